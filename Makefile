@@ -48,7 +48,7 @@ test-all: system lint types layers
 	@$(PYTEST) $(COVERAGE)
 
 sample: install
-	@$(BIN)/python -m lesionlens.testing.sample --out out/sample
+	@$(BIN)/python -m lesionlens.engines.testing.sample --out out/sample
 
 clean:
 	rm -rf .venv out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage coverage.xml

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
-from lesionlens.records.study import PreparedStudy
-from lesionlens.testing.acquire import AXIAL, Acquisition
-from lesionlens.testing.files import DicomLayout, write_dicom, write_nifti
-from lesionlens.testing.headers import PatientIdentity
-from lesionlens.testing.simple import Lesion, Patient, make_patient
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.engines.testing.acquire import AXIAL, Acquisition
+from lesionlens.engines.testing.files import DicomLayout, write_dicom, write_nifti
+from lesionlens.engines.testing.headers import PatientIdentity
+from lesionlens.engines.testing.simple import Lesion, Patient, make_patient
 
 # The same examples in every run, so that a red run is red again; LESIONLENS_FUZZ=1 looks for new.
 # No time limits: a busy machine makes no law false.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.grid import Grid
-from lesionlens.records.prediction import PerturbedPrediction
+from lesionlens.base.records.prediction import PerturbedPrediction
 
 Answer = Callable[[tuple[bool, ...], NDArray[np.bool_]], NDArray[np.float32]]
 

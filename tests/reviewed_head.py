@@ -11,12 +11,12 @@ import pytest
 
 from lesionlens.base.geometry import Vec3
 from lesionlens.base.labels import Region
-from lesionlens.records.analysis import Analysis
-from lesionlens.records.arrays import Volume
-from lesionlens.records.prediction import Capability, Trace
-from lesionlens.records.preliminary import PreliminaryCandidate, PreliminaryFindings
-from lesionlens.testing.analysis import make_analysis, write_study
-from lesionlens.testing.simple import Lesion, Patient, make_patient
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.prediction import Capability, Trace
+from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.engines.testing.simple import Lesion, Patient, make_patient
 
 LEFT: Vec3 = (-28.0, 8.0, 26.0)
 RIGHT: Vec3 = (34.0, -40.0, 30.0)

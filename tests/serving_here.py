@@ -12,18 +12,18 @@ import numpy as np
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.base.stages import check
-from lesionlens.records.prediction import (
+from lesionlens.base.records.prediction import (
     Capability,
     EngineInfo,
     PerturbedPrediction,
     Prediction,
     Trace,
 )
-from lesionlens.serving.admission import Admission
-from lesionlens.serving.app import make_app
-from lesionlens.serving.listen import Listening, listen
-from lesionlens.serving.sessions import Limits, Sessions
+from lesionlens.base.stages import check
+from lesionlens.site.serving.admission import Admission
+from lesionlens.site.serving.app import make_app
+from lesionlens.site.serving.listen import Listening, listen
+from lesionlens.site.serving.sessions import Limits, Sessions
 
 
 class Server:

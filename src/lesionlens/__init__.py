@@ -10,17 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lesionlens.imaging.reading.readers import open_study
     from lesionlens.lens import Lens
-    from lesionlens.reading.readers import open_study
-    from lesionlens.result import Result
+    from lesionlens.results.result import Result
 
 __version__ = "0.1.0"
 __all__ = ["Lens", "Result", "__version__", "open_study"]
 
 _HOME = {
     "Lens": "lesionlens.lens",
-    "Result": "lesionlens.result",
-    "open_study": "lesionlens.reading.readers",
+    "Result": "lesionlens.results.result",
+    "open_study": "lesionlens.imaging.reading.readers",
 }
 
 

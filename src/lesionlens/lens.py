@@ -10,18 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.provenance import utc_now, versions
-from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
-from lesionlens.explain import faithfulness, perturbations, shapley
-from lesionlens.explain import maps as attention_maps
-from lesionlens.explain.questions import questions_to
-from lesionlens.explain.shapley import ComponentVoxels
-from lesionlens.findings import anatomy, preliminary
-from lesionlens.findings.candidates import Context, Evidence, considered, describe
-from lesionlens.findings.components import (
+from lesionlens.analysis.explain import faithfulness, perturbations, shapley
+from lesionlens.analysis.explain import maps as attention_maps
+from lesionlens.analysis.explain.questions import questions_to
+from lesionlens.analysis.explain.shapley import ComponentVoxels
+from lesionlens.analysis.findings import anatomy, preliminary
+from lesionlens.analysis.findings.candidates import Context, Evidence, considered, describe
+from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     ComponentMask,
     component_voxels,
@@ -30,20 +25,25 @@ from lesionlens.findings.components import (
     keep,
     plain_scores,
 )
-from lesionlens.inference import native
-from lesionlens.inference.engine import Engine
-from lesionlens.inference.engines.remote.address import ServerAddress
-from lesionlens.inference.kept_memory import kept_memory
-from lesionlens.inference.plugged_in import make_engine, predict
-from lesionlens.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
-from lesionlens.reading.readers import hashes_of
-from lesionlens.records.analysis import Analysis, RunInfo, Volumes
-from lesionlens.records.arrays import Volume
-from lesionlens.records.attention import AttentionMaps, MapChecks
-from lesionlens.records.findings import Findings
-from lesionlens.records.prediction import Capability, Prediction, QuestionTime
-from lesionlens.records.study import PreparedStudy, Study
-from lesionlens.result import Result
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.provenance import utc_now, versions
+from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.attention import AttentionMaps, MapChecks
+from lesionlens.base.records.findings import Findings
+from lesionlens.base.records.prediction import Capability, Prediction, QuestionTime
+from lesionlens.base.records.study import PreparedStudy, Study
+from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
+from lesionlens.engines import native
+from lesionlens.engines.engine import Engine
+from lesionlens.engines.kept_memory import kept_memory
+from lesionlens.engines.plugged_in import make_engine, predict
+from lesionlens.engines.remote.address import ServerAddress
+from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
+from lesionlens.imaging.reading.readers import hashes_of
+from lesionlens.results.result import Result
 
 Floats = NDArray[np.float32]
 

@@ -8,8 +8,9 @@ import re
 from tests.architecture.sources import MODULES, name_of, nodes_of
 
 ROOMS = (
-    "base/", "reading/", "preparation/", "network/", "inference/", "explain/", "findings/",
-    "review/", "export/", "followup/", "pacs/", "worklist/", "_napari/",
+    "base/", "imaging/preparation/", "imaging/reading/", "network/", "engines/",
+    "analysis/explain/", "analysis/findings/",
+    "analysis/followup/", "results/", "site/pacs/", "site/worklist/", "napari/",
 )  # fmt: skip
 OPTION = re.compile(r"--[a-z]|`lesionlens |how_to_name\(|_CHOOSE\b|command line")
 

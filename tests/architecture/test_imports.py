@@ -12,12 +12,12 @@ QT = ("qtpy", "PyQt6", "PySide6", "vispy", "napari", "magicgui", "superqt")
 HEAVY = ("torch", "monai", *QT)
 NO_TORCH = [
     "lesionlens.base.geometry",
-    "lesionlens.records.analysis",
-    "lesionlens.reading.readers",
-    "lesionlens.preparation.prepare",
-    "lesionlens.findings.candidates",
-    "lesionlens.review.log",
-    "lesionlens.export.exporter",
+    "lesionlens.base.records.analysis",
+    "lesionlens.imaging.reading.readers",
+    "lesionlens.imaging.preparation.prepare",
+    "lesionlens.analysis.findings.candidates",
+    "lesionlens.results.review.log",
+    "lesionlens.results.export.exporter",
     "lesionlens.cli.main",
 ]
 NOT_FOR_TRAINING = [
@@ -84,6 +84,6 @@ def test_training_on_synthetic_brains_needs_only_torch_numpy_and_safetensors():
         f"        if name.split('.')[0] in {NOT_FOR_TRAINING}:\n"
         "            raise ImportError(f'{name} is not there')\n"
         "sys.meta_path.insert(0, Block())\n"
-        "import lesionlens.cli.main, lesionlens.training.loop, lesionlens.synth.draw\n"
+        "import lesionlens.cli.main, lesionlens.training.loop, lesionlens.network.synth.draw\n"
     )
     loaded_by(blocked)

@@ -29,19 +29,19 @@ def test_nothing_pickled_is_bundled():
 
 
 def test_the_sample_says_that_it_is_synthetic_and_stays_small():
-    folder = SOURCE / "sample_data"
+    folder = SOURCE / "imaging" / "sample_data"
     assert "synthetic" in (folder / "README.md").read_text("utf-8").lower()
     assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 15e6
 
 
 def test_viewers_can_draw_one_bit_frames_on_the_sample():
-    for path in sorted((SOURCE / "sample_data" / "study_dicom").rglob("IM0001")):
+    for path in sorted((SOURCE / "imaging" / "sample_data" / "study_dicom").rglob("IM0001")):
         image = pydicom.dcmread(path, stop_before_pixels=True)
         assert (image.Rows % 8, image.Columns % 8) == (0, 0), path
 
 
 def test_the_sample_s_seed_is_kept_from_training():
-    from lesionlens.testing.sample import SEED
+    from lesionlens.engines.testing.sample import SEED
     from lesionlens.training.data import SAMPLE_SEED
 
     assert SEED >= SAMPLE_SEED

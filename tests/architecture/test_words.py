@@ -47,7 +47,16 @@ def test_no_file_holds(what):
     assert not found
 
 
-def test_templates_never_say_that_there_is_nothing():
-    templates = REPOSITORY / "src" / "lesionlens" / "export" / "templates"
-    found = [p.name for p in templates.rglob("*.html") if SAYS_NEVER.search(p.read_text("utf-8"))]
-    assert not found
+def test_templates_and_languages_never_say_that_there_is_nothing():
+    package = REPOSITORY / "src" / "lesionlens"
+    templates = [*package.rglob("*.html.j2"), *package.rglob("*.html")]
+    words = [
+        line.split("=", 1)[1]
+        for path in package.rglob("languages/*.toml")
+        for line in path.read_text("utf-8").splitlines()
+        if "=" in line
+    ]
+    assert templates
+    assert words
+    assert not [p.name for p in templates if SAYS_NEVER.search(p.read_text("utf-8"))]
+    assert not [one for one in words if SAYS_NEVER.search(one)]

@@ -19,12 +19,12 @@ from tests.clients import ohif
 
 from lesionlens import Lens, open_study
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.inference.engines.onnx.engine import OnnxEngine
+from lesionlens.engines.onnx.engine import OnnxEngine
+from lesionlens.engines.testing.acquire import Acquisition
+from lesionlens.engines.testing.analysis import write_study
+from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging.preparation.prepare import PrepareOptions
 from lesionlens.network.web_page import fetch_packages, write_page
-from lesionlens.preparation.prepare import PrepareOptions
-from lesionlens.testing.acquire import Acquisition
-from lesionlens.testing.analysis import write_study
-from lesionlens.testing.simple import make_patient
 
 LACKS = ", ".join(name for name in ("npm", "chromium") if shutil.which(name) is None)
 pytestmark = [
@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.skipif(bool(LACKS), reason=f"not installed: {LACKS}"),
 ]
 REPOSITORY = Path(__file__).parents[2]
-TINY = REPOSITORY / "tests/unit/inference/engines/onnx/tiny.onnx"
+TINY = REPOSITORY / "tests/unit/engines/onnx/tiny.onnx"
 CLOSE = 2e-3
 """Of probability at every voxel, five times as much of attention."""
 WITH_SKULL = 1e-3
@@ -102,14 +102,14 @@ def expected(engine, study):
 
 
 def array(page, words, dtype=np.float32):
-    shape = page.run("return lesionlens.result.grid.shape")
-    text = page.run(f"{SEND} return said(lesionlens.result.{words})")
+    shape = page.run("return lesionlens.results.result.grid.shape")
+    text = page.run(f"{SEND} return said(lesionlens.results.result.{words})")
     return np.frombuffer(base64.b64decode(text), dtype).reshape(shape)
 
 
 def test_it_prepares_a_study_as_the_program_does(shown, expected):
     prepared = expected.analysis.prepared
-    grid = shown.run("return lesionlens.result.grid")
+    grid = shown.run("return lesionlens.results.result.grid")
     assert tuple(grid["shape"]) == prepared.working.shape
     np.testing.assert_allclose(grid["affine"], prepared.working.affine, atol=1e-4)
     brain = array(shown, "brain", np.uint8).astype(bool)
@@ -131,7 +131,7 @@ def test_probability_and_attention_are_the_programs(shown, expected, network):
 
 
 def test_its_candidates_are_the_programs(shown, expected):
-    theirs = shown.run("return lesionlens.result.candidates")
+    theirs = shown.run("return lesionlens.results.result.candidates")
     ours = expected.candidates
     assert len(theirs) == len(ours)
     for one, other in zip(theirs, ours, strict=True):

@@ -22,8 +22,8 @@ pytest.importorskip("fastapi")
 from tests.serving_here import QuickEngine, serving
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.records.prediction import Capability
-from lesionlens.serving.sessions import Limits
+from lesionlens.base.records.prediction import Capability
+from lesionlens.site.serving.sessions import Limits
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 VARIABLE = "LESIONLENS_MONAILABEL_WHEEL"

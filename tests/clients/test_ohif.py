@@ -17,13 +17,13 @@ from tests.clients import ohif
 from tests.clients.frames import in_frames
 
 from lesionlens.base.labels import MapExtent, MrSequence
-from lesionlens.export.dicom.exporter import DicomExporter
-from lesionlens.reading.readers import open_study
-from lesionlens.records.export import ExportOptions
-from lesionlens.testing.acquire import Acquisition
-from lesionlens.testing.analysis import make_analysis
-from lesionlens.testing.files import write_dicom
-from lesionlens.testing.simple import Lesion, make_patient
+from lesionlens.base.records.export import ExportOptions
+from lesionlens.engines.testing.acquire import Acquisition
+from lesionlens.engines.testing.analysis import make_analysis
+from lesionlens.engines.testing.files import write_dicom
+from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.results.export.dicom.exporter import DicomExporter
 
 pytestmark = [
     pytest.mark.slow,

@@ -16,16 +16,16 @@ from tests.clients import ohif
 from tests.clients.frames import in_frames
 
 from lesionlens.base.labels import MrSequence, ReviewState
-from lesionlens.export.dicom.exporter import DicomExporter
-from lesionlens.pacs.connect import connect
-from lesionlens.pacs.peer import Access, Retrieval, StudyQuery
-from lesionlens.reading.readers import open_study
-from lesionlens.records.review import Review, ReviewEvent
-from lesionlens.review.reopen import reopen_folder
-from lesionlens.testing.acquire import Acquisition
-from lesionlens.testing.analysis import make_analysis
-from lesionlens.testing.files import write_dicom
-from lesionlens.testing.simple import Lesion, make_patient
+from lesionlens.base.records.review import Review, ReviewEvent
+from lesionlens.engines.testing.acquire import Acquisition
+from lesionlens.engines.testing.analysis import make_analysis
+from lesionlens.engines.testing.files import write_dicom
+from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.results.review.reopen import reopen_folder
+from lesionlens.site.pacs.connect import connect
+from lesionlens.site.pacs.peer import Access, Retrieval, StudyQuery
 
 LACKS = "" if shutil.which("Orthanc") and ohif.PLUGIN.exists() else "orthanc, orthanc-dicomweb"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(LACKS), reason=f"not installed: {LACKS}")]

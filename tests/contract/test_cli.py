@@ -17,11 +17,11 @@ import pytest
 from typer.testing import CliRunner
 
 from lesionlens.cli.main import app
-from lesionlens.testing.files import write_dicom, write_nifti
+from lesionlens.engines.testing.files import write_dicom, write_nifti
 
 COMMAND = Path(sys.executable).parent / "lesionlens"
 REPOSITORY = Path(__file__).resolve().parents[2]
-SAMPLE = REPOSITORY / "src" / "lesionlens" / "sample_data"
+SAMPLE = REPOSITORY / "src" / "lesionlens" / "imaging" / "sample_data"
 REGIONS = ("wt", "tc", "et")
 CONTRACT_FILES = (
     "segmentation.nii.gz",

@@ -8,9 +8,9 @@ import pytest
 from lesionlens.base import plugins
 from lesionlens.base.labels import Region
 from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.engines.testing import engine_contract
+from lesionlens.imaging.reading.readers import open_study
 from lesionlens.lens import Lens
-from lesionlens.reading.readers import open_study
-from lesionlens.testing import engine_contract
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OUTSIDE = Path(__file__).parent / "outside"

@@ -8,11 +8,11 @@ import pytest
 
 from lesionlens.base import plugins
 from lesionlens.base.labels import MrSequence
-from lesionlens.export.written import Written
-from lesionlens.records.analysis import Analysis
-from lesionlens.records.study import StudyKind
-from lesionlens.testing.acquire import Acquisition
-from lesionlens.testing.analysis import make_analysis, write_study
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.study import StudyKind
+from lesionlens.engines.testing.acquire import Acquisition
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.results.export.written import Written
 
 EXPORTERS = plugins.names(plugins.EXPORTERS)
 KINDS = tuple(StudyKind)

@@ -13,8 +13,8 @@ from tests.contract.test_examples import blocks
 
 from lesionlens import Lens, open_study
 from lesionlens.base.labels import MrSequence
-from lesionlens.preparation.prepare import PrepareOptions
-from lesionlens.testing import engine_contract
+from lesionlens.engines.testing import engine_contract
+from lesionlens.imaging.preparation.prepare import PrepareOptions
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "plugins.md"
 

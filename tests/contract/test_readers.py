@@ -8,8 +8,8 @@ import pytest
 from lesionlens.base import plugins
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
-from lesionlens.reading.readers import ReadOptions, open_study
-from lesionlens.testing.acquire import Acquisition, acquire
+from lesionlens.engines.testing.acquire import Acquisition, acquire
+from lesionlens.imaging.reading.readers import ReadOptions, open_study
 
 READERS = plugins.names(plugins.READERS)
 TURNS = ("LPS", "RAS", "PIR")

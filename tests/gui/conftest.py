@@ -13,11 +13,11 @@ import pytest
 from tests.reviewed_head import LEFT, RIGHT, FakeResult, analysis, first, head, result
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.records.analysis import Analysis
+from lesionlens.base.records.analysis import Analysis
 
 HERE = Path(__file__).parent
 WINDOWS = {"panel", "make_napari_viewer"}
-MANIFEST = HERE.parents[1] / "src" / "lesionlens" / "napari.yaml"
+MANIFEST = HERE.parents[1] / "src" / "lesionlens" / "napari" / "napari.yaml"
 
 
 def display_missing() -> str | None:
@@ -49,7 +49,7 @@ def modules_at_rest() -> None:
     """
     import napari.viewer  # noqa: F401
 
-    import lesionlens._napari.dock  # noqa: F401
+    import lesionlens.napari.dock  # noqa: F401
 
     gc.collect()
     gc.freeze()
@@ -67,12 +67,16 @@ def panel(
     """The docked panel of a real viewer; leaks of Qt widgets fail the test."""
     from npe2 import PluginManifest
 
-    from lesionlens._napari.dock import LesionLens
+    from lesionlens.napari.dock import LesionLens
 
-    monkeypatch.setattr("lesionlens.review.store.sessions_folder", lambda: tmp_path / "reviews")
-    monkeypatch.setattr("lesionlens.reading.remembered_series.folder", lambda: tmp_path / "kept")
     monkeypatch.setattr(
-        "lesionlens._napari.model.acts.hanging.place", lambda: tmp_path / "views.json"
+        "lesionlens.results.review.store.sessions_folder", lambda: tmp_path / "reviews"
+    )
+    monkeypatch.setattr(
+        "lesionlens.imaging.reading.remembered_series.folder", lambda: tmp_path / "kept"
+    )
+    monkeypatch.setattr(
+        "lesionlens.napari.model.acts.hanging.place", lambda: tmp_path / "views.json"
     )
     npe2pm.register(PluginManifest.from_file(MANIFEST))
 
@@ -88,8 +92,8 @@ def loaded(panel: Any, analysis: Analysis) -> Any:
     """The panel with the study's four layers in its viewer."""
     from napari.layers import Layer
 
-    from lesionlens._napari.loading import layers_of
     from lesionlens.base.stages import NEVER, no_progress
+    from lesionlens.napari.loading import layers_of
 
     for data in layers_of(analysis.study, no_progress, NEVER):
         panel.viewer.layers.append(Layer.create(*data))
@@ -99,7 +103,7 @@ def loaded(panel: Any, analysis: Analysis) -> Any:
 @pytest.fixture
 def reviewed(loaded: Any, result: FakeResult) -> Any:
     """The panel after the analysis."""
-    from lesionlens._napari.model.overlays.maps import overlays_of
+    from lesionlens.napari.model.overlays.maps import overlays_of
 
     loaded.actions_.take(result, overlays_of(result.analysis))
     return loaded

@@ -11,13 +11,13 @@ from tests.gui.conftest import RIGHT, FakeResult
 from tests.gui.window import reads
 from tests.reviewed_head import without_right
 
-from lesionlens._napari.model.choices.tools import Limit
-from lesionlens._napari.model.choices.views import Layout
-from lesionlens._napari.model.overlays.maps import overlays_of
 from lesionlens.base.labels import DrawingMethod, ReviewState, Source
-from lesionlens.export.exporter import save
-from lesionlens.review import journal
-from lesionlens.review.reopen import read_result, reopen
+from lesionlens.napari.model.choices.tools import Limit
+from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.results.export.exporter import save
+from lesionlens.results.review import journal
+from lesionlens.results.review.reopen import read_result, reopen
 
 PATIENCE_MS = 120_000
 

@@ -14,12 +14,12 @@ pytest.importorskip("dicomweb_client")
 
 from tests.gui.window import control, reads
 
-from lesionlens._napari.model.studies import archive as model
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.stages import check, no_progress
-from lesionlens.pacs.peer import FoundStudy
-from lesionlens.pacs.server import Server
-from lesionlens.testing.headers import NOBODY
+from lesionlens.engines.testing.headers import NOBODY
+from lesionlens.napari.model.studies import archive as model
+from lesionlens.site.pacs.peer import FoundStudy
+from lesionlens.site.pacs.server import Server
 
 ADDRESS = "https://pacs.example/dicom-web"
 STUDIES = (
@@ -172,7 +172,7 @@ def test_the_password_goes_to_the_keyring_and_nowhere_else(
     dialog, peer, qtbot, tmp_path, monkeypatch, caplog
 ):
     kept = []
-    monkeypatch.setattr("lesionlens.pacs.credentials.keep", lambda *words: kept.append(words))
+    monkeypatch.setattr("lesionlens.site.pacs.credentials.keep", lambda *words: kept.append(words))
     dialog.server.show_server(Server(ADDRESS, user="reader"))
     dialog.server.password.setText("hunter2")
     search(dialog, qtbot)
@@ -245,13 +245,13 @@ def test_a_panel_that_goes_takes_the_dialog_with_it(retrieving, panel, peer, qtb
 def test_the_file_menu_leads_to_the_dialog(panel, monkeypatch):
     from npe2 import PluginManager
 
-    from lesionlens._napari import dock
+    from lesionlens.napari import dock
 
     manifest = PluginManager.instance().get_manifest("lesionlens")
     items = [item.command for item in manifest.contributions.menus["napari/file/io_utilities"]]
-    assert items == ["lesionlens.archive", "lesionlens.worklist"]
+    assert items == ["lesionlens.archive", "lesionlens.site.worklist"]
     command = next(c for c in manifest.contributions.commands if c.id == "lesionlens.archive")
-    assert command.python_name == "lesionlens._napari.dock:open_archive"
+    assert command.python_name == "lesionlens.napari.dock:open_archive"
     monkeypatch.setattr(dock.napari, "current_viewer", lambda: panel.viewer)
     monkeypatch.setattr(dock, "open_panel", lambda viewer: panel)
     dock.open_archive()
@@ -260,9 +260,9 @@ def test_the_file_menu_leads_to_the_dialog(panel, monkeypatch):
 
 @pytest.fixture
 def dock(peer, panel, monkeypatch, tmp_path):
-    from lesionlens._napari.widgets.worklist_dock import WorklistDock
+    from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
-    monkeypatch.setattr("lesionlens.worklist.sources.connect", peer.connect)
+    monkeypatch.setattr("lesionlens.site.worklist.sources.connect", peer.connect)
     monkeypatch.setattr(
         "qtpy.QtWidgets.QFileDialog.getExistingDirectory", lambda *_: str(tmp_path / "list")
     )

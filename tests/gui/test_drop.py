@@ -17,14 +17,14 @@ from qtpy.QtWidgets import QApplication, QTableWidget
 from tests.gui.conftest import MANIFEST
 from tests.gui.window import control, reads
 
-from lesionlens._napari.loading import KEY
-from lesionlens._napari.model.overlays.maps import axis_aligned, contrast_limits
-from lesionlens._napari.preferences import FOLDERS, use_for_folders
 from lesionlens.base.labels import MrSequence
-from lesionlens.export.exporter import save
-from lesionlens.records.arrays import Volume
-from lesionlens.testing.files import DicomLayout
-from lesionlens.testing.headers import PatientIdentity
+from lesionlens.base.records.arrays import Volume
+from lesionlens.engines.testing.files import DicomLayout
+from lesionlens.engines.testing.headers import PatientIdentity
+from lesionlens.napari.loading import KEY
+from lesionlens.napari.model.overlays.maps import axis_aligned, contrast_limits
+from lesionlens.napari.preferences import FOLDERS, use_for_folders
+from lesionlens.results.export.exporter import save
 
 PATIENCE_MS = 120_000
 NAPARIS_OWN = "napari._qt.qt_viewer.QtViewer._qt_open"
@@ -232,7 +232,9 @@ def test_napari_opens_a_dropped_folder_without_the_panel(
     tmp_path,
 ):
     """With the preference that the panel offers, napari's own drop asks nothing either."""
-    monkeypatch.setattr("lesionlens.reading.remembered_series.folder", lambda: tmp_path / "kept")
+    monkeypatch.setattr(
+        "lesionlens.imaging.reading.remembered_series.folder", lambda: tmp_path / "kept"
+    )
     npe2pm.register(PluginManifest.from_file(MANIFEST))
     viewer = make_napari_viewer(strict_qt="raise")
     use_for_folders(True)
@@ -303,7 +305,9 @@ def test_two_patients_together_are_refused(panel, window, qtbot, make_study, no_
 def test_napari_itself_leaves_the_choice_to_the_panel(
     make_napari_viewer, npe2pm, plugin_settings, make_study, qtbot, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr("lesionlens.reading.remembered_series.folder", lambda: tmp_path / "kept")
+    monkeypatch.setattr(
+        "lesionlens.imaging.reading.remembered_series.folder", lambda: tmp_path / "kept"
+    )
     npe2pm.register(PluginManifest.from_file(MANIFEST))
     viewer = make_napari_viewer(strict_qt="raise")
     assert viewer.open(str(two_dates(make_study)), plugin="lesionlens") == []

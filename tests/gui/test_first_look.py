@@ -9,9 +9,9 @@ import pytest
 from tests.gui.conftest import LEFT
 from tests.gui.window import control, reads
 
-from lesionlens._napari.model.choices.choices import Overlay
-from lesionlens._napari.model.choices.views import Layout
 from lesionlens.base.stages import check
+from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.choices.views import Layout
 
 PATIENCE_MS = 120_000
 

@@ -9,13 +9,13 @@ from qtpy.QtCore import Qt
 from tests.gui.conftest import LEFT, FakeResult
 from tests.gui.window import control, reads
 
-from lesionlens._napari.model.choices.choices import Overlay
-from lesionlens._napari.model.overlays.maps import overlays_of
-from lesionlens._napari.model.screen.screen import resolve
 from lesionlens.base.labels import Region, ReviewState
-from lesionlens.export.report import report_html
-from lesionlens.records.attention import MapChecks
-from lesionlens.review import store
+from lesionlens.base.records.attention import MapChecks
+from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.model.screen.screen import resolve
+from lesionlens.results.export.report import report_html
+from lesionlens.results.review import store
 
 PATIENCE_MS = 120_000
 

@@ -7,7 +7,7 @@ from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QApplication, QComboBox, QDialog, QLabel, QScrollArea
 
-from lesionlens._napari.model.acts.keys import KEYS
+from lesionlens.napari.model.acts.keys import KEYS
 
 
 def test_no_key_takes_one_of_naparis():

@@ -14,10 +14,10 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import LEFT, FakeResult
 
-from lesionlens._napari.loading import own_type
-from lesionlens._napari.model.choices.choices import Overlay
-from lesionlens._napari.model.overlays.maps import overlays_of
 from lesionlens.base.memory import give_back
+from lesionlens.napari.loading import own_type
+from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.overlays.maps import overlays_of
 
 logger = logging.getLogger(__name__)
 

@@ -28,18 +28,18 @@ from tests.gui.test_drop import drop
 from tests.gui.window import canvas as napari_canvas
 from tests.gui.window import control, reads
 
-from lesionlens._napari import dock
-from lesionlens._napari.model.choices.choices import Overlay
-from lesionlens._napari.model.choices.views import Layout
-from lesionlens._napari.model.geometry.planes import Plane
-from lesionlens._napari.model.state.state import Problem
-from lesionlens._napari.qt.candidate_model import cells_of
-from lesionlens._napari.qt.clashes import clashes
-from lesionlens._napari.qt.jobs import problem_of
-from lesionlens._napari.widgets.parts import Bars
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import ReviewState
-from lesionlens.review import store
+from lesionlens.napari import dock
+from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.state.state import Problem
+from lesionlens.napari.qt.candidate_model import cells_of
+from lesionlens.napari.qt.clashes import clashes
+from lesionlens.napari.qt.jobs import problem_of
+from lesionlens.napari.widgets.parts import Bars
+from lesionlens.results.review import store
 
 PATIENCE_MS = 120_000
 

@@ -16,22 +16,22 @@ from qtpy.QtCore import Qt
 from tests.gui.conftest import LEFT, MANIFEST, RIGHT
 from tests.gui.window import canvas, control, names, reads, visible
 
-from lesionlens._napari.demo import run_study
-from lesionlens._napari.loading import layers_of
-from lesionlens._napari.model.acts.keys import KEYS
-from lesionlens._napari.model.choices.choices import Overlay
-from lesionlens._napari.model.geometry.planes import Plane
-from lesionlens._napari.model.overlays.maps import overlays_of
-from lesionlens._napari.model.wording.review_signs import STATE_COLOURS
-from lesionlens._napari.preferences import read_preferences
-from lesionlens._napari.viewer.colours import BOX_COLOUR, ORIGINAL_COLOUR
+from lesionlens.analysis.findings.edits import outline_of
+from lesionlens.analysis.followup import places
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import NEVER, check, no_progress
-from lesionlens.export.exporter import save
-from lesionlens.findings.edits import outline_of
-from lesionlens.followup import places
-from lesionlens.review.reopen import read_result
+from lesionlens.napari.demo import run_study
+from lesionlens.napari.loading import layers_of
+from lesionlens.napari.model.acts.keys import KEYS
+from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
+from lesionlens.napari.preferences import read_preferences
+from lesionlens.napari.viewer.colours import BOX_COLOUR, ORIGINAL_COLOUR
+from lesionlens.results.export.exporter import save
+from lesionlens.results.review.reopen import read_result
 
 PATIENCE_MS = 120_000
 """However busy the machine is; what is there is never waited for longer."""
@@ -243,7 +243,7 @@ def test_what_an_export_left_out_is_reported_in_the_panel(
     def build(*_):
         raise ValueError("no glyph of this name")
 
-    monkeypatch.setattr("lesionlens.export.pdf.PdfExporter.write", build)
+    monkeypatch.setattr("lesionlens.results.export.pdf.PdfExporter.write", build)
     assert reviewed.actions_.export(tmp_path / "out")
     qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
     reported = reviewed.session.state.message
@@ -271,7 +271,9 @@ def test_a_result_without_its_study_says_to_open_it_first(panel, tmp_path: Path)
 def test_a_result_opens_with_its_study_where_that_is_remembered(
     panel, analysis, qtbot, tmp_path: Path, monkeypatch
 ):
-    monkeypatch.setattr("lesionlens.followup.places.place", lambda: tmp_path / "studies.json")
+    monkeypatch.setattr(
+        "lesionlens.analysis.followup.places.place", lambda: tmp_path / "studies.json"
+    )
     save(analysis, tmp_path / "out")
     places.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
     panel.take_dropped([tmp_path / "out"])
@@ -288,7 +290,9 @@ def test_a_result_opens_with_its_study_where_that_is_remembered(
 def test_what_was_exported_in_the_window_opens_again_by_itself(
     reviewed, qtbot, tmp_path: Path, monkeypatch
 ):
-    monkeypatch.setattr("lesionlens.followup.places.place", lambda: tmp_path / "studies.json")
+    monkeypatch.setattr(
+        "lesionlens.analysis.followup.places.place", lambda: tmp_path / "studies.json"
+    )
     assert reviewed.actions_.export(tmp_path / "out")
     qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
     study = reviewed.session.state.study
@@ -300,7 +304,7 @@ def test_opening_through_napari_shows_layers_and_the_panel(
     make_napari_viewer, npe2pm, plugin_settings, make_study, qtbot, monkeypatch, tmp_path
 ):
     """`viewer.open` returns the layers themselves; the panel follows when the window is idle."""
-    monkeypatch.setattr("lesionlens.reading.remembered_series.folder", lambda: tmp_path)
+    monkeypatch.setattr("lesionlens.imaging.reading.remembered_series.folder", lambda: tmp_path)
     npe2pm.register(PluginManifest.from_file(MANIFEST))
     viewer = make_napari_viewer(strict_qt="raise")
     layers = viewer.open(str(make_study(dicom=True)), plugin="lesionlens")
@@ -392,7 +396,9 @@ def test_the_preparation_is_kept_and_used(loaded, result, qtbot, monkeypatch):
 
 
 def test_a_program_that_is_not_installed_cannot_be_chosen(panel, monkeypatch):
-    monkeypatch.setattr("lesionlens.preparation.skull_stripping.installed", lambda: ("synthstrip",))
+    monkeypatch.setattr(
+        "lesionlens.imaging.preparation.skull_stripping.installed", lambda: ("synthstrip",)
+    )
     panel.preparation.show_preferences(read_preferences())
     box = control(panel.preparation, "How the brain is found")
     enabled = {box.itemData(n): box.model().item(n).isEnabled() for n in range(box.count())}
@@ -548,7 +554,7 @@ def test_keeping_an_outline_leaves_the_window_alive_and_can_be_cancelled(
         go_on.wait(20)
         return outline_of(*given)
 
-    monkeypatch.setattr("lesionlens._napari.controllers.reviewing.outline_of", slow)
+    monkeypatch.setattr("lesionlens.napari.controllers.reviewing.outline_of", slow)
     reviewed.session.go_to(1)
     reviewed.actions_.edit_outline()
     layer = paint(reviewed, np.add(LEFT, [0, 40.0, 0]), 3)
@@ -612,7 +618,9 @@ def test_strokes_are_taken_back_one_by_one_and_a_decision_ends_the_edit(reviewed
 def test_analysing_again_keeps_what_was_decided_on_the_same_candidates(
     reviewed, result, monkeypatch
 ):
-    monkeypatch.setattr("lesionlens.review.store.recover", lambda _: pytest.fail("not needed"))
+    monkeypatch.setattr(
+        "lesionlens.results.review.store.recover", lambda _: pytest.fail("not needed")
+    )
     reviewed.session.go_to(2)
     reviewed.session.mark(ReviewState.REJECTED)
     reviewed.actions_.take(result, overlays_of(result.analysis))
@@ -628,7 +636,7 @@ def test_a_layer_that_fails_is_reported_once_and_the_whole_map_is_back(
         asked.append(layer_choice)
         raise UnusableInputError(found="no layer", expected="one", next_step="Choose another")
 
-    monkeypatch.setattr("lesionlens._napari.model.overlays.on_demand.layer_attention_raw", refuse)
+    monkeypatch.setattr("lesionlens.napari.model.overlays.on_demand.layer_attention_raw", refuse)
     reviewed.session.choose_overlay(Overlay.MAP)
     reviewed.session.choose_layer(0)
     qtbot.waitUntil(lambda: reviewed.session.state.problem is not None, timeout=20000)

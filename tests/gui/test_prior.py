@@ -2,19 +2,19 @@
 
 import pytest
 
-from lesionlens._napari.model.choices.views import Layout
-from lesionlens._napari.model.screen.board import tiles_of
+from lesionlens.analysis.followup.patient import Examination, Prior
 from lesionlens.base.labels import ReviewState
-from lesionlens.followup.patient import Examination
-from lesionlens.followup.prior import Prior, PriorImagesError
+from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.model.screen.board import tiles_of
+from lesionlens.results.review.prior import PriorImagesError
 
 
 @pytest.fixture
 def compared(reviewed, analysis, monkeypatch):
     """The panel once the study was compared with itself, as of two months before."""
     prior = Prior(Examination("x", "2026-01-05"), analysis)
-    monkeypatch.setattr("lesionlens._napari.controllers.comparing.find_prior", lambda *_: None)
-    monkeypatch.setattr("lesionlens._napari.controllers.comparing.open_prior", lambda *_: prior)
+    monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", lambda *_: None)
+    monkeypatch.setattr("lesionlens.napari.controllers.comparing.open_prior", lambda *_: prior)
     assert reviewed.actions_.compare(analysis.study.root)
     return reviewed, prior
 
@@ -55,10 +55,10 @@ def test_where_the_earlier_images_lie_is_asked_in_the_window(
             found="x", expected="y", next_step="--prior-study", in_window="choose the folder"
         )
 
-    monkeypatch.setattr("lesionlens._napari.controllers.comparing.find_prior", find)
+    monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", find)
     answers = [str(tmp_path), ""]
     monkeypatch.setattr(
-        "lesionlens._napari.widgets.panel.QFileDialog.getExistingDirectory",
+        "lesionlens.napari.widgets.panel.QFileDialog.getExistingDirectory",
         lambda *_: answers.pop(0),
     )
     assert reviewed.actions_.compare(analysis.study.root)

@@ -11,19 +11,25 @@ from tests.gui.conftest import LEFT, RIGHT, FakeResult
 from tests.gui.window import control, reads
 from tests.reviewed_head import without_right
 
-from lesionlens._napari.model.overlays.maps import overlays_of
-from lesionlens._napari.preferences import Preferences
-from lesionlens._napari.qt.worklist_model import COLUMNS, cells
+from lesionlens.analysis.followup.patient import Examination, Prior
 from lesionlens.base.labels import MrSequence, ReviewState, Source
-from lesionlens.export.nifti import NiftiExporter
-from lesionlens.export.run import write_run
-from lesionlens.export.tables import TablesExporter
-from lesionlens.followup.patient import Examination
-from lesionlens.followup.prior import Prior
-from lesionlens.review.store import ReviewExporter
-from lesionlens.testing.analysis import make_analysis, write_study
-from lesionlens.worklist.book import open_book
-from lesionlens.worklist.records import Arm, Phase, ReadKey, StudyEntry, StudyState, WorklistRow
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.preferences import Preferences
+from lesionlens.napari.qt.worklist_model import COLUMNS, cells
+from lesionlens.results.export.nifti import NiftiExporter
+from lesionlens.results.export.run import write_run
+from lesionlens.results.export.tables import TablesExporter
+from lesionlens.results.review.store import ReviewExporter
+from lesionlens.site.worklist.book import open_book
+from lesionlens.site.worklist.records import (
+    Arm,
+    Phase,
+    ReadKey,
+    StudyEntry,
+    StudyState,
+    WorklistRow,
+)
 
 
 @pytest.fixture
@@ -34,11 +40,11 @@ def prefer(monkeypatch, tmp_path):
         wanted = Preferences(reader_name="A. Reader", **reported)
         for module in ("actions", "reading", "reviewing", "day"):
             monkeypatch.setattr(
-                f"lesionlens._napari.controllers.{module}.read_preferences", lambda: wanted
+                f"lesionlens.napari.controllers.{module}.read_preferences", lambda: wanted
             )
 
     monkeypatch.setattr(
-        "lesionlens._napari.controllers.reading.own_folder", lambda: tmp_path / "own"
+        "lesionlens.napari.controllers.reading.own_folder", lambda: tmp_path / "own"
     )
     set_()
     return set_
@@ -59,7 +65,7 @@ def one(head, tmp_path_factory):
 @pytest.fixture
 def listed(panel, one, tmp_path, prefer):
     """A worklist of three studies, the first two analysed, docked beside the panel."""
-    from lesionlens._napari.widgets.worklist_dock import WorklistDock
+    from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
     folder, place = tmp_path / "list", one / "head"
     book = open_book(folder)
@@ -87,7 +93,7 @@ def read(dock, name, reader="A. Reader", **more):
 
 
 def test_two_hundred_studies_open_in_a_second(panel, tmp_path, prefer, qtbot):
-    from lesionlens._napari.widgets.worklist_dock import WorklistDock
+    from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
     book = open_book(tmp_path / "list")
     book.add_studies(
@@ -221,8 +227,8 @@ def test_an_earlier_examination_shows_its_pictures_alone_until_the_reader_signed
 ):
     prefer(unaided_first=True)
     prior = Prior(Examination("x", "2026-01-05"), analysis)
-    monkeypatch.setattr("lesionlens._napari.controllers.comparing.find_prior", lambda *_: None)
-    monkeypatch.setattr("lesionlens._napari.controllers.comparing.open_prior", lambda *_: prior)
+    monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", lambda *_: None)
+    monkeypatch.setattr("lesionlens.napari.controllers.comparing.open_prior", lambda *_: prior)
     acts, session = panel.actions_, panel.session
     study = session.state.study
     session.close()
@@ -289,7 +295,7 @@ def test_closing_the_list_puts_the_study_away(panel, listed, prefer, qtbot):
 
 
 def test_the_panel_opens_the_worklist_once(panel):
-    from lesionlens._napari.dock import WORKLIST
+    from lesionlens.napari.dock import WORKLIST
 
     docked = panel.viewer.window.dock_widgets
     for _ in range(2):
@@ -299,7 +305,7 @@ def test_the_panel_opens_the_worklist_once(panel):
 
 
 def test_a_patients_identifier_is_read_whole_in_the_list(panel, tmp_path, prefer):
-    from lesionlens._napari.widgets.worklist_dock import WorklistDock
+    from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
     book = open_book(tmp_path / "list")
     book.add_studies([StudyEntry("s", "/x", "SYNTHETIC-SAMPLE-0001", "2026-01-05", ("t1c",))])
@@ -313,7 +319,7 @@ def test_a_patients_identifier_is_read_whole_in_the_list(panel, tmp_path, prefer
 
 
 def test_a_folder_without_a_list_is_refused_and_stays_as_it_was(panel, tmp_path, prefer):
-    from lesionlens._napari.widgets.worklist_dock import WorklistDock
+    from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
     dock = WorklistDock(panel.viewer, panel.actions_)
     panel.viewer.window.add_dock_widget(dock, name="Worklist")
@@ -339,7 +345,7 @@ def test_the_tables_of_a_list_are_written_from_its_menu(
     panel.actions_.accept()
     out = tmp_path / "tables"
     monkeypatch.setattr(
-        "lesionlens._napari.widgets.worklist_dock.QFileDialog.getExistingDirectory",
+        "lesionlens.napari.widgets.worklist_dock.QFileDialog.getExistingDirectory",
         lambda *_: str(out),
     )
     entry.trigger()

@@ -12,9 +12,9 @@ pytest.importorskip("fastapi")
 from tests.gui.window import control, reads
 from tests.serving_here import QuickEngine, serving
 
-from lesionlens._napari.preferences import read_preferences
-from lesionlens.inference.engines.remote.address import ServerAddress
-from lesionlens.records.prediction import Capability
+from lesionlens.base.records.prediction import Capability
+from lesionlens.engines.remote.address import ServerAddress
+from lesionlens.napari.preferences import read_preferences
 
 PATIENCE_MS = 120_000
 

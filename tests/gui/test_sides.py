@@ -15,9 +15,9 @@ from napari.layers import Layer
 from napari.settings import get_settings
 from qtpy.QtWidgets import QApplication
 
-from lesionlens._napari.loading import layers_of
-from lesionlens._napari.model.geometry.planes import Plane
 from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.napari.loading import layers_of
+from lesionlens.napari.model.geometry.planes import Plane
 
 SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
 """Of each axis of our arrays: where it grows to, and the other end."""

@@ -7,7 +7,7 @@ import os
 import pytest
 from tests.gui.window import reads
 
-from lesionlens.monitoring import standing
+from lesionlens.site.monitoring import standing
 
 pytestmark = pytest.mark.gui
 

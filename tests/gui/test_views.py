@@ -13,19 +13,19 @@ from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, Qt
 from qtpy.QtGui import QFont, QFontMetricsF, QMouseEvent, QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication, QToolButton
 
-from lesionlens._napari.dock import open_panel
-from lesionlens._napari.loading import layers_of
-from lesionlens._napari.model.acts import hanging
-from lesionlens._napari.model.choices.choices import Overlay
-from lesionlens._napari.model.choices.views import ComparedPictures, Layout, Window
-from lesionlens._napari.model.geometry.planes import Plane
-from lesionlens._napari.model.overlays.window_level import full_range, limits_of
-from lesionlens._napari.viewer.paint import rows_below
+from lesionlens.analysis.findings.measure import diameters
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.stages import NEVER, no_progress
-from lesionlens.findings.measure import diameters
-from lesionlens.records.arrays import Volume
+from lesionlens.napari.dock import open_panel
+from lesionlens.napari.loading import layers_of
+from lesionlens.napari.model.acts import hanging
+from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.choices.views import ComparedPictures, Layout, Window
+from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.overlays.window_level import full_range, limits_of
+from lesionlens.napari.viewer.paint import rows_below
 
 SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
 

@@ -16,10 +16,10 @@ from pydicom.uid import (
 )
 
 from lesionlens.base.stages import NEVER, no_progress
-from lesionlens.reading.dicom import header as dicom_header
-from lesionlens.reading.dicom import scan as dicom_scan
-from lesionlens.testing.files import write_dicom
-from lesionlens.testing.simple import make_patient
+from lesionlens.engines.testing.files import write_dicom
+from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging.reading.dicom import header as dicom_header
+from lesionlens.imaging.reading.dicom import scan as dicom_scan
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared/data/dicom"
 FUZZ = settings(

@@ -11,10 +11,10 @@ from tests.storage_order import grid_stored, orders, stored
 from lesionlens.base.geometry import apply, index_map
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import Series, Study, StudyKind
 from lesionlens.base.stages import StageClock
-from lesionlens.preparation.prepare import PrepareOptions, prepare
-from lesionlens.preparation.resampling import resample, resample_mask
-from lesionlens.records.study import Series, Study, StudyKind
+from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
+from lesionlens.imaging.preparation.resampling import resample, resample_mask
 
 FEW = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 COARSE = PrepareOptions(edge_mm=2.0)

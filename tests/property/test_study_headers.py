@@ -12,18 +12,18 @@ from pydicom.dataset import Dataset
 
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.stages import NEVER, no_progress
-from lesionlens.reading.dicom import scan as dicom_scan
-from lesionlens.reading.dicom.scan import DicomSlice
-from lesionlens.reading.dicom.series import acquisition, sort_series
-from lesionlens.reading.nifti.header import read_header
-from lesionlens.reading.readers import open_study
-from lesionlens.reading.sequences import (
+from lesionlens.engines.testing.files import write_dicom
+from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging.reading.dicom import scan as dicom_scan
+from lesionlens.imaging.reading.dicom.scan import DicomSlice
+from lesionlens.imaging.reading.dicom.series import acquisition, sort_series
+from lesionlens.imaging.reading.nifti.header import read_header
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.sequences import (
     AcquisitionParameters,
     acquisition_of_sidecar,
     from_acquisition,
 )
-from lesionlens.testing.files import write_dicom
-from lesionlens.testing.simple import make_patient
 
 FUZZ = settings(
     max_examples=60,

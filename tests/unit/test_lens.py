@@ -8,13 +8,13 @@ import pytest
 
 from lesionlens.base.errors import CancelledError, MissingPluginError, UnusableInputError
 from lesionlens.base.labels import Region
+from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
+from lesionlens.engines.testing.acquire import Acquisition
+from lesionlens.engines.testing.files import write_nifti
+from lesionlens.imaging.preparation import cache
+from lesionlens.imaging.reading.readers import open_study
 from lesionlens.lens import Lens
 from lesionlens.network import weights
-from lesionlens.preparation import cache
-from lesionlens.reading.readers import open_study
-from lesionlens.records.prediction import Capability, EngineInfo, Prediction
-from lesionlens.testing.acquire import Acquisition
-from lesionlens.testing.files import write_nifti
 
 
 class Scripted:

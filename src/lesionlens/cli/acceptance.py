@@ -14,7 +14,7 @@ from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lesionlens.acceptance.report import AcceptanceReport
+    from lesionlens.site.acceptance.report import AcceptanceReport
 
 
 def acceptance(
@@ -54,10 +54,10 @@ def acceptance(
     STOP.gently()
     with progress_bar() as progress:
         progress("looking for cases", 0.0)
-        from lesionlens.acceptance.accept import SiteTest, accept
-        from lesionlens.acceptance.bounds import read_bounds
-        from lesionlens.cohort.run import Crew
-        from lesionlens.cohort.work import Choice
+        from lesionlens.site.acceptance.accept import SiteTest, accept
+        from lesionlens.site.acceptance.bounds import read_bounds
+        from lesionlens.site.cohort.run import Crew
+        from lesionlens.site.cohort.work import Choice
 
         test = SiteTest(
             cases=cases,
@@ -73,7 +73,7 @@ def acceptance(
 
 
 def _answer(report: AcceptanceReport, out: Path) -> Answer:
-    from lesionlens.acceptance.accept import PAGE
+    from lesionlens.site.acceptance.accept import PAGE
 
     notes = tuple(f"{case.name}: {case.problems[0]}" for case in report.cases if case.problems)
     signed = f"Signed by {report.signed_by}" if report.signed_by else (
@@ -96,8 +96,8 @@ def _answer(report: AcceptanceReport, out: Path) -> Answer:
 def _table(report: AcceptanceReport) -> Table:
     from rich.text import Text
 
-    from lesionlens.acceptance.bounds import METRICS
-    from lesionlens.acceptance.report import named
+    from lesionlens.site.acceptance.bounds import METRICS
+    from lesionlens.site.acceptance.report import named
 
     table = new_table(("", "figure", "cases", "mean", "asked", ""), words=2)
     for one in report.groups:

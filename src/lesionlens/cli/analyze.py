@@ -15,9 +15,9 @@ from lesionlens.cli.network import ChosenNetwork, server_address
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from lesionlens.base.records.analysis import Analysis
+    from lesionlens.base.records.findings import Candidate, Findings
     from lesionlens.lens import Lens
-    from lesionlens.records.analysis import Analysis
-    from lesionlens.records.findings import Candidate, Findings
 
 
 def analyze(
@@ -72,7 +72,7 @@ def analyze(
         documents = options.superseded(supersedes, opened)
         prepare = options.preparation(brain_extraction, bias_correction)
         progress("loading the network", 0.0)
-        from lesionlens.reading.remembered_series import remember
+        from lesionlens.imaging.reading.remembered_series import remember
 
         def work(lens: Lens) -> Analysis:
             result = lens(opened, prepare, progress=progress, cancel=STOP)

@@ -16,7 +16,7 @@ from lesionlens.cli.network import refuse_beside_server, server_address
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lesionlens.cohort.run import CohortRun
+    from lesionlens.site.cohort.run import CohortRun
 
 _NO_CLUSTER = (
     "Studies are analysed one after another: several at a time need dask.distributed, "
@@ -79,10 +79,10 @@ def batch(
         refuse_beside_server(device, weights=weights, bundle=bundle, scheduler=scheduler)
     with progress_bar() as progress:
         progress("looking for studies", 0.0)
-        from lesionlens.cohort.run import Cohort, Crew, has_distributed, run_cohort
-        from lesionlens.cohort.studies import find_jobs, loose_files
-        from lesionlens.cohort.table import write_table
-        from lesionlens.cohort.work import Choice
+        from lesionlens.site.cohort.run import Cohort, Crew, has_distributed, run_cohort
+        from lesionlens.site.cohort.studies import find_jobs, loose_files
+        from lesionlens.site.cohort.table import write_table
+        from lesionlens.site.cohort.work import Choice
 
         options.preparation(brain_extraction, bias_correction)
         choice = Choice(
@@ -122,7 +122,7 @@ def batch(
 
 
 def _counts(done: CohortRun) -> str:
-    from lesionlens.cohort.work import Status
+    from lesionlens.site.cohort.work import Status
 
     number = {s: sum(o.status is s for o in done.outcomes) for s in Status}
     parts = [f"{number[Status.ANALYSED]} of {len(done.outcomes)} studies analysed"]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from lesionlens.base.stages import Progress
 
-SAMPLE = Path(__file__).resolve().parent.parent / "sample_data" / "study"
+SAMPLE = Path(__file__).resolve().parent.parent / "imaging" / "sample_data" / "study"
 JSON_NAME, TABLE_NAME = "bench.json", "bench.md"
 _BUSY = 0.3  # share of the cores in use by others from which clock times are worth little
 _CPUINFO = Path("/proc/cpuinfo")
@@ -54,7 +54,7 @@ def bench(
     if out is not None:
         check_target(out)
     with progress_bar() as progress:
-        from lesionlens.inference import device as devices
+        from lesionlens.engines import device as devices
 
         figures = circumstances(devices.describe(devices.choose(device)), study)
         busy = busy_words(figures["machine"])

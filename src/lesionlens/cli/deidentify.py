@@ -14,7 +14,7 @@ from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 
 if TYPE_CHECKING:
-    from lesionlens.deidentification.pseudonyms import Pseudonyms
+    from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
 
 
 class Dates(StrEnum):
@@ -86,9 +86,9 @@ def deidentify(
     check_target(out)
     checks.check_outside(source, out)
     with progress_bar() as progress:
-        from lesionlens.deidentification.folder import deidentify_folder
-        from lesionlens.deidentification.profile import Options
-        from lesionlens.reading.readers import check_path
+        from lesionlens.imaging.deidentification.folder import deidentify_folder
+        from lesionlens.imaging.deidentification.profile import Options
+        from lesionlens.imaging.reading.readers import check_path
 
         check_path(source)
         wanted = Options(
@@ -116,7 +116,7 @@ def replacement(key: Path | None, table: Path | None, out: Path) -> tuple[Pseudo
         Key or map lie in the folder that is handed on, or cannot be used.
     """
     from lesionlens.base.errors import UnusableInputError
-    from lesionlens.deidentification.pseudonyms import Pseudonyms, home, key_at
+    from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms, home, key_at
 
     places = key or home() / "key", table or home() / "map.csv"
     for place in places:

@@ -82,7 +82,7 @@ def _device() -> dict[str, Any]:
         return {"auto": None, "gpus": [], "accelerators": [], "cpu_threads": os.cpu_count()}
     import torch
 
-    from lesionlens.inference import device as devices
+    from lesionlens.engines import device as devices
 
     found = [
         {

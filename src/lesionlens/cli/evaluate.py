@@ -18,8 +18,8 @@ from lesionlens.cli.console import Answer, new_table, plain, progress_bar
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lesionlens.evaluation.metrics import Bins
-    from lesionlens.evaluation.summary import CaseScore, Summary
+    from lesionlens.analysis.evaluation.metrics import Bins
+    from lesionlens.analysis.evaluation.summary import CaseScore, Summary
 
 _COLUMNS = (
     ("WT", "wt", 3), ("TC", "tc", 3), ("ET", "et", 3), ("HD95", "hd95_wt", 1),
@@ -85,11 +85,11 @@ def evaluate(
         checks.check_file(file)
     with progress_bar() as progress:
         progress("looking for cases", 0.0)
-        from lesionlens.evaluation.cases import find_cases
-        from lesionlens.evaluation.evaluate import evaluate as score
-        from lesionlens.evaluation.evaluate import without_truth
-        from lesionlens.evaluation.label_conventions import convention_reader
-        from lesionlens.evaluation.summary import summarise
+        from lesionlens.analysis.evaluation.cases import find_cases
+        from lesionlens.analysis.evaluation.evaluate import evaluate as score
+        from lesionlens.analysis.evaluation.evaluate import without_truth
+        from lesionlens.analysis.evaluation.label_conventions import convention_reader
+        from lesionlens.analysis.evaluation.summary import summarise
 
         cases = find_cases(truth)
         scores = score(predictions, cases, convention_reader(convention, truth), progress)
@@ -97,7 +97,7 @@ def evaluate(
         if json is not None:
             _write_json(json, scores, summary)
         if plot is not None:
-            from lesionlens.evaluation.plots import plot as draw
+            from lesionlens.analysis.evaluation.plots import plot as draw
 
             draw(scores, summary, plot)
     notes = [f"{s.case}: {problem}" for s in scores for problem in s.problems]

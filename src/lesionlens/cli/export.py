@@ -15,8 +15,8 @@ from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
 
 if TYPE_CHECKING:
+    from lesionlens.base.records.analysis import Analysis
     from lesionlens.base.stages import Progress
-    from lesionlens.records.analysis import Analysis
 
 
 def export(
@@ -70,8 +70,8 @@ def export(
     with progress_bar() as progress:
         progress("reading the result", 0.0)
         from lesionlens.base.stages import StageClock
-        from lesionlens.preparation.prepare import prepare
-        from lesionlens.review.reopen import reopen_folder
+        from lesionlens.imaging.preparation.prepare import prepare
+        from lesionlens.results.review.reopen import reopen_folder
 
         opened = options.open_named(study, options.named(t1, t1c, t2, flair), study_uid, progress)
         prepared = prepare(opened, StageClock(progress, STOP))
@@ -97,9 +97,9 @@ def export(
 def _save_nameless(
     analysis: Analysis, out: Path, key: Path | None, map_file: Path | None, progress: Progress
 ) -> tuple[Path, tuple[str, ...]]:
-    from lesionlens.deidentification.profile import Options
-    from lesionlens.export.anonymous import anonymous
-    from lesionlens.export.exporter import save
+    from lesionlens.imaging.deidentification.profile import Options
+    from lesionlens.results.export.anonymous import anonymous
+    from lesionlens.results.export.exporter import save
 
     pseudonyms, table = replacement(key, map_file, out)
     nameless = anonymous(analysis, pseudonyms, Options())

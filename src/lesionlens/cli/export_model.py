@@ -63,7 +63,7 @@ def export_model(
         )
     network, about = load_chosen(weights)
     if out is None:
-        from lesionlens.inference.engines.onnx.engine import exported_path
+        from lesionlens.engines.onnx.engine import exported_path
 
         out = exported_path(weights if weights in SHIPPED else "default")
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -14,8 +14,8 @@ from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lesionlens.learning.learn import Learnt
-    from lesionlens.learning.proposal import MetricChange
+    from lesionlens.training.learning.learn import Learnt
+    from lesionlens.training.learning.proposal import MetricChange
 
 
 def learn(
@@ -95,9 +95,9 @@ def learn(
     STOP.gently()
     with progress_bar() as progress:
         progress("loading", 0.0)
-        from lesionlens.learning.learn import LearnJob
-        from lesionlens.learning.learn import learn as run
         from lesionlens.training.config import read_config
+        from lesionlens.training.learning.learn import LearnJob
+        from lesionlens.training.learning.learn import learn as run
 
         job = LearnJob(
             results=reviewed,
@@ -115,7 +115,7 @@ def learn(
 
 
 def _answer(learnt: Learnt, out: Path) -> Answer:
-    from lesionlens.learning.proposal import PAGE
+    from lesionlens.training.learning.proposal import PAGE
 
     gathered, trained = learnt.gathered, learnt.trained
     counts = ", ".join(f"{n} {what}" for what, n in gathered.counts.items())
@@ -147,7 +147,7 @@ def _answer(learnt: Learnt, out: Path) -> Answer:
 
 def comparison(rows: tuple[MetricChange, ...], of_patients: int) -> Table:
     """Return the figures before and after; the first rows are of patients, the rest of drawings."""
-    from lesionlens.learning.page import compared_row
+    from lesionlens.training.learning.page import compared_row
 
     heads = ("", "cases", "before", "after", "difference", "95 % interval", "")
     table = new_table(heads)

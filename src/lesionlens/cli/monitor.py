@@ -49,9 +49,9 @@ def monitor(
     says so, and the panel in napari warns until a later look finds none broken.
     """
     del debug
-    from lesionlens.monitoring import standing
-    from lesionlens.monitoring.stop_rules import StopBounds
-    from lesionlens.monitoring.watch import PAGE, watch, write
+    from lesionlens.site.monitoring import standing
+    from lesionlens.site.monitoring.stop_rules import StopBounds
+    from lesionlens.site.monitoring.watch import PAGE, watch, write
 
     bounds = StopBounds(least_acceptance=least_acceptance, most_candidates=most_candidates)
     with progress_bar() as progress:

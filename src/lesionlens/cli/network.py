@@ -11,7 +11,7 @@ from lesionlens.base import plugins
 from lesionlens.base.errors import ServerError, UnusableInputError
 
 if TYPE_CHECKING:
-    from lesionlens.inference.engines.remote.address import ServerAddress
+    from lesionlens.engines.remote.address import ServerAddress
     from lesionlens.lens import Lens
 
 T = TypeVar("T")
@@ -96,7 +96,7 @@ def server_address(
     """
     if url is None:
         return None
-    from lesionlens.inference.engines.remote.address import ServerAddress, read_key
+    from lesionlens.engines.remote.address import ServerAddress, read_key
 
     key = None if api_key_file is None else read_key(api_key_file)
     return ServerAddress(url, key, ca, plain_http)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.labels import Identity, MapExtent, MrSequence
+from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.staging import check_target
 from lesionlens.cli.console import STOP
-from lesionlens.records.export import ExportOptions
 
 if TYPE_CHECKING:
+    from lesionlens.base.records.analysis import Analysis, Document
+    from lesionlens.base.records.study import Study
     from lesionlens.base.stages import Progress
-    from lesionlens.preparation.prepare import PrepareOptions
-    from lesionlens.records.analysis import Analysis, Document
-    from lesionlens.records.study import Study
+    from lesionlens.imaging.preparation.prepare import PrepareOptions
 
 
 class Stripping(StrEnum):
@@ -233,8 +233,8 @@ def preparation(stripping: Stripping, bias: bool) -> PrepareOptions:
     MissingPluginError
         That program is not installed.
     """
-    from lesionlens.preparation import skull_stripping
-    from lesionlens.preparation.prepare import PrepareOptions
+    from lesionlens.imaging.preparation import skull_stripping
+    from lesionlens.imaging.preparation.prepare import PrepareOptions
 
     if stripping is not Stripping.AUTO:
         skull_stripping.identity(stripping.value)
@@ -248,7 +248,7 @@ def open_named(
     progress: Progress,
 ) -> Study:
     """Open a study as the user described it, now or, where not now, before."""
-    from lesionlens.reading.readers import open_study
+    from lesionlens.imaging.reading.readers import open_study
 
     return open_study(
         study,
@@ -271,8 +271,8 @@ def check_layout(out: Path, layout: ResultLayout) -> Path:
     check_target(out)
     if layout is ResultLayout.OWN:
         return out
-    from lesionlens.export.bids import check_dataset
-    from lesionlens.reading.bids import RESULTS
+    from lesionlens.imaging.reading.bids import RESULTS
+    from lesionlens.results.export.bids import check_dataset
 
     check_dataset(out)
     return out / RESULTS
@@ -298,7 +298,7 @@ def wishes(
     from importlib.util import find_spec
 
     from lesionlens.base.errors import MissingPluginError
-    from lesionlens.export.words import load
+    from lesionlens.results.export.words import load
 
     load(language)
     if surfaces and find_spec("trimesh") is None:
@@ -330,7 +330,7 @@ def superseded(place: Path | None, study: Study) -> tuple[Document, ...]:
     UnusableInputError
         There is none of this study in that place.
     """
-    from lesionlens.reading.dicom.documents import newest_document
+    from lesionlens.imaging.reading.dicom.documents import newest_document
 
     return () if place is None else (newest_document(place, study.uid),)
 
@@ -339,12 +339,12 @@ def save(
     analysis: Analysis, out: Path, layout: ResultLayout, progress: Progress
 ) -> tuple[Path, tuple[str, ...]]:
     """Write a result in a layout; return the folder of the whole result, and all warnings."""
-    from lesionlens.export import exporter
+    from lesionlens.results.export import exporter
 
     if layout is ResultLayout.OWN:
         return out, exporter.save(analysis, out, progress=progress)
-    from lesionlens.export.bids import save_bids
-    from lesionlens.reading.bids import RESULTS
+    from lesionlens.imaging.reading.bids import RESULTS
+    from lesionlens.results.export.bids import save_bids
 
     notices = save_bids(analysis, out, progress=progress)
     return out / RESULTS / analysis.study.name, notices

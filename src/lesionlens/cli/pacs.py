@@ -14,8 +14,8 @@ from lesionlens.base.staging import check_target
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
-from lesionlens.pacs.connect import connect
-from lesionlens.pacs.peer import (
+from lesionlens.site.pacs.connect import connect
+from lesionlens.site.pacs.peer import (
     LIMIT,
     OWN_PORT,
     OWN_TITLE,
@@ -140,7 +140,7 @@ def send(
     """Send a result's DICOM objects (its folder `dicom`), or any folder of DICOM files."""
     del debug
     archive = connect(address, Access(user=user, ca=ca, certificate=cert, title=aet))
-    from lesionlens.pacs.outbox import files_to_send, send_result
+    from lesionlens.site.pacs.outbox import files_to_send, send_result
 
     with TemporaryDirectory(prefix="lesionlens-") as place, progress_bar() as progress:
         if deidentify:
@@ -156,9 +156,9 @@ def _nameless(
     result: Path, place: Path, key: Path | None, map_file: Path | None
 ) -> tuple[list[Path], tuple[str, ...]]:
     """Return a de-identified copy of what would be sent, and what to know of it."""
-    from lesionlens.deidentification.folder import deidentify_folder
-    from lesionlens.deidentification.profile import Options
-    from lesionlens.pacs.outbox import files_to_send, folder_to_send
+    from lesionlens.imaging.deidentification.folder import deidentify_folder
+    from lesionlens.imaging.deidentification.profile import Options
+    from lesionlens.site.pacs.outbox import files_to_send, folder_to_send
 
     pseudonyms, table = replacement(key, map_file, place)
     done = deidentify_folder(folder_to_send(result), place / "out", pseudonyms, Options())

@@ -11,12 +11,12 @@ from lesionlens.cli.console import STOP, new_table
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from lesionlens.base.records.analysis import Analysis
+    from lesionlens.base.records.study import Study
     from lesionlens.base.stages import Progress
-    from lesionlens.followup.prior import Located
+    from lesionlens.imaging.preparation.prepare import PrepareOptions
     from lesionlens.lens import Lens
-    from lesionlens.preparation.prepare import PrepareOptions
-    from lesionlens.records.analysis import Analysis
-    from lesionlens.records.study import Study
+    from lesionlens.results.review.prior import Located
 
 
 def find(prior: Path | None, study: Path | None, now: Study) -> Located | None:
@@ -28,7 +28,7 @@ def find(prior: Path | None, study: Path | None, now: Study) -> Located | None:
         Only its study was named, or it cannot be used.
     """
     from lesionlens.base.errors import UnusableInputError
-    from lesionlens.followup.prior import find_prior
+    from lesionlens.results.review.prior import find_prior
 
     if prior is None and study is not None:
         raise UnusableInputError(
@@ -49,9 +49,9 @@ def compare(
     """Compare an analysis with the prior examination that was found, if one was."""
     if found is None:
         return analysis
-    from lesionlens.followup import compare as followup
-    from lesionlens.followup.patient import visit_of
-    from lesionlens.followup.prior import open_prior
+    from lesionlens.analysis.followup import compare as followup
+    from lesionlens.analysis.followup.patient import visit_of
+    from lesionlens.results.review.prior import open_prior
 
     progress("opening the prior examination", 0.0)
     clock = StageClock(progress, STOP)
@@ -69,7 +69,7 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
     found = analysis.followup
     if found is None:
         return ()
-    from lesionlens.records.followup import ChangeKind
+    from lesionlens.base.records.followup import ChangeKind
 
     day = found.points[-2].date or "an earlier day"
     heads = ("", "where", "ml before", "ml now", "change", "by one criterion", "product")
@@ -102,6 +102,6 @@ def _percent(value: float | None) -> str:
 
 def remember(analysis: Analysis) -> None:
     """Remember where the study lies, so that a later examination finds its images."""
-    from lesionlens.followup import places
+    from lesionlens.analysis.followup import places
 
     places.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)

@@ -12,14 +12,14 @@ from lesionlens.cli.console import Answer, new_table, plain
 from lesionlens.cli.worklist import List
 
 if TYPE_CHECKING:
-    from lesionlens.worklist.protocol import ReadingProtocol
+    from lesionlens.site.worklist.protocol import ReadingProtocol
 
 
 def plan(folder: List, json: options.Json = False, debug: options.Debug = False) -> Answer:
     """Report in which order each reader of LIST/protocol.toml reads, and in which arms."""
     del debug
-    from lesionlens.worklist.book import book_of
-    from lesionlens.worklist.protocol import assignments
+    from lesionlens.site.worklist.book import book_of
+    from lesionlens.site.worklist.protocol import assignments
 
     with book_of(folder) as book:
         protocol = _protocol(folder)
@@ -43,14 +43,14 @@ def table(folder: List, out: options.Out, debug: options.Debug = False) -> Answe
     Without LIST/protocol.toml it is the tables of a worklist's plain reads.
     """
     del debug
-    from lesionlens.worklist.table import tables_of
+    from lesionlens.site.worklist.table import tables_of
 
     written = tables_of(folder, out)
     return Answer((written.words, plain(str(written.reads)), plain(str(written.marks))))
 
 
 def _protocol(folder: Path) -> ReadingProtocol:
-    from lesionlens.worklist.protocol import FILE, read_protocol
+    from lesionlens.site.worklist.protocol import FILE, read_protocol
 
     found = read_protocol(folder)
     if found is None:

@@ -12,7 +12,7 @@ from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 
 if TYPE_CHECKING:
-    from lesionlens.records.analysis import Analysis
+    from lesionlens.base.records.analysis import Analysis
 
 
 def review(
@@ -52,8 +52,8 @@ def review(
     wanted = options.wishes(language, hide, False, MapExtent.CUT)
     with progress_bar() as progress:
         from lesionlens.base.stages import StageClock
-        from lesionlens.preparation.prepare import PrepareOptions, prepare
-        from lesionlens.review.reopen import options_for, reopen_folder
+        from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
+        from lesionlens.results.review.reopen import options_for, reopen_folder
 
         progress("reading the study", 0.0)
         opened = options.open_named(study, options.named(t1, t1c, t2, flair), study_uid, progress)
@@ -66,7 +66,7 @@ def review(
             _, more = options.save(analysis, out, options.ResultLayout.OWN, progress)
             notes = tuple(dict.fromkeys((*notes, *more)))
     if out is None:
-        from lesionlens.result import Result
+        from lesionlens.results.result import Result
 
         Result(analysis).show()
         return Answer((), notes)

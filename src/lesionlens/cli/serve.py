@@ -15,7 +15,7 @@ from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 
 if TYPE_CHECKING:
-    from lesionlens.inference.engine import Engine
+    from lesionlens.engines.engine import Engine
 
 Bundles = Annotated[
     list[Path] | None,
@@ -87,11 +87,11 @@ def serve(
     del debug
     STOP.gently()
     _check_installed()
-    from lesionlens.inference.engines.remote.address import read_keys
-    from lesionlens.serving.admission import Admission
-    from lesionlens.serving.app import make_app
-    from lesionlens.serving.listen import Listening, listen
-    from lesionlens.serving.sessions import Limits, Sessions
+    from lesionlens.engines.remote.address import read_keys
+    from lesionlens.site.serving.admission import Admission
+    from lesionlens.site.serving.app import make_app
+    from lesionlens.site.serving.listen import Listening, listen
+    from lesionlens.site.serving.sessions import Limits, Sessions
 
     keys = () if api_key_file is None else read_keys(api_key_file)
     where = Listening(host, port, certificate, certificate_key, plain_http)
@@ -142,7 +142,7 @@ def load_models(wanted: ServedNetwork, bundles: list[Path] | None) -> dict[str, 
     UnusableInputError
         A weights file beside bundles, or bundles of one name.
     """
-    from lesionlens.inference.plugged_in import make_engine
+    from lesionlens.engines.plugged_in import make_engine
 
     device, weights, engine = wanted.device, wanted.weights, wanted.engine
     if not bundles:

@@ -37,7 +37,7 @@ def suggest(
     del debug
     with progress_bar() as progress:
         progress("loading", 0.0)
-        from lesionlens.learning.suggest import suggest as run
+        from lesionlens.training.learning.suggest import suggest as run
 
         found = run(results, studies, readers=tuple(readers or ()), progress=progress, cancel=STOP)
     notes = tuple(f"{name} was left out: {why}" for name, why in found.left_out)

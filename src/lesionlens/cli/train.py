@@ -93,7 +93,7 @@ def _real_cases(
     progress: Progress,
 ) -> tuple[TrainConfig, RealCases]:
     """Find the cases to learn from; the recipe then starts from weights."""
-    from lesionlens.evaluation.label_conventions import convention_reader
+    from lesionlens.analysis.evaluation.label_conventions import convention_reader
     from lesionlens.training.real_cases import RealCases, with_start
     from lesionlens.training.references import find_real_cases
 

@@ -31,7 +31,9 @@ def show(debug: options.Debug = False) -> Answer:
     used = store.in_use
     table = new_table(("", "weights", "version", "SHA-256", "from", "accepted by"), words=6)
     for name in (SHIPPED_NAME, "synthetic"):
-        about = json.loads((files("lesionlens.weights") / f"{name}.json").read_text("utf-8"))
+        about = json.loads(
+            (files("lesionlens.network.weight_files") / f"{name}.json").read_text("utf-8")
+        )
         mark = "in use" if used is None and name == SHIPPED_NAME else ""
         number = f"{about['version']}, of the package"
         table.add_row(mark, name, number, f"{about['sha256'][:12]}…", "", "")
@@ -66,8 +68,8 @@ def accept(
     by version and SHA-256.
     """
     del debug
-    from lesionlens.learning.proposal import WEIGHTS, read_proposal
     from lesionlens.network.versions import Lineage, WeightsStore
+    from lesionlens.training.learning.proposal import WEIGHTS, read_proposal
 
     name = checks.person(by)
     found = read_proposal(proposed)

@@ -15,10 +15,10 @@ import typer
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 from lesionlens.cli.pacs import Authorities, Certificate, Title, User
-from lesionlens.pacs.peer import OWN_TITLE
+from lesionlens.site.pacs.peer import OWN_TITLE
 
 if TYPE_CHECKING:
-    from lesionlens.worklist.records import StudyEntry, WorklistRow
+    from lesionlens.site.worklist.records import StudyEntry, WorklistRow
 
 List = Annotated[Path, typer.Argument(help="Folder of the list, from `scan`.", metavar="LIST")]
 Reader = Annotated[
@@ -57,17 +57,17 @@ def scan(
     noticed; never a name. Studies of an archive are fetched when their turn comes.
     """
     del debug
-    from lesionlens.pacs.server import Server
-    from lesionlens.worklist.ahead import ARCHIVE
-    from lesionlens.worklist.book import open_book
-    from lesionlens.worklist.describing import describe_all
-    from lesionlens.worklist.sources import studies_at, studies_of
+    from lesionlens.site.pacs.server import Server
+    from lesionlens.site.worklist.ahead import ARCHIVE
+    from lesionlens.site.worklist.book import open_book
+    from lesionlens.site.worklist.describing import describe_all
+    from lesionlens.site.worklist.sources import studies_at, studies_of
 
     with progress_bar() as progress:
         progress("looking for studies", 0.0)
         archive = None
         if "://" in source:
-            from lesionlens.pacs.peer import Access, StudyQuery
+            from lesionlens.site.pacs.peer import Access, StudyQuery
 
             access = Access(user=user, ca=ca, certificate=cert, title=aet)
             query = StudyQuery(patient_id=patient, study_date=date)
@@ -103,10 +103,10 @@ def show(
 ) -> Answer:
     """List the studies as one reader sees them; in a reader study, in the order of their reads."""
     del debug
-    from lesionlens.worklist.book import book_of
-    from lesionlens.worklist.protocol import read_protocol
-    from lesionlens.worklist.rows import matching, rows_of
-    from lesionlens.worklist.site import unaided_first_required
+    from lesionlens.site.worklist.book import book_of
+    from lesionlens.site.worklist.protocol import read_protocol
+    from lesionlens.site.worklist.rows import matching, rows_of
+    from lesionlens.site.worklist.site import unaided_first_required
 
     with book_of(folder) as book:
         protocol = read_protocol(folder)
@@ -164,9 +164,9 @@ def ahead(
     recorded and never stops the rest; Ctrl-C keeps what is complete.
     """
     del debug
-    from lesionlens.cohort.work import Choice, Status
-    from lesionlens.worklist.ahead import run_ahead, step_aside
-    from lesionlens.worklist.book import book_of
+    from lesionlens.site.cohort.work import Choice, Status
+    from lesionlens.site.worklist.ahead import run_ahead, step_aside
+    from lesionlens.site.worklist.book import book_of
 
     options.preparation(brain_extraction, bias_correction)
     choice = Choice(
@@ -199,8 +199,8 @@ def _until_end_of_input() -> None:
 def compare(folder: List, json: options.Json = False, debug: options.Debug = False) -> Answer:
     """Compare every two readers of each study: verdicts by candidate, marks by place (10 mm)."""
     del debug
-    from lesionlens.worklist.book import book_of
-    from lesionlens.worklist.rows import comparisons
+    from lesionlens.site.worklist.book import book_of
+    from lesionlens.site.worklist.rows import comparisons
 
     with book_of(folder) as book:
         found = comparisons(book)

@@ -88,7 +88,7 @@ def shipped_file(name: str, key: str) -> Path:
     WeightsError
         The file is missing or altered.
     """
-    path = Path(str(files("lesionlens.weights") / name))
+    path = Path(str(files("lesionlens.network.weight_files") / name))
     beside = path.with_suffix(".json")
     known = json.loads(beside.read_text("utf-8"))[key] if beside.is_file() else None
     if not path.is_file() or sha256_of(path) != known:

@@ -7,7 +7,7 @@ from lesionlens.network.config import NetworkConfig, preset
 from lesionlens.network.model import LensNetwork
 
 DESIGNS: dict[str, type[LensNetwork]] = {"hybrid": LensNetwork}
-"""Design to class; a script that compares designs adds its own, as `bench/variants.py` does."""
+"""Design to class; a script that compares designs adds its own, as `research/variants.py` does."""
 
 
 def build(network: str | NetworkConfig) -> LensNetwork:

@@ -39,7 +39,7 @@ PRESETS: dict[str, NetworkConfig] = {
     "large": NetworkConfig(
         channels=(16, 48, 96, 192), blocks=(2, 2, 2), layers=6, heads=6, lesions=16),
 }  # fmt: skip
-"""Name to sizes; a script that compares designs adds its own, as `bench/variants.py` does."""
+"""Name to sizes; a script that compares designs adds its own, as `research/variants.py` does."""
 
 
 def preset(name: str) -> NetworkConfig:

@@ -33,7 +33,7 @@ class WeightsNotes:
     """Dict. Data, recipe, steps, minutes."""
     score: tuple[float, float, float] = (-1.5, 0.36, 0.0)
     """(3,) float: intercept, slope of the mean logit, slope of the logarithm of the ml: a
-    candidate's score is the sigmoid of their sum (`inference.component_score`), fitted on scans
+    candidate's score is the sigmoid of their sum (`engines.component_score`), fitted on scans
     of known truth."""
     score_floor: float = 0.2
     """Regions that score less are not flagged."""

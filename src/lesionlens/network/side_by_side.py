@@ -2,7 +2,7 @@
 
 Two threads that share one pass meet after every layer: where other programs keep a core, each waits
 for the other, and an analysis takes a third longer than with a pass on each core. On a quiet
-machine both take the same time (`bench/RESULTS.md`).
+machine both take the same time (`research/RESULTS.md`).
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def load(
 
 def shipped_path(name: str = DEFAULT_NAME) -> Path:
     """Find one of the sets of weights in `SHIPPED` in this installation."""
-    return Path(str(files("lesionlens.weights") / f"{name}.safetensors"))
+    return Path(str(files("lesionlens.network.weight_files") / f"{name}.safetensors"))
 
 
 def load_shipped(

@@ -13,7 +13,7 @@ from typing import Any
 
 from lesionlens.base.errors import ConfigError
 from lesionlens.network.config import PRESETS
-from lesionlens.synth.draw import DrawConfig
+from lesionlens.network.synth.draw import DrawConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch import multiprocessing as processes
 
-from lesionlens.synth.draw import DrawConfig, draw_geometry, paint
+from lesionlens.network.synth.draw import DrawConfig, draw_geometry, paint
 from lesionlens.training.config import DataConfig, StageConfig
 
 VALIDATION_SEED = 2_000_000_000

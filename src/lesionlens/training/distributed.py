@@ -13,7 +13,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from lesionlens.base.errors import ConfigError, ResourceError
-from lesionlens.inference import device as devices
+from lesionlens.engines import device as devices
 
 _BACKENDS = {"cuda": "nccl", "xpu": "xccl"}  # by which accelerators of one kind talk to one another
 _PATIENCE = timedelta(hours=2)
@@ -109,7 +109,7 @@ def joined(device: str) -> Iterator[ProcessGroup]:
     Parameters
     ----------
     device : str
-        As `inference.device.choose` reads it; of several processes each takes its own.
+        As `engines.device.choose` reads it; of several processes each takes its own.
 
     Raises
     ------

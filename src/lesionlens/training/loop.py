@@ -17,7 +17,7 @@ from torch import nn
 
 from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.base.stages import NEVER, Cancel
-from lesionlens.inference.device import autocast, choose
+from lesionlens.engines.device import autocast, choose
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.model import LensNetwork, channels_last

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lesionlens.network.model import LensOutput
-from lesionlens.synth.tumour import MAX_LESIONS
+from lesionlens.network.synth.tumour import MAX_LESIONS
 from lesionlens.training.config import LossConfig
 from lesionlens.training.data import Batch
 from lesionlens.training.set_loss import pool_like, set_loss

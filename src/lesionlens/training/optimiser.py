@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lesionlens.inference.device import has_fast_bfloat16
+from lesionlens.engines.device import has_fast_bfloat16
 from lesionlens.training.config import OptimiserConfig
 
 _NEWTON = (3.4445, -4.7750, 2.0315)

@@ -13,20 +13,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lesionlens.analysis.evaluation.label_conventions import region_mask
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import Region
+from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, check, no_progress
 from lesionlens.base.whole_file import whole_file
-from lesionlens.evaluation.label_conventions import region_mask
-from lesionlens.inference.device import autocast
-from lesionlens.inference.network_input import make_network_input
+from lesionlens.engines.device import autocast
+from lesionlens.engines.network_input import make_network_input
+from lesionlens.imaging.preparation.prepare import prepare
+from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
-from lesionlens.preparation.prepare import prepare
-from lesionlens.preparation.resampling import resample
-from lesionlens.records.study import PreparedStudy
-from lesionlens.synth.draw import DrawConfig
+from lesionlens.network.synth.draw import DrawConfig
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import (
     BatchSource,

@@ -11,10 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.errors import ConfigError, UnusableInputError
-from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region, ReviewState
-from lesionlens.evaluation.cases import (
+from lesionlens.analysis.evaluation.cases import (
     Case,
     ImageFile,
     find_cases,
@@ -22,12 +19,15 @@ from lesionlens.evaluation.cases import (
     patients_table,
     read_volume,
 )
-from lesionlens.evaluation.label_conventions import regions_of, translate
-from lesionlens.followup.patient import visit_of_result
-from lesionlens.reading.readers import open_study
-from lesionlens.records.review import WHOLE_STUDY
-from lesionlens.records.study import Series, SourceFile, Study, StudyKind
-from lesionlens.review.reopen import SavedResult, difference, read_result, results_in
+from lesionlens.analysis.evaluation.label_conventions import regions_of, translate
+from lesionlens.analysis.followup.patient import visit_of_result
+from lesionlens.base.errors import ConfigError, UnusableInputError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.records.review import WHOLE_STUDY
+from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.results.review.reopen import SavedResult, difference, read_result, results_in
 
 _READ = partial(read_result, maps=False)
 Truth = tuple[NDArray[np.uint8], Grid]

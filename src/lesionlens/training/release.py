@@ -59,7 +59,7 @@ def release(
     notes : WeightsNotes
         Grids, temperatures, operating points and provenance to ship with them.
     folder : Path
-        ``src/lesionlens/weights`` of a checkout.
+        ``src/lesionlens/network/weight_files`` of a checkout.
     name : str
         One of `network.weights.SHIPPED`.
 

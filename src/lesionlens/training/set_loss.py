@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from lesionlens.base.labels import LesionClass, MrSequence
 from lesionlens.network.lesion_queries import LesionOutput
-from lesionlens.synth.instances import ENHANCEMENT, WHITE_SPOTS
+from lesionlens.network.synth.instances import ENHANCEMENT, WHITE_SPOTS
 from lesionlens.training.assignment import assign
 
 _NONE = len(LesionClass)

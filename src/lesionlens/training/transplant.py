@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.network.normalise import Z_LIMIT
-from lesionlens.synth.tumour import MAX_LESIONS
+from lesionlens.network.synth.tumour import MAX_LESIONS
 from lesionlens.training.data import Packed
 
 _MARGIN_MM = (2.0, 10.0)  # how far beyond the outline the surroundings come along

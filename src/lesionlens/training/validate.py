@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from lesionlens.inference.device import autocast
+from lesionlens.engines.device import autocast
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
-from lesionlens.synth.draw import DrawConfig, draw
+from lesionlens.network.synth.draw import DrawConfig, draw
 from lesionlens.training.data import VALIDATION_SEED
 
 _REGIONS = ("wt", "tc", "et")

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from lesionlens.network.normalise import Z_LIMIT
-from lesionlens.synth.artefacts import SEQUENCES, Damage, acquire
-from lesionlens.synth.fields import DrawnFrame, RandomStreams, noise
+from lesionlens.network.synth.artefacts import SEQUENCES, Damage, acquire
+from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, noise
 from lesionlens.training.data import Packed, cut_window
 
 _CPU = torch.device("cpu")

@@ -4,7 +4,12 @@ import numpy as np
 
 from lesionlens.base.errors import CancelledError, UnusableInputError
 from lesionlens.base.labels import Region
-from lesionlens.records.prediction import Capability, EngineInfo, PerturbedPrediction, Prediction
+from lesionlens.base.records.prediction import (
+    Capability,
+    EngineInfo,
+    PerturbedPrediction,
+    Prediction,
+)
 
 
 class BrightFlair:

@@ -8,12 +8,12 @@ import pydicom
 import pytest
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.records.study import StudyKind
 from lesionlens.cli.deidentify import Dates, deidentify
 from lesionlens.cli.export import export
 from lesionlens.cli.options import ResultLayout
-from lesionlens.export.exporter import save
-from lesionlens.records.study import StudyKind
-from lesionlens.testing.analysis import make_analysis, write_study
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.results.export.exporter import save
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.cli.export import export
-from lesionlens.export.exporter import save
-from lesionlens.review.log import ReviewLog
-from lesionlens.testing.acquire import Acquisition
-from lesionlens.testing.analysis import make_analysis, write_study
-from lesionlens.testing.simple import Lesion, make_patient
+from lesionlens.engines.testing.acquire import Acquisition
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.results.export.exporter import save
+from lesionlens.results.review.log import ReviewLog
 
 LESIONS = (Lesion(), Lesion((30.0, -40.0, 12.0), 12.0))
 

@@ -7,7 +7,7 @@ import pytest
 from lesionlens import lens
 from lesionlens.base.errors import ServerError, UnusableInputError
 from lesionlens.cli.network import ChosenNetwork, server_address
-from lesionlens.inference.engines.remote.address import KEY_VARIABLE
+from lesionlens.engines.remote.address import KEY_VARIABLE
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lesionlens.synth.draw import DrawConfig
+from lesionlens.network.synth.draw import DrawConfig
 from lesionlens.training.config import DataConfig, StageConfig
 from lesionlens.training.data import (
     MixedSource,

@@ -3,7 +3,7 @@
 import torch
 
 from lesionlens.network.model import LensOutput
-from lesionlens.synth.instances import WHITE_SPOTS
+from lesionlens.network.synth.instances import WHITE_SPOTS
 from lesionlens.training.config import LossConfig, OptimiserConfig
 from lesionlens.training.data import Batch
 from lesionlens.training.losses import attention_loss, each_lesion_loss, lens_loss

@@ -14,18 +14,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lesionlens.analysis.evaluation.label_conventions import convention_reader
 from lesionlens.base.errors import ConfigError, UnusableInputError, WeightsError
 from lesionlens.base.labels import ReviewState
+from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.base.stages import StageClock
-from lesionlens.evaluation.label_conventions import convention_reader
-from lesionlens.export.exporter import save
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.engines.testing.files import write_nifti
+from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.network import weights
-from lesionlens.preparation.prepare import prepare
-from lesionlens.records.review import Outline, Review, ReviewEvent
-from lesionlens.review.log import ReviewLog
-from lesionlens.testing.analysis import make_analysis, write_study
-from lesionlens.testing.files import write_nifti
-from lesionlens.testing.simple import Lesion, make_patient
+from lesionlens.results.export.exporter import save
+from lesionlens.results.review.log import ReviewLog
 from lesionlens.training.config import (
     DataConfig,
     PatchConfig,

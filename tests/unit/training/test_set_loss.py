@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 from scipy.optimize import linear_sum_assignment
 
 from lesionlens.network.lesion_queries import LesionOutput
-from lesionlens.synth.instances import ENHANCEMENT, WHITE_SPOTS
+from lesionlens.network.synth.instances import ENHANCEMENT, WHITE_SPOTS
 from lesionlens.training.assignment import assign
 from lesionlens.training.set_loss import match, set_loss, wanted
 

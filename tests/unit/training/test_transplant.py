@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lesionlens.synth.instances import WHITE_SPOTS
+from lesionlens.network.synth.instances import WHITE_SPOTS
 from lesionlens.training.data import Packed
 from lesionlens.training.transplant import transplanted
 

@@ -16,7 +16,7 @@ from lesionlens_nnunet import engine as nnunet
 
 from lesionlens.base.errors import LesionLensError, UnusableInputError, WeightsError
 from lesionlens.base.labels import Region
-from lesionlens.testing import engine_contract
+from lesionlens.engines.testing import engine_contract
 
 ARCHITECTURE = {
     "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",

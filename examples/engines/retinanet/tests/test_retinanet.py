@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from lesionlens.base.errors import UnusableInputError, WeightsError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.testing import engine_contract
+from lesionlens.engines.testing import engine_contract
 
 CONFIG = retinanet.DetectorConfig(spacing_mm=4.0, channels=(8, 16), anchor_vox=(4, 8))
 STEPS = 60

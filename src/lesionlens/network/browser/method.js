@@ -1,4 +1,4 @@
-// What is done with the network: lesionlens.inference.engines.lens.method, and what its candidates
+// What is done with the network: lesionlens.engines.lens.method, and what its candidates
 // score. `run(x, shape, place)` runs it on (8, I, J, K) values and returns {logits, attention}.
 
 import { boundingBox, cropped, cut, each, apply, inverse, respaced, size, voxelMl } from "./grid.js";

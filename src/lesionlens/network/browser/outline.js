@@ -1,5 +1,5 @@
 // Outlines moved to where this patient's images have them, as
-// lesionlens.inference.engines.lens.outline_refinement does it; the constants are explained there.
+// lesionlens.engines.lens.outline_refinement does it; the constants are explained there.
 
 import { boundingBox, cut, each, size } from "./grid.js";
 import { smoothed } from "./resample.js";

@@ -1,5 +1,5 @@
-// Connected parts, holes and margins of masks (Uint8Array), as lesionlens.findings.components and
-// lesionlens.preparation.brain make them.
+// Connected parts, holes and margins of masks (Uint8Array), as lesionlens.analysis.findings.components and
+// lesionlens.imaging.preparation.brain make them.
 
 import { boundingBox, cropped, cut, each, size, spacing, voxelMl } from "./grid.js";
 

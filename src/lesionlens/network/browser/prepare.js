@@ -1,5 +1,5 @@
 // From NIfTI files to four sequences and the brain on one grid of 1 mm, RAS+, as
-// lesionlens.preparation does it, but for what this page leaves out: nothing is registered.
+// lesionlens.imaging.preparation does it, but for what this page leaves out: nothing is registered.
 
 import { decompress, isCompressed, isNIFTI, readHeader, readImage } from "nifti-reader-js";
 

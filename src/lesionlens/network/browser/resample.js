@@ -1,4 +1,4 @@
-// From grid to grid, as lesionlens.preparation.resampling and lesionlens.inference.separable do it.
+// From grid to grid, as lesionlens.imaging.preparation.resampling and lesionlens.engines.separable do it.
 
 import { each, inverse, multiply, size } from "./grid.js";
 

@@ -1,4 +1,4 @@
-// Between thick slices, as lesionlens.preparation.thick_slices has it: the smoothest intensity
+// Between thick slices, as lesionlens.imaging.preparation.thick_slices has it: the smoothest intensity
 // whose mean over each slice is as measured.
 
 import { apply, spacing } from "./grid.js";

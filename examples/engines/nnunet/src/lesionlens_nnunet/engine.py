@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from lesionlens.base.errors import UnusableInputError, WeightsError
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
+from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.stages import Cancel, Progress, check
-from lesionlens.inference import device as devices
-from lesionlens.inference.engine import Target
-from lesionlens.inference.interruptible import interruptible
-from lesionlens.records.prediction import Capability, EngineInfo, Prediction
-from lesionlens.records.study import PreparedStudy
+from lesionlens.engines import device as devices
+from lesionlens.engines.engine import Target
+from lesionlens.engines.interruptible import interruptible
 
 Floats = NDArray[np.float32]
 STAGE = "nnU-Net's windows"
@@ -55,7 +55,7 @@ class NnUNetEngine:
     Parameters
     ----------
     device : str
-        As `lesionlens.inference.device.choose` reads it.
+        As `lesionlens.engines.device.choose` reads it.
     weights : str or Path
         Folder with `dataset.json`, `plans.json` and `fold_*`.
 
@@ -93,7 +93,7 @@ class NnUNetEngine:
         )
 
     def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
-        """Answer on the working grid; see `lesionlens.inference.engine.Engine.predict`."""
+        """Answer on the working grid; see `lesionlens.engines.engine.Engine.predict`."""
         check(cancel, STAGE)
         there = dict(zip(MrSequence, prepared.present.tolist(), strict=True))
         missing = [s.words for s in self._sequences if not there[s]]

@@ -18,13 +18,13 @@ from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import sha256_of
+from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
+from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.stages import Cancel, Progress, check
-from lesionlens.inference import device as devices
-from lesionlens.inference.engine import Target
-from lesionlens.inference.interruptible import interruptible
-from lesionlens.inference.network_input import make_network_input
-from lesionlens.records.prediction import Capability, EngineInfo, Prediction
-from lesionlens.records.study import PreparedStudy
+from lesionlens.engines import device as devices
+from lesionlens.engines.engine import Target
+from lesionlens.engines.interruptible import interruptible
+from lesionlens.engines.network_input import make_network_input
 from lesionlens_retinanet.outline import BRIGHT_IN, METHOD, outlines
 
 STAGE = "finding boxes"
@@ -113,7 +113,7 @@ class RetinaNetEngine:
     Parameters
     ----------
     device : str
-        As `lesionlens.inference.device.choose` reads it.
+        As `lesionlens.engines.device.choose` reads it.
     weights : str or Path
         Folder with `detector.json` (fields of `DetectorConfig`) and `detector.safetensors`
         (the state of `build(config).network`).
@@ -150,7 +150,7 @@ class RetinaNetEngine:
         )
 
     def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
-        """Answer on the working grid; see `lesionlens.inference.engine.Engine.predict`."""
+        """Answer on the working grid; see `lesionlens.engines.engine.Engine.predict`."""
         check(cancel, STAGE)
         present = [bool(there) for there in prepared.present]
         there = {s for s, shown in zip(MrSequence, present, strict=True) if shown}

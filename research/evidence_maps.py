@@ -1,0 +1,241 @@
+"""Whether evidence by sequence names the sequence that a lesion shows in.
+
+    python research/evidence_maps.py [WEIGHTS.safetensors] [--patients 12] [--strong 0]
+
+Each drawn patient's tumour is painted into one sequence alone: the other three are painted from
+the same anatomy and contrasts without it. The map names the sequence with the largest mean share
+over the lesion's voxels that the network calls tumour with everything shown, or over all where it
+calls none; a lesion of which it calls less than a twentieth is counted as not seen. Also the
+cost: seconds of the maps beside those of the passes that they are made of.
+
+With `--strong 15` that many lesions are taken for each sequence instead that the network finds: one
+of 15 to 25 mm radius, in that sequence as far from the brain's mean as `GAINS` say (the first at
+which the network calls a twentieth of it), the other three as healthy tissue.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from calibration.calibrate import prepared_of
+from numpy.typing import NDArray
+
+from lesionlens.analysis.explain.shapley import evidence_maps, subsets_of, voxels_on
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.prediction import InputPerturbation
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.network.normalise import zscore
+from lesionlens.network.synth import draw as drawing
+from lesionlens.network.synth import tumour
+from lesionlens.network.synth.draw import DrawConfig, Geometry, SyntheticBatch, draw_geometry, paint
+from lesionlens.training.data import VALIDATION_SEED
+
+FIRST_SEED = VALIDATION_SEED + 830_000_000
+GRID = DrawConfig((92, 112, 88), (2.0, 2.0), tumour_free=0.0, cavity=0.0)
+ML = 0.008
+SEEN, LEAST_CALLED = 0.5, 0.05
+GAINS = (2.0, 4.0, 7.0)
+"""Contrast of a strong lesion, in standard deviations of the brain; T1 goes dark, the rest
+bright."""
+RADIUS_MM = (15.0, 25.0)
+LEAST_ML = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Of one lesion: what was named, which share was called tumour, seconds."""
+
+    named: MrSequence | None
+    called: float
+    passes_s: float
+    maps_s: float
+
+
+def without_tumour(geometry: Geometry) -> Geometry:
+    """Return the same anatomy with healthy tissue in the tumour's place."""
+    share = geometry.membership.clone()
+    share[:, :5] = geometry.anatomy.tissue * geometry.anatomy.brain
+    share[:, 5:9] = 0
+    labels = torch.zeros_like(geometry.labels)
+    return replace(geometry, membership=share, labels=labels)
+
+
+def in_one_alone(seed: int) -> dict[MrSequence, SyntheticBatch] | None:
+    """Draw a patient whose tumour shows in one sequence alone, for each; None of a small one."""
+    geometry = draw_geometry(GRID, [seed])
+    if float(geometry.labels[0, 0].sum()) * ML < LEAST_ML:
+        return None
+    shown, free = paint(GRID, geometry, [seed]), paint(GRID, without_tumour(geometry), [seed])
+    found = {}
+    for at, sequence in enumerate(MrSequence):
+        channels, zscored = free.channels.clone(), free.zscored.clone()
+        channels[:, at], zscored[:, at] = shown.channels[:, at], shown.zscored[:, at]
+        found[sequence] = replace(shown, channels=channels, zscored=zscored)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Healthy:
+    """A patient painted without a tumour, and the share of one lesion that may be added."""
+
+    free: SyntheticBatch
+    inside: torch.Tensor
+    """(1, I, J, K) float32."""
+    labels: torch.Tensor
+    """(1, 3, I, J, K) uint8 of the lesion."""
+
+
+def healthy(seed: int) -> Healthy:
+    """Draw a patient and where one lesion would lie."""
+    plan = tumour.plan_lesions
+
+    def single(*args: object, **kwargs: object) -> tumour.LesionPlan:
+        made = plan(*args, **kwargs)  # type: ignore[arg-type]
+        radius = float(np.random.default_rng(seed).uniform(*RADIUS_MM))
+        return replace(
+            made, count=torch.ones_like(made.count), radius=torch.full_like(made.radius, radius)
+        )
+
+    drawing.lesions.plan_lesions = single  # type: ignore[assignment]
+    try:
+        geometry = draw_geometry(GRID, [seed])
+    finally:
+        drawing.lesions.plan_lesions = plan
+    free = paint(GRID, without_tumour(geometry), [seed])
+    return Healthy(free, geometry.membership[:, 5:9].sum(1), geometry.labels)
+
+
+def strong(one: Healthy, sequence: MrSequence) -> Iterator[SyntheticBatch]:
+    """Add the lesion to one sequence alone, with more and more contrast."""
+    at, brain = list(MrSequence).index(sequence), one.free.brain[0]
+    spread = float(one.free.channels[0, at][brain].std())
+    for gain in GAINS:
+        channels = one.free.channels.clone()
+        way = -gain if sequence is MrSequence.T1 else gain
+        added = (channels[:, at] + way * spread * one.inside).clamp_min(0)
+        channels[:, at] = added * one.free.brain
+        zscored = zscore(channels, one.free.brain)
+        yield replace(one.free, channels=channels, zscored=zscored, labels=one.labels)
+
+
+def is_seen(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) -> bool:
+    """Whether the network calls enough of a lesion tumour, all sequences shown."""
+    everything = [InputPerturbation.showing(frozenset(MrSequence))]
+    answer = engine.predict_perturbed(study, everything, progress=no_progress, cancel=NEVER)
+    voxels = voxels_on(study.working.to_mm(np.argwhere(truth)), answer.grid)
+    return float((answer.probability[0].ravel()[voxels] >= SEEN).mean()) >= LEAST_CALLED
+
+
+def found_ones(engine: LensEngine, wanted: int, first: int) -> dict[MrSequence, list[Row]]:
+    """Take lesions that the network finds in one sequence, so many for each."""
+    rows: dict[MrSequence, list[Row]] = {sequence: [] for sequence in MrSequence}
+    tried = dict.fromkeys(MrSequence, 0)
+    for seed in range(FIRST_SEED + first, FIRST_SEED + first + 2 * wanted):
+        patient = healthy(seed)
+        for sequence, some in rows.items():
+            if len(some) >= wanted:
+                continue
+            tried[sequence] += 1
+            for gain, one in zip(GAINS, strong(patient, sequence), strict=True):
+                study = prepared_of(one, np.ones(4, dtype=bool))
+                truth = one.labels[0, 0].numpy() > 0
+                if is_seen(engine, study, truth):
+                    some.append(asked(engine, study, truth))
+                    print_line(f"{seed} {sequence.words}, {gain:.0f} SD: {words_of(some[-1])}")
+                    break
+    for sequence, number in tried.items():
+        print_line(f"{sequence.words}: the network found {len(rows[sequence])} of {number} drawn")
+    return rows
+
+
+def asked(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) -> Row:
+    """Ask about every subset, and share the answers out."""
+    subsets = subsets_of(tuple(MrSequence))
+    begun = time.perf_counter()
+    answers = engine.predict_perturbed(
+        study,
+        [InputPerturbation.showing(one) for one in subsets],
+        progress=no_progress,
+        cancel=NEVER,
+    )
+    passed = time.perf_counter()
+    by_subset = dict(zip(subsets, answers.probability, strict=True))
+    found = evidence_maps(tuple(MrSequence), by_subset, answers.grid)
+    done = time.perf_counter()
+    voxels = voxels_on(study.working.to_mm(np.argwhere(truth)), answers.grid)
+    called = voxels[found.probability.ravel()[voxels] >= SEEN]
+    return Row(
+        named=found.named(called if len(called) else voxels),
+        called=len(called) / len(voxels),
+        passes_s=passed - begun,
+        maps_s=done - passed,
+    )
+
+
+def main() -> None:
+    """Print one line a lesion, then one a sequence."""
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    p.add_argument("weights", type=Path, nargs="?")
+    p.add_argument("--patients", type=int, default=12, help="drawn; four lesions each")
+    p.add_argument("--first", type=int, default=0, help="how many seeds to pass over")
+    p.add_argument("--strong", type=int, default=0, help="found lesions for each sequence")
+    a = p.parse_args()
+    engine = LensEngine("cpu", a.weights)
+    if a.strong:
+        summarise(found_ones(engine, a.strong, a.first))
+        return
+    rows: dict[MrSequence, list[Row]] = {sequence: [] for sequence in MrSequence}
+    for seed in range(FIRST_SEED + a.first, FIRST_SEED + a.first + 10 * a.patients):
+        drawn = in_one_alone(seed)
+        if drawn is None:
+            continue
+        for sequence, one in drawn.items():
+            truth = one.labels[0, 0].numpy() > 0
+            row = asked(engine, prepared_of(one, np.ones(4, dtype=bool)), truth)
+            rows[sequence].append(row)
+            print_line(f"{seed} {sequence.words}: {words_of(row)}")
+        if len(rows[MrSequence.T1]) == a.patients:
+            break
+    summarise(rows)
+
+
+def words_of(row: Row) -> str:
+    """Report what was named, and how much of it the network calls tumour."""
+    named = "nothing carries it" if row.named is None else row.named.words
+    return f"{named}, {row.called:.0%} called tumour"
+
+
+def summarise(rows: dict[MrSequence, list[Row]]) -> None:
+    """Print one line a sequence, and the cost."""
+    for sequence, some in rows.items():
+        print_line(f"{sequence.words}: {counted(some, sequence)}")
+    every = [row for some in rows.values() for row in some]
+    cost = sum(row.maps_s for row in every) / sum(row.passes_s for row in every)
+    print_line(f"maps take {cost:.2%} of the time of the passes that they are made of")
+
+
+def counted(rows: list[Row], sequence: MrSequence) -> str:
+    """Report how often a sequence was named: of the lesions seen, and of all."""
+    seen = [row for row in rows if row.called >= LEAST_CALLED]
+    right = sum(row.named is sequence for row in seen)
+    every = sum(row.named is sequence for row in rows)
+    return f"{right} of {len(seen)} seen, {every} of all {len(rows)}"
+
+
+def print_line(words: str) -> None:
+    """Print at once."""
+    sys.stdout.write(f"{words}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Processor seconds and megabytes of saving one result, by exporter; two versions by turns.
+
+    python research/export_time.py --draw DRAWN                 # a head of 1 mm with three lesions
+    lesionlens analyze DRAWN --out RESULT
+    python research/export_time.py RESULT DRAWN                 # this version
+    python research/export_time.py RESULT DRAWN --against OTHER # and that of another checkout
+
+The result is opened again, as `lesionlens export` does, and saved whole. Processor seconds are of
+all threads; those by the clock mean something on a quiet machine alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from lesionlens import open_study
+from lesionlens.base.stages import StageClock
+from lesionlens.engines.testing.acquire import Acquisition
+from lesionlens.engines.testing.files import write_dicom
+from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.imaging.preparation.prepare import prepare
+from lesionlens.results.export import exporter
+from lesionlens.results.review.reopen import reopen_folder
+
+HERE = Path(__file__).resolve().parent.parent
+LESIONS = (((-28.0, 8.0, 26.0), 20.0), ((30.0, -40.0, 12.0), 14.0), ((26.0, 22.0, 38.0), 11.0))
+"""Centre in RAS+ mm and radius in mm of each lesion that is drawn."""
+
+
+def draw(folder: Path) -> None:
+    """Write the study: 612 images of 200 by 240 pixels, 0.9 by 0.9 by 1.1 mm."""
+    patient = make_patient(spacing_mm=1.0, lesions=tuple(Lesion(*one) for one in LESIONS))
+    write_dicom(patient, folder, how=Acquisition("LPS", (0.9, 0.9, 1.1), matrix_step=8))
+
+
+def timed(one: Any, taken: dict[str, float]) -> None:
+    """Let an exporter count its processor seconds."""
+    write = type(one).write
+
+    def counted(analysis: Any, staged: Path) -> Any:
+        start = time.process_time()
+        done = write(one, analysis, staged)
+        taken[one.name] = time.process_time() - start
+        return done
+
+    one.write = counted
+
+
+def measure(result: Path, place: Path, runs: int) -> dict[str, dict[str, float]]:
+    """Save a result several times; return the least seconds of each exporter, and the size."""
+    study = open_study(place)
+    analysis = reopen_folder(result, study, prepare(study, StageClock()))
+    best: dict[str, float] = {}
+    everyone = exporter.exporters()
+    made = everyone[0].values() if isinstance(everyone[0], dict) else everyone  # since 0.2, before
+    for _ in range(runs):
+        taken: dict[str, float] = {}
+        for one in made:
+            timed(one, taken)
+        exporter.exporters = lambda: everyone
+        with tempfile.TemporaryDirectory() as scratch:
+            start, clock = time.process_time(), time.perf_counter()
+            exporter.save(analysis, Path(scratch) / "result")
+            taken["whole"] = time.process_time() - start
+            taken["whole, by the clock"] = time.perf_counter() - clock
+            files = [p for p in Path(scratch).rglob("*") if p.is_file()]
+            size = sum(p.stat().st_size for p in files) / 1e6
+        best = {name: min(best.get(name, each), each) for name, each in taken.items()}
+    return {"seconds": best, "megabytes": {"whole": size}}
+
+
+def asked(checkout: Path, given: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Measure in a process of its own, with the package of a checkout."""
+    command = [sys.executable, __file__, str(given.result), str(given.study), "--json"]
+    done = subprocess.run(
+        [*command, "--runs", str(given.runs)],
+        env={**os.environ, "PYTHONPATH": str(checkout / "src")},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def main() -> None:
+    """Draw, or measure and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("result", type=Path, nargs="?")
+    parser.add_argument("study", type=Path, nargs="?")
+    parser.add_argument("--draw", type=Path)
+    parser.add_argument("--against", type=Path)
+    parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    if given.draw:
+        draw(given.draw)
+    elif given.json:
+        sys.stdout.write(json.dumps(measure(given.result, given.study, given.runs)))
+    else:
+        checkouts = [HERE, *([given.against] if given.against else [])]
+        for checkout in checkouts:
+            found = asked(checkout.resolve(), given)
+            names = "  ".join(f"{k} {v:.2f}" for k, v in found["seconds"].items())
+            sys.stdout.write(f"{checkout}: {found['megabytes']['whole']:.1f} MB; {names}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""Whether lesions are recognised from one examination to the next, on drawn pairs; no network.
+
+    python research/lesion_matching.py [--pairs 40] [--first 0] [--off-mm 1.0]
+
+Each pair is one drawn brain with two to eight lesions, twice: every lesion grows or shrinks on its
+own (radius by .6 to 1.5), one in six is new, one in six gone, so that some merge and some split.
+The head moves by up to 10 mm and 8 degrees, slices are 3 mm then and 2 mm now. The alignment is
+the true movement, off by `--off-mm` in a random direction: what it errs by at most
+(`prior_pairs.py`).
+
+Counted by drawn lesion, whatever it was merged with: one that is there twice is right where the
+candidates that hold it are linked (the same, merged or split); one that is there once, in a
+candidate of its own, where that candidate is called new or gone. False links join candidates that
+share no drawn lesion; there a lone fragment of a drawn lesion counts as that lesion.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from prior_pairs import movement
+
+from lesionlens.analysis.findings.components import draw_components
+from lesionlens.analysis.followup.matching import match
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Region
+from lesionlens.base.records.arrays import Volume
+from lesionlens.engines.testing.acquire import Acquisition, acquire
+from lesionlens.network.synth import draw as drawing
+from lesionlens.network.synth import tumour
+from lesionlens.network.synth.draw import DrawConfig, draw_geometry
+from lesionlens.training.data import VALIDATION_SEED
+
+FIRST_SEED = VALIDATION_SEED + 850_000_000
+EDGE_MM = 3.0
+GRID = DrawConfig((64, 76, 60), (EDGE_MM, EDGE_MM), tumour_free=0.0, cavity=0.0)
+NOW, THEN = Acquisition("LPS", (1.0, 1.0, 2.0)), Acquisition("LPS", (1.0, 1.0, 3.0))
+LEAST_SHARE = 0.1
+"""Of a drawn lesion's voxels, from which a candidate holds it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Marked:
+    """The candidates of one examination, and which drawn lesions each holds."""
+
+    components: NDArray[np.int32]
+    grid: Grid
+    holds: dict[int, set[int]]
+    made_of: dict[int, set[int]]
+    """As `holds`; a candidate too small a part of any lesion: the one that it has most of."""
+
+
+def marked(seed: int, scales: NDArray[np.float64], moved: NDArray[np.float64], how: Acquisition,
+           ) -> Marked:  # fmt: skip
+    """Draw one examination; a lesion of scale 0 is not there."""
+    plan, measure, seen = tumour.plan_lesions, tumour.measure, []
+
+    def scaled(*args: object, **kwargs: object) -> tumour.LesionPlan:
+        made = plan(*args, **kwargs)  # type: ignore[arg-type]
+        by = torch.tensor(scales, dtype=made.radius.dtype)
+        return replace(made, radius=(made.radius * by).clamp_min(0.01))
+
+    def measured(*args: object, **kwargs: object) -> tumour.Distance:
+        seen.append(measure(*args, **kwargs))  # type: ignore[arg-type]
+        return seen[-1]
+
+    drawing.lesions.plan_lesions = scaled  # type: ignore[assignment]
+    drawing.lesions.measure = measured  # type: ignore[assignment]
+    try:
+        geometry = draw_geometry(GRID, [seed])
+    finally:
+        drawing.lesions.plan_lesions, drawing.lesions.measure = plan, measure
+    affine = np.diag([EDGE_MM, EDGE_MM, EDGE_MM, 1.0])
+    affine[:3, 3] = -EDGE_MM / 2 * (np.asarray(GRID.shape) - 1)
+    there = Grid(GRID.shape, moved @ affine)
+    nested = geometry.labels[0].numpy()
+    regions = {r: acquire(Volume(nested[n], there), how) for n, r in enumerate(Region)}
+    grid = next(iter(regions.values())).grid
+    found = draw_components({r: v.data.astype(np.float32) for r, v in regions.items()}, grid)
+    which = np.where(nested[0] > 0, seen[0].nearest[0, 0].numpy() + 1, 0)
+    return Marked(found.components, grid, *_held(found.components, grid, which, there))
+
+
+def _held(
+    components: NDArray[np.int32], grid: Grid, which: NDArray[np.int64], there: Grid
+) -> tuple[dict[int, set[int]], dict[int, set[int]]]:
+    """Return which drawn lesions each candidate holds, and which it is made of."""
+    holds: dict[int, set[int]] = {n: set() for n in range(1, int(components.max()) + 1)}
+    most = dict.fromkeys(holds, 0)
+    largest: dict[int, set[int]] = {n: set() for n in holds}
+    for lesion in np.unique(which[which > 0]).tolist():
+        index = np.rint(grid.to_voxel(there.to_mm(np.argwhere(which == lesion)))).astype(int)
+        inside = np.all((index >= 0) & (index < grid.shape), axis=1)
+        under = np.bincount(components[tuple(index[inside].T)], minlength=len(holds) + 1)
+        for candidate, held in holds.items():
+            if under[candidate] >= LEAST_SHARE * max(under.sum(), 1):
+                held.add(int(lesion))
+            if under[candidate] > most[candidate]:
+                most[candidate], largest[candidate] = int(under[candidate]), {int(lesion)}
+    return holds, {n: held or largest[n] for n, held in holds.items()}
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of all pairs."""
+
+    twice: int = 0
+    linked: int = 0
+    together: int = 0
+    once: int = 0
+    named: int = 0
+    false_links: int = 0
+
+
+def count(tally: Tally, then: Marked, now: Marked, links: set[tuple[int, int]]) -> None:
+    """Add one pair."""
+    true = {(a, b) for a in then.holds for b in now.holds if then.holds[a] & now.holds[b]}
+    tally.false_links += sum(not then.made_of[a] & now.made_of[b] for a, b in links)
+    before, after = (set().union(*one.holds.values()) for one in (then, now))
+    for lesion in before & after:
+        mine = {(a, b) for a, b in true if lesion in then.holds[a] & now.holds[b]}
+        tally.twice += 1
+        tally.linked += mine <= links
+        tally.together += any(sum(a == x for x, _ in true) > 1 or
+                              sum(b == y for _, y in true) > 1 for a, b in mine)  # fmt: skip
+    for one, other, side in ((then, after, 0), (now, before, 1)):
+        for candidate, lesions in one.holds.items():
+            if lesions and not lesions & other:
+                tally.once += 1
+                tally.named += all(link[side] != candidate for link in links)
+
+
+def pairs(first: int, number: int) -> Iterator[tuple[int, Marked, Marked, NDArray[np.float64]]]:
+    """Yield pairs with at least two lesions at one examination, and the true movement."""
+    seed, made = FIRST_SEED + first, 0
+    while made < number:
+        rng = np.random.default_rng(seed)
+        now, then = rng.uniform(0.6, 1.5, 8), np.ones(8)
+        new_or_gone = rng.uniform(size=8)
+        then[new_or_gone < 1 / 6], now[new_or_gone > 5 / 6] = 0.0, 0.0
+        moved = movement(seed)
+        one = marked(seed, then, np.eye(4), THEN)
+        if len(set().union(*one.holds.values())) >= 2:
+            made += 1
+            yield seed, one, marked(seed, now, moved, NOW), np.linalg.inv(moved)
+        seed += 1
+
+
+def main() -> None:
+    """Print one line a pair, then the counts."""
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    p.add_argument("--pairs", type=int, default=40)
+    p.add_argument("--first", type=int, default=0, help="how many seeds to pass over")
+    p.add_argument("--off-mm", type=float, default=1.0)
+    a = p.parse_args()
+    torch.set_num_threads(1)
+    tally = Tally()
+    for seed, then, now, how in pairs(a.first, a.pairs):
+        off = np.random.default_rng(seed + 1).normal(size=3)
+        how[:3, 3] += a.off_mm * off / np.linalg.norm(off)
+        found = match(then.components, then.grid, now.components, now.grid, how)
+        count(tally, then, now, {*found.pairs, *found.beside})
+        print_line(f"{seed}: {len(then.holds)} then, {len(now.holds)} now; up to here {tally}")
+    print_line(
+        f"there twice and linked: {tally.linked} of {tally.twice} ({tally.together} of them in "
+        f"one that merged or split); there once and called new or gone: {tally.named} of "
+        f"{tally.once}; false links: {tally.false_links}"
+    )
+
+
+def print_line(words: str) -> None:
+    """Print at once."""
+    sys.stdout.write(f"{words}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

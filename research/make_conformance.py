@@ -1,0 +1,232 @@
+"""Write docs/conformance.md from the code: tables of what is read, sent, received and written.
+
+    python research/make_conformance.py            # writes docs/conformance.md; a test compares it
+
+The attributes are those of objects that are really written, of a drawn head.
+"""
+
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pydicom
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom.sop_class import (
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
+    Verification,
+)
+
+from lesionlens.base import codes
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import StudyKind
+from lesionlens.engines.testing.acquire import AXIAL_SLICES
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging.reading.dicom.scan import MR_IMAGES
+from lesionlens.results.export.dicom import identity, travelling
+from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.results.review.from_dicom import MAP, REPORTS, SEGMENTATIONS
+from lesionlens.site.pacs import association
+from lesionlens.site.pacs.peer import Access
+from lesionlens.site.pacs.retrieve import SYNTAXES
+
+PLACE = Path(__file__).parents[1] / "docs" / "conformance.md"
+WRITTEN = {
+    "seg": "Segmentation",
+    "sr": "Comprehensive 3D SR",
+    "attention": "Parametric Map",
+    "key_objects": "Key Object Selection",
+}
+NAMES = {"1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation Storage"}
+"""Younger than the dictionary that is used."""
+HEAD = """# DICOM Conformance Statement
+
+LesionLens is research software. The order is that of DICOM PS3.2; what does not apply is left out.
+Made from the code by `python research/make_conformance.py`; a test compares the two.
+
+## 1 Overview
+LesionLens reads MR images of the head from files or an archive, and writes Segmentation,
+Comprehensive 3D SR, Parametric Map and Key Object Selection, which it sends when a user says so.
+Nothing is sent or fetched on its own.
+"""
+
+
+def rows(heading: Sequence[str], found: Iterable[Sequence[object]]) -> str:
+    """Return a table of Markdown."""
+    lines = ["| " + " | ".join(heading) + " |", "|" + "---|" * len(heading)]
+    return "\n".join(lines + ["| " + " | ".join(map(str, row)) + " |" for row in found])
+
+
+def named(uids: Iterable[str]) -> list[tuple[str, str]]:
+    """Return (name, UID) of UIDs, by UID."""
+    return [(NAMES.get(uid, UID(uid).name), f"`{uid}`") for uid in sorted(uids)]
+
+
+def objects() -> dict[str, Dataset]:
+    """Return what is written of a drawn head, by file name."""
+    with tempfile.TemporaryDirectory() as folder:
+        patient, place = make_patient(spacing_mm=8.0), Path(folder)
+        study = write_study(
+            patient,
+            place / "in",
+            kind=StudyKind.DICOM,
+            sequences=(MrSequence.T1C,),
+            how=AXIAL_SLICES,
+        )
+        done = DicomExporter().write(make_analysis(patient, study), place)
+        return {p.stem: pydicom.dcmread(p) for p in done.files if p.stem in WRITTEN}
+
+
+def overview(made: Mapping[str, Dataset]) -> str:
+    written = [
+        (WRITTEN[name], f"`{made[name].SOPClassUID}`", "yes", "SCU", "yes (STOW-RS)")
+        for name in WRITTEN
+    ]
+    read = [
+        (name, uid, "read", "SCU (C-GET), SCP (C-MOVE)", "yes (WADO-RS)")
+        for name, uid in named(MR_IMAGES)
+    ]
+    again = [
+        (name, uid, "read again as candidates", "as above", "as above")
+        for name, uid in named((*SEGMENTATIONS, *REPORTS, MAP))
+    ]
+    heading = ("SOP class", "UID", "created", "C-STORE", "DICOMweb")
+    return "### 1.1 Content and transfer\n" + rows(heading, [*written, *read, *again])
+
+
+def services() -> str:
+    used = [
+        (Verification, "SCU, SCP while C-MOVE runs"),
+        (StudyRootQueryRetrieveInformationModelFind, "SCU"),
+        (StudyRootQueryRetrieveInformationModelGet, "SCU"),
+        (StudyRootQueryRetrieveInformationModelMove, "SCU"),
+    ]
+    web = [
+        ("QIDO-RS", "user agent"),
+        ("WADO-RS, whole study", "user agent"),
+        ("STOW-RS", "user agent"),
+    ]
+    return (
+        "## 2 Services\n"
+        + rows(("DIMSE service", "UID", "role"), [(u.name, f"`{u}`", r) for u, r in used])
+        + "\n\n"
+        + rows(("DICOMweb service", "role"), web)
+        + "\n\nMedia: no role; files are read from folders, a DICOMDIR is not followed."
+    )
+
+
+def network() -> str:
+    usual = Access()
+    figures = [
+        ("our AE title", f"{usual.title}, or `--aet`"),
+        ("port for C-MOVE", f"{usual.port}, or `--port`; open while a study comes"),
+        ("largest PDU", f"{association.MAX_PDU_BYTES} bytes"),
+        ("presentation contexts", f"at most {association.MOST_CONTEXTS}"),
+        ("time to connect", f"{association.CONNECT_SECONDS} s"),
+        ("time to answer", f"{association.ANSWER_SECONDS} s"),
+        ("associations", "one at a time, ended by us; asynchronous operations are not used"),
+        ("security", "TLS for DIMSE and DICOMweb, client certificates, basic authentication"),
+        ("character set of queries", "ISO_IR 192"),
+    ]  # fmt: skip
+    return (
+        "## 3 Network and configuration\n"
+        + rows(("what", "value"), figures)
+        + "\n\n### 3.1 Transfer syntaxes that are fetched and read\n"
+        + rows(("name", "UID"), named(SYNTAXES))
+        + "\n\nObjects are written and sent in Explicit or Implicit VR Little Endian, uncompressed."
+    )
+
+
+def attributes(made: Mapping[str, Dataset]) -> str:
+    listed = sorted(
+        {e.keyword for ds in made.values() for e in ds if e.keyword}, key=tag_for_keyword
+    )
+    source = set(travelling.TRAVELS)
+    found = [
+        (
+            keyword,
+            dictionary_VR(tag_for_keyword(keyword)),
+            *("x" if keyword in made[name] else "" for name in WRITTEN),
+            "source" if keyword in source and keyword not in OURS else "LesionLens",
+        )
+        for keyword in listed
+    ]
+    heading = ("attribute", "VR", "SEG", "SR", "map", "key", "from")
+    return (
+        "## 4 Attributes written\nOf the data set's first level, of a classic MR source.\n\n"
+        + rows(heading, found)
+    )
+
+
+OURS = {"Manufacturer", "ManufacturerModelName", "SoftwareVersions", "DeviceSerialNumber"}
+
+
+def travel() -> str:
+    groups = (
+        ("belongs to", travelling.UIDS),
+        ("patient and study, present or empty", travelling.TYPE_2),
+        ("patient, where known", travelling.PATIENT),
+        ("study, where known", travelling.STUDY),
+        ("trial, whole or not at all", travelling.TRIAL),
+        ("scanner (Contributing Equipment)", travelling.EQUIPMENT),
+    )
+    return (
+        "### 4.1 What travels from the source's header\nNothing else does. A value that DICOM "
+        "does not allow is corrected where it can mean one thing, else left out or left empty, and "
+        f"a notice names the attribute. Text becomes {travelling.CHARACTER_SET}.\n\n"
+        + rows(("what", "attributes"), [(words, ", ".join(names)) for words, names in groups])
+    )
+
+
+def series() -> str:
+    found = [
+        (number, f"{words}, STATE (research)") for number, words in sorted(identity.SERIES.values())
+    ]
+    return (
+        "### 4.2 Series\nEach object has a series of its own, with date and time of the export; "
+        "STATE is how far the review is.\n\n" + rows(("number", "description"), found)
+    )
+
+
+def terms() -> str:
+    every = {v for v in vars(codes).values() if isinstance(v, codes.Code)}
+    every |= {
+        *codes.LABEL_TYPES.values(),
+        *codes.REGION_TYPES.values(),
+        *codes.REVIEW_STATES.values(),
+    }
+    public = sorted(c for c in every if c.scheme != codes.OWN_SCHEME)
+    private = sorted(c for c in every if c.scheme == codes.OWN_SCHEME)
+    heading = ("code", "scheme", "meaning")
+    return (
+        "## 5 Coded terms\nBy PS3.16: TID 1500, 1411 (one segment a group), 1419, 1501, 1204, "
+        "2010.\n\n"
+        + rows(heading, public)
+        + f"\n\n### 5.1 Our own (scheme `{codes.OWN_SCHEME}`)\n"
+        + rows(heading, private)
+        + "\n\nNo private attribute, SOP class or transfer syntax is used."
+    )
+
+
+def text() -> str:
+    """Return the whole statement."""
+    made = objects()
+    parts = (
+        HEAD,
+        overview(made),
+        services(),
+        network(),
+        attributes(made),
+        travel(),
+        series(),
+        terms(),
+    )
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+if __name__ == "__main__":
+    PLACE.write_text(text(), encoding="utf-8")

@@ -1,0 +1,74 @@
+"""Draw the map of finer structures that `findings.anatomy` names places by.
+
+python research/make_places.py FOLDER src/lesionlens/analysis/findings/places.npz
+
+FOLDER holds label maps of whole heads (FreeSurfer numbers, any orientation). Each is laid onto
+MNI152 by the very placing that candidates are named with, so that its errors are in the map too;
+the two sides are folded onto one another. Kept is the share of heads that show a structure there.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.analysis.findings.anatomy import Head, find_head
+from lesionlens.analysis.findings.places import ORIGIN_MNI, SHAPE, STEP_MM, STRUCTURES
+from lesionlens.base.grid import Grid
+
+LABELS = {
+    "white matter": (2, 41, 77, 85),
+    "cortex": (3, 42),
+    "thalamus": (10, 49, 28, 60),
+    "basal ganglia": (11, 12, 13, 26, 50, 51, 52, 58),
+    "hippocampus": (17, 18, 53, 54),
+    "brainstem": (16,),
+    "cerebellum": (7, 8, 46, 47),
+    "ventricle": (4, 5, 14, 15, 43, 44),
+}
+
+
+def head_of(path: Path) -> tuple[NDArray[np.int16], Grid, Head | None]:
+    """Return the labels of one head at 2 mm, their grid, and where its brain lies."""
+    image = nib.as_closest_canonical(nib.load(path))
+    labels = np.asarray(image.dataobj).astype(np.int16)[::2, ::2, ::2]
+    affine = image.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
+    straight = np.diag([*np.abs(np.diag(affine)[:3]), 1.0])
+    straight[:3, 3] = affine[:3, 3]
+    known = np.isin(labels, [n for numbers in LABELS.values() for n in numbers])
+    brain = ndimage.binary_fill_holes(ndimage.binary_closing(known, iterations=2)) | known
+    grid = Grid(labels.shape, straight)
+    return labels, grid, find_head(brain, grid)
+
+
+def votes_of(path: Path) -> np.ndarray:
+    """Return (structures, *SHAPE) counts of one head."""
+    labels, grid, head = head_of(path)
+    found = np.zeros((len(STRUCTURES), *SHAPE), np.float32)
+    for number, name in enumerate(STRUCTURES):
+        mni = head.to_mni(grid.to_mm(np.argwhere(np.isin(labels, LABELS[name]))))
+        mni[:, 0] = np.abs(mni[:, 0])
+        at = np.rint((mni - ORIGIN_MNI) / STEP_MM).astype(int)
+        inside = ((at >= 0) & (at < SHAPE)).all(axis=1)
+        np.add.at(found[number], tuple(at[inside].T), 1.0)
+    return found
+
+
+def main() -> None:
+    """Write the map."""
+    heads = sorted(Path(sys.argv[1]).glob("*.nii.gz"))
+    total = np.zeros((len(STRUCTURES), *SHAPE), np.float32)
+    for path in heads:
+        found = votes_of(path)
+        total += found / np.maximum(found.sum(axis=0), 1.0)
+    share = ndimage.gaussian_filter(total / len(heads), (0, 0.5, 0.5, 0.5))
+    np.savez_compressed(sys.argv[2], share=np.rint(share * 15).astype(np.uint8))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Measure how long the next study of a worklist takes, until all linked views are painted.
+
+    tools/with_display.sh .venv/bin/python research/next_study.py LIST
+
+LIST is a folder of `lesionlens worklist scan` whose studies were analysed (`worklist ahead`). A key
+is pressed in the window, as by hand, once the study behind it was read from the disk in the
+background (`--at-once`: before). By the clock, and in processor time of the thread that paints and
+of the process, as in window_latency.py.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import napari
+import typer
+from qtpy.QtTest import QTest
+from window_latency import Watch, painted, until
+
+from lesionlens.napari.demo import wait_for
+from lesionlens.napari.dock import open_panel
+from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.widgets.worklist_dock import WorklistDock
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="Of the list.", metavar="LIST")],
+    times: Annotated[int, typer.Option(help="Steps from study to study.")] = 6,
+    at_once: Annotated[bool, typer.Option("--at-once", help="Do not wait in between.")] = False,
+) -> None:
+    """Print a line a step."""
+    viewer = napari.Viewer(title="LesionLens")
+    viewer.window.resize(1600, 1000)
+    panel = open_panel(viewer)
+    dock = WorklistDock(viewer, panel.actions_)
+    viewer.window.add_dock_widget(dock, name="Worklist")
+    wait_for(lambda: False, at_most_s=1.0)
+    if not dock.day.open(folder):
+        raise typer.BadParameter("no list")
+    panel.actions_.next_study()
+    until(lambda: not panel.jobs.running)
+    panel.actions_.show_layout(Layout.FOUR)
+    painted()
+    typer.echo(f"load {os.getloadavg()[0]:.1f}; seconds: clock, processor of the window, of all")
+    forward = True
+    for _ in range(times):
+        if not at_once:
+            until(lambda: dock.day._next is None or dock.day._next[1].done())  # noqa: SLF001
+            wait_for(lambda: False, at_most_s=0.5)
+        before = dock.session.state.current
+        linked = panel.views.linked
+        if linked is None or not linked.tiles:
+            raise typer.BadParameter("no linked views")
+        watch = Watch()
+        QTest.keyClick(linked.tiles[0], *_keys(forward))
+        until(lambda before=before: dock.session.state.current != before or _ended(panel))
+        until(lambda: not panel.jobs.running)
+        painted()
+        seconds = watch.read()
+        state = panel.session.state
+        if dock.session.state.current == before:
+            forward = not forward
+            continue
+        found = len(state.analysis.findings.candidates) if state.analysis else None
+        tiles = len(panel.views.linked.tiles) if panel.views.linked else 0
+        way = "next, read ahead" if forward and not at_once else "not read ahead"
+        typer.echo(
+            f"{way}: {', '.join(f'{s:.2f}' for s in seconds)}; {found} candidates, {tiles} views"
+        )
+    viewer.close()
+
+
+def _keys(forward: bool) -> tuple[object, object]:
+    from qtpy.QtCore import Qt  # noqa: PLC0415
+
+    key = Qt.Key.Key_PageDown if forward else Qt.Key.Key_PageUp
+    return key, Qt.KeyboardModifier.NoModifier
+
+
+def _ended(panel: object) -> bool:
+    return "study of the list" in str(panel.session.state.message)  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    typer.run(main)

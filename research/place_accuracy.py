@@ -1,0 +1,106 @@
+"""Measure how often a lesion's place and side are named as the anatomy beneath it says.
+
+python research/place_accuracy.py FOLDER
+
+FOLDER holds label maps of whole heads (FreeSurfer numbers, any orientation), those that
+`make_places.py` drew the map from. Each head is named by a map of all others. Balls of three sizes
+are put into every structure; what holds most of a ball in the head's own labels is its place, and
+the side is that of its labels. A ball may span two places: "first" counts the place named first,
+"named" either of two. Lobes are no labels: there the words are right where they name a lobe,
+insula, corpus callosum or deep white matter.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from make_places import LABELS, head_of, votes_of
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.analysis.findings import anatomy, places
+from lesionlens.analysis.findings.anatomy import locate
+from lesionlens.base.grid import Grid
+from lesionlens.base.records.findings import BOTH_SIDES, UNCERTAIN_PLACE
+
+RADII_MM = (5.0, 10.0, 15.0)
+BALLS = 2
+"""Of each size, in each structure of each head."""
+LEFT = (2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 17, 18, 26, 28)
+RIGHT = (41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 58, 60)
+LOBAR = (*anatomy.LOBES, "corpus callosum", "deep white matter")
+ONE_SIDE = 0.85
+
+
+def balls(labels: NDArray[np.int16], grid: Grid, seed: int) -> Iterator[NDArray[np.intp]]:
+    """Yield the voxels of balls, as many in each structure, cut at the brain's edge."""
+    random = np.random.default_rng(seed)
+    known = np.isin(labels, [n for numbers in LABELS.values() for n in numbers])
+    spacing = np.array(grid.spacing_mm)
+    for numbers in LABELS.values():
+        inside = np.argwhere(np.isin(labels, numbers))
+        for radius in RADII_MM:
+            reach = np.ceil(radius / spacing).astype(int)
+            around = np.argwhere(np.ones(2 * reach + 1)) - reach
+            around = around[((around * spacing) ** 2).sum(1) <= radius**2]
+            for centre in inside[random.integers(len(inside), size=BALLS)]:
+                at = centre + around
+                at = at[((at >= 0) & (at < labels.shape)).all(1)]
+                yield at[known[tuple(at.T)]]
+
+
+def truth_of(found: NDArray[np.int16]) -> tuple[str, str | None]:
+    """Return what holds most of a ball, and its side; None where its labels have none."""
+    counts = {name: int(np.isin(found, numbers).sum()) for name, numbers in LABELS.items()}
+    lobar = counts.pop("white matter") + counts.pop("cortex")
+    place = max(counts | {"lobe": lobar}, key=lambda name: (counts | {"lobe": lobar})[name])
+    left, right = int(np.isin(found, LEFT).sum()), int(np.isin(found, RIGHT).sum())
+    if left + right < len(found) / 2:
+        return place, None
+    if max(left, right) < ONE_SIDE * (left + right):
+        return place, BOTH_SIDES
+    return place, "left" if left > right else "right"
+
+
+def main() -> None:
+    """Print the table."""
+    paths = sorted(Path(sys.argv[1]).glob("*.nii.gz"))
+    shares = []
+    for path in paths:
+        votes = votes_of(path)
+        shares.append(votes / np.maximum(votes.sum(axis=0), 1.0))
+    total = np.sum(shares, axis=0)
+    rows: dict[str, list[tuple[bool, bool, bool]]] = defaultdict(list)
+    sides: dict[tuple[str, str], int] = defaultdict(int)
+    for number, path in enumerate(paths):
+        others = ndimage.gaussian_filter(
+            (total - shares[number]) / (len(paths) - 1), (0, 0.5, 0.5, 0.5)
+        )
+        map_ = np.rint(others * 15).astype(np.uint8)
+        places._shares = lambda map_=map_: map_  # noqa: SLF001 (this head is not in it)
+        labels, grid, head = head_of(path)
+        for at in balls(labels, grid, number):
+            place, side = truth_of(labels[tuple(at.T)])
+            place = locate(grid.to_mm(at), head)
+            words = (place.region or "").removesuffix(UNCERTAIN_PLACE)
+            named = words.split(" and ")
+            meant = LOBAR if place == "lobe" else (place,)
+            unsure = (place.region or "").endswith(UNCERTAIN_PLACE)
+            rows[place].append((named[0] in meant, any(n in meant for n in named), unsure))
+            if side is not None:
+                sides[side, place.side or "none"] += 1
+    print("| place | balls | named first | named | uncertain |\n|---|---|---|---|---|")
+    for place, found in (*rows.items(), ("all", [one for of in rows.values() for one in of])):
+        cells = " | ".join(str(int(sum(column))) for column in zip(*found, strict=True))
+        print(f"| {place} | {len(found)} | {cells} |")
+    print("\n| side by labels | named | balls |\n|---|---|---|")
+    for (meant, said_side), count in sorted(sides.items()):
+        print(f"| {meant} | {said_side} | {count} |")
+
+
+if __name__ == "__main__":
+    main()

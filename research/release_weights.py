@@ -1,0 +1,281 @@
+r"""Calibrate a run's averaged weights and make them weights of the package.
+
+    lesionlens train configs/default.toml --out runs/default
+    python research/release_weights.py runs/default --version 2 --patients 300 --workers 2 \
+        --minutes 12 --focus 1.3
+
+Scores are fitted on drawn patients, and with `--folds` also on real ones, each shown to the
+weights of a run that left it out:
+
+    python research/release_weights.py runs/fold? --mean-with synthetic.safetensors --share 0.5 \
+        --folds runs/fold? --cases CASES --version 3
+
+Several runs are averaged; so may their mean be with the weights that they started from.
+Goes on where it was stopped: what each patient showed is kept in RUN/calibration. `--minutes` ends
+this, and the fit is made on the patients seen by then. Prints what was fitted, with the
+reliability of candidates' scores on patients that the fit had not seen;
+`src/lesionlens/network/weight_files/` gets the weights, and `research/RESULTS.md` the table.
+`--dry` leaves both as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from calibration import calibrate as fitting
+from calibration import scoring
+from calibration.calibrate import (
+    Calibration,
+    CalibrationEffort,
+    CalibrationScan,
+    ExaminedScan,
+    Voxels,
+)
+from calibration.held_out import SUBSETS, Fold, examine_folds
+from page import put_between
+
+from lesionlens.analysis.evaluation.label_conventions import convention_reader
+from lesionlens.base.errors import LesionLensError
+from lesionlens.network import weights
+from lesionlens.network.model import LensNetwork
+from lesionlens.network.notes import WeightsNotes
+from lesionlens.network.synth.draw import DrawConfig
+from lesionlens.training.references import RealCase, find_real_cases
+from lesionlens.training.release import mean_of, release
+
+HERE = Path(__file__).resolve().parent
+TARGET = HERE.parent / "src/lesionlens/network/weight_files"
+_ONES = (1.0, 1.0, 1.0)
+_FIELD_MM = (168.0, 208.0, 168.0)
+
+
+def options() -> argparse.Namespace:
+    """Read the command line."""
+    shape = argparse.RawDescriptionHelpFormatter
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=shape)
+    p.add_argument("run", type=Path, nargs="+", help="folder of a training run, or its weights")
+    p.add_argument("--version", required=True)
+    p.add_argument("--name", default="default", choices=weights.SHIPPED)
+    p.add_argument("--spacing", type=float, default=2.0, help="mm, of the first pass")
+    p.add_argument("--focus", type=float, help="mm, of the patches; none without")
+    p.add_argument("--mean-with", type=Path, help="weights to average with, folds' ones too")
+    p.add_argument("--share", type=float, default=0.5, help="of the runs in that average")
+    p.add_argument("--folds", type=Path, nargs="*", default=[], help="runs that left cases out")
+    p.add_argument("--cases", type=Path, help="the cases that the folds left out")
+    p.add_argument("--patients", type=int, default=300)
+    p.add_argument("--warm-up", type=int, default=fitting.WARM_UP, help="for temperatures")
+    p.add_argument("--drawn-mm", type=float, help="voxels of drawn patients; as the finest grid")
+    p.add_argument("--workers", type=int, default=1, help="processes of one thread")
+    p.add_argument("--minutes", type=float, default=float("inf"), help="for the patients")
+    p.add_argument("--thresholds", type=float, nargs=3, default=(0.5, 0.4, 0.3), help="WT, TC, ET")
+    p.add_argument(
+        "--most-false", type=float, default=scoring.MOST_FALSE, help="a scan, at the threshold"
+    )
+    p.add_argument("--recipe", default="configs/default.toml", help="for the record")
+    p.add_argument("--target", type=Path, default=TARGET)
+    p.add_argument("--results", type=Path, default=HERE / "RESULTS.md")
+    p.add_argument("--dry", action="store_true", help="fit and print only")
+    return p.parse_args()
+
+
+def weights_in(run: Path) -> Path:
+    """Return the weights of a run's folder, or the file itself."""
+    return run / "weights.safetensors" if run.is_dir() else run
+
+
+def adjusted(runs: list[Path], a: argparse.Namespace) -> tuple[LensNetwork, WeightsNotes]:
+    """Average runs' weights, and say what is known before anything is fitted."""
+    own = a.share if a.mean_with is not None else 1.0
+    sources = [(weights_in(run), own / len(runs)) for run in runs]
+    info = weights.load(sources[0][0])[1]
+    about = dict(info.provenance) | {"recipe": a.recipe}
+    if len(runs) > 1:
+        about["runs"], about["data"] = len(runs), _learnt_from(runs) or about["data"]
+    if a.mean_with is not None:
+        other = weights.load(a.mean_with)[1].version
+        about["mean"] = f"{own:g} of these runs, {1 - own:g} of version {other}"
+        sources.append((a.mean_with, 1 - own))
+    network = mean_of(sources)
+    notes = WeightsNotes(
+        version=a.version,
+        spacing_mm=a.spacing,
+        focus_spacing_mm=a.focus,
+        thresholds=(a.thresholds[0], a.thresholds[1], a.thresholds[2]),
+        provenance=about,
+        score=(0.0, 1.0, 0.0),
+        score_floor=0.0,
+    )
+    return network, notes
+
+
+def _learnt_from(runs: list[Path]) -> str | None:
+    """Report from how many cases runs have learnt together; None of those on drawn brains alone."""
+    splits = [run / "split.json" for run in runs]
+    if not all(split.is_file() for split in splits):
+        return None
+    known: dict[str, list[str]] = {}
+    for split in splits:
+        known |= json.loads(split.read_text("utf-8"))["training"]
+    cases = sum(len(names) for names in known.values())
+    return f"synthetic, then {cases} real cases of {len(known)} patients"
+
+
+def workplace(runs: list[Path], a: argparse.Namespace) -> Path:
+    """Return the folder of what was seen with exactly these weights and settings."""
+    settings = repr((
+        a.spacing, a.focus, tuple(a.thresholds), a.mean_with, a.share,
+        a.folds, a.warm_up, a.drawn_mm,
+    ))  # fmt: skip
+    given = b"".join(weights_in(run).read_bytes() for run in runs)
+    key = hashlib.sha256(given + settings.encode()).hexdigest()[:12]
+    folder = weights_in(runs[0]).parent / "calibration" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def drawn_for(a: argparse.Namespace) -> DrawConfig:
+    """Return the grid on which patients are drawn: as fine as the finest grid."""
+    spacing = a.drawn_mm or min(a.spacing, a.focus or a.spacing)
+    nodes = [round(mm / spacing) for mm in _FIELD_MM]
+    return DrawConfig(shape=(nodes[0], nodes[1], nodes[2]), spacing_mm=(spacing, spacing))
+
+
+def folds_of(a: argparse.Namespace, temperature: tuple[float, float, float]) -> list[Fold]:
+    """Prepare each fold's weights as the released ones are, and find the cases it left out."""
+    if not a.folds:
+        return []
+    cases = find_real_cases(a.cases, convention=convention_reader(None, a.cases))
+    folds = []
+    for run in a.folds:
+        network, notes = adjusted([run], a)
+        path = workplace([run], a) / "weights.safetensors"
+        notes = dataclasses.replace(notes, temperature=temperature)
+        weights.save(path, network.config, network.state_dict(), notes)
+        folds.append(Fold(path, _left_out(run, cases)))
+    return folds
+
+
+def _left_out(run: Path, cases: tuple[RealCase, ...]) -> tuple[RealCase, ...]:
+    patients = json.loads((run / "split.json").read_text("utf-8"))["validation"]
+    return tuple(case for case in cases if case.patient in patients)
+
+
+def shown_to_folds(a: argparse.Namespace, heat: tuple[float, float, float]) -> list[ExaminedScan]:
+    """Return what real patients show, where there are folds."""
+    kept = workplace(a.run, a) / "real.jsonl"
+    known = list(fitting.read_kept(kept))
+    if not known:
+        known = [seen for seen, _ in examine_folds(folds_of(a, heat))]
+        fitting.keep(kept, known)
+    return known
+
+
+def temperatures(a: argparse.Namespace, folder: Path) -> tuple[float, float, float]:
+    """Fit them, or read what an earlier sitting fitted."""
+    path, heat = folder / "weights.safetensors", folder / "temperature.json"
+    if not heat.is_file():
+        network, notes = adjusted(a.run, a)
+        weights.save(path, network.config, network.state_dict(), notes)
+        real: list[Voxels] = [v for _, v in examine_folds(folds_of(a, _ONES), SUBSETS[:1])]
+        job = CalibrationScan(path, drawn_for(a))
+        effort = CalibrationEffort(a.warm_up, a.workers)
+        heat.write_text(json.dumps(fitting.fit_temperatures(job, effort, real)), "utf-8")
+    whole, core, enhancing = json.loads(heat.read_text("utf-8"))
+    return whole, core, enhancing
+
+
+def fitted_notes(a: argparse.Namespace) -> tuple[WeightsNotes, Calibration]:
+    """Fit everything; the notes that the weights travel with."""
+    network, notes = adjusted(a.run, a)
+    folder = workplace(a.run, a)
+    notes = dataclasses.replace(notes, temperature=temperatures(a, folder))
+    path = folder / "weights.safetensors"
+    weights.save(path, network.config, network.state_dict(), notes)
+    seen = fitting.examine(
+        CalibrationScan(path, drawn_for(a)),
+        CalibrationEffort(a.patients, a.workers, a.minutes),
+        folder / "patients.jsonl",
+        lambda stage, share: print_to_stderr(f"{stage}: {share:.0%}"),
+    )
+    result = fitting.calibrate(seen + shown_to_folds(a, notes.temperature), a.most_false)
+    notes = dataclasses.replace(
+        notes,
+        score=result.score,
+        score_floor=result.score_floor,
+        operating_points=result.operating_points,
+    )
+    return notes, result
+
+
+def print_to_stderr(text: str) -> None:
+    """Report how far it is."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def table(result: Calibration, notes: WeightsNotes) -> str:
+    """Return the fit, its reliability and its operating points in Markdown."""
+    intercept, logit, volume = result.score
+    whole, core, enhancing = notes.temperature
+    even, odd = (np.round(score, 2).tolist() for score in result.trial.score)
+    whose, others = "all drawn", "drawn"
+    if result.real:
+        whose = f"drawn but for those of {result.real} real patients, shown to weights without them"
+        others = "drawn and on the same real ones"
+    lines = [
+        f"Weights {notes.version}: {result.patients} scans that no step has seen, {whose}; "
+        f"{result.lesions} lesions, {result.candidates} candidates. Temperatures "
+        f"{whole:.2f}/{core:.2f}/{enhancing:.2f} (WT/TC/ET), fitted on others that are {others}; "
+        f"calibration error of whole-tumour probability {result.voxel_error:.4f}. "
+        f"A candidate's score is sigmoid({intercept:.2f} + {logit:.2f} mean logit + {volume:.2f} "
+        f"ln ml); fitted on either half of the patients: {even}, {odd}. Below, each candidate is "
+        f"judged by the half that it does not belong to: calibration error "
+        f"{result.trial.error:.3f}, Brier score {result.trial.brier:.3f}.",
+        "",
+        "| score | candidates | predicted | true |",
+        "|---|---:|---:|---:|",
+    ]
+    lines += [
+        f"| {row['from']:.1f} to {row['to']:.1f} | {row['count']} "
+        f"| {row['predicted']:.2f} | {row['true']:.2f} |"
+        for row in result.trial.bins
+    ]
+    lines += ["", "| score from | lesions found | false candidates a scan |", "|---|---:|---:|"]
+    lines += [
+        f"| {p['threshold']:.2f}{' (default)' if p['threshold'] == result.score_floor else ''} | "
+        f"{p['sensitivity']:.2f} | {p['false_per_scan']:.2f} |"
+        for p in result.operating_points
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Calibrate and release."""
+    a = options()
+    torch.set_num_threads(1)
+    try:
+        notes, result = fitted_notes(a)
+    except LesionLensError as error:
+        sys.exit(str(error))
+    text = table(result, notes)
+    sys.stdout.write(text + "\n")
+    if a.dry:
+        return
+    plain = workplace(a.run, a) / "weights.safetensors"
+    digest = release(plain, notes, a.target, a.name)
+    if a.name == weights.DEFAULT_NAME:
+        put_between(a.results, "calibration", text)
+    sys.stdout.write(f"\nReleased version {notes.version}, SHA-256 {digest}\n")
+
+
+if __name__ == "__main__":
+    main()

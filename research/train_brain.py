@@ -1,0 +1,155 @@
+"""Train the network that finds the brain in a head, from drawn images alone; resumes where it was.
+
+    python research/train_brain.py OUT --minutes 45 [--held-out 18,19,20] [--release]
+
+OUT keeps the checkpoint and a log. `--release` writes the averaged weights to the package instead
+of training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+from whole_head import draw_heads
+
+from lesionlens.base.provenance import sha256_of
+from lesionlens.network.brain import BRAIN_FORMAT, ONNX_NAME, SPACING_MM, scaled
+from lesionlens.network.brain_unet import BrainUNet
+from lesionlens.network.onnx_export import export_brain
+from lesionlens.network.synth.atlas import INDIVIDUALS
+from lesionlens.training import checkpoint
+from lesionlens.training.config import OptimiserConfig
+from lesionlens.training.optimiser import Optimiser
+
+SHAPES = ((80, 96, 80), (64, 96, 96), (80, 80, 96), (64, 80, 80), (64, 96, 80))
+VALIDATION_SEED = 1_000_000
+CHECKPOINT_S = 120.0
+WEIGHTS = Path(__file__).parents[1] / "src/lesionlens/network/weight_files"
+
+
+def loss_of(logit: Tensor, brain: Tensor) -> Tensor:
+    """Cross-entropy, and one minus the soft Dice where there is brain."""
+    entropy = functional.binary_cross_entropy_with_logits(logit, brain)
+    share = torch.sigmoid(logit)
+    both, total = (share * brain).sum(), (share + brain).sum()
+    if float(brain.sum()) < 50:
+        return entropy
+    return entropy + 1 - (2 * both + 1) / (total + 1)
+
+
+@torch.no_grad()
+def validate(network: BrainUNet, heads: list[int], count: int = 24) -> dict[str, float]:
+    """Dice over drawn images of held-out heads, and brain found where there is none."""
+    dice, false = [], []
+    for seed in range(VALIDATION_SEED, VALIDATION_SEED + count):
+        drawn = draw_heads(SHAPES[seed % len(SHAPES)], SPACING_MM, [seed], heads)
+        with torch.autocast("cpu", torch.bfloat16):
+            logit = network(scaled(drawn.image)).float()
+        found, true = logit > 0, drawn.brain > 0.5
+        if int(true.sum()) > 300:
+            dice.append(2 * int((found & true).sum()) / int(found.sum() + true.sum()))
+        else:
+            false.append(int(found.sum()) * SPACING_MM**3 / 1000)
+    ordered = sorted(dice)
+    return {
+        "dice_mean": sum(dice) / len(dice),
+        "dice_tenth": ordered[len(dice) // 10],
+        "dice_median": ordered[len(dice) // 2],
+        "false_ml": max(false, default=0.0),
+    }
+
+
+def train(out: Path, minutes: float, held_out: list[int]) -> None:
+    """Train until the minutes, all sittings together, are spent."""
+    heads = [head for head in INDIVIDUALS if head not in held_out]
+    torch.manual_seed(1)
+    network = BrainUNet().to(memory_format=torch.channels_last_3d)
+    optimiser = Optimiser(network, OptimiserConfig(rate=3e-3, average=0.99))
+    step, spent = 0, 0.0
+    kept = checkpoint.load(out)
+    if kept is not None:
+        network.load_state_dict({k[8:]: v for k, v in kept.tensors.items() if k[:8] == "network/"})
+        optimiser.load({k[4:]: v for k, v in kept.tensors.items() if k[:4] == "opt/"})
+        step, spent = int(kept.meta["step"]), float(kept.meta["minutes"])
+    started = saved = time.monotonic()
+    losses: list[float] = []
+    while (now := spent + (time.monotonic() - started) / 60) < minutes:
+        drawn = draw_heads(SHAPES[step % len(SHAPES)], SPACING_MM, [step], heads)
+        image = scaled(drawn.image).contiguous(memory_format=torch.channels_last_3d)
+        with torch.autocast("cpu", torch.bfloat16):
+            logit = network(image)
+        loss = loss_of(logit.float(), drawn.brain)
+        share = min(1.0, (step + 1) / 30) * (
+            0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * now / minutes))
+        )
+        optimiser.step(loss, share, step)
+        losses.append(loss.item())
+        step += 1
+        last = spent + (time.monotonic() - started) / 60 >= minutes
+        if last or time.monotonic() - saved > CHECKPOINT_S or step % 500 == 0:
+            saved = time.monotonic()
+            tensors = {f"network/{k}": v for k, v in network.state_dict().items()}
+            tensors |= {f"opt/{k}": v for k, v in optimiser.state().items()}
+            checkpoint.save(out, checkpoint.Checkpoint(tensors, {"step": step, "minutes": now}))
+            figures: dict[str, float] = {
+                "step": step,
+                "minutes": now,
+                "loss": sum(losses) / len(losses),
+            }
+            if step % 500 == 0:
+                figures |= validate(averaged(out), held_out or heads)
+            losses.clear()
+            with (out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(figures) + "\n")
+
+
+def averaged(out: Path) -> BrainUNet:
+    """Read the averaged weights of the latest checkpoint."""
+    kept = checkpoint.load(out)
+    if kept is None:
+        raise SystemExit(f"no checkpoint in {out}")
+    network = BrainUNet()
+    prefix = "opt/average/"
+    network.load_state_dict(
+        {k[len(prefix) :]: v for k, v in kept.tensors.items() if k.startswith(prefix)}
+    )
+    return network.eval()
+
+
+def release(out: Path) -> None:
+    """Write the averaged weights as half precision, also as ONNX, and their hashes beside them."""
+    tensors = {k: v.half().contiguous() for k, v in averaged(out).state_dict().items()}
+    target = WEIGHTS / "brain.safetensors"
+    save_file(tensors, target)
+    target.chmod(0o644)
+    sha256, onnx = sha256_of(target), WEIGHTS / ONNX_NAME
+    export_brain(averaged(out), onnx, {"format": BRAIN_FORMAT, "weights_sha256": sha256})
+    about = {"file": target.name, "sha256": sha256, "onnx_sha256": sha256_of(onnx)}
+    (WEIGHTS / "brain.json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+
+
+def main() -> None:
+    """Train or release."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--minutes", type=float, default=45.0)
+    parser.add_argument("--held-out", default="18,19,20")
+    parser.add_argument("--release", action="store_true")
+    a = parser.parse_args()
+    torch.set_num_threads(1)
+    if a.release:
+        release(a.out)
+        return
+    train(a.out, a.minutes, [int(head) for head in a.held_out.split(",") if head])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,307 @@
+"""Whole heads of any contrast with the outline of their brain, and images that show none.
+
+One image a volume: each class of a label map has a brightness, rolled freely or near that of T1,
+T1c, T2 or FLAIR (synthesis as in SynthSeg, Billot et al. 2023, doi 10.1016/j.media.2023.102789).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lesionlens.network.synth import classes as c
+from lesionlens.network.synth.anatomy import rotation
+from lesionlens.network.synth.atlas import INDIVIDUALS, load_labels
+from lesionlens.network.synth.fields import (
+    DrawnFrame,
+    RandomStreams,
+    along_axes,
+    blur,
+    blur_matrix,
+    noise,
+    slice_matrix,
+    spread,
+)
+
+_CELL_MM = 2
+_FLUIDS = (c.FLUID, c.OUTER_FLUID, c.VENTRICLE)
+_GREY = (c.CORTEX, c.THALAMUS, c.STRIATUM, c.CEREBELLAR_CORTEX)
+_WHITES = (c.WHITE, c.PALLIDUM, c.STEM, c.DIENCEPHALON, c.CHIASM, c.CEREBELLAR_WHITE, c.CORD)
+_GROUPS = (_FLUIDS, _GREY, _WHITES, (c.VESSEL, c.SINUS), (c.SOFT,), (c.BONE,), (c.MARROW,),
+           (c.SKIN,), (c.MUCOSA,), (c.EYE,), (c.OTHER,))  # fmt: skip
+_FAT = len(_GROUPS)
+_TYPICAL = torch.tensor([
+    # fluid grey white veins muscle bone marrow skin mucosa eye other fat
+    [0.15, 0.50, 0.70, 0.20, 0.45, 0.08, 0.80, 0.75, 0.45, 0.15, 0.50, 1.15],  # T1
+    [0.15, 0.50, 0.68, 1.15, 0.55, 0.10, 0.85, 0.80, 1.10, 0.15, 0.70, 1.20],  # T1c
+    [1.10, 0.55, 0.38, 0.10, 0.15, 0.05, 0.40, 0.35, 0.90, 1.10, 0.40, 0.55],  # T2
+    [0.12, 0.65, 0.50, 0.20, 0.25, 0.06, 0.35, 0.40, 0.90, 0.15, 0.45, 0.55],  # FLAIR
+    [0.60, 0.75, 0.60, 0.30, 0.40, 0.10, 0.40, 0.45, 0.70, 0.60, 0.50, 0.60],  # proton density
+])  # fmt: skip
+"""Brightness by sequence and group, rough: every volume shifts each."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnHeads:
+    """A batch of images with their truth."""
+
+    image: Tensor
+    """(B, 1, I, J, K) float32, positive."""
+    brain: Tensor
+    """(B, 1, I, J, K) float32 0-1, share of brain."""
+
+
+@lru_cache(maxsize=len(INDIVIDUALS))
+def _cells(head: int) -> tuple[Tensor, Tensor]:
+    """Return class shares in cells of 2 mm, (COUNT, I, J, K) uint8, and atlas mm to cells."""
+    labels, affine = load_labels(head)
+    shares = torch.stack([
+        (functional.avg_pool3d((labels == k).float()[None], _CELL_MM, ceil_mode=True)[0] * 255)
+        .round().to(torch.uint8)
+        for k in range(c.COUNT)
+    ])  # fmt: skip
+    moved = affine.clone()
+    moved[:3, 3] += affine[:3, :3] @ torch.full((3,), (_CELL_MM - 1) / 2)
+    moved[:3, :3] *= _CELL_MM
+    return shares, torch.linalg.inv(moved)[:3]
+
+
+def _palette(streams: RandomStreams) -> Tensor:
+    """Brightness of each class, and of fat last, (B, COUNT + 1)."""
+    batch = len(streams)
+    free = streams.uniform(0, 1, len(_GROUPS) + 1)
+    kind = streams.uniform(0, len(_TYPICAL) - 1e-3).long()
+    typical = (_TYPICAL[kind] + streams.uniform(-0.15, 0.15, len(_GROUPS) + 1)).clamp_min(0)
+    known = streams.chance(0.65)[:, None]
+    rows = torch.where(known, typical, free)
+    saturated = streams.chance(0.2)
+    dark = rows[:, _FAT] * streams.uniform(0.05, 0.3)
+    rows[:, _FAT] = torch.where(saturated, dark, rows[:, _FAT])
+    rows[:, 6] = torch.where(saturated, rows[:, 6] * 0.4, rows[:, 6])
+    own = streams.uniform(-0.06, 0.06, c.COUNT + 1)
+    table = torch.zeros(batch, c.COUNT + 1)
+    for group, members in enumerate(_GROUPS):
+        for member in members:
+            table[:, member] = rows[:, group]
+    table[:, -1] = rows[:, _FAT]
+    table = (table + own).clamp_min(0)
+    table[:, c.AIR] = 0
+    return table
+
+
+def _place(streams: RandomStreams, frame: DrawnFrame) -> Tensor:
+    """Atlas position of every voxel, mm, (B, 3, I, J, K)."""
+    scale = streams.uniform(0.82, 1.14, 1) * streams.uniform(0.93, 1.07, 3)
+    turn = rotation(torch.deg2rad(streams.normal(3).clamp(-2.5, 2.5) * 11))
+    shear = torch.eye(3) + torch.triu(streams.uniform(-0.08, 0.08, 3, 3), 1)
+    linear = turn @ shear @ torch.diag_embed(1 / scale)
+    linear[:, :, 0] *= torch.where(streams.chance(0.5), -1.0, 1.0)[:, None]
+    off = torch.tensor([18.0, 28.0, 38.0]) * streams.uniform(-1, 1, 3)
+    off[:, 2] -= 22  # a head has a neck: its field of view reaches lower than the brain
+    point = torch.einsum("bij,bjxyz->bixyz", linear, frame.grid_mm()) + spread(off)
+    point = point + noise(streams, frame, streams.uniform(45, 70), low=45, channels=3) * spread(
+        streams.uniform(1, 6)
+    )
+    return point + noise(streams, frame, streams.uniform(18, 28), low=18, channels=3) * spread(
+        streams.uniform(0.2, 2)
+    )
+
+
+def _sampled(maps: Tensor, to_voxel: Tensor, point: Tensor) -> Tensor:
+    """Return maps (C, I, J, K) at atlas positions (3, I', J', K')."""
+    size = torch.tensor(maps.shape[1:]).view(3, 1, 1, 1)
+    voxel = torch.einsum("ij,jxyz->ixyz", to_voxel[:, :3], point)
+    unit = 2 * (voxel + to_voxel[:, 3].view(3, 1, 1, 1)) / (size - 1) - 1
+    where = unit.flip(0).movedim(0, -1)[None]
+    return functional.grid_sample(maps[None], where, align_corners=True)[0]
+
+
+def _painted(shares: Tensor, table: Tensor, rough: Tensor) -> Tensor:
+    """Brightness, share of soft tissue, unevenness and brain of each cell, (4, I, J, K)."""
+    soft, brain = torch.zeros(c.COUNT), torch.zeros(c.COUNT)
+    soft[c.SOFT] = 1
+    brain[list(c.BRAIN)] = 1
+    wanted = torch.stack([table[:-1], soft, rough, brain]) / 255
+    return (wanted @ shares.flatten(1).float()).view(4, *shares.shape[1:])
+
+
+def _lesions(streams: RandomStreams, frame: DrawnFrame, image: Tensor, brain: Tensor) -> Tensor:
+    """Up to three tumours, cavities or patches of oedema of any brightness."""
+    for _ in range(3):
+        if not streams.chance(0.25).any():
+            continue
+        centre = spread(streams.uniform(-1, 1, 3) * torch.tensor([60.0, 75.0, 60.0]))
+        size = spread(streams.log_uniform(6, 38, 1) * streams.log_uniform(0.75, 1.35, 3))
+        away = ((frame.grid_mm() - centre) / size).norm(dim=1, keepdim=True)
+        ragged = 0.2 * noise(streams, frame, streams.uniform(10, 22), low=10)
+        inside = torch.sigmoid((1 - away + ragged) / 0.1) * brain
+        hollow = torch.sigmoid((streams.uniform(0.4, 0.9).view(-1, 1, 1, 1, 1) - away) / 0.08)
+        outer, inner = (spread(streams.uniform(0, 1.3)) for _ in range(2))
+        value = outer + (inner - outer) * hollow * spread(streams.chance(0.5).float())
+        share = inside * spread(streams.uniform(0.5, 1))
+        image = image + share * (value - image)
+    return image
+
+
+def _taken_off(streams: RandomStreams, frame: DrawnFrame, image: Tensor, brain: Tensor) -> Tensor:
+    """Take off some faces, and skull and scalp of some."""
+    if streams.chance(0.12).any():
+        _, y, z = torch.split(frame.grid_mm(), 1, 1)
+        slope, reach = spread(streams.uniform(0.3, 1.2)), spread(streams.uniform(30, 75))
+        image = image * ~((y - slope * z > reach) & (brain < 0.02))
+    if streams.chance(0.12).any():
+        ragged = 0.1 * noise(streams, frame, streams.uniform(14, 24), low=14)
+        wide = blur(brain, frame, 3.0) + ragged
+        image = image * (wide > spread(streams.uniform(0.15, 0.55)))
+    return image
+
+
+def _imaged(streams: RandomStreams, frame: DrawnFrame) -> Tensor:
+    """Where an image has data: fields of view end within the head, some are thin slabs."""
+    keep = torch.ones(len(streams), 1, *frame.shape, dtype=torch.bool)
+    middle, half = spread(streams.uniform(-45, 45)), spread(streams.uniform(8, 40))
+    for axis, place in enumerate(torch.split(frame.grid_mm(), 1, 1)):
+        for side in (-1.0, 1.0):
+            limit = spread(streams.uniform(-20 if axis else 5, 110))
+            keep &= ~((place * side > limit) & spread(streams.chance(0.09)))
+        keep &= ~(((place - middle).abs() > half) & spread(streams.chance(0.03)))
+    return keep
+
+
+def _acquired(streams: RandomStreams, frame: DrawnFrame, image: Tensor) -> Tensor:
+    """Coil field, wrap, slices, blur, lost slices, noise and gamma."""
+    field = noise(streams, frame, streams.uniform(60, 180), low=60)
+    image = image * torch.exp(field * spread(streams.beta(1, 2) * 0.7))
+    axis = streams.uniform(0, 2.9999).long()
+    if streams.chance(0.06).any():
+        wrapped = torch.roll(image, int(frame.shape[1] * 0.7), 3)
+        image = image + wrapped * spread(streams.uniform(0.2, 1))
+    thick = streams.log_uniform(2.5, 8) * streams.chance(0.45).float()
+    sigma = streams.uniform(0, 1.8)
+    matrices = []
+    for k, size in enumerate(frame.shape):
+        along = (axis == k).float()
+        smooth = blur_matrix((sigma + 0.25 * thick * along) / frame.spacing, size)
+        slices = slice_matrix(thick * along / frame.spacing, streams.uniform(-1, 1), size)
+        matrices.append(slices @ smooth)
+    image = along_axes(image, matrices)
+    top = image.flatten(1).amax(1).clamp_min(1e-3)
+    image = (image / spread(top)).clamp_min(0) ** spread(streams.uniform(-0.4, 0.4).exp())
+    level = spread(streams.beta(1, 3) * 0.11)
+    grain = torch.hypot(image + streams.normal(1, *frame.shape) * level,
+                        streams.normal(1, *frame.shape) * level)  # fmt: skip
+    cleaned = (image > 1e-3) | spread(streams.chance(0.6))
+    return grain * cleaned
+
+
+def _other_things(streams: RandomStreams, frame: DrawnFrame) -> Tensor:
+    """Draw what is no head: phantoms, limbs, trunks, noise and nothing, (B, 1, I, J, K)."""
+    grid = frame.grid_mm() - spread(streams.uniform(-25, 25, 3))
+    turn = rotation(streams.uniform(-0.5, 0.5, 3) + torch.pi / 2 * streams.uniform(0, 2, 3).round())
+    grid = torch.einsum("bij,bjxyz->bixyz", turn, grid)
+    size = spread(streams.log_uniform(30, 130, 3))
+    long = streams.chance(0.5)
+    size = torch.where(spread(long) & (torch.arange(3).view(1, 3, 1, 1, 1) == 2), 400.0, size)
+    power = spread(torch.where(streams.chance(0.7), 2.0, 8.0))
+    wavy = noise(streams, frame, streams.uniform(25, 60), low=25) * spread(
+        streams.chance(0.5) * 0.12
+    )
+    away = ((grid / size).abs() ** power).sum(1, keepdim=True) ** (1 / power) + wavy
+    value = spread(streams.uniform(0.1, 1)).expand_as(away)
+    if streams.chance(0.35).any():  # a bottle of water
+        return value * (away < 1)
+    for _ in range(2):  # layers: fat, muscle, bone, marrow; or shells of plastic
+        layer = away < spread(streams.uniform(0.3, 0.97))
+        value = torch.where(
+            layer & spread(streams.chance(0.6)), spread(streams.uniform(0, 1.2)), value
+        )
+    for _ in range(3):  # organs, inserts
+        place = spread(streams.uniform(-0.7, 0.7, 3)) * size.clamp_max(110)
+        width = spread(streams.log_uniform(4, 40, 1) * streams.log_uniform(0.6, 1.6, 3))
+        insert = ((grid - place) / width).norm(dim=1, keepdim=True) < 1
+        new = spread(streams.uniform(0, 1.2))
+        value = torch.where(insert & spread(streams.chance(0.5)), new, value)
+    organs = noise(streams, frame, streams.uniform(14, 45), low=14, octaves=2)
+    organs = torch.where(
+        organs > spread(streams.uniform(-0.5, 1.5)), spread(streams.uniform(0, 1)), value
+    )
+    value = torch.where(spread(streams.chance(0.4)), organs, value)
+    return value * (away < 1) * spread(streams.chance(0.93).float())
+
+
+def _crude_head(streams: RandomStreams, frame: DrawnFrame) -> tuple[Tensor, Tensor]:
+    """Draw an ellipsoid of two tissues with a pair of ventricles, bare or under a skull."""
+    grid = frame.grid_mm() - spread(streams.uniform(-15, 15, 3))
+    size = spread(torch.tensor([64.0, 80.0, 62.0]) * streams.uniform(0.85, 1.15, 3))
+    away = (grid / size).norm(dim=1, keepdim=True)
+    away = away + 0.02 * noise(streams, frame, streams.uniform(12, 30), low=12)
+    wavy = noise(streams, frame, streams.uniform(9, 30), low=9, octaves=2)
+    white, grey, fluid, bone, scalp = (spread(v) for v in streams.uniform(0.1, 1.2, 5).unbind(1))
+    grey = torch.where(spread(streams.chance(0.5)), white * spread(streams.uniform(0.6, 1.4)), grey)
+    image = torch.where(away + 0.06 * wavy > spread(streams.uniform(0.7, 0.95)), grey, white)
+    place = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1, 1) * spread(streams.uniform(9, 18))
+    width = spread(streams.log_uniform(5, 11, 1) * torch.tensor([1.0, 2.2, 1.3]))
+    for side in (-1.0, 1.0):
+        inside = ((grid - side * place) / width).norm(dim=1, keepdim=True) < 1
+        image = torch.where(inside, fluid, image)
+    brain = (away < 1).float()
+    shells = (away < 1.1) * bone * 0.3 + ((away >= 1.1) & (away < 1.2)) * scalp
+    return image * brain + (1 - brain) * shells * spread(streams.chance(0.5).float()), brain
+
+
+def _head(streams: RandomStreams, frame: DrawnFrame, head: int) -> tuple[Tensor, Tensor]:
+    """One head in any contrast, and its brain."""
+    point, table = _place(streams, frame), _palette(streams)
+    shares, to_cell = _cells(head)
+    painted = _painted(shares, table[0], streams.beta(1, 3, c.COUNT)[0] * 0.5)
+    parts = _sampled(painted, to_cell, point[0])[None]
+    image, soft, uneven, brain = torch.split(parts, 1, 1)
+    fatty = noise(streams, frame, streams.uniform(8, 20), low=8, octaves=2)
+    fatty = torch.sigmoid((fatty - spread(streams.uniform(-1.2, 1.0))) / 0.2)
+    image = image + soft * fatty * spread(table[:, -1] - table[:, c.SOFT])
+    grain = noise(streams, frame, streams.uniform(5, 12), low=5, octaves=2)
+    image = (image * (1 + uneven * grain)).clamp_min(0)
+    return image, brain
+
+
+@torch.no_grad()
+def draw_heads(
+    shape: tuple[int, int, int], spacing_mm: float, seeds: Sequence[int], heads: Sequence[int]
+) -> DrawnHeads:
+    """Draw one image for each seed: a whole head, part of one, or something else.
+
+    Parameters
+    ----------
+    shape : (3,) int
+        Voxels along I, J, K (right, anterior, superior).
+    spacing_mm : float
+        Voxel edge.
+    seeds : sequence of int
+        The same seed gives the same image.
+    heads : sequence of int
+        The individuals to draw from.
+    """
+    drawn = [_draw_one(shape, spacing_mm, seed, heads) for seed in seeds]
+    return DrawnHeads(torch.cat([d.image for d in drawn]), torch.cat([d.brain for d in drawn]))
+
+
+def _draw_one(
+    shape: tuple[int, int, int], spacing_mm: float, seed: int, heads: Sequence[int]
+) -> DrawnHeads:
+    streams = RandomStreams([seed], torch.device("cpu"), stream=40)
+    frame = DrawnFrame(shape, torch.full((1,), spacing_mm))
+    if streams.chance(0.2).any():
+        image = _other_things(streams, frame)
+        brain = torch.zeros_like(image)
+    else:
+        head = heads[int(streams.uniform(0, len(heads) - 1e-3))]
+        crude = bool(streams.chance(0.06).any())
+        image, brain = _crude_head(streams, frame) if crude else _head(streams, frame, head)
+        image = _taken_off(streams, frame, _lesions(streams, frame, image, brain), brain)
+    seen = _imaged(streams, frame)
+    return DrawnHeads(_acquired(streams, frame, image) * seen, brain * seen)

@@ -1,0 +1,181 @@
+r"""Train the hybrid, the network without attention and the one of attention alone alike; compare.
+
+    python research/why_attention.py --out runs/why --data CASES --results research/RESULTS.md
+
+All three have about as many parameters, see the same drawn volumes in the same order, take the same
+number of steps with the same optimiser, and are judged on the same drawn volumes that no step has
+seen and, with --data, on the same real cases (`research/dev_eval.py`). Stopped, it goes on from the
+last checkpoint. The training is far too short for good weights: the order is what is asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import dev_eval
+from page import put_between
+from variants import CNN_ONLY, TRANSFORMER_ONLY
+
+from lesionlens.analysis.evaluation.summary import interval
+from lesionlens.network import weights
+from lesionlens.network.model import LensNetwork
+from lesionlens.network.normalise import with_presence
+from lesionlens.network.synth.draw import DrawConfig, draw
+from lesionlens.training.config import TrainConfig, parse_config
+from lesionlens.training.data import VALIDATION_SEED
+from lesionlens.training.loop import train
+from lesionlens.training.validate import dice
+
+NETWORKS = ("base", CNN_ONLY, TRANSFORMER_ONLY)
+REGIONS = ("wt", "tc", "et")
+MARKER = "why attention"
+_SUBSETS = ("all", "flair", "t1c")
+_FIRST = VALIDATION_SEED + 100_000
+_SPACING = 3.0
+_SHAPE = (56, 70, 56)
+
+
+def recipe(network: str, steps: int, seed: int) -> TrainConfig:
+    """Return the one recipe: 3 mm, whole brains, no helper process, so that all see the same."""
+    stage = {"steps": steps, "shape": list(_SHAPE), "spacing_mm": [2.7, 3.4], "batch": 2}
+    return parse_config(
+        {
+            "network": network,
+            "seed": seed,
+            "checkpoint_minutes": 5.0,
+            "validation_volumes": 0,
+            "data": {"workers": 0},
+            "optimiser": {"rate": 3e-3, "average": 0.98},
+            "loss": {"lesions": 0.0},  # the variants have no lesion queries
+            "stages": [stage | {"rate": [1.0, 0.05]}],
+        }
+    )
+
+
+def learn(network: str, a: argparse.Namespace) -> dict[str, Any]:
+    """Train one network to the end, however often it was stopped; its weights and CPU seconds."""
+    out = a.out / f"{network}-{a.seed}"
+    clock = out / "cpu.json"
+    spent = json.loads(clock.read_text("utf-8")) if clock.is_file() else 0.0
+    begun = time.process_time()
+    config = recipe(network, a.steps, a.seed)
+    summary = train(
+        config, out, progress=lambda e: print_line(f"{network}: {e.step}, {e.loss:.3f}")
+    )
+    spent += time.process_time() - begun
+    clock.write_text(json.dumps(spent), "utf-8")
+    return {"weights": summary.weights, "steps": summary.step, "cpu_seconds": spent}
+
+
+def print_line(text: str) -> None:
+    """Report how far it is."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+@torch.no_grad()
+def judge(network: LensNetwork, volumes: int) -> dict[str, list[float]]:
+    """Return the Dice of each region on drawn volumes with tumour that no step has seen."""
+    grid = DrawConfig(shape=_SHAPE, spacing_mm=(_SPACING, _SPACING), tumour_free=0.0)
+    scores: dict[str, list[float]] = {region: [] for region in REGIONS}
+    for index in range(volumes):
+        drawn = draw(grid, [_FIRST + index])
+        x = with_presence(drawn.zscored, torch.ones(1, 4), drawn.brain)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = network(x.contiguous(memory_format=torch.channels_last_3d)).logits[0] > 0
+        truth = drawn.labels[0] > 0
+        for number, region in enumerate(REGIONS):
+            scores[region].append(dice(found[number], truth[number]))
+    return scores
+
+
+def judge_real(network: LensNetwork, data: Path) -> dict[str, dict[str, list[float]]]:
+    """Return the Dice of each real case, by sequences shown and region."""
+    cases = sorted(f for f in data.iterdir() if (f / "seg.nii.gz").exists())
+    out = {}
+    for name in _SUBSETS:
+        rows = [dev_eval.score(network, f, [_SPACING], dev_eval.SUBSETS[name], 0.5) for f in cases]
+        out[name] = {region: [float(row[region]) for row in rows] for region in REGIONS}
+    return out
+
+
+def mean_words(values: list[float]) -> str:
+    """Return a mean with its interval."""
+    found = interval(values)
+    between = f" ({found.low:.2f} to {found.high:.2f})" if found else ""
+    return f"{np.mean(values):.3f}{between}"
+
+
+def table(found: dict[str, dict[str, Any]], a: argparse.Namespace) -> str:
+    """Return everything in Markdown."""
+    head = (
+        f"{a.steps} steps of two volumes at about 3 mm, seed {a.seed}, the same volumes for all; "
+        f"judged on {a.volumes} drawn volumes with tumour, all sequences shown. Mean Dice, 95 % "
+        "bootstrap interval over volumes; the difference is paired, volume by volume."
+    )
+    lines = [head, "", "| network | M par. | CPU s a step | WT | TC | ET |"]
+    lines += ["|---|---:|---:|---|---|---|"]
+    for name, one in found.items():
+        cells = [mean_words(one["drawn"][region]) for region in REGIONS]
+        about = f"{one['parameters'] / 1e6:.2f} | {one['cpu_seconds'] / one['steps']:.2f}"
+        lines.append(f"| {name} | {about} | {' | '.join(cells)} |")
+    first = found[NETWORKS[0]]["drawn"]
+    for name in NETWORKS[1:]:
+        gain = [
+            mean_words([x - y for x, y in zip(first[r], found[name]["drawn"][r], strict=True)])
+            for r in REGIONS
+        ]
+        lines.append(f"| {NETWORKS[0]} minus {name} | | | {' | '.join(gain)} |")
+    if "real" in found[NETWORKS[0]]:
+        lines += ["", "Real development cases, mean Dice at 1 mm:", ""]
+        lines += ["| network | shown | WT | TC | ET |", "|---|---|---:|---:|---:|"]
+        for name, one in found.items():
+            for shown, by_region in one["real"].items():
+                cells = [f"{np.mean(by_region[region]):.3f}" for region in REGIONS]
+                if shown == "flair":
+                    cells[2] = ""
+                lines.append(f"| {name} | {shown} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Train, judge, print."""
+    shape = argparse.RawDescriptionHelpFormatter
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=shape)
+    p.add_argument("--out", type=Path, required=True, help="folder for the three runs")
+    p.add_argument("--data", type=Path, help="real cases, as for dev_eval.py")
+    p.add_argument("--results", type=Path, help="page that gets the table")
+    p.add_argument("--steps", type=int, default=300)
+    p.add_argument("--seed", type=int, default=7)
+    p.add_argument("--volumes", type=int, default=60)
+    p.add_argument("--threads", type=int, default=1)
+    a = p.parse_args()
+    torch.set_num_threads(a.threads)
+    found: dict[str, dict[str, Any]] = {}
+    for name in NETWORKS:
+        learnt = learn(name, a)
+        network, _ = weights.load(learnt.pop("weights"))
+        count = sum(p.numel() for p in network.parameters())
+        found[name] = learnt | {"parameters": count, "drawn": judge(network, a.volumes)}
+        if a.data is not None:
+            found[name]["real"] = judge_real(network, a.data)
+        (a.out / "found.json").write_text(json.dumps(found, indent=1), "utf-8")
+        means = {r: round(float(np.mean(v)), 3) for r, v in found[name]["drawn"].items()}
+        print_line(f"{name}: {means}")
+    text = table(found, a)
+    sys.stdout.write(text + "\n")
+    if a.results is not None:
+        put_between(a.results, MARKER, text)
+
+
+if __name__ == "__main__":
+    main()

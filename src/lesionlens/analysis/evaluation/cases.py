@@ -1,0 +1,285 @@
+"""Find cases with their truth: BraTS of any year, Medical Segmentation Decathlon, nnU-Net, ours.
+
+A case is a folder with images named by their sequence and, where there is a truth, a segmentation
+(`seg`, `label`, `mask` in its name). A folder with `dataset.json` is a Decathlon or nnU-Net set.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import re
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import ConfigError, ReadError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
+from lesionlens.imaging.reading.sequences import is_label_name, sequence_in_words, words_of
+
+PATIENTS_NAME = "patients.tsv"
+_ENDINGS = (".nii.gz", ".nii")
+_UNREADABLE = (
+    OSError, ValueError, EOFError, IndexError, zlib.error, nib.filebasedimages.ImageFileError,
+)  # fmt: skip
+_CHUNK = 2**20
+_TRUTH_WORDS = frozenset({"seg", "segm", "segmentation", "label", "labels", "dseg"})
+_PATIENT = (
+    re.compile(r"^(BraTS-[A-Za-z]+-\d+)-\d+$"),
+    re.compile(r"^(Brats1[5-8]_.+_[^_]+)_\d$"),
+    re.compile(r"^(sub-[A-Za-z0-9]+)"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An image, or one channel of a four-dimensional file."""
+
+    path: Path
+    channel: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One examination."""
+
+    name: str
+    """Unique in its collection."""
+    patient: str
+    """Who; examinations of one patient never part between training and validation."""
+    images: Mapping[MrSequence, ImageFile]
+    """At least one, unless only a truth is there."""
+    truth: Path | None
+    """Reference segmentation."""
+    convention: str | None = None
+    """Of its labels, where the collection states it."""
+
+    @property
+    def reference(self) -> MrSequence | None:
+        """The first present of T1c, FLAIR, T2, T1."""
+        return next((s for s in REFERENCE_ORDER if s in self.images), None)
+
+
+def patient_of(case: str) -> str:
+    """Read the patient from the name of an examination, where the collection's names hold one.
+
+    Examples
+    --------
+    >>> patient_of("BraTS-GLI-00005-101"), patient_of("BraTS20_Training_001")
+    ('BraTS-GLI-00005', 'BraTS20_Training_001')
+    """
+    return next((m[1] for rule in _PATIENT if (m := rule.match(case))), case)
+
+
+def find_cases(root: Path) -> tuple[Case, ...]:
+    """Find every case below a folder, by name.
+
+    Raises
+    ------
+    ConfigError
+        There is none, or dataset.json cannot be understood.
+    """
+    if (root / "dataset.json").is_file():
+        cases = _of_dataset(root)
+    else:
+        folders = [root, *sorted(p for p in _below(root) if p.is_dir())] if root.is_dir() else []
+        cases = [c for folder in folders if (c := _of_folder(folder)) is not None]
+    if not cases:
+        raise ConfigError(
+            found=f"no case in {root.name!r}",
+            expected="folders with images named t1, t1c, t2, flair and seg (BraTS), or a "
+            "Decathlon or nnU-Net set with dataset.json",
+            next_step="Name the folder that holds one folder a case",
+        )
+    return _with_patients(root, _unique(root, cases))
+
+
+def _below(root: Path) -> list[Path]:
+    inside = ((p, p.relative_to(root).parts) for p in root.rglob("*"))
+    return [p for p, parts in inside if not any(part.startswith(".") for part in parts)]
+
+
+def _of_folder(folder: Path) -> Case | None:
+    files = sorted(p for p in folder.iterdir() if p.name.lower().endswith(_ENDINGS))
+    images: dict[MrSequence, ImageFile] = {}
+    truth = None
+    for path in files:
+        words = words_of(path.name)
+        if _TRUTH_WORDS & set(words):
+            truth = truth or path
+            continue
+        sequence = None if is_label_name(path.name) else sequence_in_words(words)
+        if sequence is not None:
+            images.setdefault(sequence, ImageFile(path))
+    if not images and truth is None:
+        return None
+    if not images and (folder / "findings.json").is_file():
+        return None
+    return Case(folder.name, patient_of(folder.name), images, truth)
+
+
+def _of_dataset(root: Path) -> list[Case]:
+    try:
+        about: Any = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+        named = about.get("channel_names") or about["modality"]
+        channels = [named[key] for key in sorted(named, key=int)]
+        labels = about["labels"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _bad_dataset(root, "without modality (or channel_names) and labels") from error
+    sequences = {n: s for n, name in enumerate(channels) if (s := _channel_sequence(str(name)))}
+    if not sequences:
+        raise _bad_dataset(root, f"whose channels are {channels}")
+    convention = _dataset_convention(labels)
+    cases = []
+    for path in sorted((root / "labelsTr").glob("*.nii*")):
+        if path.name.startswith("."):
+            continue
+        name = re.sub(r"\.nii(\.gz)?$", "", path.name)
+        images = _dataset_images(root / "imagesTr", name, sequences)
+        cases.append(Case(name, patient_of(name), images, path, convention))
+    return cases
+
+
+def _bad_dataset(root: Path, what: str) -> ConfigError:
+    return ConfigError(
+        found=f"a dataset.json in {root.name!r} {what}",
+        expected="that of a Medical Segmentation Decathlon or nnU-Net set of brain tumours",
+        next_step="Correct it, or lay the cases out as one folder each",
+    )
+
+
+def _channel_sequence(name: str) -> MrSequence | None:
+    """Read the sequence of a channel, such as "T1gd" or "FLAIR"."""
+    return sequence_in_words(words_of(name))
+
+
+def _dataset_convention(labels: Any) -> str | None:
+    """Infer the Decathlon's label order from the labels' own words, where they say it."""
+    words = {str(k): str(v).lower() for k, v in labels.items()} if isinstance(labels, dict) else {}
+    if "edema" in words.get("1", "") or "oedema" in words.get("1", ""):
+        return "msd"
+    by_name = {k.lower(): v for k, v in words.items()}
+    return "msd" if by_name.get("edema") == "1" or by_name.get("oedema") == "1" else None
+
+
+def _dataset_images(
+    folder: Path, name: str, sequences: Mapping[int, MrSequence]
+) -> dict[MrSequence, ImageFile]:
+    found: dict[MrSequence, ImageFile] = {}
+    for number, sequence in sequences.items():
+        for ending in _ENDINGS:
+            whole, one = folder / f"{name}{ending}", folder / f"{name}_{number:04d}{ending}"
+            if one.is_file():
+                found[sequence] = ImageFile(one)
+            elif whole.is_file():
+                found[sequence] = ImageFile(whole, number)
+    return found
+
+
+def _unique(root: Path, cases: list[Case]) -> list[Case]:
+    """Name cases by their path where two folders have the same name."""
+    often = {name for name, count in Counter(c.name for c in cases).items() if count > 1}
+    if not often:
+        return cases
+
+    def place(case: Case) -> str:
+        some = case.truth or next(iter(case.images.values())).path
+        return some.parent.relative_to(root).as_posix()
+
+    return [
+        Case(place(c), c.patient, c.images, c.truth, c.convention) if c.name in often else c
+        for c in cases
+    ]
+
+
+def patients_table(root: Path) -> dict[str, str]:
+    """Read the user's own table of patients by case; empty where there is none.
+
+    Raises
+    ------
+    ConfigError
+        It has not the columns case and patient.
+    """
+    table = root / PATIENTS_NAME
+    if not table.is_file():
+        return {}
+    return read_table(table, "patient", "Correct or remove it")
+
+
+def read_table(path: Path, column: str, next_step: str) -> dict[str, str]:
+    """Read a table parted by tabs; return what `column` holds by case.
+
+    Raises
+    ------
+    ConfigError
+        It lacks this column or case, or a row ends before it.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            rows = csv.DictReader(lines, delimiter="\t")
+            return {row["case"]: row[column].strip() for row in rows}
+    except (KeyError, UnicodeDecodeError, AttributeError) as error:
+        raise ConfigError(
+            found=f"{path.name} without the columns case and {column}",
+            expected="two columns with these headings, parted by tabs",
+            next_step=next_step,
+        ) from error
+
+
+def _with_patients(root: Path, cases: list[Case]) -> tuple[Case, ...]:
+    """Let the user's own table of patients win over what follows from names."""
+    patients = patients_table(root)
+    return tuple(
+        Case(c.name, patients.get(c.name, c.patient), c.images, c.truth, c.convention)
+        for c in cases
+    )
+
+
+def _check_whole(path: Path) -> None:
+    """Read a packed file to its end, where its checksum is; nibabel stops before that."""
+    if path.name.lower().endswith(".gz"):
+        with gzip.open(path) as stream:
+            while stream.read(_CHUNK):
+                pass
+
+
+def read_volume(image: ImageFile | Path) -> tuple[NDArray[Any], Grid]:
+    """Read the voxels and the grid of a NIfTI file, or of one channel of it.
+
+    Raises
+    ------
+    ReadError
+        It cannot be read, or has not three dimensions.
+    """
+    wanted = ImageFile(image) if isinstance(image, Path) else image
+    path = wanted.path
+    try:
+        _check_whole(path)
+        file = nib.load(path)
+        proxy = file.dataobj
+        data = np.asanyarray(proxy if wanted.channel is None else proxy[..., wanted.channel])
+        affine = np.asarray(file.affine, np.float64)
+        if set(data.shape[3:]) == {1}:  # as an analysis reads it
+            data = data.reshape(data.shape[:3])
+    except _UNREADABLE as error:
+        raise ReadError(
+            found=f"{path.parent.name}/{path.name}, which cannot be read ({error})",
+            expected="a NIfTI file with one volume a sequence",
+            next_step="Copy or convert it again",
+        ) from error
+    if data.ndim != 3:
+        raise ReadError(
+            found=f"{path.parent.name}/{path.name} with {data.ndim} dimensions",
+            expected="a volume of three",
+            next_step="Split it into one file a sequence",
+        )
+    return data, Grid((data.shape[0], data.shape[1], data.shape[2]), affine)

@@ -1,0 +1,262 @@
+"""Score result folders against reference segmentations, case by case.
+
+A case that failed, or that has no result, counts as Dice 0 and sensitivity 0, so that a crash
+never improves a mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from lesionlens.analysis.evaluation import metrics
+from lesionlens.analysis.evaluation.cases import Case, read_volume
+from lesionlens.analysis.evaluation.explanation_metrics import measures
+from lesionlens.analysis.evaluation.label_conventions import region_mask, translate
+from lesionlens.analysis.evaluation.lesionwise import lesion_wise
+from lesionlens.analysis.evaluation.summary import CaseScore
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Region
+from lesionlens.base.records.files import FindingsFile, RunFile
+from lesionlens.base.stages import Progress, no_progress
+from lesionlens.imaging.preparation.resampling import resample
+
+SEGMENTATION = "segmentation.nii.gz"
+_SAME_MM, _SLACK = 2e-3, 1e-4
+_NO_IMAGE = "no image beside the truth: calibration was not measured"
+ConventionOf = Callable[[Case], str | None]
+
+
+class _Unscorable(Exception):
+    """A result cannot be scored; the message holds the reason."""
+
+
+def evaluate(
+    predictions: Path,
+    cases: Sequence[Case],
+    convention_of: ConventionOf,
+    progress: Progress = no_progress,
+) -> list[CaseScore]:
+    """Score every case.
+
+    Parameters
+    ----------
+    predictions : Path
+        One folder a case, as `analyze` writes it; or one such folder for one case.
+    cases : sequence of Case
+        With their truth; without one, or with an empty one, a case is healthy.
+    convention_of : callable
+        Convention of a case's labels, None where it follows from the numbers themselves.
+    progress : Progress
+        Called before each case.
+
+    Raises
+    ------
+    UnusableInputError
+        No case has a result, or a truth cannot be understood.
+    """
+    places = {case.name: _place(predictions, case, alone=len(cases) == 1) for case in cases}
+    if not any((place / SEGMENTATION).is_file() for place in places.values()):
+        raise UnusableInputError(
+            found=f"no result in {predictions.name!r} for any of {len(cases)} cases, such as "
+            f"{cases[0].name!r}",
+            expected=f"one folder a case with {SEGMENTATION}, named like the cases of the truth",
+            next_step="Run `lesionlens batch` on the cases, and give its folder first",
+        )
+    scores = []
+    for number, case in enumerate(cases):
+        progress(f"scoring {case.name}", number / len(cases))
+        scores.append(score_case(case, places[case.name], convention_of(case)))
+    return scores
+
+
+def without_truth(predictions: Path, cases: Sequence[Case]) -> tuple[str, ...]:
+    """Return the names of results that no case of the truth bears, which `evaluate` leaves out."""
+    known = {_place(predictions, case, alone=len(cases) == 1) for case in cases}
+    results = (place for place in sorted(predictions.iterdir()) if place not in known)
+    return tuple(place.name for place in results if (place / SEGMENTATION).is_file())
+
+
+def _place(predictions: Path, case: Case, *, alone: bool) -> Path:
+    whole = predictions / case.name
+    if alone and not whole.is_dir() and (predictions / SEGMENTATION).is_file():
+        return predictions
+    return whole
+
+
+def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
+    """Score one case; a failure is recorded, never raised.
+
+    Raises
+    ------
+    UnusableInputError
+        The truth itself cannot be read or understood.
+    """
+    truth = _truth(case, convention)
+    healthy = truth is None or not truth.labels.any()
+    score = CaseScore(case.name, healthy, convention)
+    try:
+        _score(score, case, result, truth)
+    except _Unscorable as why:
+        score.failed = True
+        score.problems.insert(0, str(why))
+        if truth is not None and not healthy:
+            lesions = len(metrics.label_lesions(truth.labels > 0, truth.grid)[1])
+            nothing = [f"lesion_{what}_{r}" for what in ("dice", "f1") for r in score.regions]
+            score.metrics |= dict.fromkeys((*score.regions, "sensitivity", *nothing), 0.0)
+            score.metrics |= {"lesions": lesions, "found": 0}
+    return score
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Truth:
+    labels: NDArray[np.uint8]
+    grid: Grid
+
+
+def _truth(case: Case, convention: str | None) -> _Truth | None:
+    if case.truth is None:
+        return None
+    voxels, grid = read_volume(case.truth)
+    return _Truth(translate(voxels, convention, case.name), grid)
+
+
+def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> None:
+    labels, grid = _labels(result)
+    findings = _findings(result)
+    score.made_by = _made_by(result)
+    image = _reference(score, case, findings, grid)
+    truth = np.zeros(grid.shape, np.uint8) if known is None else _onto(known, grid)
+    predicted = {region: region_mask(labels, region) for region in Region}
+    if not score.healthy:
+        _score_regions(score, predicted, truth, grid)
+    score.hits, counted = metrics.candidate_hits(
+        findings.candidates, predicted[Region.WT], region_mask(truth, Region.WT), grid
+    )
+    found = {lesion for hit in score.hits for lesion in hit.lesions}
+    score.metrics |= {
+        "lesions": len(counted),
+        "found": len(found),
+        "sensitivity": len(found) / len(counted) if counted else None,
+        "candidates": len(findings.candidates),
+        "fp": sum(hit.false_positive for hit in score.hits),
+        "flagged_ml": float(np.count_nonzero(predicted[Region.WT])) * grid.voxel_ml,
+    }
+    score.metrics |= measures(result, findings)
+    _score_maps(score, result, grid, truth, image)
+
+
+def _labels(result: Path) -> tuple[NDArray[np.uint8], Grid]:
+    voxels, grid = _read(result / SEGMENTATION)
+    if not set(np.unique(voxels).tolist()) <= {0, 1, 2, 3}:
+        raise _Unscorable(f"{SEGMENTATION} has labels beyond 0 to 3")
+    return voxels.astype(np.uint8), grid
+
+
+def _read(path: Path) -> tuple[NDArray[Any], Grid]:
+    if not path.is_file():
+        raise _Unscorable(f"no result: {path.name} is not there")
+    try:
+        return read_volume(path)
+    except UnusableInputError as error:
+        raise _Unscorable(f"{path.name} cannot be read") from error
+
+
+def _read_on(path: Path, grid: Grid) -> NDArray[Any]:
+    voxels, found = _read(path)
+    if not found.matches(grid, _SAME_MM):
+        raise _Unscorable(f"{path.name} is not on the grid of {SEGMENTATION}")
+    return voxels
+
+
+def _findings(result: Path) -> FindingsFile:
+    try:
+        return FindingsFile.model_validate_json((result / "findings.json").read_bytes())
+    except (OSError, ValidationError) as error:
+        raise _Unscorable("findings.json cannot be read") from error
+
+
+def _made_by(result: Path) -> str:
+    try:
+        run = RunFile.model_validate_json((result / "run.json").read_bytes())
+    except (OSError, ValidationError):
+        return ""
+    return " ".join(part for part in (run.engine, run.engine_version, run.weights_sha256) if part)
+
+
+def _reference(
+    score: CaseScore, case: Case, findings: FindingsFile, grid: Grid
+) -> NDArray[Any] | None:
+    """Return the result's reference image, whose grid it must share; None where none is there.
+
+    It is that of the case where the result was made without it.
+    """
+    own_choice = findings.reference if findings.reference in case.images else case.reference
+    if own_choice is None:
+        score.problems.append(_NO_IMAGE)
+        return None
+    image, own = read_volume(case.images[own_choice])
+    if not own.matches(grid, _SAME_MM):
+        raise _Unscorable(f"{SEGMENTATION} is not on the grid of {own_choice.words}")
+    return image
+
+
+def _onto(truth: _Truth, grid: Grid) -> NDArray[np.uint8]:
+    """Bring a truth to the result's grid by nearest neighbour, where it lies on another."""
+    if truth.grid.matches(grid, _SAME_MM):
+        return truth.labels
+    values = truth.labels.astype(np.float32)
+    return resample(values, truth.grid, grid, nearest=True).astype(np.uint8)
+
+
+def _score_regions(
+    score: CaseScore,
+    predicted: Mapping[Region, metrics.Mask],
+    truth: NDArray[np.uint8],
+    grid: Grid,
+) -> None:
+    for key in score.regions:
+        region = Region(key)
+        mask = region_mask(truth, region)
+        score.metrics[key] = metrics.dice(predicted[region], mask)
+        score.metrics[f"hd95_{key}"] = metrics.hd95(predicted[region], mask, grid.spacing_mm)
+        lesions = lesion_wise(predicted[region], mask, grid)
+        score.metrics[f"lesion_dice_{key}"] = lesions.dice
+        score.metrics[f"lesion_hd95_{key}"] = lesions.hd95_mm
+        score.metrics[f"lesion_f1_{key}"] = lesions.f1
+
+
+def _score_maps(
+    score: CaseScore,
+    result: Path,
+    grid: Grid,
+    truth: NDArray[np.uint8],
+    image: NDArray[Any] | None,
+) -> None:
+    """Add calibration and attention; note maps that are missing."""
+    whole = result / f"probability_{Region.WT.value}.nii.gz"
+    if not whole.is_file():
+        score.problems.append(f"{whole.name} is missing: calibration was not measured")
+    elif image is not None:
+        head = metrics.scored_head(image)
+        predicted = _read_on(whole, grid)[head]
+        if not (np.abs(predicted - 0.5) <= 0.5 + _SLACK).all():
+            score.problems.append(f"{whole.name} leaves 0 to 1: calibration was not measured")
+        else:
+            true = region_mask(truth, Region.WT)[head]
+            score.bins = metrics.reliability(np.clip(predicted, 0, 1), true)
+            score.metrics["ece"] = score.bins.error
+    for key in score.regions:
+        path, mask = result / f"attention_{key}.nii.gz", region_mask(truth, Region(key))
+        if not path.is_file():
+            score.problems.append(f"{path.name} is missing")
+        elif mask.any():
+            point, mass = metrics.attention_measures(_read_on(path, grid), mask)
+            score.metrics[f"point_{key}"], score.metrics[f"mass_{key}"] = point, mass

@@ -1,0 +1,77 @@
+"""What a result states about its own explanations, as figures that can be averaged over cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from lesionlens.analysis.explain import shapley
+from lesionlens.base.labels import Region
+from lesionlens.base.records.attention import MapChecks
+from lesionlens.base.records.files import CandidateRow, FindingsFile, RunFile
+
+_EQUAL = 1e-6  # scores in findings.json have six digits
+
+
+def measures(result: Path, findings: FindingsFile) -> dict[str, float | None]:
+    """Read the checks of the whole tumour's map and what explaining cost.
+
+    Parameters
+    ----------
+    result : Path
+        A result folder.
+    findings : FindingsFile
+        Of this folder.
+
+    Returns
+    -------
+    dict
+        ``candidate_peak``: share of candidates whose map peaks inside; ``deletion``: the score left
+        after hiding what is attended, as a share of what is left after hiding as much at random;
+        ``deletion_half``: whether that is at most a half; ``reliable``: whether the map passed;
+        ``top_sequence``: share of candidates whose score falls most without the sequence that adds
+        most to it; ``top_named``: the same of those in which one is named as the one that decides;
+        ``explaining``: seconds of the explanations per second of the network. None where it was not
+        measured; empty without a run.json.
+    """
+    try:
+        run = RunFile.model_validate_json((result / "run.json").read_bytes())
+    except (OSError, ValidationError):
+        return {}
+    peaks = [c.attention.peak_inside for c in findings.candidates]
+    known = [peak for peak in peaks if peak is not None]
+    trust = run.attention.trust.get(Region.WT) if run.attention else None
+    left = None if trust is None else _deletion(trust)
+    tops = [top for c in findings.candidates if (top := _top_sequence(c)) is not None]
+    named = [hurts for hurts, certain in tops if certain]
+    reliable = None if trust is None else trust.reliable
+    seconds = {stage.name: stage.seconds for stage in run.stages}
+    spent, network = seconds.get("explanations"), seconds.get("network")
+    return {
+        "candidate_peak": sum(known) / len(known) if known else None,
+        "deletion": left,
+        "deletion_half": None if left is None else float(left <= 0.5),
+        "reliable": None if reliable is None else float(reliable),
+        "top_sequence": sum(hurts for hurts, _ in tops) / len(tops) if tops else None,
+        "top_named": sum(named) / len(named) if named else None,
+        "explaining": spent / network if spent is not None and network else None,
+    }
+
+
+def _top_sequence(row: CandidateRow) -> tuple[bool, bool] | None:
+    """Return whether the top sequence hurts most when left out, and whether it is named."""
+    if row.sequence_relevance is None or row.score_left_out is None:
+        return None
+    shares = row.sequence_relevance
+    left = {k: v for k, v in row.score_left_out.items() if v is not None}
+    if len(left) < 2:
+        return None
+    top = max(left, key=lambda sequence: shares[sequence] or 0.0)
+    return left[top] <= min(left.values()) + _EQUAL, shapley.deciding(shares) is not None
+
+
+def _deletion(trust: MapChecks) -> float | None:
+    if trust.deletion is None or not trust.deletion_random:
+        return None
+    return trust.deletion / trust.deletion_random

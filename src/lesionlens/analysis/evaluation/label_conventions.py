@@ -1,0 +1,136 @@
+"""What the numbers of a reference segmentation mean, and how to say it in the contract's labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.analysis.evaluation.cases import Case, read_table
+from lesionlens.base.errors import ConfigError, UnusableInputError
+from lesionlens.base.labels import Label, Region
+
+TABLE_NAME = "conventions.tsv"
+CONVENTIONS: Mapping[str, Mapping[int, int]] = MappingProxyType({
+    "brats": {4: 3},
+    "brats124": {4: 3},
+    "brats23": {},
+    "brats23ped": {},
+    "brats24": {4: 0},
+    "brats24ped": {1: 3, 2: 1, 3: 1, 4: 2},
+    "msd": {1: 2, 2: 1},
+    "brats2012": {1: 2, 2: 1},
+})  # fmt: skip
+"""Name to what differs from 1 core, 2 oedema, 3 enhancing.
+
+`brats` is 1/2/4 (2012 challenge to 2021) or 1/2/3 (2023), whichever the file holds; `brats24` has a
+resection cavity as 4; `brats24ped` is 1 enhancing, 2 non-enhancing, 3 cystic, 4 oedema; `msd` is
+1 oedema, 2 non-enhancing, 3 enhancing; `brats2012` is the synthetic 2012 set, 1 oedema, 2 core.
+"""
+WITHOUT_ET = ("brats2012",)
+DEFAULT = "brats"
+
+
+def check_name(name: str) -> str:
+    """Return the name of a convention; what follows a bracket is a remark, as in "msd(1=ED)".
+
+    Raises
+    ------
+    ConfigError
+        No convention has this name.
+    """
+    known = name.partition("(")[0].strip()
+    if known not in CONVENTIONS:
+        raise ConfigError(
+            found=f"the label convention {known!r}",
+            expected=f"one of {', '.join(CONVENTIONS)}",
+            next_step=f"Correct --convention or {TABLE_NAME}",
+        )
+    return known
+
+
+def convention_reader(given: str | None, root: Path) -> Callable[[Case], str | None]:
+    """Return what finds a case's convention.
+
+    Parameters
+    ----------
+    given : str or None
+        A name for all cases, or the path of a table; None: a `conventions.tsv` in or beside
+        `root`, and where it has none, the data set itself.
+    root : Path
+        Folder of the cases.
+
+    Raises
+    ------
+    ConfigError
+        No convention has this name, or the table is none.
+    """
+    if given is not None and not Path(given).is_file():
+        name = check_name(given)
+        return lambda _: name
+    places = [root / TABLE_NAME, root.resolve().parent / TABLE_NAME]
+    table = Path(given) if given is not None else next((p for p in places if p.is_file()), None)
+    hint = "Correct the table, or name one convention for all cases"
+    rows = {} if table is None else read_table(table, "convention", hint)
+    known = {name: check_name(convention) for name, convention in rows.items()}
+    return lambda case: known.get(case.name, case.convention)
+
+
+def regions_of(convention: str | None) -> tuple[Region, ...]:
+    """Return the regions that a convention separates."""
+    return tuple(r for r in Region if not (r is Region.ET and convention in WITHOUT_ET))
+
+
+def translate(voxels: NDArray[np.generic], convention: str | None, case: str) -> NDArray[np.uint8]:
+    """Bring a segmentation to the contract's labels.
+
+    Parameters
+    ----------
+    voxels : (I, J, K) array
+        Whole numbers, of any type.
+    convention : str or None
+        None: BraTS's 1/2/4 or 1/2/3, whichever it is.
+    case : str
+        Named where it cannot be understood.
+
+    Raises
+    ------
+    UnusableInputError
+        Numbers that the convention does not know, voxels that are no number, or 3 and 4 together
+        without a convention.
+    """
+    rounded = np.rint(np.asarray(voxels, np.float32))
+    if not np.isfinite(rounded).all():
+        raise UnusableInputError(
+            found=f"voxels that are no number in the truth of case {case}",
+            expected="whole numbers",
+            next_step="Check that it is a segmentation",
+        )
+    found = sorted(int(v) for v in np.unique(rounded))
+    table = CONVENTIONS[convention or DEFAULT]
+    known = {0, 1, 2, 3, *table}
+    if not set(found) <= known:
+        raise UnusableInputError(
+            found=f"the labels {found} in the truth of case {case}",
+            expected=f"whole numbers of {sorted(known)}",
+            next_step="Check that it is a segmentation, or name its convention with --convention",
+        )
+    if convention is None and {3, 4} <= set(found):
+        raise UnusableInputError(
+            found=f"both labels 3 and 4 in the truth of case {case}, which mean different tissue "
+            "in different years",
+            expected="1/2/4 or 1/2/3, or a convention by name",
+            next_step="Name it: --convention brats24 (4 is a cavity) or --convention brats24ped",
+        )
+    meant = np.arange(max(known) + 1, dtype=np.uint8)
+    for label, ours in table.items():
+        meant[label] = ours
+    return np.asarray(meant[rounded.astype(np.uint8)])
+
+
+def region_mask(labels: NDArray[np.uint8], region: Region) -> NDArray[np.bool_]:
+    """Return the voxels of a region, in the contract's labels."""
+    return np.asarray(np.isin(labels, [int(Label(label)) for label in region.labels]))

@@ -1,0 +1,231 @@
+"""Measures of one case, on the grid of its reference sequence.
+
+Overlap, distance, lesions hit by candidates, attention and calibration; BraTS 2023's lesion-wise
+scores are in `evaluation.lesionwise`, what is pooled over cases in `evaluation.summary`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.analysis.findings.components import merged
+from lesionlens.base.geometry import bounding_box
+from lesionlens.base.grid import Grid
+from lesionlens.base.records.files import CandidateRow
+
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+MERGE_MM, HIT_MM, SMALLEST_ML = 3.0, 5.0, 0.05
+BINS = 10
+_SKULL_SHARE = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One candidate against the truth."""
+
+    score: float
+    """0 to 1."""
+    lesions: tuple[int, ...]
+    """Numbers of the true lesions that it hits."""
+    false_positive: bool
+    """It lies within `HIT_MM` of no lesion of any size."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bins:
+    """Counts of a reliability diagram; those of two cases add up."""
+
+    count: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))
+    confidence: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))
+    positive: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))
+    """(BINS,) float64: cases in the bin, the sum of the predicted probabilities, and how many of
+    them were true."""
+
+    def __add__(self, other: Bins) -> Bins:
+        return Bins(
+            self.count + other.count,
+            self.confidence + other.confidence,
+            self.positive + other.positive,
+        )
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: the mean gap between predicted and true, weighed by count.
+
+        Notes
+        -----
+        Guo et al., 2017, arXiv 1706.04599, equation 3, for a binary outcome.
+        """
+        gap = np.abs(self.confidence - self.positive).sum()
+        return float(gap / max(float(self.count.sum()), 1.0))
+
+
+def dice(a: Mask, b: Mask) -> float:
+    """Return the overlap of two masks; 1 where both are empty, 0 where one is.
+
+    Notes
+    -----
+    Dice, Ecology 26:297-302, 1945, DOI 10.2307/1932409.
+
+    Examples
+    --------
+    >>> dice(np.array([True, True, False]), np.array([False, True, True]))
+    0.5
+    """
+    total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
+    return 1.0 if total == 0 else 2.0 * int(np.count_nonzero(a & b)) / total
+
+
+def hd95(a: Mask, b: Mask, spacing_mm: Sequence[float] | NDArray[np.float64]) -> float | None:
+    """Return the 95th percentile Hausdorff distance in mm, the larger of both directions.
+
+    Parameters
+    ----------
+    a, b : (I, J, K) bool
+        On one grid.
+    spacing_mm : (3,) float
+        Voxel edges along i, j, k.
+
+    Returns
+    -------
+    float or None
+        None where one mask is empty.
+
+    Notes
+    -----
+    Between the voxels of both surfaces (6 neighbours), as MONAI's `HausdorffDistanceMetric`.
+    """
+    box = bounding_box(a | b, 1)
+    if box is None or not a.any() or not b.any():
+        return None
+    surfaces = [mask[box] & ~ndimage.binary_erosion(mask[box]) for mask in (a, b)]
+    far = [ndimage.distance_transform_edt(~surface, sampling=spacing_mm) for surface in surfaces]
+    there, back = far[1][surfaces[0]], far[0][surfaces[1]]
+    return float(max(np.percentile(there, 95), np.percentile(back, 95)))
+
+
+def label_lesions(whole: Mask, grid: Grid) -> tuple[NDArray[np.int32], list[int]]:
+    """Give each true lesion a number; parts whose gap is small are one.
+
+    Parameters
+    ----------
+    whole : (I, J, K) bool
+        True whole tumour.
+    grid : Grid
+        Its grid.
+
+    Returns
+    -------
+    labels : (I, J, K) int32
+        From 1; 0 elsewhere.
+    counted : list of int
+        Those of `SMALLEST_ML` or more; smaller ones are neither missed nor found.
+    """
+    labels = np.zeros(whole.shape, np.int32)
+    box = bounding_box(whole)
+    if box is None:
+        return labels, []
+    labels[box], count = merged(whole[box], grid, MERGE_MM)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1) * grid.voxel_ml
+    return labels, [n for n in range(1, count + 1) if sizes[n] >= SMALLEST_ML]
+
+
+def nearest_lesion(labels: NDArray[np.int32], grid: Grid) -> NDArray[np.int32]:
+    """Return, for each voxel within `HIT_MM` of a lesion, the nearest one's number; else 0."""
+    near = np.zeros_like(labels)
+    box = bounding_box(labels > 0, np.ceil(HIT_MM / grid.spacing_mm).astype(int) + 1)
+    if box is not None:
+        far, index = ndimage.distance_transform_edt(
+            labels[box] == 0, sampling=grid.spacing_mm, return_indices=True
+        )
+        near[box] = np.where(far <= HIT_MM, labels[box][tuple(index)], 0)
+    return near
+
+
+def candidate_hits(
+    candidates: Sequence[CandidateRow], predicted: Mask, truth: Mask, grid: Grid
+) -> tuple[list[Hit], list[int]]:
+    """Match candidates with true lesions.
+
+    Parameters
+    ----------
+    candidates : sequence of CandidateRow
+        From findings.json.
+    predicted, truth : (I, J, K) bool
+        Whole tumour.
+    grid : Grid
+        Of both.
+
+    Returns
+    -------
+    hits : list of Hit
+        One a candidate: a lesion is hit by the candidate's peak, or by a voxel flagged within its
+        box, at most `HIT_MM` away.
+    counted : list of int
+        The lesions that are large enough to count.
+    """
+    labels, counted = label_lesions(truth, grid)
+    near = nearest_lesion(labels, grid)
+    flagged = np.argwhere(predicted)
+    world = grid.to_mm(flagged)
+    slack = float(grid.spacing_mm.max()) / 2 + 1e-3
+    hits = []
+    for candidate in candidates:
+        if candidate.score is None:  # what a reader added is no answer of the network
+            continue
+        low, high = np.sort(np.asarray(candidate.bounding_box_mm, float), axis=0)
+        inside = ((world >= low - slack) & (world <= high + slack)).all(axis=1)
+        touched = set(np.unique(near[tuple(flagged[inside].T)]).tolist())
+        peak = np.rint(grid.to_voxel(candidate.peak_mm)).astype(int)
+        if ((peak >= 0) & (peak < grid.shape)).all():
+            touched.add(int(near[tuple(peak)]))
+        touched.discard(0)
+        lesions = tuple(sorted(touched & set(counted)))
+        hits.append(Hit(float(candidate.score), lesions, not touched))
+    return hits, counted
+
+
+def attention_measures(attention: Floats, region: Mask) -> tuple[float, float]:
+    """Return the pointing game (0 or 1) and the share of all attention inside a region.
+
+    Notes
+    -----
+    Pointing game: Zhang et al., 2018, DOI 10.1007/s11263-017-1059-x, without a tolerance.
+
+    Examples
+    --------
+    >>> attention_measures(np.array([0.25, 0.75]), np.array([False, True]))
+    (1.0, 0.75)
+    """
+    values = np.clip(np.nan_to_num(attention.astype(np.float64)), 0, None)
+    total = float(values.sum())
+    if total == 0:
+        return 0.0, 0.0
+    peak = np.unravel_index(int(values.argmax()), values.shape)
+    return float(region[peak]), float(values[region].sum() / total)
+
+
+def reliability(predicted: NDArray[np.floating], true: Mask) -> Bins:
+    """Count predicted probabilities (0 to 1) against the truth, in `BINS` bins of equal width."""
+    which = np.clip((predicted * BINS).astype(int), 0, BINS - 1)
+    return Bins(
+        np.bincount(which, minlength=BINS).astype(np.float64),
+        np.bincount(which, weights=predicted, minlength=BINS).astype(np.float64),
+        np.bincount(which, weights=true, minlength=BINS).astype(np.float64),
+    )
+
+
+def scored_head(image: NDArray[np.floating]) -> Mask:
+    """Return the brain of a stripped image, or roughly the head of one with a skull."""
+    values = np.nan_to_num(image.astype(np.float32))
+    mask = values != 0
+    if mask.mean() > _SKULL_SHARE:
+        low, high = np.percentile(values, (1, 99))
+        mask = values > low + 0.2 * (high - low)
+    return np.asarray(mask)

@@ -1,0 +1,103 @@
+"""One picture of an evaluation: overlap, FROC, reliability, attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from lesionlens.analysis.evaluation.metrics import BINS, Bins
+from lesionlens.analysis.evaluation.summary import CaseScore, Summary, column
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, Label, Region
+from lesionlens.base.whole_file import whole_file
+
+_COLOURS = {
+    Region.WT: Label.OEDEMA.colour,
+    Region.TC: Label.CORE.colour,
+    Region.ET: Label.ENHANCING.colour,
+}
+_GREY = "#777777"
+
+
+def plot(scores: Sequence[CaseScore], summary: Summary, path: Path) -> None:
+    """Write the picture as PNG.
+
+    Parameters
+    ----------
+    scores, summary
+        From `evaluate` and `summarise`.
+    path : Path
+        Replaced where it is there.
+    """
+    figure = Figure(figsize=(10, 8), layout="constrained")
+    FigureCanvasAgg(figure)
+    (overlap, froc), (calibration, attention) = figure.subplots(2, 2)
+    _strips(overlap, scores, "", "Dice", "Overlap with the truth")
+    _froc(froc, summary)
+    _reliability(calibration, summary)
+    _strips(attention, scores, "mass_", "share of attention inside", _pointing(scores))
+    figure.suptitle(f"{len(scores)} cases. {RESEARCH_USE_NOTICE}", fontsize=10, color=_GREY)
+    with whole_file(path) as aside:
+        figure.savefig(aside, dpi=120, format="png")
+
+
+def _strips(axes: Any, scores: Sequence[CaseScore], prefix: str, what: str, title: str) -> None:
+    """Draw a dot a case, and the mean as a bar, for each region."""
+    rng = np.random.default_rng(0)
+    for place, region in enumerate(Region):
+        values = column(scores, f"{prefix}{region.value}")
+        if not values:
+            continue
+        aside = place + rng.uniform(-0.12, 0.12, len(values))
+        axes.scatter(aside, values, s=22, alpha=0.7, color=_COLOURS[region], linewidths=0)
+        axes.hlines(np.mean(values), place - 0.28, place + 0.28, color="black", linewidth=2)
+    axes.set(ylim=(-0.02, 1.02), xlim=(-0.5, 2.5), ylabel=what, title=title)
+    axes.set_xticks(range(len(Region)), [region.words for region in Region])
+    axes.grid(axis="y", alpha=0.3)
+
+
+def _pointing(scores: Sequence[CaseScore]) -> str:
+    parts = [
+        f"{region.value.upper()} {sum(values):.0f}/{len(values)}"
+        for region in Region
+        if (values := column(scores, f"point_{region.value}"))
+    ]
+    return "Attention; its peak inside: " + (", ".join(parts) or "not measured")
+
+
+def _froc(axes: Any, summary: Summary) -> None:
+    axes.set(xlabel="false candidates a scan", ylabel="lesions found", title="FROC")
+    axes.set(ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.3)
+    if not summary.curve:
+        axes.text(0.5, 0.5, "nothing flagged, or nothing to find", ha="center", color=_GREY)
+        return
+    false = [0.0, *(p.false_per_scan for p in summary.curve)]
+    found = [0.0, *(p.sensitivity for p in summary.curve)]
+    edge = max(1.0, max(false) * 1.05)
+    axes.step([*false, edge], [*found, found[-1]], where="post", color="black")
+    axes.plot(false[1:], found[1:], "o", markersize=4, color="black")
+    axes.set(xlim=(-0.02, edge))
+
+
+def _reliability(axes: Any, summary: Summary) -> None:
+    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--")
+    pairs = (("voxels, whole tumour", summary.voxels), ("candidates", summary.candidates))
+    for (name, bins), mark in zip(pairs, ("o-", "s"), strict=True):
+        if bins.count.any():
+            predicted, true = _means(bins)
+            axes.plot(predicted, true, mark, label=f"{name} (ECE {bins.error:.3f})", markersize=4)
+            axes.legend(fontsize=8)
+    axes.set(xlabel="predicted", ylabel="true", title=f"Reliability, {BINS} bins")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.3)
+
+
+def _means(bins: Bins) -> tuple[Any, Any]:
+    filled = bins.count > 0
+    count = bins.count[filled]
+    return bins.confidence[filled] / count, bins.positive[filled] / count

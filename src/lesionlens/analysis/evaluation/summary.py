@@ -1,0 +1,166 @@
+"""Figures of many cases: means with intervals, the FROC curve, reliability."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from lesionlens.analysis.evaluation.label_conventions import regions_of
+from lesionlens.analysis.evaluation.metrics import Bins, Hit, reliability
+
+FROC_RATES = (0.125, 0.25, 0.5, 1.0, 2.0)
+RESAMPLES = 2000
+LEVEL = 0.95
+
+
+@dataclass(slots=True)
+class CaseScore:
+    """Everything measured on one case."""
+
+    case: str
+    """Its name."""
+    healthy: bool
+    """Its truth is empty, or it has none: nothing there is to be found."""
+    convention: str | None = None
+    """Of the labels of its truth."""
+    metrics: dict[str, float | None] = field(default_factory=dict)
+    """By name; one that does not apply is None or not there."""
+    hits: list[Hit] = field(default_factory=list)
+    """One a candidate."""
+    bins: Bins = field(default_factory=Bins)
+    """Of the whole tumour's probability in the head."""
+    problems: list[str] = field(default_factory=list)
+    """What a reader of the table must know."""
+    failed: bool = False
+    """There is no usable result; it counts as Dice 0 and sensitivity 0."""
+    made_by: str = ""
+    """Name and version of the engine, SHA-256 of its weights; empty where that is not known."""
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The regions that the case's truth separates."""
+        return tuple(region.value for region in regions_of(self.convention))
+
+
+class FrocPoint(NamedTuple):
+    """One threshold on the score: what is found, and at what price."""
+
+    threshold: float
+    false_per_scan: float
+    sensitivity: float
+
+
+class Interval(NamedTuple):
+    """A percentile bootstrap interval over cases."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Pooled figures."""
+
+    means: dict[str, float | None]
+    medians: dict[str, float | None]
+    intervals: dict[str, Interval]
+    froc: list[dict[str, float | None]]
+    curve: list[FrocPoint]
+    voxels: Bins
+    candidates: Bins
+
+
+def column(scores: Sequence[CaseScore], key: str) -> list[float]:
+    """Return a metric's values over the cases where it applies."""
+    return [value for s in scores if (value := s.metrics.get(key)) is not None]
+
+
+def froc_curve(scores: Sequence[CaseScore]) -> list[FrocPoint]:
+    """Return a point a threshold, by falling threshold; empty where nothing is to be found.
+
+    Notes
+    -----
+    Bunch et al., 1977: sensitivity over all lesions against false candidates a scan; scans
+    without a lesion count among the scans.
+    """
+    total = sum(int(s.metrics.get("lesions") or 0) for s in scores if not s.healthy)
+    if not total:
+        return []
+    points = []
+    for threshold in sorted({hit.score for s in scores for hit in s.hits}, reverse=True):
+        kept = [(n, h) for n, s in enumerate(scores) for h in s.hits if h.score >= threshold]
+        found = {(n, lesion) for n, hit in kept for lesion in hit.lesions}
+        false = sum(hit.false_positive for _, hit in kept)
+        points.append(FrocPoint(threshold, false / len(scores), len(found) / total))
+    return points
+
+
+def froc_table(curve: Sequence[FrocPoint], *, any_lesion: bool) -> list[dict[str, float | None]]:
+    """Return the best sensitivity at each of `FROC_RATES`; None where nothing is to be found."""
+    rows: list[dict[str, float | None]] = []
+    for rate in FROC_RATES:
+        allowed = [p for p in curve if p.false_per_scan <= rate]
+        best = max(allowed, key=lambda p: (p.sensitivity, p.threshold), default=None)
+        nothing = 0.0 if any_lesion else None
+        rows.append(
+            {
+                "fp_per_scan": rate,
+                "sensitivity": best.sensitivity if best else nothing,
+                "threshold": best.threshold if best else None,
+            }
+        )
+    return rows
+
+
+def interval(values: Sequence[float], seed: int = 0) -> Interval | None:
+    """Return the percentile bootstrap interval of a mean; None for fewer than two values.
+
+    Notes
+    -----
+    Efron and Tibshirani, 1993, chapter 13; cases are resampled with replacement.
+
+    Examples
+    --------
+    >>> interval([0.5, 0.5, 0.5])
+    Interval(low=0.5, high=0.5)
+    """
+    if len(values) < 2:
+        return None
+    drawn = np.random.default_rng(seed).integers(len(values), size=(RESAMPLES, len(values)))
+    means = np.asarray(values, float)[drawn].mean(axis=1)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high))
+
+
+def summarise(scores: Sequence[CaseScore]) -> Summary:
+    """Pool the cases; a metric's mean is over the cases where it applies."""
+    keys = sorted({key for s in scores for key in s.metrics})
+    columns = {key: column(scores, key) for key in keys}
+    for key in ("candidates", "flagged_ml"):
+        columns[f"healthy_{key}"] = column([s for s in scores if s.healthy], key)
+    means = {k: float(np.mean(v)) if v else None for k, v in columns.items()}
+    means["failures"] = float(sum(s.failed for s in scores))
+    means["problems"] = float(sum(len(s.problems) for s in scores))
+    curve = froc_curve(scores)
+    any_lesion = any((s.metrics.get("lesions") or 0) > 0 for s in scores if not s.healthy)
+    return Summary(
+        means=means,
+        medians={k: float(np.median(v)) if v else None for k, v in columns.items()},
+        intervals={k: found for k, v in columns.items() if (found := interval(v)) is not None},
+        froc=froc_table(curve, any_lesion=any_lesion),
+        curve=curve,
+        voxels=sum((s.bins for s in scores), Bins()),
+        candidates=_of_candidates(scores),
+    )
+
+
+def _of_candidates(scores: Sequence[CaseScore]) -> Bins:
+    """Count candidates' scores against whether they hit something."""
+    hits = [hit for s in scores for hit in s.hits]
+    if not hits:
+        return Bins()
+    predicted = np.array([hit.score for hit in hits])
+    return reliability(predicted, np.array([not hit.false_positive for hit in hits]))

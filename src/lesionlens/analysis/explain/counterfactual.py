@@ -1,0 +1,103 @@
+"""Counterfactuals: the prediction if one region showed nothing unusual."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.analysis.explain import shapley
+from lesionlens.analysis.explain.shapley import ComponentVoxels
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.records.prediction import InputPerturbation, Prediction
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.stages import StageClock
+from lesionlens.engines.engine import SupportsPerturbation
+
+_MARGIN_MM = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """The scores with one region hidden."""
+
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    """Scores of all candidates, in their order, as they are and with the region hidden."""
+    hidden: int
+    """Index of the region that was hidden."""
+    words: str
+    """What this means, for a reader."""
+    base: float
+    """What the region scores without any sequence: a score hidden that low owes nothing to it."""
+
+
+def ask(
+    engine: SupportsPerturbation,
+    prepared: PreparedStudy,
+    prediction: Prediction,
+    components: Sequence[ComponentVoxels],
+    index: int,
+    clock: StageClock,
+) -> WhatIf:
+    """Hide one candidate and predict again.
+
+    Its voxels, and 3 mm round them, are set to the brain's mean in every sequence: no tissue is
+    invented. Whether another candidate's score changes too shows whether it depended on this one.
+
+    Parameters
+    ----------
+    engine : SupportsPerturbation
+        With `Capability.PERTURB`.
+    prepared, prediction
+        The study, and the engine's prediction.
+    components : sequence of ComponentVoxels
+        All candidates, on the grid of the first pass.
+    index : int
+        Which of them to hide.
+    clock : StageClock
+        Receives progress, is asked between passes whether to stop.
+
+    Raises
+    ------
+    UnusableInputError
+        The prediction holds no first pass, or there is no such candidate.
+    """
+    seen = prediction.unperturbed
+    if seen is None or not 0 <= index < len(components):
+        raise UnusableInputError(
+            found="a candidate that cannot be asked about",
+            expected="one of this result, from an engine with the capability `perturb`",
+            next_step="Choose one of the listed candidates",
+        )
+    flat = np.zeros(int(np.prod(seen.grid.shape)), dtype=bool)
+    flat[components[index].voxels] = True
+    hidden = _grown(flat.reshape(seen.grid.shape), float(seen.grid.spacing_mm[0]))
+    perturbed = engine.predict_perturbed(
+        prepared,
+        [InputPerturbation(hidden=hidden), InputPerturbation.showing(())],
+        progress=clock.progress,
+        cancel=clock.cancel,
+    )
+    before = shapley.scores(seen, components, prediction.scoring)[0]
+    after, base = shapley.scores(perturbed, components, prediction.scoring)
+    words = _words(before, after, index, float(base[index]))
+    return WhatIf(tuple(before.tolist()), tuple(after.tolist()), index, words, float(base[index]))
+
+
+def _grown(mask: NDArray[np.bool_], spacing_mm: float) -> NDArray[np.bool_]:
+    steps = max(1, round(_MARGIN_MM / spacing_mm))
+    return np.asarray(ndimage.binary_dilation(mask, np.ones((3, 3, 3)), iterations=steps))
+
+
+def _words(before: NDArray[np.float64], after: NDArray[np.float64], index: int, base: float) -> str:
+    own = (
+        f"score {before[index]:.2f} as it is, {after[index]:.2f} with this region hidden "
+        f"({base:.2f} without any image)"
+    )
+    leant = [n for n in range(len(before)) if n != index and after[n] < 0.5 * before[n]]
+    others = (f"candidate {n + 1}: {before[n]:.2f} as it is, {after[n]:.2f} then" for n in leant)
+    return "; ".join((own, *others))

@@ -1,0 +1,117 @@
+"""From an engine's trace to attention maps from 0 to 1 that two studies can be compared by.
+
+Normalisation, the same for every engine, study and region:
+
+1. The weights of the region's query are shared out over the brain's voxels, so that they sum to 1.
+2. They are multiplied by the number of brain voxels: 1 is what every voxel would get if the
+   network attended everywhere alike. This is the raw value.
+3. The map is the raw value divided by its full scale and cut at 1. Full scale is the value above
+   which the strongest `TOP_MASS` of the attention lies, so that a single spike does not hide the
+   rest; at least `FAINT`, so that a map that singles out nothing stays faint instead of being
+   blown up.
+
+Below full scale the map is proportional to the weights; the full scale is kept beside the map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.labels import Region
+from lesionlens.base.records.attention import AttentionMaps
+from lesionlens.base.records.prediction import Trace
+
+FAINT = 8.0
+"""Times the uniform weight that is drawn at full scale at the least."""
+TOP_MASS = 0.2
+"""Share of the attention that is drawn at full scale."""
+
+
+def draw(trace: Trace, brain: NDArray[np.bool_]) -> AttentionMaps:
+    """Normalise the cross-attention of each region.
+
+    Parameters
+    ----------
+    trace : Trace
+        Weights on the working grid.
+    brain : (I, J, K) bool
+        On the working grid; weights outside of it are left out.
+
+    Returns
+    -------
+    AttentionMaps
+        0 to 1; raw ranges are the least raw value in the brain and the one drawn as 1, in
+        multiples of the uniform weight.
+
+    Examples
+    --------
+    >>> weights = np.zeros((2, 2, 4), np.float32); weights[0, 0, 0] = 3; weights[0, 0, 1] = 1
+    >>> maps = draw(Trace({Region.WT: weights}, "a test", ()), np.ones((2, 2, 4), bool))
+    >>> maps.raw_range[Region.WT], float(maps.maps[Region.WT].max())
+    ((0.0, 12.0), 1.0)
+    """
+    maps: dict[Region, NDArray[np.float32]] = {}
+    ranges: dict[Region, tuple[float, float]] = {}
+    for region, weights in trace.cross.items():
+        raw = relative(weights, brain)
+        inside = raw[brain]
+        scale = full_scale(inside)
+        maps[region] = np.minimum(raw / np.float32(scale), np.float32(1.0))
+        ranges[region] = (float(inside.min(initial=scale)), scale)
+    return AttentionMaps(_in_order(maps), ranges, trace.method, trace.layers)
+
+
+def relative(weights: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return (I, J, K) weights in multiples of the uniform weight; zero outside the brain."""
+    shown = np.where(brain, np.clip(weights, 0.0, None), 0.0).astype(np.float32)
+    total = float(shown.sum(dtype=np.float64))
+    if total <= 0:
+        return shown
+    return np.asarray(shown * np.float32(np.count_nonzero(brain) / total))
+
+
+def full_scale(raw: NDArray[np.float32]) -> float:
+    """Return the raw value from which on (N,) values are drawn as 1.
+
+    Examples
+    --------
+    >>> full_scale(np.array([1, 1, 1, 1, 1, 1, 1, 1, 20, 100], np.float32))
+    100.0
+    """
+    values = np.sort(raw[raw > FAINT])[::-1]
+    if not values.size:
+        return FAINT
+    reached = np.searchsorted(np.cumsum(values, dtype=np.float64), TOP_MASS * raw.sum())
+    return float(values[min(int(reached), values.size - 1)])
+
+
+def by_logarithm(values: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+    """Return a map as it is drawn: 0 at even attention or less, 1 at full scale, by the logarithm.
+
+    Among several lesions the largest draws most of the attention; by the logarithm the others show.
+
+    Parameters
+    ----------
+    values : (...) float32
+        0 to 1, as `draw` gives them.
+    scale : float
+        Full scale in multiples of even attention; up to 1 it is not known, and nothing is changed.
+
+    Examples
+    --------
+    >>> by_logarithm(np.array([0.0, 0.01, 0.1, 1.0], np.float32), 100.0).round(3).tolist()
+    [0.0, 0.0, 0.5, 1.0]
+    """
+    if scale <= 1:
+        return values
+    raw = np.maximum(values * np.float32(scale), np.float32(1.0))
+    return np.asarray(np.log10(raw) / np.float32(np.log10(scale)), np.float32)
+
+
+def _in_order(
+    maps: Mapping[Region, NDArray[np.float32]],
+) -> dict[Region, NDArray[np.float32]]:
+    return {region: maps[region] for region in Region if region in maps}

@@ -1,0 +1,163 @@
+"""Where one voxel attends, and what single layers and heads attend to, on the native grid."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.analysis.explain import maps
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import Region
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.prediction import Trace
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.engines import native
+
+REACH_VOX = 3
+"""A voxel this near to the brain is answered for the brain's nearest; working voxels are 1 mm."""
+
+
+def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> Volume:
+    """Return where a voxel of the reference attends.
+
+    Parameters
+    ----------
+    trace : Trace or None
+        Of the analysis.
+    prepared : PreparedStudy
+        Names both grids.
+    voxel : (3,) int
+        Index on the native grid.
+
+    Returns
+    -------
+    Volume
+        float32 on the native grid, 0 to 1, maximum 1.
+
+    Raises
+    ------
+    UnusableInputError
+        The voxel lies outside of the image or more than 3 mm outside of the brain, or the engine
+        cannot be asked.
+    """
+    answer = _row(trace, prepared, voxel)
+    return Volume(native.bring(answer, prepared), prepared.native)
+
+
+def ask_raw(
+    trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int]
+) -> NDArray[np.float32]:
+    """Return what `ask` does, on the working grid in multiples of even attention.
+
+    Raises
+    ------
+    UnusableInputError
+        As `ask`.
+    """
+    return maps.relative(_row(trace, prepared, voxel), prepared.brain)
+
+
+def _row(
+    trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int]
+) -> NDArray[np.float32]:
+    if trace is None or trace.probe_row is None:
+        raise UnusableInputError(
+            found="a result whose engine keeps no self-attention",
+            expected="one with the capability `probe`",
+            next_step="Analyse the study again, with the engine `lens` or a bundle that attends",
+        )
+    shape = prepared.native.shape
+    if not all(0 <= v < n for v, n in zip(voxel, shape, strict=True)):
+        raise UnusableInputError(
+            found=f"the voxel {tuple(voxel)}",
+            expected=f"an index within {shape}, the shape of the reference sequence",
+            next_step="Count voxels from 0 along the axes of the reference sequence",
+        )
+    place = _nearest_in_brain(native.to_working(voxel, prepared), prepared.brain)
+    if place is None:
+        raise UnusableInputError(
+            found="a voxel outside the brain",
+            expected="one inside it, where the network attends",
+            next_step="Click inside the brain",
+        )
+    return trace.probe_row(place)
+
+
+def _nearest_in_brain(
+    place: tuple[int, int, int], brain: NDArray[np.bool_]
+) -> tuple[int, int, int] | None:
+    """Return a working voxel, or the nearest of the brain within `REACH_VOX`; None without one.
+
+    The edge of a mask is not sharp to the voxel, and who clicks on cortex means the brain.
+    """
+    low = np.maximum(np.array(place) - REACH_VOX, 0)
+    near = np.argwhere(
+        brain[tuple(slice(a, max(p + REACH_VOX + 1, 0)) for a, p in zip(low, place, strict=True))]
+    )
+    if not len(near):
+        return None
+    away = ((near + low - place) ** 2).sum(1)
+    if away.min() > REACH_VOX**2:
+        return None
+    i, j, k = (int(v) for v in near[away.argmin()] + low)
+    return i, j, k
+
+
+def layer_attention(
+    trace: Trace | None, prepared: PreparedStudy, region: Region, layer: int, head: int | None
+) -> Volume:
+    """Return what one layer, or one head of it, attends to for a region.
+
+    Parameters
+    ----------
+    trace : Trace or None
+        Of the analysis; `trace.attention_layers` names the layers and counts their heads.
+    prepared : PreparedStudy
+        Names both grids.
+    region : Region
+        Whose query.
+    layer : int
+        From 0, coarse to fine.
+    head : int or None
+        From 0; None for the mean.
+
+    Returns
+    -------
+    Volume
+        float32 on the native grid, 0 to 1, normalised as `explain.maps` does it.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no such layer or head, or the engine keeps none.
+    """
+    raw = layer_attention_raw(trace, prepared, region, layer, head)
+    scale = np.float32(maps.full_scale(raw[prepared.brain]))
+    return Volume(native.bring(np.minimum(raw / scale, np.float32(1.0)), prepared), prepared.native)
+
+
+def layer_attention_raw(
+    trace: Trace | None, prepared: PreparedStudy, region: Region, layer: int, head: int | None
+) -> NDArray[np.float32]:
+    """Return what `layer_attention` does, on the working grid in multiples of even attention.
+
+    Raises
+    ------
+    UnusableInputError
+        As `layer_attention`.
+    """
+    if trace is None or trace.layer_attention is None:
+        raise UnusableInputError(
+            found="a result whose engine keeps no single layers",
+            expected="a fresh one of the engine `lens`",
+            next_step="Analyse the study again with the engine `lens`",
+        )
+    fits = 0 <= layer < len(trace.attention_layers)
+    if not fits or (head is not None and not 0 <= head < trace.attention_layers[layer][1]):
+        known = ", ".join(
+            f"{n}: {name} ({h} heads)" for n, (name, h) in enumerate(trace.attention_layers)
+        )
+        raise UnusableInputError(
+            found=f"layer {layer}, head {head}", expected=known, next_step="Choose one of these"
+        )
+    return maps.relative(trace.layer_attention(region, layer, head), prepared.brain)

@@ -1,0 +1,112 @@
+"""Ask an engine about perturbed inputs for as long as it may be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lesionlens.base import plugins
+from lesionlens.base.records.prediction import (
+    Capability,
+    InputPerturbation,
+    PerturbedPrediction,
+    Prediction,
+    QuestionTime,
+)
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.stages import NEVER, Cancel, Progress, TimeLimit, no_progress
+from lesionlens.engines.engine import SupportsPerturbation
+
+NO_LIMIT = QuestionTime()
+
+
+class Questions:
+    """Questions to one engine about one study; those that time does not suffice for are listed.
+
+    Parameters
+    ----------
+    engine : SupportsPerturbation
+        With `Capability.PERTURB`.
+    prepared : PreparedStudy
+        The study.
+    time : QuestionTime
+        What all questions together may take, from the first on.
+    progress, cancel
+        Called, and checked, between passes.
+    """
+
+    def __init__(
+        self,
+        engine: SupportsPerturbation,
+        prepared: PreparedStudy,
+        time: QuestionTime = NO_LIMIT,
+        progress: Progress = no_progress,
+        cancel: Cancel = NEVER,
+    ) -> None:
+        self._engine, self._prepared, self._progress = engine, prepared, progress
+        self._pass_s = time.seconds_per_pass
+        self._seconds, self._cancel = time.seconds, cancel
+        self._limit: TimeLimit | None = None
+        self._unanswered: list[str] = []
+
+    @property
+    def prepared(self) -> PreparedStudy:
+        """The study that the questions are about."""
+        return self._prepared
+
+    @property
+    def unanswered(self) -> tuple[str, ...]:
+        """What was left out for want of time, in words, in the order in which it was asked."""
+        return tuple(self._unanswered)
+
+    def ask(
+        self, what: str, perturbations: Sequence[InputPerturbation], passes: int | None = None
+    ) -> PerturbedPrediction | None:
+        """Return the engine's answers to perturbations of the study.
+
+        Parameters
+        ----------
+        what : str
+            What the answers are for, in words.
+        perturbations : sequence of InputPerturbation
+            Asked together.
+        passes : int or None
+            How many passes `what` needs in all; by default one each. Nothing is begun that
+            the remaining time does not suffice for.
+
+        Returns
+        -------
+        PerturbedPrediction or None
+            None where time does not, or did not, suffice.
+
+        Raises
+        ------
+        CancelledError
+            The user asked to stop.
+        """
+        if self._limit is None:
+            self._limit = TimeLimit(self._seconds, self._cancel)
+        needed = (len(perturbations) if passes is None else passes) * self._pass_s
+        if needed <= self._limit.seconds_left:
+            name = f"engine {type(self._engine).__name__!r}"
+            when = "when it predicted perturbed inputs"
+            with self._limit, plugins.blamed(self._engine, name, when):
+                return self._engine.predict_perturbed(
+                    self._prepared, perturbations, progress=self._progress, cancel=self._limit
+                )
+        if what not in self._unanswered:
+            self._unanswered.append(what)
+        return None
+
+
+def questions_to(
+    engine: object,
+    prepared: PreparedStudy,
+    prediction: Prediction,
+    progress: Progress,
+    cancel: Cancel,
+) -> Questions | None:
+    """Return what asks the engine of a prediction; None for one that cannot be asked."""
+    able = Capability.PERTURB in prediction.engine.capabilities
+    if prediction.unperturbed is None or not able or not isinstance(engine, SupportsPerturbation):
+        return None
+    return Questions(engine, prepared, prediction.question_time, progress, cancel)

@@ -1,0 +1,96 @@
+"""Where a network attended before it decided, beside what it decided from: shares of attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.records.study import PreparedStudy
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Places:
+    """Places that attention may go to, (I, J, K) bool on the working grid; none overlap."""
+
+    brain: Mask
+    candidates: Mask
+    """Where attention is counted, and what was flagged."""
+    opposite: Mask
+    """What lies opposite the candidates in the other half of the brain."""
+    dismissed: Mask
+    """What scored too little to be flagged; empty where nothing did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attended:
+    """Shares of all attention in the brain, 0 to 1; None where there is no such place."""
+
+    candidates: float
+    opposite: float
+    dismissed: float | None
+
+
+def places_of(prepared: PreparedStudy, candidates: Mask, dismissed: Mask) -> Places:
+    """Return the places of a study.
+
+    Parameters
+    ----------
+    prepared : PreparedStudy
+        Names brain and working grid.
+    candidates, dismissed : (I, J, K) bool
+        On the working grid.
+    """
+    brain = prepared.brain
+    opposite = mirrored(candidates, brain) & brain & ~candidates
+    return Places(brain, candidates & brain, opposite, dismissed & brain & ~candidates & ~opposite)
+
+
+def mirrored(mask: Mask, brain: Mask) -> Mask:
+    """Mirror a mask across the middle of the brain, from left to right.
+
+    Parameters
+    ----------
+    mask, brain : (I, J, K) bool
+        On an axis-aligned RAS+ grid, whose first axis runs from left to right; the middle is the
+        median of those of the brain's rows.
+
+    Examples
+    --------
+    >>> brain = np.ones((6, 2, 2), bool); mask = np.zeros((6, 2, 2), bool); mask[1] = True
+    >>> np.flatnonzero(mirrored(mask, brain).any((1, 2))).tolist()
+    [4]
+    """
+    rows = brain.any(axis=0)
+    if not rows.any():
+        return np.zeros_like(mask)
+    first = brain.argmax(axis=0)[rows]
+    last = brain.shape[0] - 1 - brain[::-1].argmax(axis=0)[rows]
+    twice = round(float(np.median(first + last)))
+    at = twice - np.arange(mask.shape[0])
+    inside = (at >= 0) & (at < mask.shape[0])
+    out = np.zeros_like(mask)
+    out[inside] = mask[at[inside]]
+    return out
+
+
+def shares(weights: NDArray[np.float32], places: Places) -> Attended:
+    """Return which share of the attention lies where.
+
+    Parameters
+    ----------
+    weights : (I, J, K) float32
+        Non-negative, on the working grid.
+    places : Places
+        Of the study.
+    """
+    total = float(weights[places.brain].sum(dtype=np.float64)) or 1.0
+
+    def share(mask: Mask) -> float:
+        return float(weights[mask].sum(dtype=np.float64)) / total
+
+    dismissed = share(places.dismissed) if places.dismissed.any() else None
+    return Attended(share(places.candidates), share(places.opposite), dismissed)

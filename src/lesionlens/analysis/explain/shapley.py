@@ -1,0 +1,229 @@
+"""How much each sequence contributes to a candidate's score: exact signed Shapley values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import factorial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.evidence import SequenceEvidence
+from lesionlens.base.records.prediction import PerturbedPrediction, Scoring
+from lesionlens.engines.component_score import component_score
+
+Subset = frozenset[MrSequence]
+NONE = "none"
+"""Key of the network's score without any sequence."""
+CLEAR = 0.05
+"""How far the largest value must lead the next for its sequence to be named as the one that
+decides: by a twentieth of the score's scale. What lies nearer also changes places when the study is
+mirrored."""
+
+
+def subsets_of(present: Sequence[MrSequence]) -> list[Subset]:
+    """Return all subsets of the present sequences, the empty one first, the full one last.
+
+    Examples
+    --------
+    >>> [len(s) for s in subsets_of([MrSequence.T1, MrSequence.FLAIR])]
+    [0, 1, 1, 2]
+    """
+    return [
+        frozenset(chosen)
+        for size in range(len(present) + 1)
+        for chosen in combinations(present, size)
+    ]
+
+
+def shapley_values(
+    present: Sequence[MrSequence], value: Mapping[Subset, float]
+) -> dict[str, float | None]:
+    """Share a score out among the sequences.
+
+    Parameters
+    ----------
+    present : sequence of MrSequence
+        The players.
+    value : mapping of subset to float
+        The score that each subset of them gives.
+
+    Returns
+    -------
+    dict
+        One signed value for each sequence, None for an absent one, and "none" for the score
+        without any; together they sum to the score of all.
+
+    Notes
+    -----
+    Shapley 1953, equation 13: the mean over all orders of what a sequence adds when it comes. All
+    subsets are used, so the values are exact.
+
+    Examples
+    --------
+    >>> T1, FLAIR = MrSequence.T1, MrSequence.FLAIR
+    >>> table = {frozenset(): 0.1, frozenset({T1}): 0.2, frozenset({FLAIR}): 0.8,
+    ...          frozenset({T1, FLAIR}): 0.9}
+    >>> {key: round(v, 3) for key, v in shapley_values([T1, FLAIR], table).items() if v is not None}
+    {'t1': 0.1, 'flair': 0.7, 'none': 0.1}
+    """
+    out: dict[str, float | None] = {sequence.value: None for sequence in MrSequence}
+    for player in present:
+        out[player.value] = sum(
+            share * (value[without | {player}] - value[without])
+            for share, without in _before(player, present)
+        )
+    out[NONE] = value[frozenset()]
+    return out
+
+
+def _before(player: MrSequence, present: Sequence[MrSequence]) -> Iterator[tuple[float, Subset]]:
+    """Yield each subset without a player, and in which share of all orders it comes before them."""
+    others = [sequence for sequence in present if sequence is not player]
+    for without in subsets_of(others):
+        orders = factorial(len(without)) * factorial(len(others) - len(without))
+        yield orders / factorial(len(present)), without
+
+
+def evidence_maps(
+    present: Sequence[MrSequence], answers: Mapping[Subset, NDArray[np.float32]], grid: Grid
+) -> SequenceEvidence:
+    """Share the probability at every voxel out among the sequences, as `shapley_values` a score.
+
+    Parameters
+    ----------
+    present : sequence of MrSequence
+        The players.
+    answers : mapping of subset to (I, J, K) float32
+        The probability that each subset of them gives.
+    grid : Grid
+        Of the answers.
+
+    Notes
+    -----
+    No further pass is needed: these are the answers that candidates' Shapley values are made of.
+    """
+    shares = {}
+    for player in present:
+        share = np.zeros(grid.shape, np.float64)
+        for weight, without in _before(player, present):
+            share += weight * (answers[without | {player}].astype(np.float64) - answers[without])
+        shares[player] = share.astype(np.float32)
+    return SequenceEvidence(shares, answers[frozenset()], grid)
+
+
+def voxels_on(points_mm: NDArray[np.float64], grid: Grid) -> NDArray[np.intp]:
+    """Return the flat indices of the voxels of a grid that hold any of (N, 3) RAS points.
+
+    Points beyond the grid count for its nearest voxel, so that no candidate is left without one.
+    """
+    index = np.rint(grid.to_voxel(points_mm)).astype(np.intp)
+    index = np.clip(index, 0, np.array(grid.shape) - 1)
+    return np.unique(np.ravel_multi_index(tuple(index.T), grid.shape))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ComponentVoxels:
+    """The voxels of a component on the grid of a first pass."""
+
+    voxels: NDArray[np.intp]
+    """(n,) int: flat indices on that grid, from `voxels_on`."""
+    volume_ml: float
+    """Of the component."""
+
+
+def scores(
+    passes: PerturbedPrediction, components: Sequence[ComponentVoxels], scoring: Scoring
+) -> NDArray[np.float64]:
+    """Score each component for each perturbed input.
+
+    Returns
+    -------
+    (V, N) float64
+        0 to 1.
+    """
+    flat = passes.probability.reshape(len(passes.probability), -1)
+    if not components:
+        return np.zeros((len(flat), 0))
+    found = [component_score(flat[:, c.voxels], c.volume_ml, scoring) for c in components]
+    return np.stack(found, axis=1)
+
+
+def of_components(
+    present: Sequence[MrSequence], table: Mapping[Subset, NDArray[np.float64]]
+) -> list[dict[str, float | None]]:
+    """Return each component's Shapley values.
+
+    Parameters
+    ----------
+    present : sequence of MrSequence
+        The sequences of the study.
+    table : mapping of subset to (N,) float64
+        The components' scores with each subset.
+    """
+    count = len(next(iter(table.values())))
+    return [
+        shapley_values(present, {subset: float(row[n]) for subset, row in table.items()})
+        for n in range(count)
+    ]
+
+
+def picked(
+    table: Mapping[Subset, NDArray[np.float64]], subsets: Mapping[MrSequence, Subset]
+) -> list[dict[str, float | None]]:
+    """Return each component's score with one subset a sequence; None where there is none.
+
+    Parameters
+    ----------
+    table : mapping of subset to (N,) float64
+        The components' scores with each subset.
+    subsets : mapping of MrSequence to subset
+        Such as the sequence alone, or all but it.
+    """
+    return [
+        {s.value: float(table[subsets[s]][n]) if s in subsets else None for s in MrSequence}
+        for n in range(len(next(iter(table.values()))))
+    ]
+
+
+def deciding(relevance: Mapping[str, float | None]) -> MrSequence | None:
+    """Return the sequence that adds most to a score; None where it leads by less than `CLEAR`.
+
+    Parameters
+    ----------
+    relevance : mapping of str to float or None
+        As `shapley_values` returns it.
+
+    Examples
+    --------
+    >>> deciding({"t1": 0.10, "t1c": 0.51, "t2": None, "flair": 0.20, "none": 0.1})
+    <MrSequence.T1C: 't1c'>
+    >>> deciding({"t1": 0.21, "t1c": 0.22, "t2": 0.20, "flair": None, "none": 0.3}) is None
+    True
+    """
+    values = sorted(
+        ((v, s) for s in MrSequence if (v := relevance.get(s.value)) is not None), reverse=True
+    )
+    if len(values) < 2 or values[0][0] - values[1][0] < CLEAR:
+        return None
+    return values[0][1]
+
+
+def deciding_words(relevance: Mapping[str, float | None] | None) -> str:
+    """Report which sequence decides, or that none does; empty where fewer than two were compared.
+
+    Examples
+    --------
+    >>> deciding_words({"t1": 0.2, "t1c": 0.21, "t2": 0.2, "flair": 0.19, "none": 0.1})
+    'no single sequence decides'
+    >>> deciding_words({"t1": None, "t1c": None, "t2": None, "flair": 0.7, "none": 0.1})
+    ''
+    """
+    if relevance is None or sum(relevance.get(s.value) is not None for s in MrSequence) < 2:
+        return ""
+    first = deciding(relevance)
+    return "no single sequence decides" if first is None else f"{first.words} decides most"

@@ -1,0 +1,137 @@
+"""What a reader brings in, merges and splits, as outlines of the native grid."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.analysis.findings.edit_tools import tissue_of
+from lesionlens.analysis.findings.edits import Labels, outline_of
+from lesionlens.analysis.findings.grow import REACH_MM, Surroundings, grown
+from lesionlens.base import geometry
+from lesionlens.base.geometry import Box
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.findings import Candidate, Point
+from lesionlens.base.records.review import Outline
+from lesionlens.imaging.preparation.resampling import resample
+
+
+def grown_at(analysis: Analysis, point_mm: Point, shown: MrSequence | None = None) -> Labels:
+    """Grow a region where a reader pointed.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        As it is shown; its candidates are left alone.
+    point_mm : (3,)
+        RAS+ mm.
+    shown : MrSequence or None
+        What the reader had in view.
+
+    Returns
+    -------
+    (I, J, K) uint8
+        Labels on the working grid.
+
+    Raises
+    ------
+    UnusableInputError
+        See `grow.grown`.
+    """
+    working = analysis.prepared.working
+    seed = np.rint(working.to_voxel(point_mm)).astype(int)
+    box = _box_around(seed, working)
+    start = np.array([side.start for side in box])
+    i, j, k = (seed - start).tolist()
+    found = np.zeros(working.shape, np.uint8)
+    found[box] = grown(surroundings_of(analysis, box, shown), (i, j, k))
+    return found
+
+
+def _box_around(seed: NDArray[np.intp], grid: Grid) -> Box:
+    reach = np.ceil(REACH_MM / grid.spacing_mm).astype(int) + 1
+    low = np.clip(seed - reach, 0, np.array(grid.shape) - 1)
+    high = np.clip(seed + reach + 1, 1, grid.shape)
+    i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return i, j, k
+
+
+def surroundings_of(analysis: Analysis, box: Box, shown: MrSequence | None = None) -> Surroundings:
+    """Return what is known within a box of the working grid."""
+    prepared, volumes = analysis.prepared, analysis.volumes
+    affine = prepared.working.affine.copy()
+    affine[:3, 3] = prepared.working.to_mm([side.start for side in box])
+    i, j, k = (side.stop - side.start for side in box)
+    grid = Grid((i, j, k), affine, prepared.working.frame_uid)
+
+    def here(volume: Volume) -> NDArray[np.float32]:
+        return resample(np.asarray(volume.data, np.float32), volume.grid, grid)
+
+    taken = (analysis.findings.components > 0).astype(np.float32)
+    free = resample(taken, prepared.native, grid, nearest=True) == 0
+    whole = volumes.attention.get(Region.WT)
+    return Surroundings(
+        images={
+            sequence: prepared.channels[(index, *box)]
+            for index, sequence in enumerate(MrSequence)
+            if prepared.present[index]
+        },
+        allowed=free & tissue_of(prepared.channels, prepared.present, prepared.brain)[box],
+        spacing_mm=grid.spacing_mm,
+        probability={region: here(volume) for region, volume in volumes.probability.items()},
+        attention=None if whole is None else here(whole),
+        shown=shown,
+    )
+
+
+def merged(analysis: Analysis, into: Candidate, other: Candidate) -> tuple[Outline, Outline]:
+    """Return the outlines of two candidates that are made one: all of both, and nothing.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        As it is shown.
+    into, other : Candidate
+        Which one stays, and which goes into it.
+    """
+    components = analysis.findings.components
+    both = (components == into.id) | (components == other.id)
+    box = geometry.bounding_box(both)
+    if box is None:  # of two candidates that have no voxel
+        return Outline.empty(into.tracking_uid), Outline.empty(other.tracking_uid)
+    labels = np.where(both[box], analysis.volumes.labels.data[box], np.uint8(0))
+    i, j, k = (int(side.start) for side in box)
+    return Outline(into.tracking_uid, (i, j, k), labels), Outline.empty(other.tracking_uid)
+
+
+def halves(
+    analysis: Analysis, candidate: Candidate, second_uid: str, sides: tuple[Labels, Labels, Labels]
+) -> tuple[Outline, Outline]:
+    """Return the outlines of the two halves of a candidate that was split.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        As it is shown.
+    candidate : Candidate
+        Keeps the first half.
+    second_uid : str
+        Tracking UID of the second half, which is new.
+    sides : three (I, J, K) uint8
+        On the working grid: its labels as they were shown, and those of each half.
+
+    Raises
+    ------
+    UnusableInputError
+        Nothing is left of a half on the native grid.
+    """
+    shown, first, second = sides
+    kept = outline_of(analysis, candidate, shown, first)
+    rest = outline_of(analysis, candidate, shown, second)
+    taken = np.zeros(analysis.findings.components.shape, bool)
+    taken[kept.box] = kept.labels > 0
+    labels = np.where(taken[rest.box], np.uint8(0), rest.labels)
+    return kept, Outline(second_uid, rest.corner, labels)

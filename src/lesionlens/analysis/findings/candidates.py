@@ -1,0 +1,251 @@
+"""From drawn components to candidates: measured, placed, scored and put in order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.analysis.findings import anatomy, class_probabilities, measure, pointing_game
+from lesionlens.analysis.findings.components import Component, ComponentMask, Floats, components_of
+from lesionlens.base.labels import DrawingMethod, Region, Source
+from lesionlens.base.records.evidence import SequenceEvidence
+from lesionlens.base.records.findings import (
+    Agreement,
+    Candidate,
+    Considered,
+    Findings,
+    Point,
+    conclusion_of,
+)
+from lesionlens.base.records.prediction import ClassProbabilities
+from lesionlens.base.records.study import QualityCheck
+
+NO_T1C = "Without T1c the enhancing part is unknown: its volume and the RANO rule are left empty"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """What is known of each component of a `ComponentMask`, in its order; None where unknown."""
+
+    scores: Sequence[float | None]
+    """0 to 1; None of what a reader drew."""
+    relevance: Sequence[Mapping[str, float | None]] | None = None
+    """Signed Shapley values that sum to the score."""
+    alone: Sequence[Mapping[str, float | None]] | None = None
+    left_out: Sequence[Mapping[str, float | None]] | None = None
+    """Scores with each sequence alone, and with all but it."""
+    uncertainty: Floats | None = None
+    """(I, J, K) float32 or None: on the native grid."""
+    attention: Floats | None = None
+    """(I, J, K) float32 or None: the whole tumour's map on the native grid."""
+    enhancing: Floats | None = None
+    """(I, J, K) float32 or None: probability on the native grid: enhancement that is undecided
+    cannot be measured."""
+    by_voxel: SequenceEvidence | None = None
+    """What each sequence adds at every voxel."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """What candidates are described by besides their voxels."""
+
+    whole_tumour: Floats
+    """(I, J, K) float32: probability on the native grid."""
+    head: anatomy.Head | None
+    """Where the brain lies."""
+    has_t1c: bool
+    """Whether enhancement can be judged."""
+    identity: str
+    """Names study and engine; the same identity and voxels give the same tracking UID."""
+    quality: tuple[QualityCheck, ...] = ()
+    """Passed on to the reader."""
+    class_probabilities: ClassProbabilities | None = None
+    """Of each place, from an engine that has them."""
+
+
+def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Findings:
+    """Measure each component and order them by falling score.
+
+    Returns
+    -------
+    Findings
+        `components` holds the candidates' ids, 1 for the highest score.
+    """
+    parts = list(components_of(marked))
+    order = sorted(
+        range(marked.count),
+        key=lambda n: (-(evidence.scores[n] or 0.0), -np.count_nonzero(parts[n].mask)),
+    )
+    fits = pointing_game.of_components(
+        marked.components, marked.count, evidence.attention, marked.grid.spacing_mm
+    )
+    candidates = tuple(
+        _candidate(parts[n], evidence, context, rank, fits[n])
+        for rank, n in enumerate(order, start=1)
+    )
+    ids = np.zeros(marked.count + 1, np.int32)
+    ids[np.array(order, dtype=int) + 1] = np.arange(1, marked.count + 1)
+    notices = (NO_T1C,) if candidates and not context.has_t1c else ()
+    return Findings(
+        candidates=candidates,
+        components=ids[marked.components],
+        quality=context.quality,
+        conclusion=conclusion_of(marked.count),
+        notices=notices,
+    )
+
+
+def considered(
+    marked: ComponentMask, scores: Sequence[float], context: Context
+) -> tuple[Considered, ...]:
+    """Report where regions lie that were drawn but score too little to be flagged.
+
+    Parameters
+    ----------
+    marked : ComponentMask
+        Those regions alone.
+    scores : sequence of float
+        Of each, in their order.
+    context : Context
+        Of the study.
+
+    Returns
+    -------
+    tuple of Considered
+        By falling score; none is a candidate, none is counted.
+    """
+    found = []
+    for part in components_of(marked):
+        points = part.points_mm()
+        low = [side.start for side in part.box]
+        found.append(
+            Considered(
+                score=float(scores[part.index]),
+                location=anatomy.locate(points, context.head),
+                centroid_mm=_point(points.mean(axis=0)),
+                peak_mm=_point(_peak(part, context.whole_tumour)),
+                volume_ml=part.volume_ml,
+                voxels=(np.argwhere(part.mask) + low).astype(np.int32),
+            )
+        )
+    return tuple(sorted(found, key=lambda one: -one.score))
+
+
+def _candidate(
+    part: Component, evidence: Evidence, context: Context, rank: int, fit: Agreement
+) -> Candidate:
+    points = part.points_mm()
+    low, high = measure.bounding_box_mm(part.mask, part.grid)
+    sizes = _sizes(part, context.has_t1c, evidence.enhancing)
+    unsure, score = evidence.uncertainty, evidence.scores[part.index]
+    return Candidate(
+        id=rank,
+        tracking_uid=tracking_uid(context.identity, points),
+        score=None if score is None else float(score),
+        centroid_mm=_point(points.mean(axis=0)),
+        bounding_box_mm=(_point(low), _point(high)),
+        peak_mm=_point(_peak(part, context.whole_tumour)),
+        volume_ml=sizes.volume_ml,
+        longest_axial_diameter_mm=sizes.diameters.longest_mm if sizes.diameters else None,
+        perpendicular_diameter_mm=sizes.diameters.perpendicular_mm if sizes.diameters else None,
+        rano_measurable=sizes.measurable,
+        location=anatomy.locate(points, context.head),
+        uncertainty=None if unsure is None else float(unsure[part.box][part.mask].mean()),
+        attention=fit,
+        sequence_relevance=None if evidence.relevance is None else evidence.relevance[part.index],
+        score_alone=None if evidence.alone is None else evidence.alone[part.index],
+        score_left_out=None if evidence.left_out is None else evidence.left_out[part.index],
+        resemblance=class_probabilities.of_component(part, context.class_probabilities),
+    )
+
+
+def measured_again(
+    candidate: Candidate, part: Component, evidence: Evidence, context: Context, fit: Agreement
+) -> Candidate:
+    """Measure a candidate by another outline; who it is, its score and its sequences stay."""
+    return replace(
+        _candidate(part, evidence, context, candidate.id, fit),
+        tracking_uid=candidate.tracking_uid,
+        score=candidate.score,
+        sequence_relevance=candidate.sequence_relevance,
+        score_alone=candidate.score_alone,
+        score_left_out=candidate.score_left_out,
+        resemblance=candidate.resemblance,
+    )
+
+
+def added_candidate(
+    tracking_uid: str,
+    drawn: DrawingMethod,
+    part: Component,
+    evidence: Evidence,
+    context: Context,
+    fit: Agreement,
+) -> Candidate:
+    """Measure a candidate that a reader brought in.
+
+    It has no score, and its number is that of its component.
+    """
+    made = _candidate(part, evidence, context, part.index + 1, fit)
+    return replace(made, tracking_uid=tracking_uid, source=Source.READER, drawn=drawn)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    volume_ml: Mapping[Region, float | None]
+    diameters: measure.Diameters | None
+    measurable: bool | None
+
+
+def _sizes(part: Component, has_t1c: bool, probability: Floats | None) -> _Sizes:
+    enhancing = part.region(Region.ET)
+    rings = has_t1c and bool(enhancing.any())
+    found = measure.diameters(enhancing if rings else part.region(Region.WT), part.grid)
+    volumes: dict[Region, float | None] = {
+        region: measure.volume_ml(part.region(region), part.grid) for region in Region
+    }
+    if not has_t1c:
+        volumes[Region.ET] = None
+    measurable = None
+    if has_t1c:
+        sure = None if probability is None else probability[part.box]
+        measurable = rings and measure.is_rano_measurable(enhancing, part.grid, found, sure)
+    return _Sizes(volumes, found, measurable)
+
+
+def _peak(part: Component, whole_tumour: Floats) -> NDArray[np.float64]:
+    """Return the RAS mm of the highest probability; of several, that nearest to their middle."""
+    inside = np.where(part.mask, whole_tumour[part.box], -1.0)
+    best = np.argwhere(inside >= inside.max())
+    middle = best.mean(axis=0)
+    nearest = int(((best - middle) ** 2).sum(axis=1).argmin())
+    return part.grid.to_mm(best[nearest])
+
+
+def _point(values: NDArray[np.float64]) -> Point:
+    return float(values[0]), float(values[1]), float(values[2])
+
+
+def tracking_uid(identity: str, points_mm: NDArray[np.float64]) -> str:
+    """Derive a UID from content, so that a rerun on the same study names the same candidate alike.
+
+    Parameters
+    ----------
+    identity : str
+        Study and engine.
+    points_mm : (N, 3) float64
+        The candidate's voxels, in any order.
+
+    Returns
+    -------
+    str
+        "2.25." and a 128-bit number (PS3.5 B.2), a valid DICOM UID.
+    """
+    rows = np.round(points_mm, 2) + 0.0
+    rows = rows[np.lexsort(rows.T)]
+    digest = hashlib.sha256(identity.encode() + rows.tobytes()).digest()
+    return f"2.25.{int.from_bytes(digest[:16], 'big')}"

@@ -1,0 +1,41 @@
+"""Class probabilities of a candidate, from an engine that separates tumours from look-alikes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from lesionlens.analysis.findings.components import Component
+from lesionlens.base.labels import LesionClass
+from lesionlens.base.records.prediction import ClassProbabilities
+
+_LEAST = 1e-3  # mean share over a candidate below which the engine has no name for it
+
+
+def of_component(
+    part: Component, found: ClassProbabilities | None
+) -> Mapping[LesionClass, float] | None:
+    """Average class probabilities over a component, scaled to add up to one.
+
+    Parameters
+    ----------
+    part : Component
+        On the native grid.
+    found : ClassProbabilities or None
+        On a grid of their own, in the same patient space.
+
+    Returns
+    -------
+    mapping or None
+        None where the engine names nothing.
+    """
+    if found is None:
+        return None
+    near = np.rint(found.grid.to_voxel(part.points_mm())).astype(int)
+    i, j, k = np.clip(near, 0, np.array(found.grid.shape) - 1).T
+    mean = found.share[:, i, j, k].mean(axis=1, dtype=np.float64)
+    total = float(mean.sum())
+    if total < _LEAST:
+        return None
+    return {kind: float(value) / total for kind, value in zip(LesionClass, mean, strict=True)}

@@ -1,0 +1,280 @@
+"""Draw candidates on the native grid: thresholds, holes filled, specks dropped, parts merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.analysis.explain.shapley import ComponentVoxels, voxels_on
+from lesionlens.base.geometry import Box, bounding_box
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Label, Region
+from lesionlens.base.records.findings import Findings
+from lesionlens.base.records.prediction import DEFAULT_THRESHOLDS, Prediction, SlightEnhancement
+from lesionlens.engines.component_score import component_score
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+TOUCHING = np.ones((3, 3, 3), dtype=bool)
+"""(3, 3, 3): a voxel touches its 26 neighbours."""
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateCriteria:
+    """What makes a candidate."""
+
+    thresholds: Mapping[Region, float] = field(default_factory=lambda: DEFAULT_THRESHOLDS)
+    """Probability from which a voxel belongs to the region."""
+    merge_mm: float = 3.0
+    """Parts whose gap closes when each grows by this much are one lesion, as BraTS 2023 counts
+    them."""
+    smallest_ml: float = 0.1
+    """Connected parts below this are dropped, in each region."""
+    slight_enhancement: SlightEnhancement = field(default_factory=SlightEnhancement)
+    """What of a core's enhancement is not drawn."""
+
+    def smallest_vox(self, grid: Grid) -> int:
+        """Return how many voxels a connected part has at least."""
+        return max(1, round(self.smallest_ml / grid.voxel_ml))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ComponentMask:
+    """Voxels of the candidates, before they are measured."""
+
+    labels: NDArray[np.uint8]
+    """(I, J, K) uint8: `base.labels.Label`; non-zero exactly where `components` is."""
+    components: NDArray[np.int32]
+    """(I, J, K) int32: 1 to `count`, 0 elsewhere."""
+    count: int
+    """Number of components."""
+    grid: Grid
+    """Native."""
+
+
+def draw_components(
+    probability: Mapping[Region, Floats], grid: Grid, rules: CandidateCriteria | None = None
+) -> ComponentMask:
+    """Draw the candidates.
+
+    Parameters
+    ----------
+    probability : mapping of Region to (I, J, K) float32
+        0 to 1 on the native grid; what lies outside a larger region is not counted.
+    grid : Grid
+        Native.
+    rules : CandidateCriteria or None
+        None for the defaults.
+
+    Returns
+    -------
+    ComponentMask
+        The components, numbered along the array's axes.
+    """
+    rules = rules or CandidateCriteria()
+    whole = probability[Region.WT] >= rules.thresholds[Region.WT]
+    box = bounding_box(whole)
+    labels = np.zeros(grid.shape, np.uint8)
+    components = np.zeros(grid.shape, np.int32)
+    if box is None:
+        return ComponentMask(labels, components, 0, grid)
+    smallest = rules.smallest_vox(grid)
+    region = _without_specks(filled(whole[box]), smallest)
+    part = np.where(region, np.uint8(Label.OEDEMA), np.uint8(0))
+    core = region & (probability[Region.TC][box] >= rules.thresholds[Region.TC])
+    core = _without_specks(filled(core) & region, smallest)
+    part[core] = Label.CORE
+    enhancing = probability[Region.ET][box]
+    found = _without_specks(core & (enhancing >= rules.thresholds[Region.ET]), smallest)
+    part[found & ~_doubtful(core, found, enhancing, rules.slight_enhancement)] = Label.ENHANCING
+    labels[box] = part
+    components[box], count = merged(part > 0, grid, rules.merge_mm)
+    return ComponentMask(labels, components, count, grid)
+
+
+def doubtful_ml(
+    marked: ComponentMask, enhancing: Floats, rules: CandidateCriteria | None = None
+) -> float:
+    """Return how much of the drawn cores was left out of the enhancing tumour as doubtful.
+
+    Parameters
+    ----------
+    marked : ComponentMask
+        As `draw_components` gives it, or some of its components.
+    enhancing : (I, J, K) float32 array
+        Probability of enhancing tumour on the same grid.
+    rules : CandidateCriteria or None
+        Those that it was drawn by.
+
+    Returns
+    -------
+    float
+        ml, in parts that are no specks.
+    """
+    rules = rules or CandidateCriteria()
+    left = (marked.labels == Label.CORE) & (enhancing >= rules.thresholds[Region.ET])
+    box = bounding_box(left)
+    if box is None:
+        return 0.0
+    parts = _without_specks(left[box], rules.smallest_vox(marked.grid))
+    return float(np.count_nonzero(parts)) * marked.grid.voxel_ml
+
+
+def filled(mask: Mask) -> Mask:
+    """Add what the mask encloses in at least two of the three orthogonal planes.
+
+    What lies inside a tumour belongs to it, and what lies inside a ring of core is core, though
+    a cyst may look like fluid and a necrosis like oedema.
+
+    Examples
+    --------
+    >>> shell = np.ones((5, 5, 5), bool); shell[1:4, 1:4, 1:4] = False
+    >>> int(filled(shell).sum()), int(filled(shell[:, :, 1:4]).sum())
+    (125, 48)
+    """
+    votes = np.zeros(mask.shape, np.uint8)
+    for axis in range(3):
+        votes += _holes(mask, axis)
+    return mask | (votes >= 2)
+
+
+def _holes(mask: Mask, axis: int) -> Mask:
+    """Return what is enclosed within each plane across an axis."""
+    planar = ndimage.generate_binary_structure(3, 1)
+    planar[tuple(slice(None) if other != axis else slice(0, 3, 2) for other in range(3))] = False
+    free, count = ndimage.label(~mask, structure=planar)
+    outside = np.zeros(count + 1, dtype=bool)
+    outside[0] = True
+    for other in range(3):
+        if other != axis:
+            for end in (0, -1):
+                outside[free.take(end, axis=other)] = True
+    return np.asarray(~outside[free])
+
+
+def _without_specks(mask: Mask, smallest: int) -> Mask:
+    parts, count = ndimage.label(mask, structure=TOUCHING)
+    if not count:
+        return mask
+    keep = np.bincount(parts.ravel()) >= smallest
+    keep[0] = False
+    return np.asarray(keep[parts])
+
+
+def _doubtful(core: Mask, found: Mask, probability: Floats, slight: SlightEnhancement) -> Mask:
+    """Return what is slight and doubtful of the enhancement found in each connected core."""
+    cores, _ = ndimage.label(core, structure=TOUCHING)
+    doubtful = np.zeros_like(found)
+    for number in np.unique(cores[found]):
+        whole = cores == number
+        part = whole & found
+        if part.sum() < slight.share * whole.sum():
+            doubtful |= part & bool(np.median(probability[part]) < slight.median)
+    return doubtful
+
+
+def merged(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], int]:
+    """Give each connected part a number, and parts with a small gap between them the same one."""
+    parts, count = ndimage.label(mask, structure=TOUCHING)
+    if count < 2:
+        return parts.astype(np.int32), count
+    reach = np.ceil(merge_mm / grid.spacing_mm).astype(int)
+    padded = np.pad(mask, [(int(n), int(n)) for n in reach])
+    near = ndimage.distance_transform_edt(~padded, sampling=grid.spacing_mm) <= merge_mm
+    groups, _ = ndimage.label(near, structure=TOUCHING)
+    inner = tuple(slice(int(n), size - int(n)) for n, size in zip(reach, groups.shape, strict=True))
+    found, numbers = np.unique(np.where(mask, groups[inner], 0), return_inverse=True)
+    return numbers.reshape(mask.shape).astype(np.int32), len(found) - 1
+
+
+def keep(marked: ComponentMask, wanted: Sequence[bool]) -> ComponentMask:
+    """Return only the wanted components, numbered anew in the same order.
+
+    Parameters
+    ----------
+    marked : ComponentMask
+        N components.
+    wanted : sequence of N bool
+        Which ones stay.
+    """
+    if all(wanted):
+        return marked
+    flags = np.array([False, *wanted])
+    numbers = np.where(flags, np.cumsum(flags), 0).astype(np.int32)
+    components = numbers[marked.components]
+    labels = np.where(components > 0, marked.labels, np.uint8(0))
+    return ComponentMask(labels, components, int(flags.sum()), marked.grid)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Component:
+    """One component, cut out of the native grid."""
+
+    index: int
+    """From 0, in the order of its `ComponentMask`."""
+    box: Box
+    """(3,) slices: where it lies on the native grid."""
+    mask: Mask
+    """(I, J, K) bool: its voxels within the box."""
+    labels: NDArray[np.uint8]
+    """(I, J, K) uint8: its labels within the box, 0 elsewhere."""
+    grid: Grid
+    """Of the box."""
+
+    @property
+    def volume_ml(self) -> float:
+        """Its volume."""
+        return float(np.count_nonzero(self.mask)) * self.grid.voxel_ml
+
+    def region(self, region: Region) -> Mask:
+        """Return the voxels of one region within the box."""
+        return np.isin(self.labels, region.labels)
+
+    def points_mm(self) -> NDArray[np.float64]:
+        """Return the (N, 3) RAS mm of its voxels."""
+        return self.grid.to_mm(np.argwhere(self.mask))
+
+
+def boxes_of(components: NDArray[np.integer]) -> dict[int, Box]:
+    """Return the box of each number from 1 on that a voxel of an (I, J, K) array has, rising."""
+    found = enumerate(ndimage.find_objects(components), 1)
+    return {number: box for number, box in found if box is not None}
+
+
+def components_of(marked: ComponentMask) -> Iterator[Component]:
+    """Yield each component of a `ComponentMask`, in order."""
+    for number, box in boxes_of(marked.components).items():
+        mask: Mask = marked.components[box] == number
+        affine = marked.grid.affine.copy()
+        affine[:3, 3] = marked.grid.to_mm([side.start for side in box])
+        labels = np.where(mask, marked.labels[box], 0)
+        yield Component(number - 1, box, mask, labels, Grid(mask.shape, affine))
+
+
+def component_voxels(marked: ComponentMask, grid: Grid) -> list[ComponentVoxels]:
+    """Return the voxels of each component on the grid of a first pass."""
+    return [
+        ComponentVoxels(voxels_on(part.points_mm(), grid), part.volume_ml)
+        for part in components_of(marked)
+    ]
+
+
+def plain_scores(
+    marked: ComponentMask, prediction: Prediction, probability: Mapping[Region, Floats]
+) -> list[float]:
+    """Score components by their probability on the native grid, where there is no first pass."""
+    whole = probability[Region.WT]
+    return [
+        float(component_score(whole[p.box][p.mask], p.volume_ml, prediction.scoring))
+        for p in components_of(marked)
+    ]
+
+
+def component_mask_of(findings: Findings, grid: Grid) -> ComponentMask:
+    """Return candidates as components again, in the order of their ids, without labels."""
+    labels = np.zeros(grid.shape, np.uint8)
+    return ComponentMask(labels, findings.components, len(findings.candidates), grid)

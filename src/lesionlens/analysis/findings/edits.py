@@ -1,0 +1,268 @@
+"""What readers redrew and added: outlines beside the network's, measured anew; its own are kept.
+
+The network's findings are never changed. `applied` returns an analysis as the readers left it,
+which keeps the network's own beside it; `unedited` returns that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.analysis.findings import anatomy, pointing_game
+from lesionlens.analysis.findings.candidates import (
+    Context,
+    Evidence,
+    added_candidate,
+    measured_again,
+)
+from lesionlens.analysis.findings.components import ComponentMask, components_of
+from lesionlens.base import geometry
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import Affine, Box, Shape3
+from lesionlens.base.labels import MrSequence, Region, Source
+from lesionlens.base.records.analysis import Analysis, Original
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.findings import Candidate, Findings, conclusion_of
+from lesionlens.base.records.review import Outline
+
+Labels = NDArray[np.uint8]
+
+
+def unedited(analysis: Analysis) -> Analysis:
+    """Return the analysis with what the network drew, and the same review."""
+    original = analysis.original
+    if original is None:
+        return analysis
+    volumes = replace(analysis.volumes, labels=original.labels)
+    return replace(analysis, volumes=volumes, findings=original.findings, original=None)
+
+
+def applied(analysis: Analysis) -> Analysis:
+    """Return the analysis as the review has it: what readers redrew and added, measured anew.
+
+    Scores and what the sequences contributed stay those of what the network drew, and a notice
+    says so; what a reader added has none. A candidate whose outline is empty went into another one.
+    Without a reader's outline it is what the network drew.
+    """
+    own = unedited(analysis)
+    numbers = _numbers(own)
+    drawn = {numbers[u]: o for u, o in own.review.outlined.items() if u in numbers}
+    if not drawn:
+        return own
+    labels = own.volumes.labels.data.copy()
+    components = own.findings.components.copy()
+    mine = np.isin(components, list(drawn))
+    labels[mine] = components[mine] = 0
+    for number, outline in drawn.items():
+        mine = (outline.labels > 0) & (components[outline.box] == 0)
+        labels[outline.box][mine] = outline.labels[mine]
+        components[outline.box][mine] = number
+    volumes = replace(own.volumes, labels=Volume(labels, own.volumes.labels.grid))
+    shown = replace(own, volumes=volumes, original=Original(own.volumes.labels, own.findings))
+    return replace(shown, findings=_findings(shown, own.findings, components, drawn))
+
+
+def _numbers(own: Analysis) -> dict[str, int]:
+    """Return the id of each candidate by its UID: the network's own, then what readers added."""
+    numbers = {c.tracking_uid: c.id for c in own.findings.candidates}
+    highest = max(numbers.values(), default=0)
+    added = [u for u in own.review.added if u not in numbers and u in own.review.outlined]
+    return numbers | {uid: highest + place for place, uid in enumerate(added, 1)}
+
+
+def _findings(
+    shown: Analysis, own: Findings, components: NDArray[np.int32], drawn: Mapping[int, Outline]
+) -> Findings:
+    """Measure what readers drew; the other candidates stay as they were found."""
+    grid, volumes = shown.volumes.labels.grid, shown.volumes
+    before = {c.id: c for c in own.candidates}
+    count = max((*before, *drawn))
+    marked = ComponentMask(volumes.labels.data, components, count, grid)
+    evidence, context = _evidence(shown, before, count), _context(shown, components)
+    fits = pointing_game.of_components(components, count, evidence.attention, grid.spacing_mm)
+    gone = {number for number, outline in drawn.items() if outline.is_empty}
+    found = {number: c for number, c in before.items() if number not in gone}
+    for part in components_of(marked):
+        number, fit = part.index + 1, fits[part.index]
+        if number in drawn and number in before:
+            found[number] = measured_again(before[number], part, evidence, context, fit)
+        elif number in drawn:
+            uid = drawn[number].tracking_uid
+            how = shown.review.added[uid]
+            found[number] = added_candidate(uid, how, part, evidence, context, fit)
+    notices = tuple(_notice(before[n]) for n in sorted(set(drawn) & set(before) - gone))
+    readers = sum(c.source is Source.READER for c in found.values())
+    if readers > sum(c.source is Source.READER for c in before.values()):
+        notices = (*notices, _ADDED)
+    return replace(
+        own,
+        candidates=tuple(found[number] for number in sorted(found)),
+        components=components,
+        conclusion=conclusion_of(len(found) - readers, readers),
+        notices=(*own.notices, *notices),
+    )
+
+
+_ADDED = (
+    "What a reader added has no score, and no sequence's share in it: the network did not flag it"
+)
+
+
+def _evidence(shown: Analysis, before: Mapping[int, Candidate], count: int) -> Evidence:
+    volumes = shown.volumes
+    attention = volumes.attention.get(Region.WT)
+    return Evidence(
+        scores=[before[n].score if n in before else None for n in range(1, count + 1)],
+        uncertainty=None if volumes.uncertainty is None else volumes.uncertainty.data,
+        attention=None if attention is None else attention.data,
+    )
+
+
+def _context(shown: Analysis, components: NDArray[np.int32]) -> Context:
+    whole = shown.volumes.probability.get(Region.WT)
+    return Context(
+        whole_tumour=(components > 0).astype(np.float32) if whole is None else whole.data,
+        head=anatomy.find_head(shown.prepared.brain, shown.prepared.working),
+        has_t1c=bool(shown.prepared.present[list(MrSequence).index(MrSequence.T1C)]),
+        identity="",
+    )
+
+
+def _notice(own: Candidate) -> str:
+    volume = own.volume_ml.get(Region.WT)
+    drew = "" if volume is None else f", {volume:.1f} ml"
+    return (
+        f"Candidate {own.id} was redrawn by a reader: size, place and volumes are of the redrawn "
+        f"outline; score and sequences are of what the network drew{drew}"
+    )
+
+
+def outline_of(
+    analysis: Analysis, candidate: Candidate | str, shown: Labels, drawn: Labels
+) -> Outline:
+    """Bring what a reader drew on the working grid onto the native grid.
+
+    Only voxels that the reader changed are changed, so that showing another grid costs nothing. A
+    native voxel takes the change of the working voxel at its centre, else that of any working voxel
+    within it: a stroke on one plane of a thick slice changes the slice. What no working voxel shows
+    (of a native grid finer than the screen's) goes where nothing is left beside it.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        As it is shown.
+    candidate : Candidate or str
+        Whose outline it is, or the tracking UID of one that is new; voxels of others stay theirs.
+    shown, drawn : (I, J, K) uint8
+        Labels of the candidate on the working grid, before and after.
+
+    Returns
+    -------
+    Outline
+
+    Raises
+    ------
+    UnusableInputError
+        Nothing of the candidate is left.
+    """
+    number, uid = (
+        (0, candidate)
+        if isinstance(candidate, str)
+        else (
+            candidate.id,
+            candidate.tracking_uid,
+        )
+    )
+    box = _reach(analysis, number, (shown > 0) | (drawn > 0))
+    components = analysis.findings.components[box]
+    mine, others = _whose(components, number)
+    labels = np.where(mine, analysis.volumes.labels.data[box], np.uint8(0))
+    first = np.array([side.start for side in box])
+    painted = _strokes(labels, first, shown, drawn, analysis.prepared.to_native)
+    before, after = (
+        _at_centres(grid, first, labels.shape, analysis.prepared.to_native)
+        for grid in (shown, drawn)
+    )
+    labels = np.where(before == after, labels, after)
+    unseen = (labels > 0) & (after == 0) & ~painted
+    near = ndimage.binary_dilation((labels > 0) & ~unseen, np.ones((3, 3, 3)))
+    labels[unseen & ~near] = 0
+    labels[others] = 0
+    return _cut(uid, labels, first)
+
+
+def _whose(components: NDArray[np.int32], number: int) -> tuple[NDArray[np.bool_], ...]:
+    """Return the voxels of a candidate, and those of the others; of a new one, none are its own."""
+    mine = (components == number) & (components > 0)
+    return mine, (components > 0) & ~mine
+
+
+def _reach(analysis: Analysis, number: int, drawn: NDArray[np.bool_]) -> Box:
+    """Return the native box that holds a candidate and all that was drawn, and a voxel more."""
+    ends = []
+    known = None
+    if number:
+        known = ndimage.find_objects(analysis.findings.components, number)[number - 1]
+    if known is not None:
+        ends.append(np.array([(side.start, side.stop - 1) for side in known], dtype=np.float64).T)
+    places = np.argwhere(drawn)
+    if places.size:
+        span = np.stack([places.min(axis=0), places.max(axis=0)])
+        corners = [[span[a, 0], span[b, 1], span[c, 2]] for a, b, c in np.ndindex(2, 2, 2)]
+        ends.append(geometry.apply(analysis.prepared.to_native, corners))
+    if not ends:
+        raise _nothing_left()
+    reached = np.concatenate(ends)
+    low = np.maximum(np.floor(reached.min(axis=0)) - 1, 0).astype(int)
+    high = np.minimum(np.ceil(reached.max(axis=0)) + 2, analysis.findings.components.shape)
+    i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return i, j, k
+
+
+def _strokes(
+    labels: Labels, first: NDArray[np.intp], shown: Labels, drawn: Labels, to_native: Affine
+) -> NDArray[np.bool_]:
+    """Give the native voxel of each changed working voxel its label; return which were painted."""
+    places = np.argwhere(shown != drawn)
+    wanted = drawn[tuple(places.T)]
+    at = np.rint(geometry.apply(to_native, places)).astype(np.intp) - first
+    there = ((at >= 0) & (at < np.array(labels.shape))).all(axis=1)
+    painted = np.zeros(labels.shape, dtype=bool)
+    for erased in (True, False):
+        chosen = tuple(at[there & ((wanted == 0) == erased)].T)
+        labels[chosen] = wanted[there & ((wanted == 0) == erased)]
+        painted[chosen] = not erased
+    return painted
+
+
+def _at_centres(
+    working: Labels, first: NDArray[np.intp], shape: Shape3, to_native: Affine
+) -> Labels:
+    """Look labels on the working grid up at the centre of each native voxel of a box."""
+    back = np.asarray(np.linalg.inv(to_native), dtype=np.float64)
+    back[:3, 3] += back[:3, :3] @ first
+    found: Labels = ndimage.affine_transform(
+        working, back[:3, :3], back[:3, 3], output_shape=shape, order=0, mode="constant"
+    )
+    return found
+
+
+def _cut(tracking_uid: str, labels: Labels, first: NDArray[np.intp]) -> Outline:
+    boxes = ndimage.find_objects((labels > 0).astype(np.uint8))
+    if not boxes:
+        raise _nothing_left()
+    i, j, k = (int(side.start + start) for side, start in zip(boxes[0], first, strict=True))
+    return Outline(tracking_uid, (i, j, k), labels[boxes[0]].copy())
+
+
+def _nothing_left() -> UnusableInputError:
+    return UnusableInputError(
+        found="an outline from which everything was erased, or that lies in others alone",
+        expected="at least one voxel of the candidate",
+        next_step="Discard the edit, and reject the candidate if there is nothing",
+    )

@@ -1,0 +1,267 @@
+"""Volumes and diameters of a marked region, and the RANO rule of what can be measured."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
+from skimage.measure import find_contours
+
+from lesionlens.base import geometry
+from lesionlens.base.grid import Grid
+from lesionlens.base.records.findings import Point
+from lesionlens.imaging.preparation.resampling import HALF
+
+Mask = NDArray[np.bool_]
+Points = NDArray[np.float64]
+
+RANO_MINIMUM_MM = 10.0
+"""Both diameters of a measurable enhancing lesion reach this (Wen 2010)."""
+RANO_SMALLEST_ML = np.pi / 6 * (RANO_MINIMUM_MM / 10) ** 3
+"""A ball of that diameter, 0.52 ml."""
+_DOUBTFUL = 0.5
+_PLANE_MM = 1.0
+_PARTS = 3
+"""Of a voxel's edge: on so fine a grid a point lies near every voxel's centre, however oblique."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diameters:
+    """The longest diameter on one axial plane and the longest one at right angles to it."""
+
+    longest_mm: float
+    perpendicular_mm: float
+    """Lengths."""
+    ends_mm: tuple[Point, Point]
+    """((3,), (3,)) of float: where the longest diameter begins and ends, patient RAS+ mm."""
+    across_mm: tuple[Point, Point]
+    """((3,), (3,)) of float: where the perpendicular one does."""
+
+
+def volume_ml(mask: Mask, grid: Grid) -> float:
+    """Return the volume of the marked voxels.
+
+    Examples
+    --------
+    >>> volume_ml(np.ones((10, 10, 10), bool), Grid((10, 10, 10), np.eye(4)))
+    1.0
+    """
+    return float(np.count_nonzero(mask)) * grid.voxel_ml
+
+
+def diameters(mask: Mask, grid: Grid) -> Diameters | None:
+    """Return the longest axial diameter and the perpendicular one, as RANO takes them.
+
+    What is too small to be seen on planes of 1 mm is measured on finer ones.
+
+    Parameters
+    ----------
+    mask : (I, J, K) bool
+        The region on any grid.
+    grid : Grid
+        Where the voxels lie; may be oblique.
+
+    Returns
+    -------
+    Diameters or None
+        None where nothing is marked.
+
+    Notes
+    -----
+    Wen et al. 2010, doi:10.1200/JCO.2009.26.3541: the longest diameter on any axial plane, and
+    the longest line at right angles to it on the same plane. Planes are axial in the patient
+    (RAS), 1 mm apart, whatever the acquisition. Both ends of a line lie in one connected part of
+    that plane; holes are filled, so that a rim is measured across. A line may leave a concave
+    outline between its ends, where RANO leaves that to the reader's judgement.
+    """
+    found = _longest(mask, grid, _PLANE_MM)
+    if found is None and mask.any():
+        parts, _ = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+        largest: Mask = parts == np.bincount(parts[parts > 0]).argmax()
+        found = _longest(largest, grid, float(grid.spacing_mm.min()) / _PARTS)
+    return found
+
+
+def _longest(mask: Mask, grid: Grid, edge_mm: float) -> Diameters | None:
+    """Return the longest diameter on axial planes of this edge; None where they show nothing."""
+    best: Diameters | None = None
+    for plane, origin_mm in _axial_planes(mask, grid, edge_mm):
+        longest_mm = best.longest_mm if best else 0.0
+        for outline, corner_mm in _outlines(plane, edge_mm, longer_than=longest_mm):
+            found = _across(outline, origin_mm + corner_mm)
+            if best is None or found.longest_mm > best.longest_mm:
+                best = found
+    return best
+
+
+def slices_touched(mask: Mask, grid: Grid) -> int:
+    """Count the acquired slices that show the region.
+
+    Slices lie along the coarsest voxel axis; where all edges are alike, along the one nearest to
+    the patient's head-foot direction.
+    """
+    edges = grid.spacing_mm
+    coarsest = np.flatnonzero(edges > edges.max() - 1e-3)
+    upward = np.abs(grid.affine[2, :3]) / edges
+    axis = int(coarsest[np.argmax(upward[coarsest])])
+    others = tuple(other for other in range(3) if other != axis)
+    return int(np.count_nonzero(mask.any(axis=others)))
+
+
+def is_rano_measurable(
+    enhancing: Mask,
+    grid: Grid,
+    found: Diameters | None,
+    probability: NDArray[np.float32] | None = None,
+) -> bool:
+    """Apply RANO's rule: enhancing, both diameters at least 10 mm, on two slices or more.
+
+    One connected part must do so that is no smaller than a ball of that diameter: RANO's slices are
+    5 mm thick, and a film on two thin ones is no lesion that can be measured.
+
+    Parameters
+    ----------
+    enhancing : (I, J, K) bool
+        The enhancing part.
+    grid : Grid
+        Where its voxels lie.
+    found : Diameters or None
+        Of it.
+    probability : (I, J, K) float32 or None
+        Of enhancement, where it is known: a part that is undecided on average does not count.
+    """
+    if found is None or found.perpendicular_mm < RANO_MINIMUM_MM:
+        return False
+    parts, count = ndimage.label(enhancing, structure=np.ones((3, 3, 3)))
+    for number in range(1, count + 1):
+        part: Mask = parts == number
+        if volume_ml(part, grid) < RANO_SMALLEST_ML or slices_touched(part, grid) < 2:
+            continue
+        if probability is not None and float(probability[part].mean()) < _DOUBTFUL:
+            continue
+        own = found if count == 1 else diameters(part, grid)
+        if own is not None and own.perpendicular_mm >= RANO_MINIMUM_MM:
+            return True
+    return False
+
+
+def _axial_planes(mask: Mask, grid: Grid, edge_mm: float) -> Iterator[tuple[Mask, Points]]:
+    """Yield the region on RAS axial planes, each with an empty border, and its origin."""
+    box = geometry.bounding_box(mask)
+    if box is None:
+        return
+    part = np.pad(mask[box], 1)
+    start = np.array([side.start - 1 for side in box])
+    affine = grid.affine.copy()
+    affine[:3, 3] = grid.to_mm(start)
+    target, shape = geometry.ras_grid(affine, part.shape, edge_mm)
+    if shape == part.shape and np.allclose(target, affine, atol=1e-6):
+        cube = part
+    else:
+        matrix = geometry.index_map(target, affine)
+        cube = (
+            ndimage.affine_transform(
+                part.astype(np.float32),
+                matrix[:3, :3],
+                matrix[:3, 3],
+                output_shape=shape,
+                order=1,
+                mode="constant",
+            )
+            > HALF
+        )
+    for k in range(cube.shape[2]):
+        if cube[:, :, k].any():
+            yield np.pad(cube[:, :, k], 1), geometry.apply(target, (-1, -1, k))
+
+
+def _outlines(
+    plane: Mask, edge_mm: float, *, longer_than: float
+) -> Iterator[tuple[Points, Points]]:
+    """Yield the (N, 2) outline, mm, of each connected part that could beat `longer_than`.
+
+    With it the place of its own origin on the plane, (3,) mm.
+    """
+    parts, _ = ndimage.label(ndimage.binary_fill_holes(plane), structure=np.ones((3, 3)))
+    for index, box in enumerate(ndimage.find_objects(parts), start=1):
+        diagonal = np.hypot(*(side.stop - side.start for side in box)) * edge_mm
+        if diagonal <= longer_than:
+            continue
+        padded = np.pad((parts[box] == index).astype(np.float64), 1)
+        corner = np.array([box[0].start - 1, box[1].start - 1, 0]) * edge_mm
+        yield max(find_contours(padded, 0.5), key=len) * edge_mm, corner
+
+
+def _across(outline: Points, origin_mm: Points) -> Diameters:
+    """Return the longest distance between two outline points, and the longest line across it.
+
+    `origin_mm` is where on the patient the outline's own origin lies.
+    """
+    corners = _hull(outline)
+    gaps = corners[:, None] - corners[None]
+    lengths = np.hypot(gaps[..., 0], gaps[..., 1])
+    first, second = np.unravel_index(int(lengths.argmax()), lengths.shape)
+    longest = float(lengths[first, second])
+    along = gaps[first, second] / longest
+    axes = np.array([along, (-along[1], along[0])])
+    widest = _widest(outline @ axes.T)
+    return Diameters(
+        longest,
+        float(np.ptp(widest[:, 1])),
+        _in_patient(corners[[first, second]], origin_mm),
+        _in_patient(widest @ axes, origin_mm),
+    )
+
+
+def _in_patient(ends: Points, origin_mm: Points) -> tuple[Point, Point]:
+    """Return two points of a plane, (2, 2) mm, as RAS+ mm."""
+    placed = np.pad(ends, ((0, 0), (0, 1))) + origin_mm
+    start, end = ((float(x), float(y), float(z)) for x, y, z in placed)
+    return start, end
+
+
+def _hull(outline: Points) -> Points:
+    try:
+        return np.asarray(outline[ConvexHull(outline).vertices])
+    except QhullError:  # all points on one line: itself the hull
+        return outline
+
+
+def _widest(turned: Points) -> Points:
+    """Return the ends, (2, 2), of the longest line along the second axis."""
+    start, end = turned[:-1], turned[1:]
+    cuts = np.linspace(turned[:, 0].min(), turned[:, 0].max(), 257)[1:-1, None]
+    step = end[:, 0] - start[:, 0]
+    crosses = (np.minimum(start[:, 0], end[:, 0]) <= cuts) & (
+        cuts <= np.maximum(start[:, 0], end[:, 0])
+    )
+    share = np.divide(cuts - start[:, 0], step, out=np.zeros(crosses.shape), where=step != 0)
+    height = start[:, 1] + np.clip(share, 0, 1) * (end[:, 1] - start[:, 1])
+    top = np.where(crosses, height, -np.inf).max(axis=1)
+    bottom = np.where(crosses, height, np.inf).min(axis=1)
+    spans = np.where(np.isfinite(top) & np.isfinite(bottom), top - bottom, -1.0)
+    if spans.max(initial=-1.0) < 0:
+        return np.repeat(turned[:1], 2, axis=0)
+    best = int(spans.argmax())
+    return np.array([[cuts[best, 0], bottom[best]], [cuts[best, 0], top[best]]])
+
+
+def bounding_box_mm(mask: Mask, grid: Grid) -> tuple[Points, Points]:
+    """Return the lower and upper RAS corner by the voxels' outer edges; something must be marked.
+
+    For an oblique grid the box is that of the marked voxels themselves, not of their index box.
+    """
+    voxels = np.argwhere(mask & ~ndimage.binary_erosion(mask))
+    centres = grid.to_mm(voxels)
+    corners = np.array(list(itertools.product((-0.5, 0.5), repeat=3))) @ grid.affine[:3, :3].T
+    return centres.min(0) + corners.min(0), centres.max(0) + corners.max(0)
+
+
+def centroid_mm(mask: Mask, grid: Grid) -> Points:
+    """Return the (3,) mean of the marked voxels' centres, RAS mm; something must be marked."""
+    return grid.to_mm(np.argwhere(mask).mean(axis=0))

@@ -1,0 +1,53 @@
+"""Which structures lie where in MNI space: shares of twenty heads, both sides folded together."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+import numpy as np
+from numpy.typing import NDArray
+
+STRUCTURES = (
+    "white matter",
+    "cortex",
+    "thalamus",
+    "basal ganglia",
+    "hippocampus",
+    "brainstem",
+    "cerebellum",
+    "ventricle",
+)
+STEP_MM = 3.0
+ORIGIN_MNI = np.array([0.0, -111.0, -78.0])
+SHAPE = (27, 64, 56)
+_STEPS = 15.0
+
+
+@cache
+def _shares() -> NDArray[np.uint8]:
+    """Return the (structures, I, J, K) map, in fifteenths of the heads."""
+    with resources.as_file(resources.files("lesionlens.analysis.findings") / "places.npz") as path:
+        return np.asarray(np.load(path, allow_pickle=False)["share"], dtype=np.uint8)
+
+
+def shares_at(mni_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the share of heads that show each structure at some places.
+
+    Parameters
+    ----------
+    mni_mm : (N, 3) float64
+        Approximate MNI152 mm; left and right are the same.
+
+    Returns
+    -------
+    (N, structures) float64
+        0 to 1; what is missing to 1 lies outside of the brain.
+    """
+    folded = np.column_stack([np.abs(mni_mm[:, 0]), mni_mm[:, 1:]])
+    at = np.rint((folded - ORIGIN_MNI) / STEP_MM).astype(int)
+    inside = ((at >= 0) & (at < np.array(SHAPE))).all(axis=1)
+    found = np.zeros((len(mni_mm), len(STRUCTURES)))
+    i, j, k = at[inside].T
+    found[inside] = _shares()[:, i, j, k].T / _STEPS
+    return found

@@ -1,0 +1,90 @@
+"""Candidates of an engine's first look, for a reader who waits for the analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+
+from lesionlens.analysis.explain import shapley
+from lesionlens.analysis.findings.components import (
+    CandidateCriteria,
+    Component,
+    component_voxels,
+    components_of,
+    draw_components,
+)
+from lesionlens.base.labels import Region
+from lesionlens.base.records.findings import Point
+from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.stages import StageClock
+from lesionlens.engines import native
+from lesionlens.engines.engine import Engine, SupportsFirstLook
+
+Listener = Callable[[PreliminaryFindings], None]
+"""Called once, from the thread that analyses; must return quickly."""
+
+
+def notify(
+    engine: Engine, prepared: PreparedStudy, clock: StageClock, listener: Listener | None
+) -> None:
+    """Call a listener with what the engine's first look flags, where the engine has one."""
+    if listener is not None and isinstance(engine, SupportsFirstLook):
+        with clock.stage("first look"):
+            listener(flag(engine, prepared, clock))
+
+
+def flag(
+    engine: SupportsFirstLook, prepared: PreparedStudy, clock: StageClock
+) -> PreliminaryFindings:
+    """Draw and score what the engine's first look flags.
+
+    Parameters
+    ----------
+    engine : SupportsFirstLook
+        Asked once.
+    prepared : PreparedStudy
+        The study.
+    clock : StageClock
+        Passes on progress and cancellation.
+
+    Returns
+    -------
+    PreliminaryFindings
+        On the native grid; scored as the final candidates are, drawn from the coarse pass.
+    """
+    found = engine.first_look(prepared, progress=clock.progress, cancel=clock.cancel)
+    whole = native.bring(found.seen.probability[0], prepared, found.seen.grid)
+    inner = np.zeros(whole.shape, np.float32)
+    criteria = CandidateCriteria({**dict.fromkeys(Region, 1.0), Region.WT: found.threshold})
+    regions = {Region.WT: whole, Region.TC: inner, Region.ET: inner}
+    marked = draw_components(regions, prepared.native, criteria)
+    spots = component_voxels(marked, found.seen.grid)
+    scores = shapley.scores(found.seen, spots, found.scoring)[0]
+    numbers = np.zeros(marked.count + 1, np.int32)
+    parts = tuple(components_of(marked))
+    candidates: list[PreliminaryCandidate] = []
+    for index in np.argsort(-scores, kind="stable").tolist():
+        if scores[index] >= found.scoring.floor:
+            numbers[index + 1] = len(candidates) + 1
+            candidates.append(_candidate(len(candidates) + 1, float(scores[index]), parts[index]))
+    return PreliminaryFindings(tuple(candidates), numbers[marked.components], prepared.native)
+
+
+def _candidate(number: int, score: float, part: Component) -> PreliminaryCandidate:
+    edges = [(-0.5, length - 0.5) for length in part.grid.shape]
+    corners = part.grid.to_mm(np.array(list(product(*edges))))
+    return PreliminaryCandidate(
+        id=number,
+        score=score,
+        volume_ml=part.volume_ml,
+        centroid_mm=_point(part.points_mm().mean(axis=0)),
+        bounding_box_mm=(_point(corners.min(axis=0)), _point(corners.max(axis=0))),
+    )
+
+
+def _point(values: np.ndarray) -> Point:
+    x, y, z = (float(v) for v in values)
+    return x, y, z

@@ -1,0 +1,82 @@
+"""Lay a prior examination onto this one: rigid, by a sequence that both have."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.stages import NEVER, Cancel
+from lesionlens.imaging.preparation.registration import (
+    Excluded,
+    Registration,
+    ResolutionPyramid,
+    on_ras_grid,
+    pyramid,
+    register,
+)
+from lesionlens.imaging.preparation.resampling import HALF
+
+CHANGED_MM = 6.0
+"""What lies this close to a lesion is not compared: it is what changes, and what is pushed."""
+_GRID_MM = 3.0
+_LEAST_COMPARED = 0.3
+"""Share of the brain that must be left; where lesions take more, everything is compared."""
+
+
+def common_sequence(now: PreparedStudy, prior: PreparedStudy) -> MrSequence:
+    """Return the sequence by which two examinations are aligned: the first reference of both.
+
+    Raises
+    ------
+    UnusableInputError
+        They have none in common.
+    """
+    for sequence in REFERENCE_ORDER:
+        at = list(MrSequence).index(sequence)
+        if now.present[at] and prior.present[at]:
+            return sequence
+    raise UnusableInputError(
+        found="a prior study without a sequence of this one",
+        expected="at least one that both have",
+        next_step="Choose another prior study",
+    )
+
+
+def align(
+    now: Analysis, prior: Analysis, *, cancel: Cancel = NEVER
+) -> tuple[Registration, MrSequence]:
+    """Find the rigid movement from this examination to the prior one, and by which sequence.
+
+    Only brains are compared, with what lies near them: jaw and neck move, a brain does not. What
+    lies in or near a candidate of either examination is left out.
+    """
+    sequence = common_sequence(now.prepared, prior.prepared)
+    fixed, moving = (_pyramid(one, sequence) for one in (now, prior))
+    return register(fixed, moving, cancel=cancel), sequence
+
+
+def _pyramid(analysis: Analysis, sequence: MrSequence) -> ResolutionPyramid:
+    prepared = analysis.prepared
+    channel = prepared.channels[list(MrSequence).index(sequence)]
+    brain = np.where(prepared.brain, channel, np.float32(0.0))
+    return pyramid(brain, prepared.working, excluded=changed(analysis), finest=True)
+
+
+def changed(analysis: Analysis) -> Excluded | None:
+    """Return what lies in or near the candidates; None without any, or where little is left."""
+    prepared = analysis.prepared
+    lesions = (analysis.findings.components > 0).astype(np.float32)
+    inside, grid = on_ras_grid(lesions, prepared.native, _GRID_MM)
+    left = inside <= HALF
+    if left.all():
+        return None
+    near = ndimage.distance_transform_edt(left, sampling=grid.spacing_mm) <= CHANGED_MM
+    brain = grid.to_voxel(prepared.working.to_mm(np.argwhere(prepared.brain)[::101]))
+    at = np.rint(brain).astype(int)
+    within = np.all((at >= 0) & (at < grid.shape), axis=1)
+    taken = float(near[tuple(at[within].T)].mean()) if within.any() else 0.0
+    return Excluded(near, grid) if taken <= 1 - _LEAST_COMPARED else None

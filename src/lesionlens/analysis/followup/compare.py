@@ -1,0 +1,172 @@
+"""Lay an examination beside its prior: align, match, name alike, and list what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from lesionlens.analysis.findings.edits import applied
+from lesionlens.analysis.followup.alignment import align
+from lesionlens.analysis.followup.joint import Side, joint_change
+from lesionlens.analysis.followup.matching import Matches, match
+from lesionlens.analysis.followup.patient import Examination, Prior
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.findings import Findings
+from lesionlens.base.records.followup import (
+    Alignment,
+    Change,
+    ChangeKind,
+    Comparison,
+    Measured,
+    TimePoint,
+)
+from lesionlens.base.records.review import Review
+from lesionlens.base.stages import NEVER, Cancel, check
+from lesionlens.imaging.preparation.registration import Registration
+
+_UNTOLD = (
+    "Neither names nor headers say that the earlier examination is of the same patient: make sure"
+)
+
+
+def compare(now: Analysis, visit: Examination, prior: Prior, *, cancel: Cancel = NEVER) -> Analysis:
+    """Return an analysis with its comparison; matched candidates take the prior's tracking UIDs.
+
+    Parameters
+    ----------
+    now : Analysis
+        Of this examination, with or without a review, which goes on under the new UIDs.
+    visit : Examination
+        Of this examination.
+    prior : Prior
+        Opened by `review.prior.open_prior`.
+    cancel : Cancel
+        Asked between steps.
+
+    Returns
+    -------
+    Analysis
+        `followup` holds all time points: those the prior knew, the prior, this one. A notice says
+        so where nothing tells that both are of one patient.
+    """
+    now, before = applied(now), applied(prior.analysis)
+    found, sequence = align(now, before, cancel=cancel)
+    matches = match(
+        before.findings.components,
+        before.prepared.native,
+        now.findings.components,
+        now.prepared.native,
+        found.moved,
+    )
+    names = dict(_names(matches, before.findings, now.findings))
+    named = replace(now, findings=_renamed(now.findings, names), review=_review(now.review, names))
+    if now.original is not None:
+        own = replace(now.original, findings=_renamed(now.original.findings, names))
+        named = replace(named, original=own)
+    earlier = () if before.followup is None else before.followup.points[:-1]
+    points = (*earlier, _point(before, prior.visit), _point(named, visit))
+    changes = _changes(points[-2], points[-1], matches)
+    laid = Comparison(points, changes, _alignment(found, sequence.words))
+    joint = tuple(_joint(c, laid, (before, named), found, cancel) for c in changes)
+    done = replace(named, followup=replace(laid, changes=joint))
+    return done if visit.patient and prior.visit.patient else _untold(done)
+
+
+def _untold(analysis: Analysis) -> Analysis:
+    """Tell the reader that names and headers do not say whose the two examinations are."""
+    notices = tuple(dict.fromkeys((*analysis.run.notices, _UNTOLD)))
+    return replace(analysis, run=replace(analysis.run, notices=notices))
+
+
+def _joint(
+    change: Change,
+    found: Comparison,
+    sides: tuple[Analysis, Analysis],
+    laid: Registration,
+    cancel: Cancel,
+) -> Change:
+    """Measure a matched lesion by one criterion, with all that merged with it or split from it.
+
+    Where a person drew one of these outlines, it counts alone.
+    """
+    if change.kind is not ChangeKind.MATCHED:
+        return change
+    check(cancel, "comparing")
+    group = found.linked(change)
+    lesions = [[c.before for c in group if c.before], [c.now for c in group if c.now]]
+    both = tuple(zip(sides, lesions, strict=True))
+    if any(one.tracking_uid in side.review.outlined for side, ours in both for one in ours):
+        return change
+    first, second = (Side(side, frozenset(one.id for one in ours)) for side, ours in both)
+    return replace(change, joint=joint_change(first, second, np.asarray(laid.moved)))
+
+
+def _names(matches: Matches, before: Findings, now: Findings) -> Iterator[tuple[str, str]]:
+    """Yield each matched candidate's tracking UID and the prior's."""
+    old = {c.id: c.tracking_uid for c in before.candidates}
+    new = {c.id: c.tracking_uid for c in now.candidates}
+    for one, other in matches.pairs:
+        yield new[other], old[one]
+
+
+def _renamed(findings: Findings, names: Mapping[str, str]) -> Findings:
+    candidates = tuple(
+        replace(c, tracking_uid=names.get(c.tracking_uid, c.tracking_uid))
+        for c in findings.candidates
+    )
+    return replace(findings, candidates=candidates)
+
+
+def _review(review: Review, names: Mapping[str, str]) -> Review:
+    """Let decisions speak of the same candidates under their new UIDs."""
+    drawn = {
+        key: replace(o, tracking_uid=names.get(o.tracking_uid, o.tracking_uid))
+        for key, o in review.outlines.items()
+    }
+    keys = {old: outline.sha256 for old, outline in drawn.items()}
+    events = tuple(
+        replace(
+            e,
+            tracking_uid=names.get(e.tracking_uid, e.tracking_uid),
+            outline=None if e.outline is None else keys[e.outline],
+        )
+        for e in review.events
+    )
+    return Review(events, {outline.sha256: outline for outline in drawn.values()})
+
+
+def _point(analysis: Analysis, visit: Examination) -> TimePoint:
+    lesions = tuple(
+        Measured.of(c, analysis.review.state_of(c.tracking_uid))
+        for c in analysis.findings.candidates
+    )
+    return TimePoint(visit.date, analysis.study.uid, lesions)
+
+
+def _changes(before: TimePoint, now: TimePoint, matches: Matches) -> tuple[Change, ...]:
+    old = {one.id: one for one in before.lesions}
+    partner = {b: a for a, b in matches.pairs}
+    there = [
+        Change(
+            old.get(partner.get(one.id, 0)),
+            one,
+            tuple(a for a, b in matches.beside if b == one.id),
+        )
+        for one in now.lesions
+    ]
+    taken = {a for a, _ in matches.pairs}
+    gone = [
+        Change(one, None, tuple(b for a, b in matches.beside if a == one.id))
+        for one in before.lesions
+        if one.id not in taken
+    ]
+    return (*there, *gone)
+
+
+def _alignment(found: Registration, sequence: str) -> Alignment:
+    rows = tuple(
+        (float(a), float(b), float(c), float(d)) for a, b, c, d in np.asarray(found.moved).tolist()
+    )
+    return Alignment(rows, found.shift_mm, found.angle_deg, found.doubtful, sequence)

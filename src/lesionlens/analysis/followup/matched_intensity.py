@@ -1,0 +1,92 @@
+"""Bring the intensities of one examination to those of another by what did not change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.analysis.followup.sharpness import equally_sharp, smoothed_within, thinned
+from lesionlens.base.polynomials import quadratic, weighted_fit
+
+Floats = NDArray[np.float32]
+Rows = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+_SMOOTHED_MM = 0.7
+_MOST_FITTED = 40_000
+_ALONE, _TOGETHER = 3, 4
+"""Rounds of the fit by normal tissue alone, then by all that is near."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MatchedPair:
+    """Log intensities of both, (C, I, J, K) float32, and (C,) how alike normal tissue is."""
+
+    before: Floats
+    now: Floats
+    correlation: Rows
+
+
+def match_intensities(
+    before: Floats, now: Floats, brain: Mask, normal: Mask, near: Mask
+) -> MatchedPair:
+    """Bring each image of `before` to `now`.
+
+    Parameters
+    ----------
+    before, now : (C, I, J, K) float32
+        In one frame.
+    brain, normal, near : (I, J, K) bool
+        Brain of both; tissue outside all lesions; all that is to be compared. What differs there
+        more than noise does is left out of the fit by its weight.
+
+    Returns
+    -------
+    MatchedPair
+        The curve is of second degree in log intensity, the field of second degree in place.
+    """
+    field = quadratic(*(np.linspace(-1, 1, n) for n in brain.shape))
+    scaled = [_scaled(images, brain, normal) for images in (before, now)]
+    sharp = [equally_sharp(a, b, normal, field) for a, b in zip(*scaled, strict=True)]
+    pairs = [_matched(a, b, brain, normal, near, field) for a, b in sharp]
+    first, second, alike = zip(*pairs, strict=True)
+    return MatchedPair(np.stack(first), np.stack(second), np.asarray(alike))
+
+
+def _matched(
+    before: Floats, now: Floats, brain: Mask, normal: Mask, near: Mask, field: Floats
+) -> tuple[Floats, Floats, float]:
+    """Return log intensities of both, the first as the second has them, and how alike they are."""
+    x, y = (_log(image, brain, normal) for image in (before, now))
+    terms = np.concatenate([np.stack([x, x**2]), field]).reshape(2 + len(field), -1)
+    calm, every = thinned(normal, _MOST_FITTED), thinned(normal | near, _MOST_FITTED)
+    rows, asked = terms[:, calm].T.astype(float), y.ravel()[calm]
+    slope, spread = weighted_fit(rows, asked, np.ones(len(asked))), 1.0
+    for _ in range(_ALONE):
+        left = asked - rows @ slope
+        spread = 1.4826 * float(np.median(np.abs(left - np.median(left)))) + 1e-6
+        slope = weighted_fit(rows, asked, (1 + (left / (2 * spread)) ** 2) ** -2.0)
+    wide, wanted = terms[:, every].T.astype(float), y.ravel()[every]
+    for _ in range(_TOGETHER):
+        left = (wanted - wide @ slope) / (2 * spread)
+        slope = weighted_fit(wide, wanted, np.exp(-0.5 * left**2))
+    fitted = np.tensordot(slope, terms, 1).reshape(x.shape).astype(np.float32)
+    alike = float(np.corrcoef(rows @ slope, asked)[0, 1])
+    return fitted, y, alike
+
+
+def _log(image: Floats, brain: Mask, normal: Mask) -> Floats:
+    """Return log intensities by the median of normal tissue, smoothed within the brain."""
+    (smooth,) = smoothed_within(brain, [image], _SMOOTHED_MM)
+    middle = float(np.median(smooth[normal]))
+    return np.asarray(np.log(np.maximum(smooth / middle, 1e-3)), np.float32)
+
+
+def _scaled(images: Floats, brain: Mask, normal: Mask) -> list[Floats]:
+    """Return images by the median of normal tissue, which also fills what is no brain."""
+    middles = [np.median(image[normal]) for image in images]
+    return [
+        np.where(brain, image / middle, np.float32(1.0)).astype(np.float32)
+        for image, middle in zip(images, middles, strict=True)
+    ]

@@ -1,0 +1,105 @@
+"""Whose examination it is and of which day, to find and to check a prior one; nothing is kept."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from lesionlens.base.dates import iso_date
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.study import Study, StudyKind
+from lesionlens.imaging.reading.bids import entities
+
+_TAGS = ("PatientID", "IssuerOfPatientID", "StudyDate", "AcquisitionDate", "StudyInstanceUID")
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """Patient and day of an examination; empty where the files do not say."""
+
+    patient: str = ""
+    """Patient ID with its issuer, or the subject of a BIDS name."""
+    date: str = ""
+    """ISO 8601 day, or the session of a BIDS name."""
+    study_uid: str | None = None
+    """Study Instance UID."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prior:
+    """A prior examination: whose and when, and everything known of it."""
+
+    visit: Examination
+    analysis: Analysis
+
+
+def visit_of(study: Study) -> Examination:
+    """Return whose examination a study is: by its DICOM header, else by BIDS names."""
+    files = [file for series in study.series.values() for file in series.files]
+    if study.kind is StudyKind.DICOM and files:
+        return _of_header(files[0].path)
+    for name in (study.root.name, *(part for f in files for part in f.path.parts[-4:])):
+        subject, session = entities(f"{name}_")
+        if subject:
+            return Examination(
+                f"sub-{subject}", iso_date(session) or session or _session(files[0].path)
+            )
+    return Examination()
+
+
+def visit_of_result(folder: Path, study_name: str = "") -> Examination:
+    """Return whose examination a saved result is of: by its DICOM objects, else by BIDS names."""
+    for name in ("sr.dcm", "seg.dcm", "attention.dcm"):
+        if (folder / "dicom" / name).is_file():
+            return _of_header(folder / "dicom" / name)
+    subject, session = entities(f"{study_name or folder.name}_")
+    return Examination(f"sub-{subject}", iso_date(session) or session) if subject else Examination()
+
+
+def check_same_patient(now: Examination, prior: Examination) -> None:
+    """Refuse a prior examination of another patient, or of a later day.
+
+    Raises
+    ------
+    UnusableInputError
+        Both are known, and they differ, or the prior one is later. Neither is named: it may be
+        somebody's.
+    """
+    if now.patient and prior.patient and now.patient != prior.patient:
+        raise UnusableInputError(
+            found="a prior examination of another patient",
+            expected="one with the same Patient ID (or BIDS subject)",
+            next_step="Choose another prior, or correct the identifier in the files",
+        )
+    if now.date and prior.date and now.date < prior.date:
+        raise UnusableInputError(
+            found=f"a prior examination of {prior.date}, after this one of {now.date}",
+            expected="an earlier one",
+            next_step="Analyse the later study with the earlier one as its prior",
+        )
+
+
+def _of_header(path: Path) -> Examination:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            header: Any = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*_TAGS])
+    except (OSError, InvalidDicomError, ValueError):
+        return Examination()
+    values = {tag: str(header.get(tag) or "").strip() for tag in _TAGS}
+    patient = values["PatientID"]
+    if patient and values["IssuerOfPatientID"]:
+        patient = f"{patient}^{values['IssuerOfPatientID']}"
+    date = iso_date(values["StudyDate"]) or iso_date(values["AcquisitionDate"])
+    return Examination(patient, date, values["StudyInstanceUID"] or None)
+
+
+def _session(path: Path) -> str:
+    """Return the session of a BIDS folder (`ses-…`), empty where there is none."""
+    found = next((part[4:] for part in path.parts if part.startswith("ses-")), "")
+    return iso_date(found) or found

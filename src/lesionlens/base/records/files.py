@@ -1,0 +1,198 @@
+"""What the JSON files of a result hold: findings.json, run.json and review.json as models.
+
+Exporters write through these models and the review reads through them, so that a file is never
+understood in two ways. docs/findings.schema.json is the first one's public form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, Region, ReviewState
+from lesionlens.base.records.attention import MapChecks
+from lesionlens.base.records.findings import Candidate, Considered, Location, Point, Score, Share
+from lesionlens.base.records.review import Review, ReviewEvent, UnaidedRead
+from lesionlens.base.records.study import PreparationStep, QualityCheck
+from lesionlens.base.stages import StageTime
+
+PointMm = tuple[float, float, float]
+CONSIDERED = "considered.json"
+"""File of a result: a `ConsideredFile`."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class ReviewRow(_Strict):
+    """The last decision of a reader."""
+
+    state: ReviewState
+    reader: str | None
+    time: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class CandidateRow(Candidate):
+    """One flagged region; millimetres are patient RAS+."""
+
+    review: ReviewRow
+
+    @classmethod
+    def of(cls, candidate: Candidate, review: Review) -> CandidateRow:
+        """Build the row of a candidate, with the last decision of a reader."""
+        event = review.of(candidate.tracking_uid)
+        if event is None or event.state is ReviewState.UNREVIEWED:
+            last = ReviewRow(state=ReviewState.UNREVIEWED, reader=None, time=None, reason=None)
+        else:
+            last = ReviewRow(
+                state=event.state, reader=event.reader, time=event.time, reason=event.reason
+            )
+        return cls(**_fields(candidate), review=last)
+
+    @property
+    def candidate(self) -> Candidate:
+        """The candidate without the review, its figures as the file keeps them."""
+        return Candidate(**_fields(self))
+
+
+def _fields(candidate: Candidate) -> dict[str, Any]:
+    return {field.name: getattr(candidate, field.name) for field in fields(Candidate)}
+
+
+class SequenceRow(_Strict):
+    """Which series a sequence came from, and on what evidence."""
+
+    file: str
+    detected_by: str
+
+
+class FindingsFile(_Strict):
+    """The whole of findings.json."""
+
+    schema_: Literal["lesionlens/findings/1"] = Field(
+        default="lesionlens/findings/1",
+        validation_alias="schema",
+        serialization_alias="schema",
+    )
+    candidates: tuple[CandidateRow, ...]
+    quality: tuple[QualityCheck, ...]
+    reference: MrSequence
+    sequences: dict[MrSequence, SequenceRow]
+    conclusion: str
+    warnings: tuple[str, ...] = ()
+    signed: ReviewRow | None = None
+    """What a reader signed of the whole study; null where nobody has."""
+
+
+class ConsideredRow(_Strict):
+    """What was drawn and scored too little to be flagged; millimetres are patient RAS+."""
+
+    score: Score
+    location: Location
+    centroid_mm: Point
+    peak_mm: Point
+    volume_ml: Share
+
+    @classmethod
+    def of(cls, one: Considered) -> ConsideredRow:
+        """Build the row of one, without its voxels."""
+        return cls(**{name: getattr(one, name) for name in cls.model_fields})
+
+    @property
+    def considered(self) -> Considered:
+        """What the row says; which voxels it was is not kept."""
+        return Considered(**dict(self))
+
+
+class ConsideredFile(_Strict):
+    """The whole of considered.json."""
+
+    schema_: Literal["lesionlens/considered/1"] = Field(
+        default="lesionlens/considered/1", validation_alias="schema", serialization_alias="schema"
+    )
+    considered: tuple[ConsideredRow, ...]
+
+
+class InputRow(_Strict):
+    """One file that was read, by its path below the study."""
+
+    file: str
+    sha256: str
+
+
+class AttentionMethod(_Strict):
+    """How the maps were made, the weights' range before they were scaled to 0-1, and the checks."""
+
+    method: str
+    layers: tuple[str, ...]
+    raw_range: dict[Region, tuple[float, float]]
+    trust: dict[Region, MapChecks] = {}
+
+
+def left_out_warning(name: str, reason: str) -> str:
+    """Return the warning that a file, or what an exporter writes, is missing."""
+    return f"{name} was left out: {reason}"
+
+
+class RunFile(_Strict):
+    """The whole of run.json."""
+
+    schema_: Literal["lesionlens/run/1"] = Field(
+        default="lesionlens/run/1", validation_alias="schema", serialization_alias="schema"
+    )
+    started: str
+    engine: str
+    engine_version: str
+    weights_sha256: str | None
+    calibrated: bool
+    device: str
+    versions: dict[str, str]
+    stages: tuple[StageTime, ...]
+    seconds: float
+    peak_memory_mib: float
+    preparation: tuple[PreparationStep, ...]
+    attention: AttentionMethod | None = None
+    study_uid: str | None = None
+    warnings: tuple[str, ...]
+    left_out: dict[str, str] = {}
+    inputs: tuple[InputRow, ...]
+    notice: str = RESEARCH_USE_NOTICE
+
+
+class OutlineRow(_Strict):
+    """An outline that a reader drew; its voxels are in `review_edits/<sha256>.nii.gz`."""
+
+    sha256: str
+    tracking_uid: str
+    corner: tuple[int, int, int]
+
+
+class SpokenOf(_Strict):
+    """What an event's tracking UID means, so that a review can be read on its own."""
+
+    id: int
+    tracking_uid: str
+    place: str
+    centroid_mm: PointMm
+    volume_ml: float | None
+
+
+class ReviewFile(_Strict):
+    """The whole of review.json."""
+
+    schema_: Literal["lesionlens/review/1"] = Field(
+        default="lesionlens/review/1",
+        validation_alias="schema",
+        serialization_alias="schema",
+    )
+    study_uid: str | None = None
+    candidates: tuple[SpokenOf, ...] = ()
+    events: tuple[ReviewEvent, ...] = ()
+    outlines: tuple[OutlineRow, ...] = ()
+    unaided: tuple[UnaidedRead, ...] = ()

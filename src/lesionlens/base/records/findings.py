@@ -1,0 +1,223 @@
+"""Candidates with the contract's fields; None with a notice where a field is not known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.file_fields import STRICT, Decimals, Keys
+from lesionlens.base.labels import DrawingMethod, LesionClass, MrSequence, Region, Source
+from lesionlens.base.records.arrays import frozen
+from lesionlens.base.records.study import QualityCheck
+
+SEQUENCE_KEYS = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
+"""The order of sequences in findings.json."""
+Mm = Annotated[float, Decimals(3)]
+Share = Annotated[float, Decimals(4)]
+Score = Annotated[float, Decimals(6)]
+Point = tuple[Mm, Mm, Mm]
+ScoreBySequence = Annotated[Mapping[str, Score | None], Keys(SEQUENCE_KEYS)]
+UNSURE = 0.5
+"""Uncertainty from which it is called high."""
+BOTH_SIDES = "both sides"
+UNCERTAIN_PLACE = " (uncertain)"
+_PLURAL = {
+    "insula": "insulae",
+    "thalamus": "thalami",
+    "hippocampus": "hippocampi",
+    "basal ganglia": "basal ganglia",
+    "cerebellum": "cerebellar hemispheres",
+}
+"""Regions of which two are not named "…s"."""
+OUTSIDE_BRAIN = "outside the brain"
+_UNPAIRED = ("brainstem", "corpus callosum", "deep white matter", OUTSIDE_BRAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where in words, approximately.
+
+    Side is left, right or both sides. Region is a place, or two joined by "and" where the candidate
+    spans them; "(uncertain)" follows where none holds much of it.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+
+    side: str | None
+    region: str | None
+
+    @property
+    def words(self) -> str:
+        """In words.
+
+        Examples
+        --------
+        >>> Location("left", "frontal lobe").words, Location(BOTH_SIDES, "occipital lobe").words
+        ('left frontal lobe', 'both occipital lobes')
+        >>> Location("left", "temporal lobe and parietal lobe").words
+        'left temporal and parietal lobes'
+        """
+        if self.region is None:
+            return self.side or "place unknown"
+        if self.region == OUTSIDE_BRAIN and self.side is not None:
+            return f"{self.region}, {self.side}"
+        if self.side != BOTH_SIDES:
+            words = " ".join(part for part in (self.side, self.region) if part)
+            two = words.count(" lobe") == 2
+            return words.replace(" lobe and ", " and ") + "s" if two else words
+        region = self.region.removesuffix(UNCERTAIN_PLACE)
+        place = " and ".join(_of_both(name) for name in region.split(" and "))
+        return place + self.region[len(region) :]
+
+
+def _of_both(region: str) -> str:
+    return region if region in _UNPAIRED else f"both {_PLURAL.get(region, region + 's')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How the attention map fits the candidate: its peak inside, its share of mass inside."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    peak_inside: bool | None
+    mass_inside: Share | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One flagged region. Millimetres are patient RAS+, volumes ml.
+
+    The one declaration of its fields: findings.json, findings.csv, the published schema and a
+    result that is opened again follow from the names and types here (`records.files`).
+    """
+
+    id: int
+    """From 1, by falling score; those that a reader added follow."""
+    tracking_uid: str
+    """DICOM UID, the same in JSON, SEG and SR."""
+    score: Score | None
+    """Float or None. 0 to 1; None of what a reader added, which the network did not flag."""
+    centroid_mm: Point
+    """(3,): of the whole tumour."""
+    bounding_box_mm: tuple[Point, Point]
+    """((3,), (3,)): lower and upper corner, by the voxels' outer edges."""
+    peak_mm: Point
+    """(3,): voxel centre of the highest whole-tumour probability."""
+    volume_ml: Annotated[Mapping[Region, Share | None], Keys(Region)]
+    """Mapping of Region to float or None. ET is None where T1c is missing."""
+    longest_axial_diameter_mm: Mm | None
+    perpendicular_diameter_mm: Mm | None
+    """Float or None. Of the enhancing part, else of the whole tumour, on RAS axial planes at 1 mm.
+    """
+    rano_measurable: bool | None
+    """Enhancing, both diameters at least 10 mm, on two slices or more; None without T1c."""
+    location: Location
+    uncertainty: Share | None
+    attention: Agreement
+    sequence_relevance: Annotated[Mapping[str, Score | None], Keys((*SEQUENCE_KEYS, "none"))] | None
+    """Mapping of str to float or None. Keys t1c, flair, t2, t1, none: signed Shapley values that
+    sum to the score."""
+    score_alone: ScoreBySequence | None = None
+    score_left_out: ScoreBySequence | None = None
+    """Mapping of str to float or None. Keys t1c, flair, t2, t1: the score with that sequence alone,
+    and with all but it."""
+    resemblance: Annotated[Mapping[LesionClass, Share], Keys(LesionClass)] | None = None
+    """Mapping of LesionClass to float or None. Class probabilities by the engine; shares that add
+    up to one, not the probability of a diagnosis."""
+    source: Source = Source.NETWORK
+    """Who flagged it."""
+    drawn: DrawingMethod | None = None
+    """How a reader's own was drawn; None of the network's."""
+
+    @property
+    def has_enhancing(self) -> bool:
+        """Whether an enhancing part was measured."""
+        return bool(self.volume_ml.get(Region.ET))
+
+    @property
+    def measured(self) -> str:
+        """What its diameters are of, in words."""
+        return "enhancing part" if self.has_enhancing else "whole region"
+
+    @property
+    def likest(self) -> LesionClass | None:
+        """What it looks like most."""
+        shares = self.resemblance
+        return max(shares, key=lambda kind: shares[kind]) if shares else None
+
+
+def _no_voxels() -> NDArray[np.int32]:
+    return np.zeros((0, 3), np.int32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Considered:
+    """A region that was drawn and scored too little to be flagged: shown when asked for."""
+
+    score: float
+    """0 to 1, below the engine's floor."""
+    location: Location
+    """In words."""
+    centroid_mm: Point
+    peak_mm: Point
+    """(3,): patient RAS+: its middle, and its highest whole-tumour probability."""
+    volume_ml: float
+    """Of what was drawn."""
+    voxels: NDArray[np.int32] = field(default_factory=_no_voxels)
+    """(N, 3) int32: indices on the native grid; none where it was read from files."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "voxels", frozen(self.voxels))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Findings:
+    """All candidates of one study."""
+
+    candidates: tuple[Candidate, ...]
+    """By falling score."""
+    components: NDArray[np.int32]
+    """(I, J, K) int32: candidate id of each voxel on the native grid, 0 elsewhere."""
+    quality: tuple[QualityCheck, ...]
+    """Checks of the input."""
+    conclusion: str
+    """"2 candidate regions" or "no candidate region"."""
+    notices: tuple[str, ...] = ()
+    """Why a field is None, and other warnings."""
+    considered: tuple[Considered, ...] = ()
+    """What was drawn and scored too little, by falling score; of a fresh result alone."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "components", frozen(self.components))
+
+
+def conclusion_of(count: int, added: int = 0) -> str:
+    """State how many candidates were flagged, and how many readers added; never that there is none.
+
+    Examples
+    --------
+    >>> conclusion_of(0), conclusion_of(1), conclusion_of(2, added=1)
+    ('no candidate region', '1 candidate region', '2 candidate regions; added by a reader: 1')
+    """
+    more = f"; added by a reader: {added}" if added else ""
+    if count == 0:
+        return f"no candidate region{more}"
+    return f"{count} candidate region{'s' if count > 1 else ''}{more}"
+
+
+def resemblance_words(shares: Mapping[LesionClass, float]) -> str:
+    """Report what a candidate looks like, the likest first.
+
+    Examples
+    --------
+    >>> LC = LesionClass
+    >>> resemblance_words({LC.TUMOUR: 0.31, LC.WHITE_MATTER: 0.65, LC.ENHANCEMENT: 0.04})
+    'white-matter lesion 65 %, tumour 31 %, vessel or dura 4 %'
+    """
+    likest = sorted(shares.items(), key=lambda item: -item[1])
+    return ", ".join(f"{kind.words} {100 * share:.0f} %" for kind, share in likest)

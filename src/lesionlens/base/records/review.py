@@ -1,0 +1,209 @@
+"""What readers decided: append-only events; findings are never edited."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from lesionlens.base.file_fields import STRICT
+from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
+from lesionlens.base.records.arrays import frozen
+
+WHOLE_STUDY = "study"
+"""Stands for a tracking UID in an event that speaks of the whole study."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """A candidate's outline as a reader drew it; equal where every voxel is."""
+
+    tracking_uid: str
+    """Of the candidate."""
+    corner: tuple[int, int, int]
+    """(3,) int: native index of the first voxel of `labels`."""
+    labels: NDArray[np.uint8]
+    """(I, J, K) uint8: `base.labels.Label` of each voxel of a box of the native grid; 0 where it is
+    not the candidate's."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", frozen(self.labels))
+
+    @classmethod
+    def empty(cls, tracking_uid: str) -> Outline:
+        """Return the outline of a candidate whose voxels all went to another one."""
+        return cls(tracking_uid, (0, 0, 0), np.zeros((1, 1, 1), np.uint8))
+
+    @cached_property
+    def is_empty(self) -> bool:
+        """Whether nothing is left of the candidate."""
+        return not self.labels.any()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Names the outline: digest of all three fields."""
+        digest = hashlib.sha256(f"{self.tracking_uid} {self.corner} {self.labels.shape}".encode())
+        digest.update(np.ascontiguousarray(self.labels).tobytes())
+        return digest.hexdigest()
+
+    @property
+    def box(self) -> tuple[slice, slice, slice]:
+        """Where it lies on the native grid."""
+        i, j, k = (
+            slice(at, at + size) for at, size in zip(self.corner, self.labels.shape, strict=True)
+        )
+        return i, j, k
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Outline) and self.sha256 == other.sha256
+
+    @override
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewEvent:
+    """One act of a reader on one candidate."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    tracking_uid: str
+    """Of the candidate."""
+    state: ReviewState
+    """The state it has from now on."""
+    reader: str | None
+    """Who, as set in the preferences."""
+    time: str
+    """ISO 8601, UTC."""
+    reason: str | None = None
+    """In the reader's words."""
+    act: ReviewAct = ReviewAct.MARK
+    """For UNDO and REDO, `state`, `reason` and `outline` are those that hold again."""
+    outline: str | None = None
+    """SHA-256 of the reader's outline that holds from now on; None for the network's own."""
+    added: DrawingMethod | None = None
+    """How the candidate was drawn, where this event brings it in; None of the network's."""
+    with_previous: bool = False
+    """Whether it is one act with the event before it: both are taken back together."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnaidedMark:
+    """A place that a reader marked before the analysis was shown."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    uid: str
+    """Identifier."""
+    at_mm: tuple[float, float, float]
+    """(3,): patient RAS+."""
+    confidence: int | None = None
+    """0 to 100, as the reader gave it."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnaidedRead:
+    """What a reader signed before the analysis was shown."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    reader: str | None
+    """Who, as set in the preferences."""
+    begun: str
+    time: str
+    """When the study was opened and when it was signed; ISO 8601, UTC."""
+    seconds: float
+    """That the study was before the reader until then."""
+    words: str
+    """What was signed."""
+    marks: tuple[UnaidedMark, ...] = ()
+    """Empty where nothing was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """The events of one review, oldest first; the state of a candidate is that of its last event.
+
+    `outlines` holds every outline that an event names, by SHA-256, also those taken back;
+    `unaided` what readers signed before the analysis was shown, apart from all events.
+    """
+
+    events: tuple[ReviewEvent, ...] = ()
+    outlines: Mapping[str, Outline] = field(default_factory=dict)
+    unaided: tuple[UnaidedRead, ...] = ()
+
+    def of(self, tracking_uid: str) -> ReviewEvent | None:
+        """Return the last event of a candidate, or None while it is unreviewed."""
+        return next((e for e in reversed(self.events) if e.tracking_uid == tracking_uid), None)
+
+    def state_of(self, tracking_uid: str) -> ReviewState:
+        """Return the state of a candidate."""
+        event = self.of(tracking_uid)
+        return event.state if event else ReviewState.UNREVIEWED
+
+    def words(self, tracking_uids: Sequence[str]) -> str:
+        """Report how far the review of these candidates is; what is deferred is not decided.
+
+        Examples
+        --------
+        >>> Review().words(["1.2", "1.3"]), Review().words([])
+        ('0 of 2 reviewed', '')
+        """
+        states = [self.state_of(uid) for uid in tracking_uids]
+        deferred = states.count(ReviewState.DEFERRED)
+        parts = [
+            f"{sum(state.decided for state in states)} of {len(states)} reviewed" if states else "",
+            f"{deferred} deferred" if deferred else "",
+            f"signed: {self.signed}" if self.signed else "",
+        ]
+        return " · ".join(words for words in parts if words)
+
+    @property
+    def signed(self) -> str | None:
+        """What the reader signed of the whole study; a later word on a candidate opens it again.
+
+        Examples
+        --------
+        >>> end = ReviewEvent(WHOLE_STUDY, ReviewState.ACCEPTED, "A. Reader", "", "nothing further")
+        >>> Review((end,)).signed, Review().signed
+        ('nothing further, A. Reader', None)
+        """
+        last = self.events[-1] if self.events else None
+        if last is None or last.tracking_uid != WHOLE_STUDY or not last.state.decided:
+            return None
+        return ", ".join(part for part in (last.reason, last.reader) if part)
+
+    def outline_of(self, tracking_uid: str) -> Outline | None:
+        """Return the reader's outline of a candidate; None while the network's own holds."""
+        event = self.of(tracking_uid)
+        return None if event is None or event.outline is None else self.outlines[event.outline]
+
+    @property
+    def outlined(self) -> Mapping[str, Outline]:
+        """Every outline that holds, by the tracking UID of its candidate, first drawn first."""
+        last = {event.tracking_uid: event.outline for event in self.events}
+        return {uid: self.outlines[name] for uid, name in last.items() if name is not None}
+
+    @property
+    def added(self) -> Mapping[str, DrawingMethod]:
+        """How each candidate that a reader ever brought in was drawn, by its tracking UID."""
+        return {e.tracking_uid: e.added for e in self.events if e.added is not None}
+
+    def speaks_of(self, known: Container[str]) -> Review:
+        """Return the remarks on the whole study, on some candidates and on those added."""
+        ours = self.added
+        kept = [uid for uid in {e.tracking_uid for e in self.events} if uid in known or uid in ours]
+        kept_uids = {WHOLE_STUDY, *kept}
+        return Review(
+            tuple(e for e in self.events if e.tracking_uid in kept_uids),
+            {name: o for name, o in self.outlines.items() if o.tracking_uid in kept_uids},
+            self.unaided,
+        )

@@ -1,0 +1,236 @@
+"""Self-attention of the transformer blocks in a MONAI network, read while the network runs.
+
+MONAI keeps attention weights only where `save_attn` was set at construction, refuses it together
+with flash attention, and knows no such option for Swin blocks. Here the written-out form is
+switched on for one pass, the softmax is read, and every switch is put back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import torch
+from monai.networks.blocks.selfattention import SABlock
+from monai.networks.nets.swin_unetr import (
+    SwinTransformerBlock,
+    get_window_size,
+    window_partition,
+    window_reverse,
+)
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.engines.separable import add_up_to_one
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """Attention of one block, heads averaged or one of them."""
+
+    name: str
+    """Of the block, among the network's modules."""
+    weights: Tensor
+    """(W, n, n) Tensor: of n tokens in each of W windows, rows add up to one; one window where
+    attention is global."""
+    grid: Triple
+    """(3,) int: tokens along I, J, K."""
+    window: Triple
+    shift: Triple = (0, 0, 0)
+    """(3,) int: tokens of a window, and how far windows are rolled before they are cut."""
+
+    def draw(self, rows: Tensor) -> Tensor:
+        """Return what tokens draw from: (R, I, J, K) shares to the same of one layer before."""
+        amounts = [
+            n for size, w in zip(reversed(self.grid), reversed(self.window), strict=True)
+            for n in (0, -size % w)
+        ]  # fmt: skip
+        padded = functional.pad(rows, amounts).permute(1, 2, 3, 0)[None]
+        back = (self.shift[0], self.shift[1], self.shift[2])
+        rolled = torch.roll(padded, [-n for n in back], (1, 2, 3))
+        cut = window_partition(rolled, self.window)
+        seen = self.weights.float().transpose(1, 2) @ cut
+        whole = window_reverse(
+            seen.view(-1, *self.window, len(rows)), self.window, rolled.shape[:4]
+        )
+        i, j, k = self.grid
+        return torch.roll(whole, back, (1, 2, 3))[0, :i, :j, :k].permute(3, 0, 1, 2)
+
+
+def blocks(network: nn.Module) -> dict[str, int]:
+    """Return the heads of every block of a network that can be read here, by its name, in order."""
+    return {
+        name: int(module.num_heads)
+        for name, module in network.named_modules()
+        if isinstance(module, SABlock | SwinTransformerBlock)
+    }
+
+
+@contextmanager
+def reading(
+    network: nn.Module, size: Sequence[int], head: int | None = None
+) -> Iterator[list[Layer]]:
+    """Collect the attention of every block in the pass that follows, first to last.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Passed through once, with a batch of one.
+    size : (3,) int
+        Voxels of the input along I, J, K.
+    head : int or None
+        The one that is read of each block which has so many; None for their mean.
+
+    Yields
+    ------
+    list of Layer
+        Filled by the pass; without blocks whose tokens lie on no regular grid.
+    """
+    found: list[Layer] = []
+    hooks, switched = [], []
+    for name, module in network.named_modules():
+        note = _Note(found, name, head)
+        if isinstance(module, SABlock):
+            switched.append((module, module.use_flash_attention, module.save_attn, module.att_mat))
+            module.use_flash_attention, module.save_attn = False, True
+            hooks.append(module.register_forward_hook(partial(_note_global, note, size)))
+        elif isinstance(module, SwinTransformerBlock):
+            switched.append((module.attn, module.attn.use_flash_attention, None, None))
+            module.attn.use_flash_attention = False
+            shape: list[Triple] = []
+            hooks.append(module.register_forward_pre_hook(partial(_note_shape, shape)))
+            hooks.append(
+                module.attn.softmax.register_forward_hook(
+                    partial(_note_windows, note, shape, module)
+                )
+            )
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for held, fast, save, matrix in switched:
+            held.use_flash_attention = fast
+            if save is not None:
+                held.save_attn, held.att_mat = save, matrix
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """Where the attention of one block is written to, and which of its heads."""
+
+    found: list[Layer]
+    name: str
+    head: int | None
+
+    def of(self, weights: Tensor) -> Tensor:
+        """Return (W, n, n) of the (W, heads, n, n) weights."""
+        if self.head is None or self.head >= weights.shape[1]:
+            return weights.mean(1)
+        return weights[:, self.head].clone()
+
+
+def _note_global(
+    note: _Note, size: Sequence[int], module: SABlock, inputs: Any, output: Any
+) -> None:
+    del inputs, output
+    weights = note.of(module.att_mat[:1].float())
+    count = weights.shape[-1]
+    edge = max(1, round((size[0] * size[1] * size[2] / count) ** (1 / 3)))
+    grid = (size[0] // edge, size[1] // edge, size[2] // edge)
+    voxels = grid[0] * grid[1] * grid[2]
+    if count - voxels in (0, 1):  # a class token comes first, and stands for no place
+        places = slice(count - voxels, count)
+        note.found.append(Layer(note.name, weights[:, places, places], grid, grid))
+
+
+def _note_shape(shape: list[Triple], module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    del module
+    _, i, j, k, _ = inputs[0].shape
+    shape[:] = [(i, j, k)]
+
+
+def _note_windows(
+    note: _Note,
+    shape: list[Triple],
+    block: SwinTransformerBlock,
+    module: nn.Module,
+    inputs: Any,
+    output: Tensor,
+) -> None:
+    del module, inputs
+    (grid,) = shape
+    window, shift = get_window_size(grid, block.window_size, block.shift_size)
+    note.found.append(Layer(note.name, note.of(output).half(), grid, window, shift))
+
+
+def of_regions(layers: Sequence[Layer], drawn: Tensor) -> Tensor:
+    """Follow attention from where regions are drawn back through the blocks.
+
+    Blocks that share a grid of tokens make a stage. In each, attention is rolled out from the
+    tokens that lie in the region; the stages, all of which the decoders of UNETR and SwinUNETR
+    read, are averaged.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        Of one pass, first to last; at least one.
+    drawn : (R, I, J, K) Tensor
+        Non-negative, where each region lies, on the input's voxels.
+
+    Returns
+    -------
+    (R, I, J, K) float32 Tensor
+        Weights that add up to one, or to nothing where the region is not.
+
+    Notes
+    -----
+    Abnar and Zuidema 2020, doi:10.18653/v1/2020.acl-main.385, equation 1, as in
+    `engines.rollout`, from a region instead of from one token.
+    """
+    total = torch.zeros(drawn.shape, device=drawn.device)
+    stages = [list(stage) for _, stage in groupby(layers, key=lambda layer: layer.grid)]
+    for stage in stages:
+        rows = add_up_to_one(functional.adaptive_avg_pool3d(drawn[None], stage[0].grid)[0])
+        for layer in reversed(stage):
+            rows = 0.5 * rows + 0.5 * layer.draw(rows)
+        size = [int(n) for n in drawn.shape[1:]]
+        spread = functional.interpolate(rows[None], size=size, mode="trilinear")[0]
+        total = total + add_up_to_one(spread) / len(stages)
+    return total
+
+
+def of_layer(name: str, layers: Sequence[Layer], drawn: Tensor) -> Tensor:
+    """Return what one block attends to from where regions are drawn.
+
+    Parameters
+    ----------
+    name : str
+        Of the block.
+    layers, drawn
+        As of `of_regions`.
+
+    Raises
+    ------
+    UnusableInputError
+        The block's tokens lie on no regular grid.
+    """
+    layer = next((layer for layer in layers if layer.name == name), None)
+    if layer is None:
+        raise UnusableInputError(
+            found=f"a block, {name}, whose tokens lie on no regular grid",
+            expected="a block whose tokens each stand for a cube of the image",
+            next_step="Choose another layer",
+        )
+    rows = layer.draw(add_up_to_one(functional.adaptive_avg_pool3d(drawn[None], layer.grid)[0]))
+    size = [int(n) for n in drawn.shape[1:]]
+    spread = functional.interpolate(rows[None], size=size, mode="trilinear")[0]
+    shares: Tensor = add_up_to_one(spread)
+    return shares

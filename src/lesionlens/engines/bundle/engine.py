@@ -1,0 +1,393 @@
+"""Any MONAI bundle that segments brain tumours, as an engine."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.inferers import SlidingWindowInferer
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.prediction import (
+    Capability,
+    EngineInfo,
+    InputPerturbation,
+    PerturbedPrediction,
+    Prediction,
+    QuestionTime,
+    Trace,
+)
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.stages import Cancel, Progress, TimeLimit, check, no_progress
+from lesionlens.engines import device as devices
+from lesionlens.engines import gradcam, network_input
+from lesionlens.engines.bundle import attention as bundle_attention
+from lesionlens.engines.bundle import files
+from lesionlens.engines.bundle import maps as bundle_maps
+from lesionlens.engines.bundle.maps import Reader
+from lesionlens.engines.bundle.questions import Asked, window_about_peak
+from lesionlens.engines.engine import Target, unknown_method
+from lesionlens.engines.interruptible import interruptible
+from lesionlens.engines.kept_memory import kept_memory
+from lesionlens.engines.pass_cache import PassCache
+
+Floats = NDArray[np.float32]
+RUN = "running the bundle's network"
+EXPLAIN = "explaining the bundle's prediction"
+AGAIN = "predicting perturbed inputs"
+GRAD_CAM, OCCLUSION, ATTENTION = "grad-cam", "occlusion", "attention"
+PATIENCE_S = 120.0
+"""Seconds that questions about a study may take, unless a user allows more."""
+_OVERLAP = 0.5
+_CAM_MM = 2.0
+_CAM_STRIDE = 4
+_STRIDES = 32  # of a network whose window is free; a multiple of it suits all of MONAI's
+_CAPABILITIES = frozenset({Capability.SEGMENT, Capability.ATTEND, Capability.PERTURB})
+METHODS = {
+    GRAD_CAM: "Grad-CAM of the bundle's network at a quarter of its resolution: not attention, "
+    "but which features made it draw the region",
+    ATTENTION: "self-attention of the bundle's network: rolled out through the blocks of each "
+    "stage from the tokens that lie in the region, heads and stages averaged",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Examined:
+    """One study, and the network's prediction: (R, I, J, K) shares on `study.grid`."""
+
+    prepared: PreparedStudy
+    study: network_input.NetworkInput
+    shares: Tensor
+
+
+class BundleEngine:
+    """Runs a bundle's network on a prepared study.
+
+    Inputs are z-scored in the brain, as by `NormalizeIntensityd(nonzero=True)`; absent ones are 0.
+
+    Parameters
+    ----------
+    device : str
+        As `engines.device.choose` reads it.
+    bundle : Path
+        The bundle's folder.
+    patience_s : float
+        Seconds for all questions about a study beyond the first pass (Grad-CAM, and up to 24 more
+        passes); what they do not suffice for is left out, with a notice.
+
+    Raises
+    ------
+    UnusableInputError
+        It is no bundle that can be used here.
+    WeightsError
+        Its weights cannot be loaded safely.
+    """
+
+    def __init__(
+        self, device: str = "auto", *, bundle: Path, patience_s: float = PATIENCE_S
+    ) -> None:
+        self.placement = devices.DevicePlacement(devices.choose(device), self._move)
+        self._bundle = files.read(bundle)
+        self._network = self._bundle.network
+        self._attends = bool(bundle_attention.blocks(self._network))
+        self._reader = Reader(self._network, self._run, self._bundle.window)
+        self._patience_s = patience_s
+        self._move(self.placement.device)
+
+    def _move(self, device: torch.device) -> None:
+        self._network.to(device)
+        self._fast = devices.has_fast_bfloat16(device)
+        self._cache = PassCache(self._bundle.spacing_mm, device)
+        self._last: _Examined | None = None
+
+    def forget(self) -> None:
+        """Let go the last study; see `engines.engine.SupportsForgetting`."""
+        self._move(self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.placement.device
+
+    @property
+    def info(self) -> EngineInfo:
+        """Name, version, SHA-256 of the weights, capabilities, device."""
+        return EngineInfo(
+            name=f"monai-bundle {self._bundle.name}",
+            version=self._bundle.version,
+            weights_sha256=self._bundle.sha256,
+            capabilities=_CAPABILITIES | ({Capability.PROBE} if self._attends else frozenset()),
+            device=devices.describe(self._device),
+        )
+
+    @devices.on_its_device
+    def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
+        """Answer on the working grid; see `engines.engine.Engine.predict`."""
+        with kept_memory():
+            started = time.perf_counter()
+            examined = self._examine(prepared, progress, cancel)
+            pass_s = time.perf_counter() - started
+            check(cancel, EXPLAIN)
+            limit = TimeLimit(self._patience_s, cancel)
+            trace = None
+            with limit:
+                trace = self._trace(examined, progress, limit)
+            unperturbed, pass_s = self._unperturbed(examined, pass_s, progress, limit)
+        late = () if trace is not None else (QuestionTime.left_out(["the attention maps"]),)
+        return Prediction(
+            probability=bundle_maps.nested(
+                examined.shares, self._channels(), examined.study.grid, prepared
+            ),
+            engine=self.info,
+            trace=trace,
+            notices=(*self._notices(prepared), *late, *self.placement.notices),
+            unperturbed=unperturbed,
+            question_time=QuestionTime(limit.seconds_left, pass_s),
+        )
+
+    def _examine(self, prepared: PreparedStudy, progress: Progress, cancel: Cancel) -> _Examined:
+        """Run the network once on the whole study, as MONAI would; the last study is kept."""
+        if self._last is None or self._last.prepared is not prepared:
+            study = self._cache.of(prepared)
+            passes = self._windows(study.grid)
+            with interruptible(self._network, RUN, progress, cancel, passes=passes):
+                self._last = _Examined(prepared, study, self._shares(self._input(study)))
+        return self._last
+
+    def _unperturbed(
+        self, examined: _Examined, pass_s: float, progress: Progress, limit: TimeLimit
+    ) -> tuple[PerturbedPrediction, float]:
+        """Return the answer that perturbed inputs are compared with, and what one of them takes.
+
+        It is computed as theirs are; the first answer takes its place where both are computed
+        alike, and where time is up.
+        """
+        whole, study = examined.shares[self._whole], examined.study
+        if not self._fast:
+            self._cache.note(self._as_shown(InputPerturbation(), study), whole)
+        elif pass_s <= limit.seconds_left:
+            started = time.perf_counter()
+            with limit:
+                found = self.predict_perturbed(
+                    examined.prepared, [InputPerturbation()], progress=progress, cancel=limit
+                )
+                return found, time.perf_counter() - started
+        return PerturbedPrediction(whole.cpu().numpy()[None], study.grid), pass_s
+
+    def _trace(self, examined: _Examined, progress: Progress, limit: TimeLimit) -> Trace:
+        """Return the maps, and who answers more questions where the network attends."""
+        method = ATTENTION if self._attends else GRAD_CAM
+        progress(EXPLAIN, 0.0)
+        with interruptible(self._network, EXPLAIN, no_progress, limit):
+            cross, layer = self._explain(examined, method, tuple(self._channels()), limit)
+        progress(EXPLAIN, 1.0)
+        if method != ATTENTION:
+            return Trace(cross, METHODS[method], (layer,))
+        shares = {region: examined.shares[channel] for region, channel in self._channels().items()}
+        asked = Asked(
+            self._reader,
+            lambda: self._input(self._cache.of(examined.prepared)),
+            shares,
+            examined.study.grid,
+            examined.prepared,
+            bundle_maps.onto_working,
+        )
+        how, layers = METHODS[method], asked.attention_layers
+        return Trace(cross, how, (layer,), asked.probe, layers, asked.layer_attention)
+
+    def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
+        """Return the grid of `predict_perturbed`: the bundle's own."""
+        return network_input.grid_at(prepared, self._bundle.spacing_mm)
+
+    @devices.on_its_device
+    def predict_perturbed(
+        self,
+        prepared: PreparedStudy,
+        perturbations: Sequence[InputPerturbation],
+        *,
+        progress: Progress,
+        cancel: Cancel,
+    ) -> PerturbedPrediction:
+        """Run the network on each perturbation; see `engines.engine.SupportsPerturbation`."""
+        study = self._cache.of(prepared)
+        groups = [[self._as_shown(perturbation, study)] for perturbation in perturbations]
+
+        def take(inputs: Sequence[InputPerturbation]) -> Iterator[Tensor]:
+            passes = len(inputs) * self._windows(study.grid)
+            with interruptible(self._network, AGAIN, progress, cancel, passes=passes):
+                for one in inputs:
+                    yield self._shares(self._input(study, one), fast=self._fast)[self._whole]
+
+        with kept_memory():
+            return self._cache.predict_perturbed(prepared, groups, take)
+
+    @devices.on_its_device
+    def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
+        """Explain by gradients, occlusion or attention; see `engines.engine.Engine.attribute`.
+
+        "attention" is there for networks with transformer blocks. "occlusion" covers the region
+        place by place, which takes up to about 125 passes.
+
+        Raises
+        ------
+        ResourceError
+            It takes longer than `patience_s`.
+        """
+        known = [GRAD_CAM, OCCLUSION, *([ATTENTION] if self._attends else [])]
+        if method not in known:
+            raise unknown_method(
+                method, " or ".join(known), "Choose one of these for this bundle's network"
+            )
+        if target.region not in self._channels():
+            raise UnusableInputError(
+                found=f"no output of the bundle for the {target.region.words}",
+                expected="a region that it draws",
+                next_step="Choose the whole tumour",
+            )
+        limit = TimeLimit(self._patience_s)
+        with limit, kept_memory():
+            examined = self._examine(prepared, no_progress, limit)
+            with interruptible(self._network, RUN, no_progress, limit):
+                cross, _ = self._explain(examined, method, (target.region,), limit)
+            return Volume(cross[target.region], prepared.working)
+        raise ResourceError(
+            found=f"more than {self._patience_s:.0f} s for {method}",
+            expected="an answer within the time that was allowed",
+            next_step="Allow more with BundleEngine(..., patience_s=...), or use a faster device",
+        )
+
+    def _as_shown(
+        self, perturbation: InputPerturbation, study: network_input.NetworkInput
+    ) -> InputPerturbation:
+        """Return the input that answers a perturbed one, by what the network reads of it."""
+        shown = zip(MrSequence, perturbation.keep, study.present, strict=True)
+        read = {s for s, keep, there in shown if keep and there} & {*self._bundle.sequences}
+        return replace(perturbation, keep=InputPerturbation.showing(read).keep)
+
+    def _input(
+        self, study: network_input.NetworkInput, perturbation: InputPerturbation | None = None
+    ) -> Tensor:
+        """Return the (1, C, I, J, K) input that shows a perturbation of the study."""
+        asked = self._as_shown(perturbation or InputPerturbation(), study)
+        order = [list(MrSequence).index(sequence) for sequence in self._bundle.sequences]
+        shown = torch.tensor(asked.keep, device=study.channels.device)
+        x: Tensor = (study.channels * shown[:, None, None, None])[:, order]
+        if asked.hidden is not None:
+            x = x.masked_fill(torch.from_numpy(asked.hidden).to(x.device), 0.0)
+        return x.flip(2) if asked.mirrored else x
+
+    def _run(self, x: Tensor) -> Tensor:
+        """Return the network's logits; networks of MONAI may hand out more beside them."""
+        logits = self._network(x)
+        found = logits[0] if isinstance(logits, list | tuple) else logits
+        if isinstance(found, Tensor) and found.shape[1:] == (
+            len(self._bundle.regions),
+            *x.shape[2:],
+        ):
+            return found
+        raise UnusableInputError(
+            found="an output of the bundle's network that is no map of each region",
+            expected=f"{len(self._bundle.regions)} volumes of the input's size, as its metadata "
+            "says",
+            next_step="Use a bundle for plain segmentation",
+        )
+
+    def _shares(self, x: Tensor, *, fast: bool = False) -> Tensor:
+        """Return (R, I, J, K) shares of the whole input, in windows that overlap by half.
+
+        Fast is bfloat16: less than half the time where the device has it, and shares that differ
+        by up to 0.01. Not channels last, which is faster still: there torch's group norm is less
+        exact, and differs with the number of threads.
+        """
+        window = SlidingWindowInferer(self._bundle.window, overlap=_OVERLAP, mode="gaussian")
+
+        def run(part: Tensor) -> Tensor:
+            with devices.autocast(self._device, fast):
+                return self._run(part)
+
+        with torch.inference_mode():
+            logits = window(x, run)
+        return torch.sigmoid(torch.as_tensor(logits)[0].float())
+
+    def _windows(self, grid: Grid) -> int:
+        """Return how many windows one pass takes."""
+        steps = [
+            1 + max(0, math.ceil((n - w) / (w * (1 - _OVERLAP))))
+            for n, w in zip(grid.shape, self._bundle.window, strict=True)
+        ]
+        return math.prod(steps)
+
+    def _channels(self) -> dict[Region, int]:
+        regions = self._bundle.regions
+        return {region: regions.index(region) for region in Region if region in regions}
+
+    @property
+    def _whole(self) -> int:
+        return self._channels()[Region.WT]
+
+    def _explain(
+        self, examined: _Examined, method: str, regions: Sequence[Region], cancel: Cancel
+    ) -> tuple[dict[Region, Floats], str]:
+        """Return each region's weights on the working grid, and which layers they are of."""
+        channels = {region: self._channels()[region] for region in regions}
+        if method != ATTENTION:
+            return self._attributed(examined, method, channels, cancel)
+        shares = torch.stack([examined.shares[channel] for channel in channels.values()])
+        x = self._input(examined.study)
+        found = bundle_maps.attention(self._reader, x, shares)
+        maps = dict(zip(channels, found, strict=True))
+        return bundle_maps.weights(
+            maps, examined.study.grid, examined.prepared
+        ), "all transformer blocks"
+
+    def _attributed(
+        self, examined: _Examined, method: str, channels: Mapping[Region, int], cancel: Cancel
+    ) -> tuple[dict[Region, Floats], str]:
+        """Ask at 2 mm or coarser, or in one window where the network reads no other size."""
+        study = examined.study
+        if self._bundle.fixed:
+            place = window_about_peak(examined.shares[self._whole], self._bundle.window)
+        else:
+            edge_mm = max(_CAM_MM, self._bundle.spacing_mm)
+            study = network_input.make_network_input(examined.prepared, edge_mm, self._device)
+            i, j, k = study.grid.shape
+            place = slice(0, i), slice(0, j), slice(0, k)
+        x = self._input(study)[(slice(None), slice(None), *place)]
+        edges = [-(-n // _STRIDES) * _STRIDES for n in x.shape[2:]]
+        x = bundle_maps.padded(x, self._bundle.window if self._bundle.fixed else edges)
+        if method == OCCLUSION:
+            answers = {r: bundle_maps.occlusion(self._run, x, c) for r, c in channels.items()}
+            name = "the output"
+        else:
+            layer = gradcam.last_convolution_below(self._network, _CAM_STRIDE, x)
+            answers = gradcam.maps(self._run, layer, x, channels, cancel)
+            name = next((n for n, m in self._network.named_modules() if m is layer), "")
+        size = [side.stop - side.start for side in place]
+        maps = {}
+        for region, answer in answers.items():
+            maps[region] = torch.zeros(study.grid.shape, device=self._device)
+            maps[region][place] = answer[: size[0], : size[1], : size[2]]
+        return bundle_maps.weights(maps, study.grid, examined.prepared), name
+
+    def _notices(self, prepared: PreparedStudy) -> tuple[str, ...]:
+        there = {s for s, here in zip(MrSequence, prepared.present, strict=True) if here}
+        missing = [s.words for s in self._bundle.sequences if s not in there]
+        lacking = [r.words for r in Region if r not in self._bundle.regions]
+        notices = []
+        if missing:
+            notices.append(
+                f"The bundle expects {', '.join(missing)}, which this study lacks: it was shown "
+                "an empty image instead, and its answer may be wrong"
+            )
+        if lacking:
+            notices.append(f"The bundle does not draw the {' or the '.join(lacking)}")
+        return tuple(notices)

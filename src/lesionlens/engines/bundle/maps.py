@@ -1,0 +1,189 @@
+"""Maps of a bundle's network: its own attention, and what covering a place does to a region."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from monai.visualize import OcclusionSensitivity
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from typing_extensions import override
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Region
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.engines import network_input, separable, windows
+from lesionlens.engines.bundle import attention as bundle_attention
+
+Floats = NDArray[np.float32]
+Run = Callable[[Tensor], Tensor]
+Follow = Callable[[Sequence[bundle_attention.Layer], Tensor], Tensor]
+"""Layers of one pass, and where regions are drawn, to what they attend to."""
+_COVERS = 4  # covered places along the longest side of a region, at least
+
+
+def drawn(share: Tensor) -> Tensor:
+    """Return where (I, J, K) shares say yes; where they nowhere do, the surest thousandth."""
+    found = share > 0.5
+    if not bool(found.any()):
+        found = share >= share.flatten().topk(max(1, share.numel() // 1000)).values[-1]
+    return found
+
+
+def padded(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Pad the high ends of (..., I, J, K) volumes to a size."""
+    amounts = [n for a, b in zip(x.shape[-3:], size, strict=True) for n in (max(0, b - a), 0)]
+    return functional.pad(x, amounts[::-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A network whose attention is read."""
+
+    network: nn.Module
+    """With blocks that `bundle_attention` reads."""
+    run: Run
+    """Callable. The same network, (1, C, i, j, k) to logits."""
+    window: tuple[int, int, int]
+    """(3,) int: voxels that the network sees at a time."""
+
+    def layers(self, part: Tensor, head: int | None = None) -> list[bundle_attention.Layer]:
+        """Run one (1, C, i, j, k) part of the input, a window at the most; see `reading`."""
+        reading = bundle_attention.reading(self.network, self.window, head)
+        with reading as layers, torch.inference_mode():
+            self.run(padded(part, self.window))
+        return layers
+
+
+def attention(
+    reader: Reader,
+    x: Tensor,
+    shares: Tensor,
+    follow: Follow = bundle_attention.of_regions,
+    head: int | None = None,
+) -> Tensor:
+    """Add up what the regions attend to over windows that together hold them.
+
+    Parameters
+    ----------
+    reader : Reader
+        The network.
+    x : (1, C, I, J, K) Tensor
+        The input.
+    shares : (R, I, J, K) Tensor
+        What the network predicted, 0 to 1.
+    follow : callable
+        How the attention is followed from where the regions are drawn.
+    head : int or None
+        Read instead of the mean of all heads.
+
+    Returns
+    -------
+    (R, I, J, K) float32 Tensor
+        Each window counts by how much of the region it holds.
+    """
+    focus = torch.stack([drawn(share) for share in shares]).float()
+    total = torch.zeros_like(focus)
+    for place in windows.over(focus.any(0).cpu().numpy(), reader.window):
+        layers = reader.layers(x[(slice(None), slice(None), *place)], head)
+        inside = focus[(slice(None), *place)]
+        if layers:
+            attended = follow(layers, padded(inside, reader.window))
+            i, j, k = inside.shape[1:]
+            share = inside.sum((1, 2, 3), keepdim=True)
+            total[(slice(None), *place)] += share * attended[:, :i, :j, :k]
+    return total
+
+
+class _Score(nn.Module):
+    """Mean share of a region over the voxels where it was drawn."""
+
+    def __init__(self, run: Run, channel: int, inside: Tensor) -> None:
+        super().__init__()
+        self._run, self._channel, self._inside = run, channel, inside
+
+    @override
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, I, J, K) to (B, 1)."""
+        probability = torch.sigmoid(self._run(x)[:, self._channel].float())
+        return probability[:, self._inside].mean(1, keepdim=True)
+
+
+def occlusion(run: Run, x: Tensor, channel: int) -> Tensor:
+    """Return how far a region's share falls when each place in and round it is covered.
+
+    Cubes of a quarter of the region's longest side are set to the brain's mean, one after the
+    other, by `monai.visualize.OcclusionSensitivity`: about 125 passes at the most.
+
+    Parameters
+    ----------
+    run : callable
+        (B, C, I, J, K) to logits.
+    x : (1, C, I, J, K) Tensor
+        z-scored, so that zero is the brain's mean.
+    channel : int
+        Output channel of the region.
+
+    Returns
+    -------
+    (I, J, K) float32 Tensor
+        Non-negative, zero away from the region.
+    """
+    with torch.inference_mode():
+        inside = drawn(torch.sigmoid(run(x)[0, channel].float()))
+        score = _Score(run, channel, inside)
+        found = inside.nonzero()
+        low, high = found.amin(0).tolist(), (found.amax(0) + 1).tolist()
+        edge = max(2, -(-max(b - a for a, b in zip(low, high, strict=True)) // _COVERS))
+        cover = OcclusionSensitivity(
+            score, mask_size=edge, n_batch=1, verbose=False, mode=0.0, overlap=0.0, activate=False
+        )
+        box = [n for pair in zip(low, high, strict=True) for n in pair]
+        with warnings.catch_warnings():  # MONAI indexes by a list of slices, which torch deplores
+            warnings.filterwarnings("ignore", message="Using a non-tuple sequence")
+            left, _ = cover(x, b_box=box)
+        fallen = (score(x) - torch.as_tensor(left)[0, 0]).clamp_min(0.0)
+    out = torch.zeros(x.shape[2:], device=x.device)
+    out[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = fallen
+    return out
+
+
+def weights(
+    maps: Mapping[Region, Tensor], grid: Grid, prepared: PreparedStudy
+) -> dict[Region, Floats]:
+    """Bring maps to the working grid, where each adds up to one over the brain."""
+    out = {}
+    for region, values in maps.items():
+        found = onto_working(values, grid, prepared)
+        out[region] = found / np.float32(max(float(found.sum(dtype=np.float64)), 1e-12))
+    return out
+
+
+def onto_working(values: Tensor, grid: Grid, prepared: PreparedStudy) -> Floats:
+    """Bring one (I, J, K) map to the whole working grid; zero outside the brain."""
+    box = network_input.brain_box(prepared)
+    along = separable.matrices(grid, network_input.box_grid(prepared, box), antialias=False)
+    out = np.zeros(prepared.working.shape, np.float32)
+    out[box] = separable.apply(values, along).cpu().numpy() * prepared.brain[box]
+    return out
+
+
+def nested(
+    shares: Tensor, channels: Mapping[Region, int], grid: Grid, prepared: PreparedStudy
+) -> dict[Region, Floats]:
+    """Bring (R, I, J, K) shares to the working grid, nested; zero for a region without channel."""
+    out: dict[Region, Floats] = {}
+    inside = np.ones(prepared.working.shape, np.float32)
+    for region in Region:
+        channel = channels.get(region)
+        if channel is None:
+            out[region] = np.zeros(prepared.working.shape, np.float32)
+            continue
+        inside = np.minimum(inside, onto_working(shares[channel], grid, prepared))
+        out[region] = inside
+    return out

@@ -1,0 +1,131 @@
+"""Questions to the attention blocks of a bundle's network, answered when they are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Region
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.engines.bundle import attention as bundle_attention
+from lesionlens.engines.bundle import maps
+from lesionlens.engines.bundle.maps import Reader
+
+Floats = NDArray[np.float32]
+Place = tuple[slice, slice, slice]
+
+
+class Asked:
+    """Where a voxel attends, and what single blocks and heads attend to.
+
+    Nothing is kept of the analysis but where the regions were drawn: each question runs the network
+    on the windows that hold the region, a probe on the window about the voxel, whose attention is
+    kept until a voxel near its border or beyond is asked.
+
+    Parameters
+    ----------
+    reader : Reader
+        The network.
+    image : callable
+        To the (1, C, I, J, K) input of the study that was analysed.
+    shares : mapping of Region to (I, J, K) Tensor
+        The network's probabilities, 0 to 1.
+    grid : Grid
+        Of the input.
+    prepared : PreparedStudy
+        The study, with its working grid.
+    onto_working : callable
+        Brings an (I, J, K) map to the working grid, zero outside the brain.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        image: Callable[[], Tensor],
+        shares: Mapping[Region, Tensor],
+        grid: Grid,
+        prepared: PreparedStudy,
+        onto_working: Callable[[Tensor, Grid, PreparedStudy], Floats],
+    ) -> None:
+        self._reader, self._image = reader, image
+        self._drawn = {region: maps.drawn(share) for region, share in shares.items()}
+        self._grid, self._prepared = grid, prepared
+        self._onto_working = onto_working
+        self._blocks = bundle_attention.blocks(reader.network)
+        self._last: tuple[Place, list[bundle_attention.Layer]] | None = None
+
+    @property
+    def attention_layers(self) -> tuple[tuple[str, int], ...]:
+        """Name and heads of each block."""
+        return tuple((f"block {n}", heads) for n, heads in enumerate(self._blocks.values(), 1))
+
+    def probe(self, voxel: tuple[int, int, int]) -> Floats:
+        """Return the (I, J, K) rollout of one working voxel within its window, maximum 1."""
+        place = self._grid.to_voxel(self._prepared.working.to_mm(voxel))
+        i, j, k = np.clip(np.rint(place), 0, np.array(self._grid.shape) - 1).astype(int).tolist()
+        window, layers = self._layers_at((i, j, k))
+        inside = torch.zeros(self._grid.shape)
+        inside[i, j, k] = 1.0
+        part = maps.padded(inside[None][(slice(None), *window)], self._reader.window)
+        found = bundle_attention.of_regions(layers, part.to(layers[0].weights.device))[0]
+        whole = torch.zeros(self._grid.shape, device=found.device)
+        sides = tuple(slice(0, side.stop - side.start) for side in window)
+        whole[window] = found[sides]
+        spread = self._onto_working(whole, self._grid, self._prepared)
+        return np.asarray(spread / max(float(spread.max()), 1e-12), dtype=np.float32)
+
+    def layer_attention(self, region: Region, layer: int, head: int | None) -> Floats:
+        """Return (I, J, K) weights on the working grid that add up to one over the brain."""
+        follow = partial(bundle_attention.of_layer, list(self._blocks)[layer])
+        drawn = self._drawn[region].float()[None]
+        found = maps.attention(self._reader, self._image(), drawn, follow, head)[0]
+        spread = self._onto_working(found, self._grid, self._prepared)
+        return np.asarray(spread / max(float(spread.sum(dtype=np.float64)), 1e-12), np.float32)
+
+    def _layers_at(self, at: tuple[int, int, int]) -> tuple[Place, list[bundle_attention.Layer]]:
+        """Return a window that holds a voxel well inside, and its attention."""
+        if self._last is None or not _well_inside(at, self._last[0], self._grid.shape):
+            place = window_about(at, self._reader.window, self._grid.shape)
+            part = self._image()[(slice(None), slice(None), *place)]
+            self._last = (place, self._reader.layers(part))
+        return self._last
+
+
+def window_about(
+    at: tuple[int, int, int], window: tuple[int, int, int], shape: tuple[int, ...]
+) -> Place:
+    """Return the window about a voxel, within the volume; a short axis whole.
+
+    Examples
+    --------
+    >>> window_about((1, 9, 5), (4, 4, 20), (10, 10, 10))
+    (slice(0, 4, None), slice(6, 10, None), slice(0, 10, None))
+    """
+    sides = []
+    for place, size, length in zip(at, window, shape, strict=True):
+        start = min(max(place - size // 2, 0), max(length - size, 0))
+        sides.append(slice(start, min(start + size, length)))
+    return sides[0], sides[1], sides[2]
+
+
+def window_about_peak(share: Tensor, window: tuple[int, int, int]) -> Place:
+    """Return the window about the highest of (I, J, K) values."""
+    i, j, k = (int(v) for v in np.unravel_index(int(share.argmax()), tuple(share.shape)))
+    return window_about((i, j, k), window, tuple(share.shape))
+
+
+def _well_inside(at: tuple[int, int, int], place: Place, shape: tuple[int, ...]) -> bool:
+    """Whether a voxel keeps a quarter of the window between itself and borders that could move."""
+    for voxel, side, length in zip(at, place, shape, strict=True):
+        margin = (side.stop - side.start) // 4
+        low = 0 if side.start == 0 else side.start + margin
+        high = length if side.stop == length else side.stop - margin
+        if not low <= voxel < high:
+            return False
+    return True

@@ -1,0 +1,107 @@
+"""Attention of one pass of the Lens network, brought to the working grid when it is wanted."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.array_ops import Array, floats, give, halves
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Region
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.engines import rollout, separable
+
+Floats = NDArray[np.float32]
+_TOKEN_VOX = 8
+_SCALES = (4, 2, 1)
+
+
+def coarser(grid: Grid, factor: int, shape: tuple[int, int, int]) -> Grid:
+    """Return the grid of features of which one stands for `factor` voxels along each axis.
+
+    It may reach beyond `grid` at the high ends, by the padding of the network's input.
+    """
+    affine = grid.affine.copy()
+    affine[:3, :3] *= factor
+    affine[:3, 3] = grid.to_mm([(factor - 1) / 2] * 3)
+    return Grid(shape, affine)
+
+
+class AttentionRollout:
+    """Attention rollout: where the token of a working voxel attends."""
+
+    def __init__(
+        self,
+        layers: list[Array],
+        tokens: tuple[int, int, int],
+        coarse: Grid,
+        prepared: PreparedStudy,
+    ) -> None:
+        self._layers, self._grid = layers, coarser(coarse, _TOKEN_VOX, tokens)
+        self._working, self._brain = prepared.working, prepared.brain
+
+    def __call__(self, voxel: tuple[int, int, int]) -> Floats:
+        """Return the (I, J, K) rollout of one working voxel, maximum 1."""
+        place = np.rint(self._grid.to_voxel(self._working.to_mm(voxel))).astype(int)
+        at = np.clip(place, 0, np.array(self._grid.shape) - 1)
+        token = int(np.ravel_multi_index(tuple(at), self._grid.shape))
+        weights = rollout.row(token, self._layers).reshape(1, *self._grid.shape)
+        along = separable.matrices(self._grid, self._working, antialias=False)
+        spread = give(separable.apply(weights, along)[0]) * self._brain
+        return np.asarray(spread / max(float(spread.max()), 1e-12), dtype=np.float32)
+
+
+class CrossAttentionMaps:
+    """The cross-attention of a region's query, by layer and head.
+
+    Parameters
+    ----------
+    weights : tuple of (1, heads, Q, I, J, K) array
+        Weights at a quarter, a half and the whole of the resolution, on padded grids.
+    padded : (3,) int
+        Shape of the finest of them.
+    coarse : Grid
+        Of the pass; the padding lies at its high ends.
+    prepared : PreparedStudy
+        Names the working grid.
+    """
+
+    names = ("quarter resolution", "half resolution", "full resolution")
+
+    def __init__(
+        self,
+        weights: tuple[Array, ...],
+        padded: tuple[int, int, int],
+        coarse: Grid,
+        prepared: PreparedStudy,
+    ) -> None:
+        self._weights = [halves(one[0, :, : len(Region)]) for one in weights]
+        self._padded, self._coarse = padded, coarse
+        self._working, self._brain = prepared.working, prepared.brain
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Number of heads of each layer."""
+        return tuple(len(one) for one in self._weights)
+
+    def __call__(self, region: Region, layer: int, head: int | None) -> Floats:
+        """Return (I, J, K) weights on the working grid that add up to one over the brain.
+
+        Parameters
+        ----------
+        region : Region
+            Whose query.
+        layer : int
+            0 to 2, coarse to fine.
+        head : int or None
+            None averages the heads.
+        """
+        weights = self._weights[layer][:, list(Region).index(region)]
+        weights = floats(weights)
+        chosen = weights.mean(0) if head is None else weights[head]
+        scale = _SCALES[layer]
+        shape = (self._padded[0] // scale, self._padded[1] // scale, self._padded[2] // scale)
+        grid = coarser(self._coarse, scale, shape)
+        along = separable.matrices(grid, self._working, antialias=False)
+        spread = give(separable.apply(chosen, along)) * self._brain
+        return np.asarray(spread / max(float(spread.sum(dtype=np.float64)), 1e-12), np.float32)

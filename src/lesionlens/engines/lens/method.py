@@ -1,0 +1,382 @@
+"""What is done with the Lens network, whatever runs it: the passes, and what is made of them.
+
+A first pass over the whole brain as a small ensemble, patch refinement, attention, perturbed
+inputs. Arrays stay torch's or numpy's (`base.array_ops`), as the passes return them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from itertools import chain
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.array_ops import (
+    Array,
+    Device,
+    device_of,
+    floats,
+    give,
+    logit,
+    namespace,
+    sigmoid,
+    take,
+)
+from lesionlens.base.geometry import Box
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.prediction import (
+    Capability,
+    ClassProbabilities,
+    EngineInfo,
+    FirstLook,
+    InputPerturbation,
+    OperatingPoint,
+    PerturbedPrediction,
+    Prediction,
+    Scoring,
+    SlightEnhancement,
+    Trace,
+)
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.stages import Cancel, Progress
+from lesionlens.engines import network_input, rollout, separable, windows
+from lesionlens.engines.lens import (
+    cuts,
+    ensemble,
+    outline_refinement,
+    patch_refinement,
+)
+from lesionlens.engines.lens.attention import (
+    AttentionRollout,
+    CrossAttentionMaps,
+    coarser,
+)
+from lesionlens.engines.lens.pass_output import AttentionOutput, LesionShares, PassOutput
+from lesionlens.engines.network_input import NetworkInput
+from lesionlens.engines.pass_cache import PassCache
+from lesionlens.network.notes import WeightsInfo
+
+Floats = NDArray[np.float32]
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+FIRST_PASS, REFINEMENT = "predicting the whole brain", "refining candidates"
+PERTURBATION = "predicting perturbed inputs"
+EVERYTHING, MIRRORED = InputPerturbation(), InputPerturbation(mirrored=True)
+_EDGE = 1e-6
+_SCALE = 1.5
+"""Perturbed inputs are predicted at this many times the spacing: another scale, at which false
+regions seldom show again, and quick enough for every subset of sequences."""
+_UNFITTED_FLOOR = 0.2  # score from which a region is flagged, for weights that name none
+_SLIGHT_ENHANCEMENT = SlightEnhancement(share=0.15, median=0.6)
+"""True enhancement of the development cases has a median above .7, false rims and specks about
+cysts lie below this (`research/experiments.md`, "Does it enhance at all?")."""
+_ATTENTION_BLUR_VOX = 0.7
+"""On the network's grid: takes away the checkerboard of period two that upsampling leaves."""
+_CAPABILITIES = frozenset(
+    {Capability.SEGMENT, Capability.ATTEND, Capability.PROBE, Capability.PERTURB}
+)
+METHOD = (
+    "cross-attention of the region query to every voxel in the network's last layer, "
+    "averaged over heads, smoothed over 0.7 voxels of the network's grid"
+)
+REFINED_METHOD = (
+    f"{METHOD}; {10 * patch_refinement.SHARE:.0f} tenths of the enhancing tumour's map, "
+    "as of its outline, are from patch refinement"
+)
+
+
+class LensMethod(ABC):
+    """The steps of an engine round the Lens network; who runs its passes is left to heirs.
+
+    Parameters
+    ----------
+    about : WeightsInfo
+        Sizes and notes of the weights.
+    device : torch.device or None
+        Where arrays lie; None for numpy's.
+    """
+
+    name: str
+    _together = 1
+    """How many perturbed inputs go into one pass."""
+
+    def __init__(self, about: WeightsInfo, device: Device) -> None:
+        self._about = about
+        self._cache = self._fresh_cache(device)
+
+    def _fresh_cache(self, device: Device) -> PassCache:
+        return PassCache(_SCALE * self._about.spacing_mm, device)
+
+    def forget(self) -> None:
+        """Let go the last study; see `engines.engine.SupportsForgetting`."""
+        self._cache = self._fresh_cache(self._device)
+
+    @property
+    @abstractmethod
+    def _device(self) -> Device:
+        """Where arrays lie."""
+
+    @property
+    @abstractmethod
+    def device_words(self) -> str:
+        """What it runs on, for the run's record."""
+
+    @property
+    def _notices(self) -> tuple[str, ...]:
+        """What a reader must know of how it ran."""
+        return ()
+
+    @abstractmethod
+    def _pass(self, x: Array, *, place: Array | None = None, trace: bool = False) -> PassOutput:
+        """Run the network on (1, 8, I, J, K) once; `place` as for `LensNetwork.forward`."""
+
+    @abstractmethod
+    def _watch(
+        self, stage: str, progress: Progress, cancel: Cancel, passes: int
+    ) -> AbstractContextManager[None]:
+        """Return the context in which passes can be stopped and tell how far they are."""
+
+    def _each(self, run: Callable[[_T], _R], inputs: Sequence[_T]) -> Iterator[_R]:
+        """Run passes that do not wait for each other, in any order; return what each gives."""
+        return map(run, inputs)
+
+    @property
+    def info(self) -> EngineInfo:
+        """Name, version, SHA-256 of the weights, capabilities, device."""
+        return EngineInfo(
+            name=self.name,
+            version=self._about.version,
+            weights_sha256=self._about.sha256,
+            capabilities=_CAPABILITIES,
+            device=self.device_words,
+            calibrated=self._about.temperature != (1.0, 1.0, 1.0),
+            operating_points=tuple(
+                OperatingPoint(p["threshold"], p["sensitivity"], p["false_per_scan"])
+                for p in self._about.operating_points
+            ),
+            floor=self._floor,
+        )
+
+    @property
+    def _floor(self) -> float:
+        """The score below which nothing is flagged."""
+        return self._about.score_floor or _UNFITTED_FLOOR
+
+    def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
+        """Answer on the working grid; see `engines.engine.Engine.predict`."""
+        study = network_input.make_network_input(prepared, self._about.spacing_mm, self._device)
+        out, logits = self._first_pass(study, progress, cancel)
+        box, cut = study.box, study.cut
+        along = separable.matrices(study.grid, cut, antialias=False)
+        fine = separable.apply(logits, along)
+        refined = self._refined(prepared, study, logits, progress, cancel)
+        if refined is not None:
+            fine[-1] += refined[0]
+        brain = take(prepared.brain[box].copy(), self._device)
+        probability = outline_refinement.refine(
+            give(floats(_nested(fine) * brain)),
+            prepared.channels[(slice(None), *box)],
+            prepared.present,
+            prepared.brain[box],
+        )
+        softened = separable.smooth(out.attention[0], _ATTENTION_BLUR_VOX)
+        attention = separable.add_up_to_one(separable.apply(softened, along) * brain)
+        if refined is not None:
+            attended = separable.add_up_to_one(refined[1:] * brain)[0]
+            attention[-1] += patch_refinement.SHARE * (attended - attention[-1])
+        method = METHOD if refined is None else REFINED_METHOD
+        maps = _by_region(whole(attention, prepared, box))
+        return Prediction(
+            probability=_by_region(whole(probability, prepared, box)),
+            engine=self.info,
+            trace=_trace(out, maps, method, study.grid, prepared),
+            notices=self._notices,
+            unperturbed=self.predict_perturbed(
+                prepared, [EVERYTHING], progress=progress, cancel=cancel
+            ),
+            thresholds=self._thresholds(study.present, probability[1]),
+            slight_enhancement=_SLIGHT_ENHANCEMENT,
+            scoring=self._scoring,
+            class_probabilities=_class_probabilities(out, study.grid),
+        )
+
+    def _first_pass(
+        self, study: NetworkInput, progress: Progress, cancel: Cancel
+    ) -> tuple[PassOutput, Array]:
+        """Average the ensemble; return the pass with everything, and (3, I, J, K) mean logits.
+
+        What everything shown calls core is whole tumour too, whatever FLAIR alone says of it.
+        """
+        _, *others = ensemble.of_whole_tumour(_shown(study.present))
+        inputs = [EVERYTHING, MIRRORED, *map(InputPerturbation.showing, others)]
+
+        def run(one: InputPerturbation) -> PassOutput:
+            return self._pass(study.input_of(one), trace=one is EVERYTHING)
+
+        with self._watch(FIRST_PASS, progress, cancel, len(inputs)):
+            out, mirrored, *more = self._each(run, inputs)
+        xp = namespace(out.logits)
+        there, back = (sigmoid(self._calibrated(one.logits)[0]) for one in (out, mirrored))
+        sums = there + xp.flip(back, (1,))
+        mean = sums / 2
+        for other in more:
+            sums[0] += sigmoid(self._calibrated(other.logits)[0, 0])
+        mean[0] = xp.maximum(sums[0] / len(inputs), mean[1])
+        return out, logit(mean, _EDGE)
+
+    def _thresholds(self, present: Sequence[bool], core: Floats) -> dict[Region, float]:
+        """Return the probability from which each region is drawn; `core` is that of the core."""
+        outer, inner, enhancing = self._about.thresholds
+        return {
+            Region.WT: cuts.of_whole_tumour(_shown(present), outer),
+            Region.TC: cuts.of_core(core, inner),
+            Region.ET: enhancing,
+        }
+
+    @property
+    def _scoring(self) -> Scoring:
+        return Scoring(*self._about.score, self._floor)
+
+    def first_look(
+        self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel
+    ) -> FirstLook:
+        """Predict at the spacing of perturbed inputs; see `engines.engine.SupportsFirstLook`."""
+        seen = self.predict_perturbed(prepared, [EVERYTHING], progress=progress, cancel=cancel)
+        shown = _shown(prepared.present.tolist())
+        cut = cuts.of_whole_tumour(shown, self._about.thresholds[0])
+        return FirstLook(seen, cut, self._scoring)
+
+    def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
+        """Return the grid of `predict_perturbed`."""
+        return network_input.grid_at(prepared, _SCALE * self._about.spacing_mm)
+
+    def predict_perturbed(
+        self,
+        prepared: PreparedStudy,
+        perturbations: Sequence[InputPerturbation],
+        *,
+        progress: Progress,
+        cancel: Cancel,
+    ) -> PerturbedPrediction:
+        """Run one fast pass on each input; see `engines.engine.SupportsPerturbation`."""
+        study = self._cache.of(prepared)
+        groups = [self._ensemble(perturbation, study.present) for perturbation in perturbations]
+
+        def run(batch: Sequence[InputPerturbation]) -> Array:
+            shown = [study.input_of(one) for one in batch]
+            x = shown[0] if len(shown) == 1 else namespace(shown[0]).concatenate(shown)
+            return sigmoid(self._calibrated(self._pass(x).logits)[:, 0])
+
+        def answer(inputs: Sequence[InputPerturbation]) -> Iterator[Array]:
+            size = self._together
+            batches = [inputs[i : i + size] for i in range(0, len(inputs), size)]
+            with self._watch(PERTURBATION, progress, cancel, len(batches)):
+                yield from chain.from_iterable(self._each(run, batches))
+
+        return self._cache.predict_perturbed(prepared, groups, answer)
+
+    def _ensemble(
+        self, perturbation: InputPerturbation, present: Sequence[bool]
+    ) -> list[InputPerturbation]:
+        """Return the inputs that are averaged for one."""
+        shown = _shown([a and b for a, b in zip(perturbation.keep, present, strict=True)])
+        members = (shown,) if perturbation.alone else ensemble.of_whole_tumour(shown)
+        return [replace(perturbation, keep=InputPerturbation.showing(one).keep) for one in members]
+
+    def _calibrated(self, logits: Array) -> Array:
+        temperature = np.asarray(self._about.temperature, np.float32).reshape(-1, 1, 1, 1)
+        return floats(logits) / take(temperature, device_of(logits))
+
+    def _refined(
+        self,
+        prepared: PreparedStudy,
+        first: NetworkInput,
+        logits: Array,
+        progress: Progress,
+        cancel: Cancel,
+    ) -> Array | None:
+        """Return `patch_refinement.refine` on the grid `first.cut`; None where nothing needs it."""
+        spacing = self._about.focus_spacing_mm
+        if spacing is None or MrSequence.T1C not in _shown(prepared.present.tolist()):
+            return None
+        fine = network_input.grid_at(prepared, spacing)
+        chosen = patch_refinement.plan(logits[0], first.grid, fine)
+        if not chosen.places:
+            return None
+        study = network_input.make_network_input(prepared, spacing, self._device)
+        x = study.input_of(EVERYTHING)
+
+        def run(window: windows.Window) -> tuple[Array, Array]:
+            place = windows.place_in(window, study.grid.shape, self._device)
+            out = self._pass(x[(slice(None), slice(None), *window)], place=place)
+            return self._calibrated(out.logits)[0, -1], out.attention[0, -1]
+
+        with self._watch(REFINEMENT, progress, cancel, len(chosen.places)):
+            answers = [run(window) for window in chosen.places]  # two at once would take 2.2 GB
+        change, attended = patch_refinement.refine(chosen, logits[-1], study, answers)
+        both = [change, separable.smooth(attended, _ATTENTION_BLUR_VOX)]
+        along = separable.matrices(study.grid, first.cut, antialias=False)
+        return separable.apply(namespace(change).stack(both), along)
+
+
+def _trace(
+    out: PassOutput,
+    cross: Mapping[Region, Floats],
+    method: str,
+    grid: Grid,
+    prepared: PreparedStudy,
+) -> Trace:
+    attended: AttentionOutput | None = out.trace
+    seen = attended.self_attention if attended else ()
+    layers = (CrossAttentionMaps.names[-1],)
+    if attended is None or not seen:
+        return Trace(cross, method, layers)
+    matrices = [rollout.layer_weights(layer.q[0], layer.k[0]) for layer in seen]
+    maps = CrossAttentionMaps(attended.cross_attention, attended.padded, grid, prepared)
+    return Trace(
+        cross,
+        method,
+        layers,
+        probe_row=AttentionRollout(matrices, seen[0].grid, grid, prepared),
+        layer_attention=maps,
+        attention_layers=tuple(zip(CrossAttentionMaps.names, maps.heads, strict=True)),
+    )
+
+
+def _class_probabilities(out: PassOutput, grid: Grid) -> ClassProbabilities | None:
+    """Return the classes by the lesion queries, where the network has them."""
+    lesions: LesionShares | None = out.lesions
+    if lesions is None:
+        return None
+    share = give(floats(lesions.class_shares()[0]))
+    i, j, k = share.shape[1:]
+    return ClassProbabilities(share, coarser(grid, 2, (i, j, k)))
+
+
+def _shown(keep: Sequence[bool]) -> ensemble.Shown:
+    return frozenset(s for s, there in zip(MrSequence, keep, strict=True) if there)
+
+
+def _nested(logits: Array) -> Array:
+    """Probabilities of (3, I, J, K) logits, each at most that of the region round it."""
+    outer, core, enhancing = sigmoid(logits)
+    xp = namespace(logits)
+    core = xp.minimum(core, outer)  # many times as fast as `cummin` along three
+    return xp.stack([outer, core, xp.minimum(enhancing, core)])
+
+
+def whole(cut: Array, prepared: PreparedStudy, box: Box) -> Floats:
+    """Put (R, i, j, k) maps of the brain's box back into the working grid; zero elsewhere."""
+    out = np.zeros((cut.shape[0], *prepared.working.shape), np.float32)
+    out[(slice(None), *box)] = give(floats(cut))
+    return out
+
+
+def _by_region(maps: Floats) -> dict[Region, Floats]:
+    return dict(zip(Region, maps, strict=True))

@@ -1,0 +1,116 @@
+"""A prepared study as arrays at one voxel size: cropped to the brain, z-scored, resampled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lesionlens.base import geometry
+from lesionlens.base.array_ops import Array, Device, device_of, floats, namespace, take, zeros
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import Box
+from lesionlens.base.grid import Grid
+from lesionlens.base.records.prediction import InputPerturbation
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.engines import separable
+from lesionlens.imaging.preparation.resampling import HALF, crop_grid
+from lesionlens.network.normalise import with_presence, zscore
+
+_MARGIN_VOX = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NetworkInput:
+    """What a network reads."""
+
+    channels: Array
+    """(1, 4, I, J, K) float32 array: z-scored in the brain, zero outside of it."""
+    brain: Array
+    """(1, I, J, K) bool array."""
+    present: tuple[bool, bool, bool, bool]
+    """(4,) bool: which sequences there are."""
+    grid: Grid
+    """Of the arrays."""
+    box: Box
+    """(3,) slices: the part of the working grid that they show: the brain and a small margin."""
+    cut: Grid
+    """Of that part."""
+
+    def input_of(self, perturbation: InputPerturbation) -> Array:
+        """Return the (1, 8, I, J, K) input that shows a perturbation of the study."""
+        shown = [a and b for a, b in zip(self.present, perturbation.keep, strict=True)]
+        channels, xp = self.channels, namespace(self.channels)
+        device = device_of(channels)
+        if perturbation.hidden is not None:
+            channels = xp.where(take(perturbation.hidden, device), 0.0, channels)
+        x = with_presence(channels, take(np.array([shown]), device), self.brain)
+        return xp.flip(x, (2,)) if perturbation.mirrored else x
+
+
+def brain_box(prepared: PreparedStudy) -> Box:
+    """Return the box of the brain on the working grid, with a small margin.
+
+    Raises
+    ------
+    UnusableInputError
+        The mask is empty.
+    """
+    if prepared.brain_box is None:
+        raise UnusableInputError(
+            found="no brain in this study",
+            expected="an MRI of the head in which a brain can be found",
+            next_step="Look at the images: is this a head, and does it hold the brain?",
+        )
+    return geometry.grown(prepared.brain_box, _MARGIN_VOX, prepared.brain.shape)
+
+
+def box_grid(prepared: PreparedStudy, box: Box) -> Grid:
+    """Return the grid of a box of the working grid."""
+    low = (box[0].start, box[1].start, box[2].start)
+    high = (box[0].stop, box[1].stop, box[2].stop)
+    return crop_grid(prepared.working, low, high)
+
+
+def grid_at(prepared: PreparedStudy, spacing_mm: float) -> Grid:
+    """Return the grid of cubes of `spacing_mm` over the brain's box."""
+    return _grid_over(box_grid(prepared, brain_box(prepared)), spacing_mm)
+
+
+def _grid_over(cut: Grid, spacing_mm: float) -> Grid:
+    edges = (spacing_mm, spacing_mm, spacing_mm)
+    affine, shape = geometry.respace(cut.affine, cut.shape, edges)
+    return Grid(shape, affine)
+
+
+def make_network_input(prepared: PreparedStudy, spacing_mm: float, device: Device) -> NetworkInput:
+    """Crop to the brain, resample with anti-aliasing, z-score in the brain.
+
+    Parameters
+    ----------
+    prepared : PreparedStudy
+        In scanner units.
+    spacing_mm : float
+        Edge of the cubes that the network reads.
+    device : torch.device or None
+        Where the arrays lie; None for numpy's.
+
+    Returns
+    -------
+    NetworkInput
+        Resampled from images that are zero outside the brain, as the network is trained on.
+    """
+    box = brain_box(prepared)
+    cut = box_grid(prepared, box)
+    target = _grid_over(cut, spacing_mm)
+    inside = take(prepared.brain[box].copy(), device)
+    along = separable.matrices(cut, target, antialias=True)
+    brain = separable.apply(floats(inside), along) > HALF
+    channels = zeros((1, len(prepared.present), *target.shape), device)
+    for index in np.flatnonzero(prepared.present):
+        values = np.array(prepared.channels[index][box], dtype=np.float32)
+        channels[0, index] = separable.apply(take(values, device) * inside, along)
+    first, second, third, fourth = (bool(there) for there in prepared.present)
+    scaled = zscore(channels, brain[None])
+    there = (first, second, third, fourth)
+    return NetworkInput(scaled, brain[None], there, target, box, cut)

@@ -1,0 +1,181 @@
+"""The Lens network as an engine in onnxruntime: the same answers without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from lesionlens.base.errors import WeightsError
+from lesionlens.base.provenance import sha256_of
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.stages import NEVER, Cancel, Progress, check
+from lesionlens.engines.engine import Target, unknown_method
+from lesionlens.engines.lens.method import LensMethod
+from lesionlens.network.notes import (
+    ONNX_FORMAT,
+    WeightsInfo,
+    WeightsNotes,
+    from_json,
+    notes_of,
+    sizes_from_json,
+)
+from lesionlens.network.onnx_session import OnnxSession
+
+Floats = NDArray[np.float32]
+_STRIDE, _LEAST_VOX = 8, 16
+_CROSS = ("attention_quarter", "attention_half", "attention_full")
+_WHOLE_BRAIN = np.array([[[-1.0, 1.0]] * 3], np.float32)
+
+
+class _Layer(NamedTuple):
+    q: Floats
+    k: Floats
+    grid: tuple[int, int, int]
+
+
+class _Attended(NamedTuple):
+    self_attention: tuple[_Layer, ...]
+    cross_attention: tuple[Floats, ...]
+    padded: tuple[int, int, int]
+
+
+class _Lesions(NamedTuple):
+    shares: Floats
+
+    def class_shares(self) -> Floats:
+        return self.shares
+
+
+class _Pass(NamedTuple):
+    logits: Floats
+    attention: Floats
+    trace: _Attended | None
+    lesions: _Lesions | None
+
+
+def exported_path(name: str = "default") -> Path:
+    """Return where `lesionlens export-model` writes and this engine reads."""
+    return Path(platformdirs.user_data_dir("lesionlens")) / "models" / f"{name}.onnx"
+
+
+class OnnxEngine(LensMethod):
+    """Runs an exported Lens network on a prepared study.
+
+    Parameters
+    ----------
+    device : str
+        "auto", "cpu", "cuda" or "cuda:N"; CUDA needs onnxruntime-gpu.
+    weights : str, Path or None
+        A file that `lesionlens export-model` wrote; None for the one it wrote last for the
+        default weights, "synthetic" likewise.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing or holds another network.
+    MissingPluginError
+        onnxruntime is not installed.
+    ResourceError
+        The device is not there.
+    """
+
+    name = "onnx"
+
+    def __init__(self, device: str = "auto", weights: str | Path | None = None) -> None:
+        named = weights is None or weights in ("default", "synthetic")
+        path = exported_path(str(weights or "default")) if named else Path(str(weights))
+        self._session = OnnxSession(path, device)
+        super().__init__(_about(path, self._session), None)
+        self._stage: tuple[str, Progress, Cancel] | None = None
+        self._done, self._passes = 0, 1
+
+    @property
+    @override
+    def _device(self) -> None:
+        return None
+
+    @property
+    @override
+    def device_words(self) -> str:
+        return self._session.device_words
+
+    def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> NoReturn:
+        """Refuse: a file without gradients has no method but its attention."""
+        del prepared, target
+        raise unknown_method(
+            method,
+            "none: this engine has no gradients; attention is in every result",
+            "Use the attention maps of the result, or the engine lens for grad-cam",
+        )
+
+    @override
+    @contextmanager
+    def _watch(self, stage: str, progress: Progress, cancel: Cancel, passes: int) -> Iterator[None]:
+        check(cancel, stage)
+        self._stage, self._done, self._passes = (stage, progress, cancel), 0, max(passes, 1)
+        try:
+            yield
+        finally:
+            self._stage = None
+
+    @override
+    def _pass(self, x: Floats, *, place: Floats | None = None, trace: bool = False) -> _Pass:
+        """Pad to what the file reads, run, cut again."""
+        shape = x.shape[2:]
+        room = [max(-n % _STRIDE, _LEAST_VOX - n) for n in shape]
+        padded = np.pad(x, [(0, 0), (0, 0), *((0, r) for r in room)])
+        there = self._session.outputs
+        wanted = [n for n in there if trace or n in ("logits", "attention")]
+        answers = self._run(padded, _WHOLE_BRAIN if place is None else place, wanted)
+        i, j, k = shape
+        kept = np.s_[..., :i, :j, :k]
+        attention = answers["attention"][kept]
+        total = attention.sum((2, 3, 4), keepdims=True).clip(1e-12)
+        return _Pass(
+            logits=answers["logits"][kept],
+            attention=attention / total,
+            trace=_attended(answers, padded.shape[2:]) if trace else None,
+            lesions=_Lesions(answers["classes"]) if "classes" in answers else None,
+        )
+
+    def _run(self, x: Floats, place: Floats, wanted: list[str]) -> dict[str, Floats]:
+        stage, progress, cancel = self._stage or ("the network", None, NEVER)
+        if progress is not None:
+            progress(stage, min(self._done / self._passes, 1.0))
+        inputs = {"x": np.ascontiguousarray(x), "place": place}
+        answers = self._session.run(inputs, wanted, cancel=cancel, stage=stage)
+        self._done += 1
+        if progress is not None:
+            progress(stage, min(self._done / self._passes, 1.0))
+        return dict(zip(wanted, answers, strict=True))
+
+
+def _attended(answers: dict[str, Floats], padded: tuple[int, ...]) -> _Attended:
+    i, j, k = padded
+    tokens = (i // _STRIDE, j // _STRIDE, k // _STRIDE)
+    layers = zip(answers.get("q", ()), answers.get("k", ()), strict=True)
+    return _Attended(
+        tuple(_Layer(q[None], k[None], tokens) for q, k in layers),
+        tuple(answers[name] for name in _CROSS if name in answers),
+        (i, j, k),
+    )
+
+
+def _about(path: Path, session: OnnxSession) -> WeightsInfo:
+    if session.metadata.get("format") != ONNX_FORMAT:
+        raise WeightsError(
+            found=f"{path.name}, an ONNX file of another network",
+            expected="one that `lesionlens export-model` wrote",
+            next_step="Write it with: lesionlens export-model --format onnx",
+            in_window="Export the network, as the page on ONNX says",
+        )
+    config = sizes_from_json(session.metadata["network"])
+    notes = from_json(WeightsNotes, session.metadata["notes"])
+    return WeightsInfo(sha256=sha256_of(path), config=config, **notes_of(notes))

@@ -1,0 +1,81 @@
+"""Cache a network's predictions for the last study, so that no pass is run twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.array_ops import Array, Device, give, namespace
+from lesionlens.base.records.prediction import InputPerturbation, PerturbedPrediction
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.engines import network_input
+
+Floats = NDArray[np.float32]
+Key = tuple[object, ...]
+
+
+class PassCache:
+    """The last study as a network reads it, and its predictions for perturbed inputs.
+
+    Two inputs are the same where `keep`, `mirrored` and `hidden` (by identity) are; an engine puts
+    into `keep` what its network reads. What was predicted for a study in part hidden is not kept.
+
+    Parameters
+    ----------
+    spacing_mm : float
+        Edge of the cubes that the network reads.
+    device : torch.device or None
+        Where it reads them; None for numpy arrays.
+    """
+
+    def __init__(self, spacing_mm: float, device: Device) -> None:
+        self._spacing_mm, self._device = spacing_mm, device
+        self._last: tuple[PreparedStudy, network_input.NetworkInput] | None = None
+        self._known: dict[Key, Floats] = {}
+
+    def of(self, prepared: PreparedStudy) -> network_input.NetworkInput:
+        """Return a study as the network reads it; another one than the last is made ready."""
+        if self._last is None or self._last[0] is not prepared:
+            study = network_input.make_network_input(prepared, self._spacing_mm, self._device)
+            self._last, self._known = (prepared, study), {}
+        return self._last[1]
+
+    def note(self, perturbed: InputPerturbation, whole: Array) -> None:
+        """Keep the (I, J, K) whole-tumour probability of an input that was predicted elsewhere."""
+        self._known[_key(perturbed)] = give(whole)
+
+    def predict_perturbed(
+        self,
+        prepared: PreparedStudy,
+        groups: Sequence[Sequence[InputPerturbation]],
+        take: Callable[[Sequence[InputPerturbation]], Iterable[Array]],
+    ) -> PerturbedPrediction:
+        """Answer each group by the mean over its inputs; predict those that are not known.
+
+        Parameters
+        ----------
+        prepared : PreparedStudy
+            The study.
+        groups : sequence of sequences of InputPerturbation
+            Inputs whose predictions are averaged to one answer.
+        take : callable
+            Inputs to the (I, J, K) probability of each, mirrored where the input is. Those that
+            come before it is stopped are kept.
+        """
+        study = self.of(prepared)
+        new = {_key(one): one for group in groups for one in group}
+        new = {key: one for key, one in new.items() if key not in self._known}
+        seen = dict(self._known)
+        if new:
+            for (key, one), whole in zip(new.items(), take(list(new.values())), strict=True):
+                seen[key] = give(namespace(whole).flip(whole, (0,)) if one.mirrored else whole)
+                if one.hidden is None:
+                    self._known[key] = seen[key]
+        votes = [np.mean([seen[_key(one)] for one in group], axis=0) for group in groups]
+        return PerturbedPrediction(np.stack(votes), study.grid)
+
+
+def _key(perturbed: InputPerturbation) -> Key:
+    return perturbed.keep, perturbed.mirrored, id(perturbed.hidden)

@@ -1,0 +1,133 @@
+"""Engines: made by name, asked, and what one of another package answers is looked at before use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base import plugins
+from lesionlens.base.errors import PluginError
+from lesionlens.base.labels import Region
+from lesionlens.base.records.prediction import EngineInfo, Prediction
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.stages import Cancel, Progress
+from lesionlens.engines.engine import Engine
+
+Floats = NDArray[np.float32]
+_SLACK = 1e-3
+"""By how much a probability may leave 0 to 1, or the region round it, and count as rounding."""
+
+
+def make_engine(name: str, **given: Any) -> Engine:
+    """Make an installed engine.
+
+    Parameters
+    ----------
+    name : str
+        Of its entry point in the group `lesionlens.engines`.
+    **given
+        What it is made with: `device`, and what else the user named.
+
+    Raises
+    ------
+    MissingPluginError
+        There is none of this name.
+    PluginError
+        It is of another package, and fails.
+    """
+    engine: Engine = plugins.make(plugins.ENGINES, name, **given)
+    return engine
+
+
+def predict(
+    engine: Engine, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel
+) -> Prediction:
+    """Return what an engine predicts; of one of another package, only what no rule forbids.
+
+    Our own engines are held to the same rules by tests, and are not asked again here. What
+    another's draws outside the brain is left out, with a notice.
+
+    Parameters
+    ----------
+    engine : Engine
+        Who predicts.
+    prepared : PreparedStudy
+        What it is given.
+    progress, cancel
+        As everywhere.
+
+    Raises
+    ------
+    PluginError
+        It fails, or gives what no prediction may be: another grid, values that are no
+        probabilities, regions that are not nested.
+    """
+    if plugins.is_ours(engine):
+        return engine.predict(prepared, progress=progress, cancel=cancel)
+    with plugins.blamed(engine, f"engine {type(engine).__name__!r}", "when it predicted"):
+        found = engine.predict(prepared, progress=progress, cancel=cancel)
+    return _checked(engine, found, prepared)
+
+
+def _checked(engine: Engine, found: Any, prepared: PreparedStudy) -> Prediction:
+    if not isinstance(found, Prediction):
+        made = "a lesionlens.base.records.prediction.Prediction"
+        raise _refused(engine, f"{type(found).__name__} for a prediction", made)
+    if not isinstance(found.engine, EngineInfo):
+        raise _refused(engine, "a prediction that names no engine", "its EngineInfo")
+    if set(found.probability) != set(Region):
+        given = ", ".join(str(region) for region in found.probability) or "none"
+        raise _refused(engine, f"the regions {given}", ", ".join(Region))
+    shape = prepared.working.shape
+    taken: dict[Region, Floats] = {}
+    for region in Region:
+        values = found.probability[region]
+        wrong = _not_a_map(values, shape) or _no_probability(values, taken)
+        if wrong:
+            raise _refused(engine, f"{region} {wrong[0]}", wrong[1])
+        taken[region] = values.astype(np.float32, copy=False)
+    for region, weights in (found.trace.cross if found.trace else {}).items():
+        wrong = _not_a_map(weights, shape)
+        if wrong:
+            raise _refused(engine, f"attention of {region} {wrong[0]}", wrong[1])
+    return _within_brain(replace(found, probability=taken), prepared)
+
+
+def _within_brain(found: Prediction, prepared: PreparedStudy) -> Prediction:
+    """Leave out what lies outside the brain, and say how much of it would have been drawn."""
+    whole = found.probability[Region.WT] >= found.thresholds[Region.WT]
+    ml = np.count_nonzero(whole & ~prepared.brain) * prepared.working.voxel_ml
+    words = f"{ml:.1f} ml that the engine drew outside the brain were left out."
+    return replace(
+        found,
+        probability={region: p * prepared.brain for region, p in found.probability.items()},
+        notices=(*found.notices, words) if ml else found.notices,
+    )
+
+
+def _not_a_map(values: Any, shape: tuple[int, ...]) -> tuple[str, str] | None:
+    """Return what is wrong with an array, and what it should be; None where it is a map."""
+    found, kind = getattr(values, "shape", None), getattr(values, "dtype", None)
+    real = isinstance(values, np.ndarray) and np.issubdtype(values.dtype, np.floating)
+    if real and found == shape:
+        return None
+    given = "no array" if found is None else f"an array of {found}, {kind}"
+    return f"as {given}", f"an array of {shape}, float32: the shape of PreparedStudy.working"
+
+
+def _no_probability(values: Floats, inside_of: dict[Region, Floats]) -> tuple[str, str] | None:
+    """Return what is wrong with a probability, and what it should be; None where nothing is."""
+    low, high = float(values.min()), float(values.max())
+    if not (low >= -_SLACK and high <= 1 + _SLACK):  # so that not-a-number is refused too
+        return f"from {low:g} to {high:g}", "probabilities of 0 to 1, none of them NaN"
+    if inside_of and float((values - inside_of[next(reversed(inside_of))]).max()) > _SLACK:
+        return "above the region round it at some voxels", "et within tc within wt"
+    return None
+
+
+def _refused(engine: Engine, what: str, expected: str) -> PluginError:
+    who = plugins.name_of(engine, f"engine {type(engine).__name__!r}")
+    return PluginError(who=who, why=f"gave {what}", expected=expected)

@@ -1,0 +1,260 @@
+"""Talk to a server over HTTP: one session with a heartbeat, errors that explain, second tries.
+
+Every request may be made twice: parts and studies are named by their content, jobs by the client.
+So a line that is cut costs time and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, NoReturn
+
+import requests
+from requests.exceptions import ChunkedEncodingError, RequestException, SSLError, Timeout
+from requests.exceptions import ConnectionError as CutError
+
+from lesionlens.base import errors
+from lesionlens.base.errors import FullError, GoneError, LesionLensError, ServerError
+from lesionlens.base.stages import Cancel, Progress, check
+from lesionlens.engines.remote.address import KEY_VARIABLE, ServerAddress
+
+PROTOCOL = 2
+_CONNECT_S, _READ_S = 5.0, 60.0
+_PAUSE_S = 0.5
+_GONE = frozenset({"session", "study", "trace"})
+WAITING = "waiting for the server"
+_RAISED: dict[str, type[LesionLensError]] = {
+    cls.__name__: cls
+    for cls in (
+        errors.UnusableInputError,
+        errors.ResourceError,
+        errors.MissingPluginError,
+        errors.WeightsError,
+        ServerError,
+    )
+}
+
+
+class CutLineError(ServerError):
+    """No answer: the line was cut, or nobody listens."""
+
+
+@dataclass
+class _Secret:
+    """The session's name, held apart so that the session can be ended without its connection."""
+
+    session: str = ""
+
+
+class Connection:
+    """One session with one server; safe to use from several threads.
+
+    Parameters
+    ----------
+    address : ServerAddress
+        Where, and with which key.
+    model : str or None
+        Which of its models; None for its first.
+
+    Raises
+    ------
+    ServerError
+        It does not answer, refuses the key, has no such model or speaks another version.
+    """
+
+    def __init__(self, address: ServerAddress, model: str | None) -> None:
+        self.address, self._model = address, model
+        self._own = threading.local()
+        self._lock = threading.Lock()
+        self._secret = _Secret()
+        self._open()
+        beat = threading.Thread(
+            target=_beat, args=(weakref.ref(self),), name="heartbeat", daemon=True
+        )
+        beat.start()
+        self._end = weakref.finalize(self, _close, address, self._secret)
+
+    def _open(self) -> None:
+        about = self._send("GET", "/v1/about").json()
+        _check_protocol(about, self.address)
+        wanted = {"model": self._model, "client": version("lesionlens")}
+        self.about: dict[str, Any] = self._send("POST", "/v1/sessions", json=wanted).json()
+        self._secret.session = str(self.about["session"])
+
+    @property
+    def session(self) -> str:
+        """The session's name, which is a secret."""
+        return self._secret.session
+
+    def reopen(self, lost: str) -> None:
+        """Begin a new session in place of one that the server lost."""
+        with self._lock:
+            if self.session == lost:
+                self._open()
+
+    def close(self) -> None:
+        """End the session: the server forgets what it holds of it."""
+        self._end()
+
+    def ask(self, method: str, path: str, **how: Any) -> requests.Response:
+        """Send one request below the session."""
+        return self._send(method, f"/v1/sessions/{self.session}{path}", **how)
+
+    def patiently(
+        self, attempt: Callable[[], Any], stage: str, progress: Progress, cancel: Cancel
+    ) -> Any:
+        """Make an attempt again while the line is cut or the server full, within the patience.
+
+        Raises
+        ------
+        ServerError
+            Patience ended.
+        CancelledError
+            The user asked to stop.
+        """
+        end = time.monotonic() + self.address.patience_s
+        while True:
+            check(cancel, stage)
+            try:
+                return attempt()
+            except (CutLineError, FullError) as error:
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise
+                why = "is full" if isinstance(error, FullError) else "does not answer"
+                progress(f"{self.address.name} {why}, trying for {left:.0f} s more", 0.0)
+                _pause(min(_PAUSE_S, left), cancel)
+
+    def _send(self, method: str, path: str, **how: Any) -> requests.Response:
+        if not hasattr(self._own, "http"):
+            self._own.http = _http(self.address)
+        return _send(self._own.http, self.address, method, path, **how)
+
+
+def models_of(address: ServerAddress) -> tuple[str, ...]:
+    """Return the names of a server's models, its first first; no session is begun.
+
+    Raises
+    ------
+    ServerError
+        It does not answer, refuses the key or speaks another version.
+    """
+    with _http(address) as http:
+        about = _send(http, address, "GET", "/v1/about").json()
+    _check_protocol(about, address)
+    return tuple(str(name) for name in about["models"])
+
+
+def _send(
+    http: requests.Session, address: ServerAddress, method: str, path: str, **how: Any
+) -> requests.Response:
+    """Send one request; what keeps it from being answered is reported in words."""
+    try:
+        answer = http.request(method, address.url + path, timeout=(_CONNECT_S, _READ_S), **how)
+    except SSLError as error:
+        raise _untrusted(address) from error
+    except (CutError, Timeout, ChunkedEncodingError) as error:
+        raise _cut(address) from error
+    except RequestException as error:
+        raise ServerError(
+            found=f"an address that cannot be used ({type(error).__name__})",
+            expected="a server of `lesionlens serve`",
+            next_step="Check the address",
+            in_window="Check the server's address",
+        ) from error
+    if not answer.ok:
+        _refused(answer, address)
+    return answer
+
+
+def _http(address: ServerAddress) -> requests.Session:
+    http = requests.Session()
+    http.trust_env = False  # no proxy, and no password from .netrc, takes part unasked
+    http.verify = True if address.ca is None else str(address.ca)
+    if address.api_key is not None:
+        http.headers["Authorization"] = f"Bearer {address.api_key}"
+    return http
+
+
+def _pause(seconds: float, cancel: Cancel) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not cancel.is_set():
+        time.sleep(0.05)
+
+
+def _beat(holder: weakref.ref[Connection]) -> None:
+    """Keep a session alive for as long as somebody holds the connection."""
+    while (connection := holder()) is not None:
+        pause = float(connection.about["heartbeat_s"]) / 3
+        with contextlib.suppress(ServerError):
+            connection.ask("POST", "/heartbeat")
+        del connection
+        time.sleep(pause)
+
+
+def _close(address: ServerAddress, secret: _Secret) -> None:
+    with contextlib.suppress(RequestException), _http(address) as http:
+        http.delete(f"{address.url}/v1/sessions/{secret.session}", timeout=2.0)
+
+
+def _check_protocol(about: dict[str, Any], address: ServerAddress) -> None:
+    if about.get("protocol") != PROTOCOL:
+        raise ServerError(
+            found=f"LesionLens {about.get('version')} on {address.name}, which speaks protocol "
+            f"{about.get('protocol')}",
+            expected=f"protocol {PROTOCOL}, that of LesionLens {version('lesionlens')} here",
+            next_step="Bring both sides to the same version",
+        )
+
+
+def _cut(address: ServerAddress) -> CutLineError:
+    return CutLineError(
+        found=f"no answer from {address.name}",
+        expected="a server of `lesionlens serve` that can be reached from here",
+        next_step="Check that it runs, and the network; or analyse here: leave out --server, or "
+        "add --fall-back",
+        in_window="Check that it runs, and the network; or analyse on this machine",
+    )
+
+
+def _untrusted(address: ServerAddress) -> ServerError:
+    return ServerError(
+        found=f"a certificate of {address.name} that is not trusted here",
+        expected="one that a known authority signed for this host name",
+        next_step="Check the address; for an authority of your own, name its file with --server-ca",
+        in_window="Check the address, and the file of certificates in the settings",
+    )
+
+
+def _refused(answer: requests.Response, address: ServerAddress) -> NoReturn:
+    """Raise what a refusal means here."""
+    try:
+        body = dict(answer.json())
+    except ValueError:
+        body = {}
+    code = body.get("code")
+    if answer.status_code == 401:
+        raise ServerError(
+            found=f"a key that {address.name} does not take"
+            if address.api_key
+            else f"no key for {address.name}, which wants one",
+            expected="one of the keys in its file of keys",
+            next_step=f"Name it with --api-key-file FILE, or in {KEY_VARIABLE}",
+            in_window="Name the file with the key in the settings",
+        )
+    words = {
+        "found": str(body.get("found", f"HTTP status {answer.status_code} from {address.name}")),
+        "expected": str(body.get("expected", "an answer of `lesionlens serve`")),
+        "next_step": str(body.get("next_step", "Check the address")),
+    }
+    if code in _GONE:
+        raise GoneError(str(code), **words)
+    if code == "full":
+        raise FullError(**words)
+    raise _RAISED.get(str(code), ServerError)(**words)

@@ -1,0 +1,307 @@
+"""An engine that runs elsewhere: the same questions and answers, on a server of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import requests
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import GoneError, ResourceError, ServerError, UnusableInputError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import QuestionKind, Region
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.prediction import (
+    Capability,
+    EngineInfo,
+    FirstLook,
+    InputPerturbation,
+    PerturbedPrediction,
+    Prediction,
+)
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.engines.engine import Target
+from lesionlens.engines.remote import messages
+from lesionlens.engines.remote.address import ServerAddress
+from lesionlens.engines.remote.connection import WAITING, Connection
+from lesionlens.engines.remote.messages import Arrays, Header
+from lesionlens.engines.remote.packing import pack, unpack
+
+Floats = NDArray[np.float32]
+SENDING = "sending the brain's voxels"
+_POLL_S = 0.25
+
+
+class RemoteEngine:
+    """Asks a server about a prepared study; made by `connect`.
+
+    Of a study only the brain's voxels travel, once; of later questions only what they ask. The
+    server keeps the study in memory while the session lasts. What it has lost meanwhile, because
+    it was started again or needed the room, is sent again without a word.
+
+    Parameters
+    ----------
+    connection : Connection
+        A session with the server.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._line = connection
+        self._last: tuple[PreparedStudy, messages.TravellingStudy] | None = None
+        self._held: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def info(self) -> EngineInfo:
+        """Name, version, SHA-256 of the weights, capabilities of the server's engine."""
+        about = messages.info_in(self._line.about["engine"])
+        return replace(about, device=self._place(about.device))
+
+    def _place(self, device: str) -> str:
+        return f"{device}, on the server {self._line.address.name}"
+
+    def close(self) -> None:
+        """End the session: the server forgets the study."""
+        self._line.close()
+
+    def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
+        """Answer on the working grid; see `engines.engine.Engine.predict`."""
+        header, arrays = self._ask(
+            prepared, _RemoteQuestion(QuestionKind.PREDICT), progress, cancel
+        )
+        found = messages.prediction_in(
+            header,
+            arrays,
+            self._place(str(header["engine"]["device"])),
+            partial(self._probe, prepared),
+            partial(self._layer, prepared),
+        )
+        return replace(found, notices=(*found.notices, *self._notices()))
+
+    def _notices(self) -> tuple[str, ...]:
+        there, here = self._line.about["version"], version("lesionlens")
+        if there == here:
+            return ()
+        return (f"The network ran in LesionLens {there} on the server; here it is {here}",)
+
+    def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
+        """Explain by a method of the server's engine; see `engines.engine.Engine.attribute`."""
+        about = {"region": target.region.value, "method": method}
+        _, arrays = self._ask(
+            prepared, _RemoteQuestion(QuestionKind.ATTRIBUTE, about), no_progress, NEVER
+        )
+        return Volume(arrays["values"], prepared.working)
+
+    def _probe(self, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> Floats:
+        return self._ask_trace(
+            prepared, _RemoteQuestion(QuestionKind.PROBE, {"voxel": [int(v) for v in voxel]})
+        )
+
+    def _layer(
+        self, prepared: PreparedStudy, region: Region, layer: int, head: int | None
+    ) -> Floats:
+        about = {"region": region.value, "layer": layer, "head": head}
+        return self._ask_trace(prepared, _RemoteQuestion(QuestionKind.LAYER, about))
+
+    def _ask_trace(self, prepared: PreparedStudy, question: _RemoteQuestion) -> Floats:
+        """Ask what the server's trace answers; where it is gone, the study is predicted again."""
+        patience = _Losses(self._line.address)
+        while True:
+            try:
+                return self._ask(prepared, question, no_progress, NEVER)[1]["values"]
+            except GoneError:
+                patience.one_more()
+                self._ask(prepared, _RemoteQuestion(QuestionKind.PREDICT), no_progress, NEVER)
+
+    def _ask(
+        self, prepared: PreparedStudy, question: _RemoteQuestion, progress: Progress, cancel: Cancel
+    ) -> tuple[Header, Mapping[str, NDArray[Any]]]:
+        """Ask one question about a study; what the server lost meanwhile is sent again."""
+        check(cancel, SENDING)
+        if not prepared.knows_brain:
+            raise UnusableInputError(
+                found="a head whose brain could not be outlined",
+                expected="a brain: nothing else leaves this machine",
+                next_step="Look at the brain's outline, or analyse on this machine",
+            )
+        study = self._travelling(prepared)
+        patience = _Losses(self._line.address)
+        while True:
+            session = self._line.session
+            try:
+                self._send_study(study, progress, cancel)
+                asked = pack(
+                    {"kind": question.kind.value, "study": study.name, **question.about},
+                    question.arrays,
+                )
+                answer = self._run(asked, progress, cancel)
+                return unpack(answer, np.asarray(prepared.brain))
+            except GoneError as error:
+                self._held.discard((session, study.name))
+                if error.what == "trace":
+                    raise
+                patience.one_more()
+                if error.what == "session":
+                    reopen = partial(self._line.reopen, session)
+                    self._line.patiently(reopen, SENDING, progress, cancel)
+
+    def _travelling(self, prepared: PreparedStudy) -> messages.TravellingStudy:
+        """Return a study as it travels; the last one is kept."""
+        with self._lock:
+            if self._last is None or self._last[0] is not prepared:
+                self._last = (prepared, messages.take_apart(prepared))
+            return self._last[1]
+
+    def _send_study(
+        self, study: messages.TravellingStudy, progress: Progress, cancel: Cancel
+    ) -> None:
+        """Send what the server does not hold of a study."""
+        held = (self._line.session, study.name)
+        if held in self._held:
+            return
+
+        patiently = partial(self._patiently, SENDING, progress, cancel)
+        missing = patiently("POST", "/studies", json=study.manifest).json()["missing"]
+        for number, name in enumerate(missing):
+            progress(SENDING, number / len(missing))
+            patiently("PUT", f"/parts/{name}", data=study.parts[str(name)])
+        if missing:
+            patiently("POST", "/studies", json=study.manifest)
+            progress(SENDING, 1.0)
+        self._held.add(held)
+
+    def _run(self, asked: bytes, progress: Progress, cancel: Cancel) -> bytes:
+        """Run one job on the server and return its answer; a line that was cut is taken up again.
+
+        The job has its name from here, so that it is run once however often the line is cut.
+        """
+        path = f"/jobs/{uuid.uuid4().hex}"
+        patiently = partial(self._patiently, WAITING, progress, cancel)
+        try:
+            patiently("PUT", path, data=asked)
+            seen = 0
+            while True:
+                state = patiently("GET", f"{path}?wait={_POLL_S}&seen={seen}").json()
+                if state["done"]:
+                    break
+                seen = int(state["seen"])
+                progress(str(state["stage"]), float(state["fraction"]))
+                check(cancel, str(state["stage"]))
+            answer = patiently("GET", f"{path}/answer").content
+            progress(str(state["stage"]), 1.0)
+            return answer
+        finally:
+            with contextlib.suppress(ServerError):
+                self._line.ask("DELETE", path)
+
+    def _patiently(
+        self, stage: str, progress: Progress, cancel: Cancel, method: str, path: str, **how: Any
+    ) -> requests.Response:
+        attempt = partial(self._line.ask, method, path, **how)
+        answer: requests.Response = self._line.patiently(attempt, stage, progress, cancel)
+        return answer
+
+
+class _Losses:
+    """How long a server may go on losing what it was sent, from the first time on."""
+
+    def __init__(self, address: ServerAddress) -> None:
+        self._address, self._first = address, 0.0
+
+    def one_more(self) -> None:
+        """Take one more loss, or give up where patience has ended."""
+        now = time.monotonic()
+        self._first = self._first or now
+        if now - self._first > self._address.patience_s:
+            raise ResourceError(
+                found=f"that {self._address.name} loses the study again and again",
+                expected="a server that keeps it while it is asked about",
+                next_step="Give the server more memory, or try again when it is less busy",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _RemoteQuestion:
+    """What is asked of a study: the kind of question, what it is about, arrays that go with it."""
+
+    kind: QuestionKind
+    about: Header = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict)
+
+
+class RemotePerturbable(RemoteEngine):
+    """A remote engine with `Capability.PERTURB`."""
+
+    def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
+        """Return the grid of `predict_perturbed`."""
+        question = _RemoteQuestion(QuestionKind.GRID)
+        header, _ = self._ask(prepared, question, no_progress, NEVER)
+        return messages.grid_in(header["grid"])
+
+    def predict_perturbed(
+        self,
+        prepared: PreparedStudy,
+        perturbations: Sequence[InputPerturbation],
+        *,
+        progress: Progress,
+        cancel: Cancel,
+    ) -> PerturbedPrediction:
+        """Run a pass on each input; see `engines.engine.SupportsPerturbation`."""
+        about, hidden = messages.perturbations_out(perturbations)
+        question = _RemoteQuestion(QuestionKind.PERTURBED, about, hidden)
+        return messages.perturbed_in(*self._ask(prepared, question, progress, cancel))
+
+
+class RemoteQuick(RemotePerturbable):
+    """A remote engine that also has a first look."""
+
+    def first_look(
+        self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel
+    ) -> FirstLook:
+        """Run a coarse pass; see `engines.engine.SupportsFirstLook`."""
+        question = _RemoteQuestion(QuestionKind.FIRST_LOOK)
+        return messages.first_look_in(*self._ask(prepared, question, progress, cancel))
+
+
+def connect(
+    device: str = "auto", *, server: str | ServerAddress | None = None, model: str | None = None
+) -> RemoteEngine:
+    """Return the engine of a server, with all that it can do and nothing else.
+
+    Parameters
+    ----------
+    device : str
+        "auto": which device is the server's choice.
+    server : str or ServerAddress
+        Its address.
+    model : str or None
+        Which of its models; None for its first.
+
+    Raises
+    ------
+    UnusableInputError
+        No server, or a device, was named; http to another machine.
+    ServerError
+        It does not answer, refuses the key, has no such model or speaks another version.
+    """
+    if server is None or device != "auto":
+        raise UnusableInputError(
+            found="no server" if server is None else f"the device {device!r} beside a server",
+            expected="the server's address alone: which device it uses is its own choice",
+            next_step="Name it with --server URL and leave out --device",
+            in_window="Name the server in the settings",
+        )
+    line = Connection(ServerAddress(server) if isinstance(server, str) else server, model)
+    if Capability.PERTURB not in messages.info_in(line.about["engine"]).capabilities:
+        return RemoteEngine(line)
+    return RemoteQuick(line) if line.about["first_look"] else RemotePerturbable(line)

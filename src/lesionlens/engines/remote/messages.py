@@ -1,0 +1,315 @@
+"""Records as messages and back: what a study and an answer are when they travel.
+
+A study travels as what an engine may read: its channels within the brain, the brain, where the
+grid lies. No name, no date, no UID, no path, nothing outside the brain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from lesionlens.base.errors import LesionLensError, ServerError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.prediction import (
+    ClassProbabilities,
+    EngineInfo,
+    FirstLook,
+    InputPerturbation,
+    PerturbedPrediction,
+    Prediction,
+    QuestionTime,
+    Scoring,
+    SlightEnhancement,
+    Trace,
+)
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.engines.remote.packing import pack, unpack
+
+Header = dict[str, Any]
+Arrays = Mapping[str, NDArray[Any]]
+Parts = dict[str, bytes]
+BYTES_PER_VOXEL = 4 * len(MrSequence) + 1
+"""Of a study as an engine reads it: its channels and the brain."""
+_INFO, _SCORING, _TIME = TypeAdapter(EngineInfo), TypeAdapter(Scoring), TypeAdapter(QuestionTime)
+_SLIGHT = TypeAdapter(SlightEnhancement)
+
+
+@dataclass(frozen=True, slots=True)
+class TravellingStudy:
+    """A study taken apart: parts that are named by their content, and what makes one of them."""
+
+    manifest: Header
+    """Dict. Grid, which sequences, and the digests of the parts."""
+    parts: Parts
+    """Dict of str to bytes. SHA-256 to message: the brain, and each present sequence within it."""
+
+    @property
+    def name(self) -> str:
+        """SHA-256 of the manifest."""
+        return study_name(self.manifest)
+
+
+def study_name(manifest: Header) -> str:
+    """Return by what a study is known: its content."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def digest_of(part: bytes) -> str:
+    """Return by what a part is known."""
+    return hashlib.sha256(part).hexdigest()
+
+
+def take_apart(prepared: PreparedStudy) -> TravellingStudy:
+    """Return what of a prepared study travels."""
+    parts: Parts = {}
+
+    def add(values: NDArray[Any]) -> str:
+        part = pack({}, {"values": values})
+        name = digest_of(part)
+        parts[name] = part
+        return name
+
+    brain = np.asarray(prepared.brain, dtype=bool)
+    channels = [
+        add(np.asarray(channel[brain], np.float32)) if there else None
+        for channel, there in zip(prepared.channels, prepared.present, strict=True)
+    ]
+    manifest = {
+        "grid": grid_out(prepared.working),
+        "reference": prepared.reference.value,
+        "brain": add(brain),
+        "channels": channels,
+    }
+    return TravellingStudy(manifest, parts)
+
+
+def parts_named(manifest: Header) -> list[str]:
+    """Return the digests that a manifest names."""
+    try:
+        names = [manifest["brain"], *(c for c in manifest["channels"] if c is not None)]
+        return [str(name) for name in names]
+    except (KeyError, TypeError) as error:
+        raise _odd("a manifest of a study") from error
+
+
+def put_together(manifest: Header, parts: Mapping[str, bytes], limit_bytes: int) -> PreparedStudy:
+    """Return the study that a manifest names, as an engine reads it.
+
+    Raises
+    ------
+    ServerError
+        The parts do not fit together, or it would be larger than `limit_bytes`.
+    """
+    try:
+        grid, voxels = grid_in(manifest["grid"]), voxels_of(manifest)
+        if voxels * BYTES_PER_VOXEL > limit_bytes:
+            raise _odd("a study too large for the server's memory")
+        brain = _only_array(parts[manifest["brain"]], voxels)
+        channels = np.zeros((len(MrSequence), *grid.shape), np.float32)
+        present = np.zeros(len(MrSequence), bool)
+        for index, name in zip(range(len(MrSequence)), manifest["channels"], strict=True):
+            if name is not None:
+                channels[index][brain] = _only_array(parts[name], 4 * voxels)
+                present[index] = True
+        reference = MrSequence(manifest["reference"])
+        return PreparedStudy(channels, present, brain, grid, grid, np.eye(4), reference)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise _odd("parts that make no study") from error
+
+
+def _only_array(part: bytes, limit_bytes: int) -> NDArray[Any]:
+    return unpack(part, limit_bytes=limit_bytes)[1]["values"]
+
+
+def perturbations_out(perturbations: Sequence[InputPerturbation]) -> tuple[Header, Arrays]:
+    """Return perturbed inputs as a message."""
+    fields = [{"keep": v.keep, "mirrored": v.mirrored, "alone": v.alone} for v in perturbations]
+    hidden = {str(n): v.hidden for n, v in enumerate(perturbations) if v.hidden is not None}
+    return {"variants": fields}, hidden
+
+
+def perturbations_in(header: Header, arrays: Arrays) -> list[InputPerturbation]:
+    """Return perturbed inputs from a message."""
+    found = []
+    for number, fields in enumerate(header["variants"]):
+        t1, t1c, t2, flair = (bool(keep) for keep in fields["keep"])
+        found.append(
+            InputPerturbation(
+                (t1, t1c, t2, flair),
+                bool(fields["mirrored"]),
+                arrays.get(str(number)),
+                bool(fields["alone"]),
+            )
+        )
+    return found
+
+
+def info_out(info: EngineInfo) -> Header:
+    """Return who decides, for JSON."""
+    fields = _INFO.dump_python(info, mode="json")
+    fields["capabilities"].sort()
+    return dict(fields)
+
+
+def info_in(fields: Any) -> EngineInfo:
+    """Return who decides, from JSON."""
+    try:
+        return _INFO.validate_python(fields)
+    except ValidationError as error:
+        raise _odd("an engine's description") from error
+
+
+def prediction_out(found: Prediction) -> tuple[Header, dict[str, NDArray[Any]]]:
+    """Return an answer as a message; of its trace what can be asked later stays behind."""
+    arrays = {f"probability_{region}": values for region, values in found.probability.items()}
+    header: Header = {
+        "engine": info_out(found.engine),
+        "notices": found.notices,
+        "thresholds": {region.value: value for region, value in found.thresholds.items()},
+        "slight_enhancement": _SLIGHT.dump_python(found.slight_enhancement),
+        "scoring": _SCORING.dump_python(found.scoring),
+        "question_time": _TIME.dump_python(found.question_time),
+        "trace": None,
+    }
+    if found.uncertainty is not None:
+        arrays["uncertainty"] = found.uncertainty
+    for name, one in (("unperturbed", found.unperturbed), ("classes", found.class_probabilities)):
+        if one is not None:
+            header[name] = grid_out(one.grid)
+            arrays[name] = one.share if isinstance(one, ClassProbabilities) else one.probability
+    trace = found.trace
+    if trace is not None:
+        arrays |= {f"cross_{region}": weights for region, weights in trace.cross.items()}
+        header["trace"] = {
+            "method": trace.method,
+            "layers": trace.layers,
+            "probes": trace.probe_row is not None,
+            "attention_layers": trace.attention_layers,
+            "shows_layers": trace.layer_attention is not None,
+        }
+    return header, arrays
+
+
+Probe = Callable[[tuple[int, int, int]], NDArray[np.float32]]
+LayerAttention = Callable[[Region, int, int | None], NDArray[np.float32]]
+
+
+def prediction_in(
+    header: Header, arrays: Arrays, device: str, probe: Probe, layer: LayerAttention
+) -> Prediction:
+    """Return an answer from a message.
+
+    Parameters
+    ----------
+    header, arrays
+        The message.
+    device : str
+        Where the engine runs, in words, with the server.
+    probe, layer : callable
+        Who asks the server what `Trace.probe_row` and `Trace.layer_attention` answer.
+    """
+    try:
+        unperturbed, classes = header.get("unperturbed"), header.get("classes")
+        return Prediction(
+            probability=_of_regions(arrays, "probability_"),
+            engine=info_in(header["engine"] | {"device": device}),
+            uncertainty=arrays.get("uncertainty"),
+            trace=_trace_in(header["trace"], arrays, probe, layer),
+            notices=tuple(str(notice) for notice in header["notices"]),
+            unperturbed=None
+            if unperturbed is None
+            else PerturbedPrediction(arrays["unperturbed"], grid_in(unperturbed)),
+            thresholds={Region(key): float(v) for key, v in header["thresholds"].items()},
+            slight_enhancement=_SLIGHT.validate_python(header["slight_enhancement"]),
+            scoring=_SCORING.validate_python(header["scoring"]),
+            class_probabilities=None
+            if classes is None
+            else ClassProbabilities(arrays["classes"], grid_in(classes)),
+            question_time=_TIME.validate_python(header["question_time"]),
+        )
+    except (KeyError, TypeError, ValueError, LesionLensError) as error:
+        raise _odd("an answer") from error
+
+
+def _trace_in(fields: Any, arrays: Arrays, probe: Probe, layer: LayerAttention) -> Trace | None:
+    if fields is None:
+        return None
+    return Trace(
+        _of_regions(arrays, "cross_"),
+        str(fields["method"]),
+        tuple(str(name) for name in fields["layers"]),
+        probe if fields["probes"] else None,
+        tuple((str(name), int(heads)) for name, heads in fields["attention_layers"]),
+        layer if fields["shows_layers"] else None,
+    )
+
+
+def _of_regions(arrays: Arrays, prefix: str) -> dict[Region, NDArray[np.float32]]:
+    return {region: arrays[prefix + region] for region in Region if prefix + region in arrays}
+
+
+def perturbed_out(found: PerturbedPrediction) -> tuple[Header, Arrays]:
+    """Return answers to perturbed inputs as a message."""
+    return {"grid": grid_out(found.grid)}, {"probability": found.probability}
+
+
+def perturbed_in(header: Header, arrays: Arrays) -> PerturbedPrediction:
+    """Return answers to perturbed inputs from a message."""
+    return PerturbedPrediction(arrays["probability"], grid_in(header["grid"]))
+
+
+def first_look_out(found: FirstLook) -> tuple[Header, Arrays]:
+    """Return a first look as a message."""
+    header, arrays = perturbed_out(found.seen)
+    scoring = _SCORING.dump_python(found.scoring)
+    return header | {"threshold": found.threshold, "scoring": scoring}, arrays
+
+
+def first_look_in(header: Header, arrays: Arrays) -> FirstLook:
+    """Return a first look from a message."""
+    scoring = _SCORING.validate_python(header["scoring"])
+    return FirstLook(perturbed_in(header, arrays), float(header["threshold"]), scoring)
+
+
+def volume_out(found: Volume) -> tuple[Header, Arrays]:
+    """Return a volume as a message."""
+    return {"grid": grid_out(found.grid)}, {"values": found.data}
+
+
+def grid_out(grid: Grid) -> Header:
+    """Return a grid as the fields of a header."""
+    return {"shape": grid.shape, "affine": np.asarray(grid.affine, np.float64).tolist()}
+
+
+def grid_in(fields: Any) -> Grid:
+    """Return a grid from the fields of a header."""
+    i, j, k = (int(n) for n in fields["shape"])
+    if min(i, j, k) < 1:
+        raise ValueError("an empty grid")
+    return Grid((i, j, k), np.array(fields["affine"], np.float64))
+
+
+def _odd(what: str) -> ServerError:
+    return ServerError(
+        found=f"{what} that cannot be read",
+        expected="one as LesionLens sends it",
+        next_step="Compare the versions of LesionLens on both sides",
+    )
+
+
+def voxels_of(manifest: Header) -> int:
+    """Return how many voxels the grid of a study has."""
+    try:
+        return int(np.prod(grid_in(manifest["grid"]).shape, dtype=np.int64))
+    except (KeyError, TypeError, ValueError, LesionLensError) as error:
+        raise _odd("a manifest of a study") from error

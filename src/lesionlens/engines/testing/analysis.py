@@ -1,0 +1,259 @@
+"""A drawn head as a finished analysis: its truth in the place of an engine's answer.
+
+For tests of exports, reviews and the viewer, which need a whole `Analysis` in a second and
+without a network. Nothing here is a measurement of a person or of an engine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.uid import generate_uid
+from scipy import ndimage
+
+from lesionlens.base import geometry
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import REFERENCE_ORDER, Label, MrSequence, Region
+from lesionlens.base.provenance import sha256_of
+from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.attention import AttentionMaps, MapChecks
+from lesionlens.base.records.findings import Agreement, Candidate, Findings, Location, conclusion_of
+from lesionlens.base.records.prediction import Capability, EngineInfo
+from lesionlens.base.records.study import (
+    PreparedStudy,
+    QualityCheck,
+    Series,
+    SourceFile,
+    Study,
+    StudyKind,
+)
+from lesionlens.base.stages import StageTime
+from lesionlens.engines.testing.acquire import AS_IS, Acquisition, acquire
+from lesionlens.engines.testing.files import write_dicom, write_nifti
+from lesionlens.engines.testing.headers import NOBODY
+from lesionlens.engines.testing.simple import Patient
+
+ENGINE = EngineInfo("phantom", "1", None, frozenset({Capability.SEGMENT, Capability.ATTEND}))
+
+
+def write_study(
+    patient: Patient,
+    folder: Path,
+    *,
+    kind: StudyKind = StudyKind.NIFTI,
+    sequences: tuple[MrSequence, ...] = tuple(MrSequence),
+    how: Acquisition = AS_IS,
+) -> Study:
+    """Write a head as files and return the Study that a reader would make of them.
+
+    Parameters
+    ----------
+    patient : Patient
+        What to image.
+    folder : Path
+        Made if it is not there.
+    kind : StudyKind
+        NIfTI files, or one classic DICOM series a sequence.
+    sequences : tuple of MrSequence
+        Which to write.
+    how : Acquisition
+        One for all; DICOM wants i along a row, j down the rows, such as "LPS" or "PIR".
+    """
+    dicom = kind is StudyKind.DICOM
+    if dicom:
+        files = write_dicom(patient, folder, sequences=sequences, how=how)
+    else:
+        one = write_nifti(patient, folder, sequences=sequences, how=how)
+        files = {sequence: (path,) for sequence, path in one.items()}
+    return Study(
+        name=folder.name,
+        kind=kind,
+        series={s: _series(patient, s, how, files[s], folder, dicom) for s in sequences},
+        root=folder,
+        uid=NOBODY.uid("study") if dicom else None,
+    )
+
+
+def _series(
+    patient: Patient,
+    sequence: MrSequence,
+    how: Acquisition,
+    files: tuple[Path, ...],
+    folder: Path,
+    dicom: bool,
+) -> Series:
+    image = acquire(patient.sequences[sequence], how)
+    frame = NOBODY.uid("frame") if dicom else None
+    sources = tuple(
+        SourceFile(
+            path,
+            path.relative_to(folder).as_posix(),
+            NOBODY.uid("instance", sequence, k) if dicom else None,
+            "1.2.840.10008.5.1.4.1.1.4" if dicom else None,
+        )
+        for k, path in enumerate(files)
+    )
+    return Series(
+        sequence=sequence,
+        detected_by="SeriesDescription" if dicom else "file name",
+        confidence=0.9,
+        grid=Grid(image.grid.shape, image.grid.affine, frame),
+        files=sources,
+        load=lambda: np.asarray(image.data, np.float32),
+        description=sequence.words,
+        uid=NOBODY.uid("series", sequence) if dicom else None,
+    )
+
+
+def make_analysis(patient: Patient, study: Study) -> Analysis:
+    """Build the analysis that a perfect engine would give of a study of this head.
+
+    Parameters
+    ----------
+    patient : Patient
+        Whose truth becomes labels, probability and attention; its grid is the working grid.
+    study : Study
+        From `write_study`, or from a reader; its reference's grid takes the results.
+
+    Returns
+    -------
+    Analysis
+        One candidate a lesion; the score falls with the id.
+    """
+    reference = next(s for s in REFERENCE_ORDER if s in study.series)
+    native, working = study.series[reference].grid, patient.labels.grid
+    to_native = geometry.index_map(working.affine, native.affine)
+    from_native = np.asarray(np.linalg.inv(to_native), np.float64)
+    labels = np.asarray(_onto(patient.labels.data, from_native, native, order=0), np.uint8)
+    components, count = ndimage.label(labels > 0)
+    components = components.astype(np.int32)
+    truth = patient.labels.data
+    regions = {r: np.isin(truth, r.labels).astype(np.float32) for r in Region}
+    maps = {r: _normalised(ndimage.gaussian_filter(v, 2.0)) for r, v in regions.items()}
+    probability = {
+        r: Volume(_onto(0.98 * v, from_native, native), native) for r, v in regions.items()
+    }
+    attention = {r: Volume(_onto(v, from_native, native), native) for r, v in maps.items()}
+    volumes = Volumes(Volume(labels, native), probability, attention)
+    quality = _quality(study)
+    candidates = tuple(
+        _candidate(number, volumes, components, study) for number in range(1, count + 1)
+    )
+    prepared = PreparedStudy(
+        channels=np.stack(
+            [patient.sequences[s].data * np.float32(s in study.series) for s in MrSequence]
+        ),
+        present=np.array([s in study.series for s in MrSequence]),
+        brain=patient.brain.data,
+        working=working,
+        native=native,
+        to_native=to_native,
+        reference=reference,
+        quality=quality,
+    )
+    return Analysis(
+        study=study,
+        prepared=prepared,
+        maps=AttentionMaps(
+            maps=maps,
+            raw_range=dict.fromkeys(Region, (0.0, 1.0)),
+            method="smoothed truth of a phantom",
+            layers=("none",),
+            checks={Region.WT: MapChecks(True, 0.7, 0.1, reliable=True, words="passed its checks")},
+        ),
+        volumes=volumes,
+        findings=Findings(candidates, components, quality, conclusion_of(count), _notices(study)),
+        run=_run(study),
+    )
+
+
+def _onto(
+    data: NDArray[np.generic], step: geometry.Affine, grid: Grid, order: int = 1
+) -> NDArray[np.generic]:
+    matrix, offset = step[:3, :3], step[:3, 3]
+    out = ndimage.affine_transform(data, matrix, offset, output_shape=grid.shape, order=order)
+    return np.asarray(out)
+
+
+def _normalised(data: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(data / max(float(data.max()), 1e-6), np.float32)
+
+
+def _quality(study: Study) -> tuple[QualityCheck, ...]:
+    checks = [QualityCheck("coverage", True, "The whole brain is in the field of view.")]
+    checks += [
+        QualityCheck("missing", False, f"{s.words} is missing.")
+        for s in MrSequence
+        if s not in study.series
+    ]
+    return tuple(checks)
+
+
+def _notices(study: Study) -> tuple[str, ...]:
+    if MrSequence.T1C in study.series:
+        return ()
+    return ("Without T1c the enhancing volume is not measured.",)
+
+
+def _candidate(
+    number: int, volumes: Volumes, components: NDArray[np.int32], study: Study
+) -> Candidate:
+    grid, labels = volumes.labels.grid, volumes.labels.data
+    inside = components == number
+    voxels = np.argwhere(inside)
+    corners = grid.to_mm(voxels[:, None] + np.array(list(np.ndindex(2, 2, 2))) - 0.5)
+    low, high = corners.min(axis=(0, 1)), corners.max(axis=(0, 1))
+    centroid = grid.to_mm(voxels.mean(axis=0))
+    counts = {r: float((inside & np.isin(labels, r.labels)).sum()) * grid.voxel_ml for r in Region}
+    contrast = MrSequence.T1C in study.series
+    long, short = sorted((high - low)[:2], reverse=True)
+    score = round(0.97 - 0.05 * (number - 1), 2)
+    share = 0.9 * score / len(study.series)
+    relevance, alone, left_out = (
+        {s.value: (value if s in study.series else None) for s in MrSequence}
+        for value in (share, share + 0.1 * score, score - share)
+    )
+    return Candidate(
+        id=number,
+        tracking_uid=str(generate_uid(entropy_srcs=["phantom", str(number), str(voxels[0])])),
+        score=score,
+        centroid_mm=_point(centroid),
+        bounding_box_mm=(_point(low), _point(high)),
+        peak_mm=_point(grid.to_mm(voxels[len(voxels) // 2])),
+        volume_ml={**counts, Region.ET: counts[Region.ET] if contrast else None},
+        longest_axial_diameter_mm=float(long),
+        perpendicular_diameter_mm=float(short),
+        rano_measurable=bool(short >= 10 and (labels[inside] == Label.ENHANCING).any())
+        if contrast
+        else None,
+        location=Location("left" if centroid[0] < 0 else "right", None),
+        uncertainty=0.05,
+        attention=Agreement(True, 0.7),
+        sequence_relevance={**relevance, "none": 0.1 * score},
+        score_alone=alone,
+        score_left_out=left_out,
+    )
+
+
+def _point(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    x, y, z = (float(v) for v in values)
+    return x, y, z
+
+
+def _run(study: Study) -> RunInfo:
+    inputs = tuple(
+        (file.name, sha256_of(file.path))
+        for series in study.series.values()
+        for file in series.files
+    )
+    return RunInfo(
+        engine=ENGINE,
+        device="cpu",
+        stages=(StageTime("phantom", 0.01, 100.0),),
+        versions={"lesionlens": "phantom"},
+        inputs=inputs,
+        started="2026-01-05T10:15:00Z",
+    )

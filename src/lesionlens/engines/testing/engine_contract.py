@@ -1,0 +1,298 @@
+"""What every engine owes, as checks that its author runs against it.
+
+In a test suite::
+
+    @pytest.mark.parametrize("check", engine_contract.CHECKS, ids=engine_contract.name_of)
+    def test_it_keeps_the_contract(check, trial):
+        check(trial)
+
+with `trial = engine_contract.Trial(MyEngine("cpu"))`, made once; or all at once by
+`engine_contract.failures(MyEngine("cpu"))`. Nothing here says how well an engine finds tumours.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInputError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region
+from lesionlens.base.records.prediction import Capability, InputPerturbation, Prediction
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.engines.engine import Engine, SupportsPerturbation, Target
+from lesionlens.engines.testing.simple import Patient, make_patient
+
+SUBSETS = (("flair",), ("t1c",), ("t1", "t2"))
+_CLOSE = 1e-5
+
+
+class ContractBrokenError(AssertionError):
+    """An engine does not do what every engine owes."""
+
+
+def _owes(kept: bool, what: str) -> None:
+    if not kept:
+        raise ContractBrokenError(what)
+
+
+def prepared_head(
+    sequences: Iterable[str] = tuple(MrSequence), patient: Patient | None = None
+) -> PreparedStudy:
+    """Draw a head with one lesion, ready for an engine: 4 mm cubes, no two axes of one length.
+
+    Parameters
+    ----------
+    sequences : iterable of str
+        Which are there.
+    patient : Patient or None
+        Another head.
+    """
+    head = patient or make_patient(spacing_mm=4.0)
+    there = np.array([sequence in set(sequences) for sequence in MrSequence])
+    channels = np.stack([head.sequences[sequence].data for sequence in MrSequence])
+    channels = (channels * there[:, None, None, None]).astype(np.float32)
+    reference = next(s for s in REFERENCE_ORDER if there[list(MrSequence).index(s)])
+    grid = head.labels.grid
+    return PreparedStudy(channels, there, head.brain.data, grid, grid, np.eye(4), reference)
+
+
+@dataclass
+class Trial:
+    """One engine on trial, with what it answered first."""
+
+    engine: Engine
+    """Ready to predict, on the device it is tried on."""
+    patience_s: float = 10.0
+    """How soon it must stop once it was asked to."""
+    growth_mib: float = 64.0
+    """By how much the process may grow from the second to the fourth study."""
+    study: PreparedStudy = field(default_factory=prepared_head)
+    """What it predicts."""
+
+    def predict(self, study: PreparedStudy | None = None, **how: Any) -> Prediction:
+        """Ask the engine."""
+        wanted = {"progress": no_progress, "cancel": NEVER, **how}
+        return self.engine.predict(study or self.study, **wanted)
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        """What it predicts for the study."""
+        return self.predict()
+
+    @property
+    def can(self) -> frozenset[Capability]:
+        """What it declares that it can do."""
+        return self.engine.info.capabilities
+
+
+Check = Callable[[Trial], None]
+
+
+def identity(trial: Trial) -> None:
+    """Check that it says who it is, and the prediction says it too."""
+    info = trial.engine.info
+    _owes(bool(info.name and info.version), "a name and a version")
+    _owes(bool(info.capabilities), "at least one capability")
+    _owes(trial.prediction.engine.name == info.name, "a prediction that names its engine")
+    hexadecimal = info.weights_sha256 is None or len(info.weights_sha256) == 64
+    _owes(hexadecimal, "the weights' SHA-256 in 64 digits, or None")
+
+
+def outputs(trial: Trial) -> None:
+    """Check for a probability of each region: float32, 0 to 1, nested, on the working grid."""
+    outer = np.ones(trial.study.working.shape, np.float32)
+    _owes(set(trial.prediction.probability) == set(Region), "a probability of each region")
+    for region in Region:
+        found = trial.prediction.probability[region]
+        _owes(found.shape == trial.study.working.shape, f"{region} on the working grid")
+        _owes(found.dtype == np.float32, f"{region} as float32, not {found.dtype}")
+        _owes(bool(np.isfinite(found).all()), f"{region} without NaN or infinity")
+        _owes(bool(found.min() >= 0 and (found <= outer + 1e-6).all()), f"{region} nested, 0 to 1")
+        outer = found
+
+
+def places(trial: Trial) -> None:
+    """Check for nothing outside the brain, and the same answer wherever the head lay."""
+    for region, found in trial.prediction.probability.items():
+        _owes(not found[~trial.study.brain].any(), f"{region} zero outside the brain")
+    moved = trial.study.working.affine.copy()
+    moved[:3, 3] += (17.0, -31.0, 44.0)
+    grid = Grid(trial.study.working.shape, moved)
+    elsewhere = trial.predict(replace(trial.study, working=grid, native=grid))
+    _same(elsewhere, trial.prediction, "the same answer for a head that lay elsewhere")
+
+
+def _same(one: Prediction, other: Prediction, what: str) -> None:
+    for region in Region:
+        close = np.allclose(one.probability[region], other.probability[region], atol=_CLOSE)
+        _owes(close, what)
+
+
+def honesty(trial: Trial) -> None:
+    """Check that what it says it can do is there, and nothing else."""
+    trace = trial.prediction.trace
+    _owes((trace is not None) == (Capability.ATTEND in trial.can), "a trace where it can `attend`")
+    perturbs = isinstance(trial.engine, SupportsPerturbation)
+    _owes(perturbs == (Capability.PERTURB in trial.can), "predict_perturbed where it can `perturb`")
+    if trace is None:
+        _owes(Capability.PROBE not in trial.can, "no `probe` without a trace")
+        return
+    _owes(
+        (trace.probe_row is not None) == (Capability.PROBE in trial.can),
+        "probe_row where it can `probe`",
+    )
+    _owes(
+        (trace.layer_attention is not None) == bool(trace.attention_layers),
+        "attention_layers where layer_attention is",
+    )
+    for region, weights in trace.cross.items():
+        _owes(weights.shape == trial.study.working.shape, f"{region}: attention on the grid")
+        _owes(bool(weights.min() >= 0), f"{region}: attention that is not negative")
+        total = float(weights.sum(dtype=np.float64))
+        _owes(total == 0 or abs(total - 1) < 1e-3, f"{region}: attention that adds up to one")
+
+
+def repeatable(trial: Trial) -> None:
+    """Check that the same study is answered alike, and not changed."""
+    before = trial.study.channels.copy()
+    _same(trial.predict(), trial.prediction, "the same answer to the same study")
+    _owes(np.array_equal(before, trial.study.channels), "the study left as it was")
+
+
+def subsets(trial: Trial) -> None:
+    """Check that fewer sequences are answered, or refused in words."""
+    for present in SUBSETS:
+        try:
+            found = trial.predict(prepared_head(present))
+        except UnusableInputError:
+            continue
+        _owes(set(found.probability) == set(Region), f"each region from {', '.join(present)}")
+
+
+def cancelling(trial: Trial) -> None:
+    """Check that it begins not, and ends soon, when asked to stop."""
+    stop = threading.Event()
+    stop.set()
+    _owes(_stopped(trial, stop, no_progress), "CancelledError where it was asked to stop before")
+    stop = threading.Event()
+    asked: list[float] = []
+
+    def ask(stage: str, fraction: float) -> None:
+        del stage, fraction
+        asked.append(time.monotonic())
+        stop.set()
+
+    _stopped(trial, stop, ask)  # what was all but done may end as usual, if soon
+    _owes(bool(asked), "progress, or nobody knows that it runs")
+    late = time.monotonic() - asked[0]
+    _owes(late < trial.patience_s, f"an end within {trial.patience_s:g} s, not {late:.1f}")
+
+
+def _stopped(trial: Trial, stop: threading.Event, progress: Callable[[str, float], None]) -> bool:
+    try:
+        trial.predict(cancel=stop, progress=progress)
+    except CancelledError:
+        return True
+    return False
+
+
+def progress(trial: Trial) -> None:
+    """Check that it tells its stage in words and how much of it is done, 0 to 1."""
+    reported: list[tuple[str, float]] = []
+    trial.predict(progress=lambda stage, fraction: reported.append((stage, fraction)))
+    _owes(bool(reported), "progress")
+    _owes(all(stage and 0 <= share <= 1 for stage, share in reported), "words and shares of 0 to 1")
+
+
+def refusal(trial: Trial) -> None:
+    """Check that a method of attribution that it has not is refused in words."""
+    try:
+        trial.engine.attribute(trial.study, Target(Region.WT), "tea leaves")
+    except LesionLensError:
+        return
+    _owes(False, "an error that explains for an unknown method of attribution")
+
+
+def perturbing(trial: Trial) -> None:
+    """Check that perturbed inputs are answered on the grid it names, and as the prediction says."""
+    engine = trial.engine
+    if not isinstance(engine, SupportsPerturbation):
+        return
+    grid = engine.perturbation_grid(trial.study)
+    asked = [InputPerturbation(), InputPerturbation(mirrored=True)]
+    seen = engine.predict_perturbed(trial.study, asked, progress=no_progress, cancel=NEVER)
+    _owes(seen.probability.shape == (2, *grid.shape), "an answer to each input on its grid")
+    first = trial.prediction.unperturbed
+    _owes(first is not None, "Prediction.unperturbed, from which scores are taken")
+    if first is not None:
+        close = np.allclose(seen.probability[0], first.probability[0], atol=1e-4)
+        _owes(close, "unperturbed: the answer to the study as it is")
+
+
+def memory(trial: Trial) -> None:
+    """Check that it keeps nothing it no longer needs; on Linux alone."""
+    if not Path("/proc/self/statm").is_file():
+        return
+    sizes: list[float] = []
+    for seed in range(4):
+        head = make_patient(seed, spacing_mm=4.0)
+        trial.predict(prepared_head(patient=head))
+        sizes.append(_resident_mib())
+    grown = sizes[3] - sizes[1]
+    _owes(grown < trial.growth_mib, f"memory that stays, not {grown:.0f} MiB more in two studies")
+
+
+def _resident_mib() -> float:
+    """Return what the process holds in memory, on Linux."""
+    pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    return pages * mmap.PAGESIZE / 2**20
+
+
+CHECKS: tuple[Check, ...] = (
+    identity, outputs, places, honesty, repeatable, subsets, cancelling, progress, refusal,
+    perturbing, memory,
+)  # fmt: skip
+"""Each takes a `Trial` and raises `ContractBrokenError` that says what is owed."""
+
+
+def name_of(check: Check) -> str:
+    """Return a check's name."""
+    return str(getattr(check, "__name__", check))
+
+
+def failures(engine: Engine, **how: Any) -> dict[str, str]:
+    """Run all checks.
+
+    Parameters
+    ----------
+    engine : Engine
+        Ready to predict.
+    **how
+        Fields of `Trial`.
+
+    Returns
+    -------
+    dict of str to str
+        The names of the checks that it fails, and what it owes; empty where it keeps the contract.
+    """
+    trial, broken = Trial(engine, **how), {}
+    for check in CHECKS:
+        try:
+            check(trial)
+        except ContractBrokenError as error:
+            broken[name_of(check)] = f"owes {error}"
+    return broken
+
+
+__all__ = ["CHECKS", "Check", "ContractBrokenError", "Trial", "failures", "name_of",
+           "prepared_head"]  # fmt: skip

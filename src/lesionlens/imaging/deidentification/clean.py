@@ -1,0 +1,228 @@
+"""One data set without what tells whose it is; pixels and geometry stay as they are."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.multival import MultiValue
+
+from lesionlens.imaging.deidentification.profile import (
+    CODES,
+    STANDARD_SCHEMES,
+    Action,
+    Options,
+    action_of,
+)
+from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
+from lesionlens.imaging.deidentification.vocabulary import is_plain
+
+REMOVED = "REMOVED"
+_OLDEST = 90  # years from which an age is given as this one: the oldest could be recognised by it
+_TELLING = frozenset({"AccessionNumber", "OtherPatientIDs", "PatientAddress", "PatientID"})
+_DUMMIES = {"AS": "000Y", "CS": REMOVED, "DS": "0", "IS": "0", "PN": "Anonymous"}
+_CONTRAST = "ContrastBolusAgent"
+_NEVER_EMPTY = frozenset({"LUTExplanation", "SegmentLabel", "TextValue"})
+"""Descriptions that their objects may not lack (type 1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaner:
+    """Cleans data sets of any patients, all in the same way."""
+
+    options: Options
+    """What is kept beside the profile."""
+    pseudonyms: Pseudonyms
+    """New UIDs, patients and days."""
+    telling: frozenset[str] = frozenset()
+    """Words, in lower case, that tell whose it is (`telling_words`); no text that holds one stays.
+    """
+
+    def clean(self, dataset: Dataset) -> None:
+        """Clean a whole data set in place, and say in it what was done.
+
+        Parameters
+        ----------
+        dataset : Dataset
+            As read from a file; its file meta information becomes new.
+        """
+        patient = str(dataset.get("PatientID") or dataset.get("StudyInstanceUID") or "")
+        new, days = self.pseudonyms.patient(patient), self.pseudonyms.days(patient)
+        self._items(dataset, days)
+        dataset.PatientName = dataset.PatientID = new
+        dataset.PatientIdentityRemoved = "YES"
+        kept = self.options.full_dates
+        dataset.LongitudinalTemporalInformationModified = "UNMODIFIED" if kept else "MODIFIED"
+        dataset.DeidentificationMethodCodeSequence = [
+            coded(value, meaning) for value, meaning in self.options.methods
+        ]
+        _new_meta(dataset)
+
+    def _items(self, dataset: Dataset, days: int) -> None:
+        """Clean every element of a data set or item, and of the items within."""
+        for tag in list(dataset.keys()):
+            element = dataset[tag]
+            action = action_of(element.tag, element.VR, self.options)
+            if action is Action.REMOVE:
+                del dataset[tag]
+            elif element.VR == "SQ":
+                if action is Action.EMPTY:
+                    element.value = []
+                for item in element.value:
+                    self._items(item, days)
+            else:
+                self._element(dataset, element, action, days)
+
+    def _element(self, dataset: Dataset, element: DataElement, action: Action, days: int) -> None:
+        if action is Action.EMPTY:
+            element.clear()
+        elif action is Action.DUMMY:
+            _replace(element)
+        elif action is Action.MAP:
+            _each(element, lambda value: self.pseudonyms.uid(str(value)))
+        elif action is Action.SHIFT and element.VR != "TM":
+            _each(element, lambda value: moved(str(value), days))
+        elif action is Action.CLEAN and not _all_plain(element):
+            if element.keyword in _NEVER_EMPTY:
+                element.value = REMOVED
+            else:
+                del dataset[element.tag]
+        if action is Action.KEEP:
+            self._kept(dataset, element)
+
+    def _kept(self, dataset: Dataset, element: DataElement) -> None:
+        """Judge what the profile keeps: ages, local codes, and text that names the patient."""
+        if element.keyword == "PatientAge":
+            _each(element, capped_age)
+            return
+        if element.keyword in CODES:
+            scheme = str(dataset.get("CodingSchemeDesignator") or "")
+            if scheme not in STANDARD_SCHEMES and not _all_plain(element):
+                element.value = REMOVED
+        if element.VR in _WRITTEN and self._identifies(element):
+            element.value = REMOVED if element.VR in ("CS", "LO", "SH") else None
+
+    def _identifies(self, element: DataElement) -> bool:
+        text = " ".join(map(str, _values(element))).lower()
+        return any(word in text for word in self.telling) and not is_plain(text)
+
+
+_WRITTEN = frozenset({"AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
+
+
+def telling_words(dataset: Dataset) -> frozenset[str]:
+    """Return the words of names and identifiers, in lower case, of four letters or more.
+
+    A word that an institution shares with the maker of its scanner tells nobody.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Before it is cleaned.
+    """
+    found: set[str] = set()
+    makers = _words(dataset.get("Manufacturer"))
+    for element in _every(dataset):
+        if element.keyword == "InstitutionName":
+            found |= _words(element.value) - makers
+        elif element.VR == "PN" or element.keyword in _TELLING:
+            found |= _words(" ".join(map(str, _values(element))))
+    return frozenset(word for word in found if len(word) >= 4)
+
+
+def _words(text: object) -> set[str]:
+    return set(re.split(r"[\W_]+", str(text or "").lower()))
+
+
+def moved(text: str, days: int) -> str:
+    """Move a DICOM date or date-time back by days; what is no date becomes empty.
+
+    Examples
+    --------
+    >>> moved("20260105", 10), moved("20260105101500.5+0100", 5), moved("2026.01.05", 1)
+    ('20251226', '20251231101500.5+0100', '')
+    """
+    found = re.fullmatch(r"(\d{4})(\d{2})(\d{2})([\d.+\-]*)", text.strip())
+    if found is None:
+        return ""
+    year, month, day, rest = found.groups()
+    try:
+        new = date(int(year), int(month), int(day)) - timedelta(days)
+    except (ValueError, OverflowError):
+        return ""
+    return f"{new:%Y%m%d}{rest}"
+
+
+def capped_age(age: Any) -> str:
+    """Return an age, at most 90 years; what is no age becomes empty.
+
+    Examples
+    --------
+    >>> capped_age("045Y"), capped_age("093Y"), capped_age("Miller")
+    ('045Y', '090Y', '')
+    """
+    found = re.fullmatch(r"(\d{3})([DWMY])", str(age))
+    if found is None:
+        return ""
+    return f"{_OLDEST:03d}Y" if found[2] == "Y" and int(found[1]) > _OLDEST else found[0]
+
+
+def _every(dataset: Dataset) -> Iterator[DataElement]:
+    for element in dataset:
+        yield element
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from _every(item)
+
+
+def _values(element: DataElement) -> list[Any]:
+    value = element.value
+    if value is None or isinstance(value, bytes):
+        return []
+    return list(value) if isinstance(value, MultiValue | list | tuple) else [value]
+
+
+def _each(element: DataElement, change: Any) -> None:
+    new = [change(value) for value in _values(element)]
+    element.value = new if len(new) > 1 else (new[0] if new else None)
+
+
+def _all_plain(element: DataElement) -> bool:
+    return all(is_plain(str(value)) for value in _values(element))
+
+
+def _replace(element: DataElement) -> None:
+    """Put in a value that says nothing; a contrast agent's name still says that there was one."""
+    if element.is_empty:
+        return
+    if element.keyword == _CONTRAST:
+        element.value = "CONTRAST"
+    elif element.VR in ("OB", "OW", "UN", "US", "UL", "SS", "SL", "FL", "FD"):
+        element.clear()
+    else:
+        element.value = _DUMMIES.get(element.VR, REMOVED)
+
+
+def coded(value: str, meaning: str) -> Dataset:
+    """Return an item of a code sequence, of DICOM's own scheme."""
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning[:64]
+    return item
+
+
+def _new_meta(dataset: Dataset) -> None:
+    """Write the file's own header anew: it names a sender, and its preamble can hold anything."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+    with warnings.catch_warnings(action="ignore"):
+        dataset.file_meta = meta
+    if hasattr(dataset, "preamble"):
+        dataset.preamble = bytes(128)

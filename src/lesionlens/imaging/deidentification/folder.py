@@ -1,0 +1,226 @@
+"""A folder of DICOM files in, a de-identified copy out: all of it or nothing."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.base.staging import staged
+from lesionlens.imaging.deidentification.clean import Cleaner, coded, telling_words
+from lesionlens.imaging.deidentification.defacing import (
+    METHOD,
+    FaceOutcome,
+    Faces,
+    find_faces,
+    take_off,
+)
+from lesionlens.imaging.deidentification.profile import Options
+from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
+from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
+
+FACES_REMAIN = (
+    "Faces remain: a surface of the head can be drawn from the images, and a person known by it. "
+    "No face was taken off (Clean Recognizable Visual Features, 113102, was not done)"
+)
+SOME_REMAIN = (
+    "Faces remain in some images: no brain, or no place of the pixels in the patient, was found "
+    "there by which to take them off (113102)"
+)
+TAKEN_OFF = (
+    "with the face taken off by a template: eyes, nose, mouth, brow and ears (113102). Draw the "
+    "surface of the head and look before you hand it on"
+)
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_DOCUMENT = "1.2.840.10008.5.1.4.1.1.104."
+_OVERLAY_ROWS, _OVERLAY_DATA = 0x0010, 0x3000
+_DICOMDIR = "1.2.840.10008.1.3.10"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a folder was de-identified: files written, and what the user must know."""
+
+    files: int
+    notices: tuple[str, ...]
+
+
+def deidentify_folder(
+    source: Path,
+    out: Path,
+    pseudonyms: Pseudonyms,
+    options: Options,
+    *,
+    progress: Progress = no_progress,
+    cancel: Cancel = NEVER,
+) -> Done:
+    """Write a de-identified copy of every DICOM file below a folder, under new names.
+
+    Parameters
+    ----------
+    source, out : Path
+        What is read, and the folder that gets one sub-folder a series.
+    pseudonyms, options
+        How; see `Cleaner`.
+    progress, cancel
+        Called, and polled for a stop, between files.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no DICOM file that can be written.
+    ReadError
+        A file is damaged.
+    """
+    paths = list(walk(source)) if source.is_dir() else [source]
+    files = [path for path in paths if looks_like_dicom(path)]
+    if not files:
+        raise UnusableInputError(
+            found=f"no DICOM file in {source.name!r}",
+            expected="DICOM files",
+            next_step="Name the folder of the study, or of a result that holds `dicom`",
+        )
+    telling: set[str] = set()
+    for number, path in enumerate(files):
+        check(cancel, "reading the headers")
+        progress("reading the headers", 0.5 * number / len(files))
+        telling |= telling_words(_read(path, stop_before_pixels=True))
+    cleaner = Cleaner(options, pseudonyms, frozenset(telling))
+    faces = None if options.keep_faces else find_faces(files, cancel=cancel)
+    counts: Counter[str] = Counter()
+    kept: Counter[FaceOutcome] = Counter()
+    if left := len(paths) - len(files):
+        counts["not DICOM and not copied"] = left
+    with staged(out) as aside:
+        written = 0
+        for number, path in enumerate(files):
+            check(cancel, "de-identifying")
+            progress("de-identifying", 0.5 + 0.5 * number / len(files))
+            written += _one(path, aside, cleaner, faces, kept, counts)
+        if not written:
+            raise UnusableInputError(
+                found="only files that cannot be de-identified: " + "; ".join(counts),
+                expected="images or structured reports",
+                next_step="Look at them; --burned-in takes pictures with text along",
+            )
+    notices = (f"{count} × {what}" for what, count in counts.items())
+    return Done(written, (*notices, *_of_faces(kept)))
+
+
+def _of_faces(kept: Counter[FaceOutcome]) -> list[str]:
+    """Report what became of the faces."""
+    notices = []
+    if kept[FaceOutcome.TAKEN_OFF]:
+        notices.append(f"{kept[FaceOutcome.TAKEN_OFF]} × {TAKEN_OFF}")
+    if kept[FaceOutcome.BARE]:
+        notices.append(f"{kept[FaceOutcome.BARE]} × a brain without its head: no face to take off")
+    if kept[FaceOutcome.REMAINS]:
+        some = kept[FaceOutcome.TAKEN_OFF] or kept[FaceOutcome.BARE]
+        notices.append(f"{kept[FaceOutcome.REMAINS]} × {SOME_REMAIN}" if some else FACES_REMAIN)
+    return notices
+
+
+def deidentify_files(files: Iterable[Path], cleaner: Cleaner) -> None:
+    """De-identify DICOM objects of ours in place, such as those of a staged result."""
+    for path in files:
+        dataset = _read(path)
+        cleaner.clean(dataset)
+        _save(dataset, path)
+
+
+def _one(
+    path: Path,
+    aside: Path,
+    cleaner: Cleaner,
+    faces: Faces | None,
+    kept: Counter[FaceOutcome],
+    counts: Counter[str],
+) -> bool:
+    """Write one file, or count why not."""
+    dataset = _read(path)
+    reason = left_out(dataset, burned_in=cleaner.options.burned_in)
+    if reason is not None:
+        counts[f"left out: {reason}"] += 1
+        return False
+    if _overlays(dataset):
+        counts["with an overlay plane, which was removed"] += 1
+    outcome = take_off(dataset, path, faces or Faces({}, frozenset()))
+    cleaner.clean(dataset)
+    if outcome is FaceOutcome.TAKEN_OFF:
+        dataset.DeidentificationMethodCodeSequence.append(coded(*METHOD))
+    kept[outcome] += 1
+    place = aside / dataset.SeriesInstanceUID
+    place.mkdir(exist_ok=True)
+    _save(dataset, place / f"{dataset.SOPInstanceUID}.dcm")
+    return True
+
+
+def left_out(dataset: Any, *, burned_in: bool) -> str | None:
+    """Report why an object cannot be handed on, None where it can.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Before it is cleaned.
+    burned_in : bool
+        Whether pictures that may hold text are wanted all the same.
+    """
+    kind = str(dataset.get("SOPClassUID") or "")
+    kinds = {str(value).upper() for value in dataset.get("ImageType") or ()}
+    annotated = str(dataset.get("BurnedInAnnotation") or "").upper() == "YES"
+    named = all(key in dataset for key in ("SOPInstanceUID", "SeriesInstanceUID"))
+    captured = kind.startswith(_SECONDARY_CAPTURE) or "SCREEN SAVE" in kinds
+    rules = (
+        (kind == _DICOMDIR, "a DICOMDIR, which names the files of the source"),
+        (not kind or not named, "no object of DICOM: its UIDs are missing"),
+        (kind.startswith(_DOCUMENT), "an encapsulated document, whose text cannot be cleaned"),
+        (annotated and not burned_in, "text burned into its pixels (Burned In Annotation is YES)"),
+        (captured and not burned_in, "a secondary capture, whose pixels may hold text"),
+        (_embedded(dataset) and not burned_in, "an overlay within the bits of its pixels"),
+    )
+    return next((reason for holds, reason in rules if holds), None)
+
+
+def _overlays(dataset: Any) -> set[int]:
+    """Return the groups of its overlay planes."""
+    return {tag.group for tag in dataset.keys() if tag.group & 0xFF00 == 0x6000}  # noqa: SIM118
+
+
+def _embedded(dataset: Any) -> bool:
+    """Whether an overlay lies in unused bits of the pixels (retired in 2004)."""
+    return any(
+        (group, _OVERLAY_ROWS) in dataset and (group, _OVERLAY_DATA) not in dataset
+        for group in _overlays(dataset)
+    )
+
+
+def _read(path: Path, *, stop_before_pixels: bool = False) -> Any:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return pydicom.dcmread(path, force=True, stop_before_pixels=stop_before_pixels)
+    except (InvalidDicomError, ValueError, EOFError, NotImplementedError, KeyError) as error:
+        raise _damaged(path) from error
+
+
+def _save(dataset: Any, path: Path) -> None:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            dataset.save_as(path, enforce_file_format=True)
+    except (ValueError, AttributeError, TypeError, OverflowError) as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> ReadError:
+    return ReadError(
+        found=f"a DICOM file that cannot be read and written whole: {path.name}",
+        expected="files without damage",
+        next_step="Take it out of the folder, then start again",
+    )

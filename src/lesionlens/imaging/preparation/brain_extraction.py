@@ -1,0 +1,199 @@
+"""Find the brain in a head with its skull, and tell what shows none: a small network of our own.
+
+Each sequence is read by itself, for the network was trained on drawn images of any contrast
+(`network.brain_unet`, `research/train_brain.py`); where several are there, their logits are
+averaged. HD-BET and SynthStrip may take its place where installed (`preparation.skull_stripping`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.geometry import bounding_box, ras_grid
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.stages import NEVER, Cancel, check
+from lesionlens.imaging.preparation.brain import BrainMask, filled, is_even, largest
+from lesionlens.imaging.preparation.resampling import HALF, block_means, crop_grid, resample
+from lesionlens.network.brain import (
+    MULTIPLE,
+    SPACING_MM,
+    load_brain_network,
+    scaled,
+)
+
+METHOD = "own network"
+FINER = 2
+"""The outline is drawn on cubes of this part of the network's edge."""
+SURE = 2.0
+"""Logit from which a voxel surely is brain (.88)."""
+LEAST_ML, LEAST_SHARE = 15.0, 0.03
+"""What a scan must surely show of a brain: this volume, and this share of what is bright in it."""
+SURE_SHARE = 0.7
+"""Of a head's mask is sure, .83 and more in real ones; .02 to .4 in bottles of water."""
+
+
+def reading_grid(native: Grid) -> Grid:
+    """Return the axis-aligned RAS+ grid on which the network reads a field of view."""
+    affine, shape = ras_grid(native.affine, native.shape, SPACING_MM)
+    return Grid(shape, affine, native.frame_uid)
+
+
+def logits_of(
+    images: Sequence[NDArray[np.float32]],
+) -> Generator[NDArray[np.float32], None, None]:
+    """Yield the logit of brain in each image on `reading_grid`, (I, J, K) float32."""
+    padded, kept = [], []
+    for image in images:
+        room = [-length % MULTIPLE for length in image.shape]
+        sides = [(extra // 2, extra - extra // 2) for extra in room]
+        wide = np.pad(image.astype(np.float32, copy=False), sides)
+        padded.append(scaled(wide.clip(0)[None, None])[0, 0])
+        inside = zip(sides, image.shape, strict=True)
+        kept.append(tuple(slice(before, before + length) for (before, _), length in inside))
+    for logit, own in zip(load_brain_network()(padded), kept, strict=True):
+        yield np.ascontiguousarray(logit[own])
+
+
+def brain_logit(
+    images: Mapping[MrSequence, NDArray[np.float32]], *, cancel: Cancel = NEVER
+) -> NDArray[np.float32]:
+    """Average the logits of all sequences, each where it was scanned.
+
+    Parameters
+    ----------
+    images : mapping of MrSequence to (I, J, K) float32
+        The sequences together on `reading_grid`, the reference first; zero outside a field of view.
+    cancel : Cancel
+        Asked between sequences.
+
+    Returns
+    -------
+    (I, J, K) float32
+        Above zero where brain is likelier than not.
+    """
+    shown = list(images.values())
+    total, weight = 0.0, 0.0
+    with closing(logits_of(shown)) as logits:  # cancelled: no pass goes on behind it
+        for image in shown:
+            check(cancel, "finding the brain")
+            seen = (image != 0).astype(np.float32) + np.float32(1e-3)
+            total = total + seen * next(logits)
+            weight = weight + seen
+    return np.asarray(total / weight, dtype=np.float32)
+
+
+def find_brain(
+    images: Mapping[MrSequence, NDArray[np.float32]], grid: Grid, *, cancel: Cancel = NEVER
+) -> BrainMask:
+    """Find the brain in a head with skull.
+
+    Parameters
+    ----------
+    images : mapping of MrSequence to (I, J, K) float32
+        As for `brain_logit`.
+    grid : Grid
+        From `reading_grid`.
+    cancel : Cancel
+        Asked between sequences.
+
+    Returns
+    -------
+    BrainMask
+        On a grid finer than `grid`, cut to the brain; empty where no brain is found.
+    """
+    logit = brain_logit(images, cancel=cancel)
+    doubt = _absent(logit, next(iter(images.values())), grid)
+    if doubt is not None:
+        return BrainMask(np.zeros(grid.shape, dtype=bool), grid, METHOD, doubt)
+    return outlined(logit, grid)
+
+
+def _absent(logit: NDArray[np.float32], image: NDArray[np.float32], grid: Grid) -> str | None:
+    """Return why this is no scan of a brain, or None."""
+    sure_ml = float((logit > SURE).sum()) * grid.voxel_ml
+    lit = image > 0.1 * float(np.quantile(image[::2, ::2, ::2], 0.99))
+    object_ml = float(lit.sum()) * grid.voxel_ml
+    part = largest(logit > 0)
+    part_ml = float(part.sum()) * grid.voxel_ml
+    if sure_ml < SURE_SHARE * part_ml and is_even(image, part):
+        return f"an object of one even material, {part_ml:.0f} ml"
+    if sure_ml >= max(LEAST_ML, LEAST_SHARE * object_ml):
+        return None
+    return f"{sure_ml:.0f} of {object_ml:.0f} ml look like brain"
+
+
+def outlined(logit: NDArray[np.float32], grid: Grid) -> BrainMask:
+    """Cut a logit at zero between its voxels: one part without holes, on a finer grid."""
+    part = largest(logit > 0)
+    box = bounding_box(part)
+    if box is None:
+        return BrainMask(part, grid, METHOD)
+    low = [max(side.start - 2, 0) for side in box]
+    high = [min(side.stop + 2, length) for side, length in zip(box, logit.shape, strict=True)]
+    cut = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    mask = filled(largest(_halved(logit[cut]) > 0))
+    fine = _finer(crop_grid(grid, (low[0], low[1], low[2]), (high[0], high[1], high[2])))
+    volume = float(mask.sum()) * fine.voxel_ml
+    return BrainMask(mask, fine, METHOD, _doubt(logit, part, volume))
+
+
+def _halved(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Interpolate linearly at the centres of each voxel's FINER^3 parts, outer values held."""
+    for axis in range(values.ndim):
+        along = np.moveaxis(values, axis, 0)
+        first, last = along[:1], along[-1:]
+        before = np.concatenate([first, along[:-1]])
+        after = np.concatenate([along[1:], last])
+        pair = [0.75 * along + 0.25 * before, 0.75 * along + 0.25 * after]
+        parts = np.stack(pair, 1, dtype=np.float32).reshape(-1, *along.shape[1:])
+        values = np.moveaxis(parts, 0, axis)
+    return values
+
+
+def share_of_brain(values: NDArray[np.float32], grid: Grid, mask: NDArray[np.bool_]) -> float:
+    """Return the share of a stripped image's outline that surely looks like brain, 0-1.
+
+    Parameters
+    ----------
+    values : (I, J, K) float32
+        Without skull.
+    grid : Grid
+        Its grid.
+    mask : (I, J, K) bool
+        Its outline.
+    """
+    i, j, k = (max(round(SPACING_MM / edge), 1) for edge in grid.spacing_mm)
+    image, small = block_means(values, grid, (i, j, k))
+    outline, _ = block_means(mask.astype(np.float32), grid, (i, j, k))
+    target = reading_grid(small)
+    inside = resample(outline, small, target) > HALF
+    (logit,) = logits_of([resample(image, small, target)])
+    found = logit > SURE
+    return float((found & inside).sum()) / max(float(inside.sum()), 1.0)
+
+
+def _finer(grid: Grid) -> Grid:
+    """Return the grid of each voxel's FINER^3 parts."""
+    affine = np.array(grid.affine)
+    affine[:3, :3] /= FINER
+    affine[:3, 3] = grid.to_mm(np.full(3, (1 / FINER - 1) / 2))
+    shape = tuple(FINER * length for length in grid.shape)
+    return Grid((shape[0], shape[1], shape[2]), affine, grid.frame_uid)
+
+
+def _doubt(logit: NDArray[np.float32], part: NDArray[np.bool_], volume_ml: float) -> str | None:
+    """Return why the mask should be checked, or None."""
+    if not 700.0 < volume_ml < 2000.0:
+        return f"it measures {volume_ml:.0f} ml"
+    other = float((logit > 0).sum() - part.sum()) / float(part.sum())
+    if other > 0.1:
+        return f"the network finds brain elsewhere, too ({other:.0%} as much)"
+    unsure = float((np.abs(logit[part]) < 1.0).mean())
+    if unsure > 0.2:
+        return f"the network is unsure of {unsure:.0%} of it"
+    return None

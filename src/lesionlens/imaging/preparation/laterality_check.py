@@ -1,0 +1,148 @@
+"""Is one series mirrored against the others: a head is nearly, not quite, its own mirror image.
+
+The reference is laid on its own mirror image once, which gives the plane of symmetry. Every other
+sequence is then compared with it as it is and mirrored at that plane: one whose left and right were
+swapped fits better mirrored. If all sequences are mirrored alike nothing can show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.geometry import Affine, centre_mm
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import QualityCheck
+from lesionlens.base.stages import NEVER, Cancel
+from lesionlens.imaging.preparation.registration import one_level, roughly
+from lesionlens.imaging.preparation.resampling import HALF, block_means, resample
+
+BINS = 32
+BLOCK = (3, 3, 3)
+"""Voxels of the working grid that are averaged along each axis."""
+MIRRORED_ABOVE = 0.0
+"""Gain of the mirror image from which sides count as swapped.
+
+Measured on real studies: -0.30 to -0.66 as they are; with one series mirrored 0.22 to 2.4, and on
+thick slices that were not registered again -0.04 and 0.01.
+"""
+
+
+def sides(
+    channels: Mapping[MrSequence, NDArray[np.float32]],
+    reference: MrSequence,
+    brain: NDArray[np.bool_],
+    grid: Grid,
+    *,
+    cancel: Cancel = NEVER,
+) -> QualityCheck | None:
+    """Report whether left and right agree between the sequences.
+
+    Parameters
+    ----------
+    channels : mapping of MrSequence to (I, J, K) float32
+        Together on `grid`.
+    reference : MrSequence
+        With whom the others are compared.
+    brain : (I, J, K) bool
+        Brain mask.
+    grid : Grid
+        Axis-aligned RAS+ cubes.
+    cancel : Cancel
+        Asked between steps.
+
+    Returns
+    -------
+    QualityCheck or None
+        None where there is nothing to compare.
+    """
+    if len(channels) < 2:
+        return None
+    small = {s: block_means(values, grid, BLOCK) for s, values in channels.items()}
+    fixed, where = small[reference]
+    inside = block_means(brain.astype(np.float32), grid, BLOCK)[0] > HALF
+    reflection = symmetry(fixed, where, cancel=cancel)
+    gains = {
+        s: gain_of_mirror(fixed, values, inside, where, reflection)
+        for s, (values, _) in small.items()
+        if s is not reference
+    }
+    swapped = [s.words for s, gain in gains.items() if gain > MIRRORED_ABOVE]
+    listed = ", ".join(f"{s.words} {gain:+.0%}" for s, gain in gains.items())
+    if not swapped:
+        words = f"Left and right agree between the sequences (mirrored they fit: {listed})."
+        return QualityCheck("sides", True, words)
+    one = reference.words if len(swapped) == len(gains) > 1 else ", ".join(swapped)
+    return QualityCheck(
+        "sides",
+        False,
+        f"{one} seems mirrored, left and right swapped, against the other sequences (mirrored "
+        f"they fit {reference.words}: {listed}). Check the sides before you trust any.",
+    )
+
+
+def symmetry(values: NDArray[np.float32], grid: Grid, *, cancel: Cancel = NEVER) -> Affine:
+    """Find the reflection that lays a head on itself.
+
+    Returns
+    -------
+    (4, 4) float64
+        RAS+ mm to RAS+ mm, of determinant -1: the left hemisphere's points go to the right's.
+    """
+    flip = np.eye(4)
+    flip[0, 0], flip[0, 3] = -1.0, 2.0 * float(centre_mm(grid.affine, grid.shape)[0])
+    moved = roughly(one_level(values, grid), one_level(values[::-1], grid), cancel=cancel)
+    return np.asarray(flip @ moved)
+
+
+def gain_of_mirror(
+    fixed: NDArray[np.float32],
+    moving: NDArray[np.float32],
+    inside: NDArray[np.bool_],
+    grid: Grid,
+    reflection: Affine,
+) -> float:
+    """Return the mutual information of a sequence mirrored over that as it is, less 1.
+
+    Parameters
+    ----------
+    fixed, moving : (I, J, K) float32
+        Reference and sequence on `grid`.
+    inside : (I, J, K) bool
+        Where to compare.
+    grid : Grid
+        Of all three.
+    reflection : (4, 4) float64
+        From `symmetry`.
+    """
+    mirrored = resample(moving, grid, grid, moved=reflection)
+    seen = inside & (mirrored > 0) & (moving > 0)
+    if int(seen.sum()) < BINS * BINS:
+        return 0.0
+    plain, other = (mutual_information(fixed[seen], v[seen]) for v in (moving, mirrored))
+    return other / plain - 1.0 if plain > 1e-6 else 0.0
+
+
+def mutual_information(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """Return the mutual information of two equally long lists of brightness, in nats.
+
+    Bins hold equally many voxels each, so that no outlier and no unit counts.
+
+    Examples
+    --------
+    >>> ramp = np.arange(3200, dtype=np.float32)
+    >>> 0.98 < mutual_information(ramp, -ramp) / float(np.log(BINS)) < 1.001
+    True
+    """
+    one, two = (_binned(values) for values in (first, second))
+    share = np.bincount(one * BINS + two, minlength=BINS * BINS).reshape(BINS, BINS) / one.size
+    apart = share.sum(axis=1, keepdims=True) * share.sum(axis=0, keepdims=True)
+    there = share > 0
+    return float((share[there] * np.log(share[there] / apart[there])).sum())
+
+
+def _binned(values: NDArray[np.float32]) -> NDArray[np.intp]:
+    return np.searchsorted(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1]), values)

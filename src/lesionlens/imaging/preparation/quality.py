@@ -1,0 +1,241 @@
+"""Checks of the input that a reader sees before trusting any result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import QualityCheck, Series
+from lesionlens.imaging.preparation.registration import Registration
+
+COST_WITHOUT = {
+    MrSequence.T1C: "Published drop without T1c, for networks trained with missing sequences: "
+    "Dice of enhancing / core / whole tumour .49 / .68 / .90. Enhancement is not measured.",
+    MrSequence.FLAIR: "Oedema and infiltration are harder to outline without FLAIR.",
+    MrSequence.T2: "Cysts and oedema are harder to tell apart without T2.",
+    MrSequence.T1: "Enhancement is harder to tell from blood or fat without native T1.",
+}
+THICK_MM = 4.0
+FAR_MM = 50.0
+"""A patient moves by less between two sequences of one session."""
+
+
+def missing(series: Mapping[MrSequence, Series]) -> QualityCheck:
+    """Report which sequences are missing and what that costs."""
+    absent = [
+        s
+        for s in (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
+        if s not in series
+    ]
+    if not absent:
+        return QualityCheck("missing", True, "All four sequences are there.")
+    names = ", ".join(s.words for s in absent)
+    return QualityCheck(
+        "missing", False, f"Missing: {names}. " + " ".join(COST_WITHOUT[s] for s in absent)
+    )
+
+
+def spacing(series: Mapping[MrSequence, Series]) -> QualityCheck:
+    """Report how thick the slices are."""
+    edges = {s: float(item.grid.spacing_mm.max()) for s, item in series.items()}
+    thick = [f"{s.words} {edge:.1f} mm" for s, edge in edges.items() if edge > THICK_MM]
+    if thick:
+        return QualityCheck(
+            "spacing",
+            False,
+            f"Thick slices: {', '.join(thick)}. Lesions thinner than a slice may be missed.",
+        )
+    most = max(edges.values())
+    return QualityCheck("spacing", True, f"Voxel edges of at most {most:.1f} mm in every sequence.")
+
+
+def coverage(
+    brain: NDArray[np.bool_], valid: Mapping[MrSequence, NDArray[np.bool_]], volume_ml: float
+) -> QualityCheck:
+    """Report whether every sequence shows the whole brain.
+
+    Parameters
+    ----------
+    brain : (I, J, K) bool
+        On the working grid.
+    valid : mapping of MrSequence to (I, J, K) bool
+        Where each sequence has a signal.
+    volume_ml : float
+        Of the brain mask.
+    """
+    total = max(int(brain.sum()), 1)
+    shares = {s: float((brain & seen).sum()) / total for s, seen in valid.items()}
+    lacking = [f"{s.words} {share:.0%}" for s, share in shares.items() if share < 0.95]
+    if lacking:
+        return QualityCheck(
+            "coverage",
+            False,
+            f"Part of the brain lies outside of a sequence's field of view: {', '.join(lacking)}.",
+        )
+    if not 700.0 < volume_ml < 2000.0:
+        return QualityCheck(
+            "coverage",
+            False,
+            f"The brain that was found measures {volume_ml:.0f} ml: parts may be cut off or added.",
+        )
+    return QualityCheck("coverage", True, f"The whole brain is covered ({volume_ml:.0f} ml).")
+
+
+def contrast_agent(
+    channels: Mapping[MrSequence, NDArray[np.float32]], brain: NDArray[np.bool_]
+) -> QualityCheck | None:
+    """Report whether contrast agent is visible in T1c; None where T1 or T1c is missing.
+
+    The bright tail of T1c against that of T1: after each is scaled by its median and spread
+    within the brain, vessels, plexus and enhancing tissue lift the 99.8th percentile of the
+    difference.
+    """
+    if MrSequence.T1C not in channels or MrSequence.T1 not in channels:
+        return None
+    inner = brain
+    scaled = []
+    for sequence in (MrSequence.T1C, MrSequence.T1):
+        values = channels[sequence][inner].astype(np.float64)
+        middle = float(np.median(values))
+        spread = float(np.median(np.abs(values - middle))) or 1.0
+        scaled.append((values - middle) / spread)
+    lift = float(np.quantile(scaled[0] - scaled[1], 0.998))
+    if lift < CONTRAST_LIFT:
+        return QualityCheck(
+            "contrast",
+            False,
+            f"Contrast agent is hardly visible in T1c (brightest uptake {lift:.1f} deviations).",
+        )
+    return QualityCheck(
+        "contrast",
+        True,
+        f"Contrast agent is visible in T1c (brightest uptake {lift:.1f} deviations).",
+    )
+
+
+CONTRAST_LIFT = 3.0
+
+
+def noise(
+    channels: Mapping[MrSequence, NDArray[np.float32]], brain: NDArray[np.bool_]
+) -> QualityCheck:
+    """Estimate signal to noise in the brain (Immerkaer's operator along the slices' plane).
+
+    Notes
+    -----
+    Immerkaer, Computer Vision and Image Understanding 1996, 64(2):300-302,
+    doi 10.1006/cviu.1996.0060; here with the median for the mean, so that edges count less.
+    """
+    low = []
+    ratios: dict[MrSequence, float] = {}
+    for sequence, values in channels.items():
+        ratios[sequence] = signal_to_noise(values, brain)
+        if ratios[sequence] < 8.0:
+            low.append(f"{sequence.words} {ratios[sequence]:.0f}")
+    if low:
+        return QualityCheck("noise", False, f"Low signal to noise: {', '.join(low)}.")
+    listed = ", ".join(
+        f"{s.words} {f'{ratio:.0f}' if ratio <= NOISELESS else f'over {NOISELESS}'}"
+        for s, ratio in ratios.items()
+    )
+    return QualityCheck("noise", True, f"Signal to noise: {listed}.")
+
+
+NOISELESS = 1000
+"""No scanner reaches this ratio: beyond it the number says only that the image was smoothed."""
+
+
+def motion(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> QualityCheck:
+    """Detect jumps between slices, as a patient who moves leaves in interleaved 2-D scans.
+
+    Parameters
+    ----------
+    volumes : mapping of MrSequence to (voxels, Grid)
+        As acquired, (I, J, K) float32 on the native grid.
+    """
+    jumps = {s: slice_jumps_mm(values, grid) for s, (values, grid) in volumes.items()}
+    listed = ", ".join(f"{s.words} {jump:.1f} mm" for s, jump in jumps.items())
+    bad = [s.words for s, jump in jumps.items() if jump > JUMP_MM]
+    if bad:
+        return QualityCheck(
+            "motion",
+            False,
+            f"Slices jump in {', '.join(bad)}: probably motion. Estimate: {listed}.",
+        )
+    return QualityCheck("motion", True, f"No jumps between slices (estimate: {listed}).")
+
+
+def slice_jumps_mm(values: NDArray[np.float32], grid: Grid) -> float:
+    """Estimate how far slices jump against their neighbours, mm.
+
+    The middle of each slice's brightness runs smoothly along a still head; its second difference
+    is taken in the middle half of the slices along the thickest axis, and its median is robust
+    against the anatomy's own turns.
+    """
+    axis = int(np.argmax(grid.spacing_mm))
+    slices = np.moveaxis(values, axis, 0)
+    edges = np.delete(grid.spacing_mm, axis)
+    count = slices.shape[0]
+    part = np.sqrt(np.maximum(slices[count // 4 : count - count // 4, ::2, ::2], 0.0))
+    if part.shape[0] < 5:
+        return 0.0
+    total = np.maximum(part.sum(axis=(1, 2)), 1e-6)
+    rows = (part.sum(axis=2) * np.arange(part.shape[1])).sum(axis=1) / total * 2 * edges[0]
+    columns = (part.sum(axis=1) * np.arange(part.shape[2])).sum(axis=1) / total * 2 * edges[1]
+    second = np.hypot(np.diff(rows, 2), np.diff(columns, 2)) / 2
+    return float(np.median(second))
+
+
+JUMP_MM = 1.0
+"""Measured: 0.07 to 0.6 mm in 20 real scans of 1 to 5 mm slices; 2.7 to 3.0 mm after every second
+slice was shifted by 3 mm."""
+
+
+def signal_to_noise(values: NDArray[np.float32], brain: NDArray[np.bool_]) -> float:
+    """Return the median signal over the estimated noise in the brain; infinity without noise."""
+    middle = values.shape[2] // 2
+    planes = slice(max(middle - 20, 0), middle + 20, 4)
+    part, mask = values[:, :, planes].astype(np.float64), brain[:, :, planes]
+    if part.shape[0] < 3 or part.shape[1] < 3 or not mask.any():
+        return float("inf")
+    c = part[1:-1, 1:-1]
+    edges = part[:-2, 1:-1] + part[2:, 1:-1] + part[1:-1, :-2] + part[1:-1, 2:]
+    corners = part[:-2, :-2] + part[:-2, 2:] + part[2:, :-2] + part[2:, 2:]
+    rough = np.abs(4 * c - 2 * edges + corners)[mask[1:-1, 1:-1]]
+    sigma = float(np.median(rough)) / 0.6745 / 6.0 if rough.size else 0.0
+    return float(np.median(part[mask])) / sigma if sigma > 0 else float("inf")
+
+
+def registration(found: Mapping[MrSequence, Registration]) -> QualityCheck:
+    """Report how far the sequences were moved and whether that is sure.
+
+    Parameters
+    ----------
+    found : mapping of MrSequence to Registration
+        Of each sequence that was registered.
+    """
+    if not found:
+        sentence = "The sequences were brought together before, and left as they are."
+        return QualityCheck("registration", True, sentence)
+    listed = ", ".join(
+        f"{s.words} {r.shift_mm:.1f} mm and {r.angle_deg:.1f} degrees" for s, r in found.items()
+    )
+    bad = [s.words for s, r in found.items() if r.doubtful]
+    far = [s.words for s, r in found.items() if r.shift_mm > FAR_MM and not r.doubtful]
+    if far:
+        message = (
+            f"The headers of {', '.join(far)} lie far from the reference: they were aligned by "
+            f"what the images show. Check that they are of one patient. Moved: {listed}."
+        )
+        return QualityCheck("registration", False, message)
+    if bad:
+        return QualityCheck(
+            "registration",
+            False,
+            f"Registration of {', '.join(bad)} is doubtful: check it by eye. Moved: {listed}.",
+        )
+    return QualityCheck("registration", True, f"Registered to the reference; moved: {listed}.")

@@ -1,0 +1,158 @@
+"""Brain extraction by programs that the user has installed: HD-BET, SynthStrip.
+
+Each is run as a program of its own on a temporary NIfTI file; nothing of it is imported, so its
+licence and its weights stay the user's affair.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import MissingPluginError, ResourceError
+from lesionlens.base.grid import Grid
+from lesionlens.base.stages import NEVER, Cancel, check
+from lesionlens.imaging.preparation.brain import BrainMask
+
+TIME_LIMIT_S = 1800.0
+AUTO, OWN = "auto", "own"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """How one program is called."""
+
+    executable: str
+    """Found on PATH."""
+    arguments: Callable[[Path, Path], list[str]]
+    """Image and wanted mask to the arguments."""
+    mask_name: str = "brain_mask.nii.gz"
+    """Name of the mask file that it writes for `brain.nii.gz`."""
+
+
+PROGRAMS: Mapping[str, Program] = {
+    "synthstrip": Program(
+        "mri_synthstrip", lambda image, mask: ["-i", str(image), "-m", str(mask)]
+    ),
+    "hd-bet": Program(
+        "hd-bet",
+        lambda image, mask: [
+            *("-i", str(image), "-o", str(mask.with_name("brain.nii.gz"))),
+            *("-device", "cpu", "--disable_tta", "--save_bet_mask"),
+        ],
+        "brain_bet.nii.gz",
+    ),
+}
+
+
+def installed() -> tuple[str, ...]:
+    """Return the names of the programs that are on PATH, the quicker one first."""
+    return tuple(name for name, p in PROGRAMS.items() if shutil.which(p.executable))
+
+
+def identity(name: str) -> str:
+    """Return what distinguishes a method from another, and a program from its next version.
+
+    Raises
+    ------
+    MissingPluginError
+        No such program, or it is not installed.
+    """
+    if name == OWN:
+        return OWN
+    found, _ = _program(name)
+    state = found.stat()
+    return f"{found} {state.st_size} {state.st_mtime_ns}"
+
+
+def strip(
+    name: str, values: NDArray[np.float32], grid: Grid, *, cancel: Cancel = NEVER
+) -> BrainMask:
+    """Find the brain with an installed program.
+
+    Parameters
+    ----------
+    name : str
+        A key of `PROGRAMS`.
+    values : (I, J, K) float32
+        One sequence, with skull.
+    grid : Grid
+        Its grid.
+    cancel : Cancel
+        Asked twice a second; stops the program.
+
+    Raises
+    ------
+    MissingPluginError
+        No such program, or it is not installed.
+    ResourceError
+        It failed, or its mask is not on the image's grid.
+    """
+    found, program = _program(name)
+    with tempfile.TemporaryDirectory(prefix="lesionlens-") as scratch:
+        image, mask = Path(scratch) / "image.nii.gz", Path(scratch) / program.mask_name
+        nib.Nifti1Image(values, grid.affine).to_filename(image)
+        _run([str(found), *program.arguments(image, mask)], name, cancel)
+        brain = _read(mask, grid, name)
+    volume = float(brain.sum()) * grid.voxel_ml
+    doubtful = None if 700.0 < volume < 2000.0 else f"it measures {volume:.0f} ml"
+    return BrainMask(brain, grid, name, doubtful)
+
+
+def _program(name: str) -> tuple[Path, Program]:
+    program = PROGRAMS.get(name)
+    found = shutil.which(program.executable) if program else None
+    if program is None or found is None:
+        called = f" (the command {program.executable})" if program else ""
+        raise MissingPluginError(
+            found=f"no brain extraction named {name!r}{called} on this machine",
+            expected=f"{AUTO}, {OWN}, or one of {', '.join(PROGRAMS)}, installed and on PATH",
+            next_step=f"Install it and put it on PATH, or choose {OWN}",
+        )
+    return Path(found), program
+
+
+def _run(command: list[str], name: str, cancel: Cancel) -> None:
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603  a fixed program
+        try:
+            end = time.monotonic() + TIME_LIMIT_S
+            while process.poll() is None:
+                check(cancel, "finding the brain")
+                if time.monotonic() > end:
+                    raise _failed(name, f"no answer within {TIME_LIMIT_S / 60:.0f} minutes")
+                time.sleep(0.05)
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        if process.returncode != 0:
+            output.seek(0)
+            last = output.read().decode("utf-8", "replace").strip().splitlines()[-1:]
+            raise _failed(name, f"status {process.returncode}: {' '.join(last)[:200]}")
+
+
+def _read(path: Path, grid: Grid, name: str) -> NDArray[np.bool_]:
+    if not path.is_file():
+        raise _failed(name, "no mask file")
+    mask = nib.load(path)
+    if mask.shape != grid.shape or not np.allclose(mask.affine, grid.affine, atol=1e-2):
+        raise _failed(name, "a mask on another grid than the image's")
+    return np.asarray(np.asanyarray(mask.dataobj) > 0.5)
+
+
+def _failed(name: str, reason: str) -> ResourceError:
+    return ResourceError(
+        found=f"a failure of {name}: {reason}",
+        expected="a brain mask on the image's grid",
+        next_step="Try the program by itself, or leave the choice to the own method",
+    )

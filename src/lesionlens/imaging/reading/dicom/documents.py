@@ -1,0 +1,134 @@
+"""The report that was sent before, and that the next one of the same study comes after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.records.analysis import Document
+from lesionlens.base.whole_file import unwritten, write_whole
+from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
+
+SENT = "sent.json"
+"""In a result folder: which of its reports were sent where, the last one last."""
+SCHEMA = "lesionlens/sent/1"
+MANUFACTURER = "LesionLens"
+"""Of every report of ours."""
+
+
+def documents_of(result: Path) -> tuple[Document, ...]:
+    """Return the last report that was sent from a result folder; nothing where none was.
+
+    One that never left is no document that another could come after: saving anew replaces it.
+
+    Parameters
+    ----------
+    result : Path
+        A result folder, or one where a result is about to be written.
+    """
+    try:
+        return (Document(**_sent(result / SENT)[-1]["document"]),)
+    except (OSError, ValueError, LookupError, TypeError):
+        return ()
+
+
+def note_sent(result: Path, files: Iterable[Path], address: str, time: str) -> None:
+    """Note in a result folder that its report was sent; nothing where `files` hold none of ours.
+
+    Parameters
+    ----------
+    result : Path
+        The result folder.
+    files : iterable of Path
+        What the archive took.
+    address : str
+        Of the archive.
+    time : str
+        ISO 8601, UTC.
+
+    Raises
+    ------
+    ResourceError
+        The folder cannot be written.
+    """
+    reports = [one for one in map(_report_in, files) if one is not None]
+    if not reports:
+        return
+    place = result / SENT
+    try:
+        earlier = _sent(place)
+    except (OSError, ValueError, LookupError, TypeError):
+        earlier = []
+    rows = [{"to": address, "time": time, "document": asdict(one)} for one in reports]
+    content = {"schema": SCHEMA, "sent": [*earlier, *rows]}
+    try:
+        write_whole(place, json.dumps(content, indent=2) + "\n")
+    except OSError as error:
+        raise unwritten("what was sent", place, error) from error
+
+
+def _sent(place: Path) -> list[Any]:
+    return list(json.loads(place.read_text(encoding="utf-8"))["sent"])
+
+
+def _report_in(path: Path) -> Document | None:
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        ours = (header.Modality, header.Manufacturer) == ("SR", MANUFACTURER)
+        return _named(header) if ours else None
+    except (OSError, InvalidDicomError, AttributeError, ValueError):
+        return None
+
+
+def newest_document(place: Path, study_uid: str | None) -> Document:
+    """Return the newest report of ours on a study, among the files of a folder.
+
+    Parameters
+    ----------
+    place : Path
+        A file, or a folder that holds it at any depth: a result, or a study with its results as
+        an archive gives them.
+    study_uid : str or None
+        Of the study; None fits no report.
+
+    Raises
+    ------
+    UnusableInputError
+        There is none.
+    """
+    found: list[tuple[str, str, Document]] = []
+    for path in [place] if place.is_file() else walk(place):
+        if not looks_like_dicom(path):
+            continue
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+            ours = (header.Modality, header.Manufacturer) == ("SR", MANUFACTURER)
+            if ours and header.StudyInstanceUID == study_uid:
+                day, time = str(header.get("SeriesDate", "")), str(header.get("SeriesTime", ""))
+                found.append((day, time, _named(header)))
+        except (OSError, InvalidDicomError, AttributeError, ValueError):
+            continue
+    if not found:
+        raise UnusableInputError(
+            found=f"no report of LesionLens on this study in {place.name}",
+            expected="a result folder of this study, or its DICOM objects",
+            next_step="Name another folder, or none",
+        )
+    return max(found, key=lambda row: row[:2])[2]
+
+
+def _named(header: Dataset) -> Document:
+    return Document(
+        study_uid=str(header.StudyInstanceUID),
+        series_uid=str(header.SeriesInstanceUID),
+        sop_class_uid=str(header.SOPClassUID),
+        sop_instance_uid=str(header.SOPInstanceUID),
+    )

@@ -1,0 +1,123 @@
+"""Decode the pixels of a stack: any transfer syntax that pydicom's plug-ins know, rescaled."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import ReadError
+from lesionlens.imaging.reading.dicom.scan import DicomSlice
+from lesionlens.imaging.reading.dicom.series import Stack
+
+_UNDECODABLE = (
+    AttributeError, ValueError, RuntimeError, NotImplementedError, KeyError, OSError, EOFError,
+    TypeError, IndexError,
+)  # fmt: skip
+
+
+def load_stack(stack: Stack) -> NDArray[np.float32]:
+    """Read the voxels of a stack in scanner units.
+
+    Parameters
+    ----------
+    stack : Stack
+        Classic files, or frames of multi-frame ones.
+
+    Returns
+    -------
+    (I, J, K) float32
+        Columns, rows, slices; stored value times RescaleSlope plus RescaleIntercept. Slices that
+        are missing or uneven are interpolated linearly along k.
+
+    Raises
+    ------
+    ReadError
+        A file whose pixels are missing, cut short, or in a transfer syntax without a decoder.
+    """
+    columns, rows, planes = stack.grid.shape
+    whole = np.empty((len(stack.slices), rows, columns), dtype=np.float32)
+    opened: dict[Path, NDArray[Any]] = {}
+    for index, item in enumerate(stack.slices):
+        if item.frame is None:
+            opened.clear()
+        if item.path not in opened:
+            opened[item.path] = decode(item.path)
+        pixels = opened[item.path]
+        plane = pixels if item.frame is None or pixels.ndim == 2 else pixels[item.frame]
+        whole[index] = _rescaled(plane, item, (rows, columns))
+    if not stack.even:
+        whole = _evened(whole, stack.depth_mm, planes)
+    return whole.transpose(2, 1, 0)
+
+
+def decode(path: Path) -> NDArray[Any]:
+    """Return the stored pixel values of a file: (rows, columns) or (frames, rows, columns).
+
+    Raises
+    ------
+    ReadError
+        Missing, cut short, or in a transfer syntax without a decoder.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return np.asarray(pydicom.dcmread(path, force=True).pixel_array)
+    except MemoryError as error:
+        raise _undecodable(path, "more pixels than fit into memory") from error
+    except _UNDECODABLE as error:
+        raise _undecodable(path, _brief(error)) from error
+
+
+def _brief(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror  # the full text would hold the path above the study
+    text = " ".join(str(error).split())
+    return text[:160] or type(error).__name__
+
+
+def _undecodable(path: Path, reason: str) -> ReadError:
+    return ReadError(
+        found=f"pixel data that cannot be decoded in {path.name!r} ({syntax_of(path)}): {reason}",
+        expected="complete pixel data in a transfer syntax that can be decoded",
+        next_step="Export the series again, uncompressed (Explicit VR Little Endian) if you can",
+    )
+
+
+def syntax_of(path: Path) -> str:
+    """Name a file's transfer syntax for a message."""
+    try:
+        uid = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
+    except _UNDECODABLE:
+        return "transfer syntax unknown"
+    return f"transfer syntax {uid.name}" if uid else "transfer syntax not named"
+
+
+def _rescaled(plane: NDArray[Any], item: DicomSlice, shape: tuple[int, int]) -> NDArray[np.float32]:
+    if plane.shape != shape:
+        raise ReadError(
+            found=f"pixel data of size {plane.shape}, not {shape}, in {item.path.name!r}",
+            expected="as many rows and columns as the header says",
+            next_step="Export the series again",
+        )
+    slope, intercept = item.number("RescaleSlope"), item.number("RescaleIntercept")
+    out = plane.astype(np.float32)
+    if slope is not None and slope != 1.0:
+        out *= np.float32(slope)
+    if intercept:
+        out += np.float32(intercept)
+    return out
+
+
+def _evened(
+    slices: NDArray[np.float32], depth_mm: NDArray[np.float64], planes: int
+) -> NDArray[np.float32]:
+    """Interpolate (N, rows, columns) slices at uneven depths onto even planes."""
+    wanted = np.linspace(0.0, depth_mm[-1], planes)
+    after = np.clip(np.searchsorted(depth_mm, wanted), 1, depth_mm.size - 1)
+    span = depth_mm[after] - depth_mm[after - 1]
+    weight = ((wanted - depth_mm[after - 1]) / span).astype(np.float32)[:, None, None]
+    return np.asarray(slices[after - 1] * (1 - weight) + slices[after] * weight)

@@ -1,0 +1,354 @@
+"""DICOM studies: scan headers, choose one study of one patient, one series a sequence."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
+from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind, Witness
+from lesionlens.base.text import writable
+from lesionlens.imaging.reading import sequences, unlabelled_series
+from lesionlens.imaging.reading.dicom import scan as dicom_scan
+from lesionlens.imaging.reading.dicom.pixels import load_stack
+from lesionlens.imaging.reading.dicom.scan import (
+    MR_IMAGES,
+    DicomSlice,
+    Scan,
+    looks_like_dicom,
+    walk,
+)
+from lesionlens.imaging.reading.dicom.series import (
+    Stack,
+    acquisition,
+    component,
+    gap_problem,
+    sort_series,
+)
+from lesionlens.imaging.reading.nifti import folder, reader
+from lesionlens.imaging.reading.readers import ReadOptions
+from lesionlens.imaging.reading.sequences import Guess
+from lesionlens.imaging.reading.series_selection import (
+    ListedStudy,
+    NothingRecognisedError,
+    choose,
+    nothing_recognised,
+    several_studies,
+)
+
+MIN_SLICES = 5
+_LOOKED_AT = 500
+_DERIVED_MAPS = frozenset(
+    {"PROJECTION IMAGE", "MIP", "MNIP", "ADC", "FA", "TRACEW", "SUBTRACTION", "MEAN", "DIFFUSION"}
+)
+
+
+class DicomReader:
+    """Reads a folder of DICOM files, nested at any depth, several series mixed."""
+
+    name = "dicom"
+
+    def claims(self, path: Path) -> float:
+        """Return 0.95 where an MR image lies at any depth, 0.4 for other DICOM files."""
+        if path.is_file():
+            return 0.95 if looks_like_dicom(path) else 0.0
+        other = 0
+        for file in walk(path):
+            if looks_like_dicom(file):
+                kind = dicom_scan.sop_class(file)
+                if kind in MR_IMAGES or not kind:
+                    return 0.95 if kind else 0.6
+                other += 1
+                if other >= _LOOKED_AT:
+                    return 0.95
+        return 0.4 if other else 0.0
+
+    def read(self, path: Path, named: Mapping[MrSequence, str], options: ReadOptions) -> Study:
+        """Read the headers; see `readers.open_study`."""
+        root = path.parent if path.name.upper() == "DICOMDIR" and path.is_file() else path
+        files = options.files(root, walk)
+        base = root.parent if root.is_file() else root
+        found = dicom_scan.scan(files, options.progress, options.cancel)
+        if not found.slices:
+            raise _no_images(found)
+        slices = _one_patient(_one_study(found.slices, options.study_uid))
+        series, notices = _series_of(slices, base)
+        wanted, remarks = _named(named, series, base, options)
+        series, seen = unlabelled_series.judge_by_image(series, wanted, cancel=options.cancel)
+        chosen, set_aside, why = choose(series, wanted)
+        study = Study(
+            name=writable(root.name or root.resolve().name),
+            kind=StudyKind.DICOM,
+            series=chosen,
+            root=path,
+            set_aside=set_aside,
+            uid=slices[0].text("StudyInstanceUID"),
+            notices=(*why, *remarks, *seen, *_relevant(notices, chosen), *_beside(found)),
+        )
+        if not chosen:
+            raise _nothing_usable(study, found, notices)
+        _refuse_uneven_reference(chosen, notices)
+        return study
+
+
+def _no_images(found: Scan) -> UnusableInputError:
+    parts = [
+        f"{count} MR image(s) with {words}" for (_, words), count in found.problems.most_common(4)
+    ]
+    parts += [f"{count} x {kind}" for kind, count in found.other.most_common(6)]
+    if found.dicomdir:
+        parts.append("a DICOMDIR whose images are missing below this folder")
+    return UnusableInputError(
+        found=f"no MR image that can be read among {found.files} DICOM file(s): {'; '.join(parts)}",
+        expected="MR images: classic, Enhanced or Legacy Converted, with their geometry",
+        next_step="Choose the folder with the images themselves, or export them again",
+    )
+
+
+def _one_study(slices: list[DicomSlice], wanted: str | None) -> list[DicomSlice]:
+    """Return the slices of the one study, or of the one that the user names.
+
+    Raises
+    ------
+    SeveralStudiesError
+        Several studies and none named, or none of that UID; lists them.
+    """
+    groups: dict[str, list[DicomSlice]] = defaultdict(list)
+    for item in slices:
+        groups[item.text("StudyInstanceUID")].append(item)
+    if wanted is not None and wanted in groups:
+        return groups[wanted]
+    if wanted is None:
+        if len(groups) == 1:
+            return slices
+        _one_patient(slices)
+    raise several_studies([_listed(uid, items) for uid, items in groups.items()], wanted)
+
+
+def _listed(uid: str, items: list[DicomSlice]) -> ListedStudy:
+    return ListedStudy(
+        uid=uid,
+        kind=StudyKind.DICOM,
+        date=items[0].text("StudyDate"),
+        description=items[0].text("StudyDescription"),
+        series=len({item.text("SeriesInstanceUID") for item in items}),
+        images=len(items),
+    )
+
+
+def _one_patient(slices: list[DicomSlice]) -> list[DicomSlice]:
+    """Refuse images of two patients.
+
+    Raises
+    ------
+    UnusableInputError
+        More than one PatientID, or without any, more than one PatientName.
+    """
+    ids = {item.text("PatientID") for item in slices} - {""}
+    people = ids or {item.text("PatientName") for item in slices} - {""}
+    if len(people) > 1:
+        raise UnusableInputError(
+            found=f"images of {len(people)} patients in one folder (their PatientID differs)",
+            expected="one patient",
+            next_step="Give each patient a folder of its own, or name one study with --study UID",
+            in_window="Give each patient a folder of its own",
+        )
+    return slices
+
+
+def _series_of(slices: list[DicomSlice], root: Path) -> tuple[list[Series], list[tuple[str, str]]]:
+    """Make the volumes; with them, notices as (Series UID, words)."""
+    groups: dict[str, list[DicomSlice]] = defaultdict(list)
+    for item in slices:
+        groups[item.text("SeriesInstanceUID")].append(item)
+    made: list[Series] = []
+    notices: list[tuple[str, str]] = []
+    for uid, items in sorted(
+        groups.items(), key=lambda g: (g[1][0].number("SeriesNumber") or 0, g[0])
+    ):
+        name = items[0].text("SeriesDescription")
+        sorted_out = sort_series(items)
+        for words, count in Counter(sorted_out.problems).items():
+            times = f" ({count} images)" if count > 1 else ""
+            notices.append((uid, f'Series "{name}": {words}{times}.'))
+        if sorted_out.mosaics:
+            words = (
+                f"a Siemens mosaic of {sorted_out.mosaics} volume(s), as for function or diffusion"
+            )
+            notices.append((uid, f'Series "{name}" is {words}: set aside.'))
+        for number, stack in enumerate(sorted_out.stacks):
+            broken = gap_problem(stack)
+            notices += [(uid, f'Series "{name}": {words}.') for words in stack.notices]
+            if broken:
+                notices.append((uid, f'Series "{name}" was set aside: {broken}.'))
+                continue
+            made.append(_series(stack, root, number))
+    return made, notices
+
+
+def _series(stack: Stack, root: Path, number: int) -> Series:
+    guess = _guess(stack)
+    first = stack.first
+    if number > 0:  # later echoes, phases and odd rests of a series are second choice
+        guess = replace(guess, confidence=max(guess.confidence - 0.2, 0.05))
+    nearest = [
+        stack.slices[int(np.abs(stack.depth_mm - depth).argmin())]
+        for depth in np.linspace(0.0, float(stack.depth_mm[-1]), stack.grid.shape[2])
+    ]
+    return Series(
+        sequence=guess.sequence,
+        detected_by=guess.evidence,
+        confidence=guess.confidence,
+        grid=stack.grid,
+        files=tuple(_source(item, root) for item in nearest),
+        load=_loader(stack),
+        description=first.text("SeriesDescription") or first.text("ProtocolName"),
+        uid=first.text("SeriesInstanceUID"),
+        frames=tuple(i.frame + 1 for i in nearest if i.frame is not None),
+        even=stack.even,
+        witness=guess.witness,
+    )
+
+
+def _source(item: DicomSlice, root: Path) -> SourceFile:
+    return SourceFile(
+        item.path, reader.shown_name(item.path, root), item.uid, item.text("SOPClassUID")
+    )
+
+
+def _loader(stack: Stack) -> Callable[[], NDArray[np.float32]]:
+    def load() -> NDArray[np.float32]:
+        return load_stack(stack)
+
+    return load
+
+
+def _guess(stack: Stack) -> Guess:
+    """Judge a stack: kinds that are never one of the four first, then words and timing."""
+    first = stack.first
+    kinds = set(first.texts("ImageType"))
+    count = len(stack.slices)
+    never = (
+        (kinds & {"LOCALIZER", "SCOUT"}, f"a localiser of {count} slice(s) by its ImageType"),
+        (count < MIN_SLICES, f"only {count} slice(s): not a volume"),
+        (component(first) != "M", "phase, real or imaginary part, not magnitude"),
+        (kinds & _DERIVED_MAPS, "a derived map or projection by its ImageType"),
+    )
+    reason = next((words for fits, words in never if fits), None)
+    if reason:
+        return Guess(None, reason, 0.95)
+    guess = sequences.from_acquisition(acquisition(first))
+    if "DERIVED" in kinds and guess.sequence is not None:
+        evidence = f"{guess.evidence}; a derived image by its ImageType"
+        return replace(guess, confidence=guess.confidence * 0.6, evidence=evidence)
+    return guess
+
+
+def _named(
+    named: Mapping[MrSequence, str], series: list[Series], root: Path, options: ReadOptions
+) -> tuple[dict[MrSequence, Series], list[str]]:
+    """Find what the user named: a Series UID, a DICOM folder or a NIfTI file."""
+    out: dict[MrSequence, Series] = {}
+    notices: list[str] = []
+    for sequence, value in named.items():
+        hits = [s for s in series if s.uid == value]
+        place = next((p for p in (Path(value), root / value) if p.exists()), None)
+        if not hits and place is not None and place.is_file() and folder.is_nifti(place):
+            out[sequence], found = reader.series_of_file(place, root, sequence)
+            notices.extend(found)
+            continue
+        if not hits and place is not None:
+            hits = _series_below(place, series, root, options)
+        if not hits:
+            raise UnusableInputError(
+                found=f"nothing usable for {sequence.words}: {Path(value).name!r}",
+                expected="a Series UID within the study, a DICOM folder or a NIfTI file",
+                next_step="Copy the Series UID from the list of series, or check the path",
+            )
+        best = max(hits, key=lambda s: (s.confidence, s.grid.shape[2]))
+        out[sequence] = replace(
+            best,
+            sequence=sequence,
+            detected_by=f"--{sequence.value}, named by the user",
+            confidence=1.0,
+            witness=Witness.USER,
+        )
+        series.remove(best)
+    return out, notices
+
+
+def _series_below(
+    place: Path, series: list[Series], root: Path, options: ReadOptions
+) -> list[Series]:
+    """Return the series whose files lie below a folder, reading it where it lies elsewhere."""
+    inside = place.resolve()
+    hits = [
+        s
+        for s in series
+        if any(inside in (f.path.resolve(), *f.path.resolve().parents) for f in s.files)
+    ]
+    if hits:
+        return hits
+    files = [place] if place.is_file() else list(walk(place))
+    found = dicom_scan.scan(files, options.progress, options.cancel)
+    made, _ = _series_of(_one_patient(found.slices), root)
+    series.extend(made)
+    return made
+
+
+def _nothing_usable(
+    study: Study, found: Scan, notices: list[tuple[str, str]]
+) -> NothingRecognisedError:
+    """Return the refusal that names why nothing could be used."""
+    wrong = list(dict.fromkeys(words for _, words in notices))
+    if study.set_aside and not wrong:
+        return nothing_recognised(study)
+    listed = list(dict.fromkeys(f'"{s.description}": {s.detected_by}.' for s in study.set_aside))
+    return NothingRecognisedError(
+        study,
+        found="no series that can be used: " + " ".join((*wrong, *listed, *_beside(found)))[:1500],
+        expected="a complete series of parallel, evenly spaced MR slices with position, "
+        "orientation and pixel spacing, recognised as T1, T1c, T2 or FLAIR",
+        next_step=f"Export the series again; where you know a sequence, {how_to_name()}",
+        in_window=f"Export the series again; where you know a sequence, {NAME_IN_WINDOW}",
+    )
+
+
+def _refuse_uneven_reference(
+    chosen: Mapping[MrSequence, Series], notices: list[tuple[str, str]]
+) -> None:
+    reference = next(chosen[s] for s in REFERENCE_ORDER if s in chosen)
+    if not reference.even:
+        raise UnusableInputError(
+            found="a reference series, on whose images the results must lie, that is not whole: "
+            + " ".join(words for uid, words in notices if uid == reference.uid),
+            expected="every slice, evenly spaced",
+            next_step="Fetch the series again, or leave it out by opening the other series alone",
+        )
+
+
+def _relevant(notices: list[tuple[str, str]], chosen: Mapping[MrSequence, Series]) -> list[str]:
+    """Return the notices, those of the chosen series first."""
+    used = {s.uid for s in chosen.values()}
+    return [w for uid, w in notices if uid in used] + [w for uid, w in notices if uid not in used]
+
+
+def _beside(found: Scan) -> list[str]:
+    """Report what else lay in the folder."""
+    notices = [
+        f'{count} MR image(s) of series "{name}" were set aside: {words}.'
+        for (name, words), count in found.problems.items()
+    ]
+    if found.other["damaged DICOM file"]:
+        notices.append(f"{found.other['damaged DICOM file']} damaged DICOM file(s) were set aside.")
+    if found.nifti:
+        notices.append(
+            f"Both DICOM and {found.nifti} NIfTI file(s) were found: the DICOM images were taken."
+        )
+    return notices

@@ -1,0 +1,304 @@
+"""Walk a folder and read the headers of its DICOM files: no pixels, only the tags that decide.
+
+A DICOMDIR is never followed: the files below the folder are read themselves, so that it can
+neither point outside nor hide what is there.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.tag import Tag
+from pydicom.uid import UID
+
+from lesionlens.base.stages import Cancel, Progress, check
+from lesionlens.imaging.reading import bids
+from lesionlens.imaging.reading.dicom import header as dicom_header
+
+CLASSIC_MR = "1.2.840.10008.5.1.4.1.1.4"
+ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
+LEGACY_CONVERTED_MR = "1.2.840.10008.5.1.4.1.1.4.4"
+MULTI_FRAME = frozenset({ENHANCED_MR, LEGACY_CONVERTED_MR})
+MR_IMAGES = frozenset({CLASSIC_MR, *MULTI_FRAME})
+DICOMDIR_CLASS = "1.2.840.10008.1.3.10"
+GE_COMPONENT = (0x0043, 0x102F)
+
+_KEYWORDS = (
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
+    "PatientID", "PatientName", "StudyDate", "StudyDescription", "Modality", "ImageType",
+    "SeriesDescription", "ProtocolName", "ScanningSequence",
+    "RepetitionTime", "EchoTime", "InversionTime", "EchoNumbers", "ContrastBolusAgent",
+    "ContrastBolusAgentSequence", "SeriesNumber", "AcquisitionNumber", "InstanceNumber",
+    "TemporalPositionIdentifier", "TriggerTime", "AcquisitionTime", "ImagePositionPatient",
+    "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "Rows", "Columns",
+    "SamplesPerPixel", "NumberOfFrames", "RescaleSlope", "RescaleIntercept", "Manufacturer",
+    "ComplexImageComponent", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "SpecificCharacterSet", "BodyPartExamined",
+)  # fmt: skip
+_DAMAGED = (
+    InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError,
+    NotImplementedError, MemoryError, OverflowError, RecursionError, BytesLengthException,
+    struct.error,
+)  # fmt: skip
+_TAGS = [*_KEYWORDS, GE_COMPONENT]
+_WANTED = frozenset(int(Tag(tag)) for tag in _TAGS)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DicomSlice:
+    """One plane: a classic image, or one frame of a multi-frame one."""
+
+    path: Path
+    """Its file."""
+    header: Any
+    """Pydicom Dataset. Without pixels; only the tags that decide."""
+    frame: int | None = None
+    """Index from 0 in a multi-frame file."""
+    groups: tuple[Any, ...] = ()
+    """Tuple of Dataset. The frame's functional groups, then the shared ones."""
+
+    def get(self, keyword: str) -> Any:
+        """Return an attribute from the frame's functional groups, else from the header."""
+        for group in self.groups:
+            for element in group:
+                if element.VR == "SQ" and element.value:
+                    value = element.value[0].get(keyword)
+                    if value is not None:
+                        return value
+        return self.header.get(keyword)
+
+    def _readable(self, keyword: str) -> Any:
+        """Return an attribute, None also where its bytes are no value of its kind."""
+        try:
+            return self.get(keyword)
+        except _DAMAGED:
+            return None
+
+    def text(self, keyword: str) -> str:
+        """Return an attribute as text, empty where it is absent."""
+        value = self._readable(keyword)
+        return "" if value is None else str(value).strip()
+
+    def number(self, keyword: str) -> float | None:
+        """Return an attribute as a number, None where it is absent or none."""
+        found = self._finite(keyword)
+        return found[0] if len(found) == 1 else None
+
+    def numbers(self, keyword: str, count: int) -> NDArray[np.float64] | None:
+        """Return an attribute as `count` finite numbers, None where it is not that."""
+        found = self._finite(keyword)
+        return np.array(found) if len(found) == count else None
+
+    def _finite(self, keyword: str) -> list[float]:
+        """Return an attribute's numbers, none where it is absent or one of them is no number."""
+        try:
+            found = [float(part) for part in _parts(self._readable(keyword))]
+        except (ValueError, TypeError, OverflowError):
+            return []
+        return found if all(map(isfinite, found)) else []
+
+    def texts(self, keyword: str) -> tuple[str, ...]:
+        """Return a multi-valued attribute as upper-case texts."""
+        return tuple(str(part).strip().upper() for part in _parts(self._readable(keyword)))
+
+    @property
+    def uid(self) -> str:
+        """SOP Instance UID."""
+        return self.text("SOPInstanceUID")
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    """Return the values of an attribute of any multiplicity; none where it is absent."""
+    if value is None:
+        return ()
+    return value if isinstance(value, Iterable) and not isinstance(value, str | bytes) else (value,)
+
+
+@dataclass(slots=True)
+class Scan:
+    """What a folder holds."""
+
+    slices: list[DicomSlice] = field(default_factory=list)
+    """List of Slice. Of MR images that can be placed; each SOP instance once."""
+    other: Counter[str] = field(default_factory=Counter)
+    """How many DICOM files of each other kind, by what they are."""
+    problems: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """List of (series description, what is wrong). Of MR images that cannot be used."""
+    files: int = 0
+    """DICOM files met."""
+    repeated: int = 0
+    """Files that hold an instance met before."""
+    dicomdir: bool = False
+    nifti: int = 0
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Yield regular files below a folder in a stable order; links to folders are not followed."""
+    for base, inner, names in os.walk(folder):
+        inner[:] = bids.scans_only(Path(base), inner)
+        for name in sorted(names):
+            path = Path(base, name)
+            if path.is_file():
+                yield path
+
+
+def looks_like_dicom(path: Path) -> bool:
+    """Whether the first bytes are a DICOM file's, with or without preamble."""
+    try:
+        with path.open("rb") as stream:
+            return _is_dicom(stream.read(136))
+    except OSError:
+        return False
+
+
+def _is_dicom(head: bytes) -> bool:
+    if head[128:132] == b"DICM":
+        return True
+    # no preamble: group 0002 or 0008 in little endian, then a plausible element
+    return head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00" and head[4:6].isalpha()
+
+
+def sop_class(path: Path) -> str:
+    """Return the SOP Class UID that a file's meta header names, empty where there is none."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return str(
+                pydicom.filereader.read_file_meta_info(path).get("MediaStorageSOPClassUID", "")
+            )
+    except _DAMAGED:
+        return ""
+
+
+def scan(files: list[Path], progress: Progress, cancel: Cancel) -> Scan:
+    """Read the headers of all DICOM files.
+
+    Parameters
+    ----------
+    files : list of Path
+        Regular files of any kind.
+    progress, cancel
+        Called every 50 files.
+    """
+    found = Scan()
+    seen: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd values are judged here, one by one
+        for number, path in enumerate(files):
+            if number % 50 == 0:
+                check(cancel, "opening the study")
+                progress("open", number / len(files))
+            if path.name.lower().endswith((".nii", ".nii.gz")):
+                found.nifti += 1
+            else:
+                _add(path, found, seen)
+    return found
+
+
+def _header(path: Path) -> Any:
+    """Return the elements that decide: split off by ourselves, or read by pydicom; or None.
+
+    Raises
+    ------
+    OSError and the others of `_DAMAGED`
+        A DICOM file that cannot be read.
+    """
+    try:
+        with path.open("rb", buffering=0) as stream:
+            head = stream.read(dicom_header.FIRST_BYTES)
+            if not _is_dicom(head):
+                return None
+            header = dicom_header.split(stream, head, os.fstat(stream.fileno()).st_size, _WANTED)
+    except OSError:
+        return None
+    kind = header.get("SOPClassUID") if header else None
+    if header and kind and kind not in MULTI_FRAME:
+        return header
+    return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+
+
+def _add(path: Path, found: Scan, seen: set[str]) -> None:
+    """Read one header and file it under slices, other kinds or problems."""
+    try:
+        header = _header(path)
+        if header is None:
+            return
+        found.files += 1
+        kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID", ""))
+    except _DAMAGED:
+        found.files += 1
+        found.other["damaged DICOM file"] += 1
+        return
+    if kind == DICOMDIR_CLASS:
+        found.dicomdir = True
+        return
+    if kind not in MR_IMAGES:
+        found.other[_kind_in_words(kind, header)] += 1
+        return
+    item = DicomSlice(path, header)
+    uid = item.uid
+    if uid and uid in seen:
+        found.repeated += 1
+        return
+    seen.add(uid)
+    _file_under(item, kind, found)
+
+
+def _kind_in_words(kind: str, header: Any) -> str:
+    modality = str(header.get("Modality") or "")
+    name = UID(kind).name if kind else "DICOM file without a SOP class (damaged or not an image)"
+    return f"{name} (modality {modality})" if modality else str(name)
+
+
+def _file_under(item: DicomSlice, kind: str, found: Scan) -> None:
+    problem = _problem(item, kind)
+    if problem:
+        found.problems[item.text("SeriesDescription"), problem] += 1
+    elif kind in MULTI_FRAME:
+        _add_frames(item, found)
+    else:
+        found.slices.append(item)
+
+
+def _problem(item: DicomSlice, kind: str) -> str | None:
+    """Return why an MR image cannot be used at all, or None."""
+    for keyword, words in (
+        ("SeriesInstanceUID", "no SeriesInstanceUID: its series is unknown"),
+        ("StudyInstanceUID", "no StudyInstanceUID: its study is unknown"),
+        ("SOPInstanceUID", "no SOPInstanceUID: the image has no identity"),
+    ):
+        if not item.text(keyword):
+            return words
+    rows, columns = item.number("Rows") or 0, item.number("Columns") or 0
+    if rows < 1 or columns < 1:
+        return f"an image size of {rows:.0f} rows and {columns:.0f} columns"
+    if (item.number("SamplesPerPixel") or 1) != 1:
+        return "colour (RGB) pixels: more than one sample a pixel"
+    frames = item.number("NumberOfFrames") or 1
+    if kind == CLASSIC_MR and frames > 1:
+        return f"{frames:.0f} frames in an MR image of the single-frame kind"
+    return None
+
+
+def _add_frames(item: DicomSlice, found: Scan) -> None:
+    """Take a multi-frame image apart into its planes."""
+    shared = item.header.get("SharedFunctionalGroupsSequence") or ()
+    per_frame = item.header.get("PerFrameFunctionalGroupsSequence") or ()
+    count = item.number("NumberOfFrames") or 0
+    if count != len(per_frame) or not per_frame:
+        words = f"{count:.0f} frames, but {len(per_frame)} positions (NumberOfFrames is wrong)"
+        found.problems[item.text("SeriesDescription"), words] += 1
+        return
+    for index, groups in enumerate(per_frame):
+        found.slices.append(DicomSlice(item.path, item.header, index, (groups, *shared[:1])))

@@ -1,0 +1,302 @@
+"""From slices to volumes: group by series and geometry, order along the normal, lay a grid.
+
+The rules for imperfect series, as the documentation lists them:
+
+- A series is split where size, orientation, pixel spacing, echo or image component differ, and
+  where every position is there several times (time points, contrast phases).
+- Slices are ordered by their position along the normal; names and numbers decide nothing.
+- Two images at one position: the one of the lower instance number is kept, with a notice.
+- Slices missing or unevenly spaced: the volume is interpolated onto even slices, with a notice,
+  where no gap is wider than three slices and at most a tenth of them is missing. As the reference
+  such a series is refused, because results must point at acquired images.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import GeometryError
+from lesionlens.base.geometry import Affine, ras_from_lps
+from lesionlens.base.grid import Grid
+from lesionlens.imaging.reading.dicom.scan import GE_COMPONENT, DicomSlice
+from lesionlens.imaging.reading.sequences import AcquisitionParameters
+
+EVEN_SHARE, EVEN_MM = 0.05, 0.1
+MAX_MISSING_SHARE, MAX_GAP_SLICES = 0.1, 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """Parallel slices of one volume in order along their normal.
+
+    Parameters
+    ----------
+    slices : tuple of DicomSlice
+        By rising position.
+    grid : Grid
+        i along the rows, j down the columns, k along the normal.
+    depth_mm : (N,) float64
+        Position of each slice along k, from the first one.
+    even : bool
+        Whether the slices lie on the grid's planes.
+    notices : tuple of str
+        What was odd.
+    """
+
+    slices: tuple[DicomSlice, ...]
+    grid: Grid
+    depth_mm: NDArray[np.float64]
+    even: bool = True
+    notices: tuple[str, ...] = ()
+
+    @property
+    def first(self) -> DicomSlice:
+        """The slice that speaks for the stack."""
+        return self.slices[0]
+
+
+@dataclass(slots=True)
+class Sorted:
+    """The stacks of one series, and what could not be one."""
+
+    stacks: list[Stack] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    mosaics: int = 0
+
+
+def component(item: DicomSlice) -> str:
+    """Return M, P, R or I: magnitude, phase, real, imaginary; GE keeps it in a private element."""
+    private = item.header.get(GE_COMPONENT)
+    if private is not None:
+        code = str(private.value).strip("[]' ").split(",")[0]
+        return {"0": "M", "1": "P", "2": "R", "3": "I"}.get(code, "M")
+    kinds = set(item.texts("ImageType")[2:])
+    for letter, words in (
+        ("P", {"P", "PHASE", "PHASE MAP"}),
+        ("R", {"R", "REAL"}),
+        ("I", {"I", "IMAGINARY"}),
+    ):
+        if kinds & words:
+            return letter
+    return "M"
+
+
+def is_mosaic(item: DicomSlice) -> bool:
+    """Whether a Siemens mosaic holds many slices in one picture."""
+    return any("MOSAIC" in text for text in item.texts("ImageType"))
+
+
+def sort_series(slices: Iterable[DicomSlice]) -> Sorted:
+    """Sort the slices of one series into stacks.
+
+    Parameters
+    ----------
+    slices : iterable of Slice
+        Of one Series Instance UID, in any order.
+    """
+    out = Sorted()
+    groups: dict[tuple[object, ...], list[DicomSlice]] = defaultdict(list)
+    for item in slices:
+        if is_mosaic(item):
+            out.mosaics += 1
+            continue
+        wrong = geometry_problem(item)
+        if wrong:
+            out.problems.append(wrong)
+        else:
+            groups[_key(item)].append(item)
+    for group in groups.values():
+        for volume, notices in _volumes(group):
+            try:
+                out.stacks.append(_stack(volume, notices))
+            except GeometryError as error:
+                out.problems.append(error.found)
+    out.stacks.sort(key=lambda s: (-len(s.slices), _instance(s.first)))
+    if len(out.stacks) > 1:
+        out.problems.extend(_differences(out.stacks))
+    return out
+
+
+def geometry_problem(item: DicomSlice) -> str | None:
+    """Return what is wrong with a slice's place in the patient, or None."""
+    position = item.numbers("ImagePositionPatient", 3)
+    orientation = item.numbers("ImageOrientationPatient", 6)
+    spacing = item.numbers("PixelSpacing", 2)
+    if position is None:
+        return "no usable ImagePositionPatient (three numbers): its geometry is unknown"
+    if orientation is None:
+        return "no usable ImageOrientationPatient (six numbers): its geometry is unknown"
+    row, column = orientation[:3], orientation[3:]
+    lengths = (float(row @ row), float(column @ column))
+    if max(abs(lengths[0] - 1.0), abs(lengths[1] - 1.0), abs(float(row @ column))) > 0.02:
+        return "an ImageOrientationPatient that is no pair of unit directions at right angles"
+    if spacing is None or (spacing <= 0).any():
+        return "no usable PixelSpacing (two lengths above zero): its geometry is unknown"
+    return None
+
+
+def _needed(item: DicomSlice, keyword: str, count: int) -> NDArray[np.float64]:
+    found = item.numbers(keyword, count)
+    if found is None:  # geometry_problem has refused it before
+        raise ValueError(keyword)
+    return found
+
+
+def _key(item: DicomSlice) -> tuple[object, ...]:
+    """Return what all slices of one volume share."""
+    te = item.number("EffectiveEchoTime") or item.number("EchoTime")
+    return (
+        item.text("Rows"),
+        item.text("Columns"),
+        tuple(np.round(_needed(item, "ImageOrientationPatient", 6), 3) + 0.0),
+        tuple(np.round(_needed(item, "PixelSpacing", 2), 3)),
+        item.text("EchoNumbers"),
+        round(te, 1) if te else None,
+        component(item),
+    )
+
+
+def _normal(item: DicomSlice) -> NDArray[np.float64]:
+    orientation = _needed(item, "ImageOrientationPatient", 6)
+    normal = np.cross(orientation[:3], orientation[3:])
+    return np.asarray(normal / np.linalg.norm(normal))
+
+
+def _instance(item: DicomSlice) -> float:
+    return (item.frame if item.frame is not None else item.number("InstanceNumber")) or 0.0
+
+
+def _volumes(group: list[DicomSlice]) -> list[tuple[list[DicomSlice], list[str]]]:
+    """Split slices that share a geometry into volumes, each position once."""
+    normal = _normal(group[0])
+    depth = np.array([_needed(s, "ImagePositionPatient", 3) @ normal for s in group])
+    order = np.lexsort((np.array([_instance(s) for s in group]), depth))
+    places: list[list[DicomSlice]] = []
+    last = -np.inf
+    for index in order:
+        if depth[index] - last > 0.01:
+            places.append([])
+            last = float(depth[index])
+        places[-1].append(group[index])
+    counts = {len(place) for place in places}
+    if counts == {1}:
+        return [([p[0] for p in places], [])]
+    if len(counts) == 1 and len(places) > 1:
+        times = counts.pop()
+        parts = [[place[t] for place in places] for t in range(times)]
+        notice = f"its {times} volumes (time points or phases) were separated"
+        return [(part, [notice]) for part in parts]
+    doubled = sum(len(place) > 1 for place in places)
+    notice = (
+        f"{doubled} slice position(s) are there twice (duplicate images at the same position); "
+        "the image of the lower number was kept"
+    )
+    return [([place[0] for place in places], [notice])]
+
+
+def _stack(slices: list[DicomSlice], notices: list[str]) -> Stack:
+    """Lay a grid through ordered slices and judge their spacing."""
+    first = slices[0]
+    normal = _normal(first)
+    positions = np.array([_needed(s, "ImagePositionPatient", 3) for s in slices])
+    depth = (positions - positions[0]) @ normal
+    count, step_mm, odd = _planes(depth, first)
+    step = (positions[-1] - positions[0]) / (count - 1) if count > 1 else normal * step_mm
+    affine = _affine(first, step)
+    rows, columns = int(_needed(first, "Rows", 1)[0]), int(_needed(first, "Columns", 1)[0])
+    grid = Grid((columns, rows, count), affine, first.text("FrameOfReferenceUID") or None)
+    return Stack(tuple(slices), grid, depth, odd is None, (*notices, *([odd] if odd else [])))
+
+
+def _planes(depth: NDArray[np.float64], first: DicomSlice) -> tuple[int, float, str | None]:
+    """Return how many even planes there are, their distance in mm, and what is uneven."""
+    if depth.size < 2:
+        return 1, first.number("SliceThickness") or 1.0, None
+    gaps = np.diff(depth)
+    usual = float(np.median(gaps))
+    even = depth[-1] / (depth.size - 1)
+    allowed = max(EVEN_SHARE * even, EVEN_MM)
+    if float(np.abs(depth - even * np.arange(depth.size)).max()) <= allowed:
+        return depth.size, even, None
+    steps = gaps / usual
+    if float(np.abs(steps - np.rint(steps)).max()) <= 0.1:
+        count = round(float(depth[-1]) / usual) + 1
+        return (
+            count,
+            usual,
+            (
+                f"{count - depth.size} slice(s) missing: gaps of up to {gaps.max():.1f} mm, "
+                f"slice spacing {usual:.1f} mm"
+            ),
+        )
+    return (
+        depth.size,
+        even,
+        (f"uneven slice spacing: distances of {gaps.min():.1f} to {gaps.max():.1f} mm"),
+    )
+
+
+def _affine(first: DicomSlice, step_lps_mm: NDArray[np.float64]) -> Affine:
+    orientation = _needed(first, "ImageOrientationPatient", 6)
+    spacing = _needed(first, "PixelSpacing", 2)
+    lps = np.eye(4)
+    lps[:3, 0] = orientation[:3] * spacing[1]
+    lps[:3, 1] = orientation[3:] * spacing[0]
+    lps[:3, 2] = step_lps_mm
+    lps[:3, 3] = _needed(first, "ImagePositionPatient", 3)
+    return ras_from_lps(lps)
+
+
+def gap_problem(stack: Stack) -> str | None:
+    """Return why an uneven stack is too broken to interpolate, or None."""
+    if stack.even:
+        return None
+    spacing = float(stack.grid.spacing_mm[2])
+    lacking = 1.0 - len(stack.slices) / stack.grid.shape[2]
+    widest = float(np.diff(stack.depth_mm).max()) / spacing
+    if lacking > MAX_MISSING_SHARE or widest > MAX_GAP_SLICES + 0.5:
+        return stack.notices[-1]
+    return None
+
+
+def _differences(stacks: list[Stack]) -> list[str]:
+    """Describe in words by what the stacks of one series differ."""
+    one = stacks[0]
+    notices = []
+    for other in stacks[1:]:
+        if other.grid.shape[:2] != one.grid.shape[:2]:
+            sizes = "image size (rows and columns differ)"
+        elif not np.allclose(_normal(one.first), _normal(other.first), atol=1e-3):
+            sizes = "orientation (their planes are not parallel)"
+        elif not np.allclose(one.grid.spacing_mm[:2], other.grid.spacing_mm[:2], atol=1e-3):
+            sizes = "pixel spacing"
+        else:
+            sizes = "echo, component or time point"
+        notices.append(f"{len(other.slices)} image(s) of another {sizes} were set apart")
+    return list(dict.fromkeys(notices))
+
+
+def acquisition(item: DicomSlice) -> AcquisitionParameters:
+    """Read what the scanner wrote about a slice, in classic and enhanced attributes alike."""
+    agent = item.text("ContrastBolusAgent")
+    if not agent and item.header.get("ContrastBolusAgentSequence"):
+        agent = str(item.header.ContrastBolusAgentSequence[0].get("CodeMeaning", "agent"))
+    times = item.get("InversionTimes")
+    ti = item.number("InversionTime")
+    if ti is None and times is not None:
+        first = times if isinstance(times, int | float) else next(iter(times), None)
+        ti = float(first) if first is not None else None
+    return AcquisitionParameters(
+        description=item.text("SeriesDescription"),
+        protocol=item.text("ProtocolName"),
+        scanning=item.texts("ScanningSequence"),
+        te_ms=item.number("EffectiveEchoTime") or item.number("EchoTime"),
+        tr_ms=item.number("RepetitionTime"),
+        ti_ms=ti,
+        agent=agent,
+    )

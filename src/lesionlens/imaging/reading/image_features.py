@@ -1,0 +1,66 @@
+"""How a study's images look: contrast, noise and voxels, read from its own files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import Series
+from lesionlens.imaging.reading.readers import open_study
+
+_MOST_VOXELS = 2_000_000
+
+
+def image_features(study: Path) -> dict[str, float]:
+    """Return contrast, noise and voxels of each sequence, from its own grid; nothing is prepared.
+
+    Parameters
+    ----------
+    study : Path
+        A study's folder.
+
+    Returns
+    -------
+    dict
+        For each sequence: quartiles of its brightness within its own range (5th to 95th percentile
+        of what is not background), noise (median step between neighbours along the rows, of that
+        range) and the longest voxel edge in mm; and which sequences there are.
+    """
+    opened = open_study(study, recall=True)
+    found = {f"has {s.words}": float(s in opened.series) for s in MrSequence}
+    for sequence, series in opened.series.items():
+        for what, value in _of_series(series).items():
+            found[f"{sequence.words} {what}"] = value
+    return found
+
+
+def _of_series(series: Series) -> dict[str, float]:
+    return {**brightness(series.load()), "voxel (mm)": float(series.grid.spacing_mm.max())}
+
+
+def brightness(values: NDArray[np.float32]) -> dict[str, float]:
+    """Return quartiles and noise of an image within its own range; empty of an empty one.
+
+    Parameters
+    ----------
+    values : (I, J, K) float32
+        Any units; what is not above a twentieth of the 99th percentile is background.
+    """
+    step = max(1, round((values.size / _MOST_VOXELS) ** (1 / 2)))
+    some = np.nan_to_num(values[:, ::step, ::step])
+    inside = some > np.percentile(some, 99) / 20
+    if np.count_nonzero(inside) < 100:
+        return {}
+    low, first, middle, third, high = np.percentile(some[inside], (5, 25, 50, 75, 95))
+    extent = max(float(high - low), 1e-9)
+    steps = np.abs(np.diff(some, axis=0))[inside[1:] & inside[:-1]]
+    noise = float(np.median(steps)) / extent if steps.size else 0.0
+    return {
+        "lower quartile": float(first - low) / extent,
+        "median": float(middle - low) / extent,
+        "upper quartile": float(third - low) / extent,
+        "noise": noise,
+    }

@@ -1,0 +1,61 @@
+"""Which NIfTI files of a folder are one study; several are listed, never mixed."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from lesionlens.base.records.study import StudyKind
+from lesionlens.base.text import writable
+from lesionlens.imaging.reading import bids
+from lesionlens.imaging.reading.series_selection import ListedStudy, several_studies
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether a path is a regular file that is named as NIfTI."""
+    return path.name.lower().endswith((".nii", ".nii.gz")) and path.is_file()
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Yield NIfTI files below a folder in a stable order; links to folders are not followed."""
+    for base, inner, names in os.walk(folder):
+        inner[:] = bids.scans_only(Path(base), inner)
+        for name in sorted(names):
+            path = Path(base, name)
+            if not name.startswith(".") and is_nifti(path):
+                yield path
+
+
+def _study_of(path: Path, root: Path) -> str:
+    """Name the study that a file belongs to: its BIDS session, else its folder."""
+    subject, session = bids.entities(path.name)
+    if subject:
+        return f"sub-{subject}" + (f"/ses-{session}" if session else "")
+    return writable(path.parent.relative_to(root).as_posix())
+
+
+def one_study(files: list[Path], root: Path, wanted: str | None) -> list[Path]:
+    """Return those of a folder's files that are the one study, or the one that the user names.
+
+    Files directly in the folder are the study; deeper ones count only where there are none.
+
+    Raises
+    ------
+    SeveralStudiesError
+        Several studies and none named, or none of that name; lists them.
+    """
+    direct = [path for path in files if path.parent == root]
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for path in direct or files:
+        groups[_study_of(path, root)].append(path)
+    if wanted is not None and wanted in groups:
+        return groups[wanted]
+    if len(groups) == 1 and wanted in (None, "."):
+        return next(iter(groups.values()))
+    raise several_studies([_listed(name, found) for name, found in groups.items()], wanted)
+
+
+def _listed(name: str, found: list[Path]) -> ListedStudy:
+    return ListedStudy(name, StudyKind.NIFTI, "", "", len(found), len(found))

@@ -1,0 +1,265 @@
+"""NIfTI studies: a folder, a BIDS session or one file; sidecars of BIDS and dcm2niix."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nibabel.openers import Opener
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
+from lesionlens.base.labels import MrSequence, how_to_name
+from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind, Witness
+from lesionlens.base.stages import check
+from lesionlens.base.text import writable
+from lesionlens.imaging.reading import bids, sequences, unlabelled_series
+from lesionlens.imaging.reading.nifti import folder
+from lesionlens.imaging.reading.nifti.folder import is_nifti
+from lesionlens.imaging.reading.nifti.header import BROKEN, brief, open_image, read_header
+from lesionlens.imaging.reading.readers import ReadOptions
+from lesionlens.imaging.reading.series_selection import choose, nothing_recognised
+
+_TRAILING = 2**20
+"""Bytes after the voxels (extensions, padding) that are read to reach the end of the stream."""
+
+
+class NiftiReader:
+    """Reads a folder of NIfTI files, a BIDS session or one NIfTI file."""
+
+    name = "nifti"
+
+    def claims(self, path: Path) -> float:
+        """Return 1 for a NIfTI file, 0.9 for a folder that holds one at any depth."""
+        if path.is_file():
+            return 1.0 if is_nifti(path) else 0.0
+        return 0.9 if next(folder.walk(path), None) else 0.0
+
+    def read(self, path: Path, named: Mapping[MrSequence, str], options: ReadOptions) -> Study:
+        """Read the headers; see `readers.open_study`."""
+        root = path if path.is_dir() else path.parent
+        files = options.files(path, folder.walk)
+        if not all(place.is_file() for place in options.among or (path,)):
+            files = folder.one_study(files, root, options.study_uid)
+        notices: list[str] = []
+        wanted = {seq: _resolve(value, root, seq) for seq, value in named.items()}
+        _refuse_repeats(wanted)
+        user_named = {p.resolve(): seq for seq, p in wanted.items()}
+        named_series = {seq: _series(p, root, seq, notices) for seq, p in wanted.items()}
+        found: list[Series] = []
+        for number, file in enumerate(files):
+            check(options.cancel, "opening the study")
+            options.progress("open", number / len(files))
+            if file.resolve() not in user_named:
+                series = _detected(file, root, notices)
+                if series is not None:
+                    found.append(series)
+        found, seen = unlabelled_series.judge_by_image(found, wanted, cancel=options.cancel)
+        chosen, set_aside, remarks = choose(found, named_series)
+        _refuse_two_patients([s.files[0].path for s in chosen.values()])
+        study = Study(
+            name=bids.name_of(s.files[0].path.name for s in chosen.values())
+            or writable(path.name or path.resolve().name),
+            kind=StudyKind.NIFTI,
+            series=chosen,
+            root=path,
+            set_aside=set_aside,
+            notices=(*remarks, *seen, *notices),
+        )
+        if not chosen:
+            raise nothing_recognised(study)
+        return study
+
+
+def _resolve(value: str, root: Path, sequence: MrSequence) -> Path:
+    """Find the file that a flag names: as given, or below the study."""
+    for candidate in (Path(value), root / value):
+        if candidate.is_file():
+            return candidate
+    raise UnusableInputError(
+        found=f"no such file for --{sequence.value}: {Path(value).name!r}",
+        expected="a NIfTI file, given as a path or by its place within the study",
+        next_step="Check the spelling; the flag of another sequence takes another file",
+        in_window="Check that the file is still there",
+    )
+
+
+def _refuse_repeats(wanted: Mapping[MrSequence, Path]) -> None:
+    seen: dict[Path, MrSequence] = {}
+    for sequence, path in wanted.items():
+        first = seen.setdefault(path.resolve(), sequence)
+        if first is not sequence:
+            raise UnusableInputError(
+                found=f"the same file for --{first.value} and --{sequence.value}: {path.name!r}",
+                expected="another file for each sequence",
+                next_step="Leave out the flag that does not fit",
+                in_window="Choose other series under “change…”",
+            )
+
+
+def series_of_file(path: Path, root: Path, sequence: MrSequence) -> tuple[Series, tuple[str, ...]]:
+    """Read the NIfTI file that the user named as a sequence; with the notices of its header."""
+    notices: list[str] = []
+    return _series(path, root, sequence, notices), tuple(notices)
+
+
+def _series(path: Path, root: Path, sequence: MrSequence, notices: list[str]) -> Series:
+    guess = sequences.Guess(sequence, f"--{sequence.value}, named by the user", 1.0, Witness.USER)
+    return _make(path, root, guess, notices)
+
+
+def _detected(path: Path, root: Path, notices: list[str]) -> Series | None:
+    """Read one file of a folder; None, with a notice, where an unneeded one is damaged."""
+    guess = _guess(path, notices)
+    try:
+        return _make(path, root, guess, notices)
+    except LesionLensError as error:
+        if guess.sequence is not None:
+            raise
+        notices.append(f"{path.name!r} was left out: {error.found}.")
+        return None
+
+
+def _guess(path: Path, notices: list[str]) -> sequences.Guess:
+    by_name = sequences.from_name(path.name)
+    sidecar = read_sidecar(path, notices)
+    by_sidecar = (
+        sequences.from_acquisition(sequences.acquisition_of_sidecar(sidecar), witness="sidecar")
+        if sidecar
+        else sequences.UNKNOWN
+    )
+    if by_name.sequence is None:
+        if by_name.confidence > 0:
+            return by_name
+        return next(
+            (g for g in (by_sidecar, sequences.from_name_loosely(path.name)) if g.sequence),
+            by_sidecar if by_sidecar.confidence else by_name,
+        )
+    if by_sidecar.sequence not in (None, by_name.sequence):
+        notices.append(
+            f"The JSON sidecar of {path.name!r} says {by_sidecar.sequence.words}, its name "
+            f"{by_name.sequence.words}: the name was followed. "
+            f"If that is wrong, {how_to_name(by_sidecar.sequence)}."
+        )
+        return replace(by_name, confidence=0.6)
+    return by_name
+
+
+def _stem(path: Path) -> str:
+    return path.name[: -len(".nii.gz")] if path.name.lower().endswith(".gz") else path.stem
+
+
+def read_sidecar(path: Path, notices: list[str]) -> Mapping[str, Any]:
+    """Return the JSON sidecar beside a NIfTI file, empty where there is none or it is broken."""
+    place = path.with_name(_stem(path) + ".json")
+    try:
+        text = place.read_text(encoding="utf-8") if place.is_file() else ""
+        found = json.loads(text) if text else {}
+    except (OSError, ValueError):
+        notices.append(f"The JSON sidecar of {path.name!r} could not be read and was ignored.")
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _make(path: Path, root: Path, guess: sequences.Guess, notices: list[str]) -> Series:
+    header = read_header(path)
+    notices.extend(header.notices)
+    return Series(
+        sequence=guess.sequence,
+        detected_by=guess.evidence,
+        confidence=guess.confidence,
+        grid=header.grid,
+        files=(SourceFile(path, shown_name(path, root)),),
+        load=_loader(path, header.grid.shape),
+        description=writable(path.name),
+        witness=guess.witness,
+        nifti_codes=header.codes,
+    )
+
+
+def shown_name(path: Path, root: Path) -> str:
+    """Return the path below the study with forward slashes, or the bare name outside of it."""
+    try:
+        return writable(path.relative_to(root).as_posix())
+    except ValueError:
+        return writable(path.name)
+
+
+def _loader(path: Path, shape: tuple[int, int, int]) -> Callable[[], NDArray[np.float32]]:
+    def load() -> NDArray[np.float32]:
+        return read_voxels(path, shape)
+
+    return load
+
+
+def read_voxels(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
+    """Read the voxels as float32 in scanner units.
+
+    Raises
+    ------
+    ReadError
+        Cut short, damaged, or with a scale that is not finite.
+    """
+    image = open_image(path)
+    _check_scale(path, image)
+    try:
+        if path.name.lower().endswith(".gz"):
+            image = type(image).from_bytes(_whole_stream(path, image))
+        values = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
+    except BROKEN as error:
+        raise ReadError(
+            found=f"{path.name!r} ends before its last voxel or is corrupt (truncated or damaged: "
+            f"{brief(error)})",
+            expected=f"{'x'.join(map(str, shape))} voxels",
+            next_step="Copy or download the file again, or convert the scan again",
+        ) from error
+    return values.reshape(tuple(shape))
+
+
+def _check_scale(path: Path, image: Any) -> None:
+    """Refuse an infinite scale, which nibabel reads as none; NaN means none by the standard."""
+    with Opener(path) as stream:
+        stored = image.header_class.from_fileobj(stream, check=False)
+    if np.isinf(float(stored["scl_slope"])) or np.isinf(float(stored["scl_inter"])):
+        raise ReadError(
+            found=f"a scale slope or intercept that is not finite in the header of {path.name!r}",
+            expected="finite numbers",
+            next_step="Convert the scan again from its DICOM files",
+        )
+
+
+def _whole_stream(path: Path, image: Any) -> bytes:
+    """Decompress a .nii.gz to its end, so that its checksum is verified too."""
+    needed = int(image.dataobj.offset) + image.get_data_dtype().itemsize * int(
+        np.prod(image.shape, dtype=np.int64)
+    )
+    with gzip.open(path, "rb") as stream:
+        raw = stream.read(needed)
+        stream.read(_TRAILING)  # reaching the end makes gzip compare its checksum
+    return raw
+
+
+def _refuse_two_patients(files: Sequence[Path]) -> None:
+    """Refuse files whose sidecars or BIDS names belong to different patients."""
+    quiet: list[str] = []
+    seen: dict[str, set[str]] = {"PatientID": set(), "PatientName": set(), "sub": set()}
+    for path in files:
+        sidecar = read_sidecar(path, quiet)
+        for key in ("PatientID", "PatientName"):
+            value = str(sidecar.get(key) or "").strip()
+            if value:
+                seen[key].add(value)
+        subject, _ = bids.entities(path.name)
+        if subject:
+            seen["sub"].add(subject)
+    if any(len(values) > 1 for values in seen.values()):
+        raise UnusableInputError(
+            found="scans of more than one patient (by their sidecars or BIDS names)",
+            expected="one patient a study",
+            next_step="Open each patient's folder for itself",
+        )

@@ -1,0 +1,93 @@
+"""Readers of other packages: which one is asked, and what it gives is looked at before use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base import plugins
+from lesionlens.base.errors import PluginError
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import Series, Study
+
+
+def surest_reader(places: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
+    """Return the reader that is surest that it can read all these places.
+
+    Parameters
+    ----------
+    places : sequence of Path
+        Files and folders, each there.
+
+    Returns
+    -------
+    reader, notices : StudyReader or None, tuple of str
+        None where no reader knows them; which readers of other packages failed at it.
+    """
+    made, failed = plugins.make_all(plugins.READERS)
+    surest, chosen = 0.0, None
+    for name, reader in made.items():
+        try:
+            with plugins.blamed(reader, f"reader {name!r}", "when it was asked what it can read"):
+                claim = min(float(reader.claims(one)) for one in places)
+        except PluginError as error:
+            failed[name] = error
+            continue
+        if claim > surest:
+            surest, chosen = claim, reader
+    return chosen, tuple(f"Not asked to read: {error.brief}" for error in failed.values())
+
+
+def read_by(reader: Any, read: Callable[[], Study]) -> Study:
+    """Return what a reader reads; of another package's, only what a study may be.
+
+    Parameters
+    ----------
+    reader : StudyReader
+        Who reads.
+    read : callable
+        Calls its `read`.
+
+    Raises
+    ------
+    PluginError
+        It fails, or gives no study. So do the loaders of its series, when they are called.
+    """
+    if plugins.is_ours(reader):
+        return read()
+    what = f"reader {getattr(reader, 'name', type(reader).__name__)!r}"
+    with plugins.blamed(reader, what, "when it read the study"):
+        study: Any = read()
+    if not isinstance(study, Study):
+        raise PluginError(
+            who=plugins.name_of(reader, what),
+            why=f"gave {type(study).__name__} for a study",
+            expected="a lesionlens.base.records.study.Study",
+        )
+    series = {MrSequence(s): _guarded(reader, what, item) for s, item in study.series.items()}
+    return replace(study, series=series)
+
+
+def _guarded(reader: Any, what: str, series: Series) -> Series:
+    return replace(series, load=partial(_load, reader, what, series))
+
+
+def _load(reader: Any, what: str, series: Series) -> NDArray[np.float32]:
+    """Load the voxels of a series, as `Series.load` owes them."""
+    with plugins.blamed(reader, what, "when it read voxels"):
+        voxels: Any = series.load()
+    shape, kind = getattr(voxels, "shape", None), getattr(voxels, "dtype", np.dtype(object))
+    if shape == series.grid.shape and kind.kind in "iuf":  # integers and floating-point numbers
+        loaded: NDArray[np.float32] = np.asarray(voxels, np.float32)
+        return loaded
+    raise PluginError(
+        who=plugins.name_of(reader, what),
+        why=f"gave voxels as an array of {shape}, {kind}",
+        expected=f"an array of {series.grid.shape}, float32: the shape of the series' grid",
+    )

@@ -1,0 +1,238 @@
+"""Open a study: choose the reader whose headers fit, and name what to do when none does."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.provenance import sha256_of
+from lesionlens.base.records.study import Study
+from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.imaging.reading import remembered_series
+from lesionlens.imaging.reading.plugged_in import read_by, surest_reader
+from lesionlens.imaging.reading.series_selection import NothingRecognisedError
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """What the user gave beside the path."""
+
+    study_uid: str | None = None
+    """Which study, where the folder holds several: a Study Instance UID, or the name that the
+    refusal listed."""
+    progress: Progress = no_progress
+    cancel: Cancel = NEVER
+    """As everywhere; asked between files."""
+    among: tuple[Path, ...] = ()
+    """The files and folders below the path that are meant; empty for all."""
+
+    def files(self, root: Path, walk: Callable[[Path], Iterator[Path]]) -> list[Path]:
+        """Return the files that are meant, each once, folders by `walk`."""
+        found: dict[Path, None] = {}
+        for place in self.among or (root,):
+            found.update(dict.fromkeys(walk(place) if place.is_dir() else (place,)))
+        return list(found)
+
+
+class StudyReader(Protocol):
+    """Reads one kind of study; installed in the entry-point group `lesionlens.readers`."""
+
+    name: str
+
+    def claims(self, path: Path) -> float:
+        """Return how sure it is, by headers alone, that it can read `path`; 0 is not mine."""
+
+    def read(self, path: Path, named: Mapping[MrSequence, str], options: ReadOptions) -> Study:
+        """Read headers and geometry; voxels wait for `Series.load`."""
+
+
+def open_study(
+    path: str | Path | Sequence[str | Path],
+    *,
+    named: Mapping[MrSequence, str | Path] | None = None,
+    study_uid: str | None = None,
+    recall: bool = False,
+    progress: Progress = no_progress,
+    cancel: Cancel = NEVER,
+) -> Study:
+    """Open a folder of NIfTI or DICOM files, or one NIfTI file.
+
+    Parameters
+    ----------
+    path : str or Path, or a sequence of them
+        The study; several files and folders are together one.
+    named : mapping of MrSequence to str or Path
+        What the user calls by name: a NIfTI file, a DICOM folder or a Series UID within the
+        study. Wins over what is detected.
+    study_uid : str or None
+        Which study, where the folder holds several: a `ListedStudy.uid`.
+    recall : bool
+        Follow what the user chose for this very study before (`remembered_series.remember`),
+        where `named` is empty; a notice says so.
+    progress, cancel
+        Called between files.
+
+    Returns
+    -------
+    Study
+        Headers and geometry of at most one series a sequence; voxels are read by `load()`.
+
+    Raises
+    ------
+    UnusableInputError
+        Nothing there that can be used; the message says what was found and what to do. Its kinds
+        `SeveralStudiesError` and `NothingRecognisedError` hold what a user can choose from.
+    CancelledError
+        The user asked to stop.
+    """
+    places = (Path(path),) if isinstance(path, str | Path) else tuple(Path(p) for p in path)
+    check(cancel, "opening the study")
+    progress("open", 0.0)
+    for one in places:
+        check_path(one)
+    place = places[0] if len(places) == 1 else _common_folder(places)
+    wanted = {MrSequence(key): str(value) for key, value in (named or {}).items()}
+    reader, notices = surest_reader(places)
+    if reader is None:
+        raise UnusableInputError(
+            found=". ".join((_what_is_there(place), *notices)),
+            expected="a folder of NIfTI files (.nii, .nii.gz) or of DICOM files, or one NIfTI file",
+            next_step="Choose the folder that holds the scans themselves",
+        )
+    options = ReadOptions(study_uid, progress, cancel, places if len(places) > 1 else ())
+    study = _read(reader, place, wanted, options, recall=recall and not wanted)
+    progress("open", 1.0)
+    return replace(study, notices=(*study.notices, *notices)) if notices else study
+
+
+def _read(
+    reader: StudyReader,
+    place: Path,
+    wanted: Mapping[MrSequence, str],
+    options: ReadOptions,
+    *,
+    recall: bool,
+) -> Study:
+    """Read a study, as the user chose before where that is to be recalled."""
+    try:
+        study = read_by(reader, partial(reader.read, place, wanted, options))
+    except NothingRecognisedError as error:
+        earlier = remembered_series.recall(error.study) if recall else {}
+        if not earlier:
+            raise
+    else:
+        earlier = remembered_series.recall(study) if recall else {}
+        if not earlier:
+            return study
+    again = read_by(reader, partial(reader.read, place, earlier, options))
+    notice = (
+        "The sequences are those that you chose for this study before; name them anew to change."
+    )
+    return replace(again, notices=(notice, *again.notices))
+
+
+def _common_folder(places: Sequence[Path]) -> Path:
+    """Return the deepest folder that holds all of these.
+
+    Raises
+    ------
+    UnusableInputError
+        None given, or on several drives.
+    """
+    try:
+        return Path(os.path.commonpath([p.absolute().parent for p in places]))
+    except ValueError as error:
+        raise UnusableInputError(
+            found="nothing to open" if not places else "files on several drives",
+            expected="files and folders of one study, on one drive",
+            next_step="Choose the folder that holds the scans",
+        ) from error
+
+
+def hashes_of(study: Study) -> tuple[tuple[str, str], ...]:
+    """Return (name, SHA-256) of every file that the chosen sequences are read from, by name."""
+    files = {f.name: f.path for series in study.series.values() for f in series.files}
+    return tuple((name, sha256_of(path)) for name, path in sorted(files.items()))
+
+
+def check_path(place: Path) -> None:
+    """Refuse a path that is not there, loops, may not be read or is no file or folder.
+
+    Raises
+    ------
+    UnusableInputError
+        With the reason in words.
+    """
+    try:
+        mode = place.stat().st_mode
+    except OSError as error:
+        raise UnusableInputError(
+            found=_why_not(error, place.name),
+            expected="an existing folder or file",
+            next_step="Check the spelling of the path and that the disk is mounted",
+        ) from error
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise UnusableInputError(
+            found=f"{place.name!r}, a pipe or device and not a regular file",
+            expected="a folder or a file",
+            next_step="Name the folder that holds the scans",
+        )
+    if not os.access(place, os.R_OK):
+        raise UnusableInputError(
+            found=f"no permission to read {place.name!r}",
+            expected="a readable folder or file",
+            next_step="Ask its owner for read access, or copy it",
+        )
+
+
+def _why_not(error: OSError, name: str) -> str:
+    if error.errno == errno.ELOOP:
+        return f"a loop of links at {name!r}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"no permission to read {name!r}"
+    return f"no such file or folder: {name!r} does not exist"
+
+
+def _what_is_there(place: Path) -> str:
+    """Describe in words what a path holds instead of scans."""
+    if place.is_file():
+        return f"{_kind_of(place)} named {place.name!r}: not a NIfTI or DICOM file"
+    folders, links, kinds = 0, 0, Counter[str]()
+    for base, inner, names in os.walk(place):
+        folders += len(inner)
+        links += sum(Path(base, name).is_symlink() for name in inner)
+        kinds.update(_state_of(Path(base, name)) for name in names)
+    if not kinds:
+        inside = f", only {folders} folder(s)" if folders else ""
+        inside += f", {links} of them links, which are not followed" if links else ""
+        return f"no image: the folder {place.name!r} is empty, no file in it{inside}"
+    parts = [f"no image among the {kinds.total()} file(s) found in {place.name!r}"]
+    parts += [f"{count} of them {state}" for state, count in kinds.items() if state]
+    return ", ".join(parts)
+
+
+def _state_of(item: Path) -> str:
+    """Report what is odd about a directory entry, empty where nothing is."""
+    if item.is_symlink() and not item.exists():
+        return "a link to what does not exist or to itself"
+    if not item.is_file():
+        return "a pipe or device, not a regular file"
+    return "" if item.stat().st_size else "empty, 0 bytes"
+
+
+def _kind_of(place: Path) -> str:
+    with place.open("rb") as stream:
+        head = stream.read(8)
+    kinds = ((b"%PDF", "a PDF"), (b"PK\x03\x04", "a zip archive"), (b"", "an empty file, 0 bytes,"))
+    if not head:
+        return kinds[2][1]
+    return next((words for magic, words in kinds[:2] if head.startswith(magic)), "a file")

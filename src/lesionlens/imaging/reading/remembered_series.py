@@ -1,0 +1,77 @@
+"""What a user chose for a study, remembered in the user's own data folder, never beside the study.
+
+The key is the Study Instance UID, or for NIfTI a hash of the files' names and content; only
+hashes, file names below the study and Series UIDs are kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import platformdirs
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.provenance import sha256_of
+from lesionlens.base.records.study import Series, Study, Witness
+from lesionlens.base.whole_file import whole_file
+
+logger = logging.getLogger(__name__)
+
+
+def folder() -> Path:
+    """Return the folder of remembered choices in the user's data folder."""
+    return Path(platformdirs.user_data_dir("lesionlens")) / "choices"
+
+
+def key_of(study: Study) -> str:
+    """Return the name under which a study's choices are kept, as hexadecimal text."""
+    if study.uid:
+        text = study.uid
+    else:
+        everything = (*study.series.values(), *study.set_aside)
+        listed = sorted((f.name, sha256_of(f.path)) for s in everything for f in s.files)
+        text = json.dumps(listed)
+    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+
+
+def remember(study: Study) -> None:
+    """Keep which series the user named as which sequence; forget them where none is named.
+
+    A folder that cannot be written costs the memory, not the study.
+    """
+    named = {
+        sequence.value: address_of(series)
+        for sequence, series in study.series.items()
+        if series.witness is Witness.USER
+    }
+    place = folder() / f"{key_of(study)}.json"
+    try:
+        if named:
+            with whole_file(place) as aside:
+                aside.write_text(json.dumps(named), encoding="utf-8")
+        else:
+            place.unlink(missing_ok=True)
+    except OSError:
+        logger.warning("the choice of sequences could not be remembered")
+
+
+def recall(study: Study) -> Mapping[MrSequence, str]:
+    """Return what was named for this study before; empty where nothing was, or it is damaged."""
+    if not any(folder().glob("*.json")):
+        return {}  # spares reading the files for their key
+    try:
+        stored = json.loads((folder() / f"{key_of(study)}.json").read_text(encoding="utf-8"))
+        found = {MrSequence(key): str(value) for key, value in stored.items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+    there = {address_of(s) for s in (*study.series.values(), *study.set_aside)}
+    return {sequence: value for sequence, value in found.items() if value in there}
+
+
+def address_of(series: Series) -> str:
+    """Return what names a series within its study: its UID, or its first file's name."""
+    return series.uid or series.files[0].name

@@ -1,0 +1,190 @@
+"""Which sequence an image looks like, where no name, sidecar or header tells.
+
+The tissue template is laid on the image; how bright fluid and grey matter are against white matter,
+and how far the brightest voxels stand out, then decide by a softmax over a few numbers. It was
+fitted on drawn brains alone (`research/fit_sequence_from_image.py`); what it is worth on real scans
+is in `docs/studies.md`. It comes last, overrides nothing, and gives no answer where it is not sure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import Series
+from lesionlens.base.scan_limits import check_grid, check_voxels, finite
+from lesionlens.imaging.preparation.brain import eroded
+from lesionlens.imaging.preparation.registration import on_ras_grid
+from lesionlens.imaging.preparation.resampling import resample
+from lesionlens.imaging.reading.sequences import UNKNOWN, Guess
+from lesionlens.imaging.reading.tissue_template import Template, load_template, place
+
+EDGE_MM = 3.0
+MARGIN_MM = 9.0
+"""Rim of the brain that is not judged: sinuses, fluid and what a mask left of the skull."""
+SURE = 0.9
+"""Least probability at which a sequence is named."""
+LEAST = (0.8, 0.6, 0.5)
+"""Share of white, grey and fluid from which a voxel speaks for it."""
+MIN_VOXELS = 100
+FAR = 6.5
+"""Deviations from the nearest class beyond which an image is none of the four."""
+FLAT = (0.85, 1.25)
+"""Fluid between these times white matter's brightness shows no tissue at all."""
+MEANS = np.array(
+    [
+        [-0.112, -0.613, -0.057, 0.156, 0.223],
+        [-0.051, -0.553, 0.031, 0.225, 0.399],
+        [0.125, 0.108, 0.730, 0.704, 0.947],
+        [0.042, -0.419, 0.106, 0.344, 0.484],
+    ]
+)
+"""Features of 36 drawn brains, by class in the order of MrSequence; printed by the script."""
+INVERSE = np.array(
+    [
+        [289.052, -18.349, -86.855, -48.160, 30.040],
+        [-18.349, 25.475, -22.396, 2.819, 6.510],
+        [-86.855, -22.396, 211.427, -89.933, -0.672],
+        [-48.160, 2.819, -89.933, 458.229, -251.693],
+        [30.040, 6.510, -0.672, -251.693, 190.439],
+    ]
+)
+"""Inverse of the covariance that the classes share."""
+CONFIDENCE = 0.5
+"""Of the evidence of an image at its surest; all other evidence counts more."""
+
+
+@dataclass(frozen=True, slots=True)
+class TissueContrast:
+    """What separates the four sequences, all against white matter's brightness."""
+
+    grey: float
+    """Median of grey matter."""
+    fluid: tuple[float, float]
+    """15th and 85th percentile where the ventricles should lie; the narrow ones of the young fill
+    little of that place."""
+    bright: tuple[float, float]
+    """98th and 99.8th percentile of the brain without its rim."""
+
+    @property
+    def features(self) -> NDArray[np.float64]:
+        """Logarithms of the five, (5,) float64."""
+        return np.log(np.maximum((self.grey, *self.fluid, *self.bright), 0.05))
+
+
+def tissues(
+    image: NDArray[np.float32], grid: Grid, template: Template
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Lay the tissue maps on an image.
+
+    Parameters
+    ----------
+    image : (I, J, K) float32
+        With or without skull.
+    grid : Grid
+        RAS+ cubes of `EDGE_MM`.
+    template : Template
+        The maps, and the brain that the image is fitted to.
+
+    Returns
+    -------
+    shares : (3, I, J, K) float32
+        White, grey, fluid; 0 to 1.
+    inside : (I, J, K) bool
+        The brain without its rim.
+    """
+    back = np.asarray(np.linalg.inv(place(template, image, grid)))
+    white, grey, mask = (
+        resample(m, template.grid, grid, moved=back)
+        for m in (template.white, template.grey, template.mask)
+    )
+    shares = np.stack([white, grey, np.clip(mask - grey - white, 0.0, 1.0)])
+    return shares, eroded(mask > 0.5, MARGIN_MM / EDGE_MM)
+
+
+def figures(
+    image: NDArray[np.float32], shares: NDArray[np.float32], inside: NDArray[np.bool_]
+) -> TissueContrast | None:
+    """Measure an image where the tissues lie; None where one of them cannot be found.
+
+    Parameters
+    ----------
+    image : (I, J, K) float32
+        Any unit of brightness.
+    shares, inside
+        From `tissues`.
+    """
+    seen = inside & (image > 0)
+    parts = [image[seen & (share > least)] for share, least in zip(shares, LEAST, strict=True)]
+    if min(part.size for part in parts) < MIN_VOXELS:
+        return None
+    usual = float(np.median(parts[0]))
+    grey = float(np.median(parts[1])) / usual
+    low, high = np.quantile(parts[2], (0.15, 0.85)) / usual
+    bright, brightest = np.quantile(image[seen], (0.98, 0.998)) / usual
+    return TissueContrast(grey, (float(low), float(high)), (float(bright), float(brightest)))
+
+
+def posterior(
+    features: NDArray[np.float64], means: NDArray[np.float64], inverse: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Return the probability of each class, (4,), and the distance to the nearest in deviations."""
+    apart = features - means
+    squared = np.einsum("ci,ij,cj->c", apart, inverse, apart)
+    weight = np.exp(-0.5 * (squared - squared.min()))
+    return weight / weight.sum(), float(np.sqrt(squared.min()))
+
+
+def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
+    """Judge an image by its contrast alone.
+
+    Parameters
+    ----------
+    values : (I, J, K) float32
+        Scanner units, with or without skull.
+    grid : Grid
+        Its own.
+
+    Returns
+    -------
+    Guess
+        Without a sequence, and with the reason, where the contrast is not sure.
+    """
+    image, where = on_ras_grid(values, grid, EDGE_MM)
+    found = figures(image, *tissues(image, where, load_template()))
+    if found is None:
+        return Guess(None, "nothing tells the sequence, and no brain is found in the image", 0.0)
+    chances, distance = posterior(found.features, MEANS, INVERSE)
+    order = np.argsort(chances)[::-1]
+    first, second = (list(MrSequence)[i] for i in order[:2])
+    sure = float(chances[order[0]])
+    flat = found.fluid[0] > FLAT[0] and found.fluid[1] < FLAT[1]
+    if flat or distance > FAR:
+        words = "nothing tells the sequence, and the image looks like none of the four"
+        return Guess(None, words, 0.0)
+    if sure < SURE:
+        words = f"nothing tells the sequence; by the image {first.words} or {second.words}"
+        return Guess(None, f"{words} ({sure:.0%}), too unsure", 0.0)
+    low, high = found.fluid
+    evidence = (
+        f"the image itself, {sure:.0%}: grey matter {found.grey:.2f}, fluid {low:.2f} to "
+        f"{high:.2f}, brightest {found.bright[1]:.2f} times as bright as white matter"
+    )
+    return Guess(first, evidence, round(CONFIDENCE * sure, 2))
+
+
+def judge(series: Series) -> Guess:
+    """Read a series and judge it by its contrast; unknown where it cannot be read or is no scan."""
+    where = repr(series.description)
+    try:
+        check_grid(series.grid, where)
+        values, _ = finite(series.load(), where)
+        check_voxels(values, where)
+    except LesionLensError:
+        return UNKNOWN
+    return guess(values, series.grid)

@@ -1,0 +1,280 @@
+"""Which of the four sequences is it, and on what evidence.
+
+Three witnesses, in this order: the words of a name (the rules of the contract), then what the
+scanner wrote about the acquisition (DICOM attributes or the JSON sidecar that dcm2niix and BIDS
+keep), then looser readings of the name. Where all are silent, the image itself is
+judged (`reading.sequence_from_image`). What the user names always wins and is not judged here.
+A new sequence is a row in these tables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import Witness
+
+T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A sequence, the evidence in words, and how sure that is (0 to 1).
+
+    `sequence` is None where the evidence says that it is none of the four, or says nothing.
+    """
+
+    sequence: MrSequence | None
+    evidence: str
+    confidence: float
+    witness: Witness = Witness.TEXT
+
+
+UNKNOWN = Guess(None, "nothing tells the sequence", 0.0, Witness.NOTHING)
+
+_FLAIR_WORDS = frozenset({"flair", "t2f"})
+_T1C_WORDS = frozenset({"t1c", "t1ce", "t1gd", "t1post"})
+_T1_STEMS = frozenset({"t1", "t1w"})
+_T2_WORDS = frozenset({"t2", "t2w"})
+_T1_WORDS = frozenset({"t1", "t1w", "t1n"})
+_AGENT_WORDS = frozenset({"ce", "gd", "post", "contrast"})
+# of a scan before the agent: T1 "pre contrast" and "without Gd" are native
+_BEFORE_WORDS = frozenset(
+    {
+        "pre",
+        "precontrast",
+        "without",
+        "no",
+        "non",
+        "wo",
+        "ohne",
+        "nativ",
+        "native",
+        "sans",
+        "sin",
+        "senza",
+        "unenhanced",
+    }
+)
+_LABEL_WORDS = frozenset(
+    {
+        "seg",
+        "segmentation",
+        "dseg",
+        "mask",
+        "brainmask",
+        "label",
+        "labels",
+        "roi",
+        "probseg",
+    }
+)
+# what scanners and people write in several languages (English, German, French, Spanish, Italian,
+# Dutch, Russian), as whole words
+_LOOSE_FLAIR = re.compile(r"flair|darkfluid|tirm|fluid.?atten|флаир|t2.?ir\b")
+_LOOSE_AGENT = re.compile(
+    r"post|\bgd|gado|gad\b|contrast|kontrast|contraste|contrasto|dotarem|gadovist|prohance|magnevist|"
+    r"\bkm\b|\+c\b|\+ ?gd|\bce\b|\bpc\b|\bc\+|контраст|enhanced|\binj|\bmdc\b"
+)
+_LOOSE_BEFORE = re.compile(
+    r"\bpre\b|precontrast|pre.contrast|without|ohne|nativ|\bsans\b|\bsin\b|\bsenza\b|\bzonder\b|"
+    r"unenhanced|без|\bno gd"
+)
+_LOOSE_T1 = re.compile(r"t1|mp.?rage|spgr|\bbravo\b|\bvibe\b|\btfe\b|ir-?fspgr|т1|3d ?tfe")
+_LOOSE_T2 = re.compile(r"t2(?!\*| ?star|star)|т2|\bcube t2|\bspace t2")
+# acquisitions that are none of the four whatever else their name says
+OTHER_KINDS = re.compile(
+    r"local[iy][sz]er|\bloc\b|scout|survey|surview|\baahead|3.?plane|tri.?pilot|"
+    r"\bdwi\b|\bdti\b|\badc\b|diff|tracew|trace\b|\bb ?\d{3,4}\b|\bfa\b|colfa|tensor|"
+    r"\bswi\b|\bswan\b|t2.?\*|t2.?star|\bmip\b|minip|phase|pha\b|venobold|\bhemo\b|"
+    r"\basl\b|perf|\bdsc\b|\bdce\b|\bcbf\b|\bcbv\b|\bmtt\b|\bttp\b|"
+    r"\btof\b|angio|\bmra\b|\bmrv\b|\bbold\b|fmri|field.?map|fieldmap|b0.?map|b1.?map|gre_field|"
+    r"spectro|\bmrs\b|\bcsi\b|calib|\basset\b|\bpd\b|proton|scano|screen|report|"
+    r"\bsub(traction|\b)|\bmean\b|\bmoco\b|localizador|pilot"
+)
+
+
+def words_of(name: str) -> tuple[str, ...]:
+    """Split a name into lower-case words of letters and digits.
+
+    Examples
+    --------
+    >>> words_of("BraTS-PED-00003-000-t1n.nii.gz")
+    ('brats', 'ped', '00003', '000', 't1n')
+    """
+    stem = re.sub(r"\.nii(\.gz)?$", "", name.lower())
+    return tuple(re.findall(r"[^\W_]+", stem))
+
+
+def is_label_name(name: str) -> bool:
+    """Whether a name says that it is a mask or segmentation rather than an image."""
+    return bool(_LABEL_WORDS & set(words_of(name)))
+
+
+def _has_agent(words: set[str]) -> bool:
+    return bool(_AGENT_WORDS & words) or any(word.startswith("gad") for word in words)
+
+
+def sequence_in_words(words: tuple[str, ...]) -> MrSequence | None:
+    """Apply the contract's rules to the words of a name; the first that fits.
+
+    Examples
+    --------
+    >>> [sequence_in_words(words_of(n)).value for n in ("a_T2_FLAIR", "T1w_Gd", "t2w", "x-t1n")]
+    ['flair', 't1c', 't2', 't1']
+    >>> sequence_in_words(words_of("sub-01_ce-gadolinium_T1w")).value
+    't1c'
+    >>> sequence_in_words(words_of("seg")) is None
+    True
+    """
+    found = set(words)
+    agent = _has_agent(found) and not (_BEFORE_WORDS & found and "post" not in found)
+    rules = (
+        (FLAIR, bool(_FLAIR_WORDS & found)),
+        (T1C, bool(_T1C_WORDS & found) or (bool(_T1_STEMS & found) and agent)),
+        (T2, bool(_T2_WORDS & found)),
+        (T1, bool(_T1_WORDS & found)),
+    )
+    return next((sequence for sequence, fits in rules if fits), None)
+
+
+def from_name(name: str) -> Guess:
+    """Judge by the words of a file name; masks and segmentations are none of the four."""
+    if is_label_name(name):
+        return Guess(None, "a mask or segmentation by its name", 0.9)
+    sequence = sequence_in_words(words_of(name))
+    return Guess(sequence, "file name", 0.95) if sequence else UNKNOWN
+
+
+def from_name_loosely(name: str) -> Guess:
+    """Judge by parts of words, for names such as AxT2FLAIR; less sure."""
+    text = re.sub(r"\.nii(\.gz)?$", "", name.lower()).replace("_", " ")
+    if is_label_name(name) or OTHER_KINDS.search(text):
+        return UNKNOWN
+    sequence = _loose(text)
+    return Guess(sequence, "part of the file name", 0.6) if sequence else UNKNOWN
+
+
+def _loose(text: str) -> MrSequence | None:
+    inverted_t1 = _LOOSE_T1.search(text) and not _LOOSE_T2.search(text)  # "T1 FLAIR" is a T1
+    if _LOOSE_FLAIR.search(text) and not inverted_t1:
+        return FLAIR
+    if _LOOSE_T1.search(text):
+        after = _LOOSE_AGENT.search(text) and not _LOOSE_BEFORE.search(text)
+        return T1C if after else T1
+    return T2 if _LOOSE_T2.search(text) else None
+
+
+@dataclass(frozen=True, slots=True)
+class AcquisitionParameters:
+    """What the scanner wrote, in DICOM's units (ms), empty or None where it is silent."""
+
+    description: str = ""
+    protocol: str = ""
+    scanning: tuple[str, ...] = ()
+    te_ms: float | None = None
+    tr_ms: float | None = None
+    ti_ms: float | None = None
+    agent: str = ""
+
+    @property
+    def text(self) -> str:
+        """Description and protocol in lower case, words apart."""
+        joined = f"{self.description} {self.protocol}".lower()
+        return re.sub(r"[_\-/.,;:]+", " ", joined)
+
+
+def _number(value: Any, scale: float = 1.0) -> float | None:
+    try:
+        number = float(value) * scale
+    except (TypeError, ValueError):
+        return None
+    return number if 0 < number < 1e6 else None
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    parts = [value] if isinstance(value, str) else value
+    try:
+        return tuple(str(part).upper() for part in parts)
+    except TypeError:
+        return (str(value).upper(),)
+
+
+def acquisition_of_sidecar(sidecar: Mapping[str, Any]) -> AcquisitionParameters:
+    """Read a BIDS or dcm2niix sidecar, whose times are in seconds."""
+    scanning = [
+        word
+        for text in _texts(sidecar.get("ScanningSequence"))
+        for word in re.split(r"[\\_]", text)
+    ]
+    return AcquisitionParameters(
+        description=str(sidecar.get("SeriesDescription") or ""),
+        protocol=str(sidecar.get("ProtocolName") or ""),
+        scanning=tuple(scanning),
+        te_ms=_number(sidecar.get("EchoTime"), 1e3),
+        tr_ms=_number(sidecar.get("RepetitionTime"), 1e3),
+        ti_ms=_number(sidecar.get("InversionTime"), 1e3),
+        agent=str(
+            sidecar.get("ContrastBolusAgent") or sidecar.get("ContrastBolusIngredient") or ""
+        ),
+    )
+
+
+def from_acquisition(found: AcquisitionParameters, *, witness: str = "SeriesDescription") -> Guess:
+    """Judge by what the scanner wrote: its words first, then its timing.
+
+    Parameters
+    ----------
+    found : AcquisitionParameters
+        The attributes.
+    witness : str
+        How the evidence names the text.
+    """
+    text = found.text
+    other = OTHER_KINDS.search(text)
+    if other:
+        return Guess(None, f'{witness} "{found.description}" is none of the four', 0.8)
+    spoken = _loose(text) or sequence_in_words(words_of(text))
+    timed = _by_timing(found)
+    if spoken is T1 and _agent_given(found):
+        return Guess(T1C, f'{witness} "{found.description}" with contrast agent recorded', 0.85)
+    if spoken is not None:
+        if timed.sequence is None or {spoken, timed.sequence} <= {T1, T1C}:
+            sure = 0.9
+        else:
+            sure = 0.95 if timed.sequence is spoken else 0.55
+        doubt = "" if sure > 0.6 else f", although the timing is that of {_words(timed.sequence)}"
+        return Guess(spoken, f'{witness} "{found.description or found.protocol}"{doubt}', sure)
+    return timed
+
+
+def _words(sequence: MrSequence | None) -> str:
+    return sequence.words if sequence else "none of the four"
+
+
+def _agent_given(found: AcquisitionParameters) -> bool:
+    silent = found.agent.strip().lower() in {"", "none", "no", "n", "0", "nan", "without"}
+    return not silent and not _LOOSE_BEFORE.search(found.text)
+
+
+def _by_timing(found: AcquisitionParameters) -> Guess:
+    te, tr, ti = found.te_ms, found.tr_ms, found.ti_ms
+    if te is None or tr is None or "EP" in found.scanning:
+        planar = Guess(None, "echo-planar, as for diffusion or function: none of the four", 0.4)
+        return planar if "EP" in found.scanning else UNKNOWN
+    evidence = f"TE {te:.0f} ms, TR {tr:.0f} ms" + (f", TI {ti:.0f} ms" if ti else "")
+    gradient = "GR" in found.scanning and "SE" not in found.scanning
+    if ti and 1500 <= ti <= 3200 and te >= 60:
+        return Guess(FLAIR, evidence, 0.7)
+    if te >= 60 and tr >= 2000 and not gradient and not ti:
+        return Guess(T2, evidence, 0.6)
+    if te <= (12 if gradient else 30) and (tr <= 1200 or (gradient and te <= 8)):
+        after = _agent_given(found)
+        tail = ", contrast agent recorded" if after else ""
+        return Guess(T1C if after else T1, evidence + tail, 0.55 if after else 0.5)
+    return Guess(None, f"{evidence}: none of the four", 0.4)

@@ -1,0 +1,150 @@
+"""One series a sequence: the user's word first, then the surest, then the finest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import NAME_IN_WINDOW, MrSequence, how_to_name
+from lesionlens.base.records.study import Series, Study, StudyKind
+
+
+def _rank(series: Series) -> tuple[float, ...]:
+    """Sort key, best first: confidence to a tenth, a full field of view, fine voxels."""
+    edges = series.grid.spacing_mm
+    view = edges * np.asarray(series.grid.shape)
+    whole = float(view.min() >= 100.0)
+    return (-round(series.confidence, 1), -whole, float(edges.max()), float(edges.prod()))
+
+
+def choose(
+    found: Iterable[Series], named: Mapping[MrSequence, Series]
+) -> tuple[dict[MrSequence, Series], tuple[Series, ...], tuple[str, ...]]:
+    """Choose at most one series a sequence.
+
+    Parameters
+    ----------
+    found : iterable of Series
+        Everything read, in a stable order.
+    named : mapping of MrSequence to Series
+        What the user named; wins.
+
+    Returns
+    -------
+    chosen : dict of MrSequence to Series
+        In the order of MrSequence.
+    set_aside : tuple of Series
+        The others.
+    notices : tuple of str
+        Where several were one sequence, which was taken and why.
+    """
+    taken = {id(series) for series in named.values()}
+    rest = [series for series in found if id(series) not in taken]
+    chosen: dict[MrSequence, Series] = {}
+    notices: list[str] = []
+    for sequence in MrSequence:
+        if sequence in named:
+            chosen[sequence] = named[sequence]
+            continue
+        candidates = sorted((s for s in rest if s.sequence is sequence), key=_rank)
+        if candidates:
+            chosen[sequence] = candidates[0]
+        if len(candidates) > 1:
+            others = ", ".join(f'"{s.description}"' for s in candidates[1:])
+            notices.append(
+                f"More than one {sequence.words} series: "
+                f'"{candidates[0].description}" was taken (the surest, fullest and finest), '
+                f"{others} set aside. "
+                f"To use another, {how_to_name(sequence)}."
+            )
+    used = {id(series) for series in chosen.values()}
+    return chosen, tuple(s for s in rest if id(s) not in used), tuple(notices)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedStudy:
+    """One of several studies in a folder, for a user who is to choose."""
+
+    uid: str
+    """What `open_study(study_uid=…)` takes: a Study Instance UID; for NIfTI the name of the folder
+    or BIDS session."""
+    kind: StudyKind
+    """NIfTI or DICOM."""
+    date: str
+    """YYYYMMDD as the scanner wrote it; empty where unknown."""
+    description: str
+    """StudyDescription, as found (hostile text: escape it); empty where there is none."""
+    series: int
+    images: int
+    """Series (NIfTI: files), and image planes among them (NIfTI: files)."""
+
+
+class SeveralStudiesError(UnusableInputError):
+    """A folder holds several studies and none, or an unknown one, was named; `studies` lists them.
+
+    Parameters
+    ----------
+    studies : tuple of ListedStudy
+        All of them, by date, then by `uid`.
+    words : str
+        As of `LesionLensError`.
+    """
+
+    def __init__(self, studies: tuple[ListedStudy, ...], **words: str) -> None:
+        super().__init__(**words)
+        self.studies = studies
+
+
+_SHOWN = 12
+
+
+def several_studies(studies: Sequence[ListedStudy], wanted: str | None) -> SeveralStudiesError:
+    """Return the refusal of a folder with several studies, or without the one that is wanted."""
+    ordered = tuple(sorted(studies, key=lambda s: (s.date, s.uid)))
+    listed = "; ".join(_in_words(study) for study in ordered[:_SHOWN])
+    more = f" and {len(ordered) - _SHOWN} more" if len(ordered) > _SHOWN else ""
+    missing = "" if wanted is None else f"no study {wanted!r} among "
+    dicom = ordered[0].kind is StudyKind.DICOM
+    many = "studies" if dicom else "studies or patients"
+    return SeveralStudiesError(
+        ordered,
+        found=f"{missing}{len(ordered)} {many} in one folder: {listed}{more}",
+        expected="one study (examination)",
+        next_step="Name one with --study UID, or choose its own folder"
+        if dicom
+        else "Name one with --study, open its own folder, or use `lesionlens batch` for all",
+        in_window="Choose one in the list, or open its own folder",
+    )
+
+
+def _in_words(study: ListedStudy) -> str:
+    if study.kind is StudyKind.NIFTI:
+        return f'"{study.uid}" ({study.series} files)'
+    return f"{study.uid} (date {study.date or 'unknown'}, {study.series} series)"
+
+
+class NothingRecognisedError(UnusableInputError):
+    """No series of a study can be used as one of the four; `study` lists what there is.
+
+    The user may name one: each of `study.set_aside` is called by `choices.address_of(series)`.
+    """
+
+    def __init__(self, study: Study, **words: str) -> None:
+        super().__init__(**words)
+        self.study = study
+
+
+def nothing_recognised(study: Study) -> NothingRecognisedError:
+    """Return the refusal of a study in which no sequence was recognised."""
+    listed = [f'"{s.description}" ({s.detected_by})' for s in study.set_aside]
+    shown = ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
+    return NothingRecognisedError(
+        study,
+        found=f"{len(listed)} series, none recognised as a sequence T1, T1c, T2 or FLAIR: {shown}",
+        expected="at least one of the four, by its name, a sidecar or the DICOM description",
+        next_step=f"Where you know a sequence, {how_to_name()}",
+        in_window=f"Where you know a sequence, {NAME_IN_WINDOW}",
+    )

@@ -1,0 +1,69 @@
+"""Series without a name, sidecar or header that identifies the sequence: judged by their images."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from lesionlens.base.labels import MrSequence, how_to_name
+from lesionlens.base.records.study import Series, Witness
+from lesionlens.base.stages import NEVER, Cancel, check
+from lesionlens.imaging.reading.sequences import Guess
+
+MOST_IMAGES = 8
+"""Images of a study that are judged; each takes about a second."""
+
+
+def judge_by_image(
+    found: Sequence[Series], named: Collection[MrSequence], *, cancel: Cancel = NEVER
+) -> tuple[list[Series], list[str]]:
+    """Judge by their images the series that nothing else identifies.
+
+    Parameters
+    ----------
+    found : sequence of Series
+        All of a study that the user did not name.
+    named : collection of MrSequence
+        What the user named.
+    cancel : Cancel
+        Asked between series.
+
+    Returns
+    -------
+    series : list of Series
+        In the same order; a sequence that a name or header identifies is never given twice.
+    notices : list of str
+        What was recognised by its image alone.
+    """
+    known = {*named, *(s.sequence for s in found if s.sequence is not None)}
+    out: list[Series] = []
+    notices: list[str] = []
+    left = MOST_IMAGES
+    for series in found:
+        silent = series.sequence is None and series.witness is Witness.NOTHING
+        if not silent or not left or len(known) == len(MrSequence):
+            out.append(series)
+            continue
+        check(cancel, "opening the study")
+        left -= 1
+        from lesionlens.imaging.reading import sequence_from_image  # noqa: PLC0415  slow to import, and seldom asked
+
+        seen = sequence_from_image.judge(series)
+        if seen.sequence is not None and seen.sequence in known:
+            seen = Guess(None, f"{seen.sequence.words} by {seen.evidence}; there is another", 0.0)
+        if seen.sequence is not None:
+            notices.append(
+                f"Nothing identifies the sequence of {series.description!r}: it was taken for "
+                f"{seen.sequence.words} by {seen.evidence}. If that is wrong, "
+                f"{how_to_name(seen.sequence)}."
+            )
+        out.append(
+            replace(
+                series,
+                sequence=seen.sequence,
+                detected_by=seen.evidence,
+                confidence=seen.confidence,
+                witness=Witness.IMAGE,
+            )
+        )
+    return out, notices

@@ -1,0 +1,371 @@
+"""What the panel, the keys and the menus can do: each act calls the session or starts a job."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
+
+from lesionlens.analysis.followup import places
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.stages import Cancel, Progress
+from lesionlens.napari.controllers.adding import Adding
+from lesionlens.napari.controllers.asking import Asking
+from lesionlens.napari.controllers.comparing import compare_with
+from lesionlens.napari.controllers.edit_acts import EditActs
+from lesionlens.napari.controllers.editor import OutlineEditor
+from lesionlens.napari.controllers.marking import Marking
+from lesionlens.napari.controllers.opener import Opener
+from lesionlens.napari.controllers.reopening import reopen
+from lesionlens.napari.controllers.reviewing import Reviewing
+from lesionlens.napari.controllers.units import read_units, take_units
+from lesionlens.napari.loading import SAMPLES
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.model.state.state import Request
+from lesionlens.napari.preferences import Preferences, read_preferences
+from lesionlens.napari.qt.jobs import Jobs
+from lesionlens.napari.qt.latest import Latest
+from lesionlens.results.review import journal, store
+from lesionlens.results.review.reopen import is_mask, is_result
+from lesionlens.site.worklist.records import Mark
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+class Actions(Marking, EditActs, Asking):
+    """Every act of the reader.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        Holds what follows from them.
+    jobs : Jobs
+        Runs what takes longer than a blink.
+    questions : Latest
+        Runs what is asked anew while a pointer or a choice moves.
+    viewer : ViewerModel
+        Where opened layers go and where the pointer is.
+    """
+
+    def __init__(
+        self, session: ReviewSession, jobs: Jobs, questions: Latest, viewer: ViewerModel
+    ) -> None:
+        super().__init__(session, viewer)
+        self.jobs, self.questions = jobs, questions
+        self.editor = OutlineEditor(viewer)
+        self.opener = Opener(session, jobs, viewer)
+        self.reviewing = Reviewing(session, jobs, self.editor, self.reading.whose)
+        self.adding = Adding(session, self.reviewing, self.editor)
+        self.exported: Path | None = None
+        self.ask_prior_images: Callable[[Path], object] | None = None
+        self._lens: tuple[Any, Any] | None = None
+        self._loading = threading.Lock()
+
+    # --- work in the background -----------------------------------------------------------
+
+    def open(self, places: Path | Sequence[Path]) -> bool:
+        """Open a folder or file, or several together; what was drawn meanwhile is kept."""
+        return self._then(lambda: self.opener.open(Request.of(places)))
+
+    def name(self, named: Mapping[MrSequence, str | Path]) -> bool:
+        """Open the study anew with the series that the reader calls by name."""
+        return self._then(lambda: self.opener.name(named))
+
+    def open_sample(self) -> bool:
+        """Open the synthetic sample."""
+        return self.open(SAMPLES / "study")
+
+    def close(self) -> bool:
+        """Close the study; what was decided is kept in the user's own folder."""
+        self.jobs.stop()
+        return self._then(self.session.close)
+
+    def take_in(self, places: tuple[Path, ...]) -> bool:
+        """Open what was dropped: scans, or a saved result of the study that is open."""
+        if self.jobs.running:
+            self.session.notify("Something still runs. Cancel it first, then drop again.")
+            return False
+        opened = self.session.state.study is not None
+        if len(places) == 1 and (is_result(places[0]) or (opened and is_mask(places[0]))):
+            return self.reopen(places[0])
+        return self.open(places)
+
+    def analyse(self) -> bool:
+        """Analyse the open study."""
+        return self._then(self._analyse)
+
+    def analyse_here(self) -> bool:
+        """Analyse on this machine, this once, though a server is chosen."""
+        return self._then(lambda: self._analyse(here=True))
+
+    def _analyse(self, here: bool = False) -> bool:
+        study = self.session.state.study
+        if study is None:
+            return False
+        preferences = read_preferences()
+        if here:
+            preferences = replace(preferences, server="")
+
+        def task(progress: Progress, cancel: Cancel) -> Any:
+            progress("loading the network", 0.0)
+            lens = self._lens_for(preferences)
+            result = lens(
+                study,
+                preferences.preparation,
+                progress=progress,
+                cancel=cancel,
+                first=self.jobs.hand_over,
+            )
+            progress("draw", 0.0)
+            return result, overlays_of(result.analysis)
+
+        def done(value: Any) -> str | None:
+            if self.session.state.study is not study:
+                return f"The result of {study.name} was dropped: another study is open."
+            result, overlays = value
+            self.take(result, overlays, preferences)
+            return None
+
+        def partly(found: Any) -> None:
+            if self.session.state.study is study and not self.reading.closed:
+                self.session.preliminary_arrived(found)
+                if preferences.overlay is not Overlay.OFF:
+                    self.session.choose_overlay(Overlay.CONTOUR)
+
+        return self.jobs.start("Analysing", task, done, partly=partly)
+
+    def take(self, result: Any, overlays: Any, preferences: Preferences | None = None) -> None:
+        """Show a result; decisions that a crash interrupted are there again.
+
+        While the reader reads unaided it is kept closed, out of the window.
+        """
+        if self.reading.keep_closed(result, overlays):
+            return
+        result, overlays = self.reading.as_shown(result, overlays)
+        analysis, review = result.analysis, self.session.state.review
+        known = {c.tracking_uid for c in analysis.findings.candidates}
+        if analysis.review.events:
+            found = analysis.review
+        elif review.events and review.speaks_of(known).events == review.events:
+            found = review  # the same candidates, found again
+        else:
+            found = store.recover(analysis, reader=self.reading.whose())
+        self.session.analysed(result, overlays, self.reading.with_unaided(found))
+        wanted = (preferences or read_preferences()).overlay
+        if wanted is not Overlay.OFF:
+            self.session.choose_overlay(wanted)
+        if found is not analysis.review and found is not review and found.events:
+            self.session.ended("Your decisions of an earlier session are shown again.")
+        self.session.offer(journal.found(analysis, self.reading.whose()))
+
+    def make_ready(self) -> None:
+        """Load the network and units in threads of their own, before the reader asks for them."""
+        self.questions.ask("units", lambda *_: read_units(), take_units)
+        threading.Thread(target=self._load, name="lesionlens-network", daemon=True).start()
+
+    def _load(self) -> None:
+        with contextlib.suppress(LesionLensError):  # reported when the analysis is asked for
+            self._lens_for(read_preferences())
+            gc.freeze()  # until the next `rest`
+
+    def _lens_for(self, preferences: Preferences) -> Any:
+        server = preferences.server_address
+        model = preferences.server_model or "lens"  # that is: the server's first
+        where = preferences.device if server is None else (server, model)
+        with self._loading:
+            if self._lens is None or self._lens[0] != where:
+                from lesionlens.lens import Lens  # noqa: PLC0415
+
+                here = server is None
+                made = Lens(preferences.device) if here else Lens(server=server, engine=model)
+                self._lens = (where, made)
+            return self._lens[1]
+
+    def name_models(self, done: Callable[[str, Sequence[str]], None]) -> None:
+        """Ask the chosen server which models it has; one that does not answer has none."""
+        preferences = read_preferences()
+        try:
+            address = preferences.server_address
+        except LesionLensError:  # reported when the analysis is asked for
+            return
+        if address is None:
+            return
+
+        def task(progress: Progress, cancel: Cancel) -> tuple[str, ...]:  # noqa: ARG001
+            from lesionlens.engines.remote.connection import models_of  # noqa: PLC0415
+
+            return models_of(address)
+
+        self.questions.ask(
+            ("models", address),
+            task,
+            lambda names: done(preferences.server, names),
+            lambda _: done(preferences.server, ()),
+        )
+
+    def may_export(self) -> bool:
+        """Whether there is a result to export and nothing runs; say so where there is none."""
+        state = self.session.state
+        if state.analysis is None or state.activity is not None:
+            self.session.notify("There is no result to export yet.")
+            return False
+        return True
+
+    def export(self, folder: Path) -> bool:
+        """Write everything of the result, with the review, into a folder."""
+        return self._then(lambda: self._export(folder))
+
+    def _export(self, folder: Path) -> bool:
+        state = self.session.state
+        if state.analysis is None:
+            return False
+        analysis = replace(state.analysis, review=state.review)
+
+        def task(progress: Progress, cancel: Cancel) -> tuple[str, ...]:  # noqa: ARG001
+            from lesionlens.results.export.exporter import save  # noqa: PLC0415
+            from lesionlens.results.export.run import warnings_of  # noqa: PLC0415
+
+            progress("write and read back", 0.0)
+            known = set(warnings_of(analysis))
+            return tuple(words for words in save(analysis, folder) if words not in known)
+
+        def done(of_writing: tuple[str, ...]) -> str:
+            self.exported = folder
+            places.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
+            return " ".join((f"Saved in {folder.name}.", *(f"{words}." for words in of_writing)))
+
+        return self.jobs.start("Exporting", task, done)
+
+    def reopen(self, place: Path) -> bool:
+        """Show a saved result, or a segmentation, with its review; its study is opened first."""
+        return reopen(self.session, self.jobs, self.opener, place, self.take)
+
+    def compare(self, place: Path, study: Path | None = None) -> bool:
+        """Compare the open result with an earlier one; its pictures stand beside this study's."""
+        return self._then(lambda: self._compare(place, study))
+
+    def _compare(self, place: Path, study: Path | None) -> bool:
+        held, ask = self.reading.held, self.ask_prior_images
+        return compare_with(self.session, self.jobs, place, study, held, ask)
+
+    def stop(self) -> None:
+        """Ask what runs to stop."""
+        self.jobs.stop()
+
+    # --- keys -----------------------------------------------------------------------------
+
+    def go_to(self, candidate_id: int) -> None:
+        """Go to a candidate; an edit of another one is kept first."""
+        if candidate_id != self.session.state.editing:
+            self._then(lambda: self.session.go_to(candidate_id))
+
+    def next_candidate(self) -> None:
+        """Go to the next candidate."""
+        self._then(lambda: self.session.step(1))
+
+    def previous_candidate(self) -> None:
+        """Go to the previous candidate."""
+        self._then(lambda: self.session.step(-1))
+
+    @override
+    def _then(self, act: Callable[[], object]) -> bool:
+        """Act once what is typed and what is being redrawn is kept."""
+        self.reviewing.settle_reason()
+        return self.reviewing.after_edit(lambda: act() is not False)
+
+    def accept(self) -> None:
+        """Accept the candidate in focus."""
+        self.reviewing.mark(ReviewState.ACCEPTED)
+
+    def reject(self) -> None:
+        """Reject it."""
+        self.reviewing.mark(ReviewState.REJECTED)
+
+    def defer(self) -> None:
+        """Leave it for later."""
+        self.reviewing.mark(ReviewState.DEFERRED)
+
+    def explain_mark(self) -> None:
+        """Say why no candidate can be decided now."""
+        self.reviewing.explain()
+
+    def sign(self) -> None:
+        """Sign an unaided read; else that nothing further was seen, or nothing at all."""
+        opened = self.reading.sign_unaided()
+        if opened is False:
+            self._then(self.reviewing.sign)
+        elif isinstance(opened, tuple):
+            self.take(*opened)
+
+    def mark_to_candidate(self, uid: str = "") -> None:
+        """Make a mark a candidate: the one named, else the last that lies in none yet."""
+        marks = self.reading.marks
+        if not marks:
+            self.session.notify("There is no mark of yours. Ctrl and a click add a lesion.")
+            return
+        named = next((mark for mark in marks if mark.uid == uid), None)
+        self.adding.from_mark((named or self._unlisted(marks)).at_mm)
+
+    def _unlisted(self, marks: Sequence[Mark]) -> Mark:
+        overlays = self.session.state.overlays
+        free = [m for m in marks if overlays is not None and overlays.candidate_at(m.at_mm) == 0]
+        return (free or marks)[-1]
+
+    def edit_outline(self) -> None:
+        """Redraw the outline of the candidate in focus, or end that and keep what was drawn."""
+        self.reviewing.edit_outline()
+
+    def discard_edit(self) -> None:
+        """Leave the outline as it was before."""
+        self.reviewing.discard_edit()
+
+    def undo(self) -> None:
+        """Take the last decision, or the last stroke, back."""
+        self.reviewing.undo()
+
+    def redo(self) -> None:
+        """Repeat what was taken back."""
+        self.reviewing.redo()
+
+    def toggle_overlay(self) -> None:
+        """Overlay on (contours) or off."""
+        now = self.session.state.choices.overlay
+        self.session.choose_overlay(Overlay.CONTOUR if now is Overlay.OFF else Overlay.OFF)
+
+    def next_overlay(self) -> None:
+        """Contours, or contours with the map."""
+        now = self.session.state.choices.overlay
+        self.session.choose_overlay(Overlay.CONTOUR if now is Overlay.MAP else Overlay.MAP)
+
+    def hold_hidden(self, held: bool) -> None:
+        """Hide every overlay while held."""
+        self.session.hold_hidden(held)
+
+    def next_region(self) -> None:
+        """Whole tumour, tumour core, enhancing tumour."""
+        self.session.choose_region(_after(tuple(Region), self.session.state.choices.region))
+
+    def next_sequence(self) -> None:
+        """Show the next sequence of the study."""
+        study, now = self.session.state.study, self.session.state.choices.sequence
+        if study is not None and study.series:
+            self.session.choose_sequence(_after(tuple(study.series), now))
+
+    def next_plane(self) -> None:
+        """Axial, coronal, sagittal."""
+        self.session.choose_plane(_after(tuple(Plane), self.session.state.choices.plane))
+
+
+def _after(choices: tuple[Any, ...], now: Any) -> Any:
+    return choices[(choices.index(now) + 1) % len(choices)] if now in choices else choices[0]

@@ -1,0 +1,267 @@
+"""What a reader brings in, merges and splits, and what the tools do to an outline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.analysis.findings import additions, edit_tools
+from lesionlens.analysis.findings.edits import outline_of
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.labels import DrawingMethod, ReviewState, Source
+from lesionlens.base.records.findings import Candidate, Point
+from lesionlens.napari.controllers.editor import OutlineEditor
+from lesionlens.napari.controllers.reviewing import Reviewing
+from lesionlens.napari.model.acts.editing import OUTLINE
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.state.state import shown_sequence
+from lesionlens.napari.model.wording.edits import why_not_added, why_not_merged
+from lesionlens.napari.preferences import read_preferences
+from lesionlens.napari.qt.jobs import problem_of
+from lesionlens.results.review.log import ReviewLog, new_tracking_uid
+
+_FIRST = "Edit a candidate first (Shift+E), or draw a new one (Shift+L)."
+_DONE_FIRST = "Press Done first (Shift+E): a new candidate can be split once it is there."
+_ONE = "Point at one half, then at the other: click, or press Shift+Y with the pointer there."
+_OTHER = "Now point at the other half."
+
+Labels = NDArray[np.uint8]
+
+
+class Adding:
+    """Adds, merges and splits candidates of one session.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        Holds the decisions.
+    reviewing : Reviewing
+        Records it, undoably, and measures anew.
+    editor : OutlineEditor
+        Where outlines are drawn.
+    """
+
+    def __init__(self, session: ReviewSession, reviewing: Reviewing, editor: OutlineEditor) -> None:
+        self.session, self.reviewing, self.editor = session, reviewing, editor
+
+    # --- candidates -----------------------------------------------------------------------
+
+    def grow(self, point_mm: Point) -> bool:
+        """Add the region that grows from a point (RAS+ mm)."""
+        return self.reviewing.after_edit(lambda: self._grow(point_mm))
+
+    def _grow(self, point_mm: Point) -> bool:
+        analysis, uid = self.session.state.analysis, new_tracking_uid()
+        reader, shown = read_preferences().reader_name, shown_sequence(self.session.state)
+        if analysis is None:
+            self.session.notify(f"{why_not_added(self.session.state)}.")
+            return False
+
+        def make(log: ReviewLog) -> None:
+            drawn = additions.grown_at(analysis, point_mm, shown)
+            outline = outline_of(analysis, uid, np.zeros_like(drawn), drawn)
+            log.add(outline, DrawingMethod.SEMIAUTOMATIC, reader=reader)
+
+        return self.reviewing.change(
+            "Growing a region", make, lambda: self.reviewing.go_to_uid(uid)
+        )
+
+    def from_mark(self, point_mm: Point) -> bool:
+        """Add the region at a mark of the reader's, or go to the candidate that lies there."""
+        overlays = self.session.state.overlays
+        if overlays is None:
+            self.session.notify("Sign your own read first: what is added stands beside the result.")
+            return False
+        there = overlays.candidate_at(point_mm)
+        if there == 0:
+            return self.grow(point_mm)
+        return self.reviewing.after_edit(lambda: self._go_to_marked(there))
+
+    def _go_to_marked(self, candidate_id: int) -> bool:
+        self.session.go_to(candidate_id)
+        self.session.notify(f"Your mark lies in candidate {candidate_id}: it is in focus now.")
+        return True
+
+    def draw(self) -> None:
+        """Begin a new candidate by hand; Done adds it."""
+        self.reviewing.after_edit(self._draw)
+
+    def _draw(self) -> bool:
+        words = why_not_added(self.session.state)
+        if words:
+            self.session.notify(f"{words}.")
+        self.session.begin_new()
+        return self.session.state.editing is not None
+
+    def merge(self, other: int | None = None) -> bool:
+        """Make the candidate in focus and another one (by its id), or the nearest, one.
+
+        It stays the one in focus, but where the network flagged the other alone: that one has a
+        score, and a reader did not add it.
+        """
+        return self.reviewing.after_edit(lambda: self._merge(other))
+
+    def _merge(self, other: int | None) -> bool:
+        analysis, into = self.session.state.analysis, self.session.candidate()
+        if analysis is None or into is None:
+            self.session.notify(f"{why_not_merged(self.session.state)}.")
+            return False
+        others = [c for c in self.session.listed() if c.id != into.id]
+        near = sorted(others, key=lambda c: _gap(c, into))
+        chosen = next((c for c in near if other in (None, c.id)), None)
+        if chosen is None:
+            self.session.notify("There is no other candidate to merge with.")
+            return False
+        reader = read_preferences().reader_name
+        kept, gone = _kept_first(into, chosen)
+
+        def make(log: ReviewLog) -> None:
+            both, nothing = additions.merged(analysis, kept, gone)
+            with log.one_act():
+                words = f"merged with candidate {gone.id}"
+                log.mark(
+                    kept.tracking_uid, ReviewState.EDITED, reader=reader, reason=words, outline=both
+                )
+                words = f"merged into candidate {kept.id}"
+                log.mark(
+                    gone.tracking_uid,
+                    ReviewState.EDITED,
+                    reader=reader,
+                    reason=words,
+                    outline=nothing,
+                )
+
+        def then() -> None:
+            self.reviewing.go_to_uid(kept.tracking_uid)
+            self.session.notify(f"Candidate {gone.id} is part of {kept.id} now; U takes that back.")
+
+        return self.reviewing.change("Merging", make, then)
+
+    # --- tools ----------------------------------------------------------------------------
+
+    def apply(self, tool: Callable[[Labels], Labels], nothing: str) -> None:
+        """Let a tool change what is drawn, as one stroke; say so where it changes nothing."""
+        sides = self._sides()
+        if sides is None:
+            return
+        try:
+            changed = self.editor.change(tool(sides[1]))
+        except LesionLensError as refusal:
+            self.session.refused(replace(problem_of(refusal), cause=OUTLINE))
+        else:
+            self.session.cured(OUTLINE)
+            self.session.notify("" if changed else nothing)
+
+    def _sides(self) -> tuple[Labels, Labels] | None:
+        sides = None if self.reviewing.busy else self.editor.drawn()
+        if sides is None and not self.reviewing.busy:
+            self.session.notify(_FIRST)
+        return sides
+
+    def smooth(self) -> None:
+        """Smooth its borders."""
+        spacing, free = self._spacing(), self.editor.allowed
+        self.apply(lambda x: edit_tools.smoothed(x, spacing, free), "It is smooth already.")
+
+    def fill_holes(self) -> None:
+        """Fill what it encloses with the part that the brush paints."""
+        label, free = self.editor.label, self.editor.allowed
+        self.apply(lambda x: edit_tools.without_holes(x, label, free), "It has no hole.")
+
+    def remove_islands(self) -> None:
+        """Drop parts that are much smaller than its largest."""
+        self.apply(edit_tools.without_islands, "It has no small part beside its largest.")
+
+    def interpolate(self) -> None:
+        """Draw the slices left out between those drawn, across the plane shown."""
+        axis, spacing = self.session.state.choices.plane.through, self._spacing()
+        free = self.editor.allowed
+        self.apply(
+            lambda x: edit_tools.interpolated(x, axis, spacing, free),
+            "There is no slice to draw between those that are drawn, in this plane.",
+        )
+
+    # --- splitting ------------------------------------------------------------------------
+
+    def begin_split(self) -> None:
+        """Let the next two points say where to split, or think better of it."""
+        if self._sides() is None:
+            return
+        wanted = self.session.state.tools.points is None
+        self.session.choose_tools(points=() if wanted else None)
+        self.session.notify(_ONE if wanted else "")
+
+    def point(self, point_mm: Point) -> bool:
+        """Take a point where to split; False while nothing is split."""
+        points = self.session.state.tools.points
+        if points is None:
+            return False
+        points = (*points, point_mm)
+        if len(points) < 2:
+            self.session.choose_tools(points=points)
+            self.session.notify(_OTHER)
+            return True
+        self.session.choose_tools(points=None)
+        first, second = (self._voxel(one) for one in points)
+        spacing = self._spacing()
+        self._split(lambda x: edit_tools.split_between(x, first, second, spacing))
+        return True
+
+    def split_at(self, point_mm: Point) -> None:
+        """Split at the slice through a point, in the plane shown."""
+        axis = self.session.state.choices.plane.through
+        index = self._voxel(point_mm)[axis]
+        self._split(lambda x: edit_tools.split_at(x, axis, index))
+
+    def _split(self, cut: Callable[[Labels], NDArray[np.bool_]]) -> None:
+        sides, candidate = self._sides(), self.session.edited()
+        analysis, reader = self.session.state.analysis, read_preferences().reader_name
+        if sides is None or analysis is None:
+            return
+        if candidate is None:
+            self.session.notify(_DONE_FIRST)
+            return
+        shown, drawn = sides
+        uid = new_tracking_uid()
+
+        def make(log: ReviewLog) -> None:
+            half = cut(drawn)
+            first = np.where(half, np.uint8(0), drawn)
+            second = np.where(half, drawn, np.uint8(0))
+            kept, rest = additions.halves(analysis, candidate, uid, (shown, first, second))
+            words = f"split from candidate {candidate.id}"
+            with log.one_act():
+                log.mark(candidate.tracking_uid, ReviewState.EDITED, reader=reader, outline=kept)
+                log.add(rest, DrawingMethod.SEMIAUTOMATIC, reader=reader, reason=words)
+
+        self.reviewing.change("Splitting", make, lambda: self.reviewing.go_to_uid(uid))
+
+    def _spacing(self) -> NDArray[np.float64]:
+        overlays = self.session.state.overlays
+        return np.ones(3) if overlays is None else overlays.grid.spacing_mm
+
+    def _voxel(self, point_mm: Point) -> tuple[int, int, int]:
+        overlays = self.session.state.overlays
+        if overlays is None:
+            return 0, 0, 0
+        i, j, k = (round(float(v)) for v in overlays.grid.to_voxel(point_mm))
+        return i, j, k
+
+
+def _kept_first(focused: Candidate, other: Candidate) -> tuple[Candidate, Candidate]:
+    """Return which of two stays when they are merged, then which goes."""
+    both = (focused, other)
+    flagged = [one.source is Source.NETWORK for one in both]
+    return (other, focused) if flagged == [False, True] else both
+
+
+def _gap(one: Candidate, other: Candidate) -> float:
+    """Return how far two boxes are apart, mm; then how far their middles are."""
+    low, high = np.asarray(one.bounding_box_mm)
+    theirs = np.asarray(other.bounding_box_mm)
+    apart = np.maximum(np.maximum(low - theirs[1], theirs[0] - high), 0.0)
+    middles = np.subtract(one.centroid_mm, other.centroid_mm)
+    return float(np.linalg.norm(apart) + 1e-3 * np.linalg.norm(middles))

@@ -1,0 +1,104 @@
+"""Questions to the network about what it answered: where a voxel attended, a layer, what if."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lesionlens.base.stages import Cancel, Progress
+from lesionlens.napari.model.acts.session import QUESTION
+from lesionlens.napari.model.acts.views import Viewing
+from lesionlens.napari.model.choices.choices import LayerChoice
+from lesionlens.napari.model.overlays.on_demand import layer_view, probed
+from lesionlens.napari.qt.jobs import Jobs, problem_of
+from lesionlens.napari.qt.latest import Latest
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+class Asking(Viewing):
+    """Every question; what is asked while something moves runs by `questions`, the rest by jobs."""
+
+    jobs: Jobs
+    questions: Latest
+    viewer: ViewerModel
+    probing = False
+
+    def probe(self, point_mm: tuple[float, float, float], *, moving: bool = False) -> bool:
+        """Ask where the voxel at a point (RAS+ mm) attended.
+
+        A pointer that moves meets places that cannot be asked; those are passed over.
+        """
+        state, result = self.session.state, self.session.result
+        if state.analysis is None or state.overlays is None or result is None:
+            return False
+        grid, prepared = state.analysis.volumes.labels.grid, state.analysis.prepared
+        i, j, k = (round(float(v)) for v in grid.to_voxel(point_mm))
+        if not all(0 <= n < size for n, size in zip((i, j, k), grid.shape, strict=True)):
+            return False
+
+        def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
+            return probed(result, prepared, (i, j, k))
+
+        def done(answer: Any) -> None:
+            now = self.session.state.overlays
+            if self.session.result is result and now is not None:
+                self.session.probe((i, j, k), replace(now, probe=answer))
+
+        self.questions.ask((id(result), i, j, k), task, done, (lambda _: None) if moving else None)
+        return True
+
+    def layer_choice(self, layer_choice: LayerChoice) -> None:
+        """Ask for the attention of one layer or head; the map follows when it is there."""
+        state, result = self.session.state, self.session.result
+        if state.analysis is None or result is None:
+            return
+        prepared = state.analysis.prepared
+
+        def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
+            return layer_view(result, prepared, layer_choice)
+
+        def done(view: Any) -> None:
+            overlays = self.session.state.overlays
+            if self.session.result is result and overlays is not None:
+                self.session.layer_arrived(replace(overlays, layer_choice=(layer_choice, view)))
+
+        def refused(error: BaseException) -> None:
+            self.session.choose_layer(None)
+            self.session.refused(replace(problem_of(error), cause=QUESTION))
+
+        self.questions.ask((id(result), layer_choice), task, done, refused)
+
+    def ask_without(self) -> bool:
+        """Ask what the network says with the candidate in focus hidden."""
+        candidate, result = self.session.candidate(), self.session.result
+        if candidate is None or result is None:
+            return False
+
+        def task(progress: Progress, cancel: Cancel) -> str:
+            return str(result.what_if(candidate.id, progress=progress, cancel=cancel).words)
+
+        def done(words: str) -> None:
+            if self.session.result is result:
+                self.session.answer_without(candidate.id, words)
+
+        return self.jobs.start("Asking again without it", task, done)
+
+    def end_probe(self) -> None:
+        """Put the probe's answer away."""
+        overlays = self.session.state.overlays
+        if overlays is not None and overlays.probe is not None:
+            self.session.probe(None, replace(overlays, probe=None))
+
+    def probe_cursor(self, held: bool) -> None:
+        """Probe the voxel under the pointer, and those it moves to while the key is held."""
+        self.probing = held
+        if held:
+            self.probe_pointer()
+
+    def probe_pointer(self, *, moving: bool = False) -> None:
+        """Probe the voxel under the pointer now."""
+        position = tuple(float(v) for v in self.viewer.cursor.position)
+        if len(position) == 3:
+            self.probe(position, moving=moving)

@@ -1,0 +1,111 @@
+"""Compare the open result with an earlier examination: found, laid onto it, shown beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lesionlens.analysis.followup.compare import compare
+from lesionlens.analysis.followup.patient import Prior, visit_of
+from lesionlens.base.errors import CancelledError
+from lesionlens.base.geometry import Affine
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.stages import Cancel, Progress, StageClock
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.choices.views import ComparedPictures, Layout
+from lesionlens.napari.preferences import read_preferences
+from lesionlens.napari.qt.jobs import Jobs, problem_of
+from lesionlens.results.review.log import ReviewLog
+from lesionlens.results.review.prior import PriorImagesError, find_prior, open_prior
+
+
+def compare_with(
+    session: ReviewSession,
+    jobs: Jobs,
+    place: Path,
+    study: Path | None,
+    closed: Analysis | None = None,
+    ask: Callable[[Path], object] | None = None,
+) -> bool:
+    """Compare what is open with a prior result (or a folder of them), in the background.
+
+    While the reader reads unaided, the prior's pictures are shown and nothing that was flagged,
+    then or now.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        With an analysed study; its decisions go on.
+    jobs : Jobs
+        Runs it.
+    place : Path
+        A result folder, or a folder of results.
+    study : Path or None
+        The result's study, where it no longer lies where it was analysed.
+    closed : Analysis or None
+        What is kept out of the window until the reader has signed.
+    ask : callable or None
+        Called with `place` where the reader must say where the images of that result are.
+    """
+    analysis = session.state.analysis or closed
+    if analysis is None:
+        session.notify("Analyse the study first: the earlier one is laid onto its result.")
+        return False
+    options = read_preferences().preparation
+
+    def task(progress: Progress, cancel: Cancel) -> tuple[Analysis, ComparedPictures]:
+        progress("looking for the earlier examination", 0.0)
+        found = find_prior(place, analysis.study, study)
+        prior = open_prior(found, StageClock(progress, cancel), options)
+        progress("laying it onto this one", 0.0)
+        after = compare(analysis, visit_of(analysis.study), prior, cancel=cancel)
+        return after, pictures_of(prior, after)
+
+    def done(value: tuple[Analysis, ComparedPictures]) -> str | None:
+        after, pictures = value
+        if closed is not None and session.state.analysis is None:
+            if session.state.study is not analysis.study:
+                return "The comparison was dropped: another study is open."
+            pictures = replace(pictures, components=None)
+            session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
+            return "Its pictures alone. Once you have signed, compare again for what changed."
+        if session.state.analysis is not analysis:
+            return "The comparison was dropped: the result has changed meanwhile. Compare again."
+        session.settle(ReviewLog(after.review), after, session.state.overlays)
+        session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
+        return None
+
+    def refused(error: BaseException) -> None:
+        if not isinstance(error, CancelledError):
+            session.failed(problem_of(error))
+        if isinstance(error, PriorImagesError) and ask is not None:
+            ask(place)
+
+    return jobs.start("Comparing", task, done, refused)
+
+
+def pictures_of(prior: Prior, after: Analysis) -> ComparedPictures:
+    """Return the prior's pictures and outlines where they lie in this examination's frame."""
+    found: Any = after.followup
+    back = np.linalg.inv(np.asarray(found.alignment.matrix))
+    prepared = prior.analysis.prepared
+    there = [n for n, is_there in enumerate(prepared.present) if is_there]
+    return ComparedPictures(
+        f"prior of {prior.visit.date}" if prior.visit.date else "prior",
+        {
+            list(MrSequence)[n]: Volume(prepared.channels[n], _moved(prepared.working, back))
+            for n in there
+        },
+        Volume(prior.analysis.findings.components, _moved(prepared.native, back)),
+    )
+
+
+def _moved(grid: Grid, back: Affine) -> Grid:
+    return replace(grid, affine=np.asarray(back @ grid.affine))

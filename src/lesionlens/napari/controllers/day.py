@@ -1,0 +1,374 @@
+"""A morning's work: studies open from the list, the next one is read beforehand, results come."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import QObject, QTimer
+
+from lesionlens.base.errors import CancelledError, LesionLensError
+from lesionlens.base.records.review import Review
+from lesionlens.base.records.study import Study
+from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
+from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
+from lesionlens.napari.controllers.actions import Actions
+from lesionlens.napari.controllers.reading import Turn
+from lesionlens.napari.model.state.state import Problem, Request
+from lesionlens.napari.model.studies.worklist import WorklistSession
+from lesionlens.napari.preferences import read_preferences
+from lesionlens.napari.qt.jobs import Jobs, problem_of
+from lesionlens.results.review.reopen import is_result, options_for, reopen_folder
+from lesionlens.site.pacs.peer import FoundStudy
+from lesionlens.site.pacs.server import Server
+from lesionlens.site.worklist.ahead import ARCHIVE, at_hand
+from lesionlens.site.worklist.book import NAME, Book, book_of, open_book
+from lesionlens.site.worklist.describing import describe_all
+from lesionlens.site.worklist.records import StudyEntry, WorklistRow
+from lesionlens.site.worklist.sources import archived, studies_at
+from lesionlens.site.worklist.table import WrittenTables, tables_of
+
+_POLL_MS = 1000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    """A study as it is shown: its layers, and its result where it has one."""
+
+    study: Study
+    place: Path
+    layers: list[Any]
+    result: Any = None
+    overlays: Any = None
+
+
+def read_entry(
+    entry: StudyEntry, result: Path, options: PrepareOptions, progress: Progress, cancel: Cancel
+) -> Opened:
+    """Read a study of a list, and its result where there is one; in a thread.
+
+    Nothing that other readers decided comes with it.
+    """
+    from lesionlens.napari.loading import KEY, read_study  # noqa: PLC0415
+
+    if not entry.place:
+        progress("fetch it from the archive", 0.0)
+        with book_of(result.parent) as book:
+            entry = at_hand(book, entry, cancel)
+    uid = entry.study_uid or None
+    layers = read_study(Path(entry.place), study_uid=uid, progress=progress, cancel=cancel)
+    study = layers[0][1]["metadata"][KEY]["study"]
+    if not is_result(result):
+        return Opened(study, Path(entry.place), layers)
+    return Opened(
+        study, Path(entry.place), layers, *_reopened(study, result, options, progress, cancel)
+    )
+
+
+def _reopened(
+    study: Study, result: Path, options: PrepareOptions, progress: Progress, cancel: Cancel
+) -> tuple[Any, Any]:
+    from lesionlens.napari.model.overlays.maps import overlays_of  # noqa: PLC0415
+    from lesionlens.results.result import Result  # noqa: PLC0415
+
+    prepared = prepare(study, StageClock(progress, cancel), options_for(result, options))
+    analysis = replace(reopen_folder(result, study, prepared), review=Review())
+    return Result(analysis), overlays_of(analysis)
+
+
+class Day:
+    """Opens studies of a list in a window, and has the rest analysed in a process of its own.
+
+    Parameters
+    ----------
+    session : WorklistSession
+        The list.
+    actions : Actions
+        Of the window's panel.
+    show : callable
+        Puts layer data into the viewer.
+    parent : QObject
+        Lives as long as this.
+    """
+
+    def __init__(
+        self,
+        session: WorklistSession,
+        actions: Actions,
+        show: Callable[[Any], object],
+        parent: QObject,
+    ) -> None:
+        self.session, self.actions, self._show = session, actions, show
+        self.jobs = Jobs(session, parent)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="lesionlens-next")
+        self._next: tuple[str, Future[Opened]] | None = None
+        self._opening: WorklistRow | None = None
+        self._wanted: WorklistRow | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._poll = QTimer(parent)
+        self._poll.setInterval(_POLL_MS)
+        self._poll.timeout.connect(self._poll_book)
+        actions.worklist = self
+
+    def release(self) -> None:
+        """Let go of the list; who analyses ahead ends with its current step."""
+        self._poll.stop()
+        self.stop_ahead()
+        self.jobs.abandon()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._next = None
+        if self.actions.worklist is self:
+            self.actions.worklist = None
+        sitting = self.actions.reading.sitting
+        if sitting is not None and sitting.book is self.session.book:
+            self.actions.close()  # what is closed in it stays closed
+        self.session.close()
+
+    # --- the list -------------------------------------------------------------------------
+
+    def open(self, folder: Path) -> bool:
+        """Open the list in a folder for the reader of the preferences; none is made here."""
+        if not (folder / NAME).is_file():
+            self.session.failed(
+                Problem(
+                    "There is no list",
+                    found=f"no list of studies in {folder.name!r}",
+                    expected="the folder that a list was made in",
+                    next_step="Choose that folder, or make one: List ▾, New list",
+                )
+            )
+            return False
+        preferences = read_preferences()
+        try:
+            self.session.open(
+                folder, preferences.reader_name or "", unaided_first=preferences.unaided_first
+            )
+        except LesionLensError as refusal:
+            self.session.failed(problem_of(refusal))
+            return False
+        self._poll.start()
+        return True
+
+    def scan(self, source: Path, folder: Path) -> bool:
+        """Make a list of a folder, BIDS dataset or CSV, or add to it; then open it."""
+        return self._list(folder, lambda book: book.add_studies(studies_at(source, folder)))
+
+    def list_archived(self, studies: tuple[FoundStudy, ...], archive: Server, folder: Path) -> bool:
+        """Make a list of what an archive found, or add to it; nothing is fetched yet."""
+
+        def add(book: Book) -> int:
+            new = book.add_studies(archived(study) for study in studies)
+            book.take_note(ARCHIVE, archive.note())
+            return new
+
+        return self._list(folder, add)
+
+    def write_tables(self, out: Path) -> bool:
+        """Write the tables of all reads of this list into a folder."""
+        folder = self.session.state.folder
+        if folder is None:
+            return False
+
+        def task(progress: Progress, cancel: Cancel) -> WrittenTables:  # noqa: ARG001
+            return tables_of(folder, out)
+
+        def done(written: WrittenTables) -> str:
+            return f"{written.words}. {written.reads.name} and {written.marks.name} in {out.name}."
+
+        return self.jobs.start("Writing the tables", task, done)
+
+    def _list(self, folder: Path, add: Callable[[Book], int]) -> bool:
+        def task(progress: Progress, cancel: Cancel) -> int:
+            book = open_book(folder)
+            try:
+                new = add(book)
+                describe_all(book, progress=progress, cancel=cancel)
+            finally:
+                book.close()
+            return new
+
+        def done(new: int) -> str | None:
+            return f"{new} new studies." if self.open(folder) else None
+
+        return self.jobs.start("Looking at the studies", task, done)
+
+    # --- from study to study --------------------------------------------------------------
+
+    def step(self, by: int) -> bool:
+        """Open the study so many rows on."""
+        going = self._wanted or self._opening
+        row = self.session.beside(by, None if going is None else going.key)
+        if row is None:
+            end = "last" if by > 0 else "first"
+            self.actions.session.notify(f"This is the {end} study of the list as it is filtered.")
+            return False
+        return self.open_row(row)
+
+    def open_row(self, row: WorklistRow) -> bool:
+        """Open the study of a row, with its result where it has one."""
+        if not self._may_open(row):
+            return False
+        if self._opening is not None:
+            self._wanted = row
+            self.actions.jobs.stop()
+            return True
+        if self.actions.jobs.running:
+            self.actions.session.notify("Something still runs. Cancel it first, then go on.")
+            return False
+
+        def refused(error: BaseException) -> None:
+            if not self._go_on() and not isinstance(error, CancelledError):
+                self.actions.session.failed(problem_of(error))
+
+        def done(found: Opened) -> None:
+            if not self._go_on():
+                self._show_opened(row, found)
+
+        started = self.actions.jobs.start("Opening", self._reader_of(row), done, refused)
+        self._opening = row if started else None
+        return started
+
+    def _may_open(self, row: WorklistRow) -> bool:
+        if self.session.book is None:
+            return False
+        try:
+            self.session.check(row)
+        except LesionLensError as refusal:
+            self.session.failed(problem_of(refusal))
+            return False
+        return True
+
+    def _reader_of(self, row: WorklistRow) -> Callable[[Progress, Cancel], Opened]:
+        """Return what reads a study in a thread; what was read beforehand is taken."""
+        entry, result = row.entry, self._result_of(row)
+        options = read_preferences().preparation
+        before, self._next = self._next, None
+        ready = before[1] if before is not None and before[0] == entry.name else None
+
+        def task(progress: Progress, cancel: Cancel) -> Opened:
+            if ready is not None:
+                with contextlib.suppress(LesionLensError):
+                    found = ready.result()
+                    if found.result is not None or not is_result(result):
+                        return found
+            return read_entry(entry, result, options, progress, cancel)
+
+        return task
+
+    def _show_opened(self, row: WorklistRow, found: Opened) -> None:
+        book = self.session.book
+        if book is None:
+            return
+        first = self.session.unaided_first and not row.session
+        self.actions.reading.expect(Turn(book, self.session.key_of(row), first))
+        self.actions.session.open(found.study, Request((found.place,)))
+        for layer in found.layers:
+            self._show(layer)
+        if found.result is not None:
+            self.actions.take(found.result, found.overlays)
+        self.session.go_to(row)
+        self._read_next()
+
+    def _result_of(self, row: WorklistRow) -> Path:
+        folder = self.session.state.folder
+        return (Path() if folder is None else folder) / row.entry.name
+
+    def _go_on(self) -> bool:
+        """Open what was asked for while another study was being opened, if any was."""
+        self._opening, wanted = None, self._wanted
+        self._wanted = None
+        return wanted is not None and self.open_row(wanted)
+
+    def _read_next(self) -> None:
+        """Read the next study while this one is before the reader."""
+        row = self.session.beside(1)
+        if row is None or not row.entry.place:
+            return
+        options, result = read_preferences().preparation, self._result_of(row)
+        future = self._pool.submit(read_entry, row.entry, result, options, no_progress, NEVER)
+        self._next = (row.entry.name, future)
+
+    # --- analysed ahead -------------------------------------------------------------------
+
+    def start_ahead(self) -> bool:
+        """Have the list analysed by a process of its own, which ends when this window does."""
+        folder = self.session.state.folder
+        if folder is None or self._process is not None:
+            return False
+        preferences = read_preferences()
+        command = [
+            sys.executable, "-m", "lesionlens", "worklist", "ahead", str(folder), "--while-open",
+            "--device", preferences.device, "--brain-extraction", preferences.brain_extraction,
+        ]  # fmt: skip
+        command += ["--bias-correction"] * preferences.bias_correction
+        self._process = subprocess.Popen(  # noqa: S603  our own program
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self.session.ahead(True)
+        return True
+
+    def stop_ahead(self) -> None:
+        """Ask who analyses ahead to stop; what is complete stays."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0)
+        self.session.ahead(False)
+
+    def _poll_book(self) -> None:
+        """Take what was done ahead; a result of the study that is open is shown at once."""
+        process = self._process
+        if process is not None and process.poll() is not None:
+            self._process = None
+            self.session.ahead(False)
+            if process.returncode not in (0, 2):
+                self.session.ended("Analysing ahead ended early: see the warnings, start it again.")
+        self.session.refresh()
+        self._read_next_again()
+        self._show_new_result()
+
+    def _read_next_again(self) -> None:
+        """Read the next study anew, where its result came after it was read."""
+        if self._next is None or not self._next[1].done() or self._opening is not None:
+            return
+        name, future = self._next
+        folder = self.session.state.folder
+        if folder is None or future.cancelled() or future.exception() is not None:
+            return
+        if future.result().result is None and is_result(folder / name):
+            self._read_next()
+
+    def _show_new_result(self) -> None:
+        row, folder = self.session.row(self.session.state.current), self.session.state.folder
+        state = self.actions.session.state
+        idle = not self.actions.jobs.running and not self.actions.reading.waiting
+        if row is None or folder is None or state.study is None or state.analysis is not None:
+            return
+        result, study = folder / row.entry.name, state.study
+        sitting = self.actions.reading.sitting
+        if not idle or sitting is None or sitting.key.study != row.entry.name:
+            return
+        if not is_result(result) or not sitting.key.arm.aided:
+            return
+        options = read_preferences().preparation
+
+        def task(progress: Progress, cancel: Cancel) -> tuple[Any, Any]:
+            return _reopened(study, result, options, progress, cancel)
+
+        def done(found: tuple[Any, Any]) -> None:
+            if self.actions.session.state.study is study:
+                self.actions.take(*found)
+
+        self.actions.jobs.start("Opening the result", task, done)

@@ -1,0 +1,202 @@
+"""The layer in which a reader draws one candidate: napari's brushes, and tools of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.analysis.findings.edit_tools import tissue_of
+from lesionlens.base.labels import Label, Region
+from lesionlens.napari.loading import KEY
+from lesionlens.napari.model.choices.tools import NEW, Limit, Tools
+from lesionlens.napari.model.overlays.maps import Overlays, geometry_keywords
+from lesionlens.napari.model.state.state import State
+from lesionlens.napari.viewer.colours import label_colours
+from lesionlens.napari.viewer.outline_layer import OutlineLayer
+from lesionlens.results.review.journal import Draft
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+_PAINT, _BRUSH_VOX = "paint", 6
+_FIRST_LABEL = {Region.WT: Label.OEDEMA, Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
+
+Labelled = NDArray[np.uint8]
+Sides = tuple[Labelled, Labelled]
+
+
+class OutlineEditor:
+    """Holds the layer in which a candidate is drawn; only that candidate is in it.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Where the layer goes.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._layer: Any = None
+        self._before: Any = None
+        self._mode = _PAINT
+        self._shown: Labelled = np.zeros((0, 0, 0), np.uint8)
+        self._free: NDArray[np.bool_] = np.zeros((0, 0, 0), bool)
+        self._values: NDArray[np.float32] | None = None
+        self._tools = Tools()
+        self._uid = ""
+        self.assisted = False
+        self.drew: Callable[[Draft], None] = lambda _: None
+        """Called with what is drawn after each stroke."""
+
+    def apply(self, old: State, new: State) -> None:
+        """Make the layer when an edit begins, take it away when it ends, follow the tools."""
+        if new.editing != old.editing:
+            self._end()
+            if new.editing is not None and new.overlays is not None:
+                self._begin(new, new.editing, new.overlays)
+        if self._there() and self._layer.visible == new.choices.hidden:
+            self._show(not new.choices.hidden)
+        if self._there() and (new.tools is not old.tools or new.editing != old.editing):
+            self._take(new)
+
+    def drawn(self) -> Sides | None:
+        """Return the candidate's labels on the working grid, before and after; None without it."""
+        if not self._there():
+            return None
+        return self._shown, np.asarray(self._layer.data).astype(np.uint8)
+
+    @property
+    def allowed(self) -> NDArray[np.bool_]:
+        """Where something may be drawn, on the working grid: tissue that no other one holds."""
+        return self._free
+
+    @property
+    def label(self) -> Label:
+        """The part of the tumour that the brush paints."""
+        chosen = int(self._layer.selected_label) if self._there() else 0
+        return Label(chosen) if chosen in set(Label) and chosen else Label.OEDEMA
+
+    def change(self, changed: Labelled) -> bool:
+        """Put labels in the place of what is drawn, as one stroke; False where nothing changes."""
+        if not self._there():
+            return False
+        now = np.asarray(self._layer.data)
+        places = np.nonzero(now != changed)
+        if not places[0].size:
+            return False
+        self.assisted = True
+        with self._layer.block_history():  # so that one event follows once it is done
+            self._layer.data_setitem(places, changed[places].tolist())
+        return True
+
+    def undo(self) -> None:
+        """Take the last stroke back."""
+        if self._there():
+            self._layer.undo()
+            self._on_stroke()
+
+    def redo(self) -> None:
+        """Repeat it."""
+        if self._there():
+            self._layer.redo()
+            self._on_stroke()
+
+    def lock(self, locked: bool) -> None:
+        """Take the tool out of the hand while what was drawn is kept, and give it back."""
+        if self._there() and self._layer.editable is locked:
+            if locked:
+                self._mode = self._layer.mode
+            self._layer.editable = not locked
+            if not locked:
+                self._layer.mode = self._mode
+
+    def _there(self) -> bool:
+        return self._layer is not None and self._layer in self._viewer.layers
+
+    def _show(self, visible: bool) -> None:
+        """Hide or show the layer; napari lays its tool down with it, which is taken up again."""
+        if not visible:
+            self._mode = self._layer.mode
+        self._layer.visible = visible
+        if visible:
+            self._layer.mode = self._mode
+
+    def _begin(self, state: State, candidate: int, overlays: Overlays) -> None:
+        mine = (overlays.components == candidate) & (overlays.components > 0)
+        self._shown = np.where(mine, overlays.labels, 0).astype(np.uint8)
+        self._free = ~((overlays.components > 0) & ~mine)
+        if state.analysis is not None:
+            prepared = state.analysis.prepared
+            self._free &= tissue_of(prepared.channels, prepared.present, prepared.brain)
+        draft = state.draft if state.resumed else None
+        self._uid, self.assisted = state.edited_uid, draft is not None and draft.assisted
+        data = self._shown.copy() if draft is None else draft.drawn.copy()
+        new = candidate == NEW
+        layer = OutlineLayer(
+            data,
+            name="New candidate" if new else f"Outline of candidate {candidate}",
+            opacity=0.5,
+            colormap=label_colours({int(label): label.colour for label in Label if label}),
+            metadata={KEY: {"study": state.study, "role": "edit"}},
+            **geometry_keywords(overlays.grid),
+        )
+        layer.gate = self._gate
+        layer.brush_size = _BRUSH_VOX
+        layer.selected_label = int(_FIRST_LABEL[state.choices.region])
+        layer.events.paint.connect(self._on_stroke)
+        self._before = self._viewer.layers.selection.active
+        self._viewer.layers.append(layer)
+        self._viewer.layers.selection.active = layer
+        layer.mode = _PAINT
+        self._layer = layer
+
+    def _take(self, state: State) -> None:
+        """Follow the tools: brush, range, and the hand that points where to split."""
+        before, self._tools = self._tools, state.tools
+        self._layer.n_edit_dimensions = 3 if state.tools.ball else 2
+        self._values = values_of(state)
+        pointing, pointed = state.tools.points is not None, before.points is not None
+        if pointing and not pointed:
+            self._mode = self._layer.mode
+            self._layer.mode = "pan_zoom"
+        elif pointed and not pointing:
+            self._layer.mode = self._mode
+
+    def _gate(self, box: tuple[slice, ...]) -> NDArray[np.bool_]:
+        """Return where the brush may paint: tissue, and within a stroke what is in the range."""
+        free = self._free[box]
+        if self._values is None:
+            return free
+        self.assisted = True
+        values = self._values[box]
+        return np.asarray(free & (values >= self._tools.low) & (values <= self._tools.high))
+
+    def _on_stroke(self, _: Any = None) -> None:
+        if self._there():
+            drawn = np.asarray(self._layer.data).astype(np.uint8)
+            self.drew(Draft(self._uid, drawn, self.assisted))
+
+    def _end(self) -> None:
+        if self._layer is not None:
+            self._layer.events.paint.disconnect(self._on_stroke)
+        if self._there():
+            self._viewer.layers.remove(self._layer)
+            if self._before in self._viewer.layers:
+                self._viewer.layers.selection.active = self._before
+        self._layer = self._before = self._values = None
+        self._mode, self._tools = _PAINT, Tools()
+        self._shown = np.zeros((0, 0, 0), np.uint8)
+        self._free = np.zeros((0, 0, 0), bool)
+
+
+def values_of(state: State) -> NDArray[np.float32] | None:
+    """Return what the range is of, on the working grid; None where the brush paints anywhere."""
+    overlays, sequence = state.overlays, state.tools.sequence
+    if overlays is None or state.tools.limit is Limit.ANYWHERE:
+        return None
+    if state.tools.limit is Limit.PROBABILITY:
+        return state.probability
+    return None if sequence is None else overlays.images[sequence]

@@ -1,0 +1,85 @@
+"""Acts on the reader's own marks, and from study to study of a worklist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from lesionlens.napari.controllers.reading import Reading
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.acts.views import Viewing
+from lesionlens.napari.model.choices.views import Layout
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+class WindowWorklist(Protocol):
+    """The worklist of a window."""
+
+    def step(self, by: int) -> bool:
+        """Open the study so many rows on."""
+
+
+class Marking(Viewing):
+    """Marks, and steps through a worklist.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        What is open.
+    viewer : ViewerModel
+        Where the pointer is.
+    """
+
+    def __init__(self, session: ReviewSession, viewer: ViewerModel) -> None:
+        super().__init__(session)
+        self.viewer = viewer
+        self.reading = Reading(session)
+        self.worklist: WindowWorklist | None = None
+        self.placing = False
+
+    def _then(self, act: Callable[[], object]) -> bool:
+        """Act once what is begun is kept."""
+        return act() is not False
+
+    def mark_here(self) -> None:
+        """Mark the place under the pointer."""
+        if len(self.viewer.cursor.position) == 3:
+            x, y, z = (float(v) for v in self.viewer.cursor.position)
+            self.reading.mark((x, y, z))
+
+    def mark_by_mouse(self) -> None:
+        """Mark the place under the crosshair of linked views, else the one that is clicked next."""
+        if self.session.state.choices.views.layout is not Layout.SINGLE:
+            self.reading.mark(self.travel.place.point_mm)
+        elif self.reading.sitting is not None:
+            self.placing = True
+            self.session.notify("Click on the place to mark.")
+
+    def place_mark(self, at_mm: tuple[float, float, float]) -> bool:
+        """Take a click as the place of a mark, where one waits for it."""
+        waited, self.placing = self.placing, False
+        if waited:
+            self.reading.mark(at_mm)
+            self.session.notify("")
+        return waited
+
+    def unmark(self, uid: str = "") -> None:
+        """Take a mark back, the last one where none is named."""
+        self.reading.take_back(uid or None)
+
+    def next_study(self) -> None:
+        """Go to the next study of the worklist."""
+        self._step_study(1)
+
+    def previous_study(self) -> None:
+        """Go to the study before it."""
+        self._step_study(-1)
+
+    def _step_study(self, by: int) -> None:
+        worklist = self.worklist
+        if worklist is None:
+            self.session.notify("Open a worklist first: Plugins → LesionLens → Worklist.")
+        else:
+            self._then(lambda: worklist.step(by))

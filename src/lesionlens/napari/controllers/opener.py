@@ -1,0 +1,105 @@
+"""Open what the reader asks for in the background; where they must decide something, ask first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lesionlens.base.errors import CancelledError
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.stages import Cancel, Progress
+from lesionlens.imaging.reading.series_selection import NothingRecognisedError, SeveralStudiesError
+from lesionlens.napari.model.acts.session import OPENING, ReviewSession
+from lesionlens.napari.model.state.state import Problem, Query, Request
+from lesionlens.napari.qt.jobs import Jobs, problem_of
+from lesionlens.napari.qt.waiting import when_idle
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+class Opener:
+    """Opens studies into a viewer, one at a time.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        Called with the study, with what failed and with what must be decided.
+    jobs : Jobs
+        Reads it in a thread.
+    viewer : ViewerModel
+        Where its layers go.
+    """
+
+    def __init__(self, session: ReviewSession, jobs: Jobs, viewer: ViewerModel) -> None:
+        self.session, self.jobs, self.viewer = session, jobs, viewer
+        self.arrived: Callable[[], object] = lambda: None
+        """Called when the first picture is there, before the others take their time."""
+
+    def open(self, request: Request, then: Callable[[], object] | None = None) -> bool:
+        """Open a request, and act then once the window is idle; False where something runs."""
+
+        def task(progress: Progress, cancel: Cancel) -> Any:
+            from lesionlens.napari.loading import read_study  # noqa: PLC0415
+
+            return read_study(
+                request.places,
+                named=request.named,
+                study_uid=request.study_uid,
+                progress=progress,
+                cancel=cancel,
+            )
+
+        def done(found: list[Any]) -> None:
+            from napari.layers import Layer  # noqa: PLC0415
+
+            study = found[0][1]["metadata"]["lesionlens"]["study"] if found else None
+            if study is not None:
+                self.session.open(study, request)
+            layers = self.viewer.layers
+            for number, data in enumerate(reversed(found)):  # the one that is read first, first
+                layers.insert(len(layers) - number, Layer.create(*data))
+                if number == 0:
+                    self.arrived()
+            if found:
+                layers.selection.active = layers[-1]
+                if then is not None:
+                    when_idle(then)
+
+        return self.jobs.start("Opening", task, done, lambda error: self.refused(request, error))
+
+    def refused(self, request: Request, error: BaseException) -> None:
+        """Ask the reader where their word is missing; show any other error."""
+        if isinstance(error, SeveralStudiesError):
+            self.session.ask(Query(request, studies=error.studies))
+        elif isinstance(error, NothingRecognisedError):
+            problem = Problem(
+                "No sequence was recognised",
+                found=error.found,
+                expected=error.expected,
+                next_step="Say below which series is which sequence",
+            )
+            self.session.ask(Query(request, study=error.study), problem)
+        elif not isinstance(error, CancelledError):
+            self.session.failed(replace(problem_of(error), cause=OPENING))
+
+    def choose_study(self, uid: str) -> bool:
+        """Open the study that the reader chose among several."""
+        query = self.session.state.query
+        if query is None:
+            return False
+        dates = {study.uid: study.date for study in query.studies}
+        wanted = replace(query.request, study_uid=uid, date=dates.get(uid, ""))
+        return self.open(wanted)
+
+    def name(self, named: Mapping[MrSequence, Path | str]) -> bool:
+        """Open the same study anew, with the series that the reader calls by name."""
+        state = self.session.state
+        if state.query is not None and state.query.study is not None:
+            return self.open(replace(state.query.request, named=named))
+        if state.study is None:
+            return False
+        request = state.request or Request((state.study.root,), study_uid=state.study.uid)
+        return self.open(replace(request, named=named))

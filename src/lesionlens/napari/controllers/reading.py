@@ -1,0 +1,318 @@
+"""The reader's own read: marks, unaided first, what is signed, and the seconds of each step.
+
+While a read is closed, a result is kept here and nowhere in the window: no layer, no table, no
+count of it is there before the reader has signed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from psygnal import Signal
+
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.findings import Point
+from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
+from lesionlens.base.records.study import Study
+from lesionlens.napari.model.acts.session import SAVING, ReviewSession
+from lesionlens.napari.model.overlays.reader_study import shown_in
+from lesionlens.napari.model.state.state import Problem, State
+from lesionlens.napari.preferences import read_preferences
+from lesionlens.site.worklist.book import Book, open_book
+from lesionlens.site.worklist.records import Mark, Phase, ReadKey
+from lesionlens.site.worklist.sitting import Sitting
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Whose read of what begins when a study is opened."""
+
+    book: Book
+    """Keeps its acts."""
+    key: ReadKey
+    """Study, reader, session and arm."""
+    unaided_first: bool
+    """Whether it begins unaided."""
+
+
+def own_folder() -> Path:
+    """Return where reads of studies are kept that were opened from no worklist."""
+    return Path(platformdirs.user_data_dir("lesionlens", appauthor=False)) / "reading"
+
+
+class Reading:
+    """The read that goes on in one window.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        What is decided there is kept with its seconds.
+    """
+
+    changed = Signal()
+
+    def __init__(self, session: ReviewSession) -> None:
+        self.session = session
+        self.sitting: Sitting | None = None
+        self.confidence: int | None = None
+        self._turn: Turn | None = None
+        self._own: Book | None = None
+        self._held: tuple[Any, Any] | None = None
+        self._shown: Any = None
+        session.changed.connect(self._on_changed)
+
+    # --- begin and end --------------------------------------------------------------------
+
+    def expect(self, turn: Turn | None) -> None:
+        """Report whose read begins with the study that is opened next."""
+        self._turn = turn
+
+    def release(self) -> None:
+        """End what goes on; the window closes."""
+        self.session.changed.disconnect(self._on_changed)
+        self.leave()
+        if self._own is not None:
+            self._own.close()
+
+    def _begin(self, study: Study) -> None:
+        turn, self._turn = self._turn, None
+        if turn is None and read_preferences().unaided_first:
+            if self._own is None:
+                self._own = open_book(own_folder())
+            named = study.uid or str(study.root.resolve())
+            key = ReadKey(hashlib.sha256(named.encode()).hexdigest()[:32], _reader())
+            turn = Turn(self._own, key, unaided_first=True)
+        if turn is not None:
+            self.sitting = Sitting(turn.book, turn.key, unaided_first=turn.unaided_first)
+
+    def leave(self) -> None:
+        """Put the study away: time stands still, what is closed stays closed."""
+        sitting, self.sitting = self.sitting, None
+        self._held = self._shown = self.confidence = None
+        if sitting is not None:
+            sitting.leave()
+
+    def whose(self) -> str | None:
+        """Name whose decisions are kept together: the reader's, in a reader study of one session.
+
+        What somebody decided in another session or arm is not shown again.
+        """
+        if self.sitting is None or not self.sitting.key.session:
+            return read_preferences().reader_name
+        key = self.sitting.key
+        return f"{key.reader}, session {key.session}, {key.arm.value}"
+
+    # --- closed ---------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing of an analysis may be shown now."""
+        return self.sitting is not None and self.sitting.closed
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a result is there that the reader has not opened yet."""
+        return self._held is not None
+
+    @property
+    def held(self) -> Analysis | None:
+        """What is kept out of the window until the reader has signed."""
+        return None if self._held is None else self._held[0].analysis
+
+    def keep_closed(self, result: Any, overlays: Any) -> bool:
+        """Keep a result out of the window while the read is closed; False where it is open."""
+        if not self.closed:
+            return False
+        self._held = (result, overlays)
+        self.changed.emit()
+        return True
+
+    def as_shown(self, result: Any, overlays: Any) -> tuple[Any, Any]:
+        """Return a result and its overlays as the arm of this read shows them."""
+        if self.sitting is None:
+            return result, overlays
+        return shown_in(self.sitting.key.arm, result, overlays)
+
+    def with_unaided(self, review: Review) -> Review:
+        """Return a review with what this reader signed before they saw the analysis."""
+        mine = None if self.sitting is None else self.sitting.unaided_read()
+        if mine is None or any(one.time == mine.time for one in review.unaided):
+            return review
+        return replace(review, unaided=(*review.unaided, mine))
+
+    # --- acts -----------------------------------------------------------------------------
+
+    def mark(self, at_mm: Point) -> None:
+        """Mark a place with the confidence of now."""
+        self._act(lambda sitting: sitting.mark(at_mm, self.confidence))
+
+    def take_back(self, uid: str | None = None) -> None:
+        """Take a mark back; without a name, the last one of this part of the reading."""
+        if self.sitting is None:
+            return
+        mine = self.sitting.read.marks_of(self.sitting.phase)
+        wanted = uid or (mine[-1].uid if mine else None)
+        if wanted is not None:
+            self._act(lambda sitting: sitting.take_back(wanted))
+
+    def sign_unaided(self) -> tuple[Any, Any] | bool | None:
+        """Sign the unaided read.
+
+        Returns
+        -------
+        (result, overlays), None or bool
+            What was kept closed until now; None where nothing waits; False where no unaided read
+            goes on, and nothing was signed.
+        """
+        sitting = self.sitting
+        if sitting is None or not sitting.closed:
+            return False
+        if sitting.locked:
+            self.session.notify("This read is signed. Go to the next study.")
+            return None
+        if not self._act(lambda one: one.sign()):
+            return None
+        held, self._held = self._held, None
+        if self.closed:
+            self.session.notify("Signed. Go to the next study.")
+            return None
+        return held
+
+    def _act(self, act: Callable[[Sitting], object]) -> bool:
+        if self.sitting is None:
+            self.session.notify("Marks belong to a worklist, or to a reading that begins unaided.")
+            return False
+        try:
+            act(self.sitting)
+        except LesionLensError as refusal:
+            self.session.notify(f"{refusal.found}. {refusal.in_window}.".capitalize())
+            return False
+        except sqlite3.Error as error:
+            self._not_kept(error)
+            return False
+        self.session.cured(SAVING)
+        self._show()
+        return True
+
+    def _not_kept(self, error: Exception) -> None:
+        self.session.refused(
+            Problem(
+                "This act was not kept",
+                found=f"that the worklist cannot be written ({error})",
+                expected="a disk with room that you may write",
+                next_step="Free some space, then do it again",
+                cause=SAVING,
+            )
+        )
+
+    def _show(self) -> None:
+        marks = () if self.sitting is None else self.sitting.read.marks
+        self.session.show_marks(tuple(mark.at_mm for mark in marks))
+        self.changed.emit()
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """The marks of this read, oldest first."""
+        return () if self.sitting is None else self.sitting.read.marks
+
+    def may_take_back(self, mark: Mark) -> bool:
+        """Whether a mark can still be taken back."""
+        sitting = self.sitting
+        return sitting is not None and not sitting.locked and mark.phase is sitting.phase
+
+    # --- what is decided in the review ----------------------------------------------------
+
+    def _on_changed(self, old: State, new: State) -> None:
+        if new.study is not old.study:
+            self.leave()
+            if new.study is not None:
+                self._begin(new.study)
+            self._show()
+            return
+        if (old.analysis is None) is not (new.analysis is None):
+            self.changed.emit()
+        seen, self._shown = self._shown, self.session.result
+        if self.sitting is None or seen is not self.session.result or new.analysis is None:
+            return
+        for event in new.review.events[len(old.review.events) :]:
+            self._keep(event, new)
+
+    def _keep(self, event: ReviewEvent, state: State) -> None:
+        """Keep a decision with its seconds."""
+        if event.tracking_uid == WHOLE_STUDY and event.state.decided:
+            self._act(lambda sitting: sitting.sign(event.reason or "signed"))
+            return
+        candidates = () if state.analysis is None else state.analysis.findings.candidates
+        at = next((c.centroid_mm for c in candidates if c.tracking_uid == event.tracking_uid), None)
+        self._act(
+            lambda sitting: sitting.verdict(
+                event.tracking_uid,
+                event.state,
+                at,
+                confidence=self.confidence,
+                words=event.reason or "",
+            )
+        )
+
+
+def _reader() -> str:
+    return read_preferences().reader_name or ""
+
+
+def phase_words(reading: Reading) -> str:
+    """Describe in one line which part of the reading this is, and what ends it."""
+    sitting = reading.sitting
+    if sitting is None:
+        return ""
+    session = f"Session {sitting.key.session}, {sitting.key.arm.value}. " * bool(
+        sitting.key.session
+    )
+    if sitting.locked:
+        return f"{session}Signed: {sitting.read.unaided}. Go to the next study (PgDown)."
+    if not sitting.closed:
+        before = sitting.read.unaided
+        return f"{session}{'Unaided: ' + before + '. ' if before else ''}Decide, then sign."
+    if not sitting.key.arm.aided:
+        return f"{session}Mark what you see, then sign. The analysis is not shown."
+    there = "The analysis is there and" if reading.waiting else "The analysis"
+    return f"{session}{there} stays closed until you sign your own read."
+
+
+def analyse_words(reading: Reading) -> str | None:
+    """Report what *Analyse* does while a read is closed; empty where nothing is to be analysed.
+
+    None where nothing is closed.
+
+    Examples
+    --------
+    >>> analyse_words(Reading(ReviewSession())) is None
+    True
+    """
+    sitting = reading.sitting
+    if sitting is None or not sitting.closed:
+        return None
+    if not sitting.key.arm.aided or reading.waiting or sitting.locked:
+        return ""
+    return "Analyse: opens once you have signed"
+
+
+def sign_words(reading: Reading) -> str:
+    """Report what would be signed now.
+
+    Examples
+    --------
+    >>> sign_words(Reading(ReviewSession()))
+    ''
+    """
+    if reading.sitting is None or not reading.closed or reading.sitting.locked:
+        return ""
+    count = len(reading.sitting.read.marks_of(Phase.UNAIDED))
+    words = f"Sign {count} mark{'' if count == 1 else 's'}" if count else "Nothing seen"
+    return f"{words} ⇧A"

@@ -1,0 +1,86 @@
+"""A saved result, or anybody's segmentation, in the window again; its study is opened first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lesionlens.analysis.followup import places
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.stages import Cancel, Progress, StageClock
+from lesionlens.imaging.preparation.prepare import prepare
+from lesionlens.napari.controllers.opener import Opener
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.model.state.state import Problem, Request
+from lesionlens.napari.preferences import Preferences, read_preferences
+from lesionlens.napari.qt.jobs import Jobs, problem_of
+from lesionlens.results.review.reopen import is_result, options_for, read_run, reopen_folder
+
+Take = Callable[[Any, Any, Preferences], None]
+
+
+def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, place: Path, take: Take) -> bool:
+    """Show a saved result, or a segmentation of the open study, for review.
+
+    Parameters
+    ----------
+    session, jobs, opener
+        Those of the window.
+    place : Path
+        A result folder or a segmentation. Where no study is open, that of a result is opened from
+        where it lay when it was analysed on this machine.
+    take : callable
+        Shows a result with its overlays, as the preferences have it.
+
+    Returns
+    -------
+    bool
+        Whether something was started.
+    """
+    study = session.state.study
+    if study is None:
+        return _open_first(
+            session, opener, place, lambda: reopen(session, jobs, opener, place, take)
+        )
+    preferences = read_preferences()
+
+    def task(progress: Progress, cancel: Cancel) -> Any:
+        from lesionlens.results.result import Result  # noqa: PLC0415
+
+        options = options_for(place, preferences.preparation)
+        prepared = prepare(study, StageClock(progress, cancel), options)
+        analysis = reopen_folder(place, study, prepared)
+        return Result(analysis), overlays_of(analysis)
+
+    def done(value: Any) -> None:
+        result, overlays = value
+        if session.state.study is study:
+            take(result, overlays, preferences)
+
+    return jobs.start("Reopening", task, done)
+
+
+def _open_first(
+    session: ReviewSession, opener: Opener, place: Path, then: Callable[[], object]
+) -> bool:
+    """Open the study of a result, and go on; say what to do where it is not known."""
+    try:
+        inputs = read_run(place).inputs if is_result(place) else ()
+    except LesionLensError as error:
+        session.failed(problem_of(error))
+        return False
+    known = places.recall(inputs)
+    if known is not None:
+        return opener.open(Request((known[0],), study_uid=known[1]), then)
+    session.failed(
+        Problem(
+            "Open the study first",
+            found="no open study; a result holds no images, and where its study lies is not known "
+            "on this machine",
+            expected="the study that was analysed",
+            next_step="Open its folder, then reopen the result",
+        )
+    )
+    return False

@@ -1,0 +1,271 @@
+"""What a reader says of candidates and their outlines; what takes long is done in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from lesionlens.analysis.findings.edits import outline_of
+from lesionlens.base.errors import CancelledError, LesionLensError
+from lesionlens.base.labels import DrawingMethod, ReviewState
+from lesionlens.base.records.review import WHOLE_STUDY
+from lesionlens.base.stages import Cancel, Progress, check
+from lesionlens.napari.controllers.editor import OutlineEditor
+from lesionlens.napari.model.acts.editing import OUTLINE
+from lesionlens.napari.model.acts.session import SAVING, ReviewSession
+from lesionlens.napari.model.overlays.redraw import redraws, reviewed
+from lesionlens.napari.model.wording.edits import why_not_marked
+from lesionlens.napari.preferences import read_preferences
+from lesionlens.napari.qt.jobs import Jobs, problem_of
+from lesionlens.results.review import journal, store
+from lesionlens.results.review.journal import Draft
+from lesionlens.results.review.log import ReviewLog
+
+_KEEPING, _TURNING = "Keeping the outline", "Measuring anew"
+
+
+class Reviewing:
+    """Decisions, redrawn outlines, undo and redo; each is kept on disk at once.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        Holds the decisions.
+    jobs : Jobs
+        Measures a changed outline anew.
+    editor : OutlineEditor
+        Where it is drawn.
+    whose : callable
+        Names whose decisions these are: those of each reader and session are kept for themselves.
+    """
+
+    def __init__(
+        self,
+        session: ReviewSession,
+        jobs: Jobs,
+        editor: OutlineEditor,
+        whose: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._whose = whose
+        self.session, self.jobs, self.editor = session, jobs, editor
+        self._settling = False
+        editor.drew = self._keep_draft
+
+    def mark(self, state: ReviewState) -> None:
+        """Record a decision on the candidate in focus, with the reason typed for it."""
+        self.after_edit(lambda: self._mark(state))
+
+    def _mark(self, state: ReviewState) -> bool:
+        self.session.reader = read_preferences().reader_name
+        if self.session.mark(state) is None:
+            self.explain()
+            return False
+        self._autosave()
+        return True
+
+    def explain(self) -> None:
+        """Say why no candidate can be decided or redrawn now."""
+        self.session.notify(f"{why_not_marked(self.session.state)}.")
+
+    def sign(self) -> bool:
+        """Sign the whole study: nothing further, or nothing seen where nothing is flagged."""
+        state, log = self.session.state, self.session.log()
+        analysis = state.analysis
+        if analysis is None:
+            self.explain()
+            return False
+        candidates = analysis.findings.candidates
+        left = [c for c in candidates if not state.review.state_of(c.tracking_uid).decided]
+        if left:
+            open_ones = ", ".join(str(c.id) for c in left)
+            self.session.notify(f"Not decided yet: {open_ones}. Accept or reject, then sign.")
+            return False
+        reason = "nothing further seen" if candidates else "nothing seen"
+        reader = read_preferences().reader_name
+        log.mark(WHOLE_STUDY, ReviewState.ACCEPTED, reader=reader, reason=reason)
+        self.session.settle(log, *reviewed(analysis, state.overlays, log.review))
+        self._autosave()
+        return True
+
+    def settle_reason(self) -> None:
+        """Add what was typed to a decision that was made before it was typed."""
+        state, candidate = self.session.state, self.session.candidate()
+        if candidate is None or state.editing is not None:
+            return
+        last = state.review.of(candidate.tracking_uid)
+        decided = ReviewState.UNREVIEWED if last is None else last.state
+        typed = state.typed.get(candidate.tracking_uid)
+        if typed is not None and decided is not ReviewState.UNREVIEWED:
+            self.mark(decided)
+
+    def edit_outline(self) -> None:
+        """Redraw the outline of the candidate in focus, or end that and keep what was drawn."""
+        if self.session.state.editing is not None:
+            self.after_edit(lambda: True)
+        elif self._settling:
+            return
+        elif self.session.state.draft is not None:
+            self.session.resume()
+        elif not self.session.begin_edit():
+            self.explain()
+
+    def discard_edit(self) -> None:
+        """Leave the outline as it was before; strokes that were interrupted are dropped."""
+        if not self._settling:
+            self._forget_draft()
+            self.session.end_edit()
+
+    def after_edit(self, act: Callable[[], bool]) -> bool:
+        """Do something once what is being redrawn is kept; False where it cannot be done now."""
+        if self._settling:
+            return False
+        sides = self.editor.drawn()
+        if self.session.state.editing is None:
+            return act()
+        if sides is None or not (sides[0] != sides[1]).any():
+            self._forget_draft()
+            self.session.end_edit()
+            return act()
+        return self._keep(sides, act)
+
+    def _keep(self, sides: Any, act: Callable[[], bool]) -> bool:
+        candidate, analysis = self.session.edited(), self.session.state.analysis
+        uid, assisted = self.session.state.edited_uid, self.editor.assisted
+        if analysis is None:
+            return False
+        reader = read_preferences().reader_name
+        reason = None
+        if candidate is not None:
+            reason = self.session.reason_for(candidate, ReviewState.EDITED)
+
+        def make(log: ReviewLog) -> None:
+            if candidate is None:
+                drawn = DrawingMethod.SEMIAUTOMATIC if assisted else DrawingMethod.MANUAL
+                log.add(outline_of(analysis, uid, *sides), drawn, reader=reader)
+            else:
+                outline = outline_of(analysis, candidate, *sides)
+                log.mark(uid, ReviewState.EDITED, reader=reader, reason=reason, outline=outline)
+
+        def then() -> bool:
+            if candidate is None:
+                self.go_to_uid(uid)
+            return act()
+
+        return self.change(_KEEPING, make, then)
+
+    def change(
+        self, words: str, make: Callable[[ReviewLog], None], then: Callable[[], object]
+    ) -> bool:
+        """Change outlines in a thread: `make` writes into a copy of the log; `then` follows."""
+        state, log = self.session.state, self.session.log()
+        analysis = state.analysis
+        if analysis is None:
+            return False
+
+        def task(progress: Progress, cancel: Cancel) -> Any:
+            progress("bring it onto the scan", 0.1)
+            make(log)
+            check(cancel, "keeping the outline")
+            progress("measure", 0.4)
+            found = reviewed(analysis, state.overlays, log.review)
+            check(cancel, "keeping the outline")
+            return found
+
+        return self._settle(words, log, task, then)
+
+    def go_to_uid(self, tracking_uid: str) -> None:
+        """Go to a candidate by its UID."""
+        analysis = self.session.state.analysis
+        for candidate in () if analysis is None else analysis.findings.candidates:
+            if candidate.tracking_uid == tracking_uid:
+                self.session.go_to(candidate.id)
+
+    def undo(self) -> None:
+        """Take the last decision back; while an outline is redrawn, the last stroke."""
+        self._turn(self.editor.undo, ReviewLog.undo)
+
+    def redo(self) -> None:
+        """Repeat what was taken back."""
+        self._turn(self.editor.redo, ReviewLog.redo)
+
+    def _turn(self, stroke: Callable[[], None], act: Callable[[ReviewLog], None]) -> None:
+        """Turn a stroke back or on, or a decision; measure anew where an outline changes by it."""
+        state, log = self.session.state, self.session.log()
+        analysis = state.analysis
+        if self._settling or analysis is None:
+            return
+        if state.editing is not None:
+            stroke()
+            return
+        act(log)
+        if not redraws(analysis, log.review):
+            self.session.settle(log, *reviewed(analysis, state.overlays, log.review))
+            self._autosave()
+            return
+
+        def task(progress: Progress, cancel: Cancel) -> Any:
+            progress("measure", 0.1)
+            found = reviewed(analysis, state.overlays, log.review)
+            check(cancel, "measuring anew")
+            return found
+
+        self._settle(_TURNING, log, task, lambda: None)
+
+    def _settle(
+        self, words: str, log: ReviewLog, task: Callable[..., Any], then: Callable[[], object]
+    ) -> bool:
+        """Change the log in a thread; strokes and decisions wait until that is done."""
+
+        def done(found: Any) -> None:
+            self._hold(False)
+            drew = self.session.state.editing is not None
+            self.session.settle(log, *found)
+            if self._autosave() and drew:
+                self._forget_draft()
+            then()
+
+        def refused(error: BaseException) -> None:
+            self._hold(False)
+            if not isinstance(error, CancelledError):
+                self.session.failed(replace(problem_of(error), cause=OUTLINE))
+
+        if not self.jobs.start(words, task, done, refused):
+            self.session.notify("Something still runs: wait for it or cancel it, then press again.")
+            return False
+        self._hold(True)
+        return True
+
+    def _hold(self, held: bool) -> None:
+        self._settling = held
+        self.editor.lock(held)
+
+    @property
+    def busy(self) -> bool:
+        """Whether outlines are being changed in a thread."""
+        return self._settling
+
+    def _autosave(self) -> bool:
+        analysis = self.session.state.analysis
+        return analysis is not None and self._saved(
+            lambda: store.autosave(analysis, reader=self._whose())
+        )
+
+    def _keep_draft(self, draft: Draft) -> None:
+        """Keep what is drawn, after each stroke: a crash or a kill loses none."""
+        analysis = self.session.state.analysis
+        if analysis is not None:
+            self._saved(lambda: journal.keep(analysis, draft, self._whose()))
+
+    def _forget_draft(self) -> None:
+        if self.session.state.analysis is not None:
+            journal.forget(self.session.state.analysis, self._whose())
+
+    def _saved(self, write: Callable[[], object]) -> bool:
+        try:
+            write()
+        except LesionLensError as refusal:
+            self.session.refused(replace(problem_of(refusal), cause=SAVING))
+            return False
+        self.session.cured(SAVING)
+        return True

@@ -1,0 +1,50 @@
+"""What napari's reader asks of the window that is open now; nothing where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import napari
+from npe2 import PluginManager
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.napari.dock import LesionLens, open_panel
+from lesionlens.napari.model.state.state import Request
+from lesionlens.napari.preferences import read_preferences
+from lesionlens.napari.qt.waiting import when_idle
+
+
+def ask_in_panel(places: tuple[Path, ...], error: UnusableInputError) -> bool:
+    """Ask in the panel what must be decided before a study can be opened.
+
+    Returns
+    -------
+    bool
+        False where there is no window to ask in.
+    """
+    return _in_panel(lambda panel: panel.actions_.opener.refused(Request.of(places), error))
+
+
+def reopen_in_panel(result: Path) -> bool:
+    """Reopen a saved result; False where there is no window."""
+    return _in_panel(lambda panel: panel.actions_.reopen(result))
+
+
+def offer_panel() -> None:
+    """Open the panel where the preferences say so."""
+    viewer = _viewer()
+    if viewer is not None and read_preferences().open_panel:
+        open_panel(viewer)
+
+
+def _in_panel(act: Callable[[LesionLens], object]) -> bool:
+    viewer = _viewer()
+    if viewer is None:
+        return False
+    when_idle(lambda: act(open_panel(viewer)))
+    return True
+
+
+def _viewer() -> napari.Viewer | None:
+    return napari.current_viewer() if "lesionlens" in PluginManager.instance() else None

@@ -1,0 +1,108 @@
+"""`make demo`: the panel opens a study and its result, or paints itself into a file.
+
+python -m lesionlens.napari.demo sample_data/study_dicom --result out/demo --screenshot napari.png
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import napari
+import typer
+from qtpy.QtWidgets import QApplication
+
+from lesionlens.base.errors import LesionLensError, ResourceError
+from lesionlens.napari.dock import open_panel
+from lesionlens.napari.model.choices.choices import Overlay
+
+if TYPE_CHECKING:
+    from lesionlens.napari.dock import LesionLens
+
+WINDOW = (1500, 950)
+PATIENCE_S = 600.0
+_SETTLE_S = 0.6
+
+
+def demo(
+    study: Annotated[Path, typer.Argument(help="A folder of NIfTI or DICOM files.")],
+    result: Annotated[
+        Path | None,
+        typer.Option(help="Its saved result, which is then shown instead of analysing again."),
+    ] = None,
+    screenshot: Annotated[
+        Path | None, typer.Option(help="Paint the window into this PNG and end.")
+    ] = None,
+) -> None:
+    """Open a study in napari and analyse it, or reopen its result, as a reader would."""
+    viewer = napari.Viewer(title="LesionLens")
+    viewer.window.resize(*WINDOW)
+    panel = open_panel(viewer)
+    try:
+        run_study(panel, study, result)
+    except LesionLensError as refusal:
+        typer.echo(str(refusal), err=True)
+        if screenshot is not None:
+            raise typer.Exit(refusal.exit_status) from refusal
+    if screenshot is None:
+        napari.run()
+        return
+    paint(viewer, screenshot)
+    viewer.close()
+
+
+def run_study(panel: LesionLens, study: Path, result: Path | None = None) -> None:
+    """Open, analyse or reopen, and go to the first candidate with the attention map on.
+
+    Raises
+    ------
+    LesionLensError
+        What the panel shows as a failure.
+    """
+    panel.actions_.open(study)
+    wait_for(lambda: not panel.jobs.running)
+    _refuse(panel)
+    if result is None:
+        panel.actions_.analyse()
+    else:
+        panel.actions_.reopen(result)
+    wait_for(lambda: not panel.jobs.running)
+    _refuse(panel)
+    panel.session.choose_overlay(Overlay.MAP)
+    panel.session.step(1)
+
+
+def paint(viewer: napari.Viewer, place: Path) -> None:
+    """Write the whole window as PNG, once it has settled."""
+    wait_for(lambda: False, at_most_s=_SETTLE_S)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    viewer.screenshot(str(place), canvas_only=False, flash=False)
+
+
+def wait_for(done: Callable[[], bool], at_most_s: float = PATIENCE_S) -> None:
+    """Keep the window alive until something is so, or the time is over."""
+    end = time.monotonic() + at_most_s
+    while not done() and time.monotonic() < end:
+        QApplication.processEvents()
+        time.sleep(0.02)
+
+
+def _refuse(panel: LesionLens) -> None:
+    problem = panel.session.state.problem
+    if problem is not None:
+        raise LesionLensError(
+            found=problem.found, expected=problem.expected, next_step=problem.next_step
+        )
+    if panel.jobs.running:
+        raise ResourceError(
+            found=f"no result after {PATIENCE_S:.0f} s",
+            expected="an analysis within that time",
+            next_step="Run `lesionlens doctor` to see what this machine has",
+            in_window="Close other programs, then try again",
+        )
+
+
+if __name__ == "__main__":
+    typer.run(demo)

@@ -1,0 +1,199 @@
+"""From files to layers: what of a path is a scan, and the sequences of a study as layer data.
+
+Nothing heavy is imported until a path is really read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lesionlens.base.labels import MrSequence
+    from lesionlens.base.records.study import Series, Study
+    from lesionlens.base.stages import Cancel, Progress
+
+LayerData = tuple[Any, dict[str, Any], str]
+KEY = "lesionlens"
+"""Under which a layer's metadata holds its study, sequence and true affine."""
+SAMPLES = Path(__file__).resolve().parents[1] / "imaging" / "sample_data"
+
+NAMES_LOOKED_AT = 200
+READ_AT_ONCE = 2
+_NIFTI = (".nii", ".nii.gz")
+_NOT_SCANS = (".txt", ".json", ".csv", ".png", ".jpg", ".tif", ".tiff", ".py", ".zarr", ".html")
+
+
+def places_of(paths: Sequence[str | Path]) -> tuple[Path, ...]:
+    """Return what to open for files and folders that were dropped together.
+
+    A DICOMDIR, or a single image of a series, stands for the folder that it lies in.
+
+    Returns
+    -------
+    tuple of Path
+        Empty unless every one of them looks like a scan, by name and header.
+    """
+    found = tuple(Path(path) for path in paths)
+    if not all(_looks_like_study(p) if p.is_dir() else _is_scan(p) for p in found):
+        return ()
+    if len(found) == 1 and _is_one_of_many(found[0]):
+        return (found[0].parent,)
+    return found
+
+
+def read_study(
+    place: Path | Sequence[Path],
+    *,
+    named: Mapping[MrSequence, str | Path] | None = None,
+    study_uid: str | None = None,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+) -> list[LayerData]:
+    """Open a study and load its sequences as layers, in a worker or on the main thread.
+
+    Parameters
+    ----------
+    place : Path, or a sequence of them
+        Folder or file; several are together one study.
+    named : mapping of MrSequence to str or Path
+        What the user calls by name; kept for the next time this study is opened.
+    study_uid : str or None
+        Which study, where the folder holds several.
+    progress, cancel
+        As everywhere.
+
+    Returns
+    -------
+    list of (data, keywords, "image")
+        On axis-aligned RAS+ grids in mm; the sequence that is read first comes last, on top.
+    """
+    from lesionlens.base.stages import NEVER, no_progress  # noqa: PLC0415
+    from lesionlens.imaging.reading import remembered_series  # noqa: PLC0415
+    from lesionlens.imaging.reading.readers import open_study  # noqa: PLC0415
+
+    report, stop = progress or no_progress, cancel or NEVER
+    study = open_study(
+        place, named=named, study_uid=study_uid, recall=True, progress=report, cancel=stop
+    )
+    if named:
+        remembered_series.remember(study)
+    return layers_of(study, report, stop)
+
+
+def layers_of(study: Study, progress: Progress, cancel: Cancel) -> list[LayerData]:
+    """Load every sequence of a study as layer data; the one that is read first comes last."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+    from lesionlens.base.labels import REFERENCE_ORDER  # noqa: PLC0415
+    from lesionlens.base.stages import check  # noqa: PLC0415
+
+    wanted = [s for s in REFERENCE_ORDER if s in study.series]
+
+    def read(sequence: MrSequence) -> LayerData:
+        check(cancel, "reading the images")
+        return _layer(study, sequence, study.series[sequence], top=sequence is wanted[0])
+
+    layers = []
+    with ThreadPoolExecutor(READ_AT_ONCE) as pool:  # unpacking lets other threads run
+        coming = [pool.submit(read, sequence) for sequence in wanted]
+        try:
+            for number, (sequence, one) in enumerate(zip(wanted, coming, strict=True)):
+                progress(f"read {sequence.words}", number / len(wanted))
+                layers.append(one.result())
+        finally:
+            for one in coming:
+                one.cancel()
+    progress("read", 1.0)
+    return layers[::-1]
+
+
+def _layer(study: Study, sequence: MrSequence, series: Series, *, top: bool) -> LayerData:
+    from lesionlens.base.records.arrays import Volume  # noqa: PLC0415
+    from lesionlens.napari.model.overlays.maps import (  # noqa: PLC0415
+        as_acquired,
+        axis_aligned,
+        image_keywords,
+    )
+
+    source = Volume(series.load(), series.grid)
+    volume = axis_aligned(source)
+    keywords = image_keywords(volume.data, volume.grid)
+    keywords |= {
+        "name": sequence.words,
+        "visible": top,
+        "metadata": {
+            KEY: {
+                "study": study,
+                "sequence": sequence.value,
+                "affine": series.grid.affine.tolist(),
+                "acquired": as_acquired(source),
+            }
+        },
+    }
+    return own_type(volume.data), keywords, "image"
+
+
+def own_type(data: Any) -> Any:
+    """Return voxels in the smallest integers that hold each of them exactly, else as they are.
+
+    Scanners write integers; as floats they would take twice the memory, here and on the screen.
+
+    Parameters
+    ----------
+    data : (I, J, K) float32
+        Scanner units.
+
+    Returns
+    -------
+    (I, J, K) uint8, int16, uint16 or float32
+    """
+    import numpy as np  # noqa: PLC0415
+
+    low, high = float(data.min(initial=0.0)), float(data.max(initial=0.0))
+    for kind in (np.uint8, np.int16, np.uint16):
+        span = np.iinfo(kind)
+        if span.min <= low and high <= span.max:  # false of what is not a number
+            small = data.astype(kind)
+            return small if np.array_equal(small, data) else data
+    return data
+
+
+def _looks_like_study(folder: Path) -> bool:
+    """Whether a NIfTI or DICOM file is among the first names below the folder."""
+    return any(_is_scan(path) for path in islice(_files(folder), NAMES_LOOKED_AT))
+
+
+def _is_one_of_many(path: Path) -> bool:
+    """Whether a file is an index, or one slice, and its folder is meant."""
+    if path.is_dir() or path.name.lower().endswith(_NIFTI):
+        return False
+    from lesionlens.imaging.reading.dicom.scan import MULTI_FRAME, sop_class  # noqa: PLC0415
+
+    return path.name.upper() == "DICOMDIR" or sop_class(path) not in MULTI_FRAME
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for base, inner, names in os.walk(folder):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        if base.endswith(".zarr"):
+            inner.clear()
+            continue
+        for name in sorted(names):
+            yield Path(base) / name
+
+
+def _is_scan(path: Path) -> bool:
+    name = path.name.lower()
+    if name.endswith(_NIFTI) or name == "dicomdir":
+        return True
+    if name.startswith(".") or name.endswith(_NOT_SCANS):
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:  # not there, or not to be read
+        return False

@@ -1,0 +1,119 @@
+"""What the reader does while an outline is drawn, as changes of the state."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lesionlens.base.labels import Region
+from lesionlens.base.records.arrays import frozen
+from lesionlens.base.records.findings import Candidate
+from lesionlens.napari.model.choices.tools import NEW, Limit, Tools, usual_range
+from lesionlens.napari.model.overlays.maps import onto
+from lesionlens.napari.model.state.holder import StateHolder
+from lesionlens.results.review.journal import Draft
+from lesionlens.results.review.log import new_tracking_uid
+
+OUTLINE = "outline"
+"""Cause of a failure that goes when an outline can be kept, or is left."""
+_UNDECIDED = "Strokes of an earlier session wait: continue them (Shift+E) or drop them first."
+
+
+class Editing(StateHolder):
+    """Begins and ends edits, and holds the tools in the reader's hand."""
+
+    def begin_edit(self) -> bool:
+        """Begin to redraw the outline of the candidate in focus; False where none is."""
+        candidate = self.candidate()
+        if candidate is not None:
+            self._begin(candidate.id, candidate.tracking_uid)
+        return candidate is not None
+
+    def begin_new(self) -> None:
+        """Begin to draw a candidate that the network did not flag."""
+        if self._state.analysis is not None:
+            self._begin(NEW, new_tracking_uid())
+
+    def _begin(self, number: int, tracking_uid: str, **changes: Any) -> None:
+        if self._state.overlays is None:
+            return
+        if self._state.draft is not None and not changes:
+            self.notify(_UNDECIDED)
+            return
+        visible = replace(self._state.choices, hidden=False)
+        self._set(editing=number, edited_uid=tracking_uid, choices=visible, **changes)
+
+    def edited(self) -> Candidate | None:
+        """Return the candidate whose outline is being redrawn; None of a new one."""
+        analysis, number = self._state.analysis, self._state.editing
+        if analysis is None or number is None:
+            return None
+        return next((c for c in analysis.findings.candidates if c.id == number), None)
+
+    def end_edit(self) -> None:
+        """Leave the outline as it was."""
+        self._set(**ENDED)
+        self.cured(OUTLINE)
+
+    # --- strokes that were interrupted ----------------------------------------------------
+
+    def offer(self, draft: Draft | None) -> None:
+        """Ask whether strokes that were interrupted go on."""
+        self._set(draft=draft)
+
+    def resume(self) -> None:
+        """Go on with them."""
+        state, draft = self._state, self._state.draft
+        if state.analysis is None or draft is None or state.editing is not None:
+            return
+        known = {c.tracking_uid: c.id for c in state.analysis.findings.candidates}
+        number = known.get(draft.tracking_uid, NEW)
+        focus = state.choices if number == NEW else replace(state.choices, candidate=number)
+        self._set(choices=focus)
+        self._begin(number, draft.tracking_uid, resumed=True)
+
+    # --- tools ----------------------------------------------------------------------------
+
+    def choose_tools(self, **changes: Any) -> None:
+        """Change what is in the reader's hand."""
+        tools = replace(self._state.tools, **changes)
+        if tools != self._state.tools and self._state.editing is not None:
+            self._set(tools=tools)
+
+    def choose_range(self, low: float, high: float) -> None:
+        """Let the brush paint what lies between two values, the lower one first."""
+        self.choose_tools(low=min(low, high), high=max(low, high))
+
+    def choose_limit(self, limit: Limit) -> None:
+        """Let the brush paint anywhere, or within a range that begins with what is drawn."""
+        state, overlays = self._state, self._state.overlays
+        if state.analysis is None or overlays is None or state.editing is None:
+            return
+        tools, probability = Tools(ball=state.tools.ball, limit=limit), state.probability
+        whole = state.analysis.volumes.probability.get(Region.WT)
+        if limit is Limit.PROBABILITY and whole is None:
+            self.notify("This result holds no probabilities: paint within intensities instead.")
+            return
+        if limit is Limit.PROBABILITY and whole is not None and probability is None:
+            data = np.asarray(whole.data, np.float32)
+            probability = frozen(onto(data, whole.grid, overlays.grid))
+        if limit is Limit.PROBABILITY:
+            tools = replace(tools, low=0.1, high=1.0)
+        sequence = state.choices.sequence
+        if limit is Limit.INTENSITY and sequence is not None:
+            mine = (overlays.components == state.editing) & (overlays.components > 0)
+            low, high = usual_range(overlays.images[sequence], mine)
+            tools = replace(tools, low=low, high=high, sequence=sequence)
+        self._set(tools=tools, probability=probability)
+
+
+ENDED: dict[str, Any] = {
+    "editing": None,
+    "edited_uid": "",
+    "resumed": False,
+    "draft": None,
+    "tools": Tools(),
+}
+"""What the state holds of an edit once it ended."""

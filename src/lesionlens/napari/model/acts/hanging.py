@@ -1,0 +1,51 @@
+"""Which views the reader chose for a kind of study, remembered in their own data folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import platformdirs
+
+from lesionlens.base.records.study import Study
+from lesionlens.base.whole_file import write_whole
+from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.model.screen.board import kind_of
+
+logger = logging.getLogger(__name__)
+
+
+def place() -> Path:
+    """Return the file of remembered views."""
+    return Path(platformdirs.user_data_dir("lesionlens")) / "views.json"
+
+
+def remember(study: Study, layout: Layout) -> None:
+    """Keep the views for studies of this kind; a folder that cannot be written costs the memory."""
+    known = _known()
+    if known.get(kind_of(study)) == layout.value:
+        return
+    known[kind_of(study)] = layout.value
+    try:
+        write_whole(place(), json.dumps(known, indent=1))
+    except OSError:
+        logger.warning("the views could not be remembered")
+
+
+def recall(study: Study) -> Layout | None:
+    """Return the views chosen last for a study of this kind; None where there were none."""
+    try:
+        return Layout(_known()[kind_of(study)])
+    except (KeyError, ValueError):
+        return None
+
+
+def _known() -> dict[str, str]:
+    try:
+        found = json.loads(place().read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {str(kind): str(layout) for kind, layout in found.items()}

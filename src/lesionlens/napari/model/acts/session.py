@@ -1,0 +1,355 @@
+"""Every act on what the reader has open and chosen, without Qt and without napari.
+
+The session is the one mutable object of the window. It holds a frozen `State`; every act replaces
+it and emits `changed`. What is on the screen follows from the state by `screen.resolve`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lesionlens.analysis.findings.edits import applied
+from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region, ReviewState
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.findings import Candidate, Point
+from lesionlens.base.records.preliminary import PreliminaryFindings
+from lesionlens.base.records.review import Review
+from lesionlens.base.records.study import Study
+from lesionlens.napari.model.acts.editing import ENDED, OUTLINE, Editing
+from lesionlens.napari.model.choices.choices import Choices, Overlay, Second
+from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.overlays.redraw import redrawn, reviewed
+from lesionlens.napari.model.screen.board import opening
+from lesionlens.napari.model.state.state import (
+    Activity,
+    Problem,
+    Query,
+    Request,
+    State,
+    listed_ids,
+    seconds_of,
+    without_first_look,
+)
+from lesionlens.results.review.log import ReviewLog
+
+if TYPE_CHECKING:
+    from lesionlens.napari.model.overlays.maps import Overlays
+
+
+QUESTION, SAVING, OPENING = "question", "saving", "opening"
+"""Causes of failures that go when it works again."""
+
+
+class ReviewSession(Editing):
+    """The state of one window and every act on it; an act that does nothing emits nothing.
+
+    Parameters
+    ----------
+    reader : str or None
+        Who reviews, written into every event.
+    defaults : Choices
+        What is chosen when a study opens (from the preferences).
+    """
+
+    def __init__(self, *, reader: str | None = None, defaults: Choices | None = None) -> None:
+        self.reader, self.defaults = reader, defaults or Choices()
+        self.result: Any = None
+        self._log = ReviewLog()
+        super().__init__(self.defaults)
+
+    # --- study and analysis ---------------------------------------------------------------
+
+    def open(self, study: Study, request: Request | None = None) -> None:
+        """Take a study; an analysis of an earlier one goes, the overlay is off."""
+        if study is self._state.study:
+            return
+        first = next((s for s in REFERENCE_ORDER if s in study.series), None)
+        self.result, self._log = None, ReviewLog()
+        self._set(
+            study=study,
+            analysis=None,
+            overlays=None,
+            preliminary=None,
+            review=Review(),
+            choices=opening(study, first, self.defaults),
+            problem=None,
+            message="",
+            request=request,
+            query=None,
+            can_undo=False,
+            can_redo=False,
+            probed=None,
+            without=None,
+            probability=None,
+            **ENDED,
+            attention_layers=(),
+            seconds=(),
+            typed={},
+            reopened=False,
+            marks=(),
+        )
+
+    def preliminary_arrived(self, found: PreliminaryFindings) -> None:
+        """Show what a first look flags, until the analysis that runs is done."""
+        if self._state.activity is not None and self._state.analysis is None:
+            self._set(preliminary=found)
+
+    def analysed(self, result: Any, overlays: Overlays, review: Review | None = None) -> None:
+        """Take a result (`.analysis`, `.trace`, `.engine`); its review or this continues."""
+        review = result.analysis.review if review is None else review
+        analysis = applied(replace(result.analysis, review=review))
+        if analysis.original is not None:
+            overlays = redrawn(overlays, analysis)
+        same = analysis.study is self._state.study
+        trace = result.trace
+        self.result, self._log = result, ReviewLog(review)
+        kept = self._state.choices if same else self.defaults
+        self._set(
+            study=analysis.study,
+            analysis=analysis,
+            overlays=overlays,
+            review=review,
+            choices=replace(
+                kept,
+                sequence=kept.sequence if same and kept.sequence else analysis.prepared.reference,
+                candidate=None,
+                layer=None,
+                head=None,
+                threshold=max(kept.threshold, analysis.run.engine.floor),
+            ),
+            problem=None,
+            message="",
+            request=self._state.request if same else None,
+            can_undo=self._log.can_undo,
+            can_redo=self._log.can_redo,
+            probed=None,
+            without=None,
+            probability=None,
+            **ENDED,
+            attention_layers=() if trace is None else trace.attention_layers,
+            seconds=seconds_of(result),
+            reopened=result.engine is None,
+        )
+
+    def close(self) -> None:
+        """Return to the empty state."""
+        self.result, self._log = None, ReviewLog()
+        self._set(**{name: getattr(State(), name) for name in _FIELDS} | {"choices": self.defaults})
+
+    # --- what runs, what failed -----------------------------------------------------------
+
+    def begin(self, words: str) -> None:
+        """Report that something runs."""
+        self._set(activity=Activity(words), problem=None, message="", query=None)
+
+    def progressed(self, stage: str, fraction: float) -> None:
+        """Report how far it is."""
+        activity = self._state.activity
+        if activity is not None:
+            self._set(activity=activity.at(stage, fraction))
+
+    def stopping(self) -> None:
+        """Report that a stop was asked for."""
+        if self._state.activity is not None:
+            self._set(activity=replace(self._state.activity, stopping=True))
+
+    def ended(self, message: str = "") -> None:
+        """Report that nothing runs any more."""
+        self._set(activity=None, message=message, **self._settled())
+
+    def failed(self, problem: Problem) -> None:
+        """Report why something did not work; study, analysis and review stay."""
+        self._set(activity=None, problem=problem, **self._settled())
+
+    def _settled(self) -> dict[str, Any]:
+        return without_first_look(self._state, self.defaults.overlay)
+
+    def refused(self, problem: Problem) -> None:
+        """Report why something did not work beside what runs; it goes on."""
+        self._set(problem=problem)
+
+    def ask(self, query: Query, problem: Problem | None = None) -> None:
+        """Report what the reader must decide before a study can be opened; what is open stays."""
+        self._set(activity=None, query=query, problem=problem)
+
+    def dismiss(self) -> None:
+        """Take the failure, or what was asked, off the screen."""
+        self._set(problem=None, query=None)
+
+    # --- choices --------------------------------------------------------------------------
+
+    def go_to(self, candidate_id: int) -> None:
+        """Bring a candidate into focus; its contour appears unless the overlay was switched off."""
+        if candidate_id in listed_ids(self._state):
+            choices = self._state.choices
+            overlay = choices.overlay
+            if not choices.asked and overlay is Overlay.OFF:
+                overlay = Overlay.CONTOUR
+            self._choose(candidate=candidate_id, overlay=overlay, visits=choices.visits + 1)
+            self._moved_on()
+
+    def _moved_on(self) -> None:
+        """Put away what was refused at a place that the reader has left."""
+        for cause in (QUESTION, OUTLINE, OPENING):
+            self.cured(cause)
+
+    def step(self, by: int) -> None:
+        """Go `by` candidates on; from the last one on to the first."""
+        ids = listed_ids(self._state)
+        if ids:
+            now = self._state.choices.candidate
+            place = (ids.index(now) + by) % len(ids) if now in ids else (0 if by > 0 else -1)
+            self.go_to(ids[place])
+
+    def choose_threshold(self, threshold: float) -> None:
+        """List only candidates that score at least this."""
+        self._choose(threshold=threshold)
+        if self.candidate() is None:
+            self._choose(candidate=None)
+
+    def choose_overlay(self, overlay: Overlay) -> None:
+        """Show nothing, contours, or contours and the attention map."""
+        if self._state.analysis is not None or self._state.preliminary is not None:
+            self._choose(overlay=overlay, asked=True)
+
+    def choose_region(self, region: Region) -> None:
+        """Show this region's contour and attention."""
+        self._choose(region=region)
+
+    def choose_layer(self, layer: int | Second | None, head: int | None = None) -> None:
+        """Show one layer, one of its heads, or a second opinion; None for all combined."""
+        attention_layers = self._state.attention_layers
+        if isinstance(layer, Second):
+            layer, head = layer if layer in self._state.seconds else None, None
+        elif layer is None or not 0 <= layer < len(attention_layers):
+            layer = head = None
+        elif head is not None and not 0 <= head < attention_layers[layer][1]:
+            head = None
+        self._choose(layer=layer, head=head)
+
+    def choose_alone(self, candidate_id: int | None) -> None:
+        """Show the attention given to one candidate, which comes into focus; None for all."""
+        self._choose(alone=candidate_id is not None)
+        if candidate_id is not None and candidate_id != self._state.choices.candidate:
+            self.go_to(candidate_id)
+
+    def choose_sequence(self, sequence: MrSequence) -> None:
+        """Show this sequence."""
+        study = self._state.study
+        now = self._state.choices.sequence
+        if study is not None and sequence in study.series and sequence is not now:
+            self._choose(sequence=sequence, before=now)
+
+    def choose_views(self, **changes: Any) -> None:
+        """Change what is chosen of the views (`ViewChoices`)."""
+        self._choose(views=replace(self._state.choices.views, **changes))
+
+    def choose_plane(self, plane: Plane) -> None:
+        """Show this plane."""
+        self._choose(plane=plane)
+
+    def choose_opacity(self, opacity: float) -> None:
+        """Draw maps this strong."""
+        self._choose(opacity=min(max(opacity, 0.0), 1.0))
+
+    def choose_uncertainty(self, shown: bool) -> None:
+        """Show or hide the uncertainty map; asking for it switches the overlay on."""
+        if shown and self._state.choices.overlay is Overlay.OFF:
+            self.choose_overlay(Overlay.CONTOUR)
+        self._choose(uncertainty=shown)
+
+    def choose_unreliable(self, shown: bool) -> None:
+        """Show maps that failed their checks all the same, or not."""
+        self._choose(unreliable=shown)
+
+    def hold_hidden(self, hidden: bool) -> None:
+        """Hide every overlay while a key is held."""
+        self._choose(hidden=hidden)
+
+    def layer_arrived(self, overlays: Overlays) -> None:
+        """Take the attention of a single layer or head, which `overlays` hold."""
+        self._set(overlays=overlays)
+
+    def probe(self, voxel: tuple[int, int, int] | None, overlays: Overlays | None = None) -> None:
+        """Take the answer to a probe of a voxel of the reference grid, or put it away."""
+        self._set(probed=voxel, overlays=overlays or self._state.overlays)
+
+    def answer_without(self, candidate_id: int, words: str) -> None:
+        """Take what the network says with a candidate hidden."""
+        self._set(without=(candidate_id, words))
+
+    def show_marks(self, marks: tuple[Point, ...]) -> None:
+        """Show the places that the reader marked (RAS+ mm)."""
+        if marks != self._state.marks:
+            self._set(marks=marks)
+
+    # --- review ---------------------------------------------------------------------------
+
+    def type_reason(self, reason: str) -> None:
+        """Keep what is typed for the candidate in focus until it is decided."""
+        candidate = self.candidate()
+        if candidate is not None and reason != self._state.reason_of(candidate.tracking_uid):
+            self._set(typed={**self._state.typed, candidate.tracking_uid: reason})
+
+    def reason_for(self, candidate: Candidate, state: ReviewState) -> str | None:
+        """Return the reason that belongs to a decision: the one typed for this candidate.
+
+        Where none was typed, that of the same decision goes on, or of the outline just redrawn.
+        """
+        uid = candidate.tracking_uid
+        last = self._state.review.of(uid)
+        goes_on = last is not None and last.state in (state, ReviewState.EDITED)
+        kept = last.reason if last is not None and goes_on else None
+        return self._state.typed.get(uid, kept or "").strip() or None
+
+    def mark(self, state: ReviewState) -> Candidate | None:
+        """Record what the reader says of the candidate in focus; return that candidate."""
+        candidate = self.candidate()
+        if candidate is not None:
+            reason = self.reason_for(candidate, state)
+            self._log.mark(candidate.tracking_uid, state, reader=self.reader, reason=reason)
+            self._reviewed()
+        return candidate
+
+    def log(self) -> ReviewLog:
+        """Return a copy of the log: what is recorded in it holds once it is settled."""
+        return ReviewLog(self._log.review)
+
+    def settle(self, log: ReviewLog, analysis: Analysis, overlays: Overlays | None) -> None:
+        """Take a log, with the analysis and overlays that `redraw.reviewed` made of it."""
+        self._log = log
+        ended = {} if self._state.editing is None else ENDED
+        self._set(
+            typed=self._untold(log.review),
+            review=log.review,
+            analysis=analysis,
+            overlays=overlays,
+            **ended,
+            can_undo=log.can_undo,
+            can_redo=log.can_redo,
+        )
+
+    def _reviewed(self) -> None:
+        state, review = self._state, self._log.review
+        typed = self._untold(review)
+        analysis, overlays = state.analysis, state.overlays
+        if analysis is not None:
+            analysis, overlays = reviewed(analysis, overlays, review)
+        self._set(
+            review=review,
+            analysis=analysis,
+            overlays=overlays,
+            typed=typed,
+            can_undo=self._log.can_undo,
+            can_redo=self._log.can_redo,
+        )
+        self._moved_on()
+
+    def _untold(self, review: Review) -> dict[str, str]:
+        """Return the reasons typed for candidates on which nothing new was decided in a review."""
+        decided = {e.tracking_uid for e in review.events[len(self._state.review.events) :]}
+        return {uid: words for uid, words in self._state.typed.items() if uid not in decided}
+
+
+_FIELDS = tuple(State.__dataclass_fields__)

@@ -1,0 +1,231 @@
+"""What the reader does to the views: layouts, slices, brightness, comparison."""
+
+from __future__ import annotations
+
+from lesionlens.base.records.findings import Point
+from lesionlens.base.records.study import Study
+from lesionlens.napari.model.acts import hanging
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.choices.choices import Overlay, Second
+from lesionlens.napari.model.choices.views import ComparedPictures, Layout, Window
+from lesionlens.napari.model.geometry.rulers import Ruler, rulers_of
+from lesionlens.napari.model.geometry.viewpoint import Travel
+from lesionlens.napari.model.screen.board import slices_of, stepped
+
+_ROWS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
+_DRAWING = "An outline is being redrawn, on napari's canvas alone. End that first (Shift+E)."
+_NO_EVIDENCE = "What each sequence adds was not saved with this result. Analyse again to see it."
+_NO_LAYERS = "The network's layers are not kept in files. Analyse again to see the first one."
+_TO_THE_END = 1_000_000
+
+
+class Viewing:
+    """Acts on the views of one session.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        Holds what was chosen.
+    """
+
+    def __init__(self, session: ReviewSession) -> None:
+        self.session = session
+        self.travel = Travel()
+
+    # --- layouts --------------------------------------------------------------------------
+
+    def show_layout(self, layout: Layout) -> None:
+        """Show these views, and remember them for studies of this kind."""
+        study = self.session.state.study
+        if study is not None and not self._is_drawing():
+            self.session.choose_views(layout=layout)
+            if layout is not Layout.PRIOR:  # which another study of the kind may not have
+                hanging.remember(study, layout)
+
+    def _is_drawing(self) -> bool:
+        """Whether an outline is being redrawn: linked views cannot show it; the reader is told."""
+        drawing = self.session.state.editing is not None
+        if drawing:
+            self.session.notify(_DRAWING)
+        return drawing
+
+    def hang(self, before: Study | None) -> None:
+        """Show the views that were chosen last for this kind of study, if it is another one."""
+        study = self.session.state.study
+        layout = None if study is None or study is before else hanging.recall(study)
+        if layout is not None:
+            self.session.choose_views(layout=layout)
+
+    def _turn(self, layout: Layout) -> None:
+        now = self.session.state.choices.views.layout
+        self.show_layout(Layout.SINGLE if now is layout else layout)
+
+    def four_views(self) -> None:
+        """All sequences together, or the single view again."""
+        self._turn(Layout.FOUR)
+
+    def three_planes(self) -> None:
+        """Axial, coronal and sagittal together, or the single view again."""
+        self._turn(Layout.PLANES)
+
+    def row_of_views(self) -> None:
+        """Two sequences in a row, three, the single view."""
+        now = self.session.state.choices.views.layout
+        place = _ROWS.index(now) if now in _ROWS else len(_ROWS) - 1
+        self.show_layout(_ROWS[(place + 1) % len(_ROWS)])
+
+    def own_slices(self) -> None:
+        """Slices as they were acquired, or along the patient's own axes."""
+        views = self.session.state.choices.views
+        if views.layout is Layout.SINGLE:
+            self.session.choose_views(acquired=True)
+            self.show_layout(Layout.ONE)
+        elif views.layout is Layout.ONE:
+            self.show_layout(Layout.SINGLE)
+        else:
+            self.session.choose_views(acquired=not views.acquired)
+
+    # --- slices ---------------------------------------------------------------------------
+
+    def next_slice(self) -> None:
+        """One slice on, towards the right, front or top."""
+        self.scroll(1)
+
+    def previous_slice(self) -> None:
+        """One slice back."""
+        self.scroll(-1)
+
+    def scroll(self, by: int) -> bool:
+        """Go `by` slices on; False at the end."""
+        state, before = self.session.state, self.travel.place.point_mm
+        if state.study is None:
+            return False
+        point = stepped(state, state.choices.plane, before, by)
+        self.travel.move(point_mm=point)
+        return point != before
+
+    def show_slice(self, number: int) -> None:
+        """Go to a slice of the plane shown, from 1."""
+        slices = slices_of(self.session.state, self.session.state.choices.plane)
+        if slices is not None:
+            self.travel.move(point_mm=slices.at(self.travel.place.point_mm, number))
+
+    def roll(self) -> None:
+        """One slice on; from the last one to the first."""
+        before = self.travel.place.point_mm
+        self.scroll(1)
+        if self.travel.place.point_mm == before:
+            self.scroll(-_TO_THE_END)
+
+    def toggle_cine(self) -> None:
+        """Let the slices run, or stand still."""
+        self.session.choose_views(cine=not self.session.state.choices.views.cine)
+
+    # --- brightness and comparison --------------------------------------------------------
+
+    def show_window(self, window: Window) -> None:
+        """Take a preset of brightness for all sequences."""
+        views = self.session.state.choices.views
+        self.session.choose_views(window=window, windowed=views.windowed + 1)
+
+    def window_auto(self) -> None:
+        """Brightness: without background and the brightest half percent."""
+        self.show_window(Window.AUTO)
+
+    def window_brain(self) -> None:
+        """Brightness: the inner part of the head."""
+        self.show_window(Window.BRAIN)
+
+    def window_wide(self) -> None:
+        """Brightness: everything in the data."""
+        self.show_window(Window.WIDE)
+
+    def hold_other(self, held: bool) -> None:
+        """Show what is compared in place of this: a prior, else the sequence shown before."""
+        self.session.choose_views(swapped=held)
+
+    def compare_with(self, compared: ComparedPictures | None) -> None:
+        """Let the key that shows the other sequence show these pictures instead; None ends that."""
+        self.session.choose_views(compared=compared, swapped=False)
+
+    def prior_beside(self) -> None:
+        """Show what is compared beside this study, or the single view again."""
+        views = self.session.state.choices.views
+        if views.compared is not None and not self._is_drawing():
+            turned = Layout.SINGLE if views.layout is Layout.PRIOR else Layout.PRIOR
+            self.session.choose_views(layout=turned)
+
+    def toggle_slab(self) -> None:
+        """T1c as the brightest of a thick slab, or slice by slice."""
+        views = self.session.state.choices.views
+        if self._is_drawing():
+            return
+        if not views.slab and views.layout is Layout.SINGLE:
+            self.session.choose_views(layout=Layout.ONE)
+        self.session.choose_views(slab=not views.slab)
+
+    # --- why ------------------------------------------------------------------------------
+
+    def next_evidence(self) -> None:
+        """Show what each sequence adds at every voxel, in turn; then the attention again."""
+        state = self.session.state
+        maps = [second for second in state.seconds if second.sequence is not None]
+        now = state.choices.layer if state.choices.overlay is Overlay.MAP else None
+        at = maps.index(now) + 1 if isinstance(now, Second) and now in maps else 0
+        if maps:
+            self._show_map(maps[at] if at < len(maps) else None)
+        else:
+            self._not_in_files(_NO_EVIDENCE)
+
+    def toggle_first_layer(self) -> None:
+        """Show where the first layer attends, or what the network decided from."""
+        state = self.session.state
+        if state.attention_layers:
+            shown = state.choices.overlay is Overlay.MAP and state.choices.layer == 0
+            self._show_map(None if shown else 0)
+        else:
+            self._not_in_files(_NO_LAYERS)
+
+    def _not_in_files(self, words: str) -> None:
+        """Report what files do not hold, where the reader is shown maps at all."""
+        state = self.session.state
+        if state.reopened and state.overlays is not None and state.overlays.attention:
+            self.session.notify(words)
+
+    def _show_map(self, layer: int | Second | None) -> None:
+        self.session.choose_overlay(Overlay.MAP)
+        self.session.choose_layer(layer)
+
+    def look_at(self, point_mm: Point) -> None:
+        """Bring a point (RAS+ mm) into every view; no candidate comes into focus."""
+        self.travel.move(point_mm=point_mm, centre_mm=point_mm)
+
+    def toggle_isolines(self) -> None:
+        """Draw maps as lines of equal value, or as colour."""
+        self.session.choose_views(isolines=not self.session.state.choices.views.isolines)
+
+    def toggle_names(self) -> None:
+        """Patient, date and series on the views, or not."""
+        self.session.choose_views(named=not self.session.state.choices.views.named)
+
+    def toggle_rulers(self) -> None:
+        """Draw both diameters of the candidate in focus, on the slice where they lie, or not."""
+        state, candidate = self.session.state, self.session.candidate()
+        views = state.choices.views
+        if self._is_drawing():
+            return
+        if views.rulers or candidate is None or state.analysis is None:
+            self.session.choose_views(rulers=False, dragged=None)
+            return
+        found = rulers_of(state.analysis, candidate)
+        layout = Layout.ONE if views.layout is Layout.SINGLE else views.layout
+        self.session.choose_views(rulers=True, dragged=None, layout=layout)
+        if found:
+            x, y, z = ((a + b) / 2 for a, b in zip(found[0].start, found[0].end, strict=True))
+            self.travel.move(point_mm=(x, y, z))
+
+    def drag_rulers(self, rulers: tuple[Ruler, ...]) -> None:
+        """Take rulers that were moved by hand; the report keeps its own."""
+        candidate = self.session.candidate()
+        if candidate is not None:
+            self.session.choose_views(dragged=(candidate.id, rulers))

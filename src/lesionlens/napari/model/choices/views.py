@@ -1,0 +1,83 @@
+"""How the reader looks: side by side or alone, as acquired or along the patient, how bright."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.arrays import Volume
+from lesionlens.napari.model.geometry.rulers import Ruler
+
+
+class Layout(StrEnum):
+    """Which views are shown together."""
+
+    SINGLE = "single"
+    """napari's own canvas, with every layer and tool in it."""
+    ONE = "slices"
+    """One view of slices as they were acquired."""
+    PAIR = "1 × 2"
+    TRIPLE = "1 × 3"
+    FOUR = "2 × 2"
+    PLANES = "three planes"
+    PRIOR = "prior | now"
+    """One sequence of an earlier examination beside this one's."""
+
+    @property
+    def sequences(self) -> int:
+        """How many sequences stand side by side; 1 where one is shown alone."""
+        return {Layout.PAIR: 2, Layout.TRIPLE: 3, Layout.FOUR: 4}.get(self, 1)
+
+
+class Window(StrEnum):
+    """How grey values become brightness."""
+
+    AUTO = "auto"
+    BRAIN = "brain"
+    WIDE = "wide"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ComparedPictures:
+    """Pictures that take the place of those shown while a key is held: of a prior study, say."""
+
+    words: str
+    """What they are, such as "prior of 2024-03-01"."""
+    volumes: Mapping[MrSequence, Volume]
+    """In the patient frame of the open study, on grids of their own; sequences that are missing are
+    not swapped."""
+    components: Volume | None = None
+    """Volume of int32 or None. What was flagged there, to be outlined; candidate ids, 0 elsewhere.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class ViewChoices:
+    """What the reader chose of the views; none of it changes what is exported."""
+
+    layout: Layout = Layout.SINGLE
+    """Which views are shown together."""
+    acquired: bool = True
+    """Whether the planes follow the slices of the sequence shown; else the patient's own axes."""
+    window: Window = Window.AUTO
+    """Preset of brightness; a drag by hand goes on from there."""
+    windowed: int = 0
+    """Counts how often a preset was asked for; it is applied when this grows."""
+    cine: bool = False
+    """Whether slices run one after the other."""
+    swapped: bool = False
+    """Whether the other sequence is shown in place of this one while a key is held."""
+    compared: ComparedPictures | None = None
+    """What is shown then, where it is not another sequence of this study."""
+    slab: bool = False
+    """Whether T1c is shown as the brightest of a thick slab."""
+    isolines: bool = False
+    """Whether maps are drawn as lines of equal value, so that the texture stays readable."""
+    named: bool = True
+    """Whether patient, date and series stand on the views."""
+    rulers: bool = False
+    """Whether the two diameters of the candidate in focus are drawn."""
+    dragged: tuple[int, tuple[Ruler, ...]] | None = None
+    """The candidate whose rulers the reader moved, and where they are now; never exported."""

@@ -1,0 +1,75 @@
+"""Outlines of a slice as smooth lines, thin at any zoom, never further than half a voxel off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.measure import find_contours
+
+from lesionlens.napari.model.geometry.slices import Slice
+
+Line = NDArray[np.float64]
+"""(N, 2) millimetres on the screen, x and y; closed where the first point is the last."""
+_CUTS = 2  # how often corners are cut: twice takes the steps of voxels away
+
+
+def lines_around(mask: NDArray[np.bool_], of: Slice) -> tuple[Line, ...]:
+    """Return the outline of the voxels of a slice.
+
+    Parameters
+    ----------
+    mask : (rows, columns) bool
+        On the voxels of `of`.
+    of : Slice
+        Where they lie.
+
+    Returns
+    -------
+    tuple of (N, 2) float
+        Closed lines in millimetres on the screen, halfway between inside and outside.
+    """
+    inside = np.argwhere(mask)
+    if not len(inside):
+        return ()
+    low, high = inside.min(axis=0), inside.max(axis=0) + 1
+    part = np.pad(mask[low[0] : high[0], low[1] : high[1]].astype(np.float32), 1)
+    return tuple(on_screen(smooth(line) + low - 1, of) for line in find_contours(part, 0.5))
+
+
+def lines_at(values: NDArray[np.floating], level: float, of: Slice) -> tuple[Line, ...]:
+    """Return the lines along which a map has a value, in millimetres on the screen."""
+    if not len(values) or float(values.max(initial=0.0)) < level:
+        return ()
+    return tuple(on_screen(line, of) for line in find_contours(values, level))
+
+
+def smooth(line: NDArray[np.float64], cuts: int = _CUTS) -> NDArray[np.float64]:
+    """Cut the corners of a closed line (Chaikin): each edge keeps its middle half."""
+    for _ in range(cuts):
+        ahead = np.roll(line[:-1], -1, axis=0)
+        near, far = 0.75 * line[:-1] + 0.25 * ahead, 0.25 * line[:-1] + 0.75 * ahead
+        line = np.stack([near, far], axis=1).reshape(-1, 2)
+        line = np.concatenate([line, line[:1]])
+    return line
+
+
+def on_screen(line: NDArray[np.float64], of: Slice) -> Line:
+    """Map rows and columns of a slice (integers at voxel centres) to millimetres on the screen."""
+    edge = np.divide(of.size, of.data.shape[::-1])
+    return np.asarray((line[:, ::-1] + 0.5) * edge + np.asarray(of.corner))
+
+
+def box_on_screen(corners: Iterable[NDArray[np.float64]]) -> tuple[float, float, float, float]:
+    """Return left, top, width and height of the box around (…, 2) points on the screen."""
+    points = np.asarray(tuple(corners))
+    low, high = points.min(axis=0), points.max(axis=0)
+    return float(low[0]), float(low[1]), float(high[0] - low[0]), float(high[1] - low[1])
+
+
+def rectangle(box: tuple[float, float, float, float]) -> Line:
+    """Return the closed line along the edges of left, top, width and height."""
+    left, top, width, height = box
+    right, bottom = left + width, top + height
+    return np.asarray([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)])

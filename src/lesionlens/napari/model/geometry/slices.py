@@ -1,0 +1,322 @@
+"""Slices through volumes: voxel by voxel along their own axes, interpolated only where oblique.
+
+A `Frame` is three directions in the patient that the planes follow: the patient's own axes, or
+those of an acquisition. On the screen x grows to the right and y downwards, in millimetres:
+the patient's right is on the left of axial and coronal planes, the face on the left of sagittal
+ones, in every frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from lesionlens.base import geometry
+from lesionlens.base.geometry import Affine
+from lesionlens.base.grid import Grid
+from lesionlens.base.records.findings import Point
+from lesionlens.napari.model.geometry.planes import Edges, Plane, edges_of
+
+TILT_ALLOWED = 0.25
+"""Voxels by which the far corner of a volume may be off before its slices are interpolated."""
+_AXES = {Plane.AXIAL: (2, 0, 1), Plane.CORONAL: (1, 0, 2), Plane.SAGITTAL: (0, 1, 2)}
+"""Axes of a frame: through the plane, against the screen's x, against its y."""
+_EVEN = 1.5  # voxel edges within this ratio have no plane of acquisition of their own
+_SLAB = 0.6
+"""A side of the field of view that is shorter than this share of the next is the thin one."""
+_SAMPLES = 320
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """Three orthogonal directions in the patient; columns grow to the right, front and top."""
+
+    axes: NDArray[np.float64]
+
+    @classmethod
+    def patient(cls) -> Frame:
+        """Return the patient's own axes."""
+        return cls(np.eye(3))
+
+    @classmethod
+    def acquired(cls, grid: Grid) -> Frame:
+        """Return the axes of a grid; the patient's own where they differ by less than a step."""
+        affine = _reordered(grid)[1]
+        if tilt(affine, grid.shape) <= TILT_ALLOWED:
+            return cls.patient()
+        u, _, vh = np.linalg.svd(affine[:3, :3] / geometry.spacing_mm(affine))
+        return cls(np.asarray(u @ vh))
+
+    @property
+    def key(self) -> bytes:
+        """Equal for equal frames."""
+        return self.axes.round(9).tobytes()
+
+    @property
+    def tilted(self) -> bool:
+        """Whether it is not the patient's own."""
+        return not np.allclose(self.axes, np.eye(3))
+
+    def normal(self, plane: Plane) -> NDArray[np.float64]:
+        """Return the direction through a plane (RAS+), towards right, front or top."""
+        return np.asarray(self.axes[:, _AXES[plane][0]])
+
+    def screen(self, plane: Plane) -> NDArray[np.float64]:
+        """Return the (2, 3) directions of the screen's x and y in the patient."""
+        _, x, y = _AXES[plane]
+        return np.asarray([-self.axes[:, x], -self.axes[:, y]])
+
+    def on_screen(self, plane: Plane, point_mm: ArrayLike) -> NDArray[np.float64]:
+        """Map (..., 3) RAS+ mm to (..., 2) millimetres on the screen."""
+        return np.asarray(np.asarray(point_mm, np.float64) @ self.screen(plane).T)
+
+    def depth(self, plane: Plane, point_mm: ArrayLike) -> Any:
+        """Map (..., 3) RAS+ mm to millimetres through the plane."""
+        return np.asarray(point_mm, np.float64) @ self.normal(plane)
+
+    def in_patient(self, plane: Plane, at: ArrayLike, depth: float) -> NDArray[np.float64]:
+        """Map (..., 2) millimetres on the screen, at a depth, to (..., 3) RAS+ mm."""
+        flat = np.asarray(at, np.float64) @ self.screen(plane)
+        return np.asarray(flat + depth * self.normal(plane))
+
+    def edges(self, plane: Plane) -> Edges:
+        """Return the patient's side at each edge of the screen."""
+        return edges_of(*self.screen(plane))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slice:
+    """One plane through a volume as it is drawn."""
+
+    data: NDArray[Any]
+    """(rows, columns) array: rows go down the screen, columns to the right."""
+    corner: tuple[float, float]
+    """(2,) float: outer corner at the top left, in millimetres on the screen."""
+    size: tuple[float, float]
+    """(2,) float: width and height in millimetres."""
+    number: int
+    count: int
+    """Which slice of how many, from 1; 0 outside the volume."""
+    step_mm: float
+    """From one slice to the next."""
+    interpolated: bool
+    """Whether the values were computed between voxels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """A volume whose axes grow to the patient's right, front and top as well as can be."""
+
+    data: NDArray[Any]
+    """(I, J, K) array: any dtype; a view of what is loaded, never a copy."""
+    grid: Grid
+    """Where it lies."""
+    source: NDArray[Any]
+    """Array. The array that it was made from."""
+
+    @classmethod
+    def of(cls, data: NDArray[Any], grid: Grid) -> Picture:
+        """Reorder whole axes of a volume; no voxel changes."""
+        turns, affine = _reordered(grid)
+        moved = np.asarray(nib.orientations.apply_orientation(data, turns))
+        i, j, k = moved.shape
+        return cls(moved, Grid((i, j, k), affine, grid.frame_uid), data)
+
+    def straight(self, frame: Frame) -> bool:
+        """Whether its voxels lie along a frame, so that slices are the voxels themselves."""
+        turned = np.eye(4)
+        turned[:3, :3] = frame.axes.T
+        return tilt(turned @ self.grid.affine, self.grid.shape) <= TILT_ALLOWED
+
+    def step_mm(self, frame: Frame, plane: Plane) -> float:
+        """Return how far it is from one slice to the next: one voxel, or the finest edge."""
+        edges = self.grid.spacing_mm
+        return float(edges[_AXES[plane][0]] if self.straight(frame) else edges.min())
+
+    def depths(self, frame: Frame, plane: Plane) -> tuple[float, int, float]:
+        """Return depth of the first slice (mm), number of slices, step (mm)."""
+        corners = np.asarray(np.meshgrid(*[(0, n - 1) for n in self.grid.shape])).reshape(3, -1).T
+        depths = frame.depth(plane, self.grid.to_mm(corners))
+        step = self.step_mm(frame, plane)
+        if self.straight(frame):
+            through = _AXES[plane][0]
+            count = self.grid.shape[through]
+            middle = frame.depth(plane, geometry.centre_mm(self.grid.affine, self.grid.shape))
+            return float(middle - (count - 1) / 2 * step), count, step
+        return float(depths.min()), int((depths.max() - depths.min()) / step) + 1, step
+
+    def number_at(self, frame: Frame, plane: Plane, depth: float) -> int:
+        """Return the slice nearest to a depth, from 0; it may lie outside."""
+        first, _, step = self.depths(frame, plane)
+        return int(np.floor((depth - first) / step + 0.5))
+
+    def depth_of(self, frame: Frame, plane: Plane, number: int) -> float:
+        """Return the depth (mm) of a slice, from 0."""
+        first, _, step = self.depths(frame, plane)
+        return first + number * step
+
+    def cut(
+        self, frame: Frame, plane: Plane, number: int, *, nearest: bool = False, slab: int = 0
+    ) -> Slice:
+        """Return one slice; outside the volume it is empty.
+
+        Parameters
+        ----------
+        frame, plane
+            Which planes.
+        number : int
+            From 0, of those that `depths` counts.
+        nearest : bool
+            Nearest neighbour where it must be interpolated, for labels.
+        slab : int
+            The brightest of so many slices to each side.
+        """
+        if self.straight(frame):
+            return self._voxels(frame, plane, number, slab)
+        return self._between(frame, plane, number, nearest=nearest, slab=slab)
+
+    def _voxels(self, frame: Frame, plane: Plane, number: int, slab: int) -> Slice:
+        through, x, y = _AXES[plane]
+        count, edges = self.grid.shape[through], self.grid.spacing_mm
+        order = np.transpose(self.data, (through, y, x))
+        if 0 <= number < count:
+            rows = order[number]
+            if slab:
+                rows = order[max(number - slab, 0) : number + slab + 1].max(axis=0)
+        else:
+            rows = np.zeros(order.shape[1:], order.dtype)
+        middle = frame.on_screen(plane, geometry.centre_mm(self.grid.affine, self.grid.shape))
+        width, height = self.grid.shape[x] * edges[x], self.grid.shape[y] * edges[y]
+        return Slice(
+            data=rows[::-1, ::-1],
+            corner=(float(middle[0] - width / 2), float(middle[1] - height / 2)),
+            size=(float(width), float(height)),
+            number=number + 1 if 0 <= number < count else 0,
+            count=count,
+            step_mm=float(edges[through]),
+            interpolated=False,
+        )
+
+    def _between(
+        self, frame: Frame, plane: Plane, number: int, *, nearest: bool, slab: int
+    ) -> Slice:
+        first, count, step = self.depths(frame, plane)
+        corners = np.asarray(np.meshgrid(*[(0, n - 1) for n in self.grid.shape])).reshape(3, -1).T
+        flat = frame.on_screen(plane, self.grid.to_mm(corners))
+        low, high = flat.min(axis=0), flat.max(axis=0)
+        edge = max(float(self.grid.spacing_mm.min()), float((high - low).max()) / _SAMPLES)
+        columns, rows = (int(n) for n in np.ceil((high - low) / edge) + 1)
+        onto = np.linalg.inv(self.grid.affine[:3, :3])
+        x, y = frame.screen(plane)
+        matrix = onto @ np.stack([frame.normal(plane) * step, y * edge, x * edge], axis=1)
+        start = frame.in_patient(plane, low, first + (number - slab) * step)
+        data = ndimage.affine_transform(
+            self.data,
+            matrix,
+            offset=self.grid.to_voxel(start),
+            output_shape=(1 + 2 * slab, rows, columns),
+            order=0 if nearest else 1,
+            prefilter=False,
+        ).max(axis=0)
+        return Slice(
+            data=data,
+            corner=(float(low[0] - edge / 2), float(low[1] - edge / 2)),
+            size=(columns * edge, rows * edge),
+            number=number + 1 if 0 <= number < count else 0,
+            count=count,
+            step_mm=step,
+            interpolated=True,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slices:
+    """The slices that Up and Down go through in one plane: one step each."""
+
+    frame: Frame
+    plane: Plane
+    first_mm: float
+    """How deep (along the plane's normal) the first one lies."""
+    count: int
+    step_mm: float
+    interpolated: bool
+    """Whether they lie between the voxels, because the plane is oblique to them."""
+
+    @classmethod
+    def of(cls, picture: Picture, frame: Frame, plane: Plane) -> Slices:
+        """Count the slices of a volume; its voxels are not looked at."""
+        first, count, step = picture.depths(frame, plane)
+        return cls(frame, plane, first, count, step, not picture.straight(frame))
+
+    def number(self, point_mm: Point) -> int:
+        """Return the slice nearest to a point (RAS+), from 1; the first or last beyond them."""
+        depth = float(self.frame.depth(self.plane, point_mm))
+        nearest = int(np.floor((depth - self.first_mm) / self.step_mm + 0.5))
+        return min(max(nearest, 0), self.count - 1) + 1
+
+    def at(self, point_mm: Point, number: int) -> Point:
+        """Return the point (RAS+) straight above or below another in a slice, from 1."""
+        depth = self.first_mm + (number - 1) * self.step_mm
+        move = depth - float(self.frame.depth(self.plane, point_mm))
+        x, y, z = (float(v) for v in point_mm + move * self.frame.normal(self.plane))
+        return x, y, z
+
+    def stepped(self, point_mm: Point, by: int) -> Point:
+        """Return the point `by` slices on, in the middle of that slice; it ends at the last."""
+        return self.at(point_mm, min(max(self.number(point_mm) + by, 1), self.count))
+
+
+def plane_of_acquisition(grid: Grid) -> Plane | None:
+    """Return the plane whose slices were acquired; None where voxels are about as long as wide.
+
+    Examples
+    --------
+    >>> plane_of_acquisition(Grid((9, 9, 9), np.diag([0.5, 5.0, 0.5, 1.0])))
+    <Plane.CORONAL: 'coronal'>
+    """
+    affine = _reordered(grid)[1]
+    edges = geometry.spacing_mm(affine)
+    if edges.max() < _EVEN * edges.min():
+        return None
+    longest = int(edges.argmax())
+    return next(plane for plane, (through, _, _) in _AXES.items() if through == longest)
+
+
+def plane_to_open(grid: Grid) -> Plane | None:
+    """Return the plane in which a volume fills the screen best; None where all do alike.
+
+    That of acquisition; of a slab of even voxels, the one across its thin side.
+
+    Examples
+    --------
+    >>> plane_to_open(Grid((30, 256, 256), np.eye(4))), plane_to_open(Grid((9, 9, 9), np.eye(4)))
+    (<Plane.SAGITTAL: 'sagittal'>, None)
+    """
+    acquired = plane_of_acquisition(grid)
+    if acquired is not None:
+        return acquired
+    picture = Picture.of(np.broadcast_to(np.uint8(0), grid.shape), grid)
+    sides = picture.grid.spacing_mm * np.asarray(picture.grid.shape)
+    thin, next_thin = np.sort(sides)[:2]
+    if thin > _SLAB * next_thin:
+        return None
+    return next(plane for plane, (through, _, _) in _AXES.items() if sides[through] == thin)
+
+
+def tilt(affine: Affine, shape: tuple[int, ...]) -> float:
+    """Return by how many of its finest voxels the worst corner would be off, were it straight."""
+    edges = geometry.spacing_mm(affine)
+    off = np.abs(affine[:3, :3] - np.diag(edges)) @ ((np.asarray(shape) - 1) / 2)
+    return float(off.max() / edges.min())
+
+
+def _reordered(grid: Grid) -> tuple[NDArray[Any], Affine]:
+    """Return which axes to swap and flip so that they grow to right, front and top; and where."""
+    turns = nib.orientations.io_orientation(grid.affine)
+    back = nib.orientations.inv_ornt_aff(turns, grid.shape)
+    return turns, np.asarray(grid.affine @ back, dtype=np.float64)

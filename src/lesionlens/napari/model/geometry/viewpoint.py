@@ -1,0 +1,57 @@
+"""Where all views look: one point, one middle and one zoom, in patient millimetres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from psygnal import Signal
+
+from lesionlens.base.records.findings import Point
+
+MOST, LEAST = 80.0, 0.2
+"""Pixels a millimetre, at most and at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the views have in common."""
+
+    point_mm: Point = (0.0, 0.0, 0.0)
+    """(3,): under the crosshair, RAS+; every view shows the slice through it."""
+    centre_mm: Point = (0.0, 0.0, 0.0)
+    """(3,): in the middle of every view, RAS+."""
+    zoom: float = 1.0
+    """Pixels a millimetre."""
+
+
+class Travel:
+    """The place of now; a move to where it is emits nothing."""
+
+    changed = Signal(Place)
+
+    def __init__(self) -> None:
+        self._place = Place()
+
+    @property
+    def place(self) -> Place:
+        """Where the views look now."""
+        return self._place
+
+    def move(
+        self,
+        *,
+        point_mm: Point | None = None,
+        centre_mm: Point | None = None,
+        zoom: float | None = None,
+    ) -> None:
+        """Move to another point; what is None stays."""
+        now = self._place
+        wanted = replace(
+            now,
+            point_mm=now.point_mm if point_mm is None else point_mm,
+            centre_mm=now.centre_mm if centre_mm is None else centre_mm,
+            zoom=now.zoom if zoom is None else min(max(zoom, LEAST), MOST),
+        )
+        if wanted != now:
+            self._place = wanted
+            self.changed.emit(wanted)

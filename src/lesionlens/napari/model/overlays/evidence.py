@@ -1,0 +1,82 @@
+"""What a map adds to a contour: evidence by sequence, and the first layer beside the answer."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.analysis.explain.search import Attended, places_of, shares
+from lesionlens.analysis.findings.components import component_mask_of, component_voxels
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.arrays import frozen
+from lesionlens.base.records.prediction import Trace
+from lesionlens.napari.model.overlays.maps import MapView, onto
+
+EVIDENCE_TOP = 0.5
+"""Probability added or taken away that has the full colour, in every study."""
+_TICKS = ((-0.5, "-0.5 against"), (0.0, "0"), (0.5, "+0.5 for"))
+_LISTED = 4
+
+
+def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
+    """Draw what one sequence adds to the probability at each voxel.
+
+    Raises
+    ------
+    UnusableInputError
+        The result holds no such map.
+    """
+    evidence = analysis.volumes.evidence
+    if evidence is None or sequence not in evidence.shares:
+        raise UnusableInputError(
+            found=f"a result without what {sequence.words} adds at each voxel",
+            expected="one of an engine that can be asked without single sequences",
+            next_step="Analyse the study again",
+        )
+    prepared = analysis.prepared
+    data = onto(evidence.shares[sequence], evidence.grid, prepared.working)
+    marked = component_mask_of(analysis.findings, prepared.native)
+    means = [
+        evidence.within(one.voxels)[sequence] for one in component_voxels(marked, evidence.grid)
+    ]
+    listed = ", ".join(f"{n + 1}: {mean:+.2f}" for n, mean in enumerate(means[:_LISTED]))
+    words = f"Mean of {sequence.words} within candidates · {listed}. " if listed else ""
+    return MapView(
+        frozen(np.asarray(data, np.float32)),
+        EVIDENCE_TOP,
+        _TICKS,
+        "probability that this sequence adds (blue) or takes away (orange): exact Shapley values "
+        "of the first pass; with the other maps and the answer to no image they sum to it",
+        low=-EVIDENCE_TOP,
+        role="evidence",
+        words=f"{words}Exact Shapley values of the first pass, "
+        f"{float(evidence.grid.spacing_mm[0]):.2g} mm.",
+    )
+
+
+def search_words(analysis: Analysis, trace: Trace, region: Region) -> str:
+    """Report where the first layer attends, before any outline, and what it decided from."""
+    if trace.layer_attention is None:
+        return ""
+    prepared, findings = analysis.prepared, analysis.findings
+    marked: NDArray[np.bool_] = onto(
+        (findings.components > 0).astype(np.uint8), prepared.native, prepared.working, nearest=True
+    ).astype(bool)
+    dismissed = np.zeros(prepared.native.shape, np.uint8)
+    for one in findings.considered:
+        dismissed[tuple(one.voxels.T)] = 1
+    beside = onto(dismissed, prepared.native, prepared.working, nearest=True).astype(bool)
+    places = places_of(prepared, marked, beside)
+    words = _words("First layer", shares(trace.layer_attention(region, 0, None), places))
+    if region not in trace.cross:
+        return words
+    return f"{words} {_words('Decided from', shares(trace.cross[region], places))}"
+
+
+def _words(what: str, found: Attended) -> str:
+    parts = [f"{found.candidates:.0%} in candidates", f"{found.opposite:.0%} opposite them"]
+    if found.dismissed is not None:
+        parts.append(f"{found.dismissed:.0%} in places also considered")
+    return f"{what}: {', '.join(parts)}."

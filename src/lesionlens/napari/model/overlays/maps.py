@@ -1,0 +1,324 @@
+"""Arrays for the screen: on axis-aligned RAS grids only, because 2-D slicing drops rotations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.analysis.explain.maps import FAINT
+from lesionlens.base import geometry
+from lesionlens.base.geometry import Shape3
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.arrays import Volume, frozen
+from lesionlens.base.records.findings import Point
+from lesionlens.base.records.study import StepName
+from lesionlens.imaging.preparation.resampling import resample
+from lesionlens.napari.model.choices.choices import LayerChoice
+from lesionlens.napari.model.geometry.slices import TILT_ALLOWED, Picture, tilt
+
+_EVENLY = "times attention spread evenly over the brain"
+UNCERTAIN = (
+    "How near to undecided the network is when the study is mirrored and single sequences are left "
+    "out: 1 - |2 × mean probability - 1|; 0 is decided, 1 is half yes and half no."
+)
+EVEN_SHARE = "times an even share of the evidence over the brain, by gradients"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapView:
+    """A map as it is drawn."""
+
+    data: NDArray[np.float32]
+    """(I, J, K) float32: on the working grid."""
+    top: float
+    """Value at full colour; 0 is transparent."""
+    ticks: tuple[tuple[float, str], ...]
+    """Tuple of (value, words). For the legend."""
+    meaning: str
+    """What the numbers are, in words."""
+    low: float = 0.0
+    """Value at the other full colour, of a map with a sign; else 0."""
+    role: str = "attention"
+    """Which colours it is drawn in."""
+    words: str = ""
+    """What was measured of this very map, in words."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overlays:
+    """What can lie over the image, on the working grid (axis-aligned RAS+, mm)."""
+
+    grid: Grid
+    """The working grid."""
+    images: Mapping[MrSequence, NDArray[np.float32]]
+    """Mapping of MrSequence to (I, J, K) float32. The sequences together on it."""
+    components: NDArray[np.int32]
+    """(I, J, K) int32: candidate id of each voxel, 0 elsewhere."""
+    labels: NDArray[np.uint8]
+    """(I, J, K) uint8: tumour part of each voxel."""
+    brain: NDArray[np.bool_]
+    """(I, J, K) bool: for the view in three dimensions."""
+    moved: frozenset[MrSequence]
+    """Which were moved onto the reference, so that their own files lie elsewhere."""
+    attention: Mapping[Region, MapView]
+    """Empty where the engine gives none."""
+    uncertainty: MapView | None = None
+    """0 to 1."""
+    probe: MapView | None = None
+    """Where the probed voxel attended."""
+    layer_choice: tuple[LayerChoice, MapView] | None = None
+    """The attention of the single layer or head asked for last."""
+
+    def attended(self, region: Region, layer_choice: LayerChoice | None) -> MapView | None:
+        """Return a region's attention, or that of a single layer once it is there."""
+        if layer_choice is None:
+            return self.attention.get(region)
+        return (
+            self.layer_choice[1]
+            if self.layer_choice is not None and self.layer_choice[0] == layer_choice
+            else None
+        )
+
+    def alone(self, view: MapView, candidate: int | None) -> MapView:
+        """Return a map without what lies in other candidates than this one."""
+        if candidate is None:
+            return view
+        others = (self.components > 0) & (self.components != candidate)
+        return replace(view, data=np.where(others, np.float32(0.0), view.data))
+
+    def candidate_at(self, at_mm: Point) -> int:
+        """Return the id of the candidate at a place (RAS+ mm), 0 where there is none."""
+        voxel = np.rint(self.grid.to_voxel(at_mm)).astype(int)
+        if np.any(voxel < 0) or np.any(voxel >= self.grid.shape):
+            return 0
+        i, j, k = voxel.tolist()
+        return int(self.components[i, j, k])
+
+    def outline(self, region: Region) -> NDArray[np.int32]:
+        """Return the candidate id of each voxel of a region, 0 elsewhere."""
+        inside = np.isin(self.labels, [int(label) for label in region.labels])
+        return np.where(inside, self.components, 0).astype(np.int32)
+
+
+def overlays_of(analysis: Analysis) -> Overlays:
+    """Bring everything that can be shown onto the working grid; takes about a second.
+
+    Labels go by nearest neighbour, maps by linear interpolation; maps that exist on the working
+    grid already are taken from there.
+    """
+    prepared, volumes = analysis.prepared, analysis.volumes
+    grid = prepared.working
+
+    def nearest(data: NDArray[Any]) -> NDArray[Any]:
+        return onto(data, prepared.native, grid, nearest=True)
+
+    components = nearest(analysis.findings.components).astype(np.int32)
+    return Overlays(
+        grid=grid,
+        images={
+            sequence: prepared.channels[index]
+            for index, sequence in enumerate(MrSequence)
+            if prepared.present[index]
+        },
+        components=frozen(components),
+        labels=frozen(nearest(volumes.labels.data).astype(np.uint8)),
+        brain=prepared.brain,
+        moved=frozenset(
+            step.sequence
+            for step in prepared.steps
+            if step.step is StepName.REGISTER and step.done and step.sequence is not None
+        ),
+        attention=_attention(analysis),
+        uncertainty=_uncertainty(analysis),
+    )
+
+
+def _attention(analysis: Analysis) -> dict[Region, MapView]:
+    """Draw attention on a logarithmic scale, in multiples of attention spread evenly.
+
+    A map from 0 to 1 alone (of a reopened result, whose raw range is not known) is drawn as it is.
+    """
+    grid, maps = analysis.prepared.working, analysis.maps
+    views = {}
+    for region, volume in analysis.volumes.attention.items():
+        if maps is not None and region in maps.maps:
+            high = max(maps.raw_range[region][1], FAINT)
+            views[region] = multiples(maps.maps[region] * np.float32(high))
+        else:
+            views[region] = MapView(_linear(volume, grid), 1.0, _SHARES, "of the map's maximum")
+    return views
+
+
+def multiples(raw: NDArray[np.float32], meaning: str = _EVENLY) -> MapView:
+    """Return a map of multiples of even attention, by logarithm: one colour means one thing.
+
+    1× is transparent and 100× and more have the full colour, in every study, region, layer and
+    probe.
+
+    Examples
+    --------
+    >>> view = multiples(np.array([[[0.5, 1.0, 10.0, 1000.0]]], np.float32))
+    >>> view.data.round(3).tolist(), view.top, [words for _, words in view.ticks]
+    ([[[0.0, 0.0, 1.0, 3.0]]], 2.0, ['1×', '10×', '≥ 100×'])
+    """
+    data = np.zeros_like(raw)
+    np.log10(raw, out=data, where=raw > 1.0)
+    return MapView(frozen(data), 2.0, _MULTIPLES, meaning)
+
+
+def _uncertainty(analysis: Analysis) -> MapView | None:
+    doubt = analysis.volumes.uncertainty
+    if doubt is None:
+        return None
+    data = _linear(doubt, analysis.prepared.working)
+    return MapView(data, 1.0, _DOUBT, UNCERTAIN)
+
+
+def attention_view(raw: NDArray[np.float32], meaning: str = _EVENLY) -> MapView:
+    """Return the attention of a single layer or head, in multiples of even attention, as drawn."""
+    return multiples(raw, meaning)
+
+
+def probe_view(raw: NDArray[np.float32]) -> MapView:
+    """Return a probe's answer, in multiples of attention spread evenly, as it is drawn.
+
+    Most of what a voxel draws on is its own neighbourhood; on this scale the rest shows beside it.
+    """
+    return multiples(raw)
+
+
+_MULTIPLES = ((0.0, "1×"), (1.0, "10×"), (2.0, "≥ 100×"))
+_SHARES = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
+_DOUBT = ((0.0, "decided"), (0.5, "0.5"), (1.0, "undecided"))
+
+
+def _linear(volume: Volume, grid: Grid) -> NDArray[np.float32]:
+    data = onto(volume.data.astype(np.float32), volume.grid, grid)
+    return frozen(data.astype(np.float32))
+
+
+def onto(data: NDArray[Any], source: Grid, target: Grid, *, nearest: bool = False) -> NDArray[Any]:
+    """Resample an array from one grid onto another; 0 outside `source`.
+
+    Parameters
+    ----------
+    data : (I, J, K) array
+        Voxels on `source`.
+    source, target : Grid
+        Where they lie, where they are wanted.
+    nearest : bool
+        Nearest neighbour, for labels; else linear.
+
+    Returns
+    -------
+    (I', J', K') array
+        Same dtype, on `target`.
+    """
+    if source.matches(target):
+        return data
+    moved = resample(data.astype(np.float32), source, target, nearest=nearest)
+    return np.asarray(moved).astype(data.dtype)
+
+
+def axis_aligned(volume: Volume) -> Volume:
+    """Lay a volume on an axis-aligned RAS+ grid.
+
+    Voxels are only reordered where the axes are the patient's to within a quarter of a voxel over
+    the whole field of view; otherwise they are resampled, linearly, at the finest voxel edge.
+
+    Parameters
+    ----------
+    volume : Volume
+        Any orientation.
+
+    Returns
+    -------
+    Volume
+        Diagonal, positive affine; the same millimetres.
+
+    Examples
+    --------
+    >>> flipped = Grid((4, 5, 6), np.diag([-1.0, -1.0, 2.0, 1.0]))
+    >>> axis_aligned(Volume(np.zeros((4, 5, 6)), flipped)).grid.axis_codes
+    'RAS'
+    """
+    picture = Picture.of(volume.data, volume.grid)
+    data, affine = picture.data, picture.grid.affine
+    if tilt(affine, data.shape) > TILT_ALLOWED:
+        edge = float(volume.grid.spacing_mm.min())
+        flat, shape = geometry.ras_grid(volume.affine, volume.grid.shape, edge)
+        grid = Grid(shape, flat, volume.grid.frame_uid)
+        return Volume(onto(volume.data, volume.grid, grid), grid)
+    straight = np.diag([*geometry.spacing_mm(affine), 1.0])
+    half = (np.asarray(data.shape) - 1) / 2
+    straight[:3, 3] = geometry.apply(affine, half) - straight[:3, :3] @ half
+    return Volume(data, Grid(_shape(data), straight, volume.grid.frame_uid))
+
+
+def as_acquired(volume: Volume) -> Volume | None:
+    """Return a volume that is too oblique to be shown voxel by voxel; None for any other."""
+    picture = Picture.of(volume.data, volume.grid)
+    return volume if tilt(picture.grid.affine, picture.data.shape) > TILT_ALLOWED else None
+
+
+def _shape(data: NDArray[Any]) -> Shape3:
+    i, j, k = data.shape
+    return i, j, k
+
+
+def contrast_limits(data: NDArray[np.float32]) -> tuple[float, float]:
+    """Return the window of an image: the 1st to 99.5th percentile of what is not background.
+
+    Parameters
+    ----------
+    data : (I, J, K) float32
+        Scanner units; background is taken to be the lowest value.
+
+    Returns
+    -------
+    low, high : float
+        Always low < high.
+
+    Examples
+    --------
+    >>> contrast_limits(np.zeros((2, 2, 2), np.float32))
+    (0.0, 1.0)
+    """
+    sample = data[::2, ::2, ::2]
+    inside = sample[np.isfinite(sample) & (sample > sample.min())]
+    if inside.size == 0:
+        low = float(sample.min())
+        return low, low + 1.0
+    low, high = (float(v) for v in np.percentile(inside, (1.0, 99.5)))
+    low = min(low, float(np.percentile(sample, 50)))
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+AXIS_LABELS = ("left–right", "back–front", "bottom–top")
+"""Of layers and sliders: each axis grows towards the second word."""
+
+
+def geometry_keywords(grid: Grid) -> dict[str, Any]:
+    """Return a layer's scale, translate, units and axis labels on an axis-aligned grid."""
+    return {
+        "scale": tuple(float(edge) for edge in grid.spacing_mm),
+        "translate": tuple(float(v) for v in grid.affine[:3, 3]),
+        "units": ("mm", "mm", "mm"),
+        "axis_labels": AXIS_LABELS,
+    }
+
+
+def image_keywords(data: NDArray[np.float32], grid: Grid) -> dict[str, Any]:
+    """Return what an image layer of a sequence is made with, apart from name and metadata."""
+    return geometry_keywords(grid) | {
+        "colormap": "gray",
+        "contrast_limits": contrast_limits(data),
+        "interpolation2d": "linear",
+        "rendering": "attenuated_mip",
+    }

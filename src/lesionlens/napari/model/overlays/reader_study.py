@@ -1,0 +1,62 @@
+"""What of a result a reader is shown in an arm of a reader study: what is not there cannot leak."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.findings import Agreement, Candidate
+from lesionlens.base.records.prediction import Capability
+from lesionlens.napari.model.overlays.maps import Overlays
+from lesionlens.site.worklist.records import Arm
+
+
+def shown_in(arm: Arm, result: Any, overlays: Overlays) -> tuple[Any, Overlays]:
+    """Return a result and its overlays as an arm shows them.
+
+    With candidates alone there is no map, no uncertainty, no word on which sequence mattered, no
+    place below the threshold, and nothing that the engine could be asked.
+
+    Parameters
+    ----------
+    arm : Arm
+        One that shows something.
+    result, overlays
+        As they are.
+    """
+    if arm is not Arm.CANDIDATES:
+        return result, overlays
+    analysis = _without_maps(result.analysis)
+    bare = SimpleNamespace(analysis=analysis, trace=None, engine=None)
+    return bare, replace(overlays, attention={}, uncertainty=None, probe=None, layer_choice=None)
+
+
+def _without_maps(analysis: Analysis) -> Analysis:
+    empty: Mapping[Any, Any] = {}
+    engine = replace(analysis.run.engine, capabilities=frozenset({Capability.SEGMENT}))
+    return replace(
+        analysis,
+        maps=None,
+        volumes=replace(analysis.volumes, attention=empty, uncertainty=None, evidence=None),
+        findings=replace(
+            analysis.findings,
+            candidates=tuple(_without_reasons(c) for c in analysis.findings.candidates),
+            considered=(),
+        ),
+        run=replace(analysis.run, engine=engine),
+    )
+
+
+def _without_reasons(candidate: Candidate) -> Candidate:
+    return replace(
+        candidate,
+        uncertainty=None,
+        attention=Agreement(None, None),
+        sequence_relevance=None,
+        score_alone=None,
+        score_left_out=None,
+        resemblance=None,
+    )

@@ -1,0 +1,73 @@
+"""Which values of a volume are black and which are white."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.napari.model.choices.views import Window
+from lesionlens.napari.model.overlays.maps import contrast_limits
+
+Limits = tuple[float, float]
+_INNER = 0.25
+"""Share of the head's box, at each of its six sides, that is left out for the brain's window."""
+
+
+def full_range(data: NDArray[Any]) -> Limits:
+    """Return the lowest and highest value of a volume; always low < high."""
+    low, high = float(np.nanmin(data)), float(np.nanmax(data))
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def limits_of(data: NDArray[Any], window: Window) -> Limits:
+    """Return the limits of a preset.
+
+    Parameters
+    ----------
+    data : (I, J, K) array
+        Scanner units.
+    window : Window
+        Auto: without background and the brightest 0.5 %; brain: the 2nd to 99th percentile of
+        the inner part of the head, fat of the scalp left out; wide: everything.
+    """
+    if window is Window.WIDE:
+        return full_range(data)
+    auto = contrast_limits(data)
+    if window is Window.AUTO:
+        return auto
+    step = tuple(max(size // 64, 1) for size in data.shape)
+    coarse = np.asarray(data[:: step[0], :: step[1], :: step[2]], dtype=np.float32)
+    head = np.argwhere(coarse > auto[0] + 0.1 * (auto[1] - auto[0]))
+    if not len(head):
+        return auto
+    first, last = head.min(axis=0), head.max(axis=0) + 1
+    inset = ((last - first) * _INNER).astype(int)
+    inner = coarse[tuple(slice(a + n, b - n) for a, b, n in zip(first, last, inset, strict=True))]
+    inner = inner[np.isfinite(inner) & (inner > auto[0])]
+    if not inner.size:
+        return auto
+    low, high = (float(v) for v in np.percentile(inner, (2.0, 99.0)))
+    return (low, high) if high > low else auto
+
+
+def dragged(limits: Limits, auto: Limits, by: tuple[float, float]) -> Limits:
+    """Return the limits after a drag: to the right widens, down darkens.
+
+    Parameters
+    ----------
+    limits, auto : (low, high)
+        Those of now, and the preset's, which says how much a pixel is.
+    by : (right, down)
+        Pixels.
+
+    Examples
+    --------
+    >>> dragged((0.0, 100.0), (0.0, 100.0), (40.0, 0.0))
+    (-5.0, 105.0)
+    """
+    pixel = (auto[1] - auto[0]) / 400.0
+    width = max(limits[1] - limits[0] + by[0] * pixel, pixel)
+    level = (limits[0] + limits[1]) / 2 + by[1] * pixel
+    return level - width / 2, level + width / 2

@@ -1,0 +1,187 @@
+"""From the state to the views that stand together: pure, frozen, no Qt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.findings import Point
+from lesionlens.base.records.study import Study
+from lesionlens.napari.model.choices.choices import Choices
+from lesionlens.napari.model.choices.views import Layout, ViewChoices
+from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.geometry.slices import (
+    Frame,
+    Picture,
+    Slices,
+    plane_of_acquisition,
+    plane_to_open,
+)
+from lesionlens.napari.model.screen.screen import ShownScene
+from lesionlens.napari.model.state.state import State, shown_sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One view among those that stand together: what it shows and where it stands."""
+
+    sequence: MrSequence
+    plane: Plane
+    row: int = 0
+    column: int = 0
+    rows: int = 1
+    prior: bool = False
+    """Whether it shows what is compared, in place of this study."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Board:
+    """The views that stand together, and what all of them show."""
+
+    tiles: tuple[Tile, ...]
+    """Empty where napari's own canvas is shown."""
+    frame: Frame
+    """Which axes the planes follow."""
+    scene: ShownScene
+    """Outline, box and map, as in the single view."""
+    state: State
+    """Where the voxels come from."""
+
+    @property
+    def views(self) -> ViewChoices:
+        """What the reader chose of the views."""
+        return self.state.choices.views
+
+
+def board_of(state: State, scene: ShownScene) -> Board:
+    """Report which views stand together in a state; none while an outline is redrawn."""
+    free = state.study is not None and state.editing is None
+    return Board(
+        tiles=tiles_of(state) if free else (),
+        frame=frame_of(state),
+        scene=scene,
+        state=state,
+    )
+
+
+def tiles_of(state: State) -> tuple[Tile, ...]:
+    """Return the views of the chosen layout; those for which there is no sequence fall away."""
+    study, choices = state.study, state.choices
+    if study is None or choices.sequence is None or choices.views.layout is Layout.SINGLE:
+        return ()
+    first = shown_sequence(state) or choices.sequence
+    if choices.views.layout is Layout.PLANES:
+        places = ((0, 0, 2), (0, 1, 1), (1, 1, 1))
+        return tuple(
+            Tile(first, plane, row, column, rows)
+            for plane, (row, column, rows) in zip(Plane, places, strict=True)
+        )
+    if choices.views.layout is Layout.PRIOR:
+        compared = choices.views.compared
+        if compared is None or first not in compared.volumes:
+            return ()
+        return (Tile(first, choices.plane, prior=True), Tile(first, choices.plane, 0, 1))
+    there = tuple(study.series)
+    start = there.index(choices.sequence)
+    wanted = choices.views.layout.sequences
+    shown = (there[start:] + there[:start])[:wanted] if wanted < len(there) else there
+    if wanted == 1:
+        shown = (first,)
+    across = 2 if len(shown) == Layout.FOUR.sequences else len(shown)
+    return tuple(
+        Tile(sequence, choices.plane, number // across, number % across)
+        for number, sequence in enumerate(shown)
+    )
+
+
+def shown_grid(state: State) -> Grid | None:
+    """Return the voxels of the sequence shown: its own, or the common ones once it was moved."""
+    study, sequence = state.study, state.choices.sequence
+    if study is None or sequence is None or sequence not in study.series:
+        return None
+    overlays = state.overlays
+    if overlays is not None and sequence in overlays.moved:
+        return overlays.grid
+    return study.series[sequence].grid
+
+
+def frame_of(state: State) -> Frame:
+    """Return the axes that the planes follow: the acquisition's, or the patient's own.
+
+    napari's canvas, on which outlines are redrawn too, has the patient's alone.
+    """
+    grid, views = shown_grid(state), state.choices.views
+    canvas = views.layout is Layout.SINGLE or state.editing is not None
+    if grid is None or canvas or not views.acquired:
+        return Frame.patient()
+    if state.analysis is not None and state.overlays is not None and grid is state.overlays.grid:
+        grid = state.analysis.prepared.native  # it was moved onto the reference
+    return Frame.acquired(grid)
+
+
+def opening(study: Study, first: MrSequence | None, defaults: Choices) -> Choices:
+    """Return the choices with which a study opens: in the plane in which it was acquired.
+
+    Oblique slices are shown as they were acquired; napari's own canvas cannot do that.
+    """
+    if first is None:
+        return replace(defaults, sequence=None)
+    grid = study.series[first].grid
+    oblique = Frame.acquired(grid).tilted
+    layout = Layout.ONE if oblique else defaults.views.layout
+    return replace(
+        defaults,
+        sequence=first,
+        plane=plane_to_open(grid) or defaults.plane,
+        views=replace(defaults.views, layout=layout),
+    )
+
+
+def kind_of(study: Study) -> str:
+    """Return of what kind a study is, for what is remembered of the views.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from lesionlens.base.records.study import StudyKind
+    >>> kind_of(Study("a", StudyKind.NIFTI, {}, Path()))
+    'nifti; no sequence'
+    """
+    parts = []
+    for sequence, series in study.series.items():
+        plane = plane_of_acquisition(series.grid)
+        tilted = " oblique" if Frame.acquired(series.grid).tilted else ""
+        parts.append(f"{sequence.value} {'3D' if plane is None else plane.value}{tilted}")
+    return f"{study.kind.value}; {', '.join(parts) or 'no sequence'}"
+
+
+def slices_of(state: State, plane: Plane) -> Slices | None:
+    """Return the slices of the sequence shown, as the views cut it; None without a study."""
+    grid = shown_grid(state)
+    if grid is None:
+        return None
+    picture = Picture.of(np.broadcast_to(np.uint8(0), grid.shape), grid)
+    return Slices.of(picture, frame_of(state), plane)
+
+
+def stepped(state: State, plane: Plane, point_mm: Point, by: int) -> Point:
+    """Return the point `by` slices on, on the slices of the sequence shown.
+
+    Parameters
+    ----------
+    state : State
+        Says frame and sequence.
+    plane : Plane
+        Which way.
+    point_mm : (3,)
+        RAS+.
+    by : int
+        Towards the right, front or top; it ends at the last slice.
+    """
+    slices = slices_of(state, plane)
+    if slices is None:
+        return point_mm
+    return slices.stepped(point_mm, by)

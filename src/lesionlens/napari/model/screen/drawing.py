@@ -1,0 +1,341 @@
+"""What one view shows, as numbers ready to be painted; slices and outlines are kept for a while."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.findings import Candidate
+from lesionlens.base.records.preliminary import PreliminaryCandidate
+from lesionlens.napari.model.geometry.contours import Line, box_on_screen, lines_around, lines_at
+from lesionlens.napari.model.geometry.planes import Edges
+from lesionlens.napari.model.geometry.rulers import NEAR_MM, Ruler, rulers_of
+from lesionlens.napari.model.geometry.slices import Picture, Slice, plane_of_acquisition
+from lesionlens.napari.model.geometry.viewpoint import Place
+from lesionlens.napari.model.overlays.maps import MapView
+from lesionlens.napari.model.screen.board import Board, Tile
+
+KEPT = 96
+SLAB_MM = 10.0
+"""Thickness of the slab whose brightest voxels are shown."""
+MARK_MM = 3.0
+"""How near to a slice a reader's mark is shown on it."""
+ORIGINAL_COLOUR, PRIOR_COLOUR = "#FFFFFF", "#0072B2"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapDrawing:
+    """A map over the slice: as colour, or as lines of equal value."""
+
+    role: str
+    slice: Slice
+    top: float
+    opacity: float
+    lines: tuple[tuple[float, tuple[Line, ...]], ...] = ()
+    """Share of the full colour and lines; empty where it is drawn as colour."""
+    low: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawing:
+    """One view."""
+
+    image: Slice | None
+    """None where the sequence is not there."""
+    crosshair: tuple[float, float]
+    centre: tuple[float, float]
+    """(2,): under the crosshair, and in the middle of the view; millimetres on the screen."""
+    edges: Edges
+    """The patient's sides."""
+    words: tuple[str, ...]
+    """Sequence and plane; which slice, and whether it was computed between voxels."""
+    map: MapDrawing | None = None
+    outlines: tuple[tuple[str, tuple[Line, ...]], ...] = ()
+    """Tuple of (colour, lines). In millimetres on the screen."""
+    box: tuple[float, float, float, float] | None = None
+    """(left, top, width, height) or None: of the candidate in focus, where it meets this slice."""
+    preliminary: bool = False
+    """Whether the outlines are of the first pass alone."""
+    rulers: tuple[tuple[int, Line, str], ...] = ()
+    """Which ruler, its two ends in millimetres on the screen, its length in words."""
+    marks: tuple[tuple[int, tuple[float, float]], ...] = ()
+    """Number of each of the reader's marks near this slice, and where it is on the screen."""
+
+
+class Artist:
+    """Draws the tiles of a board.
+
+    Parameters
+    ----------
+    pictures : mapping of MrSequence to Picture
+        As they are shown now; replaced when they change.
+    """
+
+    def __init__(self, pictures: Mapping[MrSequence, Picture]) -> None:
+        self.pictures = pictures
+        self._kept: OrderedDict[Any, Any] = OrderedDict()
+        self._volumes: dict[str, Picture] = {}
+
+    def draw(self, board: Board, tile: Tile, place: Place) -> Drawing:
+        """Return what a tile shows at a place."""
+        frame, picture = board.frame, self.pictures.get(tile.sequence)
+        image = None if picture is None else self._image(board, tile, place, picture)
+        crosshair = frame.on_screen(tile.plane, place.point_mm)
+        centre = frame.on_screen(tile.plane, place.centre_mm)
+        return Drawing(
+            image=image,
+            crosshair=(float(crosshair[0]), float(crosshair[1])),
+            centre=(float(centre[0]), float(centre[1])),
+            edges=frame.edges(tile.plane),
+            words=_words(board, tile, picture, image),
+            map=self._map(board, tile, place),
+            outlines=self._outlines(board, tile, place),
+            box=_box(board, tile, place),
+            preliminary=board.scene.outline.preliminary,
+            rulers=self._rulers(board, tile, place),
+            marks=_marks(board, tile, place),
+        )
+
+    def rulers(self, board: Board) -> tuple[Ruler, ...]:
+        """Return the diameters of the candidate in focus, where they are asked for."""
+        analysis, number = board.state.analysis, board.scene.outline.boxed
+        if not board.views.rulers or analysis is None or number is None:
+            return ()
+        dragged = board.views.dragged
+        if dragged is not None and dragged[0] == number:
+            return dragged[1]
+        candidate = next((c for c in analysis.findings.candidates if c.id == number), None)
+        if candidate is None:
+            return ()
+        source = analysis.findings.components
+        key = ("rulers", id(source), number)
+        return self._keep(key, source, lambda: rulers_of(analysis, candidate))
+
+    def _rulers(self, board: Board, tile: Tile, place: Place) -> tuple[tuple[int, Line, str], ...]:
+        frame, plane = board.frame, tile.plane
+        depth = frame.depth(plane, place.point_mm)
+        found = []
+        for index, ruler in enumerate(self.rulers(board)):
+            ends = np.asarray([ruler.start, ruler.end])
+            if np.abs(frame.depth(plane, ends) - depth).max() <= NEAR_MM:
+                found.append((index, frame.on_screen(plane, ends), ruler.words))
+        return tuple(found)
+
+    def _image(self, board: Board, tile: Tile, place: Place, picture: Picture) -> Slice:
+        thick = board.views.slab and tile.sequence is MrSequence.T1C
+        step = picture.step_mm(board.frame, tile.plane)
+        slab = round(SLAB_MM / 2 / step) if thick else 0
+        return self._cut(tile.sequence.value, picture, board, tile, place, slab=slab)
+
+    def _cut(
+        self, name: str, picture: Picture, board: Board, tile: Tile, place: Place, **how: Any
+    ) -> Slice:
+        frame, plane = board.frame, tile.plane
+        number = picture.number_at(frame, plane, float(frame.depth(plane, place.point_mm)))
+        key = (name, id(picture.data), frame.key, plane, number, tuple(how.items()))
+        return self._keep(key, picture, lambda: picture.cut(frame, plane, number, **how))
+
+    def _keep(self, key: Any, source: Any, make: Callable[[], T]) -> T:
+        """Return what was made for a key before; the source stays alive with it."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key][1]  # type: ignore[no-any-return]
+        made = make()
+        self._kept[key] = (source, made)
+        while len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return made
+
+    def _volume(self, name: str, data: NDArray[Any], grid: Any) -> Picture:
+        """Return an overlay as a picture; the same one for the same voxels."""
+        known = self._volumes.get(name)
+        if known is None or known.source is not data:
+            known = Picture.of(data, grid)
+            self._volumes[name] = known
+        return known
+
+    # --- overlays -------------------------------------------------------------------------
+
+    def _outlines(
+        self, board: Board, tile: Tile, place: Place
+    ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+        analysis, outline = board.state.analysis, board.scene.outline
+        if not outline.visible:
+            return ()
+        if analysis is None:
+            return self._at_first(board, tile, place)
+        self._volumes.pop("preliminary", None)
+        native = analysis.prepared.native
+        components = self._volume("components", analysis.findings.components, native)
+        labels = self._volume("labels", analysis.volumes.labels.data, native)
+        which = self._cut("components", components, board, tile, place, nearest=True)
+        parts = self._cut("labels", labels, board, tile, place, nearest=True)
+
+        def made() -> tuple[tuple[str, tuple[Line, ...]], ...]:
+            inside = np.isin(parts.data, [int(label) for label in outline.region.labels])
+            found = np.where(inside, which.data, 0)
+            there = set(np.unique(found).tolist())
+            return tuple(
+                (colour, lines_around(found == number, which))
+                for number, colour in outline.colours
+                if number in there
+            )
+
+        key = ("outlines", id(which), id(parts), outline.region, outline.colours)
+        return self._keep(key, (which, parts), made) + self._original(board, tile, place)
+
+    def _at_first(
+        self, board: Board, tile: Tile, place: Place
+    ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+        """Return the outlines of a first look."""
+        found, colours = board.state.preliminary, board.scene.outline.colours
+        if found is None:
+            return ()
+        volume = self._volume("preliminary", found.components, found.grid)
+        which = self._cut("preliminary", volume, board, tile, place, nearest=True)
+
+        def made() -> tuple[tuple[str, tuple[Line, ...]], ...]:
+            return tuple((c, lines_around(which.data == n, which)) for n, c in colours)
+
+        return self._keep(("preliminary", id(which), colours), which, made)
+
+    def marked(
+        self, board: Board, tile: Tile, place: Place, volume: Volume
+    ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+        """Return the outlines of what was flagged at another examination."""
+        if not board.scene.outline.visible:
+            return ()
+        whole = self._volume("flagged", volume.data, volume.grid)
+        which = self._cut("flagged", whole, board, tile, place, nearest=True)
+        key = ("flagged lines", id(which))
+        lines = self._keep(key, which, lambda: lines_around(which.data > 0, which))
+        return ((PRIOR_COLOUR, lines),)
+
+    def _original(
+        self, board: Board, tile: Tile, place: Place
+    ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+        """Return a candidate as the network drew it, beside what the reader made of it."""
+        analysis, number = board.state.analysis, board.scene.outline.original
+        if analysis is None or number is None or not board.scene.outline.visible:
+            return ()
+        data = (analysis.original or analysis).findings.components
+        own = self._volume("original", data, analysis.prepared.native)
+        which = self._cut("original", own, board, tile, place, nearest=True)
+        key = ("original", id(which), number)
+        lines = self._keep(key, which, lambda: lines_around(which.data == number, which))
+        return ((ORIGINAL_COLOUR, lines),)
+
+    def _map(self, board: Board, tile: Tile, place: Place) -> MapDrawing | None:
+        overlays, asked = board.state.overlays, map_of(board)
+        if overlays is None or asked is None:
+            return None
+        role, view, only = asked
+        part = self._cut(role, self._volume(role, view.data, overlays.grid), board, tile, place)
+        if only is not None:
+            components = self._volume("others", overlays.components, overlays.grid)
+            which = self._cut("others", components, board, tile, place, nearest=True)
+            part = self._keep(
+                ("only", id(part), id(which), only), (part, which), lambda: alone(part, which, only)
+            )
+        lines: tuple[tuple[float, tuple[Line, ...]], ...] = ()
+        if board.views.isolines:
+            lines = self._keep(("lines", id(part)), part, lambda: isolines(part, view))
+        return MapDrawing(role, part, view.top, board.scene.opacity, lines, view.low)
+
+
+def map_of(board: Board) -> tuple[str, MapView, int | None] | None:
+    """Return the one map that is shown, by its role, and whose others are left out of it."""
+    overlays, scene = board.state.overlays, board.scene
+    if overlays is None:
+        return None
+    if scene.probe and overlays.probe is not None:
+        return "probe", overlays.probe, None
+    if scene.attention is not None:
+        view = overlays.attended(scene.attention, scene.layer_choice)
+        return None if view is None else (view.role, view, scene.only)
+    if scene.uncertainty and overlays.uncertainty is not None:
+        return "uncertainty", overlays.uncertainty, None
+    return None
+
+
+def alone(part: Slice, which: Slice, candidate: int) -> Slice:
+    """Return a slice of a map without what lies in other candidates than this one."""
+    others = (which.data > 0) & (which.data != candidate)
+    data = np.where(others, np.float32(0.0), part.data)
+    return Slice(
+        data, part.corner, part.size, part.number, part.count, part.step_mm, part.interpolated
+    )
+
+
+def isolines(part: Slice, view: MapView) -> tuple[tuple[float, tuple[Line, ...]], ...]:
+    """Return the lines at the legend's values, and halfway between, with their share of colour."""
+    ticks = [value for value, _ in view.ticks]
+    halves = [(a + b) / 2 for a, b in pairwise(ticks)]
+    levels = sorted({v for v in (*ticks, *halves) if view.low < v < view.top and v != 0})
+    span = view.top - view.low
+    return tuple(((level - view.low) / span, lines_at(part.data, level, part)) for level in levels)
+
+
+def _box(board: Board, tile: Tile, place: Place) -> tuple[float, float, float, float] | None:
+    found, outline = board.state.analysis, board.scene.outline
+    first = board.state.preliminary
+    there: tuple[Candidate | PreliminaryCandidate, ...] = ()
+    if found is not None:
+        there = found.findings.candidates
+    elif first is not None:
+        there = first.candidates
+    candidate = next((c for c in there if c.id == outline.boxed), None)
+    if not outline.visible:
+        return None
+    if candidate is None:
+        return None
+    sides = np.asarray(candidate.bounding_box_mm)
+    corners = np.asarray(np.meshgrid(*sides.T)).reshape(3, -1).T
+    depths = board.frame.depth(tile.plane, corners)
+    if not depths.min() <= board.frame.depth(tile.plane, place.point_mm) <= depths.max():
+        return None
+    return box_on_screen(board.frame.on_screen(tile.plane, corners))
+
+
+def _marks(board: Board, tile: Tile, place: Place) -> tuple[tuple[int, tuple[float, float]], ...]:
+    frame, plane, found = board.frame, tile.plane, []
+    depth = float(frame.depth(plane, place.point_mm))
+    for number, at in enumerate(board.state.marks, 1):
+        if abs(float(frame.depth(plane, at)) - depth) <= MARK_MM:
+            x, y = frame.on_screen(plane, at)
+            found.append((number, (float(x), float(y))))
+    return tuple(found)
+
+
+def _words(
+    board: Board, tile: Tile, picture: Picture | None, image: Slice | None
+) -> tuple[str, ...]:
+    first = f"{tile.sequence.words} · {tile.plane.value}"
+    if picture is None or image is None:
+        return (first,)
+    if image.number == 0:
+        return first, "outside this series"
+    across = plane_of_acquisition(picture.grid) not in (None, tile.plane)
+    how = ""
+    overlays = board.state.overlays
+    if overlays is not None and tile.sequence in overlays.moved:
+        how = "interpolated (moved)"
+    elif image.interpolated:
+        how = "interpolated"
+    elif across:
+        how = f"reformatted from {picture.grid.spacing_mm.max():.3g} mm slices"
+    if board.scene.outline.preliminary and board.scene.outline.visible:
+        first += " · preliminary outlines"
+    second = f"slice {image.number} of {image.count} · {image.step_mm:.3g} mm"
+    if board.views.slab and tile.sequence is MrSequence.T1C:
+        first += f" · brightest of {SLAB_MM:.0f} mm"
+    return (first, second, how) if how else (first, second)

@@ -1,0 +1,67 @@
+"""What the window shows of a first look while the analysis runs: pure, frozen, no Qt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lesionlens.base.labels import Region, ReviewState
+from lesionlens.base.records.preliminary import PreliminaryCandidate
+from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.screen.screen import (
+    Screen,
+    ShownCandidate,
+    ShownOutline,
+    VisitedCandidate,
+)
+from lesionlens.napari.model.state.state import State, listed_at_first
+from lesionlens.napari.model.wording.candidates import score_words, volume_words
+from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
+
+_DETAILS = (
+    "Preliminary: from a first look, coarser than the analysis that runs. "
+    "It can be gone to and not be decided yet."
+)
+
+
+def with_first_look(screen: Screen, state: State) -> Screen:
+    """Add what a first look flags: rows that cannot be decided, dashed outlines.
+
+    A screen of an analysis, or without a first look, is returned as it is.
+    """
+    if state.preliminary is None or state.analysis is not None:
+        return screen
+    choices = state.choices
+    rows = listed_at_first(state.preliminary, choices.threshold)
+    focus = next((c for c in rows if c.id == choices.candidate), None)
+    outline = ShownOutline(
+        visible=choices.overlay is not Overlay.OFF and not choices.hidden,
+        region=Region.WT,
+        colours=tuple((c.id, STATE_COLOURS[ReviewState.UNREVIEWED]) for c in rows),
+        boxed=None if focus is None else focus.id,
+        preliminary=True,
+    )
+    visit = None
+    if focus is not None:
+        visit = VisitedCandidate(choices.visits, focus.centroid_mm, focus.bounding_box_mm)
+    many = "1 preliminary candidate" if len(rows) == 1 else f"{len(rows)} preliminary candidates"
+    return replace(
+        screen,
+        preliminary=True,
+        conclusion=f"{many} · still analysing",
+        candidates=tuple(_row(c, focus=c is focus) for c in rows),
+        overlay=choices.overlay,
+        scene=replace(screen.scene, outline=outline, visit=visit),
+    )
+
+
+def _row(candidate: PreliminaryCandidate, *, focus: bool) -> ShownCandidate:
+    return ShownCandidate(
+        id=candidate.id,
+        place="preliminary",
+        size="–",
+        volume=volume_words(candidate.volume_ml),
+        score=score_words(candidate.score),
+        state=ReviewState.UNREVIEWED,
+        focus=focus,
+        details=_DETAILS,
+    )

@@ -1,0 +1,375 @@
+"""From the state to what the window shows: pure, frozen, no Qt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lesionlens.analysis.explain.shapley import deciding_words
+from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.findings import Candidate, Point
+from lesionlens.base.records.prediction import Capability
+from lesionlens.base.records.study import Study
+from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay, Second
+from lesionlens.napari.model.choices.tools import Tools
+from lesionlens.napari.model.choices.views import ComparedPictures
+from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.state.state import (
+    Activity,
+    Problem,
+    State,
+    compared_now,
+    listed,
+    shown_sequence,
+)
+from lesionlens.napari.model.wording.candidates import (
+    Bar,
+    Fact,
+    bars_of,
+    details,
+    facts_of,
+    point_at,
+    probe_words,
+    score_words,
+    short_place,
+    size_cell,
+    threshold_costs,
+    threshold_source,
+    threshold_words,
+    volume_words,
+)
+from lesionlens.napari.model.wording.considered import ShownConsidered, shown_considered
+from lesionlens.napari.model.wording.edits import (
+    draft_words,
+    outline_words,
+    redrawn,
+    why_not_added,
+    why_not_marked,
+    why_not_merged,
+)
+from lesionlens.napari.model.wording.map_checks import verdict, withheld
+from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
+from lesionlens.napari.model.wording.titles import caption, subtitle
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSequence:
+    """One of the four sequences: present or not, shown or not, and on what evidence."""
+
+    sequence: MrSequence
+    present: bool
+    shown: bool
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCandidate:
+    """One line of the table."""
+
+    id: int
+    place: str
+    size: str
+    volume: str
+    score: str
+    state: ReviewState
+    focus: bool
+    details: str
+
+    @property
+    def colour(self) -> str:
+        """Of its state, as #rrggbb."""
+        return STATE_COLOURS[self.state]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownOutline:
+    """Contours of the candidates: visible or not, colour of each id, the one with a box."""
+
+    visible: bool
+    region: Region
+    colours: tuple[tuple[int, str], ...] = ()
+    boxed: int | None = None
+    original: int | None = None
+    """The candidate whose outline is shown as the network drew it, beside the reader's."""
+    preliminary: bool = False
+    """Whether these are the outlines of a first look."""
+
+
+@dataclass(frozen=True, slots=True)
+class VisitedCandidate:
+    """A candidate that was gone to: which time that was, its middle and its box (RAS+ mm)."""
+
+    number: int
+    point_mm: Point
+    box_mm: tuple[Point, Point]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownScene:
+    """What lies in the viewer."""
+
+    sequence: MrSequence | None = None
+    outline: ShownOutline = ShownOutline(visible=False, region=Region.WT)
+    attention: Region | None = None
+    layer_choice: LayerChoice | None = None
+    only: int | None = None
+    uncertainty: bool = False
+    probe: bool = False
+    opacity: float = 0.6
+    compared: ComparedPictures | None = None
+    """What stands in the place of the sequence now."""
+    isolines: bool = False
+    """Whether maps are drawn as lines, which are no layers."""
+    plane: Plane = Plane.AXIAL
+    visit: VisitedCandidate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """Everything that the panel and the viewer show."""
+
+    title: str = ""
+    subtitle: str = ""
+    caption: str = ""
+    sequences: tuple[ShownSequence, ...] = ()
+    notices: tuple[str, ...] = ()
+    quality: tuple[Fact, ...] = ()
+    can_analyse: bool = False
+    analysed: bool = False
+    preliminary: bool = False
+    """Whether the candidates are those of a first look, which go when the analysis is done."""
+    activity: Activity | None = None
+    problem: Problem | None = None
+    message: str = ""
+    candidates: tuple[ShownCandidate, ...] = ()
+    conclusion: str = ""
+    threshold: float = 0.0
+    threshold_words: str = ""
+    threshold_source: str = ""
+    threshold_costs: str = ""
+    threshold_floor: float = 0.0
+    below_threshold: int = 0
+    considered: tuple[ShownConsidered, ...] = ()
+    not_marked: str = ""
+    """Why no candidate can be decided or redrawn now; empty where one can."""
+    not_added: str = ""
+    not_merged: str = ""
+    editing: bool = False
+    tools: Tools = field(default_factory=Tools)
+    draft_words: str = ""
+    """What was drawn in an earlier session and never kept; empty where nothing was."""
+    outline_words: str = ""
+    reason: str = ""
+    can_undo: bool = False
+    can_redo: bool = False
+    overlay: Overlay = Overlay.OFF
+    region: Region = Region.WT
+    attention_layers: tuple[tuple[str, int], ...] = ()
+    seconds: tuple[Second, ...] = ()
+    layer: int | Second | None = None
+    head: int | None = None
+    alone: bool = False
+    opacity: float = 0.6
+    has_attention: bool = False
+    has_uncertainty: bool = False
+    can_probe: bool = False
+    reopened: bool = False
+    """Whether the network could be asked, were the study analysed again."""
+    verdict: Fact | None = None
+    withheld: bool = False
+    focus_title: str = ""
+    facts: tuple[Fact, ...] = ()
+    relevance: tuple[Bar, ...] = ()
+    deciding: str = ""
+    probed: str = ""
+    can_ask_without: bool = False
+    without: str = ""
+    reviewed: str = ""
+    all_reviewed: bool = False
+    sign_words: str = ""
+    signed: bool = False
+    can_export: bool = False
+    scene: ShownScene = ShownScene()
+
+
+def resolve(state: State) -> Screen:
+    """Report what the window shows in a state."""
+    if state.study is None:
+        return Screen(activity=state.activity, problem=state.problem, message=state.message)
+    study, analysis, choices = state.study, state.analysis, state.choices
+    common: dict[str, Any] = {
+        "title": study.name,
+        "subtitle": subtitle(study, analysis, state.request),
+        "caption": caption(state),
+        "sequences": _sequences(study, choices.sequence),
+        "notices": study.notices,
+        "can_analyse": bool(study.series) and state.activity is None,
+        "activity": state.activity,
+        "problem": state.problem,
+        "message": state.message,
+        "region": choices.region,
+        "opacity": choices.opacity,
+        "threshold": choices.threshold,
+        "not_marked": why_not_marked(state),
+        "not_added": why_not_added(state),
+        "not_merged": why_not_merged(state),
+    }
+    if analysis is None:
+        scene = ShownScene(shown_sequence(state), compared=compared_now(state), plane=choices.plane)
+        return Screen(scene=scene, **common)
+    return _analysed(state, analysis, common)
+
+
+def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Screen:
+    choices = state.choices
+    rows = listed(analysis, choices.threshold)
+    focus = next((c for c in rows if c.id == choices.candidate), None)
+    capabilities = {str(c) for c in analysis.run.engine.capabilities}
+    uids = [c.tracking_uid for c in analysis.findings.candidates]
+    total = len(uids)
+    point = point_at(analysis.run.engine.operating_points, choices.threshold)
+    return Screen(
+        **common,
+        analysed=True,
+        quality=tuple(Fact(q.check, q.passed, q.message) for q in analysis.findings.quality),
+        candidates=tuple(_row(c, state, focus=c is focus) for c in rows),
+        conclusion=analysis.findings.conclusion,
+        threshold_words=threshold_words(choices.threshold),
+        threshold_costs=threshold_costs(point),
+        threshold_source=threshold_source(point, analysis.run.engine.floor),
+        threshold_floor=analysis.run.engine.floor,
+        below_threshold=total - len(rows),
+        considered=shown_considered(analysis),
+        **_drawn(state, analysis, focus),
+        reason="" if focus is None else state.reason_of(focus.tracking_uid),
+        can_undo=state.can_undo,
+        can_redo=state.can_redo,
+        overlay=choices.overlay,
+        has_attention=bool(analysis.volumes.attention),
+        has_uncertainty=analysis.volumes.uncertainty is not None,
+        can_probe=str(Capability.PROBE) in capabilities,
+        reopened=state.reopened,
+        attention_layers=state.attention_layers,
+        seconds=state.seconds,
+        layer=choices.layer,
+        head=choices.head,
+        alone=choices.alone and focus is not None,
+        verdict=verdict(analysis, state),
+        withheld=choices.overlay is Overlay.MAP and withheld(state),
+        **_about(state, focus, capabilities),
+        probed="" if state.probed is None else probe_words(analysis, state.probed),
+        reviewed=state.review.words(uids),
+        sign_words="Nothing further ⇧A" if uids else "Nothing seen ⇧A",
+        signed=state.review.signed is not None,
+        all_reviewed=bool(uids) and all(state.review.state_of(uid).decided for uid in uids),
+        can_export=state.activity is None,
+        scene=_scene(state, rows, focus),
+    )
+
+
+def _drawn(state: State, analysis: Analysis, focus: Candidate | None) -> dict[str, Any]:
+    """Report what is drawn, and with what."""
+    return {
+        "editing": state.editing is not None,
+        "tools": state.tools,
+        "draft_words": draft_words(state, analysis),
+        "outline_words": outline_words(state, analysis, focus),
+    }
+
+
+def _about(state: State, focus: Candidate | None, capabilities: set[str]) -> dict[str, Any]:
+    """Describe all that is known of the candidate in focus; nothing where none is."""
+    if focus is None:
+        return {}
+    asked = state.without
+    return {
+        "focus_title": f"{focus.id} · {focus.location.words}",
+        "facts": facts_of(focus),
+        "relevance": bars_of(focus),
+        "deciding": deciding_words(focus.sequence_relevance),
+        "can_ask_without": str(Capability.PERTURB) in capabilities and state.activity is None,
+        "without": asked[1] if asked is not None and asked[0] == focus.id else "",
+    }
+
+
+def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -> ShownScene:
+    choices = state.choices
+    on = choices.overlay is not Overlay.OFF and not choices.hidden
+    overlays = state.overlays
+    asked = not choices.hidden and overlays is not None and overlays.probe is not None
+    free = not asked and state.editing is None  # one map at a time, none below the brush
+    return ShownScene(
+        sequence=shown_sequence(state),
+        outline=ShownOutline(
+            visible=on,
+            region=choices.region,
+            colours=tuple(
+                (c.id, STATE_COLOURS[state.review.state_of(c.tracking_uid)])
+                for c in rows
+                if c.id != state.editing
+            ),
+            boxed=None if focus is None or state.editing is not None else focus.id,
+            original=focus.id
+            if focus is not None and redrawn(state, focus)
+            else state.editing or None,
+        ),
+        attention=choices.region
+        if on and free and choices.overlay is Overlay.MAP and not withheld(state)
+        else None,
+        layer_choice=_layer_choice(choices, focus or next(iter(rows), None)),
+        only=focus.id if choices.alone and focus is not None else None,
+        uncertainty=on and free and choices.uncertainty,
+        probe=asked and state.editing is None,
+        opacity=choices.opacity,
+        compared=compared_now(state),
+        isolines=choices.views.isolines,
+        plane=choices.plane,
+        visit=None
+        if focus is None
+        else VisitedCandidate(choices.visits, focus.centroid_mm, focus.bounding_box_mm),
+    )
+
+
+def _layer_choice(choices: Choices, candidate: Candidate | None) -> LayerChoice | None:
+    if choices.layer is None:
+        return None
+    rolls = choices.layer is Second.ROLLOUT and candidate is not None
+    at_mm = candidate.peak_mm if rolls and candidate is not None else None
+    return LayerChoice(choices.region, choices.layer, choices.head, at_mm)
+
+
+def _sequences(study: Study, shown: MrSequence | None) -> tuple[ShownSequence, ...]:
+    rows = []
+    for sequence in MrSequence:
+        series = study.series.get(sequence)
+        evidence = (
+            f"{sequence.words}: not in this study"
+            if series is None
+            else f"{sequence.words}: {series.description or 'unnamed'}, known by "
+            f"{series.detected_by}; {_edges(series.grid.spacing_mm)} mm"
+        )
+        rows.append(ShownSequence(sequence, series is not None, sequence is shown, evidence))
+    return tuple(rows)
+
+
+def _edges(spacing_mm: Any) -> str:
+    return " × ".join(f"{float(edge):.3g}" for edge in spacing_mm)
+
+
+def _row(candidate: Candidate, state: State, *, focus: bool) -> ShownCandidate:
+    event = state.review.of(candidate.tracking_uid)
+    review = state.review.state_of(candidate.tracking_uid)
+    words = review.value if event is None else f"{review.value}, {event.reader or 'reader unnamed'}"
+    if event is not None and event.reason:
+        words += f": {event.reason}"
+    return ShownCandidate(
+        id=candidate.id,
+        place=short_place(candidate),
+        size=size_cell(candidate),
+        volume=volume_words(candidate.volume_ml.get(Region.WT)),
+        score=score_words(candidate.score),
+        state=review,
+        focus=focus,
+        details=details(candidate) + f"\n{words}",
+    )

@@ -1,0 +1,201 @@
+"""The worklist of a window, without Qt: its rows for this reader, the filter, where they are."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from psygnal import Signal
+
+from lesionlens.base.errors import LesionLensError, ReadError
+from lesionlens.napari.model.state.state import Activity, Problem
+from lesionlens.site.worklist.ahead import CURSOR, UNDER_WAY
+from lesionlens.site.worklist.book import Book, open_book
+from lesionlens.site.worklist.protocol import ReadingProtocol, read_protocol
+from lesionlens.site.worklist.records import ReadKey, StudyState, WorklistRow
+from lesionlens.site.worklist.rows import matching, rows_of, too_early
+
+
+@dataclass(frozen=True, slots=True)
+class WorklistState:
+    """What the worklist's dock shows."""
+
+    folder: Path | None = None
+    title: str = ""
+    rows: tuple[WorklistRow, ...] = ()
+    words: str = ""
+    """Of the filter."""
+    current: tuple[str, int] | None = None
+    """`WorklistRow.key` of the study that is open."""
+    under_way: str | None = None
+    """Name of the study that is analysed ahead now."""
+    ahead: bool = False
+    activity: Activity | None = None
+    problem: Problem | None = None
+    message: str = ""
+
+    @property
+    def counted(self) -> str:
+        """How many studies there are, and how far the reader is."""
+        signed = sum(row.state is StudyState.SIGNED for row in self.rows)
+        waiting = sum(row.state is StudyState.NEW for row in self.rows)
+        parts = [f"{len(self.rows)} shown", f"{signed} signed"]
+        if waiting:
+            parts.append(f"{waiting} not analysed yet")
+        return " · ".join(parts)
+
+
+class WorklistSession:
+    """The list that is open; every act replaces the state and emits `changed`."""
+
+    changed = Signal(WorklistState)
+
+    def __init__(self) -> None:
+        self.state = WorklistState()
+        self.book: Book | None = None
+        self.protocol: ReadingProtocol | None = None
+        self.reader, self.unaided_first = "", False
+        self._all: tuple[WorklistRow, ...] = ()
+        self._seen: tuple[int, int] | None = None
+
+    def _set(self, **changes: object) -> None:
+        values = {name: getattr(self.state, name) for name in WorklistState.__dataclass_fields__}
+        self.state = WorklistState(**(values | changes))
+        self.changed.emit(self.state)
+
+    # --- the list -------------------------------------------------------------------------
+
+    def open(self, folder: Path, reader: str, *, unaided_first: bool) -> None:
+        """Open a list for a reader.
+
+        Raises
+        ------
+        LesionLensError
+            It cannot be read, or its protocol does not know the reader; the earlier list stays.
+        """
+        protocol = read_protocol(folder)
+        book = open_book(folder)
+        try:
+            rows = rows_of(book, reader, protocol, unaided_first=unaided_first)
+        except LesionLensError:
+            book.close()
+            raise
+        if self.book is not None:
+            self.book.close()
+        self.book, self.protocol, self._all = book, protocol, rows
+        self.reader, self.unaided_first = reader, unaided_first
+        self._seen = book.version
+        title = folder.name if protocol is None else f"{protocol.title} (reader study)"
+        self._set(
+            folder=folder, title=title, rows=matching(rows, self.state.words), current=None,
+            under_way=book.note(UNDER_WAY), problem=None, message="",
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Let go of the list."""
+        if self.book is not None:
+            self.book.close()
+        self.book = None
+
+    def refresh(self, *, always: bool = False) -> None:
+        """Take what was changed, here or by who analyses ahead."""
+        if self.book is None:
+            return
+        try:
+            version = self.book.version
+            if version == self._seen and not always:
+                return
+            self._seen = version
+            self._all = rows_of(
+                self.book, self.reader, self.protocol, unaided_first=self.unaided_first
+            )
+            under_way = self.book.note(UNDER_WAY)
+        except (LesionLensError, sqlite3.Error) as error:
+            self._set(message=f"The list cannot be read now: {error}")
+            return
+        self._set(rows=matching(self._all, self.state.words), under_way=under_way)
+
+    def filter(self, words: str) -> None:
+        """Show the rows that hold these words."""
+        self._set(words=words, rows=matching(self._all, words))
+
+    # --- where the reader is --------------------------------------------------------------
+
+    def row(self, key: tuple[str, int] | None) -> WorklistRow | None:
+        """Return a row by its key, shown or not."""
+        return next((row for row in self._all if row.key == key), None)
+
+    def beside(self, by: int, key: tuple[str, int] | None = None) -> WorklistRow | None:
+        """Return the row so many further on among those shown; None at the end.
+
+        From the study that is open, or from another row by its key.
+        """
+        keys = [row.key for row in self.state.rows]
+        start = key or self.state.current
+        if not keys:
+            return None
+        if start not in keys:
+            return self.state.rows[0 if by > 0 else -1]
+        place = keys.index(start) + by
+        return self.state.rows[place] if 0 <= place < len(keys) else None
+
+    def go_to(self, row: WorklistRow) -> None:
+        """Take a row as the one that is read; what is analysed ahead follows."""
+        if self.book is not None:
+            self.book.take_note(CURSOR, row.entry.name)
+        self._set(current=row.key)
+
+    def key_of(self, row: WorklistRow) -> ReadKey:
+        """Return whose read of a row it is."""
+        return ReadKey(row.entry.name, self.reader, row.session, row.arm)
+
+    def check(self, row: WorklistRow) -> None:
+        """Refuse a row whose time has not come.
+
+        Raises
+        ------
+        ReadError
+            The protocol wants more days since the session before.
+        """
+        if self.book is None or self.protocol is None:
+            return
+        mine = [read for read in self.book.reads() if read.key.reader == self.reader]
+        until = too_early(self.protocol, row, mine)
+        if until is not None:
+            raise ReadError(
+                found=f"session {row.session} before {until}",
+                expected=f"{self.protocol.washout_days} days since the session before",
+                next_step="Come back then, or read on in the session before",
+            )
+
+    def ahead(self, running: bool) -> None:
+        """Report whether studies are analysed ahead."""
+        now = self.state
+        self._set(
+            ahead=running,
+            under_way=now.under_way if running else None,
+            message="" if running else now.message,
+        )
+
+    # --- what runs, what failed (qt.jobs.Listener) ----------------------------------------
+
+    def begin(self, words: str) -> None:
+        """Report that something runs."""
+        self._set(activity=Activity(words), problem=None, message="")
+
+    def progressed(self, stage: str, fraction: float) -> None:
+        """Report how far it is."""
+        if self.state.activity is not None:
+            self._set(activity=self.state.activity.at(stage, fraction))
+
+    def stopping(self) -> None:
+        """Report that a stop was asked for."""
+
+    def ended(self, message: str = "") -> None:
+        """Report that nothing runs any more."""
+        self._set(activity=None, message=message)
+
+    def failed(self, problem: Problem) -> None:
+        """Report why something did not work; the list stays."""
+        self._set(activity=None, problem=problem)

@@ -1,0 +1,245 @@
+"""Candidates in the panel's words: places, sizes, volumes, scores, facts and bars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lesionlens.analysis.explain.shapley import deciding_words
+from lesionlens.base.dates import iso_date
+from lesionlens.base.labels import Label, LesionClass, MrSequence, Region, Source
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.findings import (
+    SEQUENCE_KEYS,
+    UNCERTAIN_PLACE,
+    UNSURE,
+    Candidate,
+    resemblance_words,
+)
+from lesionlens.base.records.prediction import OperatingPoint
+from lesionlens.napari.model.overlays.maps import UNCERTAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A short statement with its verdict: True good, False a warning, None neither."""
+
+    words: str
+    good: bool | None
+    tooltip: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Signed relevance of one sequence to the candidate in focus."""
+
+    words: str
+    value: float
+    alone: float | None = None
+    left_out: float | None = None
+    """The score with that sequence alone, and with all but it."""
+
+    @property
+    def details(self) -> str:
+        """All figures, for a tooltip.
+
+        Examples
+        --------
+        >>> Bar("FLAIR", 0.21, 0.97, 0.96).details
+        'FLAIR: +0.21; alone 0.97, without it 0.96'
+        """
+        figures = f"{self.words}: {self.value:+.2f}"
+        if self.alone is None or self.left_out is None:
+            return figures
+        return f"{figures}; alone {self.alone:.2f}, without it {self.left_out:.2f}"
+
+
+def details(candidate: Candidate) -> str:
+    """Return where a candidate lies and its sizes in words."""
+    parts = [candidate.location.words, f"{size_words(candidate)} of the {candidate.measured}"]
+    for region in Region:
+        volume = candidate.volume_ml.get(region)
+        parts.append(f"{region.words}: {volume_words(volume) if volume is not None else '–'}")
+    if candidate.rano_measurable is not None:
+        parts.append("measurable (RANO)" if candidate.rano_measurable else "not measurable (RANO)")
+    if candidate.source is Source.READER:
+        parts.append("added by a reader")
+    return "\n".join(parts)
+
+
+def point_at(points: Sequence[OperatingPoint], threshold: float) -> OperatingPoint | None:
+    """Return the measured point that a threshold reaches; None below the first, or without any."""
+    reached = [point for point in points if point.threshold <= threshold + 1e-9]
+    return max(reached, key=lambda point: point.threshold, default=None)
+
+
+def threshold_words(threshold: float) -> str:
+    """Report which candidates are listed.
+
+    Examples
+    --------
+    >>> threshold_words(0.25), threshold_words(0.0)
+    ('score ≥ 0.25', 'all flagged')
+    """
+    return "all flagged" if threshold <= 0 else f"score ≥ {threshold:.2f}"
+
+
+def threshold_costs(point: OperatingPoint | None) -> str:
+    """Report what a threshold finds and what it costs, where that was measured.
+
+    Examples
+    --------
+    >>> threshold_costs(OperatingPoint(0.3, 0.95, 0.214))
+    'finds 95 % of lesions, 0.2 false candidates a scan (test scans)'
+    """
+    if point is None:
+        return ""
+    found, false = 100 * point.sensitivity, point.false_per_scan
+    return f"finds {found:.0f} % of lesions, {false:.1f} false candidates a scan (test scans)"
+
+
+def threshold_source(point: OperatingPoint | None, floor: float) -> str:
+    """Describe in full what was measured, and on what, and where the network itself stops."""
+    least = f". Below {floor:.2f} nothing is flagged" if floor else ""
+    if point is None:
+        return f"List only candidates that score at least this{least}"
+    return (
+        f"On test scans, synthetic and real, from {point.threshold:.2f} on: "
+        f"{point.sensitivity:.0%} of lesions found, {point.false_per_scan:.2f} false candidates "
+        f"a scan{least}"
+    )
+
+
+def short_place(candidate: Candidate) -> str:
+    """Describe the place in few words for a narrow table; the full words are in the tooltip."""
+    words = candidate.location.words.replace(" lobes", "").replace(" lobe", "")
+    return words.replace(UNCERTAIN_PLACE, "?")
+
+
+def score_words(score: float | None) -> str:
+    """Write a score; never a certainty that no network has, nor one of what a reader added.
+
+    Examples
+    --------
+    >>> score_words(0.974), score_words(0.998), score_words(0.004), score_words(None)
+    ('0.97', '>0.99', '<0.01', 'added')
+    """
+    if score is None:
+        return "added"
+    if score > 0.99:
+        return ">0.99"
+    return f"{score:.2f}" if score >= 0.01 else "<0.01"
+
+
+def size_words(candidate: Candidate) -> str:
+    """Write the two diameters; a dash where they are not known."""
+    long, short = candidate.longest_axial_diameter_mm, candidate.perpendicular_diameter_mm
+    if long is None:
+        return "–"
+    return f"{long:.0f} mm" if short is None else f"{long:.0f} × {short:.0f} mm"
+
+
+def size_cell(candidate: Candidate) -> str:
+    """Write the two diameters and what they are of for the table, whose header has the unit."""
+    size = size_words(candidate).removesuffix(" mm")
+    return size if size == "–" else f"{size} {'enh.' if candidate.has_enhancing else 'whole'}"
+
+
+def date_words(date: str) -> str:
+    """Write a DICOM date as ISO 8601; what is none is shown as it is.
+
+    Examples
+    --------
+    >>> date_words("20260105"), date_words(""), date_words("1997.04")
+    ('2026-01-05', 'date unknown', '1997.04')
+    """
+    return iso_date(date) or date or "date unknown"
+
+
+def volume_words(volume_ml: float | None) -> str:
+    """Write a volume with two significant figures below 10 ml, whole above.
+
+    Examples
+    --------
+    >>> volume_words(61.23), volume_words(0.912), volume_words(0.004), volume_words(None)
+    ('61 ml', '0.9 ml', '<0.1 ml', '–')
+    """
+    if volume_ml is None:
+        return "–"
+    if volume_ml >= 10:
+        return f"{volume_ml:.0f} ml"
+    return f"{volume_ml:.1f} ml" if volume_ml >= 0.05 else "<0.1 ml"
+
+
+def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
+    """Return what supports or questions a candidate, one short fact each."""
+    facts: list[Fact] = []
+    inside, mass = candidate.attention.peak_inside, candidate.attention.mass_inside
+    if inside is not None:
+        facts.append(
+            Fact(
+                "attention peaks inside" if inside else "attention peaks outside",
+                None if inside else False,
+                "Where the strongest attention lies. That it lies inside says that the map fits "
+                "what was drawn, not that this is a tumour.",
+            )
+        )
+    if mass is not None:
+        facts.append(
+            Fact(
+                f"{mass:.0%} of it inside",
+                None,
+                "Share of the attention nearest to this candidate that lies within it.",
+            )
+        )
+    if candidate.uncertainty is not None:
+        unsure = candidate.uncertainty >= UNSURE
+        facts.append(
+            Fact(
+                f"{'high ' if unsure else ''}uncertainty {candidate.uncertainty:.2f}",
+                False if unsure else None,
+                UNCERTAIN,
+            )
+        )
+    if candidate.resemblance is not None and candidate.likest is not None:
+        words = resemblance_words(candidate.resemblance)
+        fits = candidate.likest is LesionClass.TUMOUR
+        facts.append(
+            Fact(
+                f"network's nearest kind: {candidate.likest.words}",
+                None if fits else False,
+                f"Of the three kinds that it knows, not a diagnosis: {words}.",
+            )
+        )
+    return tuple(facts)
+
+
+def bars_of(candidate: Candidate) -> tuple[Bar, ...]:
+    """Return one bar per sequence: what it adds to the candidate's score."""
+    relevance = candidate.sequence_relevance or {}
+    bars = [
+        Bar(
+            sequence.words,
+            float(value),
+            _of(candidate.score_alone, sequence),
+            _of(candidate.score_left_out, sequence),
+        )
+        for sequence in SEQUENCE_KEYS
+        if (value := relevance.get(sequence.value)) is not None
+    ]
+    return tuple(sorted(bars, key=lambda bar: -abs(bar.value)))
+
+
+def _of(scores: Mapping[str, float | None] | None, sequence: MrSequence) -> float | None:
+    return None if scores is None else scores.get(sequence.value)
+
+
+def probe_words(analysis: Analysis, voxel: tuple[int, int, int]) -> str:
+    """Report what a probed voxel of the reference grid is taken for, and which sequence tells."""
+    number = int(analysis.findings.components[voxel])
+    found = next((c for c in analysis.findings.candidates if c.id == number), None)
+    if found is None:
+        return "Probe of a voxel that is not flagged: where it attended."
+    part = Label(int(analysis.volumes.labels.data[voxel])).words
+    why = deciding_words(found.sequence_relevance)
+    return f"Probe: where a voxel of candidate {number} ({part}) attended{why and '; '}{why}."

@@ -1,0 +1,28 @@
+"""What was considered and dismissed, in the panel's words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.findings import Considered, Point
+from lesionlens.napari.model.wording.candidates import volume_words
+
+
+@dataclass(frozen=True, slots=True)
+class ShownConsidered:
+    """One line of what scored too little to be a candidate, and where it lies (RAS+ mm)."""
+
+    score: str
+    words: str
+    point_mm: Point
+
+
+def shown_considered(analysis: Analysis) -> tuple[ShownConsidered, ...]:
+    """Return a line for each, by falling score."""
+    return tuple(_line(one) for one in analysis.findings.considered)
+
+
+def _line(one: Considered) -> ShownConsidered:
+    words = f"{one.location.words}, {volume_words(one.volume_ml)}"
+    return ShownConsidered(f"{one.score:.2f}", words, one.peak_mm)

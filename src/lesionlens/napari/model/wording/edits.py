@@ -1,0 +1,76 @@
+"""What the panel says of outlines that readers draw."""
+
+from __future__ import annotations
+
+from lesionlens.base.labels import Region
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.findings import Candidate
+from lesionlens.napari.model.choices.tools import NEW
+from lesionlens.napari.model.state.state import State, listed
+from lesionlens.napari.model.wording.candidates import size_words, volume_words
+
+_PRELIMINARY = "Preliminary, from a first look: wait for the final candidates, then {}"
+_FOCUS = "Go to a candidate first: a click on its row, or N"
+
+
+def why_not_marked(state: State) -> str:
+    """Say why no candidate can be decided or redrawn now; empty where one can."""
+    if state.analysis is None:
+        return _waits(state, "decide")
+    rows = listed(state.analysis, state.choices.threshold)
+    if not rows:
+        return "No candidate is listed"
+    focused = any(c.id == state.choices.candidate for c in rows)
+    return "" if focused else _FOCUS
+
+
+def why_not_added(state: State) -> str:
+    """Say why no candidate can be added or drawn now; empty where one can."""
+    return _waits(state, "add") if state.analysis is None else ""
+
+
+def why_not_merged(state: State) -> str:
+    """Say why the candidate in focus cannot be merged now; empty where it can."""
+    if state.analysis is None:
+        return _waits(state, "merge")
+    one = len(listed(state.analysis, state.choices.threshold)) < 2
+    return "There is no other candidate to merge with" if one else why_not_marked(state)
+
+
+def _waits(state: State, act: str) -> str:
+    return "Analyse the study first" if state.preliminary is None else _PRELIMINARY.format(act)
+
+
+def redrawn(state: State, candidate: Candidate) -> bool:
+    """Whether a reader's outline holds for a candidate."""
+    return state.review.outline_of(candidate.tracking_uid) is not None
+
+
+def draft_words(state: State, analysis: Analysis) -> str:
+    """Ask whether strokes that were interrupted go on; empty where there are none."""
+    if state.draft is None or state.editing is not None:
+        return ""
+    uid = state.draft.tracking_uid
+    known = next((c for c in analysis.findings.candidates if c.tracking_uid == uid), None)
+    of = "a new candidate" if known is None else f"candidate {known.id}"
+    return f"The drawing of {of} was interrupted; every stroke is there. Go on with it?"
+
+
+def outline_words(state: State, analysis: Analysis, focus: Candidate | None) -> str:
+    """Report what is drawn, or how the outline in focus differs from the network's."""
+    if state.editing == NEW:
+        return "A new candidate: paint it with napari's tools, then press Done."
+    if state.editing is not None:
+        return (
+            "Paint, fill or erase with napari's tools: 1 core, 2 oedema, 3 enhancing. "
+            "White: as the network drew it."
+        )
+    if focus is None or analysis.original is None or not redrawn(state, focus):
+        return ""
+    drew = {c.tracking_uid: c for c in analysis.original.findings.candidates}
+    own = drew.get(focus.tracking_uid)
+    if own is None:
+        return "Added by a reader: the network gave it no score."
+    volume = volume_words(own.volume_ml.get(Region.WT))
+    size = f"{size_words(own)} of the {own.measured}"
+    return f"Outline redrawn. The network drew {volume}, {size} (white)."

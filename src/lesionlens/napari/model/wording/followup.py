@@ -1,0 +1,77 @@
+"""What the panel says of a comparison with an earlier examination: one line a lesion."""
+
+from __future__ import annotations
+
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.followup import (
+    PRODUCT_LIMITS,
+    VOLUME_LIMITS,
+    Change,
+    ChangeKind,
+    Comparison,
+    percent,
+)
+from lesionlens.napari.model.wording.candidates import volume_words
+
+
+def title_of(analysis: Analysis) -> str:
+    """Return since when, and whether the alignment is to be checked."""
+    found = analysis.followup
+    if found is None:
+        return ""
+    doubt = " · check the alignment by eye" if found.alignment.doubtful else ""
+    since = found.points[-2].date or "the earlier examination"
+    return f"Since {since}: laid on by {found.alignment.sequence}{doubt}"
+
+
+def lines_of(analysis: Analysis) -> tuple[tuple[int | None, str], ...]:
+    """Return the candidate (None where it is gone) and the words of each change."""
+    found = analysis.compared
+    if found is None:
+        return ()
+    return tuple((None if c.now is None else c.now.id, _words(c, found)) for c in found.changes)
+
+
+def sums_of(analysis: Analysis) -> str:
+    """Return the targets' sums and RANO 2.0's limits; empty where nothing is measurable."""
+    found = analysis.compared
+    if found is None or not found.targets():
+        return ""
+    *earlier, now = found.sums()
+    product, volume = (percent(earlier[-1][at], now[at]) for at in (0, 1))
+    return (
+        f"{len(found.targets())} measurable: {_signed(volume)} ml, {_signed(product)} mm². "
+        f"RANO 2.0 names {PRODUCT_LIMITS[0]:.0f}/+{PRODUCT_LIMITS[1]:.0f} % of mm², "
+        f"{VOLUME_LIMITS[0]:.0f}/+{VOLUME_LIMITS[1]:.0f} % of ml; the category is yours."
+    )
+
+
+def _words(change: Change, found: Comparison) -> str:
+    before = None if change.before is None else change.before.whole_ml
+    now = None if change.now is None else change.now.whole_ml
+    if change.kind is ChangeKind.NEW:
+        words = f"new, {volume_words(now)}"
+    elif change.kind is ChangeKind.GONE:
+        words = f"no longer flagged, was {volume_words(before)}"
+    elif change.kind is ChangeKind.SPLIT:
+        words = f"split off, {volume_words(now)}"
+    elif change.kind is ChangeKind.MERGED:
+        words = f"merged, was {volume_words(before)}"
+    else:
+        words = (
+            f"{volume_words(before)} → {volume_words(now)} · {_signed(change.volume_percent)} · "
+            f"mm² {_signed(change.product_percent)}"
+        )
+    shown = change.now or change.before
+    beside = ", ".join(str(one) for one in change.beside)
+    place = "" if shown is None else f"{shown.place}: "
+    together = found.together(change) if change.kind is ChangeKind.MATCHED else None
+    if together is not None:
+        words += f"; with all that merged or split {_signed(percent(*together))}"
+    if change.joint is not None:
+        words += f"; by one criterion for both {change.joint.words}"
+    return f"{place}{words}{f' (overlaps {beside} too)' if beside else ''}"
+
+
+def _signed(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:+.0f} %"

@@ -1,0 +1,56 @@
+"""What the window says of a map's checks: of the very map that is shown, and no more than that."""
+
+from __future__ import annotations
+
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.napari.model.choices.choices import Choices, Second
+from lesionlens.napari.model.state.state import State
+from lesionlens.napari.model.wording.candidates import Fact
+
+EXACT = "exact shares of the first pass"
+EXACT_IN_FULL = (
+    "What this sequence adds on average over all orders in which the four could come (Shapley), at "
+    "every voxel. With the other maps and the answer to no image it sums to the probability of the "
+    "first pass, which is coarser than the outline. It says what moved the network, not what is so."
+)
+
+
+def withheld(state: State) -> bool:
+    """Whether the region's map failed its checks and the reader did not ask for it."""
+    if _evidence(state.choices):
+        return False
+    maps = None if state.analysis is None else state.analysis.maps
+    trust = None if maps is None else maps.checks.get(state.choices.region)
+    return trust is not None and trust.reliable is False and not state.choices.unreliable
+
+
+def verdict(analysis: Analysis, state: State) -> Fact | None:
+    """Report what was checked of the very map that is shown, and no more than that."""
+    choices = state.choices
+    trust = None if analysis.maps is None else analysis.maps.checks.get(choices.region)
+    if state.overlays is not None and state.overlays.probe is not None:
+        return Fact("probe: not checked by itself", None, "Only the regions' maps are checked.")
+    if _evidence(choices):
+        return Fact(EXACT, None, EXACT_IN_FULL)
+    if trust is None or trust.reliable is None:
+        return None
+    part = _unchecked(choices)
+    if part and trust.reliable:
+        words = f"The map of all layers and all candidates: {trust.words}"
+        return Fact(f"{part}: not checked by itself", None, words)
+    words = "map passed its checks" if trust.reliable else "map not reliable here"
+    return Fact(words, trust.reliable, trust.words)
+
+
+def _evidence(choices: Choices) -> bool:
+    """Whether what one sequence adds is shown, which the attention's checks say nothing of."""
+    return isinstance(choices.layer, Second) and choices.layer.sequence is not None
+
+
+def _unchecked(choices: Choices) -> str:
+    """Name what is shown where it is less than the whole map that was checked."""
+    if isinstance(choices.layer, Second):
+        return "second opinion"
+    if choices.layer is not None:
+        return "one layer"
+    return "one candidate's part" if choices.alone and choices.candidate is not None else ""

@@ -1,0 +1,91 @@
+"""The candidates of a Screen as a Qt table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import QModelIndex, QObject, Qt
+from qtpy.QtGui import QColor
+from typing_extensions import override
+
+from lesionlens.napari.model.screen.screen import ShownCandidate
+from lesionlens.napari.model.wording.review_signs import STATE_SIGNS
+from lesionlens.napari.qt.rows_model import RowsModel
+
+COLUMNS = ("", "Place", "Ø mm, of", "Whole", "Score", "")
+HEADINGS = (
+    "Number",
+    "Where most of it lies, approximately",
+    "Longest axial diameter and the one across it: of the enhancing part where there is one, else "
+    "of the whole region",
+    "Volume of the whole region: core, oedema or infiltration, and enhancing part",
+    "What the network makes of it, 0 to 1",
+    "○ unreviewed, ✓ accepted, ✕ rejected, … deferred, ✎ redrawn",
+)
+STATE_ROLE = int(Qt.ItemDataRole.UserRole) + 1
+ID_ROLE = int(Qt.ItemDataRole.UserRole) + 2
+
+_LEFT = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
+_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+_CENTRE = Qt.AlignmentFlag.AlignCenter
+_ALIGN = (_CENTRE, _LEFT, _RIGHT, _RIGHT, _RIGHT, _CENTRE)
+
+
+class CandidateModel(RowsModel[ShownCandidate]):
+    """Rows are candidates by falling score; columns are number, place, size, volume, score, state.
+
+    A change of rows that keeps the ids (a decision, a new focus) keeps the view's selection.
+    """
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(COLUMNS, lambda row: row.id, parent)
+
+    def show(self, rows: tuple[ShownCandidate, ...]) -> None:
+        """Show these rows."""
+        if rows != self._rows:
+            self.replace(rows)
+
+    def row_of(self, candidate_id: int | None) -> int | None:
+        """Return the row of a candidate, or None."""
+        return next((n for n, row in enumerate(self._rows) if row.id == candidate_id), None)
+
+    @override
+    def headerData(
+        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
+    ) -> Any:
+        """Return the column's title, its alignment or what it means."""
+        if orientation == Qt.Orientation.Horizontal:
+            if role == Qt.ItemDataRole.TextAlignmentRole:
+                return _ALIGN[section]
+            if role in (Qt.ItemDataRole.ToolTipRole, Qt.ItemDataRole.AccessibleTextRole):
+                return HEADINGS[section]
+        return super().headerData(section, orientation, role)
+
+    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        """Return text, colour, alignment, tooltip, state or id of a cell."""
+        if not index.isValid():
+            return None
+        row = self._rows[index.row()]
+        answers = {
+            int(Qt.ItemDataRole.DisplayRole): cells_of(row)[index.column()],
+            int(Qt.ItemDataRole.TextAlignmentRole): _ALIGN[index.column()],
+            int(Qt.ItemDataRole.ToolTipRole): row.details,
+            int(Qt.ItemDataRole.AccessibleTextRole): _spoken(row),
+            STATE_ROLE: row.state,
+            ID_ROLE: row.id,
+        }
+        if role == Qt.ItemDataRole.ForegroundRole:
+            return QColor(row.colour) if index.column() in (0, 5) else None
+        return answers.get(int(role))
+
+
+def cells_of(row: ShownCandidate) -> tuple[str, ...]:
+    """Return the words of each column."""
+    return (str(row.id), row.place, row.size, row.volume, row.score, STATE_SIGNS[row.state])
+
+
+def _spoken(row: ShownCandidate) -> str:
+    return (
+        f"candidate {row.id}, {row.place}, {row.size} (mm), whole {row.volume}, "
+        f"score {row.score}, {row.state}"
+    )

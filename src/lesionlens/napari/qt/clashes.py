@@ -1,0 +1,43 @@
+"""Which keys of the review somebody else has bound too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari.layers import Image, Labels
+from napari.viewer import Viewer
+
+from lesionlens.napari.model.acts.keys import KEYS
+
+
+def keymap_of(kind: type) -> dict[Any, Any]:
+    """Return what napari binds on a kind of layer or viewer, with what it inherits."""
+    found: dict[Any, Any] = {}
+    for base in reversed(kind.__mro__):
+        found |= base.__dict__.get("class_keymap", {})
+    return found
+
+
+def clashes(viewer: Any) -> tuple[str, ...]:
+    """Report which keys of ours another plugin, or napari as it is set, uses in this window too.
+
+    While the panel is open, they do what LesionLens says.
+
+    Returns
+    -------
+    tuple of str
+        One sentence a key; empty as napari is delivered.
+    """
+    bound: dict[str, Any] = {}
+    for keymap in (*map(keymap_of, (Viewer, Image, Labels)), viewer.keymap):
+        bound |= {str(key): act for key, act in keymap.items()}
+    return tuple(
+        f"{key.shown} is also a key of {_owner(bound[key.shown])}; here it means: {key.words}."
+        for key in KEYS
+        if key.shown in bound
+    )
+
+
+def _owner(act: Any) -> str:
+    module = getattr(act, "__module__", None) or type(act).__module__
+    return str(module).partition(".")[0]

@@ -1,0 +1,219 @@
+"""Work in a thread: progress, cancellation and errors come back on the main thread.
+
+A task is a callable `task(progress, cancel)` that returns one complete value. It runs in a Python
+thread; the window stays alive. One job at a time: what the reader started ends or is stopped
+before the next begins.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from qtpy.QtCore import QObject, Signal
+
+from lesionlens.base.errors import CancelledError, LesionLensError, ResourceError, ServerError
+from lesionlens.base.stages import Cancel, Progress
+from lesionlens.napari.model.state.state import Problem
+
+logger = logging.getLogger(__name__)
+
+_TELL_S = 0.15  # seconds between two words on how far a stage is
+Task = Callable[[Progress, Cancel], Any]
+
+
+class Listener(Protocol):
+    """Who is notified of a job, on the main thread."""
+
+    def begin(self, words: str) -> None:
+        """Hear that something runs."""
+
+    def progressed(self, stage: str, fraction: float) -> None:
+        """Hear how far it is."""
+
+    def stopping(self) -> None:
+        """Hear that a stop was asked for."""
+
+    def ended(self, message: str = "") -> None:
+        """Hear that nothing runs any more."""
+
+    def failed(self, problem: Problem) -> None:
+        """Hear why it did not work."""
+
+
+class Messenger(QObject):
+    """Carries signals out of the thread; has no parent, so it outlives the window if it must."""
+
+    progressed = Signal(str, float)
+    handed = Signal(object)
+    finished = Signal(object, object)
+
+
+class Jobs(QObject):
+    """Runs one task at a time for a session.
+
+    Parameters
+    ----------
+    session : Listener
+        Notified of begin, progress, end and failure, on the main thread.
+    parent : QObject or None
+        When it goes, the running task is asked to stop and its result is dropped.
+    """
+
+    def __init__(self, session: Listener, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._cancel = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._messenger: Messenger | None = None
+        self._done: Callable[[Any], str | None] | None = None
+        self._refused: Callable[[BaseException], None] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a task runs."""
+        return self._thread is not None
+
+    def start(
+        self,
+        words: str,
+        task: Task,
+        done: Callable[[Any], str | None],
+        refused: Callable[[BaseException], None] | None = None,
+        partly: Callable[[Any], None] | None = None,
+    ) -> bool:
+        """Run a task.
+
+        Parameters
+        ----------
+        words : str
+            What runs, for the reader.
+        task : callable
+            `task(progress, cancel)`, in a thread.
+        done : callable
+            Takes its value on the main thread; may return a message.
+        refused : callable, optional
+            Takes its error, a CancelledError too, on the main thread; without it, the session
+            shows the error.
+        partly : callable, optional
+            Takes on the main thread what the task hands over before it ends (`hand_over`).
+
+        Returns
+        -------
+        bool
+            False when something else runs; nothing is started then.
+        """
+        if self.running:
+            return False
+        self._cancel = threading.Event()
+        self._done, self._refused = done, refused
+        messenger = Messenger()
+        messenger.progressed.connect(self._on_progress)
+        messenger.finished.connect(self._on_finished)
+        if partly is not None:
+            messenger.handed.connect(partly)
+        self._messenger = messenger
+        self._session.begin(words)
+        self._thread = threading.Thread(
+            target=work, args=(task, messenger, self._cancel), name="lesionlens-job", daemon=True
+        )
+        self._thread.start()
+        return True
+
+    def hand_over(self, value: Any) -> None:
+        """Hand a complete record to `partly` of the running task; called from its thread."""
+        messenger = self._messenger
+        if messenger is not None and not self._cancel.is_set():
+            messenger.handed.emit(value)
+
+    def stop(self) -> None:
+        """Ask the running task to stop; it does so between two steps."""
+        if self.running:
+            self._cancel.set()
+            self._session.stopping()
+
+    def abandon(self) -> None:
+        """Stop and hear no more of it: the window closes."""
+        self._cancel.set()
+        if self._messenger is not None:
+            self._messenger.progressed.disconnect(self._on_progress)
+            self._messenger.finished.disconnect(self._on_finished)
+        self._messenger = self._thread = self._done = self._refused = None
+
+    def _on_progress(self, stage: str, fraction: float) -> None:
+        self._session.progressed(stage, fraction)
+
+    def _on_finished(self, value: Any, error: BaseException | None) -> None:
+        done, self._done = self._done, None
+        refused, self._refused = self._refused, None
+        self._thread = self._messenger = None
+        if isinstance(error, CancelledError):
+            self._session.ended("Stopped. Nothing was changed.")
+        elif error is not None and refused is None:
+            self._session.failed(problem_of(error))
+        if error is not None:
+            if refused is not None:
+                refused(error)
+        else:
+            self._session.ended()
+            try:
+                message = done(value) if done is not None else None
+            except Exception as failure:
+                logger.exception("showing a result failed")
+                self._session.failed(problem_of(failure))
+            else:
+                if message:
+                    self._session.ended(message)
+
+
+def work(task: Task, messenger: Messenger, cancel: threading.Event) -> None:
+    """Run a task and send its value, or its error, to the main thread."""
+    reported, when = "", 0.0
+
+    def progress(stage: str, fraction: float) -> None:
+        """Pass on what can be seen: a network tells of a thousand layers, and each word costs."""
+        nonlocal reported, when
+        now = time.monotonic()
+        if stage != reported or now - when >= _TELL_S:
+            reported, when = stage, now
+            messenger.progressed.emit(stage, fraction)
+
+    value: Any = None
+    error: BaseException | None = None
+    try:
+        value = task(progress, cancel)
+    except LesionLensError as refusal:
+        error = refusal
+    except MemoryError:
+        error = ResourceError(
+            found="too little memory",
+            expected="about 3 GB free for one study",
+            next_step="Close other programs, or analyse on a larger machine",
+        )
+    except Exception as failure:
+        logger.exception("a job failed")
+        error = failure
+    messenger.finished.emit(value, error)
+
+
+def problem_of(error: BaseException) -> Problem:
+    """Write an error in the panel's words; a defect keeps its traceback for the report."""
+    if isinstance(error, LesionLensError):
+        return Problem(
+            title="This did not work",
+            found=error.found,
+            expected=error.expected,
+            next_step=error.in_window,
+            of_server=isinstance(error, ServerError),
+        )
+    return Problem(
+        title="A defect in LesionLens",
+        found=f"{type(error).__name__}: {error}",
+        expected="no such error",
+        next_step="Your study and your decisions are kept. Try again, and report the details",
+        details="".join(traceback.format_exception(error)),
+    )

@@ -1,0 +1,163 @@
+"""Room for the picture: in a narrow window napari's own docks step aside for the panel."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import QResizeEvent
+from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow, QWidget
+
+from lesionlens.napari.qt.keyboard import main_window
+from lesionlens.napari.qt.waiting import once_idle
+
+CANVAS_SHARE = 0.6
+"""Of the window's width that the picture keeps."""
+_SPARE = 120  # pixels beside that before they come back: they may want more than they had
+_SETTLED_MS = 250  # after which a new font has reached every dock
+_CONTROLS = "layer controls"
+_ASIDE = (_CONTROLS, "layer list")
+
+
+class Room(QObject):
+    """Hides napari's lists of layers while they would leave the picture too little of the window.
+
+    What the reader shows again (*Window* menu) stays shown. It keeps no widget: what Qt owns would
+    keep the window alive.
+
+    Parameters
+    ----------
+    window : QMainWindow
+        napari's.
+    panel : QWidget
+        Docked in it; lives as long as this.
+    """
+
+    def __init__(self, window: QMainWindow, panel: QWidget) -> None:
+        super().__init__(panel)
+        self._aside: tuple[str, ...] = ()
+        self._taken = 0
+        self._overruled = self._drawing = False
+        self._kept: int | None = None
+        self._later = once_idle(self._narrow, self, _SETTLED_MS)
+        self._soon = once_idle(self.make, self)
+        self._lent = once_idle(self._lend, self)
+        self._onto_screen = once_idle(self._place, self, _SETTLED_MS)
+        window.installEventFilter(self)
+
+    def make(self) -> None:
+        """Hide or show again what is napari's, as wide as the window is now."""
+        panel = self.parent()
+        window = main_window(panel)
+        if window is None or window.centralWidget() is None or not isinstance(panel, QWidget):
+            return
+        if self._drawing:
+            return
+        shown = [dock for dock in _own(window) if dock.isVisible()]
+        self._overruled |= any(dock.windowTitle() in self._aside for dock in shown)
+        if self._overruled:
+            return
+        least = panel.minimumWidth()
+        around = panel.parentWidget()
+        if isinstance(around, QDockWidget):
+            around.setMinimumWidth(0)  # Qt raised it for a larger font and does not lower it
+            window.resizeDocks([around], [least], Qt.Orientation.Horizontal)
+        if shown:
+            self._taken = max(dock.width() for dock in shown)
+        width = window.width() if self._kept is None else min(self._kept, window.width())
+        wanted, free = CANVAS_SHARE * width, width - least - self._taken
+        if shown and min(free, window.centralWidget().width()) < wanted:
+            self._aside = tuple(dock.windowTitle() for dock in shown)
+            for dock in shown:
+                dock.hide()
+        elif self._aside and free >= wanted + _SPARE:
+            self._show_again(window)
+
+    def draw(self, drawing: bool) -> None:
+        """Show napari's controls while an outline is drawn: eraser, brush size and colours."""
+        window = main_window(self.parent())
+        if window is None or drawing is self._drawing or self._overruled:
+            return
+        self._drawing = drawing
+        if drawing:
+            self._lent.start()
+        else:
+            self._lend()
+            self.make()
+
+    def _lend(self) -> None:
+        """Show or hide the controls, once what stepped aside for them is laid out."""
+        window = main_window(self.parent())
+        QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
+        for dock in _own(window) if window is not None else ():
+            if dock.windowTitle() == _CONTROLS and _CONTROLS in self._aside:
+                dock.setVisible(self._drawing)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the window is kept as wide as it was until a new font has settled."""
+        return self._kept is not None
+
+    def keep(self) -> None:
+        """Keep the window as wide as it is now, though what stands in it will need more."""
+        window = main_window(self.parent())
+        if window is not None and self._kept is None:
+            self._kept = window.width()
+        self._later.start()
+
+    def _narrow(self) -> None:
+        """Take back what a larger font made the window grow by, once docks stepped aside."""
+        self.make()
+        width, self._kept = self._kept, None
+        window = main_window(self.parent())
+        if window is None or width is None or window.isMaximized() or window.isFullScreen():
+            return
+        if window.width() > width:
+            window.layout().activate()
+            window.resize(width, window.height())
+
+    def _place(self) -> None:
+        window = main_window(self.parent())
+        if window is not None:
+            _onto_screen(window)
+
+    def release(self) -> None:
+        """Give napari its docks back."""
+        window = main_window(self.parent())
+        if window is not None and not self._overruled:
+            self._show_again(window)
+        self._overruled = True
+        self.deleteLater()
+
+    def _show_again(self, window: QMainWindow) -> None:
+        for dock in _own(window):
+            if dock.windowTitle() in self._aside:
+                dock.show()
+        self._aside = ()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: ARG002
+        """Measure again when the size changes; what the reader did not draw larger is placed."""
+        grew = isinstance(event, QResizeEvent) and not event.spontaneous()
+        if grew or event.type() == QEvent.Type.Show:
+            self._onto_screen.start()
+        if event.type() in (QEvent.Type.Resize, QEvent.Type.Show) and not self._overruled:
+            self._soon.start()
+        return False
+
+
+def _onto_screen(window: QMainWindow) -> None:
+    """Let a window that grew by the panel end where its screen does."""
+    screen = window.screen()
+    if screen is None or window.isMaximized() or window.isFullScreen():
+        return
+    room, frame = screen.availableGeometry(), window.frameGeometry()
+    beside = frame.size() - window.size()
+    window.resize(window.size().boundedTo(room.size() - beside))
+    frame = window.frameGeometry()
+    left = max(min(frame.left(), room.right() + 1 - frame.width()), room.left())
+    top = max(min(frame.top(), room.bottom() + 1 - frame.height()), room.top())
+    if (left, top) != (frame.left(), frame.top()):
+        window.move(left, top)
+
+
+def _own(window: QMainWindow) -> list[QDockWidget]:
+    """Return napari's own docks that may step aside."""
+    return [dock for dock in window.findChildren(QDockWidget) if dock.windowTitle() in _ASIDE]

@@ -1,0 +1,84 @@
+"""The rows of a worklist as a Qt table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import QModelIndex, QObject, Qt
+from qtpy.QtGui import QFont
+
+from lesionlens.napari.model.wording.candidates import score_words
+from lesionlens.napari.qt.rows_model import RowsModel
+from lesionlens.site.worklist.records import StudyState, WorklistRow
+
+COLUMNS = (
+    "Patient", "Date", "Study", "Sequences", "State", "Others", "Found", "Score", "Warnings",
+)  # fmt: skip
+SIGNS = {
+    StudyState.NEW: "·",
+    StudyState.ANALYSED: "○",
+    StudyState.IN_REVIEW: "◐",
+    StudyState.SIGNED: "✓",
+}
+_RIGHT = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+_FIGURES = (6, 7)
+
+
+class WorklistModel(RowsModel[WorklistRow]):
+    """One row a study, or a study in a session of a reader study; the open one is bold."""
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(COLUMNS, lambda row: row.key, parent)
+        self._cells: dict[tuple[str, int], tuple[str, ...]] = {}
+        self._current: tuple[str, int] | None = None
+
+    def show(self, rows: tuple[WorklistRow, ...], current: tuple[str, int] | None) -> None:
+        """Show these rows, and which study is open."""
+        if rows == self._rows and current == self._current:
+            return
+        self._cells, self._current = {row.key: cells(row) for row in rows}, current
+        self.replace(rows)
+
+    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+        """Return words, tooltip, alignment or font of a cell."""
+        row, column = self._rows[index.row()], index.column()
+        if role == Qt.ItemDataRole.DisplayRole:
+            return self._cells[row.key][column]
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return "\n".join(row.entry.warnings) if column == 8 else self._cells[row.key][column]
+        if role == Qt.ItemDataRole.TextAlignmentRole and column in _FIGURES:
+            return int(_RIGHT)
+        if role == Qt.ItemDataRole.FontRole and row.key == self._current:
+            font = QFont()
+            font.setBold(True)
+            return font
+        return None
+
+
+def cells(row: WorklistRow) -> tuple[str, ...]:
+    """Return a row as texts, one a column.
+
+    Examples
+    --------
+    >>> from lesionlens.site.worklist.records import StudyEntry
+    >>> row = WorklistRow(StudyEntry("A", "", "P1", "2026-01-05", ("t1c",)), StudyState.NEW)
+    >>> cells(row)[:5]
+    ('P1', '2026-01-05', 'A', 'T1c', '· new')
+    """
+    entry = row.entry
+    arm = f"  {row.session}: {row.arm.value}" if row.session else ""
+    warned = len(entry.warnings)
+    return (
+        entry.patient,
+        entry.date,
+        entry.name + arm,
+        " ".join(_NAMES.get(name, name) for name in entry.sequences),
+        f"{SIGNS[row.state]} {row.state.value}",
+        ", ".join(f"{name} {SIGNS[state]}" for name, state in row.others),
+        "" if entry.candidates is None else str(entry.candidates),
+        "" if entry.highest is None else score_words(entry.highest),
+        f"⚠ {warned}: {entry.warnings[0]}" if warned else "",
+    )
+
+
+_NAMES = {"t1": "T1", "t1c": "T1c", "t2": "T2", "flair": "FLAIR"}

@@ -1,0 +1,83 @@
+"""napari's reader: a folder of NIfTI or DICOM, or one NIfTI file, as one image layer a sequence.
+
+Nothing heavy is imported until a path is really read. A folder is declined by a quick check of its
+first names and bytes, because napari offers every folder to every reader.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lesionlens.napari.loading import LayerData, places_of, read_study
+
+if TYPE_CHECKING:
+    from lesionlens.base.errors import UnusableInputError
+
+NOTHING_YET: list[Any] = [(None,)]
+"""What napari takes for "read, and no layer"."""
+
+
+def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
+    """Return the reading function, or None where the path is no study of ours.
+
+    Parameters
+    ----------
+    path : str or list of str
+        What the user opened or dropped; several (a stack, for napari) are together one study.
+    """
+    return read if places_of(path if isinstance(path, list) else [path]) else None
+
+
+def read(path: str | list[str]) -> list[LayerData]:
+    """Read a study for `viewer.open`; the window stays painted while it is read.
+
+    Where a window is open and the reader must decide something first, no layer is returned: the
+    panel asks, and opens the study then.
+
+    Raises
+    ------
+    UnusableInputError
+        Nothing there can be used; the message says why and what to do.
+    """
+    wanted = path if isinstance(path, list) else [path]
+    places = places_of(wanted) or tuple(Path(one) for one in wanted)
+    if "qtpy" not in sys.modules:
+        return read_study(places)
+    from lesionlens.imaging.reading.series_selection import (  # noqa: PLC0415
+        NothingRecognisedError,
+        SeveralStudiesError,
+    )
+    from lesionlens.napari.qt.waiting import painted, when_idle  # noqa: PLC0415
+    from lesionlens.results.review.reopen import is_result  # noqa: PLC0415
+
+    if len(places) == 1 and is_result(places[0]) and _reopen_in_panel(places[0]):
+        return NOTHING_YET
+    try:
+        layers = painted(lambda: read_study(places))
+    except (SeveralStudiesError, NothingRecognisedError) as error:
+        if not _ask_in_panel(places, error):
+            raise
+        return NOTHING_YET
+    when_idle(_offer_panel)
+    return layers
+
+
+def _offer_panel() -> None:
+    from lesionlens.napari.current_window import offer_panel  # noqa: PLC0415
+
+    offer_panel()
+
+
+def _reopen_in_panel(result: Path) -> bool:
+    from lesionlens.napari.current_window import reopen_in_panel  # noqa: PLC0415
+
+    return reopen_in_panel(result)
+
+
+def _ask_in_panel(places: tuple[Path, ...], error: UnusableInputError) -> bool:
+    from lesionlens.napari.current_window import ask_in_panel  # noqa: PLC0415
+
+    return ask_in_panel(places, error)

@@ -1,0 +1,367 @@
+"""The linked views together: one place and one zoom, tiles that draw from the same voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QGridLayout, QWidget
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.findings import Point
+from lesionlens.napari.model.choices.views import ComparedPictures
+from lesionlens.napari.model.geometry.slices import Picture
+from lesionlens.napari.model.geometry.viewpoint import Place, Travel
+from lesionlens.napari.model.overlays.maps import contrast_limits
+from lesionlens.napari.model.screen.board import Board, Tile, stepped
+from lesionlens.napari.model.screen.drawing import Artist, Drawing
+from lesionlens.napari.viewer.tile import TileView
+
+ROOM = 1.25
+"""How much larger than a candidate the view must be that it is gone to in."""
+ZOOM_STEP = 1.15
+_FILL = 0.96
+_REACH = 8.0  # pixels from the end of a ruler at which it is taken hold of
+Window = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _OtherStudy:
+    """What takes the place of this study's pictures while a key is held."""
+
+    compared: ComparedPictures
+    artist: Artist
+    limits: Mapping[MrSequence, Window]
+    """Which values are black and white."""
+
+
+class BoardView(QWidget):
+    """Shows a board; the mouse moves the place that all its views share.
+
+    Parameters
+    ----------
+    travel : Travel
+        The place.
+    window_of : callable
+        Which values of a sequence are black and white now.
+    """
+
+    asked = Signal(object)
+    """A voxel is to be probed: RAS+ mm."""
+    added = Signal(object)
+    """A lesion is to be added: RAS+ mm."""
+    pointed = Signal(object)
+    """The pointer is over a point: RAS+ mm."""
+    window_dragged = Signal(object, float, float)
+    """Brightness: sequence, pixels to the right, pixels down."""
+
+    ruler_dragged = Signal(object)
+    """An end of a ruler was moved: the candidate's rulers as they are now."""
+
+    def __init__(
+        self, travel: Travel, window_of: Callable[[MrSequence], Window], parent: QWidget
+    ) -> None:
+        super().__init__(parent)
+        self.setObjectName("lesionlens_board")
+        self.wheel_zooms = False
+        self.identity: tuple[str, ...] = ()
+        self._travel, self._window_of = travel, window_of
+        self.board: Board | None = None
+        self._alone: int | None = None
+        self._artist = Artist({})
+        self._other: _OtherStudy | None = None
+        self._fitted = True
+        self._pressing = False
+        self._turns = 0.0
+        self._held: tuple[int, int] | None = None
+        self._foot: tuple[Tile, str] | None = None
+        self.tiles: tuple[TileView, ...] = ()
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.setSpacing(2)
+        self._grid = grid
+        self.setStyleSheet("#lesionlens_board { background: #303440; }")
+        travel.changed.connect(self._moved)
+
+    def release(self) -> None:
+        """Hear no more of the place."""
+        self._travel.changed.disconnect(self._moved)
+
+    def show_board(self, board: Board) -> None:
+        """Show a board; the views stay where they are as long as the same ones are shown."""
+        before, self.board = self.board, board
+        if before is None or before.tiles != board.tiles:
+            same = before is not None and _rooms(before.tiles) == _rooms(board.tiles)
+            self._alone = self._alone if same else None
+            self._lay_out()
+        self.repaint_all()
+
+    def take(self, pictures: Mapping[MrSequence, Picture]) -> None:
+        """Draw from these voxels from now on."""
+        self._artist, self._other = Artist(pictures), None
+        self.repaint_all()
+
+    def forget(self) -> None:
+        """Let go of a study that was closed."""
+        self.board = self._held = self._foot = None
+        self._artist, self._other = Artist({}), None
+        self.repaint_all()
+
+    def repaint_all(self) -> None:
+        """Paint every view anew, once, when the window next paints."""
+        for view in self.tiles:
+            view.update()
+
+    def _moved(self, _: Place) -> None:
+        self._foot = None
+        self.repaint_all()
+
+    def _shown(self) -> tuple[Tile, ...]:
+        if self.board is None:
+            return ()
+        tiles = self.board.tiles
+        if self._alone is None or self._alone >= len(tiles):
+            return tiles
+        return (replace(tiles[self._alone], row=0, column=0, rows=1),)
+
+    def _lay_out(self) -> None:
+        """Make as many views as are shown; those that are there already are used again."""
+        shown = self._shown()
+        if len(shown) == len(self.tiles) and _rooms(shown) == _rooms(v.tile for v in self.tiles):
+            for view, tile in zip(self.tiles, shown, strict=True):
+                view.tile = tile
+            return
+        for view in self.tiles:
+            self._grid.removeWidget(view)
+            view.hide()
+            view.deleteLater()
+        self.tiles = tuple(TileView(tile, self, self) for tile in shown)
+        for index in range(4):
+            self._grid.setRowStretch(index, 0)
+            self._grid.setColumnStretch(index, 0)
+        for view in self.tiles:
+            tile = view.tile
+            self._grid.addWidget(view, tile.row, tile.column, tile.rows, 1)
+            self._grid.setColumnStretch(tile.column, 1)
+            for row in range(tile.row, tile.row + tile.rows):
+                self._grid.setRowStretch(row, 1)
+            view.show()
+        self._fitted = True
+        self._grid.activate()  # who goes to a candidate next must know how much room there is
+        self.resized()
+
+    # --- travel ---------------------------------------------------------------------------
+
+    def fit(self) -> None:
+        """Show everything in every view, around its middle."""
+        pictures = [self._artist.pictures.get(view.tile.sequence) for view in self.tiles]
+        first = next((picture for picture in pictures if picture is not None), None)
+        if first is not None:
+            middle = first.grid.to_mm((np.asarray(first.grid.shape) - 1) / 2)
+            self._fitted = True
+            self._travel.move(centre_mm=_point(middle), zoom=self.whole_zoom())
+
+    def whole_zoom(self) -> float:
+        """Return the zoom at which everything is seen in every view."""
+        zooms = []
+        for view in self.tiles:
+            drawing = self.drawing(view.tile)
+            if drawing is not None and drawing.image is not None:
+                width, height = drawing.image.size
+                zooms.append(_FILL * min(view.width() / width, view.height() / height))
+        return min(zooms, default=self._travel.place.zoom)
+
+    def go_to(self, point_mm: Point, box_mm: tuple[Point, Point] | None = None) -> None:
+        """Centre a point in every view; where a box is larger than a view, all of them widen."""
+        zoom = self._travel.place.zoom
+        if box_mm is not None and self.board is not None:
+            corners = np.asarray(np.meshgrid(*np.asarray(box_mm).T)).reshape(3, -1).T
+            for view in self.tiles:
+                flat = self.board.frame.on_screen(view.tile.plane, corners)
+                room = ROOM * np.maximum(np.ptp(flat, axis=0), 1.0)
+                zoom = min(zoom, view.width() / room[0], view.height() / room[1])
+        self._fitted = self._fitted and zoom == self._travel.place.zoom
+        self._travel.move(point_mm=point_mm, centre_mm=point_mm, zoom=zoom)
+
+    def look_at(self, centre_mm: Point) -> None:
+        """Bring a point into the middle of every view."""
+        self._fitted = False
+        self._travel.move(centre_mm=centre_mm)
+
+    # --- called by the tiles---------------------------------------------------------------
+
+    def drawing(self, tile: Tile) -> Drawing | None:
+        """Return what a tile shows."""
+        if self.board is None:
+            return None
+        other = self._compared(tile)
+        if other is None:
+            return self._artist.draw(self.board, tile, self._travel.place)
+        place, flagged = self._travel.place, other.compared.components
+        drawn = other.artist.draw(self.board, tile, place)
+        marked = () if flagged is None else other.artist.marked(self.board, tile, place, flagged)
+        words = (f"{other.compared.words} · {drawn.words[0]}", *drawn.words[1:])
+        return replace(drawn, words=words, outlines=marked, map=None, box=None, rulers=())
+
+    def _compared(self, tile: Tile) -> _OtherStudy | None:
+        """Return what takes a tile's place while the key for that is held, where there is any."""
+        views = None if self.board is None else self.board.views
+        wanted = views is not None and (views.swapped or tile.prior)
+        compared = views.compared if views is not None and wanted else None
+        if compared is None or tile.sequence not in compared.volumes:
+            return None
+        if self._other is None or self._other.compared is not compared:
+            pictures = {s: Picture.of(v.data, v.grid) for s, v in compared.volumes.items()}
+            limits = {s: contrast_limits(v.data) for s, v in compared.volumes.items()}
+            self._other = _OtherStudy(compared, Artist(pictures), limits)
+        return self._other
+
+    def limits(self, tile: Tile) -> Window:
+        """Return which values are black and white."""
+        other = self._compared(tile)
+        return self._window_of(tile.sequence) if other is None else other.limits[tile.sequence]
+
+    def zoom(self) -> float:
+        """Return pixels a millimetre."""
+        return self._travel.place.zoom
+
+    def corner(self, tile: Tile) -> tuple[str, ...]:
+        """Return who is shown and which series, unless that is hidden."""
+        if self.board is None or not self.board.views.named or self.board.state.study is None:
+            return ()
+        if self._compared(tile) is not None:
+            return ()  # who and when stand in what is compared
+        series = self.board.state.study.series.get(tile.sequence)
+        return (*self.identity, *(() if series is None else (series.description,)))
+
+    def foot(self, tile: Tile) -> str:
+        """Return the value under the pointer, else the window."""
+        if self._foot is not None and self._foot[0] == tile:
+            return self._foot[1]
+        low, high = self.limits(tile)
+        return f"W {high - low:.4g}  L {(low + high) / 2:.4g}"
+
+    def pressed(self, tile: Tile, at: tuple[float, float], *, ask: bool) -> None:
+        """Take hold of a ruler's end, else put the crosshair there; `ask` probes the voxel too."""
+        point = self._patient(tile, at)
+        if point is None or (not ask and self._drag_ruler(tile, at, point)):
+            return
+        self._travel.move(point_mm=point)
+        if ask:
+            self.asked.emit(point)
+
+    def added_at(self, tile: Tile, at: tuple[float, float]) -> None:
+        """Put the crosshair there and add the lesion at it."""
+        point = self._patient(tile, at)
+        if point is not None:
+            self._travel.move(point_mm=point)
+            self.added.emit(point)
+
+    def _drag_ruler(self, tile: Tile, at: tuple[float, float], point: Point) -> bool:
+        """Move the end of a ruler that is held, or take hold of one that is near."""
+        drawing = self.drawing(tile)
+        if self.board is None or drawing is None:
+            return False
+        if self._held is None and not self._pressing:
+            reach = _REACH / self._travel.place.zoom
+            for index, ends, _ in drawing.rulers:
+                for which in (0, 1):
+                    if np.linalg.norm(ends[which] - np.asarray(at)) <= reach:
+                        self._held = (index, which)
+        self._pressing = True
+        if self._held is None:
+            return False
+        index, which = self._held
+        rulers = list(self._artist.rulers(self.board))
+        rulers[index] = rulers[index].with_end(which, point)
+        self.ruler_dragged.emit(tuple(rulers))
+        return True
+
+    def released(self) -> None:
+        """Let go of a ruler."""
+        self._held, self._pressing = None, False
+
+    def _patient(self, tile: Tile, at: tuple[float, float]) -> Point | None:
+        if self.board is None:
+            return None
+        frame = self.board.frame
+        depth = float(frame.depth(tile.plane, self._travel.place.point_mm))
+        return _point(frame.in_patient(tile.plane, at, depth))
+
+    def dragged(self, tile: Tile, by: tuple[float, float], *, window: bool) -> None:
+        """Move all views by pixels, or change a sequence's brightness."""
+        if window:
+            self.window_dragged.emit(tile.sequence, *by)
+        elif self.board is not None:
+            place = self._travel.place
+            move = -(np.asarray(by) / place.zoom) @ self.board.frame.screen(tile.plane)
+            self._fitted = False
+            self._travel.move(centre_mm=_point(np.asarray(place.centre_mm) + move))
+
+    def hovered(self, tile: Tile | None, at: tuple[float, float]) -> None:
+        """Show the value under the pointer."""
+        point = None if tile is None else self._patient(tile, at)
+        before, self._foot = self._foot, None
+        if tile is not None and point is not None:
+            self.pointed.emit(point)
+            self._foot = (tile, self._value(tile, point))
+        touched = {kept[0] for kept in (before, self._foot) if kept is not None}
+        for view in self.tiles:
+            if view.tile in touched:
+                view.update()
+
+    def _value(self, tile: Tile, point: Point) -> str:
+        picture = self._artist.pictures.get(tile.sequence)
+        where = "  ".join(
+            f"{'RAS'[n] if v >= 0 else 'LPI'[n]} {abs(v):.1f}" for n, v in enumerate(point)
+        )
+        if picture is None:
+            return where
+        i, j, k = (int(v) for v in np.rint(picture.grid.to_voxel(point)))
+        if not all(0 <= n < size for n, size in zip((i, j, k), picture.data.shape, strict=True)):
+            return where
+        return f"{float(picture.data[i, j, k]):.4g}  at  {where} mm"
+
+    def turned(self, tile: Tile, steps: float, at: tuple[float, float], *, control: bool) -> None:
+        """Scroll slices, with Control zoom about the pointer; a preference turns that round."""
+        if self.board is None:
+            return
+        if control is self.wheel_zooms:
+            self._turns += steps  # a touchpad turns by less than a notch at a time
+            by = int(self._turns)
+            self._turns -= by
+            point = stepped(self.board.state, tile.plane, self._travel.place.point_mm, by)
+            self._travel.move(point_mm=point)
+            return
+        place, frame = self._travel.place, self.board.frame
+        zoom = place.zoom * ZOOM_STEP**steps
+        away = np.asarray(at) - frame.on_screen(tile.plane, place.centre_mm)
+        move = away * (1 - place.zoom / zoom) @ frame.screen(tile.plane)
+        self._fitted = False
+        self._travel.move(centre_mm=_point(np.asarray(place.centre_mm) + move), zoom=zoom)
+
+    def doubled(self, tile: Tile) -> None:
+        """Show this view alone, or all again."""
+        if self.board is None or len(self.board.tiles) < 2:
+            return
+        places = [(one.sequence, one.plane, one.prior) for one in self.board.tiles]
+        here = (tile.sequence, tile.plane, tile.prior)
+        self._alone = places.index(here) if self._alone is None else None
+        self._lay_out()
+        self.repaint_all()
+
+    def resized(self) -> None:
+        """Fit again, as long as nobody zoomed or moved."""
+        if self._fitted:
+            self._travel.move(zoom=self.whole_zoom())
+
+
+def _rooms(tiles: Iterable[Tile]) -> tuple[tuple[int, int, int], ...]:
+    return tuple((tile.row, tile.column, tile.rows) for tile in tiles)
+
+
+def _point(values: object) -> Point:
+    x, y, z = (float(v) for v in np.asarray(values))
+    return x, y, z

@@ -1,0 +1,72 @@
+"""Colours and names of what lies over the image: perceptual maps, labels, lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colormap
+from numpy.typing import NDArray
+
+from lesionlens.base.labels import Region
+from lesionlens.napari.model.choices.choices import LayerChoice, Second
+
+ATTENTION, UNCERTAINTY, PROBE, EVIDENCE = "attention", "uncertainty", "probe", "evidence"
+MAPS = {ATTENTION: "inferno", UNCERTAINTY: "cividis", PROBE: "viridis"}
+AGAINST, FOR = (0.835, 0.369, 0.0), (0.337, 0.706, 0.914)
+"""Ends of a map with a sign, in the colours of the panel's bars; between them it is transparent."""
+BOX_COLOUR, ORIGINAL_COLOUR = "#F0E442", "#FFFFFF"
+
+
+def see_through(name: str) -> Colormap:
+    """Return a perceptual colour map that starts transparent, so that the image stays visible."""
+    base = ensure_colormap(name)
+    stops = np.linspace(0.0, 1.0, 64)
+    colours = np.asarray(base.map(0.25 + 0.75 * stops))
+    colours[:, 3] = np.clip((stops - 0.05) / 0.45, 0.0, 1.0)
+    return Colormap(colours, name=f"lesionlens-{name}", display_name=f"{name} (see-through)")
+
+
+def colours_of(role: str) -> Colormap:
+    """Return the colour map of a map's role."""
+    if role != EVIDENCE:
+        return see_through(MAPS[role])
+    stops = np.linspace(-1.0, 1.0, 129)
+    colours = np.where(stops[:, None] < 0, AGAINST, FOR)
+    alpha = np.clip((np.abs(stops) - 0.05) / 0.6, 0.0, 1.0)
+    return Colormap(
+        np.column_stack([colours, alpha]), name="lesionlens-signed", display_name="for and against"
+    )
+
+
+def label_colours(colours: Mapping[int, str]) -> DirectLabelColormap:
+    """Return a label colour map in which every other label is transparent."""
+    table: dict[int | None, str] = {None: "transparent", 0: "transparent"}
+    return DirectLabelColormap(color_dict=table | dict(colours))
+
+
+def map_colours(role: str) -> NDArray[np.float64]:
+    """Return the (N, 4) colours of a map's role, lowest first, for its legend."""
+    return np.asarray(colours_of(role).colors, dtype=np.float64)
+
+
+def map_words(region: Region, layer_choice: LayerChoice | None) -> str:
+    """Return the name of a region's map; layers are counted from 1.
+
+    Examples
+    --------
+    >>> map_words(Region.ET, LayerChoice(Region.ET, 0, 1))
+    'Attention · enhancing tumour · layer 1, head 2'
+    >>> map_words(Region.WT, LayerChoice(Region.WT, Second.GRADIENTS))
+    'Grad-CAM · whole tumour'
+    >>> map_words(Region.ET, LayerChoice(Region.ET, Second.BY_FLAIR))
+    'Evidence of FLAIR · whole tumour'
+    """
+    if layer_choice is None:
+        return f"Attention · {region.words}"
+    if isinstance(layer_choice.layer, Second):
+        if layer_choice.layer.sequence is not None:
+            return f"Evidence of {layer_choice.layer.sequence.words} · {Region.WT.words}"
+        return f"{layer_choice.layer.words} · {region.words}"
+    head = "" if layer_choice.head is None else f", head {layer_choice.head + 1}"
+    return f"Attention · {region.words} · layer {layer_choice.layer + 1}{head}"

@@ -1,0 +1,373 @@
+"""Two Screens → layer edits: the only module that makes and changes napari layers.
+
+Layers of ours carry `metadata["lesionlens"]` with their role. What the user changes by hand
+(visibility, contrast, colour map) stays until the Screen itself changes that very thing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Labels
+from numpy.typing import NDArray
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.napari.loading import KEY
+from lesionlens.napari.model.choices.views import ComparedPictures
+from lesionlens.napari.model.overlays.maps import (
+    MapView,
+    Overlays,
+    axis_aligned,
+    contrast_limits,
+    geometry_keywords,
+    image_keywords,
+)
+from lesionlens.napari.model.overlays.window_level import full_range
+from lesionlens.napari.model.screen.screen import ShownOutline, ShownScene
+from lesionlens.napari.viewer.colours import (
+    ATTENTION,
+    EVIDENCE,
+    PROBE,
+    UNCERTAINTY,
+    colours_of,
+    label_colours,
+    map_words,
+)
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+OUTLINE, BRAIN, COMPARED = "candidates", "brain", "compared"
+_OPAQUE = 0.95
+_UNTURNED = (("rotate", np.eye(3)), ("shear", np.zeros(3)), ("affine", np.eye(4)))
+_ORDER = (BRAIN, UNCERTAINTY, ATTENTION, EVIDENCE, PROBE, OUTLINE)
+
+
+def put(layer: Any, **values: Any) -> None:
+    """Set what differs: napari draws a layer anew for every value that it is given."""
+    for name, value in values.items():
+        if getattr(layer, name) != value:
+            setattr(layer, name, value)
+
+
+class Layers:
+    """The layers of one session in one viewer."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._made: dict[str, Any] = {}
+        self._drawn: dict[str, Any] = {}
+        self._overlays: Overlays | None = None
+
+    # --- images ---------------------------------------------------------------------------
+
+    def adopt(self, layer: Any) -> None:
+        """Take a layer that the reader made as the picture of its sequence."""
+        self._made[layer.metadata[KEY]["sequence"]] = layer
+        ours = layer.metadata[KEY]
+        ours.setdefault("place", (tuple(layer.scale), tuple(layer.translate)))
+        ours.setdefault("auto", tuple(layer.contrast_limits))
+        layer.contrast_limits_range = full_range(layer.data)
+
+    def picture(self, sequence: MrSequence | None) -> Any:
+        """Return the layer of a sequence; None where there is none."""
+        return None if sequence is None else self._get(sequence.value)
+
+    def pictures(self) -> dict[MrSequence, tuple[NDArray[Any], Grid]]:
+        """Return the voxels of each sequence and where they lie, as acquired where that is known.
+
+        A layer that was turned or mirrored by hand is taken as it was made.
+        """
+        found: dict[MrSequence, tuple[NDArray[Any], Grid]] = {}
+        for sequence in MrSequence:
+            layer = self._get(sequence.value)
+            if layer is None:
+                continue
+            ours = layer.metadata[KEY]
+            if ours.get("acquired") is not None:
+                found[sequence] = (ours["acquired"].data, ours["acquired"].grid)
+            else:
+                affine = np.diag([*ours["place"][0], 1.0])
+                affine[:3, 3] = ours["place"][1]
+                found[sequence] = (layer.data, Grid(layer.data.shape, affine))
+        return found
+
+    def auto_limits(self, sequence: MrSequence) -> tuple[float, float]:
+        """Return the window that a sequence is shown with at first."""
+        layer = self._get(sequence.value)
+        return (0.0, 1.0) if layer is None else layer.metadata[KEY]["auto"]
+
+    def set_right(self) -> None:
+        """Lay every layer of ours where it was made, whatever was turned or mirrored by hand."""
+        for layer in self._viewer.layers:
+            place = layer.metadata.get(KEY, {}).get("place")
+            if place is None:
+                continue
+            for name, value in (("scale", place[0]), ("translate", place[1]), *_UNTURNED):
+                if not np.allclose(np.asarray(getattr(layer, name)), value):
+                    setattr(layer, name, value)
+
+    def forget_others(self, study: Any) -> None:
+        """Remove the layers of any other study, and all overlays."""
+        for layer in list(self._viewer.layers):
+            ours = layer.metadata.get(KEY)
+            if ours is not None and ours.get("study") is not study:
+                self._viewer.layers.remove(layer)
+        self._overlays = None
+        self._drawn.clear()
+        self._made = {role: layer for role, layer in self._made.items() if self._has(layer)}
+
+    def _has(self, layer: Any) -> bool:
+        return layer in self._viewer.layers
+
+    def _get(self, role: str) -> Any:
+        layer = self._made.get(role)
+        return layer if layer is not None and self._has(layer) else None
+
+    def take(self, overlays: Overlays | None, study: Any) -> None:
+        """Show an analysis: overlays are drawn anew, sequences that were moved take their place.
+
+        The picture of any other sequence stays as it was read, voxel for voxel.
+        """
+        if overlays is self._overlays:
+            return
+        old, self._overlays = self._overlays, overlays
+        if old is not None and overlays is not None and old.images is overlays.images:
+            return
+        for role in _ORDER:
+            layer = self._get(role)
+            if layer is not None:
+                self._viewer.layers.remove(layer)
+        self._drawn.clear()
+        if overlays is not None:
+            for sequence in reversed(tuple(overlays.images)):
+                self._show_image(sequence, overlays, study)
+
+    def _show_image(self, sequence: MrSequence, overlays: Overlays, study: Any) -> None:
+        data = overlays.images[sequence]
+        layer = self._get(sequence.value)
+        if layer is None:
+            metadata = {KEY: {"study": study, "sequence": sequence.value}}
+            keywords = image_keywords(data, overlays.grid)
+            layer = Image(data, name=sequence.words, metadata=metadata, **keywords)
+            self.adopt(layer)
+            self._viewer.layers.insert(0, layer)
+        elif sequence in overlays.moved:
+            place = geometry_keywords(overlays.grid)
+            layer.data = data
+            layer.scale, layer.translate = place["scale"], place["translate"]
+            layer.metadata[KEY] |= {
+                "place": (place["scale"], place["translate"]),
+                "acquired": None,
+                "auto": contrast_limits(data),
+            }
+            layer.contrast_limits_range = full_range(data)
+            layer.contrast_limits = layer.metadata[KEY]["auto"]
+
+    # --- scene ----------------------------------------------------------------------------
+
+    def apply(self, old: ShownScene, new: ShownScene) -> None:
+        """Change what differs between two scenes."""
+        if new.sequence is not None and old.sequence is not new.sequence:
+            self._show_sequence(new.sequence)
+        if new.compared is not old.compared:
+            self._show_compared(new.compared, new.sequence)
+        if self._overlays is None:
+            return
+        shown = (
+            (UNCERTAINTY, new.uncertainty, self._overlays.uncertainty, "Uncertainty"),
+            (PROBE, new.probe, self._overlays.probe, "Probe"),
+        )
+        lines = new.isolines and self._viewer.dims.ndisplay == 2
+        for role, visible, view, name in shown:
+            self._apply_map(role, view if visible and not lines else None, name, new.opacity)
+        self._apply_attention(replace(new, attention=None) if lines else new)
+        self._apply_outline(new.outline)
+        self._see_through(new)
+
+    def show_dimensions(self, scene: ShownScene) -> None:
+        """Show the brain without its skull in three dimensions, the slices in two."""
+        if self._overlays is None or scene.sequence is None:
+            return
+        solid = self._viewer.dims.ndisplay == 3
+        brain = self._get(BRAIN)
+        if solid:
+            brain = brain or self._add_brain()
+            self._fill_brain(brain, scene.sequence)
+        if brain is not None:
+            put(brain, visible=solid)
+        image = self._get(scene.sequence.value)
+        if image is not None:
+            put(image, visible=not solid)
+        self.apply(scene, scene)
+
+    def _see_through(self, scene: ShownScene) -> None:
+        """Let the map be seen within the candidates, which are solid in three dimensions."""
+        layer = self._get(OUTLINE)
+        inside = self._viewer.dims.ndisplay == 3 and scene.attention is not None
+        if layer is not None and self._drawn.get("inside", False) != inside:
+            layer.opacity = 0.3 if inside else _OPAQUE
+            self._drawn["inside"] = inside
+
+    def _add_brain(self) -> Any:
+        layer = Image(
+            np.zeros((2, 2, 2), np.float32),
+            rendering="attenuated_mip",
+            attenuation=0.2,
+            opacity=0.5,
+            contrast_limits=(0.0, 1.0),
+            **(self._keywords(BRAIN) | {"name": "Brain"}),
+        )
+        return self._add(BRAIN, layer)
+
+    def _fill_brain(self, layer: Any, sequence: MrSequence) -> None:
+        if self._overlays is None or self._drawn.get(BRAIN) is sequence:
+            return
+        image, mask = self._overlays.images[sequence], self._overlays.brain
+        layer.data = np.where(mask, image, np.float32(0.0))
+        layer.contrast_limits = contrast_limits(layer.data)
+        self._drawn[BRAIN] = sequence
+
+    def _show_sequence(self, sequence: MrSequence) -> None:
+        solid = self._viewer.dims.ndisplay == 3 and self._get(BRAIN) is not None
+        for other in MrSequence:
+            layer = self._get(other.value)
+            if layer is not None:
+                put(layer, visible=other is sequence and not solid)
+        if solid:
+            self._fill_brain(self._get(BRAIN), sequence)
+        wanted = self._get(sequence.value)
+        if wanted is not None:
+            self._viewer.layers.selection.active = wanted
+
+    def _show_compared(
+        self, compared: ComparedPictures | None, sequence: MrSequence | None
+    ) -> None:
+        """Let a picture of another study stand over the sequence shown, or take it away."""
+        layer, below = self._get(COMPARED), self.picture(sequence)
+        if compared is None or sequence is None or below is None:
+            if layer is not None:
+                put(layer, visible=False)
+            return
+        if layer is not None and self._drawn.get(COMPARED) == (compared, sequence):
+            put(layer, visible=True)
+            return
+        if layer is not None:
+            self._viewer.layers.remove(layer)
+        volume = axis_aligned(compared.volumes[sequence])
+        keywords = image_keywords(volume.data, volume.grid) | {"blending": "opaque"}
+        study = below.metadata[KEY].get("study")
+        metadata = {KEY: {"study": study, "role": COMPARED}}
+        layer = Image(volume.data, name=compared.words, metadata=metadata, **keywords)
+        active = self._viewer.layers.selection.active
+        places = [self._viewer.layers.index(one) for one in self._pictures()]
+        self._viewer.layers.insert(max(places) + 1, layer)
+        self._made[COMPARED] = layer
+        self._drawn[COMPARED] = (compared, sequence)
+        self._viewer.layers.selection.active = active
+
+    def _pictures(self) -> list[Any]:
+        found = (self._get(sequence.value) for sequence in MrSequence)
+        return [layer for layer in found if layer is not None]
+
+    def _apply_attention(self, scene: ShownScene) -> None:
+        """Show the attention asked for; until a single layer is there, the one before it stays."""
+        if self._overlays is None or scene.attention is None:
+            for role in (ATTENTION, EVIDENCE):
+                self._apply_map(role, None, "", scene.opacity)
+            return
+        view = self._overlays.attended(scene.attention, scene.layer_choice)
+        if view is None and scene.layer_choice is not None:
+            return
+        key = (view, scene.only, id(self._overlays.components))
+        if view is not None and self._drawn.get("attended") != key:
+            self._drawn["attended"] = key
+            self._drawn["shown"] = self._overlays.alone(view, scene.only)
+        name = map_words(scene.attention, scene.layer_choice)
+        if scene.only is not None:
+            name += f" · candidate {scene.only}"
+        for role in (ATTENTION, EVIDENCE):
+            shown = self._drawn["shown"] if view is not None and view.role == role else None
+            self._apply_map(role, shown, name, scene.opacity)
+
+    def _apply_map(self, role: str, view: MapView | None, name: str, opacity: float) -> None:
+        layer = self._get(role)
+        if view is None:
+            if layer is not None:
+                put(layer, visible=False)
+            return
+        if layer is None:
+            layer = self._add_map(role, view)
+        elif self._drawn.get(role) is not view:
+            layer.data = view.data
+            layer.contrast_limits = (view.low, view.top)
+        self._drawn[role] = view
+        put(layer, name=name, opacity=opacity, visible=True)
+
+    def _add_map(self, role: str, view: MapView) -> Any:
+        layer = Image(
+            view.data,
+            colormap=colours_of(role),
+            contrast_limits=(view.low, view.top),
+            blending="translucent_no_depth",
+            rendering="mip",
+            interpolation2d="linear",
+            **self._keywords(role),
+        )
+        return self._add(role, layer)
+
+    def _apply_outline(self, outline: ShownOutline) -> None:
+        """Show the candidates as solids in three dimensions; `CanvasLines` draws them on slices."""
+        layer = self._get(OUTLINE)
+        if not outline.visible or self._overlays is None or self._viewer.dims.ndisplay != 3:
+            if layer is not None:
+                put(layer, visible=False)
+            return
+        if layer is None:
+            layer = self._add_labels(OUTLINE, self._overlays.outline(outline.region))
+        elif self._drawn.get(OUTLINE) != (outline.region, id(self._overlays.components)):
+            layer.data = self._overlays.outline(outline.region)
+        self._drawn[OUTLINE] = (outline.region, id(self._overlays.components))
+        if self._drawn.get("colours") != outline.colours:
+            layer.colormap = label_colours(dict(outline.colours))
+            self._drawn["colours"] = outline.colours
+        whole = outline.region is Region.WT
+        name = "Candidates" if whole else f"Candidates · {outline.region.words}"
+        put(layer, name=name, visible=True)
+
+    def _add_labels(self, role: str, data: NDArray[Any]) -> Any:
+        keywords = self._keywords(role) | {"blending": "translucent_no_depth"}
+        layer = Labels(data, opacity=_OPAQUE, **keywords)
+        layer.editable = False
+        self._drawn.pop("colours", None)
+        return self._add(role, layer)
+
+    def _keywords(self, role: str) -> dict[str, Any]:
+        if self._overlays is None:
+            raise RuntimeError("an overlay was asked for before an analysis was taken")
+        study = next(
+            (
+                layer.metadata[KEY]["study"]
+                for layer in self._viewer.layers
+                if KEY in layer.metadata
+            ),
+            None,
+        )
+        place = geometry_keywords(self._overlays.grid)
+        metadata = {"study": study, "role": role, "place": (place["scale"], place["translate"])}
+        return place | {"name": role, "metadata": {KEY: metadata}}
+
+    def _add(self, role: str, layer: Any) -> Any:
+        """Put a layer in its place above the images without taking the selection."""
+        layers = self._viewer.layers
+        active = layers.selection.active
+        rank = _ORDER.index(role)
+        above = [self._get(other) for other in _ORDER[rank + 1 :]]
+        places = [layers.index(other) for other in above if other is not None]
+        layers.insert(min(places, default=len(layers)), layer)
+        self._made[role] = layer
+        layers.selection.active = active
+        return layer

@@ -1,0 +1,242 @@
+"""Paints one drawing with Qt: image, map, lines, letters; sharp at any zoom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from qtpy.QtCore import QPointF, QRectF, Qt
+from qtpy.QtGui import QColor, QFont, QFontMetricsF, QImage, QPainter, QPen, QPolygonF
+
+from lesionlens.napari.model.geometry.contours import Line
+from lesionlens.napari.model.geometry.slices import Slice
+from lesionlens.napari.model.screen.drawing import Drawing, MapDrawing
+from lesionlens.napari.viewer.colours import BOX_COLOUR, map_colours
+
+LETTER, WORDS, CROSS = QColor(255, 217, 89), QColor(217, 222, 230), QColor(0, 200, 220, 170)
+RULER = QColor(140, 255, 170)
+MARK = QColor(255, 120, 220)
+_HANDLE, _RING = 4.0, 9.0
+_OUTLINE_WIDTH, _BOX_WIDTH, _ISO_WIDTH = 1.6, 1.0, 1.2
+_GAP, _MARGIN = 12.0, 8.0
+_BESIDE_LETTER = 12.0
+"""Pixels on each side of the middle that the letter of the upper edge takes."""
+_BARS_MM = (100.0, 50.0, 20.0, 10.0, 5.0, 2.0, 1.0)
+_LEVELS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """Millimetres on the screen to pixels of one view."""
+
+    centre: tuple[float, float]
+    zoom: float
+    width: int
+    height: int
+
+    def point(self, x: float, y: float) -> QPointF:
+        """Return where a point lies."""
+        left, top = self.centre
+        return QPointF(
+            (x - left) * self.zoom + self.width / 2, (y - top) * self.zoom + self.height / 2
+        )
+
+    def rect(self, x: float, y: float, width: float, height: float) -> QRectF:
+        """Return where a rectangle lies."""
+        corner = self.point(x, y)
+        return QRectF(corner.x(), corner.y(), width * self.zoom, height * self.zoom)
+
+    def at(self, point: QPointF) -> tuple[float, float]:
+        """Return the millimetres on the screen under a pixel."""
+        return (
+            (point.x() - self.width / 2) / self.zoom + self.centre[0],
+            (point.y() - self.height / 2) / self.zoom + self.centre[1],
+        )
+
+
+def grey_image(part: Slice, window: tuple[float, float]) -> QImage:
+    """Return a slice as grey values; `window` is what is black and what is white."""
+    low, high = window
+    scaled = (part.data.astype(np.float32) - low) * np.float32(255.0 / max(high - low, 1e-9))
+    if part.data.dtype.kind == "f":
+        scaled = np.nan_to_num(scaled)
+    grey = np.ascontiguousarray(scaled.clip(0.0, 255.0).astype(np.uint8))
+    return _copied(grey, grey.shape[1], QImage.Format.Format_Grayscale8)
+
+
+def colour_image(part: MapDrawing) -> QImage:
+    """Return a map as see-through colour."""
+    table = _table(part.role)
+    span = max(part.top - part.low, 1e-9)
+    share = (part.slice.data - np.float32(part.low)) * np.float32((_LEVELS - 1) / span)
+    rgba = table[np.nan_to_num(share).clip(0, _LEVELS - 1).astype(np.uint8)]
+    return _copied(rgba, rgba.shape[1] * 4, QImage.Format.Format_RGBA8888_Premultiplied)
+
+
+def _copied(pixels: NDArray[np.uint8], stride: int, kind: QImage.Format) -> QImage:
+    """Return an image that owns its pixels."""
+    rows, columns = pixels.shape[:2]
+    return QImage(pixels.tobytes(), columns, rows, stride, kind).copy()
+
+
+@lru_cache(maxsize=8)
+def _table(role: str) -> NDArray[np.uint8]:
+    """Return 256 premultiplied colours of a map's role."""
+    stops = map_colours(role)
+    at = np.linspace(0.0, len(stops) - 1, _LEVELS)
+    colours = np.stack(
+        [np.interp(at, np.arange(len(stops)), stops[:, channel]) for channel in range(4)], axis=1
+    )
+    colours[:, :3] *= colours[:, 3:]
+    return np.ascontiguousarray((colours * 255).round().astype(np.uint8))
+
+
+def paint(
+    painter: QPainter, drawing: Drawing, images: tuple[QImage | None, QImage | None], to: Projection
+) -> None:
+    """Paint a drawing; `images` are its slice and its map, made before."""
+    painter.fillRect(0, 0, to.width, to.height, Qt.GlobalColor.black)
+    painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    image, colours = images
+    if drawing.image is not None and image is not None:
+        painter.drawImage(to.rect(*drawing.image.corner, *drawing.image.size), image)
+    if drawing.map is not None:
+        _paint_map(painter, drawing.map, colours, to)
+    for colour, lines in drawing.outlines:
+        style = Qt.PenStyle.DashLine if drawing.preliminary else Qt.PenStyle.SolidLine
+        _paint_lines(painter, lines, QPen(QColor(colour), _OUTLINE_WIDTH, style), to)
+    if drawing.box is not None:
+        painter.setPen(QPen(QColor(BOX_COLOUR), _BOX_WIDTH))
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.drawRect(to.rect(*drawing.box))
+    _paint_crosshair(painter, to.point(*drawing.crosshair), to)
+    for number, (x, y) in drawing.marks:
+        _paint_mark(painter, to.point(x, y), str(number))
+    for _, ends, words in drawing.rulers:
+        _paint_ruler(painter, to.point(*ends[0]), to.point(*ends[1]), words)
+
+
+def _paint_mark(painter: QPainter, at: QPointF, words: str) -> None:
+    """Paint a reader's mark: a ring that leaves the place itself free, and its number."""
+    painter.setPen(QPen(MARK, 1.6))
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    painter.drawEllipse(at, _RING, _RING)
+    _text(painter, QPointF(at.x() + _RING + 2, at.y() - _RING), words, MARK)
+
+
+def _paint_ruler(painter: QPainter, start: QPointF, end: QPointF, words: str) -> None:
+    """Paint a line with two handles, and its length beside the end that is further right."""
+    painter.setPen(QPen(RULER, 1.2))
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    painter.drawLine(start, end)
+    for at in (start, end):
+        painter.drawEllipse(at, _HANDLE, _HANDLE)
+    beside = max(start, end, key=lambda at: at.x())
+    _text(painter, QPointF(beside.x() + 2 * _HANDLE, beside.y() - _HANDLE), words, RULER)
+
+
+def _paint_map(painter: QPainter, part: MapDrawing, image: QImage | None, to: Projection) -> None:
+    if part.lines:
+        table = map_colours(part.role)
+        for share, lines in part.lines:
+            red, green, blue = table[min(int(share * len(table)), len(table) - 1), :3]
+            colour = QColor.fromRgbF(float(red), float(green), float(blue))
+            pen = QPen(colour, _ISO_WIDTH, Qt.PenStyle.DashLine)
+            _paint_lines(painter, lines, pen, to)
+    elif image is not None:
+        painter.setOpacity(part.opacity)
+        painter.drawImage(to.rect(*part.slice.corner, *part.slice.size), image)
+        painter.setOpacity(1.0)
+
+
+def _paint_lines(painter: QPainter, lines: Sequence[Line], pen: QPen, to: Projection) -> None:
+    pen.setCosmetic(True)
+    painter.setPen(pen)
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    shift = np.asarray((to.width, to.height)) / 2
+    for line in lines:
+        pixels = (line - np.asarray(to.centre)) * to.zoom + shift
+        painter.drawPolyline(QPolygonF([QPointF(x, y) for x, y in pixels.tolist()]))
+
+
+def _paint_crosshair(painter: QPainter, at: QPointF, to: Projection) -> None:
+    """Paint lines through the point, with a gap that leaves it free."""
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
+    painter.setPen(QPen(CROSS, 1.0))
+    x, y = round(at.x()), round(at.y())
+    painter.drawLine(QPointF(0, y), QPointF(x - _GAP, y))
+    painter.drawLine(QPointF(x + _GAP, y), QPointF(to.width, y))
+    painter.drawLine(QPointF(x, 0), QPointF(x, y - _GAP))
+    painter.drawLine(QPointF(x, y + _GAP), QPointF(x, to.height))
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+
+
+def paint_words(
+    painter: QPainter, drawing: Drawing, corner: Sequence[str], foot: str, to: Projection
+) -> None:
+    """Paint the patient's sides, what is shown, `corner` at the top right, `foot` at the bottom."""
+    font = QFont(painter.font())
+    font.setPointSizeF(9.0)
+    painter.setFont(font)
+    metrics = QFontMetricsF(font)
+    room = to.width - 2 * _MARGIN
+    below = rows_below(metrics, drawing.words, corner, to.width)
+    for row, words in enumerate(drawing.words):
+        shown = metrics.elidedText(words, Qt.TextElideMode.ElideRight, room)
+        _text(painter, QPointF(_MARGIN, _MARGIN + metrics.ascent() + row * metrics.height()), shown)
+    for row, words in enumerate(corner, below):
+        shown = metrics.elidedText(words, Qt.TextElideMode.ElideRight, room)
+        x = to.width - _MARGIN - metrics.horizontalAdvance(shown)
+        _text(painter, QPointF(x, _MARGIN + metrics.ascent() + row * metrics.height()), shown)
+    _text(painter, QPointF(_MARGIN, to.height - _MARGIN - metrics.descent()), foot)
+    _paint_scale(painter, to)
+    font.setPointSizeF(12.0)
+    font.setBold(True)
+    painter.setFont(font)
+    metrics = QFontMetricsF(font)
+    left, right, top, bottom = drawing.edges
+    across, down = to.width / 2, to.height / 2 + metrics.ascent() / 2
+    for words, x, y in (
+        (left, _MARGIN, down),
+        (right, to.width - _MARGIN - metrics.horizontalAdvance(right), down),
+        (top, across - metrics.horizontalAdvance(top) / 2, _MARGIN + metrics.ascent()),
+        (bottom, across - metrics.horizontalAdvance(bottom) / 2, to.height - _MARGIN),
+    ):
+        _text(painter, QPointF(x, y), words, LETTER)
+
+
+def rows_below(
+    metrics: QFontMetricsF, left: Sequence[str], right: Sequence[str], width: float
+) -> int:
+    """Return how many rows lower the words at the right begin: beside those at the left, or below.
+
+    The letter of the upper edge stands between both; neither may come under it.
+    """
+    widest = [max(map(metrics.horizontalAdvance, words), default=0.0) for words in (left, right)]
+    beside = max(widest) <= width / 2 - _MARGIN - _BESIDE_LETTER
+    return 0 if beside or not right else len(left)
+
+
+def _text(painter: QPainter, at: QPointF, words: str, colour: QColor = WORDS) -> None:
+    """Write words with a dark edge, so that they stay readable on bright tissue."""
+    painter.setPen(QColor(0, 0, 0, 200))
+    for dx, dy in ((1, 1), (-1, 0), (0, -1)):
+        painter.drawText(QPointF(at.x() + dx, at.y() + dy), words)
+    painter.setPen(colour)
+    painter.drawText(at, words)
+
+
+def _paint_scale(painter: QPainter, to: Projection) -> None:
+    """Paint a bar of a round number of millimetres, at most a third of the view."""
+    length = next((mm for mm in _BARS_MM if mm * to.zoom <= to.width / 3), _BARS_MM[-1])
+    right, y = to.width - _MARGIN, to.height - _MARGIN
+    painter.setPen(QPen(WORDS, 2.0))
+    painter.drawLine(QPointF(right - length * to.zoom, y), QPointF(right, y))
+    words = f"{length / 10:.0f} cm" if length >= 10 else f"{length:.0f} mm"
+    metrics = QFontMetricsF(painter.font())
+    x = right - length * to.zoom - 6 - metrics.horizontalAdvance(words)
+    _text(painter, QPointF(x, y + metrics.descent()), words)

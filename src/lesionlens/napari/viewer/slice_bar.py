@@ -1,0 +1,116 @@
+"""Below the views: the slice shown, of those that were acquired, on a slider of one step each.
+
+napari's own sliders count steps of the finest voxel on its canvas; they step aside meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QMouseEvent, QWheelEvent
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider, QStyle, QWidget
+
+from lesionlens.napari.model.acts.views import Viewing
+from lesionlens.napari.model.geometry.slices import Slices
+from lesionlens.napari.model.geometry.viewpoint import Place
+from lesionlens.napari.model.overlays.maps import AXIS_LABELS
+from lesionlens.napari.model.screen.board import slices_of
+from lesionlens.napari.model.state.state import State
+
+_STYLE = """
+QSlider::groove:horizontal { height: 4px; border-radius: 2px; background: rgba(128, 140, 160, 90); }
+QSlider::handle:horizontal { width: 14px; margin: -6px 0; border-radius: 7px; background: #2F6FB5; }
+"""
+
+
+class _Slider(QSlider):
+    """Goes to where it is clicked; the wheel is its bar's."""
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Put the handle under the pointer, to be dragged on."""
+        if event.button() is Qt.MouseButton.LeftButton:
+            handle = self.style().pixelMetric(QStyle.PixelMetric.PM_SliderLength, None, self)
+            at, room = round(event.position().x() - handle / 2), self.width() - handle
+            self.setValue(QStyle.sliderValueFromPosition(self.minimum(), self.maximum(), at, room))
+        super().mousePressEvent(event)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Leave it to the bar."""
+        event.ignore()
+
+
+class SliceBar(QWidget):
+    """A slider of one step a slice, for the plane that Up and Down go through.
+
+    Parameters
+    ----------
+    acts : Viewing
+        Holds the place, and goes to a slice.
+    parent : QWidget
+        Below whose views it lies.
+    """
+
+    def __init__(self, acts: Viewing, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setObjectName("lesionlens_slices")
+        self._acts = acts
+        self._slices: Slices | None = None
+        self._beneath = next(
+            (w for w in parent.children() if w.metaObject().className() == "QtDims"), None
+        )
+        self.axis, self.words = QLabel(), QLabel()
+        self.slider = _Slider(Qt.Orientation.Horizontal)
+        self.slider.setAccessibleName("Slice (Up, Down)")
+        self.slider.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.slider.setMinimum(1)
+        self.slider.setPageStep(1)
+        self.slider.valueChanged.connect(acts.show_slice)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(8, 1, 8, 1)
+        row.setSpacing(8)
+        row.addWidget(self.axis)
+        row.addWidget(self.slider, 1)
+        row.addWidget(self.words)
+        self.setStyleSheet(_STYLE)
+        self.hide()
+        acts.travel.changed.connect(self._follow)
+
+    def release(self) -> None:
+        """Hear no more of the place; napari's sliders come back."""
+        self._acts.travel.changed.disconnect(self._follow)
+        self._aside(False)
+
+    def show_state(self, state: State, *, flat: bool) -> None:
+        """Count the slices of the plane shown; nothing in three dimensions, or without a study."""
+        plane = state.choices.plane
+        self._slices = slices_of(state, plane) if flat else None
+        if self._slices is not None:
+            self.axis.setText(AXIS_LABELS[plane.through])
+            self._silently(self.slider.setMaximum, self._slices.count)
+            self._follow(self._acts.travel.place)
+        self._aside(self._slices is not None)
+        self.setVisible(self._slices is not None)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Go one slice on for each notch, as over the picture."""
+        self._acts.scroll(1 if event.angleDelta().y() > 0 else -1)
+        event.accept()
+
+    def _follow(self, place: Place) -> None:
+        slices = self._slices
+        if slices is not None:
+            number = slices.number(place.point_mm)
+            self._silently(self.slider.setValue, number)
+            how = ", interpolated" if slices.interpolated else ""
+            self.words.setText(f"slice {number} of {slices.count}{how}")
+
+    def _silently(self, setter: Callable[[int], None], value: int) -> None:
+        blocked = self.slider.blockSignals(True)
+        setter(value)
+        self.slider.blockSignals(blocked)
+
+    def _aside(self, aside: bool) -> None:
+        """Let napari's sliders step aside, or come back."""
+        if isinstance(self._beneath, QWidget):
+            self._beneath.setVisible(not aside)

@@ -1,0 +1,164 @@
+"""A narrow row of buttons above the views: whatever the keys do to them, by mouse."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QResizeEvent
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QToolButton, QWidget
+
+from lesionlens.napari.model.acts.keys import KEYS
+from lesionlens.napari.model.acts.views import Viewing
+from lesionlens.napari.model.choices.views import Layout, Window
+from lesionlens.napari.model.state.state import State
+
+_LAYOUTS = (
+    (Layout.SINGLE, "1", "One view, napari's own"),
+    (Layout.ONE, "as acquired", "Slices as they were acquired (Shift+O)"),
+    (Layout.PAIR, "1 × 2", "Two sequences in a row (Shift+S)"),
+    (Layout.TRIPLE, "1 × 3", "Three sequences in a row (Shift+S)"),
+    (Layout.FOUR, "2 × 2", "Four sequences side by side (Shift+F)"),
+    (Layout.PLANES, "3 planes", "Axial, coronal and sagittal together (Shift+J)"),
+    (Layout.PRIOR, "prior", "An earlier examination beside this one (Ctrl+B)"),
+)
+_WINDOWS = (
+    (Window.AUTO, "auto", "Brightness as at first (8)"),
+    (Window.BRAIN, "brain", "Brightness for the brain (9)"),
+    (Window.WIDE, "wide", "Everything in the data (0)"),
+)
+_SWITCHES = (
+    ("toggle_cine", "cine"),
+    ("toggle_slab", "slab"),
+    ("toggle_isolines", "isolines"),
+    ("toggle_rulers", "rulers"),
+    ("toggle_names", "names"),
+)
+
+_LINKED = ("toggle_slab", "toggle_rulers")
+"""What linked views alone can show, so not while an outline is redrawn."""
+
+_STYLE = """
+QToolButton { border: none; border-radius: 3px; padding: 4px %dpx; }
+QToolButton:hover { background: rgba(128, 140, 160, 60); }
+QToolButton:checked { background: #2F6FB5; color: white; }
+QToolButton:disabled { color: rgba(128, 128, 128, 140); }
+"""
+_ROOMY, _NARROW = 9, 3
+"""Pixels beside a button's words: easy to hit, and what a window of 1280 pixels has room for."""
+
+
+def _style(roomy: bool) -> str:
+    return _STYLE % (_ROOMY if roomy else _NARROW)
+
+
+class Strip(QWidget):
+    """Buttons for layouts, brightness and comparison.
+
+    Parameters
+    ----------
+    acts : Viewing
+        What they do.
+    parent : QWidget
+        Above the views.
+    """
+
+    def __init__(self, acts: Viewing, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setObjectName("lesionlens_strip")
+        self._is_roomy = False
+        self._stated: tuple[State, bool] | None = None
+        row = QHBoxLayout(self)
+        row.setContentsMargins(2, 2, 2, 2)
+        row.setSpacing(1)
+        self.layouts = {
+            layout: self._button(words, tip, lambda _=False, to=layout: acts.show_layout(to))
+            for layout, words, tip in _LAYOUTS
+        }
+        self.windows = {
+            window: self._button(words, tip, lambda _=False, to=window: acts.show_window(to))
+            for window, words, tip in _WINDOWS
+        }
+        helps = {key.act: f"{key.words[0].upper()}{key.words[1:]} ({key.shown})" for key in KEYS}
+        self.switches = {
+            act: self._button(words, helps[act], lambda _=False, to=act: getattr(acts, to)())
+            for act, words in _SWITCHES
+        }
+        for group in (self.layouts, self.windows, self.switches):
+            for button in group.values():
+                row.addWidget(button)
+            line = QFrame()
+            line.setFrameShape(QFrame.Shape.VLine)
+            row.addWidget(line)
+        row.addStretch(1)
+        self.setStyleSheet(_style(self._is_roomy))
+
+    def _button(self, words: str, tip: str, act: object) -> QToolButton:
+        button = QToolButton()
+        button.setText(words)
+        button.setToolTip(tip)
+        button.setAccessibleName(tip)
+        button.setCheckable(True)
+        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        button.clicked.connect(act)
+        button.clicked.connect(self._restate)
+        return button
+
+    def minimumSizeHint(self) -> QSize:
+        """Return what the narrow buttons need: larger ones do not keep a window wide."""
+        hint = super().minimumSizeHint()
+        return QSize(hint.width() - self._more(), hint.height()) if self._is_roomy else hint
+
+    def _more(self) -> int:
+        """Return how much wider the row is with the larger padding."""
+        shown = [button for button in self.findChildren(QToolButton) if not button.isHidden()]
+        return 2 * (_ROOMY - _NARROW) * len(shown)
+
+    def _fit(self) -> None:
+        wanted = self.width() >= self.minimumSizeHint().width() + self._more()
+        if wanted is not self._is_roomy:
+            self._is_roomy = wanted
+            self.setStyleSheet(_style(wanted))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Let the buttons be as large as there is room for."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _restate(self) -> None:
+        """Show again what holds: Qt turns a button that is clicked, whatever came of the click."""
+        if self._stated is not None:
+            self.show_state(self._stated[0], linked=self._stated[1])
+
+    def show_state(self, state: State, *, linked: bool) -> None:
+        """Show which of them hold.
+
+        Parameters
+        ----------
+        state : State
+            What was chosen.
+        linked : bool
+            Whether linked views are seen; else napari's canvas is, whatever layout was chosen.
+        """
+        self._stated = (state, linked)
+        views, study = state.choices.views, state.study
+        there = 0 if study is None else len(study.series)
+        layout_shown = views.layout if linked else Layout.SINGLE
+        for layout, button in self.layouts.items():
+            button.setChecked(layout is layout_shown)
+            free = layout is Layout.SINGLE or state.editing is None
+            button.setEnabled(free and layout.sequences <= max(there, 1))
+            button.setVisible(free and (layout is not Layout.PRIOR or views.compared is not None))
+        for window, button in self.windows.items():
+            button.setChecked(window is views.window)
+        held = {
+            "toggle_cine": views.cine,
+            "toggle_slab": views.slab and linked,
+            "toggle_isolines": views.isolines,
+            "toggle_rulers": views.rulers and linked,
+            "toggle_names": views.named,
+        }
+        for act, button in self.switches.items():
+            button.setChecked(held[act])
+            free = act not in _LINKED or state.editing is None
+            button.setEnabled(free)
+            button.setVisible(free)  # napari's controls want the room
+        self.setVisible(study is not None)  # last: what is seen is laid out anew at every change

@@ -1,0 +1,199 @@
+"""One of the linked views: paints its drawing, and says what the mouse does over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from qtpy.QtCore import QEvent, QPointF, QSize, Qt
+from qtpy.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QResizeEvent, QWheelEvent
+from qtpy.QtWidgets import QSizePolicy, QWidget
+
+from lesionlens.napari.model.screen.board import Tile
+from lesionlens.napari.model.screen.drawing import Drawing
+from lesionlens.napari.viewer.paint import (
+    Projection,
+    colour_image,
+    grey_image,
+    paint,
+    paint_words,
+)
+
+if TYPE_CHECKING:
+    from lesionlens.napari.model.geometry.slices import Slice
+
+NOTCH = 120
+"""What Qt reports for one step of a wheel."""
+_SMALLEST = QSize(120, 120)
+
+
+class Hears(Protocol):
+    """What a tile tells of; `at` is in millimetres on the screen."""
+
+    def drawing(self, tile: Tile) -> Drawing | None:
+        """Return what the tile shows."""
+
+    def limits(self, tile: Tile) -> tuple[float, float]:
+        """Return which values are black and white."""
+
+    def zoom(self) -> float:
+        """Return pixels a millimetre."""
+
+    def corner(self, tile: Tile) -> tuple[str, ...]:
+        """Return what stands at the top right."""
+
+    def foot(self, tile: Tile) -> str:
+        """Return what stands at the bottom left."""
+
+    def pressed(self, tile: Tile, at: tuple[float, float], *, ask: bool) -> None:
+        """Put the crosshair there; `ask` probes the voxel too."""
+
+    def dragged(self, tile: Tile, by: tuple[float, float], *, window: bool) -> None:
+        """Move the view by pixels, or change brightness by them."""
+
+    def released(self) -> None:
+        """Take that the button was let go."""
+
+    def hovered(self, tile: Tile | None, at: tuple[float, float]) -> None:
+        """Take where the pointer is; None as it leaves."""
+
+    def turned(self, tile: Tile, steps: float, at: tuple[float, float], *, control: bool) -> None:
+        """Take a turn of the wheel."""
+
+    def added_at(self, tile: Tile, at: tuple[float, float]) -> None:
+        """Add the lesion at a point."""
+
+    def doubled(self, tile: Tile) -> None:
+        """Show this view alone, or all again."""
+
+    def resized(self) -> None:
+        """Take that the room has changed."""
+
+
+class TileView(QWidget):
+    """Paints one tile; every act of the mouse is handed on."""
+
+    def __init__(self, tile: Tile, hears: Hears, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.tile = tile
+        self._hears = hears
+        self._at: QPointF | None = None
+        self._images: dict[str, tuple[Any, QImage]] = {}
+        self.setMouseTracking(True)
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.setFocusProxy(parent)  # tiles come and go; keys and Tab go on from where all lie
+        self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
+        self.setMinimumSize(_SMALLEST)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
+        self.setAccessibleName(f"{tile.sequence.words}, {tile.plane.value}")
+
+    # --- painted --------------------------------------------------------------------------
+
+    def projection(self, drawing: Drawing) -> Projection:
+        """Return where millimetres on the screen lie in this widget."""
+        return Projection(drawing.centre, self._hears.zoom(), self.width(), self.height())
+
+    def paintEvent(self, _: QPaintEvent) -> None:
+        """Paint what this tile shows now."""
+        drawing = self._hears.drawing(self.tile)
+        painter = QPainter(self)
+        if drawing is None:
+            painter.fillRect(self.rect(), Qt.GlobalColor.black)
+            painter.end()
+            return
+        window, to = self._hears.limits(self.tile), self.projection(drawing)
+        grey = colours = None
+        if drawing.image is not None:
+            image: Slice = drawing.image
+            grey = self._image("grey", (image, window), lambda: grey_image(image, window))
+        if drawing.map is not None and not drawing.map.lines:
+            part = drawing.map
+            colours = self._image(
+                "map", (part.slice, part.top, part.low), lambda: colour_image(part)
+            )
+        paint(painter, drawing, (grey, colours), to)
+        paint_words(
+            painter, drawing, self._hears.corner(self.tile), self._hears.foot(self.tile), to
+        )
+        painter.end()
+
+    def _image(self, name: str, key: Any, make: Callable[[], QImage]) -> QImage:
+        """Return the image made before of the same slice, or a new one."""
+        known = self._images.get(name)
+        if known is None or known[0][0] is not key[0] or known[0][1] != key[1]:
+            known = (key, make())
+            self._images[name] = known
+        return known[1]
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Signal that the room has changed."""
+        super().resizeEvent(event)
+        self._hears.resized()
+
+    # --- the mouse ------------------------------------------------------------------------
+
+    def _where(self, position: QPointF) -> tuple[float, float] | None:
+        drawing = self._hears.drawing(self.tile)
+        return None if drawing is None else self.projection(drawing).at(position)
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Left: crosshair; Shift: probe; Ctrl: a lesion. Right: brightness. Middle, Alt: move."""
+        self.setFocus(Qt.FocusReason.MouseFocusReason)
+        where = self._where(event.position())
+        held = event.modifiers() & Qt.KeyboardModifier.ControlModifier
+        if held and event.button() == Qt.MouseButton.LeftButton and where is not None:
+            self._hears.added_at(self.tile, where)
+            return
+        self._at = event.position()
+        self._cross(event)
+
+    def _cross(self, event: QMouseEvent) -> None:
+        held = event.modifiers()
+        where = self._where(event.position())
+        left = bool(event.buttons() & Qt.MouseButton.LeftButton)
+        if where is not None and left and not held & Qt.KeyboardModifier.AltModifier:
+            ask = bool(held & Qt.KeyboardModifier.ShiftModifier)
+            self._hears.pressed(self.tile, where, ask=ask)
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        """Go on with what the button began; without one, tell where the pointer is."""
+        buttons, before = event.buttons(), self._at
+        where = self._where(event.position())
+        if where is not None:
+            self._hears.hovered(self.tile, where)
+        if before is None or buttons == Qt.MouseButton.NoButton:
+            return
+        by = (event.position().x() - before.x(), event.position().y() - before.y())
+        self._at = event.position()
+        alt = bool(event.modifiers() & Qt.KeyboardModifier.AltModifier)
+        if buttons & Qt.MouseButton.RightButton:
+            self._hears.dragged(self.tile, by, window=True)
+        elif buttons & Qt.MouseButton.MiddleButton or alt:
+            self._hears.dragged(self.tile, by, window=False)
+        else:
+            self._cross(event)
+
+    def mouseReleaseEvent(self, _: QMouseEvent) -> None:
+        """End what the button began."""
+        self._at = None
+        self._hears.released()
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        """Show this view alone, or all again."""
+        if event.button() == Qt.MouseButton.LeftButton:
+            self._hears.doubled(self.tile)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        """Hand the wheel's turn on."""
+        delta = event.angleDelta()
+        where = self._where(event.position())
+        if where is not None:
+            control = bool(event.modifiers() & Qt.KeyboardModifier.ControlModifier)
+            steps = (delta.y() or delta.x()) / NOTCH
+            self._hears.turned(self.tile, steps, where, control=control)
+        event.accept()
+
+    def leaveEvent(self, event: QEvent) -> None:
+        """Signal that the pointer is gone."""
+        super().leaveEvent(event)
+        self._hears.hovered(None, (0.0, 0.0))

@@ -1,0 +1,400 @@
+"""All views of one window behind one interface: napari's own canvas, or linked views over it.
+
+napari's several viewers are provisional, so nothing else of ours knows how views are made: this
+module alone finds napari's canvas in the window, lays the linked views in its place and keeps
+place, zoom and brightness the same in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, Signal
+from qtpy.QtOpenGLWidgets import QOpenGLWidget
+from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QVBoxLayout, QWidget
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.findings import Point
+from lesionlens.napari.model.geometry.slices import Picture
+from lesionlens.napari.model.geometry.viewpoint import Place
+from lesionlens.napari.model.overlays.window_level import dragged, limits_of
+from lesionlens.napari.model.screen.board import Board, board_of
+from lesionlens.napari.model.screen.screen import Screen, ShownScene
+from lesionlens.napari.model.state.state import State
+from lesionlens.napari.qt.cine import Cine
+from lesionlens.napari.qt.keyboard import main_window
+from lesionlens.napari.qt.waiting import once_idle
+from lesionlens.napari.viewer.board_view import BoardView, Window
+from lesionlens.napari.viewer.canvas_lines import CanvasLines
+from lesionlens.napari.viewer.layers import Layers
+from lesionlens.napari.viewer.mouse import CanvasMouse
+from lesionlens.napari.viewer.single import SPACE, SingleView
+from lesionlens.napari.viewer.slice_bar import SliceBar
+from lesionlens.napari.viewer.strip import Strip
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from lesionlens.napari.model.acts.views import Viewing
+
+_IDLE_MS = 150
+"""How long linked views must stand still before napari's hidden canvas is brought up to date."""
+
+
+class Views(QObject):
+    """The views of one window.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        napari's.
+    layers : Layers
+        Whose pictures all views show.
+    acts : Viewing
+        What buttons above the views do; it holds the place that all views share.
+    docked : QWidget
+        Anything in the window, to find its canvas by.
+    """
+
+    asked = Signal(object)
+    """A voxel is to be probed: RAS+ mm."""
+    added = Signal(object)
+    """A lesion is to be added: RAS+ mm."""
+    laid = Signal(object, object)
+    """The linked views lie in the place of napari's canvas: those, and that."""
+
+    def __init__(self, viewer: ViewerModel, layers: Layers, acts: Viewing, docked: QWidget) -> None:
+        super().__init__(docked)
+        travel = acts.travel
+        self._acts, self._cine = acts, Cine(acts.roll, self)
+        self.strip: Strip | None = None
+        self.bar: SliceBar | None = None
+        self.single = SingleView(viewer)
+        self.lines = CanvasLines(viewer)
+        self.linked: BoardView | None = None
+        self._viewer, self._layers, self._travel, self._docked = viewer, layers, travel, docked
+        self.canvas: QWidget | None = None
+        self._board: Board | None = None
+        self._moving = self._turning = False
+        self._pictures: dict[MrSequence, Picture] = {}
+        self._presses = 0
+        self._identity: tuple[str, ...] = ()
+        self._mouse = CanvasMouse(viewer, acts.scroll, self._drag_shown)
+        self._applied = self._wanted = ShownScene()
+        self._later = once_idle(self.settle, self, _IDLE_MS)
+        travel.changed.connect(self._on_travel)
+        viewer.dims.events.point.connect(self._on_point)
+        viewer.dims.events.order.connect(self._draw_lines)
+        viewer.events.reset_view.connect(self._on_reset)
+
+    # --- shown ----------------------------------------------------------------------------
+
+    def set_up(self) -> None:
+        """Turn napari's canvas to radiological convention; a study is shown from now on."""
+        self.single.set_up()
+        self._mouse.listen()
+        self._presses = 0
+
+    def set_wheel(self, zooms: bool) -> None:
+        """Let the wheel zoom and Ctrl with it scroll, or the other way round."""
+        self._mouse.wheel_zooms = zooms
+        if self.linked is not None:
+            self.linked.wheel_zooms = zooms
+
+    def show(self, before: ShownScene, screen: Screen, state: State) -> None:
+        """Show a screen in whichever views are chosen; a candidate gone to is centred in all."""
+        scene = self._wanted = screen.scene
+        self.single.watch(self._layers.picture(scene.sequence))
+        if scene.plane is not before.plane:
+            self.single.set_right()
+            self._layers.set_right()
+        self._turning = True
+        self.single.show_plane(scene.plane)
+        self._turning = False
+        self.single.caption(screen.caption)
+        self._apply_window(state)
+        self._cine.run(state.choices.views.cine)
+        self._board = board_of(state, scene)
+        if self.linked is None and state.study is not None:
+            self._make()
+        if self.linked is not None and state.study is None:
+            self._pictures = {}
+            self.linked.forget()
+            self.lines.forget()
+        self._swap()
+        if self._is_linked:
+            self._later.start()
+        else:
+            self.settle()
+        self._show_bars()
+        if scene.visit is not None and scene.visit != before.visit:
+            self.go_to(scene.visit.point_mm, scene.visit.box_mm)
+
+    def _show_bars(self) -> None:
+        """Say above and below the views what is seen in them."""
+        if self.strip is not None and self.bar is not None and self._board is not None:
+            self.strip.show_state(self._board.state, linked=self._is_linked)
+            self.bar.show_state(self._board.state, flat=self._viewer.dims.ndisplay < SPACE)
+
+    def settle(self) -> None:
+        """Bring napari's layers and sliders up to what is shown; linked views do not wait."""
+        self._later.stop()
+        applied, self._applied = self._applied, self._wanted
+        self._layers.apply(applied, self._wanted)
+        self._follow(self._travel.place)
+        self._draw_lines()
+
+    def show_dimensions(self) -> None:
+        """Show napari's canvas in three dimensions, the chosen views in two."""
+        self.settle()
+        self._layers.show_dimensions(self._wanted)
+        self._swap()
+        self._show_bars()
+        self._draw_lines()
+        if self._viewer.dims.ndisplay == SPACE:
+            self.single.look_around()
+
+    def go_to(self, point_mm: Point, box_mm: tuple[Point, Point] | None = None) -> None:
+        """Centre a point in every view."""
+        if self._is_linked and self.linked is not None:
+            self.linked.go_to(point_mm, box_mm)
+        else:
+            self.single.go_to(point_mm, box_mm)
+
+    def fit(self) -> None:
+        """Fit the study into the views and go to its middle."""
+        self.single.fit()
+        if self.linked is not None and self._is_linked:
+            self.linked.fit()
+
+    def arrive(self) -> None:
+        """Paint a study's first picture before anything else is done; keys are for the picture.
+
+        Tab then goes on to the panel. Where somebody types meanwhile, they type on.
+        """
+        shown = self.linked if self._is_linked else self.canvas
+        if shown is not None:
+            if not isinstance(QApplication.focusWidget(), QLineEdit | QAbstractSpinBox):
+                shown.setFocus()
+            shown.repaint()
+
+    def identify(self, words: tuple[str, ...]) -> None:
+        """Report who is shown, at the top right of linked views."""
+        self._identity = words
+        if self.linked is not None:
+            self.linked.identity = words
+            self.linked.repaint_all()
+
+    def adopt(self, layer: Any) -> None:
+        """Take the picture of a sequence: its brightness is the same in all views."""
+        layer.events.contrast_limits.connect(self._repaint)
+        self._take_pictures()
+
+    def release(self) -> None:
+        """Give napari its canvas back."""
+        self._cine.run(False)
+        self._later.stop()
+        self._travel.changed.disconnect(self._on_travel)
+        self._viewer.dims.events.point.disconnect(self._on_point)
+        self._viewer.dims.events.order.disconnect(self._draw_lines)
+        self._viewer.events.reset_view.disconnect(self._on_reset)
+        for layer in self._viewer.layers:
+            if hasattr(layer.events, "contrast_limits"):
+                layer.events.contrast_limits.disconnect(self._repaint)
+        self._mouse.release()
+        self.lines.release()
+        self.single.tear_down()
+        if self.linked is not None:
+            self.linked.release()
+            self._reveal(False)
+        if self.bar is not None:
+            self.bar.release()
+        for ours in (self.linked, self.strip, self.bar):
+            if ours is not None:
+                ours.hide()
+                ours.deleteLater()
+        self.linked = self.strip = self.bar = None
+
+    # --- one or the other -----------------------------------------------------------------
+
+    @property
+    def _is_linked(self) -> bool:
+        return self.linked is not None and not self.linked.isHidden()
+
+    def _swap(self) -> None:
+        """Show the linked views where some are wanted, else napari's canvas."""
+        board = self._board
+        wanted = board is not None and bool(board.tiles) and self._viewer.dims.ndisplay == 2
+        if self.linked is None or board is None:
+            return
+        if wanted:
+            self._take_pictures()
+            self.linked.show_board(board)
+        if wanted is not self._is_linked:
+            self._reveal(wanted)
+            (self._enter if wanted else self._leave)()
+
+    def _make(self) -> None:
+        """Lay the linked views into the place of napari's canvas; not before it is docked."""
+        window = main_window(self._docked)
+        middle = None if window is None else window.centralWidget()
+        canvas = None if middle is None else middle.findChild(QOpenGLWidget)
+        home = None if canvas is None else canvas.parentWidget()
+        layout = None if home is None else home.layout()
+        if home is None or not isinstance(layout, QVBoxLayout):
+            return
+        view = BoardView(self._travel, self._window_of, home)
+        view.wheel_zooms, view.identity = self._mouse.wheel_zooms, self._identity
+        view.asked.connect(self.asked)
+        view.added.connect(self.added)
+        view.pointed.connect(self._on_pointed)
+        view.window_dragged.connect(self._drag)
+        view.ruler_dragged.connect(self._acts.drag_rulers)
+        view.hide()
+        self.strip = Strip(self._acts, home)
+        layout.insertWidget(layout.indexOf(canvas), view, 1)
+        layout.insertWidget(0, self.strip)
+        self.bar = SliceBar(self._acts, home)
+        layout.addWidget(self.bar)
+        self.canvas, self.linked = canvas, view
+        self.laid.emit(view, canvas)
+
+    def _reveal(self, linked: bool) -> None:
+        if self.linked is not None and self.canvas is not None:
+            shown, gone = (self.linked, self.canvas) if linked else (self.canvas, self.linked)
+            gone.hide()  # first: beside each other both would have half of the height
+            shown.show()
+            shown.setFocus()
+
+    def _enter(self) -> None:
+        """Show what napari's canvas showed, as near as it did."""
+        camera, dims = self._viewer.scene.camera, self._viewer.dims
+        if self.linked is None or dims.ndim < SPACE:
+            return
+        near = camera.zoom / max(self._fitting(), 1e-9)
+        self.linked.fit()
+        if near > 1.1:
+            self._travel.move(zoom=self._travel.place.zoom * near)
+            more = dims.ndim - SPACE
+            centre = list(self._travel.place.point_mm)
+            for axis, value in zip(dims.order[-2:], camera.center[-2:], strict=True):
+                centre[axis - more] = float(value)
+            self.linked.look_at((centre[0], centre[1], centre[2]))
+
+    def _leave(self) -> None:
+        """Let napari's canvas look at the same point."""
+        self.settle()
+        more = self._viewer.dims.ndim - SPACE
+        if more >= 0 and self._viewer.dims.ndisplay == 2:
+            shown = [axis - more for axis in self._viewer.dims.order[-SPACE:]]
+            centre = self._travel.place.centre_mm
+            self._viewer.scene.camera.center = tuple(float(centre[axis]) for axis in shown)
+
+    def _fitting(self) -> float:
+        """Return the zoom at which napari's canvas shows everything."""
+        dims = self._viewer.dims
+        size = [
+            max(dims.range[axis].stop - dims.range[axis].start, 1.0) for axis in dims.order[-2:]
+        ]
+        return float((np.asarray(self._viewer.canvas.size) / np.asarray(size)).min())
+
+    # --- the same place -------------------------------------------------------------------
+
+    def _on_point(self) -> None:
+        dims = self._viewer.dims
+        if not self._moving and dims.ndim >= SPACE:
+            self._moving = True
+            x, y, z = (float(v) for v in dims.point[-SPACE:])
+            self._travel.move(point_mm=(x, y, z))
+            self._moving = False
+            self._draw_lines()
+
+    def _draw_lines(self) -> None:
+        """Draw outlines on napari's canvas, where that is seen."""
+        if not self._is_linked:
+            self.lines.show(self._board, self._travel.place)
+
+    def _on_travel(self, place: Place) -> None:
+        """Let napari's sliders follow: at once where its canvas is seen, else soon."""
+        if self._moving:
+            return
+        if self._is_linked:
+            self._later.start()
+        else:
+            self._follow(place)
+
+    def _follow(self, place: Place) -> None:
+        dims = self._viewer.dims
+        more = dims.ndim - SPACE
+        if more < 0 or np.allclose(dims.point[-SPACE:], place.point_mm):
+            return
+        self._moving = True
+        dims.set_point(tuple(range(more, dims.ndim)), place.point_mm)
+        self._moving = False
+        self._draw_lines()
+
+    def still(self, change: Callable[[], object]) -> None:
+        """Change layers and stay where the reader is: napari goes to the nearest step of theirs."""
+        self._moving = True
+        change()
+        self._moving = False
+        self._follow(self._travel.place)
+
+    def _on_pointed(self, point_mm: Point) -> None:
+        """Let napari know where the pointer is, for keys that ask there."""
+        more = (0.0,) * (self._viewer.dims.ndim - SPACE)
+        self._viewer.cursor.position = (*more, *point_mm)
+        for callback in self._viewer.mouse_move_callbacks:
+            callback(self._viewer, None)
+
+    def _on_reset(self) -> None:
+        if self.linked is not None and self._is_linked and not self._turning:
+            self.linked.fit()
+
+    # --- voxels and brightness ------------------------------------------------------------
+
+    def _take_pictures(self) -> None:
+        if self.linked is None:
+            return
+        found = self._layers.pictures()
+        known = {sequence: picture.source for sequence, picture in self._pictures.items()}
+        if {s: id(data) for s, (data, _) in found.items()} != {s: id(d) for s, d in known.items()}:
+            self._pictures = {s: Picture.of(data, grid) for s, (data, grid) in found.items()}
+            self.linked.take(self._pictures)
+
+    def _repaint(self) -> None:
+        if self.linked is not None:
+            self.linked.repaint_all()
+
+    def _window_of(self, sequence: MrSequence) -> Window:
+        layer = self._layers.picture(sequence)
+        if layer is None:
+            return 0.0, 1.0
+        low, high = layer.contrast_limits
+        return float(low), float(high)
+
+    def _apply_window(self, state: State) -> None:
+        """Take the preset that was asked for, for every sequence."""
+        views = state.choices.views
+        if views.windowed == self._presses:
+            return
+        self._presses = views.windowed
+        for sequence in MrSequence:
+            layer = self._layers.picture(sequence)
+            if layer is not None:
+                layer.contrast_limits = limits_of(np.asarray(layer.data), views.window)
+
+    def _drag(self, sequence: MrSequence, right: float, down: float) -> None:
+        layer = self._layers.picture(sequence)
+        if layer is not None and self._board is not None:
+            auto = self._layers.auto_limits(sequence)
+            low, high = dragged(self._window_of(sequence), auto, (right, down))
+            lowest, highest = layer.contrast_limits_range
+            layer.contrast_limits_range = (min(low, lowest), max(high, highest))
+            layer.contrast_limits = (low, high)
+
+    def _drag_shown(self, right: float, down: float) -> None:
+        if self._board is not None and self._board.scene.sequence is not None:
+            self._drag(self._board.scene.sequence, right, down)

@@ -1,0 +1,201 @@
+"""What lies over the image: region, off/contour/map, opacity, and what the attention is worth."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QLabel,
+    QSizePolicy,
+    QSlider,
+    QToolButton,
+    QVBoxLayout,
+)
+
+from lesionlens.base.labels import Region
+from lesionlens.napari.model.choices.choices import Overlay, Second
+from lesionlens.napari.model.overlays.maps import MapView, Overlays
+from lesionlens.napari.model.screen.screen import Screen
+from lesionlens.napari.viewer.colours import ATTENTION, PROBE, UNCERTAINTY, map_colours
+from lesionlens.napari.widgets.layer_chooser import LayerChooser
+from lesionlens.napari.widgets.legend import Legend
+from lesionlens.napari.widgets.parts import Bars, Section, Segments, label, row, show_fact
+
+
+def _fact_rows(facts: list[QLabel]) -> QVBoxLayout:
+    """Lay two facts a row, to fit a narrow panel."""
+    rows = QVBoxLayout()
+    rows.setSpacing(2)
+    for some in (facts[:2], facts[2:]):
+        rows.addLayout(row(*some, None, spacing=10))
+    return rows
+
+
+def _region_list() -> QComboBox:
+    """Return the list of regions, which takes what room its row leaves."""
+    made = QComboBox()
+    for region in Region:
+        made.addItem(region.words, region)
+    made.setMinimumContentsLength(8)
+    made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    made.setAccessibleName("Region whose outline and attention are shown")
+    return made
+
+
+class AttentionBlock(Section):
+    """Shows and changes the overlay."""
+
+    region_chosen = Signal(object)
+    overlay_chosen = Signal(object)
+    opacity_chosen = Signal(float)
+    uncertainty_chosen = Signal(bool)
+    unreliable_chosen = Signal(bool)
+    probe_ended = Signal()
+    asked_without = Signal()
+
+    def __init__(self) -> None:
+        super().__init__("ATTENTION")
+        self._region = _region_list()
+        self._region.activated.connect(
+            lambda _: self.region_chosen.emit(Region(self._region.currentData()))
+        )
+        self.layer_chooser = LayerChooser()
+        self._overlay = Segments(
+            [
+                (Overlay.OFF, "off", "No overlay (T)"),
+                (
+                    Overlay.CONTOUR,
+                    "contour",
+                    "Outlines, box of the one in focus (T)",
+                ),
+                (Overlay.MAP, "map", "Outline and attention map (G)"),
+            ]
+        )
+        self._overlay.chosen.connect(self.overlay_chosen)
+        self._opacity = QSlider(Qt.Orientation.Horizontal)
+        self._opacity.setRange(10, 100)
+        self._opacity.setAccessibleName("Opacity of maps, percent")
+        self._opacity.valueChanged.connect(lambda value: self.opacity_chosen.emit(value / 100))
+        self._uncertainty = QCheckBox("uncertainty")
+        self._uncertainty.clicked.connect(self.uncertainty_chosen)
+        self._trust = label("", "dim", wrap=True)
+        self._anyway = QCheckBox("show it all the same")
+        self._anyway.clicked.connect(self.unreliable_chosen)
+        self._title = label("")
+        self._ask = QToolButton()
+        self._ask.setText("without it?")
+        self._ask.setToolTip("Hide this candidate and ask the network again")
+        self._ask.setProperty("role", "flat")
+        self._ask.clicked.connect(lambda _=False: self.asked_without.emit())
+        self._without = label("", "dim", wrap=True)
+        self._facts = [label("", "dim") for _ in range(4)]
+        self._bars = Bars()
+        self._probe = QToolButton()
+        self._probe.setText("✕ probe")
+        self._probe.setAccessibleName("Put the probe's answer away")
+        self._probe.setProperty("role", "flat")
+        self._probe.clicked.connect(lambda _=False: self.probe_ended.emit())
+        self._hint = label("", "dim", wrap=True)
+        self._legend = Legend()
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        self.body.addLayout(row(self._region, self._overlay))
+        self.body.addWidget(self.layer_chooser)
+        self.body.addLayout(row(label("opacity", "dim"), self._opacity, self._uncertainty))
+        self.body.addWidget(self._legend)
+        self.body.addLayout(row(self._trust, self._anyway))
+        self.body.addLayout(row(self._title, None, self._ask))
+        self.body.addLayout(_fact_rows(self._facts))
+        self.body.addWidget(self._bars)
+        self.body.addWidget(self._without)
+        self.body.addLayout(row(self._hint, self._probe))
+
+    def show_screen(self, screen: Screen, overlays: Overlays | None) -> None:
+        """Show the overlay's settings; hides itself before the analysis."""
+        self.setVisible(screen.analysed)
+        if not screen.analysed:
+            self._legend.show_map(None, map_colours(ATTENTION))
+            return
+        self._region.setCurrentIndex(self._region.findData(screen.region))
+        self._overlay.show_choice(screen.overlay)
+        self._overlay.button(Overlay.MAP).setEnabled(screen.has_attention)
+        blocked = self._opacity.blockSignals(True)
+        self._opacity.setValue(round(screen.opacity * 100))
+        self._opacity.blockSignals(blocked)
+        self._uncertainty.setVisible(screen.has_uncertainty)
+        self._uncertainty.setChecked(screen.scene.uncertainty)
+        role, view = shown_map(screen, overlays)
+        self._legend.show_map(view, map_colours(role))
+        self.layer_chooser.show_screen(screen)
+        self._show_trust(screen)
+        self._title.setText(screen.focus_title)
+        self._title.setVisible(bool(screen.focus_title))
+        for number, fact_label in enumerate(self._facts):
+            show_fact(fact_label, screen.facts[number] if number < len(screen.facts) else None)
+        self._bars.show_bars(screen.relevance, screen.deciding)
+        self._bars.setVisible(bool(screen.relevance))
+        self._ask.setVisible(screen.can_ask_without)
+        self._without.setText(screen.without)
+        self._without.setVisible(bool(screen.without))
+        self._probe.setVisible(screen.scene.probe)
+        hint = _hint(screen, overlays)
+        self._hint.setText(hint)
+        self._hint.setVisible(bool(hint))
+
+    def _show_trust(self, screen: Screen) -> None:
+        asked = screen.overlay is Overlay.MAP
+        show_fact(self._trust, screen.verdict if asked else None)
+        failed = screen.verdict is not None and screen.verdict.good is False
+        self._anyway.setVisible(asked and failed)
+        self._anyway.setChecked(not screen.withheld)
+
+
+def shown_map(screen: Screen, overlays: Overlays | None) -> tuple[str, MapView | None]:
+    """Return the map that the legend explains: the topmost that is shown."""
+    scene = screen.scene
+    if overlays is None:
+        return ATTENTION, None
+    if scene.probe:
+        return PROBE, overlays.probe
+    if scene.attention is not None:
+        view = overlays.attended(scene.attention, scene.layer_choice)
+        view = view or overlays.attention.get(scene.attention)
+        return (ATTENTION if view is None else view.role), view
+    return UNCERTAINTY, overlays.uncertainty if scene.uncertainty else None
+
+
+_SECONDS = {
+    Second.GRADIENTS: "Grad-CAM: what made the network draw the region (gradients, not attention).",
+    Second.ROLLOUT: "Rollout: where the candidate's peak attended, through all layers.",
+}
+
+
+def _hint(screen: Screen, overlays: Overlays | None) -> str:
+    if screen.scene.probe:
+        return screen.probed
+    layer_choice = screen.scene.layer_choice if screen.scene.attention is not None else None
+    if (
+        layer_choice is not None
+        and overlays is not None
+        and overlays.attended(layer_choice.region, layer_choice) is None
+    ):
+        return "Being computed; until then the map before it stays."
+    _, view = shown_map(screen, overlays)
+    if view is not None and view.words:
+        return view.words
+    if layer_choice is not None and isinstance(layer_choice.layer, Second):
+        return _SECONDS[layer_choice.layer]
+    return _offered(screen)
+
+
+def _offered(screen: Screen) -> str:
+    if screen.overlay is Overlay.OFF and screen.candidates:
+        return "Overlay off: finish your own reading, then press T."
+    if screen.reopened:
+        return "Reopened from files: analyse again to probe voxels, see single layers or ask more."
+    if screen.can_probe:
+        return "Shift+click a voxel (or point and press Q): what did it attend to?"
+    return ""

@@ -1,0 +1,220 @@
+"""The table of candidates, the threshold, and the buttons that decide."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QEvent, QModelIndex, Qt, Signal
+from qtpy.QtWidgets import (
+    QHeaderView,
+    QPushButton,
+    QSlider,
+    QTableView,
+)
+
+from lesionlens.napari.model.screen.screen import Screen
+from lesionlens.napari.qt.candidate_model import COLUMNS, ID_ROLE, CandidateModel, cells_of
+from lesionlens.napari.qt.waiting import when_idle
+from lesionlens.napari.widgets.edit_block import AddRow, EditTools
+from lesionlens.napari.widgets.parts import (
+    Section,
+    flat_button,
+    label,
+    offer,
+    row,
+    set_role,
+    show_rows,
+)
+from lesionlens.napari.widgets.reason_box import ReasonBox
+
+VISIBLE_ROWS = 5
+PLACE = 1
+LEAST = ("8", "", "8 × 8 enh.", "88 ml", "0.88", "○")
+"""What columns have room for at least."""
+"""What each column must hold; the second takes what is left."""
+
+
+class CandidateBlock(Section):
+    """Shows the candidates; emits what the reader does."""
+
+    gone_to = Signal(int)
+    threshold_chosen = Signal(float)
+    marked = Signal(str)
+    reason_changed = Signal(str)
+    reason_settled = Signal()
+    undone = Signal()
+    redone = Signal()
+    merged = Signal(int)
+
+    def __init__(self) -> None:
+        self._undo, self._redo = flat_button("↶", "Undo (U)"), flat_button("↷", "Redo (Shift+U)")
+        self._count = label("", "dim")
+        super().__init__("CANDIDATES")
+        self.model = CandidateModel(self)
+        self.table = QTableView()
+        self._set_up_table()
+        self._slider = QSlider(Qt.Orientation.Horizontal)
+        self._slider.setRange(0, 100)
+        self._slider.setAccessibleName("Threshold: list candidates that score at least this")
+        self._slider.valueChanged.connect(lambda value: self.threshold_chosen.emit(value / 100))
+        self._floor = label("", "dim")
+        self._costs = label("", "dim", wrap=True)
+        self._accept = self._button("Accept A", "accept")
+        self._reject = self._button("Reject R", "reject")
+        self._defer = self._button("Defer D", "defer")
+        self._edit = self._button("Edit ⇧E", "edit_outline")
+        self._edit.setToolTip(
+            "Redraw the outline with napari's brush, fill and eraser, and tools (Shift+E)"
+        )
+        self._discard = flat_button("discard", "Leave the outline as it was")
+        self._discard.clicked.connect(lambda _=False: self.marked.emit("discard_edit"))
+        self._outline = label("", "dim", wrap=True)
+        self.tools, self.adding = EditTools(), AddRow()
+        for part in (self.tools, self.adding):
+            part.acted.connect(self.marked)
+        self.adding.merged.connect(self.merged)
+        self._reason = ReasonBox()
+        self._reason.currentTextChanged.connect(self.reason_changed)
+        self._reason.settled.connect(self.reason_settled)
+        self._reason.left.connect(self.table.setFocus)
+        self._undo.clicked.connect(lambda _=False: self.undone.emit())
+        self._redo.clicked.connect(lambda _=False: self.redone.emit())
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        self.body.addWidget(self._count)
+        self.body.addWidget(self.table)
+        self.body.addLayout(row(label("threshold", "dim"), self._slider, self._floor))
+        self.body.addWidget(self._costs)
+        self.body.addLayout(row(self._accept, self._reject, self._defer, self._edit, spacing=4))
+        self.body.addWidget(self.adding)
+        self.body.addLayout(row(self._outline, self._discard))
+        self.body.addWidget(self.tools)
+        self.body.addLayout(row(self._reason, self._undo, self._redo))
+
+    def _button(self, words: str, act: str) -> QPushButton:
+        button = QPushButton(words)
+        button.clicked.connect(lambda _=False: self.marked.emit(act))
+        return button
+
+    def _set_up_table(self) -> None:
+        table = self.table
+        show_rows(table, self.model, "Candidates")
+        table.setWordWrap(True)
+        table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        header = table.horizontalHeader()
+        header.setMinimumSectionSize(22)
+        for column in range(len(COLUMNS)):
+            kind = QHeaderView.ResizeMode
+            header.setSectionResizeMode(column, kind.Stretch if column == PLACE else kind.Fixed)
+        header.sectionResized.connect(self._on_resized)
+        table.selectionModel().currentRowChanged.connect(self._on_row)
+        table.clicked.connect(self._on_click)
+
+    def show_screen(self, screen: Screen) -> None:
+        """Show the candidates of a screen; hides itself before there are any."""
+        self.setVisible(screen.analysed or screen.preliminary)
+        if not (screen.analysed or screen.preliminary):
+            return
+        self._count.setText(_counted(screen))
+        selection = self.table.selectionModel()
+        blocked = selection.blockSignals(True)
+        self.model.show(screen.candidates)
+        focus = next((row.id for row in screen.candidates if row.focus), None)
+        place = self.model.row_of(focus)
+        if place is None:
+            self.table.clearSelection()
+            self.table.setCurrentIndex(QModelIndex())
+        elif self.table.currentIndex().row() != place or not selection.hasSelection():
+            self.table.selectRow(place)
+            self.table.scrollTo(self.model.index(place, 0))
+        selection.blockSignals(blocked)
+        self.table.viewport().update()
+        self._fit_table()
+        self._show_threshold(screen)
+        for button in (self._accept, self._reject, self._defer):
+            offer(button, screen.not_marked)
+        self._show_reason(screen)
+        offer(self._edit, "" if screen.editing else screen.not_marked)
+        self.tools.show_screen(screen)
+        self.adding.show_screen(screen)
+        self._edit.setText("Done ⇧E" if screen.editing else "Edit ⇧E")
+        set_role(self._edit, "primary" if screen.editing else "")
+        self._outline.setText(screen.outline_words)
+        self._outline.setVisible(bool(screen.outline_words))
+        self._discard.setVisible(screen.editing)
+        self._undo.setEnabled(screen.can_undo or screen.editing)
+        self._redo.setEnabled(screen.can_redo or screen.editing)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Fit the table anew once another font has reached it."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
+            when_idle(self._fit_table)
+
+    def _fit_table(self) -> None:
+        """Give every column and row what its words need in the font of now."""
+        table, header = self.table, self.table.horizontalHeader()
+        font = table.fontMetrics()
+        shown = [LEAST, *(cells_of(one) for one in self.model.rows)]
+        for column, title in enumerate(COLUMNS):
+            if column != PLACE:
+                widest = max(font.horizontalAdvance(cells[column]) for cells in shown)
+                named = header.fontMetrics().horizontalAdvance(title)
+                header.resizeSection(column, max(widest + 8, named + 6))
+        self._fit_rows()
+
+    def _fit_rows(self) -> None:
+        """Let a long place take a second line; five rows at once are shown."""
+        table = self.table
+        plain = table.fontMetrics().height() + 12
+        table.verticalHeader().setDefaultSectionSize(plain)
+        heights = [plain]
+        for place in range(len(self.model.rows)):
+            table.setRowHeight(place, max(plain, table.sizeHintForRow(place) + 6))
+            heights.append(table.rowHeight(place))
+        shown = sum(heights[1 : VISIBLE_ROWS + 1]) or plain
+        table.setFixedHeight(table.horizontalHeader().sizeHint().height() + shown + 4)
+
+    def _show_threshold(self, screen: Screen) -> None:
+        blocked = self._slider.blockSignals(True)
+        self._slider.setMinimum(round(screen.threshold_floor * 100))
+        self._slider.setValue(round(screen.threshold * 100))
+        self._slider.blockSignals(blocked)
+        self._floor.setText(screen.threshold_words)
+        self._costs.setText(screen.threshold_costs)
+        self._costs.setVisible(bool(screen.threshold_costs))
+        self._slider.setToolTip(screen.threshold_source)
+
+    def _on_resized(self, column: int, _: int, __: int) -> None:
+        if column == PLACE:
+            self._fit_rows()
+
+    def _on_row(self, current: QModelIndex, _: QModelIndex) -> None:
+        if current.isValid():
+            self.gone_to.emit(int(self.model.data(current, ID_ROLE)))
+
+    def _on_click(self, index: QModelIndex) -> None:
+        row_of = next((r for r in self.model.rows if r.focus), None)
+        clicked = int(self.model.data(index, ID_ROLE))
+        if row_of is not None and row_of.id == clicked:
+            self.gone_to.emit(clicked)
+
+    def type_reason(self) -> None:
+        """Put the cursor into the reason of the candidate in focus; say why where it cannot be."""
+        if self._reason.isVisible() and self._reason.isEnabled():
+            self._reason.setFocus(Qt.FocusReason.ShortcutFocusReason)
+        else:
+            self.marked.emit("explain_mark")
+
+    def _show_reason(self, screen: Screen) -> None:
+        """Show the reason of the candidate in focus; a cursor within the same words stays."""
+        offer(self._reason, screen.not_marked)
+        if self._reason.currentText() != screen.reason:
+            blocked = self._reason.blockSignals(True)
+            self._reason.setCurrentText(screen.reason)
+            self._reason.blockSignals(blocked)
+
+
+def _counted(screen: Screen) -> str:
+    if screen.below_threshold:
+        return f"{screen.conclusion} · {screen.below_threshold} below the threshold"
+    return screen.conclusion

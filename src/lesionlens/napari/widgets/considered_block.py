@@ -1,0 +1,36 @@
+"""What scored too little to be a candidate: folded away below the candidates, never counted."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Signal
+
+from lesionlens.napari.model.screen.screen import Screen
+from lesionlens.napari.widgets.parts import Section, label
+from lesionlens.napari.widgets.pick_rows import PickRows
+
+MOST = 12
+"""Lines at most; the rest scored still less."""
+
+
+class ConsideredBlock(Section):
+    """Lists what was dismissed; a click brings its place into view."""
+
+    looked_at = Signal(object)
+    """RAS+ mm."""
+
+    def __init__(self) -> None:
+        super().__init__("ALSO CONSIDERED")
+        self.lines = PickRows()
+        self.lines.picked.connect(self.looked_at)
+        self.body.addWidget(
+            label("Drawn by the network, but scored too little to be flagged.", "dim", wrap=True)
+        )
+        self.body.addWidget(self.lines)
+        self.heading.setChecked(False)
+
+    def show_screen(self, screen: Screen) -> None:
+        """Show what was considered and dismissed; hides itself where nothing was."""
+        self.setVisible(bool(screen.considered))
+        self.lines.show_lines(
+            [(one.point_mm, one.score, one.words) for one in screen.considered[:MOST]]
+        )

@@ -1,0 +1,161 @@
+"""What the panel offers to add and to draw: a few small buttons, and the brush's range."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QGridLayout,
+    QMenu,
+    QPushButton,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from lesionlens.napari.model.acts.keys import KEYS
+from lesionlens.napari.model.choices.tools import Limit
+from lesionlens.napari.model.screen.screen import Screen
+from lesionlens.napari.widgets.parts import flat_button, label, offer, row
+
+_TOOLS = (
+    ("ball", "brush_ball"),
+    ("smooth", "smooth"),
+    ("holes", "fill_holes"),
+    ("islands", "remove_islands"),
+    ("slices", "interpolate"),
+    ("split", "split"),
+    ("cut here", "split_here"),
+)
+_COLUMNS = 4
+_KEY_OF = {key.act: key for key in KEYS}
+_LIMITS = (
+    (Limit.ANYWHERE, "paint anywhere"),
+    (Limit.INTENSITY, "within intensity"),
+    (Limit.PROBABILITY, "within probability"),
+)
+
+
+class EditTools(QWidget):
+    """Shown while an outline is drawn; emits the name of an act, or what the range is to be."""
+
+    acted = Signal(str)
+    limit_chosen = Signal(object)
+    range_chosen = Signal(float, float)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._buttons = {act: self._button(words, act) for words, act in _TOOLS}
+        for act in ("brush_ball", "split"):
+            self._buttons[act].setCheckable(True)
+        grid = QGridLayout()
+        grid.setSpacing(3)
+        grid.setContentsMargins(0, 0, 0, 0)
+        for place, button in enumerate(self._buttons.values()):
+            grid.addWidget(button, place // _COLUMNS, place % _COLUMNS)
+        self.limit = QComboBox()
+        self.limit.setAccessibleName("Where the brush paints")
+        self.limit.setToolTip("Within a stroke, only voxels in the range are painted (Shift+R)")
+        for value, words in _LIMITS:
+            self.limit.addItem(words, value)
+        self.limit.activated.connect(lambda n: self.limit_chosen.emit(_LIMITS[n][0]))
+        self.low, self.high = self._bound("Lowest value painted"), self._bound("Highest value")
+        self._until = label("to", "dim")
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(4)
+        outer.addLayout(grid)
+        outer.addWidget(self.limit)
+        outer.addLayout(row(self.low, self._until, self.high, None, spacing=4))
+
+    def _button(self, words: str, act: str) -> QToolButton:
+        button, key = QToolButton(), _KEY_OF[act]
+        button.setText(words)
+        hint = key.words.removeprefix("edit: ")
+        button.setToolTip(f"{hint[0].upper()}{hint[1:]} ({key.shown})")
+        button.setAccessibleName(button.toolTip())
+        button.setProperty("role", "segment")
+        policy = button.sizePolicy()
+        policy.setHorizontalPolicy(policy.Policy.Expanding)
+        button.setSizePolicy(policy)
+        button.clicked.connect(lambda _=False: self.acted.emit(act))
+        return button
+
+    def _bound(self, name: str) -> QDoubleSpinBox:
+        box = QDoubleSpinBox()
+        box.setAccessibleName(name)
+        box.setKeyboardTracking(False)
+        box.setMinimumWidth(72)
+        box.valueChanged.connect(
+            lambda _: self.range_chosen.emit(self.low.value(), self.high.value())
+        )
+        return box
+
+    def show_screen(self, screen: Screen) -> None:
+        """Show what is in the reader's hand; hidden while nothing is drawn."""
+        self.setVisible(screen.editing)
+        tools = screen.tools
+        self._buttons["brush_ball"].setChecked(tools.ball)
+        self._buttons["split"].setChecked(tools.points is not None)
+        kinds = [value for value, _ in _LIMITS]
+        self.limit.setCurrentIndex(kinds.index(tools.limit))
+        ranged = tools.limit is not Limit.ANYWHERE
+        shares = tools.limit is Limit.PROBABILITY
+        for box, value in ((self.low, tools.low), (self.high, tools.high)):
+            blocked = box.blockSignals(True)
+            box.setVisible(ranged)
+            box.setDecimals(2 if shares else 1)
+            box.setRange(0.0 if shares else -1e6, 1.0 if shares else 1e6)
+            box.setSingleStep(0.05 if shares else 10.0)
+            box.setValue(value)
+            box.blockSignals(blocked)
+        self._until.setVisible(ranged)
+
+
+class AddRow(QWidget):
+    """Offers to add, to draw and to merge, and to go on with strokes that were interrupted."""
+
+    acted = Signal(str)
+    merged = Signal(int)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._add = flat_button("+ add ⇧P", "Add the lesion at the crosshair or pointer (Shift+P)")
+        self._draw = flat_button("draw ⇧L", "Draw a lesion by hand (Shift+L)")
+        words = "Merge with another candidate; the key takes the nearest (Shift+K)"
+        self._merge = flat_button("merge ⇧K", words)
+        self._merge.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self._menu = QMenu(self._merge)
+        self._merge.setMenu(self._menu)
+        self._draft = label("", "warn", wrap=True)
+        self._go_on = QPushButton("Go on ⇧E")
+        self._drop = flat_button("drop it", "Drop the strokes that were interrupted")
+        for button, act in (
+            (self._add, "add_lesion"),
+            (self._draw, "draw_lesion"),
+            (self._go_on, "edit_outline"),
+            (self._drop, "discard_edit"),
+        ):
+            button.clicked.connect(lambda _=False, act=act: self.acted.emit(act))
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(4)
+        outer.addLayout(row(self._add, self._draw, self._merge, None, spacing=2))
+        outer.addWidget(self._draft)
+        outer.addLayout(row(self._go_on, self._drop, None))
+
+    def show_screen(self, screen: Screen) -> None:
+        """Show what can be done now."""
+        self.setVisible(not screen.editing)
+        others = [one for one in screen.candidates if not one.focus]
+        offer(self._add, screen.not_added)
+        offer(self._draw, screen.not_added)
+        offer(self._merge, screen.not_merged)
+        self._menu.clear()
+        for one in others:
+            act = self._menu.addAction(f"{one.id} · {one.place}")
+            act.triggered.connect(lambda _=False, number=one.id: self.merged.emit(number))
+        self._draft.setText(screen.draft_words)
+        for part in (self._draft, self._go_on, self._drop):
+            part.setVisible(bool(screen.draft_words))

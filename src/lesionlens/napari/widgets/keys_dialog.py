@@ -1,0 +1,59 @@
+"""The table of keys, in columns that a small screen has room for."""
+
+from __future__ import annotations
+
+from html import escape
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QDialog, QLabel, QScrollArea, QStyle, QVBoxLayout, QWidget
+
+from lesionlens.napari.model.acts.keys import KEYS
+
+_COLUMNS, _LETTERS = 2, 150
+"""Of keys side by side, and how many letters wide they are in all."""
+_SHARE = 0.9
+"""Of the screen that it may fill; what is more is scrolled to."""
+
+
+class KeysDialog(QDialog):
+    """Shows every key beside the window; Escape closes it."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("LesionLens keys")
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self._table = QLabel(_table())
+        self._table.setTextFormat(Qt.TextFormat.RichText)
+        self._table.setWordWrap(True)
+        self._table.setContentsMargins(12, 8, 12, 8)
+        scroll = QScrollArea()
+        scroll.setWidget(self._table)
+        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(scroll)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Take the room that the words need in the window's own font."""
+        super().showEvent(event)
+        table, screen = self._table, self.screen().availableSize()
+        table.ensurePolished()
+        letters = table.fontMetrics().averageCharWidth() * _LETTERS
+        wide = min(letters, round(_SHARE * screen.width()))
+        table.setFixedSize(wide, table.heightForWidth(wide))
+        bar = self.style().pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)
+        self.resize(wide + bar, min(table.height() + 2, round(_SHARE * screen.height())))
+
+
+def _table() -> str:
+    rows = -(-len(KEYS) // _COLUMNS)
+    lines = []
+    for number in range(rows):
+        cells = "".join(
+            f'<td style="white-space: nowrap"><b>{escape(key.shown)}</b>&nbsp;&nbsp;</td>'
+            f"<td>{escape(key.words)}&nbsp;&nbsp;&nbsp;&nbsp;</td>"
+            for key in KEYS[number::rows]
+        )
+        lines.append(f"<tr>{cells}</tr>")
+    return f"<table>{''.join(lines)}</table>"

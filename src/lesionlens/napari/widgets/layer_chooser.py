@@ -1,0 +1,87 @@
+"""Whose attention, and which part of it: candidate, layer and head, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QWidget
+
+from lesionlens.napari.model.choices.choices import Second
+from lesionlens.napari.model.screen.screen import Screen
+from lesionlens.napari.widgets.parts import row
+
+
+class LayerChooser(QWidget):
+    """Three lists; None stands for all candidates, all layers, the mean of the heads."""
+
+    candidate_chosen = Signal(object)
+    layer_chosen = Signal(object, object)
+    """Layer, head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.candidate = _list("The attention given to all candidates, or to one of them alone")
+        self.layer = _list(
+            "All layers of the network combined, or one of them, coarse to fine; or a second "
+            "opinion, computed when asked: Grad-CAM (which features made it draw the region) and "
+            "rollout (where the candidate's peak attended, through all layers of self-attention)"
+        )
+        self.head = _list("The mean of a layer's heads, or one of them")
+        self.candidate.activated.connect(
+            lambda _: self.candidate_chosen.emit(self.candidate.currentData())
+        )
+        self.layer.activated.connect(lambda _: self._emit_layer(None))
+        self.head.activated.connect(lambda _: self._emit_layer(self.head.currentData()))
+        layout = row(self.candidate, self.layer, self.head)
+        layout.setStretch(1, 1)
+        self.setLayout(layout)
+
+    def show_screen(self, screen: Screen) -> None:
+        """Show what can be chosen, and what is."""
+        self.setVisible(screen.has_attention)
+        focus = next((row.id for row in screen.candidates if row.focus), None)
+        _offer(
+            self.candidate,
+            "all",
+            [(f"only {c.id}", c.id) for c in screen.candidates],
+            focus if screen.alone else None,
+        )
+        names = [name for name, _ in screen.attention_layers]
+        layers: list[tuple[str, object]] = [
+            (f"{n + 1} · {name.removesuffix(' resolution')}", n) for n, name in enumerate(names)
+        ]
+        layers += [(second.words, second) for second in screen.seconds]
+        _offer(self.layer, "all layers", layers, screen.layer)
+        heads = screen.attention_layers[screen.layer][1] if isinstance(screen.layer, int) else 0
+        numbers = [(f"head {n + 1}", n) for n in range(heads)]
+        _offer(self.head, "mean", numbers if heads > 1 else [], screen.head)
+
+    def _emit_layer(self, head: int | None) -> None:
+        layer = self.layer.currentData()  # Qt hands a StrEnum back as its text
+        self.layer_chosen.emit(Second(layer) if isinstance(layer, str) else layer, head)
+
+
+def _list(tooltip: str) -> QComboBox:
+    """Make a list that is as narrow as the panel wants it."""
+    made = QComboBox()
+    made.setToolTip(tooltip)
+    made.setAccessibleName(tooltip)
+    made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    made.setMinimumContentsLength(5)
+    return made
+
+
+def _offer(
+    box: QComboBox, everything: str, items: Sequence[tuple[str, object]], chosen: object
+) -> None:
+    """Offer everything and each item; show which one is chosen. A list of one is greyed."""
+    words = [everything, *(text for text, _ in items)]
+    if [box.itemText(n) for n in range(box.count())] != words:
+        box.clear()
+        box.addItem(everything, None)
+        for text, value in items:
+            box.addItem(text, value)
+    values = [value for _, value in items]
+    box.setCurrentIndex(values.index(chosen) + 1 if chosen in values else 0)
+    box.setEnabled(bool(items))

@@ -1,0 +1,161 @@
+"""The two forms of the archive's dialog: how to reach it, and what to look for."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QLineEdit,
+    QSizePolicy,
+    QSpinBox,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from lesionlens.napari.widgets.parts import label
+from lesionlens.site.pacs.peer import Retrieval
+from lesionlens.site.pacs.server import Server
+
+_WAYS = (
+    (Retrieval.AUTO, "C-GET, else C-MOVE"),
+    (Retrieval.GET, "C-GET"),
+    (Retrieval.MOVE, "C-MOVE"),
+)
+_MODALITIES = (("MR", "MR"), ("any modality", ""))
+
+
+class ServerForm(QWidget):
+    """An address, and under "Access…" what else it may take."""
+
+    changed = Signal()
+
+    def __init__(self, servers: list[Server]) -> None:
+        super().__init__()
+        self._servers = {server.address: server for server in servers}
+        self._address = QComboBox()
+        self._address.setEditable(True)
+        self._address.addItems(list(self._servers))
+        self._address.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self._address.lineEdit().setPlaceholderText(
+            "https://pacs.example/dicom-web   or   dicom://AETITLE@host:104"
+        )
+        self._address.setAccessibleName("Address of the archive")
+        self._address.setToolTip(
+            "DICOMweb: https://host/dicom-web\nDIMSE: dicom://AETITLE@host:port\n"
+            "DIMSE over TLS: dicoms://AETITLE@host:port"
+        )
+        self._more = QToolButton()
+        self._more.setText("Access…")
+        self._more.setProperty("role", "flat")
+        self._more.setCheckable(True)
+        line = QHBoxLayout()
+        line.addWidget(self._address)
+        line.addWidget(self._more)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(line)
+        layout.addWidget(self._access())
+        self.password.setPlaceholderText("from the keyring or LESIONLENS_PACS_PASSWORD")
+        self._address.currentTextChanged.connect(self._on_address)
+        self._on_address(self._address.currentText())
+
+    def _access(self) -> QWidget:
+        card = QFrame()
+        card.setProperty("role", "card")
+        form = QFormLayout(card)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        self._user, self.password = QLineEdit(), QLineEdit()
+        self.password.setEchoMode(QLineEdit.EchoMode.Password)
+        self._ca, self._certificate, self._title = QLineEdit(), QLineEdit(), QLineEdit()
+        self._ca.setPlaceholderText("the system's (or a PEM file)")
+        self._certificate.setPlaceholderText("none (or a PEM file with certificate and key)")
+        self._port, self._by = QSpinBox(), QComboBox()
+        self._port.setRange(1, 65535)
+        for way, words in _WAYS:
+            self._by.addItem(words, way.value)
+        for words, field in (
+            ("User (DICOMweb)", self._user),
+            ("Password → keyring", self.password),
+            ("Trusted certificates", self._ca),
+            ("Our certificate", self._certificate),
+            ("Our AE title (DIMSE)", self._title),
+            ("Our port (C-MOVE)", self._port),
+            ("Fetch by (DIMSE)", self._by),
+        ):
+            form.addRow(label(words), field)
+        card.hide()
+        self._more.toggled.connect(card.setVisible)
+        return card
+
+    def server(self) -> Server:
+        """Return what is filled in; never the password."""
+        return Server(
+            address=self._address.currentText().strip(),
+            user=self._user.text().strip(),
+            ca=self._ca.text().strip(),
+            certificate=self._certificate.text().strip(),
+            title=self._title.text().strip(),
+            port=self._port.value(),
+            by=str(self._by.currentData()),
+        )
+
+    def show_server(self, server: Server) -> None:
+        """Fill the fields in."""
+        self._servers[server.address] = server
+        self._address.setCurrentText(server.address)
+        self._fill(server)
+
+    def _on_address(self, address: str) -> None:
+        known = self._servers.get(address.strip())
+        if known is not None:
+            self._fill(known)
+        elif not self._title.text():
+            self._fill(Server())
+        self.password.clear()  # it was typed for another archive
+        self.changed.emit()
+
+    def _fill(self, server: Server) -> None:
+        self._user.setText(server.user)
+        self._ca.setText(server.ca)
+        self._certificate.setText(server.certificate)
+        self._title.setText(server.title)
+        self._port.setValue(server.port)
+        self._by.setCurrentIndex(self._by.findData(server.by))
+
+
+class SearchForm(QWidget):
+    """A patient's ID or name, days, the modality."""
+
+    asked = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fields = {name: QLineEdit() for name in ("patient_id", "name", "first", "last")}
+        hints = {
+            "patient_id": "patient ID",
+            "name": "name, or its beginning",
+            "first": "from day",
+            "last": "to day",
+        }
+        self._modality = QComboBox()
+        for words, value in _MODALITIES:
+            self._modality.addItem(words, value)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for name, field in self.fields.items():
+            field.setPlaceholderText(hints[name])
+            field.setAccessibleName(hints[name])
+            if name in ("first", "last"):
+                field.setToolTip("2026-01-05; the same day twice for one day")
+            field.returnPressed.connect(self.asked)
+            layout.addWidget(field, 3 if name in ("patient_id", "name") else 2)
+        layout.addWidget(self._modality)
+
+    def query_fields(self) -> dict[str, str]:
+        """Return what is filled in, by name."""
+        texts = {name: field.text() for name, field in self.fields.items()}
+        return texts | {"modality": str(self._modality.currentData())}

@@ -1,0 +1,400 @@
+"""The panel: one column of blocks; it shows Screens and forwards what the reader does."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.settings import get_settings
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QComboBox,
+    QFileDialog,
+    QFrame,
+    QMenu,
+    QPushButton,
+    QScrollArea,
+    QSlider,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.base.records.study import Study
+from lesionlens.napari.controllers.actions import Actions
+from lesionlens.napari.controllers.reading import analyse_words
+from lesionlens.napari.loading import places_of
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.screen.screen import Screen
+from lesionlens.napari.model.state.state import Query, State
+from lesionlens.napari.preferences import (
+    keep_preparation,
+    keep_server,
+    read_preferences,
+    use_for_folders,
+    used_for_folders,
+)
+from lesionlens.napari.qt.drops import local_paths
+from lesionlens.napari.qt.jobs import Jobs, problem_of
+from lesionlens.napari.qt.keyboard import Unwheeled
+from lesionlens.napari.qt.latest import Latest
+from lesionlens.napari.qt.waiting import when_idle
+from lesionlens.napari.widgets.attention_block import AttentionBlock
+from lesionlens.napari.widgets.candidate_block import CandidateBlock
+from lesionlens.napari.widgets.considered_block import ConsideredBlock
+from lesionlens.napari.widgets.followup_block import FollowupBlock
+from lesionlens.napari.widgets.keys_dialog import KeysDialog
+from lesionlens.napari.widgets.pacs_dialog import PacsDialog
+from lesionlens.napari.widgets.parts import label, row, set_role, style_sheet
+from lesionlens.napari.widgets.preparation_block import PreparationBlock
+from lesionlens.napari.widgets.reading_block import ReadingBlock
+from lesionlens.napari.widgets.run_block import MessageBlock, ProblemBlock, RunBlock
+from lesionlens.napari.widgets.studies_dialog import StudiesDialog
+from lesionlens.napari.widgets.study_block import (
+    AssignmentEditor,
+    QualityBlock,
+    StudyBlock,
+    empty_state,
+)
+from lesionlens.results.review.reopen import is_mask
+from lesionlens.site.monitoring.standing import standing
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+WIDTH, PLAIN_PT = 372, 9.0
+"""Pixels that the panel needs with napari's own font size."""
+
+
+class Panel(QWidget):
+    """The whole panel of one viewer.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Where pictures and overlays go.
+    session : ReviewSession
+        What is shown.
+    """
+
+    mark_asked = Signal(object)
+    """The views are to go to a mark: RAS+ mm."""
+    worklist_asked = Signal()
+    """The worklist is to stand beside the picture."""
+
+    def __init__(self, viewer: ViewerModel, session: ReviewSession) -> None:
+        super().__init__()
+        self.setObjectName("lesionlens")
+        self.setAcceptDrops(True)
+        self.session = session
+        self.jobs = Jobs(session, self)
+        self.questions = Latest(session, self)
+        self.actions_ = Actions(session, self.jobs, self.questions, viewer)
+        self.archive: PacsDialog | None = None
+        self.studies = StudiesDialog(self)
+        self._shown: Study | None = None
+        self._build()
+        self._connect()
+        self.show_theme(viewer.theme)
+
+    def _build(self) -> None:
+        self.study = StudyBlock(self._menu())
+        self.empty = empty_state([one for one in self._openers() if "earlier" not in one[0]])
+        self.problem, self.message = ProblemBlock(), MessageBlock()
+        self.assign = AssignmentEditor()
+        self.quality = QualityBlock()
+        self.preparation = PreparationBlock()
+        self.preparation.models_wanted.connect(lambda: self.actions_.name_models(self._show_models))
+        self.preparation.show_preferences(read_preferences())
+        self.run = RunBlock()
+        self.reading = ReadingBlock(self.actions_.reading)
+        self.candidates = CandidateBlock()
+        self.considered, self.followup = ConsideredBlock(), FollowupBlock()
+        self.attention = AttentionBlock()
+        self._reviewed = label("", "dim", wrap=True)
+        self._export = QPushButton("Export…")
+        self._export.clicked.connect(lambda _=False: self.ask_export())
+        keys = QToolButton()
+        keys.setText("Keys (K)")
+        keys.setProperty("role", "flat")
+        keys.clicked.connect(lambda _=False: self.show_keys())
+        self._clash = label("", "warn", wrap=True)
+        self._clash.hide()
+        self._stops = label("", "warn", wrap=True)
+        self.show_stops()
+        self._footer = QWidget()
+        self._sign = QPushButton()
+        self._sign.setToolTip("Sign the study under your name, once every candidate is decided")
+        self._sign.clicked.connect(lambda _=False: self.actions_.sign())
+        ending = QVBoxLayout(self._footer)
+        ending.setContentsMargins(0, 0, 0, 0)
+        ending.addWidget(self._reviewed)
+        ending.addLayout(row(keys, None, self._sign, self._export))
+        self._lay_out()
+        guard = Unwheeled(self)
+        for kind in (QComboBox, QSlider, QAbstractSpinBox):
+            guard.guard(*self.findChildren(kind))
+        self.lead_tabs()
+
+    def _lay_out(self) -> None:
+        """Put the blocks into a column that scrolls; messages and failures stay in sight below."""
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(12, 10, 12, 10)
+        column.setSpacing(10)
+        for block in (
+            self._stops,
+            self.empty, self.study, self.quality, self.assign, self.preparation, self.run,
+            self.reading, self.candidates, self.considered, self.followup, self.attention,
+            self._clash,
+            self._footer,
+        ):  # fmt: skip
+            column.addWidget(block)
+        column.addStretch(1)
+        column.addWidget(label(RESEARCH_USE_NOTICE, "notice", wrap=True))
+        scroll = self._scroll = QScrollArea()
+        scroll.setWidget(inner)
+        scroll.setWidgetResizable(True)
+        scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll)
+        outer.addWidget(self.message)
+        outer.addWidget(self.problem)
+
+    def lead_tabs(self, *views: QWidget) -> None:
+        """Let Tab come from the views by the sequences to *Analyse*, then by everything else."""
+        stops = (*views, *self.study.stops(), *self.run.stops(), *self.preparation.stops())
+        for before, behind in itertools.pairwise(stops):
+            QWidget.setTabOrder(before, behind)
+
+    def _menu(self) -> QMenu:
+        menu = QMenu(self)
+        for words, slot in self._openers():
+            menu.addAction(words).triggered.connect(slot)
+        menu.addAction("Close the study").triggered.connect(lambda _=False: self.actions_.close())
+        menu.addSeparator()
+        folders = menu.addAction("Let napari open folders with LesionLens")
+        folders.setCheckable(True)
+        folders.setToolTip("Napari then no longer asks which reader to use for a folder")
+        folders.triggered.connect(use_for_folders)
+        menu.aboutToShow.connect(lambda: folders.setChecked(used_for_folders()))
+        return menu
+
+    def _openers(self) -> tuple[tuple[str, Callable[..., Any]], ...]:
+        return (
+            ("Open a folder…", lambda _=False: self.ask_folder()),
+            ("Open a NIfTI file…", lambda _=False: self.ask_file()),
+            ("From the archive (PACS)…", lambda _=False: self.ask_archive()),
+            ("Reopen a saved result…", lambda _=False: self.ask_result()),
+            ("Compare with an earlier result…", lambda _=False: self.ask_prior()),
+            ("Reopen a segmentation (NIfTI, DICOM)…", lambda _=False: self.ask_mask()),
+            ("Worklist…", lambda _=False: self.worklist_asked.emit()),
+            ("Try the sample", lambda _=False: self.actions_.open_sample()),
+        )
+
+    def _connect(self) -> None:
+        acts, session = self.actions_, self.session
+        self.study.sequence_chosen.connect(session.choose_sequence)
+        self.study.renamed.connect(acts.name)
+        self.assign.applied.connect(acts.name)
+        self.preparation.changed.connect(self._prepare_so)
+        self.preparation.served.connect(self._ask_of)
+        self.run.analyse.connect(acts.analyse)
+        self.run.cancel.connect(acts.stop)
+        self.problem.dismissed.connect(session.dismiss)
+        acts.ask_prior_images = self.ask_prior_images
+        self.problem.here.connect(acts.analyse_here)
+        self.studies.chosen.connect(acts.opener.choose_study)
+        self.studies.rejected.connect(session.dismiss)
+        acts.reading.changed.connect(self._show_closed)
+        self.reading.marked.connect(acts.mark_by_mouse)
+        self.reading.taken_back.connect(acts.unmark)
+        self.reading.added.connect(acts.mark_to_candidate)
+        self.reading.gone_to.connect(self.mark_asked)
+        self.reading.signed.connect(acts.sign)
+        self.candidates.gone_to.connect(acts.go_to)
+        self.candidates.threshold_chosen.connect(session.choose_threshold)
+        self.candidates.reason_changed.connect(session.type_reason)
+        self.candidates.reason_settled.connect(acts.reviewing.settle_reason)
+        self.candidates.marked.connect(lambda act: getattr(acts, act)())
+        self.candidates.merged.connect(acts.adding.merge)
+        self.candidates.tools.limit_chosen.connect(session.choose_limit)
+        self.candidates.tools.range_chosen.connect(session.choose_range)
+        self.candidates.undone.connect(acts.undo)
+        self.candidates.redone.connect(acts.redo)
+        self.considered.looked_at.connect(acts.look_at)
+        self.followup.gone_to.connect(acts.go_to)
+        self.attention.region_chosen.connect(session.choose_region)
+        self.attention.layer_chooser.candidate_chosen.connect(session.choose_alone)
+        self.attention.layer_chooser.layer_chosen.connect(session.choose_layer)
+        self.attention.overlay_chosen.connect(session.choose_overlay)
+        self.attention.opacity_chosen.connect(session.choose_opacity)
+        self.attention.uncertainty_chosen.connect(session.choose_uncertainty)
+        self.attention.unreliable_chosen.connect(session.choose_unreliable)
+        self.attention.asked_without.connect(acts.ask_without)
+        self.attention.probe_ended.connect(acts.end_probe)
+
+    # --- shown ----------------------------------------------------------------------------
+
+    def show_screen(self, screen: Screen, state: State) -> None:
+        """Show a screen."""
+        opened = state.study is not None
+        if state.study is not self._shown:
+            self._shown = state.study
+            self.show_stops()
+            self._scroll.verticalScrollBar().setValue(0)
+        self.empty.setVisible(not opened and screen.activity is None)
+        self.study.setVisible(opened)
+        self.study.show_screen(screen, state.study)
+        self.quality.show_screen(screen)
+        self.preparation.setVisible(opened and screen.activity is None)
+        self.problem.show_problem(screen.problem)
+        self._ask(state.query)
+        self._show_closed()
+        self.run.show_screen(screen)
+        self.message.show_screen(screen, self.run)
+        self.candidates.show_screen(screen)
+        self.considered.show_screen(screen)
+        self.followup.show_analysis(state.analysis)
+        self.attention.show_screen(screen, state.overlays)
+        self._reviewed.setText(screen.reviewed)
+        self._sign.setText(screen.sign_words)
+        self._sign.setEnabled(not screen.signed)
+        self._export.setEnabled(screen.can_export)
+        set_role(self._export, "primary" if screen.all_reviewed else "")
+        self._footer.setVisible(screen.analysed)
+
+    def _show_closed(self) -> None:
+        self.run.show_closed(analyse_words(self.actions_.reading))
+
+    def _ask(self, query: Query | None) -> None:
+        """Ask which study is meant, or which series is which sequence."""
+        unknown = None if query is None else query.study
+        self.assign.setVisible(unknown is not None)
+        self.assign.show_study(unknown)
+        self.studies.show_studies(() if query is None else query.studies)
+
+    def show_theme(self, theme: str) -> None:
+        """Take the colours of a theme of napari, and its font size."""
+        size = float(get_settings().appearance.font_size)
+        self.setStyleSheet(style_sheet(theme, size))
+        self.setMinimumWidth(round(WIDTH * (1 + 0.55 * max(size / PLAIN_PT - 1, 0.0))))
+
+    def show_stops(self) -> None:
+        """Warn of stop rules that `lesionlens monitor` found broken when it last ran."""
+        found = standing()
+        self._stops.setText(found.words if found else "")
+        self._stops.setToolTip(found.page if found else "")
+        self._stops.setVisible(bool(self._stops.text()))
+
+    def show_clashes(self, words: Sequence[str]) -> None:
+        """Report which keys are somebody else's too."""
+        self._clash.setText("\n".join(words))
+        self._clash.setVisible(bool(words))
+
+    def show_keys(self) -> None:
+        """Show the table of keys."""
+        KeysDialog(self).show()
+
+    # --- asked ----------------------------------------------------------------------------
+
+    def ask_folder(self) -> None:
+        """Ask for a folder and open it."""
+        self._ask_path(self.actions_.open, "Open a folder of NIfTI or DICOM files")
+
+    def ask_file(self) -> None:
+        """Ask for a NIfTI file and open it."""
+        self._ask_path(self.actions_.open, "Open a NIfTI file", "NIfTI (*.nii *.nii.gz)")
+
+    def ask_result(self) -> None:
+        """Ask for a result folder of the open study and show it again."""
+        self._ask_path(self.actions_.reopen, "Reopen the result in this folder")
+
+    def ask_prior(self) -> None:
+        """Ask for an earlier result, or a folder of results, and compare with it."""
+        words = "Compare with the result, or the latest result of the patient, in this folder"
+        self._ask_path(self.actions_.compare, words)
+
+    def ask_prior_images(self, result: Path) -> None:
+        """Ask where the images of an earlier result are, and compare with it then."""
+
+        def ask() -> None:
+            words = "The images of that earlier examination: its folder"
+            chosen = QFileDialog.getExistingDirectory(self, words)
+            if chosen:
+                self.actions_.compare(result, Path(chosen))
+
+        when_idle(ask)
+
+    def ask_mask(self) -> None:
+        """Ask for a mask or a DICOM Segmentation of the open study and show it for review."""
+        kinds = "Segmentations (*.nii *.nii.gz *.dcm);;All (*)"
+        self._ask_path(self.actions_.reopen, "Review this segmentation", kinds)
+
+    def _ask_path(self, then: Callable[[Path], object], words: str, kinds: str = "") -> None:
+        """Ask for a file of these kinds, or for a folder where none are named."""
+        if kinds:
+            chosen, _ = QFileDialog.getOpenFileName(self, words, "", kinds)
+        else:
+            chosen = QFileDialog.getExistingDirectory(self, words)
+        if chosen:
+            then(Path(chosen))
+
+    def ask_archive(self) -> None:
+        """Show the archive's dialog; nothing is asked of an archive yet."""
+        if self.archive is None:
+            self.archive = PacsDialog(self, self.actions_.open, lambda: self.actions_.exported)
+        self.archive.show()
+        self.archive.raise_()
+
+    def ask_export(self) -> None:
+        """Ask for a folder and export into it, once there is a result."""
+        if self.actions_.may_export():
+            self._ask_path(self.actions_.export, "Export into this folder")
+
+    def type_reason(self) -> None:
+        """Let the reader type the reason for a decision."""
+        self.candidates.type_reason()
+
+    def _prepare_so(self, brain_extraction: str, bias_correction: bool) -> None:
+        keep_preparation(brain_extraction, bias_correction)
+        self.preparation.show_preferences(read_preferences())
+
+    def _ask_of(self, server: str, model: str) -> None:
+        try:
+            keep_server(server, model)
+        except LesionLensError as error:
+            self.session.failed(problem_of(error))
+        self.preparation.show_preferences(read_preferences())
+        self.actions_.name_models(self._show_models)
+
+    def _show_models(self, server: str, names: Sequence[str]) -> None:
+        if server == read_preferences().server:
+            self.preparation.show_models(names)
+
+    def take_dropped(self, paths: Sequence[Path]) -> None:
+        """Open what was dropped, on the panel or on the canvas; say why where it is no scan."""
+        one_mask = len(paths) == 1 and is_mask(paths[0])
+        self.actions_.take_in(tuple(paths) if one_mask else places_of(paths) or tuple(paths))
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Accept files and folders of this machine."""
+        if local_paths(event.mimeData()):
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Open what was dropped; what is no scan is refused in words."""
+        paths = local_paths(event.mimeData())
+        if paths:
+            event.acceptProposedAction()
+            self.take_dropped(paths)

@@ -1,0 +1,353 @@
+"""Small parts of the panel: headings, segmented choices, relevance bars, the style sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from qtpy.QtCore import QAbstractItemModel, QRectF, QSize, Qt, Signal
+from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPaintEvent
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QButtonGroup,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QSizePolicy,
+    QTableView,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from lesionlens.napari.model.wording.candidates import Bar, Fact
+
+STYLE = """
+QWidget#lesionlens QLabel {{ background: transparent; }}
+QWidget#lesionlens QLabel[role="title"] {{ font-size: {large}; font-weight: 600; }}
+QWidget#lesionlens QLabel[role="dim"] {{ color: {dim}; font-size: {plain}; }}
+QWidget#lesionlens QLabel[role="warn"] {{ color: {warn}; font-size: {plain}; }}
+QWidget#lesionlens QLabel[role="good"] {{ color: {good}; font-size: {plain}; }}
+QWidget#lesionlens QWidget[role="painted"] {{ font-size: {plain}; }}
+QWidget#lesionlens QLabel[role="notice"] {{ color: {dim}; font-size: {small}; }}
+QWidget#lesionlens QToolButton[role="fold"] {{
+  background: transparent; border: 1px solid transparent; padding: 0; color: {dim};
+  font-size: {small}; font-weight: 600; }}
+QWidget#lesionlens QToolButton[role="fold"]:hover {{ color: {text}; }}
+QWidget#lesionlens QFrame[role="rule"] {{
+  background: {rule}; max-height: 1px; min-height: 1px; border: none; }}
+QWidget#lesionlens QFrame[role="card"] {{ background: {card}; border-radius: 4px; }}
+QWidget#lesionlens QFrame[role="problem"] {{
+  background: {card}; border-left: 3px solid {warn}; border-radius: 2px; }}
+QWidget#lesionlens QToolButton[role="segment"] {{
+  background: {rule}; border: 1px solid transparent; padding: 3px 6px; border-radius: 3px;
+  font-size: {plain}; }}
+QWidget#lesionlens QToolButton[role="segment"]:hover {{ background: {hover}; }}
+QWidget#lesionlens QToolButton[role="segment"]:checked {{
+  background: {accent}; color: #ffffff; }}
+QWidget#lesionlens QToolButton[role="segment"]:disabled {{ color: {off}; background: {card}; }}
+QWidget#lesionlens QToolButton[role="flat"] {{
+  background: transparent; border: 1px solid transparent; padding: 1px 3px; border-radius: 3px;
+  color: {dim}; font-size: {plain}; }}
+QWidget#lesionlens QToolButton::menu-indicator {{ image: none; width: 0; }}
+QWidget#lesionlens QToolButton[role="flat"]:hover {{ color: {text}; }}
+QWidget#lesionlens QToolButton[role="flat"]:disabled {{ color: {off}; }}
+QWidget#lesionlens QPushButton {{
+  padding: 4px 3px; border: 1px solid transparent; border-radius: 3px; min-width: 40px;
+  font-size: {plain}; }}
+QWidget#lesionlens QComboBox, QWidget#lesionlens QCheckBox {{ font-size: {plain}; }}
+QWidget#lesionlens QPushButton[role="primary"] {{
+  background: {accent}; color: #ffffff; font-weight: 600; }}
+QWidget#lesionlens QPushButton[role="primary"]:disabled {{ background: {rule}; color: {off}; }}
+QWidget#lesionlens QTableView {{ font-size: {plain};
+  background: {card}; border: 1px solid transparent; border-radius: 4px;
+  gridline-color: transparent;
+  selection-background-color: {select}; selection-color: {text}; outline: 0; }}
+QWidget#lesionlens QTableView::item:selected {{ background: {select}; color: {text}; }}
+QWidget#lesionlens QHeaderView::section {{
+  background: {card}; color: {dim}; border: none; font-size: {small}; padding: 3px 2px; }}
+QWidget#lesionlens QToolButton:focus, QWidget#lesionlens QPushButton:focus,
+QWidget#lesionlens QTableView:focus, QWidget#lesionlens QPushButton[role="primary"]:focus,
+QWidget#lesionlens QToolButton[role="segment"]:checked:focus {{ border: 1px solid {focus}; }}
+QWidget#lesionlens QComboBox:focus, QWidget#lesionlens QListWidget:focus,
+QWidget#lesionlens QSpinBox:focus, QWidget#lesionlens QLineEdit:focus {{ background: {select}; }}
+QWidget#lesionlens QCheckBox:focus {{ color: {focus}; }}
+QWidget#lesionlens QSlider::handle:focus {{ background: {focus}; }}
+"""
+"""Filled from the theme by `style_sheet`."""
+
+_DARK = {
+    "dim": "#9aa3b2", "warn": "#f0b849", "good": "#4cc19a", "rule": "#3a404b", "card": "#2b3039",
+    "hover": "#4a5160", "accent": "#2f6fb5", "off": "#6b7280", "text": "#f0f1f2",
+    "select": "#3f5878", "focus": "#f0c75e",
+}  # fmt: skip
+_LIGHT = {
+    "dim": "#5b6472", "warn": "#9a6700", "good": "#0b7a55", "rule": "#d5d9df", "card": "#f3f4f6",
+    "hover": "#c3c8d0", "accent": "#2f6fb5", "off": "#9aa0a8", "text": "#1d2026",
+    "select": "#c5d9f0", "focus": "#8a4b00",
+}  # fmt: skip
+
+
+def style_sheet(theme: str, font_pt: float) -> str:
+    """Return the panel's style for a theme of napari, light or dark, and napari's font size."""
+    sizes = {"small": 0.85, "plain": 0.92, "large": 1.15}
+    points = {name: f"{font_pt * share:.1f}pt" for name, share in sizes.items()}
+    return STYLE.format(**(_LIGHT if "light" in theme else _DARK), **points)
+
+
+def small_font(widget: QWidget) -> QFont:
+    """Return the font of what is painted by hand, a little below the window's own."""
+    font = QFont(widget.font())
+    font.setPointSizeF(max(font.pointSizeF(), 1.0) * 0.92)
+    return font
+
+
+def label(text: str = "", role: str = "", *, wrap: bool = False) -> QLabel:
+    """Make a label of plain text (hostile descriptions are never read as markup)."""
+    made = QLabel(text)
+    made.setTextFormat(Qt.TextFormat.PlainText)
+    if role:
+        made.setProperty("role", role)
+    if wrap:
+        made.setWordWrap(True)
+        made.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+    return made
+
+
+def set_role(widget: QWidget, role: str) -> None:
+    """Give a widget another role and draw it so."""
+    if widget.property("role") != role:
+        widget.setProperty("role", role)
+        widget.style().unpolish(widget)
+        widget.style().polish(widget)
+
+
+def show_fact(widget: QLabel, fact: Fact | None) -> None:
+    """Show a fact with its sign and colour, or hide the label."""
+    widget.setVisible(fact is not None)
+    if fact is not None:
+        widget.setText(fact.words + {True: " ✓", False: " ⚠", None: ""}[fact.good])
+        widget.setToolTip(fact.tooltip)
+        set_role(widget, {True: "good", False: "warn", None: "dim"}[fact.good])
+
+
+def row(*items: QWidget | None, spacing: int = 6) -> QHBoxLayout:
+    """Lay widgets side by side; None stretches."""
+    layout = QHBoxLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(spacing)
+    for item in items:
+        if item is None:
+            layout.addStretch(1)
+        else:
+            layout.addWidget(item)
+    return layout
+
+
+def flat_button(text: str, tooltip: str) -> QToolButton:
+    """Make a button without a frame; its tooltip is its accessible name too."""
+    button = QToolButton()
+    button.setText(text)
+    button.setToolTip(tooltip)
+    button.setAccessibleName(tooltip)
+    button.setProperty("role", "flat")
+    return button
+
+
+def offer(control: QWidget, why_not: str) -> None:
+    """Enable a control, or disable it and let its tooltip say why."""
+    if control.property("hint") is None:
+        control.setProperty("hint", control.toolTip())
+    control.setEnabled(not why_not)
+    control.setToolTip(why_not or control.property("hint"))
+
+
+class ElidedLabel(QLabel):
+    """One line of plain text that ends in … where there is no room; the whole is its tooltip."""
+
+    def __init__(self, role: str = "") -> None:
+        super().__init__()
+        self._whole = ""
+        self.setTextFormat(Qt.TextFormat.PlainText)
+        self.setProperty("role", role)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+
+    def show_text(self, text: str) -> None:
+        """Show this text."""
+        self._whole = text
+        self._elide()
+
+    def resizeEvent(self, event: Any) -> None:
+        """Fit the text into the new width."""
+        super().resizeEvent(event)
+        self._elide()
+
+    def _elide(self) -> None:
+        width = max(self.width(), 1)
+        shown = self.fontMetrics().elidedText(self._whole, Qt.TextElideMode.ElideMiddle, width)
+        self.setText(shown)
+        self.setToolTip(self._whole if shown != self._whole else "")
+
+
+class Section(QWidget):
+    """A block below a thin rule, with a heading that folds it away and room for a corner."""
+
+    def __init__(self, title: str, corner: QWidget | None = None) -> None:
+        super().__init__()
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(6)
+        rule = QFrame()
+        rule.setProperty("role", "rule")
+        outer.addWidget(rule)
+        self.heading = QToolButton()
+        self.heading.setText(title)
+        self.heading.setProperty("role", "fold")
+        self.heading.setCheckable(True)
+        self.heading.setChecked(True)
+        self.heading.setArrowType(Qt.ArrowType.DownArrow)
+        self.heading.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.heading.setToolTip("Fold this block away, or show it again")
+        self.heading.setAccessibleName(f"{title.capitalize()}: shown")
+        self.heading.toggled.connect(self._unfold)
+        items = [self.heading, None] + ([corner] if corner is not None else [])
+        outer.addLayout(row(*items))
+        self._inside = QWidget()
+        self.body = QVBoxLayout(self._inside)
+        self.body.setContentsMargins(0, 0, 0, 0)
+        self.body.setSpacing(6)
+        outer.addWidget(self._inside)
+
+    def _unfold(self, wanted: bool) -> None:
+        self._inside.setVisible(wanted)
+        arrow = Qt.ArrowType.DownArrow if wanted else Qt.ArrowType.RightArrow
+        self.heading.setArrowType(arrow)
+        title = self.heading.text().capitalize()
+        self.heading.setAccessibleName(f"{title}: {'shown' if wanted else 'folded away'}")
+
+
+class Segments(QWidget):
+    """A choice of one among a few, side by side."""
+
+    chosen = Signal(object)
+
+    def __init__(self, choices: Sequence[tuple[object, str, str]]) -> None:
+        """Take (value, words, tooltip) of each choice."""
+        super().__init__()
+        self._buttons: dict[object, QToolButton] = {}
+        self._group = QButtonGroup(self)
+        layout = row(spacing=2)
+        self.setLayout(layout)
+        for value, words, tooltip in choices:
+            button = QToolButton()
+            button.setText(words)
+            button.setToolTip(tooltip)
+            button.setCheckable(True)
+            button.setProperty("role", "segment")
+            button.clicked.connect(lambda _=False, value=value: self.chosen.emit(value))
+            self._group.addButton(button)
+            self._buttons[value] = button
+            layout.addWidget(button)
+
+    def show_choice(self, value: object) -> None:
+        """Show what is chosen, without a signal."""
+        button = self._buttons.get(value)
+        if button is not None and not button.isChecked():
+            button.setChecked(True)
+        for each in self._buttons.values():  # Tab halts at one, arrows go to the others
+            chosen = each is button
+            each.setFocusPolicy(Qt.FocusPolicy.StrongFocus if chosen else Qt.FocusPolicy.ClickFocus)
+
+    def stops(self) -> tuple[QWidget, ...]:
+        """Return the buttons: Tab halts at the chosen one, arrows go to the others."""
+        return tuple(self._buttons.values())
+
+    def button(self, value: object) -> QToolButton:
+        """Return the button of a choice."""
+        return self._buttons[value]
+
+
+def signed(value: float) -> str:
+    """Return a figure with its sign, and none on a zero.
+
+    Examples
+    --------
+    >>> signed(0.5), signed(-0.25), signed(-0.001)
+    ('+0.50', '-0.25', '0.00')
+    """
+    return "0.00" if abs(value) < 0.005 else f"{value:+.2f}"
+
+
+class Bars(QWidget):
+    """Signed relevance of the sequences: one small bar each, to the left where negative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bars: tuple[Bar, ...] = ()
+        self.setProperty("role", "painted")
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def show_bars(self, bars: tuple[Bar, ...], deciding: str = "") -> None:
+        """Draw these; the tooltip says which one decides, and every figure."""
+        if bars != self._bars:
+            self._bars = bars
+            self.setToolTip(
+                "\n".join(
+                    [
+                        "How much each sequence adds to the score (Shapley values):",
+                        *(bar.details for bar in bars),
+                        deciding,
+                    ]
+                ).strip()
+            )
+            self.setAccessibleName(", ".join(f"{b.words} {signed(b.value)}" for b in bars))
+            self.updateGeometry()
+            self.update()
+
+    def sizeHint(self) -> QSize:
+        """Return room for one line a bar."""
+        return QSize(200, self._line * len(self._bars))
+
+    @property
+    def _line(self) -> int:
+        return int(QFontMetrics(small_font(self)).height()) + 1
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
+        """Draw words, bar and figure on each line."""
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        font = small_font(self)
+        metrics, line = QFontMetrics(font), self._line
+        painter.setFont(font)
+        text = self.palette().windowText().color()
+        span = max((abs(bar.value) for bar in self._bars), default=1.0) or 1.0
+        before = metrics.horizontalAdvance("FLAIR ") + 4
+        behind = metrics.horizontalAdvance("+0.00") + 6
+        width = max(self.width() - before - behind, 10)
+        for n, bar in enumerate(self._bars):
+            top = n * line
+            painter.setPen(text)
+            left = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
+            right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+            painter.drawText(QRectF(0, top, before, line), left, bar.words)
+            figure = QRectF(self.width() - behind, top, behind, line)
+            painter.drawText(figure, right, signed(bar.value))
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(QColor("#56B4E9" if bar.value >= 0 else "#D55E00"))
+            length = max(abs(bar.value) / span * width, 1.0)
+            painter.drawRoundedRect(QRectF(before, top + line / 2 - 3.5, length, 7), 2, 2)
+        painter.end()
+
+
+def show_rows(table: QTableView, model: QAbstractItemModel, name: str) -> None:
+    """Show a model as whole rows, one chosen at a time, none of them edited."""
+    table.setModel(model)
+    table.setAccessibleName(name)
+    table.setShowGrid(False)
+    table.setWordWrap(False)
+    table.setTabKeyNavigation(False)
+    table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+    table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+    table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+    table.verticalHeader().hide()
+    table.horizontalHeader().setHighlightSections(False)

@@ -1,0 +1,55 @@
+"""Lines of words that fold to the panel's width, each with a small button that shows its place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QToolButton, QVBoxLayout, QWidget
+
+from lesionlens.napari.widgets.parts import label, row
+
+Line = tuple[object, str, str]
+"""What is picked (None for nothing), words of the button, words beside it."""
+
+
+class PickRows(QWidget):
+    """Shows lines; a click on a button emits what it stands for."""
+
+    picked = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: tuple[Line, ...] = ()
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.setSpacing(2)
+        self._inside: QWidget | None = None
+
+    def show_lines(self, lines: Sequence[Line]) -> None:
+        """Show these lines; the same ones are left as they are."""
+        if tuple(lines) == self.shown:
+            return
+        self.shown = tuple(lines)
+        if self._inside is not None:
+            self._layout.removeWidget(self._inside)
+            self._inside.deleteLater()
+        self._inside = QWidget()
+        inner = QVBoxLayout(self._inside)
+        inner.setContentsMargins(0, 0, 0, 0)
+        inner.setSpacing(2)
+        for value, head, words in lines:
+            button = QToolButton()
+            button.setText(head)
+            button.setProperty("role", "flat")
+            button.setToolTip("Show this place")
+            button.setEnabled(value is not None)
+            button.clicked.connect(partial(self._emit, value))
+            beside = row(button, label(words, "dim", wrap=True), spacing=4)
+            beside.setStretch(1, 1)
+            inner.addLayout(beside)
+        self._layout.addWidget(self._inside)
+
+    def _emit(self, value: object, _: bool = False) -> None:
+        self.picked.emit(value)

@@ -1,0 +1,141 @@
+"""How a study is prepared and whose network is asked: folded away, kept for the next time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtGui import QStandardItemModel
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFrame,
+    QLineEdit,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from lesionlens.imaging.preparation import skull_stripping
+from lesionlens.napari.preferences import Preferences
+from lesionlens.napari.widgets.parts import label, row
+
+_WORDS = {
+    skull_stripping.AUTO: ("automatic", "Our own method, and a program where its mask is doubtful"),
+    skull_stripping.OWN: ("our own", "Our own method alone"),
+    "hd-bet": ("HD-BET", "In the place of our own method; takes minutes without a GPU"),
+    "synthstrip": ("SynthStrip", "In the place of our own method"),
+}
+
+
+class PreparationBlock(QWidget):
+    """Choices below a heading that folds them away and says what they are."""
+
+    changed = Signal(str, bool)
+    """Brain extraction, bias correction."""
+    served = Signal(str, str)
+    """Address of the server whose network is asked, empty for this machine's own; its model, empty
+    for its first."""
+    models_wanted = Signal()
+    """The names of the server's models can be seen now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fold = QToolButton()
+        self._fold.setProperty("role", "flat")
+        self._fold.setCheckable(True)
+        self._fold.setArrowType(Qt.ArrowType.RightArrow)
+        self._fold.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self._brain = QComboBox()
+        self._brain.setAccessibleName("How the brain is found")
+        for name, (words, tooltip) in _WORDS.items():
+            self._brain.addItem(words, name)
+            self._brain.setItemData(self._brain.count() - 1, tooltip, Qt.ItemDataRole.ToolTipRole)
+        self._bias = QCheckBox("take out coil shading (N4)")
+        self._bias.setToolTip("Even out the coils' shading of each sequence first; slower")
+        self._brain.activated.connect(lambda _: self._emit())
+        self._bias.clicked.connect(lambda _: self._emit())
+        self._make_server_choices()
+        self._body = QFrame()
+        self._body.setProperty("role", "card")
+        inside = QVBoxLayout(self._body)
+        inside.setContentsMargins(8, 8, 8, 8)
+        inside.addLayout(row(label("brain extraction", "dim"), self._brain))
+        inside.addWidget(self._bias)
+        inside.addLayout(row(label("server", "dim"), self._server))
+        inside.addWidget(self._model_row)
+        self._body.hide()
+        self._fold.toggled.connect(self._unfold)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        layout.addWidget(self._fold)
+        layout.addWidget(self._body)
+
+    def _make_server_choices(self) -> None:
+        """Make the line of the server's address and, below it, that of its model."""
+        self._server = QLineEdit()
+        self._server.setAccessibleName("Server whose network is asked")
+        self._server.setPlaceholderText("none: the network here")
+        self._server.setToolTip(
+            "https://HOST:PORT of `lesionlens serve`; only the brain's voxels travel. "
+            "Its key is named in Preferences → LesionLens"
+        )
+        self._server.editingFinished.connect(self._serve)
+        self._model = QComboBox()
+        self._model.setAccessibleName("Model of the server")
+        self._model.setToolTip("Which of the networks that the server was started with is asked")
+        self._model.activated.connect(lambda _: self._choose_model())
+        self._model_row = QWidget()
+        self._model_row.setLayout(row(label("model", "dim"), self._model))
+        self._kept = self._kept_model = ""
+
+    def stops(self) -> tuple[QWidget, ...]:
+        """Return where Tab halts."""
+        return self._fold, self._brain, self._bias, self._server, self._model
+
+    def show_preferences(self, preferences: Preferences) -> None:
+        """Show what is kept; a program that is not installed cannot be chosen."""
+        there = {skull_stripping.AUTO, skull_stripping.OWN, *skull_stripping.installed()}
+        items = self._brain.model()
+        for place, (name, (words, _)) in enumerate(_WORDS.items()):
+            self._brain.setItemText(place, words if name in there else f"{words} (not installed)")
+            if isinstance(items, QStandardItemModel):
+                items.item(place).setEnabled(name in there)
+        self._brain.setCurrentIndex(self._brain.findData(preferences.brain_extraction))
+        self._bias.setChecked(preferences.bias_correction)
+        method = _WORDS[preferences.brain_extraction][0]
+        shading = ", shading taken out" if preferences.bias_correction else ""
+        self._kept, self._kept_model = preferences.server, preferences.server_model
+        self._server.setText(self._kept)
+        self._model_row.setVisible(bool(self._kept))
+        self.show_models(())
+        where = f", network on {self._kept.partition('://')[2]}" if self._kept else ""
+        where += f" ({self._kept_model})" if self._kept and self._kept_model else ""
+        self._fold.setText(f"Preparation: {method}{shading}{where}")
+
+    def show_models(self, names: Sequence[str]) -> None:
+        """Offer the server's models; one that was chosen is offered though it was not named."""
+        self._model.clear()
+        self._model.addItem(f"its first ({names[0]})" if names else "its first", "")
+        for name in dict.fromkeys([*names, *([self._kept_model] if self._kept_model else [])]):
+            self._model.addItem(name, name)
+        self._model.setCurrentIndex(max(self._model.findData(self._kept_model), 0))
+
+    def _choose_model(self) -> None:
+        chosen = str(self._model.currentData())
+        if chosen != self._kept_model:
+            self.served.emit(self._kept, chosen)
+
+    def _emit(self) -> None:
+        self.changed.emit(self._brain.currentData(), self._bias.isChecked())
+
+    def _serve(self) -> None:
+        if self._server.text().strip() != self._kept:
+            self.served.emit(self._server.text().strip(), "")
+
+    def _unfold(self, wanted: bool) -> None:
+        self._body.setVisible(wanted)
+        self._fold.setArrowType(Qt.ArrowType.DownArrow if wanted else Qt.ArrowType.RightArrow)
+        if wanted and self._kept:
+            self.models_wanted.emit()

@@ -1,0 +1,124 @@
+"""The reader's own marks, how sure they are, and the signature of an unaided read."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QListWidget, QListWidgetItem, QPushButton, QSpinBox
+
+from lesionlens.napari.controllers.reading import Reading, phase_words, sign_words
+from lesionlens.napari.widgets.parts import Section, label, row, set_role
+from lesionlens.site.worklist.records import Mark
+
+_UNSAID = -1
+VISIBLE_ROWS = 4
+
+
+class ReadingBlock(Section):
+    """Shows the read that goes on; hides itself where there is none."""
+
+    marked = Signal()
+    taken_back = Signal(str)
+    gone_to = Signal(object)
+    """RAS+ mm."""
+    signed = Signal()
+    added = Signal(str)
+    """A mark is to be a candidate: its name, or empty for the last."""
+
+    def __init__(self, reading: Reading) -> None:
+        super().__init__("YOUR READ")
+        self._reading = reading
+        self._words = label("", "dim", wrap=True)
+        self._list = QListWidget()
+        self._list.setAccessibleName("Your marks")
+        self._list.itemClicked.connect(lambda item: self.gone_to.emit(self._mark_of(item).at_mm))
+        self._confidence = QSpinBox()
+        self._confidence.setRange(_UNSAID, 100)
+        self._confidence.setSpecialValueText("not stated")
+        self._confidence.setSuffix(" %")
+        self._confidence.setSingleStep(10)
+        self._confidence.setAccessibleName("How sure you are of the next mark or decision")
+        self._confidence.setToolTip("How sure you are: of the next mark, of the next decision")
+        self._confidence.valueChanged.connect(self._on_confidence)
+        self._mark = QPushButton("Mark ⇧X")
+        self._mark.setToolTip(
+            "Mark the place under the crosshair of linked views, or that you click on next; "
+            "the key Shift+X marks what is under the pointer"
+        )
+        self._mark.clicked.connect(lambda _=False: self.marked.emit())
+        self._back = QPushButton("Remove ⇧Z")
+        self._back.setToolTip("Take the chosen mark back, or the last one (Shift+Z)")
+        self._back.clicked.connect(lambda _=False: self.taken_back.emit(self._chosen()))
+        self._sign = QPushButton("Nothing seen ⇧A")
+        self._sign.setToolTip("Sign your own read under your name; then the analysis is shown")
+        self._sign.clicked.connect(lambda _=False: self.signed.emit())
+        set_role(self._sign, "primary")
+        self._add = QPushButton("Make it a candidate")
+        self._add.setToolTip(
+            "Add what grows from the chosen mark, or from the last one (Control+Shift+X)"
+        )
+        self._add.clicked.connect(lambda _=False: self.added.emit(self._chosen()))
+        self.body.addWidget(self._words)
+        self.body.addWidget(self._list)
+        self.body.addLayout(row(label("sure", "dim"), self._confidence, self._mark, self._back))
+        self.body.addWidget(self._add)
+        self.body.addWidget(self._sign)
+        reading.changed.connect(self.show_reading)
+        self.show_reading()
+
+    def show_reading(self) -> None:
+        """Show the read of now."""
+        sitting = self._reading.sitting
+        self.setVisible(sitting is not None)
+        confidence = self._reading.confidence
+        self._confidence.setValue(_UNSAID if confidence is None else confidence)
+        if sitting is None:
+            return
+        self._words.setText(phase_words(self._reading))
+        marks = self._reading.marks
+        self._list.clear()
+        for number, mark in enumerate(marks, 1):
+            item = QListWidgetItem(words_of(number, mark, apart=sitting.unaided_first))
+            item.setData(Qt.ItemDataRole.UserRole, mark)
+            self._list.addItem(item)
+        rows = min(max(len(marks), 1), VISIBLE_ROWS)
+        self._list.setFixedHeight(rows * (self._list.fontMetrics().height() + 8) + 8)
+        self._list.setVisible(bool(marks))
+        self._mark.setEnabled(not sitting.locked)
+        self._back.setEnabled(any(self._reading.may_take_back(mark) for mark in marks))
+        shown = self._reading.session.state.analysis is not None
+        self._add.setVisible(bool(marks) and shown)
+        words = sign_words(self._reading)
+        self._sign.setVisible(bool(words))
+        self._sign.setText(words)
+
+    def _on_confidence(self, value: int) -> None:
+        self._reading.confidence = None if value == _UNSAID else value
+
+    def _chosen(self) -> str:
+        item = self._list.currentItem()
+        return "" if item is None else self._mark_of(item).uid
+
+    @staticmethod
+    def _mark_of(item: QListWidgetItem) -> Mark:
+        found: Mark = item.data(Qt.ItemDataRole.UserRole)
+        return found
+
+
+def words_of(number: int, mark: Mark, *, apart: bool) -> str:
+    """Write one mark in a line: the patient's side, millimetres, how sure, before or after.
+
+    Examples
+    --------
+    >>> from lesionlens.site.worklist.records import Phase
+    >>> words_of(1, Mark("1", (-30.2, 8.0, -2.0), 70, Phase.UNAIDED), apart=True)
+    '1 · L 30 · A 8 · I 2 mm · 70 % · unaided'
+    """
+    sides = (("L", "R"), ("P", "A"), ("I", "S"))
+    places = [f"{pair[v > 0]} {abs(v):.0f}" for pair, v in zip(sides, mark.at_mm, strict=True)]
+    parts = [str(number), *places]
+    parts[-1] += " mm"
+    if mark.confidence is not None:
+        parts.append(f"{mark.confidence} %")
+    if apart:
+        parts.append(mark.phase.value)
+    return " · ".join(parts)

@@ -1,0 +1,169 @@
+"""Analyse, progress and cancel; messages; failures with what was found and what to do."""
+
+from __future__ import annotations
+
+import time
+
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import (
+    QApplication,
+    QFrame,
+    QHBoxLayout,
+    QProgressBar,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from lesionlens.napari.model.screen.screen import Screen
+from lesionlens.napari.model.state.state import Problem
+from lesionlens.napari.widgets.parts import ElidedLabel, label, row, set_role
+
+
+class RunBlock(QWidget):
+    """One line: the button, or what runs with its progress, its seconds and Cancel."""
+
+    analyse = Signal()
+    cancel = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        self._analyse = QPushButton("Analyse")
+        self._analyse.setProperty("role", "primary")
+        self._analyse.clicked.connect(lambda _=False: self.analyse.emit())
+        self._bar = QProgressBar()
+        self._bar.setTextVisible(False)
+        self._bar.setRange(0, 1000)
+        self._bar.setFixedHeight(6)
+        self._stage = ElidedLabel("dim")
+        self._cancel = QPushButton("Cancel")
+        self._cancel.clicked.connect(lambda _=False: self.cancel.emit())
+        line = QHBoxLayout()
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(self._stage, 1)
+        line.addWidget(self._cancel)
+        layout.addWidget(self._analyse)
+        layout.addLayout(line)
+        layout.addWidget(self._bar)
+        self._began = 0.0
+        self._closed: str | None = None
+        self._screen = Screen()
+        self._clock = QTimer(self)
+        self._clock.setInterval(500)
+        self._clock.timeout.connect(self._tick)
+
+    def stops(self) -> tuple[QWidget, ...]:
+        """Return where Tab halts."""
+        return self._analyse, self._cancel
+
+    def show_screen(self, screen: Screen) -> None:
+        """Show what runs."""
+        running = screen.activity is not None
+        if running and self._screen.activity is None:
+            self._began = time.monotonic()
+            self._clock.start()
+        if not running:
+            self._clock.stop()
+        self._screen = screen
+        self._show_button()
+        for widget in (self._bar, self._stage, self._cancel):
+            widget.setVisible(running)
+        self._tick()
+        self.setVisible(running or bool(screen.title))
+
+    def show_closed(self, words: str | None) -> None:
+        """Show that what an analysis finds stays closed now, in words for the button.
+
+        Empty words: there is nothing to analyse for; None: nothing is closed.
+        """
+        if words != self._closed:
+            self._closed = words
+            self._show_button()
+
+    def _show_button(self) -> None:
+        """Call for an analysis, unless the reader's own read comes before it."""
+        screen, closed = self._screen, self._closed
+        running, opened = screen.activity is not None, bool(screen.title)
+        self._analyse.setVisible(not running and opened and closed != "")
+        self._analyse.setEnabled(screen.can_analyse)
+        self._analyse.setText(closed or ("Analyse again" if screen.analysed else "Analyse"))
+        set_role(self._analyse, "" if screen.analysed or closed else "primary")
+
+    def _tick(self) -> None:
+        activity = self._screen.activity
+        if activity is None:
+            return
+        seconds = time.monotonic() - self._began
+        words = "Stopping…" if activity.stopping else f"{activity.words} · {activity.stage}"
+        self._stage.show_text(f"{words.removesuffix(' · ')} · {seconds:.0f} s")
+        self._bar.setValue(round(1000 * min(max(activity.fraction, 0.0), 1.0)))
+        self._cancel.setEnabled(not activity.stopping)
+
+
+class MessageBlock(QWidget):
+    """The last message, or what runs where its progress was scrolled out of sight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._words = label("", "good", wrap=True)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(12, 4, 12, 8)
+        layout.addWidget(self._words)
+
+    def show_screen(self, screen: Screen, run: RunBlock) -> None:
+        """Show the last message; without one, what runs unless `run` can be seen."""
+        words = screen.message
+        if not words and screen.activity and run.isVisible() and run.visibleRegion().isEmpty():
+            words = f"{screen.activity.words}…"
+        self._words.setText(words)
+        self.setVisible(bool(words))
+
+
+class ProblemBlock(QFrame):
+    """A failure: what was found, what was expected, what to do; Retry is the reader's own act."""
+
+    dismissed = Signal()
+    here = Signal()
+    """Analyse on this machine, where a server kept it from working."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setProperty("role", "problem")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(10, 8, 8, 8)
+        layout.setSpacing(4)
+        self._title = label("", "title")
+        self._found = label("", wrap=True)
+        self._expected = label("", "dim", wrap=True)
+        self._next = label("", "warn", wrap=True)
+        self._copy = QPushButton("Copy details")
+        close = QPushButton("Back")
+        close.setToolTip("Your study and your decisions are kept")
+        close.clicked.connect(lambda _=False: self.dismissed.emit())
+        self._copy.clicked.connect(self._copy_details)
+        self._here = QPushButton("Analyse on this machine")
+        self._here.clicked.connect(lambda _=False: self.here.emit())
+        for item in (self._title, self._found, self._expected, self._next):
+            layout.addWidget(item)
+        layout.addLayout(row(None, self._here, self._copy, close))
+        self._problem: Problem | None = None
+
+    def show_problem(self, problem: Problem | None) -> None:
+        """Show a failure, or hide."""
+        self._problem = problem
+        self.setVisible(problem is not None)
+        if problem is None:
+            return
+        self._title.setText(problem.title)
+        self._found.setText(f"Found {problem.found}.")
+        self._expected.setText(f"Expected {problem.expected}." if problem.expected else "")
+        self._next.setText(f"{problem.next_step}." if problem.next_step else "")
+        self._copy.setVisible(bool(problem.details))
+        self._here.setVisible(problem.of_server)
+
+    def _copy_details(self) -> None:
+        if self._problem is not None:
+            QApplication.clipboard().setText(self._problem.details)

@@ -1,0 +1,80 @@
+"""Several studies in one folder: the reader chooses one."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QDialog,
+    QDialogButtonBox,
+    QHeaderView,
+    QTableWidget,
+    QTableWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from lesionlens.imaging.reading.series_selection import ListedStudy
+from lesionlens.napari.model.wording.candidates import date_words
+from lesionlens.napari.widgets.parts import label
+
+_COLUMNS = ("Date", "Study", "Series", "Images")
+_UID = Qt.ItemDataRole.UserRole
+
+
+class StudiesDialog(QDialog):
+    """A table of studies, the latest chosen; it never blocks what called it."""
+
+    chosen = Signal(str)
+    """Its uid."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Which study?")
+        self._listed: tuple[ListedStudy, ...] = ()
+        self._table = QTableWidget(0, len(_COLUMNS))
+        self._table.setHorizontalHeaderLabels(_COLUMNS)
+        self._table.verticalHeader().hide()
+        self._table.setShowGrid(False)
+        self._table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self._table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self._table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self._table.setAccessibleName("Studies")
+        header = self._table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
+        self._table.doubleClicked.connect(lambda _: self.accept())
+        box = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
+        box.addButton("Open", QDialogButtonBox.ButtonRole.AcceptRole).setDefault(True)
+        box.accepted.connect(self.accept)
+        box.rejected.connect(self.reject)
+        self.accepted.connect(self._choose)
+        layout = QVBoxLayout(self)
+        layout.addWidget(label("There is more than one study here. Studies are never mixed."))
+        layout.addWidget(self._table)
+        layout.addWidget(box)
+        self.resize(560, 320)
+
+    def show_studies(self, studies: tuple[ListedStudy, ...]) -> None:
+        """Ask for one of these; without any, close."""
+        if studies == self._listed:
+            return
+        self._listed = studies
+        if not studies:
+            self.hide()
+            return
+        self._table.setRowCount(len(studies))
+        for row, study in enumerate(studies):
+            name = study.description or study.uid
+            cells = (date_words(study.date), name, str(study.series), str(study.images))
+            for column, text in enumerate(cells):
+                item = QTableWidgetItem(text)
+                item.setData(_UID, study.uid)
+                self._table.setItem(row, column, item)
+        self._table.selectRow(len(studies) - 1)
+        self.open()
+
+    def _choose(self) -> None:
+        row = self._table.currentRow()
+        if 0 <= row < len(self._listed):
+            self.chosen.emit(self._listed[row].uid)

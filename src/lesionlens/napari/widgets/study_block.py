@@ -1,0 +1,182 @@
+"""The study: its name, its sequences, how to change what was detected, and the quality checks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QMenu,
+    QPushButton,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import Study
+from lesionlens.imaging.reading.remembered_series import address_of
+from lesionlens.napari.model.screen.screen import Screen
+from lesionlens.napari.widgets.parts import ElidedLabel, Section, Segments, label
+
+
+class StudyBlock(Section):
+    """Shows the study; asks for another one, another sequence or another assignment."""
+
+    sequence_chosen = Signal(object)
+    renamed = Signal(object)
+
+    def __init__(self, menu: QMenu) -> None:
+        more = QToolButton()
+        more.setText("Open…")
+        more.setProperty("role", "flat")
+        more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        more.setMenu(menu)
+        super().__init__("STUDY", more)
+        self._more = more
+        self._title = ElidedLabel("title")
+        self._subtitle = label("", "dim", wrap=True)
+        self._chips = Segments([(sequence, f"{sequence.words} ✓", "") for sequence in MrSequence])
+        self._chips.chosen.connect(self.sequence_chosen)
+        self._change = QToolButton()
+        self._change.setText("change…")
+        self._change.setToolTip("Say yourself which series is which sequence")
+        self._change.setProperty("role", "flat")
+        self._change.setCheckable(True)
+        line = QHBoxLayout()
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(self._chips)
+        line.addStretch(1)
+        line.addWidget(self._change)
+        self._editor = AssignmentEditor()
+        self._editor.hide()
+        self._change.toggled.connect(self._editor.setVisible)
+        self._editor.applied.connect(self._apply)
+        self._notices = label("", "warn", wrap=True)
+        for item in (self._title, self._subtitle):
+            self.body.addWidget(item)
+        self.body.addLayout(line)
+        self.body.addWidget(self._editor)
+        self.body.addWidget(self._notices)
+
+    def stops(self) -> tuple[QWidget, ...]:
+        """Return where Tab halts: the sequences are one halt, with arrows between them."""
+        return self._more, *self._chips.stops(), self._change
+
+    def show_screen(self, screen: Screen, study: Study | None) -> None:
+        """Show the study of a screen."""
+        self._title.show_text(screen.title)
+        self._subtitle.setText(screen.subtitle)
+        for item in screen.sequences:
+            button = self._chips.button(item.sequence)
+            button.setText(f"{item.sequence.words} ✓" if item.present else item.sequence.words)
+            button.setEnabled(item.present)
+            button.setToolTip(item.evidence)
+            if item.shown:
+                self._chips.show_choice(item.sequence)
+        self._notices.setText("\n".join(screen.notices))
+        self._notices.setVisible(bool(screen.notices))
+        self._editor.show_study(study)
+        self._change.setEnabled(screen.activity is None)
+
+    def _apply(self, named: dict[MrSequence, str | Path]) -> None:
+        self._change.setChecked(False)
+        self.renamed.emit(named)
+
+
+class AssignmentEditor(QFrame):
+    """One combo box a sequence, with every series of the study; emits the whole assignment."""
+
+    applied = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setProperty("role", "card")
+        self._study: Study | None = None
+        form = QFormLayout()
+        form.setContentsMargins(0, 0, 0, 4)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        self._boxes: dict[MrSequence, QComboBox] = {}
+        for sequence in MrSequence:
+            box = QComboBox()
+            box.setSizeAdjustPolicy(
+                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+            )
+            box.setMinimumContentsLength(10)
+            box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+            box.setAccessibleName(f"Series that is {sequence.words}")
+            self._boxes[sequence] = box
+            form.addRow(label(sequence.words), box)
+        button = QPushButton("Use these")
+        button.clicked.connect(lambda _=False: self.applied.emit(self.assignment()))
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(8, 8, 8, 8)
+        layout.addLayout(form)
+        layout.addWidget(button)
+
+    def show_study(self, study: Study | None) -> None:
+        """List the series of a study."""
+        if study is self._study:
+            return
+        self._study = study
+        listed = [] if study is None else [*study.series.values(), *study.set_aside]
+        for sequence, box in self._boxes.items():
+            box.clear()
+            box.addItem("none", None)
+            for series in listed:
+                box.addItem(series.description or series.files[0].name, address_of(series))
+            own = None if study is None else study.series.get(sequence)
+            box.setCurrentIndex(0 if own is None else 1 + listed.index(own))
+
+    def assignment(self) -> dict[MrSequence, str | Path]:
+        """Return what is chosen, by sequence."""
+        return {
+            sequence: box.currentData()
+            for sequence, box in self._boxes.items()
+            if box.currentData() is not None
+        }
+
+
+class QualityBlock(Section):
+    """The checks of the input: passed ones on one line, warnings a line each."""
+
+    def __init__(self) -> None:
+        super().__init__("QUALITY")
+        self._passed = label("", "good", wrap=True)
+        self._warned = label("", "warn", wrap=True)
+        self.body.addWidget(self._passed)
+        self.body.addWidget(self._warned)
+
+    def show_screen(self, screen: Screen) -> None:
+        """Show the checks; hides itself where there are none yet."""
+        passed = [fact for fact in screen.quality if fact.good]
+        warned = [fact for fact in screen.quality if not fact.good]
+        self._passed.setText("   ".join(f"✓\N{NO-BREAK SPACE}{fact.words}" for fact in passed))
+        self._passed.setToolTip("\n".join(fact.tooltip for fact in passed))
+        self._passed.setVisible(bool(passed))
+        self._warned.setText("\n".join(f"⚠ {fact.words}: {fact.tooltip}" for fact in warned))
+        self._warned.setVisible(bool(warned))
+        self.setVisible(bool(screen.quality))
+
+
+def empty_state(menu_actions: Sequence[tuple[str, object]]) -> QWidget:
+    """Return what an empty panel says, with a button for each (words, slot)."""
+    widget = QFrame()
+    widget.setProperty("role", "card")
+    layout = QVBoxLayout(widget)
+    layout.setContentsMargins(14, 14, 14, 14)
+    layout.addWidget(label("Open a scan", "title"))
+    layout.addWidget(
+        label("Drop a folder here, use File → Open, or try the sample.", "dim", wrap=True)
+    )
+    for words, slot in menu_actions:
+        button = QPushButton(words)
+        button.clicked.connect(slot)
+        layout.addWidget(button)
+    return widget

@@ -1,0 +1,250 @@
+"""The worklist: which studies there are, how far the reader is, what is analysed ahead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from napari.layers import Layer
+from napari.settings import get_settings
+from qtpy.QtCore import QEvent, QModelIndex, Qt
+from qtpy.QtWidgets import (
+    QDockWidget,
+    QFileDialog,
+    QHeaderView,
+    QLineEdit,
+    QMenu,
+    QPushButton,
+    QTableView,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from lesionlens.napari.controllers.actions import Actions
+from lesionlens.napari.controllers.day import Day
+from lesionlens.napari.model.studies.worklist import WorklistSession, WorklistState
+from lesionlens.napari.qt.keyboard import main_window
+from lesionlens.napari.qt.waiting import when_idle
+from lesionlens.napari.qt.worklist_model import COLUMNS, WorklistModel
+from lesionlens.napari.widgets.pacs_dialog import PacsDialog
+from lesionlens.napari.widgets.parts import label, row, show_rows, style_sheet
+from lesionlens.site.pacs.peer import FoundStudy
+from lesionlens.site.pacs.server import Server
+
+_HEIGHT = 220
+_WIDEST = 260
+_WIDTHS = (90, 82, 150, 110, 86, 90, 48, 48, 200)
+
+
+class WorklistDock(QWidget):
+    """A table of studies with a filter; a double click or Enter opens one.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        Where studies are shown.
+    actions : Actions
+        Of the panel of that window.
+    """
+
+    def __init__(self, viewer: Any, actions: Actions) -> None:
+        super().__init__()
+        self.setObjectName("lesionlens")
+        self._viewer = viewer
+        self.session = WorklistSession()
+        self.day = Day(self.session, actions, self._add, self)
+        self.archive: PacsDialog | None = None
+        self.model = WorklistModel(self)
+        self.table = QTableView()
+        self._set_up_table()
+        self.filter = QLineEdit()
+        self.filter.setPlaceholderText("filter: words, -word to leave out")
+        self.filter.setClearButtonEnabled(True)
+        self.filter.setAccessibleName("Filter the list")
+        self.filter.textChanged.connect(self.session.filter)
+        self._open = QToolButton()
+        self._open.setText("List ▾")
+        self._open.setProperty("role", "flat")
+        self._open.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self._open.setMenu(self._menu())
+        self._ahead = QPushButton("Analyse ahead")
+        self._ahead.setToolTip(
+            "Analyse the studies that have no result yet in the background, the next ones first"
+        )
+        self._ahead.clicked.connect(lambda _=False: self._toggle_ahead())
+        self._before = QPushButton("◀ PgUp")
+        self._before.clicked.connect(lambda _=False: actions.previous_study())
+        self._next = QPushButton("PgDown ▶")
+        self._next.clicked.connect(lambda _=False: actions.next_study())
+        self._title = label("", "title")
+        self._summary = label("", "dim", wrap=True)
+        self._problem = label("", "warn", wrap=True)
+        self._lay_out()
+        self.session.changed.connect(self.show_state)
+        viewer.events.theme.connect(self._show_theme)
+        self._here = True
+        when_idle(self._move_down)
+        self._show_theme()
+        self.show_state(self.session.state)
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self)
+        column.setContentsMargins(10, 8, 10, 8)
+        column.addLayout(row(self._title, None, self._open))
+        column.addLayout(row(self.filter, self._before, self._next, self._ahead))
+        column.addWidget(self.table, 1)
+        column.addWidget(self._summary)
+        column.addWidget(self._problem)
+
+    def _set_up_table(self) -> None:
+        table = self.table
+        show_rows(table, self.model, "Studies of the worklist")
+        table.verticalHeader().setDefaultSectionSize(table.fontMetrics().height() + 10)
+        header = table.horizontalHeader()
+        for number, width in enumerate(_WIDTHS):
+            header.resizeSection(number, width)
+        header.setSectionResizeMode(len(COLUMNS) - 1, QHeaderView.ResizeMode.Stretch)
+        table.activated.connect(self._on_activated)
+
+    def _menu(self) -> QMenu:
+        menu = QMenu(self)
+        for words, slot in (
+            ("Open a list…", self.ask_list),
+            ("New list of a folder or BIDS dataset…", self.ask_folder),
+            ("New list of a CSV table…", self.ask_table),
+            ("New list from an archive (PACS)…", self.ask_archive),
+        ):
+            menu.addAction(words).triggered.connect(lambda _=False, slot=slot: slot())
+        menu.addSeparator()
+        self._tables = menu.addAction("Write the tables of all reads…")
+        self._tables.setToolTip("reads.csv and marks.csv, ready for a FROC analysis")
+        self._tables.triggered.connect(lambda _=False: self.ask_tables())
+        return menu
+
+    # --- shown ----------------------------------------------------------------------------
+
+    def show_state(self, state: WorklistState) -> None:
+        """Show a state of the list."""
+        before = len(self.model.rows)
+        self.model.show(state.rows, state.current)
+        if len(self.model.rows) != before:
+            self._fit_columns()
+        opened = state.folder is not None
+        self._title.setText(state.title or "No list is open")
+        for widget in (self.filter, self._before, self._next, self._ahead, self._tables):
+            widget.setEnabled(opened)
+        self._ahead.setText("Stop" if state.ahead else "Analyse ahead")
+        running = (
+            "" if state.activity is None else f"{state.activity.words}: {state.activity.stage}"
+        )
+        ahead = f"analysing {state.under_way or '…'}" if state.ahead else ""
+        facts = (running, state.message, state.counted if opened else "", ahead)
+        self._summary.setText(" · ".join(part for part in facts if part))
+        problem = state.problem
+        self._problem.setVisible(problem is not None)
+        if problem is not None:
+            parts = (problem.title, f"Found {problem.found}", problem.next_step)
+            self._problem.setText(". ".join(part for part in parts if part))
+
+    def _fit_columns(self) -> None:
+        """Give patients, studies and sequences the width of their words, where there is room."""
+        for column in (COLUMNS.index(name) for name in ("Patient", "Study", "Sequences")):
+            wanted = self.table.sizeHintForColumn(column) * 9 // 8 + 12  # bold where open
+            width = min(max(wanted, _WIDTHS[column]), _WIDEST)
+            self.table.horizontalHeader().resizeSection(column, width)
+
+    def _show_theme(self, _: Any = None) -> None:
+        size = float(get_settings().appearance.font_size)
+        self.setStyleSheet(style_sheet(self._viewer.theme, size))
+
+    def _move_down(self) -> None:
+        """Lie below the picture, where a row has room; the panel stays in sight at the side."""
+        window, dock = main_window(self), self.parentWidget()
+        if self._here and window is not None and isinstance(dock, QDockWidget):
+            window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, dock)
+            window.resizeDocks([dock], [_HEIGHT], Qt.Orientation.Vertical)
+            dock.show()
+
+    # --- asked ----------------------------------------------------------------------------
+
+    def ask_list(self) -> None:
+        """Ask for the folder of a list and open it."""
+        chosen = QFileDialog.getExistingDirectory(self, "Open the list in this folder")
+        if chosen:
+            self.day.open(Path(chosen))
+
+    def ask_folder(self) -> None:
+        """Ask for studies and for the folder of a new list."""
+        chosen = QFileDialog.getExistingDirectory(self, "Studies: one sub-folder each, or BIDS")
+        if chosen:
+            self._ask_target(Path(chosen))
+
+    def ask_table(self) -> None:
+        """Ask for a CSV table and for the folder of a new list."""
+        chosen, _ = QFileDialog.getOpenFileName(self, "Table of studies", "", "CSV (*.csv)")
+        if chosen:
+            self._ask_target(Path(chosen))
+
+    def ask_tables(self) -> None:
+        """Ask for a folder and write the tables of all reads into it."""
+        chosen = QFileDialog.getExistingDirectory(self, "Write reads.csv and marks.csv here")
+        if chosen:
+            self.day.write_tables(Path(chosen))
+
+    def ask_archive(self) -> None:
+        """Open the archive's dialog: what a search finds there becomes a list."""
+        if self.archive is None:
+            self.archive = PacsDialog(
+                self, self.day.actions.open, lambda: self.day.actions.exported, self._list_archived
+            )
+        self.archive.show()
+        self.archive.raise_()
+
+    def _list_archived(self, studies: tuple[FoundStudy, ...], server: Server) -> bool:
+        target = self._target()
+        return target is not None and self.day.list_archived(studies, server, target)
+
+    def _ask_target(self, source: Path) -> None:
+        target = self._target()
+        if target is not None:
+            self.day.scan(source, target)
+
+    def _target(self) -> Path | None:
+        chosen = QFileDialog.getExistingDirectory(self, "Keep the list and its results here")
+        return Path(chosen) if chosen else None
+
+    # --- acts -----------------------------------------------------------------------------
+
+    def _add(self, data: Any) -> None:
+        self._viewer.layers.append(Layer.create(*data))
+
+    def _on_activated(self, index: QModelIndex) -> None:
+        if index.isValid():
+            self.day.open_row(self.model.rows[index.row()])
+
+    def _toggle_ahead(self) -> None:
+        if self.session.state.ahead:
+            self.day.stop_ahead()
+        else:
+            self.day.start_ahead()
+
+    # --- end ------------------------------------------------------------------------------
+
+    def release(self) -> None:
+        """Let go of list and viewer; once is enough."""
+        if self._here:
+            self._here = False
+            if self.archive is not None:
+                self.archive.release()
+            self.session.changed.disconnect(self.show_state)
+            self._viewer.events.theme.disconnect(self._show_theme)
+            self.day.release()
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Let go when the dock is closed: napari then takes the widget out of it."""
+        super().changeEvent(event)
+        gone = event.type() == QEvent.Type.ParentChange and self.parent() is None
+        if gone and getattr(self, "_here", False):
+            self.release()
+            self.deleteLater()

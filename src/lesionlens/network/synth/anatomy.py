@@ -1,0 +1,150 @@
+"""A brain that never was: an anatomy warped, with folding, atrophy and mask of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lesionlens.network.synth.atlas import CEREBELLUM, MASK, SINUS, TISSUES, load_atlas
+from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
+
+CORTEX, WHITE, SULCUS, VENTRICLE, DEEP = range(5)
+"""Channels of `Anatomy.tissue`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """Patient millimetres (about the volume's middle) to atlas millimetres, per volume."""
+
+    linear: Tensor
+    """(B, 3, 3)."""
+    shift: Tensor
+    """(B, 3), atlas mm."""
+
+    def to_patient(self, atlas_mm: Tensor) -> Tensor:
+        """Atlas points (B, N, 3) in patient mm."""
+        moved: Tensor = (atlas_mm - self.shift[:, None]) @ torch.linalg.inv(self.linear).transpose(
+            1, 2
+        )
+        return moved
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """Healthy tissue of a batch; every tensor is (B, C, I, J, K)."""
+
+    tissue: Tensor
+    """Five shares that add up to one: cortex, white, outer CSF, ventricle, deep grey."""
+    cerebellum: Tensor
+    """0-1, one channel."""
+    brain: Tensor
+    """1 inside the brain, one channel."""
+    mask: Tensor
+    """1 inside the brain mask, which keeps scraps of dura and bone, one channel."""
+    midline_mm: Tensor
+    """Signed distance from the sagittal midplane, one channel."""
+    sinus: Tensor
+    """0-1 where a venous sinus runs beside the brain, one channel."""
+
+
+def rotation(angles: Tensor) -> Tensor:
+    """Rotation matrices (..., 3, 3) from angles (..., 3) in radians about the three axes."""
+    c, s = angles.cos().unbind(-1), angles.sin().unbind(-1)
+    one, nil = torch.ones_like(c[0]), torch.zeros_like(c[0])
+
+    def matrix(*rows: Tensor) -> Tensor:
+        return torch.stack(rows, -1).view(*angles.shape[:-1], 3, 3)
+
+    about_x = matrix(one, nil, nil, nil, c[0], -s[0], nil, s[0], c[0])
+    about_y = matrix(c[1], nil, s[1], nil, one, nil, -s[1], nil, c[1])
+    about_z = matrix(c[2], -s[2], nil, s[2], c[2], nil, nil, nil, one)
+    turned: Tensor = about_x @ about_y @ about_z
+    return turned
+
+
+def draw_pose(streams: RandomStreams) -> Pose:
+    """Head position and size: turns to 12 degrees, sizes .86 to 1.15, some sheared or mirrored."""
+    scale = streams.uniform(0.91, 1.10, 3) * streams.uniform(0.94, 1.05, 1)
+    turn = rotation(torch.deg2rad(streams.uniform(-12, 12, 3)))
+    shear = torch.eye(3, device=streams.device) + torch.triu(streams.uniform(-0.06, 0.06, 3, 3), 1)
+    linear = turn @ shear @ torch.diag_embed(1 / scale)
+    mirror = torch.ones(len(streams), 3, device=streams.device)
+    mirror[:, 0] = torch.where(streams.chance(0.5), -1.0, 1.0)
+    return Pose(linear * mirror[:, None], streams.uniform(-5, 5, 3))
+
+
+def warp(streams: RandomStreams, frame: DrawnFrame, pose: Pose, grid_mm: Tensor) -> Tensor:
+    """Atlas position of every voxel, mm, (B, 3, I, J, K): the pose and two elastic scales."""
+    point = torch.einsum("bij,bjxyz->bixyz", pose.linear, grid_mm) + spread(pose.shift)
+    long, short = streams.uniform(45, 65), streams.uniform(18, 28)
+    point = point + noise(streams, frame, long, low=45, channels=3) * spread(streams.uniform(1, 4))
+    return point + noise(streams, frame, short, low=18, channels=3) * spread(
+        streams.uniform(0.4, 2.2)
+    )
+
+
+def _sample(heads: Sequence[int], frame: DrawnFrame, point: Tensor) -> Tensor:
+    """Each volume's own maps at (B, 3, I, J, K) atlas positions; (B, 8, I, J, K)."""
+    sampled = []
+    for head, spacing, place in zip(heads, frame.spacing.cpu().tolist(), point, strict=True):
+        atlas = load_atlas(head, spacing, point.device)
+        size = torch.tensor(atlas.maps.shape[1:], device=point.device).view(3, 1, 1, 1)
+        voxel = torch.einsum("ij,jxyz->ixyz", atlas.to_voxel[:, :3], place)
+        unit = 2 * (voxel + atlas.to_voxel[:, 3].view(3, 1, 1, 1)) / (size - 1) - 1
+        where = unit.flip(0).movedim(0, -1)[None]
+        sampled.append(
+            functional.grid_sample(
+                atlas.maps[None], where, padding_mode="border", align_corners=True
+            )
+        )
+    return torch.cat(sampled)
+
+
+def _masks(streams: RandomStreams, frame: DrawnFrame, coverage: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw brain and mask: real masks keep a dark rim of dura and bone, or lose some cortex."""
+    ragged = coverage + 0.12 * noise(streams, frame, streams.uniform(11, 18), low=11)
+    brain = (ragged > spread(streams.uniform(0.3, 0.65))).float()
+    halo = blur(brain, frame, 4.0)
+    wavy = halo + 0.10 * noise(streams, frame, streams.uniform(18, 28), low=18, octaves=2)
+    level = torch.where(
+        streams.chance(0.8), streams.uniform(0.10, 0.55), torch.full_like(wavy[:, 0, 0, 0, 0], 9)
+    )
+    scraps = (wavy > spread(level)) & (halo > 0.08)
+    return brain, torch.maximum(brain, scraps.float())
+
+
+def grow(streams: RandomStreams, frame: DrawnFrame, heads: Sequence[int], point: Tensor) -> Anatomy:
+    """Tissue of one brain from the atlas positions of its voxels.
+
+    Parameters
+    ----------
+    streams, frame
+        Where the numbers come from and the grids they fill.
+    heads : sequence of int
+        Which anatomy each volume shows.
+    point : (B, 3, I, J, K) Tensor
+        Atlas position of every voxel, mm, mass effect included.
+    """
+    maps = _sample(heads, frame, point)
+    brain, mask = _masks(streams, frame, maps[:, MASK : MASK + 1])
+    finer = (2.0 / frame.spacing).clamp(0.8, 1.5)
+    logits = maps[:, :TISSUES].clamp_min(1e-3).log() * spread(streams.uniform(1.0, 1.9) * finer)
+    wide = noise(streams, frame, streams.uniform(13, 20), low=13, channels=5, octaves=2)
+    folds = noise(streams, frame, streams.uniform(6.5, 10), low=6.5, channels=3)
+    logits = logits + wide * spread(streams.uniform(0.1, 0.6))
+    logits[:, :3] += folds * spread(streams.uniform(0.0, 0.8))
+    atrophy = streams.uniform(-0.7, 0.9, 1)
+    wider = torch.cat([atrophy, atrophy + streams.uniform(-0.3, 0.7, 1)], 1)
+    logits[:, SULCUS : VENTRICLE + 1] += spread(wider)
+    return Anatomy(
+        tissue=logits.softmax(1),
+        cerebellum=maps[:, CEREBELLUM : CEREBELLUM + 1],
+        brain=brain,
+        mask=mask,
+        midline_mm=point[:, :1],
+        sinus=maps[:, SINUS : SINUS + 1],
+    )

@@ -1,0 +1,187 @@
+"""The anatomies that the package holds: twenty individuals and one population's average.
+
+The individuals are label maps of whole heads, the average is made of the ICBM 152 tissue maps
+(see NOTICE); neither holds anyone's image. All lie in RAS+ mm about the middle of their brain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from importlib.resources import files
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lesionlens.network.synth import classes
+
+AVERAGE = 0
+INDIVIDUALS = tuple(range(1, 21))
+TISSUES = 5
+MASK, CEREBELLUM, SINUS = 5, 6, 7
+"""Channels of `Atlas.maps` after the five tissues of `Anatomy.tissue`."""
+_MARGIN_MM = 12  # kept round the brain
+_STREAM = 977  # separates the choice of an anatomy from what a seed draws besides
+
+
+class Atlas(NamedTuple):
+    """One anatomy's tissue maps, at about the spacing they are drawn for."""
+
+    maps: Tensor
+    """(8, I, J, K) float32 0-1: cortex, white, outer CSF, ventricle, deep grey, mask, cerebellum,
+    venous sinus."""
+    to_voxel: Tensor
+    """(3, 4) atlas mm to voxels."""
+
+
+class Seats(NamedTuple):
+    """Where tumours start in an anatomy."""
+
+    place_mm: Tensor
+    """(N, 3) atlas mm."""
+    chance: Tensor
+    """(N,) float64, cumulated to one."""
+
+
+def choose(seeds: Sequence[int], individuals: float) -> list[int]:
+    """Choose an anatomy for each seed: one of the individuals, or the average.
+
+    Parameters
+    ----------
+    seeds : sequence of int
+        One a volume.
+    individuals : float
+        Share of volumes that are drawn from an individual.
+    """
+    chosen = []
+    for seed in seeds:
+        streams = np.random.default_rng((int(seed), _STREAM))
+        single = streams.uniform() < individuals
+        chosen.append(int(streams.choice(INDIVIDUALS)) if single else AVERAGE)
+    return chosen
+
+
+def load_labels(head: int) -> tuple[Tensor, Tensor]:
+    """Read one head: classes (I, J, K) uint8, and the affine (4, 4) float32 to atlas mm."""
+    name = f"head_{head:02d}"
+    with (
+        (files("lesionlens.network.synth") / "anatomies.npz").open("rb") as stream,
+        np.load(stream) as stored,
+    ):
+        labels, affine = stored[f"{name}.labels"], stored[f"{name}.affine"]
+    return torch.from_numpy(labels), torch.from_numpy(affine)
+
+
+@cache
+def _brain_labels(head: int) -> tuple[Tensor, Tensor]:
+    """Return `load_labels` cut to the brain and a margin."""
+    labels, affine = load_labels(head)
+    found = ((labels > 0) & (labels < classes.OUTER_FLUID)).nonzero()
+    low = (found.amin(0) - _MARGIN_MM).clamp_min(0)
+    high = torch.minimum(found.amax(0) + 1 + _MARGIN_MM, torch.tensor(labels.shape))
+    cut = labels[tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))]
+    moved = affine.clone()
+    moved[:3, 3] += affine[:3, :3] @ low.float()
+    return cut.clone(), moved
+
+
+def _table() -> Tensor:
+    """Shares of each channel of `Atlas.maps` in each class, (COUNT, 8)."""
+    table = torch.zeros(classes.COUNT, 8)
+    table[:, 2] = 1
+    for name, shares in classes.RECIPES.items():
+        table[name, :TISSUES] = torch.tensor(shares, dtype=torch.float32)
+        table[name, MASK] = 1
+    table[[classes.CEREBELLAR_CORTEX, classes.CEREBELLAR_WHITE], CEREBELLUM] = 1
+    table[classes.SINUS, SINUS] = 1
+    return table
+
+
+def _pooled(head: int, factor: int) -> tuple[Tensor, Tensor]:
+    """Average an individual over cubes of `factor` mm: maps 0-1 and their affine."""
+    labels, affine = _brain_labels(head)
+    table = _table()
+    index = labels.flatten().to(torch.int32)
+    maps = torch.stack([column.index_select(0, index) for column in table.unbind(1)])
+    maps = maps.view(len(maps), *labels.shape)
+    if factor > 1:
+        maps = functional.avg_pool3d(maps, factor, ceil_mode=True, count_include_pad=False)
+    maps[MASK] = _softened(maps[MASK], factor)
+    moved = affine.clone()
+    moved[:3, 3] += affine[:3, :3] @ torch.full((3,), (factor - 1) / 2)
+    moved[:3, :3] *= factor
+    return maps, moved
+
+
+def _softened(mask: Tensor, factor: int) -> Tensor:
+    """Blur an outline over about 6 mm, so that its level may wander."""
+    soft = functional.avg_pool3d(mask[None], 2, ceil_mode=True) if factor == 1 else mask[None]
+    for _ in range(2 if factor <= 2 else 1):
+        soft = functional.avg_pool3d(soft, 3, 1, 1)
+    return functional.interpolate(soft[None], size=mask.shape, mode="trilinear")[0, 0]
+
+
+@lru_cache(maxsize=4 * len(INDIVIDUALS))
+def _kept(head: int, factor: int) -> tuple[Tensor, Tensor]:
+    maps, affine = _pooled(head, factor)
+    return (maps * 255).round().to(torch.uint8), affine
+
+
+@lru_cache(maxsize=1)
+def _average() -> tuple[Tensor, Tensor]:
+    """Read the average, which has no sinus: maps (8, I, J, K) uint8 and their affine."""
+    with (
+        (files("lesionlens.network.synth") / "tissues.npz").open("rb") as stream,
+        np.load(stream) as stored,
+    ):
+        maps = torch.from_numpy(stored["maps"])
+        affine = torch.from_numpy(stored["affine"].astype(np.float32))
+    inside = (maps[MASK] > 127).nonzero().float()
+    middle = (inside.amin(0) + inside.amax(0)) / 2
+    affine[:3, 3] = -affine[:3, :3] @ middle
+    return torch.cat([maps, torch.zeros_like(maps[:1])]), affine
+
+
+def load_atlas(head: int, spacing_mm: float, device: torch.device) -> Atlas:
+    """Load an anatomy for volumes of a given spacing.
+
+    Parameters
+    ----------
+    head : int
+        `AVERAGE` or one of `INDIVIDUALS`.
+    spacing_mm : float
+        Individuals are averaged over cubes of about this edge, as scanners average.
+    device : torch.device
+    """
+    factor = max(round(spacing_mm), 1)
+    if head == AVERAGE:
+        maps, affine = _average()
+    else:
+        maps, affine = _pooled(head, 1) if factor == 1 else _kept(head, factor)
+    if maps.dtype is torch.uint8:
+        maps = maps.to(device).float() / 255
+    return Atlas(maps.to(device), torch.linalg.inv(affine)[:3].to(device))
+
+
+@lru_cache(maxsize=1 + len(INDIVIDUALS))
+def seats_of(head: int) -> Seats:
+    """Every second voxel in which a tumour may start, and how often it does."""
+    if head == AVERAGE:
+        maps, affine = _average()
+        cortex, white, _, ventricle, deep, mask, cerebellum, _ = maps.float() / 255
+        weight = white + 0.5 * cortex + 0.5 * deep + 0.15 * ventricle
+        weight = weight * (1 - 0.75 * cerebellum) * (mask > 0.5)
+        keep, step = (weight > 0.12).nonzero(), 1
+    else:
+        labels, affine = _brain_labels(head)
+        step = 2
+        table = torch.zeros(classes.COUNT)
+        table[list(classes.SEATS)] = torch.tensor(list(classes.SEATS.values()))
+        weight = table[labels[::step, ::step, ::step].to(torch.int32)]
+        keep = weight.nonzero()
+    chance = weight[tuple(keep.T)].double().cumsum(0)
+    place = (keep * step).float() @ affine[:3, :3].T + affine[:3, 3]
+    return Seats(place, chance / chance[-1])

@@ -1,0 +1,96 @@
+"""What looks like a tumour and is none: never labelled.
+
+White-matter hyperintensities and demyelination, enhancing vessels, choroid plexus, dura and falx,
+old cavities, microbleeds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lesionlens.network.synth.anatomy import CORTEX, SULCUS, VENTRICLE, WHITE, Anatomy
+from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
+
+
+@dataclass(frozen=True, slots=True)
+class Distractors:
+    """Soft masks, each (B, 1, I, J, K)."""
+
+    white_spots: Tensor
+    vessels: Tensor
+    plexus: Tensor
+    dura: Tensor
+    bleeds: Tensor
+
+
+def _where(streams: RandomStreams, chance: float, field: Tensor) -> Tensor:
+    """Keep a field in `chance` of the volumes."""
+    return field * streams.chance(chance).float().view(-1, 1, 1, 1, 1)
+
+
+def carve_cavity(
+    streams: RandomStreams, frame: DrawnFrame, anatomy: Anatomy, chance: float
+) -> Anatomy:
+    """Cut an old cavity or arachnoid cyst: tissue is replaced by CSF in one ragged ellipsoid."""
+    centre = streams.uniform(-1, 1, 3) * torch.tensor([58.0, 72.0, 48.0], device=streams.device)
+    size = streams.log_uniform(5, 24, 1) * streams.log_uniform(0.7, 1.4, 3)
+    offset = (frame.grid_mm() - spread(centre)) / spread(size)
+    ragged = 0.15 * noise(streams, frame, streams.uniform(12, 20), low=12)
+    hole = torch.sigmoid((1 - offset.norm(dim=1, keepdim=True) + ragged) / 0.08)
+    hole = _where(streams, chance, hole)
+    tissue = anatomy.tissue * (1 - hole)
+    tissue[:, SULCUS : SULCUS + 1] += hole
+    return replace(anatomy, tissue=tissue)
+
+
+def _dura(streams: RandomStreams, frame: DrawnFrame, anatomy: Anatomy) -> Tensor:
+    """Venous sinuses; patches of the outer rim, some as thick, and of the falx."""
+    patch = noise(streams, frame, streams.uniform(20, 32), low=20, channels=2)
+    patch = torch.sigmoid((patch - spread(streams.uniform(-0.5, 1.5, 2))) / 0.2)
+    width = streams.uniform(0.8, 1.8) + streams.chance(0.35) * streams.uniform(0.0, 3.5)
+    inner = blur(anatomy.mask, frame, torch.maximum(width, 0.6 * frame.spacing))
+    rim = ((1 - inner) * 2).clamp(0, 1) * anatomy.mask
+    falx = torch.exp(-((anatomy.midline_mm / spread(streams.uniform(0.8, 2.0))) ** 2))
+    falx = falx * anatomy.tissue[:, SULCUS : SULCUS + 1] * anatomy.mask
+    outer = torch.maximum(rim * patch[:, :1], anatomy.sinus * anatomy.mask)
+    return torch.maximum(_where(streams, 0.6, outer), _where(streams, 0.5, falx * patch[:, 1:]))
+
+
+def scatter(
+    streams: RandomStreams, frame: DrawnFrame, anatomy: Anatomy, lesion: Tensor
+) -> Distractors:
+    """Draw the distractors of one geometry.
+
+    Parameters
+    ----------
+    streams, frame
+        Where the numbers come from and the grids they fill.
+    anatomy : Anatomy
+        The brains.
+    lesion : (B, 1, I, J, K) Tensor
+        Share of tumour tissue, where neither spots nor vessels are drawn.
+    """
+    tissue, healthy = anatomy.tissue, (1 - lesion).clamp(0, 1)
+    ventricle = tissue[:, VENTRICLE : VENTRICLE + 1]
+    near = blur(ventricle, frame, 7.0)
+    spots = noise(streams, frame, streams.uniform(5, 14), low=5, octaves=2)
+    spots = spots + spread(streams.uniform(0.0, 6.5)) * near
+    spots = torch.sigmoid((spots - spread(streams.uniform(1.0, 2.8))) / 0.12)
+    spots = _where(streams, 0.7, spots * tissue[:, WHITE : WHITE + 1] * healthy)
+    pair = noise(streams, frame, streams.uniform(13, 26), low=13, channels=2)
+    width = spread(streams.uniform(0.07, 0.2))
+    lines = torch.exp(-pair.square().sum(1, keepdim=True) / (2 * width**2))
+    where = 0.25 + tissue[:, SULCUS : SULCUS + 1] + 0.3 * tissue[:, CORTEX : CORTEX + 1]
+    tuft = torch.sigmoid((noise(streams, frame, streams.uniform(7, 11), low=7) - 0.8) / 0.15)
+    dots = noise(streams, frame, streams.uniform(5, 7), low=5)
+    dots = torch.sigmoid((dots - spread(streams.uniform(2.6, 3.4))) / 0.15) * healthy
+    return Distractors(
+        white_spots=spots,
+        vessels=_where(streams, 0.8, (lines * where * healthy).clamp(0, 1)),
+        plexus=_where(streams, 0.65, tuft * ventricle),
+        dura=_dura(streams, frame, anatomy),
+        bleeds=_where(streams, 0.2, dots * (1 - ventricle)),
+    )

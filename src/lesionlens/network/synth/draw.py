@@ -1,0 +1,241 @@
+"""One typed configuration and seeds in, volumes and their truth out.
+
+Geometry (warp, tumours, distractors) is drawn once and may be painted several times with other
+contrasts and artefacts; both depend on the seed alone. No file is read but the bundled anatomies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lesionlens.network.normalise import zscore
+from lesionlens.network.synth import tumour as lesions
+from lesionlens.network.synth.anatomy import Anatomy, draw_pose, grow, warp
+from lesionlens.network.synth.artefacts import SEQUENCES, Damage, acquire
+from lesionlens.network.synth.atlas import choose
+from lesionlens.network.synth.contrast import roll_contrast
+from lesionlens.network.synth.distractors import Distractors, carve_cavity, scatter
+from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
+from lesionlens.network.synth.head import add_head
+from lesionlens.network.synth.instances import number
+
+_LESION_ROUGHNESS = (0.5, 0.6, 1.0, 1.0)
+"""How uneven lesions are on T1, T1c, T2 and FLAIR, against one another."""
+_OUTLINES = 0.12
+"""Share of a core that takes up contrast from which the uptake outlines it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawConfig:
+    """Every choice of the generator that is not rolled."""
+
+    shape: tuple[int, int, int] = (80, 96, 80)
+    """(3,) int: voxels along I, J, K."""
+    spacing_mm: tuple[float, float] = (2.0, 2.0)
+    """(2,) float: voxel edges are rolled between these."""
+    individuals: float = 0.8
+    """Share of volumes that are drawn from one of twenty people's anatomies rather than from the
+    population's average."""
+    tumour_free: float = 0.15
+    """Share of volumes without a tumour."""
+    cavity: float = 0.05
+    """Share of volumes with an old cavity."""
+    oedema_label: float = 0.25
+    """Share of tumour from which a voxel counts; readers outline the outer, fading side."""
+    reader_margin_mm: float = 1.2
+    """Smoothing before core and enhancing labels are cut at their outer side."""
+    head: bool = False
+    """Draw skull and scalp round the brain instead of leaving it stripped."""
+    damage: Damage = field(default_factory=Damage)
+    """Strength of the artefacts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What is where, before anything has a brightness."""
+
+    frame: DrawnFrame
+    anatomy: Anatomy
+    distractors: Distractors
+    membership: Tensor
+    """(B, 10, I, J, K) shares of the classes of `contrast.CLASSES`, adding up to the mask."""
+    labels: Tensor
+    """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
+    instances: Tensor
+    """(B, I, J, K) uint8, from `instances.number`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticBatch:
+    """A batch of synthetic patients.
+
+    `channels` are positive, scanner-like, zero outside the brain unless a head was asked for;
+    `zscored` is what the network reads.
+    """
+
+    channels: Tensor
+    """(B, 4, I, J, K) float32: T1, T1c, T2, FLAIR."""
+    zscored: Tensor
+    """(B, 4, I, J, K) float32."""
+    labels: Tensor
+    """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
+    instances: Tensor
+    """(B, I, J, K) uint8: which lesion or distractor, from `instances.number`."""
+    brain: Tensor
+    """(B, I, J, K) bool."""
+    spacing_mm: Tensor
+    """(B,)."""
+
+
+def _membership(anatomy: Anatomy, tumour: lesions.Tumour) -> Tensor:
+    core = (tumour.solid + tumour.necrosis + tumour.enhancing).clamp(0, 1)
+    normal = anatomy.tissue * (1 - core - tumour.oedema).clamp(0, 1)
+    share = torch.cat([normal, tumour.oedema, tumour.solid, tumour.necrosis, tumour.enhancing], 1)
+    share = share / share.sum(1, keepdim=True).clamp_min(1e-3) * anatomy.brain
+    return torch.cat([share, anatomy.mask - anatomy.brain], 1)
+
+
+def _labels(config: DrawConfig, frame: DrawnFrame, share: Tensor, brain: Tensor) -> Tensor:
+    """Nested labels as readers draw them: on the outer side of an edge, thin rims included."""
+    oedema, solid, necrosis, enhancing = torch.split(share[:, 5:9], 1, 1)
+    core = (solid + necrosis + enhancing).clamp(0, 1)
+    soft = blur(torch.cat([core, enhancing], 1), frame, config.reader_margin_mm)
+    inside = brain > 0
+    et = (soft[:, 1:] > 0.22) & (enhancing > 0.6 * torch.maximum(solid, necrosis)) & inside
+    tc = ((soft[:, :1] > 0.35) & inside) | et
+    wt = tc | ((core + oedema > config.oedema_label) & inside)
+    return torch.cat([wt, tc, et], 1).to(torch.uint8)
+
+
+@torch.no_grad()
+def draw_geometry(config: DrawConfig, seeds: Sequence[int], device: str = "cpu") -> Geometry:
+    """Draw anatomy, tumours and distractors; see `draw`."""
+    place = torch.device(device)
+    streams, heads = RandomStreams(seeds, place), choose(seeds, config.individuals)
+    low, high = config.spacing_mm
+    frame = DrawnFrame(config.shape, streams.uniform(low, high))
+    grid, pose = frame.grid_mm(), draw_pose(streams)
+    plan = lesions.plan_lesions(streams, heads, pose, config.tumour_free)
+    point = warp(streams, frame, pose, grid) - lesions.push(streams, plan, pose, grid)
+    anatomy = carve_cavity(streams, frame, grow(streams, frame, heads, point), config.cavity)
+    distance = lesions.measure(streams, frame, plan, grid)
+    share = _membership(anatomy, lesions.compose(streams, frame, plan, distance, anatomy))
+    lesion = share[:, 5:9].sum(1, keepdim=True)
+    labels = _labels(config, frame, share, anatomy.brain)
+    extra = scatter(streams, frame, anatomy, lesion)
+    parts = number(labels[:, 0] > 0, distance.nearest[:, 0], extra)
+    return Geometry(frame, anatomy, extra, share, labels, parts)
+
+
+def _texture(streams: RandomStreams, geometry: Geometry, image: Tensor, values: Tensor) -> Tensor:
+    """Unevenness of tissue, of lesions, of contrast uptake and of the scraps round the brain."""
+    frame, share = geometry.frame, geometry.membership
+    core, lesion = share[:, 6:9].sum(1, keepdim=True), share[:, 5:9].sum(1, keepdim=True)
+    fine = noise(
+        streams,
+        frame,
+        2.5 * frame.spacing,
+        low=2.5 * float(frame.spacing.min()),
+        octaves=2,
+        channels=2,
+    )
+    coarse = noise(streams, frame, streams.uniform(24, 36), low=24, channels=SEQUENCES)
+    lumps = noise(streams, frame, streams.uniform(9, 22), low=9, octaves=2)
+    scraps = noise(streams, frame, streams.uniform(9, 14), low=9, octaves=2, channels=2)
+    image = image * (
+        1 + geometry.anatomy.cerebellum * spread(streams.uniform(-0.08, 0.2, SEQUENCES))
+    )
+    fat = torch.sigmoid((scraps[:, 1:] - 1.6) / 0.2) * spread(streams.uniform(0.3, 1.6, SEQUENCES))
+    fat = fat * streams.chance(0.4).float().view(-1, 1, 1, 1, 1)
+    shell = spread(values[:, :, 9])
+    image = image + share[:, 9:10] * (shell * (0.6 * scraps[:, :1]).clamp_min(-1) + fat)
+    sign = torch.where(streams.chance(0.25, SEQUENCES), -1.0, 1.0)
+    rough = 0.4 * streams.beta(1, 2, SEQUENCES) + streams.uniform(0.1, 0.4, 1) * streams.chance(
+        0.2, 1
+    )
+    rough = rough * torch.where(streams.chance(0.5), 1.0, streams.uniform(0.2, 0.7))[:, None]
+    rough = rough * torch.tensor(_LESION_ROUGHNESS, device=image.device)
+    image = image * (1 + spread(sign * rough) * lumps * (core + 0.5 * share[:, 5:6])).clamp_min(0.1)
+    image = _dull(streams, image, torch.sigmoid((scraps[:, :1] + lumps) / 0.3 - 1) * core)
+    grain = (
+        spread(streams.uniform(0.012, 0.075, SEQUENCES))
+        + spread(streams.uniform(0, 0.12, SEQUENCES)) * lesion
+    )
+    image = image * (
+        1 + grain * fine[:, [0, 1, 0, 1]] + spread(streams.uniform(0, 0.07, SEQUENCES)) * coarse
+    )
+    uptake = streams.uniform(0.04, 0.3, 2) * streams.chance(0.7, 2)
+    uneven = (torch.cat([coarse[:, :1], lumps], 1) * spread(uptake)).sum(1, keepdim=True)
+    image[:, 1:2] += share[:, 8:9] * uneven * spread(values[:, 1, 8] - values[:, 1, 0])
+    return image
+
+
+def _dull(streams: RandomStreams, image: Tensor, patch: Tensor) -> Tensor:
+    """Darken parts of some cores on T2 and FLAIR: blood, calcium, dense cells."""
+    patch = patch * streams.chance(0.25).float().view(-1, 1, 1, 1, 1)
+    level = spread(torch.cat([streams.uniform(0.7, 1.1, 2), streams.uniform(0.4, 1.1, 2)], 1))
+    amount = patch * spread(
+        torch.cat([streams.uniform(0.0, 0.5, 2), streams.uniform(0.5, 1.0, 2)], 1)
+    )
+    return image + amount * (level - image)
+
+
+def _overlay(streams: RandomStreams, extra: Distractors, image: Tensor, values: Tensor) -> Tensor:
+    """Paint the distractors into the sequences in which they show."""
+    t1, t1c, t2, flair = torch.split(image, 1, 1)
+    gain = streams.uniform(0.35, 1.1, 2) * (values[:, 2:, 5] - values[:, 2:, 1]).abs()
+    t2 = t2 + extra.white_spots * spread(gain[:, :1])
+    flair = flair + extra.white_spots * spread(gain[:, 1:])
+    t1 = t1 - extra.white_spots * spread(streams.uniform(0.0, 0.3))
+    active = streams.uniform(-0.2, 0.1) + streams.chance(0.1) * streams.uniform(0.2, 0.9)
+    t1c = t1c + extra.white_spots * spread(active)
+    t1c = t1c + extra.vessels * (spread(streams.uniform(1.1, 2.4)) - t1c)
+    t1c = t1c + extra.plexus * (spread(streams.uniform(0.9, 1.9)) - t1c)
+    t1c = t1c + extra.dura * spread(streams.uniform(0.2, 1.5))
+    flair = flair + extra.dura * spread(streams.uniform(-0.1, 0.5))
+    flair = flair + extra.plexus * spread(streams.uniform(0.0, 0.6))
+    t2 = t2 * (1 - 0.7 * extra.vessels)
+    t2, flair = t2 * (1 - 0.7 * extra.bleeds), flair * (1 - 0.5 * extra.bleeds)
+    stain = spread(streams.uniform(-0.3, 0.4))
+    t1, t1c = t1 + extra.bleeds * stain, t1c + extra.bleeds * stain
+    return torch.cat([t1, t1c, t2, flair], 1).clamp_min(0)
+
+
+@torch.no_grad()
+def paint(
+    config: DrawConfig, geometry: Geometry, seeds: Sequence[int], round_: int = 0
+) -> SyntheticBatch:
+    """Give a geometry contrasts and artefacts; another `round_`, another scanner."""
+    streams = RandomStreams(seeds, geometry.membership.device, stream=1 + round_)
+    share, frame = geometry.membership, geometry.frame
+    _, core, enhancing = geometry.labels.flatten(2).sum(2).unbind(1)
+    values = roll_contrast(streams, enhancing > _OUTLINES * core)
+    image = (values @ share.flatten(2)).view(len(seeds), SEQUENCES, *frame.shape)
+    image = _texture(streams, geometry, image, values)
+    image = _overlay(streams, geometry.distractors, image, values)
+    mask = geometry.anatomy.mask
+    if config.head:
+        image, mask = add_head(streams, frame, image, mask)
+    image = acquire(streams, frame, image, mask, config.damage)
+    brain = geometry.anatomy.mask[:, 0] > 0
+    scale = spread(streams.log_uniform(200, 1500, SEQUENCES))
+    labels, parts = geometry.labels, geometry.instances
+    return SyntheticBatch(image * scale, zscore(image, brain), labels, parts, brain, frame.spacing)
+
+
+def draw(config: DrawConfig, seeds: Sequence[int], device: str = "cpu") -> SyntheticBatch:
+    """Draw one patient for each seed.
+
+    Parameters
+    ----------
+    config : DrawConfig
+    seeds : sequence of int
+        The same seed gives the same patient, whatever else is in the batch.
+    device : str
+        ``cpu`` or ``cuda``; numbers are the same up to rounding.
+    """
+    return paint(config, draw_geometry(config, seeds, device), seeds)

@@ -1,0 +1,53 @@
+"""What is one thing: each lesion of its own, and what looks like one but is none, by kind."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lesionlens.network.synth.distractors import Distractors
+from lesionlens.network.synth.tumour import MAX_LESIONS
+
+WHITE_SPOTS, ENHANCEMENT = MAX_LESIONS + 1, MAX_LESIONS + 2
+"""Numbers of the white-matter lesions, all together, and of enhancing vessels, plexus and dura."""
+_SEEN = 0.5  # share of a voxel from which a distractor counts
+
+
+def number(whole: Tensor, nearest: Tensor, extra: Distractors) -> Tensor:
+    """Give each part of a batch a number.
+
+    Parameters
+    ----------
+    whole : (B, I, J, K) bool Tensor
+        The whole-tumour label.
+    nearest : (B, I, J, K) int64 Tensor
+        Index of the lesion that a voxel belongs to, 0 to `MAX_LESIONS` - 1.
+    extra : Distractors
+
+    Returns
+    -------
+    (B, I, J, K) uint8 Tensor
+        0 nothing; 1 to `MAX_LESIONS` a lesion, those that touch sharing the lowest of their
+        numbers; `WHITE_SPOTS`; `ENHANCEMENT`.
+    """
+    parts = torch.where(whole, nearest + 1, 0)
+    parts = torch.stack([_together(one)[one] for one in parts])
+    bright = torch.maximum(torch.maximum(extra.vessels, extra.plexus), extra.dura)[:, 0] > _SEEN
+    parts = torch.where((parts == 0) & bright, ENHANCEMENT, parts)
+    spots = extra.white_spots[:, 0] > _SEEN
+    return torch.where((parts % ENHANCEMENT == 0) & spots, WHITE_SPOTS, parts).to(torch.uint8)
+
+
+def _together(parts: Tensor) -> Tensor:
+    """Lowest number among the lesions that each one touches, directly or through others."""
+    count = MAX_LESIONS + 1
+    touch = torch.eye(count, dtype=torch.bool, device=parts.device)
+    for axis in range(3):
+        length = parts.shape[axis] - 1
+        one, other = parts.narrow(axis, 0, length), parts.narrow(axis, 1, length)
+        meet = (one > 0) & (other > 0) & (one != other)
+        touch[one[meet], other[meet]] = True
+        touch[other[meet], one[meet]] = True
+    for _ in range(3):  # a chain of eight has seven links
+        touch = (touch.float() @ touch.float()) > 0
+    return touch.float().argmax(1)

@@ -1,0 +1,268 @@
+"""Tumours: one to eight lesions a brain, each a union of ragged ellipsoids with its own inside.
+
+One signed distance to the nearest lesion carries a whole batch; solid, ring, patchy, cystic and
+non-enhancing tumours are settings of the same few thresholds, so no volume needs a branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lesionlens.network.synth.anatomy import (
+    CORTEX,
+    SULCUS,
+    VENTRICLE,
+    WHITE,
+    Anatomy,
+    Pose,
+    rotation,
+)
+from lesionlens.network.synth.atlas import seats_of
+from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noise, spread
+
+MAX_LESIONS = 8
+_LOBES = 3
+_NEVER = 50.0  # a noise threshold that is never reached
+_SOLID_MM = 5.0
+"""Radius below which a lesion that enhances has no hole: nodules, as small metastases are."""
+
+
+@dataclass(frozen=True, slots=True)
+class LesionPlan:
+    """Where the lesions of a batch lie and how large they are."""
+
+    count: Tensor
+    """(B,) lesions; 0 in a brain without tumour."""
+    centre: Tensor
+    """(B, MAX_LESIONS, 3) patient mm about the volume's middle."""
+    radius: Tensor
+    """(B, MAX_LESIONS) mm."""
+    style: Tensor
+    """(B,) 0 ring, 1 solid, 2 patchy, 3 non-enhancing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tumour:
+    """Soft shares of lesion tissue, each (B, 1, I, J, K)."""
+
+    oedema: Tensor
+    solid: Tensor
+    """Tumour that takes up no contrast agent."""
+    necrosis: Tensor
+    enhancing: Tensor
+
+
+def _radii(streams: RandomStreams) -> tuple[Tensor, Tensor, Tensor]:
+    """Roll counts (B,) and radii (B, MAX_LESIONS), mm: solitary, with satellites, or metastases.
+
+    Which brains have metastases, (B,) bool, comes third.
+    """
+    kind = streams.uniform(0, 1)
+    large = streams.log_uniform(6.5, 42, 1).clamp_max(36)
+    satellites = streams.log_uniform(3.5, 16, MAX_LESIONS)
+    metastases = streams.log_uniform(2.2, 13, MAX_LESIONS)
+    few = streams.uniform(1, 3.999).floor()
+    many = streams.uniform(1, MAX_LESIONS + 0.999).floor()
+    solitary, multifocal = kind < 0.6, (kind >= 0.6) & (kind < 0.75)
+    radius = torch.where((solitary | multifocal)[:, None], satellites, metastases)
+    radius = torch.where(
+        (solitary | multifocal)[:, None] & (torch.arange(MAX_LESIONS, device=streams.device) == 0),
+        large,
+        radius,
+    )
+    count = torch.where(solitary, torch.ones_like(many), torch.where(multifocal, few + 1, many))
+    return count, radius, ~(solitary | multifocal)
+
+
+def _seats(streams: RandomStreams, heads: Sequence[int], pose: Pose) -> Tensor:
+    """Seats of MAX_LESIONS lesions in each volume's anatomy, patient mm."""
+    roll = streams.uniform(0, 1, MAX_LESIONS).cpu().double()  # Apple's GPU has no float64
+    places = []
+    for head, chance in zip(heads, roll, strict=True):
+        seats = seats_of(head)
+        pick = torch.searchsorted(seats.chance, chance).clamp_max(len(seats.chance) - 1)
+        places.append(seats.place_mm[pick])
+    return pose.to_patient(torch.stack(places).to(streams.device))
+
+
+def plan_lesions(
+    streams: RandomStreams, heads: Sequence[int], pose: Pose, tumour_free: float
+) -> LesionPlan:
+    """Roll number, seats, sizes and kind of the lesions of each volume."""
+    centre = _seats(streams, heads, pose)
+    count, radius, metastatic = _radii(streams)
+    beside = streams.normal(MAX_LESIONS, 3)
+    beside = beside / beside.norm(dim=-1, keepdim=True).clamp_min(1e-3)
+    reach = (radius[:, :1] + radius + streams.uniform(-2, 8, MAX_LESIONS))[..., None]
+    near = streams.chance(0.6, MAX_LESIONS) & (count <= 4)[:, None]
+    near[:, 0] = False
+    centre = torch.where(near[..., None], centre[:, :1] + beside * reach, centre)
+    roll = streams.uniform(0, 1)
+    style = (roll > 0.46).float() + (roll > 0.57).float() + (roll > 0.75).float()
+    style = torch.where(metastatic & (style == 3), torch.ones_like(style), style)  # they enhance
+    count = torch.where(streams.chance(tumour_free), torch.zeros_like(count), count)
+    return LesionPlan(count, centre, radius, style)
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How far each voxel is from the nearest lesion."""
+
+    signed_mm: Tensor
+    """(B, 1, I, J, K), negative inside."""
+    nearest: Tensor
+    """(B, 1, I, J, K) int64, index of that lesion."""
+
+    def of(self, values: Tensor) -> Tensor:
+        """Look up the nearest lesion's value of (B, MAX_LESIONS) at each voxel, (B, 1, I, J, K)."""
+        flat = self.nearest.flatten(1)
+        return values.gather(1, flat).view(self.nearest.shape)
+
+
+def measure(
+    streams: RandomStreams, frame: DrawnFrame, lesions: LesionPlan, grid_mm: Tensor
+) -> Distance:
+    """Signed distance to the ragged outline of the nearest lesion."""
+    batch = len(streams)
+    lobe_radius = lesions.radius[..., None] * streams.uniform(0.45, 0.85, MAX_LESIONS, _LOBES)
+    lobe_radius[..., 0] = lesions.radius
+    away = streams.normal(MAX_LESIONS, _LOBES, 3)
+    away = away / away.norm(dim=-1, keepdim=True).clamp_min(1e-3)
+    away = (
+        away
+        * (lesions.radius[..., None] * streams.uniform(0.3, 0.95, MAX_LESIONS, _LOBES))[..., None]
+    )
+    away[..., 0, :] = 0
+    lobes = streams.uniform(1, _LOBES + 0.999, MAX_LESIONS).floor()
+    lobes = torch.where(lesions.radius > 5, lobes, torch.ones_like(lobes))
+    turn = rotation(streams.uniform(-torch.pi, torch.pi, MAX_LESIONS, _LOBES, 3))
+    shape = torch.diag_embed(1 / streams.log_uniform(0.68, 1.4, MAX_LESIONS, _LOBES, 3)) @ turn
+    best = torch.full((batch, 1, *frame.shape), 500.0, device=streams.device)
+    nearest = torch.zeros_like(best, dtype=torch.int64)
+    for lesion in range(MAX_LESIONS):
+        for lobe in range(_LOBES):
+            rows = ((lesions.count > lesion) & (lobes[:, lesion] > lobe)).nonzero()[:, 0]
+            if not len(rows):
+                continue
+            centre = lesions.centre[rows, lesion] + away[rows, lesion, lobe]
+            local = grid_mm[rows] - spread(centre)
+            local = torch.einsum("bij,bjxyz->bixyz", shape[rows, lesion, lobe], local)
+            distance = local.norm(dim=1, keepdim=True) - spread(lobe_radius[rows, lesion, lobe])
+            closer = distance < best[rows]
+            best[rows] = torch.where(closer, distance, best[rows])
+            nearest[rows] = torch.where(closer, lesion, nearest[rows])
+    found = Distance(best, nearest)
+    wave = (1.1 * lesions.radius.amax(1)).clamp(8, 30)
+    ragged = noise(streams, frame, wave, low=8, octaves=3)
+    amount = lesions.radius * streams.uniform(0.06, 0.26, MAX_LESIONS)
+    return Distance(best - found.of(amount) * ragged, nearest)
+
+
+def push(streams: RandomStreams, lesions: LesionPlan, pose: Pose, grid_mm: Tensor) -> Tensor:
+    """Mass effect: how far the atlas position of each voxel moves, mm, (B, 3, I, J, K)."""
+    moved = torch.zeros_like(grid_mm)
+    strength = streams.uniform(-0.2, 0.75, MAX_LESIONS).clamp_min(0)
+    for lesion in range(MAX_LESIONS):
+        rows = (lesions.count > lesion).nonzero()[:, 0]
+        if not len(rows):
+            break
+        offset = grid_mm[rows] - spread(lesions.centre[rows, lesion])
+        radius = spread(lesions.radius[rows, lesion])
+        fall = torch.exp(-offset.square().sum(1, keepdim=True) / (1.15 * radius + 6) ** 2)
+        fall = fall * spread(strength[rows, lesion])
+        moved[rows] += torch.einsum("bij,bjxyz->bixyz", pose.linear[rows], offset) * fall
+    return moved
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Thresholds that turn one recipe into ring, solid, patchy, cystic or plain tumour."""
+
+    wall_mm: Tensor
+    gap: Tensor
+    nodule: Tensor
+    mixed: Tensor
+    cyst: Tensor
+
+
+def _kind(streams: RandomStreams, lesions: LesionPlan) -> _Kind:
+    """Roll the thresholds; styles as in `LesionPlan.style`."""
+    style = lesions.style
+    ring, solid, patchy = style == 0, style == 1, style == 2
+    thick = (
+        streams.uniform(0, 1, MAX_LESIONS) * (0.42 * lesions.radius / 0.8).clamp_min(1.6).log()
+    ).exp() * 0.8
+    wall = torch.where(ring[:, None], thick, torch.zeros_like(thick))
+    full = solid[:, None] | (ring[:, None] & (lesions.radius < _SOLID_MM))
+    wall = torch.where(full, torch.full_like(thick, _NEVER), wall)
+    never = torch.full_like(style, _NEVER)
+    gap = torch.where(ring, streams.uniform(0.9, 2.6), never)
+    nodule = torch.where(ring, streams.uniform(0.6, 2.4), never)
+    nodule = torch.where(patchy, streams.uniform(-0.6, 2.0), nodule)
+    mixed = streams.uniform(-1.5, 1.5)
+    mixed = torch.where(streams.chance(0.55), torch.where(ring, -never, never), mixed)
+    cyst = torch.where((style == 3) & streams.chance(0.3), streams.uniform(0.1, 0.6), never)
+    return _Kind(wall, gap, nodule, mixed, cyst)
+
+
+def compose(
+    streams: RandomStreams,
+    frame: DrawnFrame,
+    lesions: LesionPlan,
+    distance: Distance,
+    anatomy: Anatomy,
+) -> Tumour:
+    """Fill the outlines: oedema, solid tumour, necrosis and enhancing tissue."""
+    kind, tissue = _kind(streams, lesions), anatomy.tissue
+    signed = distance.signed_mm
+    edge = spread(torch.maximum(streams.log_uniform(0.4, 1.8), 0.3 * frame.spacing))
+    core = torch.sigmoid(-signed / edge) * (1 - 0.8 * tissue[:, VENTRICLE : VENTRICLE + 1])
+    core = core * (lesions.count > 0).float().view(-1, 1, 1, 1, 1)
+    size = lesions.radius.amax(1)
+    fine = noise(streams, frame, (0.7 * size).clamp(4.5, 22), low=4.5, octaves=3)
+    patches = noise(streams, frame, (0.9 * size).clamp(6, 26), low=6, channels=2, octaves=2)
+    wall = distance.of(kind.wall_mm) * (1 + 0.55 * fine).clamp_min(0.15)
+    hole = torch.sigmoid(-(signed + wall) / edge)
+    gap = torch.sigmoid((patches[:, :1] - spread(kind.gap)) / 0.15)
+    nodule = torch.sigmoid((fine - spread(kind.nodule)) / 0.15)
+    enhancing = core * ((1 - hole) * (1 - gap) + hole * nodule)
+    inner = (core - enhancing).clamp_min(0)
+    share = torch.sigmoid((patches[:, 1:] - spread(kind.mixed)) / 0.35)
+    depth = distance.of(lesions.radius) * spread(kind.cyst)
+    share = torch.maximum(share, torch.sigmoid(-(signed + depth) / (2 * edge)))
+    oedema = _oedema(streams, frame, lesions, distance, anatomy)
+    return Tumour(oedema * (1 - core), inner * (1 - share), inner * share, enhancing)
+
+
+def _oedema(
+    streams: RandomStreams,
+    frame: DrawnFrame,
+    lesions: LesionPlan,
+    distance: Distance,
+    anatomy: Anatomy,
+) -> Tensor:
+    """Oedema or infiltration that follows the white matter, 0-1, (B, 1, I, J, K)."""
+    tissue, radius = anatomy.tissue, lesions.radius
+    wide = (
+        streams.uniform(-5, 28, 1)
+        * (0.5 + radius / 22).clamp_max(1)
+        * streams.uniform(0.6, 1.2, MAX_LESIONS)
+    )
+    narrow = streams.uniform(-4, 26, 1).expand_as(wide)
+    extent = torch.where((lesions.style == 3)[:, None], narrow, wide).clamp_min(-4)
+    white = blur(tissue[:, WHITE : WHITE + 1], frame, 4.0)
+    wobble = noise(streams, frame, streams.uniform(18, 30), low=18, octaves=2)
+    reach = distance.of(extent) * (0.15 + 1.15 * white) * (1 + 0.5 * wobble).clamp_min(0.05)
+    width = spread(torch.maximum(streams.log_uniform(0.6, 4.5), 0.3 * frame.spacing))
+    out = torch.sigmoid((reach - distance.signed_mm) / width) * (distance.of(extent) > 0.5)
+    out = (
+        out
+        * (1 - tissue[:, VENTRICLE : VENTRICLE + 1])
+        * (1 - 0.9 * tissue[:, SULCUS : SULCUS + 1])
+    )
+    out = out * (1 - spread(streams.uniform(0.1, 0.8)) * tissue[:, CORTEX : CORTEX + 1])
+    return out * (lesions.count > 0).float().view(-1, 1, 1, 1, 1)

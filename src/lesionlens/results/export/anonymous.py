@@ -1,0 +1,158 @@
+"""A result that identifies nobody: names, files and times before it is written, UIDs after.
+
+`anonymous` makes an analysis without them, from which every exporter writes as usual; `finish` then
+cleans the DICOM objects and gives every UID in text its new value.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pydicom
+
+from lesionlens.base.labels import Identity
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.review import Review
+from lesionlens.base.records.study import Series, Study, StudyKind
+from lesionlens.imaging.deidentification.clean import Cleaner, telling_words
+from lesionlens.imaging.deidentification.folder import FACES_REMAIN, deidentify_files
+from lesionlens.imaging.deidentification.profile import Options
+from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
+from lesionlens.imaging.deidentification.vocabulary import is_plain
+from lesionlens.results.export.names import names_of, replaced
+
+_TEXT = frozenset({".csv", ".html", ".json", ".tsv", ".txt"})
+
+
+@dataclass(frozen=True, slots=True)
+class Anonymous:
+    """An analysis without names, and what cleans the files that are written of it."""
+
+    analysis: Analysis
+    """Of the same voxels, findings and decisions."""
+    cleaner: Cleaner
+    """For DICOM objects."""
+
+    def finish(self, folder: Path) -> None:
+        """Clean the DICOM objects of a staged result and map the UIDs in its text."""
+        deidentify_files(sorted((folder / "dicom").glob("*.dcm")), self.cleaner)
+        names = self.cleaner.pseudonyms
+        known = {c.tracking_uid for c in self.analysis.findings.candidates}
+        if self.analysis.original is not None:
+            known |= {c.tracking_uid for c in self.analysis.original.findings.candidates}
+        new = {uid: uid if self.cleaner.options.keep_uids else names.uid(uid) for uid in known}
+        for path in folder.rglob("*"):
+            if path.suffix in _TEXT:
+                text = path.read_text(encoding="utf-8")
+                path.write_text(replaced(text, new), encoding="utf-8")
+
+
+def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> Anonymous:
+    """Take out of an analysis what identifies the patient.
+
+    The name of the study, of its files and series, readers' names and reasons, the digests of the
+    input and the times go or are replaced as in its DICOM objects; so it is in warnings.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        As it was reviewed.
+    pseudonyms, options
+        As for the study itself, so that both still belong together.
+    """
+    study = analysis.study
+    patient, telling = _whose(study)
+    name, days = pseudonyms.patient(patient), pseudonyms.days(patient)
+    new = dict.fromkeys(names_of(study), name)
+
+    def clean(text: str) -> str:
+        return replaced(text, new)
+
+    uid = study.uid if options.keep_uids or study.uid is None else pseudonyms.uid(study.uid)
+    series = {key: _nameless(one, key.value) for key, one in study.series.items()}
+    notices = (FACES_REMAIN, *map(clean, study.notices))
+    prepared, run = analysis.prepared, analysis.run
+    return Anonymous(
+        replace(
+            analysis,
+            study=replace(study, name=name, series=series, set_aside=(), uid=uid, notices=notices),
+            prepared=replace(
+                prepared,
+                notices=tuple(map(clean, prepared.notices)),
+                steps=tuple(replace(s, message=clean(s.message)) for s in prepared.steps),
+                quality=tuple(replace(q, message=clean(q.message)) for q in prepared.quality),
+            ),
+            run=replace(
+                run,
+                inputs=(),
+                notices=tuple(map(clean, run.notices)),
+                started=_earlier(run.started, 0 if options.full_dates else days),
+            ),
+            findings=replace(
+                analysis.findings,
+                notices=tuple(map(clean, analysis.findings.notices)),
+                quality=tuple(
+                    replace(q, message=clean(q.message)) for q in analysis.findings.quality
+                ),
+            ),
+            options=replace(analysis.options, hidden=frozenset(Identity)),
+            review=_nobody(analysis.review, 0 if options.full_dates else days),
+        ),
+        Cleaner(options, pseudonyms, telling),
+    )
+
+
+def _whose(study: Study) -> tuple[str, frozenset[str]]:
+    """Return the patient's identifier, or the study's name, and words that identify the patient."""
+    if study.kind is not StudyKind.DICOM:
+        return study.name, frozenset()
+    path = next(iter(study.series.values())).files[0].path
+    with warnings.catch_warnings(action="ignore"):
+        header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        patient = header.get("PatientID") or header.get("StudyInstanceUID") or ""
+        return str(patient), telling_words(header)
+
+
+def _nameless(series: Series, key: str) -> Series:
+    files = tuple(
+        replace(file, name=f"{key}/{number:04d}") for number, file in enumerate(series.files, 1)
+    )
+    evidence_words = series.detected_by
+    evidence = (
+        evidence_words
+        if is_plain(evidence_words.replace("SeriesDescription", "").strip(" '"))
+        else "its header"
+    )
+    return replace(series, files=files, description=key, detected_by=evidence)
+
+
+def _nobody(review: Review, days: int) -> Review:
+    """Keep what was decided, not by whom, nor the free text of why."""
+    named = (*(u.reader for u in review.unaided), *(e.reader for e in review.events))
+    readers = dict.fromkeys(name for name in named if name)
+    numbers = {reader: f"reader {n}" for n, reader in enumerate(readers, 1)}
+    events = tuple(
+        replace(e, reader=numbers.get(e.reader or ""), reason=None, time=_earlier(e.time, days))
+        for e in review.events
+    )
+    unaided = tuple(
+        replace(
+            u,
+            reader=numbers.get(u.reader or ""),
+            begun=_earlier(u.begun, days),
+            time=_earlier(u.time, days),
+        )
+        for u in review.unaided
+    )
+    return replace(review, events=events, unaided=unaided)
+
+
+def _earlier(time: str, days: int) -> str:
+    """Move an ISO 8601 time back by days; what is no time becomes empty."""
+    try:
+        return (datetime.fromisoformat(time) - timedelta(days)).isoformat(timespec="seconds")
+    except (ValueError, OverflowError):
+        return ""

@@ -1,0 +1,294 @@
+"""Results as a BIDS derivative dataset (BIDS 1.11, "Imaging derivatives"; `--layout bids`).
+
+One dataset takes many studies. Each has its volumes under BIDS names in `sub-X[/ses-Y]/anat`, and
+its whole result, which a review goes on from, in `lesionlens/NAME`, left out of the dataset by
+`.bidsignore`. Volumes that are the same in both are one file on the disk where it can link.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lesionlens.analysis.findings.edits import applied
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.study import Series
+from lesionlens.base.stages import Progress, no_progress
+from lesionlens.base.staging import staged
+from lesionlens.imaging.reading import bids
+from lesionlens.results.export import lookup
+from lesionlens.results.export.exporter import OURS, write_result
+from lesionlens.results.export.nifti import codes_of, write_volume
+
+VERSION = "1.11.0"
+_NAME = "LesionLens"
+_IGNORED = f"/{bids.RESULTS}\n*_map.nii.gz\n*_map.json\n"
+_DESCRIPTIONS = (
+    ("desc-candidates", "the candidate that each voxel belongs to, by its index"),
+    ("desc-attention", "what the network weighed for a region, 0 to 1; no probability"),
+    ("desc-uncertainty", "how near undecided the engine stays, 0 to 1"),
+)
+_README = f"""\
+Candidate tumour regions that LesionLens flagged in brain MRI. {RESEARCH_USE_NOTICE}
+
+label-L_mask      every flagged voxel
+dseg              1 non-enhancing core, 2 oedema or infiltration, 3 enhancing
+desc-candidates   which candidate a voxel belongs to
+probseg           probability of the whole tumour (WT), the core (TC) and the enhancing part (ET)
+desc-attention    the network's attention for them; BIDS has no suffix for it: .bidsignore
+
+{bids.RESULTS}/ holds the whole result of each study, with its report and review.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The dataset or folder that a study came from: its name in `DatasetLinks`, and where it is."""
+
+    link: str
+    root: Path
+
+    def uri(self, series: Series) -> str:
+        """Return the BIDS URI of a series: its file, or the folder of its files."""
+        path = series.files[0].path.absolute()
+        place = path if len(series.files) == 1 else path.parent
+        with suppress(ValueError):
+            return f"bids:{self.link}:{place.relative_to(self.root).as_posix()}"
+        return f"bids:{self.link}:{place.name}"  # named by the user from elsewhere
+
+
+def save_bids(
+    analysis: Analysis, dataset: Path, name: str | None = None, *, progress: Progress = no_progress
+) -> tuple[str, ...]:
+    """Add a study to a dataset of derivatives: all of its files, or none.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        What to write.
+    dataset : Path
+        Root of the derivatives; made where it is not there.
+    name : str or None
+        Of the study, `sub-01_ses-2` or any; by default the study's own.
+    progress : Progress
+        Called for each exporter.
+
+    Returns
+    -------
+    tuple of str
+        All warnings, as `exporter.save` returns them.
+
+    Raises
+    ------
+    UnusableInputError
+        The folder cannot be written, or holds a dataset that is not ours.
+    ResourceError, ExportError
+        As `exporter.save`.
+    """
+    check_dataset(dataset)
+    name, analysis = name or analysis.study.name, applied(analysis)
+    home, label = Path(bids.RESULTS) / name, bids.labelled(name)
+    volumes = tuple(_volumes(analysis))
+    ours = [f"{home.as_posix()}/{own}" for own in OURS]
+    ours += [f"{_stem(label)}_{ending}{kind}" for ending in _ENDINGS for kind in _KINDS]
+    with staged(dataset, ours=ours) as aside:
+        (aside / home).mkdir(parents=True)
+        warnings = write_result(analysis, dataset / home, aside / home, progress)
+        source = _source_of(analysis)
+        stem = aside / _stem(label)
+        stem.parent.mkdir(parents=True)
+        for volume in volumes:
+            _put(volume, aside / home, stem, _sidecar(analysis, source, volume))
+        _put_mask(analysis, stem)
+        _put_tables(analysis, stem)
+    _describe(dataset, source)
+    return warnings
+
+
+def check_dataset(dataset: Path) -> None:
+    """Refuse a folder that holds a BIDS dataset of others.
+
+    Raises
+    ------
+    UnusableInputError
+        Its description names no dataset of LesionLens.
+    """
+    place = dataset / bids.DESCRIPTION
+    if place.is_file() and _NAME not in {
+        made.get("Name") for made in _read(place).get("GeneratedBy", ()) if isinstance(made, dict)
+    }:
+        raise UnusableInputError(
+            found=f"a dataset of others in {dataset.name!r}",
+            expected="a folder that is new, empty or a dataset of LesionLens",
+            next_step="Choose another folder with --out, such as derivatives/lesionlens",
+            in_window="Choose another folder",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """One volume: our name, the ending of its BIDS name, and what its sidecar says of itself."""
+
+    own: str
+    ending: str
+    about: Mapping[str, Any]
+
+
+_KINDS = (".nii.gz", ".json", ".tsv")
+_ENDINGS = (
+    "label-L_mask",
+    "dseg",
+    "desc-candidates_dseg",
+    "desc-uncertainty_map",
+    *(f"label-{region.name}_probseg" for region in Region),
+    *(f"label-{region.name}_desc-attention_map" for region in Region),
+)
+
+
+def _stem(label: str) -> str:
+    return f"{label.replace('_', '/')}/anat/{label}_space-orig"
+
+
+def _volumes(analysis: Analysis) -> Iterator[_Named]:
+    manual = analysis.original is not None
+    drawn = "redrawn in part by readers" if manual else "drawn by the engine"
+    sidecar: dict[str, Any] = {
+        "Description": f"Parts of every candidate region, {drawn}.",
+        "Manual": manual,
+        "code": {"Description": "Coded concept: scheme and value, as in DICOM"},
+    }
+    yield _Named("segmentation", "dseg", sidecar)
+    sidecar = {
+        "Description": "The candidate that each voxel belongs to.",
+        "Manual": manual,
+        "tracking_uid": {"Description": "Identifier of the candidate, as in the DICOM objects"},
+        "score": {"Description": "What candidates are ordered by, 0 to 1"},
+        "review_state": {"Description": "The decision of a reader"},
+        "source": {"Description": "network, or reader where a reader added it"},
+    }
+    yield _Named("candidates", "desc-candidates_dseg", sidecar)
+    for region in analysis.volumes.probability:
+        sidecar = {"Description": f"Probability of {region.words}, 0 to 1.", "Manual": False}
+        yield _Named(f"probability_{region.value}", f"label-{region.name}_probseg", sidecar)
+    for region in analysis.volumes.attention:
+        ending = f"label-{region.name}_desc-attention_map"
+        yield _Named(f"attention_{region.value}", ending, _attention(analysis, region))
+    if analysis.volumes.uncertainty is not None:
+        sidecar = {"Description": "Uncertainty of the engine, 0 sure to 1 undecided."}
+        yield _Named("uncertainty", "desc-uncertainty_map", sidecar)
+
+
+def _attention(analysis: Analysis, region: Region) -> dict[str, Any]:
+    sidecar: dict[str, Any] = {
+        "Description": f"The network's attention for {region.words}, 0 to 1. It shows what the "
+        "network weighed, not why a region is what it is; it is no probability.",
+    }
+    maps = analysis.maps
+    if maps is not None:
+        sidecar |= {"Method": maps.method, "Layers": list(maps.layers)}
+        if region in maps.raw_range:
+            sidecar["RawRange"] = [float(v) for v in maps.raw_range[region]]
+        if (checked := maps.checks.get(region)) is not None:
+            sidecar["Checked"] = checked.words
+    return sidecar
+
+
+def _sidecar(analysis: Analysis, source: _Source, volume: _Named) -> dict[str, Any]:
+    series = analysis.study.series
+    return {
+        **volume.about,
+        "SpatialReference": source.uri(series[analysis.prepared.reference]),
+        "Sources": [source.uri(one) for one in series.values()],
+        "ResearchUse": RESEARCH_USE_NOTICE,
+    }
+
+
+def _put(volume: _Named, home: Path, stem: Path, sidecar: Mapping[str, Any]) -> None:
+    own, place = home / f"{volume.own}.nii.gz", Path(f"{stem}_{volume.ending}.nii.gz")
+    try:
+        os.link(own, place)
+    except OSError:  # another kind of disk
+        shutil.copyfile(own, place)
+    _write(Path(f"{stem}_{volume.ending}.json"), sidecar)
+    if volume.own == "segmentation":
+        described = {"Description": "Every voxel of a candidate region.", "Type": "Lesion"}
+        shared = {k: v for k, v in sidecar.items() if k not in ("Description", "code")}
+        _write(Path(f"{stem}_label-L_mask.json"), {**described, **shared})
+
+
+def _put_mask(analysis: Analysis, stem: Path) -> None:
+    labels = analysis.volumes.labels
+    mask = Volume((labels.data > 0).astype(np.uint8), labels.grid)
+    write_volume(Path(f"{stem}_label-L_mask.nii.gz"), mask, codes=codes_of(analysis))
+
+
+def _put_tables(analysis: Analysis, stem: Path) -> None:
+    Path(f"{stem}_dseg.tsv").write_text(lookup.label_table(), encoding="utf-8")
+    state = analysis.review.state_of
+    rows = []
+    for c in analysis.findings.candidates:
+        score, uid = "n/a" if c.score is None else f"{c.score:.4f}", c.tracking_uid
+        rows.append((c.id, c.location.words, uid, score, state(uid).value, c.source.value))
+    columns = ("index", "name", "tracking_uid", "score", "review_state", "source")
+    text = lookup.tsv(columns, rows)
+    Path(f"{stem}_desc-candidates_dseg.tsv").write_text(text, encoding="utf-8")
+
+
+def _source_of(analysis: Analysis) -> _Source:
+    place = analysis.study.root.absolute()
+    root = bids.root_of(place) or place.parent
+    return _Source(re.sub(r"[^A-Za-z0-9]", "", root.name) or "source", root)
+
+
+def _describe(dataset: Path, source: _Source) -> None:
+    """Write what belongs to the whole dataset; each file in one step, as several may write it."""
+    links = _read(dataset / bids.DESCRIPTION).get("DatasetLinks", {})
+    try:
+        where = Path(os.path.relpath(source.root, dataset.absolute())).as_posix()
+    except ValueError:  # another drive
+        where = source.root.as_uri()
+    about = {
+        "Name": "Candidate tumour regions by LesionLens",
+        "BIDSVersion": VERSION,
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": _NAME, "Version": metadata.version("lesionlens")}],
+        "DatasetLinks": {**links, source.link: where},
+    }
+    _replace(dataset / bids.DESCRIPTION, json.dumps(about, indent=1) + "\n")
+    _replace(dataset / "descriptions.tsv", lookup.tsv(("desc_id", "description"), _DESCRIPTIONS))
+    sidecar = {"Description": "What desc-… in the names of files means."}
+    _replace(dataset / "descriptions.json", json.dumps(sidecar, ensure_ascii=False) + "\n")
+    _replace(dataset / ".bidsignore", _IGNORED)
+    if not (dataset / "README").exists():
+        _replace(dataset / "README", _README)
+
+
+def _replace(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}.new")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,291 @@
+"""Measurement groups of the report: one for each region of each candidate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from highdicom.sr import (
+    AlgorithmIdentification,
+    DateTimeContentItem,
+    FindingSite,
+    ImageContentItem,
+    Measurement,
+    MeasurementsAndQualitativeEvaluations,
+    PnameContentItem,
+    QualitativeEvaluation,
+    ReferencedSegment,
+    RelationshipTypeValues,
+    SourceImageForMeasurementGroup,
+    SourceSeriesForSegmentation,
+    TextContentItem,
+    TimePointContext,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from highdicom.sr.value_types import ContentSequence
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+
+from lesionlens.base import codes as own
+from lesionlens.base.labels import DrawingMethod, Region, Source
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.findings import Candidate
+from lesionlens.base.records.followup import ChangeKind
+from lesionlens.base.records.review import ReviewEvent
+from lesionlens.results.export.dicom import identity
+from lesionlens.results.export.dicom.axis import axis_of, coordinates, measured_region
+from lesionlens.results.export.dicom.ko import best_frame
+from lesionlens.results.export.dicom.refs import SourceFrames
+from lesionlens.results.export.dicom.seg import Segment
+
+SIDES = {"left": own.LEFT, "right": own.RIGHT, "both sides": own.BILATERAL}
+CONTAINS = RelationshipTypeValues.CONTAINS
+"""Of everything that stands directly in a group."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointedAt:
+    """The objects of the same result that the report points at."""
+
+    seg: Dataset | None
+    """The Segmentation; None where there is no segment."""
+    attention: Dataset | None
+    """`attention.dcm`, of the whole tumour where the engine has a map of it."""
+
+    @property
+    def every(self) -> list[Dataset]:
+        """Those that are there."""
+        return [one for one in (self.attention, self.seg) if one is not None]
+
+
+def groups_of(
+    analysis: Analysis,
+    sources: SourceFrames,
+    segments: tuple[Segment, ...],
+    pointed_at: PointedAt,
+) -> list[Any]:
+    """Return the groups of every candidate that is sent; see `sr.build_sr` for the parameters.
+
+    Of a candidate the region whose diameters were measured comes first: it has all measures, and
+    the others the first of them; and a candidate of which more was measured before one of which
+    less was. So a table whose columns are the first group's is right, and cells of what was not
+    measured stay empty. A score is text, never a row. Items without a value would say the same, but
+    highdicom (0.28) takes none; in a group without a segment, 3D Slicer would show the diameters in
+    the column of volumes, and outside of the groups OHIF would not see them; the candidate's
+    diameters repeated in each group would be read as those of another region.
+    """
+    found: list[Any] = []
+    rows = [(one, _parts(one, segments)) for one in identity.exported(analysis)]
+    for candidate, parts in sorted(rows, key=lambda row: -_known(*row)):
+        if pointed_at.seg is None or not parts:
+            found.append(_without_outline(analysis, sources, candidate))
+            continue
+        for index, part in enumerate(parts):
+            group = _group(analysis, sources, part, pointed_at.seg)
+            if index == 0:
+                _draw(group, analysis, sources, candidate)
+                group[0].ContentSequence.extend(_remarks(analysis, candidate))
+            _explain(group, pointed_at.attention)
+            found.append(group)
+    return found
+
+
+def _parts(candidate: Candidate, segments: tuple[Segment, ...]) -> list[Segment]:
+    """Return a candidate's segments, that of the region whose diameters were measured first."""
+    mine = [segment for segment in segments if segment.candidate is candidate]
+    return sorted(mine, key=lambda part: part.region is not measured_region(candidate))
+
+
+def _known(candidate: Candidate, parts: list[Segment]) -> int:
+    """Count the measures of a candidate's first group: the fullest one names the columns."""
+    return len(_measures(candidate, parts[0].region if parts else Region.WT))
+
+
+def _group(analysis: Analysis, sources: SourceFrames, part: Segment, seg: Dataset) -> Any:
+    candidate = part.candidate
+    return VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=candidate.tracking_uid, identifier=identity.tracking_id(candidate, part.region)
+        ),
+        referenced_segment=ReferencedSegment(
+            sop_class_uid=seg.SOPClassUID,
+            sop_instance_uid=seg.SOPInstanceUID,
+            segment_number=part.number,
+            source_series=SourceSeriesForSegmentation(sources.datasets[0].SeriesInstanceUID),
+        ),
+        finding_category=identity.concept(own.ABNORMAL_STRUCTURE),
+        finding_type=identity.concept(own.REGION_TYPES[part.region]),
+        algorithm_id=_algorithm(analysis, candidate),
+        finding_sites=[_site(candidate)],
+        measurements=_measures(candidate, part.region),
+        qualitative_evaluations=_evaluations(analysis, candidate),
+        time_point_context=_time_point(analysis),
+    )
+
+
+def _time_point(analysis: Analysis) -> TimePointContext | None:
+    """Report which examination this is, where earlier ones are known (TID 1502).
+
+    Before or after which treatment it is, its type, only a person knows. Its order is a number:
+    dcmqi and 3D Slicer would list it among the measures.
+    """
+    found = analysis.compared
+    if found is None:
+        return None
+    return TimePointContext(found.points[-1].date or f"examination {len(found.points)}")
+
+
+def _compared(analysis: Analysis, candidate: Candidate) -> str:
+    """Describe how a candidate changed since the prior examination; empty where none was."""
+    found = analysis.compared
+    uid = candidate.tracking_uid
+    if found is None:
+        return ""
+    change = next((c for c in found.changes if c.now and c.now.tracking_uid == uid), None)
+    day = found.points[-2].date or "the prior examination"
+    if change is None or change.before is None:
+        split = change is not None and change.kind is ChangeKind.SPLIT
+        return f"; split from a region of {day}" if split else f"; not flagged on {day}"
+    items = [
+        f"{name} {value:+.1f} %"
+        for name, value in (
+            ("volume", change.volume_percent),
+            ("product of diameters", change.product_percent),
+        )
+        if value is not None
+    ]
+    return f"; since {day}: {', '.join(items)}" if items else ""
+
+
+def _measures(candidate: Candidate, region: Region) -> list[Measurement]:
+    """Return what was measured of a region: always in this order, what is not known left out."""
+    rows = [
+        (own.VOLUME, candidate.volume_ml.get(region), 4, identity.concept(own.CUBIC_CENTIMETRE))
+    ]
+    if region is measured_region(candidate):
+        rows += [
+            (own.LONG_AXIS, candidate.longest_axial_diameter_mm, 3, codes.UCUM.Millimeter),
+            (own.SHORT_AXIS, candidate.perpendicular_diameter_mm, 3, codes.UCUM.Millimeter),
+        ]
+    return [
+        Measurement(identity.concept(name), round(value, digits), unit)
+        for name, value, digits, unit in rows
+        if value is not None
+    ]
+
+
+def _draw(group: Any, analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> None:
+    """Return where on a source image the longest diameter lies."""
+    axis = axis_of(analysis, sources, candidate)
+    for item in group[0].ContentSequence:
+        name = item.ConceptNameCodeSequence[0].CodeValue
+        if axis is not None and item.ValueType == "NUM" and name == own.LONG_AXIS.value:
+            item.ContentSequence = ContentSequence([coordinates(axis, sources)], is_root=False)
+
+
+def _explain(group: Any, attention: Dataset | None) -> None:
+    """Point at the attention map, in the slot that DICOM has for a visual explanation."""
+    if attention is not None:
+        group[0].ContentSequence.append(
+            ImageContentItem(
+                identity.concept(own.VISUAL_EXPLANATION),
+                attention.SOPClassUID,
+                attention.SOPInstanceUID,
+                relationship_type=CONTAINS,
+            )
+        )
+
+
+def _without_outline(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> Any:
+    """Return the group of a candidate that has no outline (TID 1501), on its best image."""
+    dataset, numbers = sources.reference(best_frame(analysis, sources, candidate))
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(
+            uid=candidate.tracking_uid, identifier=identity.tracking_id(candidate)
+        ),
+        finding_category=identity.concept(own.ABNORMAL_STRUCTURE),
+        finding_type=identity.concept(own.LESION_OF_BRAIN),
+        algorithm_id=_algorithm(analysis, candidate),
+        finding_sites=[_site(candidate)],
+        measurements=_measures(candidate, Region.WT),
+        qualitative_evaluations=_evaluations(analysis, candidate),
+        time_point_context=_time_point(analysis),
+        source_images=[
+            SourceImageForMeasurementGroup(dataset.SOPClassUID, dataset.SOPInstanceUID, numbers)
+        ],
+    )
+
+
+def _algorithm(analysis: Analysis, candidate: Candidate) -> AlgorithmIdentification | None:
+    """Name the engine that drew a candidate; a reader's own drawing has none."""
+    if candidate.drawn is DrawingMethod.MANUAL:
+        return None
+    engine = analysis.run.engine
+    digest = engine.weights_sha256
+    return AlgorithmIdentification(
+        name=identity.algorithm_name(analysis),
+        version=engine.version or "unknown",
+        parameters=[f"weights SHA-256 {digest}"] if digest else None,
+        family=identity.concept(own.ARTIFICIAL_INTELLIGENCE),
+        manufacturer=identity.MANUFACTURER,
+    )
+
+
+def _site(candidate: Candidate) -> FindingSite:
+    side = SIDES.get(candidate.location.side or "")
+    return FindingSite(
+        anatomic_location=identity.concept(own.BRAIN),
+        laterality=None if side is None else identity.concept(side),
+    )
+
+
+def _evaluations(analysis: Analysis, candidate: Candidate) -> list[QualitativeEvaluation]:
+    """Return the state of the review, and who flagged what the engine did not."""
+    state = analysis.review.state_of(candidate.tracking_uid)
+    codes = [(own.REVIEW_STATE, own.REVIEW_STATES[state])]
+    if candidate.source is not Source.NETWORK:
+        codes.append((own.SOURCE, own.SOURCES[candidate.source]))
+    return [QualitativeEvaluation(identity.concept(n), identity.concept(v)) for n, v in codes]
+
+
+def _remarks(analysis: Analysis, candidate: Candidate) -> list[Any]:
+    """Return place and state in words, the score, and who decided when and why."""
+    made: list[Any]
+    event = analysis.review.of(candidate.tracking_uid)
+    state = analysis.review.state_of(candidate.tracking_uid)
+    score = own.PROBABILITY if analysis.run.engine.calibrated else own.CERTAINTY
+    compared = f"{_compared(analysis, candidate)}; research use only"
+    place = candidate.location.words
+    if candidate.score is None:
+        words = f"{place}; added by a reader; {state.value}{compared}"
+        made = [TextContentItem(identity.concept(own.COMMENT), words, CONTAINS)]
+    else:
+        percent = f"{100 * candidate.score:.4g} %"
+        words = f"{place}; score {percent}; {state.value}{compared}"
+        made = [
+            TextContentItem(identity.concept(own.COMMENT), words, CONTAINS),
+            TextContentItem(identity.concept(score), percent, CONTAINS),
+        ]
+    return made if event is None else made + signed_by(event, own.REVIEW_REASON)
+
+
+def signed_by(event: ReviewEvent, reason: own.Code) -> list[Any]:
+    """Return who decided something, when, and the reader's words under the name `reason`."""
+    made: list[Any] = []
+    if event.reader:
+        name = event.reader.replace("\\", "/").replace("^", " ").replace("=", " ")[:64]
+        made.append(PnameContentItem(identity.concept(own.REVIEW_READER), name, CONTAINS))
+    moment = _moment(event.time)
+    if moment:
+        made.append(DateTimeContentItem(identity.concept(own.REVIEW_TIME), moment, CONTAINS))
+    if event.reason:
+        made.append(TextContentItem(identity.concept(reason), event.reason, CONTAINS))
+    return made
+
+
+def _moment(time: str) -> str:
+    """Return a time in ISO 8601, UTC, as DICOM writes it; empty where it is none."""
+    digits = time.replace("-", "").replace(":", "").replace("T", "").rstrip("Z")
+    whole = digits.replace(".", "", 1)
+    return f"{digits}+0000" if whole.isdecimal() and len(digits.split(".")[0]) == 14 else ""

@@ -1,0 +1,157 @@
+"""What all DICOM objects say alike: who made them, of which candidates, by which algorithm."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from highdicom import AlgorithmIdentificationSequence
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.sr import (
+    CodedConcept,
+    DeviceObserverIdentifyingAttributes,
+    ObserverContext,
+)
+from pydicom.sr.codedict import codes
+from pydicom.uid import generate_uid
+
+from lesionlens.base.codes import ARTIFICIAL_INTELLIGENCE, OWN_SCHEME, Code
+from lesionlens.base.labels import Region, ReviewState
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.findings import Candidate
+from lesionlens.results.export.dicom.travelling import CHARACTER_SET
+
+MANUFACTURER = "LesionLens"
+SENT = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
+"""What a reviewed result sends."""
+WITH_OWN_CODES = frozenset({"seg", "sr"})
+SERIES = {
+    "seg": (9701, "LesionLens regions"),
+    "sr": (9702, "LesionLens measurements"),
+    "attention_wt": (9703, "LesionLens attention, whole tumour"),
+    "key_objects": (9704, "LesionLens key images"),
+    "attention_tc": (9705, "LesionLens attention, tumour core"),
+    "attention_et": (9706, "LesionLens attention, enhancing"),
+}
+"""Number and description of each object's own series; high, so that it is listed after the
+scanner's."""
+
+
+def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
+    """Return the keyword arguments by which every highdicom object says what it is and who made it.
+
+    The identifiers are fresh: every export is a new instance in a series of its own, as DICOM asks.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Gives the engine, its weights and the version of this package.
+    kind : str
+        A key of `SERIES`.
+    """
+    number, description = SERIES[kind]
+    now = datetime.now(UTC).astimezone()
+    attributes = {
+        "series_instance_uid": generate_uid(),
+        "series_number": number,
+        "series_description": f"{description}, {review_words(analysis)} (research)"[:64],
+        "series_date": now.date(),
+        "series_time": now.time(),
+        "content_date": now.date(),
+        "content_time": now.time(),
+        "sop_instance_uid": generate_uid(),
+        "instance_number": 1,
+        "specific_character_set": CHARACTER_SET,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": algorithm_name(analysis),
+        "software_versions": package_version(analysis),
+        "device_serial_number": serial_number(analysis),
+    }
+    if kind in WITH_OWN_CODES:
+        attributes["coding_schemes"] = [
+            CodingSchemeIdentificationItem(
+                designator=OWN_SCHEME,
+                name="LesionLens",
+                responsible_organization="LesionLens, research software",
+            )
+        ]
+    return attributes
+
+
+def decided(analysis: Analysis) -> int:
+    """Count the candidates on which a reader decided; one that was put off is not decided on."""
+    review = analysis.review
+    return sum(review.state_of(c.tracking_uid).decided for c in analysis.findings.candidates)
+
+
+def review_words(analysis: Analysis) -> str:
+    """Describe in a few words how far the review is."""
+    done, every = decided(analysis), len(analysis.findings.candidates)
+    if not every:
+        return "no candidate, signed" if analysis.review.signed else "no candidate"
+    return f"{done} of {every} reviewed" if done else "not reviewed"
+
+
+def concept(code: Code) -> CodedConcept:
+    """Return a coded concept as highdicom wants it."""
+    return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
+
+
+def exported(analysis: Analysis) -> tuple[Candidate, ...]:
+    """Return the candidates that go into DICOM.
+
+    Of a result that nobody reviewed all of them; of a reviewed one those that a reader accepted or
+    edited, and on request (`ExportOptions.rest`) also the others. NIfTI, JSON and the report keep
+    every candidate with its review state.
+    """
+    candidates, review = analysis.findings.candidates, analysis.review
+    if analysis.options.rest or not decided(analysis):
+        return candidates
+    return tuple(c for c in candidates if review.state_of(c.tracking_uid) in SENT)
+
+
+def tracking_id(candidate: Candidate, region: Region | None = None) -> str:
+    """Return the identifier in words of a candidate, or of one of its regions."""
+    return f"Candidate {candidate.id}" + ("" if region is None else f", {region.words}")
+
+
+def package_version(analysis: Analysis) -> str:
+    """Return the version of this package that made the analysis."""
+    return analysis.run.versions.get("lesionlens", "unknown")[:64]
+
+
+def serial_number(analysis: Analysis) -> str:
+    """Return the first digits of the weights' SHA-256: one trained network is one device."""
+    return (analysis.run.engine.weights_sha256 or "no weights")[:16]
+
+
+def algorithm_name(analysis: Analysis) -> str:
+    """Return the engine's name."""
+    return f"LesionLens {analysis.run.engine.name}"[:64]
+
+
+def algorithm(analysis: Analysis) -> AlgorithmIdentificationSequence:
+    """Return the algorithm with its version and weights, for Segmentation."""
+    engine = analysis.run.engine
+    return AlgorithmIdentificationSequence(
+        name=algorithm_name(analysis),
+        family=concept(ARTIFICIAL_INTELLIGENCE),
+        version=engine.version or "unknown",
+        parameters={"weights_sha256": engine.weights_sha256} if engine.weights_sha256 else None,
+    )
+
+
+def observer(analysis: Analysis) -> ObserverContext:
+    """Return the engine as an observer; the same weights are the same device."""
+    engine = analysis.run.engine
+    seed = ["lesionlens", engine.name, engine.version, engine.weights_sha256 or ""]
+    return ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+            uid=generate_uid(entropy_srcs=seed),
+            name=algorithm_name(analysis),
+            manufacturer_name=MANUFACTURER,
+            model_name=f"{engine.name} {engine.version}"[:64],
+            serial_number=serial_number(analysis),
+        ),
+    )

@@ -1,0 +1,77 @@
+"""Key Object Selection: the source image on which each candidate is largest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
+
+from lesionlens.base.codes import OF_INTEREST
+from lesionlens.base.errors import ExportError
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.findings import Candidate
+from lesionlens.results.export.dicom import identity
+from lesionlens.results.export.dicom.refs import SourceFrames
+
+
+def best_frame(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> int:
+    """Return the source frame that holds most of a candidate's voxels."""
+    axis = sources.places[0].fixed
+    inside = analysis.findings.components == candidate.id
+    counts = np.count_nonzero(inside, axis=tuple(a for a in range(3) if a != axis))
+    return max(range(len(sources.places)), key=lambda n: int(counts[sources.places[n].index]))
+
+
+def build_ko(analysis: Analysis, sources: SourceFrames) -> KeyObjectSelectionDocument | None:
+    """Build the selection.
+
+    Returns
+    -------
+    KeyObjectSelectionDocument or None
+        None without a candidate, and for a multi-frame source: a selection names whole instances.
+    """
+    if sources.numbers is not None:
+        return None
+    frames = [best_frame(analysis, sources, c) for c in identity.exported(analysis)]
+    chosen = [sources.datasets[frame] for frame in dict.fromkeys(frames)]
+    if not chosen:
+        return None
+    made = KeyObjectSelectionDocument(
+        evidence=chosen,
+        content=KeyObjectSelection(
+            document_title=identity.concept(OF_INTEREST),
+            referenced_objects=chosen,
+            observer_device_context=identity.observer(analysis),
+            description="Where each candidate region is largest (research use only)",
+        ),
+        **identity.of_new_object(analysis, "key_objects"),
+    )
+    made.copy_patient_and_study_information(chosen[0])  # highdicom does so for all others itself
+    return made
+
+
+def check_ko(path: Path, meant: KeyObjectSelectionDocument) -> None:
+    """Read a selection back and compare the images that it names.
+
+    Raises
+    ------
+    ExportError
+        They are others.
+    """
+    found, wanted = (_named(ds) for ds in (pydicom.dcmread(path), meant))
+    if found != wanted:
+        raise ExportError(
+            found="other images in key_objects.dcm, read back, than were meant",
+            expected="what was meant to be written",
+            next_step="Report this as a defect; nothing was saved",
+        )
+
+
+def _named(document: pydicom.Dataset) -> list[str]:
+    return [
+        str(item.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+        for item in document.ContentSequence
+        if item.ValueType == "IMAGE"
+    ]

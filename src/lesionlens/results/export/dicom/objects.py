@@ -1,0 +1,129 @@
+"""Build, write and read back the DICOM objects of one result."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from pydicom.charset import default_encoding
+from pydicom.dataset import Dataset
+
+from lesionlens.base.errors import ExportError
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.results.export.dicom import groups, ko, pmap, refs, seg, sr
+from lesionlens.results.export.written import Written, reason_of
+
+logger = logging.getLogger(__name__)
+
+
+def write_all(analysis: Analysis, folder: Path) -> Written:
+    """Write every object of a result; each is read back and compared before it counts as written.
+
+    One that cannot be written is left out, and the others are written.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Of a DICOM study.
+    folder : Path
+        Made here.
+
+    Returns
+    -------
+    Written
+        seg.dcm (where a candidate stands), sr.dcm, attention*.dcm, key_objects.dcm; and what of
+        the source's header could not be repeated in them.
+
+    Raises
+    ------
+    ReadError
+        A source file has gone or changed.
+    ExportError
+        The source's images are not the slices of the result.
+    """
+    sources = refs.read_sources(analysis.study.series[analysis.prepared.reference])
+    folder.mkdir()
+    writer = _Writer(folder)
+    segments = seg.segments_of(analysis, sources)
+    attention: Dataset | None = None
+    for region, name in pmap.files_of(analysis).items():
+        frames = pmap.frames_of(analysis, sources, region)
+        made = writer.write(
+            name,
+            partial(pmap.build_pmap, analysis, sources, frames),
+            partial(_check_map, sources, frames),
+        )
+        attention = attention or made
+    segmentation = writer.write(
+        "seg.dcm",
+        lambda: seg.build_seg(analysis, sources, segments) if segments else None,
+        lambda path, _: seg.check_seg(path, sources, segments),
+    )
+
+    def report() -> Dataset:
+        if segments and segmentation is None:
+            raise ExportError(
+                found="that seg.dcm, which it points at, is missing",
+                expected="a Segmentation",
+                next_step="See why seg.dcm was left out",
+            )
+        return sr.build_sr(analysis, sources, segments, groups.PointedAt(segmentation, attention))
+
+    writer.write("sr.dcm", report, lambda path, _: sr.check_sr(path, analysis))
+    writer.write("key_objects.dcm", lambda: ko.build_ko(analysis, sources), ko.check_ko)
+    return Written(tuple(writer.files), sources.notices, writer.left_out)
+
+
+def _check_map(sources: refs.SourceFrames, frames: pmap.MapFrames, path: Path, _: Dataset) -> None:
+    pmap.check_pmap(path, sources, frames)
+
+
+def _save(made: Dataset, path: Path) -> None:
+    """Write an object.
+
+    pydicom looks for ambiguous types in all that is below the first level, and in each item that
+    was made, not read, once more at every depth. Once is enough.
+    """
+    _mark_encoded(made)
+    made.save_as(path)
+
+
+def _mark_encoded(dataset: Dataset) -> None:
+    for element in dataset.elements():
+        for item in (element.value or ()) if element.VR == "SQ" else ():
+            if item.original_encoding == (None, None):
+                item.set_original_encoding(False, True, default_encoding)
+            _mark_encoded(item)
+
+
+class _Writer:
+    """Writes one object after the other and remembers which could not be."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files: list[Path] = []
+        self.left_out: dict[str, str] = {}
+
+    def write(
+        self,
+        name: str,
+        build: Callable[[], Dataset | None],
+        check: Callable[[Path, Dataset], None],
+    ) -> Dataset | None:
+        """Build, write and check one object; None where there is none to write."""
+        path = self.folder / name
+        try:
+            made = build()
+            if made is None:
+                return None
+            _save(made, path)
+            check(path, made)
+        except Exception as error:
+            logger.debug("%s failed", name, exc_info=True)
+            path.unlink(missing_ok=True)
+            self.left_out[f"{self.folder.name}/{name}"] = reason_of(error)
+            return None
+        self.files.append(path)
+        return made

@@ -1,0 +1,306 @@
+"""The source instances of the reference series: their headers, and each frame's place on the grid.
+
+Nothing here assumes an order of axes: every source pixel is looked up on the native grid by its
+DICOM position (LPS) and the grid's affine (RAS), and a frame that does not fall onto voxels is
+refused. So a flipped, sagittal, oblique or sheared series comes out where it went in.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.tag import Tag
+
+from lesionlens.base import geometry
+from lesionlens.base.errors import ExportError, ReadError
+from lesionlens.base.grid import Grid
+from lesionlens.base.records.study import Series, SourceFile
+from lesionlens.results.export.dicom.travelling import GEOMETRY, travelling
+
+PLACE_TOLERANCE_VOX = 0.05
+"""How far a source pixel may lie from the voxel that it is."""
+_GEOMETRY_TAGS = tuple(Tag(keyword) for keyword in GEOMETRY)
+
+
+@dataclass(frozen=True, slots=True)
+class FramePlacement:
+    """How one frame (rows, columns) is cut out of a volume (I, J, K)."""
+
+    fixed: int
+    index: int
+    """The voxel axis across the frame, and where on it the frame lies."""
+    row_axis: int
+    column_axis: int
+    """The voxel axes that the row index and the column index run along."""
+    row_back: bool
+    column_back: bool
+    """Whether they run from high to low voxel indices."""
+
+    def upright(self, volume: NDArray[Any]) -> NDArray[Any]:
+        """Return a volume (I, J, K) as (slices, rows, columns) along the frame's axes, a view."""
+        turned = volume.transpose(self.fixed, self.row_axis, self.column_axis)
+        return turned[:, :: -1 if self.row_back else 1, :: -1 if self.column_back else 1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SourceFrames:
+    """The reference series as highdicom wants it."""
+
+    datasets: tuple[Dataset, ...]
+    """Headers without pixels: one a frame, or the one multi-frame instance."""
+    numbers: tuple[int, ...] | None
+    """Frame numbers (from 1) within the multi-frame instance."""
+    planes: NDArray[np.float64]
+    """(F, 3, 3) float64: of each frame: the map of (column, row, 1) to LPS+ mm."""
+    places: tuple[FramePlacement, ...]
+    """Of each frame on the native grid."""
+    rows: int
+    columns: int
+    """Pixels of a frame."""
+    grid: Grid
+    """The native grid."""
+    notices: tuple[str, ...] = ()
+    """What of their headers cannot be repeated in our objects."""
+
+    @property
+    def positions(self) -> NDArray[np.float64]:
+        """ImagePositionPatient of each frame, (F, 3), LPS+ mm."""
+        return self.planes[:, :, 2]
+
+    @property
+    def normal(self) -> NDArray[np.float64]:
+        """The direction across the frames, (3,), LPS+: rows' direction times columns'."""
+        across = np.cross(self.planes[0, :, 0], self.planes[0, :, 1])
+        return np.asarray(across / np.linalg.norm(across))
+
+    def stack(self, volume: NDArray[Any]) -> NDArray[Any]:
+        """Return a native volume (I, J, K) as frames (F, rows, columns) of the source.
+
+        A view where the frames follow each other as the volume's slices do, else a copy.
+        """
+        turned = self.places[0].upright(volume)
+        indices = [place.index for place in self.places]
+        if indices == list(range(len(turned))):
+            return turned
+        return turned[::-1] if indices == list(range(len(turned)))[::-1] else turned[indices]
+
+    def images(self, chosen: NDArray[np.intp]) -> list[Dataset]:
+        """Return the source datasets of chosen frames (all of a multi-frame instance)."""
+        if self.numbers is not None:
+            return list(self.datasets)
+        return [self.datasets[number] for number in chosen]
+
+    def reference(self, frame: int) -> tuple[Dataset, list[int] | None]:
+        """Return a frame's dataset, and its number where that is multi-frame."""
+        if self.numbers is None:
+            return self.datasets[frame], None
+        return self.datasets[0], [self.numbers[frame]]
+
+
+def read_sources(series: Series) -> SourceFrames:
+    """Read the headers of a series and place every frame on its grid.
+
+    Parameters
+    ----------
+    series : Series
+        The reference; from DICOM.
+
+    Raises
+    ------
+    ReadError
+        A file has gone, or is another than the one that was analysed.
+    ExportError
+        A frame does not lie on the grid's voxels, or the grid has voxels without a source.
+    """
+    files = tuple({file.path: file for file in series.files}.values())
+    headers, notices = _headers(files)
+    if len(headers) == 1 and "PerFrameFunctionalGroupsSequence" in headers[0]:
+        frames = _multi_frame(headers[0], series.grid)
+    else:
+        frames = _single_frames(headers, series.grid)
+    _check_covered(frames)
+    return replace(frames, notices=notices)
+
+
+def _header(file: SourceFile, known: Dataset | None) -> Dataset:
+    """Read what says which image a file is and where it lies; all of it where none is `known`."""
+    try:
+        # force: some archives write no preamble; the UID below tells whether it is the file
+        header = pydicom.dcmread(
+            file.path,
+            stop_before_pixels=True,
+            force=True,
+            specific_tags=None if known is None else list(GEOMETRY),
+        )
+    except (OSError, InvalidDicomError) as error:
+        raise ReadError(
+            found=f"that {file.name} can no longer be read",
+            expected="the files that were analysed",
+            next_step="Put the study back where it was, then save again",
+        ) from error
+    found = header.get("SOPInstanceUID")
+    if found is None or (file.sop_instance_uid and found != file.sop_instance_uid):
+        raise ReadError(
+            found=f"another image in {file.name} than the one analysed",
+            expected="the files that were analysed",
+            next_step="Analyse the study again",
+        )
+    return header
+
+
+def _headers(files: tuple[SourceFile, ...]) -> tuple[list[Dataset], tuple[str, ...]]:
+    """Return the headers as our objects may repeat them, and notices about that.
+
+    Patient, study and scanner are those of the first image, for all.
+    """
+    first = _header(files[0], None)
+    shared = travelling(first)
+    repeated = {element.tag: element for element in shared.dataset}
+    headers = []
+    for header in (first, *(_header(file, first) for file in files[1:])):
+        own = {e.tag: e for e in map(header.get_item, _GEOMETRY_TAGS) if e is not None}
+        headers.append(Dataset({**repeated, **own}))
+    return headers, shared.notices
+
+
+def _single_frames(headers: list[Dataset], grid: Grid) -> SourceFrames:
+    shared = headers[0].ImageOrientationPatient
+    places, planes = [], []
+    for header in headers:
+        plane = plane_matrix(
+            header.ImagePositionPatient, header.ImageOrientationPatient, header.PixelSpacing
+        )
+        places.append(_placed(plane, header.Rows, header.Columns, grid))
+        planes.append(plane)
+        header.ImageOrientationPatient = shared  # equal within the tolerance just checked
+    first = headers[0]
+    return SourceFrames(
+        tuple(headers), None, np.array(planes), tuple(places), first.Rows, first.Columns, grid
+    )
+
+
+def _multi_frame(header: Dataset, grid: Grid) -> SourceFrames:
+    """Take the frames of a multi-frame instance that lie on the grid, one for each place."""
+    shared = header.SharedFunctionalGroupsSequence[0]
+    kept: dict[int, tuple[int, FramePlacement, NDArray[np.float64]]] = {}
+    for number, groups in enumerate(header.PerFrameFunctionalGroupsSequence, 1):
+        position, orientation, spacing = (
+            _macro(groups, shared, name, value)
+            for name, value in (
+                ("PlanePositionSequence", "ImagePositionPatient"),
+                ("PlaneOrientationSequence", "ImageOrientationPatient"),
+                ("PixelMeasuresSequence", "PixelSpacing"),
+            )
+        )
+        plane = plane_matrix(position, orientation, spacing)
+        try:
+            place = _placed(plane, header.Rows, header.Columns, grid)
+        except ExportError:
+            continue  # of another stack in the same instance
+        kept.setdefault(place.index, (number, place, plane))
+    if not kept:
+        raise _beside("no frame of the multi-frame instance on the voxels of the result")
+    rows = [kept[index] for index in sorted(kept)]
+    return SourceFrames(
+        (_shared_geometry(header),),
+        tuple(number for number, _, _ in rows),
+        np.array([plane for _, _, plane in rows]),
+        tuple(place for _, place, _ in rows),
+        header.Rows,
+        header.Columns,
+        grid,
+    )
+
+
+def _macro(groups: Dataset, shared: Dataset, name: str, value: str) -> Any:
+    holder = groups if name in groups else shared
+    if name not in holder:
+        raise _beside(f"a frame without {name}")
+    return holder[name].value[0][value].value
+
+
+def _shared_geometry(header: Dataset) -> Dataset:
+    """Return the header with orientation and pixel measures shared, as highdicom looks for them."""
+    made = copy.copy(header)
+    shared = copy.deepcopy(header.SharedFunctionalGroupsSequence[0])
+    first = header.PerFrameFunctionalGroupsSequence[0]
+    for name in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+        if name not in shared:
+            shared[name] = copy.deepcopy(first[name])
+    made.SharedFunctionalGroupsSequence = [shared]
+    return made
+
+
+def plane_matrix(position: Any, orientation: Any, spacing: Any) -> NDArray[np.float64]:
+    """Return the (3, 3) map of (column, row, 1) to LPS+ mm, after PS3.3 C.7.6.2.1.1."""
+    origin, cosines = np.asarray(position, float), np.asarray(orientation, float)
+    row_step, column_step = (float(v) for v in spacing)
+    return np.stack([cosines[:3] * column_step, cosines[3:] * row_step, origin], axis=1)
+
+
+def _placed(plane: NDArray[np.float64], rows: int, columns: int, grid: Grid) -> FramePlacement:
+    """Find where a frame lies on the grid.
+
+    Raises
+    ------
+    ExportError
+        Its pixels are not voxels of the grid.
+    """
+    corners = np.array([[0, 0], [columns - 1, 0], [0, rows - 1], [columns - 1, rows - 1]])
+    lps = np.c_[corners, np.ones(4)] @ plane.T
+    voxels = grid.to_voxel(geometry.points_lps_from_ras(lps))
+    nearest = np.rint(voxels).astype(int)
+    along = nearest[1:3] - nearest[0]
+    used = [np.flatnonzero(step) for step in along]
+    straight = all(len(axes) <= 1 for axes in used)
+    if np.abs(voxels - nearest).max() > PLACE_TOLERANCE_VOX or not straight:
+        raise _beside("an image that lies beside the voxels of the result")
+    column_axis, row_axis = _axes(plane, grid)
+    fixed = 3 - column_axis - row_axis
+    shape = grid.shape
+    if (shape[row_axis], shape[column_axis]) != (rows, columns) or (nearest < 0).any():
+        raise _beside(f"an image of {columns} by {rows} pixels on a grid of {shape} voxels")
+    if (nearest >= np.asarray(shape)).any():
+        raise _beside("an image outside the voxels of the result")
+    return FramePlacement(
+        fixed=fixed,
+        index=int(nearest[0, fixed]),
+        row_axis=row_axis,
+        column_axis=column_axis,
+        row_back=bool(nearest[0, row_axis] > 0),
+        column_back=bool(nearest[0, column_axis] > 0),
+    )
+
+
+def _axes(plane: NDArray[np.float64], grid: Grid) -> tuple[int, int]:
+    """Return the voxel axes along which columns and rows are counted."""
+    steps = np.linalg.inv(geometry.lps_from_ras(grid.affine))[:3, :3] @ plane[:, :2]
+    column_axis, row_axis = (int(axis) for axis in np.abs(steps).argmax(axis=0))
+    if column_axis == row_axis:
+        raise _beside("an image whose rows and columns run the same way")
+    return column_axis, row_axis
+
+
+def _check_covered(frames: SourceFrames) -> None:
+    first = frames.places[0]
+    if any(replace(place, index=first.index) != first for place in frames.places):
+        raise _beside("images in several planes in one series")
+    wanted = frames.grid.shape[first.fixed]
+    found = {place.index for place in frames.places}
+    if len(found) != wanted or len(found) != len(frames.places):
+        raise _beside(f"{len(frames.places)} source images for {wanted} slices of the result")
+
+
+def _beside(found: str) -> ExportError:
+    return ExportError(
+        found=found,
+        expected="each source image to be one slice of the result",
+        next_step="Report this as a defect of the DICOM reader; the NIfTI result is not affected",
+    )

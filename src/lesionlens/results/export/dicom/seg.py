@@ -1,0 +1,219 @@
+"""Segmentation (voxels 0 or 1): per candidate one segment for each region that it has.
+
+The regions are nested, so that segments overlap: whoever takes one segment has the whole of what
+the report measured, and the labels are distinguished by which segments hold a voxel.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import pydicom
+from highdicom.color import CIELabColor
+from highdicom.seg import (
+    SegmentAlgorithmTypeValues,
+    SegmentationFractionalTypeValues,
+    SegmentDescription,
+)
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from lesionlens.analysis.findings.components import boxes_of
+from lesionlens.base.codes import ABNORMAL_STRUCTURE, BRAIN, REGION_TYPES
+from lesionlens.base.errors import ExportError
+from lesionlens.base.geometry import Box
+from lesionlens.base.labels import DrawingMethod, Region, ReviewState, Source
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.findings import Candidate
+from lesionlens.results.export.dicom import even, identity
+from lesionlens.results.export.dicom.geometry import plane_positions
+from lesionlens.results.export.dicom.refs import SourceFrames
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segment:
+    """One region of one candidate, on the source's frames."""
+
+    number: int
+    """Its place in the Segmentation, from 1."""
+    candidate: Candidate
+    region: Region
+    box: Box
+    """Frames, rows and columns outside which it has no voxel."""
+    inside: NDArray[np.bool_]
+    """(f, r, c): its voxels within the box."""
+
+    def frame(self, index: int, rows: int, columns: int) -> NDArray[np.bool_]:
+        """Return its voxels on a whole frame, (rows, columns)."""
+        whole = np.zeros((rows, columns), bool)
+        if self.box[0].start <= index < self.box[0].stop:
+            whole[self.box[1:]] = self.inside[index - self.box[0].start]
+        return whole
+
+
+def segments_of(analysis: Analysis, sources: SourceFrames) -> tuple[Segment, ...]:
+    """List the segments: by region, the largest first, and within it from the top down.
+
+    Viewers draw segments that do not overlap as one labelled volume. OHIF (3.13) loses slices of
+    one whose last slice comes before that of another drawn earlier: in this order none does.
+    """
+    labels = sources.stack(analysis.volumes.labels.data)
+    components = sources.stack(analysis.findings.components)
+    boxes = boxes_of(components)
+    depths = sources.positions @ sources.normal
+    found: list[tuple[float, Candidate, Region, Box, NDArray[np.bool_]]] = []
+    for region in Region:
+        rows = []
+        for candidate in identity.exported(analysis):
+            box = boxes.get(candidate.id)
+            if box is None:
+                continue
+            inside = (components[box] == candidate.id) & np.isin(labels[box], region.labels)
+            held = inside.any(axis=(1, 2))
+            if held.any():
+                rows.append((float(depths[box[0]][held].min()), candidate, region, box, inside))
+        found += sorted(rows, key=lambda row: -row[0])
+    return tuple(Segment(number, *row[1:]) for number, row in enumerate(found, 1))
+
+
+def frames_of(sources: SourceFrames, segments: tuple[Segment, ...]) -> NDArray[np.uint8]:
+    """Return all segments as (F, rows, columns, S) uint8 on the source's frames.
+
+    Each frame of a segment lies in one piece of memory.
+    """
+    shape = (len(sources.places), len(segments), sources.rows, sources.columns)
+    frames = np.zeros(shape, np.uint8)
+    for index, segment in enumerate(segments):
+        frames[segment.box[0], index, *segment.box[1:]] = segment.inside
+    return frames.transpose(0, 2, 3, 1)
+
+
+def frames_held(segments: tuple[Segment, ...], count: int) -> NDArray[np.bool_]:
+    """Return on which of `count` frames each segment has a voxel, (F, S)."""
+    held = np.zeros((count, len(segments)), bool)
+    for index, segment in enumerate(segments):
+        held[segment.box[0], index] = segment.inside.any(axis=(1, 2))
+    return held
+
+
+def algorithm_type(analysis: Analysis, candidate: Candidate) -> SegmentAlgorithmTypeValues:
+    """Report how a candidate was drawn (PS3.3 C.8.20.4, Segment Algorithm Type).
+
+    AUTOMATIC as the network drew it, SEMIAUTOMATIC where a reader changed that or the program grew
+    it from where a reader pointed, MANUAL where a reader drew it.
+    """
+    uid, review = candidate.tracking_uid, analysis.review
+    if candidate.source is Source.READER:
+        return SegmentAlgorithmTypeValues((candidate.drawn or DrawingMethod.MANUAL).value.upper())
+    if review.state_of(uid) is ReviewState.EDITED or review.outline_of(uid) is not None:
+        return SegmentAlgorithmTypeValues.SEMIAUTOMATIC
+    return SegmentAlgorithmTypeValues.AUTOMATIC
+
+
+def _described(segment: Segment, analysis: Analysis) -> SegmentDescription:
+    kind, colour = algorithm_type(analysis, segment.candidate), segment.region.colour
+    by_hand = kind is SegmentAlgorithmTypeValues.MANUAL  # no algorithm may be named then
+    return SegmentDescription(
+        segment_number=segment.number,
+        segment_label=f"{segment.candidate.id} {segment.region.words}",
+        segmented_property_category=identity.concept(ABNORMAL_STRUCTURE),
+        segmented_property_type=identity.concept(REGION_TYPES[segment.region]),
+        algorithm_type=kind,
+        algorithm_identification=None if by_hand else identity.algorithm(analysis),
+        tracking_uid=segment.candidate.tracking_uid,
+        tracking_id=identity.tracking_id(segment.candidate),
+        anatomic_regions=[identity.concept(BRAIN)],
+        display_color=CIELabColor.from_rgb(*(int(colour[i : i + 2], 16) for i in (1, 3, 5))),
+    )
+
+
+def build_seg(
+    analysis: Analysis, sources: SourceFrames, segments: tuple[Segment, ...]
+) -> highdicom.seg.Segmentation:
+    """Build the Segmentation; frames without a voxel of their segment are left out.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        With at least one segment.
+    sources : SourceFrames
+        Of the reference series.
+    segments : tuple of Segment
+        From `segments_of`.
+    """
+    every = np.arange(len(sources.places))
+    frames = frames_of(sources, segments)
+    added = even.empty_frames(frames_held(segments, len(every)), sources.rows * sources.columns)
+    frames[added[:, 0], 0, 0, added[:, 1]] = 1  # else highdicom leaves an empty frame out
+    seg = highdicom.seg.Segmentation(
+        source_images=sources.images(every),
+        pixel_array=frames,
+        segmentation_type=even.kind_of(sources.rows, sources.columns),
+        fractional_type=SegmentationFractionalTypeValues.OCCUPANCY,
+        max_fractional_value=1,
+        segment_descriptions=[_described(segment, analysis) for segment in segments],
+        content_label="CANDIDATES",
+        content_description="Candidate regions, research use only",
+        # of single frames highdicom takes each image's own and says that locations are preserved
+        plane_positions=None if sources.numbers is None else plane_positions(sources, every),
+        **identity.of_new_object(analysis, "seg"),
+    )
+    _name_segment_per_frame(seg)
+    if added.size:
+        even.clear(seg, [(sources.positions[frame], index + 1) for frame, index in added])
+    return seg
+
+
+def _name_segment_per_frame(seg: Dataset) -> None:
+    """Move the segment's number of a single-segment object from shared to each frame.
+
+    highdicom shares it there; other readers, and highdicom's own `ReferencedSegment`, look for it
+    at the frame, where the standard allows it as well.
+    """
+    shared = seg.SharedFunctionalGroupsSequence[0]
+    if "SegmentIdentificationSequence" not in shared:
+        return
+    for groups in seg.PerFrameFunctionalGroupsSequence:
+        groups.SegmentIdentificationSequence = copy.deepcopy(shared.SegmentIdentificationSequence)
+    del shared.SegmentIdentificationSequence
+
+
+def check_seg(path: Path, sources: SourceFrames, segments: tuple[Segment, ...]) -> None:
+    """Read a Segmentation back and compare every frame with what was meant.
+
+    Raises
+    ------
+    ExportError
+        A voxel, a place or a tracking UID differs.
+    """
+    read = pydicom.dcmread(path)
+    left = {tuple(row) for row in np.argwhere(frames_held(segments, len(sources.places))).tolist()}
+    places = {tuple(np.round(p, 3)): n for n, p in enumerate(sources.positions)}
+    frames = np.asarray(read.pixel_array).reshape(-1, read.Rows, read.Columns)
+    frames = frames[: int(read.NumberOfFrames)]  # of a tiny frame, padding reads as another one
+    for frame, groups in zip(frames, read.PerFrameFunctionalGroupsSequence, strict=True):
+        position = groups.PlanePositionSequence[0].ImagePositionPatient
+        index = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber) - 1
+        at = places.get(tuple(np.round([float(v) for v in position], 3)))
+        if at is None or not np.array_equal(frame > 0, segments[index].frame(at, *frame.shape)):
+            raise _differs("frame")
+        if frame.any() and (at, index) not in left:
+            raise _differs("frame that is there twice")
+        left.discard((at, index))
+    if left:
+        raise _differs("missing frame")
+    named = [str(s.TrackingUID) for s in read.SegmentSequence]
+    if named != [s.candidate.tracking_uid for s in segments]:
+        raise _differs("tracking UID")
+
+
+def _differs(what: str) -> ExportError:
+    return ExportError(
+        found=f"a {what} in seg.dcm that differs, read back, from the result",
+        expected="what was meant to be written",
+        next_step="Report this as a defect; nothing was saved",
+    )

@@ -1,0 +1,180 @@
+"""Structured report: Comprehensive 3D SR by TID 1500, unverified until a reader verifies it.
+
+Each candidate is one measurement group (TID 1411) for each region that has voxels, all with the
+candidate's tracking UID; a group points at the one segment that is its region. Readers build a
+table from the first group: its measures are volume, long and short axis, and every other group has
+the first of them, in this order. What is not a group of a region (the notice, how far the review
+is, that nothing was flagged) stands in a container of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from highdicom.sr import (
+    CodeContentItem,
+    Comprehensive3DSR,
+    ContainerContentItem,
+    LanguageOfContentItemAndDescendants,
+    MeasurementReport,
+    ObservationContext,
+    RelationshipTypeValues,
+    TextContentItem,
+)
+from highdicom.sr.value_types import ContentSequence
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+
+from lesionlens.base import codes as own
+from lesionlens.base.errors import ExportError
+from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.results.export.dicom import groups, identity
+from lesionlens.results.export.dicom.refs import SourceFrames
+from lesionlens.results.export.dicom.seg import Segment
+
+TRACKING_UID = "112040"
+"""DICOM's code of the name under which a group gives its tracking UID."""
+
+
+def build_sr(
+    analysis: Analysis,
+    sources: SourceFrames,
+    segments: tuple[Segment, ...],
+    pointed_at: groups.PointedAt,
+) -> Comprehensive3DSR:
+    """Build the report.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        With or without candidates.
+    sources : SourceFrames
+        Of the reference series.
+    segments : tuple of Segment
+        What the Segmentation holds.
+    pointed_at : groups.PointedAt
+        What was written before.
+    """
+    root = _root(analysis, groups.groups_of(analysis, sources, segments, pointed_at))
+    root.ContentSequence.append(_about_the_whole(analysis))
+    return Comprehensive3DSR(
+        evidence=[*sources.datasets, *pointed_at.every],
+        content=root,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+        previous_versions=_predecessors(analysis, sources) or None,
+        **identity.of_new_object(analysis, "sr"),
+    )
+
+
+def _predecessors(analysis: Analysis, sources: SourceFrames) -> list[Dataset]:
+    """Return the earlier reports of the same study, as highdicom takes them."""
+    found = []
+    for document in analysis.run.documents:
+        if document.study_uid == sources.datasets[0].StudyInstanceUID:
+            made = Dataset()
+            made.StudyInstanceUID, made.SeriesInstanceUID = document.study_uid, document.series_uid
+            made.SOPClassUID = document.sop_class_uid
+            made.SOPInstanceUID = document.sop_instance_uid
+            found.append(made)
+    return found
+
+
+def _root(analysis: Analysis, found: list[Any]) -> Dataset:
+    """Return the report's root with its groups; without one it has no container for them."""
+    context = ObservationContext(observer_device_context=identity.observer(analysis))
+    procedure = identity.concept(own.BRAIN_MRI)
+    language = LanguageOfContentItemAndDescendants(identity.concept(own.ENGLISH))
+    if found:
+        report = MeasurementReport(
+            observation_context=context,
+            procedure_reported=procedure,
+            imaging_measurements=found,
+            language_of_content_item_and_descendants=language,
+        )
+        return report[0]
+    # highdicom makes no report without a group, which TID 1500 allows: OHIF fails on a group
+    # that holds no coordinates
+    root = ContainerContentItem(codes.DCM.ImagingMeasurementReport, template_id="1500")
+    modifier = RelationshipTypeValues.HAS_CONCEPT_MOD
+    root.ContentSequence = ContentSequence()
+    root.ContentSequence.extend([*language, *context])
+    root.ContentSequence.append(CodeContentItem(codes.DCM.ProcedureReported, procedure, modifier))
+    return root
+
+
+def _about_the_whole(analysis: Analysis) -> ContainerContentItem:
+    """Return the container of what holds for the whole result."""
+    contains = RelationshipTypeValues.CONTAINS
+    made = ContainerContentItem(identity.concept(own.QUALITATIVE), relationship_type=contains)
+    items: list[Any] = []
+    if not identity.exported(analysis):
+        none = own.NO_CANDIDATE if not analysis.findings.candidates else own.NONE_ACCEPTED
+        items.append((own.CONCLUSION, none))
+    items.append((own.REVIEW, _review(analysis)))
+    signed = analysis.review.events[-1:] if analysis.review.signed else ()
+    made.ContentSequence = ContentSequence(
+        [
+            CodeContentItem(identity.concept(name), identity.concept(value), contains)
+            for name, value in items
+        ]
+        + [TextContentItem(identity.concept(own.COMMENT), _notice(analysis), contains)]
+        + [item for event in signed for item in groups.signed_by(event, own.REVIEW_SIGNED)],
+        is_root=False,
+    )
+    return made
+
+
+def _review(analysis: Analysis) -> own.Code:
+    done = identity.decided(analysis)
+    if not done:
+        return own.REVIEW_DONE if analysis.review.signed else own.REVIEW_NONE
+    return own.REVIEW_DONE if done == len(analysis.findings.candidates) else own.REVIEW_BEGUN
+
+
+def _notice(analysis: Analysis) -> str:
+    flagged, _, more = analysis.findings.conclusion.partition("; ")
+    sentences = [RESEARCH_USE_NOTICE, f"{flagged.capitalize()} flagged{more and '; '}{more}."]
+    done, every = identity.decided(analysis), len(analysis.findings.candidates)
+    if not every and analysis.review.signed:
+        sentences.append(f"Signed by a reader: {analysis.review.signed}.")
+    elif not done:
+        sentences.append("Nobody has reviewed this result.")
+    else:
+        sentences.append(
+            f"Reviewed: {done} of {every}; sent here: {len(identity.exported(analysis))}."
+        )
+    return " ".join(sentences)
+
+
+def check_sr(path: Path, analysis: Analysis) -> None:
+    """Read a report back and compare its candidates with those meant.
+
+    Raises
+    ------
+    ExportError
+        Its candidates are others.
+    """
+    found = {
+        str(item.UID)
+        for item in _items(pydicom.dcmread(path))
+        if item.get("ValueType") == "UIDREF"
+        and item.ConceptNameCodeSequence[0].CodeValue == TRACKING_UID
+    }
+    if found != {c.tracking_uid for c in identity.exported(analysis)}:
+        raise ExportError(
+            found="other candidates in sr.dcm, read back, than in the result",
+            expected="what was meant to be written",
+            next_step="Report this as a defect; nothing was saved",
+        )
+
+
+def _items(dataset: Dataset) -> Iterable[Dataset]:
+    for item in dataset.get("ContentSequence", ()):
+        yield item
+        yield from _items(item)

@@ -1,0 +1,220 @@
+"""What travels from a source's header into our objects: this list, valid, and nothing else.
+
+Scanners, anonymisers and archives leave values that no valid object can hold (sex "0000", dates
+with dots, text that is too long, characters that were never declared). None of them says anything
+of the image, so none costs a result: a value whose meaning is plain is corrected, any other is
+left out, or left empty where DICOM wants the attribute; a notice names them, never their content.
+Text becomes Unicode (ISO_IR 192).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydicom.datadict import dictionary_VM, dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+
+from lesionlens.results.export.dicom import values
+from lesionlens.results.export.dicom.characters import Characters
+
+CHARACTER_SET = "ISO_IR 192"
+TYPE_2 = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber"),
+    *("StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
+)
+"""Attributes that DICOM wants present, empty where they are not known."""
+UIDS = ("StudyInstanceUID", "FrameOfReferenceUID")
+"""Where an object belongs; never left out."""
+PATIENT = (
+    *("IssuerOfPatientID", "TypeOfPatientID", "PatientBirthTime", "OtherPatientNames"),
+    *("OtherPatientIDsSequence", "EthnicGroupCodeSequence", "PatientComments"),
+    *("PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
+)
+STUDY = (
+    *("IssuerOfAccessionNumberSequence", "StudyDescription", "ProcedureCodeSequence"),
+    *("ConsultingPhysicianName", "PhysiciansOfRecord", "NameOfPhysiciansReadingStudy"),
+    *("ReferencedStudySequence", "RequestingService", "RequestingServiceCodeSequence"),
+    *("ReasonForPerformedProcedureCodeSequence", "AdmittingDiagnosesDescription"),
+    *("AdmittingDiagnosesCodeSequence", "PatientAge", "PatientSize", "PatientWeight"),
+    *("PatientBodyMassIndex", "MedicalAlerts", "Allergies", "Occupation", "SmokingStatus"),
+    *("AdditionalPatientHistory", "PregnancyStatus", "LastMenstrualDate", "ReasonForVisit"),
+    *("AdmissionID", "ServiceEpisodeID", "ServiceEpisodeDescription", "PatientState"),
+)
+TRIAL_NEEDS = (
+    *("ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName"),
+    *("ClinicalTrialSiteID", "ClinicalTrialSiteName"),
+)
+TRIAL = (
+    *TRIAL_NEEDS,
+    *("ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID", "ClinicalTrialTimePointID"),
+    "ClinicalTrialTimePointDescription",
+)
+"""Of a trial all that it needs, or nothing."""
+EQUIPMENT = (
+    *("Manufacturer", "ManufacturerModelName", "SoftwareVersions", "DeviceSerialNumber"),
+    *("InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "StationName"),
+)
+"""Of the scanner, which our objects name as contributing equipment."""
+TRAVELS = (*UIDS, *TYPE_2, *PATIENT, *STUDY, *TRIAL, *EQUIPMENT)
+GEOMETRY = (
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "ImageType"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
+    *("SpacingBetweenSlices", "Rows", "Columns", "NumberOfFrames", "PositionReferenceIndicator"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("DimensionOrganizationSequence", "DimensionIndexSequence", "InstanceNumber"),
+)
+"""What says which image it is and where it lies: read, and pointed at, as it stands."""
+_CODE_VALUES = ("CodeValue", "LongCodeValue", "URNCodeValue")
+
+
+@dataclass(frozen=True, slots=True)
+class Travelling:
+    """What of a header goes into our objects."""
+
+    dataset: Dataset
+    """Valid attributes of `TRAVELS`, as Unicode."""
+    notices: tuple[str, ...]
+    """Which were corrected and which left out, in words; without their values."""
+
+
+def travelling(header: Dataset) -> Travelling:
+    """Take from a source's header what our objects say of patient, study and scanner.
+
+    Parameters
+    ----------
+    header : Dataset
+        Of any one image of the reference series, as it was read.
+    """
+    taker = _Taker(Characters.of(header))
+    made = taker.take(header, TRAVELS)
+    for keyword in UIDS:
+        if keyword not in made and header.get_item(tag_for_keyword(keyword) or 0) is not None:
+            text = taker.texts(header, keyword)
+            setattr(made, keyword, generate_uid(entropy_srcs=[keyword, *text]))
+    for keyword in TYPE_2:
+        if keyword not in made:
+            setattr(made, keyword, "")
+    _whole_or_nothing(made)
+    made.SpecificCharacterSet = CHARACTER_SET
+    return Travelling(made, tuple(_notices(taker)))
+
+
+class _Taker:
+    """Takes attributes and remembers, by keyword, which were corrected and which left out."""
+
+    def __init__(self, characters: Characters) -> None:
+        self.characters = characters
+        self.corrected: dict[str, None] = {}
+        self.left_out: dict[str, None] = {}
+
+    def take(self, source: Dataset, keywords: tuple[str, ...]) -> Dataset:
+        made = Dataset()
+        for keyword in keywords:
+            tag = tag_for_keyword(keyword)
+            if tag is None or source.get_item(tag) is None:
+                continue
+            vr = str(dictionary_VR(tag))
+            value = self._items(source, keyword) if vr == "SQ" else self._value(source, keyword)
+            if value:
+                made.add(DataElement(tag, vr, value, validation_mode=0))
+        return made
+
+    def texts(self, source: Dataset, keyword: str) -> list[str]:
+        """Return an attribute's values as text, decoded, however its bytes were meant."""
+        tag = tag_for_keyword(keyword)
+        element: Any = source.get_item(tag or 0)
+        raw = element.value
+        if isinstance(raw, bytes | bytearray):
+            text = self.characters.decoded(bytes(raw), person=keyword.endswith(("Name", "Names")))
+            return text.rstrip("\0 ").split("\\")
+        if raw is None:
+            return []
+        many = isinstance(raw, list) or type(raw).__name__ == "MultiValue"
+        return [str(part) for part in raw] if many else [str(raw)]
+
+    def _value(self, source: Dataset, keyword: str) -> Any:
+        tag = tag_for_keyword(keyword) or 0
+        vr = str(dictionary_VR(tag))
+        if vr not in values.BY_VR:
+            return self._number(source, keyword)
+        found = self.texts(source, keyword)
+        if dictionary_VM(tag) == "1" and len(found) > 1:
+            found = ["\\".join(found)]  # a backslash that was meant as text
+        kept = [values.valid(keyword, vr, text) for text in found]
+        good = [text for text in kept if text]
+        if not good and any(text.strip(" \0") for text in found):
+            self.left_out[keyword] = None
+        elif good and [text.strip(" \0") for text in found if text.strip(" \0")] != good:
+            self.corrected[keyword] = None
+        return good[0] if len(good) == 1 else good
+
+    def _number(self, source: Dataset, keyword: str) -> Any:
+        try:
+            return source[keyword].value
+        except (ValueError, TypeError, NotImplementedError):
+            self.left_out[keyword] = None
+            return None
+
+    def _items(self, source: Dataset, keyword: str) -> list[Dataset]:
+        try:
+            items = list(source[keyword].value or ())
+        except (ValueError, TypeError, KeyError, NotImplementedError):
+            self.left_out[keyword] = None
+            return []
+        made = [self.take(item, tuple(_keywords(item))) for item in items]
+        kept = [item for item in made if item and _is_whole(keyword, item)]
+        if len(kept) < len(items):
+            self.left_out[keyword] = None
+        return kept
+
+
+def _keywords(item: Dataset) -> Iterator[str]:
+    """Yield the public attributes of an item, but its own character set."""
+    for tag in item.keys():  # noqa: SIM118  (a Dataset yields elements, which may not be readable)
+        if not tag.is_private and tag != 0x00080005:
+            keyword = keyword_for_tag(tag)
+            if keyword:
+                yield keyword
+
+
+def _is_whole(keyword: str, item: Dataset) -> bool:
+    """Whether an item of a sequence of codes holds a code."""
+    if not keyword.endswith("CodeSequence"):
+        return True
+    coded = any(name in item for name in _CODE_VALUES) and "CodeMeaning" in item
+    return coded and ("CodingSchemeDesignator" in item or "URNCodeValue" in item)
+
+
+def _whole_or_nothing(made: Dataset) -> None:
+    """Leave out what DICOM allows only together with what is missing."""
+    named = all(keyword in made for keyword in TRIAL_NEEDS[:2])
+    subject = any(f"ClinicalTrialSubject{part}ID" in made for part in ("", "Reading"))
+    for keyword in TRIAL:
+        if keyword in made and not (named and subject):
+            del made[keyword]
+        elif keyword in TRIAL_NEEDS and keyword not in made and named and subject:
+            setattr(made, keyword, "")
+    how = ("DeidentificationMethod", "DeidentificationMethodCodeSequence")
+    if made.get("PatientIdentityRemoved") == "YES" and not any(word in made for word in how):
+        del made.PatientIdentityRemoved
+
+
+def _notices(taker: _Taker) -> Iterator[str]:
+    sentence = "The DICOM objects do not repeat what DICOM does not allow in the source's header"
+    parts = [
+        f"{words}: {', '.join(names)}"
+        for words, names in (("corrected", taker.corrected), ("left out", taker.left_out))
+        if names
+    ]
+    if parts:
+        yield f"{sentence} ({'; '.join(parts)})"
+    apart = [k for k in (*UIDS, "PatientID") if k in {**taker.corrected, **taker.left_out}]
+    if apart:
+        yield (
+            f"The source's {' and '.join(apart)} cannot be written as it stands: archives and "
+            "viewers may keep the DICOM objects apart from the images"
+        )

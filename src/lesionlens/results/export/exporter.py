@@ -1,0 +1,255 @@
+"""Save a whole result: every exporter writes into one staged folder, which appears together.
+
+What happens to an earlier result in the same folder
+----------------------------------------------------
+Our own files there are replaced, and those that the new result lacks (a `dicom` folder, an
+attention map) go away, so that two results never mix. Files of others stay. A reader's work is
+never lost: where `review.json` holds acts that the new review does not continue, it is moved to
+`earlier_reviews/<time>/` together with the findings and labels that it spoke of.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from lesionlens.analysis.findings.edits import applied
+from lesionlens.base import plugins
+from lesionlens.base.errors import PluginError
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.peak_memory import peak_memory_mib
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.files import CONSIDERED, left_out_warning
+from lesionlens.base.records.review import Review
+from lesionlens.base.stages import Progress, StageTime, no_progress
+from lesionlens.base.staging import staged
+from lesionlens.imaging.reading.dicom.documents import SENT, documents_of
+from lesionlens.results.export.original import write_original
+from lesionlens.results.export.page import kept_pages
+from lesionlens.results.export.plugged_in import write_by
+from lesionlens.results.export.run import ExportRecord, warnings_of, write_run
+from lesionlens.results.export.written import Written, reason_of
+
+logger = logging.getLogger(__name__)
+
+REVIEW_FILE = "review.json"
+EARLIER = "earlier_reviews"
+SPOKEN_OF = (
+    REVIEW_FILE,
+    "findings.json",
+    "segmentation.nii.gz",
+    "candidates.nii.gz",
+    "review_edits",
+)
+"""What is kept together when a review is set aside."""
+ESSENTIAL = frozenset({"nifti", "report", "review", "tables"})
+"""Exporters without whose files there is no result: their failure is one of the whole."""
+OURS = (
+    "segmentation.nii.gz",
+    "segmentation.tsv",
+    "segmentation_itksnap.txt",
+    "segmentation.seg.nrrd",
+    "surfaces",
+    "candidates.nii.gz",
+    *(
+        f"{kind}_{region.value}.nii.gz"
+        for kind in ("probability", "attention")
+        for region in Region
+    ),
+    "uncertainty.nii.gz",
+    *(f"evidence_{name}.nii.gz" for name in (*MrSequence, "none")),
+    CONSIDERED,
+    "followup.json",
+    "findings.json",
+    "findings.csv",
+    "report.html",
+    "report.pdf",
+    "run.json",
+    "dicom/seg.dcm",
+    "dicom/sr.dcm",
+    "dicom/attention.dcm",
+    *(f"dicom/attention_{region.value}.dcm" for region in Region),
+    "dicom/key_objects.dcm",
+    "key_slices",
+    REVIEW_FILE,
+    "review_edits",
+)
+"""Names that belong to a result; an old one that the new result lacks is removed."""
+
+
+class Exporter(Protocol):
+    """One kind of file of a result (entry-point group `lesionlens.exporters`)."""
+
+    name: str
+
+    def missing(self, analysis: Analysis) -> str | None:
+        """Report why this exporter cannot run, in words for the user; None when it can."""
+
+    def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...] | Written:
+        """Write into the staged folder and return the files, or `Written` with more to say.
+
+        Raises
+        ------
+        ExportError
+            What was written differs, read back, from what was meant.
+        """
+
+
+def exporters() -> tuple[dict[str, Exporter], dict[str, PluginError]]:
+    """Return every installed exporter, and why one of another package cannot be had, by name."""
+    return plugins.make_all(plugins.EXPORTERS)
+
+
+def save(
+    analysis: Analysis,
+    out: Path,
+    *,
+    finish: Callable[[Path], None] | None = None,
+    progress: Progress = no_progress,
+) -> tuple[str, ...]:
+    """Write every file of a result into a folder: together or not at all.
+
+    Only what `ESSENTIAL` exporters write is a result's own; where another cannot write its file,
+    `run.json` says so under `left_out`, and so does a warning.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        What to write; outlines that readers redrew take the place of the network's, which is kept
+        in `review_edits/original`.
+    out : Path
+        The folder; made where it is not there. See the module's text for an earlier result.
+    finish : callable or None
+        Has the last word on the staged folder, such as `anonymous.Anonymous.finish`.
+    progress : Progress
+        Called for each exporter.
+
+    Returns
+    -------
+    tuple of str
+        All warnings, those of writing included; run.json holds them too.
+
+    Raises
+    ------
+    UnusableInputError
+        The folder cannot be written.
+    ResourceError
+        The disk is full.
+    ExportError
+        An essential file differs, read back, from what was meant. In every case the folder is as
+        it was.
+    """
+    out, analysis = Path(out), applied(analysis)
+    with staged(out, ours=OURS) as aside:
+        notices = write_result(analysis, out, aside, progress)
+        if finish is not None:
+            finish(aside)
+        return notices
+
+
+def write_result(analysis: Analysis, out: Path, aside: Path, progress: Progress) -> tuple[str, ...]:
+    """Write every file of a result into a staged folder that will take the place of `out`.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        From `findings.edits.applied`.
+    out, aside : Path
+        The folder whose earlier review is kept, and the staged one.
+    progress : Progress
+        Called for each exporter.
+
+    Returns
+    -------
+    tuple of str
+        All warnings, as `save` returns them.
+    """
+    documents = tuple(dict.fromkeys((*analysis.run.documents, *documents_of(out))))
+    analysis = replace(analysis, run=replace(analysis.run, documents=documents))
+    with kept_pages():
+        record = _write_all(analysis, aside, progress)
+    write_original(analysis, aside)
+    _keep_review(out, aside, analysis.review)
+    write_run(analysis, aside, record)
+    return (*warnings_of(analysis), *record.notices)
+
+
+def _write_all(analysis: Analysis, aside: Path, progress: Progress) -> ExportRecord:
+    times: list[StageTime] = []
+    left_out: dict[str, str] = {}
+    notices: list[str] = []
+    every, failed = exporters()
+    for name, error in failed.items():
+        left_out[name] = error.brief
+        notices.append(left_out_warning(name, error.brief))
+    for index, (name, exporter) in enumerate(every.items()):
+        stage = f"export: {name}"
+        progress("saving", index / len(every))
+        start = time.perf_counter()
+        if plugins.is_ours(exporter):
+            done = exporter.missing(analysis) or _attempt(exporter, analysis, aside)
+        else:
+            done = write_by(exporter, name, analysis, aside, (*OURS, EARLIER, SENT))
+        if isinstance(done, str):
+            logger.info("%s was left out: %s", stage, done)
+            left_out[name] = done
+            continue
+        left_out.update(done.left_out)
+        notices += (*done.notices, *(left_out_warning(*item) for item in done.left_out.items()))
+        times.append(StageTime(stage, time.perf_counter() - start, peak_memory_mib()))
+    progress("saving", 1.0)
+    return ExportRecord(tuple(times), left_out, tuple(dict.fromkeys(notices)))
+
+
+def _attempt(exporter: Exporter, analysis: Analysis, aside: Path) -> Written:
+    """Let an exporter write; what one that fails has begun goes again."""
+    before = set(aside.rglob("*"))
+    try:
+        done = exporter.write(analysis, aside)
+    except Exception as error:
+        if exporter.name in ESSENTIAL:
+            raise
+        logger.debug("%s failed", exporter.name, exc_info=True)
+        reason = reason_of(error)
+        for path in sorted(set(aside.rglob("*")) - before, reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        return Written((), left_out={exporter.name: reason})
+    return done if isinstance(done, Written) else Written(tuple(done))
+
+
+def _keep_review(out: Path, aside: Path, review: Review) -> None:
+    """Stage a copy of the earlier review where it would else be lost."""
+    found = out / REVIEW_FILE
+    if not found.is_file() or _continues(found, review):
+        return
+    stamp = datetime.fromtimestamp(found.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    place = aside / EARLIER / stamp
+    number = 1
+    while (out / EARLIER / place.name).exists():
+        number += 1
+        place = aside / EARLIER / f"{stamp}-{number}"
+    place.mkdir(parents=True)
+    for name in SPOKEN_OF:
+        source = out / name
+        if source.is_dir():
+            shutil.copytree(source, place / name)
+        elif source.is_file():
+            shutil.copy2(source, place / name)
+
+
+def _continues(found: Path, review: Review) -> bool:
+    """Whether the new review begins with all that the earlier one says."""
+    try:
+        stored: Any = json.loads(found.read_text(encoding="utf-8"))
+        stored_events = [(e["tracking_uid"], e["state"], e["time"]) for e in stored["events"]]
+    except (ValueError, KeyError, TypeError):
+        return False  # unreadable: keep it
+    ours = [(e.tracking_uid, e.state.value, e.time) for e in review.events]
+    return ours[: len(stored_events)] == stored_events

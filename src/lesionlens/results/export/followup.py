@@ -1,0 +1,271 @@
+"""What a report shows of a comparison with earlier examinations: table, sums, curves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from lesionlens.base.labels import Identity
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.followup import (
+    PRODUCT_LIMITS,
+    VOLUME_LIMITS,
+    Change,
+    ChangeKind,
+    Comparison,
+    JointChange,
+    Measured,
+    percent,
+)
+from lesionlens.results.export.words import Words
+
+FILE = "followup.json"
+SCHEMA = "lesionlens/followup/1"
+WIDTH, HEIGHT = 640.0, 220.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 110.0, 12.0, 34.0
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito; every line is also numbered at its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class FollowupRow:
+    """One line of the table, in words; `changes` are of volume and of product."""
+
+    name: str
+    place: str
+    volumes: tuple[str, str]
+    products: tuple[str, str]
+    changes: tuple[str, str]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One lesion's volume over time: points of an SVG line, its colour, its name at the end."""
+
+    points: tuple[tuple[float, float], ...]
+    colour: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class FollowupSection:
+    """All that the page shows of a comparison.
+
+    `ticks` are (x, words) of the examinations, `levels` (y, words) of the volume.
+    """
+
+    aligned: str
+    doubtful: str
+    rows: tuple[FollowupRow, ...]
+    sums: tuple[FollowupRow, ...]
+    limits: str
+    curves: tuple[Curve, ...]
+    ticks: tuple[tuple[float, str], ...]
+    levels: tuple[tuple[float, str], ...]
+    line: str
+
+
+def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
+    """Return the section of an analysis; None where nothing was compared."""
+    found = analysis.compared
+    if found is None:
+        return None
+    dates = _dates(found, words, hidden=Identity.DATE in analysis.options.hidden)
+    shift = words.number(found.alignment.shift_mm, 1)
+    angle = words.number(found.alignment.angle_deg, 1)
+    prior = found.points[-2].date
+    known = prior and prior == dates[-2]
+    which = words("fu_which", date=prior) if known else dates[-2]
+    curves, ticks, levels = _drawn(found, dates, words)
+    kinds = [change.kind for change in found.changes]
+    return FollowupSection(
+        aligned=words(
+            "fu_aligned",
+            which=which[:1].upper() + which[1:],
+            sequence=found.alignment.sequence,
+            shift=shift,
+            angle=angle,
+        ),
+        doubtful=words("fu_doubtful") if found.alignment.doubtful else "",
+        rows=tuple(_row(change, found, words) for change in found.changes),
+        sums=_sums(found, words),
+        limits=_limits(words),
+        curves=curves,
+        ticks=ticks,
+        levels=levels,
+        line=words(
+            "comparison",
+            which=which,
+            matched=kinds.count(ChangeKind.MATCHED),
+            new=kinds.count(ChangeKind.NEW),
+            gone=kinds.count(ChangeKind.GONE),
+            split=kinds.count(ChangeKind.SPLIT),
+            merged=kinds.count(ChangeKind.MERGED),
+        ),
+    )
+
+
+def _dates(found: Comparison, words: Words, *, hidden: bool) -> tuple[str, ...]:
+    return tuple(
+        words("fu_examination", n=number) if hidden or not point.date else point.date
+        for number, point in enumerate(found.points, start=1)
+    )
+
+
+def _row(change: Change, found: Comparison, words: Words) -> FollowupRow:
+    shown = change.now or change.before
+    place = "" if shown is None else shown.place
+    number = str(shown.id) if change.now is not None and shown is not None else words("unknown")
+    changed = change.volume_percent, change.product_percent
+    plain = change.kind is ChangeKind.MATCHED
+    return FollowupRow(
+        name=number,
+        place=place,
+        volumes=(_ml(change.before, words), _ml(change.now, words)),
+        products=(_mm2(change.before, words), _mm2(change.now, words)),
+        changes=(
+            _signed(changed[0], words) if plain else words(f"fu_{change.kind.value}"),
+            _signed(changed[1], words) if plain else "",
+        ),
+        note=_note(change, found, words),
+    )
+
+
+_BESIDE = {
+    ChangeKind.SPLIT: "fu_split_of",
+    ChangeKind.MERGED: "fu_merged_into",
+    ChangeKind.MATCHED: "fu_covers",
+}
+
+
+def _note(change: Change, found: Comparison, words: Words) -> str:
+    ids = ", ".join(str(one) for one in change.beside)
+    parts = [words(_BESIDE[change.kind], ids=ids)] if ids else []
+    together = found.together(change) if change.kind is ChangeKind.MATCHED else None
+    if together is not None:
+        before, now = (words.volume(ml) for ml in together)
+        changed = _signed(percent(*together), words)
+        parts.append(words("fu_together", before=before, now=now, changed=changed))
+    if change.joint is not None:
+        parts.append(words("fu_joint", changed=_joint(change.joint, words)))
+    return "; ".join(parts)
+
+
+def _joint(joint: JointChange, words: Words) -> str:
+    if joint.percent is None or joint.plus_minus is None:
+        return words("fu_unmeasurable", why=words(f"fu_why_{joint.reason}"))
+    changed, off = f"{joint.percent:+.0f}", f"{joint.plus_minus:.0f}"
+    return words("fu_joint_value", changed=changed, off=off)
+
+
+def _sums(found: Comparison, words: Words) -> tuple[FollowupRow, ...]:
+    """Return the targets' sums against the prior and against the smallest before."""
+    targets, sums = found.targets(), found.sums()
+    if not targets:
+        return ()
+    rows = []
+    *earlier, now = sums
+    products = [product for product, _ in earlier if product is not None]
+    least = min(products, default=None), min(volume for _, volume in earlier)
+    for key, (product, volume) in (("fu_sum", earlier[-1]), ("fu_least", least)):
+        rows.append(
+            FollowupRow(
+                name="",
+                place=words(key, n=len(targets)),
+                volumes=(words.volume(volume), words.volume(now[1])),
+                products=(words.number(product, 0), words.number(now[0], 0)),
+                changes=(
+                    _signed(percent(volume, now[1]), words),
+                    _signed(percent(product, now[0]), words),
+                ),
+                note="",
+            )
+        )
+    return tuple(rows[: 1 if len(earlier) == 1 else 2])
+
+
+def _limits(words: Words) -> str:
+    low, high = PRODUCT_LIMITS
+    less, more = VOLUME_LIMITS
+    return words("fu_limits", low=f"{low:.0f}", high=f"{high:.0f}", less=f"{less:.0f}",
+                 more=f"{more:.0f}")  # fmt: skip
+
+
+def _drawn(
+    found: Comparison, dates: tuple[str, ...], words: Words
+) -> tuple[tuple[Curve, ...], tuple[tuple[float, str], ...], tuple[tuple[float, str], ...]]:
+    days = found.days()
+    uids = list(
+        dict.fromkeys(one.tracking_uid for p in reversed(found.points) for one in p.lesions)
+    )
+    curves = {uid: tuple(found.curve(uid)) for uid in uids}
+    most = max((ml for curve in curves.values() for _, ml in curve), default=0.0) or 1.0
+    span = (days[-1] - days[0]) or 1.0
+
+    def at(number: int, ml: float) -> tuple[float, float]:
+        x = _LEFT + (WIDTH - _LEFT - _RIGHT) * (days[number] - days[0]) / span
+        return round(x, 1), round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * ml / most, 1)
+
+    names = {one.tracking_uid: str(one.id) for one in found.points[-1].lesions}
+    drawn = tuple(
+        Curve(
+            tuple(at(number, ml) for number, ml in curves[uid]),
+            _COLOURS[n % len(_COLOURS)],
+            names.get(uid, words("fu_gone")),
+        )
+        for n, uid in enumerate(uids)
+        if curves[uid]
+    )
+    ticks = tuple((at(number, 0.0)[0], date) for number, date in enumerate(dates))
+    levels = tuple(
+        (at(0, share * most)[1], words.volume(share * most)) for share in (0.0, 0.5, 1.0)
+    )
+    return drawn, ticks, levels
+
+
+def _ml(one: Measured | None, words: Words) -> str:
+    return "" if one is None else words.volume(one.whole_ml)
+
+
+def _mm2(one: Measured | None, words: Words) -> str:
+    return "" if one is None else words.number(one.product_mm2, 0)
+
+
+def _signed(value: float | None, words: Words) -> str:
+    """Write a change in percent with its sign."""
+    if value is None:
+        return words("unknown")
+    return (
+        f"{value:+.0f} %" if abs(value) >= 10 else f"{value:+.1f} %".replace(".", words("decimal"))
+    )
+
+
+def followup_json(found: Comparison) -> str:
+    """Return followup.json: all time points, what changed, how the prior was laid on this one."""
+    adapter = TypeAdapter(Comparison)
+    content = adapter.dump_python(adapter.validate_python(found), mode="json")  # rounds
+    for change, row in zip(found.changes, content["changes"], strict=True):
+        row["kind"] = change.kind.value
+        row["volume_percent"], row["product_percent"] = (
+            None if value is None else round(value, 2)
+            for value in (change.volume_percent, change.product_percent)
+        )
+        together = found.together(change)
+        row["together_ml"] = None if together is None else [round(ml, 4) for ml in together]
+    sums = [
+        {"product_mm2": None if a is None else round(a, 2), "volume_ml": round(b, 4)}
+        for a, b in found.sums()
+    ]
+    targets = {"tracking_uids": found.targets(), "sums": sums}
+    return json.dumps({"schema": SCHEMA, **content, "targets": targets}, indent=2) + "\n"
+
+
+def write_followup(found: Comparison, staged: Path) -> Path:
+    """Write followup.json into a staged folder."""
+    path = staged / FILE
+    path.write_text(followup_json(found), encoding="utf-8")
+    return path

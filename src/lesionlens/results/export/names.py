@@ -1,0 +1,33 @@
+"""The names by which a study's files tell whose it is, and texts without them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from lesionlens.base.records.study import Study
+from lesionlens.imaging.deidentification.vocabulary import is_plain
+
+
+def names_of(study: Study) -> frozenset[str]:
+    """Return the names of a study, its files and series, but for those of known words alone."""
+    every = (*study.series.values(), *study.set_aside)
+    files = [file.name for one in every for file in one.files]
+    names = {study.name, *files, *(PurePosixPath(name).name for name in files)}
+    names |= {one.description for one in every}
+    return frozenset(text for text in names if text and not is_plain(text))
+
+
+def replaced(text: str, new: Mapping[str, str]) -> str:
+    """Replace names in a text, the longest first.
+
+    Examples
+    --------
+    >>> replaced("Miller/t1.nii is odd", {"Miller": "A", "Miller/t1.nii": "B"})
+    'B is odd'
+    """
+    if not new:
+        return text
+    pattern = "|".join(map(re.escape, sorted(new, key=len, reverse=True)))
+    return re.sub(pattern, lambda found: new[found[0]], text)

@@ -1,0 +1,40 @@
+"""What the network drew, kept beside a result in which readers redrew outlines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lesionlens.analysis.findings.edits import unedited
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.arrays import Volume
+from lesionlens.results.export.nifti import codes_of, write_volume
+from lesionlens.results.export.tables import findings_file
+
+PLACE = Path("review_edits") / "original"
+"""Below the result folder; `review.reopen` reads it from there."""
+
+
+def write_original(analysis: Analysis, staged: Path) -> tuple[Path, ...]:
+    """Write findings.json, segmentation and candidates as the network has them.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        From `findings.edits.applied`; nothing is written where no outline was redrawn.
+    staged : Path
+        The staged folder.
+    """
+    if analysis.original is None:
+        return ()
+    own, place, codes = unedited(analysis), staged / PLACE, codes_of(analysis)
+    place.mkdir(parents=True, exist_ok=True)
+    text = findings_file(own).model_dump_json(by_alias=True, indent=1)
+    (place / "findings.json").write_text(text + "\n", encoding="utf-8")
+    ids = Volume(own.findings.components.astype(np.uint16), own.volumes.labels.grid)
+    return (
+        place / "findings.json",
+        write_volume(place / "segmentation.nii.gz", own.volumes.labels, codes=codes),
+        write_volume(place / "candidates.nii.gz", ids, codes=codes),
+    )

@@ -1,0 +1,285 @@
+"""What a report shows, whatever it is written as: gathered once, in one language's words.
+
+In the order in which a radiologist reports: whose examination, technique, findings, impression;
+checks and provenance in full follow as an annex.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from lesionlens.base.dates import iso_date
+from lesionlens.base.labels import Identity, MrSequence, Region, ReviewState
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.attention import AttentionMaps, MapChecks
+from lesionlens.base.records.files import FindingsFile, RunFile
+from lesionlens.base.records.findings import SEQUENCE_KEYS
+from lesionlens.base.records.study import QualityCheck, Study, StudyKind
+from lesionlens.results.export import pictures
+from lesionlens.results.export.followup import FollowupSection, section_of
+from lesionlens.results.export.names import names_of, replaced
+from lesionlens.results.export.pictures import ReportPicture
+from lesionlens.results.export.run import run_file
+from lesionlens.results.export.sections import CandidateSection, sections_of
+from lesionlens.results.export.slices import SliceScene
+from lesionlens.results.export.tables import file_of, findings_file
+from lesionlens.results.export.words import Words, load, moment
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceLine:
+    """One sequence as found and prepared; `file` and `detected_by` are empty where hidden."""
+
+    words: str
+    reference: bool
+    file: str
+    detected_by: str
+    voxels: str
+    edges: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Page:
+    """All that a report shows; `overview` only without a candidate.
+
+    `heading` is whose examination it is, `technique` the sequences in one line, `impression` the
+    lines at the end; `checks` holds the attention maps' checks, empty where none was made, and
+    `quality_checks` those of the input.
+    """
+
+    words: Words
+    study: Study
+    hidden: frozenset[Identity]
+    heading: tuple[tuple[str, str], ...]
+    technique: str
+    content: FindingsFile
+    run: RunFile
+    blocks: tuple[CandidateSection, ...]
+    overview: tuple[ReportPicture, ...]
+    impression: tuple[str, ...]
+    sequences: tuple[SequenceLine, ...]
+    absent: tuple[str, ...]
+    set_aside: str
+    checks: Mapping[Region, MapChecks]
+    scale: str
+    quality_checks: tuple[QualityCheck, ...]
+    warnings: tuple[str, ...]
+    followup: FollowupSection | None
+
+    def neutral(self, text: str) -> str:
+        """Write a sentence of a stage without the names of files, where those are hidden."""
+        if not self.hidden & {Identity.PATIENT, Identity.SERIES}:
+            return text
+        return replaced(text, dict.fromkeys(names_of(self.study), "…"))
+
+    @property
+    def conclusion(self) -> str:
+        """What was flagged, and what readers added."""
+        return self.words.conclusion(block.row.source for block in self.blocks)
+
+    @property
+    def analysed(self) -> str:
+        """When the study was analysed, empty where that is hidden."""
+        if Identity.DATE in self.hidden:
+            return ""
+        return self.words("analysed", time=moment(self.run.started))
+
+    @property
+    def engine(self) -> str:
+        """What analysed it, on what."""
+        run = self.run
+        return self.words(
+            "engine_on", engine=run.engine, version=run.engine_version, device=run.device
+        )
+
+    @property
+    def quality(self) -> str:
+        """How the quality checks came out, in one sentence."""
+        checks = self.quality_checks
+        failed = sum(not check.passed for check in checks)
+        if not checks:
+            return self.words("checks_none")
+        if failed:
+            return self.words("checks_failed", n=failed, all=len(checks))
+        return self.words("checks_passed", n=len(checks))
+
+
+_kept: ContextVar[dict[Analysis, Page] | None] = ContextVar("pages by analysis", default=None)
+
+
+@contextmanager
+def kept_pages() -> Iterator[None]:
+    """Gather each analysis's page once within the block, whatever it is written as."""
+    before = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(before)
+
+
+def page_of(analysis: Analysis) -> Page:
+    """Return what a report of an analysis shows; within `kept_pages` it is gathered once."""
+    kept = _kept.get()
+    if kept is None:
+        return _gathered(analysis)
+    if analysis not in kept:
+        kept[analysis] = _gathered(analysis)
+    return kept[analysis]
+
+
+def _gathered(analysis: Analysis) -> Page:
+    """Gather what a report shows; drawing the pictures takes most of its time."""
+    words, hidden = load(analysis.options.language), analysis.options.hidden
+    content, scene = findings_file(analysis), SliceScene(analysis)
+    blocks = sections_of(analysis, content, scene, words)
+    followup = section_of(analysis, words)
+    messages = {check.message for check in content.quality}
+    reference = analysis.prepared.reference
+    sequences = _sequences(analysis, words)
+    absent = tuple(s.words for s in MrSequence if s not in analysis.study.series)
+    series_hidden = Identity.SERIES in hidden
+    aside = () if series_hidden else (s.description for s in analysis.study.set_aside)
+    return Page(
+        words=words,
+        study=analysis.study,
+        hidden=hidden,
+        heading=_heading(analysis.study, hidden, words),
+        technique=_technique(sequences, absent, words),
+        content=content,
+        run=run_file(analysis),
+        blocks=blocks,
+        overview=() if blocks else pictures.overview_pictures(scene, reference, words),
+        impression=_impression(analysis, blocks, words, followup),
+        sequences=sequences,
+        absent=absent,
+        set_aside="; ".join(aside),
+        checks={} if analysis.maps is None else analysis.maps.checks,
+        scale=_scale(analysis.maps, words),
+        quality_checks=analysis.findings.quality,
+        warnings=tuple(warning for warning in content.warnings if warning not in messages),
+        followup=followup,
+    )
+
+
+def _heading(
+    study: Study, hidden: frozenset[Identity], words: Words
+) -> tuple[tuple[str, str], ...]:
+    """Report whose examination it is, of when, as far as that is known and wanted."""
+    header = _header(study)
+    patient, date = Identity.PATIENT not in hidden, Identity.DATE not in hidden
+    name = str(header.get("PatientName") or "").replace("^", ", ").replace("=", " · ").strip(", ")
+    number = str(header.get("PatientID") or "")
+    described = str(header.get("StudyDescription") or "") or study.name
+    lines = (
+        (
+            words("patient"),
+            " · ".join(filter(None, dict.fromkeys((name, number)))) if patient else None,
+        ),
+        (words("born"), _day(header.get("PatientBirthDate")) if patient else ""),
+        (words("sex"), str(header.get("PatientSex") or "") if patient else ""),
+        (words("examined"), _day(header.get("StudyDate")) if date else None),
+        (words("study"), described if patient else None),
+    )
+    unseen = words("not_shown")
+    return tuple((key, unseen if value is None else value) for key, value in lines if value != "")
+
+
+def _header(study: Study) -> Mapping[str, object]:
+    """Return the header of one of the study's files, empty where it has none."""
+    if study.kind is not StudyKind.DICOM:
+        return {}
+    path = next(iter(study.series.values())).files[0].path
+    keys = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate")
+    wanted = [*keys, "StudyDescription", "SpecificCharacterSet"]
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            read = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=wanted)
+            return {key: read.get(key) for key in wanted}
+    except (OSError, InvalidDicomError, ValueError, LookupError, NotImplementedError):
+        return {}  # a header that the library cannot read whole
+
+
+def _day(value: object) -> str:
+    """Write a DICOM date with hyphens; another text stays as it is."""
+    text = str(value or "")
+    return iso_date(text) or text
+
+
+def _technique(sequences: tuple[SequenceLine, ...], absent: tuple[str, ...], words: Words) -> str:
+    steps = ", ".join(
+        words(
+            "voxels_of_reference" if one.reference else "voxels_of",
+            sequence=one.words,
+            edges=one.edges,
+        )
+        for one in sequences
+    )
+    missing = f" {words('not_there', sequences=', '.join(absent))}" if absent else ""
+    return f"{steps}.{missing}"
+
+
+def _sequences(analysis: Analysis, words: Words) -> tuple[SequenceLine, ...]:
+    hidden = Identity.SERIES in analysis.options.hidden
+    lines = []
+    for key in SEQUENCE_KEYS:
+        series = analysis.study.series.get(key)
+        if series is None:
+            continue
+        lines.append(
+            SequenceLine(
+                words=key.words,
+                reference=key is analysis.prepared.reference,
+                file="" if hidden else file_of(series),
+                detected_by="" if hidden else series.detected_by,
+                voxels="×".join(str(n) for n in series.grid.shape),
+                edges="×".join(
+                    f"{e:.2g}".replace(".", words("decimal")) for e in series.grid.spacing_mm
+                ),
+            )
+        )
+    return tuple(lines)
+
+
+def _impression(
+    analysis: Analysis,
+    blocks: tuple[CandidateSection, ...],
+    words: Words,
+    followup: FollowupSection | None,
+) -> tuple[str, ...]:
+    """Report what was flagged, how far it was reviewed and by whom, and whose the reading is."""
+    lines = [f"{block.row.id}: {block.line}" for block in blocks]
+    if blocks:
+        states = [analysis.review.state_of(block.row.tracking_uid) for block in blocks]
+        decided = sum(state.decided for state in states)
+        review = words("reviewed", n=decided, all=len(states))
+        if deferred := states.count(ReviewState.DEFERRED):
+            review += " " + words("deferred_too", n=deferred)
+        readers = dict.fromkeys(event.reader for event in analysis.review.events if event.reader)
+        if readers:
+            review += " " + words("by_readers", names=", ".join(readers))
+        lines.append(review)
+    if analysis.review.signed is not None:
+        lines.append(words("signed_further" if blocks else "signed_nothing"))
+    compared = words("no_comparison") if followup is None else followup.line
+    return (*lines, compared, words("physician"))
+
+
+def _scale(maps: AttentionMaps | None, words: Words) -> str:
+    """Report what the colours of the attention stand for."""
+    scale = 0.0 if maps is None else maps.scale_of(Region.WT)
+    return words("scale_even", times=words.number(scale, 0)) if scale > 1 else words("scale_plain")
+
+
+def checked_words(trust: MapChecks, words: Words) -> str:
+    """Report what the checks of a whole map came to, with the figures that a reader can weigh."""
+    if trust.deletion is None or trust.deletion_random is None:
+        return words.verdict(trust)
+    left, random = words.percent(trust.deletion), words.percent(trust.deletion_random)
+    return words("hiding", words=words.verdict(trust), left=left, random=random)

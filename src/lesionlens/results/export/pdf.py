@@ -1,0 +1,339 @@
+"""report.pdf: the report on A4, for where a browser is not at hand (extra `pdf`).
+
+It shows the same `Page` as report.html, in its order and with its words; contours are vectors. The
+annex stays with report.html. Text is escaped before it reaches reportlab's markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import io
+from functools import partial
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+from PIL import Image
+
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.results.export.page import Page, page_of
+from lesionlens.results.export.pictures import ATTENTION_COLOUR, ReportPicture
+from lesionlens.results.export.sections import CandidateSection
+
+INK, SOFT, ACCENT = "#17232e", "#5a6b7a", "#0b6a8f"
+JPEG_QUALITY = 88
+"""High enough that nothing is seen to be lost of the WebP that it is made from."""
+EDGES = ((-0.7, 0.0), (0.7, 0.0), (0.0, -0.7), (0.0, 0.7))
+"""Where the dark edge of a letter lies, in points: white alone is lost on a bright scalp."""
+POINTS_WIDE = 511.0
+"""Width of the text on A4 with margins of 36 points, less the frame's own of 6."""
+
+
+class PdfExporter:
+    """Writes report.pdf where reportlab is installed."""
+
+    name = "pdf"
+
+    def missing(self, analysis: Analysis) -> str | None:
+        """Only reportlab is needed."""
+        del analysis
+        if importlib.util.find_spec("reportlab") is None:
+            return "the PDF report needs the extra pdf: pip install 'lesionlens[pdf]'"
+        return None
+
+    def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
+        """Write the document."""
+        path = staged / "report.pdf"
+        path.write_bytes(report_pdf(analysis))
+        return (path,)
+
+
+def report_pdf(analysis: Analysis) -> bytes:
+    """Return the report as a PDF document.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        With or without candidates; `options` names the language and what is hidden.
+    """
+    from reportlab import rl_config  # noqa: PLC0415  (an extra)
+    from reportlab.platypus import SimpleDocTemplate  # noqa: PLC0415
+
+    rl_config.useA85 = 0  # bytes as they are: as text they are a quarter larger, and slow to write
+    page = page_of(analysis)
+    buffer = io.BytesIO()
+    document = SimpleDocTemplate(
+        buffer,
+        leftMargin=36,
+        rightMargin=36,
+        topMargin=30,
+        bottomMargin=36,
+        title=f"LesionLens: {page.conclusion}",
+        author="LesionLens",
+        subject=RESEARCH_USE_NOTICE,
+        invariant=True,
+    )
+    styles = _styles()
+    story = [*_opening(page, styles), *_findings(page, styles)]
+    for block in page.blocks:
+        story += _candidate(block, page, styles)
+    story += _impression(page, styles)
+    footer = partial(_footer, page=page)
+    document.build(story, onFirstPage=footer, onLaterPages=footer)
+    return buffer.getvalue()
+
+
+def _styles() -> dict[str, Any]:
+    from reportlab.lib.styles import ParagraphStyle  # noqa: PLC0415
+    from reportlab.pdfbase import pdfmetrics  # noqa: PLC0415
+    from reportlab.pdfbase.ttfonts import TTFont  # noqa: PLC0415
+
+    fonts = _fonts()
+    for name in ("", "-Bold"):  # nothing is slanted, and each font takes .1 s to read
+        pdfmetrics.registerFont(TTFont(f"Sans{name}", fonts / f"DejaVuSans{name}.ttf"))
+    pdfmetrics.registerFontFamily("Sans", "Sans", "Sans-Bold", "Sans", "Sans-Bold")
+    plain = ParagraphStyle("plain", fontName="Sans", fontSize=7.5, leading=10, textColor=INK)
+    return {
+        "plain": plain,
+        "soft": ParagraphStyle("soft", parent=plain, textColor=SOFT, fontSize=7, leading=9),
+        "title": ParagraphStyle("title", parent=plain, fontSize=13, leading=18),
+        "head": ParagraphStyle(
+            "head",
+            parent=plain,
+            fontName="Sans-Bold",
+            fontSize=8.5,
+            leading=12,
+            spaceBefore=6,
+            spaceAfter=2,
+            textColor=ACCENT,
+        ),
+        "name": ParagraphStyle(
+            "name", parent=plain, fontName="Sans-Bold", fontSize=10, leading=14, spaceBefore=4
+        ),
+        "notice": ParagraphStyle(
+            "notice",
+            parent=plain,
+            fontName="Sans-Bold",
+            fontSize=9,
+            leading=12,
+            borderPadding=4,
+            backColor="#fff6e5",
+            spaceBefore=8,
+            spaceAfter=8,
+        ),
+    }
+
+
+def _fonts() -> Path:
+    """Return the folder of DejaVu Sans, found without importing matplotlib, which brings it."""
+    return Path(str(distribution("matplotlib").locate_file("matplotlib/mpl-data/fonts/ttf")))
+
+
+def _text(words: str, style: Any) -> Any:
+    from reportlab.platypus import Paragraph  # noqa: PLC0415
+
+    return Paragraph(words, style)
+
+
+def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
+    """Whose examination it is, and the technique with what is wrong with it."""
+    words, plain = page.words, styles["plain"]
+    who = " &nbsp; ".join(f"{escape(key)} <b>{escape(value)}</b>" for key, value in page.heading)
+    made = " · ".join(filter(None, (page.analysed, page.engine)))
+    faults = [f"{words.check(q.check)}: {q.message}" for q in page.quality_checks if not q.passed]
+    return [
+        _text(f"<b>LesionLens</b>   {escape(words('title'))}", styles["title"]),
+        _text(escape(made), styles["soft"]),
+        _text(escape(words("notice")), styles["notice"]),
+        _text(who, plain),
+        _text(escape(words("technique")), styles["head"]),
+        _text(escape(f"{page.technique} {page.quality}"), plain),
+        *(_text(f"⚠ {escape(page.neutral(fault))}", plain) for fault in (*faults, *page.warnings)),
+    ]
+
+
+def _findings(page: Page, styles: dict[str, Any]) -> list[Any]:
+    words = page.words
+    parts = [_text(escape(words("findings")), styles["head"])]
+    if not page.blocks:
+        return [*parts, _row(page.overview[:4], POINTS_WIDE), _row(page.overview[4:], POINTS_WIDE)]
+    score = words("score_calibrated" if page.run.calibrated else "score_plain")
+    legend = f"{_legend(page)} &nbsp; {escape(words('size_said'))} {escape(score)}"
+    return [*parts, _list(page, styles), _text(legend, styles["soft"])]
+
+
+def _legend(page: Page) -> str:
+    colours = {page.words.region(region): region.colour for region in Region}
+    if page.checks:
+        colours[page.words("attention_from_half")] = ATTENTION_COLOUR
+    lines = (f'<font color="{colour}">▬</font> {words}' for words, colour in colours.items())
+    return " &nbsp; ".join(lines)
+
+
+def _list(page: Page, styles: dict[str, Any]) -> Any:
+    words = page.words
+    keys = ("place_heading", "size", "whole", "core", "enhancing", "rano", "score", "review")
+    rows = [[_text(escape(head), styles["soft"]) for head in ("#", *map(words, keys))]]
+    for block in page.blocks:
+        row = block.row
+        cells = (
+            str(row.id),
+            block.place,
+            f"{block.size} ({block.measured})",
+            *(words.volume(row.volume_ml[region]) for region in Region),
+            words.truth(row.rano_measurable),
+            words.number(row.score, 2),
+            block.state,
+        )
+        rows.append([_text(escape(cell), styles["plain"]) for cell in cells])
+    return _table(rows, (16, 104, 90, 46, 46, 54, 52, 34, 69))
+
+
+def _table(rows: list[list[Any]], widths: tuple[float, ...]) -> Any:
+    from reportlab.platypus import Table  # noqa: PLC0415
+
+    rules = [
+        ("LINEBELOW", (0, 0), (-1, -1), 0.4, "#d9e0e6"),
+        ("VALIGN", (0, 0), (-1, -1), "TOP"),
+        ("LEFTPADDING", (0, 0), (-1, -1), 2),
+        ("TOPPADDING", (0, 0), (-1, -1), 2),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), 2),
+    ]
+    return Table(rows, colWidths=widths, style=rules, hAlign="LEFT", repeatRows=1)
+
+
+def _candidate(block: CandidateSection, page: Page, styles: dict[str, Any]) -> list[Any]:
+    from reportlab.platypus import CondPageBreak, Spacer  # noqa: PLC0415
+
+    words, row, shown = page.words, block.row, block.pictures
+    second = (*((shown.heat,) if shown.heat and block.trusted else ()), *shown.planes)
+    facts = [f"<b>{escape(name)}</b> {escape(value)}" for name, value in block.facts]
+    if block.bars:
+        added = ", ".join(
+            f"{bar.name} {words('absent') if bar.value is None else _signed(bar.value, page)}"
+            for bar in block.bars
+        )
+        facts.append(f"<b>{escape(words('adds'))}</b> {escape(f'{added}. {block.deciding}')}")
+    score = words("score_is", value=words.number(row.score, 2))
+    return [
+        CondPageBreak(330),
+        _text(escape(f"{row.id}  {block.place}, {score}, {block.state}"), styles["name"]),
+        _row(shown.sequences, POINTS_WIDE * min(len(shown.sequences) / 4, 1.0)),
+        _row(second, POINTS_WIDE * 0.75),
+        Spacer(0, 3),
+        *(_text(fact, styles["plain"]) for fact in facts),
+    ]
+
+
+def _signed(value: float, page: Page) -> str:
+    return ("+" if value >= 0 else "") + page.words.number(value, 2)
+
+
+def _impression(page: Page, styles: dict[str, Any]) -> list[Any]:
+    from reportlab.platypus import KeepTogether  # noqa: PLC0415
+
+    words, plain = page.words, styles["plain"]
+    return [
+        KeepTogether(
+            [
+                _text(escape(words("impression")), styles["head"]),
+                _text(escape(page.conclusion), styles["name"]),
+                *(_text(f"• {escape(line)}", plain) for line in page.impression),
+                _text(escape(words("convention")), styles["soft"]),
+                _text(escape(words("annex_elsewhere")), styles["soft"]),
+            ]
+        )
+    ]
+
+
+def _footer(canvas: Any, document: Any, *, page: Page) -> None:
+    canvas.setFont("Sans", 7)
+    canvas.setFillColor(SOFT)
+    canvas.drawString(36, 20, page.words("notice"))
+    canvas.drawRightString(559, 20, page.words("page", n=document.page))
+
+
+def _row(pictures: tuple[ReportPicture, ...], width: float) -> Any:
+    """Return a row of pictures of one height."""
+    from reportlab.lib.utils import simpleSplit  # noqa: PLC0415
+    from reportlab.platypus import Flowable  # noqa: PLC0415
+
+    gap, line = 5.0, 8.0
+    ratios = [p.width / p.height for p in pictures]
+    height = (width - gap * (len(pictures) - 1)) / sum(ratios)
+    texts = [
+        simpleSplit(f"{p.title} {p.caption}", "Sans", 6.5, height * ratio)
+        for p, ratio in zip(pictures, ratios, strict=True)
+    ]
+    caption = 3.0 + line * max(len(words) for words in texts)
+
+    class _Row(Flowable):  # type: ignore[misc]  # reportlab is an extra, without types
+        def wrap(self, *_: float) -> tuple[float, float]:
+            return width, height + caption + 4
+
+        def draw(self) -> None:
+            left = 0.0
+            for picture, ratio, words in zip(pictures, ratios, texts, strict=True):
+                self.canv.saveState()
+                self.canv.translate(left, caption)
+                _draw(self.canv, picture, height / picture.height)
+                self.canv.restoreState()
+                self.canv.setFont("Sans", 6.5)
+                self.canv.setFillColor(SOFT)
+                for row, text in enumerate(words, 1):
+                    self.canv.drawString(left, caption - line * row, text)
+                left += height * ratio + gap
+
+    return _Row()
+
+
+def _draw(canvas: Any, picture: ReportPicture, scale: float) -> None:
+    """Draw a picture with its lines; y grows upwards in a PDF, downwards in a picture."""
+    from reportlab.lib.utils import ImageReader  # noqa: PLC0415
+
+    wide, high = picture.width * scale, picture.height * scale
+    canvas.drawImage(ImageReader(_jpeg(picture)), 0, 0, wide, high)
+    canvas.setLineWidth(0.8)
+    for outline in picture.outlines:
+        canvas.setStrokeColor(outline.colour)
+        canvas.setDash((2, 1.5) if outline.region is None else ())
+        canvas.drawPath(_path(canvas, outline.path, scale, high))
+    canvas.setDash(())
+    canvas.setStrokeColor("#ffffff")
+    if picture.box is not None:
+        box = picture.box
+        canvas.setLineWidth(0.5)
+        top = high - (box.y + box.height) * scale
+        canvas.rect(box.x * scale, top, box.width * scale, box.height * scale)
+    canvas.setFont("Sans-Bold", 7)
+    for colour, thick, offsets in (("#000000", 2.6, EDGES), ("#ffffff", 1.4, ((0.0, 0.0),))):
+        canvas.setStrokeColor(colour)
+        canvas.setLineWidth(thick)
+        canvas.line(wide - (picture.bar + 4) * scale, 4, wide - 4 * scale, 4)
+        canvas.setFillColor(colour)
+        for right, up in offsets:
+            canvas.drawString(2 + right, high / 2 + up, picture.markers[0])
+            canvas.drawRightString(wide - 2 + right, high / 2 + up, picture.markers[1])
+
+
+def _jpeg(picture: ReportPicture) -> io.BytesIO:
+    """Return a picture as JPEG, which a PDF holds as it is: WebP it would hold as plain pixels."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(base64.b64decode(picture.href.partition(",")[2]))) as shown:
+        shown.save(buffer, "JPEG", quality=JPEG_QUALITY)
+    buffer.seek(0)
+    return buffer
+
+
+def _path(canvas: Any, text: str, scale: float, high: float) -> Any:
+    """Turn an outline's path ("Mx,y x,yZ…") into one of the canvas."""
+    path = canvas.beginPath()
+    for line in filter(None, text.split("M")):
+        points = [tuple(map(float, p.split(","))) for p in line.rstrip("Z").split(" ")]
+        for index, (x, y) in enumerate(points):
+            (path.lineTo if index else path.moveTo)(x * scale, high - y * scale)
+        path.close()
+    return path

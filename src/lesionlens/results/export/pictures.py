@@ -1,0 +1,262 @@
+"""Pictures of a report: a grey slice as WebP, contours, markers and scale bar as SVG over it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from skimage.measure import find_contours
+
+from lesionlens.analysis.explain.maps import by_logarithm
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.results.export.slices import Cut, SlicePlane, SliceScene
+from lesionlens.results.export.words import Words
+
+ATTENTION_COLOUR = "#CC79A7"
+"""Of the attention's contour (Okabe and Ito's reddish purple)."""
+ATTENTION_LEVEL = 0.5
+"""Its contour is drawn at half of the map's full scale."""
+HEAT_STOPS = (
+    *("#000004", "#210c4a", "#57106e", "#8a226a", "#bc3754"),
+    *("#e45a31", "#f98e09", "#f9cb35", "#fcffa4"),
+)
+"""Nine evenly spaced colours of matplotlib's `inferno` (CC0): perceptually even."""
+HEAT_FROM = 0.1
+"""Attention below this share of the colours leaves the picture as it is."""
+QUALITY = 82
+BAR_MM = 50
+
+
+@dataclass(frozen=True, slots=True)
+class ContourPath:
+    """A closed line over a picture, in voxels of the picture."""
+
+    region: Region | None
+    """What it is of; None: the attention."""
+    colour: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A candidate's bounding box in a slice, in voxels of the picture, and its number."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPicture:
+    """One picture of the report; lengths in working voxels (1 mm)."""
+
+    title: str
+    caption: str
+    href: str
+    width: int
+    height: int
+    markers: tuple[str, str]
+    bar: float
+    outlines: tuple[ContourPath, ...] = field(default=())
+    box: Box | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CandidatePictures:
+    """What is shown of one candidate."""
+
+    sequences: tuple[ReportPicture, ...]
+    heat: ReportPicture | None
+    planes: tuple[ReportPicture, ...]
+
+
+def candidate_pictures(
+    scene: SliceScene, number: int, reference: MrSequence, words: Words, *, trusted: bool
+) -> CandidatePictures:
+    """Draw a candidate: each sequence at its best axial slice, attention, and two more planes.
+
+    Parameters
+    ----------
+    scene : Scene
+        The analysis.
+    number : int
+        The candidate's id.
+    reference : MrSequence
+        Which sequence carries the attention and the other planes.
+    words : Words
+        Of the captions.
+    trusted : bool
+        False leaves the attention's contour out: its map failed a check.
+    """
+    cuts = scene.cuts(number)
+    layers = {
+        plane: (outlines_of(scene, cut, attention=trusted), box_of(scene, number, cut))
+        for plane, cut in cuts.items()
+    }
+    axial = cuts[SlicePlane.AXIAL]
+    caption = words("axial_at", mm=words.number(scene.place_mm(axial), 0))
+    sequences = tuple(
+        _picture(
+            axial,
+            scene,
+            scene.grey(sequence, axial),
+            (sequence.words, caption),
+            layers[axial.plane],
+        )
+        for sequence in scene.images
+    )
+    heat = scene.attention(Region.WT, axial)
+    shown = None
+    if heat is not None:
+        heat = by_logarithm(heat, scene.full_scale(Region.WT))
+        colours = heated(scene.grey(reference, axial), heat)
+        captions = (words("heat"), words("heat_on", sequence=reference.words))
+        shown = _picture(axial, scene, colours, captions, layers[axial.plane])
+    planes = tuple(
+        _picture(
+            cuts[plane],
+            scene,
+            scene.grey(reference, cuts[plane]),
+            (words(plane.value), _caption(scene, reference, cuts[plane], words)),
+            layers[plane],
+        )
+        for plane in (SlicePlane.CORONAL, SlicePlane.SAGITTAL)
+    )
+    return CandidatePictures(sequences, shown, planes)
+
+
+def _caption(scene: SliceScene, sequence: MrSequence, cut: Cut, words: Words) -> str:
+    place = words.number(scene.place_mm(cut), 0)
+    return words("at", sequence=sequence.words, axis="xyz"[cut.plane.fixed], mm=place)
+
+
+def box_of(scene: SliceScene, number: int, cut: Cut) -> Box | None:
+    """Return a candidate's box in a slice, a voxel wider than the candidate; None outside it."""
+    rows, columns = np.nonzero(scene.candidate(number, cut))
+    if not rows.size:
+        return None
+    top, left = int(rows.min()) - 2, int(columns.min()) - 2
+    return Box(left, top, int(columns.max()) + 3 - left, int(rows.max()) + 3 - top, number)
+
+
+def overview_pictures(
+    scene: SliceScene, reference: MrSequence, words: Words, count: int = 8
+) -> tuple[ReportPicture, ...]:
+    """Draw axial slices of the reference, for a study without a candidate."""
+    return tuple(
+        _picture(
+            cut,
+            scene,
+            scene.grey(reference, cut),
+            (reference.words, words("axial_at", mm=words.number(scene.place_mm(cut), 0))),
+            ((), None),
+        )
+        for cut in scene.overview(count)
+    )
+
+
+def _picture(
+    cut: Cut,
+    scene: SliceScene,
+    pixels: NDArray[np.uint8],
+    words: tuple[str, str],
+    layers: tuple[tuple[ContourPath, ...], Box | None],
+) -> ReportPicture:
+    height, width = pixels.shape[:2]
+    return ReportPicture(
+        title=words[0],
+        caption=words[1],
+        href=encoded(pixels),
+        width=width,
+        height=height,
+        markers=cut.plane.markers,
+        bar=BAR_MM / scene.edge_mm,
+        outlines=layers[0],
+        box=layers[1],
+    )
+
+
+def encoded(pixels: NDArray[np.uint8]) -> str:
+    """Return (rows, columns) grey or (rows, columns, 3) RGB pixels as a WebP data URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", quality=QUALITY, method=2)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def outlines_of(scene: SliceScene, cut: Cut, *, attention: bool) -> tuple[ContourPath, ...]:
+    """Return the outlines of the regions, largest first, and of the attention in a slice."""
+    drawn = [
+        ContourPath(region, region.colour, path_of(scene.region(region, cut), 0.5))
+        for region in Region
+    ]
+    heat = scene.attention(Region.WT, cut) if attention else None
+    if heat is not None:
+        drawn.append(ContourPath(None, ATTENTION_COLOUR, path_of(heat, ATTENTION_LEVEL)))
+    return tuple(outline for outline in drawn if outline.path)
+
+
+def path_of(values: NDArray[np.bool_] | NDArray[np.float32], level: float) -> str:
+    """Return the SVG path of a contour; (0, 0) is the outer corner of the first pixel.
+
+    Examples
+    --------
+    >>> path_of(np.array([[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]), 0.5)
+    'M1.5,2.0 1.0,1.5 1.5,1.0 2.0,1.5Z'
+    """
+    padded = np.pad(np.asarray(values, dtype=np.float32), 1)
+    parts = []
+    for line in find_contours(padded, level):
+        points = _simplified(line, 0.2)[:-1] - 0.5
+        parts.append("M" + " ".join(f"{x:.1f},{y:.1f}" for y, x in points) + "Z")
+    return "".join(parts)
+
+
+def _simplified(line: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
+    """Leave out points of a closed line that change it by no more than `tolerance` pixels.
+
+    Ramer 1972; Douglas and Peucker 1973. (scikit-image's own takes most of a second to import.)
+    """
+    kept = {0, len(line) - 1}
+    spans = [(0, len(line) - 1)]
+    while spans:
+        first, last = spans.pop()
+        between = line[first + 1 : last] - line[first]
+        if not len(between):
+            continue
+        chord = line[last] - line[first]
+        along = np.clip(between @ chord / max(chord @ chord, 1e-12), 0, 1)
+        away = np.linalg.norm(between - along[:, None] * chord, axis=1)
+        farthest = int(away.argmax())
+        if away[farthest] > tolerance:
+            middle = first + 1 + farthest
+            kept.add(middle)
+            spans += [(first, middle), (middle, last)]
+    return line[sorted(kept)]
+
+
+def heated(grey: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Lay a map over a grey slice; its weight in the mixture grows with its value.
+
+    Parameters
+    ----------
+    grey : (rows, columns) uint8
+        The slice.
+    heat : (rows, columns) float32
+        0 to 1.
+
+    Returns
+    -------
+    (rows, columns, 3) uint8
+        Grey below `HEAT_FROM`, up to three quarters of the map's colour at 1.
+    """
+    stops = np.array([[int(h[i : i + 2], 16) for i in (1, 3, 5)] for h in HEAT_STOPS], float)
+    scale = np.linspace(0, 1, len(stops))
+    colours = np.stack([np.interp(heat, scale, stops[:, c]) for c in range(3)], axis=-1)
+    weight = 0.75 * np.clip((heat - HEAT_FROM) / (0.5 - HEAT_FROM), 0, 1)[..., None]
+    return np.asarray(grey[..., None] * (1 - weight) + colours * weight, dtype=np.uint8)

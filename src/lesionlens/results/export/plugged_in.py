@@ -1,0 +1,91 @@
+"""Exporters of other packages: each writes into a folder of its own, and costs no file of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from lesionlens.base import plugins
+from lesionlens.base.errors import LesionLensError, PluginError
+from lesionlens.base.labels import Identity
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.results.export.written import Written, reason_of
+
+_NAMES = (
+    "a result without names was asked for, and this exporter of another package does not say that "
+    "its files name nobody (`nameless = True`)"
+)
+
+
+def write_by(
+    exporter: Any, name: str, analysis: Analysis, aside: Path, ours: Collection[str]
+) -> Written | str:
+    """Let an exporter of another package write, and take what it wrote into the staged folder.
+
+    Parameters
+    ----------
+    exporter : Exporter
+        Of another package.
+    name : str
+        Of its entry point.
+    analysis : Analysis
+        What it may read.
+    aside : Path
+        The staged folder.
+    ours : collection of str
+        Names below it that are not its to write, with forward slashes.
+
+    Returns
+    -------
+    Written or str
+        What it wrote, or under `left_out` why it failed; or in its words why it did not run.
+    """
+    what = f"exporter {name!r}"
+    if analysis.options.hidden >= set(Identity) and not getattr(exporter, "nameless", False):
+        return _NAMES
+    try:
+        with plugins.blamed(exporter, what, "when it was asked whether it can write"):
+            reason = exporter.missing(analysis)
+        if reason is not None:
+            return str(reason)
+        with TemporaryDirectory(dir=aside, prefix=".") as own:
+            with plugins.blamed(exporter, what, "when it wrote"):
+                done = exporter.write(analysis, Path(own))
+            said = _checked(exporter, what, done)
+            return replace(said, files=_taken(exporter, what, Path(own), aside, ours))
+    except LesionLensError as error:
+        return Written((), left_out={name: reason_of(error)})
+
+
+def _checked(exporter: Any, what: str, done: Any) -> Written:
+    if isinstance(done, Written):
+        return done
+    if isinstance(done, tuple | list):
+        return Written(tuple(done))
+    raise PluginError(
+        who=plugins.name_of(exporter, what),
+        why=f"gave {type(done).__name__} for the files that it wrote",
+        expected="a tuple of paths, or lesionlens.results.export.written.Written",
+    )
+
+
+def _taken(
+    exporter: Any, what: str, own: Path, aside: Path, ours: Collection[str]
+) -> tuple[Path, ...]:
+    """Move what an exporter wrote to its place; all of it or nothing."""
+    found = sorted(path.relative_to(own) for path in own.rglob("*") if not path.is_dir())
+    for file in found:
+        above = {parent.as_posix() for parent in (file, *file.parents)}
+        if above & set(ours) or (aside / file).exists():
+            raise PluginError(
+                who=plugins.name_of(exporter, what),
+                why=f"wrote {file.as_posix()}, a name that is taken",
+                expected="names that nothing else in a result has",
+            )
+    for file in found:
+        (aside / file).parent.mkdir(parents=True, exist_ok=True)
+        (own / file).rename(aside / file)
+    return tuple(aside / file for file in found)

@@ -1,0 +1,77 @@
+"""report.html: one self-contained page, as a radiologist would hand it to a colleague.
+
+Text is escaped by Jinja2's autoescape; nothing is loaded from elsewhere and no script runs. What
+it shows is gathered in `page`, its strings stand in `languages`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lesionlens.base.labels import Identity, MrSequence, Region
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.results.export import pictures
+from lesionlens.results.export.page import checked_words, page_of
+
+
+def report_html(analysis: Analysis) -> str:
+    """Return the whole page.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        With or without candidates, attention maps and a review; `options` names the language and
+        what is hidden.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no such language.
+    """
+    page = page_of(analysis)
+    words = page.words
+    environment = Environment(
+        loader=PackageLoader("lesionlens.results.export"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": words.number,
+        "volume": words.volume,
+        "yes_no": words.truth,
+        "sequence": lambda key: MrSequence(key).words,
+        "neutral": page.neutral,
+        "checked": lambda trust: checked_words(trust, words),
+    }
+    return environment.get_template("report.html.j2").render(
+        t=words,
+        page=page,
+        run=page.run,
+        regions=[(words.region(r), r.colour) for r in Region],
+        attention_colour=pictures.ATTENTION_COLOUR,
+        heat_stops=pictures.HEAT_STOPS,
+        attention=analysis.maps,
+        files_shown=Identity.SERIES not in page.hidden,
+        uid=None if Identity.PATIENT in page.hidden else page.study.uid,
+    )
+
+
+class ReportExporter:
+    """Writes report.html."""
+
+    name = "report"
+
+    def missing(self, analysis: Analysis) -> str | None:
+        """Nothing is needed."""
+        del analysis
+        return None
+
+    def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
+        """Write the page."""
+        path = staged / "report.html"
+        path.write_text(report_html(analysis), encoding="utf-8")
+        return (path,)

@@ -1,0 +1,94 @@
+"""run.json: how a result was made, so that another can make it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.files import AttentionMethod, InputRow, RunFile
+from lesionlens.base.stages import StageTime
+
+
+def warnings_of(analysis: Analysis) -> tuple[str, ...]:
+    """Return everything a reader is warned of, once each, in the order of the work."""
+    failed = (c.message for c in analysis.findings.quality if not c.passed)
+    warnings = (
+        *analysis.study.notices,
+        *analysis.prepared.notices,
+        *analysis.run.notices,
+        *analysis.findings.notices,
+        *failed,
+    )
+    return tuple(dict.fromkeys(warnings))
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRecord:
+    """What came of writing a result."""
+
+    stages: tuple[StageTime, ...] = ()
+    """The exporters', which follow the analysis's."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Exporters and files that could not be written, and why."""
+    notices: tuple[str, ...] = ()
+    """What a reader must know of what was written."""
+
+
+def run_file(analysis: Analysis, record: ExportRecord = ExportRecord()) -> RunFile:
+    """Build run.json's content.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        What was done.
+    record : ExportRecord
+        What came of writing it.
+    """
+    run, maps = analysis.run, analysis.maps
+    stages = (*run.stages, *record.stages)
+    return RunFile(
+        started=run.started,
+        engine=run.engine.name,
+        engine_version=run.engine.version,
+        weights_sha256=run.engine.weights_sha256,
+        calibrated=run.engine.calibrated,
+        device=run.device,
+        versions=dict(run.versions),
+        stages=stages,
+        seconds=round(sum(s.seconds for s in stages), 4),
+        peak_memory_mib=round(max((s.peak_memory_mib for s in stages), default=0.0), 1),
+        preparation=analysis.prepared.steps,
+        attention=None
+        if maps is None
+        else AttentionMethod(
+            method=maps.method,
+            layers=maps.layers,
+            raw_range=dict(maps.raw_range),
+            trust=dict(maps.checks),
+        ),
+        study_uid=analysis.study.uid,
+        warnings=tuple(dict.fromkeys((*warnings_of(analysis), *record.notices))),
+        left_out=dict(record.left_out),
+        inputs=tuple(InputRow(file=name, sha256=digest) for name, digest in run.inputs),
+    )
+
+
+def write_run(analysis: Analysis, staged: Path, record: ExportRecord = ExportRecord()) -> Path:
+    """Write run.json into a staged folder; see `run_file`."""
+    path = staged / "run.json"
+    text = run_file(analysis, record).model_dump_json(by_alias=True, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def read_run(result: Path) -> Mapping[str, Any]:
+    """Read the run.json of a result; empty where there is none that can be read."""
+    try:
+        found: Mapping[str, Any] = json.loads((result / "run.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found

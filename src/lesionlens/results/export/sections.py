@@ -1,0 +1,203 @@
+"""What a report shows of each candidate, in one language's words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lesionlens.analysis.explain import shapley
+from lesionlens.base.labels import Region, Source
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.attention import MapChecks
+from lesionlens.base.records.files import CandidateRow, FindingsFile
+from lesionlens.base.records.findings import SEQUENCE_KEYS, Agreement, Candidate
+from lesionlens.results.export import pictures
+from lesionlens.results.export.pictures import CandidatePictures
+from lesionlens.results.export.slices import SliceScene
+from lesionlens.results.export.words import Words, moment
+
+
+@dataclass(frozen=True, slots=True)
+class ReportBar:
+    """One signed bar of the sequence relevance; start and length in percent of the width.
+
+    `alone` and `left_out` are the scores with the sequence alone and with all but it.
+    """
+
+    name: str
+    value: float | None
+    start: float
+    percent: float
+    alone: float | None = None
+    left_out: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateSection:
+    """All that the page shows of one candidate; an attention map that is not `trusted` hides.
+
+    `facts` are names and values in order; `size` and `measured` the two diameters and what they
+    are of, `line` the candidate in one sentence.
+    """
+
+    row: CandidateRow
+    place: str
+    state: str
+    size: str
+    measured: str
+    line: str
+    facts: tuple[tuple[str, str], ...]
+    pictures: CandidatePictures
+    bars: tuple[ReportBar, ...]
+    deciding: str
+    trusted: bool
+
+
+def sections_of(
+    analysis: Analysis, content: FindingsFile, scene: SliceScene, words: Words
+) -> tuple[CandidateSection, ...]:
+    """Return one section a candidate, pictures drawn.
+
+    Parameters
+    ----------
+    analysis, content : Analysis, FindingsFile
+        What was found, and the same as rows.
+    scene : SliceScene
+        Of the analysis.
+    words : Words
+        The language.
+    """
+    checked = None if analysis.maps is None else analysis.maps.checks.get(Region.WT)
+    return tuple(
+        _block(analysis, scene, words, row, candidate, checked)
+        for row, candidate in zip(content.candidates, analysis.findings.candidates, strict=True)
+    )
+
+
+def _block(
+    analysis: Analysis,
+    scene: SliceScene,
+    words: Words,
+    row: CandidateRow,
+    candidate: Candidate,
+    checked: MapChecks | None,
+) -> CandidateSection:
+    sound = checked is None or checked.reliable is not False
+    trusted = sound and row.attention.peak_inside is not False
+    size, measured = _size(row, 0, words), words.measured(candidate.has_enhancing)
+    place, state = words.place(candidate.location), words.state(row.review.state)
+    if candidate.source is Source.READER:
+        state = f"{state}, {words('added')}"
+    attention = attention_words(row.attention, checked, words, _times_even(analysis, row.id))
+    volume = words.volume(row.volume_ml[Region.WT])
+    return CandidateSection(
+        row=row,
+        place=place,
+        state=state,
+        size=size,
+        measured=measured,
+        line=words("line", place=place, size=size, measured=measured, volume=volume, state=state),
+        facts=_facts(row, candidate, attention, words),
+        pictures=pictures.candidate_pictures(
+            scene, candidate.id, analysis.prepared.reference, words, trusted=trusted
+        ),
+        bars=bars_of(row, words),
+        deciding=_deciding(candidate, words),
+        trusted=trusted,
+    )
+
+
+def _size(row: CandidateRow, digits: int, words: Words) -> str:
+    return words(
+        "size_short",
+        long=words.number(row.longest_axial_diameter_mm, digits),
+        short=words.number(row.perpendicular_diameter_mm, digits, "mm"),
+    )
+
+
+def _facts(
+    row: CandidateRow, candidate: Candidate, attention: str, words: Words
+) -> tuple[tuple[str, str], ...]:
+    """Return the facts of a candidate beside its pictures, by name."""
+    volumes = {region.value: words.volume(row.volume_ml[region]) for region in Region}
+    size = words("sizes", long=words.number(row.longest_axial_diameter_mm, 1),
+                 short=words.number(row.perpendicular_diameter_mm, 1, "mm"),
+                 rano=words.truth(row.rano_measurable))  # fmt: skip
+    x, y, z = (words.number(value, 0) for value in row.centroid_mm)
+    facts = [
+        (words("f_size", measured=words.measured(candidate.has_enhancing)), size),
+        (words("f_volume"), words("volumes", **volumes)),
+        (words("f_centre"), words("centre", x=x, y=y, z=z)),
+        (words("f_attention"), attention),
+    ]
+    if row.resemblance is not None:
+        facts.append((words("f_resemblance"), words.looks_like(row.resemblance)))
+    if row.uncertainty is not None:
+        facts.append((words("f_uncertainty"), words.unsure(row.uncertainty)))
+    review = row.review
+    if review.reader or review.reason:
+        who = [review.reader or words("not_named"), moment(review.time) if review.time else ""]
+        reader_line = ", ".join(filter(None, who)) + (f": {review.reason}" if review.reason else "")
+        facts.append((words("f_reader"), reader_line))
+    return tuple(facts)
+
+
+def _deciding(candidate: Candidate, words: Words) -> str:
+    """Report which sequence decides; empty where fewer than two were compared."""
+    if not shapley.deciding_words(candidate.sequence_relevance):
+        return ""
+    first = shapley.deciding(candidate.sequence_relevance or {})
+    return words("decides_none") if first is None else words("decides", sequence=first.words)
+
+
+def attention_words(
+    row: Agreement, checked: MapChecks | None, words: Words, times: float | None = None
+) -> str:
+    """Report where the attention lies, and what is wrong with the map where something is.
+
+    `times`, where it is known, is the candidate's attention in multiples of even attention.
+    """
+    if row.peak_inside is None:
+        return words("no_map")
+    parts = [words("peak_in" if row.peak_inside else "peak_out")]
+    if row.mass_inside is not None:
+        key = "mass_in" if times is None else "mass_in_nearest"
+        parts.append(words(key, percent=words.percent(row.mass_inside)))
+    where = ", ".join(parts)
+    if times is not None:
+        amount = words.number(times, 0 if times >= 10 else 1)
+        where += f"; {words('looked_at', times=amount)}"
+    if checked is not None and checked.reliable is False:
+        return f"{where}; {words.verdict(checked)}"
+    return where if row.peak_inside else f"{where}: {words('not_reliable')}"
+
+
+def _times_even(analysis: Analysis, number: int) -> float | None:
+    """Return a candidate's attention in multiples of even, where several share one map."""
+    shown = analysis.volumes.attention.get(Region.WT)
+    scale = 0.0 if analysis.maps is None else analysis.maps.scale_of(Region.WT)
+    if shown is None or scale <= 1 or len(analysis.findings.candidates) < 2:
+        return None
+    return scale * float(shown.data[analysis.findings.components == number].mean())
+
+
+def bars_of(row: CandidateRow, words: Words) -> tuple[ReportBar, ...]:
+    """Return the bars of a candidate's sequence relevance; together they fill the width."""
+    if row.sequence_relevance is None:
+        return ()
+    values = row.sequence_relevance
+    known = [value for value in values.values() if value is not None]
+    low, high = min(0.0, *known, 0.0), max(0.0, *known, 0.0)
+    full = (high - low) or 1.0
+    alone, left_out = row.score_alone or {}, row.score_left_out or {}
+    names = {key.value: key.words for key in SEQUENCE_KEYS} | {"none": words("without_any")}
+    return tuple(
+        ReportBar(
+            name,
+            value := values[key],
+            start=100 * (min(value or 0.0, 0.0) - low) / full,
+            percent=100 * abs(value or 0.0) / full,
+            alone=alone.get(key),
+            left_out=left_out.get(key),
+        )
+        for key, name in names.items()
+    )

@@ -1,0 +1,192 @@
+"""Which slices a candidate is shown on, and what lies in them: greys, labels, attention.
+
+Pictures are drawn from the working grid (RAS+, 1 mm cubes); labels and attention on the native
+grid are looked up there voxel by voxel. A picture is (rows, columns) in radiological convention:
+the patient's right is on the left of axial and coronal views, anterior on the left of sagittal
+ones, and superior or anterior is up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.geometry import bounding_box
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.analysis import Analysis
+
+MARGIN_VOX = 12
+"""Kept round the brain, so that skull and scalp are seen where they are there."""
+WINDOW_PERCENT = (1.0, 99.2)
+"""Of the brain's intensities: what is drawn black and white."""
+
+Span = tuple[int, int]
+
+
+class SlicePlane(StrEnum):
+    """A viewing plane of the working grid."""
+
+    AXIAL = "axial"
+    CORONAL = "coronal"
+    SAGITTAL = "sagittal"
+
+    @property
+    def fixed(self) -> int:
+        """The working axis that a slice holds fixed."""
+        return {"axial": 2, "coronal": 1, "sagittal": 0}[self.value]
+
+    @property
+    def markers(self) -> tuple[str, str]:
+        """What lies at the picture's left and right edge."""
+        return ("A", "P") if self is SlicePlane.SAGITTAL else ("R", "L")
+
+    def upright(self, plane: NDArray[Any]) -> NDArray[Any]:
+        """Turn a slice's two remaining working axes into (rows, columns) as a radiologist sees it.
+
+        Examples
+        --------
+        >>> SlicePlane.AXIAL.upright(np.array([[0, 1], [2, 3]]))
+        array([[3, 1],
+               [2, 0]])
+        """
+        return np.asarray(plane[::-1, ::-1].T)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One slice of the working grid: the plane and its index along the fixed axis."""
+
+    plane: SlicePlane
+    index: int
+
+
+class SliceScene:
+    """One analysis as slices; everything is computed once and on demand.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Left as it is.
+    """
+
+    def __init__(self, analysis: Analysis) -> None:
+        self._analysis = analysis
+        self._prepared = analysis.prepared
+        self.images = {MrSequence(key): image for key, image in analysis.images().items()}
+
+    @cached_property
+    def spans(self) -> tuple[Span, Span, Span]:
+        """First and past-the-last working index of the brain with a margin, along each axis."""
+        brain = self._prepared.brain
+        box = bounding_box(brain, MARGIN_VOX) or tuple(slice(0, n) for n in brain.shape)
+        i, j, k = ((side.start, side.stop) for side in box)
+        return i, j, k
+
+    @cached_property
+    def windows(self) -> dict[MrSequence, tuple[float, float]]:
+        """Intensities drawn black and white, by sequence."""
+        coarse = (slice(None, None, 2),) * 3
+        inside = self._prepared.brain[coarse]
+        found = {}
+        for sequence, image in self.images.items():
+            values = image[coarse][inside] if inside.any() else image[coarse].ravel()
+            low, high = np.percentile(values, WINDOW_PERCENT)
+            found[sequence] = (float(low), max(float(high), float(low) + 1e-6))
+        return found
+
+    @property
+    def edge_mm(self) -> float:
+        """Edge of a working voxel."""
+        return float(self._prepared.working.spacing_mm[0])
+
+    def place_mm(self, cut: Cut) -> float:
+        """Return where a slice lies along its fixed axis, RAS+ mm."""
+        axis = cut.plane.fixed
+        affine = self._prepared.working.affine
+        return float(affine[axis, axis] * cut.index + affine[axis, 3])
+
+    def cuts(self, candidate: int) -> dict[SlicePlane, Cut]:
+        """Return the slice of each plane that holds most of a candidate.
+
+        Parameters
+        ----------
+        candidate : int
+            Its id in `findings.components`.
+        """
+        voxels = np.argwhere(self._analysis.findings.components == candidate)
+        back = np.linalg.inv(self._prepared.to_native)
+        places = np.rint(voxels @ back[:3, :3].T + back[:3, 3]).astype(int)
+        cuts = {}
+        for plane in SlicePlane:
+            length = self._prepared.working.shape[plane.fixed]
+            along = np.clip(places[:, plane.fixed], 0, length - 1)
+            counts = np.bincount(along, minlength=length) if along.size else np.zeros(length)
+            best = np.flatnonzero(counts == counts.max())
+            cuts[plane] = Cut(plane, int(best[len(best) // 2]))
+        return cuts
+
+    def overview(self, count: int) -> tuple[Cut, ...]:
+        """Return axial slices spread evenly over the brain, from below upwards."""
+        low, high = self.spans[SlicePlane.AXIAL.fixed]
+        inner = np.linspace(low + MARGIN_VOX, high - MARGIN_VOX - 1, count + 2)[1:-1]
+        return tuple(Cut(SlicePlane.AXIAL, round(float(k))) for k in inner)
+
+    def grey(self, sequence: MrSequence, cut: Cut) -> NDArray[np.uint8]:
+        """Return a slice of a sequence as (rows, columns) uint8."""
+        low, high = self.windows[sequence]
+        scaled = (self._crop(self.images[sequence], cut) - low) * (255.0 / (high - low))
+        return np.asarray(np.clip(scaled, 0, 255), dtype=np.uint8)
+
+    def region(self, region: Region, cut: Cut) -> NDArray[np.bool_]:
+        """Return where a region is in a slice, of all candidates, (rows, columns)."""
+        return np.isin(self._native(self._analysis.volumes.labels.data, cut), region.labels)
+
+    def candidate(self, number: int, cut: Cut) -> NDArray[np.bool_]:
+        """Return where one candidate is in a slice, (rows, columns)."""
+        return np.asarray(self._native(self._analysis.findings.components, cut) == number)
+
+    def attention(self, region: Region, cut: Cut) -> NDArray[np.float32] | None:
+        """Return a region's attention in a slice, 0 to 1, (rows, columns); None without a map."""
+        maps = self._analysis.maps
+        if maps is not None and region in maps.maps:
+            return np.asarray(self._crop(maps.maps[region], cut), dtype=np.float32)
+        volume = self._analysis.volumes.attention.get(region)
+        return None if volume is None else np.asarray(self._native(volume.data, cut), np.float32)
+
+    def full_scale(self, region: Region) -> float:
+        """Return what a map's 1 is in multiples of uniform attention; 0 where that is not known."""
+        return 0.0 if self._analysis.maps is None else self._analysis.maps.scale_of(region)
+
+    def _crop(self, volume: NDArray[Any], cut: Cut) -> NDArray[Any]:
+        place: list[slice | int] = [slice(*span) for span in self.spans]
+        place[cut.plane.fixed] = cut.index
+        return cut.plane.upright(volume[tuple(place)])
+
+    def _native(self, volume: NDArray[Any], cut: Cut) -> NDArray[Any]:
+        """Look a native volume up at each working voxel of a slice; 0 outside it."""
+        axes = [np.arange(*span) for span in self.spans]
+        axes[cut.plane.fixed] = np.array([cut.index])
+        step = self._prepared.to_native
+        index = [
+            sum(step[row, axis] * axes[axis].reshape(_along(axis)) for axis in range(3))
+            + step[row, 3]
+            for row in range(3)
+        ]
+        nearest = [np.rint(part).astype(np.intp) for part in index]
+        inside = np.ones((), dtype=bool)
+        for part, length in zip(nearest, volume.shape, strict=True):
+            inside = inside & (part >= 0) & (part < length)
+        safe = [np.clip(p, 0, n - 1) for p, n in zip(nearest, volume.shape, strict=True)]
+        sampled = np.where(inside, volume[safe[0], safe[1], safe[2]], 0)
+        return cut.plane.upright(np.squeeze(sampled, axis=cut.plane.fixed))
+
+
+def _along(axis: int) -> tuple[int, int, int]:
+    shape = [1, 1, 1]
+    shape[axis] = -1
+    return shape[0], shape[1], shape[2]

@@ -1,0 +1,124 @@
+"""Surfaces of the candidates, for 3-D viewers and printers: one glTF scene, and STL files.
+
+STL is in the patient's LPS+ mm, which its header names as 3D Slicer expects. glTF demands metres
+and y upwards: its meshes stay in RAS+ mm, and each node's matrix turns them so that the patient's
+head is up and the face looks along +z.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base import geometry
+from lesionlens.base.labels import Label, Region
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.results.export import lookup
+
+FOLDER = "surfaces"
+GLTF_FROM_RAS = np.array(
+    [[-1e-3, 0, 0, 0], [0, 0, 1e-3, 0], [0, 1e-3, 0, 0], [0, 0, 0, 1]], dtype=np.float64
+)
+"""RAS+ mm to glTF's metres: x to the patient's left, y superior, z anterior; sides stay."""
+_COLOURS = {
+    Region.WT: (*lookup.rgb(Label.OEDEMA.colour), 90),
+    Region.TC: (*lookup.rgb(Label.CORE.colour), 160),
+    Region.ET: (*lookup.rgb(Label.ENHANCING.colour), 255),
+}
+"""Red, green, blue and opacity; a region has the colour of the label that it adds."""
+_SMOOTHING = 10
+"""Steps of Taubin 1995, which takes the stairs of the voxels off and keeps the volume."""
+
+
+class SurfacesExporter:
+    """Writes surfaces/candidates.glb and one STL file a region of each candidate."""
+
+    name = "surfaces"
+
+    def missing(self, analysis: Analysis) -> str | None:
+        """Need the user's wish, an outline and trimesh."""
+        if not analysis.options.surfaces:
+            return "surfaces are written on request: --surfaces"
+        if importlib.util.find_spec("trimesh") is None:
+            return "surfaces need the extra mesh: pip install 'lesionlens[mesh]'"
+        if not analysis.volumes.labels.data.any():
+            return "there is no candidate with an outline, and so no surface"
+        return None
+
+    def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
+        """Write every surface."""
+        import trimesh  # noqa: PLC0415  (an extra)
+
+        folder = staged / FOLDER
+        folder.mkdir()
+        scene, written = trimesh.Scene(), []
+        for number, region, mesh in _surfaces(analysis):
+            path = folder / f"candidate_{number}_{region.value}.stl"
+            path.write_bytes(_stl(mesh))
+            written.append(path)
+            rgba = np.array(_COLOURS[region], np.uint8)
+            mesh.visual = trimesh.visual.TextureVisuals(
+                material=trimesh.visual.material.PBRMaterial(
+                    baseColorFactor=rgba, alphaMode="BLEND", doubleSided=True, roughnessFactor=0.7
+                )
+            )
+            name = f"{number} {region.words}"
+            scene.add_geometry(mesh, node_name=name, geom_name=name, transform=GLTF_FROM_RAS)
+        scene_path = folder / "candidates.glb"
+        scene_path.write_bytes(scene.export(file_type="glb"))
+        return (scene_path, *written)
+
+
+def _surfaces(analysis: Analysis) -> Iterator[tuple[int, Region, Any]]:
+    """Yield candidate id, region and mesh (RAS+ mm) of each region that has voxels."""
+    labels = analysis.volumes.labels
+    for candidate in analysis.findings.candidates:
+        own = analysis.findings.components == candidate.id
+        for region in Region:
+            inside = own & np.isin(labels.data, region.labels)
+            if inside.any():
+                yield candidate.id, region, surface_of(inside, labels.affine)
+
+
+def surface_of(inside: NDArray[np.bool_], affine: geometry.Affine) -> Any:
+    """Return the closed surface of a mask, facing outwards.
+
+    Parameters
+    ----------
+    inside : (I, J, K) bool
+        At least one voxel.
+    affine : (4, 4) float64
+        Voxel index to RAS+ mm.
+
+    Returns
+    -------
+    trimesh.Trimesh
+        Vertices in RAS+ mm.
+    """
+    import trimesh  # noqa: PLC0415  (an extra)
+    from skimage.measure import marching_cubes  # noqa: PLC0415
+
+    box = geometry.bounding_box(inside) or (slice(None),) * 3
+    padded = np.pad(inside[box].astype(np.float32), 1)
+    vertices, faces, _, _ = marching_cubes(padded, 0.5)
+    corner = np.array([side.start or 0 for side in box])
+    mesh = trimesh.Trimesh(geometry.apply(affine, vertices - 1 + corner), faces)
+    if len(faces) > _SMOOTHING:
+        trimesh.smoothing.filter_taubin(mesh, iterations=_SMOOTHING)
+    if mesh.volume < 0:
+        mesh.invert()
+    return mesh
+
+
+def _stl(mesh: Any) -> bytes:
+    """Return binary STL in LPS+ mm; its 80 bytes of header name the frame."""
+    import trimesh  # noqa: PLC0415  (an extra)
+
+    turned = trimesh.Trimesh(geometry.points_lps_from_ras(mesh.vertices), mesh.faces, process=False)
+    body: bytes = trimesh.exchange.stl.export_stl(turned)
+    return b"LesionLens; SPACE=LPS; mm".ljust(80) + body[80:]

@@ -1,0 +1,165 @@
+"""findings.json and findings.csv from one schema; docs/findings.schema.json is its public form."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.files import CandidateRow, FindingsFile, ReviewRow, SequenceRow
+from lesionlens.base.records.findings import SEQUENCE_KEYS
+from lesionlens.base.records.review import Review
+from lesionlens.base.records.study import Series
+from lesionlens.results.export.followup import write_followup
+from lesionlens.results.export.run import warnings_of
+
+
+def findings_file(analysis: Analysis) -> FindingsFile:
+    """Build findings.json's content, with the readers' decisions up to now."""
+    findings = analysis.findings
+    series = analysis.study.series
+    return FindingsFile(
+        candidates=tuple(CandidateRow.of(c, analysis.review) for c in findings.candidates),
+        quality=findings.quality,
+        reference=analysis.prepared.reference,
+        sequences={
+            key: SequenceRow(file=file_of(series[key]), detected_by=series[key].detected_by)
+            for key in SEQUENCE_KEYS
+            if key in series
+        },
+        conclusion=findings.conclusion,
+        warnings=warnings_of(analysis),
+        signed=_signed(analysis.review),
+    )
+
+
+def _signed(review: Review) -> ReviewRow | None:
+    if review.signed is None:
+        return None
+    last = review.events[-1]
+    return ReviewRow(state=last.state, reader=last.reader, time=last.time, reason=last.reason)
+
+
+def findings_json(analysis: Analysis) -> dict[str, Any]:
+    """Return findings.json as plain Python data."""
+    content: dict[str, Any] = findings_file(analysis).model_dump(mode="json", by_alias=True)
+    return content
+
+
+def file_of(series: Series) -> str:
+    """Name a series for display: its one file, or the folder its files share and their number."""
+    if len(series.files) == 1:
+        return series.files[0].name
+    folders = {str(PurePosixPath(f.name).parent) for f in series.files}
+    shared = folders.pop() if len(folders) == 1 else "."
+    place = "" if shared == "." else f"{shared} "
+    return f"{place}({len(series.files)} files)"
+
+
+def columns() -> tuple[str, ...]:
+    """Return the columns of findings.csv: the JSON's names, nested ones joined by `_`."""
+    schema = TypeAdapter(CandidateRow).json_schema()
+    return tuple(_columns(schema, schema["$defs"]))
+
+
+def _columns(node: dict[str, Any], models: dict[str, Any], name: str = "") -> Iterator[str]:
+    """Yield the names of the single values below a node of the schema."""
+    node = next((kind for kind in node.get("anyOf", ()) if kind.get("type") != "null"), node)
+    node = models[node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+    points = node.get("prefixItems", ())
+    parts = node.get("properties") or dict(zip(_PARTS.get(len(points), ()), points, strict=True))
+    if not parts:
+        yield name
+    for inner, child in parts.items():
+        yield from _columns(child, models, f"{name}_{inner}" if name else inner)
+
+
+def findings_csv(content: FindingsFile) -> str:
+    """Return findings.csv: a header and one row a candidate.
+
+    Text that a spreadsheet would run as a formula gets a leading apostrophe.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns(), extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in content.model_dump(mode="json")["candidates"]:
+        writer.writerow({name: _cell(value) for name, value in _flat(row)})
+    return text.getvalue()
+
+
+_PARTS = {3: ("x", "y", "z"), 2: ("low", "high")}
+"""How the parts of a point, and of a box, are called."""
+
+
+def _flat(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in row.items():
+        if isinstance(value, dict):
+            yield from ((f"{name}_{inner}", v) for inner, v in _flat(value))
+        elif isinstance(value, list | tuple):
+            parts = dict(zip(_PARTS[len(value)], value, strict=True))
+            yield from ((f"{name}_{inner}", v) for inner, v in _flat(parts))
+        else:
+            yield name, value
+
+
+_FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@]")  # what a spreadsheet may run
+
+
+def safe_text(text: str) -> str:
+    """Keep a spreadsheet from running text as a formula: such text gets a leading apostrophe."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def _cell(value: Any) -> str | int | float:
+    """Return a safe cell.
+
+    Examples
+    --------
+    >>> _cell("=1+1"), _cell(-3.5), _cell(None), _cell(True)
+    ("'=1+1", -3.5, '', 'true')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return safe_text(value)
+    number: int | float = value
+    return number
+
+
+def schema_text() -> str:
+    """Return the JSON Schema of findings.json, as docs/findings.schema.json holds it."""
+    schema = FindingsFile.model_json_schema(by_alias=True)
+    return json.dumps(schema, indent=1, sort_keys=True) + "\n"
+
+
+class TablesExporter:
+    """Writes findings.json and findings.csv, and followup.json where a prior was compared."""
+
+    name = "tables"
+
+    def missing(self, analysis: Analysis) -> str | None:
+        """Nothing is needed."""
+        del analysis
+        return None
+
+    def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
+        """Write the tables."""
+        content = findings_file(analysis)
+        as_json, as_csv = staged / "findings.json", staged / "findings.csv"
+        text = content.model_dump_json(by_alias=True, indent=1)
+        as_json.write_text(text + "\n", encoding="utf-8")
+        with as_csv.open("w", encoding="utf-8", newline="") as file:
+            file.write(findings_csv(content))
+        compared = analysis.compared
+        if compared is None:
+            return as_json, as_csv
+        return as_json, as_csv, write_followup(compared, staged)

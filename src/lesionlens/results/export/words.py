@@ -1,0 +1,240 @@
+"""The words of the report, from one catalogue a language; numbers and times as it writes them.
+
+A catalogue is a TOML file in `export/languages`, or one of the user's own with the same keys.
+"""
+
+from __future__ import annotations
+
+import string
+import tomllib
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from lesionlens.analysis.explain.faithfulness import faults_of
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import LesionClass, Region, ReviewState, Source
+from lesionlens.base.records.attention import MapChecks
+from lesionlens.base.records.findings import UNSURE, Location
+
+LANGUAGES = ("en", "de")
+"""Those that are in the package."""
+
+
+class Words:
+    """One language's words.
+
+    Parameters
+    ----------
+    table : mapping
+        Texts by key, with `{places}`, and tables of closed sets.
+    """
+
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        self._table = table
+
+    def __call__(self, key: str, /, **values: object) -> str:
+        """Return a text with its places filled."""
+        text: str = self._table[key]
+        return text.format(**values) if values else text
+
+    def number(self, value: float | None, digits: int = 1, unit: str = "") -> str:
+        """Write a number with its unit, or a dash where there is none.
+
+        Examples
+        --------
+        >>> load("en").number(41.26, 1, "mm"), load("de").number(41.26, 1, "mm")
+        ('41.3 mm', '41,3 mm')
+        """
+        if value is None:
+            return self("unknown")
+        return f"{value:.{digits}f} {unit}".strip().replace(".", self("decimal"))
+
+    def volume(self, value: float | None) -> str:
+        """Write ml with the digits that they deserve.
+
+        Examples
+        --------
+        >>> [load("en").volume(value) for value in (61.23, 0.094, 0.0)]
+        ['61.2 ml', '0.09 ml', '0 ml']
+        """
+        if value == 0:
+            return "0 ml"
+        return self.number(value, 1 if value is not None and value >= 1 else 2, "ml")
+
+    def percent(self, share: float) -> str:
+        """Write a share in percent, without the sign."""
+        return self.number(100 * share, 0)
+
+    def truth(self, value: bool | None) -> str:
+        """Write a truth value."""
+        return self("unknown") if value is None else self("yes" if value else "no")
+
+    def state(self, state: ReviewState) -> str:
+        """Write what a reader decided."""
+        return self._of("states", state.value)
+
+    def region(self, region: Region) -> str:
+        """Write a region's name."""
+        return self._of("regions", region.value)
+
+    def measured(self, enhancing: bool) -> str:
+        """Report what a candidate's diameters are of."""
+        return self("measured_enhancing" if enhancing else "measured_whole")
+
+    def place(self, location: Location) -> str:
+        """Write where a candidate lies; a place that is not in the catalogue stays as it is.
+
+        Examples
+        --------
+        >>> spot = Location("left", "temporal lobe")
+        >>> load("en").place(spot), load("de").place(spot)
+        ('left temporal lobe', 'Temporallappen links')
+        """
+        lobe, side = (
+            "" if word is None else self._of(table, word)
+            for table, word in (("lobes", location.region), ("sides", location.side))
+        )
+        return " ".join(self("place", words=location.words, lobe=lobe, side=side).split())
+
+    def conclusion(self, sources: Iterable[Source]) -> str:
+        """Report how many candidates were flagged and how many added; never that there is nothing.
+
+        Examples
+        --------
+        >>> load("en").conclusion([Source.NETWORK, Source.READER])
+        '1 candidate region. Added by a reader: 1.'
+        """
+        every = list(sources)
+        added = every.count(Source.READER)
+        count = len(every) - added
+        sentence = self("conclusion_one") if count == 1 else self("conclusion_many", n=count)
+        if count == 0:
+            sentence = self("conclusion_none")
+        return f"{sentence.rstrip('.')}. {self('conclusion_added', n=added)}" if added else sentence
+
+    def unsure(self, value: float) -> str:
+        """Report how sure the engine was.
+
+        Examples
+        --------
+        >>> load("en").unsure(0.24)
+        '0.24 (0 sure, 1 undecided)'
+        """
+        return self("unsure" if value < UNSURE else "very_unsure", value=self.number(value, 2))
+
+    def looks_like(self, shares: Mapping[LesionClass, float]) -> str:
+        """Describe what a candidate resembles to the engine, likest first, and what that is not."""
+        likest = sorted(shares.items(), key=lambda item: -item[1])
+        listed = (
+            f"{self._of('kinds', one.value)} {self.percent(share)} %" for one, share in likest
+        )
+        return self("resemblance", shares=", ".join(listed))
+
+    def check(self, name: str) -> str:
+        """Write what a check of the input looks at."""
+        return self._of("checks", name)
+
+    def verdict(self, checks: MapChecks) -> str:
+        """Write what the checks of an attention map came to.
+
+        Examples
+        --------
+        >>> load("en").verdict(MapChecks(False, 0.1, 0.02))
+        'not reliable here: its peak lies outside what is flagged'
+        """
+        if checks.peak_inside is None:
+            return self("map_unchecked")
+        faults = [self._of("map_faults", fault) for fault in faults_of(checks)]
+        return self("map_unreliable", faults="; ".join(faults)) if faults else self("map_passed")
+
+    def _of(self, table: str, key: str) -> str:
+        found: str = self._table[table].get(key, key)
+        return found
+
+
+def moment(text: str) -> str:
+    """Write an ISO 8601 time to the minute, in UTC; another text stays as it is.
+
+    Examples
+    --------
+    >>> moment("2026-01-05T11:15:00+01:00"), moment("some day")
+    ('2026-01-05 10:15 UTC', 'some day')
+    """
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return text
+
+
+@cache
+def load(language: str) -> Words:
+    """Return a language's words.
+
+    Parameters
+    ----------
+    language : str
+        A name of `LANGUAGES`, or the path of a TOML file with the keys of `languages/en.toml`.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no such language, or the file lacks a key or names other places.
+    """
+    if language in LANGUAGES:
+        return Words(_shipped(language))
+    path = Path(language)
+    if path.suffix != ".toml" or not path.is_file():
+        raise UnusableInputError(
+            found=f"no language {language!r}",
+            expected=f"{' or '.join(LANGUAGES)}, or a TOML file with the keys of en.toml",
+            next_step="Copy en.toml from lesionlens/results/export/languages and translate it",
+        )
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _unusable(path, f"that is no TOML file ({error})") from error
+    wrong = differences(table, _shipped("en"))
+    if wrong:
+        raise _unusable(path, f"without, or with other {{places}} in: {', '.join(wrong[:5])}")
+    return Words(table)
+
+
+def differences(table: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
+    """Return the keys that a catalogue lacks, or whose text names places that the base does not.
+
+    A place that the text leaves out is no fault; `place` may name any of its own three.
+    """
+    wrong = []
+    for key, text in base.items():
+        own = table.get(key)
+        if isinstance(text, dict):
+            wrong += [f"{key}.{name}" for name in text if name not in (own or {})]
+        elif not isinstance(own, str) or not _places(own) <= _places(text) | (
+            {"lobe", "side"} if key == "place" else set()
+        ):
+            wrong.append(key)
+    return wrong
+
+
+def _places(text: str) -> set[str]:
+    try:
+        return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
+    except ValueError:
+        return {"a brace that does not close"}
+
+
+def _shipped(language: str) -> dict[str, Any]:
+    file = resources.files("lesionlens.results.export") / "languages" / f"{language}.toml"
+    return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+def _unusable(path: Path, what: str) -> UnusableInputError:
+    return UnusableInputError(
+        found=f"a language file {path.name!r} {what}",
+        expected="every key of en.toml, with its {places}",
+        next_step="Compare it with en.toml in lesionlens/results/export/languages",
+    )

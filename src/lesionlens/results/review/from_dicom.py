@@ -1,0 +1,375 @@
+"""A result from DICOM objects alone, so that a review goes on elsewhere: source, SEG and SR.
+
+Of our own objects, candidates, labels, review and attention maps come back; what was not sent
+(probabilities, which sequence mattered) stays unknown. Segmentations of other programs become
+candidates too: measured here, not reviewed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from scipy import ndimage
+
+from lesionlens.analysis.findings import anatomy
+from lesionlens.analysis.findings.candidates import Context, Evidence, describe
+from lesionlens.analysis.findings.components import ComponentMask
+from lesionlens.base.errors import ReadError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import DrawingMethod, MrSequence, Region, Source
+from lesionlens.base.provenance import versions
+from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.findings import Findings, conclusion_of
+from lesionlens.base.records.prediction import Capability, EngineInfo
+from lesionlens.base.records.review import Review, ReviewEvent
+from lesionlens.base.records.study import PreparedStudy, Study
+from lesionlens.imaging.reading.dicom.documents import MANUFACTURER
+from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
+from lesionlens.imaging.reading.readers import hashes_of
+from lesionlens.results.review import report_items
+from lesionlens.results.review.report_items import ReportedCandidate
+from lesionlens.results.review.segments import Part, ReadSegment, plane_of, read_segments, voxels_of
+
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+REPORTS = tuple(f"1.2.840.10008.5.1.4.1.1.88.{n}" for n in (22, 33, 34, 35))
+MAP = "1.2.840.10008.5.1.4.1.1.30"
+_WHOLE = np.ones((3, 3, 3), bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """What belongs to a study: its newest Segmentation, the report on that, attention maps."""
+
+    seg: Dataset | None
+    report: Dataset | None
+    maps: tuple[Dataset, ...] = field(default=())
+
+
+def find_objects(place: Path, study: Study) -> Objects:
+    """Find the newest objects of a study in a folder (or a file), at any depth.
+
+    Raises
+    ------
+    ReadError
+        There is neither a Segmentation nor a report of ours, or by the newest report a reader
+        accepted no candidate.
+    """
+    seen: dict[str, list[Dataset]] = {}
+    for path in [place] if place.is_file() else walk(place):
+        if looks_like_dicom(path):
+            header = _header(path)
+            kind = str(header.get("SOPClassUID", ""))
+            if kind in (*SEGMENTATIONS, *REPORTS, MAP) and _belongs(header, study):
+                seen.setdefault(kind, []).append(header)
+    reports = [ds for kind in REPORTS for ds in seen.get(kind, [])]
+    segs = [ds for kind in SEGMENTATIONS for ds in seen.get(kind, [])]
+    ours = _newest([ds for ds in reports if report_items.is_ours(ds)])
+    if ours is not None:  # what a later report leaves out holds no longer
+        known = _referenced(ours)
+        segs = [ds for ds in segs if str(ds.SOPInstanceUID) in known or not _superseded(ds, ours)]
+    seg = _newest(segs)
+    if seg is not None:
+        reports = [ds for ds in reports if str(seg.SOPInstanceUID) in _referenced(ds)]
+    report = _newest([ds for ds in reports if seg is not None or report_items.is_ours(ds)])
+    if seg is None and report is not None and report_items.accepts_none(report):
+        raise ReadError(
+            found=f"a report of {_day(report)}, the newest: a reader accepted no candidate",
+            expected="objects with candidates: those that were not accepted were not sent",
+            next_step="Open the result folder itself, or analyse the study again",
+        )
+    if seg is None and report is None:
+        raise ReadError(
+            found=f"no Segmentation of this study in {place.name}",
+            expected="a result folder, or DICOM objects (SEG, and SR where there is one) of it",
+            next_step="Fetch the study with its results again, or analyse it",
+        )
+    named = _referenced(report) if report is not None else set()
+    maps = tuple(ds for ds in seen.get(MAP, []) if _label(ds).startswith("attention_"))
+    newest = {_label(ds): ds for ds in sorted(maps, key=_age)}
+    kept = {_label(ds): ds for ds in maps if str(ds.SOPInstanceUID) in named}
+    return Objects(seg, report, tuple({**newest, **kept}.values()))
+
+
+def _header(path: Path) -> Dataset:
+    try:
+        return pydicom.dcmread(path, force=True)
+    except (OSError, InvalidDicomError, ValueError):
+        return Dataset()
+
+
+def _belongs(header: Dataset, study: Study) -> bool:
+    """Whether an object is of this study: by its UID, or by the images that it points at."""
+    images = {f.sop_instance_uid for series in study.series.values() for f in series.files}
+    return header.get("StudyInstanceUID") == study.uid or bool(images & _referenced(header))
+
+
+def _referenced(ds: Dataset) -> set[str]:
+    return {str(e.value) for e in ds.iterall() if e.keyword == "ReferencedSOPInstanceUID"}
+
+
+def _age(ds: Dataset) -> tuple[str, ...]:
+    names = ("SeriesDate", "SeriesTime", "ContentDate", "ContentTime")
+    dated = tuple(str(ds.get(name) or "") for name in names)
+    return dated if dated[0] else (*dated[2:], *dated[2:])
+
+
+def _superseded(seg: Dataset, report: Dataset) -> bool:
+    """Whether a Segmentation of ours is older than a report of ours."""
+    return seg.get("Manufacturer") == MANUFACTURER and _age(seg) < _age(report)
+
+
+def _day(report: Dataset) -> str:
+    return report_items.iso(_age(report)[0] + _age(report)[1])[:16] or "an unknown day"
+
+
+def _newest(found: Sequence[Dataset]) -> Dataset | None:
+    return max(found, key=_age) if found else None
+
+
+def _label(ds: Dataset) -> str:
+    shared = ds.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    mapping = shared[0].get("RealWorldValueMappingSequence") or [Dataset()]
+    return str(mapping[0].get("LUTLabel", ""))
+
+
+def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
+    """Put a result together from the DICOM objects in a folder.
+
+    Parameters
+    ----------
+    place : Path
+        A file, or a folder with the objects, the source images among them or not.
+    study : Study
+        The opened study; its reference sequence gives the grid.
+    prepared : PreparedStudy
+        From `preparation.prepare.prepare`.
+
+    Raises
+    ------
+    ReadError
+        There is no Segmentation of this study, or it cannot be read.
+    """
+    objects, grid = find_objects(place, study), prepared.native
+    segments = [] if objects.seg is None else read_segments(objects.seg, grid)
+    chosen, notices = _lesions(segments)
+    reported = {} if objects.report is None else report_items.candidates_in(objects.report)
+    marked, uids = _components(chosen, grid)
+    attention = {region: v for region, v in _attention(objects.maps, grid) if v is not None}
+    by_hand = {s.tracking_uid for s in chosen if s.by_hand}
+    findings = _theirs(_described(marked, uids, reported, attention, prepared), reported, by_hand)
+    scored = [uid for uid in uids if uid in reported and reported[uid].score is not None]
+    theirs = [uid for uid in uids if uid in reported and reported[uid].source is Source.READER]
+    if not scored and len(theirs) < len(uids):
+        notices.append("The objects give no score: 1 stands for what somebody drew")
+    notices.append(
+        "Reopened from DICOM objects: probabilities and which sequence mattered were not sent"
+    )
+    labels = np.where(findings.components > 0, marked.labels, np.uint8(0)).astype(np.uint8)
+    return Analysis(
+        study=study,
+        prepared=prepared,
+        maps=None,
+        volumes=Volumes(
+            labels=Volume(labels, grid),
+            probability={},
+            attention={region: Volume(data, grid) for region, data in attention.items()},
+        ),
+        findings=findings,
+        run=_run(objects, study, tuple(notices)),
+        review=_review(findings, reported, objects.report),
+    )
+
+
+def _lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list[str]]:
+    """Choose the segments that are lesions; where none says so, all that are no anatomy."""
+    notices = []
+    chosen = [s for s in segments if s.lesion and not s.organ]
+    if segments and not chosen:
+        chosen = [s for s in segments if not s.organ] or segments
+        notices.append(f"No segment says that it is a lesion: {len(chosen)} taken as candidates")
+    left = [s.label for s in segments if s not in chosen]
+    if left:
+        notices.append(f"Segments of anatomy are not taken: {', '.join(left)[:200]}")
+    if any(s.resampled for s in chosen):
+        notices.append("The Segmentation lies on other voxels than the reference: resampled")
+    return chosen, notices
+
+
+def _components(segments: list[ReadSegment], grid: Grid) -> tuple[ComponentMask, list[str | None]]:
+    """Put segments together to candidates: by whose they are, else by what touches."""
+    labels = np.zeros(grid.shape, np.uint8)
+    for segment in sorted(segments, key=lambda s: s.part):
+        labels[segment.mask] = segment.part.label
+    components = np.zeros(grid.shape, np.int32)
+    uids: list[str | None] = []
+    for uid, group in _groups(segments):
+        inside = np.logical_or.reduce([s.mask for s in group]) & (components == 0)
+        if uid is not None:
+            parts, count = inside.astype(np.int32), int(inside.any())
+        else:
+            parts, count = ndimage.label(inside, structure=_WHOLE)
+        components = np.where(parts > 0, parts + len(uids), components).astype(np.int32)
+        uids += [uid] * count
+    return ComponentMask(labels, components, len(uids), grid), uids
+
+
+def _groups(segments: list[ReadSegment]) -> Iterator[tuple[str | None, list[ReadSegment]]]:
+    """Yield what belongs together: one tracking UID each, or None for parts of unnamed lesions."""
+    by_uid: dict[str | None, list[ReadSegment]] = {}
+    for segment in segments:
+        by_uid.setdefault(segment.tracking_uid, []).append(segment)
+    shared = any(uid is not None and len(group) > 1 for uid, group in by_uid.items())
+    whole = all(s.part is Part.WHOLE for s in segments)
+    if shared or (whole and None not in by_uid):
+        yield from by_uid.items()
+    elif whole and len(segments) > 1:
+        yield from ((None, [segment]) for segment in segments)
+    elif segments:
+        yield None, segments  # parts of lesions, each with an identifier of its own
+
+
+def _described(
+    marked: ComponentMask,
+    uids: list[str | None],
+    reported: Mapping[str, ReportedCandidate],
+    attention: Mapping[Region, NDArray[np.float32]],
+    prepared: PreparedStudy,
+) -> Findings:
+    """Measure the components; who a candidate is comes from the objects where they say it."""
+    known = [
+        ReportedCandidate() if uid is None else reported.get(uid, ReportedCandidate())
+        for uid in uids
+    ]
+    context = Context(
+        whole_tumour=(marked.components > 0).astype(np.float32),
+        head=anatomy.find_head(prepared.brain, prepared.working) if prepared.knows_brain else None,
+        has_t1c=bool(prepared.present[list(MrSequence).index(MrSequence.T1C)]),
+        identity="from DICOM",
+        quality=prepared.quality,
+    )
+    evidence = Evidence([_score(one) for one in known], attention=attention.get(Region.WT))
+    found = describe(marked, evidence, context)
+    named = []
+    for candidate in found.candidates:
+        first = np.unravel_index(
+            int(np.argmax(found.components == candidate.id)), found.components.shape
+        )
+        uid = uids[int(marked.components[first]) - 1]
+        named.append(candidate if uid is None else replace(candidate, tracking_uid=uid))
+    return replace(found, candidates=tuple(named))
+
+
+def _score(one: ReportedCandidate) -> float | None:
+    """Return the score that was sent; 1 where somebody drew it, none where a reader added it."""
+    return 1.0 if one.score is None and one.source is Source.NETWORK else one.score
+
+
+def _theirs(
+    found: Findings, reported: Mapping[str, ReportedCandidate], by_hand: set[str | None]
+) -> Findings:
+    """Record which candidates a reader added, and how each was drawn."""
+    candidates = tuple(
+        replace(
+            c,
+            source=Source.READER,
+            drawn=DrawingMethod.MANUAL
+            if c.tracking_uid in by_hand
+            else DrawingMethod.SEMIAUTOMATIC,
+        )
+        if c.tracking_uid in reported and reported[c.tracking_uid].source is Source.READER
+        else c
+        for c in found.candidates
+    )
+    readers = sum(c.source is Source.READER for c in candidates)
+    conclusion = conclusion_of(len(candidates) - readers, readers)
+    return replace(found, candidates=candidates, conclusion=conclusion)
+
+
+def _attention(
+    maps: tuple[Dataset, ...], grid: Grid
+) -> Iterator[tuple[Region, NDArray[np.float32] | None]]:
+    """Yield each attention map of ours on the grid; None where it lies on other voxels."""
+    for ds in maps:
+        shared = ds.SharedFunctionalGroupsSequence[0]
+        mapping = shared.RealWorldValueMappingSequence[0]
+        keyword, kind = (
+            ("FloatPixelData", "<f4") if "FloatPixelData" in ds else ("PixelData", "<u2")
+        )
+        frames = np.frombuffer(ds[keyword].value, kind).reshape(-1, ds.Rows, ds.Columns)
+        volume: NDArray[np.float32] | None = np.zeros(grid.shape, np.float32)
+        for frame, groups in zip(frames, ds.PerFrameFunctionalGroupsSequence, strict=False):
+            places = voxels_of(np.ones(frame.shape, bool), plane_of(groups, shared), grid)
+            nearest = np.rint(places).astype(np.intp)
+            inside = ((nearest >= 0) & (nearest < np.array(grid.shape))).all()
+            if not inside or np.abs(places - nearest).max() > 0.05 or volume is None:
+                volume = None
+                break
+            volume[tuple(nearest.T)] = frame.ravel() * float(mapping.RealWorldValueSlope)
+        region = _label(ds).removeprefix("attention_")
+        if region in {r.value for r in Region}:
+            yield Region(region), volume
+
+
+def _run(objects: Objects, study: Study, notices: tuple[str, ...]) -> RunInfo:
+    """Report who made the objects, as far as they tell."""
+    seg, report = objects.seg, objects.report
+    ds: Any = seg if seg is not None else report
+    segments = seg.SegmentSequence if seg is not None else [Dataset()]
+    named = "SegmentationAlgorithmIdentificationSequence"
+    item = next((one for one in segments if named in one), segments[0])
+    about = (item.get(named) or [Dataset()])[0]
+    name = item.get("SegmentAlgorithmName") or about.get("AlgorithmName") or ds.get("Manufacturer")
+    digest = re.search(r"[0-9a-f]{64}", str(about.get("AlgorithmParameters", "")))
+    documents: tuple[Document, ...] = ()
+    if report is not None:
+        documents = (
+            Document(
+                str(report.StudyInstanceUID),
+                str(report.SeriesInstanceUID),
+                str(report.SOPClassUID),
+                str(report.SOPInstanceUID),
+            ),
+        )
+    return RunInfo(
+        engine=EngineInfo(
+            name=str(name or "unknown").removeprefix("LesionLens "),
+            version=str(about.get("AlgorithmVersion", "unknown")),
+            weights_sha256=digest[0] if digest else None,
+            capabilities=frozenset({Capability.SEGMENT}),
+            calibrated=report is not None and report_items.is_calibrated(report),
+        ),
+        device="not known: from DICOM objects",
+        stages=(),
+        versions=versions(),
+        inputs=hashes_of(study),
+        started=report_items.iso(str(ds.get("ContentDate", "")) + str(ds.get("ContentTime", ""))),
+        notices=notices,
+        documents=documents,
+    )
+
+
+def _review(
+    findings: Findings, reported: Mapping[str, ReportedCandidate], report: Dataset | None
+) -> Review:
+    """Return what the report says that a reader decided."""
+    events = []
+    for candidate in findings.candidates:
+        found = reported.get(candidate.tracking_uid)
+        if found is not None and found.decided:
+            events.append(
+                ReviewEvent(
+                    candidate.tracking_uid, found.state, found.reader, found.time, found.reason
+                )
+            )
+    signed = None if report is None else report_items.signed_of(report)
+    return Review((*events, *(() if signed is None else (signed,))))

@@ -1,0 +1,211 @@
+"""A segmentation in NIfTI, of whoever made it, as a result that can be reviewed.
+
+Its regions are measured and placed like the network's own; no network is needed. What the numbers
+mean follows from which there are: one number is a whole lesion; 1, 2 and 3 are core, oedema and
+enhancing tumour as in our own files and in BraTS 2023, 4 in the place of 3 as in BraTS before; any
+others number the lesions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.analysis.findings import anatomy
+from lesionlens.analysis.findings.candidates import Context, Evidence, describe
+from lesionlens.analysis.findings.components import ComponentMask
+from lesionlens.base.errors import ReadError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Label
+from lesionlens.base.provenance import sha256_of, versions
+from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.prediction import Capability, EngineInfo
+from lesionlens.base.records.study import PreparedStudy, Study
+from lesionlens.imaging.preparation.resampling import HALF, resample
+from lesionlens.imaging.reading.nifti.header import read_header
+from lesionlens.imaging.reading.nifti.reader import read_voxels
+from lesionlens.imaging.reading.readers import hashes_of
+from lesionlens.results.review.log import now
+
+MOST_NUMBERS = 255
+NO_PARTS = (
+    "The mask does not tell an enhancing part from the rest: its volume and the RANO rule are left "
+    "empty"
+)
+_TIE = np.float32(1 - 2 * HALF)
+"""Two numbers whose shares of a voxel differ by less cover it alike: the larger has it."""
+_WHOLE = np.ones((3, 3, 3), bool)
+_PARTS: Mapping[int, Label] = {1: Label.CORE, 2: Label.OEDEMA, 3: Label.ENHANCING}
+_PARTS_BEFORE_2023 = {1: Label.CORE, 2: Label.OEDEMA, 4: Label.ENHANCING}
+
+
+class Meaning(StrEnum):
+    """What the numbers of a mask stand for."""
+
+    WHOLE = "one number: lesions as a whole"
+    PARTS = "1 core, 2 oedema, 3 (or 4) enhancing"
+    LESIONS = "each number a lesion"
+
+
+def meaning_of(numbers: frozenset[int]) -> Meaning:
+    """Return, from the numbers in a mask, without 0, what they stand for.
+
+    Examples
+    --------
+    >>> meaning_of(frozenset({7})).name, meaning_of(frozenset({1, 2, 4})).name
+    ('WHOLE', 'PARTS')
+    >>> meaning_of(frozenset({1, 2, 3, 4, 5})).name
+    'LESIONS'
+    """
+    if len(numbers) <= 1:
+        return Meaning.WHOLE
+    if numbers <= set(_PARTS) or numbers <= set(_PARTS_BEFORE_2023):
+        return Meaning.PARTS
+    return Meaning.LESIONS
+
+
+def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
+    """Put a result together from a NIfTI mask.
+
+    Parameters
+    ----------
+    place : Path
+        A file of whole numbers; on any grid in the patient's millimetres.
+    study : Study
+        The opened study; its reference sequence gives the grid.
+    prepared : PreparedStudy
+        From `preparation.prepare.prepare`.
+
+    Raises
+    ------
+    ReadError
+        It is no mask: numbers that are not whole, too many of them, or it lies beside the study.
+    """
+    header = read_header(place)
+    values = _whole_numbers(read_voxels(place, header.grid.shape), place.name)
+    numbers = frozenset(int(n) for n in np.unique(values) if n)
+    grid, meaning = prepared.native, meaning_of(numbers)
+    moved = not header.grid.matches(grid, tolerance_mm=1e-2)
+    onto = _onto(values, numbers, header.grid, grid) if moved else values
+    if numbers and not onto.any():
+        raise ReadError(
+            found=f"{place.name!r}, whose marks all lie outside the {prepared.reference.words}",
+            expected="a mask of this study, in the patient's millimetres",
+            next_step="Open the study that it was drawn on, or export it with its geometry",
+        )
+    marked = _components(onto, meaning, grid)
+    findings = describe(
+        marked,
+        Evidence([1.0] * marked.count),
+        Context(
+            whole_tumour=(marked.components > 0).astype(np.float32),
+            head=anatomy.find_head(prepared.brain, prepared.working)
+            if prepared.knows_brain
+            else None,
+            has_t1c=meaning is Meaning.PARTS,
+            identity=f"a mask|{study.uid or study.name}",
+            quality=prepared.quality,
+        ),
+    )
+    if meaning is not Meaning.PARTS and marked.count:
+        findings = replace(findings, notices=(NO_PARTS,))
+    notices = [f"Opened from the mask {place.name}: {meaning.value}", *header.notices]
+    notices += ["The mask lies on other voxels than the reference: resampled"] * moved
+    notices += ["A mask gives no score: 1 stands for what somebody drew"] * bool(marked.count)
+    return Analysis(
+        study=study,
+        prepared=prepared,
+        maps=None,
+        volumes=Volumes(Volume(marked.labels, grid), {}, {}),
+        findings=findings,
+        run=_run(place, study, tuple(notices)),
+    )
+
+
+def _whole_numbers(values: NDArray[np.float32], name: str) -> NDArray[np.int32]:
+    found = None
+    if not np.isfinite(values).all():
+        found = "values that are no numbers"
+    elif (values != np.rint(values)).any():
+        found = "fractions, as in an image or a map of probability"
+    elif values.min(initial=0.0) < 0 or values.max(initial=0.0) > np.iinfo(np.int32).max:
+        found = "numbers below 0 or beyond counting"
+    elif len(np.unique(values)) - 1 > MOST_NUMBERS:
+        found = f"more than {MOST_NUMBERS} different numbers, as in an image"
+    if found is not None:
+        raise ReadError(
+            found=f"{name!r} with {found}",
+            expected="a mask: 0 outside, whole numbers in the lesions",
+            next_step="Choose the segmentation; make a mask of probabilities first",
+        )
+    return values.astype(np.int32)
+
+
+def _onto(
+    values: NDArray[np.int32], numbers: frozenset[int], source: Grid, grid: Grid
+) -> NDArray[np.int32]:
+    """Bring each number of a mask onto another grid for itself: what covers half a voxel, has it.
+
+    Parameters
+    ----------
+    values : (I, J, K) int32
+        On `source`.
+    numbers : frozenset of int
+        Which of its values to bring; all others are background.
+    source, grid : Grid
+        From and to.
+
+    Returns
+    -------
+    (I, J, K) int32
+        On `grid`; where two numbers meet, the one that covers more.
+    """
+    most = np.full(grid.shape, np.float32(HALF))
+    found = np.zeros(grid.shape, np.int32)
+    for number in sorted(numbers):
+        share = resample((values == number).astype(np.float32), source, grid)
+        better = share > most
+        found[better], most[better] = number, share[better] - _TIE
+    return found
+
+
+def _components(values: NDArray[np.int32], meaning: Meaning, grid: Grid) -> ComponentMask:
+    """Part the lesions: by what touches, where the numbers do not say it."""
+    if meaning is Meaning.LESIONS:
+        numbers, flat = np.unique(values, return_inverse=True)
+        offset = 0 if numbers[0] == 0 else 1
+        components = (flat.reshape(values.shape) + offset).astype(np.int32)
+        labels = np.where(components > 0, Label.OEDEMA, Label.BACKGROUND).astype(np.uint8)
+        return ComponentMask(labels, components, len(numbers) - 1 + offset, grid)
+    components, count = ndimage.label(values > 0, structure=_WHOLE)
+    if meaning is Meaning.WHOLE:
+        labels = np.where(values > 0, Label.OEDEMA, Label.BACKGROUND).astype(np.uint8)
+    else:
+        labels = np.zeros(values.shape, np.uint8)
+        for number, label in {**_PARTS, **_PARTS_BEFORE_2023}.items():
+            labels[values == number] = label
+    return ComponentMask(labels, components.astype(np.int32), count, grid)
+
+
+def _run(place: Path, study: Study, notices: tuple[str, ...]) -> RunInfo:
+    return RunInfo(
+        engine=EngineInfo(
+            name=f"mask {place.name}",
+            version=sha256_of(place)[:12],
+            weights_sha256=None,
+            capabilities=frozenset({Capability.SEGMENT}),
+        ),
+        device="none: a mask was opened",
+        stages=(),
+        versions=versions(),
+        inputs=hashes_of(study),
+        started=now(),
+        notices=notices,
+    )

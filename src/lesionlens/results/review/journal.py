@@ -1,0 +1,118 @@
+"""Strokes that are not kept yet, on disk after each one: what a crash or a kill would lose.
+
+One file beside the autosaved review holds the outline that is being redrawn, on the working grid.
+It goes when the edit is kept or discarded; what is found later was interrupted.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import ResourceError
+from lesionlens.base.geometry import bounding_box
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.arrays import frozen
+from lesionlens.base.whole_file import whole_file
+from lesionlens.results.review import store
+
+logger = logging.getLogger(__name__)
+
+_KEYS = frozenset({"uid", "corner", "drawn", "shape", "affine", "assisted"})
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """An outline that is being redrawn."""
+
+    tracking_uid: str
+    """Of the candidate; one that no candidate has where it is new."""
+    drawn: NDArray[np.uint8]
+    """(I, J, K) uint8: its labels on the working grid."""
+    assisted: bool = False
+    """Whether the program drew some of it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "drawn", frozen(self.drawn))
+
+
+def keep(analysis: Analysis, draft: Draft, reader: str | None = None) -> None:
+    """Write a draft in the place of the one before, in one step.
+
+    Raises
+    ------
+    ResourceError
+        It cannot be written; the earlier one is as it was.
+    """
+    place = _place(analysis, reader)
+    box = bounding_box(draft.drawn > 0)
+    part = np.zeros((0, 0, 0), np.uint8) if box is None else draft.drawn[box]
+    corner = (0, 0, 0) if box is None else tuple(int(side.start) for side in box)
+    held = io.BytesIO()
+    np.savez_compressed(
+        held,
+        uid=np.array(draft.tracking_uid),
+        corner=np.array(corner),
+        drawn=part,
+        shape=np.array(draft.drawn.shape),
+        affine=analysis.prepared.working.affine,
+        assisted=np.array(draft.assisted),
+    )
+    try:
+        with whole_file(place) as aside:
+            aside.write_bytes(held.getbuffer())
+    except OSError as error:
+        raise ResourceError(
+            found=f"that strokes cannot be saved ({error.strerror or error})",
+            expected="room and permission in your own data folder",
+            next_step="Free some space, then press Done; nothing was lost yet",
+        ) from error
+
+
+def found(analysis: Analysis, reader: str | None = None) -> Draft | None:
+    """Return the draft that was interrupted, if there is one of this study on these voxels."""
+    try:
+        with (
+            _place(analysis, reader).open("rb") as stream,
+            np.load(stream, allow_pickle=False) as file,
+        ):
+            held = {name: np.asarray(file[name]) for name in _KEYS}
+        return _draft(held, analysis)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        logger.warning("strokes that were interrupted cannot be read and are not shown")
+        return None
+
+
+def _draft(held: dict[str, NDArray[Any]], analysis: Analysis) -> Draft | None:
+    working, part = analysis.prepared.working, held["drawn"]
+    same = tuple(held["shape"].tolist()) == working.shape
+    if not same or not np.allclose(held["affine"], working.affine, atol=1e-3):
+        logger.warning("strokes that were interrupted lie on other voxels and are not shown")
+        return None
+    drawn = np.zeros(working.shape, np.uint8)
+    ends = zip(held["corner"].tolist(), part.shape, strict=True)
+    i, j, k = (slice(int(at), int(at) + size) for at, size in ends)
+    drawn[i, j, k] = part
+    return Draft(str(held["uid"]), drawn, bool(held["assisted"]))
+
+
+def forget(analysis: Analysis, reader: str | None = None) -> None:
+    """Take the draft away: it was kept, or is not wanted."""
+    try:
+        _place(analysis, reader).unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("strokes that are kept cannot be taken away: %s", error.strerror)
+
+
+def _place(analysis: Analysis, reader: str | None) -> Path:
+    return store.sessions_folder() / f"{store.session_key(analysis, reader)}.draft.npz"

@@ -1,0 +1,177 @@
+"""The log of one review: append-only events with undo and redo; the state is a fold over them.
+
+An undo does not remove anything: it appends an event that says which state holds again. So the
+record shows every change of mind, and a log read back from a file can still be undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
+from lesionlens.base.records.review import Outline, Review, ReviewEvent
+
+
+def now() -> str:
+    """Return the time as ISO 8601, UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def new_tracking_uid() -> str:
+    """Return a UID for a candidate that a reader brings in: "2.25." and a UUID (PS3.5 B.2)."""
+    return f"2.25.{uuid4().int}"
+
+
+class ReviewLog:
+    """Takes a reader's acts, one after the other.
+
+    Parameters
+    ----------
+    review : Review
+        What to continue; empty for a new review.
+
+    Examples
+    --------
+    >>> log = ReviewLog()
+    >>> log.mark("1.2.3", ReviewState.ACCEPTED, reader="A. Reader")
+    >>> log.undo()
+    >>> log.review.state_of("1.2.3"), len(log.review.events)
+    (<ReviewState.UNREVIEWED: 'unreviewed'>, 2)
+    """
+
+    def __init__(self, review: Review | None = None) -> None:
+        self._events = list((review or Review()).events)
+        self._outlines = dict((review or Review()).outlines)
+        self._unaided = (review or Review()).unaided
+        self._done, self._undone = _replayed(self._events)
+        self._together: int | None = None
+
+    @property
+    def review(self) -> Review:
+        """All events up to now."""
+        return Review(tuple(self._events), dict(self._outlines), self._unaided)
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is an act to take back."""
+        return bool(self._done)
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether there is an act to repeat."""
+        return bool(self._undone)
+
+    def mark(
+        self,
+        tracking_uid: str,
+        state: ReviewState,
+        *,
+        reader: str | None = None,
+        reason: str | None = None,
+        outline: Outline | None = None,
+    ) -> None:
+        """Record a reader's decision about a candidate; nothing can be redone after that.
+
+        A new `outline` takes the place of the one that holds; without one, that one goes on.
+        """
+        holds = outline or self.review.outline_of(tracking_uid)
+        if holds is not None:
+            self._outlines[holds.sha256] = holds
+        digest = None if holds is None else holds.sha256
+        event = ReviewEvent(tracking_uid, ReviewState(state), reader, now(), reason, outline=digest)
+        self._take(event)
+
+    def add(
+        self,
+        outline: Outline,
+        drawn: DrawingMethod,
+        *,
+        reader: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Record a candidate that a reader brings in, accepted by that; its UID is the outline's.
+
+        Undo takes it out again.
+        """
+        self._outlines[outline.sha256] = outline
+        event = ReviewEvent(
+            outline.tracking_uid,
+            ReviewState.ACCEPTED,
+            reader,
+            now(),
+            reason,
+            outline=outline.sha256,
+            added=drawn,
+        )
+        self._take(event)
+
+    @contextmanager
+    def one_act(self) -> Iterator[None]:
+        """Make what is recorded within one act, which is taken back and repeated as a whole."""
+        self._together = len(self._events)
+        try:
+            yield
+        finally:
+            self._together = None
+
+    def _take(self, event: ReviewEvent) -> None:
+        later = self._together is not None and len(self._events) > self._together
+        event = replace(event, with_previous=later)
+        self._events.append(event)
+        self._done.append(event)
+        self._undone.clear()
+
+    def undo(self) -> None:
+        """Take the last act back; does nothing where there is none."""
+        while self._done and self._undo_one().with_previous:
+            pass
+
+    def _undo_one(self) -> ReviewEvent:
+        taken = self._done.pop()
+        self._undone.append(taken)
+        before = _before(self._done, taken)
+        state = before.state if before else ReviewState.UNREVIEWED
+        event = ReviewEvent(
+            taken.tracking_uid,
+            state,
+            taken.reader,
+            now(),
+            before.reason if before else None,
+            ReviewAct.UNDO,
+            before.outline if before else None,
+        )
+        self._events.append(event)
+        return taken
+
+    def redo(self) -> None:
+        """Repeat the act taken back last; does nothing where there is none."""
+        first = True
+        while self._undone and (first or self._undone[-1].with_previous):
+            first = False
+            again = self._undone.pop()
+            self._done.append(again)
+            self._events.append(replace(again, time=now(), act=ReviewAct.REDO))
+
+
+def _before(done: list[ReviewEvent], event: ReviewEvent) -> ReviewEvent | None:
+    """Return the act on the same candidate that an undone one had replaced."""
+    return next((e for e in reversed(done) if e.tracking_uid == event.tracking_uid), None)
+
+
+def _replayed(events: list[ReviewEvent]) -> tuple[list[ReviewEvent], list[ReviewEvent]]:
+    """Return the acts that hold and those that were taken back, from the events alone."""
+    done: list[ReviewEvent] = []
+    undone: list[ReviewEvent] = []
+    for event in events:
+        if event.act is ReviewAct.MARK:
+            done.append(event)
+            undone.clear()
+        elif event.act is ReviewAct.UNDO and done:
+            undone.append(done.pop())
+        elif event.act is ReviewAct.REDO and undone:
+            done.append(undone.pop())
+    return done, undone

@@ -1,0 +1,186 @@
+"""Find a prior examination and open it: a saved result, a folder of them, or a study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lesionlens.analysis.followup import places
+from lesionlens.analysis.followup.patient import (
+    Examination,
+    Prior,
+    check_same_patient,
+    visit_of,
+    visit_of_result,
+)
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.study import Study
+from lesionlens.base.stages import StageClock
+from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.results.review.reopen import is_result, read_run, reopen_folder
+
+Analyse = Callable[[Study], Analysis]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Located:
+    """A prior examination that was found: its study, and its saved result where there is one."""
+
+    visit: Examination
+    study: Study
+    result: Path | None
+
+
+def latest_before(folder: Path, now: Examination) -> Path:
+    """Return the latest earlier result of the same patient among the results below a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds result folders, at most three levels deep.
+    now : Examination
+        Of this examination; patient and date must be known.
+
+    Raises
+    ------
+    UnusableInputError
+        Patient or date are not known, or there is no such result.
+    """
+    if not now.patient or not now.date:
+        raise UnusableInputError(
+            found="a study that does not say whose it is or of which day",
+            expected="a DICOM study, or BIDS names (sub-…_ses-…)",
+            next_step="Name the prior result itself: --prior RESULT_DIR",
+            in_window="Choose the folder of the prior result itself",
+        )
+    found: list[tuple[str, Path]] = []
+    for depth in ("*", "*/*", "*/*/*"):
+        for file in folder.glob(f"{depth}/findings.json"):
+            if is_result(file.parent):
+                visit = visit_of_result(file.parent)
+                same = visit.patient == now.patient and visit.study_uid != now.study_uid
+                if same and visit.date and visit.date <= now.date:
+                    found.append((visit.date, file.parent))
+    if not found:
+        raise UnusableInputError(
+            found="no earlier result of this patient there",
+            expected="one with the same Patient ID (or BIDS subject) and an earlier day",
+            next_step="Name the prior result or study itself: --prior RESULT_DIR",
+            in_window="Choose the folder of the prior result itself",
+        )
+    return max(found, key=lambda one: one[0])[1]
+
+
+def find_prior(place: Path, now: Study, study: Path | None = None) -> Located:
+    """Find a prior examination; nothing is computed yet.
+
+    Parameters
+    ----------
+    place : Path
+        A result folder; a folder of them, of which the latest earlier one of the patient is taken;
+        or a study.
+    now : Study
+        This examination.
+    study : Path or None
+        The study of the result, where it no longer lies where it was analysed.
+
+    Raises
+    ------
+    UnusableInputError
+        There is none, it is of another patient or later, or its study is not found.
+    ReadError
+        The result is damaged, or of another study.
+    """
+    visit = visit_of(now)
+    if not is_result(place) and _holds_results(place):
+        place = latest_before(place, visit)
+    result = place if is_result(place) else None
+    if result is not None:
+        opened = _study_of(result, study)
+    elif study is None:
+        opened = open_study(place, recall=True)
+    else:
+        raise UnusableInputError(
+            found="a prior that is no saved result, and a study of it",
+            expected="a saved result and its study, or a study alone",
+            next_step="Give the study with --prior, without --prior-study",
+            in_window="Choose the folder of that examination's result",
+        )
+    there = visit_of(opened)
+    check_same_patient(visit, there)
+    return Located(there, opened, result)
+
+
+def open_prior(
+    found: Located,
+    clock: StageClock,
+    options: PrepareOptions = DEFAULT_OPTIONS,
+    analyse: Analyse | None = None,
+) -> Prior:
+    """Open a prior examination that was found: prepare its images, read its result.
+
+    Parameters
+    ----------
+    found : Located
+        From `find_prior`.
+    clock : StageClock
+        Receives progress.
+    options : PrepareOptions
+        Of its preparation.
+    analyse : callable or None
+        Analyses a study that has no result; None where it cannot be.
+
+    Raises
+    ------
+    UnusableInputError
+        It has no result, and cannot be analysed.
+    ReadError
+        The result is damaged, or of another study.
+    """
+    if found.result is not None:
+        prepared = prepare(found.study, clock, options)
+        return Prior(found.visit, reopen_folder(found.result, found.study, prepared))
+    if analyse is None:
+        raise UnusableInputError(
+            found="a prior study that was not analysed",
+            expected="a saved result of it",
+            next_step="Analyse the prior study first",
+        )
+    return Prior(found.visit, analyse(found.study))
+
+
+class PriorImagesError(UnusableInputError):
+    """The images of a prior result are not where they were; somebody must say where they are."""
+
+
+def _holds_results(folder: Path) -> bool:
+    return any(next(folder.glob(f"{depth}/findings.json"), None) for depth in ("*", "*/*", "*/*/*"))
+
+
+def _study_of(result: Path, given: Path | None) -> Study:
+    """Open the study that a result was made of, from where it was or was named to be."""
+    if given is not None:
+        return open_study(given, study_uid=_uid_of(result), recall=True)
+    known = places.recall(read_run(result).inputs)
+    if known is None:
+        raise PriorImagesError(
+            found="a prior result whose study is not where it was analysed, or was analysed "
+            "elsewhere",
+            expected="its images, which a result does not hold",
+            next_step="Say where they are: --prior-study STUDY",
+            in_window="Compare again, and choose the folder of that examination's images",
+        )
+    return open_study(known[0], study_uid=known[1], recall=True)
+
+
+def _uid_of(result: Path) -> str | None:
+    """Return the Study Instance UID that a result was made of."""
+    try:
+        found = json.loads((result / "run.json").read_text(encoding="utf-8")).get("study_uid")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return None if found is None else str(found)

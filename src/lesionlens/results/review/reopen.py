@@ -1,0 +1,347 @@
+"""Open a saved result again, so that everything is as it was left.
+
+A result folder holds no images: candidates, labels and maps come from it, pictures and the working
+grid from the study it was made of, which is checked to be the same one. Nothing is computed again
+but the preparation of the images; the probe, which needs the network's trace, stays closed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from lesionlens.analysis.findings.edits import applied
+from lesionlens.base.errors import ReadError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.attention import AttentionMaps
+from lesionlens.base.records.evidence import SequenceEvidence
+from lesionlens.base.records.export import ExportOptions
+from lesionlens.base.records.files import (
+    CONSIDERED,
+    AttentionMethod,
+    ConsideredFile,
+    FindingsFile,
+    RunFile,
+    left_out_warning,
+)
+from lesionlens.base.records.findings import Considered, Findings
+from lesionlens.base.records.followup import Comparison
+from lesionlens.base.records.prediction import Capability, EngineInfo
+from lesionlens.base.records.review import Review
+from lesionlens.base.records.study import PreparedStudy, Study
+from lesionlens.imaging.preparation.resampling import resample
+from lesionlens.imaging.reading.dicom.documents import documents_of
+from lesionlens.imaging.reading.dicom.scan import sop_class
+from lesionlens.imaging.reading.nifti.folder import is_nifti
+from lesionlens.imaging.reading.sequences import is_label_name
+from lesionlens.results.review import store
+
+if TYPE_CHECKING:
+    from lesionlens.imaging.preparation.steps import PrepareOptions
+
+ORIGINAL = Path(store.EDITS) / "original"
+"""What the network drew, where readers redrew some of it."""
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SavedResult:
+    """What a result folder holds, without the study's images."""
+
+    findings: Findings
+    """Candidates as the network found them, and the voxels of each."""
+    volumes: Volumes
+    """On the native grid of `reference`."""
+    review: Review
+    """All decisions of readers up to now."""
+    run: RunInfo
+    """How it was made, and of which files."""
+    reference: MrSequence
+    """Whose grid the volumes are on."""
+    attention: AttentionMethod | None
+    """How the attention maps were made, and what was checked of them."""
+    followup: Comparison | None = None
+    """What was compared with earlier examinations."""
+    evidence_asked: bool = False
+    """Whether it was saved with evidence by sequence, or with what was considered alone."""
+
+
+def is_result(folder: Path) -> bool:
+    """Whether a folder looks like a saved result; reads no file."""
+    return (folder / "findings.json").is_file() and (folder / "run.json").is_file()
+
+
+def options_for(place: Path, options: PrepareOptions) -> PrepareOptions:
+    """Return how a study is prepared for what is reopened: without the network that finds brains.
+
+    The sides are compared for a mask alone: a result holds what was found of them.
+    """
+    return replace(options, strip=False, sides=not is_result(place))
+
+
+def results_in(folder: Path) -> list[Path]:
+    """Return the saved results directly below a folder by name; none where it is no folder."""
+    below = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [place for place in below if place.is_dir() and is_result(place)]
+
+
+def is_mask(place: Path) -> bool:
+    """Whether a path looks like a mask or a DICOM Segmentation, by its name or header.
+
+    A NIfTI file is taken for one where its name says so ("seg", "mask", "label"…).
+    """
+    if is_nifti(place):
+        return is_label_name(place.name)
+    from lesionlens.results.review.from_dicom import SEGMENTATIONS  # noqa: PLC0415  (slow: pydicom)
+
+    return place.is_file() and sop_class(place) in SEGMENTATIONS
+
+
+def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
+    """Read a result folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The result.
+    maps : bool
+        Whether its maps are wanted too; the labels and the review alone take a tenth of the time.
+
+    Raises
+    ------
+    ReadError
+        A file of the result is missing or is not one that LesionLens wrote.
+    """
+    own = folder / ORIGINAL if (folder / ORIGINAL).is_dir() else folder
+    content = _model(own / "findings.json", FindingsFile)
+    run = _model(folder / "run.json", RunFile)
+    labels = _volume(own / "segmentation.nii.gz", np.uint8)
+    ids = _volume(own / "candidates.nii.gz", np.int32)
+    return SavedResult(
+        findings=Findings(
+            candidates=tuple(row.candidate for row in content.candidates),
+            components=ids.data,
+            quality=content.quality,
+            conclusion=content.conclusion,
+            notices=content.warnings,
+            considered=_considered(folder),
+        ),
+        volumes=Volumes(
+            labels=labels,
+            probability=_regions(folder, "probability"),
+            attention=_regions(folder, "attention"),
+            uncertainty=_optional(folder / "uncertainty.nii.gz"),
+            evidence=_evidence(folder),
+        )
+        if maps
+        else Volumes(labels, {}, {}),
+        review=store.load(folder),
+        run=replace(_run(run), documents=documents_of(folder)),
+        reference=content.reference,
+        attention=run.attention,
+        followup=_followup(folder),
+        evidence_asked=(folder / CONSIDERED).is_file()
+        or (folder / "evidence_none.nii.gz").is_file(),
+    )
+
+
+def read_run(folder: Path) -> RunInfo:
+    """Read who made a result and of which files, without its volumes; errors as `read_result`."""
+    return _run(_model(folder / "run.json", RunFile))
+
+
+def difference(saved: SavedResult, study: Study) -> str | None:
+    """Describe in words how a study differs from the one a result was made of; None where it is it.
+
+    Parameters
+    ----------
+    saved : SavedResult
+        From `read_result`.
+    study : Study
+        Just opened; the files of its reference series are read and hashed.
+    """
+    series = study.series.get(saved.reference)
+    if series is None:
+        return f"it has no {saved.reference.words}, the result's reference"
+    if not series.grid.matches(saved.volumes.labels.grid, tolerance_mm=1e-2):
+        return f"its {saved.reference.words} has other voxels than the result"
+    known = {sha256 for _, sha256 in saved.run.inputs}
+    for file in series.files:
+        with file.path.open("rb") as stream:
+            if hashlib.file_digest(stream, "sha256").hexdigest() not in known:
+                return f"{file.name} is not among the files that were analysed"
+    return None
+
+
+def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysis:
+    """Put a saved result and its study together again.
+
+    Parameters
+    ----------
+    saved : SavedResult
+        From `read_result`.
+    study : Study
+        The one it was made of.
+    prepared : PreparedStudy
+        From `preparation.prepare.prepare`.
+
+    Raises
+    ------
+    ReadError
+        It is another study.
+    """
+    other = difference(saved, study)
+    if other is not None:
+        raise ReadError(
+            found=f"another study than the result was made of: {other}",
+            expected="the study that was analysed",
+            next_step="Open that study, or analyse this one",
+        )
+    analysis = Analysis(
+        study=study,
+        prepared=replace(prepared, quality=saved.findings.quality),
+        maps=_maps(saved, prepared),
+        volumes=saved.volumes,
+        findings=saved.findings,
+        run=saved.run,
+        review=saved.review,
+        followup=saved.followup,
+        options=ExportOptions(evidence=saved.evidence_asked),
+    )
+    return applied(analysis)
+
+
+def reopen_folder(folder: Path, study: Study, prepared: PreparedStudy) -> Analysis:
+    """Put a result and its study together again: a result folder, or DICOM objects alone.
+
+    Parameters
+    ----------
+    folder : Path
+        A result folder; a NIfTI mask; or a folder (or file) with a Segmentation of the study, of
+        ours or of another program, and the report on it where there is one.
+    study, prepared : Study and PreparedStudy
+        As in `reopen`.
+
+    Raises
+    ------
+    ReadError
+        It is neither, is damaged, or is of another study.
+    """
+    if is_result(folder):
+        return reopen(read_result(folder), study, prepared)
+    if is_nifti(folder):
+        from lesionlens.results.review.from_mask import from_mask  # noqa: PLC0415  (rarely needed)
+
+        return from_mask(folder, study, prepared)
+    from lesionlens.results.review.from_dicom import from_dicom  # noqa: PLC0415  (rarely needed)
+
+    return from_dicom(folder, study, prepared)
+
+
+def _maps(saved: SavedResult, prepared: PreparedStudy) -> AttentionMaps | None:
+    made = saved.attention
+    if made is None or not saved.volumes.attention:
+        return None
+    maps = {
+        region: np.clip(resample(v.data, v.grid, prepared.working), 0.0, 1.0)
+        for region, v in saved.volumes.attention.items()
+    }
+    return AttentionMaps(maps, made.raw_range, made.method, made.layers, made.trust)
+
+
+def _model(path: Path, model: type[Model]) -> Model:
+    try:
+        return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise _unreadable(path) from error
+
+
+def _volume(path: Path, dtype: Any) -> Volume:
+    try:
+        image: Any = nib.load(path)
+        data: NDArray[Any] = np.asarray(image.dataobj).astype(dtype, copy=False)
+    except (OSError, EOFError, ValueError, ImageFileError) as error:
+        raise _unreadable(path) from error
+    return Volume(data, Grid(data.shape, image.affine))
+
+
+def _optional(path: Path) -> Volume | None:
+    return _volume(path, np.float32) if path.exists() else None
+
+
+def _regions(folder: Path, kind: str) -> dict[Region, Volume]:
+    found = {region: _optional(folder / f"{kind}_{region.value}.nii.gz") for region in Region}
+    return {region: volume for region, volume in found.items() if volume is not None}
+
+
+def _evidence(folder: Path) -> SequenceEvidence | None:
+    """Read what each sequence adds at every voxel, where that was saved."""
+    base = _optional(folder / "evidence_none.nii.gz")
+    found = {s: _optional(folder / f"evidence_{s.value}.nii.gz") for s in MrSequence}
+    shares = {s: volume.data for s, volume in found.items() if volume is not None}
+    return SequenceEvidence(shares, base.data, base.grid) if base and shares else None
+
+
+def _considered(folder: Path) -> tuple[Considered, ...]:
+    """Read what was considered and dismissed, where that was saved."""
+    path = folder / CONSIDERED
+    rows = _model(path, ConsideredFile).considered if path.is_file() else ()
+    return tuple(row.considered for row in rows)
+
+
+def _followup(folder: Path) -> Comparison | None:
+    """Read the comparison with earlier examinations, where there was one."""
+    path = folder / "followup.json"
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        known = {name: content[name] for name in ("points", "changes", "alignment")}
+        known["changes"] = [
+            {name: row.get(name) for name in ("before", "now", "beside", "joint")}
+            for row in known["changes"]
+        ]
+        return TypeAdapter(Comparison).validate_json(json.dumps(known))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unreadable(path) from error
+
+
+def _unreadable(path: Path) -> ReadError:
+    return ReadError(
+        found=f"no readable {path.name} in the result folder",
+        expected="a folder that LesionLens wrote",
+        next_step="Choose another folder, or analyse the study again",
+    )
+
+
+def _run(run: RunFile) -> RunInfo:
+    missing = {left_out_warning(*item) for item in run.left_out.items()}  # of that saving alone
+    return RunInfo(
+        engine=EngineInfo(
+            run.engine,
+            run.engine_version,
+            run.weights_sha256,
+            frozenset({Capability.SEGMENT}),
+            run.device,
+            run.calibrated,
+        ),
+        device=run.device,
+        stages=run.stages,
+        versions=run.versions,
+        inputs=tuple((row.file, row.sha256) for row in run.inputs),
+        started=run.started,
+        notices=tuple(w for w in run.warnings if w not in missing),
+    )

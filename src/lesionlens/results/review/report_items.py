@@ -1,0 +1,135 @@
+"""What a structured report (TID 1500) says of candidates: review and score, by tracking UID."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from lesionlens.base import codes
+from lesionlens.base.labels import ReviewState, Source
+from lesionlens.base.records.review import WHOLE_STUDY, ReviewEvent
+
+MEASUREMENT_GROUP, TRACKING_UID = "125007", "112040"
+SCORES = (codes.PROBABILITY.value, codes.CERTAINTY.value)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedCandidate:
+    """What a report states of one candidate; None where it states nothing."""
+
+    state: ReviewState = ReviewState.UNREVIEWED
+    reader: str | None = None
+    time: str = ""
+    reason: str | None = None
+    score: float | None = None
+    source: Source = Source.NETWORK
+
+    @property
+    def decided(self) -> bool:
+        """Whether a reader decided anything on it."""
+        return self.state is not ReviewState.UNREVIEWED
+
+
+def candidates_in(report: Dataset) -> dict[str, ReportedCandidate]:
+    """Return what a report states of each tracking UID; groups of one candidate are joined."""
+    found: dict[str, dict[str, Dataset]] = {}
+    for item in _below(report):
+        if _name(item) == MEASUREMENT_GROUP:
+            children = {_name(child): child for child in item.get("ContentSequence", [])}
+            if TRACKING_UID in children:
+                uid = str(children[TRACKING_UID].UID)
+                found.setdefault(uid, {}).update(children)
+    return {uid: _candidate_in(items) for uid, items in found.items()}
+
+
+def signed_of(report: Dataset) -> ReviewEvent | None:
+    """Return what a reader signed of the whole study; None where nobody did."""
+    for item in report.get("ContentSequence", []):
+        children = {_name(child): child for child in item.get("ContentSequence", [])}
+        if codes.REVIEW_SIGNED.value in children:
+            who, when = (children.get(c.value) for c in (codes.REVIEW_READER, codes.REVIEW_TIME))
+            return ReviewEvent(
+                WHOLE_STUDY,
+                ReviewState.ACCEPTED,
+                None if who is None else str(who.PersonName),
+                "" if when is None else iso(str(when.DateTime)),
+                str(children[codes.REVIEW_SIGNED.value].TextValue),
+            )
+    return None
+
+
+def is_ours(report: Dataset) -> bool:
+    """Whether a report is one of this program, candidates or none."""
+    return any(_name(item) == codes.REVIEW.value for item in _below(report))
+
+
+def accepts_none(report: Dataset) -> bool:
+    """Whether it says that a reader accepted no candidate of those that there were."""
+    said = (item.get("ConceptCodeSequence") or [Dataset()] for item in _below(report))
+    return any(codes.NONE_ACCEPTED.value == str(one[0].get("CodeValue")) for one in said)
+
+
+def is_calibrated(report: Dataset) -> bool:
+    """Whether its scores are called probabilities."""
+    return any(_name(item) == codes.PROBABILITY.value for item in _below(report))
+
+
+def iso(moment: str) -> str:
+    """Return a time as DICOM writes it in ISO 8601; empty where it is none.
+
+    Examples
+    --------
+    >>> iso("20260105101500.25+0000"), iso("***")
+    ('2026-01-05T10:15:00.25Z', '')
+    """
+    found = re.fullmatch(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\.\d+)?([+-]\d{4})?", moment)
+    if found is None:
+        return ""
+    year, month, day, hour, minute, second, fraction, zone = found.groups()
+    end = "Z" if zone == "+0000" else ""
+    return f"{year}-{month}-{day}T{hour}:{minute}:{second}{fraction or ''}{end}"
+
+
+def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
+    state = items.get(codes.REVIEW_STATE.value)
+    reader = items.get(codes.REVIEW_READER.value)
+    time = items.get(codes.REVIEW_TIME.value)
+    reason = items.get(codes.REVIEW_REASON.value)
+    source = items.get(codes.SOURCE.value)
+    theirs = "" if source is None else str(source.ConceptCodeSequence[0].CodeValue)
+    value = str(state.ConceptCodeSequence[0].CodeValue) if state is not None else "unreviewed"
+    return ReportedCandidate(
+        state=ReviewState(value) if value in set(ReviewState) else ReviewState.UNREVIEWED,
+        reader=None if reader is None else str(reader.PersonName),
+        time="" if time is None else iso(str(time.DateTime)),
+        reason=None if reason is None else str(reason.TextValue),
+        source=Source.READER if theirs == codes.SOURCES[Source.READER].value else Source.NETWORK,
+        score=next((s for s in map(_score, (items.get(c) for c in SCORES)) if s is not None), None),
+    )
+
+
+def _score(item: Dataset | None) -> float | None:
+    """Return a score from 0 to 1 of a percentage, as text or as a measure."""
+    if item is None:
+        return None
+    if item.get("MeasuredValueSequence"):
+        text = str(item.MeasuredValueSequence[0].NumericValue)
+    else:
+        text = str(item.get("TextValue", ""))
+    found = re.match(r"\s*(\d+(\.\d+)?)", text)
+    score = float(found[1]) / 100 if found else None
+    return score if score is not None and 0 <= score <= 1 else None
+
+
+def _below(item: Dataset) -> Iterator[Dataset]:
+    for child in item.get("ContentSequence", []):
+        yield child
+        yield from _below(child)
+
+
+def _name(item: Dataset) -> str:
+    found = item.get("ConceptNameCodeSequence")
+    return str(found[0].get("CodeValue", "")) if found else ""

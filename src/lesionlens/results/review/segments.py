@@ -1,0 +1,212 @@
+"""Segmentations in DICOM, of whoever made them, as voxels of the study's own grid.
+
+Nothing assumes an order of axes: every marked pixel is looked up by its position. Where pixels are
+voxels of the grid they are taken as they are; else the segment is resampled.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from lesionlens.base import codes, geometry
+from lesionlens.base.errors import ReadError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Label
+from lesionlens.imaging.preparation.resampling import resample_mask
+
+BESIDE_VOX = 0.05
+"""How far a pixel may lie from the voxel that it is."""
+LESION = re.compile(
+    r"tumou?r|lesion|metasta|gliom|blastom|neoplas|\bmass\b|enhanc|necro|\bcore\b|o?edema|cyst|"
+    r"abnormal|infarct|h(a)?emorrhag|bleed|\b(wt|tc|et)\b"
+)
+ANATOMY = frozenset({"123037004", "T-D0050"})
+"""Category "Anatomical Structure" (SCT, SRT), which organs have."""
+
+
+class Part(IntEnum):
+    """What of a lesion a segment is; a later one is drawn over an earlier one."""
+
+    WHOLE = 0
+    OEDEMA = 1
+    CORE = 2
+    ENHANCING = 3
+
+    @property
+    def label(self) -> Label:
+        """The voxel label that it is drawn with."""
+        return (Label.OEDEMA, Label.OEDEMA, Label.CORE, Label.ENHANCING)[self]
+
+
+_BY_CODE = {
+    codes.TUMOUR_CORE.value: Part.CORE,
+    codes.LABEL_TYPES[Label.CORE].value: Part.CORE,
+    codes.LABEL_TYPES[Label.OEDEMA].value: Part.OEDEMA,
+    codes.LABEL_TYPES[Label.ENHANCING].value: Part.ENHANCING,
+    codes.LESION_OF_BRAIN.value: Part.WHOLE,
+}
+_BY_WORDS = (
+    (re.compile(r"non.?enhanc|necro|\bcore\b|\btc\b|\bncr\b"), Part.CORE),
+    (re.compile(r"enhanc|\bet\b"), Part.ENHANCING),
+    (re.compile(r"o?edema|infiltrat|flair|peritumo|\bed\b"), Part.OEDEMA),
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadSegment:
+    """One segment."""
+
+    label: str
+    """Its name."""
+    part: Part
+    """What of a lesion it is."""
+    lesion: bool
+    organ: bool
+    """Whether its codes or name say that it is a lesion, or anatomy."""
+    tracking_uid: str | None
+    """Whose part it is."""
+    mask: NDArray[np.bool_]
+    """(I, J, K) bool: its voxels on the study's grid."""
+    resampled: bool
+    """Whether it lay on other voxels."""
+    by_hand: bool = False
+    """Whether no algorithm drew it."""
+
+
+def read_segments(ds: Dataset, grid: Grid) -> list[ReadSegment]:
+    """Return the segments of a Segmentation (BINARY, FRACTIONAL or LABELMAP) that hold a voxel.
+
+    Parameters
+    ----------
+    ds : Dataset
+        With pixels.
+    grid : Grid
+        The study's reference grid.
+
+    Raises
+    ------
+    ReadError
+        Its pixels or positions cannot be read.
+    """
+    try:
+        frames = [*_frames(ds)]
+        return [
+            _segment(item, [f for f in frames if f[0] == int(item.SegmentNumber)], grid)
+            for item in ds.SegmentSequence
+            if any(f[0] == int(item.SegmentNumber) for f in frames)
+        ]
+    except (AttributeError, KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
+        raise ReadError(
+            found="a Segmentation that cannot be read",
+            expected="a DICOM Segmentation with positions of its frames in the patient",
+            next_step="Export it again, or analyse the study",
+        ) from error
+
+
+Frame = tuple[int, NDArray[np.bool_], NDArray[np.float64]]
+"""Segment, marked pixels (rows, columns), and the map of (column, row, 1) to LPS+ mm."""
+
+
+def _frames(ds: Dataset) -> Iterator[Frame]:
+    """Yield each frame in which a segment has a pixel."""
+    shared = ds.SharedFunctionalGroupsSequence[0]
+    pixels = np.asarray(ds.pixel_array).reshape(-1, ds.Rows, ds.Columns)
+    kind = str(ds.SegmentationType)
+    half = int(ds.get("MaximumFractionalValue", 1)) / 2
+    for pixel, groups in zip(pixels, ds.PerFrameFunctionalGroupsSequence, strict=False):
+        plane = plane_of(groups, shared)
+        if kind == "LABELMAP":
+            for number in np.unique(pixel[pixel > 0]).tolist():
+                yield number, pixel == number, plane
+            continue
+        which = macro(groups, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber
+        marked = pixel > (half if kind == "FRACTIONAL" else 0)
+        if marked.any():
+            yield int(which), marked, plane
+
+
+def macro(groups: Dataset, shared: Dataset, name: str) -> Any:
+    """Return a functional group of a frame, its own or the shared one."""
+    return (groups if name in groups else shared)[name].value[0]
+
+
+def plane_of(groups: Dataset, shared: Dataset) -> NDArray[np.float64]:
+    """Return a frame's map of (column, row, 1) to LPS+ mm, (3, 3)."""
+    origin = macro(groups, shared, "PlanePositionSequence").ImagePositionPatient
+    cosines = macro(groups, shared, "PlaneOrientationSequence").ImageOrientationPatient
+    turn = np.asarray(cosines, float)
+    row_mm, column_mm = (
+        float(v) for v in macro(groups, shared, "PixelMeasuresSequence").PixelSpacing
+    )
+    return np.stack([turn[:3] * column_mm, turn[3:] * row_mm, np.asarray(origin, float)], axis=1)
+
+
+def voxels_of(marked: NDArray[Any], plane: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
+    """Return the voxel indices (N, 3), not rounded, of a frame's marked pixels."""
+    row, column = np.nonzero(marked)
+    lps = np.stack([column, row, np.ones(len(row))], axis=1) @ plane.T
+    return grid.to_voxel(geometry.points_lps_from_ras(lps))
+
+
+def _segment(item: Dataset, frames: list[Frame], grid: Grid) -> ReadSegment:
+    found = np.concatenate([voxels_of(marked, plane, grid) for _, marked, plane in frames])
+    nearest = np.rint(found).astype(np.intp)
+    inside = ((nearest >= 0) & (nearest < np.array(grid.shape))).all(axis=1)
+    fits = bool(inside.all()) and float(np.abs(found - nearest).max()) <= BESIDE_VOX
+    if fits:
+        mask = np.zeros(grid.shape, bool)
+        mask[tuple(nearest.T)] = True
+    else:
+        mask = _resampled(frames, grid)
+    category, kind = (
+        _code(item, f"SegmentedProperty{n}CodeSequence") for n in ("Category", "Type")
+    )
+    name = str(item.get("SegmentLabel", ""))
+    words = f"{name} {kind[1]}".lower().replace("_", " ")
+    part = _BY_CODE.get(kind[0]) or next((p for test, p in _BY_WORDS if test.search(words)), None)
+    is_lesion = category[0] in ("49755003", "M-01000") or LESION.search(words) is not None
+    uid = str(item.get("TrackingUID", "")) or None
+    return ReadSegment(
+        label=name or kind[1],
+        part=part or Part.WHOLE,
+        lesion=is_lesion,
+        organ=category[0] in ANATOMY and LESION.search(words) is None,
+        tracking_uid=uid,
+        mask=mask,
+        resampled=not fits,
+        by_hand=str(item.get("SegmentAlgorithmType", "")) == "MANUAL",
+    )
+
+
+def _code(item: Dataset, keyword: str) -> tuple[str, str]:
+    found = item.get(keyword) or [Dataset()]
+    return str(found[0].get("CodeValue", "")), str(found[0].get("CodeMeaning", ""))
+
+
+def _resampled(frames: list[Frame], grid: Grid) -> NDArray[np.bool_]:
+    """Bring a segment from evenly spaced frames of its own onto the grid."""
+    first = frames[0][2]
+    normal = np.cross(first[:, 0], first[:, 1])
+    normal /= np.linalg.norm(normal)
+    depths = np.array([plane[:, 2] @ normal for _, _, plane in frames])
+    steps = np.diff(np.unique(np.round(depths, 3)))
+    step = float(steps.min()) if steps.size else float(grid.spacing_mm.max())
+    low = int(np.argmin(depths))
+    index = np.rint((depths - depths[low]) / step).astype(int) + 1
+    rows, columns = frames[0][1].shape
+    volume = np.zeros((columns, rows, int(index.max()) + 2), bool)
+    for k, (_, marked, _) in zip(index, frames, strict=True):
+        volume[:, :, k] = marked.T
+    lps = np.eye(4)
+    lps[:3, :2], lps[:3, 2] = first[:, :2], normal * step
+    lps[:3, 3] = frames[low][2][:, 2] - normal * step
+    source = Grid(volume.shape, geometry.ras_from_lps(lps), grid.frame_uid)
+    return resample_mask(volume, source, grid)

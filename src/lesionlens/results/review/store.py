@@ -1,0 +1,248 @@
+"""review.json: the log beside findings.json, and the autosave that survives a crash.
+
+Outlines that readers drew lie beside it in `review_edits/<sha256>.nii.gz`: NIfTI of the box round
+the candidate, uint8 labels at the patient's millimetres, named by content, so that damage is known.
+
+Every write goes to a new file that takes the old one's place in one step, so that a power cut
+leaves the last complete state. While a study has no result folder yet, acts are kept in the user's
+own data folder, by what was analysed; nothing is written into or beside the study.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import zlib
+from collections.abc import Container
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import platformdirs
+from nibabel.filebasedimages import ImageFileError
+from pydantic import ValidationError
+
+from lesionlens.base.errors import ReadError, ResourceError
+from lesionlens.base.grid import Grid
+from lesionlens.base.records.analysis import Analysis, RunInfo
+from lesionlens.base.records.files import OutlineRow, ReviewFile, SpokenOf
+from lesionlens.base.records.review import Outline, Review
+from lesionlens.base.whole_file import whole_file
+
+logger = logging.getLogger(__name__)
+
+NAME = "review.json"
+EDITS = "review_edits"
+
+
+def review_file(analysis: Analysis) -> ReviewFile:
+    """Build review.json's content from an analysis and its review."""
+    return ReviewFile(
+        study_uid=analysis.study.uid,
+        candidates=tuple(
+            SpokenOf(
+                id=c.id,
+                tracking_uid=c.tracking_uid,
+                place=c.location.words,
+                centroid_mm=c.centroid_mm,
+                volume_ml=next(iter(c.volume_ml.values()), None),
+            )
+            for c in analysis.findings.candidates
+        ),
+        events=analysis.review.events,
+        outlines=tuple(
+            OutlineRow(sha256=name, tracking_uid=o.tracking_uid, corner=o.corner)
+            for name, o in analysis.review.outlines.items()
+        ),
+        unaided=analysis.review.unaided,
+    )
+
+
+def save(analysis: Analysis, folder: Path) -> Path:
+    """Write review.json into a result folder, in one step.
+
+    Raises
+    ------
+    ResourceError
+        The folder cannot be written; the earlier file is as it was.
+    """
+    return _write(folder / NAME, analysis, folder / EDITS)
+
+
+def load(folder: Path) -> Review:
+    """Read the review of a result folder; an empty one where nobody has reviewed it.
+
+    Raises
+    ------
+    ReadError
+        review.json is not one of ours, or damaged.
+    """
+    return _read(folder / NAME, folder / EDITS)
+
+
+def session_key(analysis: Analysis, reader: str | None = None) -> str:
+    """Return what an autosave is found by: digest of the input files, the weights and the reader.
+
+    Two readers on one machine do not see each other's decisions.
+    """
+    return _key_of(analysis.run, reader)
+
+
+def _key_of(run: RunInfo, reader: str | None) -> str:
+    digest = hashlib.sha256(b"" if reader is None else f"{reader}\0".encode())
+    for _, sha256 in sorted(run.inputs):
+        digest.update(sha256.encode())
+    engine = run.engine
+    digest.update(f"{engine.name} {engine.version} {engine.weights_sha256}".encode())
+    return digest.hexdigest()[:32]
+
+
+def sessions_folder() -> Path:
+    """Return the user's own folder of autosaved reviews."""
+    return Path(platformdirs.user_data_dir("lesionlens", appauthor=False)) / "reviews"
+
+
+def autosave(analysis: Analysis, folder: Path | None = None, *, reader: str | None = None) -> Path:
+    """Keep the acts up to now in the user's data folder, those of each reader apart.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        With its review.
+    folder : Path, optional
+        Instead of the user's own.
+    reader : str or None
+        Who reads, as set in the preferences.
+
+    Raises
+    ------
+    ResourceError
+        The folder cannot be written.
+    """
+    place = (folder or sessions_folder()) / f"{session_key(analysis, reader)}.json"
+    return _write(place, analysis, place.with_suffix(""))
+
+
+def recover(analysis: Analysis, folder: Path | None = None, *, reader: str | None = None) -> Review:
+    """Return the reader's autosaved review of the same input and weights; empty where none is.
+
+    Events of candidates that this analysis does not have are left where they are, unread.
+    """
+    known = {c.tracking_uid for c in analysis.findings.candidates}
+    return recover_of(analysis.run, known, folder, reader=reader)
+
+
+def recover_of(
+    run: RunInfo,
+    known: Container[str],
+    folder: Path | None = None,
+    *,
+    reader: str | None = None,
+) -> Review:
+    """Return the reader's autosaved review of a saved result; see `recover`.
+
+    Parameters
+    ----------
+    run : RunInfo
+        Of the result.
+    known : container of str
+        Tracking UIDs of its candidates.
+    folder : Path or None
+        Where autosaved reviews lie; None for the user's own folder.
+    reader : str or None
+        Whose review.
+    """
+    own, nobodys = (
+        (folder or sessions_folder()) / f"{_key_of(run, who)}.json" for who in (reader, None)
+    )
+    place = own if own.exists() else nobodys  # earlier releases kept all readers in one file
+    try:
+        found = _read(place, place.with_suffix(""))
+    except ReadError as error:
+        logger.warning("The autosaved review is not used: %s", error.found)
+        return Review()
+    if place is not own and {e.reader for e in found.events} != {reader}:
+        return Review()
+    return found.speaks_of(known)
+
+
+def _write(place: Path, analysis: Analysis, edits: Path) -> Path:
+    """Write the outlines, then the log that names them, each in one step."""
+    text = review_file(analysis).model_dump_json(by_alias=True, indent=1) + "\n"
+    try:
+        for outline in analysis.review.outlines.values():
+            _write_outline(edits, outline, analysis.volumes.labels.grid)
+        with whole_file(place) as aside:
+            aside.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(
+            found=f"that the review cannot be saved ({error.strerror or error})",
+            expected=f"room and permission to write {place.name}",
+            next_step="Free some space or export to another folder; nothing was lost yet",
+        ) from error
+    return place
+
+
+def _write_outline(folder: Path, outline: Outline, native: Grid) -> None:
+    """Write an outline unless it is there: its name is the digest of what it holds."""
+    place = folder / f"{outline.sha256}.nii.gz"
+    if place.exists():
+        return
+    affine = native.affine.copy()
+    affine[:3, 3] = native.to_mm(outline.corner)
+    image = nib.Nifti1Image(np.asarray(outline.labels), affine)
+    image.header.set_xyzt_units("mm")
+    with whole_file(place) as aside:
+        nib.save(image, aside)
+
+
+def _read(place: Path, edits: Path) -> Review:
+    try:
+        text = place.read_text(encoding="utf-8")
+        content = ReviewFile.model_validate_json(text)
+    except FileNotFoundError:
+        return Review()
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise _unreadable(place) from error
+    outlines = {row.sha256: _read_outline(edits, row) for row in content.outlines}
+    if not {e.outline for e in content.events} - {None} <= set(outlines):
+        raise _unreadable(place)
+    return Review(content.events, outlines, content.unaided)
+
+
+def _read_outline(folder: Path, row: OutlineRow) -> Outline:
+    place = folder / f"{row.sha256}.nii.gz"
+    try:
+        image: Any = nib.load(place)
+        labels = np.asarray(image.dataobj)
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
+        raise _unreadable(place) from error
+    found = Outline(row.tracking_uid, row.corner, labels)
+    if labels.dtype != np.uint8 or labels.ndim != 3 or found.sha256 != row.sha256:
+        raise _unreadable(place)
+    return found
+
+
+def _unreadable(place: Path) -> ReadError:
+    return ReadError(
+        found=f"a {place.name} that cannot be read as part of a review",
+        expected="the file that LesionLens wrote",
+        next_step=f"Move {NAME} away and review again, or restore both from a backup",
+    )
+
+
+class ReviewExporter:
+    """Writes review.json with a result, empty where nobody has reviewed it yet."""
+
+    name = "review"
+
+    def missing(self, analysis: Analysis) -> str | None:
+        """Nothing is needed."""
+        del analysis
+        return None
+
+    def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
+        """Write the log."""
+        written = save(analysis, staged)
+        return written, *sorted((staged / EDITS).glob("*.nii.gz"))

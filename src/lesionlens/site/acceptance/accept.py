@@ -1,0 +1,232 @@
+"""Run an acceptance test on a site's own cases: analyse, score, group, judge, sign."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lesionlens.analysis.evaluation.cases import Case, find_cases
+from lesionlens.analysis.evaluation.evaluate import evaluate, score_case
+from lesionlens.analysis.evaluation.label_conventions import convention_reader
+from lesionlens.analysis.evaluation.summary import CaseScore, column, interval
+from lesionlens.base.errors import CancelledError, UnusableInputError
+from lesionlens.base.provenance import sha256_of, utc_now, versions
+from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
+from lesionlens.base.staging import staged
+from lesionlens.results.export.run import read_run
+from lesionlens.site.acceptance.bounds import METRICS, AcceptanceBounds
+from lesionlens.site.acceptance.facts import Facts, facts_of, scanners_table
+from lesionlens.site.acceptance.report import (
+    AcceptanceReport,
+    BoundVerdict,
+    CaseReport,
+    GroupReport,
+    Judged,
+    html,
+)
+from lesionlens.site.cohort.run import Cohort, Crew, run_cohort
+from lesionlens.site.cohort.work import Choice, Status
+
+RECORD, PAGE, SUMS, RESULTS, SIGNED = (
+    "acceptance.json",
+    "acceptance.html",
+    "acceptance.sha256",
+    "results",
+    "signed",
+)
+_ANALYSED = 0.95  # share of the progress bar that the analyses get
+
+
+@dataclass(frozen=True, slots=True)
+class SiteTest:
+    """What is tested."""
+
+    cases: Path
+    """One folder a case: its images (NIfTI or DICOM) and a segmentation."""
+    out: Path
+    """Gets `results/`, the report and its hashes."""
+    bounds: AcceptanceBounds = field(default_factory=AcceptanceBounds)
+    choice: Choice = field(default_factory=Choice)
+    """Weights, device and preparation, as `batch` takes them."""
+    crew: Crew = field(default_factory=Crew)
+    """Who works."""
+    convention: str | None = None
+    """Of the truths' labels; see `evaluation.label_conventions.convention_reader`."""
+    signed_by: str | None = None
+    """Who signs the report; None while nobody has."""
+
+
+def accept(
+    test: SiteTest, *, progress: Progress = no_progress, cancel: Cancel = NEVER
+) -> AcceptanceReport:
+    """Test on all cases; those that are analysed and unchanged are not analysed again.
+
+    Parameters
+    ----------
+    test : SiteTest
+    progress, cancel
+        Called, and polled for a stop, before each case.
+
+    Raises
+    ------
+    UnusableInputError
+        No case, a case without a truth, or cases that are not one folder each.
+    CancelledError
+        The user asked to stop; the same call goes on.
+    """
+    cases = _cases(test.cases)
+    run = run_cohort(
+        Cohort(test.cases, test.out / RESULTS, resume=True),
+        test.choice,
+        test.crew,
+        progress=lambda stage, done: progress(stage, _ANALYSED * done),
+        cancel=cancel,
+    )
+    if run.exit_status == 130:
+        raise CancelledError("the acceptance test")
+    convention = convention_reader(test.convention, test.cases)
+    failed = {o.name: o.message for o in run.outcomes if o.status is not Status.ANALYSED}
+    if failed and len(failed) == len(run.outcomes):
+        raise UnusableInputError(
+            found=f"no case that can be analysed; the first: {next(iter(failed.values()))}",
+            expected="cases that `lesionlens analyze` can read",
+            next_step="Mend what the message names, then give the same command",
+        )
+    scores = [
+        _lost(case, failed[case.name], test.out, convention(case)) if case.name in failed else score
+        for case, score in zip(
+            cases, evaluate(test.out / RESULTS, cases, convention, progress), strict=True
+        )
+    ]
+    scanners = scanners_table(test.cases)
+    facts = [facts_of(test.cases / case.name, scanners.get(case.name)) for case in cases]
+    report = _report(test, scores, facts)
+    _write(report, test.out)
+    return report
+
+
+def _lost(case: Case, why: str, out: Path, convention: str | None) -> CaseScore:
+    """Score a case that was not analysed: what lies in its folder is of earlier weights."""
+    score = score_case(case, out / RESULTS / ".none", convention)
+    score.problems[0] = f"not analysed: {why}"
+    return score
+
+
+def _cases(root: Path) -> tuple[Case, ...]:
+    cases = find_cases(root)
+    for case in cases:
+        if case.truth is None or case.truth.parent.parent != root:
+            why = "without a segmentation" if case.truth is None else "deeper in the folder"
+            raise UnusableInputError(
+                found=f"the case {case.name!r} {why}",
+                expected="one folder a case directly below, with its images and a segmentation, "
+                "an empty one where there is nothing",
+                next_step="Lay the cases out like that; docs/acceptance.md shows one",
+            )
+    return cases
+
+
+def _report(
+    test: SiteTest, scores: Sequence[CaseScore], facts: Sequence[Facts]
+) -> AcceptanceReport:
+    bounds = test.bounds
+    groups = [_group("all", "all cases", scores, bounds.overall, bounds)]
+    for dimension in range(len(facts[0].groups)):
+        by: dict[tuple[str, str], list[CaseScore]] = {}
+        for score, fact in zip(scores, facts, strict=True):
+            by.setdefault(fact.groups[dimension], []).append(score)
+        groups += [_group(*key, by[key], bounds.groups, bounds) for key in sorted(by)]
+    runs = [{} if s.failed else read_run(test.out / RESULTS / s.case) for s in scores]
+    first = next((run for run in runs if run), {})
+    failed = any(row.verdict is BoundVerdict.FAILED for one in groups for row in one.judged)
+    return AcceptanceReport(
+        made=utc_now(),
+        signed_by=test.signed_by,
+        passed=not failed and len(scores) >= bounds.least_cases_in_all,
+        engine=f"{first.get('engine', 'no engine')} {first.get('engine_version', '')}".strip(),
+        weights_sha256=first.get("weights_sha256"),
+        versions=versions(),
+        bounds=bounds,
+        groups=tuple(groups),
+        cases=tuple(
+            CaseReport(
+                name=score.case,
+                healthy=score.healthy,
+                sequences=fact.sequences,
+                scanner=fact.scanner,
+                thickness=fact.thickness,
+                metrics=score.metrics,
+                problems=tuple(score.problems),
+                inputs_sha256=_inputs(run),
+            )
+            for score, fact, run in zip(scores, facts, runs, strict=True)
+        ),
+    )
+
+
+def _group(
+    dimension: str,
+    name: str,
+    scores: Sequence[CaseScore],
+    asked: Mapping[str, float],
+    bounds: AcceptanceBounds,
+) -> GroupReport:
+    judged = tuple(_judge(metric, bound, scores, bounds) for metric, bound in asked.items())
+    return GroupReport(dimension=dimension, group=name, cases=len(scores), judged=judged)
+
+
+def _judge(
+    metric: str, bound: float, scores: Sequence[CaseScore], bounds: AcceptanceBounds
+) -> Judged:
+    about = METRICS[metric]
+    failures = metric == "failures"
+    values = [float(s.failed) for s in scores] if failures else column(scores, about.key)
+    mean = sum(values) / len(values) if values else None
+    spread = interval(values)
+    verdict = BoundVerdict.TOO_FEW
+    if mean is not None and (len(values) >= bounds.least_cases or (failures and mean > bound)):
+        worst = mean
+        if bounds.surely and spread is not None:
+            worst = spread.low if about.better > 0 else spread.high
+        kept = worst >= bound if about.better > 0 else worst <= bound
+        verdict = BoundVerdict.PASSED if kept else BoundVerdict.FAILED
+    return Judged(
+        metric=metric, bound=bound, cases=len(values), mean=mean, interval=spread, verdict=verdict
+    )
+
+
+def _inputs(run: Mapping[str, Any]) -> str | None:
+    hashes = sorted(row["sha256"] for row in run.get("inputs", ()))
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest() if hashes else None
+
+
+def _keep_signed(out: Path, place: Path) -> None:
+    """Keep an earlier report that somebody signed, under `signed/` and the time of its making."""
+    try:
+        earlier = json.loads((out / RECORD).read_text("utf-8"))
+        signed, made = earlier["signed_by"], str(earlier["made"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if signed:
+        kept = place / SIGNED / re.sub(r"[^0-9T]", "", made[:19])
+        kept.mkdir(parents=True)
+        for name in (RECORD, PAGE, SUMS):
+            if (out / name).is_file():
+                shutil.copy2(out / name, kept / name)
+
+
+def _write(report: AcceptanceReport, out: Path) -> None:
+    """Write report, page and their hashes together, in the format of sha256sum."""
+    with staged(out) as place:
+        _keep_signed(out, place)
+        text = report.model_dump_json(by_alias=True, indent=1)
+        (place / RECORD).write_text(text + "\n", "utf-8")
+        (place / PAGE).write_text(html(report), "utf-8")
+        sums = [f"{sha256_of(place / name)}  {name}\n" for name in (RECORD, PAGE)]
+        (place / SUMS).write_text("".join(sums), "utf-8")

@@ -1,0 +1,125 @@
+"""By what a site's cases are grouped: sequences, scanner, slice thickness."""
+
+from __future__ import annotations
+
+import csv
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from lesionlens.analysis.evaluation.cases import PATIENTS_NAME
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.records.study import Study, StudyKind
+from lesionlens.imaging.reading.readers import open_study
+
+UNKNOWN = "not known"
+_EDGES_MM = (1.5, 3.0, 5.0)
+_TAGS = ("Manufacturer", "ManufacturerModelName", "MagneticFieldStrength")
+_SIDECAR = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Of one case."""
+
+    sequences: str = UNKNOWN
+    """Those that were found, such as "T1c + FLAIR"."""
+    scanner: str = UNKNOWN
+    """Manufacturer, model and field strength; `UNKNOWN` where the files do not say."""
+    thickness: str = UNKNOWN
+    """Of the sequence with the thickest slices, as a range."""
+
+    @property
+    def groups(self) -> tuple[tuple[str, str], ...]:
+        """Dimension and group."""
+        return (
+            ("sequences", self.sequences),
+            ("scanner", self.scanner),
+            ("thickest slices", self.thickness),
+        )
+
+
+def scanners_table(root: Path) -> dict[str, str]:
+    """Read the column `scanner` of the site's patients.tsv; empty where there is none."""
+    table = root / PATIENTS_NAME
+    if not table.is_file():
+        return {}
+    with table.open(encoding="utf-8", newline="") as lines:
+        rows = csv.DictReader(lines, delimiter="\t")
+        return {r["case"]: r["scanner"] for r in rows if r.get("scanner") and r.get("case")}
+
+
+def facts_of(folder: Path, scanner: str | None = None) -> Facts:
+    """Read the facts of a case from its files; headers alone are read.
+
+    Parameters
+    ----------
+    folder : Path
+        The study.
+    scanner : str or None
+        As the site names it; None reads DICOM headers or NIfTI sidecars.
+    """
+    try:
+        study = open_study(folder, recall=True)
+    except UnusableInputError:
+        return Facts(scanner=scanner or UNKNOWN)
+    thickest = max(float(series.grid.spacing_mm.max()) for series in study.series.values())
+    return Facts(
+        sequences=" + ".join(sequence.words for sequence in study.series),
+        scanner=scanner or _scanner(study),
+        thickness=thickness_range(thickest),
+    )
+
+
+def thickness_range(mm: float) -> str:
+    """Return the range that a slice thickness falls into.
+
+    Examples
+    --------
+    >>> thickness_range(1.0), thickness_range(3.0), thickness_range(6.5)
+    ('up to 1.5 mm', '1.5 to 3 mm', 'over 5 mm')
+    """
+    rounded = round(mm, 2)
+    if rounded <= _EDGES_MM[0]:
+        return f"up to {_EDGES_MM[0]:g} mm"
+    for low, high in pairwise(_EDGES_MM):
+        if rounded <= high:
+            return f"{low:g} to {high:g} mm"
+    return f"over {_EDGES_MM[-1]:g} mm"
+
+
+def _scanner(study: Study) -> str:
+    file = next(iter(study.series.values())).files[0].path
+    fields = _of_header(file) if study.kind is StudyKind.DICOM else _of_sidecar(file)
+    maker, model, tesla = fields
+    parts = [maker, model.removeprefix(maker).strip(), f"{tesla:g} T" if tesla else ""]
+    return " ".join(part for part in parts if part) or UNKNOWN
+
+
+def _of_header(file: Path) -> tuple[str, str, float]:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            header: Any = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*_TAGS])
+            return _words({tag: header.get(tag) for tag in _TAGS}, _TAGS)
+    except (OSError, InvalidDicomError, ValueError, TypeError):
+        return "", "", 0.0
+
+
+def _of_sidecar(file: Path) -> tuple[str, str, float]:
+    place = file.with_name(file.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    try:
+        return _words(json.loads(place.read_text("utf-8")), _SIDECAR)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return "", "", 0.0
+
+
+def _words(fields: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[str, str, float]:
+    maker, model, tesla = (fields.get(key) for key in keys)
+    return str(maker or "").strip(), str(model or "").strip(), round(float(tesla or 0.0), 1)

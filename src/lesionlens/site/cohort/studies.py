@@ -1,0 +1,97 @@
+"""Which studies a folder holds, and whether one has changed since it was analysed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.text import writable
+from lesionlens.imaging.reading import bids
+from lesionlens.imaging.reading.nifti.folder import is_nifti
+from lesionlens.imaging.reading.sequences import is_label_name
+
+
+@dataclass(frozen=True, slots=True)
+class StudyJob:
+    """One study to analyse."""
+
+    name: str
+    """Of its folder, and of its result's."""
+    study: Path
+    out: Path
+    """Where it lies, and where the result goes."""
+    dataset: Path | None = None
+    """The BIDS derivatives that the result is a part of."""
+
+
+def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
+    """Return a job for each folder directly below `studies`, by name.
+
+    Hidden folders, and those of segmentations alone (a truth beside the studies), are left out. Of
+    a BIDS dataset it is one for each session, or subject without one; `derivatives` stays alone.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no such folder, or it holds no folder.
+    """
+    if not studies.is_dir():
+        raise UnusableInputError(
+            found=f"no folder {studies.name!r}",
+            expected="a folder with one sub-folder a study",
+            next_step="Check the path",
+        )
+    if bids.is_dataset(studies):
+        return _bids_jobs(studies, out)
+    folders = (p for p in studies.iterdir() if p.is_dir() and not p.name.startswith("."))
+    places = sorted(p for p in folders if not _only_labels(p))
+    if not places:
+        raise UnusableInputError(
+            found=f"no sub-folder in {studies.name!r}",
+            expected="one sub-folder a study",
+            next_step="For a single study use `lesionlens analyze`",
+        )
+    named = ((writable(place.name), place) for place in places)
+    return tuple(StudyJob(name, place, out / name) for name, place in named)
+
+
+def _bids_jobs(dataset: Path, out: Path) -> tuple[StudyJob, ...]:
+    jobs = tuple(StudyJob(name, place, out / name) for name, place in bids.sessions(dataset))
+    if not jobs:
+        raise UnusableInputError(
+            found=f"a BIDS dataset without a subject: {dataset.name!r}",
+            expected="folders named sub-…, with or without ses-… in them",
+            next_step="Choose the dataset's own folder",
+        )
+    return jobs
+
+
+def _only_labels(folder: Path) -> bool:
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    return bool(files) and all(is_nifti(p) and is_label_name(p.name) for p in files)
+
+
+def loose_files(studies: Path) -> int:
+    """Count the files that lie beside the studies' folders and belong to none.
+
+    A BIDS dataset has its descriptions there.
+    """
+    if bids.is_dataset(studies):
+        return 0
+    return sum(p.is_file() and not p.name.startswith(".") for p in studies.iterdir())
+
+
+def fingerprint(study: Path) -> str:
+    """Return a digest of a study's file names, sizes and times; it changes when the study does.
+
+    Contents are not read: that would take as long as opening the study.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(study.rglob("*")):
+        if path.is_file():
+            about = path.stat()
+            line = f"{path.relative_to(study).as_posix()}\0{about.st_size}\0{about.st_mtime_ns}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

@@ -1,0 +1,96 @@
+"""One table of a cohort: a row a candidate, and a row for each study without one."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from lesionlens.base.whole_file import write_whole
+from lesionlens.results.export.tables import columns, safe_text
+from lesionlens.site.cohort.work import Status, StudyOutcome
+
+CSV_NAME, PARQUET_NAME = "cohort.csv", "cohort.parquet"
+STUDY_COLUMNS = ("study", "status", "message", "seconds", "candidates")
+_TEXT = (
+    "study",
+    "status",
+    "message",
+    "tracking_uid",
+    "location_side",
+    "location_region",
+    "review_state",
+    "review_reader",
+    "review_time",
+    "review_reason",
+)
+
+
+def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]:
+    """Write `cohort.csv`, and `cohort.parquet` where pyarrow is installed.
+
+    Parameters
+    ----------
+    out : Path
+        The cohort's folder, with one result folder a study.
+    outcomes : sequence of StudyOutcome
+        Of every study, in the order of the rows.
+
+    Returns
+    -------
+    tuple of Path
+        What was written, each in one step.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, (*STUDY_COLUMNS, *columns()), restval="", lineterminator="\n")
+    writer.writeheader()
+    for outcome in outcomes:
+        writer.writerows(_rows(out, outcome))
+    write_whole(out / CSV_NAME, text.getvalue())
+    if find_spec("pyarrow") is not None:
+        write_whole(out / PARQUET_NAME, _parquet(text.getvalue()))
+        return out / CSV_NAME, out / PARQUET_NAME
+    return (out / CSV_NAME,)
+
+
+def _rows(out: Path, outcome: StudyOutcome) -> Iterator[dict[str, str | int | float]]:
+    about: dict[str, str | int | float] = {
+        "study": safe_text(outcome.name),
+        "status": outcome.status.value,
+        "message": safe_text(outcome.message),
+        "seconds": round(outcome.seconds, 2),
+        "candidates": outcome.candidates if outcome.status is Status.ANALYSED else "",
+    }
+    found: list[dict[str, str]] = []
+    if outcome.status is Status.ANALYSED:
+        try:
+            with (out / outcome.name / "findings.csv").open(encoding="utf-8", newline="") as lines:
+                found = list(csv.DictReader(lines))
+        except OSError as error:  # the others' rows are not lost with it
+            about["message"] = f"{about['message']}; findings.csv cannot be read: {error.strerror}"
+    known = set(columns())
+    for row in found:
+        yield {**about, **{key: cell for key, cell in row.items() if key in known}}
+    if not found:
+        yield about
+
+
+def _parquet(text: str) -> bytes:
+    """Give the same table as Parquet: text stays text, empty cells are null."""
+    import pyarrow as pa  # noqa: PLC0415  (an extra)
+    from pyarrow import csv as arrow_csv  # noqa: PLC0415
+    from pyarrow import parquet  # noqa: PLC0415
+
+    kinds = dict.fromkeys(_TEXT, pa.string())
+    options = arrow_csv.ConvertOptions(column_types=kinds, strings_can_be_null=True)
+    reading = arrow_csv.ParseOptions(newlines_in_values=True)
+    stream = pa.py_buffer(text.encode("utf-8"))
+    table = arrow_csv.read_csv(
+        pa.BufferReader(stream), convert_options=options, parse_options=reading
+    )
+    sink = pa.BufferOutputStream()
+    parquet.write_table(table, sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content

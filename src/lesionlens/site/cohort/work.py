@@ -1,0 +1,179 @@
+"""Analyse one study of many: whatever goes wrong with it is its own and is reported in words.
+
+`analyse` is what a worker runs, in this process or on another machine; it takes and returns plain
+records, never raises, and loads the network once a process.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lesionlens.base.errors import LesionLensError, is_lack_of_memory
+from lesionlens.base.records.export import ExportOptions
+from lesionlens.base.stages import Cancel, Progress, no_progress
+from lesionlens.base.text import writable
+from lesionlens.site.cohort.studies import StudyJob
+
+if TYPE_CHECKING:
+    from lesionlens.engines.remote.address import ServerAddress
+    from lesionlens.lens import Lens
+
+logger = logging.getLogger(__name__)
+
+
+class Status(StrEnum):
+    """How far a study came."""
+
+    ANALYSED = "analysed"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What analyses: the device, a MONAI bundle in place of our network, threads of a worker.
+
+    `engine` and `server` are those that `Lens` takes: with a server it chooses among its models.
+    `weights` are those that `Lens` takes; `stripper` and `bias` are those of
+    `preparation.steps.PrepareOptions`; `files` is what is asked of the files.
+    """
+
+    device: str = "auto"
+    bundle: Path | None = None
+    threads: int | None = None
+    stripper: str = "auto"
+    bias: bool = False
+    weights: str | None = None
+    files: ExportOptions = field(default_factory=ExportOptions)
+    engine: str = "lens"
+    server: ServerAddress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyOutcome:
+    """What became of one study."""
+
+    name: str
+    """Of the study."""
+    status: Status
+    """Stopped: the user asked for it; nothing was written."""
+    exit_status: int
+    """That `lesionlens analyze` would have ended with."""
+    message: str
+    """The conclusion, or why there is none."""
+    seconds: float = 0.0
+    """Wall time."""
+    candidates: int = 0
+    """Flagged regions."""
+    engine: str = ""
+    """Name, version and SHA-256 of the weights."""
+    peak_memory_mib: float = 0.0
+    """Of the process, when the study ended."""
+
+
+@lru_cache(maxsize=1)
+def load_lens(choice: Choice) -> Lens:
+    """Return this process's network, loaded once."""
+    from lesionlens.lens import Lens  # noqa: PLC0415  (a cohort is listed without it)
+
+    if choice.server is not None:
+        return Lens(server=choice.server, engine=choice.engine)
+    if choice.threads is not None:
+        if choice.engine == "onnx":
+            from lesionlens.network.onnx_session import OnnxSession  # noqa: PLC0415
+
+            OnnxSession.threads = choice.threads
+        else:
+            import torch  # noqa: PLC0415
+
+            torch.set_num_threads(choice.threads)
+    return Lens(choice.device, weights=choice.weights, bundle=choice.bundle, engine=choice.engine)
+
+
+def engine_of(lens: Lens, choice: Choice) -> str:
+    """Name what decides, and what was asked of the files: another choice has another name."""
+    about = lens.engine.info
+    stripper = "" if choice.stripper == "auto" else choice.stripper
+    parts = (about.name, about.version, about.weights_sha256, stripper, "N4" if choice.bias else "")
+    return " ".join(part for part in (*parts, *_asked(choice.files)) if part)
+
+
+def _asked(files: ExportOptions) -> tuple[str, ...]:
+    """Name what is not the default, so that runs before this was named stay known."""
+    usual = ExportOptions()
+    return (
+        "" if files.language == usual.language else f"language={files.language}",
+        f"hide={','.join(sorted(files.hidden))}" if files.hidden else "",
+        "surfaces" if files.surfaces else "",
+        "" if files.maps is usual.maps else f"maps={files.maps.value}",
+    )
+
+
+def analyse(
+    job: StudyJob, choice: Choice, cancel: Cancel, progress: Progress = no_progress
+) -> StudyOutcome:
+    """Analyse a study and write its result; a failure is an outcome, never an exception."""
+    if cancel.is_set():
+        return StudyOutcome(job.name, Status.STOPPED, 130, "not begun")
+    start = time.perf_counter()
+    try:
+        done = _analyse(job, choice, cancel, progress)
+    except Exception as error:
+        logger.debug("a study of the cohort failed", exc_info=True)
+        status, message = failure(error)
+        state = Status.STOPPED if status == 130 else Status.FAILED
+        seconds = time.perf_counter() - start
+        return StudyOutcome(job.name, state, status, writable(message), seconds)
+    return done
+
+
+def _analyse(job: StudyJob, choice: Choice, cancel: Cancel, progress: Progress) -> StudyOutcome:
+    from lesionlens.imaging.preparation.prepare import PrepareOptions  # noqa: PLC0415
+    from lesionlens.imaging.reading.readers import open_study  # noqa: PLC0415
+
+    start = time.perf_counter()
+    lens = load_lens(choice)
+    study = open_study(job.study, recall=True, progress=progress, cancel=cancel)
+    options = PrepareOptions(stripper=choice.stripper, bias=choice.bias)
+    result = lens(study, options, progress=progress, cancel=cancel)
+    analysis = replace(result.analysis, options=choice.files)
+    if job.dataset is None:
+        from lesionlens.results.export.exporter import save  # noqa: PLC0415
+
+        save(analysis, job.out)
+    else:
+        from lesionlens.results.export.bids import save_bids  # noqa: PLC0415
+
+        save_bids(analysis, job.dataset, job.name)
+    return StudyOutcome(
+        name=job.name,
+        status=Status.ANALYSED,
+        exit_status=0,
+        message=result.analysis.findings.conclusion,
+        seconds=time.perf_counter() - start,
+        candidates=len(result.candidates),
+        engine=engine_of(lens, choice),
+        peak_memory_mib=max(s.peak_memory_mib for s in result.analysis.run.stages),
+    )
+
+
+def failure(error: BaseException) -> tuple[int, str]:
+    """Return the exit status and the words that an exception deserves.
+
+    Examples
+    --------
+    >>> failure(MemoryError())[0], failure(KeyError("x"))[1]
+    (1, "a defect in LesionLens (KeyError: 'x')")
+    """
+    if isinstance(error, LesionLensError):
+        return error.exit_status, str(error)
+    if is_lack_of_memory(error):
+        return 1, "too little memory for this study; give fewer --workers"
+    first = (str(error).strip().splitlines() or ["no message"])[0][:300]
+    return 1, f"a defect in LesionLens ({type(error).__name__}: {first})"

@@ -1,0 +1,143 @@
+"""The worklist: one row a study in `worklist.sqlite`, so that a run goes on where it ended."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lesionlens.base.errors import ReadError, ResourceError, UnusableInputError
+from lesionlens.base.provenance import utc_now
+from lesionlens.site.cohort.studies import StudyJob
+from lesionlens.site.cohort.work import Status, StudyOutcome
+
+NAME, LOCK = "worklist.sqlite", ".worklist.lock"
+RESULT = ("findings.json", "findings.csv")
+"""Without one of these a result is not there."""
+_TABLE = """CREATE TABLE IF NOT EXISTS studies (
+  name TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, status TEXT NOT NULL,
+  exit_status INTEGER NOT NULL, message TEXT NOT NULL, seconds REAL NOT NULL,
+  candidates INTEGER NOT NULL, engine TEXT NOT NULL, peak_memory_mib REAL NOT NULL,
+  finished TEXT NOT NULL)"""
+_PUT = "INSERT OR REPLACE INTO studies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_GET = "SELECT status, exit_status, message, seconds, candidates, engine, peak_memory_mib"
+
+
+@dataclass(frozen=True, slots=True)
+class CohortWorklist:
+    """What is known of the studies of one output folder; written by one process alone."""
+
+    _connection: sqlite3.Connection
+
+    def record(self, outcome: StudyOutcome, fingerprint: str) -> None:
+        """Keep an outcome; it is on the disk when this returns."""
+        row = (
+            outcome.name,
+            fingerprint,
+            outcome.status.value,
+            outcome.exit_status,
+            outcome.message,
+            outcome.seconds,
+            outcome.candidates,
+            outcome.engine,
+            outcome.peak_memory_mib,
+            utc_now(),
+        )
+        with self._connection:
+            self._connection.execute(_PUT, row)
+
+    def outcome(self, name: str) -> StudyOutcome | None:
+        """Return what became of a study, None where nothing is known of it."""
+        query = f"{_GET} FROM studies WHERE name = ?"
+        found = self._connection.execute(query, (name,)).fetchone()
+        return None if found is None else StudyOutcome(name, Status(found[0]), *found[1:])
+
+    def complete(self, job: StudyJob, fingerprint: str, engine: str) -> StudyOutcome | None:
+        """Return the outcome of a study that need not be analysed again.
+
+        Its files have not changed, the engine is the same, and its result is there.
+        """
+        query = "SELECT fingerprint FROM studies WHERE name = ?"
+        found = self._connection.execute(query, (job.name,)).fetchone()
+        known = self.outcome(job.name)
+        if found is None or known is None or known.status is not Status.ANALYSED:
+            return None
+        same = found[0] == fingerprint and known.engine == engine
+        whole = all((job.out / name).is_file() for name in RESULT)
+        return known if same and whole else None
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Keep a second batch out of an output folder while the block runs.
+
+    A lock of SQLite, which the system drops with the process however that ends.
+
+    Raises
+    ------
+    UnusableInputError
+        Another batch is at work there.
+    ResourceError
+        The folder cannot be written.
+    """
+    connection = _connected(out, LOCK, 0.0)
+    try:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            raise _unwritable(out, error) from error
+        raise UnusableInputError(
+            found=f"another batch at work on {out.name!r}",
+            expected="one at a time in an output folder",
+            next_step="Wait until it has ended or stop it, or choose another folder with --out",
+        ) from error
+    finally:
+        connection.close()
+
+
+@contextmanager
+def open_worklist(out: Path) -> Iterator[CohortWorklist]:
+    """Open the worklist of an output folder; both are made where they are not there.
+
+    Raises
+    ------
+    ReadError
+        There is a file of its name that is none.
+    ResourceError
+        The folder cannot be written.
+    """
+    connection = _connected(out, NAME, 10.0)
+    try:
+        with connection:
+            connection.execute(_TABLE)
+        yield CohortWorklist(connection)
+    except sqlite3.OperationalError as error:
+        raise _unwritable(out, error) from error
+    except sqlite3.DatabaseError as error:
+        raise ReadError(
+            found=f"a {NAME} in {out.name!r} that cannot be read ({error})",
+            expected="the one that LesionLens wrote",
+            next_step="Move it away, or choose another folder with --out",
+        ) from error
+    finally:
+        connection.close()
+
+
+def _connected(out: Path, name: str, timeout_s: float) -> sqlite3.Connection:
+    """Open a database in an output folder; both are made where they are not there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return sqlite3.connect(out / name, timeout=timeout_s)
+    except (OSError, sqlite3.OperationalError) as error:
+        raise _unwritable(out, error) from error
+
+
+def _unwritable(out: Path, error: Exception) -> ResourceError:
+    return ResourceError(
+        found=f"that {out.name!r} cannot be written ({error})",
+        expected="a folder with room that you may write",
+        next_step="Free some space or choose another folder with --out",
+    )

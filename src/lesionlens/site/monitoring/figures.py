@@ -1,0 +1,253 @@
+"""What is counted and compared: rates by week and reader, agreement, calibration, drift."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy import stats
+
+from lesionlens.base.labels import ReviewState
+from lesionlens.site.monitoring.gather import SEEN_TRUE, VERDICTS, MonitoredStudy
+
+_Z = 1.96
+_BINS = 10
+_OFTEN = 0.1  # share of one value that makes it a bin of its own
+_LEAST = 20  # values on either side below which drift is not judged
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A share with its 95 % interval (Wilson 1927); None of nothing."""
+
+    part: int
+    of: int
+
+    @property
+    def share(self) -> float | None:
+        """The share itself."""
+        return self.part / self.of if self.of else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Lower and upper bound; 0 and 1 where nothing was counted."""
+        if not self.of:
+            return 0.0, 1.0
+        p, n, z2 = self.part / self.of, self.of, _Z**2
+        middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+        half = _Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+        return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Counts of a week, or of a reader."""
+
+    name: str
+    studies: int
+    candidates: int
+    accepted: int
+    edited: int
+    rejected: int
+    added: int
+
+    @property
+    def verdicts(self) -> int:
+        """Candidates of the network that were judged."""
+        return self.accepted + self.edited + self.rejected
+
+    @property
+    def acceptance(self) -> Rate:
+        """Accepted or edited, of those that were judged."""
+        return Rate(self.accepted + self.edited, self.verdicts)
+
+    @property
+    def editing(self) -> Rate:
+        """Edited, of those that were accepted or edited."""
+        return Rate(self.edited, self.accepted + self.edited)
+
+
+def by_week(studies: Sequence[MonitoredStudy]) -> tuple[Group, ...]:
+    """Count each ISO week."""
+    weeks = sorted({study.week for study in studies})
+    return tuple(_group(w, [s for s in studies if s.week == w], lambda _: True) for w in weeks)
+
+
+def by_engine(studies: Sequence[MonitoredStudy]) -> tuple[Group, ...]:
+    """Count each engine and its weights: those accepted later beside those before."""
+    engines = sorted({study.engine for study in studies})
+    return tuple(_group(e, [s for s in studies if s.engine == e], lambda _: True) for e in engines)
+
+
+def by_reader(studies: Sequence[MonitoredStudy]) -> tuple[Group, ...]:
+    """Count each reader's verdicts; "" is a reader without a name."""
+    readers = sorted({r for s in studies for c in s.candidates for r in c.verdicts})
+    groups = []
+    for reader in readers:
+        read = [s for s in studies if any(reader in c.verdicts for c in s.candidates)]
+        groups.append(_group(reader, read, lambda name, reader=reader: name == reader))  # type: ignore[misc]
+    return tuple(groups)
+
+
+def _group(name: str, studies: Sequence[MonitoredStudy], counts: Callable[[str], bool]) -> Group:
+    states: Counter[ReviewState] = Counter()
+    for study in studies:
+        for one in study.flagged:
+            states.update(state for reader, state in one.verdicts.items() if counts(reader))
+    return Group(
+        name=name,
+        studies=len(studies),
+        candidates=sum(len(s.flagged) for s in studies),
+        accepted=states[ReviewState.ACCEPTED],
+        edited=states[ReviewState.EDITED],
+        rejected=states[ReviewState.REJECTED],
+        added=sum(
+            one.added and any(counts(r) for r in one.verdicts)
+            for s in studies
+            for one in s.candidates
+        ),
+    )
+
+
+def kappa(pairs: Sequence[tuple[bool, bool]]) -> float | None:
+    """Cohen's kappa of two readers' yes and no; None where chance alone would agree.
+
+    Examples
+    --------
+    >>> kappa([(True, True), (False, False), (True, False), (False, True)])
+    0.0
+    """
+    if not pairs:
+        return None
+    n = len(pairs)
+    agreed = sum(a == b for a, b in pairs) / n
+    first, second = sum(a for a, _ in pairs) / n, sum(b for _, b in pairs) / n
+    chance = first * second + (1 - first) * (1 - second)
+    return None if chance >= 1 else (agreed - chance) / (1 - chance)
+
+
+def agreement(
+    studies: Sequence[MonitoredStudy],
+) -> tuple[tuple[str, str, int, float | None], ...]:
+    """Compare each pair of readers on the candidates that both judged.
+
+    Returns
+    -------
+    tuple of (reader, reader, candidates, kappa)
+        Whether a candidate was taken for true, edited or not; pairs without one are left out.
+    """
+    verdicts: dict[str, dict[str, bool]] = {}
+    for study in studies:
+        for one in study.flagged:
+            row = {r: v in SEEN_TRUE for r, v in one.verdicts.items() if v in VERDICTS}
+            verdicts.setdefault(one.tracking_uid, {}).update(row)
+    readers = sorted({reader for row in verdicts.values() for reader in row})
+    found = []
+    for a, b in combinations(readers, 2):
+        pairs = [(row[a], row[b]) for row in verdicts.values() if a in row and b in row]
+        if pairs:
+            found.append((a, b, len(pairs), kappa(pairs)))
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreReliability:
+    """How scores fit verdicts: bins of (mean score, accepted share, count), and their mean gap."""
+
+    bins: tuple[tuple[float, float, int], ...]
+    error: float | None
+    judged: int
+
+
+def calibration(studies: Sequence[MonitoredStudy]) -> ScoreReliability:
+    """Compare scores with verdicts, in ten bins; of several readers the majority counts."""
+    scores, truth = [], []
+    for study in studies:
+        for one in study.flagged:
+            votes = [state in SEEN_TRUE for state in one.verdicts.values() if state in VERDICTS]
+            if votes and sum(votes) * 2 != len(votes):
+                scores.append(one.score)
+                truth.append(sum(votes) * 2 > len(votes))
+    if not scores:
+        return ScoreReliability((), None, 0)
+    s, t = np.asarray(scores), np.asarray(truth, float)
+    place = np.minimum((s * _BINS).astype(int), _BINS - 1)
+    bins = [
+        (float(s[place == b].mean()), float(t[place == b].mean()), int((place == b).sum()))
+        for b in range(_BINS)
+        if (place == b).any()
+    ]
+    error = sum(count * abs(mean - share) for mean, share, count in bins) / len(s)
+    return ScoreReliability(tuple(bins), error, len(s))
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How a figure of the later studies differs from the first ones."""
+
+    name: str
+    """What is compared."""
+    before: int
+    after: int
+    """Values on either side."""
+    stability: float | None
+    """Population stability index over the deciles of before; None of too few values."""
+    p: float | None
+    """Of the Kolmogorov-Smirnov test."""
+
+
+def drift(first: Sequence[MonitoredStudy], later: Sequence[MonitoredStudy]) -> tuple[Drift, ...]:
+    """Compare inputs and outputs of two sets of studies, images where they were looked at."""
+    take: dict[str, Callable[[MonitoredStudy], Iterable[float | None]]] = {
+        "brain volume (ml)": lambda s: [s.brain_ml],
+        "registration, how pronounced": lambda s: [s.registration],
+        "quality checks failed": lambda s: [float(len(s.failed_checks))],
+        "candidates a study": lambda s: [float(len(s.flagged))],
+        "score": lambda s: [c.score for c in s.flagged],
+        "volume (ml)": lambda s: [c.volume_ml for c in s.flagged],
+        "uncertainty": lambda s: [c.uncertainty for c in s.flagged],
+    }
+    for seen in sorted({name for study in (*first, *later) for name in study.images}):
+        take[seen] = lambda s, seen=seen: [s.images.get(seen)]  # type: ignore[misc]
+    return tuple(_drift(name, _all(first, of), _all(later, of)) for name, of in take.items())
+
+
+def _all(
+    studies: Sequence[MonitoredStudy], of: Callable[[MonitoredStudy], Iterable[float | None]]
+) -> list[float]:
+    return [value for study in studies for value in of(study) if value is not None]
+
+
+def _drift(name: str, before: list[float], after: list[float]) -> Drift:
+    if min(len(before), len(after)) < _LEAST:
+        return Drift(name, len(before), len(after), None, None)
+    p = float(stats.ks_2samp(before, after).pvalue)
+    return Drift(name, len(before), len(after), stability_index(before, after), p)
+
+
+def stability_index(before: Sequence[float], after: Sequence[float]) -> float:
+    """Return the population stability index over the deciles of `before`.
+
+    A value that many studies share is a bin of its own, apart from what lies above it.
+
+    Examples
+    --------
+    >>> round(stability_index(range(100), range(100)), 3)
+    0.0
+    >>> stability_index([1.0] * 30, [3.0] * 30) > 1
+    True
+    """
+    known = np.asarray(before, float)
+    edges = np.unique(np.quantile(known, np.linspace(0.1, 0.9, 9)))
+    often = [edge for edge in edges if (known == edge).mean() > _OFTEN]
+    edges = np.unique([*edges, *np.nextafter(often, np.inf)])
+    shares = []
+    for values in (before, after):
+        counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
+        shares.append((counts + 0.5) / (len(values) + 0.5 * len(counts)))
+    one, other = shares
+    return float(((other - one) * np.log(other / one)).sum())

@@ -1,0 +1,218 @@
+"""Read what many results and their reviews say; no name of a patient is read.
+
+Images are opened only where their folder is named, for contrast, noise and voxels.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from lesionlens.base.errors import LesionLensError, UnusableInputError
+from lesionlens.base.labels import ReviewState
+from lesionlens.base.records.study import StepName
+from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.imaging.reading.image_features import image_features
+
+SEEN_TRUE = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
+VERDICTS = frozenset({*SEEN_TRUE, ReviewState.REJECTED})
+
+
+@dataclass(frozen=True, slots=True)
+class MonitoredCandidate:
+    """One candidate and what each reader last decided on it."""
+
+    tracking_uid: str
+    """The same in every reader's copy of a result."""
+    score: float
+    """0 to 1."""
+    volume_ml: float | None
+    """Whole tumour."""
+    uncertainty: float | None
+    """0 to 1."""
+    verdicts: Mapping[str, ReviewState]
+    """By reader; "" where the reader gave no name."""
+    added: bool = False
+    """Whether a reader brought it in."""
+
+
+@dataclass(frozen=True, slots=True)
+class MonitoredStudy:
+    """One result folder."""
+
+    name: str
+    """Of the folder."""
+    day: date
+    """When it was analysed."""
+    engine: str
+    """Name, version and first digits of the weights' SHA-256."""
+    candidates: tuple[MonitoredCandidate, ...]
+    """The network's, and those that readers added."""
+    failed_checks: tuple[str, ...] = ()
+    """Of the input's quality."""
+    brain_ml: float | None = None
+    registration: float | None = None
+    """From the preparation: volume of the brain; least pronounced registration."""
+    seconds: float = 0.0
+    """Of the analysis."""
+    images: Mapping[str, float] = field(default_factory=dict)
+    """How its images look, see `reading.image_features`; empty where they were not looked at."""
+
+    @property
+    def flagged(self) -> tuple[MonitoredCandidate, ...]:
+        """The network's candidates."""
+        return tuple(one for one in self.candidates if not one.added)
+
+    @property
+    def week(self) -> str:
+        """ISO week, such as 2026-W07."""
+        year, week, _ = self.day.isocalendar()
+        return f"{year}-W{week:02d}"
+
+
+def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
+    """Read every result below a folder.
+
+    Returns
+    -------
+    list of MonitoredStudy
+        By day.
+    list of str
+        Notices: which folders could not be read, and why.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no result.
+    """
+    found, notices = [], []
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        if "findings.json" not in files or "run.json" not in files:
+            continue
+        try:
+            found.append(_study(Path(place)))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            notices.append(f"{Path(place).name} was left out: {type(error).__name__}: {error}")
+    if not found:
+        raise UnusableInputError(
+            found=f"no result in {folder.name!r}",
+            expected="folders that `lesionlens analyze` or `batch` wrote",
+            next_step="Name the folder that holds them",
+        )
+    return sorted(found, key=lambda one: (one.day, one.name)), notices
+
+
+def with_images(
+    studies: Sequence[MonitoredStudy],
+    folder: Path,
+    *,
+    progress: Progress = no_progress,
+    cancel: Cancel = NEVER,
+) -> tuple[list[MonitoredStudy], list[str]]:
+    """Add how the images look, of studies that lie in a folder under the names of their results.
+
+    Returns
+    -------
+    list of MonitoredStudy
+        All of them; one whose images cannot be opened has none.
+    list of str
+        Notices: of how many there are no images, and which could not be opened.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no such folder, or no study in it bears the name of a result.
+    """
+    stage = "looking at images"
+    found, notices, missing = [], [], 0
+    for number, study in enumerate(studies):
+        check(cancel, stage)
+        progress(stage, number / len(studies))
+        place = folder / study.name
+        if not place.is_dir():
+            missing += 1
+            found.append(study)
+            continue
+        try:
+            found.append(replace(study, images=image_features(place)))
+        except LesionLensError as error:
+            found.append(study)
+            notices.append(f"The images of {study.name} were left out: {error.found}")
+    if missing == len(studies):
+        raise UnusableInputError(
+            found=f"no study in {folder.name!r} that bears the name of a result",
+            expected="the folder that the results were made of, by `lesionlens batch`",
+            next_step="Name that folder, or leave --studies out",
+        )
+    if missing:
+        notices.append(f"Images of {missing} of {len(studies)} studies are not there")
+    return found, notices
+
+
+def _json(path: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return read
+
+
+def _study(place: Path) -> MonitoredStudy:
+    findings, run = _json(place / "findings.json"), _json(place / "run.json")
+    review = _json(place / "review.json") if (place / "review.json").is_file() else {}
+    verdicts, added = _verdicts(review.get("events", []))
+    rows = findings["candidates"]
+    ours = [one for one in rows if one.get("source", "network") == "network"]
+    flagged = [_candidate(one, verdicts) for one in ours]
+    known = {one.tracking_uid for one in flagged}
+    brought = [
+        MonitoredCandidate(uid, 0.0, None, None, verdicts[uid], added=True)
+        for uid in sorted(added - known)
+        if SEEN_TRUE & set(verdicts[uid].values())  # else it was taken back
+    ]
+    steps = run.get("preparation", [])
+    registered = [s["figure"] for s in steps if s["step"] == StepName.REGISTER and s.get("figure")]
+    brain = next((s.get("figure") for s in steps if s["step"] == StepName.BRAIN), None)
+    return MonitoredStudy(
+        name=place.name,
+        day=datetime.fromisoformat(run["started"]).date(),
+        engine=f"{run['engine']} {run['engine_version']} {str(run['weights_sha256'])[:12]}",
+        candidates=(*flagged, *brought),
+        failed_checks=tuple(q["check"] for q in findings["quality"] if not q["passed"]),
+        brain_ml=brain,
+        registration=min(registered, default=None),
+        seconds=float(run["seconds"]),
+    )
+
+
+def _candidate(
+    row: Mapping[str, Any], verdicts: Mapping[str, Mapping[str, ReviewState]]
+) -> MonitoredCandidate:
+    states = dict(verdicts.get(row["tracking_uid"], {}))
+    own = row.get("review") or {}
+    if not states and ReviewState(own.get("state", "unreviewed")) in VERDICTS:
+        states = {own.get("reader") or "": ReviewState(own["state"])}
+    return MonitoredCandidate(
+        tracking_uid=row["tracking_uid"],
+        score=float(row["score"]),
+        volume_ml=row["volume_ml"].get("wt"),
+        uncertainty=row.get("uncertainty"),
+        verdicts=states,
+    )
+
+
+def _verdicts(
+    events: list[dict[str, Any]],
+) -> tuple[dict[str, dict[str, ReviewState]], set[str]]:
+    """Fold the events: what each reader last decided on each candidate; which were added."""
+    states: dict[str, dict[str, ReviewState]] = {}
+    added = set()
+    for event in events:
+        uid, state = event["tracking_uid"], ReviewState(event["state"])
+        states.setdefault(uid, {})[event.get("reader") or ""] = state
+        if event.get("added"):
+            added.add(uid)
+    return states, added

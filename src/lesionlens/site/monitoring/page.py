@@ -1,0 +1,155 @@
+"""The page, the table and Prometheus' text of what was counted."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from html import escape
+
+from lesionlens.results.export.plain_page import number, page, paragraph, table, warned
+from lesionlens.results.export.tables import safe_text
+from lesionlens.site.monitoring.figures import Drift, Group, Rate, ScoreReliability
+from lesionlens.site.monitoring.gather import MonitoredStudy
+
+LIMITS = (
+    "A shift of inputs or scores does not prove that the network became worse, and no shift does "
+    "not prove that it did not (arXiv 2410.13174): look at cases. Verdicts are of readers who saw "
+    "the candidates, so that what the network missed counts only where a reader added it. "
+    "Contrast, noise and voxels of the images are compared only where the studies were named "
+    "(--studies): results do not hold them."
+)
+_GROUP = ("", "studies", "candidates", "accepted", "edited", "rejected", "added", "acceptance",
+          "edit rate")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Everything that is shown."""
+
+    studies: tuple[MonitoredStudy, ...]
+    weeks: tuple[Group, ...]
+    readers: tuple[Group, ...]
+    engines: tuple[Group, ...]
+    agreement: tuple[tuple[str, str, int, float | None], ...]
+    calibration: ScoreReliability
+    drifts: tuple[Drift, ...]
+    baseline: str
+    stops: tuple[str, ...]
+    notices: tuple[str, ...]
+
+
+def _rate(rate: Rate) -> str:
+    if rate.share is None:
+        return "–"
+    low, high = rate.interval
+    return f"{rate.share:.0%} ({low:.0%}–{high:.0%})"
+
+
+def _cells(group: Group) -> tuple[str, ...]:
+    counts = (group.studies, group.candidates, group.accepted, group.edited, group.rejected,
+              group.added)  # fmt: skip
+    return (
+        group.name or "no name",
+        *(str(count) for count in counts),
+        _rate(group.acceptance),
+        _rate(group.editing),
+    )
+
+
+def _diagram(calibration: ScoreReliability) -> str:
+    """Draw scores against accepted shares."""
+    dots = "".join(
+        f'<circle cx="{20 + 200 * s:.0f}" cy="{220 - 200 * t:.0f}" r="{3 + min(n, 25) / 4:.1f}" '
+        f'fill="#1565c0"><title>{n} candidates</title></circle>'
+        for s, t, n in calibration.bins
+    )
+    return (
+        '<svg width="240" height="240" role="img" aria-label="score against accepted share">'
+        '<rect x="20" y="20" width="200" height="200" fill="none" stroke="#999"/>'
+        f'<line x1="20" y1="220" x2="220" y2="20" stroke="#bbb"/>{dots}</svg>'
+    )
+
+
+def html(watched: Watched) -> str:
+    """Return one page that opens offline."""
+    stops = warned("Stop and look", watched.stops, "No stop rule is broken.")
+    pairs = [
+        (a or "no name", b or "no name", str(n), number(k)) for a, b, n, k in watched.agreement
+    ]
+    drifts = [
+        (d.name, str(d.before), str(d.after), number(d.stability), number(d.p, ".2g"))
+        for d in watched.drifts
+    ]
+    gap = watched.calibration
+    parts = [
+        f"<h1>Candidates and verdicts</h1><p>{len(watched.studies)} studies, "
+        f"{watched.studies[0].day.isoformat()} to {watched.studies[-1].day.isoformat()}</p>",
+        stops,
+        "<h2>By week</h2>" + table(("week", *_GROUP[1:]), map(_cells, watched.weeks)),
+        "<h2>By reader</h2>" + table(("reader", *_GROUP[1:]), map(_cells, watched.readers)),
+        "<h2>By weights</h2>" + table(("engine", *_GROUP[1:]), map(_cells, watched.engines)),
+        "<h2>Agreement of readers</h2>"
+        + (table(("reader", "reader", "both judged", "Cohen's kappa"), pairs) or ""),
+        f"<h2>Scores and verdicts</h2><p>{gap.judged} candidates; mean gap {number(gap.error)}</p>"
+        + _diagram(gap),
+        f"<h2>Drift against {escape(watched.baseline)}</h2>"
+        + table(("", "before", "after", "stability index", "KS p"), drifts),
+        paragraph(LIMITS),
+        *(paragraph(notice) for notice in watched.notices),
+    ]
+    return page("LesionLens monitor", parts)
+
+
+def csv_table(watched: Watched) -> str:
+    """Return a CSV of a row a candidate and reader, or a candidate that nobody judged."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("study", "day", "week", "engine", "tracking_uid", "score", "volume_ml",
+                     "added", "reader", "verdict"))  # fmt: skip
+    for study in watched.studies:
+        about = (safe_text(study.name), study.day.isoformat(), study.week, safe_text(study.engine))
+        for one in study.candidates:
+            verdicts = one.verdicts.items() or [("", "unreviewed")]
+            for reader, verdict in verdicts:
+                volume = "" if one.volume_ml is None else one.volume_ml
+                score = "" if one.added else one.score  # the network gave none
+                added = "true" if one.added else "false"
+                writer.writerow((*about, one.tracking_uid, score, volume, added,
+                                 safe_text(reader), str(verdict)))  # fmt: skip
+    return text.getvalue()
+
+
+def prometheus(watched: Watched) -> str:
+    """Return the text that Prometheus' node exporter collects; weeks and readers are labels."""
+    lines = [
+        "# TYPE lesionlens_studies gauge",
+        f"lesionlens_studies {len(watched.studies)}",
+        "# TYPE lesionlens_stop_rules_broken gauge",
+        f"lesionlens_stop_rules_broken {len(watched.stops)}",
+    ]
+    for label, groups in (
+        ("week", watched.weeks),
+        ("reader", watched.readers),
+        ("engine", watched.engines),
+    ):
+        for name in ("candidates", "accepted", "edited", "rejected", "added"):
+            lines.append(f"# TYPE lesionlens_{label}_{name} gauge")
+            lines += [
+                f'lesionlens_{label}_{name}{{{label}="{_label(g.name)}"}} {getattr(g, name)}'
+                for g in groups
+            ]
+    if watched.calibration.error is not None:
+        lines += ["# TYPE lesionlens_calibration_error gauge",
+                  f"lesionlens_calibration_error {watched.calibration.error:.4f}"]  # fmt: skip
+    known = [d for d in watched.drifts if d.stability is not None]
+    if known:
+        lines.append("# TYPE lesionlens_stability_index gauge")
+        lines += [
+            f'lesionlens_stability_index{{of="{_label(d.name)}"}} {d.stability:.4f}' for d in known
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _label(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")

@@ -1,0 +1,64 @@
+"""When to stop and look: bounds that a site states beforehand, each with its reason in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lesionlens.site.monitoring.figures import Drift, Group, ScoreReliability
+
+
+@dataclass(frozen=True, slots=True)
+class StopBounds:
+    """What a site takes as tolerable."""
+
+    least_acceptance: float = 0.5
+    """Share of judged candidates that are accepted or edited."""
+    most_candidates: float = 3.0
+    """A study, in the mean of a week."""
+    most_calibration_error: float = 0.2
+    """Mean gap between scores and accepted shares."""
+    most_drift: float = 0.25
+    """Population stability index; above 0.25 is called a large shift."""
+
+
+_BY_CHANCE = 0.01
+"""Of all figures that are compared together (Bonferroni)."""
+_FEW = 10  # studies or verdicts below which no rule speaks
+
+
+def broken(
+    weeks: Sequence[Group],
+    calibration: ScoreReliability,
+    drifts: Sequence[Drift],
+    bounds: StopBounds,
+) -> tuple[str, ...]:
+    """Return which rules are broken, in words; of the latest week."""
+    sentences = []
+    if weeks:
+        last = weeks[-1]
+        _, high = last.acceptance.interval
+        if last.verdicts >= _FEW and high < bounds.least_acceptance:
+            sentences.append(
+                f"{last.name}: {last.acceptance.part} of {last.acceptance.of} candidates were "
+                f"accepted or edited; surely fewer than {bounds.least_acceptance:.0%}"
+            )
+        mean = last.candidates / max(last.studies, 1)
+        if last.studies >= _FEW and mean > bounds.most_candidates:
+            sentences.append(
+                f"{last.name}: {mean:.1f} candidates a study, more than {bounds.most_candidates:g}"
+            )
+    judged = [
+        (one.name, one.stability, one.p)
+        for one in drifts
+        if one.stability is not None and one.p is not None
+    ]
+    error = calibration.error
+    if error is not None and calibration.judged >= _FEW and error > bounds.most_calibration_error:
+        sentences.append(f"Scores differ from verdicts by {error:.2f} in the mean")
+    sentences += [
+        f"{name} has shifted: stability index {stability:.2f}, p {p:.2g}"
+        for name, stability, p in judged
+        if stability > bounds.most_drift and p < _BY_CHANCE / len(judged)
+    ]
+    return tuple(sentences)

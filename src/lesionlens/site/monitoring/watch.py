@@ -1,0 +1,82 @@
+"""Put together what is watched, and write it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
+from lesionlens.base.staging import check_target
+from lesionlens.base.whole_file import write_whole
+from lesionlens.site.monitoring import figures, page, stop_rules
+from lesionlens.site.monitoring.gather import gather, with_images
+from lesionlens.site.monitoring.stop_rules import StopBounds
+
+PAGE, TABLE, PROMETHEUS = "monitor.html", "monitor.csv", "monitor.prom"
+
+
+def watch(
+    folder: Path,
+    bounds: StopBounds,
+    baseline_weeks: int = 4,
+    *,
+    images: Path | None = None,
+    progress: Progress = no_progress,
+    cancel: Cancel = NEVER,
+) -> page.Watched:
+    """Read the results below a folder and compare.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds result folders at any depth.
+    bounds : StopBounds
+        Of the stop rules.
+    baseline_weeks : int
+        The first weeks, against which all later ones are compared.
+    images : Path or None
+        The studies, under the names of their results: contrast, noise and voxels are compared too.
+    progress, cancel
+        Called, and polled for a stop, before each study's images.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no result, or no study of that name.
+    """
+    studies, notices = gather(folder)
+    if images is not None:
+        studies, more = with_images(studies, images, progress=progress, cancel=cancel)
+        notices += more
+    end = studies[0].day + timedelta(weeks=baseline_weeks)
+    first = [study for study in studies if study.day < end]
+    later = [study for study in studies if study.day >= end]
+    weeks, calibration = figures.by_week(studies), figures.calibration(studies)
+    drifts = figures.drift(first, later)
+    return page.Watched(
+        studies=tuple(studies),
+        weeks=weeks,
+        readers=figures.by_reader(studies),
+        engines=figures.by_engine(studies),
+        agreement=figures.agreement(studies),
+        calibration=calibration,
+        drifts=drifts,
+        baseline=f"the first {baseline_weeks} weeks ({len(first)} studies)",
+        stops=stop_rules.broken(weeks, calibration, drifts, bounds),
+        notices=tuple(notices),
+    )
+
+
+def write(watched: page.Watched, out: Path) -> tuple[Path, ...]:
+    """Write page, table and Prometheus' text into a folder; each replaces its former self whole."""
+    check_target(out)
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, text in (
+        (PAGE, page.html(watched)),
+        (TABLE, page.csv_table(watched)),
+        (PROMETHEUS, page.prometheus(watched)),
+    ):
+        write_whole(out / name, text)
+        written.append(out / name)
+    return tuple(written)

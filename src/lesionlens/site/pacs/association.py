@@ -1,0 +1,252 @@
+"""One DIMSE association at a time: TLS, patience, a quick end when the user wants it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from pynetdicom import AE, _config, build_context, evt
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import Verification
+
+from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
+from lesionlens.base.stages import NEVER, Cancel
+from lesionlens.site.pacs.peer import DICOM_PORT, DICOM_TLS_PORT, Access, unreachable
+from lesionlens.site.pacs.tls import client_context
+
+CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
+MAX_PDU_BYTES = 2**17
+MOST_CONTEXTS = 127
+_POLITE_SECONDS = 2.0
+_LOOK_SECONDS = 0.1
+
+# a query holds the patient's name: pynetdicom would write it into a log
+_config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
+_config.LOG_HANDLER_LEVEL = "none"
+
+
+class Peer:
+    """The other side.
+
+    Parameters
+    ----------
+    address : str
+        dicom://AETITLE@host:port, or dicoms:// for TLS.
+    access : Access
+        How we present ourselves.
+    """
+
+    def __init__(self, address: str, access: Access) -> None:
+        parts = urlsplit(address)
+        if access.user is not None:
+            raise UnusableInputError(
+                found="a user name for an archive by DIMSE, which knows none",
+                expected="a user with DICOMweb alone",
+                next_step="Leave --user out; dicoms:// with --cert proves who we are",
+                in_window="Leave the user out; dicoms:// with a certificate proves who we are",
+            )
+        self.address, self.access = address, access
+        self.title, self.host = parts.username or "", parts.hostname or ""
+        self.secure = parts.scheme == "dicoms"
+        self.port = parts.port or (DICOM_TLS_PORT if self.secure else DICOM_PORT)
+        self._tls = (client_context(access), self.host) if self.secure else None
+
+    @contextmanager
+    def associated(
+        self,
+        contexts: Sequence[PresentationContext],
+        *,
+        roles: Sequence[Any] = (),
+        handlers: Sequence[Any] = (),
+        stop: Cancel = NEVER,
+    ) -> Iterator[Any]:
+        """Open an association; it is released at the end, aborted on an error or a wish to stop.
+
+        Parameters
+        ----------
+        contexts : sequence of PresentationContext
+            At most `MOST_CONTEXTS`; verification, which every archive knows, is asked for besides,
+            so that a service that is not offered is no refusal of the whole.
+        roles, handlers
+            As pynetdicom takes them.
+        stop : Cancel
+            Looked at ten times a second, also while the archive is silent.
+
+        Raises
+        ------
+        ResourceError
+            The archive does not answer, refuses us, or the connection breaks.
+        CancelledError
+            `stop` was set.
+        """
+        link = self._open(contexts, roles, handlers)
+        done = threading.Event()
+        watch = threading.Thread(target=_watch, args=(link, stop, done), daemon=True)
+        watch.start()
+        well = False
+        try:
+            yield link
+            well = not stop.is_set()
+        finally:
+            done.set()  # the watch speaks to the archive too: it ends first
+            watch.join()
+            if well and link.is_established:
+                link.release()
+            else:
+                hang_up(link)
+
+    def _open(
+        self, contexts: Sequence[PresentationContext], roles: Sequence[Any], handlers: Sequence[Any]
+    ) -> Any:
+        entity = AE(self.access.title)
+        entity.connection_timeout = CONNECT_SECONDS
+        entity.acse_timeout = CONNECT_SECONDS
+        entity.network_timeout = entity.dimse_timeout = ANSWER_SECONDS
+        events: list[str] = []
+        heard = (evt.EVT_CONN_OPEN, lambda _: events.append("open"))
+        link = entity.associate(
+            self.host,
+            self.port,
+            contexts=[*contexts, build_context(Verification)],
+            ae_title=self.title,
+            max_pdu=MAX_PDU_BYTES,
+            ext_neg=list(roles),
+            tls_args=self._tls,
+            evt_handlers=[*handlers, *HURRY, heard],
+        )
+        if link.is_established:
+            _keep_answers(link)
+            return link
+        if link.is_rejected:
+            raise unreachable(self.address, *self._rejection(link))
+        if events:
+            raise unreachable(
+                self.address,
+                "connected, but no association",
+                "Check that this is a DICOM port, and whether it wants TLS (dicoms://)",
+            )
+        raise unreachable(
+            self.address,
+            "no connection" + (", or no trust between the certificates" if self.secure else ""),
+            "Check host and port" + (", --ca and --cert" if self.secure else ""),
+        )
+
+    def _rejection(self, link: Any) -> tuple[str, str]:
+        """Return why the archive rejected the association, and what to do."""
+        ours, theirs = self.access.title, self.title
+        reason = getattr(link.acceptor.primitive, "diagnostic", None)
+        source = getattr(link.acceptor.primitive, "result_source", None)
+        if (source, reason) == (1, 7):
+            return (
+                f"it is not called {theirs} (the called AE title)",
+                "Ask its administrator for its AE title, which stands before @ in the address",
+            )
+        if (source, reason) == (1, 3):
+            return (
+                f"it does not know our AE title {ours}",
+                "Ask its administrator to enter our AE title, or give one that it knows with --aet",
+            )
+        return (
+            f"it refused our AE title {ours} or its own {theirs}, or is too busy",
+            "Try again later, or ask its administrator",
+        )
+
+    def broke(self, answers: int) -> ResourceError:
+        """Return the error of an association that the archive ended.
+
+        Parameters
+        ----------
+        answers : int
+            How many it gave before. An archive that takes the association and ends it at the first
+            request mostly does not know our AE title: so do Orthanc and DCMTK.
+        """
+        if answers:
+            return unreachable(self.address, "the connection broke", "Try again; nothing was kept")
+        ours, port = self.access.title, self.access.port
+        return unreachable(
+            self.address,
+            f"it ended the connection at our first request, as archives do that do not know our "
+            f"AE title {ours}",
+            f"Ask its administrator to enter AE title {ours} at this machine's address (for C-MOVE "
+            f"with port {port}), or give one that it knows with --aet; if it knows {ours}, try "
+            "again: nothing was kept",
+        )
+
+
+def _watch(link: Any, stop: Cancel, done: threading.Event) -> None:
+    """End an association when the user wants to stop: ask the archive first, then hang up."""
+    while not done.wait(_LOOK_SECONDS):
+        if stop.is_set():
+            for context in link.accepted_contexts[:1]:
+                if link.is_established:
+                    link.send_c_cancel(1, context.context_id)
+            if not done.wait(_POLITE_SECONDS):
+                hang_up(link)
+            return
+
+
+def _keep_answers(link: Any) -> None:
+    """Leave every message to the request that waits for it.
+
+    pynetdicom's own thread looks for requests of the peer meanwhile, and is paused for ours; where
+    the system takes the processor from it between reading the pause and reading the queue,
+    it takes our answer and drops it. A peer that we called makes no such requests.
+    """
+    take = link.dimse.get_msg
+    link.dimse.get_msg = lambda block=False: take(block=True) if block else (None, None)
+
+
+def hang_up(link: Any) -> None:
+    """Abort an association; a peer that went silent within a message does not hold us up."""
+    if not link.is_alive():
+        return
+    link.abort(block=False)
+    link.join(_POLITE_SECONDS)
+    wire = getattr(link.dul.socket, "socket", None)
+    if wire is not None:
+        with suppress(OSError):  # closed meanwhile
+            wire.shutdown(socket.SHUT_RDWR)
+    link.kill()
+
+
+def _hurry(event: Any) -> None:
+    """Acknowledge at once, send small messages at once.
+
+    Peers that write a message in two pieces (DCMTK's do) wait for the acknowledgement of the first,
+    which systems hold back for 40 ms: an echo takes 6 ms instead of 50.
+    """
+    wire = getattr(event.assoc.dul.socket, "socket", None)
+    if wire is not None:
+        with suppress(OSError):  # closed meanwhile
+            wire.settimeout(ANSWER_SECONDS)  # within a message; pynetdicom would wait for ever
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if hasattr(socket, "TCP_QUICKACK"):  # Linux, which forgets it after a while
+                wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
+HURRY = [(kind, _hurry) for kind in (evt.EVT_CONN_OPEN, evt.EVT_DATA_SENT, evt.EVT_DATA_RECV)]
+"""Handlers for any association, ours or the peer's."""
+
+
+def raise_if_stopped(stop: Cancel, stage: str) -> None:
+    """Raise CancelledError where the association ended because the user wanted it."""
+    if stop.is_set():
+        raise CancelledError(stage)
+
+
+def own_interface(host: str, port: int) -> str:
+    """Return the address of ours that the archive's host is reached from.
+
+    Raises
+    ------
+    OSError
+        The host is unknown.
+    """
+    family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.connect(place)  # a datagram socket sends nothing by this
+        return str(probe.getsockname()[0])

@@ -1,0 +1,46 @@
+"""From an address to the archive that speaks its protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lesionlens.base.errors import MissingPluginError
+from lesionlens.site.pacs.peer import WEB, Access, check_address
+
+if TYPE_CHECKING:
+    from lesionlens.site.pacs.intake import Pacs
+
+
+def connect(address: str, access: Access | None = None) -> Pacs:
+    """Return the archive at an address; nothing is sent before it is asked something.
+
+    Parameters
+    ----------
+    address : str
+        `https://host/dicom-web` for DICOMweb, `dicom://AETITLE@host:port` for DIMSE,
+        `dicoms://AETITLE@host:port` for DIMSE over TLS.
+    access : Access or None
+        How to come in.
+
+    Raises
+    ------
+    UnusableInputError
+        The address is neither, or holds a password; or it would send one unencrypted.
+    MissingPluginError
+        The extra is not installed.
+    """
+    access, scheme = access or Access(), check_address(address)
+    try:
+        if scheme in WEB:
+            from lesionlens.site.pacs.web import WebPacs  # noqa: PLC0415  the extra may be absent
+
+            return WebPacs(address, access)
+        from lesionlens.site.pacs.dimse import DimsePacs  # noqa: PLC0415  the extra may be absent
+
+        return DimsePacs(address, access)
+    except ImportError as error:
+        raise MissingPluginError(
+            found=f"no package {error.name!r}, which talks to archives",
+            expected="the extra lesionlens[pacs]",
+            next_step='Install it with: pip install "lesionlens[pacs]"',
+        ) from error

@@ -1,0 +1,159 @@
+"""An archive that speaks DIMSE: C-FIND, C-GET or C-MOVE, C-STORE."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pynetdicom import build_context
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
+from typing_extensions import override
+
+from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.site.pacs.association import Peer, raise_if_stopped
+from lesionlens.site.pacs.intake import Intake, Pacs
+from lesionlens.site.pacs.outbox import read_outgoing, refused
+from lesionlens.site.pacs.peer import (
+    LIMIT,
+    MOST_IMAGES,
+    Access,
+    FoundStudy,
+    StudyQuery,
+    is_uid,
+    unreachable,
+)
+from lesionlens.site.pacs.retrieve import fetch
+
+_PENDING = (0xFF00, 0xFF01)
+_STORED = (0x0000, 0xB000, 0xB006, 0xB007, 0x0107, 0x0116)
+"""Success, and warnings of a data set that was stored nevertheless."""
+
+
+class DimsePacs(Pacs):
+    """An archive by DIMSE."""
+
+    def __init__(self, address: str, access: Access) -> None:
+        self.address = address
+        self._peer = Peer(address, access)
+
+    @override
+    def find(self, query: StudyQuery, *, cancel: Cancel = NEVER) -> tuple[FoundStudy, ...]:
+        """Return the studies that match, by date; the first `LIMIT` where there are more."""
+        asked = _question("STUDY", StudyInstanceUID=query.study_uid)
+        asked.PatientID, asked.PatientName = query.patient_id, query.patient_name
+        asked.StudyDate, asked.AccessionNumber = query.study_date, query.accession
+        asked.ModalitiesInStudy, asked.StudyDescription = query.modality, ""
+        asked.NumberOfStudyRelatedInstances = None
+        with self._finding(cancel) as link:
+            found = [_study(item) for item in self._answers(link, asked, cancel, LIMIT)]
+        return tuple(sorted((s for s in found if is_uid(s.study_uid)), key=lambda s: s.study_date))
+
+    @override
+    def _listing(self, study_uid: str, cancel: Cancel) -> dict[str, str]:
+        listed: dict[str, str] = {}
+        with self._finding(cancel) as link:
+            series = _question("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID="")
+            for found in list(self._answers(link, series, cancel, MOST_IMAGES)):
+                images = _question(
+                    "IMAGE",
+                    StudyInstanceUID=study_uid,
+                    SeriesInstanceUID=_text(found, "SeriesInstanceUID"),
+                    SOPInstanceUID="",
+                    SOPClassUID="",
+                )
+                for item in self._answers(link, images, cancel, MOST_IMAGES):
+                    listed[_text(item, "SOPInstanceUID")] = _text(item, "SOPClassUID")
+        return listed
+
+    @override
+    def _fetch(self, study_uid: str, intake: Intake, cancel: Cancel) -> None:
+        fetch(self._peer, study_uid, intake, cancel)
+
+    def _finding(self, cancel: Cancel) -> Any:
+        return self._peer.associated([build_context(FindModel)], stop=cancel)
+
+    def _answers(self, link: Any, asked: Dataset, cancel: Cancel, most: int) -> Iterator[Any]:
+        """Yield at most so many matches of a query."""
+        count = 0
+        try:
+            for status, item in link.send_c_find(asked, FindModel):
+                raise_if_stopped(cancel, "the search")
+                if not status:
+                    raise self._peer.broke(count)
+                if status.Status in _PENDING and item is not None:
+                    count += 1
+                    if count > most:
+                        link.abort()  # the rest need not come
+                        return
+                    yield item
+                elif status.Status != 0x0000:
+                    raise unreachable(self.address, f"status {status.Status:#06x} to the query")
+        except ValueError as error:  # no such service was agreed on
+            raise unreachable(
+                self.address, "it offers no search (C-FIND, Study Root)", "Use its DICOMweb address"
+            ) from error
+
+    @override
+    def send(
+        self, files: Sequence[Path], *, progress: Progress = no_progress, cancel: Cancel = NEVER
+    ) -> int:
+        """Store files by C-STORE; return how many. Raises where the archive refused one."""
+        items = read_outgoing(files)
+        pairs = sorted({(item.sop_class, item.syntax) for item in items})
+        progress("send", 0.0)
+        contexts = [build_context(kind, syntax) for kind, syntax in pairs]
+        with self._peer.associated(contexts, stop=cancel) as link:
+            for number, item in enumerate(items):
+                check(cancel, "sending")
+                try:
+                    status = link.send_c_store(item.load())
+                except (ValueError, RuntimeError, AttributeError) as error:
+                    raise_if_stopped(cancel, "sending")
+                    raise refused("a file (not a kind that it takes)", number) from error
+                raise_if_stopped(cancel, "sending")
+                if not status and number == 0:
+                    raise self._peer.broke(0)
+                if not status:
+                    raise unreachable(
+                        self.address,
+                        f"the connection broke; it took {number} files before",
+                        "Send them again: what it has is not stored twice",
+                    )
+                if status.Status not in _STORED:
+                    raise refused(f"a file ({status.Status:#06x})", number)
+                progress("send", (number + 1) / len(items))
+        return len(items)
+
+
+def _question(level: str, **keys: str) -> Dataset:
+    asked = Dataset()
+    asked.SpecificCharacterSet = "ISO_IR 192"
+    asked.QueryRetrieveLevel = level
+    for keyword, value in keys.items():
+        setattr(asked, keyword, value)
+    return asked
+
+
+def _text(item: Any, keyword: str) -> str:
+    """Return an attribute as text, empty where it is absent or cannot be read."""
+    try:
+        return str(item.get(keyword) or "")
+    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError):
+        return ""
+
+
+def _study(item: Any) -> FoundStudy:
+    count = _text(item, "NumberOfStudyRelatedInstances")
+    modalities = item.get("ModalitiesInStudy") or ()
+    return FoundStudy(
+        study_uid=_text(item, "StudyInstanceUID"),
+        patient_id=_text(item, "PatientID"),
+        patient_name=_text(item, "PatientName"),
+        study_date=_text(item, "StudyDate"),
+        description=_text(item, "StudyDescription"),
+        accession=_text(item, "AccessionNumber"),
+        modalities=(modalities,) if isinstance(modalities, str) else tuple(map(str, modalities)),
+        instances=int(count) if count.isdecimal() else None,
+    )

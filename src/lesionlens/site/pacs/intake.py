@@ -1,0 +1,229 @@
+"""Take what a peer sends into a folder: numbered files, each checked, none of it trusted.
+
+A peer chooses no name: files are numbered, so that no UID can lead out of the folder. What was not
+listed, belongs to another study, is no DICOM file or would fill the disk is refused, and with it
+the whole study.
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import threading
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from lesionlens.base.errors import CancelledError, LesionLensError, ReadError, ResourceError
+from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.base.staging import staged
+from lesionlens.site.pacs.peer import FoundStudy, StudyQuery, absent, check_empty, check_uid
+
+RESERVE_BYTES = 2**30
+"""What stays free on the disk, whatever a peer sends."""
+DAMAGED = (
+    InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, TypeError,
+    NotImplementedError, OverflowError, RecursionError, BytesLengthException, struct.error,
+)  # fmt: skip
+
+
+class Intake:
+    """The folder that a study arrives in; any thread may hand in a file.
+
+    Parameters
+    ----------
+    folder : Path
+        Empty, and removed by the caller where the study does not come whole.
+    study_uid : str
+        Every file must belong to it.
+    listed : mapping of str to str
+        SOP Instance UID to SOP Class UID of what the archive says it has.
+    progress, cancel
+        Called, and polled for a stop, with each file.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        study_uid: str,
+        listed: Mapping[str, str],
+        *,
+        progress: Progress = no_progress,
+        cancel: Cancel = NEVER,
+    ) -> None:
+        self.listed = listed
+        self.failure: BaseException | None = None
+        """Why no more is taken; set where `keep` refused."""
+        self._folder, self._study_uid = folder, study_uid
+        self._progress, self._cancel = progress, cancel
+        self._room = max(shutil.disk_usage(folder).free - RESERVE_BYTES, 0)
+        self._taken: set[str] = set()
+        self._open = True
+        self._lock = threading.Lock()
+
+    @property
+    def count(self) -> int:
+        """How many of the listed images are there."""
+        return len(self._taken)
+
+    def take(self, chunks: Iterable[bytes]) -> None:
+        """Write one DICOM file and check it.
+
+        Raises
+        ------
+        ReadError
+            It is no DICOM file, is of another study or was not listed.
+        ResourceError
+            It would fill the disk.
+        CancelledError
+            The user asked to stop, or the study is closed.
+        """
+        with self._lock:
+            if not self._open:
+                raise CancelledError("fetching the study")
+            path = self._folder / f"{len(self._taken) + 1:06d}.dcm"
+            self._write(path, chunks)
+            uid = self._identity(path)
+            if uid in self._taken:
+                path.unlink()  # sent twice
+                return
+            self._taken.add(uid)
+        self._progress("fetch", len(self._taken) / max(len(self.listed), 1))
+
+    def keep(self, data: bytes) -> bool:
+        """Take a whole file; False where it is refused, and `failure` then says why."""
+        try:
+            self.take((data,))
+        except (LesionLensError, OSError) as error:
+            self.failure = self.failure or error
+            return False
+        return True
+
+    def close(self) -> None:
+        """Take nothing more: a late thread finds the door shut."""
+        with self._lock:
+            self._open = False
+
+    def check_whole(self) -> None:
+        """Raise what went wrong, or that images are missing."""
+        if self.failure is not None:
+            raise self.failure
+        check(self._cancel, "fetching the study")
+        if self.count < len(self.listed):
+            raise ResourceError(
+                found=f"{self.count} of the study's {len(self.listed)} images",
+                expected="all of them",
+                next_step="Fetch the study again; nothing was kept",
+            )
+
+    def _write(self, path: Path, chunks: Iterable[bytes]) -> None:
+        with path.open("wb") as file:
+            for chunk in chunks:
+                check(self._cancel, "fetching the study")
+                self._room -= len(chunk)
+                if self._room < 0:
+                    raise ResourceError(
+                        found="a study that would fill the disk",
+                        expected=f"{RESERVE_BYTES >> 20} MiB left free",
+                        next_step="Free some space or choose another disk; nothing was kept",
+                    )
+                file.write(chunk)
+
+    def _identity(self, path: Path) -> str:
+        """Return the SOP Instance UID of a file that was asked for."""
+        uid, study = _read_identity(path)
+        if study is not None and study != self._study_uid:
+            raise _refused("an image of another study")
+        if uid not in self.listed:
+            raise _refused(
+                "an image that the archive did not list",
+                "It may still be receiving the study: fetch it again",
+            )
+        return uid
+
+
+class Pacs(ABC):
+    """An archive, of which a study comes whole or not at all."""
+
+    @abstractmethod
+    def find(self, query: StudyQuery, *, cancel: Cancel = NEVER) -> tuple[FoundStudy, ...]:
+        """Return the studies that match, by date; the first `LIMIT` where there are more."""
+
+    @abstractmethod
+    def send(
+        self, files: Sequence[Path], *, progress: Progress = no_progress, cancel: Cancel = NEVER
+    ) -> int:
+        """Store files; return how many the archive took. Raises where it refused one."""
+
+    @abstractmethod
+    def _listing(self, study_uid: str, cancel: Cancel) -> Mapping[str, str]:
+        """Return SOP Instance UID to SOP Class UID of all that the archive has of a study."""
+
+    @abstractmethod
+    def _fetch(self, study_uid: str, intake: Intake, cancel: Cancel) -> None:
+        """Hand every file of the study to the intake."""
+
+    def get(
+        self,
+        study_uid: str,
+        target: Path,
+        *,
+        progress: Progress = no_progress,
+        cancel: Cancel = NEVER,
+    ) -> int:
+        """Fetch a study into an empty or new folder, whole or not at all; return how many files.
+
+        Raises
+        ------
+        UnusableInputError
+            No UID, no such study, or a folder with content.
+        """
+        check_uid(study_uid)
+        check_empty(target)
+        progress("fetch", 0.0)
+        listed = self._listing(study_uid, cancel)
+        if not listed:
+            raise absent(study_uid)
+        with staged(target) as aside:
+            intake = Intake(aside, study_uid, listed, progress=progress, cancel=cancel)
+            try:
+                self._fetch(study_uid, intake, cancel)
+            finally:
+                intake.close()
+            intake.check_whole()
+        return intake.count
+
+
+def _read_identity(path: Path) -> tuple[str, str | None]:
+    """Return a file's SOP Instance UID and Study UID; None for one that would have to be inflated.
+
+    Raises
+    ------
+    ReadError
+        It cannot be read as DICOM.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            meta: Any = pydicom.filereader.read_file_meta_info(path)
+            if str(meta.TransferSyntaxUID) == DeflatedExplicitVRLittleEndian:
+                return str(meta.MediaStorageSOPInstanceUID), None
+            header = pydicom.dcmread(
+                path, stop_before_pixels=True, specific_tags=["SOPInstanceUID", "StudyInstanceUID"]
+            )
+            return str(header.SOPInstanceUID), str(header.StudyInstanceUID)
+    except DAMAGED as error:
+        raise _refused("a part that is no DICOM file") from error
+
+
+def _refused(found: str, next_step: str = "Tell the archive's administrator") -> ReadError:
+    return ReadError(
+        found=found,
+        expected="the images of the study that was asked for",
+        next_step=f"{next_step}; nothing was kept",
+    )

@@ -1,0 +1,238 @@
+"""A study by DIMSE: C-GET over our own association, or C-MOVE to a storage provider of ours."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    JPEG2000,
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    EnhancedMRImageStorage,
+    EnhancedSRStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    KeyObjectSelectionDocumentStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+    ParametricMapStorage,
+    RLELossless,
+    SegmentationStorage,
+)
+from pynetdicom import AE, build_context, build_role, evt
+from pynetdicom.presentation import AllStoragePresentationContexts, PresentationContext
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet as GetModel
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove as MoveModel
+from pynetdicom.sop_class import Verification
+
+from lesionlens.base.errors import ResourceError
+from lesionlens.base.stages import Cancel
+from lesionlens.site.pacs.association import (
+    HURRY,
+    MAX_PDU_BYTES,
+    MOST_CONTEXTS,
+    Peer,
+    hang_up,
+    own_interface,
+)
+from lesionlens.site.pacs.intake import Intake
+from lesionlens.site.pacs.peer import Retrieval, unreachable
+from lesionlens.site.pacs.tls import server_context
+
+SYNTAXES = (
+    ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1,
+    JPEGLSLossless, RLELossless, JPEGLossless, JPEG2000,
+)  # fmt: skip
+"""What the reader can decode, the plain ones first."""
+FIRST_KINDS = (
+    MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage,
+    SegmentationStorage, ParametricMapStorage, KeyObjectSelectionDocumentStorage,
+    Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage,
+)  # fmt: skip
+"""What a study of ours holds: agreed on before all others where the archive lists no classes."""
+LATE_SECONDS = 30.0
+"""How long after "done" an image may still arrive by C-MOVE."""
+_NOT_OFFERED = (0x0122, 0x0211, 0xA900)
+_PENDING = (0xFF00, 0xFF01)
+_OK, _REFUSED = 0x0000, 0xC000
+
+
+_SOME_CAME = (
+    "It may not send all kinds of objects this way: try --by get, --by move or its DICOMweb "
+    "address; nothing was kept"
+)
+
+
+def fetch(peer: Peer, study_uid: str, intake: Intake, cancel: Cancel) -> None:
+    """Let a study come into the intake, by the way that was chosen or is offered.
+
+    Raises
+    ------
+    ResourceError
+        The archive does not send it.
+    CancelledError
+        The user asked to stop.
+    """
+    by = peer.access.by
+    if by is Retrieval.MOVE or not _by_get(peer, study_uid, intake, cancel):
+        if by is Retrieval.GET:
+            raise unreachable(
+                peer.address, "it does not answer C-GET", "Fetch the study with --by move"
+            )
+        _by_move(peer, study_uid, intake, cancel)
+
+
+def _by_get(peer: Peer, study_uid: str, intake: Intake, cancel: Cancel) -> bool:
+    """Fetch by C-GET; False where the archive does not offer it."""
+    kinds = _kinds(intake)
+    roles = [build_role(kind, scp_role=True) for kind in kinds]
+    contexts = [build_context(GetModel), *_storage(kinds)]
+    handlers = [(evt.EVT_C_STORE, lambda event: _keep(event, intake))]
+    stop = _Either(cancel, intake)
+    with peer.associated(contexts, roles=roles, handlers=handlers, stop=stop) as link:
+        if not any(context.abstract_syntax == GetModel for context in link.accepted_contexts):
+            return False
+        answers = link.send_c_get(_study_request(study_uid), GetModel)
+        return _follow(peer, answers, stop, intake, "Try --by move; nothing was kept")
+
+
+def _by_move(peer: Peer, study_uid: str, intake: Intake, cancel: Cancel) -> None:
+    """Fetch by C-MOVE: the archive connects to us."""
+    stop = _Either(cancel, intake)
+    with (
+        _provider(peer, intake),
+        peer.associated([build_context(MoveModel)], stop=stop) as link,
+    ):
+        try:
+            answers = link.send_c_move(_study_request(study_uid), peer.access.title, MoveModel)
+        except ValueError as error:
+            raise unreachable(
+                peer.address, "it offers neither C-GET nor C-MOVE", "Use its DICOMweb address"
+            ) from error
+        advice = (
+            f"Ask its administrator to enter our AE title {peer.access.title} with this machine "
+            f"and port {peer.access.port} as a destination; nothing was kept"
+        )
+        if not _follow(peer, answers, stop, intake, advice):
+            raise unreachable(peer.address, "it does not answer C-MOVE", advice)
+        _await_late(intake, stop)
+
+
+def _follow(peer: Peer, answers: Any, stop: _Either, intake: Intake, next_step: str) -> bool:
+    """Follow the archive's reports to the last; False where it does not know the service."""
+    for status, _ in answers:
+        if stop.is_set():
+            return True  # the intake says why
+        if not status and intake.count == 0:
+            return False  # so Orthanc answers where C-GET is not allowed
+        if not status:
+            raise peer.broke(intake.count)
+        if status.Status in _PENDING or status.Status == _OK:
+            continue
+        if status.Status in _NOT_OFFERED:
+            return False
+        if intake.count:  # it knows us
+            next_step = _SOME_CAME
+        raise unreachable(
+            peer.address,
+            f"status {status.Status:#06x} with {intake.count} of {len(intake.listed)} images here",
+            next_step,
+        )
+    return True
+
+
+def _keep(event: Any, intake: Intake) -> int:
+    """Take one C-STORE: the bytes as they came, under a file header."""
+    return _OK if intake.keep(event.encoded_dataset()) else _REFUSED
+
+
+class _Either:
+    """The user's wish, or the intake's refusal: both end the association."""
+
+    def __init__(self, cancel: Cancel, intake: Intake) -> None:
+        self._cancel, self._intake = cancel, intake
+
+    def is_set(self) -> bool:
+        """Whether to stop now."""
+        return self._cancel.is_set() or self._intake.failure is not None
+
+
+def _kinds(intake: Intake) -> list[str]:
+    """Return the SOP classes to agree on: those of the study, or the usual ones."""
+    listed = sorted({kind for kind in intake.listed.values() if kind})
+    if len(listed) == len(set(intake.listed.values())):
+        return listed[: MOST_CONTEXTS - 1]
+    usual = [str(context.abstract_syntax) for context in AllStoragePresentationContexts]
+    return list(dict.fromkeys((*listed, *FIRST_KINDS, *usual)))[: MOST_CONTEXTS - 1]
+
+
+def _storage(kinds: Sequence[str]) -> list[PresentationContext]:
+    """Return one context a class and transfer syntax, so that images come as they are stored.
+
+    Where a study has too many classes for that, each class has one context with every syntax.
+    """
+    if len(kinds) * len(SYNTAXES) > MOST_CONTEXTS - 1:
+        return [build_context(kind, list(SYNTAXES)) for kind in kinds]
+    return [build_context(kind, syntax) for kind in kinds for syntax in SYNTAXES]
+
+
+def _study_request(study_uid: str) -> Dataset:
+    asked = Dataset()
+    asked.QueryRetrieveLevel, asked.StudyInstanceUID = "STUDY", study_uid
+    return asked
+
+
+@contextmanager
+def _provider(peer: Peer, intake: Intake) -> Iterator[None]:
+    """Listen for the archive, on the interface that faces it and under our AE title alone."""
+    entity = AE(peer.access.title)
+    entity.require_called_aet = True
+    entity.maximum_pdu_size = MAX_PDU_BYTES
+    entity.add_supported_context(Verification)
+    for kind in _kinds(intake):
+        entity.add_supported_context(kind, list(SYNTAXES))
+    handlers = [(evt.EVT_C_STORE, lambda event: _keep(event, intake)), *HURRY]
+    try:
+        server = entity.start_server(
+            (own_interface(peer.host, peer.port), peer.access.port),
+            block=False,
+            ssl_context=server_context(peer.access) if peer.secure else None,
+            evt_handlers=handlers,
+        )
+    except (OSError, socket.gaierror) as error:
+        raise ResourceError(
+            found=f"port {peer.access.port} of this machine not free to listen on",
+            expected="a port where the archive may send the study (C-MOVE)",
+            next_step="Choose the port that the archive knows us by with --port",
+            in_window="Choose the port that the archive knows us by",
+        ) from error
+    try:
+        yield
+    finally:
+        intake.close()
+        for link in entity.active_associations:
+            hang_up(link)
+        if server is not None:
+            server.shutdown()
+
+
+def _await_late(intake: Intake, stop: Cancel) -> None:
+    """Wait while images still arrive: some archives say "done" when they begin."""
+    idle = threading.Event()
+    count, since = intake.count, time.monotonic()
+    while intake.count < len(intake.listed) and not stop.is_set():
+        idle.wait(0.1)
+        if intake.count > count:
+            count, since = intake.count, time.monotonic()
+        if time.monotonic() - since > LATE_SECONDS:
+            return

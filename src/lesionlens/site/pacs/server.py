@@ -1,0 +1,58 @@
+"""An archive as a file or a list keeps it: plain text and numbers, no secret."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lesionlens.site.pacs.peer import OWN_PORT, OWN_TITLE, Access, Retrieval
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """How to reach an archive; holds no secret."""
+
+    address: str = ""
+    """See `pacs.connect.connect`."""
+    user: str = ""
+    ca: str = ""
+    certificate: str = ""
+    title: str = OWN_TITLE
+    port: int = OWN_PORT
+    by: str = Retrieval.AUTO.value
+    """See `pacs.peer.Access`; empty text for none."""
+
+    @classmethod
+    def of(cls, address: str, access: Access) -> Server:
+        """Return what reaches an archive, as what can be kept."""
+        return cls(
+            address,
+            access.user or "",
+            str(access.ca or ""),
+            str(access.certificate or ""),
+            access.title,
+            access.port,
+            access.by.value,
+        )
+
+    def access(self) -> Access:
+        """Return it as what the archives' layer takes.
+
+        Raises
+        ------
+        UnusableInputError
+            A title, port or file that cannot be.
+        """
+        return Access(
+            user=self.user or None,
+            ca=Path(self.ca) if self.ca else None,
+            certificate=Path(self.certificate) if self.certificate else None,
+            title=self.title,
+            port=self.port,
+            by=Retrieval(self.by),
+        )
+
+    def note(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return asdict(self)

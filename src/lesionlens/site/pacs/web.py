@@ -1,0 +1,232 @@
+"""An archive that speaks DICOMweb: QIDO-RS, WADO-RS, STOW-RS."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dicomweb_client import DICOMwebClient
+from requests import PreparedRequest, Response, Session
+from requests.auth import HTTPBasicAuth
+from requests.exceptions import RequestException, SSLError, Timeout
+from typing_extensions import override
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.site.pacs.credentials import login
+from lesionlens.site.pacs.intake import Intake, Pacs
+from lesionlens.site.pacs.multipart import Broken, boundary_of, parts
+from lesionlens.site.pacs.outbox import Outgoing, batches, refused
+from lesionlens.site.pacs.peer import (
+    LIMIT,
+    MOST_IMAGES,
+    Access,
+    FoundStudy,
+    StudyQuery,
+    is_uid,
+    unreachable,
+)
+from lesionlens.site.pacs.tls import client_context
+
+logging.getLogger("retrying").setLevel(logging.CRITICAL)  # it logs a traceback for each refusal
+
+TIMEOUT_SECONDS = (10, 60)
+"""To connect; between two pieces of an answer."""
+_CHUNK_BYTES = 2**20
+_FILTERS = {
+    "PatientID": "patient_id",
+    "PatientName": "patient_name",
+    "StudyDate": "study_date",
+    "StudyInstanceUID": "study_uid",
+    "AccessionNumber": "accession",
+    "ModalitiesInStudy": "modality",
+}
+_FIELDS = ["StudyDescription", "ModalitiesInStudy", "NumberOfStudyRelatedInstances"]
+_TAGS = {
+    "study_uid": "0020000D",
+    "patient_id": "00100020",
+    "patient_name": "00100010",
+    "study_date": "00080020",
+    "description": "00081030",
+    "accession": "00080050",
+}
+_WHOLE_FILES = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+
+
+class WebPacs(Pacs):
+    """An archive by DICOMweb."""
+
+    def __init__(self, address: str, access: Access) -> None:
+        self.address = address.rstrip("/")
+        known = login(address, access.user)
+        self._session = _Session()
+        # without an own authentication, requests would take passwords from ~/.netrc
+        self._session.auth = HTTPBasicAuth(*(k.encode() for k in known)) if known else _unchanged
+        client_context(access)  # unusable certificates are refused now
+        if access.ca is not None:
+            self._session.verify = str(access.ca)
+        if access.certificate is not None:
+            self._session.cert = str(access.certificate)
+        self._session.hooks["response"].append(_check_response)
+        self._client = DICOMwebClient(self.address, session=self._session, timeout=TIMEOUT_SECONDS)
+        self._client.set_http_retry_params(retry=False)  # it would log each attempt
+
+    @override
+    def find(self, query: StudyQuery, *, cancel: Cancel = NEVER) -> tuple[FoundStudy, ...]:
+        """Return the studies that match, by date; the first `LIMIT` where there are more."""
+        check(cancel, "the search")
+        filters = {tag: getattr(query, name) for tag, name in _FILTERS.items()}
+        wanted = {tag: value for tag, value in filters.items() if value}
+        with self._asking():
+            found = self._client.search_for_studies(
+                fields=_FIELDS, search_filters=wanted, limit=LIMIT
+            )
+            studies = [_study(item) for item in found[:LIMIT]]
+        check(cancel, "the search")
+        return tuple(sorted(studies, key=lambda s: s.study_date))
+
+    @override
+    def _listing(self, study_uid: str, cancel: Cancel) -> dict[str, str]:
+        listed: dict[str, str] = {}
+        while True:
+            check(cancel, "fetching the study")
+            with self._asking():
+                page = self._client.search_for_instances(study_uid, offset=len(listed))
+                new = {_text(item, "00080018"): _text(item, "00080016") for item in page}
+            if new.keys() <= listed.keys() or len(listed) > MOST_IMAGES:
+                return listed
+            listed |= new
+
+    @override
+    def _fetch(self, study_uid: str, intake: Intake, cancel: Cancel) -> None:
+        del cancel  # the intake asks with each file
+        with (
+            self._asking(),
+            self._session.get(
+                f"{self.address}/studies/{study_uid}",
+                headers={"Accept": _WHOLE_FILES},
+                stream=True,
+                timeout=TIMEOUT_SECONDS,
+            ) as answer,
+        ):
+            answer.raise_for_status()
+            boundary = boundary_of(answer.headers.get("Content-Type", ""))
+            for part in parts(answer.iter_content(_CHUNK_BYTES), boundary):
+                intake.take(part)
+
+    @override
+    def send(
+        self, files: Sequence[Path], *, progress: Progress = no_progress, cancel: Cancel = NEVER
+    ) -> int:
+        """Store files; return how many the archive took. Raises where it refused one."""
+        taken = 0
+        progress("send", 0.0)
+        for batch in batches(files):
+            check(cancel, "sending")
+            taken += self._store(batch, taken)
+            progress("send", taken / len(files))
+        return taken
+
+    def _store(self, batch: Sequence[Outgoing], before: int) -> int:
+        with self._asking():
+            try:
+                answer = self._client.store_instances([item.load() for item in batch])
+            except RequestException as error:
+                if _status(error) == 409:  # it took none
+                    raise refused(f"{len(batch)} file(s)", before) from None
+                raise
+            lost = len(answer.get("FailedSOPSequence") or ())
+        if lost:
+            raise refused(f"{lost} file(s)", before + len(batch) - lost)
+        return len(batch)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Turn whatever goes wrong with an answer into an error that names the archive."""
+        try:
+            yield
+        except Broken as error:
+            raise unreachable(
+                self.address, str(error), "Fetch it again; nothing was kept"
+            ) from error
+        except RequestException as error:
+            raise unreachable(self.address, *_reason(error)) from error
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise unreachable(
+                self.address,
+                f"it is no DICOMweb answer ({type(error).__name__})",
+                "Check the address: it often ends in /dicom-web or /rs",
+            ) from error
+
+
+class _Session(Session):
+    @override
+    def send(self, request: PreparedRequest, **more: Any) -> Response:
+        """Leave wildcards as they are, and let our certificates win over the environment's."""
+        request.url = (request.url or "").replace("%2A", "*")  # Orthanc's plug-in 1.7 needs it
+        if self.verify is not True:
+            more["verify"] = self.verify
+        return super().send(request, **more)
+
+
+def _unchanged(request: PreparedRequest) -> PreparedRequest:
+    return request
+
+
+def _check_response(response: Response, *_: Any, **__: Any) -> None:
+    """Follow no redirection, which could lead patients' data elsewhere; take any kind of JSON."""
+    if response.is_redirect:
+        raise UnusableInputError(
+            found=f"an address that sends on to another one (status {response.status_code})",
+            expected="the archive's own address",
+            next_step="Use the final address: images and passwords go nowhere else",
+        )
+    kind = response.headers.get("Content-Type", "")
+    if "json" in kind:
+        response.headers["Content-Type"] = kind.partition(";")[0].strip().lower()
+
+
+def _study(item: Mapping[str, Any]) -> FoundStudy:
+    texts = {name: _text(item, tag) for name, tag in _TAGS.items()}
+    if not is_uid(texts["study_uid"]):
+        raise ValueError("a study without a UID")
+    count = _text(item, "00201208")
+    return FoundStudy(
+        **texts,
+        modalities=tuple(str(value) for value in _values(item, "00080061")),
+        instances=int(count) if count.isdecimal() else None,
+    )
+
+
+def _values(item: Mapping[str, Any], tag: str) -> list[Any]:
+    return [value for value in item.get(tag, {}).get("Value") or [] if value is not None]
+
+
+def _text(item: Mapping[str, Any], tag: str) -> str:
+    """Return an attribute of a DICOM JSON object as text; of a name its letters."""
+    value = next(iter(_values(item, tag)), "")
+    return str(value.get("Alphabetic", "") if isinstance(value, dict) else value)
+
+
+def _status(error: RequestException) -> int | None:
+    return None if error.response is None else int(error.response.status_code)
+
+
+def _reason(error: RequestException) -> tuple[str, str]:
+    """Return what happened and what to do, without a word of the request."""
+    status = _status(error)
+    if status in (401, 403):
+        return f"status {status}, it does not let this user in", "Check --user and the password"
+    if status is not None:
+        return f"status {status}", ""
+    if isinstance(error, SSLError):
+        return (
+            "its certificate is not trusted, or it asks for ours",
+            "Give the authority's certificate with --ca, our own with --cert",
+        )
+    if isinstance(error, Timeout):
+        return "it takes too long", "Try again later; nothing was changed"
+    return "no connection, or one that broke", "Check address and network; nothing was changed"

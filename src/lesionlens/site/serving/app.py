@@ -1,0 +1,236 @@
+"""The server's HTTP: who may ask, what a request becomes, errors that explain."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Body, Depends, FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
+
+from lesionlens.base.errors import (
+    FullError,
+    GoneError,
+    LesionLensError,
+    ServerError,
+    UnusableInputError,
+)
+from lesionlens.engines.engine import Engine, SupportsFirstLook
+from lesionlens.engines.remote.connection import PROTOCOL
+from lesionlens.engines.remote.messages import Header, info_out
+from lesionlens.site.serving.admission import Admission, RefusedError, admitted
+from lesionlens.site.serving.monailabel.routes import Adapter, NotFoundError, make_router
+from lesionlens.site.serving.sessions import Session, Sessions
+
+_LONGEST_WAIT_S, _NEWS_S = 10.0, 0.1  # a client gets news at most so often, an answer at once
+_NO_TELEMETRY: Any = dict.fromkeys(
+    ("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False
+)
+"""FastAPI would tell OpenTelemetry of every request where that is set up; nothing leaves here."""
+_OCTETS = "application/octet-stream"
+
+
+class TooLargeError(UnusableInputError):
+    """More than the server reads at once."""
+
+
+def make_app(sessions: Sessions, admission: Admission, datastore: Path | None = None) -> FastAPI:
+    """Return the application.
+
+    Parameters
+    ----------
+    sessions : Sessions
+        What is held; ended with the application.
+    admission : Admission
+        Who may ask.
+    datastore : Path or None
+        The folder that clients of MONAI Label find images in and keep labels in.
+    """
+    adapter = Adapter(sessions, datastore)
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        del app
+        yield
+        await run_in_threadpool(sessions.end)
+        await run_in_threadpool(adapter.uploads.end)
+
+    app = FastAPI(
+        title="LesionLens",
+        version=version("lesionlens"),
+        lifespan=life,
+        openapi_url=None,
+        telemetry=_NO_TELEMETRY,
+    )
+    app.state.sessions, app.state.admission = sessions, admission
+    app.state.monailabel = adapter
+    app.include_router(make_router())
+    if admission.hosts:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*admission.hosts])
+    app.add_exception_handler(LesionLensError, _explained)
+    _add_server_routes(app)
+    _add_session_routes(app)
+    _add_job_routes(app)
+    return app
+
+
+def _sessions(request: Request) -> Sessions:
+    held: Sessions = request.app.state.sessions
+    return held
+
+
+def _session(request: Request, session: str, owner: Annotated[str, Depends(admitted)]) -> Session:
+    return _sessions(request).find(session, owner)
+
+
+All = Annotated[Sessions, Depends(_sessions)]
+Mine = Annotated[Session, Depends(_session)]
+Owner = Annotated[str, Depends(admitted)]
+
+
+def _add_server_routes(app: FastAPI) -> None:
+    @app.get("/healthz")
+    def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/v1/about", dependencies=[Depends(admitted)])
+    def about(held: All) -> dict[str, Any]:
+        return {
+            "product": "LesionLens",
+            "version": version("lesionlens"),
+            "protocol": PROTOCOL,
+            "models": [*held.models],
+        }
+
+    @app.get("/v1/state", dependencies=[Depends(admitted)])
+    def state(held: All) -> dict[str, Any]:
+        return held.state()
+
+    @app.post("/v1/sessions")
+    def begin(
+        held: All, owner: Owner, model: Annotated[str | None, Body(embed=True)] = None
+    ) -> dict[str, Any]:
+        session = held.open(owner, model)
+        engine: Engine = held.models[session.model]
+        return {
+            "session": session.name,
+            "model": session.model,
+            "version": version("lesionlens"),
+            "engine": info_out(engine.info),
+            "first_look": isinstance(engine, SupportsFirstLook),
+            "heartbeat_s": held.limits.heartbeat_s,
+        }
+
+
+def _add_session_routes(app: FastAPI) -> None:
+    @app.post("/v1/sessions/{session}/heartbeat", status_code=204)
+    def beat(mine: Mine) -> None:
+        del mine  # found, and so alive
+
+    @app.delete("/v1/sessions/{session}", status_code=204)
+    def end(held: All, mine: Mine) -> None:
+        held.close(mine)
+
+    @app.put("/v1/sessions/{session}/parts/{name}", status_code=204)
+    async def add_part(held: All, mine: Mine, name: str, request: Request) -> None:
+        part = await read_body(request, held.limits.memory_bytes // 4)
+        await run_in_threadpool(held.add_part, mine, name, part)
+
+    @app.post("/v1/sessions/{session}/studies")
+    def add_study(held: All, mine: Mine, manifest: Header) -> dict[str, Any]:
+        return {"missing": held.add_study(mine, manifest)}
+
+
+def _add_job_routes(app: FastAPI) -> None:
+    @app.put("/v1/sessions/{session}/jobs/{name}", status_code=204)
+    async def ask(held: All, mine: Mine, name: str, request: Request) -> None:
+        message = await read_body(request, 2**26)
+        await run_in_threadpool(held.ask, mine, name, message)
+
+    @app.get("/v1/sessions/{session}/jobs/{name}")
+    async def follow(mine: Mine, name: str, wait: float = 0.0, seen: int = 0) -> dict[str, Any]:
+        job = mine.jobs.get(name)
+        if job is None:
+            raise GoneError("study")
+        loop = asyncio.get_running_loop()
+        end = loop.time() + min(wait, _LONGEST_WAIT_S)
+        soonest = min(end, loop.time() + _NEWS_S)
+        while not job.done and loop.time() < (end if job.seen <= seen else soonest):
+            await asyncio.sleep(0.01)  # and no thread is kept waiting
+        return {
+            "done": job.done,
+            "stage": job.stage,
+            "fraction": job.fraction,
+            "seen": job.seen,
+        }
+
+    @app.get("/v1/sessions/{session}/jobs/{name}/answer")
+    def take(mine: Mine, name: str) -> Response:
+        job = mine.jobs.get(name)
+        if job is None:
+            raise GoneError("study")
+        if job.error is not None:
+            raise job.error
+        return Response(job.answer or b"", media_type=_OCTETS)
+
+    @app.delete("/v1/sessions/{session}/jobs/{name}", status_code=204)
+    def drop(held: All, mine: Mine, name: str) -> None:
+        held.drop_job(mine, name)
+
+
+async def read_body(request: Request, limit_bytes: int) -> bytes:
+    """Return a request's body.
+
+    Raises
+    ------
+    TooLargeError
+        It is longer than allowed.
+    """
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit_bytes:
+                raise TooLargeError(
+                    found=f"more than {limit_bytes / 2**20:.0f} MB in one piece",
+                    expected="less",
+                    next_step="Give the server more memory",
+                )
+    except ClientDisconnect:
+        raise ServerError(
+            found="a client that went away", expected="all of a request", next_step="Send it again"
+        ) from None
+    return bytes(body)
+
+
+_STATUS: tuple[tuple[type[LesionLensError], int], ...] = (
+    (RefusedError, 401),
+    (NotFoundError, 404),
+    (GoneError, 404),
+    (FullError, 503),
+    (TooLargeError, 413),
+    (UnusableInputError, 422),
+    (ServerError, 400),
+)
+
+
+async def _explained(request: Request, error: Exception) -> JSONResponse:
+    """Return an error as JSON that a client turns into the same error again."""
+    del request
+    if not isinstance(error, LesionLensError):
+        raise error
+    status = next((number for cls, number in _STATUS if isinstance(error, cls)), 500)
+    code = type(error).__name__
+    if isinstance(error, GoneError):
+        code = error.what
+    elif isinstance(error, FullError):
+        code = "full"
+    words = {"found": error.found, "expected": error.expected, "next_step": error.next_step}
+    return JSONResponse({"code": code, **words}, status_code=status)

@@ -1,0 +1,117 @@
+"""`/infer/`: the whole analysis on the server, as a label map, figures or a DICOM Segmentation."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.labels import Label
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.engines.engine import Engine
+from lesionlens.lens import Lens
+from lesionlens.results.export import nifti, tables
+from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.site.serving.monailabel.images import study_of
+from lesionlens.site.serving.monailabel.uploads import own_prefix
+from lesionlens.site.serving.turns import Job, Turns
+
+LABELS = {label.name.lower(): int(label) for label in Label if label}
+
+
+class RequestedOutput(StrEnum):
+    """What MONAI Label's `output` may ask for."""
+
+    IMAGE = "image"
+    JSON = "json"
+    ALL = "all"
+    DICOM_SEG = "dicom_seg"
+
+
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """What an inference gave: figures, and a file where one was wanted."""
+
+    params: dict[str, Any]
+    file_name: str = ""
+    content: bytes = b""
+
+
+def infer(
+    turns: Turns,
+    owner: str,
+    engine: Engine,
+    image: Path,
+    wishes: Mapping[str, Any],
+    wanted: RequestedOutput,
+) -> Inferred:
+    """Analyse an image when its turn has come.
+
+    Raises
+    ------
+    LesionLensError
+        As `Lens` raises it, or the image cannot be opened.
+    """
+    found: list[Inferred] = []
+
+    def work(job: Job) -> bytes:
+        with tempfile.TemporaryDirectory(prefix=own_prefix()) as aside:
+            study = study_of(image, wishes, Path(aside), job.report, job.cancel)
+            began = time.perf_counter()
+            result = Lens(engine=engine)(study, progress=job.report, cancel=job.cancel)
+            seconds = time.perf_counter() - began
+            found.append(_inferred(result.analysis, wanted, seconds))
+        return b"done"
+
+    job = Job(work)
+    turns.add(owner, job)
+    while not job.done:
+        job.wait(job.seen, 60.0)
+    if job.error is not None:
+        raise job.error
+    return found[0]
+
+
+def _inferred(analysis: Analysis, wanted: RequestedOutput, seconds: float) -> Inferred:
+    findings = tables.findings_json(analysis)
+    params = {
+        "label_names": LABELS,
+        "latencies": {"total": round(seconds, 2)},
+        "findings": findings,
+        "device": analysis.run.device,
+    }
+    if wanted is RequestedOutput.JSON:
+        return Inferred(params)
+    with tempfile.TemporaryDirectory(prefix=own_prefix()) as folder:
+        if wanted is RequestedOutput.DICOM_SEG:
+            return Inferred(params, "seg.dcm", _segmentation(analysis, Path(folder)))
+        place = Path(folder) / "label.nii.gz"
+        nifti.write_volume(place, analysis.volumes.labels, codes=nifti.codes_of(analysis))
+        return Inferred(params, place.name, place.read_bytes())
+
+
+def _segmentation(analysis: Analysis, folder: Path) -> bytes:
+    exporter = DicomExporter()
+    missing = exporter.missing(analysis)
+    if missing is None and not analysis.findings.candidates:
+        missing = "nothing is flagged, and a segmentation without a segment is invalid"
+    if missing is not None:
+        raise UnusableInputError(
+            found=f"no DICOM Segmentation: {missing}",
+            expected="a study in DICOM with something flagged",
+            next_step="Ask for output=image or output=json",
+        )
+    exporter.write(analysis, folder)
+    written = next(folder.rglob("seg.dcm"), None)
+    if written is None:
+        raise ResourceError(
+            found="no DICOM Segmentation that could be written",
+            expected="one",
+            next_step="Ask for output=image",
+        )
+    return written.read_bytes()

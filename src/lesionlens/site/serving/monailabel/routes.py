@@ -1,0 +1,339 @@
+"""MONAI Label's REST, as its clients speak it (the viewer plugins of 3D Slicer and others)."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import random
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, File, Form, Request, Response, UploadFile
+from fastapi.responses import FileResponse
+from urllib3.filepost import encode_multipart_formdata
+
+from lesionlens.base.errors import LesionLensError, UnusableInputError
+from lesionlens.site.serving.admission import Admission, RefusedError, admitted
+from lesionlens.site.serving.monailabel.datastore import FINAL, Datastore
+from lesionlens.site.serving.monailabel.images import image_name
+from lesionlens.site.serving.monailabel.inference import LABELS, RequestedOutput, infer
+from lesionlens.site.serving.monailabel.uploads import Uploads
+from lesionlens.site.serving.sessions import Sessions
+
+STRATEGIES = {
+    "first": "The first study without a final label",
+    "random": "Any study without a final label",
+}
+_NIFTI = "application/octet-stream"
+Owner = Annotated[str, Depends(admitted)]
+
+
+class Adapter:
+    """What the routes work with.
+
+    Parameters
+    ----------
+    sessions : Sessions
+        The server's models and its turns.
+    folder : Path or None
+        The datastore's folder.
+    """
+
+    def __init__(self, sessions: Sessions, folder: Path | None) -> None:
+        self.sessions, self.datastore, self.uploads = sessions, Datastore(folder), Uploads()
+
+    def image(self, owner: str, image: str, session_id: str) -> Path:
+        """Return where the image of a request lies.
+
+        Raises
+        ------
+        UnusableInputError
+            None was named, or none is of that name.
+        """
+        if session_id:
+            return self.uploads.find(owner, session_id).image
+        if not image:
+            raise UnusableInputError(
+                found="neither an image nor a file nor a session",
+                expected="one of them",
+                next_step="Name one",
+            )
+        return self.datastore.image(image)
+
+    def info(self) -> dict[str, Any]:
+        """Return what is offered, as MONAI Label's `/info/` says it."""
+        models = {
+            name: {
+                "type": "segmentation",
+                "labels": LABELS,
+                "dimension": 3,
+                "description": f"{engine.info.name} {engine.info.version}: candidate tumour "
+                "regions in brain MRI. Research use only",
+                "config": {},
+            }
+            for name, engine in self.sessions.models.items()
+        }
+        return {
+            "name": "LesionLens",
+            "description": "Flags candidate tumour regions in brain MRI, for review",
+            "version": version("lesionlens"),
+            "labels": [*LABELS],
+            "models": models,
+            "trainers": {},
+            "strategies": {name: {"description": words} for name, words in STRATEGIES.items()},
+            "scoring": {},
+            "train_stats": {},
+            "datastore": self.datastore.status(),
+            "config": {},
+        }
+
+
+def _adapter(request: Request) -> Adapter:
+    adapter: Adapter = request.app.state.monailabel
+    return adapter
+
+
+All = Annotated[Adapter, Depends(_adapter)]
+
+
+def make_router() -> APIRouter:
+    """Return all routes."""
+    router = APIRouter()
+    for add in (_add_auth, _add_info, _add_infer, _add_sessions, _add_datastore, _add_labels):
+        add(router)
+    return router
+
+
+def _add_auth(router: APIRouter) -> None:
+    @router.get("/auth/")
+    def enabled(request: Request) -> dict[str, Any]:
+        admission: Admission = request.app.state.admission
+        return {"enabled": bool(admission.keys), "client_id": "lesionlens", "realm": ""}
+
+    @router.post("/auth/token")
+    def token(request: Request, password: Annotated[str, Form()] = "") -> dict[str, str]:
+        admission: Admission = request.app.state.admission
+        known = [hmac.compare_digest(password.encode(), key.encode()) for key in admission.keys]
+        if not any(known):
+            raise RefusedError(
+                found="no key, or a wrong one", expected="one of this server's", next_step="Name it"
+            )
+        return {"access_token": password, "token_type": "bearer"}
+
+    @router.get("/auth/token/valid", dependencies=[Depends(admitted)])
+    def valid() -> dict[str, Any]:
+        return {}
+
+
+def _add_info(router: APIRouter) -> None:
+    @router.get("/info/", dependencies=[Depends(admitted)])
+    def info(adapter: All) -> dict[str, Any]:
+        return adapter.info()
+
+    @router.post("/activelearning/{strategy}", dependencies=[Depends(admitted)])
+    def next_sample(
+        adapter: All, strategy: str, params: Annotated[dict[str, Any] | None, Body()] = None
+    ) -> dict[str, Any]:
+        if strategy not in STRATEGIES:
+            raise _no("strategy", strategy, STRATEGIES)
+        left = adapter.datastore.unlabelled()
+        if not left:
+            return {}
+        name = left[0] if strategy == "first" else random.choice(left)  # noqa: S311  no secret
+        client = str((params or {}).get("client_id") or "")
+        noted = {strategy: {"ts": int(time.time()), "client_id": client}}
+        adapter.datastore.note(name, {"strategy": noted})
+        return {"id": name, "name": name, **adapter.datastore.notes(name)}
+
+    @router.get("/train/", dependencies=[Depends(admitted)])
+    def training() -> None:
+        raise _no_training()
+
+    @router.post("/train/", dependencies=[Depends(admitted)])
+    @router.post("/train/{model}", dependencies=[Depends(admitted)])
+    def train(model: str = "") -> None:
+        del model
+        raise _no_training()
+
+    @router.delete("/train/", dependencies=[Depends(admitted)])
+    def stop() -> dict[str, Any]:
+        return {}
+
+
+def _add_infer(router: APIRouter) -> None:
+    @router.post("/infer/{model}")
+    def run(
+        adapter: All,
+        owner: Owner,
+        model: str,
+        image: str = "",
+        session_id: str = "",
+        params: Annotated[str, Form()] = "{}",
+        file: Annotated[UploadFile | None, File()] = None,
+        output: RequestedOutput = RequestedOutput.ALL,
+    ) -> Response:
+        engine = adapter.sessions.models.get(model)
+        if engine is None:
+            raise _no("model", model, adapter.sessions.models)
+        wishes, sent = _json(params), None
+        if file is not None and not session_id:
+            sent, _ = adapter.uploads.add(owner, [_read(file)], 0)
+            session_id = sent
+        try:
+            place = adapter.image(owner, image, session_id)
+            found = infer(adapter.sessions.turns, owner, engine, place, wishes, output)
+        finally:
+            if sent is not None:
+                adapter.uploads.remove(owner, sent)
+        return _response(found.params, found.file_name, found.content, output)
+
+
+def _response(
+    params: dict[str, Any], name: str, content: bytes, output: RequestedOutput
+) -> Response:
+    about = json.dumps(params).encode()
+    if output is RequestedOutput.JSON:
+        return Response(about, media_type="application/json")
+    if output is not RequestedOutput.ALL:
+        kind = "application/dicom" if output is RequestedOutput.DICOM_SEG else _NIFTI
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Response(content, media_type=kind, headers=headers)
+    body, kind = encode_multipart_formdata(
+        [
+            ("params", (None, about, "application/json")),  # type: ignore[list-item]
+            ("image", (name, content, _NIFTI)),
+        ]
+    )
+    return Response(body, media_type=kind)
+
+
+def _add_sessions(router: APIRouter) -> None:
+    @router.put("/session/")
+    def create(
+        adapter: All,
+        owner: Owner,
+        files: Annotated[list[UploadFile], File()],
+        expiry: int = 0,
+    ) -> dict[str, Any]:
+        name, upload = adapter.uploads.add(owner, [_read(one) for one in files], expiry)
+        return {"session_id": name, "session_info": upload.info(name)}
+
+    @router.get("/session/{session_id}")
+    def find(adapter: All, owner: Owner, session_id: str) -> dict[str, Any]:
+        return adapter.uploads.find(owner, session_id).info(session_id)
+
+    @router.delete("/session/{session_id}")
+    def remove(adapter: All, owner: Owner, session_id: str) -> dict[str, Any]:
+        return adapter.uploads.remove(owner, session_id).info(session_id)
+
+
+def _add_datastore(router: APIRouter) -> None:
+    @router.get("/datastore/", dependencies=[Depends(admitted)])
+    def listing(adapter: All, output: str = "stats") -> Any:
+        store = adapter.datastore
+        if output == "train":
+            images = [name for name in store.images() if FINAL in store.labels(name)]
+            return [{"image": name, "label": name} for name in images]
+        return store.listing() if output == "all" else store.status()
+
+    @router.put("/datastore/", dependencies=[Depends(admitted)])
+    @router.put("/datastore/image", dependencies=[Depends(admitted)])
+    def add(
+        adapter: All,
+        file: Annotated[UploadFile, File()],
+        image: str = "",
+        params: Annotated[str, Form()] = "{}",
+    ) -> dict[str, Any]:
+        name, content = _read(file)
+        kept = adapter.datastore.add_image(image or image_name(name), name, content)
+        notes = _json(params)
+        if notes:
+            adapter.datastore.note(kept, notes)
+        return {"image": kept}
+
+    @router.api_route("/datastore/image", methods=["GET", "HEAD"], dependencies=[Depends(admitted)])
+    def image(adapter: All, image: str) -> Response:
+        place = adapter.datastore.image(image)
+        if place.is_dir():
+            raise _no("file of the image", image, ["a folder of several files"])
+        return FileResponse(place, media_type=_NIFTI, filename=place.name)
+
+    @router.get("/datastore/image/info", dependencies=[Depends(admitted)])
+    def image_notes(adapter: All, image: str) -> dict[str, Any]:
+        adapter.datastore.image(image)
+        return adapter.datastore.notes(image)
+
+    @router.put("/datastore/image/info", dependencies=[Depends(admitted)])
+    def note_image(adapter: All, image: str, info: Annotated[str, Form()] = "{}") -> dict[str, Any]:
+        adapter.datastore.image(image)
+        adapter.datastore.note(image, _json(info))
+        return adapter.datastore.notes(image)
+
+
+def _add_labels(router: APIRouter) -> None:
+    @router.put("/datastore/label", dependencies=[Depends(admitted)])
+    def save(
+        adapter: All,
+        image: str,
+        label: Annotated[UploadFile, File()],
+        tag: str = FINAL,
+        params: Annotated[str, Form()] = "{}",
+    ) -> dict[str, Any]:
+        name, content = _read(label)
+        kept = adapter.datastore.save_label(image, tag or FINAL, name, content, _json(params))
+        return {"image": image, "label": kept}
+
+    @router.api_route("/datastore/label", methods=["GET", "HEAD"], dependencies=[Depends(admitted)])
+    def take(adapter: All, label: str = "", tag: str = FINAL, image: str = "") -> Response:
+        place = adapter.datastore.label(label or image, tag)
+        return FileResponse(place, media_type=_NIFTI, filename=place.name)
+
+    @router.delete("/datastore/label", dependencies=[Depends(admitted)])
+    def remove(adapter: All, id: str, tag: str = FINAL) -> dict[str, Any]:  # noqa: A002
+        adapter.datastore.remove_label(id, tag)
+        return {}
+
+    @router.get("/datastore/label/info", dependencies=[Depends(admitted)])
+    def notes(adapter: All, label: str, tag: str = FINAL) -> dict[str, Any]:
+        adapter.datastore.label(label, tag)
+        return adapter.datastore.notes(label, tag)
+
+
+def _read(file: UploadFile) -> tuple[str, bytes]:
+    return Path(file.filename or "image.nii.gz").name, file.file.read()
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict | None) or found is None:
+        raise UnusableInputError(
+            found="params that are no JSON object",
+            expected='such as {"sequence": "flair"}',
+            next_step="Leave them out or mend them",
+        )
+    return found
+
+
+class NotFoundError(LesionLensError):
+    """Nothing of that name is offered."""
+
+
+def _no(what: str, name: str, there: Any) -> NotFoundError:
+    return NotFoundError(
+        found=f"no {what} {name!r:.60}",
+        expected=", ".join(there) or "none",
+        next_step="Choose one of these",
+    )
+
+
+def _no_training() -> NotFoundError:
+    return NotFoundError(
+        found="no network that is trained while it serves",
+        expected="weights that were trained and compared before they are put to use",
+        next_step="Train with: lesionlens train; then start the server with --weights FILE",
+    )

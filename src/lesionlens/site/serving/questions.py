@@ -1,0 +1,169 @@
+"""What a job does: one question of a client, put to an engine as if it were asked here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import LesionLensError, ServerError, UnusableInputError
+from lesionlens.base.labels import QuestionKind, Region
+from lesionlens.base.records.prediction import Trace
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.engines.engine import Engine, SupportsFirstLook, SupportsPerturbation, Target
+from lesionlens.engines.plugged_in import predict
+from lesionlens.engines.remote import messages
+from lesionlens.engines.remote.messages import Arrays, Header
+from lesionlens.engines.remote.packing import pack
+from lesionlens.site.serving.turns import Job
+
+
+class NoTraceError(LesionLensError):
+    """What the network attended to is no longer held."""
+
+
+@dataclass(eq=False, slots=True)
+class HeldStudy:
+    """A study of a session, and what its engine attended to in it (None before, or let go)."""
+
+    prepared: PreparedStudy
+    trace: Trace | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a client asks of a study."""
+
+    header: Header
+    arrays: Arrays
+
+    @property
+    def kind(self) -> QuestionKind | None:
+        """Which kind; None where its word is not known here."""
+        word = str(self.header.get("kind"))
+        return QuestionKind(word) if word in set(QuestionKind) else None
+
+
+Answer = tuple[Header, Arrays]
+
+
+def answer(engine: Engine, study: HeldStudy, question: Question, job: Job) -> bytes:
+    """Return the message that answers a question.
+
+    Raises
+    ------
+    ServerError
+        There is no such question, or the engine cannot be asked it.
+    """
+    if question.kind is None:
+        raise _unknown(str(question.header.get("kind")))
+    try:
+        header, arrays = _ASKED[question.kind](engine, study, question, job)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, LesionLensError):
+            raise
+        raise _unknown(question.kind) from error
+    return pack(header, arrays, np.asarray(study.prepared.brain))
+
+
+def _predict(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
+    del question
+    found = predict(engine, study.prepared, progress=job.report, cancel=job.cancel)
+    study.trace = found.trace
+    return messages.prediction_out(found)
+
+
+def _perturbed(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
+    perturbations = messages.perturbations_in(question.header, question.arrays)
+    able = _able(engine, SupportsPerturbation)
+    return messages.perturbed_out(
+        able.predict_perturbed(
+            study.prepared, perturbations, progress=job.report, cancel=job.cancel
+        )
+    )
+
+
+def _first_look(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
+    del question
+    able = _able(engine, SupportsFirstLook)
+    return messages.first_look_out(
+        able.first_look(study.prepared, progress=job.report, cancel=job.cancel)
+    )
+
+
+def _grid(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
+    del question, job
+    grid = _able(engine, SupportsPerturbation).perturbation_grid(study.prepared)
+    return {"grid": messages.grid_out(grid)}, {}
+
+
+def _attribute(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
+    del job
+    target = Target(Region(question.header["region"]))
+    return messages.volume_out(
+        engine.attribute(study.prepared, target, str(question.header["method"]))
+    )
+
+
+def _probe(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
+    del engine, job
+    row = _trace_of(study).probe_row
+    i, j, k = (int(v) for v in question.header["voxel"])
+    if row is None:
+        raise _unknown(QuestionKind.PROBE)
+    return _values(row((i, j, k)))
+
+
+def _layer(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
+    del engine, job
+    header, trace = question.header, _trace_of(study)
+    head = None if header["head"] is None else int(header["head"])
+    if trace.layer_attention is None:
+        raise _unknown(QuestionKind.LAYER)
+    return _values(trace.layer_attention(Region(header["region"]), int(header["layer"]), head))
+
+
+_ASKED: dict[QuestionKind, Callable[[Engine, HeldStudy, Question, Job], Answer]] = {
+    QuestionKind.PREDICT: _predict,
+    QuestionKind.PERTURBED: _perturbed,
+    QuestionKind.FIRST_LOOK: _first_look,
+    QuestionKind.GRID: _grid,
+    QuestionKind.ATTRIBUTE: _attribute,
+    QuestionKind.PROBE: _probe,
+    QuestionKind.LAYER: _layer,
+}
+
+
+def _values(values: NDArray[np.float32]) -> Answer:
+    return {}, {"values": values}
+
+
+def _trace_of(study: HeldStudy) -> Trace:
+    if study.trace is None:
+        raise NoTraceError(
+            found="a study whose attention the server holds no longer",
+            expected="one that was predicted in this session",
+            next_step="Predict it again",
+        )
+    return study.trace
+
+
+def _able(engine: Engine, protocol: Any) -> Any:
+    if not isinstance(engine, protocol):
+        raise UnusableInputError(
+            found=f"a question that {engine.info.name} cannot be asked",
+            expected="one that its capabilities name",
+            next_step="Choose another of the server's models",
+        )
+    return engine
+
+
+def _unknown(kind: str) -> ServerError:
+    return ServerError(
+        found=f"a question that is not understood ({kind!r:.40})",
+        expected=f"one of {', '.join(QuestionKind)}, complete",
+        next_step="Compare the versions of LesionLens on both sides",
+    )

@@ -1,0 +1,308 @@
+"""What the server holds for its clients: in memory alone, bounded, gone with the session."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lesionlens.base.errors import FullError, GoneError, ServerError
+from lesionlens.base.labels import QuestionKind
+from lesionlens.engines.engine import Engine, SupportsForgetting
+from lesionlens.engines.remote import messages
+from lesionlens.engines.remote.packing import unpack
+from lesionlens.site.serving.held import held_bytes
+from lesionlens.site.serving.questions import HeldStudy, NoTraceError, Question, answer
+from lesionlens.site.serving.turns import Job, Turns
+
+_QUESTION_BYTES = 2**28
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one server holds at most."""
+
+    memory_bytes: int = 8 * 2**30
+    """Of studies, attention and answers, all sessions together."""
+    sessions: int = 64
+    """At once."""
+    heartbeat_s: float = 30.0
+    """A session that is silent for as long ends."""
+    grace_s: float = 15.0
+    """A study that was asked about so lately makes no room for another session's."""
+    jobs: int = 32
+    """That one session may have waiting."""
+
+
+@dataclass(eq=False)
+class _Kept:
+    """A study as it is held."""
+
+    study: HeldStudy
+    parts: tuple[str, ...]
+    trace_bytes: int = 0
+    used: float = field(default_factory=time.monotonic)
+    jobs: weakref.WeakSet[Job] = field(default_factory=weakref.WeakSet)
+    """That ask about it, for as long as anybody holds them."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a question about it waits or is being answered."""
+        return any(not job.done for job in self.jobs)
+
+    @property
+    def bytes(self) -> int:
+        prepared = self.study.prepared
+        return int(prepared.channels.nbytes + prepared.brain.nbytes + self.trace_bytes)
+
+
+@dataclass(eq=False)
+class Session:
+    """One client's: its secret name, its model, its studies and jobs."""
+
+    owner: str
+    model: str
+    name: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    seen: float = field(default_factory=time.monotonic)
+    parts: dict[str, bytes] = field(default_factory=dict)
+    studies: OrderedDict[str, _Kept] = field(default_factory=OrderedDict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """What it holds of the server's memory."""
+        answers = sum(len(job.answer or b"") for job in [*self.jobs.values()])
+        parts = sum(map(len, self.parts.values()))
+        return answers + parts + sum(kept.bytes for kept in self.studies.values())
+
+
+class Sessions:
+    """All sessions of a server; safe to use from several threads.
+
+    Parameters
+    ----------
+    models : mapping of str to Engine
+        By the names under which they are offered; the first is the default.
+    limits : Limits
+        What is held at most.
+    """
+
+    def __init__(self, models: Mapping[str, Engine], limits: Limits) -> None:
+        self.models, self.limits = dict(models), limits
+        self.turns = Turns()
+        self._all: dict[str, Session] = {}
+        self._lock = threading.RLock()
+        self._ended = threading.Event()
+        self._last_user: dict[str, str] = {}
+        threading.Thread(target=self._watch, name="sessions", daemon=True).start()
+
+    def open(self, owner: str, model: str | None) -> Session:
+        """Begin a session for the holder of a key, with one of the models."""
+        name = next(iter(self.models)) if model is None else model
+        if name not in self.models:
+            raise ServerError(
+                found=f"a wish for the model {name!r:.60}",
+                expected=f"one that this server offers: {', '.join(self.models)}",
+                next_step="Choose one of these",
+            )
+        with self._lock:
+            if len(self._all) >= self.limits.sessions:
+                raise _full("as many clients as it serves at once")
+            session = Session(owner, name)
+            self._all[session.name] = session
+            return session
+
+    def find(self, name: str, owner: str) -> Session:
+        """Return a session, which lives on for that."""
+        with self._lock:
+            session = self._all.get(name)
+            if session is None or session.owner != owner:
+                raise GoneError("session")
+            session.seen = time.monotonic()
+            return session
+
+    def close(self, session: Session) -> None:
+        """End a session: its jobs are cancelled, its studies forgotten."""
+        with self._lock:
+            self._all.pop(session.name, None)
+            jobs = [*session.jobs.values()]
+        for job in jobs:
+            self.turns.drop(job)
+        session.parts.clear()
+        session.studies.clear()
+        session.jobs.clear()
+        if self._last_user.get(session.model) == session.name:
+            self.turns.add(session.name, Job(lambda _: self._forget(session)))
+
+    def _forget(self, session: Session) -> bytes:
+        """Let the engine forget the last study, if it is still that of a session that ended."""
+        engine = self.models[session.model]
+        if self._last_user.get(session.model) == session.name:
+            if isinstance(engine, SupportsForgetting):
+                engine.forget()
+            del self._last_user[session.model]
+        return b""
+
+    def add_part(self, session: Session, name: str, part: bytes) -> None:
+        """Keep a part of a study, if it is what its name says."""
+        if messages.digest_of(part) != name:
+            raise ServerError(
+                found="a part that was changed on its way",
+                expected="the bytes that its name is the SHA-256 of",
+                next_step="Send it again",
+            )
+        self._make_room(session, len(part))
+        session.parts[name] = part
+
+    def add_study(self, session: Session, manifest: messages.Header) -> list[str]:
+        """Keep a study; return the parts that are missing for that."""
+        name = messages.study_name(manifest)
+        with self._lock:
+            if name in session.studies:
+                session.studies[name].used = time.monotonic()
+                return []
+        wanted = messages.parts_named(manifest)
+        room = messages.BYTES_PER_VOXEL * messages.voxels_of(manifest)
+        self._make_room(session, room)
+        missing = [part for part in dict.fromkeys(wanted) if part not in session.parts]
+        if missing:
+            return missing
+        prepared = messages.put_together(manifest, session.parts, self.limits.memory_bytes)
+        with self._lock:
+            session.studies[name] = _Kept(HeldStudy(prepared), tuple(wanted))
+        return []
+
+    def ask(self, session: Session, name: str, message: bytes) -> None:
+        """Queue a question under the name that the client gave it; once, however often it is sent.
+
+        Raises
+        ------
+        GoneError
+            The study is not held.
+        """
+        with self._lock:
+            if name in session.jobs:
+                return
+            if len(session.jobs) >= self.limits.jobs:
+                raise _full("as many questions as it takes from one client")
+        header, arrays = unpack(message, limit_bytes=_QUESTION_BYTES)
+        question = Question(header, arrays)
+        with self._lock:
+            kept = session.studies.get(str(header.get("study")))
+            if kept is None:
+                raise GoneError("study")
+            if question.kind and question.kind.needs_trace and kept.study.trace is None:
+                raise GoneError("trace")
+            job = Job(lambda mine: self._answer(session, kept, question, mine))
+            kept.jobs.add(job)
+            kept.used = time.monotonic()
+            session.jobs[name] = job
+        self.turns.add(session.name, job)
+
+    def _answer(self, session: Session, kept: _Kept, question: Question, job: Job) -> bytes:
+        engine = self.models[session.model]
+        try:
+            self._last_user[session.model] = session.name
+            return answer(engine, kept.study, question, job)
+        except NoTraceError:
+            raise GoneError("trace") from None
+        finally:
+            if question.kind is QuestionKind.PREDICT:
+                self._weigh(session, kept, engine)
+            kept.used = time.monotonic()
+
+    def _weigh(self, session: Session, kept: _Kept, engine: Engine) -> None:
+        """Count what a trace holds; where there is no room for it, it is let go."""
+        kept.trace_bytes = held_bytes(kept.study.trace, but=[engine, kept.study.prepared])
+        try:
+            self._make_room(session, 0)
+        except FullError:
+            kept.study.trace, kept.trace_bytes = None, 0
+
+    def drop_job(self, session: Session, name: str) -> None:
+        """Cancel a job and forget its answer."""
+        job = session.jobs.pop(name, None)
+        if job is not None:
+            self.turns.drop(job)
+
+    @property
+    def bytes(self) -> int:
+        """What all sessions hold."""
+        with self._lock:
+            return sum(session.bytes for session in self._all.values())
+
+    def state(self) -> dict[str, Any]:
+        """Return how much is held and waits, for who watches the server."""
+        with self._lock:
+            return {
+                "sessions": len(self._all),
+                "studies": sum(len(s.studies) for s in self._all.values()),
+                "bytes": self.bytes,
+                "waiting": self.turns.waiting,
+            }
+
+    def _make_room(self, session: Session, needed: int) -> None:
+        """Let go what was not asked about for longest, of who holds most; or refuse.
+
+        What the session itself holds goes first; others' only after some time of silence.
+        """
+        with self._lock:
+            while self.bytes + needed > self.limits.memory_bytes:
+                victim = self._idle(session)
+                if victim is None:
+                    raise _full("as many studies as it has memory for")
+                owner, name = victim
+                gone = owner.studies.pop(name)
+                spared = {part for kept in owner.studies.values() for part in kept.parts}
+                for part in set(gone.parts) - spared:
+                    owner.parts.pop(part, None)
+
+    def _idle(self, asking: Session) -> tuple[Session, str] | None:
+        now = time.monotonic()
+        for session in (asking, *sorted(self._all.values(), key=lambda s: -s.bytes)):
+            grace = 0.0 if session is asking else self.limits.grace_s
+            idle = {
+                name: kept.used
+                for name, kept in session.studies.items()
+                if not kept.busy and now - kept.used >= grace
+            }
+            if idle:
+                return session, min(idle, key=lambda name: idle[name])
+        return None
+
+    def end(self) -> None:
+        """End all sessions and the worker."""
+        self._ended.set()
+        with self._lock:
+            everyone = [*self._all.values()]
+        for session in everyone:
+            self.close(session)
+        self.turns.end()
+
+    def _watch(self) -> None:
+        """End sessions that are silent for too long."""
+        while not self._ended.wait(min(1.0, self.limits.heartbeat_s / 3)):
+            with self._lock:
+                late = time.monotonic() - self.limits.heartbeat_s
+                silent = [session for session in self._all.values() if session.seen < late]
+            for session in silent:
+                self.close(session)
+
+
+def owner_of(key: str | None) -> str:
+    """Return by what the holder of a key is known; the key itself is not kept."""
+    return hashlib.sha256((key or "").encode()).hexdigest()
+
+
+def _full(what: str) -> FullError:
+    return FullError(
+        found=f"a server that holds {what}",
+        expected="room for one more",
+        next_step="Try again in a while, or give the server more",
+    )

@@ -1,0 +1,157 @@
+"""Analyse the studies of a list before their reader comes to them, nearest to the reader first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lesionlens.base.errors import LesionLensError, UnusableInputError
+from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
+from lesionlens.site.cohort.studies import StudyJob, fingerprint
+from lesionlens.site.cohort.work import Choice, Status, StudyOutcome, analyse, engine_of, load_lens
+from lesionlens.site.cohort.worklist import CohortWorklist, open_worklist
+from lesionlens.site.pacs.server import Server
+from lesionlens.site.worklist.book import Book
+from lesionlens.site.worklist.describing import described, with_result
+from lesionlens.site.worklist.records import StudyEntry
+from lesionlens.site.worklist.sources import fetched
+
+CURSOR, UNDER_WAY, ARCHIVE = "cursor", "under way", "archive"
+"""Notes of a book: the study that is read, what is analysed now, where studies are fetched from."""
+
+
+def run_ahead(
+    book: Book, choice: Choice, *, progress: Progress = no_progress, cancel: Cancel = NEVER
+) -> tuple[StudyOutcome, ...]:
+    """Analyse every study of a list that has no result of this engine, each on its own.
+
+    Before each study it looks again where the reader is: the study being read comes first, then
+    those behind it, then those before it. Results are those of `lesionlens batch`, and are known
+    to `batch --resume` in the same folder, and the other way round.
+
+    Parameters
+    ----------
+    book : Book
+        Is called with each result; `cohort.worklist` of each outcome.
+    choice : Choice
+        What analyses. What each sequence adds and what was dismissed is kept of every study, so
+        that its reader can ask for it without analysing again.
+    progress, cancel
+        As everywhere; a study that was not finished leaves nothing behind.
+
+    Returns
+    -------
+    tuple of StudyOutcome
+        Of the studies that were begun here.
+    """
+    choice = replace(choice, files=replace(choice.files, evidence=True))
+    engine = engine_of(load_lens(choice), choice)
+    done: dict[str, StudyOutcome] = {}
+    with open_worklist(book.folder) as outcomes:
+        run = _AheadRun(book, outcomes, choice, engine, progress, cancel)
+        left = {entry.name for entry in book.entries()}
+        while not cancel.is_set():
+            entry = next((e for e in from_cursor(book) if e.name in left), None)
+            if entry is None:
+                break
+            left.discard(entry.name)
+            found = run.analyse(entry)
+            if found is not None:
+                done[entry.name] = found
+        book.take_note(UNDER_WAY, None)
+    return tuple(done.values())
+
+
+def from_cursor(book: Book) -> Iterator[StudyEntry]:
+    """Yield the studies from the one that is read to the end, then those before it."""
+    entries = book.entries()
+    names = [entry.name for entry in entries]
+    cursor = book.note(CURSOR)
+    start = names.index(cursor) if cursor in names else 0
+    yield from entries[start:]
+    yield from entries[:start]
+
+
+@dataclass(frozen=True, slots=True)
+class _AheadRun:
+    """What every study of a list is analysed with, and where its outcome goes."""
+
+    book: Book
+    outcomes: CohortWorklist
+    choice: Choice
+    engine: str
+    """As `cohort.work.engine_of` names it."""
+    progress: Progress
+    cancel: Cancel
+
+    def analyse(self, entry: StudyEntry) -> StudyOutcome | None:
+        """Analyse one study; None where that was done before."""
+        book = self.book
+        try:
+            entry = at_hand(book, entry, self.cancel)
+            place = Path(entry.place)
+            job = StudyJob(entry.name, place, book.folder / entry.name)
+            mark = fingerprint(place) if place.is_dir() else str(place.stat().st_mtime_ns)
+        except (LesionLensError, OSError) as error:
+            words = error.found if isinstance(error, LesionLensError) else str(error.strerror)
+            book.update(_warned(entry, f"not at hand: {words}"))
+            return StudyOutcome(entry.name, Status.FAILED, 2, words)
+        if self.outcomes.complete(job, mark, self.engine) is not None:
+            if entry.candidates is None:
+                book.update(with_result(entry, job.out))
+            return None
+
+        def report(stage: str, fraction: float) -> None:
+            self.progress(f"{entry.name}: {stage}", fraction)
+
+        book.take_note(UNDER_WAY, entry.name)
+        outcome = analyse(job, self.choice, self.cancel, report)
+        if outcome.status is Status.STOPPED:
+            return outcome
+        self.outcomes.record(outcome, mark)
+        if outcome.status is Status.ANALYSED:
+            book.update(with_result(entry, job.out))
+        else:
+            book.update(_warned(entry, outcome.message))
+        return outcome
+
+
+def at_hand(book: Book, entry: StudyEntry, cancel: Cancel) -> StudyEntry:
+    """Return a study that is on this machine and described; the list keeps what was found.
+
+    One that is in the archive alone is fetched.
+
+    Raises
+    ------
+    UnusableInputError
+        It has no folder, and the list knows no archive.
+    """
+    if not entry.place:
+        archive = book.note(ARCHIVE)
+        if archive is None:
+            raise UnusableInputError(
+                found=f"{entry.name}, without a folder, and a list that knows no archive",
+                expected="a study on this machine, or a list that was made from an archive",
+                next_step="Make the list anew from the archive: List ▾",
+            )
+        entry = fetched(entry, Server(**archive), book.folder, cancel=cancel)
+        book.update(entry)
+    if not (entry.sequences or entry.warnings):
+        entry = described(entry)
+        book.update(entry)
+    return entry
+
+
+def _warned(entry: StudyEntry, words: str) -> StudyEntry:
+    return replace(entry, warnings=tuple(dict.fromkeys((*entry.warnings, words))))
+
+
+def step_aside() -> None:
+    """Let the reader's own program have the processor first, where the system can do that."""
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):
+            os.nice(10)

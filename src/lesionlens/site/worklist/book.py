@@ -1,0 +1,254 @@
+"""`reading.sqlite`: the studies of a worklist, and the acts of its readers, appended and kept.
+
+An act is on the disk when `add` returns (write-ahead log, synchronised at every commit); what a
+power cut or a kill interrupts is as though it had not begun. Several processes may use one list at
+a time: one reads, one analyses ahead. SQLite needs a disk of its own machine for that, no network
+share.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lesionlens.base.errors import ReadError, ResourceError
+from lesionlens.base.labels import ReviewState
+from lesionlens.site.worklist.reads import read_of
+from lesionlens.site.worklist.records import Act, ActKind, Arm, Phase, Read, ReadKey, StudyEntry
+
+NAME = "reading.sqlite"
+_VERSION = 1
+_TABLES = """
+CREATE TABLE IF NOT EXISTS studies (
+  position INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, place TEXT NOT NULL,
+  patient TEXT NOT NULL, date TEXT NOT NULL, sequences TEXT NOT NULL, study_uid TEXT NOT NULL,
+  candidates INTEGER, highest REAL, warnings TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS acts (
+  number INTEGER PRIMARY KEY, study TEXT NOT NULL, reader TEXT NOT NULL, session INTEGER NOT NULL,
+  arm TEXT NOT NULL, kind TEXT NOT NULL, phase TEXT NOT NULL, time TEXT NOT NULL,
+  seconds REAL NOT NULL, target TEXT NOT NULL, x_mm REAL, y_mm REAL, z_mm REAL, state TEXT,
+  confidence INTEGER, words TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS acts_by_read ON acts (study, reader, session);
+CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+_ENTRY = "name, place, patient, date, sequences, study_uid, candidates, highest, warnings"
+_ACT = "kind, phase, time, seconds, target, x_mm, y_mm, z_mm, state, confidence, words"
+_SEPARATOR = "\x1f"
+
+
+class Book:
+    """What `reading.sqlite` holds; from `open_book`."""
+
+    def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
+        self._connection = connection
+        self.folder = folder
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    # --- studies --------------------------------------------------------------------------
+
+    def entries(self) -> tuple[StudyEntry, ...]:
+        """Return the studies in the order of the list."""
+        query = f"SELECT {_ENTRY} FROM studies ORDER BY position"  # noqa: S608  constants
+        return tuple(_entry(row) for row in self._connection.execute(query))
+
+    def entry(self, name: str) -> StudyEntry | None:
+        """Return a study, None where there is none of that name."""
+        query = f"SELECT {_ENTRY} FROM studies WHERE name = ?"  # noqa: S608  constants
+        found = self._connection.execute(query, (name,)).fetchone()
+        return None if found is None else _entry(found)
+
+    def add_studies(self, entries: Iterable[StudyEntry]) -> int:
+        """Append the studies that are not in the list yet; return how many that were."""
+        before = self._connection.total_changes
+        with self._connection:
+            self._connection.executemany(
+                f"INSERT OR IGNORE INTO studies ({_ENTRY}) "  # noqa: S608  constants
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [_entry_row(entry) for entry in entries],
+            )
+        return self._connection.total_changes - before
+
+    def update(self, entry: StudyEntry) -> None:
+        """Keep what is known of a study now; its place in the order stays."""
+        names = [name.strip() for name in _ENTRY.split(",")]
+        given = ", ".join(f"{name} = ?" for name in names)
+        with self._connection:
+            self._connection.execute(
+                f"UPDATE studies SET {given} WHERE name = ?",  # noqa: S608  constants
+                (*_entry_row(entry), entry.name),
+            )
+
+    # --- acts -----------------------------------------------------------------------------
+
+    def add(self, key: ReadKey, act: Act) -> None:
+        """Append an act; it is on the disk when this returns."""
+        at = act.at_mm or (None, None, None)
+        row = (
+            key.study, key.reader, key.session, key.arm.value, act.kind.value, act.phase.value,
+            act.time, act.seconds, act.target, *at, None if act.state is None else act.state.value,
+            act.confidence, act.words,
+        )  # fmt: skip
+        with self._connection:
+            self._connection.execute(
+                f"INSERT INTO acts (study, reader, session, arm, {_ACT}) "  # noqa: S608  constants
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                row,
+            )
+
+    def reads(self, study: str | None = None) -> tuple[Read, ...]:
+        """Return every read, of one study or of all, in the order in which they were begun."""
+        query = f"SELECT study, reader, session, arm, {_ACT} FROM acts"  # noqa: S608  constants
+        given = () if study is None else (study,)
+        where = "" if study is None else " WHERE study = ?"
+        acts: dict[ReadKey, list[Act]] = {}
+        for row in self._connection.execute(f"{query}{where} ORDER BY number", given):
+            key = ReadKey(row[0], row[1], row[2], Arm(row[3]))
+            acts.setdefault(key, []).append(_act(row[4:]))
+        return tuple(read_of(key, found) for key, found in acts.items())
+
+    def read(self, key: ReadKey) -> Read:
+        """Return one read; an empty one where it was not begun."""
+        return next((read for read in self.reads(key.study) if read.key == key), Read(key))
+
+    # --- notes ----------------------------------------------------------------------------
+
+    def note(self, name: str) -> Any:
+        """Return what was noted of the list itself, None where nothing was."""
+        query = "SELECT value FROM notes WHERE name = ?"
+        found = self._connection.execute(query, (name,)).fetchone()
+        return None if found is None else json.loads(found[0])
+
+    def take_note(self, name: str, value: Any) -> None:
+        """Note something of the list itself, as JSON."""
+        with self._connection:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, json.dumps(value))
+            )
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """A pair that differs whenever the book was changed, by whichever process."""
+        found = self._connection.execute("PRAGMA data_version").fetchone()
+        return int(found[0]), self._connection.total_changes
+
+
+def open_book(folder: Path) -> Book:
+    """Open the book of a worklist's folder; both are made where they are not there.
+
+    Raises
+    ------
+    ReadError
+        There is a file of its name that is none, or one of a later release.
+    ResourceError
+        The folder cannot be written.
+    """
+    place = folder / NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        new = not place.exists()
+        connection = sqlite3.connect(place, timeout=10.0)
+        if new:
+            place.chmod(0o600)  # it says which patients somebody read
+    except (OSError, sqlite3.OperationalError) as error:
+        raise _unwritable(folder, error) from error
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        if version not in (0, _VERSION):
+            raise _unreadable(folder, f"form {version}; this release knows {_VERSION}")
+        if version == 0:
+            connection.executescript(f"BEGIN;{_TABLES}PRAGMA user_version = {_VERSION};COMMIT;")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        raise _unwritable(folder, error) from error
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise _unreadable(folder, str(error)) from error
+    except ReadError:
+        connection.close()
+        raise
+    return Book(connection, folder)
+
+
+@contextmanager
+def book_of(folder: Path) -> Iterator[Book]:
+    """Open the book of a worklist that is there, and close it again.
+
+    Raises
+    ------
+    ReadError
+        The folder is no worklist.
+    """
+    if not (folder / NAME).is_file():
+        raise ReadError(
+            found=f"no worklist in {folder.name!r}: it holds no {NAME}",
+            expected="a folder that `lesionlens worklist scan` made",
+            next_step="Make one: lesionlens worklist scan STUDIES --list DIR",
+            in_window="Choose the folder of a list, or make one: List, New list",
+        )
+    book = open_book(folder)
+    try:
+        yield book
+    finally:
+        with suppress(sqlite3.Error):
+            book.close()
+
+
+def closed(entry: StudyEntry) -> StudyEntry:
+    """Return an entry that tells nothing of what the network flagged."""
+    return replace(entry, candidates=None, highest=None)
+
+
+def _entry_row(entry: StudyEntry) -> tuple[Any, ...]:
+    return (
+        entry.name, entry.place, entry.patient, entry.date, " ".join(entry.sequences),
+        entry.study_uid, entry.candidates, entry.highest, _SEPARATOR.join(entry.warnings),
+    )  # fmt: skip
+
+
+def _entry(row: tuple[Any, ...]) -> StudyEntry:
+    name, place, patient, date, sequences, uid, candidates, highest, warnings = row
+    notices = tuple(warnings.split(_SEPARATOR)) if warnings else ()
+    return StudyEntry(
+        name, place, patient, date, tuple(sequences.split()), uid, candidates, highest, notices
+    )
+
+
+def _act(row: tuple[Any, ...]) -> Act:
+    kind, phase, time, seconds, target, x, y, z, state, confidence, words = row
+    return Act(
+        ActKind(kind),
+        Phase(phase),
+        time,
+        seconds,
+        target,
+        None if x is None else (x, y, z),
+        None if state is None else ReviewState(state),
+        confidence,
+        words,
+    )
+
+
+def _unwritable(folder: Path, error: Exception) -> ResourceError:
+    return ResourceError(
+        found=f"that {folder.name!r} cannot be written ({error})",
+        expected="a folder on a disk of this machine, with room, that you may write",
+        next_step="Free some space, or keep the list in another folder",
+    )
+
+
+def _unreadable(folder: Path, why: str) -> ReadError:
+    return ReadError(
+        found=f"a {NAME} in {folder.name!r} that cannot be read ({why})",
+        expected="the one that LesionLens wrote",
+        next_step="Move it away, restore it from a backup, or keep the list in another folder",
+    )

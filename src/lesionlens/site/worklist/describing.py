@@ -1,0 +1,129 @@
+"""Fill in what the files say of each study, and what its result says where it has one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.errors import InvalidDicomError
+
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.labels import REFERENCE_ORDER
+from lesionlens.base.records.study import Study, StudyKind
+from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.site.worklist.book import Book
+from lesionlens.site.worklist.records import StudyEntry
+
+logger = logging.getLogger(__name__)
+RESULT = "findings.json"
+_TAGS = ("PatientID", "StudyDate")
+_DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
+
+
+def describe_all(
+    book: Book, *, progress: Progress = no_progress, cancel: Cancel = NEVER, again: bool = False
+) -> int:
+    """Read what a list shows of every study that is not described yet, and of every new result.
+
+    Parameters
+    ----------
+    book : Book
+        Is kept up to date, study by study.
+    progress, cancel
+        Called, and polled for a stop, between studies.
+    again : bool
+        Look at all of them.
+
+    Returns
+    -------
+    int
+        How many were read.
+    """
+    entries = book.entries()
+    count = 0
+    for number, entry in enumerate(entries):
+        check(cancel, "reading the studies")
+        progress(f"read {number + 1} of {len(entries)}", number / len(entries))
+        now = entry
+        if entry.place and (again or not (entry.sequences or entry.warnings)):
+            now, count = described(entry), count + 1
+        if now.candidates is None or again:
+            now = with_result(now, book.folder / entry.name)
+        if now != entry:
+            book.update(now)
+    progress("read", 1.0)
+    return count
+
+
+def described(entry: StudyEntry) -> StudyEntry:
+    """Return an entry with what the study's files say; what is wrong with them is a warning."""
+    try:
+        uid = entry.study_uid or None
+        study = open_study(Path(entry.place), study_uid=uid, recall=True)
+    except LesionLensError as refusal:
+        return replace(entry, warnings=(f"cannot be used: {refusal.found}",))
+    fields = fields_of(study)
+    return replace(
+        entry,
+        patient=entry.patient or fields.get("PatientID", ""),
+        date=entry.date or fields.get("StudyDate", ""),
+        sequences=tuple(s.value for s in REFERENCE_ORDER if s in study.series),
+        warnings=study.notices,
+    )
+
+
+def fields_of(study: Study) -> Mapping[str, str]:
+    """Return the patient's identifier and the date, YYYY-MM-DD, as far as the files say them.
+
+    Returns
+    -------
+    mapping of str to str
+        Keys PatientID and StudyDate, as in DICOM.
+    """
+    file = next((s.files[0].path for s in study.series.values() if s.files), None)
+    if file is None:
+        return {}
+    found: dict[str, Any] = {}
+    try:
+        if study.kind is StudyKind.DICOM:
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
+            found = {tag: str(header.get(tag) or "") for tag in _TAGS}
+        else:
+            sidecar = file.with_name(re.sub(r"\.nii(\.gz)?$", "", file.name) + ".json")
+            fields = json.loads(sidecar.read_text(encoding="utf-8")) if sidecar.is_file() else {}
+            found = {
+                "PatientID": fields.get("PatientID"),
+                "StudyDate": fields.get("StudyDate") or fields.get("AcquisitionDateTime"),
+            }
+    except (OSError, ValueError, AttributeError, InvalidDicomError):
+        logger.warning("patient and date of a study could not be read")
+    day = _DATE.match(str(found.get("StudyDate") or ""))
+    plain = {"PatientID": str(found.get("PatientID") or "").strip()}
+    return plain | {"StudyDate": "-".join(day.groups()) if day else ""}
+
+
+def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
+    """Return an entry with what its result says; as it is where there is none."""
+    try:
+        fields = json.loads((result / RESULT).read_text(encoding="utf-8"))
+        flagged = [row["score"] for row in fields["candidates"]]
+        scores = [float(score) for score in flagged if score is not None]  # None: a reader's own
+        failed = [q["message"] for q in fields["quality"] if not q["passed"]]
+    except FileNotFoundError:
+        return entry
+    except (OSError, ValueError, KeyError, TypeError):
+        return replace(entry, warnings=(*entry.warnings, f"its {RESULT} cannot be read"))
+    notices = (*entry.warnings, *failed, *fields.get("warnings", ()))
+    return replace(
+        entry,
+        candidates=len(scores),
+        highest=max(scores, default=None),
+        warnings=tuple(dict.fromkeys(notices)),
+    )

@@ -1,0 +1,144 @@
+"""A reader study: who reads what, when, and what is shown of the analysis.
+
+Every reader reads every case once in every arm, one arm a session, so that no case comes twice in
+a session and each session holds every arm equally often (fully crossed and counterbalanced; see
+Obuchowski, Radiology 2003;229:3-8). Between sessions lies the time that the protocol asks for.
+The order of cases is drawn for each reader and session from the seed, by SHA-256: the same on any
+machine and in any release.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
+
+from lesionlens.base.errors import ReadError
+from lesionlens.site.worklist.records import Arm
+
+FILE = "protocol.toml"
+
+
+@checked(frozen=True, config=ConfigDict(extra="forbid"))
+class ReadingProtocol:
+    """What `protocol.toml` beside a worklist says.
+
+    Parameters
+    ----------
+    title : str
+        In words.
+    seed : int
+        Draws the order.
+    readers : tuple of str
+        As they name themselves in the preferences.
+    arms : tuple of Arm
+        What is compared, each once.
+    cases : tuple of str
+        Names of studies in the list; empty for all of them.
+    washout_days : int
+        At least so many days from the end of one session to the next.
+    """
+
+    title: str
+    seed: int
+    readers: Annotated[tuple[str, ...], Field(min_length=1)]
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = tuple(Arm)
+    cases: tuple[str, ...] = ()
+    washout_days: Annotated[int, Field(ge=0)] = 28
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One read that the protocol asks for: which case, in which session and arm."""
+
+    reader: str
+    session: int
+    case: str
+    arm: Arm
+
+
+def read_protocol(folder: Path) -> ReadingProtocol | None:
+    """Return the protocol of a worklist's folder, None where it has none.
+
+    Raises
+    ------
+    ReadError
+        It is no protocol, or names a reader, an arm or a case twice.
+    """
+    try:
+        table = tomllib.loads((folder / FILE).read_text(encoding="utf-8"))
+        protocol = TypeAdapter(ReadingProtocol).validate_python(table)
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise _unusable(str(error)) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise _unusable(f"{where}: {first['msg']}") from error
+    for name in ("readers", "arms", "cases"):
+        listed = getattr(protocol, name)
+        if len(set(listed)) < len(listed):
+            raise _unusable(f"{name}: one is named twice")
+    return protocol
+
+
+def assignments(
+    protocol: ReadingProtocol, reader: str, cases: Sequence[str]
+) -> tuple[Assignment, ...]:
+    """Return what a reader reads, in the order in which they read it.
+
+    Parameters
+    ----------
+    protocol : ReadingProtocol
+        Seed, readers and arms.
+    reader : str
+        One of its readers.
+    cases : sequence of str
+        Names of the list's studies.
+
+    Raises
+    ------
+    ReadError
+        The protocol knows no such reader, or names a case that is not in the list.
+    """
+    if reader not in protocol.readers:
+        raise _unusable(
+            f"no reader {reader!r}: it names {', '.join(protocol.readers)}",
+            "Set your name in Preferences → LesionLens, or give --reader",
+        )
+    missing = [case for case in protocol.cases if case not in cases]
+    if missing:
+        raise _unusable(f"the case {missing[0]!r}, which is not in the list")
+    chosen = sorted(protocol.cases or cases, key=lambda case: _drawn(protocol, "cases", case))
+    first = protocol.readers.index(reader)
+    count = len(protocol.arms)
+    plan = []
+    for session in range(count):
+        order = sorted(
+            range(len(chosen)),
+            key=lambda n: _drawn(protocol, reader, str(session), chosen[n]),
+        )
+        plan += [
+            Assignment(reader, session + 1, chosen[n], protocol.arms[(n + session + first) % count])
+            for n in order
+        ]
+    return tuple(plan)
+
+
+def _drawn(protocol: ReadingProtocol, *about: str) -> bytes:
+    return hashlib.sha256("\0".join((str(protocol.seed), *about)).encode()).digest()
+
+
+def _unusable(found: str, next_step: str = "Correct it, see docs/reading.md") -> ReadError:
+    return ReadError(
+        found=f"a {FILE} that cannot be used ({found})",
+        expected="title, seed, readers; if need be arms, cases and washout_days",
+        next_step=next_step,
+    )

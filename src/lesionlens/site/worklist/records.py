@@ -1,0 +1,180 @@
+"""What a worklist knows: its studies, and every act of every reader on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from lesionlens.base.labels import ReviewState
+from lesionlens.base.records.findings import Point
+from lesionlens.base.records.review import UnaidedMark
+
+
+class StudyState(StrEnum):
+    """How far one reader is with one study."""
+
+    NEW = "new"
+    ANALYSED = "analysed"
+    IN_REVIEW = "in review"
+    SIGNED = "signed"
+
+
+class Arm(StrEnum):
+    """What a reader is shown of the analysis, once it is shown at all."""
+
+    UNAIDED = "unaided"
+    CANDIDATES = "candidates"
+    MAPS = "candidates and maps"
+
+    @property
+    def aided(self) -> bool:
+        """Whether anything of the analysis is shown."""
+        return self is not Arm.UNAIDED
+
+
+class Phase(StrEnum):
+    """Before or after the reader saw what the network flagged."""
+
+    UNAIDED = "unaided"
+    AIDED = "aided"
+
+
+class ActKind(StrEnum):
+    """What a reader did."""
+
+    BEGIN = "begin"
+    MARK = "mark"
+    TAKE_BACK = "take back"
+    VERDICT = "verdict"
+    SIGN = "sign"
+    LEAVE = "leave"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadKey:
+    """Whose read of which study: readers and sessions of a reader study are kept apart."""
+
+    study: str
+    """Its name in the worklist."""
+    reader: str
+    """As set in the preferences; empty where nobody is named."""
+    session: int = 0
+    """Of a reader study, from 1; 0 outside one."""
+    arm: Arm = Arm.MAPS
+    """What is shown; outside a reader study everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One act of a reader."""
+
+    kind: ActKind
+    """What was done."""
+    phase: Phase
+    """Before or after the analysis was shown."""
+    time: str
+    """ISO 8601, UTC."""
+    seconds: float = 0.0
+    """Since the act before it in this sitting, by a clock that is never set; 0 for BEGIN."""
+    target: str = ""
+    """Of a mark or its taking back: the mark's identifier. Of a verdict: the candidate's tracking
+    UID."""
+    at_mm: Point | None = None
+    """(3,) or None: where, patient RAS+: of a mark, and of the candidate that a verdict is on."""
+    state: ReviewState | None = None
+    """Of a verdict."""
+    confidence: int | None = None
+    """0 to 100, as the reader gave it."""
+    words: str = ""
+    """Of a signature or a verdict: what was signed, or why."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyEntry:
+    """One study of a worklist."""
+
+    name: str
+    """Of the study, and of the folder of its result below the list's."""
+    place: str
+    """Folder or file; empty while it is in the archive alone."""
+    patient: str = ""
+    """Identifier; never a name."""
+    date: str = ""
+    """YYYY-MM-DD, empty where nothing says it."""
+    sequences: tuple[str, ...] = ()
+    """Present ones; empty before the study was described."""
+    study_uid: str = ""
+    """Where a folder holds several, or the study is in an archive."""
+    candidates: int | None = None
+    """Flagged regions; None before the analysis."""
+    highest: float | None = None
+    """Score of the first of them."""
+    warnings: tuple[str, ...] = ()
+    """Of reading, checks and analysis."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorklistRow:
+    """A study as one reader sees it in the list."""
+
+    entry: StudyEntry
+    """What is known of it; candidates and score are None while they are closed to the reader."""
+    state: StudyState
+    """How far this reader is."""
+    others: tuple[tuple[str, StudyState], ...] = ()
+    """Tuple of (reader, StudyState). How far the others are, by name."""
+    session: int = 0
+    arm: Arm = Arm.MAPS
+    """Int and Arm. Of a reader study, else 0 and everything."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Names the row: a study comes once in every session of a reader study."""
+        return self.entry.name, self.session
+
+
+@dataclass(frozen=True, slots=True)
+class Mark(UnaidedMark):
+    """A place that a reader marked, before or after the analysis was shown."""
+
+    phase: Phase = Phase.UNAIDED
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderVerdict:
+    """What a reader last decided on one candidate."""
+
+    tracking_uid: str
+    state: ReviewState
+    at_mm: Point | None
+    confidence: int | None
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One reader's read of one study, as their acts left it."""
+
+    key: ReadKey
+    """Whose, and of which study."""
+    marks: tuple[Mark, ...] = ()
+    """Those that were not taken back, oldest first; each says in which phase it was set."""
+    verdicts: tuple[ReaderVerdict, ...] = ()
+    """The last on each candidate."""
+    unaided: str | None = None
+    signed: str | None = None
+    """What was signed before the analysis was shown, and at the end."""
+    unaided_seconds: float = 0.0
+    aided_seconds: float = 0.0
+    """Time that the study was before the reader."""
+    begun: str = ""
+    acts: tuple[Act, ...] = field(default=(), repr=False)
+
+    def marks_of(self, phase: Phase) -> tuple[Mark, ...]:
+        """Return the marks that were set in one phase."""
+        return tuple(mark for mark in self.marks if mark.phase is phase)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to sign."""
+        return (self.signed if self.key.arm.aided else self.unaided) is not None

@@ -1,0 +1,199 @@
+"""The list as one reader sees it, and two readers' reads side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from lesionlens.base.labels import ReviewState
+from lesionlens.site.worklist.book import Book, closed
+from lesionlens.site.worklist.protocol import Assignment, ReadingProtocol, assignments
+from lesionlens.site.worklist.reads import state_of
+from lesionlens.site.worklist.records import Arm, Read, ReadKey, StudyEntry, WorklistRow
+
+SAME_PLACE_MM = 10.0
+"""Marks of two readers that lie no further apart are of one place."""
+
+
+def rows_of(
+    book: Book, reader: str, protocol: ReadingProtocol | None = None, *, unaided_first: bool = False
+) -> tuple[WorklistRow, ...]:
+    """Return the rows of a list for one reader, in the order in which they read.
+
+    What the network flagged stays closed where it must not steer the reader: in a reader study
+    always, and in an unaided-first reading until the reader has signed their own read.
+
+    Parameters
+    ----------
+    book : Book
+        Of the list.
+    reader : str
+        Who reads; empty where nobody is named.
+    protocol : ReadingProtocol or None
+        Of a reader study: its order, one row a case and session; other readers are not shown.
+    unaided_first : bool
+        Whether the reader signs an unaided read first.
+
+    Raises
+    ------
+    ReadError
+        The protocol does not know the reader.
+    """
+    entries = {entry.name: entry for entry in book.entries()}
+    reads = {read.key: read for read in book.reads()}
+    if protocol is not None:
+        plan = assignments(protocol, reader, tuple(entries))
+        return tuple(_planned(entries[one.case], one, reads) for one in plan)
+    others: dict[str, list[Read]] = {}
+    for read in reads.values():
+        if read.key.reader != reader and not read.key.session:
+            others.setdefault(read.key.study, []).append(read)
+    rows = []
+    for entry in entries.values():
+        mine = reads.get(ReadKey(entry.name, reader))
+        analysed = entry.candidates is not None
+        hidden = unaided_first and (mine is None or mine.unaided is None)
+        states = tuple(
+            (read.key.reader or "unnamed", state_of(read, analysed=analysed))
+            for read in sorted(others.get(entry.name, []), key=lambda r: r.key.reader)
+        )
+        shown = closed(entry) if hidden else entry
+        rows.append(WorklistRow(shown, state_of(mine, analysed=analysed), states))
+    return tuple(rows)
+
+
+def _planned(entry: StudyEntry, one: Assignment, reads: dict[ReadKey, Read]) -> WorklistRow:
+    read = reads.get(ReadKey(one.case, one.reader, one.session, one.arm))
+    state = state_of(read, analysed=entry.candidates is not None)
+    return WorklistRow(closed(entry), state, (), one.session, one.arm)
+
+
+def too_early(
+    protocol: ReadingProtocol, row: WorklistRow, reads: Iterable[Read], now: datetime | None = None
+) -> str | None:
+    """Return until when a row must wait for the time between sessions; None where it need not.
+
+    Parameters
+    ----------
+    protocol : ReadingProtocol
+        Its `washout_days`.
+    row : WorklistRow
+        What the reader wants to read.
+    reads : iterable of Read
+        Of this reader.
+    now : datetime, optional
+        Instead of the clock's time.
+    """
+    earlier = [r for r in reads if 0 < r.key.session < row.session and r.acts]
+    if not earlier:
+        return None
+    last = max(datetime.fromisoformat(read.acts[-1].time) for read in earlier)
+    free = last + timedelta(days=protocol.washout_days)
+    return None if (now or datetime.now(UTC)) >= free else free.date().isoformat()
+
+
+def matching(rows: Sequence[WorklistRow], words: str) -> tuple[WorklistRow, ...]:
+    """Return the rows in which every word of a filter is found, whatever its case.
+
+    A word is looked for in name, patient, date, sequences, state, arm and warnings; with a minus
+    before it, it must not be there.
+
+    Examples
+    --------
+    >>> from lesionlens.site.worklist.records import StudyState
+    >>> row = WorklistRow(StudyEntry("A7", "", "P1", "2026-01-05", ("t1c",)), StudyState.NEW)
+    >>> len(matching([row], "p1 NEW")), len(matching([row], "2026 -t1c"))
+    (1, 0)
+    """
+    wanted = words.casefold().split()
+    return tuple(row for row in rows if _fits(_text(row), wanted))
+
+
+def _fits(text: str, wanted: Sequence[str]) -> bool:
+    return all(
+        word[1:] not in text if word.startswith("-") and len(word) > 1 else word in text
+        for word in wanted
+    )
+
+
+def _text(row: WorklistRow) -> str:
+    entry = row.entry
+    arm = row.arm.value if row.session else ""
+    words = (
+        entry.name, entry.patient, entry.date, *entry.sequences, row.state.value, arm,
+        *entry.warnings,
+    )  # fmt: skip
+    return "\n".join(words).casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderComparison:
+    """Two readers on one study."""
+
+    study: str
+    """Its name."""
+    first: Read
+    second: Read
+    """The reads."""
+    agreed: int
+    """Candidates of which both say the same, and marks of both at one place."""
+    differing: tuple[str, ...]
+    """Where they do not, in words."""
+
+
+def compare(first: Read, second: Read) -> ReaderComparison:
+    """Compare two reads of one study: verdicts by candidate, marks by place (10 mm)."""
+    one = {verdict.tracking_uid: verdict.state for verdict in first.verdicts}
+    two = {verdict.tracking_uid: verdict.state for verdict in second.verdicts}
+    names = (first.key.reader or "unnamed", second.key.reader or "unnamed")
+    agreed, differing = 0, []
+    for uid in dict.fromkeys((*one, *two)):
+        states = (one.get(uid, ReviewState.UNREVIEWED), two.get(uid, ReviewState.UNREVIEWED))
+        if states[0] is states[1]:
+            agreed += 1
+        else:
+            differing.append(f"candidate …{uid[-6:]}: {states[0].value}, {states[1].value}")
+    pairs = _pairs(first, second)
+    agreed += len(pairs)
+    for side, read in enumerate((first, second)):
+        taken = {pair[side] for pair in pairs}
+        differing += [
+            f"marked by {names[side]} alone: "
+            + ", ".join(f"{value:.0f}" for value in mark.at_mm) + " mm"
+            for number, mark in enumerate(read.marks)
+            if number not in taken
+        ]  # fmt: skip
+    return ReaderComparison(first.key.study, first, second, agreed, tuple(differing))
+
+
+def _pairs(first: Read, second: Read) -> list[tuple[int, int]]:
+    """Pair marks of two reads, the nearest first, each once."""
+    if not first.marks or not second.marks:
+        return []
+    a, b = (np.array([mark.at_mm for mark in read.marks]) for read in (first, second))
+    apart = np.linalg.norm(a[:, None] - b[None], axis=2)
+    pairs: list[tuple[int, int]] = []
+    for flat in np.argsort(apart, axis=None):
+        i, j = (int(n) for n in np.unravel_index(flat, apart.shape))
+        if apart[i, j] > SAME_PLACE_MM:
+            break
+        if all(i != p and j != q for p, q in pairs):
+            pairs.append((i, j))
+    return pairs
+
+
+def comparisons(book: Book) -> tuple[ReaderComparison, ...]:
+    """Compare every two readers of every study, outside of reader studies."""
+    by_study: dict[str, list[Read]] = {}
+    for read in book.reads():
+        if not read.key.session and read.key.arm is Arm.MAPS:
+            by_study.setdefault(read.key.study, []).append(read)
+    return tuple(
+        compare(reads[i], reads[j])
+        for reads in by_study.values()
+        for i in range(len(reads))
+        for j in range(i + 1, len(reads))
+    )

@@ -1,0 +1,158 @@
+"""Where a worklist's studies come from: a folder, a BIDS dataset, a CSV table or an archive."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from lesionlens.base.dates import iso_date
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.stages import NEVER, Cancel
+from lesionlens.base.text import writable
+from lesionlens.imaging.reading import bids
+from lesionlens.site.cohort.studies import StudyJob, find_jobs
+from lesionlens.site.pacs.connect import connect
+from lesionlens.site.pacs.peer import Access, FoundStudy, StudyQuery
+from lesionlens.site.pacs.server import Server
+from lesionlens.site.worklist.records import StudyEntry
+
+COLUMNS = ("study", "name", "patient", "date")
+"""Of a CSV table; `study` is needed, a path, absolute or from the table's own folder."""
+_NAME = re.compile(r"[^\w.-]+")
+_RESULTS_OF_OURS = frozenset({"report.html", "findings.json"})
+
+
+def studies_at(place: Path, folder: Path) -> tuple[StudyEntry, ...]:
+    """Return the studies of a folder with one sub-folder each, of a BIDS dataset, or of a CSV.
+
+    Parameters
+    ----------
+    place : Path
+        The folder, the dataset or the table.
+    folder : Path
+        The list's own, where results go.
+
+    Raises
+    ------
+    UnusableInputError
+        It is none of them, or holds no study.
+    """
+    if place.is_file():
+        return _of_table(place)
+    inside = place.resolve() in folder.resolve().parents
+    jobs = [job for job in find_jobs(place, folder) if not (inside and _is_ours(job.study))]
+    _refuse_unwritable(jobs)
+    return tuple(
+        StudyEntry(job.name, str(job.study.resolve()), patient=_subject(job.name)) for job in jobs
+    )
+
+
+def _refuse_unwritable(jobs: Iterable[StudyJob]) -> None:
+    """Refuse a path that the list's database cannot hold; a batch can do without it."""
+    for job in jobs:
+        path = str(job.study.resolve())
+        if writable(path) != path:
+            raise UnusableInputError(
+                found=f"a folder whose path is not UTF-8: '{job.name}'",
+                expected="names that can be written into a list",
+                next_step="Rename it; `lesionlens batch` analyses it as it is",
+                in_window="Rename it",
+            )
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is a list or a result of ours that lies beside the studies."""
+    return any((folder / name).is_file() for name in ("reading.sqlite", *_RESULTS_OF_OURS))
+
+
+def _subject(name: str) -> str:
+    subject, _ = bids.entities(f"{name}_")
+    return f"sub-{subject}" if subject else ""
+
+
+def _of_table(table: Path) -> tuple[StudyEntry, ...]:
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as lines:
+            rows = list(csv.DictReader(lines, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise _no_table(table, f"a file that cannot be read as a table ({error})") from error
+    if not rows or "study" not in rows[0]:
+        raise _no_table(table, f"{len(rows)} rows and no column `study`")
+    entries: list[StudyEntry] = []
+    for row in rows:
+        cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
+        if not cells["study"]:
+            raise _no_table(table, f"no path in row {len(entries) + 2}")
+        place = (table.parent / cells["study"]).resolve()
+        name = _plain(cells["name"] or place.name)
+        entries.append(StudyEntry(name, str(place), cells["patient"], cells["date"]))
+    _refuse_twins(entries)
+    return tuple(entries)
+
+
+def _refuse_twins(entries: Iterable[StudyEntry]) -> None:
+    twin = next((n for n, count in Counter(e.name for e in entries).items() if count > 1), None)
+    if twin is not None:
+        raise UnusableInputError(
+            found=f"two studies of the name {twin!r}",
+            expected="a name of its own for each: its result's folder is called so",
+            next_step="Add a column `name`",
+        )
+
+
+def _plain(name: str) -> str:
+    """Return a name that can be a folder's.
+
+    Examples
+    --------
+    >>> _plain("../a b/c"), _plain("...")
+    ('.._a_b_c', 'study')
+    """
+    plain = _NAME.sub("_", name)
+    return plain if plain.strip("._") else "study"
+
+
+def _no_table(table: Path, found: str) -> UnusableInputError:
+    return UnusableInputError(
+        found=f"{found}: {table.name!r}",
+        expected=f"a CSV table in UTF-8 with the columns {', '.join(COLUMNS)}; study is needed",
+        next_step="Give the path of a study's folder or file in each row",
+    )
+
+
+def studies_of(
+    address: str, access: Access, query: StudyQuery, *, cancel: Cancel = NEVER
+) -> tuple[StudyEntry, ...]:
+    """Return the studies of an archive that match; they are fetched when their turn comes.
+
+    Raises
+    ------
+    UnusableInputError
+        None matches.
+    """
+    found = connect(address, access).find(query, cancel=cancel)
+    if not found:
+        raise UnusableInputError(
+            found="no study in the archive that matches",
+            expected="at least one",
+            next_step="Search by other days, or by a part of the name",
+        )
+    return tuple(archived(study) for study in found)
+
+
+def archived(study: FoundStudy) -> StudyEntry:
+    """Return a study that an archive found as a list holds it: its place is still empty."""
+    date = iso_date(study.study_date)
+    return StudyEntry(study.study_uid, "", study.patient_id, date, study_uid=study.study_uid)
+
+
+def fetched(entry: StudyEntry, archive: Server, folder: Path, *, cancel: Cancel) -> StudyEntry:
+    """Fetch a study whole into `studies/UID` below the list; return it with its place."""
+    target = folder / "studies" / entry.study_uid
+    if not target.is_dir():
+        connect(archive.address, archive.access()).get(entry.study_uid, target, cancel=cancel)
+    return replace(entry, place=str(target.resolve()))

@@ -1,0 +1,183 @@
+"""The tables of a reader study: one row a read, one row a mark, ready for a FROC analysis."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lesionlens.base.labels import ReviewState
+from lesionlens.base.staging import check_target
+from lesionlens.base.whole_file import write_whole
+from lesionlens.results.export.tables import safe_text
+from lesionlens.site.worklist.book import book_of
+from lesionlens.site.worklist.describing import RESULT
+from lesionlens.site.worklist.protocol import read_protocol
+from lesionlens.site.worklist.records import Phase, Read
+
+READS, MARKS = "reads.csv", "marks.csv"
+_WHO = ("reader", "session", "case", "arm")
+READ_COLUMNS = (
+    *_WHO, "complete", "signed_unaided", "signed", "marks_unaided", "marks_aided", "accepted",
+    "rejected", "deferred", "edited", "seconds_unaided", "seconds_aided", "seconds", "begun",
+)  # fmt: skip
+MARK_COLUMNS = (
+    *_WHO, "phase", "kind", "id", "x_mm", "y_mm", "z_mm", "rating", "verdict", "score", "reason",
+)  # fmt: skip
+_LESION = (ReviewState.ACCEPTED, ReviewState.EDITED)
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenTables:
+    """The two tables of a list, and how far its reads are."""
+
+    reads: Path
+    """One row a read."""
+    marks: Path
+    """One row a mark or a decided candidate."""
+    begun: int
+    """Reads in them."""
+    complete: tuple[tuple[str, int], ...]
+    """Complete reads, by arm."""
+
+    @property
+    def words(self) -> str:
+        """How many reads are complete, and in which arms.
+
+        Examples
+        --------
+        >>> WrittenTables(Path("r"), Path("m"), 3, (("unaided", 2),)).words
+        '2 of 3 reads complete: 2 unaided'
+        """
+        arms = ", ".join(f"{count} {arm}" for arm, count in self.complete)
+        done = sum(count for _, count in self.complete)
+        return f"{done} of {self.begun} reads complete" + (f": {arms}" * bool(arms))
+
+
+def tables_of(folder: Path, out: Path) -> WrittenTables:
+    """Write the tables of a list: of its reader study, or without a protocol of its plain reads.
+
+    Raises
+    ------
+    LesionLensError
+        There is no list, its protocol cannot be read, or `out` cannot be a folder.
+    """
+    check_target(out)
+    with book_of(folder) as book:
+        study = read_protocol(folder) is not None
+        reads = [read for read in book.reads() if bool(read.key.session) is study]
+        scores = scores_in(folder, (entry.name for entry in book.entries()))
+    written = write_tables(reads, scores, out)
+    arms = Counter(read.key.arm.value for read in reads if read.complete)
+    return WrittenTables(*written, len(reads), tuple(arms.items()))
+
+
+def write_tables(
+    reads: Iterable[Read], scores: Mapping[str, float], out: Path
+) -> tuple[Path, Path]:
+    """Write `reads.csv` and `marks.csv`, each in one step.
+
+    In `marks.csv` every place that a reader called a lesion is a row with its rating (0 to 100):
+    kind `mark` is a place marked by the reader, kind `candidate` one of the network's, with the
+    verdict; a rejected or deferred one has no rating and is no FROC mark. A complete read without
+    any row counts all the same: it is in `reads.csv`.
+
+    Parameters
+    ----------
+    reads : iterable of Read
+        From `Book.reads`.
+    scores : mapping of str to float
+        The network's score by tracking UID, where known.
+    out : Path
+        Folder, made if it is not there.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    done = sorted(reads, key=lambda r: (r.key.reader, r.key.session, r.begun, r.key.study))
+    rows = [_read_row(read) for read in done]
+    marks = [row for read in done for row in _mark_rows(read, scores)]
+    return (
+        _put(out / READS, READ_COLUMNS, rows),
+        _put(out / MARKS, MARK_COLUMNS, marks),
+    )
+
+
+def scores_in(folder: Path, names: Iterable[str]) -> dict[str, float]:
+    """Return the network's score by tracking UID, of every result below a list's folder."""
+    scores: dict[str, float] = {}
+    for name in names:
+        try:
+            fields = json.loads((folder / name / RESULT).read_text(encoding="utf-8"))
+            rows = [(row["tracking_uid"], row["score"]) for row in fields["candidates"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # not analysed, or damaged: the list warns of that
+        scores |= {uid: float(score) for uid, score in rows if score is not None}
+    return scores
+
+
+def _who(read: Read) -> dict[str, str | int]:
+    key = read.key
+    return {
+        "reader": safe_text(key.reader),
+        "session": key.session,
+        "case": safe_text(key.study),
+        "arm": key.arm.value,
+    }
+
+
+def _read_row(read: Read) -> dict[str, str | int | float]:
+    states = [verdict.state for verdict in read.verdicts]
+    return {
+        **_who(read),
+        "complete": str(read.complete).lower(),
+        "signed_unaided": safe_text(read.unaided or ""),
+        "signed": safe_text(read.signed or ""),
+        "marks_unaided": len(read.marks_of(Phase.UNAIDED)),
+        "marks_aided": len(read.marks_of(Phase.AIDED)),
+        **{s.value: states.count(s) for s in ReviewState if s is not ReviewState.UNREVIEWED},
+        "seconds_unaided": round(read.unaided_seconds, 1),
+        "seconds_aided": round(read.aided_seconds, 1),
+        "seconds": round(read.unaided_seconds + read.aided_seconds, 1),
+        "begun": read.begun,
+    }
+
+
+def _mark_rows(read: Read, scores: Mapping[str, float]) -> list[dict[str, str | int | float]]:
+    rows: list[dict[str, str | int | float]] = []
+    for mark in read.marks:
+        rating = "" if mark.confidence is None else mark.confidence
+        about = {"phase": mark.phase.value, "kind": "mark", "id": mark.uid, "rating": rating}
+        rows.append({**_who(read), **about, **_at(mark.at_mm)})
+    for verdict in read.verdicts:
+        known = verdict.confidence is not None and verdict.state in _LESION
+        rows.append(
+            {
+                **_who(read),
+                "phase": Phase.AIDED.value,
+                "kind": "candidate",
+                "id": verdict.tracking_uid,
+                "rating": verdict.confidence if known and verdict.confidence is not None else "",
+                "verdict": verdict.state.value,
+                "score": scores.get(verdict.tracking_uid, ""),
+                "reason": safe_text(verdict.words),
+                **_at(verdict.at_mm),
+            }
+        )
+    return rows
+
+
+def _at(point: tuple[float, float, float] | None) -> dict[str, float]:
+    names = ("x_mm", "y_mm", "z_mm")
+    return {} if point is None else {n: round(v, 2) for n, v in zip(names, point, strict=True)}
+
+
+def _put(place: Path, columns: tuple[str, ...], rows: list[dict[str, str | int | float]]) -> Path:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(place, text.getvalue())
+    return place

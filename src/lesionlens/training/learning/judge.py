@@ -1,0 +1,140 @@
+"""Old weights against new ones: on held-out patients, and on drawn brains."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import nibabel as nib
+
+from lesionlens.analysis.evaluation.cases import Case
+from lesionlens.analysis.evaluation.evaluate import SEGMENTATION, score_case
+from lesionlens.analysis.evaluation.summary import CaseScore
+from lesionlens.base.errors import CancelledError
+from lesionlens.base.stages import Cancel, Progress, check
+from lesionlens.base.whole_file import whole_file
+from lesionlens.engines.device import choose
+from lesionlens.network import weights as weight_files
+from lesionlens.network.synth.draw import DrawConfig
+from lesionlens.results.export.run import read_run
+from lesionlens.results.review.reopen import ORIGINAL
+from lesionlens.site.cohort.studies import StudyJob
+from lesionlens.site.cohort.work import Choice, Status, analyse
+from lesionlens.training.config import TrainConfig
+from lesionlens.training.learning.signed_reviews import SignedReview
+from lesionlens.training.validate import validate_each
+
+_CONVENTION = "brats23"  # the contract's own labels
+_READ = (SEGMENTATION, "candidates.nii.gz", "findings.json", "run.json")
+_MAPS = ("probability_*.nii.gz", "attention_*.nii.gz")
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One set of weights."""
+
+    name: str
+    """Of its folder of results: before or after."""
+    weights: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Where results are made and kept."""
+
+    results: Path
+    """What was reviewed."""
+    folder: Path
+    """Gets a result for each held-out case and side, and the truth."""
+    device: str
+    """As `engines.device.choose` reads it."""
+
+    def score(
+        self, reviews: Sequence[SignedReview], side: Side, progress: Progress, cancel: Cancel
+    ) -> list[CaseScore]:
+        """Analyse held-out cases and score them against what was signed; goes on where it left off.
+
+        Raises
+        ------
+        CancelledError
+            The user asked to stop; what is complete stays.
+        """
+        scores = []
+        for number, review in enumerate(reviews):
+            check(cancel, "judging")
+            name = review.case.name
+            progress(f"{side.name}: {name}", number / len(reviews))
+            place = self.folder / side.name / name
+            if _made_by(place) != side.sha256 and not self._reused(name, place, side):
+                job = StudyJob(name, review.study, place)
+                outcome = analyse(job, Choice(self.device, weights=str(side.weights)), cancel)
+                if outcome.status is Status.STOPPED:
+                    raise CancelledError("judging")
+            scores.append(score_case(self._case(review), place, _CONVENTION))
+        return scores
+
+    def _reused(self, name: str, place: Path, side: Side) -> bool:
+        """Take what was reviewed for a result of this side, where just these weights made it."""
+        reviewed = self.results / name
+        if _made_by(reviewed) != side.sha256 or _package(reviewed) != version("lesionlens"):
+            return False
+        original = reviewed / ORIGINAL
+        found = [p for pattern in (*_READ, *_MAPS) for p in sorted(reviewed.glob(pattern))]
+        place.mkdir(parents=True, exist_ok=True)
+        for file in found:
+            own = original / file.name
+            shutil.copyfile(own if own.is_file() else file, place / file.name)
+        return True
+
+    def _case(self, review: SignedReview) -> Case:
+        """Write the truth, and name it for `evaluation.evaluate`."""
+        place = self.folder / "truth" / review.case.name / f"{review.case.key[:16]}_seg.nii.gz"
+        if not place.is_file():
+            labels, grid = review.case.truth()
+            with whole_file(place) as aside:
+                nib.save(nib.Nifti1Image(labels, grid.affine), aside)
+        return Case(review.case.name, review.case.patient, {}, place, _CONVENTION)
+
+
+def _made_by(place: Path) -> str | None:
+    """Return the SHA-256 of the weights that made a result; None where there is none."""
+    found = read_run(place).get("weights_sha256")
+    return None if found is None else str(found)
+
+
+def _package(place: Path) -> str:
+    return str(read_run(place).get("versions", {}).get("lesionlens"))
+
+
+def drawn_figures(
+    side: Side, recipe: TrainConfig, volumes: int, device: str, progress: Progress, cancel: Cancel
+) -> list[dict[str, float]]:
+    """Return the figures of one pass on drawn brains that no training has seen.
+
+    Parameters
+    ----------
+    side : Side
+        Whose weights.
+    recipe : TrainConfig
+        Its last stage gives the grid.
+    volumes : int
+        How many.
+    device : str
+        As `engines.device.choose` reads it.
+    progress, cancel
+        Called, and polled for a stop, before each.
+    """
+    place = choose(device)
+    network, _ = weight_files.load(side.weights, place)
+    stage = recipe.stages[-1]
+    grid = DrawConfig(shape=stage.shape, spacing_mm=stage.spacing_mm)
+    found = []
+    for number in range(volumes):
+        check(cancel, "judging on drawn brains")
+        progress(f"{side.name}: drawn brain {number + 1}", number / volumes)
+        found += [figures for figures, _ in validate_each(network, grid, [number], place)]
+    return found

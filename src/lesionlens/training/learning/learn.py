@@ -1,0 +1,361 @@
+"""From signed reviews to a proposal: gather, part patients, train on, judge, write it down."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from lesionlens.analysis.evaluation.paired import paired
+from lesionlens.analysis.evaluation.summary import CaseScore
+from lesionlens.base.errors import ConfigError
+from lesionlens.base.provenance import utc_now
+from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
+from lesionlens.base.staging import check_target
+from lesionlens.base.whole_file import write_whole
+from lesionlens.engines.device import choose
+from lesionlens.network import weights as weight_files
+from lesionlens.network.notes import WeightsInfo, WeightsNotes
+from lesionlens.network.versions import WeightsStore
+from lesionlens.training.config import TrainConfig
+from lesionlens.training.distributed import ProcessGroup
+from lesionlens.training.learning import page
+from lesionlens.training.learning.judge import Judge, Side, drawn_figures
+from lesionlens.training.learning.proposal import (
+    PAGE,
+    WEIGHTS,
+    HeldOutCase,
+    MetricChange,
+    NamedWeights,
+    Proposal,
+    digests,
+    write_proposal,
+)
+from lesionlens.training.learning.recipe import STEPS, learn_recipe
+from lesionlens.training.learning.signed_reviews import Gathered, SignedReview, gather
+from lesionlens.training.loop import TrainEvent, TrainOptions, TrainSummary, train
+from lesionlens.training.real_cases import SPLIT_NAME, RealCases
+
+BEGUN = "begun.json"
+_FEW = 10  # held-out patients below which the page says that they are few
+_LARGE = 0.02  # Dice on drawn brains whose loss is named even where the interval is wide
+_TRAINED = 0.85  # share of the progress bar that training gets
+_PATIENTS = (
+    ("Dice, whole tumour", "wt", 1), ("Dice, tumour core", "tc", 1),
+    ("Dice, enhancing", "et", 1), ("lesions found (share)", "sensitivity", 1),
+    ("false candidates", "fp", -1), ("lesion-wise F1, whole tumour", "lesion_f1_wt", 1),
+)  # fmt: skip
+_DRAWN = (
+    ("Dice, whole tumour", "wt", 1), ("Dice, tumour core", "tc", 1), ("Dice, enhancing", "et", 1),
+    ("flagged in tumour-free brains (ml)", "flagged_ml", -1),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class LearnJob:
+    """What is learnt from, and how.
+
+    Parameters
+    ----------
+    results, out : Path
+        Reviewed results; where everything is kept.
+    studies : Path or None
+        See `learning.signed_reviews.gather`.
+    recipe : TrainConfig or None
+        A site's own; None for the built-in one.
+    steps : int
+        Of the built-in recipe.
+    start : str or None
+        Weights to start from, as `network.weights.load_chosen` takes them; None for those in use.
+    device : str
+    drawn_volumes : int
+        Drawn brains that judge.
+    readers : tuple of str
+        See `learning.signed_reviews.gather`.
+    """
+
+    results: Path
+    studies: Path | None
+    out: Path
+    recipe: TrainConfig | None = None
+    steps: int = STEPS
+    start: str | None = None
+    device: str = "cpu"
+    drawn_volumes: int = 12
+    readers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """How a sitting ended: `proposal` is None where training goes on another time."""
+
+    trained: TrainSummary
+    gathered: Gathered
+    proposal: Proposal | None
+
+
+def learn(
+    job: LearnJob,
+    *,
+    minutes: float | None = None,
+    progress: Progress = no_progress,
+    cancel: Cancel = NEVER,
+) -> Learnt:
+    """Learn from signed reviews and propose weights; the same call goes on where it was stopped.
+
+    Parameters
+    ----------
+    job : LearnJob
+    minutes : float or None
+        Stop training after this long.
+    progress, cancel
+        Called, and polled for a stop, before each step and case.
+
+    Raises
+    ------
+    UnusableInputError, ConfigError
+        Nothing is signed; fewer than two patients; a folder of another run; no drawn brains.
+    CancelledError
+        The user asked to stop while weights were judged; what is complete stays.
+    """
+    check_target(job.out)
+    progress("reading reviews", 0.0)
+    gathered = gather(job.results, job.studies, job.readers)
+    parent = weight_files.chosen_path(job.start)
+    _, about = weight_files.load(parent)
+    recipe = learn_recipe(parent, job.recipe, job.steps)
+    _check_recipe(recipe)
+    job.out.mkdir(parents=True, exist_ok=True)
+    _check_same(job.out, about.sha256, recipe)
+    _carry_split(job.out, gathered, WeightsStore(), about.sha256)
+    cases = RealCases(
+        [one.case for one in gathered.reviews], job.out, recipe, _within(progress, 0, 0.1), cancel
+    )
+    processes = ProcessGroup(choose(job.device))
+
+    def report(event: TrainEvent) -> None:
+        done = 0.1 + (_TRAINED - 0.1) * event.step / event.steps
+        progress(f"step {event.step} of {event.steps}, loss {event.loss:.3f}", done)
+
+    sitting = TrainOptions(minutes, processes=processes, cases=cases)
+    trained = train(recipe, job.out, sitting, progress=report, cancel=cancel)
+    if not trained.finished:
+        return Learnt(trained, gathered, None)
+    new = _release(job.out, trained, about, cases.words)
+    sides = Side("before", parent, about.sha256), Side("after", job.out / WEIGHTS, new.sha256)
+    held = {case.name for case in cases.parts.validation}
+    judged = _judged(job, recipe, [r for r in gathered.reviews if r.case.name in held], sides,
+                     _within(progress, _TRAINED, 1.0), cancel)  # fmt: skip
+    proposal = _proposal(gathered, cases, about, new, judged, trained.step)
+    write_whole(job.out / PAGE, page.html(proposal))
+    write_proposal(proposal, job.out)
+    return Learnt(trained, gathered, proposal)
+
+
+def _within(progress: Progress, low: float, high: float) -> Progress:
+    return lambda stage, done: progress(stage, low + (high - low) * done)
+
+
+def _check_recipe(recipe: TrainConfig) -> None:
+    if recipe.data.drawn_share <= 0 or recipe.data.held_out <= 0:
+        raise ConfigError(
+            found="a recipe without "
+            + ("drawn brains" if recipe.data.drawn_share <= 0 else "patients who are held out"),
+            expected="drawn_share and held_out above zero in [data]: what few patients do not "
+            "show would be forgotten, and nobody would notice",
+            next_step="Set both, or use `lesionlens train --finetune`",
+        )
+
+
+def _check_same(out: Path, parent_sha256: str, recipe: TrainConfig) -> None:
+    """Refuse to go on in a folder with other weights or another recipe than it was begun with."""
+    own = replace(recipe, init=parent_sha256)
+    digest = hashlib.sha256(repr(own).encode()).hexdigest()
+    now = {"parent_sha256": parent_sha256, "recipe": digest}
+    place = out / BEGUN
+    if not place.is_file():
+        place.write_text(json.dumps(now, indent=1) + "\n", "utf-8")
+        return
+    try:
+        before = json.loads(place.read_text("utf-8"))
+    except ValueError:
+        before = None
+    if before != now:
+        raise ConfigError(
+            found=f"{out.name!r}, which was begun with other weights, another recipe or --steps",
+            expected="the same as before, or a new folder",
+            next_step="Choose another folder with --out",
+        )
+
+
+def _carry_split(out: Path, gathered: Gathered, store: WeightsStore, parent: str) -> None:
+    """Leave patients on the side where they were when the weights to start from learnt."""
+    version = store.of(parent)
+    if version is None or (out / SPLIT_NAME).is_file():
+        return
+    sides: dict[str, dict[str, list[str]]] = {"training": {}, "validation": {}}
+    known = ((version.learnt_from, "training"), (version.held_out, "validation"))
+    for patient in {one.case.patient for one in gathered.reviews}:
+        digest = digests([patient])[0]
+        for hashes, side in known:
+            if digest in hashes:
+                sides[side][patient] = []
+    (out / SPLIT_NAME).write_text(json.dumps(sides, indent=1) + "\n", "utf-8")
+
+
+def _release(out: Path, trained: TrainSummary, about: WeightsInfo, words: str) -> NamedWeights:
+    """Write the proposed weights in half precision, named after those that they come from."""
+    network, info = weight_files.load(trained.weights)
+    state, place = network.state_dict(), out / WEIGHTS
+    if place.is_file():  # of an earlier call: the same numbers keep their file, and its SHA-256
+        earlier, known = weight_files.load(place)
+        kept = earlier.state_dict()
+        if all(torch.equal(state[name].half().float(), kept[name]) for name in state):
+            return NamedWeights(version=known.version, sha256=known.sha256)
+    notes = {f.name: getattr(info, f.name) for f in dataclasses.fields(WeightsNotes)}
+    day = datetime.now(UTC).strftime("%Y%m%d")
+    version = f"{about.version.partition('+')[0]}+learnt.{day}"
+    provenance = {**info.provenance, "data": f"{about.version}, then {_after(words)}",
+                  "parent_sha256": about.sha256}  # fmt: skip
+    made = WeightsNotes(**notes | {"version": version, "provenance": provenance})
+    sha256 = weight_files.save(place, network.config, state, made, dtype=torch.float16)
+    return NamedWeights(version=version, sha256=sha256)
+
+
+def _after(words: str) -> str:
+    return words.removeprefix("synthetic, then ")
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    reviews: Sequence[SignedReview]
+    patients: tuple[list[CaseScore], list[CaseScore]]
+    drawn: tuple[list[dict[str, float]], list[dict[str, float]]]
+
+
+def _judged(
+    job: LearnJob,
+    recipe: TrainConfig,
+    held: Sequence[SignedReview],
+    sides: tuple[Side, Side],
+    progress: Progress,
+    cancel: Cancel,
+) -> _Judged:
+    judge = Judge(job.results, job.out / "judged", job.device)
+    steps = [_within(progress, n / 4, (n + 1) / 4) for n in range(4)]
+    volumes = job.drawn_volumes
+    return _Judged(
+        held,
+        (
+            judge.score(held, sides[0], steps[0], cancel),
+            judge.score(held, sides[1], steps[1], cancel),
+        ),
+        (
+            drawn_figures(sides[0], recipe, volumes, job.device, steps[2], cancel),
+            drawn_figures(sides[1], recipe, volumes, job.device, steps[3], cancel),
+        ),
+    )
+
+
+def _compared(
+    rows: Sequence[tuple[str, str, int]],
+    before: Sequence[Mapping[str, float | None]],
+    after: Sequence[Mapping[str, float | None]],
+) -> tuple[MetricChange, ...]:
+    found = {one.key: one for one in paired(before, after, [key for _, key, _ in rows])}
+    return tuple(
+        MetricChange(
+            title=title,
+            better=1 if better > 0 else -1,
+            key=key,
+            cases=one.cases,
+            before=one.before,
+            after=one.after,
+            interval=one.interval,
+        )
+        for title, key, better in rows
+        if (one := found.get(key)) is not None
+    )
+
+
+def _proposal(
+    gathered: Gathered,
+    cases: RealCases,
+    about: WeightsInfo,
+    new: NamedWeights,
+    judged: _Judged,
+    steps: int,
+) -> Proposal:
+    parts = cases.parts
+    before, after = judged.patients
+    patients = _compared(_PATIENTS, [s.metrics for s in before], [s.metrics for s in after])
+    drawn = _compared(_DRAWN, *judged.drawn)
+    ancestor = WeightsStore().of(about.sha256)
+    learnt = digests(case.patient for case in parts.training)
+    held = digests(case.patient for case in parts.validation)
+    return Proposal(
+        made=utc_now(),
+        parent=NamedWeights(version=about.version, sha256=about.sha256),
+        proposed=new,
+        steps=steps,
+        counts={
+            **gathered.counts,
+            "studies": len(gathered.reviews),
+            "patients": len({one.case.patient for one in gathered.reviews}),
+            "learnt from (patients)": len(learnt),
+            "held out (patients)": len(held),
+        },
+        left_out=gathered.left_out,
+        patients=patients,
+        drawn=drawn,
+        cases=tuple(
+            HeldOutCase(
+                name=review.case.name,
+                healthy=one.healthy,
+                drawn_by_weights=review.drawn_by_weights,
+                before=one.metrics,
+                after=two.metrics,
+                problems=tuple(x for s in (one, two) if s.failed for x in s.problems[:1]),
+            )
+            for review, one, two in zip(judged.reviews, before, after, strict=True)
+        ),
+        cautions=cautions(patients, drawn, judged.reviews, about.sha256),
+        learnt_from=tuple(sorted({*learnt, *(ancestor.learnt_from if ancestor else ())})),
+        held_out=tuple(sorted({*held, *(ancestor.held_out if ancestor else ())})),
+    )
+
+
+def cautions(
+    patients: Sequence[MetricChange],
+    drawn: Sequence[MetricChange],
+    held: Sequence[SignedReview],
+    parent_sha256: str,
+) -> tuple[str, ...]:
+    """Report what a person must weigh before accepting weights."""
+    lines = [
+        f"{one.title}: surely worse {where}"
+        for rows, where in ((patients, "on held-out patients"), (drawn, "on drawn brains"))
+        for one in rows
+        if one.figure.surely(one.better) < 0
+    ]
+    lines += [
+        f"{one.title}: {-one.figure.difference:.3f} lower on drawn brains, though not surely"
+        for one in drawn
+        if one.better > 0 and one.figure.difference < -_LARGE and one.figure.surely(1) == 0
+    ]
+    count = len({review.case.patient for review in held})
+    if count < _FEW:
+        lines.append(f"Few patients were held out: {count}. Intervals of so few say little")
+    own = [r for r in held if r.drawn_by_weights and r.weights_sha256 == parent_sha256]
+    if own:
+        lines.append(
+            f"In {len(own)} of {len(held)} held-out cases readers accepted every outline as the "
+            "weights before had drawn it: there Dice cannot but favour those"
+        )
+    return tuple(lines)

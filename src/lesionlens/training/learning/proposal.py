@@ -1,0 +1,126 @@
+"""What `learn` proposes, as it is kept: `proposal.json` beside the proposed weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from lesionlens.analysis.evaluation.paired import PairedFigure
+from lesionlens.base.errors import UnusableInputError, WeightsError
+from lesionlens.base.file_model import FileModel
+from lesionlens.base.provenance import sha256_of
+from lesionlens.base.whole_file import write_whole
+
+RECORD, WEIGHTS, PAGE = "proposal.json", "proposed.safetensors", "comparison.html"
+
+
+class NamedWeights(FileModel):
+    """Weights by version and hash."""
+
+    version: str
+    sha256: str
+
+
+class MetricChange(FileModel):
+    """A metric before and after; see `evaluation.paired.PairedFigure`."""
+
+    title: str
+    better: Literal[1, -1]
+    key: str
+    cases: int
+    before: float
+    after: float
+    interval: tuple[float, float] | None
+
+    @property
+    def figure(self) -> PairedFigure:
+        """The same as it was computed."""
+        from lesionlens.analysis.evaluation.summary import Interval  # noqa: PLC0415
+
+        found = None if self.interval is None else Interval(*self.interval)
+        return PairedFigure(self.key, self.cases, self.before, self.after, found)
+
+
+class HeldOutCase(FileModel):
+    """One examination that only judged."""
+
+    name: str
+    healthy: bool
+    drawn_by_weights: bool
+    before: dict[str, float | None]
+    after: dict[str, float | None]
+    problems: tuple[str, ...] = ()
+
+
+class Proposal(FileModel):
+    """The whole of proposal.json.
+
+    Parameters
+    ----------
+    counts : mapping of str to int
+        What was learnt from and judged on: studies, patients, candidates by verdict.
+    patients, drawn : tuple of MetricChange
+        On held-out patients by the whole analysis; on drawn brains by one pass.
+    cautions : tuple of str
+        What a person must weigh before accepting.
+    learnt_from, held_out : tuple of str
+        SHA-256 of patients, ancestors' included; see `network.versions.WeightsVersion`.
+    """
+
+    schema_: Literal["lesionlens/proposal/1"] = Field(
+        default="lesionlens/proposal/1", validation_alias="schema", serialization_alias="schema"
+    )
+    made: str
+    parent: NamedWeights
+    proposed: NamedWeights
+    steps: int
+    counts: dict[str, int]
+    left_out: tuple[tuple[str, str], ...]
+    patients: tuple[MetricChange, ...]
+    drawn: tuple[MetricChange, ...]
+    cases: tuple[HeldOutCase, ...]
+    cautions: tuple[str, ...]
+    learnt_from: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+
+def digests(patients: Iterable[str]) -> tuple[str, ...]:
+    """Return the SHA-256 of each patient's name, sorted."""
+    return tuple(sorted({hashlib.sha256(p.encode()).hexdigest() for p in patients}))
+
+
+def write_proposal(proposal: Proposal, folder: Path) -> None:
+    """Write proposal.json in one step."""
+    write_whole(folder / RECORD, proposal.model_dump_json(by_alias=True, indent=1) + "\n")
+
+
+def read_proposal(folder: Path) -> Proposal:
+    """Read what was proposed, and check that the weights are those that were compared.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no proposal in the folder.
+    WeightsError
+        The weights are missing or others.
+    """
+    try:
+        found = Proposal.model_validate_json((folder / RECORD).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise UnusableInputError(
+            found=f"no readable {RECORD} in {folder.name!r}",
+            expected="a folder that `lesionlens learn` finished",
+            next_step="Start `lesionlens learn` again with the same --out: it goes on",
+        ) from error
+    file = folder / WEIGHTS
+    if not file.is_file() or sha256_of(file) != found.proposed.sha256:
+        raise WeightsError(
+            found=f"{WEIGHTS}, missing or others than those that were compared",
+            expected=f"SHA-256 {found.proposed.sha256[:12]}…",
+            next_step="Learn again with another --out",
+        )
+    return found

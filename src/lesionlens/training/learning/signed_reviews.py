@@ -1,0 +1,176 @@
+"""What readers signed, as cases to learn from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from lesionlens.analysis.evaluation.cases import patients_table
+from lesionlens.base.errors import ConfigError, UnusableInputError
+from lesionlens.base.labels import ReviewState
+from lesionlens.base.records.review import WHOLE_STUDY
+from lesionlens.results.review import store
+from lesionlens.results.review.reopen import SavedResult, read_result, results_in
+from lesionlens.site.worklist.book import NAME as BOOK
+from lesionlens.site.worklist.book import book_of
+from lesionlens.training.references import RealCase, reviewed_case
+
+NOTHING_SEEN, ADDED = "nothing seen", "added"
+COUNTED = ("accepted", "edited", ADDED, "rejected", NOTHING_SEEN)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedReview:
+    """One signed study."""
+
+    case: RealCase
+    """Its images, and the truth that the reader left."""
+    counts: Mapping[str, int]
+    """Candidates by what became of them, as in `COUNTED`; `NOTHING_SEEN` is 1 of a study whose
+    truth is empty."""
+    weights_sha256: str
+    """Of the weights whose candidates were reviewed; empty of another engine."""
+    drawn_by_weights: bool
+    """Whether every outline that stands is as those weights drew it."""
+    study: Path
+    """Where its images lie."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What a folder of results holds to learn from."""
+
+    reviews: tuple[SignedReview, ...]
+    """By name."""
+    left_out: tuple[tuple[str, str], ...]
+    """Name of a result and why it teaches nothing yet."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """The sums over all reviews."""
+        total: Counter[str] = Counter()
+        for one in self.reviews:
+            total.update(one.counts)
+        return {key: total[key] for key in COUNTED}
+
+
+def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> Gathered:
+    """Read which results are signed, and what they teach.
+
+    Parameters
+    ----------
+    results : Path
+        One result folder a study, as `batch` or a worklist has them; `patients.tsv` may say whose
+        they are.
+    studies : Path or None
+        The studies, under the same names; None asks the worklist that `results` is.
+    readers : sequence of str
+        Whose decisions count too that are kept on this machine and not exported yet, beside those
+        of a worklist's readers and of a reader without a name.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no result, or none that is signed.
+    """
+    folders = results_in(results)
+    patients = patients_table(results) if folders else {}
+    places = studies_of(results, studies)
+    read = partial(read_signed, readers=(*readers, *readers_of(results)), maps=False)
+    reviews: list[SignedReview] = []
+    left_out: list[tuple[str, str]] = []
+    for folder in folders:
+        if folder.name not in places:
+            left_out.append((folder.name, "its study is not in the list"))
+            continue
+        saved = read(folder)
+        if saved.review.signed is None:
+            left_out.append((folder.name, "not signed"))
+            continue
+        try:
+            place = places[folder.name]
+            case = reviewed_case(folder, place, patients.get(folder.name), read)
+        except UnusableInputError as error:
+            left_out.append((folder.name, error.found))
+            continue
+        reviews.append(_signed(case, saved, place))
+    if not reviews:
+        raise UnusableInputError(
+            found=f"no signed review among {len(folders)} results in {results.name!r}",
+            expected="results of `lesionlens batch` or of a worklist that a reader has signed",
+            next_step="Read them in napari and sign each; name the reader with --reader where they "
+            "were not exported",
+        )
+    return Gathered(tuple(reviews), tuple(left_out))
+
+
+def read_signed(folder: Path, readers: Sequence[str] = (), *, maps: bool = True) -> SavedResult:
+    """Read a result with the review that was signed last: its own, or one kept on this machine.
+
+    Parameters
+    ----------
+    folder : Path
+        The result.
+    readers : sequence of str
+        Who may have signed, beside a reader without a name.
+    maps : bool
+        As of `review.reopen.read_result`.
+    """
+    saved = read_result(folder, maps=maps)
+    known = {one.tracking_uid for one in saved.findings.candidates}
+    kept = (store.recover_of(saved.run, known, reader=who) for who in (*readers, None))
+    signed = [review for review in (saved.review, *kept) if review.signed is not None]
+    if not signed:
+        return saved
+    return replace(saved, review=max(signed, key=lambda review: review.events[-1].time))
+
+
+def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:
+    """Return where the study of each result lies: by a folder of studies, or by a worklist.
+
+    Raises
+    ------
+    ConfigError
+        No folder was named, and the results are no worklist's.
+    """
+    if studies is not None:
+        folders = results.iterdir() if results.is_dir() else ()
+        return {place.name: studies / place.name for place in folders}
+    if not (results / BOOK).is_file():
+        raise ConfigError(
+            found=f"results in {results.name!r}, which hold no images",
+            expected="the folder of the studies that they were made of, or a worklist's folder",
+            next_step="Name it with --studies",
+        )
+    with book_of(results) as book:
+        return {one.name: Path(one.place) for one in book.entries() if one.place}
+
+
+def readers_of(results: Path) -> tuple[str, ...]:
+    """Name the readers of a worklist; none of a folder that is no list."""
+    if not (results / BOOK).is_file():
+        return ()
+    with book_of(results) as book:
+        return tuple(dict.fromkeys(read.key.reader for read in book.reads() if read.key.reader))
+
+
+def _signed(case: RealCase, saved: SavedResult, place: Path) -> SignedReview:
+    review, counts = saved.review, Counter[str]()
+    for one in saved.findings.candidates:
+        counts[review.state_of(one.tracking_uid).value] += 1
+    own = {one.tracking_uid for one in saved.findings.candidates}
+    kept = [u for u in review.added if u not in own and review.state_of(u).decided]
+    counts[ADDED] = sum(review.state_of(u) is not ReviewState.REJECTED for u in kept)
+    stands = counts["accepted"] + counts["edited"] + counts[ADDED]
+    counts[NOTHING_SEEN] = int(not stands)
+    redrawn = any(uid != WHOLE_STUDY for uid in review.outlined)
+    return SignedReview(
+        case,
+        {key: counts[key] for key in COUNTED},
+        saved.run.engine.weights_sha256 or "",
+        drawn_by_weights=bool(stands) and not redrawn,
+        study=place,
+    )

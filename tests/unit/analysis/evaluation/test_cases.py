@@ -1,0 +1,154 @@
+"""Layouts and label conventions."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lesionlens.analysis.evaluation.cases import find_cases, patient_of, read_volume
+from lesionlens.analysis.evaluation.label_conventions import (
+    convention_reader,
+    region_mask,
+    translate,
+)
+from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError
+from lesionlens.base.labels import MrSequence, Region
+
+IMAGE = np.arange(2 * 3 * 4, dtype=np.int16).reshape(2, 3, 4)
+
+
+def put(path, data=IMAGE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(data, np.eye(4)), path)
+
+
+@pytest.mark.parametrize(
+    ("folder", "names", "seg"),
+    [
+        ("BraTS20_Training_001", ("_t1", "_t1ce", "_t2", "_flair"), "_seg"),
+        ("BraTS-GLI-00005-101", ("-t1n", "-t1c", "-t2w", "-t2f"), "-seg"),
+        ("plain", ("t1", "t1c", "t2", "flair"), "seg"),
+        ("BraTS20_Training_355", ("_t1", "_t1ce", "_t2", "_flair"), "W39_1998.09.19_Segm"),
+    ],
+)
+def test_brats_of_any_year_is_read(tmp_path, folder, names, seg):
+    stem = "" if folder == "plain" else folder
+    for name in names:
+        put(tmp_path / "HGG" / folder / f"{stem}{name}.nii.gz")
+    put(tmp_path / "HGG" / folder / (f"{seg}.nii" if "W39" in seg else f"{stem}{seg}.nii.gz"))
+    (case,) = find_cases(tmp_path)
+    assert case.name == folder
+    assert set(case.images) == set(MrSequence)
+    assert case.truth is not None
+    assert "eg" in case.truth.name
+    assert case.images[MrSequence.FLAIR].path.name.rsplit(".nii")[0].endswith(names[3])
+
+
+def test_the_decathlon_is_read_by_channel_and_in_its_convention(tmp_path):
+    about = {
+        "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
+        "labels": {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing"},
+    }
+    tmp_path.joinpath("dataset.json").write_text(json.dumps(about))
+    put(tmp_path / "imagesTr" / "BRATS_001.nii.gz", np.stack([IMAGE + n for n in range(4)], -1))
+    put(tmp_path / "labelsTr" / "BRATS_001.nii.gz")
+    (case,) = find_cases(tmp_path)
+    assert case.convention == "msd"
+    for sequence, channel in ((MrSequence.FLAIR, 0), (MrSequence.T1C, 2), (MrSequence.T2, 3)):
+        data, _ = read_volume(case.images[sequence])
+        np.testing.assert_array_equal(data, IMAGE + channel)
+
+
+def test_nnunet_is_read(tmp_path):
+    about = {
+        "channel_names": {"0": "T1", "1": "T1ce", "2": "T2", "3": "Flair"},
+        "labels": {"background": 0, "necrosis": 1, "edema": 2, "enhancing": 3},
+    }
+    tmp_path.joinpath("dataset.json").write_text(json.dumps(about))
+    for channel in range(4):
+        put(tmp_path / "imagesTr" / f"case_{channel:04d}.nii.gz", IMAGE + channel)
+    put(tmp_path / "labelsTr" / "case.nii.gz")
+    (case,) = find_cases(tmp_path)
+    assert case.convention is None
+    assert read_volume(case.images[MrSequence.FLAIR])[0][0, 0, 0] == 3
+
+
+@pytest.mark.parametrize("text", ["{", '{"modality": {"0": "CT"}, "labels": {}}', "[]"])
+def test_a_dataset_that_is_none_is_refused(tmp_path, text):
+    tmp_path.joinpath("dataset.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"dataset\.json"):
+        find_cases(tmp_path)
+
+
+def test_folders_of_one_name_stay_two_cases(tmp_path):
+    for group in ("HGG", "LGG"):
+        put(tmp_path / group / "one" / "t1.nii.gz")
+    assert [case.name for case in find_cases(tmp_path)] == ["HGG/one", "LGG/one"]
+
+
+def test_examinations_of_one_patient_are_known():
+    assert patient_of("BraTS-GLI-00005-100") == patient_of("BraTS-GLI-00005-101")
+    assert patient_of("Brats18_CBICA_AAB_1") == "Brats18_CBICA_AAB"
+    assert patient_of("sub-07_ses-2") == "sub-07"
+    assert patient_of("BraTS20_Training_001") != patient_of("BraTS20_Training_002")
+
+
+def test_the_users_table_of_patients_wins(tmp_path):
+    for name in ("x", "y"):
+        put(tmp_path / name / "t1.nii.gz")
+    tmp_path.joinpath("patients.tsv").write_text("case\tpatient\nx\tp1\ny\tp1\n")
+    assert {case.patient for case in find_cases(tmp_path)} == {"p1"}
+    tmp_path.joinpath("patients.tsv").write_text("name\nx\n")
+    with pytest.raises(ConfigError, match=r"patients\.tsv"):
+        find_cases(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("convention", "given", "meant"),
+    [
+        (None, (0, 1, 2, 4), (0, 1, 2, 3)),
+        (None, (0, 1, 2, 3), (0, 1, 2, 3)),
+        ("msd", (0, 1, 2, 3), (0, 2, 1, 3)),
+        ("brats24", (0, 1, 2, 3, 4), (0, 1, 2, 3, 0)),
+        ("brats24ped", (0, 1, 2, 3, 4), (0, 3, 1, 1, 2)),
+        ("brats2012", (0, 1, 2), (0, 2, 1)),
+    ],
+)
+def test_labels_are_brought_to_one_convention(convention, given, meant):
+    found = translate(np.array(given, np.float32), convention, "x")
+    assert found.tolist() == list(meant)
+    assert found.dtype == np.uint8
+
+
+def test_labels_that_may_mean_two_things_are_refused_by_name():
+    with pytest.raises(UnusableInputError, match="3 and 4 in the truth of case x"):
+        translate(np.array([0, 1, 2, 3, 4]), None, "x")
+    with pytest.raises(UnusableInputError, match="case x"):
+        translate(np.array([0, 9]), None, "x")
+
+
+def test_regions_are_nested():
+    labels = np.array([0, 1, 2, 3], np.uint8)
+    wt, tc, et = (region_mask(labels, region) for region in Region)
+    assert (et <= tc).all()
+    assert (tc <= wt).all()
+    assert wt.sum() == 3
+
+
+def test_a_table_without_its_columns_is_refused(tmp_path):
+    table = tmp_path / "conventions.tsv"
+    for text in ("case\nx\n", "case\tconvention\nx\n"):
+        table.write_text(text)
+        with pytest.raises(ConfigError, match="case and convention"):
+            convention_reader(None, tmp_path)
+
+
+def test_a_damaged_image_is_named(tmp_path):
+    path = tmp_path / "one" / "t1.nii.gz"
+    path.parent.mkdir()
+    path.write_bytes(b"not a scan")
+    with pytest.raises(ReadError, match=r"one/t1\.nii\.gz"):
+        read_volume(path)

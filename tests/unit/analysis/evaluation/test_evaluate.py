@@ -1,0 +1,289 @@
+"""Evaluation of result folders."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lesionlens.analysis.evaluation.cases import find_cases
+from lesionlens.analysis.evaluation.evaluate import evaluate, score_case
+from lesionlens.analysis.evaluation.summary import summarise
+from lesionlens.base import whole_file
+from lesionlens.base.errors import ConfigError, UnusableInputError
+from lesionlens.cli import checks
+from lesionlens.cli.evaluate import evaluate as command
+
+from . import evaluation
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return evaluation.write_cohort(tmp_path_factory.mktemp("cohort"))
+
+
+@pytest.fixture(scope="module")
+def scores(cohort):
+    results, cases = cohort
+    return {s.case: s for s in evaluate(results, find_cases(cases), lambda _: None)}
+
+
+def test_a_right_answer_scores_one(scores):
+    right = scores["a"].metrics
+    assert right["wt"] == right["tc"] == right["et"] == right["lesion_dice_wt"] == 1
+    assert right["hd95_wt"] == right["fp"] == 0
+    assert right["sensitivity"] == right["point_wt"] == right["lesion_f1_wt"] == 1
+    assert right["ece"] < 0.01
+
+
+def test_a_missed_lesion_and_a_false_candidate_count(scores):
+    half = scores["b"].metrics
+    assert 0 < half["wt"] < 1
+    assert half["sensitivity"] == 0.5
+    assert half["fp"] == 1
+    assert half["lesion_f1_wt"] == 0.5
+    assert half["lesion_dice_wt"] < half["wt"]
+
+
+def test_a_healthy_case_has_no_dice(scores):
+    assert scores["c"].healthy
+    assert "wt" not in scores["c"].metrics
+    assert scores["c"].metrics["fp"] == 1
+
+
+def test_a_case_without_result_counts_as_nothing(scores):
+    lost = scores["d"]
+    assert lost.failed
+    assert lost.metrics["wt"] == lost.metrics["sensitivity"] == lost.metrics["lesion_f1_wt"] == 0
+    assert "no result" in lost.problems[0]
+
+
+def test_the_means_have_intervals_and_count_failures(scores):
+    summary = summarise(list(scores.values()))
+    values = [scores[name].metrics["wt"] for name in "abd"]
+    assert summary.means["wt"] == pytest.approx(np.mean(values))
+    low, high = summary.intervals["wt"]
+    assert low < summary.means["wt"] < high
+    assert summary.means["failures"] == 1
+    assert summary.means["healthy_candidates"] == 1
+
+
+def _outside_scorer():
+    """The scorer that the project keeps outside of the package, or skip."""
+    for folder in (REPOSITORY, *REPOSITORY.parents):
+        place = folder / "shared" / "bench"
+        if (place / "score_real.py").is_file():
+            sys.path.insert(0, str(place))
+            try:
+                return importlib.import_module("score_real")
+            finally:
+                sys.path.remove(str(place))
+    pytest.skip("no shared/bench/score_real.py above the repository")
+
+
+def test_it_agrees_with_the_scorer_outside_of_the_package(cohort, scores):
+    outside = _outside_scorer()
+    results, cases = cohort
+    theirs = []
+    for name in "abc":
+        score = outside.CaseScore(name, outside.is_healthy(cases / name))
+        outside.score_result(score, cases / name, results / name, "t1c")
+        theirs.append(score)
+        for key, value in score.metrics.items():
+            assert scores[name].metrics[key] == pytest.approx(value, abs=1e-6), (name, key)
+    ours = summarise([scores[name] for name in "abc"])
+    assert ours.froc == outside.summarise(theirs)["froc"]
+
+
+def test_a_truth_on_another_grid_is_brought_over(cohort, tmp_path):
+    results, cases = cohort
+    case = tmp_path / "cases" / "a"
+    shutil.copytree(cases / "a", case)
+    image = nib.load(case / "seg.nii.gz")
+    turn = np.diag([-1.0, 1.0, 1.0, 1.0])
+    turn[0, 3] = image.shape[0] - 1
+    data = np.asanyarray(image.dataobj)[::-1]
+    nib.save(nib.Nifti1Image(data, image.affine @ turn), case / "seg.nii.gz")
+    (score,) = evaluate(results, find_cases(case.parent), lambda _: None)
+    assert score.metrics["wt"] == 1
+
+
+def test_a_fourth_axis_of_length_one_is_a_volume(cohort, tmp_path):
+    case = tmp_path / "cases" / "a"
+    shutil.copytree(cohort[1] / "a", case)
+    for name in ("seg", "t1c"):
+        image = nib.load(case / f"{name}.nii.gz")
+        data = np.asanyarray(image.dataobj)[..., None]
+        nib.save(nib.Nifti1Image(data, image.affine), case / f"{name}.nii.gz")
+    (score,) = evaluate(cohort[0], find_cases(case.parent), lambda _: None)
+    assert score.metrics["wt"] == 1
+
+
+@pytest.mark.parametrize("damage", ["missing", "other grid", "no json", "label 7"])
+def test_a_damaged_result_fails_alone(cohort, tmp_path, damage):
+    results, cases = tmp_path / "results", cohort[1]
+    shutil.copytree(cohort[0], results)
+    path = results / "a" / "segmentation.nii.gz"
+    image = nib.load(path)
+    data = np.asanyarray(image.dataobj).copy()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "other grid":
+        nib.save(nib.Nifti1Image(data, np.diag([3.0, 3.0, 3.0, 1.0])), path)
+    elif damage == "no json":
+        (results / "a" / "findings.json").write_text("{}")
+    else:
+        data[0, 0, 0] = 7
+        nib.save(nib.Nifti1Image(data, image.affine), path)
+    found = {s.case: s for s in evaluate(results, find_cases(cases), lambda _: None)}
+    assert found["a"].failed
+    assert found["a"].metrics["wt"] == 0
+    assert not found["b"].failed
+
+
+def _damaged(path, how):
+    """Make a NIfTI file what it should not be."""
+    image = nib.load(path)
+    data = np.asanyarray(image.dataobj).astype(np.float32)
+    if how == "cut off":
+        path.write_bytes(path.read_bytes()[:-400])
+    elif how == "garbled":
+        body = bytearray(path.read_bytes())
+        body[len(body) // 2 : len(body) // 2 + 60] = b"\xff" * 60
+        path.write_bytes(body)
+    elif how == "four dimensions":
+        nib.save(nib.Nifti1Image(np.stack([data, data], -1), image.affine), path)
+    elif how == "no numbers":
+        nib.save(nib.Nifti1Image(np.full_like(data, np.nan), image.affine), path)
+    elif how == "beyond one":
+        nib.save(nib.Nifti1Image(data + 5, image.affine), path)
+    elif how == "another grid":
+        nib.save(nib.Nifti1Image(data[:-3], image.affine), path)
+    else:
+        path.write_bytes(b"")
+
+
+DAMAGES = ("cut off", "garbled", "four dimensions", "no numbers", "beyond one", "another grid", "")
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("name", ["segmentation", "probability_wt", "attention_et"])
+def test_a_damaged_map_is_reported_and_never_counts_as_good(cohort, tmp_path, name, how):
+    results = tmp_path / "results"
+    shutil.copytree(cohort[0] / "a", results)
+    _damaged(results / f"{name}.nii.gz", how)
+    cases = find_cases(cohort[1])
+    score = score_case(next(c for c in cases if c.name == "a"), results, None)
+    alone = name != "segmentation" and how in {"no numbers", "beyond one"}
+    assert score.failed == (not alone)
+    if alone:
+        assert score.metrics["wt"] == 1
+        assert ("ece" in score.metrics) == (name == "attention_et")
+    else:
+        assert f"{name}.nii.gz" in score.problems[0]
+        assert score.metrics["wt"] == score.metrics["sensitivity"] == 0
+    json.dumps(score.metrics, allow_nan=False)
+
+
+@pytest.mark.parametrize("how", [d for d in DAMAGES if d != "another grid"])
+def test_a_damaged_truth_is_refused_by_name(cohort, tmp_path, how):
+    case = tmp_path / "cases" / "a"
+    shutil.copytree(cohort[1] / "a", case)
+    _damaged(case / "seg.nii.gz", how)
+    with pytest.raises(UnusableInputError, match=r"case a|a/seg\.nii\.gz"):
+        evaluate(cohort[0], find_cases(case.parent), lambda _: None)
+
+
+def test_nothing_to_score_is_refused(cohort, tmp_path):
+    with pytest.raises(UnusableInputError, match="no result"):
+        evaluate(tmp_path, find_cases(cohort[1]), lambda _: None)
+    with pytest.raises(ConfigError, match="no case"):
+        find_cases(tmp_path)
+
+
+def test_the_command_writes_json_and_a_picture(cohort, tmp_path):
+    results, cases = cohort
+    answer = command(results, cases, json=tmp_path / "s.json", plot=tmp_path / "s.png")
+    content = json.loads((tmp_path / "s.json").read_text())
+    assert [case["case"] for case in content["cases"]] == list("abcd")
+    assert content["intervals_95"]["wt"][0] <= content["means"]["wt"]
+    assert sum(content["reliability"]["voxels_wt"]["count"]) > 0
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+    assert any("no result" in note for note in answer.notes)
+    assert content["cases"][0]["made_by"].startswith("phantom 1")
+    assert content["cases"][3]["made_by"] is None
+    assert "lesionlens" in content
+
+
+def test_results_that_no_case_names_and_mixed_weights_are_told(cohort, tmp_path):
+    results, cases = tmp_path / "results", cohort[1]
+    shutil.copytree(cohort[0], results)
+    (results / "a").rename(results / "of another")
+    shutil.copytree(cohort[0] / "a", results / "a")
+    run = json.loads((results / "a" / "run.json").read_text())
+    (results / "a" / "run.json").write_text(json.dumps(run | {"weights_sha256": "ab" * 32}))
+    notes = command(results, cases).notes
+    assert "No case of the truth bears the name of of another: left out" in notes
+    assert "Results of 2 engines or weights are scored together" in notes
+
+
+def test_the_image_that_the_result_lies_on_is_asked_not_another_of_the_case(cohort, tmp_path):
+    """A result without T1c lies on FLAIR; the case's T1c may have another grid."""
+    results, cases = tmp_path / "results", tmp_path / "cases"
+    shutil.copytree(cohort[0] / "a", results / "a")
+    shutil.copytree(cohort[1] / "a", cases / "a")
+    image = nib.load(cases / "a" / "t1c.nii.gz")
+    nib.save(image, cases / "a" / "flair.nii.gz")
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4)), cases / "a" / "t1c.nii.gz")
+    found = json.loads((results / "a" / "findings.json").read_text())
+    (results / "a" / "findings.json").write_text(json.dumps(found | {"reference": "flair"}))
+    (score,) = evaluate(results, find_cases(cases), lambda _: None)
+    assert not score.failed
+    assert score.metrics["wt"] == 1
+
+
+def test_a_full_disk_leaves_earlier_figures_as_they_were(cohort, tmp_path, monkeypatch):
+    json_file, picture = tmp_path / "s.json", tmp_path / "s.png"
+    for file in (json_file, picture):
+        file.write_bytes(b"earlier")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(whole_file.os, "fsync", full)
+    for how in ({"json": json_file}, {"plot": picture}):
+        with pytest.raises(OSError, match="No space"):
+            command(*cohort, **how)
+    assert sorted(p.read_bytes() for p in tmp_path.iterdir()) == [b"earlier", b"earlier"]
+
+
+def test_the_command_refuses_a_place_that_cannot_be(cohort, tmp_path, monkeypatch):
+    with pytest.raises(UnusableInputError, match="lies in none"):
+        command(*cohort, json=tmp_path / "not there" / "s.json")
+    with pytest.raises(UnusableInputError, match="no folder"):
+        command(tmp_path / "nothing", cohort[1])
+    monkeypatch.setattr(checks.os, "access", lambda *_: False)
+    with pytest.raises(UnusableInputError, match=r"no permission to write 's\.json'"):
+        command(*cohort, json=tmp_path / "s.json")
+
+
+def test_conventions_come_by_name_or_table(cohort, tmp_path):
+    results, cases = cohort
+    table = tmp_path / "c.tsv"
+    table.write_text("case\tconvention\na\tmsd(1=ED)\n")
+    target = tmp_path / "s.json"
+    command(results, cases, convention=str(table), json=target)
+    rows = {c["case"]: c["metrics"] for c in json.loads(target.read_text())["cases"]}
+    assert rows["a"]["wt"] == 1
+    assert rows["a"]["tc"] < 1
+    with pytest.raises(ConfigError, match="brats1999"):
+        command(results, cases, convention="brats1999")

@@ -1,0 +1,65 @@
+"""What if a region were not there: an engine whose second finding leans on the first."""
+
+import numpy as np
+import pytest
+from tests.perturbable import Perturbable
+
+from lesionlens.analysis.explain import counterfactual
+from lesionlens.analysis.explain.shapley import ComponentVoxels
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.grid import Grid
+from lesionlens.base.records.prediction import (
+    Capability,
+    EngineInfo,
+    PerturbedPrediction,
+    Prediction,
+)
+from lesionlens.base.stages import StageClock
+
+SHAPE = (20, 20, 20)
+GRID = Grid(SHAPE, np.diag([3.0, 3.0, 3.0, 1.0]))
+FIRST, SECOND = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+FIRST[3:6, 3:6, 3:6] = True
+SECOND[12:16, 12:16, 12:16] = True
+SPOTS = [ComponentVoxels(np.flatnonzero(FIRST), 1.0), ComponentVoxels(np.flatnonzero(SECOND), 2.0)]
+
+
+def leaning(keep, hidden):
+    answer = np.full(SHAPE, 0.01, np.float32)
+    if any(keep):
+        answer[FIRST & ~hidden] = 0.9
+        answer[SECOND & ~hidden] = 0.2 if hidden[FIRST].any() else 0.8
+    return answer
+
+
+@pytest.fixture
+def asked(make_prepared):
+    prepared, engine = make_prepared(), Perturbable(GRID, leaning)
+    info = EngineInfo("leaning", "1", None, frozenset({Capability.PERTURB}))
+    shown = np.full((1, *SHAPE), 0.01, np.float32)
+    shown[0, FIRST], shown[0, SECOND] = 0.9, 0.8
+    prediction = Prediction({}, info, unperturbed=PerturbedPrediction(shown, GRID))
+    return lambda index: counterfactual.ask(
+        engine, prepared, prediction, SPOTS, index, StageClock()
+    )
+
+
+def test_hiding_a_region_takes_its_score_and_what_leans_on_it(asked):
+    found = asked(0)
+    assert found.before == pytest.approx((0.9, 0.8), abs=1e-6)
+    assert found.after == pytest.approx((0.01, 0.2), abs=1e-6)
+    assert found.words == (
+        "score 0.90 as it is, 0.01 with this region hidden (0.01 without any image); "
+        "candidate 2: 0.80 as it is, 0.20 then"
+    )
+
+
+def test_hiding_a_region_that_nothing_leans_on_changes_only_it(asked):
+    found = asked(1)
+    assert found.after[0] == pytest.approx(0.9, abs=1e-6)
+    assert "candidate" not in found.words
+
+
+def test_an_unknown_candidate_is_refused(asked):
+    with pytest.raises(UnusableInputError, match="one of this result"):
+        asked(2)

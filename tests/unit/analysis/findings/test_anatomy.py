@@ -1,0 +1,154 @@
+"""Sides and lobes: published landmarks, and a head that is moved, scaled and turned."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lesionlens.analysis.findings import anatomy
+from lesionlens.base.grid import Grid
+from lesionlens.base.records.findings import BOTH_SIDES, Location
+
+LANDMARKS = {
+    "frontal lobe": [(-44, 30, 30), (0, -5, 60), (-50, 18, 16), (24, 34, -16), (4, 45, 10)],
+    "parietal lobe": [
+        (-44, -34, 60),
+        (46, -64, 36),
+        (-26, -60, 60),
+        (58, -40, 30),
+        (0, -58, 40),
+        (-50, -60, 30),
+    ],
+    "temporal lobe": [(26, -20, -16), (-58, -20, 2), (-36, 14, -34), (56, -52, 2), (36, -48, -18)],
+    "occipital lobe": [(-8, -88, 2), (8, -82, 24), (30, -88, -4)],
+    "insula": [(38, 5, 0), (-38, -8, 6)],
+    "thalamus": [(12, -18, 8), (-10, -22, 6)],
+    "basal ganglia": [(-26, 4, 2), (12, 12, 8)],
+    "corpus callosum": [(0, 25, 8)],
+    "brainstem": [(0, -26, -32), (4, -36, -46)],
+    "cerebellum": [(24, -62, -34), (0, -60, -25), (-40, -66, -38)],
+}
+
+
+@pytest.mark.parametrize(
+    ("region", "point"), [(name, point) for name, points in LANDMARKS.items() for point in points]
+)
+def test_well_known_places_have_their_names(region, point):
+    around = np.array(list(np.ndindex(5, 5, 5))) * 2.0 - 4
+    shares, _ = anatomy.shares_of(around + point)
+    assert next(iter(shares)) == region
+    assert sum(shares.values()) == pytest.approx(1.0)
+
+
+def brain_at(centre, scale=1.0, yaw=0.0, spacing=3.0):
+    """An ellipsoid with the MNI brain's extents, its lower end cut off, turned about the z axis."""
+    counts = np.ceil(np.array([200, 240, 180]) * scale / spacing).astype(int)
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = np.asarray(centre) - spacing * (counts - 1) / 2
+    grid = Grid(tuple(counts), affine)
+    points = grid.to_mm(np.stack(np.indices(counts), -1)) - centre
+    x = np.cos(yaw) * points[..., 0] + np.sin(yaw) * points[..., 1]
+    y = -np.sin(yaw) * points[..., 0] + np.cos(yaw) * points[..., 1]
+    z = points[..., 2] / 1.0
+    inside = (x / 70) ** 2 + (y / 89) ** 2 + (z / 75) ** 2 < scale**2
+    return inside & (points[..., 2] > -50 * scale), grid
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.tuples(*[st.floats(-60, 60)] * 3), st.floats(0.85, 1.15), st.floats(-0.2, 0.2))
+def test_left_is_where_ras_x_falls_wherever_the_head_lies(centre, scale, yaw):
+    brain, grid = brain_at(np.array(centre), scale, yaw)
+    head = anatomy.find_head(brain, grid)
+    for side, sign in (("left", -1), ("right", 1)):
+        spot = np.array([sign * 25.0, 20.0, 10.0]) * scale
+        turned = [
+            np.cos(yaw) * spot[0] - np.sin(yaw) * spot[1],
+            np.sin(yaw) * spot[0] + np.cos(yaw) * spot[1],
+            spot[2],
+        ]
+        assert anatomy.locate(np.array([turned]) + centre, head).side == side
+
+
+def test_the_brain_is_scaled_onto_mni_although_its_lower_end_is_cut():
+    brain, grid = brain_at((12.0, -30.0, 55.0), 0.9)
+    head = anatomy.find_head(brain, grid)
+    # the ellipsoid's own centre is MNI (0, -17, 4): halfway between front and back, 75 below top
+    found = head.to_mni(np.array([12.0, -30.0, 55.0]))
+    np.testing.assert_allclose(found, (0, -17, 4), atol=5)
+
+
+def test_a_midline_region_is_on_both_sides():
+    brain, grid = brain_at((0.0, 0.0, 0.0))
+    head = anatomy.find_head(brain, grid)
+    points = np.array([[x, 30.0, 30.0] for x in np.linspace(-15, 15, 30)])
+    found = anatomy.locate(points, head)
+    assert found.side == "both sides"
+    assert found.words.startswith("both frontal lobes")
+
+
+@pytest.mark.parametrize("region", anatomy.REGIONS)
+def test_every_place_reads_naturally(region):
+    left, both = Location("left", region).words, Location(BOTH_SIDES, region).words
+    assert left in (f"left {region}", f"{region}, left")
+    assert "sides " not in both
+    two = Location(BOTH_SIDES, f"thalamus and {region} (uncertain)").words
+    assert two.startswith("both thalami and ")
+    assert two.endswith(" (uncertain)")
+    assert not both.endswith(("thalamuss", "insulas", "cerebellums", "lobe", "gangliass"))
+
+
+def test_without_a_brain_the_place_is_unknown():
+    brain, grid = brain_at((0.0, 0.0, 0.0))
+    assert anatomy.find_head(np.zeros_like(brain), grid) is None
+    assert anatomy.locate(np.zeros((1, 3)), None).words == "place unknown"
+
+
+def ball(centre, radius):
+    points = np.array(list(np.ndindex(25, 25, 25))) * 2.0 - 24
+    return points[(points**2).sum(axis=1) <= radius**2] + centre
+
+
+def words_of(points):
+    return anatomy.region_words(*anatomy.shares_of(points))
+
+
+def test_a_large_temporal_mass_that_reaches_on_into_its_neighbours_is_not_uncertain():
+    """Most real gliomas span three or four places; that is no doubt about where they are."""
+    assert words_of(ball((-36, -18, 0), 24)).startswith("temporal lobe")
+    assert "uncertain" not in words_of(ball((-36, -18, 0), 24))
+    assert words_of(ball((-44, -8, -10), 20)).split(" and ")[0] == "temporal lobe"
+
+
+def test_a_place_is_uncertain_where_the_heads_of_the_map_disagree(monkeypatch):
+    half = np.zeros((1, len(anatomy.places.STRUCTURES)))
+    half[0, 2:5] = (0.34, 0.33, 0.33)
+    monkeypatch.setattr(anatomy.places, "shares_at", lambda mni: np.repeat(half, len(mni), axis=0))
+    assert words_of(ball((-12, -18, 8), 5)).endswith(" (uncertain)")
+    half[0, 2:5] = (1.0, 0.0, 0.0)
+    assert words_of(ball((-12, -18, 8), 5)) == "thalamus"
+
+
+def test_low_in_the_posterior_fossa_is_not_outside_the_brain():
+    assert words_of(ball((20, -60, -52), 6)) == "cerebellum"
+
+
+def test_a_thalamic_mass_is_no_parietal_lobe_and_an_insular_one_is_insular():
+    """Masses of 3.6 cm, larger than what they grow in."""
+    assert words_of(ball((-12, -18, 8), 18)).startswith("thalamus")
+    assert "insula" in words_of(ball((40, 2, 0), 18))
+    assert words_of(ball((32, 62, -40), 8)) == "outside the brain"
+
+
+def test_two_places_are_named_where_a_mass_spans_two():
+    words = words_of(ball((-40, -17, 40), 14))
+    assert set(words.split(" and ")) == {"frontal lobe", "parietal lobe"}
+
+
+def test_a_thalamic_mass_keeps_its_side_though_the_midline_is_a_little_off():
+    """A plane that is 3 mm off made "both sides" of a mass that lies on one."""
+    mass = ball((-11.0, -18, 8), 10)
+    for off in (-3.0, 0.0, 3.0):
+        assert anatomy.side_of(mass + np.array([off, 0, 0])) == "left"
+        assert anatomy.side_of((mass + np.array([off, 0, 0])) * (-1, 1, 1)) == "right"
+    assert anatomy.side_of(ball((0.0, -18, 8), 10)) == BOTH_SIDES
+    assert anatomy.side_of(ball((-4.0, -18, 8), 14)) == BOTH_SIDES

@@ -1,0 +1,231 @@
+"""A reader's outline takes the network's place on any grid, is measured, and can be taken back."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lesionlens.analysis.findings.edits import applied, outline_of, unedited
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import DrawingMethod, Label, Region, ReviewState, Source
+from lesionlens.base.records.review import Outline
+from lesionlens.engines.testing.acquire import Acquisition
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.imaging.preparation.resampling import resample
+from lesionlens.results.review.log import ReviewLog, new_tracking_uid
+
+GRIDS = {
+    "same": Acquisition(),
+    "sagittal": Acquisition("PIR"),
+    "thick": Acquisition("LPS", (2.0, 2.0, 10.0)),
+    "fine": Acquisition("LPI", (1.5, 1.5, 4.0)),
+    "oblique": Acquisition("LPS", (3.0, 3.0, 6.0), tilt_deg=14.0),
+}
+FIRST, SECOND = (-28.0, 8.0, 26.0), (34.0, -40.0, 30.0)
+
+
+@pytest.fixture(scope="module")
+def head():
+    return make_patient(5, spacing_mm=4.0, lesions=(Lesion(FIRST, 18.0), Lesion(SECOND, 10.0)))
+
+
+@pytest.fixture(scope="module", params=GRIDS)
+def analysis(request, head, tmp_path_factory):
+    study = write_study(head, tmp_path_factory.mktemp("edit") / "study", how=GRIDS[request.param])
+    return make_analysis(head, study)
+
+
+def nearest(analysis, centre_mm):
+    """Return the candidate at a place, and its labels on the working grid."""
+    candidates = analysis.findings.candidates
+    gaps = [np.linalg.norm(np.subtract(c.centroid_mm, centre_mm)) for c in candidates]
+    candidate = candidates[int(np.argmin(gaps))]
+    mine = analysis.findings.components == candidate.id
+    labels = np.where(mine, analysis.volumes.labels.data, 0).astype(np.float32)
+    shown = resample(labels, analysis.prepared.native, analysis.prepared.working, nearest=True)
+    return candidate, np.rint(shown).astype(np.uint8)
+
+
+def edited(analysis, candidate, outline):
+    log = ReviewLog(analysis.review)
+    log.mark(candidate.tracking_uid, ReviewState.EDITED, reader="A", outline=outline)
+    return applied(replace(analysis, review=log.review))
+
+
+def test_an_outline_that_was_not_touched_is_the_networks_own(analysis):
+    candidate, shown = nearest(analysis, FIRST)
+    outline = outline_of(analysis, candidate, shown, shown)
+    again = edited(analysis, candidate, outline)
+    np.testing.assert_array_equal(again.volumes.labels.data, analysis.volumes.labels.data)
+    np.testing.assert_array_equal(again.findings.components, analysis.findings.components)
+
+
+def test_what_was_painted_is_there_and_nothing_else_has_changed(analysis):
+    candidate, shown = nearest(analysis, FIRST)
+    working, native = analysis.prepared.working, analysis.prepared.native
+    drawn = shown.copy()
+    place = np.rint(working.to_voxel(np.add(FIRST, [0, 30.0, 0]))).astype(int)
+    drawn[place[0] - 1 : place[0] + 2, place[1] - 1 : place[1] + 2, place[2]] = Label.ENHANCING
+    again = edited(analysis, candidate, outline_of(analysis, candidate, shown, drawn))
+    before, after = analysis.volumes.labels.data, again.volumes.labels.data
+    changed = np.argwhere(before != after)
+    assert changed.size
+    assert (after[tuple(changed.T)] == Label.ENHANCING).all()
+    gap = np.abs(native.to_mm(changed) - working.to_mm(place)).max(axis=0)
+    # no further than the brush, half a working voxel and half a native one
+    reach = np.array([4.0, 4.0, 0.0]) + 2.0 + np.abs(native.affine[:3, :3]).sum(axis=1) / 2
+    assert (gap <= reach + 1e-6).all()
+    for voxel in np.argwhere(shown != drawn):
+        at = tuple(np.rint(native.to_voxel(working.to_mm(voxel))).astype(int))
+        assert after[at] == Label.ENHANCING
+
+
+def test_measures_are_of_the_redrawn_outline_and_the_rest_stays(analysis):
+    candidate, shown = nearest(analysis, FIRST)
+    middle = round(float(analysis.prepared.working.to_voxel(candidate.centroid_mm)[0]))
+    drawn = shown.copy()
+    drawn[:middle] = 0
+    again = edited(analysis, candidate, outline_of(analysis, candidate, shown, drawn))
+    found = again.findings.candidates[candidate.id - 1]
+    volume, before = found.volume_ml[Region.WT], candidate.volume_ml[Region.WT]
+    assert 0.25 * before < volume < 0.75 * before
+    held = np.count_nonzero(again.findings.components == candidate.id)
+    assert volume == pytest.approx(held * again.volumes.labels.grid.voxel_ml)
+    assert found.centroid_mm[0] > candidate.centroid_mm[0]
+    assert found.bounding_box_mm[0][0] > candidate.bounding_box_mm[0][0]
+    assert (found.id, found.tracking_uid, found.score, found.sequence_relevance) == (
+        candidate.id,
+        candidate.tracking_uid,
+        candidate.score,
+        candidate.sequence_relevance,
+    )
+    for other, was in zip(again.findings.candidates, analysis.findings.candidates, strict=True):
+        assert other is was or other.id == candidate.id
+    assert f"Candidate {candidate.id} was redrawn" in again.findings.notices[-1]
+
+
+def test_the_networks_outline_is_kept_and_comes_back(analysis):
+    candidate, shown = nearest(analysis, SECOND)
+    drawn = np.where(shown == Label.OEDEMA, 0, shown).astype(np.uint8)
+    again = edited(analysis, candidate, outline_of(analysis, candidate, shown, drawn))
+    assert unedited(again).findings is analysis.findings
+    assert unedited(again).volumes.labels is analysis.volumes.labels
+    log = ReviewLog(again.review)
+    log.undo()
+    back = applied(replace(again, review=log.review))
+    assert back.findings is analysis.findings
+    assert back.original is None
+    log.redo()
+    forth = applied(replace(back, review=log.review))
+    np.testing.assert_array_equal(forth.findings.components, again.findings.components)
+
+
+def test_a_voxel_of_another_candidate_is_never_taken(analysis):
+    candidate, shown = nearest(analysis, FIRST)
+    other, theirs = nearest(analysis, SECOND)
+    drawn = np.where(theirs > 0, np.uint8(Label.CORE), shown)
+    outline = outline_of(analysis, candidate, shown, drawn)
+    again = edited(analysis, candidate, outline)
+    mine = analysis.findings.components == other.id
+    np.testing.assert_array_equal(again.findings.components == other.id, mine)
+    np.testing.assert_array_equal(
+        again.volumes.labels.data[mine], analysis.volumes.labels.data[mine]
+    )
+
+
+def test_an_outline_with_nothing_in_it_is_refused(analysis):
+    candidate, shown = nearest(analysis, FIRST)
+    with pytest.raises(UnusableInputError, match="reject"):
+        outline_of(analysis, candidate, shown, np.zeros_like(shown))
+
+
+def test_a_later_decision_keeps_the_outline(analysis):
+    candidate, shown = nearest(analysis, FIRST)
+    drawn = np.where(shown == Label.OEDEMA, 0, shown).astype(np.uint8)
+    outline = outline_of(analysis, candidate, shown, drawn)
+    log = ReviewLog()
+    log.mark(candidate.tracking_uid, ReviewState.EDITED, outline=outline)
+    log.mark(candidate.tracking_uid, ReviewState.ACCEPTED)
+    assert log.review.outline_of(candidate.tracking_uid) == outline
+    log.undo()
+    log.undo()
+    assert log.review.outline_of(candidate.tracking_uid) is None
+
+
+def drawn_ball(analysis, centre_mm, radius_mm=9.0):
+    """Return labels on the working grid: a ball of enhancing tumour."""
+    grid = analysis.prepared.working
+    at = grid.to_mm(np.moveaxis(np.indices(grid.shape), 0, -1)) - np.asarray(centre_mm)
+    return np.where((at**2).sum(-1) <= radius_mm**2, np.uint8(Label.ENHANCING), np.uint8(0))
+
+
+def added(analysis, centre_mm, drawn=DrawingMethod.SEMIAUTOMATIC):
+    ball = drawn_ball(analysis, centre_mm)
+    outline = outline_of(analysis, new_tracking_uid(), np.zeros_like(ball), ball)
+    log = ReviewLog(analysis.review)
+    log.add(outline, drawn, reader="A", reason="missed")
+    return applied(replace(analysis, review=log.review)), log
+
+
+def test_what_a_reader_adds_is_measured_listed_last_and_taken_back(analysis):
+    centre = (-30.0, -40.0, 10.0)
+    again, log = added(analysis, centre)
+    *before, new = again.findings.candidates
+    assert tuple(before) == analysis.findings.candidates
+    assert (new.id, new.source, new.drawn, new.score) == (
+        len(before) + 1,
+        Source.READER,
+        DrawingMethod.SEMIAUTOMATIC,
+        None,
+    )
+    assert np.linalg.norm(np.subtract(new.centroid_mm, centre)) < 4.0
+    assert new.location.side == "left"
+    voxels = again.findings.components == new.id
+    assert new.volume_ml[Region.ET] == pytest.approx(
+        np.count_nonzero(voxels) * again.volumes.labels.grid.voxel_ml
+    )
+    assert (again.volumes.labels.data[voxels] == Label.ENHANCING).all()
+    assert again.findings.conclusion == "2 candidate regions; added by a reader: 1"
+    log.undo()
+    back = applied(replace(again, review=log.review))
+    assert back.findings is analysis.findings
+    log.redo()
+    forth = applied(replace(back, review=log.review))
+    assert forth.findings.candidates[-1].tracking_uid == new.tracking_uid
+
+
+def test_two_candidates_that_are_merged_are_one_and_come_apart_again(analysis):
+    first, second = analysis.findings.candidates
+    labels, components = analysis.volumes.labels.data, analysis.findings.components
+    log = ReviewLog()
+    with log.one_act():
+        both = Outline(first.tracking_uid, (0, 0, 0), labels)
+        log.mark(first.tracking_uid, ReviewState.EDITED, outline=both)
+        gone = Outline.empty(second.tracking_uid)
+        log.mark(second.tracking_uid, ReviewState.EDITED, outline=gone)
+    one = applied(replace(analysis, review=log.review))
+    (left,) = one.findings.candidates
+    assert left.id == first.id
+    np.testing.assert_array_equal(one.findings.components == first.id, components > 0)
+    np.testing.assert_array_equal(one.volumes.labels.data, labels)
+    log.undo()
+    assert applied(replace(one, review=log.review)).findings is analysis.findings
+    log.redo()
+    assert len(applied(replace(one, review=log.review)).findings.candidates) == 1
+
+
+def test_a_candidate_is_added_where_the_network_flagged_nothing(analysis):
+    nothing = replace(
+        analysis,
+        findings=replace(
+            analysis.findings,
+            candidates=(),
+            components=np.zeros_like(analysis.findings.components),
+            conclusion="no candidate region",
+        ),
+    )
+    again, _ = added(nothing, FIRST, DrawingMethod.MANUAL)
+    (only,) = again.findings.candidates
+    assert (only.id, only.drawn) == (1, DrawingMethod.MANUAL)
+    assert again.findings.conclusion == "no candidate region; added by a reader: 1"

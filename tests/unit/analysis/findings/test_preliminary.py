@@ -1,0 +1,81 @@
+"""What a first look flags: where the lesion is, scored as at the end, drawn on the native grid."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lesionlens.analysis.findings import preliminary
+from lesionlens.base.errors import CancelledError
+from lesionlens.base.records.prediction import FirstLook, PerturbedPrediction, Scoring
+from lesionlens.base.stages import StageClock
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.engines.testing.simple import Lesion, make_patient
+
+LEFT, RIGHT = (-28.0, 8.0, 26.0), (34.0, -40.0, 30.0)
+
+
+class Looking:
+    """An engine whose first look sees two balls, the second less surely."""
+
+    def __init__(self, prepared):
+        grid = prepared.working
+        at = grid.to_mm(np.moveaxis(np.indices(grid.shape), 0, -1))
+        sure = np.zeros(grid.shape, np.float32)
+        for centre, value, radius in ((LEFT, 0.9, 16.0), (RIGHT, 0.6, 11.0)):
+            sure[np.linalg.norm(at - centre, axis=-1) <= radius] = value
+        self.found = FirstLook(PerturbedPrediction(sure[None], grid), 0.5, Scoring(floor=0.3))
+
+    def first_look(self, prepared, *, progress, cancel):
+        progress("coarse", 1.0)
+        return self.found
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    head = make_patient(5, spacing_mm=4.0, lesions=(Lesion(LEFT, 18.0),))
+    study = write_study(head, tmp_path_factory.mktemp("first") / "head")
+    return make_analysis(head, study).prepared
+
+
+def test_a_first_look_flags_regions_where_they_are_by_falling_score(prepared):
+    reported = []
+    clock = StageClock()
+    preliminary.notify(Looking(prepared), prepared, clock, reported.append)
+    (found,) = reported
+    assert [c.id for c in found.candidates] == [1, 2]
+    assert [round(c.score, 1) for c in found.candidates] == [0.9, 0.6]
+    assert found.components.shape == prepared.native.shape
+    for candidate, centre in zip(found.candidates, (LEFT, RIGHT), strict=True):
+        np.testing.assert_allclose(candidate.centroid_mm, centre, atol=3.0)
+        inside = found.grid.to_mm(np.argwhere(found.components == candidate.id))
+        low, high = np.asarray(candidate.bounding_box_mm)
+        half = found.grid.spacing_mm / 2
+        np.testing.assert_allclose(low, inside.min(axis=0) - half, atol=1e-3)
+        np.testing.assert_allclose(high, inside.max(axis=0) + half, atol=1e-3)
+        assert candidate.volume_ml == pytest.approx(len(inside) * found.grid.voxel_ml)
+    assert [time.name for time in clock.times] == ["first look"]
+
+
+def test_what_scores_below_the_floor_is_not_told(prepared):
+    engine = Looking(prepared)
+    seen = engine.found.seen
+    engine.found = FirstLook(seen, 0.5, Scoring(floor=0.8))
+    found = preliminary.flag(engine, prepared, StageClock())
+    assert len(found.candidates) == 1
+    assert set(np.unique(found.components)) == {0, 1}
+
+
+def test_an_engine_without_a_first_look_is_passed_over(prepared):
+    reported, clock = [], StageClock()
+    preliminary.notify(SimpleNamespace(predict=None), prepared, clock, reported.append)
+    assert not reported
+    assert not clock.times
+
+
+def test_it_is_not_begun_once_a_stop_was_asked_for(prepared):
+    clock = StageClock(cancel=SimpleNamespace(is_set=lambda: True))
+    with pytest.raises(CancelledError):
+        preliminary.notify(Looking(prepared), prepared, clock, pytest.fail)

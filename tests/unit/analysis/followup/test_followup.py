@@ -1,0 +1,314 @@
+"""A patient over time: aligned, matched, named alike, measured; on drawn heads of known growth."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from lesionlens.analysis.followup import places
+from lesionlens.analysis.followup.alignment import changed
+from lesionlens.analysis.followup.compare import compare
+from lesionlens.analysis.followup.matching import match
+from lesionlens.analysis.followup.patient import (
+    Examination,
+    Prior,
+    check_same_patient,
+    visit_of,
+    visit_of_result,
+)
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Identity, Region, ReviewState
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.export import ExportOptions
+from lesionlens.base.records.followup import (
+    Alignment,
+    Change,
+    Comparison,
+    Measured,
+    TimePoint,
+    percent,
+)
+from lesionlens.base.records.review import Outline
+from lesionlens.base.stages import StageClock
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.napari.model.wording.followup import lines_of
+from lesionlens.results.export.exporter import save
+from lesionlens.results.export.followup import _note
+from lesionlens.results.export.page import page_of
+from lesionlens.results.export.report import report_html
+from lesionlens.results.export.run import warnings_of
+from lesionlens.results.export.words import load
+from lesionlens.results.review.log import ReviewLog
+from lesionlens.results.review.prior import find_prior, latest_before, open_prior
+from lesionlens.results.review.reopen import read_result
+
+LEFT, RIGHT, ELSEWHERE = (-28.0, 8.0, 26.0), (34.0, -40.0, 30.0), (30.0, 20.0, 30.0)
+TURN = np.deg2rad(6)
+
+
+def moved_head() -> np.ndarray:
+    """A turn of 6 degrees about the vertical axis, and a shift of 7 mm."""
+    out = np.eye(4)
+    out[:2, :2] = [[np.cos(TURN), -np.sin(TURN)], [np.sin(TURN), np.cos(TURN)]]
+    out[:3, 3] = (4.0, -3.0, 5.0)
+    return out
+
+
+def analysis_of(folder: Path, lesions, moved=None):
+    head = make_patient(5, spacing_mm=3.0, lesions=lesions)
+    made = make_analysis(head, write_study(head, folder))
+    if moved is None:
+        return made
+    prepared = made.prepared
+    working, native = (Grid(g.shape, moved @ g.affine) for g in (prepared.working, prepared.native))
+    likely = {r: Volume(v.data, native) for r, v in made.volumes.probability.items()}
+    volumes = replace(made.volumes, probability=likely)
+    prepared = replace(prepared, working=working, native=native)
+    return replace(made, prepared=prepared, volumes=volumes)
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("then") / "head"
+    return analysis_of(folder, (Lesion(LEFT, 15.0), Lesion(RIGHT, 9.0)))
+
+
+@pytest.fixture(scope="module")
+def now(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("now") / "head"
+    return analysis_of(folder, (Lesion(LEFT, 18.0), Lesion(ELSEWHERE, 9.0)), moved_head())
+
+
+@pytest.fixture(scope="module")
+def compared(before, now):
+    log = ReviewLog()
+    log.mark(now.findings.candidates[0].tracking_uid, ReviewState.ACCEPTED, reader="A")
+    then = Examination("x", "2026-01-05", "1.2.3")
+    return compare(
+        replace(now, review=log.review), Examination("x", "2026-03-05"), Prior(then, before)
+    )
+
+
+def test_the_prior_is_laid_onto_this_examination(compared, now):
+    points = now.prepared.working.to_mm(np.argwhere(now.prepared.brain)[::50])
+    true = np.linalg.inv(moved_head())
+    apart = [(m[:3, :3] @ points.T + m[:3, 3:]).T
+             for m in (true, np.asarray(compared.followup.alignment.matrix))]  # fmt: skip
+    assert np.linalg.norm(apart[0] - apart[1], axis=1).max() < 1.0
+    assert compared.followup.alignment.angle_deg == pytest.approx(6, abs=0.5)
+    assert not compared.followup.alignment.doubtful
+
+
+def test_a_lesion_keeps_its_name_and_its_growth_is_measured(compared, before):
+    kinds = [change.kind for change in compared.followup.changes]
+    assert sorted(kinds) == ["gone", "matched", "new"]
+    grown = next(c for c in compared.followup.changes if c.kind == "matched")
+    old = before.findings.candidates[grown.before.id - 1]
+    new = compared.findings.candidates[grown.now.id - 1]
+    assert new.tracking_uid == old.tracking_uid == grown.now.tracking_uid
+    true = 100 * (new.volume_ml[Region.WT] / old.volume_ml[Region.WT] - 1)
+    assert grown.volume_percent == pytest.approx(true)
+    assert 60 < grown.volume_percent < 85  # a radius of 18 instead of 15 mm: +73 %
+    gone = next(c for c in compared.followup.changes if c.kind == "gone")
+    assert gone.volume_percent is None
+
+
+def test_growth_is_measured_by_one_criterion_too_and_written(compared):
+    grown = next(c for c in compared.followup.changes if c.kind == "matched")
+    assert grown.joint.percent == pytest.approx(grown.volume_percent, abs=15)
+    assert abs(grown.joint.percent - grown.volume_percent) <= grown.joint.plus_minus
+    others = [c.joint for c in compared.followup.changes if c.kind != "matched"]
+    assert others == [None, None]
+    said = f"one criterion for both examinations: {grown.joint.percent:+.0f} %"
+    assert said in _note(grown, compared.followup, load("en"))
+    assert f"criterion for both {grown.joint.words}" in lines_of(compared)[0][1]
+
+
+def test_an_outline_that_a_person_drew_counts_alone(compared, before, now):
+    grown = next(c for c in compared.followup.changes if c.kind == "matched")
+    smaller = replace(
+        compared.findings.candidates[grown.now.id - 1],
+        volume_ml=dict.fromkeys(Region, 1.0),
+    )
+    after = [smaller if c.id == smaller.id else c for c in compared.findings.candidates]
+    redrawn = compared.followup.at(after, compared.review)
+    assert next(c for c in redrawn.changes if c.kind == "matched").joint is None
+    same = compared.followup.at(compared.findings.candidates, compared.review)
+    assert next(c for c in same.changes if c.kind == "matched").joint == grown.joint
+    log = ReviewLog()
+    drawn = before.volumes.labels.data * (before.findings.components == grown.before.id)
+    uid = before.findings.candidates[grown.before.id - 1].tracking_uid
+    log.mark(uid, ReviewState.EDITED, outline=Outline(uid, (0, 0, 0), drawn))
+    prior = Prior(Examination("x", "2026-01-05"), replace(before, review=log.review))
+    again = compare(now, Examination("x", "2026-03-05"), prior).followup
+    assert [c.joint for c in again.changes if c.kind == "matched"] == [None]
+
+
+def test_a_reader_is_told_where_nothing_says_whose_the_examinations_are(compared, before, now):
+    told = "Neither names nor headers say that the earlier examination is of the same patient"
+    assert not any(told in one for one in warnings_of(compared))
+    untold = compare(now, Examination("x", "2026-03-05"), Prior(Examination(), before))
+    again = compare(untold, Examination(), Prior(Examination("x"), before))
+    assert sum(told in one for one in warnings_of(again)) == 1
+
+
+def test_what_a_reader_decided_goes_on_under_the_new_name(compared):
+    uid = next(c.now.tracking_uid for c in compared.followup.changes if c.now and c.now.id == 1)
+    assert compared.review.state_of(uid) is ReviewState.ACCEPTED
+
+
+def test_lesions_that_split_or_merge_say_so():
+    grid = Grid((30, 10, 10), np.eye(4))
+    one, two = np.zeros((2, *grid.shape), np.int32)
+    one[5:25, 3:7, 3:7] = 1
+    two[5:12, 3:7, 3:7], two[14:25, 3:7, 3:7] = 1, 2
+    split = match(one, grid, two, grid, np.eye(4))
+    assert split.pairs == ((1, 2),)  # the larger part
+    assert split.beside == ((1, 1),)
+    merged = match(two, grid, one, grid, np.eye(4))
+    assert len(merged.pairs) == len(merged.beside) == 1
+    away = np.roll(one, 0) * 0
+    away[0, 0, 0] = 1
+    far = Grid(grid.shape, np.diag([1.0, 1.0, 1.0, 1.0]) + np.eye(4, k=3) * 40)
+    assert match(one, grid, away, far, np.eye(4)).pairs == ()
+
+
+def measured(number: int, ml: float) -> Measured:
+    return Measured(f"2.25.{number}", number, "here", {Region.WT: ml}, None, None, None)
+
+
+def test_a_part_of_an_earlier_lesion_is_not_called_new_and_what_merged_not_gone():
+    split = Change(None, measured(2, 4.0), beside=(1,))
+    kept = Change(measured(1, 10.0), measured(1, 7.0))
+    merged = Change(measured(3, 1.0), None, beside=(3,))
+    grown, alone = Change(measured(4, 2.0), measured(3, 3.3)), Change(None, measured(9, 1.0))
+    laid = Alignment(((1.0, 0.0, 0.0, 0.0),) * 3 + ((0.0, 0.0, 0.0, 1.0),), 0.0, 0.0, False, "T1c")
+    found = Comparison((), (kept, split, merged, grown, alone), laid)
+    assert [c.kind.value for c in found.changes] == ["matched", "split", "merged", "matched", "new"]
+    assert found.together(kept) == found.together(split) == (10.0, 11.0)
+    assert found.together(grown) == (3.0, 3.3)
+    assert found.together(alone) is None
+    page = _note(kept, found, load("en"))
+    assert "10.0 ml → 11.0 ml, +10 %" in page
+
+
+def test_diameters_of_the_whole_are_not_compared_with_those_of_the_enhancing_part():
+    whole = Measured("2.25.1", 1, "here", {Region.WT: 29.5, Region.ET: 0.0}, 45.0, 36.0, False)
+    part = Measured("2.25.1", 1, "here", {Region.WT: 45.1, Region.ET: 0.6}, 12.0, 4.0, False)
+    larger = replace(part, longest_mm=24.0)
+    assert Change(whole, part).product_percent is None
+    assert Change(part, larger).product_percent == pytest.approx(100.0)
+    assert Change(whole, part).volume_percent == pytest.approx(100 * (45.1 / 29.5 - 1))
+    points = tuple(
+        TimePoint("", None, (replace(one, measurable=True),)) for one in (whole, part, larger)
+    )
+    laid = Alignment(((1.0, 0.0, 0.0, 0.0),) * 3 + ((0.0, 0.0, 0.0, 1.0),), 0.0, 0.0, False, "T1c")
+    sums = Comparison(points, (Change(part, larger),), laid).sums()
+    assert sums == ((None, 29.5), (48.0, 45.1), (96.0, 45.1))
+
+
+def test_what_changed_is_left_out_of_the_alignment(before):
+    out = changed(before)
+    lesions = np.argwhere(before.findings.components > 0)
+    at = np.rint(out.grid.to_voxel(before.prepared.native.to_mm(lesions))).astype(int)
+    assert out.mask[tuple(at.T)].mean() > 0.95
+    assert out.mask.mean() < 0.2
+    whole = replace(before.findings, components=np.ones_like(before.findings.components))
+    assert changed(replace(before, findings=whole)) is None  # nothing would be left
+
+
+def test_the_comparison_is_written_and_read_back(compared, tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "place", lambda: tmp_path / "studies.json")
+    out = tmp_path / "result"
+    save(compared, out)
+    read = read_result(out).followup
+    assert read.alignment.matrix == compared.followup.alignment.matrix
+    assert [p.date for p in read.points] == [p.date for p in compared.followup.points]
+    for one, other in zip(read.changes, compared.followup.changes, strict=True):
+        assert (one.kind, one.beside) == (other.kind, other.beside)
+        assert one.volume_percent == pytest.approx(other.volume_percent, abs=0.01)
+        assert (one.joint is None) == (other.joint is None)
+        if one.joint is not None:
+            assert one.joint.percent == pytest.approx(other.joint.percent, abs=0.01)
+    content = json.loads((out / "followup.json").read_text())
+    assert {row["kind"] for row in content["changes"]} == {"gone", "matched", "new"}
+    page = (out / "report.html").read_text()
+    assert "Comparison with earlier examinations" in page
+    assert "2026-01-05" in page
+    assert "<polyline" in page
+    assert "the category is the reader" in page
+    again = compare(
+        compared, Examination("x", "2026-05-05"), Prior(Examination("x", "2026-03-05"), compared)
+    )
+    assert [p.date for p in again.followup.points] == ["2026-01-05", "2026-03-05", "2026-05-05"]
+    assert again.followup.days() == (0, 59, 120)
+    assert all(abs(c.volume_percent) < 1e-6 for c in again.followup.changes)
+    assert len(page_of(again).followup.sums) == 2
+
+
+def test_days_are_hidden_where_that_is_asked_for(compared):
+    hidden = replace(compared, options=ExportOptions(hidden=frozenset({Identity.DATE})))
+    assert "2026-01-05" not in report_html(hidden)
+
+
+def test_the_study_of_a_prior_result_is_found_where_it_was(before, now, tmp_path, monkeypatch):
+    monkeypatch.setattr(places, "place", lambda: tmp_path / "studies.json")
+    monkeypatch.setattr("lesionlens.results.review.reopen.difference", lambda *_: None)
+    out = tmp_path / "results" / "then"
+    save(before, out)
+    with pytest.raises(UnusableInputError, match="prior-study"):
+        find_prior(out, now.study)
+    places.remember(before.run.inputs, before.study.root, None)
+    found = find_prior(out, now.study)
+    assert found.study.root == before.study.root
+    monkeypatch.setattr("lesionlens.results.review.prior.prepare", lambda *_: before.prepared)
+    prior = open_prior(found, StageClock())
+    uids = [c.tracking_uid for c in prior.analysis.findings.candidates]
+    assert uids == [c.tracking_uid for c in before.findings.candidates]
+    with pytest.raises(UnusableInputError, match="whose it is"):
+        find_prior(out.parent, now.study)
+
+
+def test_the_latest_earlier_result_of_the_patient_is_taken(tmp_path):
+    for name, patient, day in (("a", "P1", "20250101"), ("b", "P1", "20250601"),
+                               ("c", "P2", "20250701"), ("d", "P1", "20260101")):  # fmt: skip
+        folder = tmp_path / name
+        (folder / "dicom").mkdir(parents=True)
+        for file in ("findings.json", "run.json"):
+            (folder / file).write_text("{}")
+        header = Dataset()
+        header.PatientID, header.StudyDate, header.StudyInstanceUID = patient, day, f"1.2.{day}"
+        header.SOPClassUID, header.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.34", "1.2.3"
+        header.file_meta = FileMetaDataset()
+        header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        header.save_as(folder / "dicom" / "sr.dcm", enforce_file_format=True)
+    here = Examination("P1", "2025-12-01", "1.2.9")
+    assert latest_before(tmp_path, here).name == "b"
+    assert visit_of_result(tmp_path / "c") == Examination("P2", "2025-07-01", "1.2.20250701")
+    with pytest.raises(UnusableInputError, match="no earlier result"):
+        latest_before(tmp_path, Examination("P3", "2025-12-01"))
+
+
+def test_another_patient_or_a_later_day_is_refused():
+    one = Examination("P1", "2025-12-01")
+    check_same_patient(one, Examination("P1", "2025-11-01"))
+    check_same_patient(one, Examination("", ""))
+    with pytest.raises(UnusableInputError, match="another patient"):
+        check_same_patient(one, Examination("P2", "2025-11-01"))
+    with pytest.raises(UnusableInputError, match="after this one"):
+        check_same_patient(one, Examination("P1", "2026-01-01"))
+
+
+def test_patient_and_day_come_from_bids_names(tmp_path):
+    head = make_patient(5, spacing_mm=8.0, lesions=())
+    write_study(head, tmp_path / "sub-07_ses-20250301")
+    study = open_study(tmp_path / "sub-07_ses-20250301")
+    assert visit_of(study) == Examination("sub-07", "2025-03-01")
+    assert percent(None, 1.0) is None

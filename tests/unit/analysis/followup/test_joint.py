@@ -1,0 +1,124 @@
+"""A change of volume by one criterion for both examinations, on heads of known growth."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from lesionlens.analysis.followup.joint import Side, joint_change
+from lesionlens.base.labels import Region
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.followup import Unmeasurable
+from lesionlens.engines.testing.acquire import Acquisition
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.engines.testing.simple import Lesion, make_patient
+
+HERE = np.eye(4)
+PLACE = (-28.0, 8.0, 26.0)
+
+
+def analysed(folder, radius_mm, *, stored="RAS", seed=5):
+    head = make_patient(seed, spacing_mm=3.0, lesions=(Lesion(PLACE, radius_mm),))
+    how = Acquisition(stored, (3.0, 3.0, 3.0))
+    return make_analysis(head, write_study(head, folder, how=how))
+
+
+def with_missed_edge(made):
+    """Return an analysis whose outline lacks its outermost voxels, nor thinks them likely."""
+    kept = ndimage.binary_erosion(made.findings.components > 0)
+    whole = made.volumes.probability[Region.WT]
+    likely = np.where(kept, whole.data, np.minimum(whole.data, 0.45)).astype(np.float32)
+    components = np.where(kept, made.findings.components, 0).astype(np.int32)
+    found = replace(made.findings, components=components)
+    return replace(with_probability(made, likely), findings=found)
+
+
+def with_probability(made, likely):
+    known = {**made.volumes.probability, Region.WT: Volume(likely, made.prepared.native)}
+    return replace(made, volumes=replace(made.volumes, probability=known))
+
+
+def with_images(made, change):
+    """Return an analysis whose images were changed inside the brain."""
+    images = np.stack([change(image) for image in made.prepared.channels]).astype(np.float32)
+    return replace(made, prepared=replace(made.prepared, channels=images * made.prepared.brain))
+
+
+def together(before, now):
+    return joint_change(Side(before, [1]), Side(now, [1]), HERE)
+
+
+def by_outlines(before, now):
+    volumes = [np.count_nonzero(one.findings.components == 1) for one in (before, now)]
+    return 100 * (volumes[1] / volumes[0] - 1)
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory):
+    return analysed(tmp_path_factory.mktemp("before") / "head", 18.0)
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    return analysed(tmp_path_factory.mktemp("grown") / "head", 20.0)
+
+
+@pytest.fixture(scope="module")
+def there(before, grown):
+    return together(before, grown)
+
+
+def test_an_outline_that_missed_the_edge_is_no_shrinking(before):
+    missed = with_missed_edge(before)
+    assert by_outlines(before, missed) < -30
+    found = together(before, missed)
+    assert found.percent == pytest.approx(0, abs=1)
+    assert found.plus_minus > 10  # the outlines say otherwise
+
+
+def test_the_same_examination_twice_has_not_changed(before):
+    assert together(before, before).percent == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("first", "second"), [(18.0, 21.0), (20.0, 17.8)])
+def test_growth_and_shrinking_come_out_in_sign_and_size(tmp_path, first, second):
+    one = analysed(tmp_path / "one", first)
+    other = analysed(tmp_path / "other", second, seed=5)
+    true = by_outlines(one, other)
+    assert abs(true) > 25
+    found = together(one, with_missed_edge(other))
+    assert found.percent == pytest.approx(true, abs=0.12 * (100 + true))
+    assert abs(found.percent - true) <= found.plus_minus
+
+
+def test_exchanging_the_examinations_inverts_the_ratio(before, grown, there):
+    back = together(grown, before)
+    assert (1 + there.percent / 100) * (1 + back.percent / 100) == pytest.approx(1, abs=1e-4)
+
+
+def test_how_the_files_are_stored_does_not_matter(before, there, tmp_path):
+    turned = analysed(tmp_path / "turned", 20.0, stored="PIR")
+    assert together(before, turned).percent == pytest.approx(there.percent, abs=0.2)
+
+
+def test_another_field_and_another_curve_of_intensity_are_taken_out(before, grown, there):
+    along = np.linspace(0.8, 1.25, grown.prepared.brain.shape[0])[:, None, None]
+    other = with_images(grown, lambda image: 300 * along * np.maximum(image, 1e-3) ** 0.8)
+    assert together(before, other).percent == pytest.approx(there.percent, abs=5)
+
+
+def test_what_cannot_be_measured_says_why(before):
+    blind = replace(before, volumes=replace(before.volumes, probability={}))
+    assert together(before, blind).reason is Unmeasurable.PROBABILITIES
+    unsure = with_probability(before, np.full(before.prepared.native.shape, 0.5, np.float32))
+    assert together(before, unsure).reason is Unmeasurable.OUTLINES
+    noise = np.random.default_rng(3).uniform(1, 1000, before.prepared.brain.shape)
+    assert together(before, with_images(before, lambda _: noise)).reason is (
+        Unmeasurable.INTENSITIES
+    )
+    alone = replace(before, prepared=replace(before.prepared, present=np.zeros(4, dtype=bool)))
+    found = together(before, alone)
+    assert found.reason is Unmeasurable.INTENSITIES
+    assert found.percent is found.plus_minus is None
+    assert "cannot be matched" in found.words

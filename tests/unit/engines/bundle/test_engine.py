@@ -1,0 +1,411 @@
+"""Bundles made with MONAI's own tools, of both kinds, and those that must be refused."""
+
+import json
+import math
+import pickle
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("monai")
+
+from monai.networks import nets
+from tests.bundles import SEGRESNET, write_bundle, write_flagging_bundle
+
+from lesionlens.analysis.explain import probe
+from lesionlens.base.errors import ResourceError, UnusableInputError, WeightsError
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.prediction import Capability, InputPerturbation, QuestionTime
+from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.engines.bundle import files
+from lesionlens.engines.bundle.engine import BundleEngine
+from lesionlens.engines.engine import Target
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.lens import Lens
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+def patient_engine(folder):
+    """Return an engine that looks again however slow this machine is."""
+    return BundleEngine("cpu", bundle=folder, patience_s=math.inf)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return write_bundle(tmp_path_factory.mktemp("bundle") / "brats_small")
+
+
+@pytest.fixture(scope="module")
+def prediction(bundle, make_prepared):
+    return patient_engine(bundle).predict(make_prepared(), progress=no_progress, cancel=NEVER)
+
+
+def test_it_answers_as_every_engine_does(prediction, make_prepared):
+    study = make_prepared()
+    whole, core, enhancing = (prediction.probability[region] for region in Region)
+    assert whole.shape == study.working.shape
+    assert (whole >= core).all()
+    assert (core >= enhancing).all()
+    assert whole.max() <= 1
+    assert not whole[~study.brain].any()
+    assert prediction.engine.name == "monai-bundle a small one"
+    assert prediction.engine.version == "0.5.4"
+    assert prediction.notices == ()
+
+
+def test_channels_are_fed_and_read_by_their_names(bundle, prediction, make_prepared):
+    study = make_prepared()
+    engine = BundleEngine("cpu", bundle=bundle)
+    torch.manual_seed(0)
+    network = nets.SegResNet(**{k: v for k, v in SEGRESNET.items() if k != "_target_"}).eval()
+    from lesionlens.engines import network_input
+
+    found = network_input.make_network_input(study, 4.0, torch.device("cpu"))
+    x = found.channels[:, [1, 0, 2, 3]]
+    torch.testing.assert_close(engine._input(found), x)
+    inside = tuple(slice(8, 24) for _ in range(3))
+    from monai.inferers import SlidingWindowInferer
+
+    with torch.inference_mode():
+        logits = SlidingWindowInferer((32, 32, 32), overlap=0.5, mode="gaussian")(x, network)
+    whole = torch.sigmoid(logits[0, 1]).numpy()
+    box = network_input.brain_box(study)
+    got = prediction.probability[Region.WT][box]
+    brain = study.brain[box]
+    np.testing.assert_allclose(got[inside], (whole * brain)[inside], atol=1e-4)
+
+
+def test_grad_cam_gives_a_map_and_says_that_it_is_not_attention(prediction, make_prepared):
+    study = make_prepared()
+    assert "not attention" in prediction.trace.method
+    for weights in prediction.trace.cross.values():
+        assert weights.min() >= 0
+        assert not weights[~study.brain].any()
+
+
+def test_attribution_is_grad_cam_or_refused(bundle, prediction, make_prepared):
+    engine = BundleEngine("cpu", bundle=bundle)
+    found = engine.attribute(make_prepared(), Target(Region.WT), "grad-cam")
+    np.testing.assert_allclose(found.data, prediction.trace.cross[Region.WT], atol=1e-6)
+    with pytest.raises(UnusableInputError, match="grad-cam or occlusion"):
+        engine.attribute(make_prepared(), Target(Region.WT), "tea leaves")
+    with pytest.raises(UnusableInputError, match="grad-cam or occlusion"):
+        engine.attribute(make_prepared(), Target(Region.WT), "attention")
+
+
+TRANSFORMERS = {
+    "UNETR": {
+        "_target_": "monai.networks.nets.UNETR",
+        "in_channels": 4,
+        "out_channels": 3,
+        "img_size": [32, 32, 32],
+        "feature_size": 4,
+        "hidden_size": 24,
+        "mlp_dim": 32,
+        "num_heads": 2,
+    },
+    "SwinUNETR": {
+        "_target_": "SwinUNETR",
+        "in_channels": 4,
+        "out_channels": 3,
+        "feature_size": 12,
+        "depths": [2, 1, 1, 1],
+        "num_heads": [1, 1, 1, 1],
+        "window_size": [4, 4, 4],
+        "use_flash_attention": True,
+    },
+    "ViTAutoEnc": {
+        "_target_": "ViTAutoEnc",
+        "in_channels": 4,
+        "out_channels": 3,
+        "img_size": [32, 32, 32],
+        "patch_size": [4, 4, 4],
+        "hidden_size": 24,
+        "mlp_dim": 32,
+        "num_layers": 2,
+        "num_heads": 2,
+    },
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_a_transformer_bundle_shows_its_own_attention(name, tmp_path, make_prepared):
+    pytest.importorskip("einops", reason="MONAI's transformers need einops")
+    window = 64 if name == "SwinUNETR" else 32
+    engine = patient_engine(write_bundle(tmp_path / name, TRANSFORMERS[name], window=window))
+    study = make_prepared()
+    found = engine.predict(study, progress=no_progress, cancel=NEVER)
+    assert found.probability[Region.WT].any()
+    assert "self-attention" in found.trace.method
+    for weights in found.trace.cross.values():
+        assert weights.sum() == pytest.approx(1, abs=1e-3)
+        assert not weights[~study.brain].any()
+    asked = engine.attribute(study, Target(Region.WT), "attention").data
+    np.testing.assert_allclose(asked, found.trace.cross[Region.WT], atol=1e-7)
+    answers_questions(engine, study, found.trace)
+
+
+def answers_questions(engine, study, trace):
+    """Check that a voxel, and single blocks and heads, can be asked about."""
+    assert Capability.PROBE in engine.info.capabilities
+    inside = np.argwhere(study.brain)
+    one, other = (tuple(int(v) for v in inside[n]) for n in (0, len(inside) // 2))
+    near, far = trace.probe_row(one), trace.probe_row(other)
+    assert near.shape == study.working.shape
+    assert near.max() == pytest.approx(1)
+    assert near[one] > far[one]
+    assert not near[~study.brain].any()
+    np.testing.assert_allclose(trace.probe_row(one), near, atol=1e-5)
+    name, heads = trace.attention_layers[1]
+    assert name == "block 2"
+    mean = trace.layer_attention(Region.WT, 1, None)
+    each = [trace.layer_attention(Region.WT, 1, head) for head in range(heads)]
+    for weights in (mean, *each):
+        assert weights.sum() == pytest.approx(1, abs=1e-3)
+        assert not weights[~study.brain].any()
+    assert heads == 1 or np.abs(each[0] - each[1]).max() > 1e-6
+
+
+def test_a_probe_keeps_the_window_until_it_is_left(tmp_path, make_prepared):
+    pytest.importorskip("einops", reason="MONAI's transformers need einops")
+    engine = patient_engine(write_bundle(tmp_path / "vit", TRANSFORMERS["ViTAutoEnc"]))
+    study = make_prepared()
+    trace = engine.predict(study, progress=no_progress, cancel=NEVER).trace
+    passes = []
+    engine._network.register_forward_hook(lambda *_: passes.append(1))
+    inside = np.argwhere(study.brain)
+    first = tuple(int(v) for v in inside[0])
+    trace.probe_row(first)
+    trace.probe_row(first)
+    assert len(passes) == 1
+    trace.probe_row(tuple(int(v) for v in inside[-1]))
+    assert len(passes) == 2
+
+
+def test_a_bundle_without_attention_says_that_it_cannot_be_asked(prediction, make_prepared):
+    assert Capability.PROBE not in prediction.engine.capabilities
+    with pytest.raises(UnusableInputError, match="no self-attention"):
+        probe.ask(prediction.trace, make_prepared(), (20, 20, 20))
+
+
+def test_a_transformer_bundle_gives_grad_cam_beside(tmp_path, make_prepared):
+    pytest.importorskip("einops", reason="MONAI's transformers need einops")
+    engine = patient_engine(write_bundle(tmp_path / "vit", TRANSFORMERS["ViTAutoEnc"]))
+    cam, attention = (
+        engine.attribute(make_prepared(), Target(Region.WT), method).data
+        for method in ("grad-cam", "attention")
+    )
+    assert cam.any()
+    assert np.abs(cam - attention).max() > 1e-6
+
+
+def test_a_missing_sequence_is_reported(bundle, make_prepared):
+    engine = BundleEngine("cpu", bundle=bundle)
+    found = engine.predict(make_prepared(present={"flair"}), progress=no_progress, cancel=NEVER)
+    assert "T1c, T1, T2" in found.notices[0]
+
+
+def test_a_left_out_sequence_is_an_empty_image(bundle, make_prepared):
+    engine, study = patient_engine(bundle), make_prepared()
+    ready_study = engine._cache.of(study)
+    plain = engine._input(ready_study)
+    only = engine._input(ready_study, InputPerturbation.showing([MrSequence.FLAIR]))
+    assert not only[0, :3].any()
+    torch.testing.assert_close(only[0, 3], plain[0, 3])
+    hidden = np.zeros(ready_study.grid.shape, bool)
+    hidden[:10] = True
+    covered = engine._input(ready_study, InputPerturbation(hidden=hidden))
+    assert not covered[0, :, hidden].any()
+    torch.testing.assert_close(covered[0, :, ~hidden], plain[0, :, ~hidden])
+    mirrored = engine._input(ready_study, InputPerturbation(mirrored=True))
+    torch.testing.assert_close(mirrored.flip(2), plain)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_no_perturbation_is_predicted_twice(bundle, make_prepared, monkeypatch, fast):
+    """Where perturbed inputs are computed in bfloat16, so is the study as it is, once more."""
+    engine, study = patient_engine(bundle), make_prepared(present={"flair", "t2"})
+    asked = []
+    shares = engine._shares
+    monkeypatch.setattr(engine, "_fast", fast)
+    monkeypatch.setattr(engine, "_shares", lambda x, fast=False: asked.append(x) or shares(x))
+    prediction = engine.predict(study, progress=no_progress, cancel=NEVER)
+    without_t1 = InputPerturbation.showing(set(MrSequence) - {MrSequence.T1})
+    engine.predict_perturbed(
+        study, [InputPerturbation(), without_t1], progress=no_progress, cancel=NEVER
+    )
+    assert len(asked) == 1 + fast
+    assert prediction.unperturbed.grid.matches(engine.perturbation_grid(study))
+
+
+@pytest.fixture(scope="module")
+def keen_bundle(tmp_path_factory, bundle, make_prepared):
+    """Return the same network, shifted so that it flags a thirtieth of the brain."""
+    folder = tmp_path_factory.mktemp("bundle") / "keen"
+    return write_flagging_bundle(folder, patient_engine(bundle), make_prepared())
+
+
+def test_the_whole_analysis_runs_on_a_bundle(keen_bundle, make_study):
+    study = open_study(make_study(sequences={"t1c", "flair"}))
+    result = Lens(engine=patient_engine(keen_bundle))(study)
+    assert set(result.attention) == {"wt", "tc", "et"}
+    assert result.candidates
+    for candidate in result.candidates:
+        found = candidate.sequence_relevance
+        assert found["t1"] is found["t2"] is None
+        shares = [found[key] for key in ("t1c", "flair", "none")]
+        assert sum(shares) == pytest.approx(candidate.score, abs=1e-6)
+        assert 0 <= candidate.uncertainty <= 1
+    assert result.analysis.maps.checks[Region.WT].deletion is not None
+    assert result.analysis.volumes.uncertainty.data.max() > 0
+    assert "which sequence mattered" not in " ".join(result.analysis.run.notices).lower()
+
+
+def slowed(engine, seconds):
+    """Let every layer of an engine's network take some time, as on a busy machine."""
+    for module in engine._network.modules():
+        if not any(module.children()):
+            module.register_forward_pre_hook(lambda *_: time.sleep(seconds))
+    return engine
+
+
+def said_of_time(result):
+    return " ".join(n for n in result.analysis.run.notices if n.startswith("Left out"))
+
+
+def test_without_patience_nothing_is_asked_and_that_is_reported(keen_bundle, make_study):
+    engine = BundleEngine("cpu", bundle=keen_bundle, patience_s=0.0)
+    result = Lens(engine=engine)(open_study(make_study()))
+    assert result.candidates
+    assert all(c.sequence_relevance is c.uncertainty is None for c in result.candidates)
+    assert result.analysis.maps is None
+    reported = said_of_time(result)
+    assert "the attention maps" in reported
+    assert "the uncertainty, which sequence mattered" in reported
+    assert "--patience" in reported
+
+
+def test_patience_bounds_what_is_asked_of_a_network_that_grows_slow(
+    keen_bundle, make_study, monkeypatch
+):
+    """The network is slowed after its first pass, so that no estimate can foresee it."""
+    patience_s = 2.0
+    engine = BundleEngine("cpu", bundle=keen_bundle, patience_s=patience_s)
+    monkeypatch.setattr(engine, "_fast", False)
+    asked = engine._trace
+    monkeypatch.setattr(
+        engine, "_trace", lambda *given: asked(*given) if slowed(engine, 0.02) else 0
+    )
+    result = Lens(engine=engine)(open_study(make_study()))
+    took = {time.name: time.seconds for time in result.analysis.run.stages}
+    assert took["explanations"] < 1.5 * patience_s
+    assert all(c.sequence_relevance is None for c in result.candidates)
+    assert "which sequence mattered" in said_of_time(result)
+
+
+def test_what_time_suffices_for_is_kept(keen_bundle, make_study, monkeypatch):
+    """Uncertainty takes five passes, the rest of the subsets eleven."""
+    engine = BundleEngine("cpu", bundle=keen_bundle, patience_s=math.inf)
+    monkeypatch.setattr(engine, "_fast", False)
+    predict = engine.predict
+
+    def seven_passes(prepared, *, progress, cancel):
+        return replace(
+            predict(prepared, progress=progress, cancel=cancel),
+            question_time=QuestionTime(700.0, 100.0),
+        )
+
+    monkeypatch.setattr(engine, "predict", seven_passes)
+    result = Lens(engine=engine)(open_study(make_study()))
+    assert all(0 <= c.uncertainty <= 1 for c in result.candidates)
+    assert all(c.sequence_relevance is None for c in result.candidates)
+    assert result.analysis.maps.checks[Region.WT].deletion is None
+    assert "which sequence mattered, the deletion check" in said_of_time(result)
+    assert "uncertainty" not in said_of_time(result)
+
+
+def test_grad_cam_is_bounded_too(bundle, make_prepared):
+    engine = slowed(BundleEngine("cpu", bundle=bundle, patience_s=0.2), 0.005)
+    started = time.perf_counter()
+    engine._examine(make_prepared(), no_progress, NEVER)
+    first_pass = time.perf_counter() - started
+    prediction = engine.predict(make_prepared(), progress=no_progress, cancel=NEVER)
+    assert prediction.trace is None
+    assert prediction.question_time.seconds == 0
+    assert time.perf_counter() - started < 2 * first_pass + 1.5 * 0.2 + 1
+
+
+def test_occlusion_that_takes_too_long_is_refused(bundle, make_prepared):
+    engine = slowed(BundleEngine("cpu", bundle=bundle, patience_s=1.0), 0.02)
+    started = time.perf_counter()
+    with pytest.raises(ResourceError, match="patience_s"):
+        engine.attribute(make_prepared(), Target(Region.WT), "occlusion")
+    assert time.perf_counter() - started < 3.0
+
+
+def test_an_output_that_is_no_map_is_refused(tmp_path, make_prepared):
+    five = {**SEGRESNET, "out_channels": 5}
+    engine = BundleEngine("cpu", bundle=write_bundle(tmp_path / "five", five))
+    with pytest.raises(UnusableInputError, match="3 volumes"):
+        engine.predict(make_prepared(), progress=no_progress, cancel=NEVER)
+
+
+class Bomb:
+    """A pickle that would run code."""
+
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('code from a bundle was run')",))
+
+
+def test_a_pickle_that_holds_more_than_tensors_is_refused_unrun(tmp_path):
+    folder = write_bundle(tmp_path / "bomb")
+    (folder / "models" / "model.pt").write_bytes(pickle.dumps({"state_dict": Bomb()}, 2))
+    with pytest.raises(WeightsError, match="other things"):
+        files.read(folder)
+    torch.save({"state_dict": Bomb()}, folder / "models" / "model.pt")
+    with pytest.raises(WeightsError, match="pickled objects are not loaded"):
+        files.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"_target_": "os.system"}, "a network of monai.networks.nets"),
+        ({"_target_": "subprocess.SegResNet"}, "a network of monai.networks.nets"),
+        ({"act": "$__import__('os').system('true')"}, "code from a bundle is not run"),
+        ({"norm": {"_target_": "os.system"}}, "code from a bundle is not run"),
+        ({"no_such_option": 3}, "does not accept"),
+    ],
+)
+def test_a_definition_that_could_run_code_is_refused(tmp_path, change, words):
+    folder = write_bundle(tmp_path / "odd")
+    path = folder / "configs" / "inference.json"
+    config = json.loads(path.read_text())
+    config["network_def"] = {**SEGRESNET, **change}
+    path.write_text(json.dumps(config))
+    with pytest.raises(UnusableInputError, match=words):
+        files.read(folder)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    folder = write_bundle(tmp_path / "other", state={"weight": torch.zeros(3)})
+    with pytest.raises(WeightsError, match="state_dict"):
+        files.read(folder)
+
+
+def test_a_bundle_for_something_else_is_refused(tmp_path):
+    folder = write_bundle(tmp_path / "spleen", inputs={"0": "CT"})
+    with pytest.raises(UnusableInputError, match="names of MR sequences"):
+        files.read(folder)
+    folder = write_bundle(tmp_path / "vessel", outputs={"0": "background", "1": "vessel"})
+    with pytest.raises(UnusableInputError, match="whole tumor"):
+        files.read(folder)
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
+    with pytest.raises(UnusableInputError, match="a MONAI bundle"):
+        files.read(tmp_path)

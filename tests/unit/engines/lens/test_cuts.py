@@ -1,0 +1,37 @@
+"""Where a core is drawn: by the Dice that may be expected of it, within limits."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lesionlens.engines.lens.cuts import of_core, of_highest_expected_dice
+
+
+def expected_dice(probability, cut):
+    drawn = probability >= cut
+    return 2 * probability[drawn].sum() / (drawn.sum() + probability.sum())
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.2, 5), st.floats(0.2, 5))
+def test_no_other_cut_promises_more(seed, a, b):
+    probability = np.random.default_rng(seed).beta(a, b, 4000).astype(np.float32)
+    probability = probability[probability > 0.005].reshape(-1, 1, 1)
+    cut = of_highest_expected_dice(probability)
+    reached = expected_dice(probability, cut)
+    assert cut == pytest.approx(reached / 2, abs=0.01)
+    assert reached >= max(expected_dice(probability, at) for at in np.linspace(0, 0.99, 100)) - 0.01
+
+
+def test_what_is_hardly_probable_anywhere_is_no_core():
+    faint = np.zeros((20, 20, 20), np.float32)
+    faint[5:10] = 0.15
+    assert of_core(faint, 0.35) == 0.2
+    assert of_core(np.zeros_like(faint), 0.35) == 0.2
+
+
+def test_a_doubtful_core_is_drawn_from_lower_than_a_sure_one():
+    doubtful, sure = np.zeros((2, 20, 20, 20), np.float32)
+    doubtful[5:10], sure[5:10] = 0.4, 0.95
+    assert of_core(doubtful, 0.35) == pytest.approx(0.4 / 1.4, abs=0.01)
+    assert of_core(sure, 0.35) == 0.35

@@ -1,0 +1,239 @@
+"""The engine onnx answers as the engine lens does, and needs no torch.
+
+`tiny.onnx` is what `export_lens` wrote of the untrained `tiny.safetensors` (fp16, as those are).
+"""
+
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnxruntime")
+
+from lesionlens import open_study
+from lesionlens.base.errors import (
+    CancelledError,
+    ResourceError,
+    UnusableInputError,
+    WeightsError,
+)
+from lesionlens.base.labels import Region
+from lesionlens.base.records.prediction import InputPerturbation
+from lesionlens.base.stages import NEVER, StageClock, no_progress
+from lesionlens.engines import device
+from lesionlens.engines.engine import Target
+from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.engines.onnx.engine import OnnxEngine, exported_path
+from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
+from lesionlens.network import brain
+from lesionlens.network.onnx_session import OnnxSession
+
+HERE = Path(__file__).parent
+TINY_CLOSE = 1e-4
+"""Of probability and attention of the untrained network; measured: 1e-5 and less."""
+CLOSE = 1e-3
+"""Of the shipped one, of whatever its rounding errors grow to; what is promised."""
+
+
+@pytest.fixture(scope="module")
+def study(make_prepared):
+    return make_prepared()
+
+
+@pytest.fixture(scope="module")
+def onnx():
+    return OnnxEngine("cpu", HERE / "tiny.onnx")
+
+
+@pytest.fixture(scope="module")
+def lens():
+    with pytest.MonkeyPatch.context() as patch:  # some CPUs compute faster in bfloat16
+        patch.setattr(device, "has_fast_bfloat16", lambda _: False)
+        yield LensEngine("cpu", HERE / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def both(onnx, lens, study):
+    return [e.predict(study, progress=no_progress, cancel=NEVER) for e in (onnx, lens)]
+
+
+def test_probability_is_that_of_torch(both):
+    one, other = both
+    for region in Region:
+        assert other.probability[region].any()
+        np.testing.assert_allclose(
+            one.probability[region], other.probability[region], atol=TINY_CLOSE, rtol=0
+        )
+    assert one.thresholds == other.thresholds
+    assert one.scoring == other.scoring
+
+
+def test_attention_is_that_of_torch(both):
+    one, other = (prediction.trace for prediction in both)
+    assert one.method == other.method
+    for region in Region:
+        largest = other.cross[region].max()
+        np.testing.assert_allclose(
+            one.cross[region], other.cross[region], atol=TINY_CLOSE * largest
+        )
+    rows = [trace.probe_row((20, 25, 22)) for trace in (one, other)]
+    np.testing.assert_allclose(*rows, atol=TINY_CLOSE)
+    assert one.attention_layers == other.attention_layers
+    for layer in range(3):
+        maps = [trace.layer_attention(Region.TC, layer, None) for trace in (one, other)]
+        np.testing.assert_allclose(maps[0], maps[1], atol=CLOSE * maps[1].max())
+
+
+def test_classes_and_perturbed_inputs_are_those_of_torch(both, onnx, lens, study):
+    one, other = (prediction.class_probabilities for prediction in both)
+    assert one.grid.matches(other.grid)
+    np.testing.assert_allclose(one.share, other.share, atol=TINY_CLOSE)
+    hidden = np.zeros(lens.perturbation_grid(study).shape, bool)
+    hidden[:5] = True
+    asked = [InputPerturbation(mirrored=True), InputPerturbation(hidden=hidden)]
+    reported = [
+        e.predict_perturbed(study, asked, progress=no_progress, cancel=NEVER).probability
+        for e in (onnx, lens)
+    ]
+    np.testing.assert_allclose(reported[0], reported[1], atol=TINY_CLOSE)
+
+
+def test_it_says_who_it_is(onnx, lens):
+    assert onnx.info.name == "onnx"
+    assert "onnxruntime" in onnx.info.device
+    assert onnx.info.weights_sha256 != lens.info.weights_sha256
+    assert replace(onnx.info, name="lens", device="", weights_sha256=None) == replace(
+        lens.info, device="", weights_sha256=None
+    )
+
+
+class _Later:
+    """Asked to stop once the network runs."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def is_set(self):
+        self.asked += 1
+        return self.asked > 3
+
+
+def test_a_pass_is_ended_while_it_runs():
+    session = OnnxSession(HERE / "tiny.onnx")
+    x = np.zeros((1, 8, 96, 96, 96), np.float32)
+    place = np.array([[[-1.0, 1.0]] * 3], np.float32)
+    with pytest.raises(CancelledError):
+        session.run({"x": x, "place": place}, ["logits"], cancel=_Later(), stage="the test")
+    assert threading.active_count() < 20
+
+
+def test_what_cannot_be_run_is_refused_in_words(tmp_path, study, onnx):
+    with pytest.raises(WeightsError, match="export-model"):
+        OnnxEngine("cpu", tmp_path / "none.onnx")
+    (tmp_path / "bad.onnx").write_bytes(b"no network")
+    with pytest.raises(WeightsError, match=r"bad\.onnx"):
+        OnnxEngine("cpu", tmp_path / "bad.onnx")
+    with pytest.raises(WeightsError, match="another network"):
+        OnnxEngine(
+            "cpu", Path(str(brain.files("lesionlens.network.weight_files"))) / brain.ONNX_NAME
+        )
+    with pytest.raises(UnusableInputError, match="the device 'tpu'"):
+        OnnxEngine("tpu", HERE / "tiny.onnx")
+    with pytest.raises(ResourceError, match="CUDA"):
+        OnnxEngine("cuda:0", HERE / "tiny.onnx")
+    with pytest.raises(UnusableInputError, match="grad-cam"):
+        onnx.attribute(study, Target(Region.WT), "grad-cam")
+
+
+def test_without_a_name_it_takes_what_was_exported_last():
+    assert exported_path().name == "default.onnx"
+    with pytest.raises(WeightsError, match=r"default\.onnx"):
+        OnnxEngine("cpu")
+
+
+def test_the_brain_is_found_alike_by_either_runtime():
+    head = make_patient(spacing_mm=4.0, skull=True).sequences
+    image = next(iter(head.values())).data[:32, :48, :32]
+    read = brain.scaled(np.ascontiguousarray(image)[None, None])[0, 0]
+    reads = [read, read[::-1].copy()]
+    for one, other in zip(brain._by_onnxruntime()(reads), brain._by_torch()(reads), strict=True):
+        np.testing.assert_allclose(one, other, atol=TINY_CLOSE)
+
+
+def test_no_runtime_is_asked_for_one_sum_over_a_whole_group_of_channels():
+    """In float32 such a sum erred by .003 of the brain's logits, in a browser by .034."""
+    for path in (HERE / "tiny.onnx", brain.shipped_file(brain.ONNX_NAME, "onnx_sha256")):
+        written = path.read_bytes()
+        assert b"ReduceMean" in written
+        assert b"InstanceNormalization" not in written
+        assert b"GroupNormalization" not in written
+
+
+def test_a_head_is_analysed_without_torch(tmp_path, make_study):
+    study = make_study(sequences={"t1c"}, patient=make_patient(spacing_mm=4.0, skull=True))
+    code = f"""
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "monai"):
+            raise ModuleNotFoundError(name + " is not there", name=name)
+sys.meta_path.insert(0, Block())
+sys.argv = ["lesionlens", "analyze", {str(study)!r}, "--out", {str(tmp_path / "out")!r},
+            "--engine", "onnx", "--weights", {str(HERE / "tiny.onnx")!r}]
+from lesionlens.cli.main import run
+run()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "attention_et.nii.gz").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_what_is_exported_anew_answers_as_torch(tmp_path, study, lens, precision, both):
+    pytest.importorskip("onnxscript")
+    from lesionlens.network import weights
+    from lesionlens.network.onnx_export import Precision, export_lens
+
+    network, about = weights.load(HERE / "tiny.safetensors")
+    export_lens(network, about, tmp_path / "new.onnx", Precision(precision))
+    found = OnnxEngine("cpu", tmp_path / "new.onnx").predict(
+        study, progress=no_progress, cancel=NEVER
+    )
+    for region in Region:
+        np.testing.assert_allclose(
+            found.probability[region],
+            both[1].probability[region],
+            atol=TINY_CLOSE if precision == "fp32" else 0.2,
+        )
+
+
+@pytest.mark.slow
+def test_the_shipped_network_reads_the_sample_as_torch_does(tmp_path):
+    """All passes and refinements; measured: 2.8e-4 of probability, 6e-5 of attention."""
+    pytest.importorskip("onnxscript")
+    from lesionlens.network import weights
+    from lesionlens.network.onnx_export import export_lens
+
+    export_lens(*weights.load_shipped(), tmp_path / "shipped.onnx")
+    sample = Path(__file__).parents[4] / "sample_data" / "study"
+    prepared = prepare(open_study(sample), StageClock(), PrepareOptions(cache=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device, "has_fast_bfloat16", lambda _: False)
+        engines = OnnxEngine("cpu", tmp_path / "shipped.onnx"), LensEngine("cpu", "default")
+        one, other = (e.predict(prepared, progress=no_progress, cancel=NEVER) for e in engines)
+    for region in Region:
+        ours, theirs = one.probability[region], other.probability[region]
+        np.testing.assert_allclose(ours, theirs, atol=CLOSE, rtol=0)
+        cut = one.thresholds[region]
+        assert np.count_nonzero((ours >= cut) != (theirs >= cut)) <= 5
+        largest = other.trace.cross[region].max()
+        seen = (trace.cross[region] / largest for trace in (one.trace, other.trace))
+        np.testing.assert_allclose(*seen, atol=CLOSE, rtol=0)

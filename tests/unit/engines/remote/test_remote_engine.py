@@ -1,0 +1,345 @@
+"""An engine elsewhere answers as the one there does, and says what keeps it from answering."""
+
+import contextlib
+import socket
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi")
+
+from tests.serving_here import QuickEngine, serving
+
+from lesionlens.base.errors import CancelledError, ServerError, UnusableInputError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Region
+from lesionlens.base.records.prediction import Capability, InputPerturbation
+from lesionlens.base.records.study import PreparationStep, StepName
+from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.engines.engine import SupportsFirstLook, SupportsPerturbation, Target
+from lesionlens.engines.remote import messages
+from lesionlens.engines.remote.address import ServerAddress
+from lesionlens.engines.remote.engine import connect
+from lesionlens.engines.testing.engine_contract import prepared_head
+from lesionlens.lens import Lens
+from lesionlens.site.serving.listen import Listening
+from lesionlens.site.serving.sessions import Limits
+
+KEY = "a-key-of-more-than-sixteen-letters"
+
+
+@pytest.fixture
+def study():
+    return prepared_head()
+
+
+@pytest.fixture
+def server():
+    with serving({"quick": QuickEngine()}) as server:
+        yield server
+
+
+@pytest.fixture
+def remote(server):
+    engine = connect(server=server.url)
+    yield engine
+    engine.close()
+
+
+def predict(engine, study, **how):
+    return engine.predict(study, **{"progress": no_progress, "cancel": NEVER, **how})
+
+
+def test_it_answers_bit_by_bit_as_the_engine_does(remote, study):
+    here, there = predict(QuickEngine(), study), predict(remote, study)
+    for region in Region:
+        assert np.array_equal(here.probability[region], there.probability[region])
+        assert np.array_equal(here.trace.cross[region], there.trace.cross[region])
+    assert np.array_equal(here.unperturbed.probability, there.unperturbed.probability)
+    assert there.unperturbed.grid.matches(here.unperturbed.grid, 0.0)
+    assert (there.scoring, there.question_time) == (here.scoring, here.question_time)
+    assert there.trace.attention_layers == here.trace.attention_layers
+    assert there.engine.weights_sha256 == here.engine.weights_sha256
+
+
+def test_probe_layer_and_head_are_asked_of_the_server(remote, study):
+    here, there = predict(QuickEngine(), study).trace, predict(remote, study).trace
+    assert np.array_equal(here.probe_row((3, 4, 5)), there.probe_row((3, 4, 5)))
+    for head in (None, 0, 1):
+        asked = (Region.TC, 0, head)
+        assert np.array_equal(here.layer_attention(*asked), there.layer_attention(*asked))
+
+
+def test_a_what_if_travels_with_what_is_hidden(remote, study):
+    hidden = np.zeros(QuickEngine().perturbation_grid(study).shape, bool)
+    hidden[3:7] = True
+    asked = [InputPerturbation(hidden=hidden), InputPerturbation.showing(())]
+    how = {"progress": no_progress, "cancel": NEVER}
+    here = QuickEngine().predict_perturbed(study, asked, **how)
+    there = remote.predict_perturbed(study, asked, **how)
+    assert np.array_equal(here.probability, there.probability)
+
+
+def test_a_refusal_of_the_engine_arrives_in_its_own_words(remote, study):
+    with pytest.raises(UnusableInputError, match="tea leaves"):
+        remote.attribute(study, Target(Region.WT), "tea leaves")
+
+
+def test_it_claims_no_more_than_the_engine_there_can(study):
+    class Plain:
+        info = replace(QuickEngine().info, capabilities=frozenset({Capability.SEGMENT}))
+
+    with serving({"plain": Plain()}) as server:
+        engine = connect(server=server.url)
+        assert not isinstance(engine, SupportsPerturbation)
+        assert not isinstance(engine, SupportsFirstLook)
+        engine.close()
+
+
+def test_a_study_is_sent_once_and_one_sequence_when_one_changed(server, study, monkeypatch):
+    engine = connect(server=server.url)
+    sent = []
+    ask = engine._line.ask
+
+    def counted(method, path, **how):
+        if path.startswith("/parts/"):
+            sent.append(path)
+        return ask(method, path, **how)
+
+    monkeypatch.setattr(engine._line, "ask", counted)
+    predict(engine, study)
+    assert len(sent) == 5  # four sequences and the brain
+    predict(engine, study)
+    engine.perturbation_grid(study)
+    assert len(sent) == 5
+    channels = study.channels.copy()
+    channels[2] *= 2
+    predict(engine, replace(study, channels=channels))
+    assert len(sent) == 6
+    engine.close()
+
+
+def test_nothing_outside_the_brain_and_no_uid_travels(study):
+    named = Grid(study.working.shape, study.working.affine, "1.2.3.4.5.6789")
+    channels = study.channels.copy()
+    plain = messages.take_apart(study)
+    channels[:, ~study.brain] = 4711.0
+    other = messages.take_apart(replace(study, channels=channels, working=named, native=named))
+    assert other.parts == plain.parts
+    assert other.manifest == plain.manifest
+    assert "6789" not in str(other.manifest)
+
+
+def test_a_head_without_a_known_brain_stays_here(remote, study):
+    step = PreparationStep(StepName.BRAIN, None, False, "no brain found")
+    with pytest.raises(UnusableInputError, match="leaves this machine"):
+        predict(remote, replace(study, steps=(step,)))
+
+
+def test_cancel_ends_the_question_here_and_there(study):
+    hold = threading.Event()
+    with serving({"slow": QuickEngine(hold)}) as server:
+        engine, stop = connect(server=server.url), threading.Event()
+        reported = []
+
+        def report(stage, fraction):
+            reported.append(stage)
+            if stage == "looking":
+                stop.set()
+
+        began = time.monotonic()
+        with pytest.raises(CancelledError):
+            predict(engine, study, progress=report, cancel=stop)
+        assert time.monotonic() - began < 10
+        assert "looking" in reported
+        hold.set()
+        assert predict(engine, study).probability  # and the next is served
+        engine.close()
+
+
+def test_a_wrong_or_no_key_is_explained():
+    with serving({"quick": QuickEngine()}, keys=(KEY,)) as server:
+        with pytest.raises(ServerError, match="a key that"):
+            connect(server=ServerAddress(server.url, "wrong-key-of-some-length"))
+        with pytest.raises(ServerError, match="wants one"):
+            connect(server=server.url)
+        connect(server=ServerAddress(server.url, KEY)).close()
+
+
+def test_one_key_does_not_open_the_session_of_another(study):
+    other = "another-key-of-many-letters"
+    with serving({"quick": QuickEngine()}, keys=(KEY, other)) as server:
+        mine = connect(server=ServerAddress(server.url, KEY))
+        theirs = connect(server=ServerAddress(server.url, other))
+        theirs._line._secret.session = mine._line.session
+        with pytest.raises(ServerError, match="does not hold"):
+            theirs._line.ask("POST", "/heartbeat")
+        mine.close()
+
+
+def test_a_dead_server_is_explained():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(ServerError, match="no answer from") as caught:
+        connect(server=f"http://127.0.0.1:{port}")
+    assert "--fall-back" in str(caught.value)
+    assert "--" not in caught.value.in_window
+
+
+def test_another_protocol_is_explained(server, monkeypatch):
+    from lesionlens.engines.remote import connection
+
+    monkeypatch.setattr(connection, "PROTOCOL", 99)
+    with pytest.raises(ServerError, match="protocol 99"):
+        connect(server=server.url)
+
+
+def test_another_version_that_speaks_the_same_is_reported_to_the_reader(server, study):
+    engine = connect(server=server.url)
+    engine._line.about["version"] = "9.9.9"
+    assert any("9.9.9" in notice for notice in predict(engine, study).notices)
+    engine.close()
+
+
+def test_a_model_that_is_not_there_is_named_with_those_that_are(server):
+    with pytest.raises(ServerError, match="quick"):
+        connect(server=server.url, model="slow")
+
+
+def test_http_to_another_machine_is_refused_unless_allowed():
+    with pytest.raises(UnusableInputError, match="unencrypted"):
+        ServerAddress("http://192.0.2.1:8000")
+    assert ServerAddress("http://192.0.2.1:8000", plain_http=True).name == "192.0.2.1:8000"
+    with pytest.raises(UnusableInputError, match="address"):
+        ServerAddress("ftp://127.0.0.1")
+
+
+class Cable:
+    """A line to a server that can be cut and mended."""
+
+    def __init__(self, port):
+        self._to = port
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._door.getsockname()[1]}"
+        self.whole = True
+        self._open, self._threads = [], []
+        self._start(self._accept)
+
+    def _start(self, work, *ends):
+        self._threads.append(threading.Thread(target=work, args=ends, daemon=True))
+        self._threads[-1].start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._door.accept()
+                if not self.whole:
+                    near.close()
+                    continue
+                far = socket.create_connection(("127.0.0.1", self._to))
+                self._open += [near, far]
+                for ends in ((near, far), (far, near)):
+                    self._start(self._carry, *ends)
+
+    def _carry(self, source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        source.close()
+
+    def cut(self):
+        self.whole = False
+        while self._open:
+            with contextlib.suppress(OSError):
+                self._open.pop().shutdown(socket.SHUT_RDWR)
+
+    def mend(self):
+        self.whole = True
+
+    def close(self):
+        self.cut()
+        self._door.shutdown(socket.SHUT_RDWR)
+        self._door.close()
+        for thread in self._threads:
+            thread.join(5)
+
+
+def test_a_line_cut_while_the_server_works_is_taken_up_again(study):
+    hold = threading.Event()
+    quick = QuickEngine(hold)
+    with serving({"slow": quick}) as server:
+        cable = Cable(int(server.url.rsplit(":", 1)[1]))
+        engine, reported = connect(server=cable.url), []
+
+        def report(stage, fraction):
+            reported.append(stage)
+            if stage == "looking" and cable.whole and not hold.is_set():
+                cable.cut()
+                hold.set()
+            elif "does not answer" in stage:
+                cable.mend()
+
+        found = predict(engine, study, progress=report)
+        assert any("does not answer" in stage for stage in reported)
+        assert len(quick.order) == 1  # the work was done once
+        share = predict(QuickEngine(), study).probability[Region.WT]
+        assert np.array_equal(found.probability[Region.WT], share)
+        engine.close()
+        cable.close()
+
+
+def test_a_line_that_stays_cut_ends_in_an_error_that_explains(study):
+    with serving({"quick": QuickEngine()}) as server:
+        cable = Cable(int(server.url.rsplit(":", 1)[1]))
+        engine = connect(server=ServerAddress(cable.url, patience_s=1.0))
+        cable.cut()
+        before = study.channels.copy()
+        with pytest.raises(ServerError, match="no answer from"):
+            predict(engine, study)
+        assert np.array_equal(before, study.channels)
+        cable.mend()
+        engine.close()
+        cable.close()
+
+
+def test_a_server_that_was_started_again_is_sent_the_study_again(study):
+    with serving({"quick": QuickEngine()}) as first:
+        engine = connect(server=first.url)
+        trace = predict(engine, study).trace
+        port = int(first.url.rsplit(":", 1)[1])
+    again = Listening(port=port)
+    with serving({"quick": QuickEngine()}, where=again):
+        here = predict(QuickEngine(), study)
+        there = predict(engine, study)
+        assert np.array_equal(here.probability[Region.WT], there.probability[Region.WT])
+        engine._line.reopen(engine._line.session)  # and once more, before an old map is asked
+        assert np.array_equal(trace.probe_row((1, 2, 3)), here.trace.probe_row((1, 2, 3)))
+        engine.close()
+
+
+def test_a_study_that_gave_way_to_another_is_sent_again(study):
+    room = Limits(memory_bytes=3 * study.channels.nbytes, grace_s=0.0)
+    with serving({"quick": QuickEngine()}, room) as server:
+        engine = connect(server=server.url)
+        channels = study.channels.copy()
+        traces = []
+        for factor in range(1, 5):
+            traces.append(predict(engine, replace(study, channels=channels * factor)).trace)
+            assert server.sessions.bytes <= room.memory_bytes
+        assert server.sessions.state()["studies"] < 4
+        for trace in traces:
+            assert trace.probe_row((1, 2, 3)).max() > 0
+        engine.close()
+
+
+def test_weights_and_bundles_are_the_servers_own():
+    for beside in ({"weights": "synthetic"}, {"bundle": "some"}, {"device": "cpu"}):
+        with pytest.raises(UnusableInputError, match="server"):
+            Lens(server="http://127.0.0.1:1", **beside)

@@ -1,0 +1,155 @@
+"""Everything that computes with torch, walked for accelerators that are not here.
+
+The tensors claim to lie on the device and hold real values, so whatever is left on the wrong device
+is refused, and what comes out must be what the CPU gives.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tests.unit.engines.pretend_device import Pretended, pretended
+
+from lesionlens.base.labels import Region
+from lesionlens.base.records.prediction import InputPerturbation
+from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.engines import device as devices
+from lesionlens.engines.engine import Target
+from lesionlens.engines.lens import patch_refinement
+from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.network import weights
+from lesionlens.network.build import build, preset
+from lesionlens.network.notes import WeightsNotes
+from lesionlens.network.synth import draw as synth
+from lesionlens.training.config import parse_config
+from lesionlens.training.data import SynthSource
+from lesionlens.training.distributed import ProcessGroup
+from lesionlens.training.loop import learn
+from lesionlens.training.optimiser import Optimiser
+
+RECIPE = parse_config({
+    "network": "tiny",
+    "validation_volumes": 0,
+    "autocast": False,
+    "data": {"workers": 0},
+    "stages": [{"steps": 4, "shape": [32, 40, 32], "spacing_mm": [5.0, 6.0], "batch": 1}],
+})  # fmt: skip
+KINDS = ("mps", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("cuda", "xpu")))
+"""Apple's is the strictest; the others differ by name alone."""
+pytestmark = pytest.mark.filterwarnings("ignore:at..frobenius_norm")
+
+
+def answers(engine, study):
+    """Ask an engine all that it can be asked."""
+    prediction = engine.predict(study, progress=no_progress, cancel=NEVER)
+    trace, found = prediction.trace, {}
+    found.update({f"probability {r}": v for r, v in prediction.probability.items()})
+    found.update({f"attention {r}": v for r, v in trace.cross.items()})
+    inside = np.argwhere(study.brain)
+    found["probe"] = trace.probe_row(tuple(int(v) for v in inside[len(inside) // 2]))
+    found["layer"] = trace.layer_attention(Region.TC, 0, None)
+    found["head"] = trace.layer_attention(Region.WT, 1, 0)
+    grid = engine.perturbation_grid(study)
+    hidden = np.zeros(grid.shape, bool)
+    hidden[: grid.shape[0] // 2] = True
+    variants = [
+        InputPerturbation(mirrored=True, alone=True),
+        InputPerturbation(hidden=hidden),
+        InputPerturbation((False, True, False, True)),
+    ]
+    seen = engine.predict_perturbed(study, variants, progress=no_progress, cancel=NEVER)
+    found["perturbed"] = seen.probability
+    found["grad-cam"] = engine.attribute(study, Target(Region.TC), "grad-cam").data
+    return found, trace.method
+
+
+@pytest.fixture(scope="module")
+def refining_weights(tmp_path_factory):
+    """Weights of the smallest network before any training, which also look closer."""
+    torch.manual_seed(3)
+    path = tmp_path_factory.mktemp("weights") / "refining.safetensors"
+    notes = WeightsNotes(version="test", spacing_mm=5.0, focus_spacing_mm=4.0)
+    weights.save(path, preset("tiny"), build("tiny").state_dict(), notes)
+    return path
+
+
+@pytest.fixture(scope="module")
+def study(make_prepared):
+    return make_prepared()
+
+
+@pytest.fixture
+def in_float32(monkeypatch):
+    monkeypatch.setattr(devices, "has_fast_bfloat16", lambda _: False)
+    monkeypatch.setattr(devices, "name_of", lambda _: "a pretended device")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_lens_engine_computes_the_same_on_every_device(
+    kind, refining_weights, study, monkeypatch, in_float32
+):
+    monkeypatch.setattr(patch_refinement, "_FROM", 0.0)  # untrained, it suspects nothing
+    expected, _ = answers(LensEngine("cpu", refining_weights), study)
+    place = torch.device(kind, 0)
+    monkeypatch.setattr(devices, "choose", lambda _: place)
+    with pretended(place):
+        engine = LensEngine(kind, refining_weights)
+        assert all(isinstance(p, Pretended) for p in engine.network.parameters())
+        found, method = answers(engine, study)
+    assert engine.placement.notices == ()
+    assert "patch refinement" in method
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_generator_draws_the_same_on_every_device(kind):
+    config = synth.DrawConfig(shape=(40, 44, 36), spacing_mm=(4.0, 4.4))
+    expected = synth.draw(config, [7], "cpu")
+    with pretended(torch.device(kind, 0)):
+        found = synth.draw(config, [7], f"{kind}:0")
+        assert isinstance(found.zscored, Pretended)
+        zscored, labels = found.zscored.cpu(), found.labels.cpu()
+    torch.testing.assert_close(zscored, expected.zscored, atol=1e-4, rtol=1e-4)
+    assert torch.equal(labels, expected.labels)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_step_is_the_same_on_every_device(kind):
+    expected, network = after_a_step(torch.device("cpu"))
+    place = torch.device(kind, 0)
+    with pretended(place):
+        found, elsewhere = after_a_step(place)
+        assert all(isinstance(p, Pretended) for p in elsewhere.parameters())
+        learnt = {name: value.cpu() for name, value in elsewhere.state_dict().items()}
+    assert found == pytest.approx(expected, rel=1e-3)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(learnt[name], value, atol=1e-4, rtol=1e-3, msg=name)
+
+
+def after_a_step(device):
+    """One step of training on a drawn volume: the loss, and the network after it."""
+    torch.manual_seed(5)
+    network = build("tiny").to(device)
+    (stage,) = RECIPE.stages
+    source = SynthSource(RECIPE.draw, stage, RECIPE.data, 11)
+    run = SimpleNamespace(
+        config=RECIPE,
+        processes=ProcessGroup(device),
+        shared=network,
+        optimiser=Optimiser(network, RECIPE.optimiser),
+        step=3,
+    )
+    return learn(run, source.batch(stage.batch))[0], network
+
+
+def test_a_tensor_left_behind_is_found():
+    place = torch.device("cuda", 0)
+    with pretended(place), pytest.raises(RuntimeError, match="operands on"):
+        torch.ones(3, device=place) + torch.ones(3)
+    with pretended(place), pytest.raises(TypeError, match="numpy"):
+        torch.ones(3, device=place).numpy()
+    with pretended(torch.device("mps", 0)), pytest.raises(TypeError, match="float64"):
+        torch.ones(3, device="mps:0").double()

@@ -1,0 +1,91 @@
+"""The kit for engines' authors finds what it is there to find."""
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import Region
+from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
+from lesionlens.base.stages import check
+from lesionlens.engines.testing import engine_contract
+
+
+class Honest:
+    """Flags what is bright on FLAIR."""
+
+    info = EngineInfo("honest", "1", None, frozenset({Capability.SEGMENT}))
+
+    def predict(self, prepared, *, progress, cancel):
+        for step in range(2):
+            check(cancel, "looking")
+            progress("looking", step / 2)
+        inside = prepared.channels[3] * prepared.brain
+        share = (inside / max(float(inside.max()), 1.0)).astype(np.float32)
+        return Prediction(dict.fromkeys(Region, share), self.info)
+
+    def attribute(self, prepared, target, method):
+        raise UnusableInputError(found=method, expected="none", next_step="Ask for none")
+
+
+class Boastful(Honest):
+    info = replace(Honest.info, capabilities=frozenset({Capability.SEGMENT, Capability.ATTEND}))
+
+
+class Deaf(Honest):
+    def predict(self, prepared, *, progress, cancel):
+        return super().predict(prepared, progress=progress, cancel=type("No", (), {"is_set": bool}))
+
+
+class Careless(Honest):
+    def predict(self, prepared, *, progress, cancel):
+        found = super().predict(prepared, progress=progress, cancel=cancel)
+        prepared.channels.flags.writeable = True
+        prepared.channels[3] += 1
+        return replace(found, probability={r: p + 0.1 for r, p in found.probability.items()})
+
+
+class Dreaming(Honest):
+    def predict(self, prepared, *, progress, cancel):
+        found = super().predict(prepared, progress=progress, cancel=cancel)
+        shift = float(prepared.working.affine[0, 3]) > -80
+        return replace(
+            found, probability={r: p * (1 - shift) for r, p in found.probability.items()}
+        )
+
+
+class Hoarding(Honest):
+    kept: ClassVar = []
+
+    def predict(self, prepared, *, progress, cancel):
+        self.kept.append(np.ones(40 * 2**18))
+        return super().predict(prepared, progress=progress, cancel=cancel)
+
+
+class Mumbling(Honest):
+    def attribute(self, prepared, target, method):
+        return None
+
+
+def test_an_honest_engine_keeps_it():
+    assert engine_contract.failures(Honest()) == {}
+
+
+@pytest.mark.parametrize(
+    ("engine", "broken"),
+    [
+        (Boastful, {"honesty"}),
+        (Deaf, {"cancelling"}),
+        (Careless, {"outputs", "places", "repeatable"}),
+        (Dreaming, {"places"}),
+        (Hoarding, {"memory"}),
+        (Mumbling, {"refusal"}),
+    ],
+)
+def test_what_an_engine_lacks_is_named(engine, broken):
+    found = engine_contract.failures(engine())
+    Hoarding.kept.clear()
+    assert broken <= set(found)
+    assert all(words.startswith("owes ") for words in found.values())

@@ -1,0 +1,352 @@
+"""Names are planted wherever a data set can hold one; no byte of what leaves holds any."""
+
+from __future__ import annotations
+
+import io
+import re
+from datetime import date
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.datadict import DicomDictionary, keyword_for_tag
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+from pydicom.uid import generate_uid
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import StudyKind
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.imaging.deidentification.clean import Cleaner, telling_words
+from lesionlens.imaging.deidentification.folder import deidentify_folder
+from lesionlens.imaging.deidentification.profile import (
+    BULK,
+    CHARACTERISTICS,
+    CODES,
+    DEVICE,
+    MACHINES,
+    Action,
+    Options,
+    action_of,
+)
+from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms, key_at
+from lesionlens.imaging.deidentification.vocabulary import is_plain
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.results.export.dicom.exporter import DicomExporter
+
+NAME = "Plantedname"
+KEPT = DEVICE | CHARACTERISTICS | MACHINES | CODES
+NO_OBJECT = {"CodingSchemeUID", "ContextUID", "DeviceUID", "MappingResourceUID"}
+TEXT = {"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"}
+NAMES = Pseudonyms(b"k" * 32)
+
+
+def token(tag: int) -> str:
+    """A word of its own for each attribute."""
+    return f"Zq{tag:08x}"
+
+
+def worth(keyword: str, number: int, vr: str, depth: int):
+    """What an attribute is given, None where it can hold no name."""
+    word = NAME if keyword in KEPT else token(number)
+    if vr == "SQ":
+        return [nested(number, depth)] if depth else None
+    if vr in TEXT:
+        return f"{word}^A" if vr == "PN" else word[:16]
+    values = {
+        "CS": NAME.upper(),
+        "DA": "19600203",
+        "DT": "19600203",
+        "UI": "1.2.840.10008.9" if keyword in NO_OBJECT else f"1.2.3.{number}.999",
+        **dict.fromkeys(("OB", "UN", "OW"), f"{token(number)} ".ljust(12).encode()),
+    }
+    return values.get(vr)
+
+
+def nested(number: int, depth: int) -> Dataset:
+    """An item with names, private ones among them, and with items of its own."""
+    item = Dataset()
+    item.PatientName = f"{token(number)}^B"
+    item.add_new((0x0009, 0x0010), "LO", "VENDOR")
+    item.add_new((0x0009, 0x1001), "LO", token(number))
+    if depth > 1:
+        inner = Dataset()
+        inner.InstitutionName = token(number)
+        inner.PersonName = f"{token(number)}^C"
+        item.OtherPatientIDsSequence = [inner]
+        item.ReferencedSOPSequence = [inner]
+    return item
+
+
+def planted(base: Dataset, depth: int = 2) -> int:
+    """Put a name into every attribute of the dictionary that can hold one; return how many."""
+    count = 0
+    for number, (vr, *_) in DicomDictionary.items():
+        tag, keyword = Tag(number), keyword_for_tag(number)
+        format_of_file = tag.group in (0x0000, 0x0002, 0x0004, 0xFFFE, 0x7FE0) or tag.elem == 0
+        if format_of_file or tag in base or keyword in BULK | {"SpecificCharacterSet"}:
+            continue
+        value = worth(keyword, number, vr, depth)
+        if value is not None:
+            base.add(DataElement(tag, vr, value))
+            count += 1
+    return count
+
+
+def image() -> pydicom.FileDataset:
+    """A valid MR image of two voxels."""
+    made = Dataset()
+    made.SOPClassUID, made.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.4", "1.2.3.4.5"
+    made.StudyInstanceUID, made.SeriesInstanceUID = "1.2.3.4", "1.2.3.4.6"
+    made.PatientName, made.PatientID = f"{NAME}^Person", f"{NAME}1"
+    made.ImageType = ["ORIGINAL", "PRIMARY"]
+    made.Rows = made.Columns = 1
+    made.BitsAllocated, made.BitsStored, made.HighBit = 16, 12, 11
+    made.SamplesPerPixel, made.PixelRepresentation = 1, 0
+    made.PhotometricInterpretation, made.PixelData = "MONOCHROME2", b"\x01\x00"
+    made.BurnedInAnnotation = "NO"
+    made.file_meta = pydicom.dataset.FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+    made.file_meta.SourceApplicationEntityTitle = NAME.upper()
+    made.file_meta.PrivateInformationCreatorUID = "1.2.3"
+    made.file_meta.PrivateInformation = NAME.encode()
+    stream = io.BytesIO()
+    made.preamble = NAME.encode().ljust(128)
+    made.save_as(stream, enforce_file_format=True)
+    stream.seek(0)
+    return pydicom.dcmread(stream)
+
+
+def found(content: bytes) -> set[bytes]:
+    """The planted words in some bytes, in any case."""
+    lower = content.lower()
+    return set(re.findall(rb"zq[0-9a-f]{8}", lower)) | set(re.findall(b"plantedname", lower))
+
+
+def written(dataset: Dataset) -> bytes:
+    stream = io.BytesIO()
+    dataset.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "options",
+    [Options(), Options(full_dates=True, keep_uids=True), Options(device=False,
+                                                                  characteristics=False)],
+)  # fmt: skip
+def test_no_planted_name_leaves(options):
+    dataset = image()
+    assert planted(dataset) > 3000
+    dataset.add_new((0x0029, 0x0010), "LO", "SIEMENS CSA HEADER")
+    dataset.add_new((0x0029, 0x1010), "OB", NAME.encode().ljust(12))
+    for group in (0x5000, 0x6000, 0x6002):
+        dataset.add_new((group, 0x3000), "OW", NAME.encode().ljust(12))
+        dataset.add_new((group, 0x4000), "LT", token(group << 16))
+    before = written(dataset)
+    assert len(found(before)) > 1000
+    Cleaner(options, NAMES, telling_words(dataset)).clean(dataset)
+    assert found(written(dataset)) == set()
+    assert dataset.PixelData == b"\x01\x00"
+    assert dataset.PatientName == dataset.PatientID == NAMES.patient(f"{NAME}1")
+    assert dataset.PatientBirthDate == ""
+    if not options.full_dates:
+        assert b"19600203" not in written(dataset)
+    if not options.keep_uids:
+        assert not re.search(rb"1\.2\.3\.\d+\.999", written(dataset))
+
+
+def test_a_search_would_find_what_stayed():
+    dataset = image()
+    assert found(written(dataset)) == {b"plantedname"}
+
+
+def test_dates_of_a_patient_move_together_and_keep_their_distance():
+    first, second = image(), image()
+    first.StudyDate, second.StudyDate = "20250110", "20260105"
+    first.AcquisitionDateTime = "20250110101500.25"
+    cleaner = Cleaner(Options(), NAMES)
+    cleaner.clean(first)
+    cleaner.clean(second)
+    dates = [date.fromisoformat(d.StudyDate) for d in (first, second)]
+    assert (dates[1] - dates[0]).days == 360
+    assert first.StudyDate != "20250110"
+    assert str(first.AcquisitionDateTime) == f"{first.StudyDate}101500.25"
+    assert first.LongitudinalTemporalInformationModified == "MODIFIED"
+
+
+def test_the_table_and_its_options():
+    def of(keyword: str, **options: bool) -> Action:
+        tag = Tag(keyword)
+        return action_of(tag, pydicom.datadict.dictionary_VR(tag), Options(**options))
+
+    assert of("InstitutionName") is Action.DUMMY
+    assert of("ReferringPhysicianName") is Action.EMPTY
+    assert of("PatientAddress") is Action.REMOVE
+    assert of("PatientSex") is Action.KEEP
+    assert of("PatientSex", characteristics=False) is Action.EMPTY
+    assert of("DeviceSerialNumber", device=False) is Action.DUMMY
+    assert of("StudyDate") is Action.SHIFT
+    assert of("StudyDate", full_dates=True) is Action.KEEP
+    assert of("PatientBirthDate", full_dates=True) is Action.EMPTY
+    assert of("FrameOfReferenceUID") is Action.MAP
+    assert of("FrameOfReferenceUID", keep_uids=True) is Action.KEEP
+    assert of("RepetitionTime") is of("ImagePositionPatient") is Action.KEEP
+    assert action_of(Tag(0x00291010), "OB", Options()) is Action.REMOVE
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("t1_mprage_sag_p2_iso", True),
+        ("AxT2FLAIR", True),
+        ("T1 ohne KM", True),
+        ("LesionLens measurements (research use)", True),
+        ("T1 post Dr. Miller", False),
+        ("T1 1960-02-03", False),
+        ("Müller", False),
+    ],
+)
+def test_descriptions_of_known_words_stay_whole(text, kept):
+    assert is_plain(text) is kept
+    dataset = image()
+    dataset.SeriesDescription = text
+    Cleaner(Options(), NAMES).clean(dataset)
+    assert dataset.get("SeriesDescription") == (text if kept else None)
+
+
+@pytest.fixture
+def pair(tmp_path, patient):
+    """A DICOM study and the objects of its result, in one folder."""
+    study = write_study(
+        patient,
+        tmp_path / "in" / f"{NAME} study",
+        kind=StudyKind.DICOM,
+        sequences=(MrSequence.T1C,),
+    )
+    objects = tmp_path / "in" / "objects"
+    objects.mkdir()
+    DicomExporter().write(make_analysis(patient, study), objects)
+    for path in (tmp_path / "in").rglob("*"):
+        if path.is_file():
+            dataset = pydicom.dcmread(path)
+            dataset.PatientName = f"{NAME}^Person"
+            dataset.OperatorsName = f"{NAME}^Operator"
+            dataset.add_new((0x0029, 0x0010), "LO", f"{NAME} HEADER")
+            dataset.save_as(path)
+    (tmp_path / "in" / "notes.txt").write_text(NAME)
+    return tmp_path / "in"
+
+
+def test_a_result_points_at_the_deidentified_study(pair, tmp_path):
+    out = tmp_path / "out"
+    done = deidentify_folder(pair, out, NAMES, Options())
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert done.files == len(files) == sum(1 for p in pair.rglob("*") if p.is_file()) - 1
+    assert "1 × not DICOM and not copied" in done.notices
+    assert any("a brain without its head" in notice for notice in done.notices)
+    assert not any(found(path.read_bytes() + str(path.relative_to(out)).encode()) for path in files)
+    sets = [pydicom.dcmread(path) for path in files]
+    by_uid = {d.SOPInstanceUID: d for d in sets}
+    segmentation = next(d for d in sets if d.Modality == "SEG")
+    sources = segmentation.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert len(sources) > 10
+    for source in sources:
+        there = by_uid[source.ReferencedSOPInstanceUID]
+        assert there.FrameOfReferenceUID == segmentation.FrameOfReferenceUID
+        assert there.StudyInstanceUID == segmentation.StudyInstanceUID
+    assert len({d.PatientID for d in sets}) == 1
+    report = next(d for d in sets if d.Modality == "SR")
+    groups = [i for i in _containers(report) if i.ConceptNameCodeSequence[0].CodeValue == "125007"]
+    assert groups
+    tracking = {s.TrackingUID for s in segmentation.SegmentSequence}
+    reported = {i.UID for g in groups for i in g.ContentSequence if is_tracking(i)}
+    assert reported <= tracking
+    numbers = [i for g in groups for i in g.ContentSequence if i.ValueType == "NUM"]
+    assert numbers
+    study = open_study(out)
+    assert set(study.series) == {MrSequence.T1C}
+
+
+def is_tracking(item):
+    return item.ValueType == "UIDREF" and item.ConceptNameCodeSequence[0].CodeValue == "112040"
+
+
+def _containers(item):
+    for inner in item.get("ContentSequence", ()):
+        yield inner
+        yield from _containers(inner)
+
+
+def test_an_institution_named_after_the_maker_hides_no_machine():
+    dataset = image()
+    dataset.Manufacturer, dataset.InstitutionName = "Philips", "Philips Clinic Eindhoven"
+    dataset.ManufacturerModelName = "Scanner of Eindhoven"
+    Cleaner(Options(), NAMES, telling_words(dataset)).clean(dataset)
+    assert dataset.Manufacturer == "Philips"
+    assert dataset.ManufacturerModelName == "REMOVED"
+
+
+def test_overlays_go_and_those_within_the_pixels_keep_the_image_back(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, embedded in (("plane", False), ("bits", True)):
+        dataset = image()
+        dataset.SOPInstanceUID = generate_uid(entropy_srcs=[name])
+        dataset.add_new((0x6000, 0x0010), "US", 1)
+        if not embedded:
+            dataset.add_new((0x6000, 0x3000), "OW", NAME.encode().ljust(12))
+        dataset.save_as(folder / name)
+    done = deidentify_folder(folder, tmp_path / "out", NAMES, Options())
+    assert done.files == 1
+    assert any("overlay within the bits" in notice for notice in done.notices)
+    assert any("overlay plane, which was removed" in notice for notice in done.notices)
+    (path,) = (tmp_path / "out").rglob("*.dcm")
+    assert not found(path.read_bytes())
+
+
+def test_pictures_with_text_and_documents_are_left_out_with_a_word(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    kinds = {
+        "plain": ("1.2.840.10008.5.1.4.1.1.4", "NO"),
+        "burned": ("1.2.840.10008.5.1.4.1.1.4", "YES"),
+        "capture": ("1.2.840.10008.5.1.4.1.1.7", "NO"),
+        "document": ("1.2.840.10008.5.1.4.1.1.104.1", "NO"),
+    }
+    for name, (kind, burned) in kinds.items():
+        dataset = image()
+        dataset.SOPClassUID, dataset.BurnedInAnnotation = kind, burned
+        dataset.SOPInstanceUID = generate_uid(entropy_srcs=[name])
+        dataset.save_as(folder / name)
+    done = deidentify_folder(folder, tmp_path / "out", NAMES, Options())
+    assert done.files == 1
+    assert sum("left out" in notice for notice in done.notices) == 3
+    taken = deidentify_folder(folder, tmp_path / "all", NAMES, Options(burned_in=True))
+    assert taken.files == 3
+    for name in ("plain", "capture"):
+        (folder / name).unlink()
+    with pytest.raises(UnusableInputError, match="cannot be de-identified"):
+        deidentify_folder(folder, tmp_path / "none", NAMES, Options())
+    assert not (tmp_path / "none").exists()
+
+
+def test_key_and_map_are_their_owner_s_alone(tmp_path):
+    key = key_at(tmp_path / "place" / "key")
+    assert key == key_at(tmp_path / "place" / "key")
+    assert (tmp_path / "place" / "key").stat().st_mode & 0o077 == 0
+    names = Pseudonyms(key)
+    new = names.uid("1.2.3")
+    assert new.startswith("2.25.")
+    assert new != Pseudonyms(b"x" * 32).uid("1.2.3")
+    assert names.uid("1.2.840.10008.1.2") == "1.2.840.10008.1.2"
+    names.write_map(tmp_path / "map.csv")
+    names.write_map(tmp_path / "map.csv")
+    lines = (tmp_path / "map.csv").read_text().splitlines()
+    assert lines == ["kind,original,replacement", f"uid,1.2.3,{new}"]
+    assert Path(tmp_path / "map.csv").stat().st_mode & 0o077 == 0
+    (tmp_path / "bad").write_text("secret")
+    with pytest.raises(UnusableInputError, match="no key"):
+        key_at(tmp_path / "bad")

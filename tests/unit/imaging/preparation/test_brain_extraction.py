@@ -1,0 +1,213 @@
+"""The own brain extraction: what it finds, that nothing turns it, and what is no brain to it."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from lesionlens.base.errors import UnusableInputError, WeightsError
+from lesionlens.base.geometry import ras_grid
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import Series, Study, StudyKind
+from lesionlens.base.stages import StageClock
+from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging.preparation.brain import filled, largest
+from lesionlens.imaging.preparation.brain_extraction import find_brain, reading_grid, share_of_brain
+from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
+from lesionlens.imaging.preparation.resampling import resample
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.network import brain, brain_unet
+
+UNCACHED = PrepareOptions(cache=False, sides=False)
+GRID = Grid((64, 64, 64), np.diag([3.5, 3.5, 3.5, 1.0]))
+
+
+@pytest.fixture(scope="module")
+def head():
+    return make_patient(spacing_mm=3.0, skull=True)
+
+
+def away_mm():
+    return np.linalg.norm((np.indices(GRID.shape) - 31.5) * 3.5, axis=0)
+
+
+def dice(one, other):
+    return 2 * (one & other).sum() / (one.sum() + other.sum())
+
+
+def test_folding_is_undone_by_unfolding():
+    image = torch.arange(2 * 3 * 4 * 6 * 8.0).view(2, 3, 4, 6, 8)
+    assert torch.equal(brain_unet.unfold(brain_unet.fold(image)), image)
+
+
+@pytest.mark.parametrize("sequences", [("t1",), ("t1", "t1c", "t2", "flair")])
+def test_the_brain_is_found_in_a_head(head, sequences):
+    grid = reading_grid(head.brain.grid)
+    images = {
+        s: resample(head.sequences[s].data, head.brain.grid, grid)
+        for s in map(MrSequence, sequences)
+    }
+    found = find_brain(images, grid)
+    mask = resample(found.mask.astype(np.float32), found.grid, head.brain.grid) > 0.5
+    assert dice(mask, head.brain.data) > 0.85
+
+
+def test_the_mask_lies_at_the_same_millimetres_however_it_is_stored(make_study, head):
+    masks = []
+    for orientation in ("RAS", "LIP"):
+        folder = make_study(
+            name=orientation, patient=head, sequences={"t1c"}, orientation=orientation
+        )
+        prepared = prepare(open_study(folder), StageClock(), UNCACHED)
+        masks.append((prepared.brain, prepared.working))
+    (one, where), (other, elsewhere) = masks
+    moved = resample(other.astype(np.float32), elsewhere, where, nearest=True) > 0.5
+    assert dice(one, moved) > 0.999
+
+
+def study_of(values):
+    series = Series(MrSequence.T1, "test", 1.0, GRID, (), lambda: values, "x.nii.gz")
+    return Study("x", StudyKind.NIFTI, {MrSequence.T1: series}, root=Path())
+
+
+@pytest.mark.parametrize("air", [0.0, 12.0])
+@pytest.mark.parametrize("radius", [60.0, 85.0])
+def test_a_bottle_of_water_is_no_brain(air, radius):
+    rng = np.random.default_rng(0)
+    water = np.where(away_mm() < radius, 700.0 + rng.normal(0, 12, GRID.shape), 0.0)
+    noisy = np.hypot(water, rng.normal(0, air, GRID.shape)) if air else water
+    with pytest.raises(UnusableInputError, match="no brain") as caught:
+        prepare(study_of(noisy.astype(np.float32)), StageClock(), UNCACHED)
+    assert "series" in caught.value.next_step
+
+
+def test_a_drawn_head_with_a_lesion_is_analysed_whatever_it_looks_like():
+    plain = np.where(away_mm() < 75, 620.0, 0.0)
+    lesion = np.linalg.norm((np.indices(GRID.shape) - 31.5) * 3.5 - 25.0, axis=0) < 24
+    values = np.where(lesion, 520.0, plain) + (plain > 0) * np.random.default_rng(0).normal(
+        0, 25, GRID.shape
+    )
+    prepared = prepare(study_of(values.astype(np.float32)), StageClock(), UNCACHED)
+    assert prepared.brain.sum() > 1e6
+
+
+def test_a_knee_is_no_brain():
+    rng = np.random.default_rng(0)
+    i, j, _ = (np.indices(GRID.shape) - 31.5) * 3.5
+    away = np.hypot(i, j)
+    knee = np.select([away < 22, away < 26, away < 55, away < 70], [700.0, 60, 350, 900], 0.0)
+    noisy = np.hypot(knee, rng.normal(0, 15, GRID.shape)).astype(np.float32)
+    with pytest.raises(UnusableInputError, match="no brain"):
+        prepare(study_of(noisy), StageClock(), UNCACHED)
+
+
+def test_a_brain_without_skull_looks_like_brain():
+    patient = make_patient(spacing_mm=2.0)
+    for volume in patient.sequences.values():
+        assert share_of_brain(volume.data, volume.grid, patient.brain.data) > 0.3
+
+
+def test_altered_weights_are_refused(tmp_path, monkeypatch):
+    shipped = Path(str(brain.files("lesionlens.network.weight_files")))
+    for name in ("brain.safetensors", "brain.json"):
+        shutil.copy(shipped / name, tmp_path / name)
+    monkeypatch.setattr(brain, "files", lambda _: tmp_path)
+    brain.shipped_file("brain.safetensors", "sha256")
+    with (tmp_path / "brain.safetensors").open("r+b") as stream:
+        stream.seek(-1, 2)
+        last = stream.read(1)
+        stream.seek(-1, 2)
+        stream.write(bytes([last[0] ^ 1]))
+    with pytest.raises(WeightsError):
+        brain.shipped_file("brain.safetensors", "sha256")
+
+
+DATA = Path(__file__).resolve().parents[4].parent / "shared/data"
+CASES = (
+    ("BraTS2021_00006", ("t1c",)),
+    ("BraTS2021_01479", ("t1",)),
+    ("BraTS2021_01480", ("flair",)),
+    ("MSD_BRATS_001", ("t1", "t1c", "t2", "flair")),
+    ("BraTS-PED-00003-000", ("t1c",)),
+)
+# relative to brain: fluid, skull, scalp as each sequence shows them
+SHELLS = {
+    "t1": (0.3, 0.12, 1.6),
+    "t1c": (0.3, 0.12, 1.7),
+    "t2": (1.8, 0.1, 0.8),
+    "flair": (0.3, 0.12, 0.7),
+}
+
+
+def dressed(values, brain, sequence, rng):
+    """Draw fluid, skull, scalp and a neck round a brain, with a coil's shading and noise."""
+    outside = ndimage.distance_transform_edt(~brain) * 2.0
+    waves = ndimage.gaussian_filter(rng.normal(size=brain.shape), 8)
+    outside += 2.0 * waves / np.abs(waves).max()
+    middle = float(np.median(values[brain]))
+    out = values.copy()
+    fluid, skull, scalp = (middle * share for share in SHELLS[sequence])
+    for low, high, level in ((0, 2.5, fluid), (2.5, 8, skull), (8, 14, scalp)):
+        shell = ~brain & (outside > low) & (outside <= high)
+        out[shell] = level
+    i, j, k = np.indices(brain.shape)
+    middle_ij = np.argwhere(brain.any(axis=2)).mean(axis=0)
+    neck = (np.hypot(i - middle_ij[0], j - middle_ij[1] + 6) < 28) & (
+        k < np.argwhere(brain)[:, 2].min() + 10
+    )
+    out[neck & (out == 0)] = scalp * 0.7
+    shading = 1 + 0.3 * (outside > 0) + 0.2 * np.linspace(-1, 1, brain.shape[1])[None, :, None]
+    noisy = out * shading + rng.normal(0, 0.03 * middle, out.shape)
+    return np.abs(noisy).astype(np.float32)
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize(("case", "sequences"), CASES)
+def test_the_brain_under_a_drawn_skull_is_found(case, sequences):
+    folder = DATA / "tumour" / case
+    if not folder.is_dir():
+        pytest.skip("the developers' folder of real scans is not here")
+    study = open_study(folder)
+    rng = np.random.default_rng(0)
+    native = study.series[MrSequence.T1C].grid
+    affine, shape = ras_grid(native.affine, native.shape, 2.0)
+    grid = Grid(shape, affine)
+    reading = reading_grid(native)
+    images, truth = {}, None
+    for name in sequences:
+        series = study.series[MrSequence(name)]
+        values = resample(series.load(), series.grid, grid)
+        if truth is None:
+            brain = filled(largest(series.load() != 0)).astype(np.float32)
+            truth = resample(brain, series.grid, grid) > 0.5
+        images[MrSequence(name)] = resample(dressed(values, truth, name, rng), grid, reading)
+    found = find_brain(images, reading)
+    mask = resample(found.mask.astype(np.float32), found.grid, grid) > 0.5
+    assert dice(mask, truth) >= 0.95
+    assert found.doubtful is None
+
+
+def test_what_a_mask_encloses_is_filled_wherever_it_lies():
+    mask = np.zeros((12, 9, 10), bool)
+    mask[6:12, 1:6, 2:7] = True
+    whole = mask.copy()
+    mask[8:10, 3, 4] = False  # a hole
+    mask[11, 3, 3:6] = whole[11, 3, 3:6] = False  # a notch in the outermost slice
+    np.testing.assert_array_equal(filled(mask), whole)
+    assert not filled(np.zeros_like(mask)).any()
+
+
+def test_the_largest_part_is_found_wherever_it_lies():
+    mask = np.zeros((20, 18, 16), bool)
+    mask[1:3, 1:3, 1:3] = True
+    mask[8:14, 7:12, 9:15] = True
+    wanted = mask.copy()
+    wanted[:5] = False
+    np.testing.assert_array_equal(largest(mask), wanted)
+    np.testing.assert_array_equal(largest(mask[:5]), mask[:5])
+    assert not largest(np.zeros_like(mask)).any()

@@ -1,0 +1,77 @@
+"""The cache saves time and never changes a result; it lies in the user's own folder."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.stages import StageClock
+from lesionlens.engines.testing.acquire import Acquisition
+from lesionlens.imaging.preparation import cache, steps
+from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
+from lesionlens.imaging.reading.readers import open_study
+
+COARSE = PrepareOptions(edge_mm=4.0)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def study(make_study):
+    how = {"flair": Acquisition("LPS", (4, 4, 6), tilt_deg=6)}
+    return open_study(make_study(sequences={"t1c", "flair"}, how=how))
+
+
+def test_an_entry_spares_the_search_and_a_damaged_one_is_made_anew(study, monkeypatch, own_folder):
+    first = prepare(study, StageClock(), COARSE)
+    entries = list(own_folder.glob("*.npz"))
+    assert entries
+
+    def never(*_, **__):
+        raise AssertionError
+
+    with monkeypatch.context() as spared:
+        spared.setattr(steps, "register", never)
+        second = prepare(study, StageClock(), COARSE)
+    for path in entries:
+        path.write_bytes(b"not a zip")
+    anew = prepare(study, StageClock(), COARSE)
+    for again in (second, anew):
+        np.testing.assert_array_equal(again.channels, first.channels)
+        assert again.steps == first.steps
+
+
+def test_other_voxels_are_another_key(study):
+    values, grid = study.series[MrSequence.T1C].load(), study.series[MrSequence.T1C].grid
+    one = cache.key_of({"a": (values, grid.affine)}, "x")
+    other = values.copy()
+    other[0, 0, 0] += 1
+    assert cache.key_of({"a": (other, grid.affine)}, "x") != one
+    assert cache.key_of({"a": (values, grid.affine + np.eye(4))}, "x") != one
+    assert cache.key_of({"a": (values, grid.affine)}, "y") != one
+    assert cache.key_of({"a": (np.ascontiguousarray(values), grid.affine)}, "x") == one
+
+
+def test_a_cache_that_cannot_be_written_is_no_failure(make_study, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "file" / "below")
+    prepare(open_study(make_study(sequences={"t1c", "t2"})), StageClock(), COARSE)
+
+
+def test_it_can_be_left_out(make_study, own_folder):
+    study = open_study(make_study(sequences={"t1c", "t2"}))
+    prepare(study, StageClock(), replace(COARSE, cache=False))
+    assert not own_folder.exists()
+
+
+def test_the_oldest_entries_go(monkeypatch, own_folder):
+    monkeypatch.setattr(cache, "KEPT", 3)
+    for number in range(6):
+        cache.save(f"k{number}", {"a": np.arange(number)})
+    assert len(list(own_folder.glob("*.npz"))) == 3
+    assert not list(own_folder.glob("*.part"))

@@ -1,0 +1,98 @@
+"""Quality checks: each says what it saw, and each can fail."""
+
+import numpy as np
+import pytest
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import Series
+from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging.preparation import quality
+from lesionlens.imaging.preparation.registration import Registration
+
+T1, T1C, T2, FLAIR = MrSequence
+
+
+@pytest.fixture(scope="module")
+def head():
+    return make_patient(spacing_mm=3.0)
+
+
+def series(spacing):
+    grid = Grid((10, 10, 10), np.diag([*spacing, 1.0]))
+    return Series(T1, "test", 1.0, grid, (), lambda: np.zeros((10, 10, 10), np.float32))
+
+
+def test_missing_sequences_are_named_with_what_they_cost():
+    check = quality.missing({FLAIR: series((1, 1, 1))})
+    assert not check.passed
+    assert "T1c" in check.message
+    assert quality.missing(dict.fromkeys(MrSequence, series((1, 1, 1)))).passed
+
+
+def test_thick_slices_are_named():
+    check = quality.spacing({T1: series((1, 1, 1)), T2: series((1, 1, 5))})
+    assert not check.passed
+    assert "T2 5.0 mm" in check.message
+    assert quality.spacing({T1: series((1, 1, 1))}).passed
+
+
+def test_a_sequence_that_misses_part_of_the_brain_is_named():
+    brain = np.ones((100, 100, 100), bool)
+    half = brain.copy()
+    half[:, :, 50:] = False
+    check = quality.coverage(brain, {T1: brain, FLAIR: half}, 1000.0)
+    assert not check.passed
+    assert "FLAIR 50%" in check.message
+    assert quality.coverage(brain, {T1: brain}, 1000.0).passed
+    assert not quality.coverage(brain, {T1: brain}, 200.0).passed
+
+
+def test_slices_that_jump_are_found_and_a_still_head_is_not_accused(head):
+    image = head.sequences[FLAIR]
+    assert quality.motion({FLAIR: (image.data, image.grid)}).passed
+    moved = image.data.copy()
+    moved[:, :, 1::2] = np.roll(moved[:, :, 1::2], 1, axis=0)  # 3 mm, every second slice
+    thick = Grid(image.grid.shape, image.grid.affine @ np.diag([1, 1, 1.5, 1]))
+    check = quality.motion({FLAIR: (moved, thick)})
+    assert not check.passed
+    assert "FLAIR" in check.message
+
+
+def test_noise_lowers_the_ratio(head):
+    image, brain = head.sequences[T1].data, head.brain.data
+    clear = quality.signal_to_noise(image, brain)
+    rng = np.random.default_rng(0)
+    noisy = np.abs(image + rng.normal(0, 150, image.shape)).astype(np.float32)
+    assert quality.signal_to_noise(noisy, brain) < 0.4 * clear
+    assert not quality.noise({T1: noisy}, brain).passed
+
+
+def test_contrast_agent_is_seen_in_t1c_and_not_in_native_t1(head):
+    brain = head.brain.data
+    native, post = head.sequences[T1].data, head.sequences[T1C].data
+    seen = quality.contrast_agent({T1: native, T1C: post}, brain)
+    rng = np.random.default_rng(0)
+    again = (native + rng.normal(0, 10, native.shape)).astype(np.float32)
+    unseen = quality.contrast_agent({T1: native, T1C: again}, brain)
+    assert seen is not None
+    assert unseen is not None
+    assert seen.passed
+    assert not unseen.passed
+    assert quality.contrast_agent({T1C: post}, brain) is None
+
+
+@pytest.mark.parametrize(
+    ("shift_mm", "pronounced", "passed"), [(3.0, 0.4, True), (3.0, 0.1, False), (500.0, 0.4, False)]
+)
+def test_a_doubtful_or_far_registration_is_a_warning(shift_mm, pronounced, passed):
+    found = Registration(np.eye(4), shift_mm, 1.0, 0.5, pronounced)
+    assert quality.registration({FLAIR: found}).passed is passed
+    assert quality.registration({}).passed
+
+
+def test_an_image_without_noise_gets_no_number_that_no_scanner_reaches(head):
+    smooth, brain = np.full(head.brain.data.shape, 900.0, np.float32), head.brain.data
+    check = quality.noise({T1: smooth + 1e-4 * np.indices(smooth.shape)[0] ** 2}, brain)
+    assert check.passed
+    assert check.message == "Signal to noise: T1 over 1000."

@@ -1,0 +1,29 @@
+"""Blocks of voxels averaged where they lie."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lesionlens.base.grid import Grid
+from lesionlens.imaging.preparation.resampling import block_means
+
+
+def test_blocks_keep_their_place_and_leave_the_rest_out():
+    values = np.zeros((9, 9, 11), np.float32)
+    values[3:6, 0:3, 6:8] = 2.0
+    grid = Grid(values.shape, np.diag([1.0, -1.0, 2.0, 1.0]))
+    small, where = block_means(values, grid, (3, 3, 2))
+    assert small.shape == where.shape == (3, 3, 5)
+    assert small.dtype == np.float32
+    assert small[1, 0, 3] == small.max() == 2.0
+    np.testing.assert_allclose(where.to_mm((1, 0, 3)), grid.to_mm((4, 1, 6.5)))
+    np.testing.assert_allclose(where.spacing_mm, (3, 3, 4))
+
+
+def test_blocks_of_one_voxel_are_a_copy():
+    values = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    grid = Grid(values.shape, np.eye(4))
+    same, where = block_means(values, grid, (1, 1, 1))
+    same += 1
+    np.testing.assert_array_equal(values, np.arange(60).reshape(3, 4, 5))
+    assert where.matches(grid)

@@ -1,0 +1,336 @@
+"""DICOM folders: grouping, order, scale, what is set aside and what is refused."""
+
+import random
+import shutil
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import (
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    MediaStorageDirectoryStorage,
+    RLELossless,
+    generate_uid,
+)
+
+from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import StudyKind
+from lesionlens.engines.testing.acquire import Acquisition
+from lesionlens.engines.testing.files import DicomLayout
+from lesionlens.engines.testing.headers import PatientIdentity
+from lesionlens.imaging.reading.dicom import scan
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.series_selection import SeveralStudiesError
+
+T1C, FLAIR = MrSequence.T1C, MrSequence.FLAIR
+
+
+@pytest.fixture
+def one(make_study):
+    """A folder with one T1c series in 42 slices."""
+    return make_study(dicom=True, sequences={"t1c"})
+
+
+def rewrite(folder, change, only=None):
+    for number, path in enumerate(sorted(p for p in folder.rglob("*") if p.is_file())):
+        if only is None or number in only:
+            ds = pydicom.dcmread(path)
+            change(ds)
+            ds.save_as(path)
+
+
+def test_every_series_is_reported_and_lies_on_its_grid(make_study):
+    study = open_study(make_study(dicom=True))
+    assert list(study.series) == list(MrSequence)
+    assert study.kind is StudyKind.DICOM
+    assert study.uid
+    for series in study.series.values():
+        assert len(series.files) == series.grid.shape[2]
+        assert series.load().shape == series.grid.shape
+        assert all(file.sop_instance_uid for file in series.files)
+
+
+def test_nifti_and_dicom_of_one_patient_are_the_same_volume(make_study):
+    how = {"t1c": Acquisition("LPS")}
+    nifti = open_study(make_study(name="n", sequences={"t1c"}, how=how)).series[T1C]
+    dicom = open_study(make_study(name="d", sequences={"t1c"}, how=how, dicom=True)).series[T1C]
+    np.testing.assert_allclose(dicom.grid.affine, nifti.grid.affine, atol=1e-4)
+    np.testing.assert_allclose(dicom.load(), nifti.load(), atol=1.0)
+
+
+def test_files_follow_the_slices(one):
+    series = open_study(one).series[T1C]
+    for k in (0, 17, series.grid.shape[2] - 1):
+        ds = pydicom.dcmread(series.files[k].path)
+        lps = series.grid.to_mm((0, 0, k)) * (-1, -1, 1)
+        np.testing.assert_allclose(lps, ds.ImagePositionPatient, atol=1e-3)
+        np.testing.assert_allclose(series.load()[:, :, k], ds.pixel_array.T, atol=1e-3)
+
+
+def test_names_and_numbers_decide_nothing(make_study):
+    plain = open_study(make_study(name="a", dicom=True, sequences={"t1c"})).series[T1C]
+    mixed = make_study(
+        name="b", dicom=True, sequences={"t1c"}, layout=DicomLayout(flat=True, shuffled=True)
+    )
+    files = sorted(mixed.iterdir())
+    names = [f"f{n:03d}" for n in range(len(files))]
+    random.Random(1).shuffle(names)
+    for file, name in zip(files, names, strict=True):
+        file.rename(mixed / name)
+    shuffled = open_study(mixed).series[T1C]
+    np.testing.assert_array_equal(shuffled.grid.affine, plain.grid.affine)
+    np.testing.assert_array_equal(shuffled.load(), plain.load())
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "PIR", "LIP", "RAI", "ASL"])
+def test_left_stays_left_in_every_plane(make_study, patient, orientation):
+    folder = make_study(dicom=True, sequences={"t1c"}, orientation=orientation, tilt_deg=7)
+    series = open_study(folder).series[T1C]
+    values = series.load()
+    bright = np.argwhere(values > 0.8 * values.max())
+    middle = series.grid.to_mm(bright).mean(axis=0)
+    truth = patient.labels.grid.to_mm(np.argwhere(patient.labels.data == 3)).mean(axis=0)
+    assert truth[0] < -20
+    np.testing.assert_allclose(middle, truth, atol=3.0)
+
+
+def test_rescale_slope_and_intercept_are_applied(one):
+    before = open_study(one).series[T1C].load()
+
+    def change(ds):
+        ds.RescaleSlope, ds.RescaleIntercept = 2.5, -7
+
+    rewrite(one, change)
+    np.testing.assert_allclose(open_study(one).series[T1C].load(), before * 2.5 - 7, rtol=1e-5)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless])
+def test_compressed_pixels_are_the_same_pixels(one, syntax):
+    before = open_study(one).series[T1C].load()
+    try:
+        rewrite(one, lambda ds: ds.compress(syntax, generate_instance_uid=False))
+    except (RuntimeError, NotImplementedError):
+        pytest.skip(f"no encoder for {syntax.name} here")
+    np.testing.assert_array_equal(open_study(one).series[T1C].load(), before)
+
+
+def test_a_file_met_twice_counts_once(one):
+    count = open_study(one).series[T1C].grid.shape[2]
+    shutil.copytree(one / "S01", one / "copy")
+    assert open_study(one).series[T1C].grid.shape[2] == count
+
+
+def test_a_missing_slice_refuses_the_reference(one):
+    sorted((one / "S01").iterdir())[11].unlink()
+    with pytest.raises(UnusableInputError, match="missing"):
+        open_study(one)
+
+
+def test_a_missing_slice_elsewhere_is_interpolated_with_a_notice(make_study):
+    folder = make_study(dicom=True, sequences={"t1c", "flair"})
+    whole = open_study(folder).series[FLAIR]
+    before = whole.load()
+    whole.files[20].path.unlink()
+    study = open_study(folder)
+    mended = study.series[FLAIR]
+    assert mended.grid.matches(whole.grid)
+    assert not mended.even
+    assert any("missing" in notice for notice in study.notices)
+    values = mended.load()
+    np.testing.assert_allclose(values[:, :, 19], before[:, :, 19], atol=1e-2)
+    expected = (before[:, :, 19] + before[:, :, 21]) / 2
+    np.testing.assert_allclose(values[:, :, 20], expected, atol=1e-2)
+
+
+def without_many_slices(series):
+    for file in sorted(series.iterdir())[5:30]:
+        file.unlink()
+
+
+def as_a_mosaic(series):
+    kind = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+    rewrite(series, lambda ds: setattr(ds, "ImageType", kind))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"), [(without_many_slices, "set aside"), (as_a_mosaic, "Siemens mosaic")]
+)
+def test_a_series_that_is_no_volume_is_set_aside_with_a_notice(make_study, spoil, words):
+    folder = make_study(dicom=True, sequences={"t1c", "flair"})
+    spoil(folder / "S02")
+    study = open_study(folder)
+    assert list(study.series) == [T1C]
+    assert any(words in notice for notice in study.notices)
+
+
+def test_two_images_at_one_position_keep_the_lower_number(one):
+    first = sorted((one / "S01").iterdir())[4]
+    ds = pydicom.dcmread(first)
+    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    ds.InstanceNumber = 999
+    ds.PixelData = bytes(len(ds.PixelData))
+    ds.save_as(one / "extra")
+    study = open_study(one)
+    assert study.series[T1C].load()[:, :, :].max(axis=(0, 1)).min() >= 0
+    assert all(file.path.name != "extra" for file in study.series[T1C].files)
+    assert any("duplicate" in notice for notice in study.notices)
+
+
+def test_time_points_of_one_series_are_distinguished(one):
+    shutil.copytree(one / "S01", one / "later")
+
+    def change(ds):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ds.InstanceNumber += 1000
+        ds.AcquisitionNumber = 2
+
+    rewrite(one / "later", change)
+    study = open_study(one)
+    assert study.series[T1C].grid.shape[2] == len(list((one / "S01").iterdir()))
+    assert all("S01" in file.name for file in study.series[T1C].files)
+    assert len(study.set_aside) == 1
+
+
+def test_echoes_of_one_series_are_distinguished(one):
+    shutil.copytree(one / "S01", one / "echo2")
+
+    def change(ds):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ds.EchoNumbers, ds.EchoTime = 2, 60
+
+    rewrite(one / "echo2", change)
+    study = open_study(one)
+    assert len({file.path.parent for file in study.series[T1C].files}) == 1
+    assert [s.grid.shape for s in study.set_aside] == [study.series[T1C].grid.shape]
+
+
+def test_a_localiser_and_a_derived_map_are_set_aside(make_study):
+    folder = make_study(dicom=True, sequences={"t1c", "flair", "t2"})
+    rewrite(folder / "S02", lambda ds: setattr(ds, "ImageType", ["DERIVED", "SECONDARY", "ADC"]))
+    rewrite(
+        folder / "S03", lambda ds: setattr(ds, "ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    )
+    study = open_study(folder)
+    assert list(study.series) == [T1C]
+    assert {s.detected_by.split(" by ")[0].split(" of ")[0] for s in study.set_aside} == {
+        "a derived map or projection",
+        "a localiser",
+    }
+
+
+def test_a_derived_image_is_second_choice(make_study):
+    folder = make_study(dicom=True, sequences={"t1c"})
+    shutil.copytree(folder / "S01", folder / "reformat")
+
+    def change(ds):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        ds.SeriesInstanceUID = generate_uid(entropy_srcs=["reformat"])
+        ds.ImageType = ["DERIVED", "SECONDARY", "MPR"]
+        ds.PixelSpacing = [2.0, 2.0]
+
+    rewrite(folder / "reformat", change)
+    study = open_study(folder)
+    assert all("S01" in file.name for file in study.series[T1C].files)
+
+
+def test_two_patients_are_refused(make_study, tmp_path):
+    make_study(name="both/a", dicom=True, sequences={"t1c"})
+    other = PatientIdentity(patient_id="OTHER", name="Other^One")
+    make_study(name="both/b", dicom=True, sequences={"flair"}, identity=other)
+    with pytest.raises(UnusableInputError, match="2 patients"):
+        open_study(tmp_path / "both")
+
+
+def test_two_studies_are_listed_and_one_is_chosen(make_study, tmp_path):
+    make_study(name="both/a", dicom=True, sequences={"t1c"})
+    later = PatientIdentity(study="2", date="20260301")
+    make_study(name="both/b", dicom=True, sequences={"flair"}, identity=later)
+    make_study(name="both/c", dicom=True, sequences={"t2"}, identity=later)
+    with pytest.raises(
+        SeveralStudiesError, match=r"2 studies.*20260105.*20260301.*--study"
+    ) as refusal:
+        open_study(tmp_path / "both")
+    first, second = refusal.value.studies
+    assert (first.date, first.series, second.date, second.series) == ("20260105", 1, "20260301", 2)
+    images = sum(p.is_file() for p in (tmp_path / "both" / "a").rglob("*"))
+    assert (first.images, second.images) == (images, 2 * images)
+    assert (second.uid, second.kind) == (later.uid("study"), StudyKind.DICOM)
+    study = open_study(tmp_path / "both", study_uid=second.uid)
+    assert set(study.series) == {FLAIR, MrSequence.T2}
+
+
+def test_a_study_that_is_not_there_lists_those_that_are(make_study):
+    with pytest.raises(SeveralStudiesError, match=r"no study '1\.2\.3' among 1 ") as refusal:
+        open_study(make_study(dicom=True, sequences={"t1c"}), study_uid="1.2.3")
+    (only,) = refusal.value.studies
+    assert only.series == 1
+
+
+def test_a_named_series_uid_or_folder_wins(make_study):
+    folder = make_study(dicom=True, sequences={"t1c", "flair"})
+    plain = open_study(folder)
+    uid = plain.series[FLAIR].uid
+    by_uid = open_study(folder, named={MrSequence.T2: uid})
+    assert by_uid.series[MrSequence.T2].uid == uid
+    assert FLAIR not in by_uid.series
+    place = plain.series[FLAIR].files[0].path.parent
+    assert open_study(folder, named={MrSequence.T2: place}).series[MrSequence.T2].uid == uid
+
+
+def test_a_name_that_is_nothing_is_refused(one):
+    with pytest.raises(UnusableInputError, match="nothing usable for T2"):
+        open_study(one, named={MrSequence.T2: "1.2.3"})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda ds: delattr(ds, "ImagePositionPatient"), "ImagePositionPatient"),
+        (lambda ds: setattr(ds, "ImageOrientationPatient", [0] * 6), "ImageOrientationPatient"),
+        (lambda ds: setattr(ds, "PixelSpacing", [0, 0]), "PixelSpacing"),
+        (lambda ds: delattr(ds, "SeriesInstanceUID"), "SeriesInstanceUID"),
+        (lambda ds: setattr(ds, "SamplesPerPixel", 3), "colour"),
+        (lambda ds: setattr(ds, "NumberOfFrames", 10**9), "frames"),
+        (lambda ds: setattr(ds, "SOPClassUID", "1.2.840.10008.5.1.4.1.1.2"), "CT"),
+    ],
+)
+def test_what_has_no_honest_geometry_is_refused(one, change, words):
+    rewrite(one, change)
+    with pytest.raises(UnusableInputError, match=words):
+        open_study(one)
+
+
+def test_missing_pixels_name_the_file(one):
+    rewrite(one, lambda ds: delattr(ds, "PixelData"))
+    with pytest.raises(ReadError, match="pixel data"):
+        open_study(one).series[T1C].load()
+
+
+def test_a_dicomdir_is_never_followed_outside(one, tmp_path):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    ds = pydicom.dcmread(next((one / "S01").iterdir()), stop_before_pixels=True)
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    ds.save_as(inside / "DICOMDIR")
+    with pytest.raises(UnusableInputError, match="DICOMDIR"):
+        open_study(inside)
+    shutil.copy(inside / "DICOMDIR", one / "DICOMDIR")
+    assert list(open_study(one).series) == [T1C]
+    assert list(open_study(one / "DICOMDIR").series) == [T1C]
+
+
+def test_only_headers_are_read_until_voxels_are_asked_for(one, monkeypatch):
+    asked = []
+    original = pydicom.dcmread
+
+    def watched(path, **options):
+        asked.append(options.get("stop_before_pixels", False))
+        return original(path, **options)
+
+    monkeypatch.setattr(scan.pydicom, "dcmread", watched)
+    series = open_study(one).series[T1C]
+    assert all(asked)
+    series.load()
+    assert not all(asked)

@@ -1,0 +1,256 @@
+"""NIfTI folders, files and sidecars; what is refused and how that is said."""
+
+import gzip
+import json
+import struct
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lesionlens.base.errors import GeometryError, ReadError, UnusableInputError
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import StudyKind
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.series_selection import SeveralStudiesError
+
+AFFINE = np.diag([-2.0, -2.0, 3.0, 1.0])
+SHAPE = (20, 24, 16)
+
+
+@pytest.fixture
+def voxels():
+    return np.random.default_rng(0).integers(0, 1000, SHAPE).astype(np.int16)
+
+
+@pytest.fixture
+def save(tmp_path, voxels):
+    def write(name, data=voxels, affine=AFFINE, sidecar=None):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.Nifti1Image(data, affine).to_filename(path)
+        if sidecar is not None:
+            path.with_name(name.replace(".nii.gz", ".json")).write_text(json.dumps(sidecar))
+        return path
+
+    return write
+
+
+def test_a_folder_gives_one_series_a_sequence_in_order(make_study):
+    study = open_study(make_study(truth=True))
+    assert list(study.series) == list(MrSequence)
+    assert study.kind is StudyKind.NIFTI
+    assert [s.description for s in study.set_aside] == ["seg.nii.gz"]
+
+
+def test_voxels_and_grid_are_those_of_the_file(save, voxels, tmp_path):
+    save("x_flair.nii.gz")
+    series = open_study(tmp_path).series[MrSequence.FLAIR]
+    np.testing.assert_array_equal(series.load(), voxels)
+    np.testing.assert_allclose(series.grid.affine, AFFINE)
+    assert series.load().dtype == np.float32
+
+
+def test_one_file_is_a_study(save):
+    study = open_study(save("anything T1.nii.gz"))
+    assert list(study.series) == [MrSequence.T1]
+
+
+def test_one_file_of_unknown_name_takes_the_flag(save):
+    path = save("scan.nii.gz")
+    with pytest.raises(UnusableInputError, match="--flair"):
+        open_study(path)
+    study = open_study(path, named={MrSequence.T2: path})
+    assert list(study.series) == [MrSequence.T2]
+    assert study.series[MrSequence.T2].confidence == 1.0
+
+
+def test_a_flag_wins_over_the_name_and_may_be_relative_to_the_study(save, tmp_path):
+    save("t1.nii.gz")
+    save("t2.nii.gz")
+    study = open_study(tmp_path, named={MrSequence.FLAIR: "t1.nii.gz"})
+    assert set(study.series) == {MrSequence.FLAIR, MrSequence.T2}
+    assert study.series[MrSequence.FLAIR].description == "t1.nii.gz"
+
+
+def test_one_file_for_two_flags_is_refused(save, tmp_path):
+    path = save("a.nii.gz")
+    with pytest.raises(UnusableInputError, match="same file"):
+        open_study(tmp_path, named={MrSequence.T1: path, MrSequence.T2: path})
+
+
+def test_a_sidecar_tells_where_the_name_is_silent(save, tmp_path):
+    save("series_004.nii.gz", sidecar={"SeriesDescription": "AX T2 TSE"})
+    assert list(open_study(tmp_path).series) == [MrSequence.T2]
+
+
+def test_name_wins_over_a_sidecar_that_contradicts_with_a_notice(save, tmp_path):
+    save("t1c.nii.gz", sidecar={"SeriesDescription": "AX FLAIR"})
+    study = open_study(tmp_path)
+    assert list(study.series) == [MrSequence.T1C]
+    assert any("FLAIR" in notice for notice in study.notices)
+
+
+def test_the_finer_of_two_is_taken_and_the_other_listed(save, tmp_path, voxels):
+    save("t1c.nii.gz")
+    save("fine_t1c.nii.gz", affine=np.diag([1.0, 1.0, 1.0, 1.0]))
+    study = open_study(tmp_path)
+    assert study.series[MrSequence.T1C].description == "fine_t1c.nii.gz"
+    assert [s.description for s in study.set_aside] == ["t1c.nii.gz"]
+    assert any("More than one T1c" in notice for notice in study.notices)
+
+
+def test_sidecars_of_two_patients_are_refused(save, tmp_path):
+    save("t1.nii.gz", sidecar={"PatientID": "A"})
+    save("t2.nii.gz", sidecar={"PatientID": "B"})
+    with pytest.raises(UnusableInputError, match="more than one patient"):
+        open_study(tmp_path)
+
+
+def test_several_bids_sessions_are_listed_and_one_is_chosen(save, tmp_path):
+    for session in "12":
+        for part, name in (("anat", "T1w"), ("perf", "FLAIR")):
+            save(f"sub-7/ses-{session}/{part}/sub-7_ses-{session}_{name}.nii.gz")
+    with pytest.raises(SeveralStudiesError, match="ses-2") as refusal:
+        open_study(tmp_path)
+    listed = refusal.value.studies
+    assert [(s.uid, s.series, s.kind) for s in listed] == [
+        ("sub-7/ses-1", 2, StudyKind.NIFTI),
+        ("sub-7/ses-2", 2, StudyKind.NIFTI),
+    ]
+    study = open_study(tmp_path, study_uid=listed[1].uid)
+    assert set(study.series) == {MrSequence.T1, MrSequence.FLAIR}
+    assert all("ses-2" in s.files[0].name for s in study.series.values())
+
+
+def test_a_folder_of_cases_is_not_one_study(save, tmp_path):
+    save("case1/t1.nii.gz")
+    save("case2/flair.nii.gz")
+    with pytest.raises(UnusableInputError, match="2 studies"):
+        open_study(tmp_path)
+
+
+def patched(path, offset, layout, *values):
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    struct.pack_into(layout, raw, offset, *values)
+    path.write_bytes(gzip.compress(bytes(raw)))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda p: p.write_bytes(p.read_bytes()[:-900]), "truncated"),
+        (lambda p: p.write_bytes(p.read_bytes()[:-8] + bytes(8)), "damaged"),
+        (lambda p: patched(p, 112, "<f", float("inf")), "slope"),
+    ],
+)
+def test_damage_is_reported_when_voxels_are_read(save, tmp_path, spoil, words):
+    spoil(save("t2.nii.gz"))
+    series = open_study(tmp_path).series[MrSequence.T2]
+    with pytest.raises(ReadError, match=words):
+        series.load()
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (np.zeros((4, 4, 4, 5), np.float32), "5 volumes"),
+        (np.zeros((4, 4), np.float32), "three dimensions"),
+        (np.zeros((4, 4, 4), np.complex64), "complex"),
+        (np.zeros((4, 4, 4), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])), "colour"),
+    ],
+)
+def test_what_is_not_one_grey_volume_is_refused(save, tmp_path, data, words):
+    save("t2.nii.gz", data=data)
+    with pytest.raises(ReadError, match=words):
+        open_study(tmp_path)
+
+
+def test_a_fourth_axis_of_length_one_is_a_volume(save, tmp_path, voxels):
+    save("t2.nii.gz", data=voxels[..., None])
+    assert open_study(tmp_path).series[MrSequence.T2].load().shape == SHAPE
+
+
+def with_forms(folder, voxels, qform, sform):
+    image = nib.Nifti1Image(voxels, sform)
+    image.set_qform(qform, code=int(qform is not None))
+    image.set_sform(sform, code=int(sform is not None))
+    image.to_filename(folder / "t1.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("qform", "sform", "words"),
+    [
+        (None, None, "no orientation"),
+        (AFFINE @ np.diag([-1.0, 1, 1, 1]), AFFINE, "which side is left"),
+    ],
+)
+def test_no_side_is_guessed(tmp_path, voxels, qform, sform, words):
+    with_forms(tmp_path, voxels, qform, sform)
+    with pytest.raises(GeometryError, match=words):
+        open_study(tmp_path)
+
+
+def test_forms_that_are_shifted_give_a_notice(tmp_path, voxels):
+    other = AFFINE.copy()
+    other[0, 3] += 30
+    with_forms(tmp_path, voxels, other, AFFINE)
+    assert any("disagree by up to 30 mm" in n for n in open_study(tmp_path).notices)
+
+
+def test_metres_are_brought_to_millimetres(tmp_path, voxels):
+    image = nib.Nifti1Image(voxels, AFFINE @ np.diag([1e-3, 1e-3, 1e-3, 1]))
+    image.header.set_xyzt_units("meter")
+    image.set_qform(None, code=0)
+    image.to_filename(tmp_path / "t1.nii.gz")
+    grid = open_study(tmp_path).series[MrSequence.T1].grid
+    np.testing.assert_allclose(grid.spacing_mm, (2, 2, 3), rtol=1e-5)
+
+
+def test_nothing_is_written_into_the_study(make_study):
+    folder = make_study()
+    before = sorted((p, p.stat().st_mtime_ns) for p in folder.rglob("*"))
+    for series in open_study(folder).series.values():
+        series.load()
+    assert sorted((p, p.stat().st_mtime_ns) for p in folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("missing", ["nowhere", "empty"])
+def test_a_refusal_says_found_expected_and_what_next(tmp_path, missing):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UnusableInputError) as caught:
+        open_study(tmp_path / missing)
+    error = caught.value
+    assert all((error.found, error.expected, error.next_step))
+    assert error.exit_status == 2
+
+
+def test_files_named_together_are_one_study_and_no_other_file_counts(make_study):
+    first, second = make_study(name="a"), make_study(name="b")
+    study = open_study([first / "t1c.nii.gz", second / "flair.nii.gz"])
+    assert {s.value: series.description for s, series in study.series.items()} == {
+        "t1c": "t1c.nii.gz",
+        "flair": "flair.nii.gz",
+    }
+    assert not study.set_aside
+
+
+def test_folders_named_together_are_listed_never_mixed(make_study):
+    folders = [make_study(name="a"), make_study(name="b"), make_study(name="c")]
+    with pytest.raises(SeveralStudiesError) as refused:
+        open_study(folders[:2])
+    assert [study.uid for study in refused.value.studies] == ["a", "b"]
+
+
+def test_nothing_named_is_refused_in_words():
+    with pytest.raises(UnusableInputError, match="nothing to open"):
+        open_study([])
+
+
+def test_a_folder_that_is_a_link_is_named_where_nothing_else_is_there(tmp_path):
+    (tmp_path / "scans").mkdir()
+    study = tmp_path / "study"
+    study.mkdir()
+    (study / "anat").symlink_to(tmp_path / "scans")
+    with pytest.raises(UnusableInputError, match=r"1 of them links, which are not followed"):
+        open_study(study)

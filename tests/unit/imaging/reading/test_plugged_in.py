@@ -1,0 +1,72 @@
+"""Readers of other packages: one that is broken costs nobody else a study."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.third_party import install
+
+from lesionlens.base.errors import PluginError, UnusableInputError
+from lesionlens.imaging.reading.readers import open_study
+
+READER = """
+from dataclasses import replace
+from lesionlens.imaging.reading.nifti.reader import NiftiReader
+
+class Reader:
+    name = "mine"
+
+    def claims(self, path):
+        return {claim}
+
+    def read(self, path, named, options):
+        study = NiftiReader().read(path, named, options)
+        return {study}
+"""
+CHANGED = (
+    "replace(study, series={s: replace(v, load=lambda v=v: LOAD) for s, v in study.series.items()})"
+)
+
+
+def with_reader(monkeypatch, tmp_path, *, claim="2.0", study="study"):
+    install(monkeypatch, tmp_path, READER.format(claim=claim, study=study), readers="mine = Reader")
+
+
+def test_the_surest_reader_reads_whoever_wrote_it(monkeypatch, tmp_path, make_study):
+    with_reader(monkeypatch, tmp_path)
+    study = open_study(make_study())
+    assert all(item.load().dtype == np.float32 for item in study.series.values())
+    assert not [notice for notice in study.notices if "mine" in notice]
+
+
+@pytest.mark.parametrize("claim", ["1 / 0", "None", "'much'"])
+def test_a_study_opens_beside_a_broken_reader_which_a_notice_names(
+    claim, monkeypatch, tmp_path, make_study
+):
+    with_reader(monkeypatch, tmp_path, claim=claim)
+    study = open_study(make_study())
+    assert study.series
+    assert any("'mine' of crooked 0.7" in notice for notice in study.notices)
+
+
+def test_where_nobody_can_read_it_the_broken_reader_is_named(monkeypatch, tmp_path):
+    install(monkeypatch, tmp_path, "import nothing_like_this", readers="mine = Reader")
+    (tmp_path / "scan.xyz").write_text("voxels")
+    with pytest.raises(UnusableInputError, match=r"scan\.xyz.*'mine' of crooked"):
+        open_study(tmp_path / "scan.xyz")
+
+
+@pytest.mark.parametrize("study", ["None", "study.nothing"])
+def test_a_reader_that_gives_no_study_is_named(study, monkeypatch, tmp_path, make_study):
+    with_reader(monkeypatch, tmp_path, study=study)
+    with pytest.raises(PluginError, match=r"'mine' of crooked 0\.7"):
+        open_study(make_study())
+
+
+@pytest.mark.parametrize("load", ["v.load()[:-1]", "v.load() > 0", "None", "1 / 0"])
+def test_voxels_that_do_not_fit_their_grid_are_refused(load, monkeypatch, tmp_path, make_study):
+    """A volume short of a slice would else be shown, and measured, at wrong places."""
+    with_reader(monkeypatch, tmp_path, study=CHANGED.replace("LOAD", load))
+    study = open_study(make_study())
+    with pytest.raises(PluginError, match=r"'mine' of crooked 0\.7"):
+        next(iter(study.series.values())).load()

@@ -1,0 +1,86 @@
+"""The user's choice of sequences is met again at that study, and at no other."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import MrSequence
+from lesionlens.imaging.reading import remembered_series
+from lesionlens.imaging.reading.readers import open_study
+
+T2, FLAIR = MrSequence.T2, MrSequence.FLAIR
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(remembered_series, "folder", lambda: tmp_path / "choices")
+    return tmp_path / "choices"
+
+
+@pytest.mark.parametrize("dicom", [False, True])
+def test_a_choice_is_met_again(make_study, dicom):
+    folder = make_study(dicom=dicom, sequences={"flair", "t1"})
+    plain = open_study(folder, recall=True)
+    flair = plain.series[FLAIR]
+    name = flair.uid or flair.files[0].name
+    remembered_series.remember(open_study(folder, named={T2: name}))
+    again = open_study(folder, recall=True)
+    assert set(again.series) == {T2, MrSequence.T1}
+    assert any("before" in notice for notice in again.notices)
+    assert set(open_study(folder).series) == {FLAIR, MrSequence.T1}
+
+
+def test_a_flag_wins_over_what_is_remembered(make_study):
+    folder = make_study(sequences={"flair", "t1"})
+    remembered_series.remember(open_study(folder, named={T2: "flair.nii.gz"}))
+    study = open_study(folder, named={MrSequence.T1C: "flair.nii.gz"}, recall=True)
+    assert MrSequence.T1C in study.series
+
+
+def test_another_study_does_not_meet_it(make_study):
+    one = make_study(name="a", sequences={"flair", "t1"})
+    remembered_series.remember(open_study(one, named={T2: "flair.nii.gz"}))
+    other = make_study(name="b", sequences={"flair", "t1", "t1c"})
+    assert FLAIR in open_study(other, recall=True).series
+
+
+def test_another_patient_s_files_of_the_same_names_and_sizes_do_not_meet_it(make_study):
+    one, other = (make_study(name=name, sequences={"flair", "t1"}) for name in "ab")
+    for folder, value in ((one, 0), (other, 1)):
+        for name in ("flair", "t1"):
+            image = nib.load(folder / f"{name}.nii.gz")
+            data = np.asanyarray(image.dataobj).copy()
+            data[20, 20, 20] = value
+            (folder / f"{name}.nii.gz").unlink()
+            nib.Nifti1Image(data, image.affine).to_filename(folder / f"{name}.nii")
+    assert (one / "t1.nii").stat().st_size == (other / "t1.nii").stat().st_size
+    remembered_series.remember(open_study(one, named={T2: "flair.nii"}))
+    assert T2 in open_study(one, recall=True).series
+    assert FLAIR in open_study(other, recall=True).series
+
+
+def test_a_study_of_which_nothing_tells_is_opened_as_it_was_named_before(make_study):
+    folder = make_study(sequences={"flair"})
+    (folder / "flair.nii.gz").rename(folder / "a.nii.gz")
+    with pytest.raises(UnusableInputError, match="none recognised"):
+        open_study(folder, recall=True)
+    remembered_series.remember(open_study(folder, named={FLAIR: "a.nii.gz"}))
+    assert set(open_study(folder, recall=True).series) == {FLAIR}
+    with pytest.raises(UnusableInputError, match="none recognised"):
+        open_study(folder)
+
+
+def test_nothing_named_forgets(make_study, own_folder):
+    folder = make_study(sequences={"flair"})
+    remembered_series.remember(open_study(folder, named={T2: "flair.nii.gz"}))
+    remembered_series.remember(open_study(folder))
+    assert FLAIR in open_study(folder, recall=True).series
+    assert not list(own_folder.glob("*.json"))
+
+
+def test_a_damaged_memory_is_no_memory(make_study, own_folder):
+    folder = make_study(sequences={"flair"})
+    remembered_series.remember(open_study(folder, named={T2: "flair.nii.gz"}))
+    next(own_folder.glob("*.json")).write_text("[1")
+    assert FLAIR in open_study(folder, recall=True).series

@@ -1,0 +1,154 @@
+"""What an image looks like is asked last, overrides nobody and is unsure rather than wrong."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lesionlens.base.errors import CancelledError, ReadError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import Series, Witness
+from lesionlens.imaging.reading import sequence_from_image, unlabelled_series
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.sequences import UNKNOWN, Guess
+from lesionlens.network.synth.draw import DrawConfig, draw
+
+T1, T1C, T2, FLAIR = MrSequence
+DATA = Path(__file__).resolve().parents[4].parent / "shared/data"
+RAMP = np.linspace(1, 900, 20 * 20 * 20).reshape(20, 20, 20).astype(np.float32)
+SILENT = Series(
+    None,
+    UNKNOWN.evidence,
+    0.0,
+    Grid(RAMP.shape, np.diag([8.0, 8.0, 8.0, 1.0])),
+    (),
+    lambda: RAMP,
+    "a.nii",
+    witness=Witness.NOTHING,
+)
+
+
+@pytest.fixture
+def looks_like(monkeypatch):
+    """Make every image look like one sequence, and count how often it was asked."""
+    asked = []
+
+    def make(sequence):
+        def guess(values, grid):
+            asked.append(grid)
+            return Guess(sequence, "the image itself", 0.45)
+
+        monkeypatch.setattr(sequence_from_image, "guess", guess)
+        return asked
+
+    return make
+
+
+def test_a_silent_series_is_taken_for_what_it_looks_like_with_a_notice(looks_like):
+    looks_like(T2)
+    found, notices = unlabelled_series.judge_by_image([SILENT], set())
+    assert found[0].sequence is T2
+    assert found[0].confidence < 0.5
+    assert "a.nii" in notices[0]
+    assert "--t2" in notices[0]
+
+
+def test_a_name_or_header_that_speaks_is_never_asked_again(looks_like):
+    asked = looks_like(FLAIR)
+    told = replace(SILENT, sequence=T1, detected_by="file name", witness=Witness.TEXT)
+    never = replace(SILENT, detected_by="a mask or segmentation by its name", witness=Witness.TEXT)
+    found, notices = unlabelled_series.judge_by_image([told, never], set())
+    assert found == [told, never]
+    assert not asked
+    assert not notices
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_sequence_that_is_there_already_is_not_given_twice(looks_like, by_name):
+    looks_like(T2)
+    other = replace(SILENT, sequence=T2, detected_by="file name", witness=Witness.TEXT)
+    found, notices = unlabelled_series.judge_by_image(
+        [SILENT, *([other] if by_name else [])], set() if by_name else {T2}
+    )
+    assert found[0].sequence is None
+    assert "another" in found[0].detected_by
+    assert not notices
+
+
+def test_only_so_many_images_are_read(looks_like):
+    asked = looks_like(None)
+    unlabelled_series.judge_by_image([SILENT] * 20, set())
+    assert len(asked) == unlabelled_series.MOST_IMAGES
+
+
+def test_an_image_that_cannot_be_read_stays_silent(looks_like):
+    def broken():
+        raise ReadError(found="a", expected="b", next_step="c")
+
+    looks_like(T2)
+    found, _ = unlabelled_series.judge_by_image([replace(SILENT, load=broken)], set())
+    assert found[0].sequence is None
+
+
+def test_a_request_to_stop_is_heard():
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(CancelledError):
+        unlabelled_series.judge_by_image([SILENT], set(), cancel=stop)
+
+
+def test_figures_are_ratios_to_white_matter():
+    shares = np.zeros((3, 12, 12, 12), np.float32)
+    for index in range(3):
+        shares[index, 4 * index : 4 * index + 4] = 1.0
+    image = np.tensordot(np.array([600, 300, 1200], np.float32), shares, 1)
+    found = sequence_from_image.figures(image, shares, np.ones(image.shape, bool))
+    assert found.grey == 0.5
+    assert found.fluid == (2.0, 2.0)
+    assert found.bright == (2.0, 2.0)
+    np.testing.assert_allclose(found.features[1], np.log(2.0))
+    assert sequence_from_image.figures(image, shares * 0.4, np.ones(image.shape, bool)) is None
+
+
+def test_a_class_is_nearest_to_itself():
+    for index, mean in enumerate(sequence_from_image.MEANS):
+        chances, distance = sequence_from_image.posterior(
+            mean, sequence_from_image.MEANS, sequence_from_image.INVERSE
+        )
+        assert chances.argmax() == index
+        assert chances.sum() == pytest.approx(1.0)
+        assert distance == 0.0
+
+
+def test_a_head_without_tissue_is_none_of_the_four(patient):
+    brain = patient.brain
+    rng = np.random.default_rng(0)
+    values = (brain.data * rng.normal(600, 25, brain.data.shape)).astype(np.float32)
+    assert sequence_from_image.guess(values, brain.grid).sequence is None
+
+
+def test_a_drawn_brain_is_recognised_or_left_open_never_mistaken():
+    config = DrawConfig(shape=(56, 68, 56), spacing_mm=(3.0, 3.0))
+    affine = np.diag([3.0, 3.0, 3.0, 1.0])
+    affine[:3, 3] = -1.5 * (np.asarray(config.shape) - 1)
+    channels = draw(config, [42]).channels[0].numpy()
+    found = [
+        sequence_from_image.guess(image, Grid(config.shape, affine)).sequence for image in channels
+    ]
+    assert found[2] is T2
+    assert all(s in (None, mine) for s, mine in zip(found, MrSequence, strict=True))
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case", ["tumour/BraTS2021_01480", "non_tumour_ms/openms_patient01_study2"]
+)
+def test_a_real_sequence_is_recognised_or_left_open_never_mistaken(case):
+    if not (DATA / case).is_dir():
+        pytest.skip("the developers' folder of real scans is not here")
+    for sequence, series in open_study(DATA / case).series.items():
+        assert sequence_from_image.guess(series.load(), series.grid).sequence in (None, sequence)

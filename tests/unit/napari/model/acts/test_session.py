@@ -1,0 +1,257 @@
+"""Session and Screen without a window: what follows from what."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from tests.reviewed_head import FakeResult
+
+from lesionlens.base.labels import LesionClass, MrSequence, Region, ReviewState
+from lesionlens.base.records.attention import MapChecks
+from lesionlens.base.records.findings import Findings, conclusion_of
+from lesionlens.base.records.prediction import OperatingPoint
+from lesionlens.napari.model.acts.session import OPENING, ReviewSession
+from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay
+from lesionlens.napari.model.overlays import maps as display
+from lesionlens.napari.model.screen.screen import resolve
+from lesionlens.napari.model.state.state import Problem
+from lesionlens.napari.model.wording.candidates import facts_of
+
+
+@pytest.fixture
+def session(result):
+    made = ReviewSession(reader="A. Reader")
+    made.open(result.analysis.study)
+    made.analysed(result, display.overlays_of(result.analysis))
+    return made
+
+
+def screen(session):
+    return resolve(session.state)
+
+
+def test_a_study_opens_without_overlay_and_on_its_reference(analysis):
+    session = ReviewSession()
+    session.open(analysis.study)
+    shown = screen(session)
+    assert shown.overlay is Overlay.OFF
+    assert shown.scene.sequence is MrSequence.T1C
+    assert shown.can_analyse
+    assert not shown.analysed
+
+
+def test_nothing_is_shown_over_the_image_before_the_reader_asks(session):
+    scene = screen(session).scene
+    assert not scene.outline.visible
+    assert scene.attention is None
+
+
+def test_going_to_a_candidate_shows_its_contour_once(session):
+    session.go_to(2)
+    assert session.state.choices.overlay is Overlay.CONTOUR
+    session.choose_overlay(Overlay.OFF)
+    session.go_to(1)
+    assert session.state.choices.overlay is Overlay.OFF
+
+
+def test_steps_go_round(session):
+    seen = []
+    for _ in range(3):
+        session.step(1)
+        seen.append(session.state.choices.candidate)
+    assert seen == [1, 2, 1]
+    session.step(-1)
+    assert session.state.choices.candidate == 2
+
+
+def test_the_threshold_hides_and_says_how_many(session):
+    session.go_to(2)
+    session.choose_threshold(0.95)
+    shown = screen(session)
+    assert [row.id for row in shown.candidates] == [1]
+    assert shown.below_threshold == 1
+    assert session.candidate() is None
+    assert [label for label, _ in shown.scene.outline.colours] == [1]
+
+
+def test_a_decision_keeps_reader_and_reason_and_leaves_the_findings_alone(session):
+    before = session.state.analysis.findings
+    session.go_to(1)
+    session.type_reason("vessel")
+    session.mark(ReviewState.REJECTED)
+    event = session.state.review.of(before.candidates[0].tracking_uid)
+    assert (event.reader, event.reason) == ("A. Reader", "vessel")
+    assert session.state.analysis.findings is before
+    assert session.state.analysis.review == session.state.review
+
+
+def test_a_decision_without_focus_does_nothing(session):
+    old = session.state
+    assert session.mark(ReviewState.ACCEPTED) is None
+    assert session.state is old
+
+
+def test_a_failure_keeps_study_analysis_and_review(session):
+    session.go_to(1)
+    session.mark(ReviewState.ACCEPTED)
+    kept = session.state
+    session.failed(Problem("Failed", "nothing"))
+    assert session.state.analysis is kept.analysis
+    assert session.state.review == kept.review
+    session.dismiss()
+    assert session.state.problem is None
+
+
+def test_what_could_not_be_opened_is_put_away_once_the_reader_goes_on(session):
+    session.failed(Problem("Failed", "no scan", cause=OPENING))
+    session.go_to(1)
+    assert session.state.problem is None
+    session.failed(Problem("Failed", "the analysis"))
+    session.step(1)
+    assert session.state.problem is not None
+
+
+def test_another_study_starts_anew(session, analysis):
+    session.go_to(1)
+    session.open(replace(analysis.study, name="another"))
+    assert session.state.analysis is None
+    assert session.state.choices == replace(Choices(), sequence=MrSequence.T1C)
+    assert session.result is None
+
+
+def test_analysing_again_keeps_what_the_reader_looks_at(session, result):
+    session.choose_sequence(MrSequence.FLAIR)
+    session.analysed(result, display.overlays_of(result.analysis))
+    assert session.state.choices.sequence is MrSequence.FLAIR
+
+
+def test_no_candidate_is_never_called_normal(analysis):
+    none = replace(
+        analysis,
+        findings=Findings((), np.zeros_like(analysis.findings.components), (), conclusion_of(0)),
+    )
+    session = ReviewSession()
+    session.analysed(FakeResult(none), display.overlays_of(none))
+    shown = screen(session)
+    assert shown.conclusion == "no candidate region"
+    assert shown.not_marked == "No candidate is listed"
+    assert not shown.not_added
+    session.step(1)
+    assert session.state.choices.candidate is None
+
+
+def test_signals_come_only_with_a_change(session):
+    heard = []
+    session.changed.connect(lambda old, new: heard.append(new))
+    session.choose_region(Region.WT)
+    session.hold_hidden(False)
+    assert heard == []
+    session.choose_region(Region.TC)
+    assert len(heard) == 1
+
+
+def test_a_map_that_failed_its_checks_is_shown_only_when_asked(session, analysis):
+    trust = MapChecks(False, 0.1, 0.1, reliable=False, words="The peak lies outside.")
+    maps = replace(analysis.maps, checks={Region.WT: trust})
+    failed = replace(analysis, maps=maps)
+    session.analysed(FakeResult(failed), display.overlays_of(failed))
+    session.choose_overlay(Overlay.MAP)
+    shown = screen(session)
+    assert shown.withheld
+    assert shown.scene.attention is None
+    assert shown.scene.outline.visible
+    assert shown.verdict.good is False
+    session.choose_unreliable(True)
+    assert screen(session).scene.attention is Region.WT
+
+
+def test_the_threshold_tells_what_it_costs_where_that_was_measured(session, analysis):
+    assert screen(session).threshold_words == "all flagged"
+    points = (OperatingPoint(0.1, 0.98, 1.2), OperatingPoint(0.5, 0.9, 0.24))
+    engine = replace(analysis.run.engine, operating_points=points)
+    known = replace(analysis, run=replace(analysis.run, engine=engine))
+    session.analysed(FakeResult(known), display.overlays_of(known))
+    session.choose_threshold(0.6)
+    assert screen(session).threshold_words == "score ≥ 0.60"
+    assert "0.2 false candidates a scan" in screen(session).threshold_costs
+    assert "% of lesions" in screen(session).threshold_costs
+    assert "synthetic" in screen(session).threshold_source
+    session.choose_threshold(0.05)
+    assert screen(session).threshold_words == "score ≥ 0.05"
+
+
+def test_the_threshold_begins_where_the_network_stops_flagging(session, analysis):
+    engine = replace(analysis.run.engine, floor=0.25)
+    known = replace(analysis, run=replace(analysis.run, engine=engine))
+    session.analysed(FakeResult(known), display.overlays_of(known))
+    shown = screen(session)
+    assert (shown.threshold, shown.threshold_floor) == (0.25, 0.25)
+    assert shown.threshold_words == "score ≥ 0.25"
+    assert "Below 0.25 nothing is flagged" in shown.threshold_source
+    session.choose_threshold(0.6)
+    session.analysed(FakeResult(known), display.overlays_of(known))
+    assert screen(session).threshold == 0.6
+
+
+def test_a_reopened_result_says_that_the_network_must_be_asked_anew(analysis):
+    overlays, session = display.overlays_of(analysis), ReviewSession()
+    session.analysed(SimpleNamespace(analysis=analysis, trace=None, engine=None), overlays)
+    assert screen(session).reopened
+    session.analysed(SimpleNamespace(analysis=analysis, trace=None, engine=object()), overlays)
+    assert not screen(session).reopened
+
+
+def test_a_layer_or_head_that_is_not_there_is_not_chosen(session):
+    session.choose_layer(0, 1)
+    assert screen(session).scene.layer_choice == LayerChoice(Region.WT, 0, 1)
+    session.choose_layer(1, 1)
+    assert screen(session).scene.layer_choice == LayerChoice(Region.WT, 1)
+    session.choose_layer(7)
+    assert screen(session).scene.layer_choice is None
+
+
+def test_asking_for_uncertainty_switches_the_overlay_on(session):
+    session.choose_uncertainty(True)
+    scene = screen(session).scene
+    assert scene.uncertainty
+    assert scene.outline.visible
+
+
+@pytest.mark.parametrize(
+    ("shares", "words", "good"),
+    [((0.9, 0.08, 0.02), "network's nearest kind: tumour", None),
+     ((0.2, 0.7, 0.1), "network's nearest kind: white-matter lesion", False)],
+)  # fmt: skip
+def test_what_a_candidate_looks_like_is_reported_and_warned_of_where_it_is_no_tumour(
+    result, shares, words, good
+):
+    candidate = result.analysis.findings.candidates[0]
+    assert all("nearest kind" not in fact.words for fact in facts_of(candidate))
+    named = replace(candidate, resemblance=dict(zip(LesionClass, shares, strict=True)))
+    last = facts_of(named)[-1]
+    assert (last.words, last.good) == (words, good)
+    assert "not a diagnosis" in last.tooltip
+
+
+def test_one_map_at_a_time_and_none_below_the_brush(session, analysis):
+    session.choose_overlay(Overlay.MAP)
+    session.choose_uncertainty(True)
+    session.go_to(1)
+    assert screen(session).scene.attention is Region.WT
+    overlays = session.state.overlays
+    view = overlays.attention[Region.WT]
+    grid = analysis.volumes.labels.grid
+    voxel = tuple(int(v) for v in np.rint(grid.to_voxel(analysis.findings.candidates[0].peak_mm)))
+    session.probe(voxel, replace(overlays, probe=view))
+    scene = screen(session).scene
+    assert (scene.probe, scene.attention, scene.uncertainty) == (True, None, False)
+    assert "candidate 1 (" in screen(session).probed
+    session.probe((0, 0, 0))
+    assert "not flagged" in screen(session).probed
+    session.probe(None, overlays)
+    session.begin_edit()
+    scene = screen(session).scene
+    assert (scene.probe, scene.attention, scene.uncertainty) == (False, None, False)

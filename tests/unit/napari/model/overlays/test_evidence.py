@@ -1,0 +1,134 @@
+"""What a map adds to a contour: evidence by sequence, the first layer, what was dismissed."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from tests.reviewed_head import LEFT, RIGHT, FakeResult
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.evidence import SequenceEvidence
+from lesionlens.base.records.findings import Considered, Location
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.acts.views import Viewing
+from lesionlens.napari.model.choices.choices import LayerChoice, Overlay, Second
+from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.model.overlays.on_demand import layer_view
+from lesionlens.napari.model.screen.screen import resolve
+
+DISMISSED = Considered(
+    0.07, Location("left", "insula"), (-38, 0, 4), (-38, 0, 5), 0.4, np.array([[12, 20, 18]])
+)
+
+
+@pytest.fixture
+def asked(analysis):
+    """The head where FLAIR alone speaks for the lesions and T1c against them."""
+    grid = analysis.prepared.working
+    there = (analysis.findings.components > 0).astype(np.float32)
+    evidence = SequenceEvidence(
+        {MrSequence.T1C: -0.1 * there, MrSequence.FLAIR: 0.6 * there},
+        np.full(grid.shape, 0.05, np.float32),
+        grid,
+    )
+    volumes = replace(analysis.volumes, evidence=evidence)
+    findings = replace(analysis.findings, considered=(DISMISSED,))
+    return FakeResult(replace(analysis, volumes=volumes, findings=findings))
+
+
+@pytest.fixture
+def session(asked):
+    made = ReviewSession()
+    made.open(asked.analysis.study)
+    made.analysed(asked, overlays_of(asked.analysis))
+    return made
+
+
+def test_the_map_of_a_sequence_has_a_sign_and_says_what_was_measured(asked):
+    view = layer_view(asked, asked.analysis.prepared, LayerChoice(Region.ET, Second.BY_FLAIR))
+    assert view.data.max() == pytest.approx(0.6)
+    assert view.low == -view.top
+    assert "candidates · 1: +0.60, 2: +0.60" in view.words
+    against = layer_view(asked, asked.analysis.prepared, LayerChoice(Region.WT, Second.BY_T1C))
+    assert against.data.min() == pytest.approx(-0.1)
+    with pytest.raises(UnusableInputError, match="T2"):
+        layer_view(asked, asked.analysis.prepared, LayerChoice(Region.WT, Second.BY_T2))
+
+
+def test_one_key_shows_each_sequences_evidence_and_then_the_attention_again(session):
+    acts = Viewing(session)
+    shown = []
+    for _ in range(4):
+        acts.next_evidence()
+        shown.append(session.state.choices.layer)
+    assert shown == [Second.BY_T1C, Second.BY_FLAIR, None, Second.BY_T1C]
+    assert session.state.choices.overlay is Overlay.MAP
+    assert resolve(session.state).scene.layer_choice == LayerChoice(Region.WT, Second.BY_T1C)
+
+
+def test_a_map_that_failed_its_checks_does_not_withhold_the_evidence(session):
+    checks = {r: replace(c, reliable=False) for r, c in session.state.analysis.maps.checks.items()}
+    analysis = session.state.analysis
+    analysis = replace(analysis, maps=replace(analysis.maps, checks=checks))
+    session.analysed(FakeResult(analysis), session.state.overlays)
+    session.choose_overlay(Overlay.MAP)
+    assert resolve(session.state).scene.attention is None
+    session.choose_layer(Second.BY_FLAIR)
+    screen = resolve(session.state)
+    assert screen.scene.attention is not None
+    assert "exact" in screen.verdict.words
+
+
+def test_the_first_look_says_where_it_went(session, asked):
+    Viewing(session).toggle_first_layer()
+    assert session.state.choices.layer == 0
+    view = layer_view(asked, asked.analysis.prepared, LayerChoice(Region.WT, 0))
+    assert "First layer: 100% in candidates, 0% opposite them" in view.words
+    Viewing(session).toggle_first_layer()
+    assert session.state.choices.layer is None
+
+
+def test_a_result_that_was_reopened_without_them_says_how_to_get_them(session, analysis):
+    reopened = SimpleNamespace(analysis=analysis, trace=None, engine=None)
+    session.analysed(reopened, overlays_of(analysis))
+    Viewing(session).next_evidence()
+    assert "Analyse again" in session.state.message
+    session.notify("")
+    Viewing(session).toggle_first_layer()
+    assert "Analyse again" in session.state.message
+    session.notify("")
+    bare = replace(overlays_of(analysis), attention={})
+    session.analysed(reopened, bare)
+    Viewing(session).next_evidence()
+    assert session.state.message == "", "an arm without maps says nothing of maps"
+
+
+def test_what_was_dismissed_is_listed_and_not_counted(session):
+    screen = resolve(session.state)
+    assert [(c.score, c.words) for c in screen.considered] == [("0.07", "left insula, 0.4 ml")]
+    assert len(screen.candidates) == 2
+    assert screen.conclusion == "2 candidate regions"
+    acts = Viewing(session)
+    acts.look_at(screen.considered[0].point_mm)
+    assert acts.travel.place.point_mm == (-38, 0, 5)
+    assert session.state.choices.candidate is None
+
+
+def test_attention_is_shared_out_among_places(analysis):
+    from lesionlens.analysis.explain.search import places_of, shares
+
+    prepared = analysis.prepared
+    grid = prepared.working
+    at = [tuple(np.rint(grid.to_voxel(p)).astype(int)) for p in (LEFT, RIGHT)]
+    marked, beside = np.zeros(grid.shape, bool), np.zeros(grid.shape, bool)
+    marked[at[0]], beside[at[1]] = True, True
+    places = places_of(prepared, marked, beside)
+    weights = np.zeros(grid.shape, np.float32)
+    weights[at[0]], weights[at[1]], weights[places.opposite] = 6, 3, 1
+    found = shares(weights, places)
+    assert (found.candidates, found.opposite, found.dismissed) == pytest.approx((0.6, 0.1, 0.3))
+    across = grid.to_mm(np.argwhere(places.opposite)[0])
+    assert across[0] == pytest.approx(-LEFT[0], abs=6)
+    assert np.allclose(across[1:], grid.to_mm(at[0])[1:])

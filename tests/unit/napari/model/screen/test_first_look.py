@@ -1,0 +1,32 @@
+"""Preliminary candidates: there while the analysis runs, and not beside a result."""
+
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.model.screen.first_look import with_first_look
+from lesionlens.napari.model.screen.screen import resolve
+
+
+def test_a_first_look_is_nothing_beside_a_result_or_without_a_run(analysis, result, first):
+    session = ReviewSession()
+    session.open(analysis.study)
+    session.preliminary_arrived(first)
+    assert session.state.preliminary is None
+    session.begin("Analysing")
+    session.preliminary_arrived(first)
+    session.choose_overlay(Overlay.CONTOUR)
+    screen = with_first_look(resolve(session.state), session.state)
+    assert screen.preliminary
+    assert screen.scene.outline.visible
+    waits = (screen.not_marked, screen.not_added, screen.not_merged)
+    assert all(words.startswith("Preliminary") for words in waits)
+    session.ended()
+    session.analysed(result, overlays_of(result.analysis))
+    session.begin("Analysing")
+    session.preliminary_arrived(first)
+    screen = resolve(session.state)
+    assert with_first_look(screen, session.state) is screen
+    session.ended()
+    session.step(1)
+    shown = resolve(session.state)
+    assert (shown.not_marked, shown.not_added, shown.not_merged) == ("", "", "")

@@ -1,0 +1,128 @@
+"""The plugin as napari meets it: discovery, reader, samples, writers."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from npe2 import PluginManifest
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.napari import loading, reader, sample, writer
+
+MANIFEST = Path(loading.__file__).parent / "napari.yaml"
+LISTING = """
+import sys
+from npe2 import PluginManager
+manager = PluginManager()
+manager.discover()
+manifest = manager.get_manifest("lesionlens")
+assert [w.display_name for w in manifest.contributions.widgets] == ["LesionLens"]
+list(manager.iter_compatible_readers(["somewhere/scan.nii.gz"]))
+heavy = {"torch", "monai", "napari", "SimpleITK", "scipy", "nibabel"} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def run_python(code):
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_listing_plugins_imports_nothing_heavy():
+    run_python(LISTING)
+
+
+def test_importing_the_package_imports_neither_numpy_nor_qt():
+    run_python(
+        "import sys, lesionlens, lesionlens.napari.reader\n"
+        "bad = {'numpy', 'qtpy', 'PySide6', 'napari', 'torch'} & set(sys.modules)\n"
+        "assert not bad, bad"
+    )
+
+
+def test_every_command_of_the_manifest_exists_at_its_place():
+    manifest = PluginManifest.from_file(MANIFEST)
+    homes = {"reader", "writer", "sample", "dock"}
+    for command in manifest.contributions.commands:
+        module, name = command.python_name.split(":")
+        assert module.rpartition(".")[2] in homes
+        if not module.endswith("dock"):
+            assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_the_reader_takes_studies_and_declines_other_folders(make_study, tmp_path: Path):
+    assert reader.get_reader(str(make_study())) is not None
+    assert reader.get_reader(str(make_study(name="d", dicom=True))) is not None
+    assert reader.get_reader(str(make_study() / "t1c.nii.gz")) is not None
+    stack = [str(make_study() / f"{name}.nii.gz") for name in ("t1c", "flair")]
+    assert {k["name"] for _, k, _ in reader.get_reader(stack)(stack)} == {"T1c", "FLAIR"}
+    other = tmp_path / "pictures"
+    other.mkdir()
+    (other / "cat.png").write_bytes(b"\x89PNG")
+    (other / "notes").write_text("no scan")
+    assert reader.get_reader(str(other)) is None
+    assert reader.get_reader(str(tmp_path / "missing")) is None
+    assert reader.get_reader([str(other), str(other)]) is None
+
+
+def test_a_folder_of_very_many_files_is_declined_quickly(tmp_path: Path):
+    for number in range(loading.NAMES_LOOKED_AT + 50):
+        (tmp_path / f"{number:04}.txt").touch()
+    (tmp_path / "zz.nii").touch()
+    assert reader.get_reader(str(tmp_path)) is None
+
+
+def test_the_reader_keeps_the_true_affine_and_the_study(make_study):
+    folder = make_study(orientation="LPS", sequences={"t1c", "flair"}, tilt_deg=9.0)
+    layers = reader.read(str(folder))
+    assert [keywords["name"] for _, keywords, _ in layers] == ["FLAIR", "T1c"]
+    for data, keywords, kind in layers:
+        ours = keywords["metadata"][loading.KEY]
+        series = ours["study"].series[ours["sequence"]]
+        np.testing.assert_allclose(ours["affine"], series.grid.affine)
+        assert kind == "image"
+        assert data.ndim == 3
+        assert "affine" not in keywords
+
+
+def test_the_reader_says_why_it_cannot_read(tmp_path: Path):
+    bad = tmp_path / "broken.nii"
+    bad.write_bytes(b"nothing")
+    with pytest.raises(UnusableInputError, match="Expected"):
+        reader.read(str(bad))
+
+
+@pytest.mark.skipif(not (loading.SAMPLES / "study").is_dir(), reason="the sample is not built")
+def test_both_samples_are_the_same_patient():
+    nifti = {keywords["name"]: data for data, keywords, _ in sample.nifti()}
+    dicom = {keywords["name"]: data for data, keywords, _ in sample.dicom()}
+    assert set(nifti) == set(dicom) == {"T1", "T1c", "T2", "FLAIR"}
+    for name, data in nifti.items():
+        assert data.shape == dicom[name].shape
+
+
+def test_a_written_layer_lies_at_the_same_millimetres(tmp_path: Path, make_study):
+    data, keywords, _ = reader.read(str(make_study(sequences={"flair"})))[0]
+    place = tmp_path / "out.nii.gz"
+    assert writer.write_image(str(place), data, keywords) == [str(place)]
+    image = nib.load(place)
+    np.testing.assert_allclose(np.diag(image.affine)[:3], keywords["scale"])
+    np.testing.assert_allclose(image.affine[:3, 3], keywords["translate"])
+    np.testing.assert_array_equal(image.get_fdata(dtype=np.float32), data)
+    writer.write_labels(str(place), (data > 500).astype(int), keywords)
+    assert nib.load(place).get_data_dtype() == np.uint8
+
+
+def test_a_layer_of_others_is_not_written_with_a_guessed_place(tmp_path: Path):
+    attributes = {"name": "cells", "scale": (1, 1, 1), "translate": (0, 0, 0), "metadata": {}}
+    with pytest.raises(UnusableInputError, match="cells"):
+        writer.write_image(str(tmp_path / "x.nii"), np.zeros((2, 2, 2)), attributes)
+    assert not (tmp_path / "x.nii").exists()

@@ -1,0 +1,93 @@
+"""Drawn patients: repeatable, nested, and like a stripped scan."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from lesionlens.network.synth import tumour
+from lesionlens.network.synth.anatomy import draw_pose
+from lesionlens.network.synth.atlas import choose
+from lesionlens.network.synth.draw import DrawConfig, draw, draw_geometry, paint
+from lesionlens.network.synth.fields import RandomStreams
+
+COARSE = DrawConfig(shape=(44, 54, 44), spacing_mm=(4.0, 4.0), tumour_free=0.0)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return draw(COARSE, [11, 12, 13])
+
+
+def test_same_seed_same_patient(drawn):
+    again = draw(COARSE, [11, 12, 13])
+    assert torch.equal(again.channels, drawn.channels)
+    assert torch.equal(again.labels, drawn.labels)
+
+
+def test_a_patient_does_not_depend_on_the_others_in_the_batch(drawn):
+    alone = draw(COARSE, [12])
+    torch.testing.assert_close(alone.channels[0], drawn.channels[1], rtol=1e-3, atol=0.5)
+    assert (alone.labels[0] != drawn.labels[1]).float().mean() < 1e-4
+
+
+def test_another_seed_is_another_patient(drawn):
+    assert not torch.equal(drawn.labels[0], drawn.labels[1])
+
+
+def test_labels_are_nested_and_inside_the_brain(drawn):
+    wt, tc, et = drawn.labels.bool().unbind(1)
+    assert wt.flatten(1).any(1).all()
+    assert not (tc & ~wt).any()
+    assert not (et & ~tc).any()
+    assert not (wt & ~drawn.brain).any()
+
+
+def test_channels_are_positive_inside_and_zero_outside(drawn):
+    outside = ~drawn.brain[:, None].expand_as(drawn.channels)
+    assert float(drawn.channels.min()) >= 0
+    assert not drawn.channels[outside].any()
+    assert float(drawn.channels.amax((2, 3, 4)).min()) > 10
+    assert torch.isfinite(drawn.zscored).all()
+
+
+def test_a_brain_has_the_size_of_a_brain(drawn):
+    millilitres = drawn.brain.flatten(1).sum(1) * 4.0**3 / 1000
+    assert (millilitres > 900).all()
+    assert (millilitres < 2600).all()
+
+
+def test_tumour_free_means_no_label():
+    free = dataclasses.replace(COARSE, tumour_free=1.0)
+    assert not draw(free, [1, 2]).labels.any()
+
+
+def test_metastases_enhance():
+    streams, heads = RandomStreams(range(60), torch.device("cpu")), choose(range(60), 0.8)
+    plan = tumour.plan_lesions(streams, heads, draw_pose(streams), tumour_free=0.0)
+    many = plan.count > 4  # more than a tumour with satellites has
+    assert many.any()
+    assert (plan.style[many] != 3).all()
+
+
+def test_another_painting_keeps_the_geometry():
+    geometry = draw_geometry(COARSE, [5])
+    one, two = (paint(COARSE, geometry, [5], round_) for round_ in (0, 1))
+    assert torch.equal(one.labels, two.labels)
+    assert not torch.allclose(one.zscored, two.zscored)
+
+
+def test_a_head_surrounds_the_brain():
+    head = dataclasses.replace(COARSE, shape=(56, 64, 56), head=True)
+    scan = draw(head, [3])
+    assert (scan.channels[0, 0] > 0).sum() > 1.15 * scan.brain.sum()
+    assert not scan.zscored[:, :, ~scan.brain[0]].any()
+
+
+def test_spacing_is_rolled_between_its_bounds():
+    mixed = dataclasses.replace(COARSE, spacing_mm=(3.5, 4.5))
+    spacing = draw_geometry(mixed, list(range(6))).frame.spacing
+    assert float(spacing.min()) >= 3.5
+    assert float(spacing.max()) <= 4.5
+    assert len(np.unique(spacing.numpy())) == 6

@@ -1,0 +1,97 @@
+"""Calibration recovers what was put in, and goes on where it stopped."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lesionlens.analysis.evaluation.metrics import reliability
+from lesionlens.network import weights
+from lesionlens.network.notes import WeightsNotes
+from lesionlens.network.synth.draw import DrawConfig
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "research"))
+from calibration import calibrate
+from calibration.calibrate import CalibrationEffort, CalibrationScan, ExaminedScan
+from calibration.scoring import Found
+
+COARSE = DrawConfig(shape=(44, 54, 44), spacing_mm=(4.0, 4.0))
+
+
+def test_temperature_of_overconfident_logits_is_found():
+    rng = np.random.default_rng(0)
+    honest = rng.normal(0, 2, 40_000)
+    truth = rng.random(honest.shape) < 1 / (1 + np.exp(-honest))
+    assert abs(calibrate._temperature(2 * honest, truth) - 2) < 0.15
+
+
+def _examined(patient, rng):
+    """A patient of two candidates whose logits say the truth."""
+    logits = rng.normal(0, 2, 2)
+    found = tuple(
+        Found(round(x, 3), 0.5, bool(rng.random() < 1 / (1 + np.exp(-x))), patient, frozenset({n}))
+        for n, x in enumerate(logits, 1)
+    )
+    reported = rng.random(50)
+    return ExaminedScan(patient, 2, found, reliability(reported, rng.random(50) < reported))
+
+
+@pytest.fixture
+def looked_at(monkeypatch):
+    rng, asked = np.random.default_rng(3), []
+
+    def examine_one(job, patient):
+        asked.append(patient)
+        return _examined(patient, rng)
+
+    monkeypatch.setattr(calibrate, "_examined", examine_one)
+    return asked
+
+
+def test_looking_goes_on_where_it_stopped(looked_at, tmp_path):
+    kept, job = tmp_path / "patients.jsonl", CalibrationScan(tmp_path / "none", COARSE)
+    first = calibrate.examine(job, CalibrationEffort(5), kept)
+    with kept.open("a") as stream:
+        stream.write('\n{"patient": 5, "les')
+    second = calibrate.examine(job, CalibrationEffort(8), kept)
+    assert looked_at == [0, 1, 2, 3, 4, 5, 6, 7]
+    again = calibrate.examine(job, CalibrationEffort(8), kept)
+    assert looked_at[8:] == []
+    assert [s.patient for s in again] == list(range(8))
+    assert [s.found for s in again] == [s.found for s in second]
+    assert [s.found for s in again[:5]] == [s.found for s in first]
+    for one, other in zip(again, second, strict=True):
+        np.testing.assert_allclose(one.voxels.confidence, other.voxels.confidence, atol=1e-3)
+
+
+def test_looking_ends_when_the_minutes_are_over(looked_at, tmp_path):
+    job = CalibrationScan(tmp_path / "none", COARSE)
+    assert len(calibrate.examine(job, CalibrationEffort(50, minutes=0.0))) == 0
+    assert looked_at == []
+
+
+def test_a_fit_says_what_it_was_made_on(looked_at, tmp_path):
+    seen = calibrate.examine(CalibrationScan(tmp_path / "none", COARSE), CalibrationEffort(300))
+    result = calibrate.calibrate(seen)
+    assert (result.patients, result.lesions, result.candidates) == (300, 600, 600)
+    assert result.score[1] == pytest.approx(1, abs=0.25)
+    assert sum(b["count"] for b in result.trial.bins) == 600
+    assert result.trial.error < 0.1
+    json.dumps(result.operating_points)
+
+
+@pytest.mark.slow
+def test_the_shipped_engine_is_calibrated(tmp_path):
+    network, info = weights.load_shipped()
+    notes = WeightsNotes(spacing_mm=4.0)
+    path = tmp_path / "w.safetensors"
+    weights.save(path, info.config, network.state_dict(), notes)
+    job = CalibrationScan(path, COARSE)
+    assert all(0.4 <= t <= 4 for t in calibrate.fit_temperatures(job, CalibrationEffort(2)))
+    one = calibrate.examine(job, CalibrationEffort(3, workers=1))
+    two = calibrate.examine(job, CalibrationEffort(3, workers=2))
+    assert [s.lesions for s in one] == [s.lesions for s in two]
+    for a, b in zip(one, two, strict=True):
+        assert [f.lesions for f in a.found] == [f.lesions for f in b.found]

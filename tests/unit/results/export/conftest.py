@@ -1,0 +1,109 @@
+"""Finished analyses of phantoms, for every exporter."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.study import Study, StudyKind
+from lesionlens.engines.testing.acquire import Acquisition
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.engines.testing.simple import Lesion, Patient, make_patient
+from lesionlens.results.export.dicom.exporter import DicomExporter
+
+MakeAnalysis = Callable[..., Analysis]
+TWO = (Lesion(), Lesion((30.0, -40.0, 12.0), 12.0))
+
+
+@pytest.fixture(scope="session")
+def two_lesions() -> Patient:
+    """A head at 4 mm with a large lesion on the left and a smaller one on the right."""
+    return make_patient(spacing_mm=4.0, lesions=TWO)
+
+
+@pytest.fixture(scope="session")
+def made() -> dict[Hashable, Analysis]:
+    """The analyses that were made before, whose studies lie in folders of the session."""
+    return {}
+
+
+def moved(study: Study, folder: Path) -> Study:
+    """Return a copy of a study, its files too: a test may spoil them."""
+    assert study.root is not None
+    shutil.copytree(study.root, folder, dirs_exist_ok=True)
+    series = {
+        sequence: replace(
+            one,
+            files=tuple(
+                replace(f, path=folder / f.path.relative_to(study.root)) for f in one.files
+            ),
+        )
+        for sequence, one in study.series.items()
+    }
+    return replace(study, root=folder, series=series)
+
+
+@pytest.fixture
+def make(
+    tmp_path: Path,
+    two_lesions: Patient,
+    made: dict[Hashable, Analysis],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> MakeAnalysis:
+    """`make(dicom=True, orientation="PIR", spacing_mm=(2, 2, 5), tilt_deg=8, lesions=())`."""
+
+    def build(
+        *,
+        dicom: bool = False,
+        orientation: str | None = None,
+        spacing_mm: tuple[float, float, float] | None = None,
+        tilt_deg: float = 0.0,
+        lesions: tuple[Lesion, ...] | None = None,
+        sequences: tuple[MrSequence, ...] = (MrSequence.T1C, MrSequence.FLAIR),
+        name: str = "study",
+    ) -> Analysis:
+        how = Acquisition(orientation or ("LPS" if dicom else "RAS"), spacing_mm, tilt_deg)
+        kind = StudyKind.DICOM if dicom else StudyKind.NIFTI
+        key = (kind, how, lesions, sequences, name)
+        if key not in made:
+            patient = two_lesions
+            if lesions is not None:
+                patient = make_patient(spacing_mm=4.0, lesions=lesions)
+            place = tmp_path_factory.mktemp("made") / name
+            study = write_study(patient, place, kind=kind, sequences=sequences, how=how)
+            made[key] = make_analysis(patient, study)
+        return replace(made[key], study=moved(made[key].study, tmp_path / name))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def objects() -> dict[Hashable, Path]:
+    """The folders of DICOM objects that were written before."""
+    return {}
+
+
+@pytest.fixture
+def exported(
+    make: MakeAnalysis, objects: dict[Hashable, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tuple[Analysis, Path]]:
+    """`exported(dicom=True, tilt_deg=8)`: what `make` makes, and its objects, written once.
+
+    The folder is everybody's: read, never changed.
+    """
+
+    def build(**how: object) -> tuple[Analysis, Path]:
+        analysis = make(**how)
+        key = tuple(sorted(how.items()))
+        if key not in objects:
+            objects[key] = tmp_path_factory.mktemp("objects")
+            DicomExporter().write(analysis, objects[key])
+        return analysis, objects[key] / "dicom"
+
+    return build

@@ -1,0 +1,174 @@
+"""No header of a source costs a result, and none makes what leaves invalid."""
+
+import shutil
+import subprocess
+
+import pydicom
+import pytest
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.engines.testing.simple import Lesion
+from lesionlens.results.export.dicom.characters import Characters
+from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.results.export.dicom.values import valid
+from lesionlens.results.export.exporter import save
+
+KANJI = b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B"
+HANGUL = (
+    b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7=\x1b$)C\xc8\xab^\x1b$)C\xb1\xe6\xb5\xbf"
+)
+DIRTY = {
+    "sex-0000": {"PatientSex": b"0000"},
+    "sex-word": {"PatientSex": b"female"},
+    "sex-lower": {"PatientSex": b"m"},
+    "ages": {"PatientAge": b"45", "PatientSize": b"tall", "PatientWeight": b"72,5"},
+    "birth-word": {"PatientBirthDate": b"unknown", "PatientAge": b"UNKNOWN"},
+    "birth-impossible": {"PatientBirthDate": b"19491399", "StudyTime": b"256199"},
+    "dates": {"PatientBirthDate": b"1949.03.01", "StudyDate": b"2006-12-01"},
+    "time-long": {"StudyTime": b"123456.1234567890", "StudyID": b"STUDY-0123456789-0123456789"},
+    "overlong": {
+        "PatientName": b"X" * 200,
+        "PatientID": b"LL-" + b"9" * 100,
+        "ReferringPhysicianName": b"Y" * 150,
+        "StudyDescription": b"brain " * 40,
+        "AccessionNumber": b"ACC-0123456789-0123456789",
+    },
+    "lines": {"AccessionNumber": b"A1\r\nB2", "InstitutionName": b"Clinic\x00\x1b[31m"},
+    "name-groups": {"PatientName": b"Doe^Jane=Doe^Jane=Doe^Jane=Doe^Jane"},
+    "name-carets": {"PatientName": b"Doe^Jane^A^B^C^D^E"},
+    "charset-unknown": {"SpecificCharacterSet": b"ISO_IR 999", "PatientName": b"M\xfcller^Eva"},
+    "charset-python": {"SpecificCharacterSet": b"utf8", "PatientName": "Müller^Eva".encode()},
+    "charset-none": {"SpecificCharacterSet": None, "PatientName": b"M\xfcller^Eva"},
+    "charset-japanese": {"SpecificCharacterSet": b"\\ISO 2022 IR 87", "PatientName": KANJI},
+    "charset-korean": {"SpecificCharacterSet": b"\\ISO 2022 IR 149", "PatientName": HANGUL},
+    "missing": dict.fromkeys(("Manufacturer", "PatientSex", "StudyID", "PatientName")),
+    "uids": {"FrameOfReferenceUID": b"1.2.840.00113.1", "StudyInstanceUID": b"1.2.840.00113.2"},
+    "trial": {"ClinicalTrialSiteID": b"S1", "PatientIdentityRemoved": b"YES"},
+    "backslash": {"StudyDescription": b"brain\\spine", "PatientComments": b"a\x07b"},
+}
+WRITTEN = {
+    "sex-0000": {"PatientSex": ""},
+    "sex-word": {"PatientSex": "F"},
+    "sex-lower": {"PatientSex": "M"},
+    "ages": {"PatientAge": None, "PatientSize": None, "PatientWeight": "72.5"},
+    "birth-impossible": {"PatientBirthDate": "", "StudyTime": ""},
+    "dates": {"PatientBirthDate": "19490301", "StudyDate": "20061201"},
+    "time-long": {"StudyTime": "123456.123456", "StudyID": ""},
+    "overlong": {"PatientName": "X" * 64, "PatientID": "", "AccessionNumber": ""},
+    "lines": {"AccessionNumber": ""},
+    "name-groups": {"PatientName": "Doe^Jane=Doe^Jane=Doe^Jane"},
+    "name-carets": {"PatientName": "Doe^Jane^A^B^C D E"},
+    "charset-unknown": {"PatientName": "Müller^Eva"},
+    "charset-python": {"PatientName": "Müller^Eva"},
+    "charset-none": {"PatientName": "Müller^Eva"},
+    "charset-japanese": {"PatientName": "Yamada^Tarou=山田^太郎=やまだ^たろう"},
+    "charset-korean": {"PatientName": "Hong^Gildong=洪^吉洞=홍^길동"},
+    "missing": {"PatientSex": "", "StudyID": "", "PatientName": ""},
+    "uids": {"StudyInstanceUID": "1.2.840.113.2"},
+    "trial": {"ClinicalTrialSiteID": None, "PatientIdentityRemoved": None},
+    "backslash": {"StudyDescription": "brain/spine"},
+}
+UNREPORTED = {"missing", "charset-unknown", "charset-python", "charset-none", "charset-japanese"}
+UNREPORTED |= {"charset-korean", "trial"}
+"""Where nothing of the header is lost that a reader must know of."""
+THICK = {"dicom": True, "spacing_mm": (4.0, 4.0, 8.0)}
+"""Few slices: headers are in question, not pixels."""
+
+
+def _dirty(analysis, attributes):
+    """Put raw bytes into attributes: written as a placeholder of their length, then exchanged."""
+    for file in analysis.study.series[MrSequence.T1C].files:
+        ds = pydicom.dcmread(file.path)
+        exchange = {}
+        for number, (keyword, value) in enumerate(attributes.items()):
+            tag = tag_for_keyword(keyword)
+            ds.pop(tag, None)
+            if value is None:
+                continue
+            even = value.ljust(10) + b" " * (len(value.ljust(10)) % 2)
+            held = b"%d" % number * len(even)
+            if keyword == "SpecificCharacterSet":
+                held = {10: b"ISO_IR 192", 16: b"\\ISO 2022 IR 100"}[len(even)]
+            exchange[held] = even
+            vr = dictionary_VR(tag)
+            ds[tag] = RawDataElement(Tag(tag), vr, len(even), held, 0, False, True)
+        ds.save_as(file.path)
+        data = file.path.read_bytes()
+        for held, even in exchange.items():
+            assert held in data
+            data = data.replace(held, even, 1)
+        file.path.write_bytes(data)
+
+
+def _errors(path):
+    done = subprocess.run(
+        ["dciodvfy", path], check=False, capture_output=True, text=True, errors="replace"
+    )
+    return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
+
+
+@pytest.mark.parametrize("name", DIRTY)
+def test_a_dirty_header_costs_nothing_and_leaves_valid(make, tmp_path, name):
+    analysis = make(**THICK, lesions=(Lesion(),))
+    _dirty(analysis, DIRTY[name])
+    done = DicomExporter().write(analysis, tmp_path)
+    assert done.left_out == {}
+    reported = [text for text in done.notices if "DICOM does not allow" in text]
+    assert bool(reported) == (name not in UNREPORTED)
+    for path in done.files:
+        ds = pydicom.dcmread(path)
+        assert ds.SpecificCharacterSet == "ISO_IR 192"
+        for keyword, value in WRITTEN.get(name, {}).items():
+            assert str(ds.get(keyword)) == str(value), (path.name, keyword)
+        if shutil.which("dciodvfy"):
+            assert _errors(path) == [], path.name
+
+
+def test_no_notice_repeats_what_a_header_says_of_a_person(make, tmp_path):
+    analysis = make(**THICK, lesions=(Lesion(),))
+    _dirty(analysis, {"PatientID": b"SECRET\n1", "PatientSex": b"SECRETX", "StudyDate": b"SECRET"})
+    warnings = save(analysis, tmp_path / "out")
+    assert any("PatientID" in text for text in warnings)
+    assert not any("SECRET" in text for text in warnings)
+
+
+def test_nothing_travels_that_is_not_on_the_list(make, tmp_path):
+    analysis = make(**THICK, lesions=(Lesion(),))
+    hidden = {"OperatorsName": b"HIDDENNAME", "PatientAddress": b"HIDDENNAME"}
+    _dirty(analysis, {**hidden, "RequestAttributesSequence": None})
+    for file in analysis.study.series[MrSequence.T1C].files:
+        ds = pydicom.dcmread(file.path)
+        block = ds.private_block(0x0029, "SOMEONE", create=True)
+        block.add_new(0x01, "LO", "HIDDENNAME")
+        ds.save_as(file.path)
+    for path in DicomExporter().write(analysis, tmp_path).files:
+        assert b"HIDDENNAME" not in path.read_bytes(), path.name
+
+
+@pytest.mark.parametrize(
+    ("keyword", "vr", "text", "wanted"),
+    [
+        ("StudyDate", "DA", "2006/12/01", "20061201"),
+        ("StudyDate", "DA", "01.12.2006", None),
+        ("StudyTime", "TM", "12:34:56", "123456"),
+        ("StudyTime", "TM", "1234", "1234"),
+        ("PatientAge", "AS", "45Y", "045Y"),
+        ("PatientWeight", "DS", "72.5000000000000001", "72.5"),
+        ("PatientWeight", "DS", "nan", None),
+        ("StudyInstanceUID", "UI", "1.2.840..1", None),
+        ("PatientComments", "LT", "a\r\nb\x07", "a\r\nb"),
+        ("StudyID", "SH", "  7 ", "7"),
+        ("PregnancyStatus", "IS", "99999999999999", None),
+    ],
+)
+def test_a_value_is_corrected_only_where_it_can_mean_one_thing(keyword, vr, text, wanted):
+    assert valid(keyword, vr, text) == wanted
+
+
+def test_text_that_is_not_in_its_declared_set_is_read_nevertheless():
+    declared = pydicom.Dataset()
+    declared.SpecificCharacterSet = "ISO_IR 192"
+    assert Characters.of(declared).decoded(b"M\xfcller") == "Müller"

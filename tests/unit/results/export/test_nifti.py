@@ -1,0 +1,181 @@
+"""Volumes as NIfTI: same grid, same values, small and finite."""
+
+import json
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from lesionlens.base.errors import ExportError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.evidence import SequenceEvidence
+from lesionlens.base.records.export import ExportOptions
+from lesionlens.base.records.findings import Considered, Location
+from lesionlens.engines.testing.analysis import make_analysis
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.results.export.nifti import (
+    STEPS,
+    UNCERTAINTY_STEPS,
+    NiftiExporter,
+    header_of,
+    write_volume,
+)
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPS", "PIR", "LIP"])
+def test_every_volume_lies_on_the_native_grid(make, tmp_path, orientation):
+    analysis = make(orientation=orientation, spacing_mm=(3.0, 4.0, 6.0), tilt_deg=9)
+    volumes = [p for p in NiftiExporter().write(analysis, tmp_path) if p.suffix == ".gz"]
+    assert {p.name for p in volumes} == {
+        "segmentation.nii.gz",
+        "candidates.nii.gz",
+        *(f"{k}_{r}.nii.gz" for k in ("probability", "attention") for r in ("wt", "tc", "et")),
+    }
+    native = analysis.prepared.native
+    for path in volumes:
+        image = nib.load(path)
+        assert image.shape == native.shape
+        np.testing.assert_allclose(image.affine, native.affine, atol=1e-5)
+        assert image.header.get_xyzt_units()[0] == "mm"
+        assert image.header["sform_code"] == image.header["qform_code"] == 1
+        np.testing.assert_allclose(image.get_qform(), native.affine, atol=1e-3)
+
+
+def test_types_are_kept_labels_exactly_and_shares_to_their_levels(make, tmp_path):
+    analysis = make()
+    unsure = analysis.volumes.probability[Region.WT]
+    analysis = replace(analysis, volumes=replace(analysis.volumes, uncertainty=unsure))
+    NiftiExporter().write(analysis, tmp_path)
+    labels = nib.load(tmp_path / "segmentation.nii.gz")
+    assert labels.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asanyarray(labels.dataobj), analysis.volumes.labels.data)
+    volumes = analysis.volumes
+    written = [
+        *((f"attention_{region}", volume, STEPS) for region, volume in volumes.attention.items()),
+        *((f"probability_{region}", v, STEPS) for region, v in volumes.probability.items()),
+        ("uncertainty", volumes.uncertainty, UNCERTAINTY_STEPS),
+    ]
+    for name, volume, steps in written:
+        image = nib.load(tmp_path / f"{name}.nii.gz")
+        assert image.get_data_dtype() == np.float32
+        values = np.asanyarray(image.dataobj)
+        np.testing.assert_allclose(values, volume.data, rtol=0, atol=0.5 / steps + 1e-7)
+        np.testing.assert_array_equal(values * steps, np.rint(values * steps))
+
+
+def test_dicom_millimetres_are_called_scanner(make, tmp_path):
+    NiftiExporter().write(make(dicom=True), tmp_path)
+    assert nib.load(tmp_path / "segmentation.nii.gz").header["sform_code"] == 1
+
+
+@pytest.mark.parametrize("codes", [(1, 1), (2, 1), (4, 0), (0, 1), (1, 2)])
+def test_the_codes_of_the_source_are_kept(make_study, patient, tmp_path, codes):
+    folder = make_study(sequences={"t1c"}, orientation="LPS", tilt_deg=7)
+    (path,) = folder.glob("*.nii.gz")
+    source = nib.load(path)
+    source.set_sform(source.affine, codes[0])
+    source.set_qform(source.affine, codes[1])
+    nib.save(nib.Nifti1Image(np.asanyarray(source.dataobj), None, source.header), path)
+    analysis = make_analysis(patient, open_study(folder))
+    NiftiExporter().write(analysis, tmp_path)
+    image = nib.load(tmp_path / "segmentation.nii.gz")
+    assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == codes
+    np.testing.assert_allclose(image.affine, nib.load(path).affine, atol=1e-4)
+
+
+def test_labels_have_names_and_colours(make, tmp_path):
+    NiftiExporter().write(make(), tmp_path)
+    rows = [line.split("\t") for line in (tmp_path / "segmentation.tsv").read_text().splitlines()]
+    assert rows[0] == ["index", "name", "abbreviation", "color", "code"]
+    assert [row[:4] for row in rows[1:]] == [
+        ["1", "non-enhancing core", "NCR", "#0072B2"],
+        ["2", "oedema or infiltration", "ED", "#009E73"],
+        ["3", "enhancing", "ET", "#E69F00"],
+    ]
+    snap = (tmp_path / "segmentation_itksnap.txt").read_text().splitlines()
+    last = snap[-1].split(maxsplit=7)
+    assert last == ["3", "230", "159", "0", "1", "1", "1", '"enhancing"']
+
+
+def test_same_volume_same_bytes(make, tmp_path):
+    analysis = make()
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write_volume(tmp_path / name, analysis.volumes.labels)
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_a_value_that_is_no_number_is_refused(tmp_path):
+    data = np.zeros((2, 3, 4), np.float32)
+    data[1, 1, 1] = np.nan
+    with pytest.raises(ExportError, match="not numbers"):
+        write_volume(tmp_path / "x.nii.gz", Volume(data, Grid((2, 3, 4), np.eye(4))))
+
+
+def test_a_sheared_grid_has_no_quaternion():
+    affine = np.eye(4)
+    affine[0, 1] = 0.3
+    header = header_of(Volume(np.zeros((2, 3, 4), np.uint8), Grid((2, 3, 4), affine)), (1, 1))
+    assert header["qform_code"] == 0
+    np.testing.assert_allclose(header.get_best_affine(), affine, atol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 7)] * 3),
+    spacing=st.tuples(*[st.floats(0.4, 7.0)] * 3),
+    angles=st.tuples(*[st.floats(-3.0, 3.0)] * 3),
+    origin=st.tuples(*[st.floats(-200.0, 200.0)] * 3),
+    mirrored=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_a_marked_voxel_keeps_its_millimetres(
+    tmp_path_factory, shape, spacing, angles, origin, mirrored, seed
+):
+    affine = np.eye(4)
+    affine[:3, :3] = _rotation(angles) * spacing
+    if mirrored:
+        affine[:3, 0] *= -1
+    affine[:3, 3] = origin
+    rng = np.random.default_rng(seed)
+    data = rng.integers(0, 4, shape, dtype=np.uint8)
+    grid = Grid(shape, affine)
+    path = write_volume(tmp_path_factory.mktemp("nifti") / "x.nii.gz", Volume(data, grid))
+    read = nib.load(path)
+    voxel = tuple(rng.integers(0, shape))
+    place = nib.affines.apply_affine(np.linalg.inv(read.affine), grid.to_mm(voxel))
+    np.testing.assert_allclose(place, voxel, atol=1e-3)
+    assert np.asanyarray(read.dataobj)[voxel] == data[voxel]
+    assert np.linalg.det(read.affine) * np.linalg.det(affine) > 0
+
+
+def _rotation(angles):
+    return Rotation.from_euler("xyz", angles).as_matrix()
+
+
+def test_evidence_is_written_where_it_was_asked_for(make, tmp_path):
+    analysis = make()
+    grid = Grid((4, 5, 6), np.diag([3.0, 3.0, 3.0, 1.0]))
+    share, base = np.full(grid.shape, -0.25, np.float32), np.full(grid.shape, 0.5, np.float32)
+    evidence = SequenceEvidence({MrSequence.T1C: share}, base, grid)
+    voxels = np.zeros((1, 3), np.int32)
+    below = Considered(0.1, Location("left", None), (1, 2, 3), (1, 2, 4), 0.25, voxels)
+    analysis = replace(
+        analysis,
+        volumes=replace(analysis.volumes, evidence=evidence),
+        findings=replace(analysis.findings, considered=(below,)),
+    )
+    NiftiExporter().write(analysis, tmp_path)
+    assert not list(tmp_path.glob("evidence*")) + list(tmp_path.glob("considered*"))
+    wanted = replace(analysis, options=ExportOptions(evidence=True))
+    NiftiExporter().write(wanted, tmp_path)
+    np.testing.assert_array_equal(nib.load(tmp_path / "evidence_t1c.nii.gz").get_fdata(), -0.25)
+    np.testing.assert_array_equal(nib.load(tmp_path / "evidence_none.nii.gz").get_fdata(), 0.5)
+    rows = json.loads((tmp_path / "considered.json").read_text())["considered"]
+    assert rows[0]["score"] == 0.1
+    assert rows[0]["peak_mm"] == [1, 2, 4]

@@ -1,0 +1,82 @@
+"""report.pdf: whole, the same twice, and unmoved by hostile names."""
+
+import importlib.util
+import re
+from dataclasses import replace
+
+import pytest
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.findings import Agreement, Location
+from lesionlens.results.export.pdf import PdfExporter
+
+Canvas = pytest.importorskip("reportlab.pdfgen.canvas", reason="the extra pdf is missing").Canvas
+colors = pytest.importorskip("reportlab.lib.colors")
+
+HOSTILE = "<script>alert('x')</script><font size=99>&nbsp;</para>"
+
+
+def _pages(document):
+    return len(re.findall(rb"/Type /Page\b", document))
+
+
+@pytest.mark.parametrize("lesions", [None, ()])
+def test_it_is_a_document_of_a_few_pages(make, tmp_path, lesions):
+    (path,) = PdfExporter().write(make(lesions=lesions), tmp_path)
+    document = path.read_bytes()
+    assert document.startswith(b"%PDF-")
+    assert document.rstrip().endswith(b"%%EOF")
+    assert _pages(document) == (1 if lesions == () else 2)
+    assert len(document) < 3_000_000
+
+
+def test_the_same_analysis_gives_the_same_bytes(make, tmp_path):
+    analysis = make(sequences=(MrSequence.FLAIR,))
+    documents = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        documents.append(PdfExporter().write(analysis, tmp_path / name)[0].read_bytes())
+    assert documents[0] == documents[1]
+
+
+def test_sides_and_bar_have_a_dark_edge_and_pictures_are_jpeg(make, tmp_path, monkeypatch):
+    """White letters alone cannot be seen over a bright scalp."""
+    drawn, colour = [], [None]
+    fill, write = Canvas.setFillColor, Canvas.drawString
+
+    def filled(canvas, value, *more):
+        colour[0] = value
+        fill(canvas, value, *more)
+
+    def written(canvas, x, y, text, *more, **how):
+        drawn.append((text, colour[0]))
+        write(canvas, x, y, text, *more, **how)
+
+    monkeypatch.setattr(Canvas, "setFillColor", filled)
+    monkeypatch.setattr(Canvas, "drawString", written)
+    (path,) = PdfExporter().write(make(sequences=(MrSequence.FLAIR,)), tmp_path)
+    sides = [colour for text, colour in drawn if text == "R"]
+    assert sides.count(colors.black) == 4 * sides.count(colors.white) > 0
+    assert path.read_bytes().count(b"/DCTDecode") >= sides.count(colors.white)
+
+
+def test_hostile_texts_stay_texts(make, tmp_path):
+    analysis = make(sequences=(MrSequence.FLAIR,))
+    candidates = tuple(
+        replace(c, location=Location(HOSTILE, HOSTILE), attention=Agreement(False, None))
+        for c in analysis.findings.candidates
+    )
+    hostile = replace(
+        analysis,
+        study=replace(analysis.study, name=HOSTILE, notices=(HOSTILE,)),
+        findings=replace(analysis.findings, candidates=candidates),
+        run=replace(analysis.run, device=HOSTILE, inputs=((HOSTILE, "0" * 64),)),
+    )
+    assert PdfExporter().write(hostile, tmp_path)[0].stat().st_size > 10_000
+
+
+def test_without_the_extra_it_says_how_to_get_it(make, monkeypatch):
+    analysis = make(sequences=(MrSequence.FLAIR,))
+    assert PdfExporter().missing(analysis) is None
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "lesionlens[pdf]" in PdfExporter().missing(analysis)

@@ -1,0 +1,83 @@
+"""Exporters of other packages: what they write is added, what they break costs no file of ours."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from tests.third_party import install
+
+from lesionlens.base.labels import Identity
+from lesionlens.results.export.exporter import save
+
+EXPORTER = """
+from pathlib import Path
+
+class Writer:
+    name = "mine"
+{more}
+    def missing(self, analysis):
+        return {missing}
+
+    def write(self, analysis, staged):
+        path = staged / {name!r}
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("theirs")
+        return {done}
+"""
+
+
+def saved(monkeypatch, tmp_path, analysis, **how):
+    how = {"name": "mine/sum.txt", "missing": "None", "done": "(path,)", "more": "", **how}
+    install(monkeypatch, tmp_path, EXPORTER.format(**how), exporters="mine = Writer")
+    warnings = save(analysis, tmp_path / "out")
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    return tmp_path / "out", run["left_out"].get("mine"), warnings
+
+
+def test_what_it_writes_is_part_of_the_result(make, monkeypatch, tmp_path):
+    out, reason, _ = saved(monkeypatch, tmp_path, make())
+    assert (out / "mine" / "sum.txt").read_text() == "theirs"
+    assert reason is None
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_its_own_reason_is_told(make, monkeypatch, tmp_path):
+    assert saved(monkeypatch, tmp_path, make(), missing="'no licence'")[1] == "no licence"
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"done": "1 / 0"},
+        {"done": "open('/not/there')"},
+        {"done": "None"},
+        {"done": "path"},
+        {"missing": "1 / 0"},
+        {"more": "    def __init__(self):\n        raise OSError('no licence')\n"},
+        {"name": "findings.json"},
+        {"name": "run.json"},
+        {"name": "review_edits/x.nii.gz"},
+        {"name": "sent.json"},
+    ],
+)
+def test_one_that_fails_or_takes_a_name_of_ours_is_left_out_alone(how, make, monkeypatch, tmp_path):
+    out, reason, warnings = saved(monkeypatch, tmp_path, make(), **how)
+    assert "'mine' of crooked 0.7" in reason
+    assert f"mine was left out: {reason}" in warnings
+    assert json.loads((out / "findings.json").read_text())["schema"]
+    assert not [path for path in out.rglob("*") if path.suffix == ".txt" and "mine" in str(path)]
+    assert not [path for path in out.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("nameless", [False, True])
+def test_a_result_without_names_has_files_of_others_only_where_they_say_so(
+    nameless, make, monkeypatch, tmp_path
+):
+    analysis = make()
+    hidden = replace(analysis.options, hidden=frozenset(Identity))
+    more = f"    nameless = {nameless}\n"
+    out, reason, _ = saved(monkeypatch, tmp_path, replace(analysis, options=hidden), more=more)
+    assert (out / "mine").exists() is nameless
+    assert (reason is None) is nameless

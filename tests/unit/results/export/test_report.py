@@ -1,0 +1,416 @@
+"""report.html: self-contained, escaped, complete, and it never says more than is known."""
+
+import re
+import tomllib
+from dataclasses import replace
+from html import escape
+from html.parser import HTMLParser
+from importlib import resources
+
+import numpy as np
+import pydicom
+import pytest
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, Identity, MrSequence, Region, ReviewState
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.attention import MapChecks
+from lesionlens.base.records.export import ExportOptions
+from lesionlens.base.records.findings import Agreement, Location
+from lesionlens.base.records.review import Review, ReviewEvent
+from lesionlens.base.records.study import QualityCheck
+from lesionlens.engines.testing.simple import Lesion
+from lesionlens.results.export import pictures
+from lesionlens.results.export.report import report_html
+from lesionlens.results.export.sections import bars_of
+from lesionlens.results.export.slices import SlicePlane, SliceScene
+from lesionlens.results.export.tables import findings_file
+from lesionlens.results.export.words import differences, load
+
+ALL = tuple(MrSequence)
+LANGUAGE_FILES = resources.files("lesionlens.results.export") / "languages"
+SAYS_NOTHING = re.compile(r"\bnormal\b|\bno tumou?r\b|\bhealthy\b|\bunauffällig|kein tumor|gesund")
+HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
+
+
+class _Tags(HTMLParser):
+    """Counts tags, texts and what would be loaded."""
+
+    def __init__(self):
+        super().__init__()
+        self.tags, self.loaded, self.text, self.open = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.loaded += [v for k, v in attributes if k in {"src", "href", "xlink:href"}]
+        self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        self.open.append(f"/{tag}")
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def _parsed(html):
+    tags = _Tags()
+    tags.feed(html)
+    return tags
+
+
+def _figures(html):
+    return [t for t, a in _parsed(html).tags if t == "figure"]
+
+
+def test_it_loads_nothing_and_runs_nothing(make):
+    page = _parsed(report_html(make(sequences=ALL)))
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "img", "object"}
+    assert all(v.startswith(("data:image/webp;base64,", "#")) for v in page.loaded)
+    assert not any(k.startswith("on") for _, attributes in page.tags for k in attributes)
+
+
+def test_it_holds_what_a_colleague_needs(make):
+    analysis = make(sequences=ALL)
+    html = report_html(analysis)
+    text = " ".join(_parsed(html).text)
+    assert html.count(RESEARCH_USE_NOTICE) == 2
+    assert "2 candidate regions" in text
+    for sequence in ALL:
+        assert f"{sequence.value}.nii.gz" in text
+    for candidate in analysis.findings.candidates:
+        assert f"{candidate.score:.2f}" in text
+        assert f"{candidate.longest_axial_diameter_mm:.1f}" in text
+    assert "The whole brain is in the field of view." in text
+    assert all(digest in text for _, digest in analysis.run.inputs)
+    assert len(_figures(html)) == 2 * (4 + 1 + 2)
+
+
+def test_its_size_is_moderate(make):
+    assert len(report_html(make(sequences=ALL))) < 3_000_000
+
+
+@pytest.mark.parametrize("lesions", [(), (Lesion(),)])
+def test_it_never_says_that_there_is_nothing(make, lesions):
+    text = " ".join(_parsed(report_html(make(lesions=lesions))).text).lower()
+    assert not re.search(r"\bnormal\b|\bno tumou?r\b|\bhealthy\b", text)
+    assert "does not exclude disease" in text
+
+
+def test_without_a_candidate_it_shows_an_overview(make):
+    html = report_html(make(lesions=()))
+    assert "No candidate region. Nothing passed" in html
+    assert len(_figures(html)) == 8
+    assert '<table class="list"' not in html
+
+
+def test_one_sequence_alone_is_enough(make):
+    html = report_html(make(sequences=(MrSequence.FLAIR,)))
+    text = " ".join(_parsed(html).text)
+    assert len(_figures(html)) == 2 * (1 + 1 + 2)
+    assert text.count("not there") == 3
+    assert "absent" in text
+
+
+def test_without_attention_maps_no_heat_is_drawn(make):
+    analysis = make()
+    volumes = replace(analysis.volumes, attention={})
+    candidates = tuple(
+        replace(c, attention=Agreement(None, None)) for c in analysis.findings.candidates
+    )
+    bare = replace(
+        analysis,
+        maps=None,
+        volumes=volumes,
+        findings=replace(analysis.findings, candidates=candidates),
+    )
+    html = report_html(bare)
+    assert len(_figures(html)) == 2 * (2 + 2)
+    assert "no map" in html
+
+
+def test_hostile_texts_stay_texts(make):
+    analysis = make()
+    study = replace(
+        analysis.study,
+        name=HOSTILE,
+        notices=(HOSTILE,),
+        series={
+            k: replace(s, detected_by=HOSTILE, description=HOSTILE)
+            for k, s in analysis.study.series.items()
+        },
+    )
+    first = replace(analysis.findings.candidates[0], location=Location(HOSTILE, HOSTILE))
+    event = ReviewEvent(first.tracking_uid, ReviewState.REJECTED, HOSTILE, HOSTILE, HOSTILE)
+    findings = replace(
+        analysis.findings,
+        candidates=(first, *analysis.findings.candidates[1:]),
+        quality=(QualityCheck(HOSTILE, False, HOSTILE),),
+    )
+    run = replace(analysis.run, device=HOSTILE, inputs=((HOSTILE, "0" * 64),))
+    hostile = replace(analysis, study=study, findings=findings, run=run, review=Review((event,)))
+    html = report_html(hostile)
+    page = _parsed(html)
+    assert "<script" not in html
+    assert not any(tag in {"script", "img"} for tag, _ in page.tags)
+    plain = _parsed(report_html(analysis))
+    assert len(page.tags) - len(plain.tags) < 40
+
+
+def test_every_tag_is_closed(make):
+    void = {"meta", "input", "br", "image", "path", "rect"}
+    stack = []
+    for tag in _parsed(report_html(make())).open:
+        if tag.startswith("/"):
+            if tag[1:] not in void:
+                assert stack.pop() == tag[1:]
+        elif tag not in void:
+            stack.append(tag)
+    assert stack == []
+
+
+def test_a_map_that_points_elsewhere_is_labelled_and_folded_away(make):
+    analysis = make()
+    candidates = tuple(
+        replace(c, attention=Agreement(False, 0.02)) for c in analysis.findings.candidates
+    )
+    html = report_html(
+        replace(analysis, findings=replace(analysis.findings, candidates=candidates))
+    )
+    assert html.count("not reliable here") == 2
+    assert html.count("failed its check here") == 2
+    assert 'class="att"' not in html
+    assert 'class="att"' in report_html(analysis)
+
+
+def test_a_map_that_failed_a_check_is_labelled_and_folded_away_everywhere(make):
+    analysis = make()
+    passed = report_html(analysis)
+    assert "passed its checks" in passed
+    assert "failed its check" not in passed
+    words = "not reliable here: hiding what it shows changes the probability too little"
+    failed = MapChecks(True, 0.9, 0.1, 0.8, 0.9, reliable=False, words=words)
+    maps = replace(analysis.maps, checks={Region.WT: failed})
+    html = report_html(replace(analysis, maps=maps))
+    assert html.count("failed its check here") == 2
+    assert 'class="att"' not in html
+    assert (
+        "hiding what it shows leaves 80 % of the probability, hiding as much at random 90 %" in html
+    )
+
+
+def test_the_review_is_on_the_page(make):
+    analysis = make()
+    uid = analysis.findings.candidates[0].tracking_uid
+    event = ReviewEvent(uid, ReviewState.REJECTED, "A. Reader", "2026-01-05T10:00:00Z", "a vessel")
+    html = report_html(replace(analysis, review=Review((event,))))
+    assert "a vessel" in html
+    assert 'class="state rejected"' in html
+
+
+def test_an_uncalibrated_score_is_not_called_a_probability(make):
+    analysis = make()
+    assert "not a calibrated probability" in report_html(analysis)
+    engine = replace(analysis.run.engine, calibrated=True)
+    sure = report_html(replace(analysis, run=replace(analysis.run, engine=engine)))
+    assert "not a calibrated probability" not in sure
+
+
+def test_right_is_on_the_left_and_anterior_up(make):
+    """The lesion on the patient's left is drawn in the right half of the axial picture."""
+    analysis = make(orientation="PIR", spacing_mm=(4.0, 4.0, 5.0), tilt_deg=6)
+    scene = SliceScene(analysis)
+    for candidate in analysis.findings.candidates:
+        cuts = scene.cuts(candidate.id)
+        axial = scene.candidate(candidate.id, cuts[SlicePlane.AXIAL])
+        rows, columns = np.nonzero(axial)
+        on_left = candidate.centroid_mm[0] < 0
+        assert (columns.mean() > axial.shape[1] / 2) == on_left
+        behind = candidate.centroid_mm[1] < -16  # the brain's centre
+        assert (rows.mean() > axial.shape[0] / 2) == behind
+        sagittal = scene.candidate(candidate.id, cuts[SlicePlane.SAGITTAL])
+        assert (np.nonzero(sagittal)[1].mean() > sagittal.shape[1] / 2) == behind
+    assert SlicePlane.AXIAL.markers == ("R", "L")
+    assert SlicePlane.SAGITTAL.markers == ("A", "P")
+
+
+def test_the_best_slice_holds_most_of_the_candidate(make):
+    analysis = make()
+    scene = SliceScene(analysis)
+    cut = scene.cuts(1)[SlicePlane.AXIAL]
+    areas = [
+        scene.candidate(1, type(cut)(SlicePlane.AXIAL, k)).sum()
+        for k in range(analysis.prepared.working.shape[2])
+    ]
+    assert scene.candidate(1, cut).sum() == max(areas) > 0
+
+
+def test_labels_and_greys_lie_on_each_other(make):
+    """Enhancing voxels are bright on T1c whatever the native orientation."""
+    analysis = make(orientation="LIP", spacing_mm=(4.0, 4.0, 4.0))
+    scene = SliceScene(analysis)
+    cut = scene.cuts(1)[SlicePlane.CORONAL]
+    grey = scene.grey(MrSequence.T1C, cut)
+    inside = scene.region(Region.ET, cut)
+    assert inside.any()
+    assert np.median(grey[inside]) > np.median(grey[~inside & (grey > 30)]) + 20
+
+
+def test_heat_leaves_the_picture_alone_where_there_is_no_attention():
+    grey = np.full((4, 5), 90, np.uint8)
+    heat = np.zeros((4, 5), np.float32)
+    heat[2, 3] = 1.0
+    mixed = pictures.heated(grey, heat)
+    assert (mixed[0] == 90).all()
+    assert mixed[2, 3, 0] > 180
+
+
+def test_beside_a_bar_stands_what_its_sequence_alone_scores(make):
+    analysis = make()
+    page = report_html(analysis)
+    assert '<th class="n">alone</th>' in page
+    assert "No single sequence decides." in page
+    bars = {bar.name: bar for bar in bars_of(findings_file(analysis).candidates[0], load("en"))}
+    assert bars["FLAIR"].alone == pytest.approx(0.5335)
+    assert bars["FLAIR"].left_out == pytest.approx(0.5335)
+    assert bars["T2"].alone is bars["without any"].alone is None
+
+
+def test_several_candidates_show_how_much_attention_each_drew(make):
+    analysis = make()
+    faint = np.where(analysis.findings.components == 2, np.float32(0.001), np.float32(0.5))
+    shown = {**analysis.volumes.attention, Region.WT: Volume(faint, analysis.volumes.labels.grid)}
+    maps = replace(analysis.maps, raw_range=dict.fromkeys(Region, (0.0, 400.0)))
+    page = report_html(
+        replace(analysis, maps=maps, volumes=replace(analysis.volumes, attention=shown))
+    )
+    assert "looked at 200 × as much as evenly" in page
+    assert "looked at 0.4 × as much as evenly" in page
+    assert "attention 1 to 400 × even" in page
+    only = replace(analysis.findings, candidates=analysis.findings.candidates[:1])
+    one = replace(analysis, maps=maps, findings=only)
+    assert "as much as evenly" not in report_html(one)
+
+
+def test_signed_bars_share_one_zero(make):
+    row = findings_file(make()).candidates[0]
+    relevance = {**row.sequence_relevance, "t1c": 0.6, "flair": -0.2, "none": 0.0}
+    bars = bars_of(replace(row, sequence_relevance=relevance), load("en"))
+    by_name = {bar.name: bar for bar in bars}
+    assert by_name["T1c"].start == pytest.approx(25.0)
+    assert by_name["T1c"].percent == pytest.approx(75.0)
+    assert by_name["FLAIR"].start == pytest.approx(0.0)
+    assert by_name["FLAIR"].percent == pytest.approx(25.0)
+    assert by_name["T2"].value is None
+
+
+@pytest.fixture
+def named(make):
+    """A DICOM analysis whose header names a patient."""
+    analysis = make(dicom=True, sequences=ALL)
+    for series in analysis.study.series.values():
+        dataset = pydicom.dcmread(series.files[0].path)
+        dataset.PatientName, dataset.PatientID = "Doe^Jane", "P-17"
+        dataset.PatientBirthDate, dataset.PatientSex = "19600203", "F"
+        dataset.StudyDate, dataset.StudyDescription = "20260105", "Brain, question of glioma"
+        dataset.save_as(series.files[0].path)
+    return analysis
+
+
+WHO = ("Doe, Jane", "P-17", "1960-02-03", "Brain, question of glioma", "1.2.826.0")
+WHEN = ("2026-01-05",)
+SERIES = ("IM0001", "files)", "SeriesDescription")
+
+
+@pytest.mark.parametrize(
+    ("hidden", "gone"),
+    [
+        ((), ()),
+        ((Identity.PATIENT,), WHO),
+        ((Identity.DATE,), WHEN),
+        ((Identity.SERIES,), SERIES),
+        (tuple(Identity), (*WHO, *WHEN, *SERIES)),
+    ],
+)
+def test_patient_date_and_series_are_shown_or_hidden_by_choice(named, hidden, gone):
+    html = report_html(replace(named, options=ExportOptions(hidden=frozenset(hidden))))
+    for text in (*WHO, *WHEN, *SERIES):
+        assert (text in html) is (text not in gone), text
+
+
+def test_hidden_files_are_not_named_by_warnings_either(make):
+    analysis = make(sequences=ALL)
+    check = QualityCheck("spacing", False, "'Miller_t1c.nii.gz' has thick slices")
+    series = dict(analysis.study.series)
+    one = series[MrSequence.T1C]
+    series[MrSequence.T1C] = replace(
+        one, files=tuple(replace(f, name="Miller_t1c.nii.gz") for f in one.files)
+    )
+    study = replace(analysis.study, series=series, notices=("Miller_t1c.nii.gz is odd.",))
+    findings = replace(analysis.findings, quality=(check,))
+    named = replace(analysis, study=study, findings=findings)
+    assert report_html(named).count("Miller") > 2
+    options = ExportOptions(hidden=frozenset({Identity.SERIES}))
+    assert "Miller" not in report_html(replace(named, options=options))
+
+
+def test_it_is_in_the_order_in_which_a_radiologist_reports(make):
+    text = " ".join(_parsed(report_html(make(sequences=ALL))).text)
+    parts = [text.index(p) for p in ("Technique", "Findings", "Impression", "Technical annex")]
+    assert parts == sorted(parts)
+    assert text.index("2 candidate regions", parts[2]) > parts[2]
+
+
+def test_the_size_says_what_it_measures(make):
+    analysis = make(sequences=ALL)
+    first, second = analysis.findings.candidates
+    second = replace(second, volume_ml={**second.volume_ml, Region.ET: 0.0})
+    findings = replace(analysis.findings, candidates=(first, second))
+    html = report_html(replace(analysis, findings=findings))
+    assert "<small>enhancing part</small>" in html
+    assert "<small>whole region</small>" in html
+    assert "Size of the whole region" in html
+
+
+def test_german_has_every_string_and_no_english_one(make):
+    analysis = make(sequences=ALL)
+    english = report_html(analysis)
+    german = report_html(replace(analysis, options=ExportOptions(language="de")))
+    assert '<html lang="de">' in german
+    text = " ".join(_parsed(german).text)
+    assert "2 Kandidatenregionen" in text
+    assert "schließt keine Erkrankung aus" in text
+    assert f"{analysis.findings.candidates[0].score:.2f}".replace(".", ",") in text
+    table = tomllib.loads((LANGUAGE_FILES / "en.toml").read_text("utf-8"))
+    own = tomllib.loads((LANGUAGE_FILES / "de.toml").read_text("utf-8"))
+    for key, words in table.items():
+        if isinstance(words, str) and len(words) > 12 and "{" not in words and words != own[key]:
+            assert escape(words) not in german, key
+    assert english != german
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_catalogue_has_every_key_and_place(language):
+    table = tomllib.loads((LANGUAGE_FILES / f"{language}.toml").read_text("utf-8"))
+    base = tomllib.loads((LANGUAGE_FILES / "en.toml").read_text("utf-8"))
+    assert differences(table, base) == []
+    assert set(table) == set(base)
+    assert differences({**table, "volumes": "{nonsense}"}, base) == ["volumes"]
+    assert not any(isinstance(v, str) and SAYS_NOTHING.search(v.lower()) for v in table.values())
+
+
+def test_a_language_of_one_s_own(make, tmp_path):
+    table = (LANGUAGE_FILES / "en.toml").read_text("utf-8")
+    mine = tmp_path / "mine.toml"
+    mine.write_text(table.replace('impression = "Impression"', 'impression = "Conclusions"'))
+    html = report_html(replace(make(), options=ExportOptions(language=str(mine))))
+    assert "<h2>Conclusions</h2>" in html
+    bad = tmp_path / "bad.toml"
+    bad.write_text('code = "xx"')
+    with pytest.raises(UnusableInputError, match=r"bad\.toml"):
+        load(str(bad))
+    with pytest.raises(UnusableInputError, match="no language"):
+        load("xx")
+
+
+def test_the_notice_of_the_catalogue_is_the_product_s(make):
+    assert load("en")("notice") == RESEARCH_USE_NOTICE

@@ -1,0 +1,161 @@
+"""findings.json and .csv: the contract's fields, one schema, safe in a spreadsheet."""
+
+import csv
+import io
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.records.files import FindingsFile
+from lesionlens.base.records.review import Review, ReviewEvent
+from lesionlens.results.export.tables import (
+    TablesExporter,
+    columns,
+    file_of,
+    findings_csv,
+    findings_file,
+    findings_json,
+    schema_text,
+)
+
+REPOSITORY = Path(__file__).parents[4]
+CANDIDATE_KEYS = [
+    *("id", "tracking_uid", "score", "centroid_mm", "bounding_box_mm", "peak_mm", "volume_ml"),
+    *("longest_axial_diameter_mm", "perpendicular_diameter_mm", "rano_measurable", "location"),
+    *("uncertainty", "attention", "sequence_relevance", "score_alone", "score_left_out"),
+    *("resemblance", "source", "drawn", "review"),
+]
+
+
+def test_the_json_holds_the_contracts_fields(make):
+    content = findings_json(make())
+    assert content["schema"] == "lesionlens/findings/1"
+    assert content["reference"] == "t1c"
+    assert content["conclusion"] == "2 candidate regions"
+    assert list(content["sequences"]) == ["t1c", "flair"]
+    assert content["sequences"]["t1c"] == {"file": "t1c.nii.gz", "detected_by": "file name"}
+    first = content["candidates"][0]
+    assert list(first) == CANDIDATE_KEYS
+    assert list(first["volume_ml"]) == ["wt", "tc", "et"]
+    assert list(first["sequence_relevance"]) == ["t1c", "flair", "t2", "t1", "none"]
+    assert first["review"] == {"state": "unreviewed", "reader": None, "time": None, "reason": None}
+    low, high = first["bounding_box_mm"]
+    assert all(a < m < b for a, m, b in zip(low, first["centroid_mm"], high, strict=True))
+
+
+def test_relevance_still_sums_to_the_score(make):
+    for row in findings_json(make())["candidates"]:
+        reported = [v for v in row["sequence_relevance"].values() if v is not None]
+        assert sum(reported) == pytest.approx(row["score"], abs=1e-5)
+
+
+def test_what_each_sequence_alone_scores_is_there_and_absent_ones_are_null(make):
+    for row in findings_json(make())["candidates"]:
+        alone, left_out = row["score_alone"], row["score_left_out"]
+        assert list(alone) == list(left_out) == ["t1c", "flair", "t2", "t1"]
+        assert alone["t1"] is left_out["t1"] is None
+        added = row["sequence_relevance"]
+        assert alone["flair"] == pytest.approx(added["flair"] + added["none"], abs=1e-5)
+        assert left_out["flair"] == pytest.approx(row["score"] - added["flair"], abs=1e-5)
+
+
+def test_without_t1c_the_enhancing_volume_is_null_and_reported(make):
+    content = findings_json(make(sequences=(MrSequence.FLAIR,)))
+    assert content["candidates"][0]["volume_ml"]["et"] is None
+    assert content["candidates"][0]["rano_measurable"] is None
+    assert any("T1c" in text for text in content["warnings"])
+
+
+def test_no_candidate_is_reported_and_nothing_more(make, tmp_path):
+    analysis = make(lesions=())
+    TablesExporter().write(analysis, tmp_path)
+    text = (tmp_path / "findings.json").read_text()
+    assert json.loads(text)["conclusion"] == "no candidate region"
+    rows = (tmp_path / "findings.csv").read_text().splitlines()
+    assert rows == [",".join(columns())]
+
+
+def test_a_file_read_back_is_the_same_record(make, tmp_path):
+    analysis = make()
+    TablesExporter().write(analysis, tmp_path)
+    read = FindingsFile.model_validate_json((tmp_path / "findings.json").read_text())
+    assert read == findings_file(analysis)
+    assert read.model_dump(mode="json", by_alias=True) == findings_json(analysis)
+
+
+def test_the_csv_says_what_the_json_says(make):
+    analysis = make()
+    content = findings_file(analysis)
+    rows = list(csv.DictReader(io.StringIO(findings_csv(content))))
+    assert len(rows) == 2
+    for row, candidate in zip(rows, content.candidates, strict=True):
+        assert float(row["volume_ml_et"]) == candidate.volume_ml[Region.ET]
+        assert float(row["centroid_mm_x"]) == candidate.centroid_mm[0]
+        assert float(row["bounding_box_mm_high_z"]) == candidate.bounding_box_mm[1][2]
+        assert row["location_side"] == candidate.location.side
+        assert row["attention_peak_inside"] == "true"
+        assert row["review_state"] == "unreviewed"
+        assert row["sequence_relevance_t2"] == ""
+
+
+def test_the_csv_has_a_column_for_every_field_of_the_schema(make):
+    content = findings_file(make())
+    row = replace(content.candidates[0], sequence_relevance=None)
+    text = findings_csv(content.model_copy(update={"candidates": (row,)}))
+    (read,) = csv.DictReader(io.StringIO(text))
+    assert read["sequence_relevance_none"] == ""
+    assert len(read) == len(columns()) == len(set(columns()))
+    tops = {field.name for field in fields(row)}
+    assert all(any(c == top or c.startswith(f"{top}_") for c in columns()) for top in tops)
+
+
+@pytest.mark.parametrize("reason", ["=cmd|' /C calc'!A0", "+1", "-2", "@sum(a1)", "\t=1", " =1"])
+def test_a_formula_in_a_reason_is_defused(make, reason):
+    analysis = make()
+    uid = analysis.findings.candidates[0].tracking_uid
+    event = ReviewEvent(uid, ReviewState.REJECTED, "=reader", "2026-01-05T10:00:00Z", reason)
+    text = findings_csv(findings_file(replace(analysis, review=Review((event,)))))
+    row = next(csv.DictReader(io.StringIO(text)))
+    assert row["review_reason"] == f"'{reason}"
+    assert row["review_reader"] == "'=reader"
+    assert not row["centroid_mm_x"].startswith("'")
+
+
+def test_the_last_word_of_a_reader_is_in_both(make):
+    analysis = make()
+    uid = analysis.findings.candidates[1].tracking_uid
+    reported = tuple(
+        ReviewEvent(uid, state, "A. Reader", f"2026-01-05T10:0{n}:00Z", "vessel")
+        for n, state in enumerate((ReviewState.ACCEPTED, ReviewState.REJECTED))
+    )
+    rows = findings_json(replace(analysis, review=Review(reported)))["candidates"]
+    assert rows[1]["review"] == {
+        "state": "rejected",
+        "reader": "A. Reader",
+        "time": "2026-01-05T10:01:00Z",
+        "reason": "vessel",
+    }
+    assert rows[0]["review"]["state"] == "unreviewed"
+    assert len(rows) == 2
+
+
+def test_a_series_of_slices_is_named_by_its_folder(make):
+    series = make(dicom=True).study.series[MrSequence.T1C]
+    assert file_of(series) == f"S01 ({len(series.files)} files)"
+
+
+def test_the_published_schema_is_current():
+    """Rebuild with `python -c` as docs/export.md says."""
+    assert (REPOSITORY / "docs" / "findings.schema.json").read_text() == schema_text()
+
+
+def test_a_volume_that_is_not_known_is_null_not_zero(make):
+    analysis = make()
+    volumes = {Region.WT: 1.0, Region.TC: None, Region.ET: None}
+    first = replace(analysis.findings.candidates[0], volume_ml=volumes)
+    findings = replace(analysis.findings, candidates=(first,))
+    (row,) = findings_json(replace(analysis, findings=findings))["candidates"]
+    assert row["volume_ml"] == {"wt": 1.0, "tc": None, "et": None}

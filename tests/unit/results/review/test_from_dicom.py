@@ -1,0 +1,360 @@
+"""A review goes on from the archive alone: source images, Segmentation and report, ours or not."""
+
+import json
+import shutil
+import subprocess
+import warnings
+from dataclasses import replace
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
+from pydicom.sr.codedict import codes
+from pydicom.uid import generate_uid
+
+from lesionlens.analysis.findings.edits import applied
+from lesionlens.analysis.findings.measure import volume_ml
+from lesionlens.base.errors import ReadError
+from lesionlens.base.labels import DrawingMethod, Label, MrSequence, Region, ReviewState, Source
+from lesionlens.base.records.export import ExportOptions
+from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
+from lesionlens.base.records.study import StudyKind
+from lesionlens.engines.testing.acquire import Acquisition
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.results.review.from_dicom import from_dicom
+from lesionlens.results.review.log import ReviewLog
+from lesionlens.results.review.reopen import reopen_folder
+
+BOTH = (MrSequence.T1C, MrSequence.FLAIR)
+AXIAL = Acquisition("LPS")
+TWO = (Lesion(), Lesion((30.0, -40.0, 12.0), 12.0))
+
+
+@pytest.fixture(scope="module")
+def patient():
+    return make_patient(spacing_mm=4.0, lesions=TWO)
+
+
+@pytest.fixture
+def analysed(tmp_path, patient):
+    """`analysed(Acquisition("PIR", …))` writes a DICOM study and returns its analysis."""
+
+    def build(how=AXIAL):
+        study = write_study(
+            patient, tmp_path / "study", kind=StudyKind.DICOM, sequences=BOTH, how=how
+        )
+        return make_analysis(patient, study)
+
+    return build
+
+
+def _sent(analysis, folder):
+    """Write the objects among the source images, as an archive gives them back."""
+    DicomExporter().write(analysis, folder)
+    for path in (folder / "dicom").iterdir():
+        shutil.move(path, folder / "study" / path.name)
+    (folder / "dicom").rmdir()
+    return folder / "study"
+
+
+def _reviewed(analysis, *states):
+    events = tuple(
+        ReviewEvent(c.tracking_uid, state, "A. Reader", "2026-01-05T10:00:00.500Z", "as seen")
+        for c, state in zip(analysis.findings.candidates, states, strict=True)
+    )
+    return replace(analysis, review=Review(events), options=ExportOptions(rest=True))
+
+
+@pytest.mark.parametrize(
+    "how", [Acquisition("LPS"), Acquisition("PIR", (3.0, 4.0, 6.0), 11.0), Acquisition("RAI")]
+)
+def test_what_was_sent_comes_back_voxel_for_voxel(analysed, tmp_path, how):
+    analysis = _reviewed(analysed(how), ReviewState.ACCEPTED, ReviewState.REJECTED)
+    again = reopen_folder(_sent(analysis, tmp_path), analysis.study, analysis.prepared)
+    np.testing.assert_array_equal(again.volumes.labels.data, analysis.volumes.labels.data)
+    was = {c.tracking_uid: c for c in analysis.findings.candidates}
+    found = {c.tracking_uid: c for c in again.findings.candidates}
+    assert set(found) == set(was)
+    grid = analysis.volumes.labels.grid
+    for uid, candidate in found.items():
+        ours = again.findings.components == candidate.id
+        np.testing.assert_array_equal(ours, analysis.findings.components == was[uid].id)
+        assert candidate.score == pytest.approx(was[uid].score, abs=1e-3)
+        assert candidate.volume_ml[Region.WT] == pytest.approx(volume_ml(ours, grid))
+        assert again.review.of(uid).state is analysis.review.of(uid).state
+        assert again.review.of(uid).reader == "A. Reader"
+        assert again.review.of(uid).reason == "as seen"
+        assert again.review.of(uid).time == "2026-01-05T10:00:00.500Z"
+    for region, volume in analysis.volumes.attention.items():
+        back = again.volumes.attention[region].data
+        assert np.abs(back - volume.data).max() <= 1 / 256
+
+
+@pytest.mark.parametrize("drawn", DrawingMethod)
+def test_what_a_reader_added_and_signed_comes_back_from_the_archive(analysed, tmp_path, drawn):
+    """By hand no algorithm may be named, though the network is still known by its own segments."""
+    analysis = analysed()
+    log = ReviewLog()
+    for candidate in analysis.findings.candidates:
+        log.mark(candidate.tracking_uid, ReviewState.ACCEPTED, reader="A. Reader")
+    mine = Outline("2.25.77", (3, 4, 5), np.full((2, 3, 2), Label.ENHANCING, np.uint8))
+    log.add(mine, drawn, reader="A. Reader", reason="missed")
+    log.mark(WHOLE_STUDY, ReviewState.ACCEPTED, reader="A. Reader", reason="nothing further seen")
+    analysis = applied(replace(analysis, review=log.review))
+    again = reopen_folder(_sent(analysis, tmp_path), analysis.study, analysis.prepared)
+    np.testing.assert_array_equal(again.volumes.labels.data, analysis.volumes.labels.data)
+    (back,) = (c for c in again.findings.candidates if c.tracking_uid == "2.25.77")
+    assert (back.source, back.drawn, back.score) == (Source.READER, drawn, None)
+    where = np.argwhere(again.findings.components == back.id)
+    np.testing.assert_array_equal(where.min(axis=0), (3, 4, 5))
+    assert len(where) == 12
+    assert again.review.of("2.25.77").reason == "missed"
+    assert again.review.signed == analysis.review.signed == "nothing further seen, A. Reader"
+    assert again.findings.conclusion == "2 candidate regions; added by a reader: 1"
+    segments = pydicom.dcmread(tmp_path / "study/seg.dcm").SegmentSequence
+    kinds = {(str(s.TrackingUID), str(s.SegmentAlgorithmType)) for s in segments}
+    assert ("2.25.77", drawn.value.upper()) in kinds
+    assert sum(kind == "AUTOMATIC" for _, kind in kinds) == 2
+    assert again.run.engine.name == analysis.run.engine.name
+
+
+def test_it_leaves_again_as_it_came(analysed, tmp_path):
+    analysis = _reviewed(analysed(), ReviewState.EDITED, ReviewState.ACCEPTED)
+    again = reopen_folder(_sent(analysis, tmp_path), analysis.study, analysis.prepared)
+    (tmp_path / "second").mkdir()
+    done = DicomExporter().write(again, tmp_path / "second")
+    assert done.left_out == {}
+    first, second = (
+        pydicom.dcmread(p) for p in (tmp_path / "study/seg.dcm", tmp_path / "second/dicom/seg.dcm")
+    )
+    assert second.PixelData == first.PixelData
+    for before, after in zip(first.SegmentSequence, second.SegmentSequence, strict=True):
+        assert after.TrackingUID == before.TrackingUID
+        assert after.SegmentLabel == before.SegmentLabel
+        assert after.SegmentAlgorithmType == before.SegmentAlgorithmType
+    report = pydicom.dcmread(tmp_path / "second/dicom/sr.dcm")
+    named = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
+    former = pydicom.dcmread(tmp_path / "study/sr.dcm")
+    assert named.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == former.SOPInstanceUID
+
+
+def test_the_newest_of_several_is_taken(analysed, tmp_path):
+    analysis = analysed()
+    first = _sent(analysis, tmp_path)
+    for name in ("seg", "sr"):
+        shutil.move(first / f"{name}.dcm", first / f"earlier_{name}.dcm")
+    _sent(_reviewed(analysis, ReviewState.ACCEPTED, ReviewState.DEFERRED), tmp_path)
+    again = reopen_folder(first, analysis.study, analysis.prepared)
+    states = {again.review.state_of(c.tracking_uid) for c in again.findings.candidates}
+    assert states == {ReviewState.ACCEPTED, ReviewState.DEFERRED}
+
+
+def test_what_a_later_report_accepts_no_more_does_not_come_back(analysed, tmp_path):
+    """The archive keeps the Segmentation of a candidate that was accepted first, then rejected."""
+    analysis = analysed()
+    accepted = _reviewed(analysis, ReviewState.ACCEPTED, ReviewState.ACCEPTED)
+    first = _sent(replace(accepted, options=ExportOptions()), tmp_path)
+    for name in ("seg", "sr"):
+        shutil.move(first / f"{name}.dcm", first / f"earlier_{name}.dcm")
+    rejected = _reviewed(analysis, ReviewState.REJECTED, ReviewState.REJECTED)
+    _sent(replace(rejected, options=ExportOptions()), tmp_path)
+    assert not (first / "seg.dcm").exists()
+    with pytest.raises(ReadError, match="the newest: a reader accepted no candidate"):
+        reopen_folder(first, analysis.study, analysis.prepared)
+    (first / "sr.dcm").unlink()
+    again = reopen_folder(first, analysis.study, analysis.prepared)
+    assert len(again.findings.candidates) == 2
+
+
+def test_a_study_without_a_candidate_reopens_without_one(tmp_path):
+    nobody = make_patient(spacing_mm=4.0, lesions=())
+    study = write_study(nobody, tmp_path / "study", kind=StudyKind.DICOM, sequences=BOTH)
+    analysis = make_analysis(nobody, study)
+    again = reopen_folder(_sent(analysis, tmp_path), study, analysis.prepared)
+    assert again.findings.candidates == ()
+    assert again.findings.conclusion == "no candidate region"
+
+
+def test_a_folder_without_a_result_is_refused(analysed, tmp_path):
+    analysis = analysed()
+    with pytest.raises(ReadError, match="no Segmentation of this study"):
+        reopen_folder(tmp_path / "study", analysis.study, analysis.prepared)
+
+
+# ------------------------------------------------------------------ objects of other programs
+
+PARTS = {
+    Label.CORE: codes.SCT.Necrosis,
+    Label.OEDEMA: codes.SCT.Edema,
+    Label.ENHANCING: codes.cid7169.EnhancingLesion,
+}
+
+
+def _segment(number, label, kind, category=codes.SCT.MorphologicallyAbnormalStructure, **more):
+    return SegmentDescription(
+        segment_number=number,
+        segment_label=label,
+        segmented_property_category=category,
+        segmented_property_type=kind,
+        algorithm_type=SegmentAlgorithmTypeValues.MANUAL,
+        **more,
+    )
+
+
+def _other(analysis, segments, masks, path, kind="BINARY", sequence=MrSequence.T1C):
+    """Write a Segmentation as another program that uses highdicom does (MONAI Deploy, too)."""
+    sources = [pydicom.dcmread(f.path) for f in analysis.study.series[sequence].files]
+    frames = [np.stack([mask[:, :, k].T for k in range(mask.shape[2])]) for mask in masks]
+    pixels = np.stack(frames, axis=-1).astype(np.uint8)
+    if kind == "LABELMAP":
+        pixels = (pixels * np.arange(1, len(masks) + 1, dtype=np.uint8)).max(axis=-1)
+    elif kind == "FRACTIONAL":
+        pixels = pixels.astype(np.float32)
+    made = highdicom.seg.Segmentation(
+        source_images=sources,
+        pixel_array=pixels,
+        segmentation_type=kind,
+        segment_descriptions=segments,
+        series_instance_uid=generate_uid(),
+        series_number=50,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer="Somebody",
+        manufacturer_model_name="Other",
+        software_versions="1",
+        device_serial_number="1",
+    )
+    made.save_as(path)
+
+
+def _masks(analysis, *labels):
+    return [analysis.volumes.labels.data == label for label in labels]
+
+
+def test_parts_of_lesions_with_identifiers_of_their_own_become_whole_candidates(analysed, tmp_path):
+    """As highdicom and dcmqi write them: core, oedema and enhancing part, each for all lesions."""
+    analysis = analysed()
+    segments = [
+        _segment(n, label.words, code, tracking_uid=generate_uid(), tracking_id=label.words)
+        for n, (label, code) in enumerate(PARTS.items(), 1)
+    ]
+    _other(analysis, segments, _masks(analysis, *PARTS), tmp_path / "study" / "other.dcm")
+    again = from_dicom(tmp_path / "study", analysis.study, analysis.prepared)
+    np.testing.assert_array_equal(again.volumes.labels.data, analysis.volumes.labels.data)
+    assert len(again.findings.candidates) == 2
+    assert all(
+        again.review.state_of(c.tracking_uid) is ReviewState.UNREVIEWED
+        for c in again.findings.candidates
+    )
+    assert any("no score" in text for text in again.run.notices)
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "FRACTIONAL", "LABELMAP"])
+def test_one_segment_of_all_tumours_becomes_a_candidate_for_each(analysed, tmp_path, kind):
+    """As MONAI Deploy's and TotalSegmentator's writers do."""
+    analysis = analysed()
+    whole = analysis.volumes.labels.data > 0
+    segments = [_segment(1, "Tumor", codes.SCT.Neoplasm)]
+    _other(analysis, segments, [whole], tmp_path / "study" / "other.dcm", kind)
+    again = from_dicom(tmp_path / "study" / "other.dcm", analysis.study, analysis.prepared)
+    np.testing.assert_array_equal(again.findings.components > 0, whole)
+    assert len(again.findings.candidates) == 2
+
+
+def test_anatomy_beside_a_lesion_is_not_taken(analysed, tmp_path):
+    """As TotalSegmentator writes organs."""
+    analysis = analysed()
+    whole = analysis.volumes.labels.data > 0
+    brain = ~whole
+    segments = [
+        _segment(1, "brain", codes.SCT.Brain, codes.SCT.AnatomicalStructure),
+        _segment(2, "lesion", codes.SCT.Lesion),
+    ]
+    _other(analysis, segments, [brain, whole], tmp_path / "study" / "other.dcm")
+    again = from_dicom(tmp_path / "study", analysis.study, analysis.prepared)
+    np.testing.assert_array_equal(again.findings.components > 0, whole)
+    assert any("brain" in text for text in again.run.notices)
+
+
+def test_segments_that_do_not_say_what_they_are_are_taken_as_drawn(analysed, tmp_path):
+    """As 3D Slicer writes them: tissue, Segment_1 and Segment_2."""
+    analysis = analysed()
+    first, second = (analysis.findings.components == n for n in (1, 2))
+    segments = [_segment(n, f"Segment_{n}", codes.SCT.Tissue, codes.SCT.Tissue) for n in (1, 2)]
+    _other(analysis, segments, [first, second], tmp_path / "study" / "other.dcm")
+    again = from_dicom(tmp_path / "study", analysis.study, analysis.prepared)
+    assert len(again.findings.candidates) == 2
+    assert any("No segment says" in text for text in again.run.notices)
+
+
+def test_a_segmentation_of_another_series_is_brought_onto_the_reference(patient, tmp_path):
+    study = write_study(
+        patient, tmp_path / "study", kind=StudyKind.DICOM, sequences=BOTH, how=AXIAL
+    )
+    analysis = make_analysis(patient, study)
+    thin, flair = Acquisition("LPS", (2.0, 2.0, 5.0)), (MrSequence.FLAIR,)
+    other = write_study(patient, tmp_path / "thin", kind=StudyKind.DICOM, sequences=flair, how=thin)
+    fine = make_analysis(patient, other)
+    _other(
+        fine, [_segment(1, "Tumor", codes.SCT.Neoplasm)], [fine.volumes.labels.data > 0],
+        tmp_path / "study" / "other.dcm", sequence=MrSequence.FLAIR,
+    )  # fmt: skip
+    again = from_dicom(tmp_path / "study", analysis.study, analysis.prepared)
+    found, meant = again.findings.components > 0, analysis.volumes.labels.data > 0
+    dice = 2 * (found & meant).sum() / (found.sum() + meant.sum())
+    assert dice > 0.85
+    assert any("resampled" in text for text in again.run.notices)
+
+
+def _code(value, meaning):
+    return {"CodeValue": value, "CodingSchemeDesignator": "SCT", "CodeMeaning": meaning}
+
+
+@pytest.mark.skipif(shutil.which("itkimage2segimage") is None, reason="dcmqi is not installed")
+def test_what_dcmqi_writes_reopens(analysed, tmp_path):
+    import nibabel as nib
+
+    analysis = analysed()
+    labels = analysis.volumes.labels
+    for number in (1, 2):
+        mask = (analysis.findings.components == number).astype(np.uint8)
+        nib.save(nib.Nifti1Image(mask, labels.affine), tmp_path / f"{number}.nii.gz")
+    kind = _code("52988006", "Lesion")
+    category = _code("49755003", "Morphologically Abnormal Structure")
+    about = {
+        "ContentCreatorName": "Reader1",
+        "ClinicalTrialSeriesID": "1",
+        "ClinicalTrialTimePointID": "1",
+        "SeriesDescription": "Segmentation",
+        "SeriesNumber": "300",
+        "InstanceNumber": "1",
+        "segmentAttributes": [
+            [
+                {
+                    "labelID": 1,
+                    "SegmentDescription": f"lesion {n}",
+                    "SegmentAlgorithmType": "MANUAL",
+                    "SegmentedPropertyCategoryCodeSequence": category,
+                    "SegmentedPropertyTypeCodeSequence": kind,
+                    "recommendedDisplayRGBValue": [255, 0, 0],
+                }
+            ]
+            for n in (1, 2)
+        ],
+    }
+    (tmp_path / "about.json").write_text(json.dumps(about))
+    folder = analysis.study.series[MrSequence.T1C].files[0].path.parent
+    subprocess.run(
+        ["itkimage2segimage", "--inputImageList", f"{tmp_path}/1.nii.gz,{tmp_path}/2.nii.gz",
+         "--inputDICOMDirectory", folder, "--inputMetadata", tmp_path / "about.json",
+         "--outputDICOM", tmp_path / "study" / "dcmqi.dcm", "--skip"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    with warnings.catch_warnings(action="ignore"):
+        again = from_dicom(tmp_path / "study", analysis.study, analysis.prepared)
+    np.testing.assert_array_equal(again.findings.components > 0, labels.data > 0)
+    assert len(again.findings.candidates) == 2

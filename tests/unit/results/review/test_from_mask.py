@@ -1,0 +1,161 @@
+"""A NIfTI mask of anybody opens for review: in place, on any grid, measured, without a network."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lesionlens.base.errors import ReadError
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.stages import StageClock
+from lesionlens.engines.testing.acquire import Acquisition, acquire
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.engines.testing.files import write_nifti
+from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.results.export.tables import TablesExporter
+from lesionlens.results.review.reopen import reopen_folder
+
+LEFT, RIGHT = (-28.0, 8.0, 26.0), (30.0, -40.0, 12.0)
+
+
+@pytest.fixture(scope="module")
+def patient():
+    return make_patient(spacing_mm=4.0, lesions=(Lesion(LEFT), Lesion(RIGHT, 12.0)))
+
+
+@pytest.fixture(scope="module")
+def analysed(patient, tmp_path_factory):
+    both = (MrSequence.T1C, MrSequence.FLAIR)
+    study = write_study(patient, tmp_path_factory.mktemp("mask") / "study", sequences=both)
+    return make_analysis(patient, study)
+
+
+def mask(place, data, affine=None):
+    image = nib.Nifti1Image(data, np.eye(4) if affine is None else affine)
+    nib.save(image, place)
+    return place
+
+
+def opened(place, analysed):
+    return reopen_folder(place, analysed.study, analysed.prepared)
+
+
+@pytest.mark.parametrize("enhancing", [3, 4])
+def test_parts_are_known_by_their_numbers(analysed, patient, tmp_path, enhancing):
+    truth = patient.labels
+    data = np.where(truth.data == 3, enhancing, truth.data).astype(np.uint8)
+    found = opened(mask(tmp_path / "seg.nii.gz", data, truth.grid.affine), analysed)
+    np.testing.assert_array_equal(found.volumes.labels.data, analysed.volumes.labels.data)
+    was = {c.location.side: c for c in analysed.findings.candidates}
+    for candidate in found.findings.candidates:
+        for region in Region:
+            assert candidate.volume_ml[region] == pytest.approx(
+                was[candidate.location.side].volume_ml[region]
+            )
+    assert {c.location.side for c in found.findings.candidates} == {"left", "right"}
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPI", "PSR", "AIL"])
+def test_a_mask_of_any_orientation_and_grid_lies_at_the_same_millimetres(
+    analysed, patient, tmp_path, orientation
+):
+    how = Acquisition(orientation, (3.0, 4.0, 5.0), 9.0)
+    turned = acquire(patient.labels, how)
+    inside = (turned.data > 0.5).astype(np.uint8)
+    found = opened(mask(tmp_path / "m.nii.gz", inside, turned.grid.affine), analysed)
+    places = sorted(c.centroid_mm for c in found.findings.candidates)
+    was = sorted(c.centroid_mm for c in analysed.findings.candidates)
+    np.testing.assert_allclose(places, was, atol=2.5)
+    assert any("resampled" in words for words in found.run.notices)
+
+
+def test_one_number_is_lesions_as_a_whole_and_tells_nothing_of_enhancement(
+    analysed, patient, tmp_path
+):
+    data = (patient.labels.data > 0).astype(np.float32)
+    found = opened(mask(tmp_path / "m.nii", data, patient.labels.grid.affine), analysed)
+    assert len(found.findings.candidates) == 2
+    assert {c.volume_ml[Region.ET] for c in found.findings.candidates} == {None}
+    assert any("does not tell an enhancing part" in words for words in found.findings.notices)
+
+
+def test_many_numbers_are_lesions_by_number_even_where_they_touch(analysed, patient, tmp_path):
+    data = np.zeros(patient.labels.data.shape, np.int16)
+    for number in range(5):
+        data[10 + number : 11 + number, 20:24, 20:24] = 11 + number
+    found = opened(mask(tmp_path / "m.nii.gz", data, patient.labels.grid.affine), analysed)
+    assert len(found.findings.candidates) == 5
+
+
+def test_an_empty_mask_flags_nothing(analysed, patient, tmp_path):
+    data = np.zeros(patient.labels.data.shape, np.uint8)
+    found = opened(mask(tmp_path / "m.nii.gz", data, patient.labels.grid.affine), analysed)
+    assert found.findings.candidates == ()
+    assert found.findings.conclusion == "no candidate region"
+
+
+def test_what_is_no_mask_of_this_study_is_refused_in_words(analysed, patient, tmp_path):
+    shape, affine = patient.labels.data.shape, patient.labels.grid.affine
+    noise = np.random.default_rng(1)
+    images = {
+        "fractions": noise.random(shape, np.float32),
+        "different numbers": noise.integers(0, 2000, shape).astype(np.int16),
+        "below 0": np.full(shape, -1, np.int16),
+    }
+    for words, data in images.items():
+        with pytest.raises(ReadError, match=words):
+            opened(mask(tmp_path / "m.nii.gz", data, affine), analysed)
+    elsewhere = affine.copy()
+    elsewhere[:3, 3] += 1000
+    ones = np.ones(shape, np.uint8)
+    with pytest.raises(ReadError, match="outside"):
+        opened(mask(tmp_path / "m.nii.gz", ones, elsewhere), analysed)
+
+
+def test_a_review_of_a_head_with_its_skull_loads_no_network(tmp_path):
+    head = make_patient(spacing_mm=4.0, skull=True)
+    write_nifti(head, tmp_path / "head", sequences=(MrSequence.T1C,))
+    place = mask(tmp_path / "seg.nii.gz", head.labels.data, head.labels.grid.affine)
+    code = (
+        "import sys, lesionlens.cli.main as main\n"
+        f"sys.argv = ['lesionlens', 'review', {str(place)!r}, {str(tmp_path / 'head')!r},"
+        f" '--out', {str(tmp_path / 'out')!r}]\n"
+        "try:\n    main.run()\nexcept SystemExit as end:\n    status = end.code\n"
+        "print(status, 'torch' in sys.modules, 'napari' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 False False", done.stderr
+    (candidate,) = json.loads((tmp_path / "out" / "findings.json").read_text())["candidates"]
+    assert candidate["location"] == {"side": None, "region": None}
+    assert candidate["volume_ml"]["wt"] > 5
+
+
+def test_a_brain_that_was_found_before_is_taken_without_a_network(tmp_path, monkeypatch):
+    head = make_patient(spacing_mm=4.0, skull=True)
+    write_nifti(head, tmp_path / "head", sequences=(MrSequence.T1C,))
+    study = open_study(tmp_path / "head")
+    from lesionlens.imaging.preparation import brain, steps
+
+    mask_of = brain.BrainMask(head.brain.data, head.brain.grid, "drawn")
+    monkeypatch.setattr(steps, "_searched", lambda *_: mask_of)
+    monkeypatch.setattr("lesionlens.imaging.preparation.cache.folder", lambda: tmp_path / "cache")
+    prepare(study, StageClock(), PrepareOptions(edge_mm=4.0))
+    monkeypatch.setattr(steps, "_searched", lambda *_: pytest.fail("searched again"))
+    again = prepare(study, StageClock(), PrepareOptions(edge_mm=4.0, strip=False))
+    assert again.knows_brain
+    assert again.brain.sum() < 0.8 * (head.sequences[MrSequence.T1C].data > 200).sum()
+    without = prepare(study, StageClock(), PrepareOptions(edge_mm=4.0, strip=False, cache=False))
+    assert not without.knows_brain
+
+
+def test_tables_of_a_mask_can_be_written(analysed, patient, tmp_path):
+    place = mask(tmp_path / "m.nii.gz", patient.labels.data, patient.labels.grid.affine)
+    TablesExporter().write(opened(place, analysed), tmp_path)
+    assert (tmp_path / "findings.json").is_file()

@@ -1,0 +1,72 @@
+"""Strokes that are not kept yet lie on disk, whole, for the voxels that they were drawn on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lesionlens.base.errors import ResourceError
+from lesionlens.base.grid import Grid
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.engines.testing.simple import make_patient
+from lesionlens.results.review import journal, store
+
+
+@pytest.fixture(scope="module")
+def analysis(tmp_path_factory):
+    patient = make_patient(5, spacing_mm=8.0)
+    return make_analysis(patient, write_study(patient, tmp_path_factory.mktemp("journal") / "s"))
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "sessions_folder", lambda: tmp_path / "reviews")
+    return tmp_path / "reviews"
+
+
+def draft(analysis, uid="2.25.5"):
+    drawn = np.zeros(analysis.prepared.working.shape, np.uint8)
+    drawn[3:6, 4:5, 2:9] = 3
+    drawn[-1, -1, -1] = 1
+    return journal.Draft(uid, drawn, assisted=True)
+
+
+def test_what_was_drawn_comes_back_voxel_for_voxel_until_it_is_forgotten(analysis):
+    assert journal.found(analysis) is None
+    made = draft(analysis)
+    journal.keep(analysis, made)
+    back = journal.found(analysis)
+    assert (back.tracking_uid, back.assisted) == ("2.25.5", True)
+    np.testing.assert_array_equal(back.drawn, made.drawn)
+    empty = replace(made, drawn=np.zeros_like(made.drawn))
+    journal.keep(analysis, empty)
+    assert not journal.found(analysis).drawn.any()
+    journal.forget(analysis)
+    journal.forget(analysis)
+    assert journal.found(analysis) is None
+
+
+def test_strokes_on_other_voxels_or_damaged_ones_are_not_shown(analysis, home):
+    journal.keep(analysis, draft(analysis))
+    affine = analysis.prepared.working.affine.copy()
+    affine[0, 3] += 5.0
+    grid = Grid(analysis.prepared.working.shape, affine)
+    moved = replace(analysis, prepared=replace(analysis.prepared, working=grid))
+    assert journal.found(moved) is None
+    (place,) = home.iterdir()
+    whole = place.read_bytes()
+    for damaged in (b"", b"not a zip", whole[: len(whole) // 2]):
+        place.write_bytes(damaged)
+        assert journal.found(analysis) is None
+
+
+def test_strokes_that_cannot_be_written_say_so_and_leave_the_earlier_ones(analysis, monkeypatch):
+    journal.keep(analysis, draft(analysis))
+
+    def refused(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", refused)
+    with pytest.raises(ResourceError, match="strokes"):
+        journal.keep(analysis, draft(analysis, "2.25.6"))
+    assert journal.found(analysis).tracking_uid == "2.25.5"

@@ -1,0 +1,105 @@
+"""The log only grows, and its fold is what the reader last wanted."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lesionlens.base.labels import ReviewAct, ReviewState
+from lesionlens.base.records.review import Review
+from lesionlens.results.review.log import ReviewLog
+
+UIDS = ("1.1", "1.2", "1.3")
+acts = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(UIDS), st.sampled_from(list(ReviewState))),
+        st.sampled_from(["undo", "redo"]),
+    ),
+    max_size=30,
+)
+
+
+class _Model:
+    """The plain meaning of a review: a list of decisions and a pointer into it."""
+
+    def __init__(self):
+        self.decisions, self.at = [], 0
+
+    def mark(self, uid, state):
+        self.decisions[self.at :] = [(uid, state)]
+        self.at += 1
+
+    def undo(self):
+        self.at = max(self.at - 1, 0)
+
+    def redo(self):
+        self.at = min(self.at + 1, len(self.decisions))
+
+    def state_of(self, uid):
+        reported = [s for u, s in self.decisions[: self.at] if u == uid]
+        return reported[-1] if reported else ReviewState.UNREVIEWED
+
+
+def _play(log, model, sequence):
+    for act in sequence:
+        if act == "undo":
+            log.undo(), model.undo()
+        elif act == "redo":
+            log.redo(), model.redo()
+        else:
+            log.mark(*act), model.mark(*act)
+    return {uid: model.state_of(uid) for uid in UIDS}
+
+
+@given(acts)
+def test_the_fold_is_what_a_list_with_a_pointer_says(sequence):
+    log, model = ReviewLog(), _Model()
+    meant = _play(log, model, sequence)
+    assert {uid: log.review.state_of(uid) for uid in UIDS} == meant
+    assert log.can_undo == (model.at > 0)
+    assert log.can_redo == (model.at < len(model.decisions))
+
+
+@given(acts, acts)
+def test_a_log_read_back_goes_on_where_it_stopped(before, after):
+    log, model = ReviewLog(), _Model()
+    _play(log, model, before)
+    again = ReviewLog(Review(log.review.events))
+    meant = _play(again, model, after)
+    assert {uid: again.review.state_of(uid) for uid in UIDS} == meant
+
+
+@given(acts)
+def test_it_only_grows(sequence):
+    log, model = ReviewLog(), _Model()
+    seen = ()
+    for act in sequence:
+        _play(log, model, [act])
+        events = log.review.events
+        assert events[: len(seen)] == seen
+        seen = events
+
+
+def test_an_undo_stays_on_the_record():
+    log = ReviewLog()
+    log.mark("1.1", ReviewState.ACCEPTED, reader="A", reason="ring")
+    log.mark("1.1", ReviewState.REJECTED, reader="A", reason="vessel")
+    log.undo()
+    last = log.review.events[-1]
+    assert (last.act, last.state, last.reason) == (ReviewAct.UNDO, ReviewState.ACCEPTED, "ring")
+    log.redo()
+    last = log.review.events[-1]
+    assert (last.act, last.state, last.reason) == (ReviewAct.REDO, ReviewState.REJECTED, "vessel")
+
+
+def test_times_are_utc_and_do_not_go_back():
+    log = ReviewLog()
+    for _ in range(3):
+        log.mark("1.1", ReviewState.DEFERRED)
+    times = [e.time for e in log.review.events]
+    assert times == sorted(times)
+    assert all(t.endswith("Z") for t in times)
+
+
+def test_a_state_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="maybe"):
+        ReviewLog().mark("1.1", "maybe")

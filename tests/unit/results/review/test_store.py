@@ -1,0 +1,133 @@
+"""What was said survives the program, the power and a damaged file."""
+
+import json
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lesionlens.base.errors import ReadError, ResourceError
+from lesionlens.base.labels import ReviewState
+from lesionlens.base.records.review import Outline, Review
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.engines.testing.simple import make_patient
+from lesionlens.results.review import store
+from lesionlens.results.review.log import ReviewLog
+
+
+@pytest.fixture(scope="module")
+def analysis(tmp_path_factory):
+    patient = make_patient(spacing_mm=4.0)
+    study = write_study(patient, tmp_path_factory.mktemp("study"))
+    plain = make_analysis(patient, study)
+    log = ReviewLog()
+    uid = plain.findings.candidates[0].tracking_uid
+    log.mark(uid, ReviewState.ACCEPTED, reader="Ä. Reader", reason="ring\n=1+1 <b>")
+    log.mark(uid, ReviewState.REJECTED)
+    log.undo()
+    return replace(plain, review=log.review)
+
+
+def test_a_review_reads_back_as_it_was(analysis, tmp_path):
+    store.save(analysis, tmp_path)
+    assert store.load(tmp_path) == analysis.review
+    content = json.loads((tmp_path / "review.json").read_text())
+    assert content["schema"] == "lesionlens/review/1"
+    assert content["candidates"][0]["place"].startswith("left")
+
+
+@pytest.fixture
+def edited(analysis):
+    candidate = analysis.findings.candidates[0]
+    labels = np.zeros((3, 4, 5), np.uint8)
+    labels[1, 1:3, 2] = 3
+    log = ReviewLog(analysis.review)
+    outline = Outline(candidate.tracking_uid, (2, 0, 7), labels)
+    log.mark(candidate.tracking_uid, ReviewState.EDITED, outline=outline)
+    return replace(analysis, review=log.review)
+
+
+def test_an_outline_reads_back_voxel_for_voxel_and_lies_in_the_patient(edited, tmp_path):
+    store.save(edited, tmp_path)
+    again = store.load(tmp_path)
+    assert again == edited.review
+    (outline,) = edited.review.outlines.values()
+    image = nib.load(tmp_path / "review_edits" / f"{outline.sha256}.nii.gz")
+    np.testing.assert_array_equal(np.asarray(image.dataobj), outline.labels)
+    native = edited.volumes.labels.grid
+    np.testing.assert_allclose(
+        image.affine @ [1, 2, 2, 1], [*native.to_mm((3, 2, 9)), 1], atol=1e-4
+    )
+
+
+def test_a_damaged_or_missing_outline_is_named_not_swallowed(edited, tmp_path):
+    store.save(edited, tmp_path)
+    (outline,) = (tmp_path / "review_edits").iterdir()
+    whole = outline.read_bytes()
+    outline.write_bytes(whole[:-20])
+    with pytest.raises(ReadError, match=r"\.nii\.gz"):
+        store.load(tmp_path)
+    outline.unlink()
+    with pytest.raises(ReadError, match=r"\.nii\.gz"):
+        store.load(tmp_path)
+
+
+def test_an_outline_survives_a_crash(edited, tmp_path):
+    store.autosave(edited, tmp_path)
+    plain = replace(edited, review=Review())
+    assert store.recover(plain, tmp_path) == edited.review
+
+
+def test_a_folder_without_a_review_gives_an_empty_one(tmp_path):
+    assert store.load(tmp_path) == Review()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "other/1"}', "\udcff"])
+def test_a_damaged_review_is_named_not_swallowed(tmp_path, text):
+    (tmp_path / "review.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    if text == "\udcff":
+        (tmp_path / "review.json").write_bytes(b"\xff\xfe{")
+    with pytest.raises(ReadError, match=r"review\.json"):
+        store.load(tmp_path)
+
+
+def test_a_write_that_fails_leaves_the_earlier_one(analysis, tmp_path, monkeypatch):
+    store.save(analysis, tmp_path)
+    before = (tmp_path / "review.json").read_bytes()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(ResourceError, match="space"):
+        store.save(replace(analysis, review=Review()), tmp_path)
+    assert (tmp_path / "review.json").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["review.json"]
+
+
+def test_an_autosave_is_found_again_by_the_same_input(analysis, tmp_path):
+    store.autosave(analysis, tmp_path)
+    fresh = replace(analysis, review=Review())
+    assert store.recover(fresh, tmp_path) == analysis.review
+
+
+def test_an_autosave_of_another_input_or_network_is_not(analysis, tmp_path):
+    store.autosave(analysis, tmp_path)
+    other = replace(analysis, run=replace(analysis.run, inputs=(("t1.nii.gz", "ab" * 32),)))
+    assert store.recover(other, tmp_path) == Review()
+    engine = replace(analysis.run.engine, weights_sha256="cd" * 32)
+    newer = replace(analysis, run=replace(analysis.run, engine=engine))
+    assert store.recover(newer, tmp_path) == Review()
+
+
+def test_a_broken_autosave_does_not_stop_a_study_from_opening(analysis, tmp_path):
+    store.autosave(analysis, tmp_path).write_text("{")
+    assert store.recover(analysis, tmp_path) == Review()
+
+
+def test_the_autosave_goes_into_the_users_own_folder(analysis, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    place = store.autosave(analysis)
+    assert tmp_path in place.parents
+    assert not any("review" in p.name for p in analysis.study.root.rglob("*"))

@@ -1,0 +1,213 @@
+"""A site's own cases against bounds that were stated beforehand."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+
+import pytest
+
+from lesionlens.analysis.evaluation.summary import CaseScore
+from lesionlens.base.errors import CancelledError, ConfigError, UnusableInputError
+from lesionlens.engines.testing.acquire import AXIAL, Acquisition
+from lesionlens.engines.testing.files import write_dicom, write_nifti
+from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.site.acceptance import accept as module
+from lesionlens.site.acceptance.accept import SiteTest, accept
+from lesionlens.site.acceptance.bounds import AcceptanceBounds, read_bounds
+from lesionlens.site.acceptance.facts import Facts, facts_of
+from lesionlens.site.acceptance.report import html
+from lesionlens.site.cohort.run import CohortRun
+from lesionlens.site.cohort.work import Choice, Status, StudyOutcome
+
+
+def scores(values, **more):
+    return [CaseScore(f"c{n}", False, None, {"wt": v, **more}) for n, v in enumerate(values)]
+
+
+def judged(values, bound, **how):
+    bounds = AcceptanceBounds(least_cases=3, overall={"dice_wt": bound}, **how)
+    return module._judge("dice_wt", bound, scores(values), bounds).verdict
+
+
+def test_a_bound_is_judged_by_the_mean_or_by_the_interval():
+    values = [0.6, 0.9, 0.9, 0.9, 0.9]
+    assert judged(values, 0.8) == "passed"
+    assert judged(values, 0.8, surely=True) == "failed"
+    assert judged(values, 0.85) == "failed"
+    assert judged(values[:2], 0.1) == "too few cases"
+
+
+def test_one_failure_is_seen_in_the_smallest_group():
+    failed = [CaseScore("x", False, failed=True)]
+    assert module._judge("failures", 0.0, failed, AcceptanceBounds()).verdict == "failed"
+    fine = [CaseScore("x", False)]
+    assert module._judge("failures", 0.0, fine, AcceptanceBounds()).verdict == "too few cases"
+
+
+def test_bounds_are_read_and_unknown_ones_refused(tmp_path):
+    place = tmp_path / "bounds.toml"
+    place.write_text("least_cases = 4\nsurely = true\n[overall]\ndice_wt = 1\n[groups]\n")
+    found = read_bounds(place)
+    assert (found.least_cases, found.surely, found.overall, found.groups) == (
+        4, True, {"dice_wt": 1.0}, {},
+    )  # fmt: skip
+    place.write_text("[overall]\ndice = 0.8\n")
+    with pytest.raises(ConfigError, match="the metric 'dice'"):
+        read_bounds(place)
+    for cannot_be in ("dice_wt = 80", "failures = 1.2", "hd95_wt_mm = -1"):
+        place.write_text(f"[overall]\n{cannot_be}\n")
+        with pytest.raises(ConfigError, match=r", not (from 0 to 1|0 or more)"):
+            read_bounds(place)
+    place.write_text("least_cases = 'ten'\n")
+    with pytest.raises(ConfigError, match="least_cases"):
+        read_bounds(place)
+    place.write_text("[overall\n")
+    with pytest.raises(ConfigError, match=r"bounds\.toml"):
+        read_bounds(place)
+
+
+def test_facts_come_from_headers_sidecars_or_the_site(tmp_path):
+    patient = make_patient(spacing_mm=4.0)
+    write_dicom(patient, tmp_path / "dicom", how={s: Acquisition(AXIAL) for s in patient.sequences})
+    found = facts_of(tmp_path / "dicom")
+    assert found.scanner != "not known"
+    assert "T1c" in found.sequences
+    write_nifti(patient, tmp_path / "nifti")
+    assert facts_of(tmp_path / "nifti").scanner == "not known"
+    assert facts_of(tmp_path / "nifti").thickness == "3 to 5 mm"
+    about = {
+        "Manufacturer": "Acme",
+        "ManufacturersModelName": "Acme One",
+        "MagneticFieldStrength": 3,
+    }
+    (tmp_path / "nifti" / "t1.json").write_text(json.dumps(about))
+    assert facts_of(tmp_path / "nifti").scanner == "Acme One 3 T"
+    assert facts_of(tmp_path / "nifti", "room 2").scanner == "room 2"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Three cases of two scanners; the last has nothing."""
+    root = tmp_path_factory.mktemp("site")
+    lesions = ((Lesion((-28.0, 8.0, 26.0), 20.0),), (Lesion((30.0, -30.0, 20.0), 14.0),), ())
+    for seed, some in enumerate(lesions):
+        patient = make_patient(seed, spacing_mm=4.0, lesions=some)
+        write_nifti(patient, root / f"case{seed}", truth=True)
+    (root / "patients.tsv").write_text(
+        "case\tpatient\tscanner\ncase0\ta\tone\ncase1\tb\tone\ncase2\tc\t<b>two</b>\n"
+    )
+    return root
+
+
+@pytest.mark.slow
+def test_a_site_is_tested_signed_and_what_was_changed_is_seen(site, tmp_path, random_weights):
+    bounds = AcceptanceBounds(
+        least_cases=2, least_cases_in_all=3, groups={"dice_wt": 0.9, "failures": 0.0}
+    )
+    test = SiteTest(site, tmp_path, bounds, Choice("cpu", weights=str(random_weights)))
+    report = accept(test)
+    assert not report.passed  # weights that learnt nothing
+    assert report.signed_by is None
+    assert [case.healthy for case in report.cases] == [False, False, True]
+    assert {(g.dimension, g.group, g.cases) for g in report.groups} >= {
+        ("all", "all cases", 3), ("scanner", "one", 2), ("scanner", "<b>two</b>", 1),
+    }  # fmt: skip
+    assert report.weights_sha256 == hashlib.sha256(random_weights.read_bytes()).hexdigest()
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "results").rglob("run.json")}
+    signed = accept(SiteTest(site, tmp_path, bounds, test.choice, signed_by="A. Physicist"))
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "results").rglob("run.json")}
+    assert signed.signed_by == "A. Physicist"
+    sums = dict(
+        line.split()[::-1] for line in (tmp_path / "acceptance.sha256").read_text().splitlines()
+    )
+    for name, digest in sums.items():
+        assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest
+    assert set(sums) == {"acceptance.json", "acceptance.html"}
+    page = (tmp_path / "acceptance.html").read_text()
+    assert "<b>two</b>" not in page
+    assert "&lt;b&gt;two&lt;/b&gt;" in page
+    assert "http" not in page
+
+
+def test_a_case_that_fails_fails_the_test(site, tmp_path, monkeypatch):
+    """Nothing is analysed: every case is without a result but one that is scored."""
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
+    monkeypatch.setattr(
+        module, "evaluate",
+        lambda _, cases, *__: [CaseScore(c.name, False, failed=True) for c in cases],
+    )  # fmt: skip
+    report = accept(SiteTest(site, tmp_path, AcceptanceBounds(least_cases_in_all=1)))
+    assert not report.passed
+    assert "cases without a result (share) 1.000, at most 0 was asked" in report.broken[0]
+    assert "Bounds that are not kept" in html(report)
+
+
+def test_a_result_of_earlier_weights_is_not_scored_where_these_failed(site, tmp_path, monkeypatch):
+    outcomes = (
+        StudyOutcome("case0", Status.ANALYSED, 0, ""),
+        StudyOutcome("case1", Status.FAILED, 1, "too little memory"),
+        StudyOutcome("case2", Status.ANALYSED, 0, ""),
+    )
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun(outcomes, 0))
+    monkeypatch.setattr(module, "evaluate", lambda *_: scores([1.0] * 3, sensitivity=1.0))
+    report = accept(SiteTest(site, tmp_path, AcceptanceBounds(least_cases_in_all=1)))
+    assert report.cases[1].metrics["wt"] == report.cases[1].metrics["sensitivity"] == 0
+    assert report.cases[1].problems == ("not analysed: too little memory",)
+    assert any("cases without a result (share) 0.333" in one for one in report.broken)
+    none = CohortRun((outcomes[1],), 0)
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: none)
+    with pytest.raises(UnusableInputError, match="too little memory"):
+        accept(SiteTest(site, tmp_path))
+
+
+def test_what_somebody_signed_stays(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
+    monkeypatch.setattr(module, "evaluate", lambda _, cases, *__: scores([1.0] * len(cases)))
+    accept(SiteTest(site, tmp_path, signed_by="A. Physicist"))
+    signed = (tmp_path / "acceptance.json").read_bytes()
+    accept(SiteTest(site, tmp_path))
+    accept(SiteTest(site, tmp_path))
+    (kept,) = (tmp_path / "signed").iterdir()
+    assert (kept / "acceptance.json").read_bytes() == signed
+    assert {p.name for p in kept.iterdir()} == {
+        "acceptance.json", "acceptance.html", "acceptance.sha256",
+    }  # fmt: skip
+
+
+def test_a_bound_that_the_interval_alone_breaks_shows_it(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
+    monkeypatch.setattr(module, "evaluate", lambda *_: scores([0.6, 1.0, 1.0]))
+    bounds = AcceptanceBounds(
+        least_cases=3, least_cases_in_all=3, surely=True, overall={"dice_wt": 0.8}, groups={}
+    )
+    (broken,) = accept(SiteTest(site, tmp_path, bounds)).broken
+    assert broken == "all cases: Dice, whole tumour 0.867 (0.600 – 1.000), at least 0.8 was asked"
+
+
+def test_too_few_cases_in_all_pass_nothing(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: CohortRun((), 0))
+    monkeypatch.setattr(module, "evaluate", lambda _, cases, *__: scores([1.0] * len(cases)))
+    monkeypatch.setattr(module, "facts_of", lambda *_: Facts())
+    report = accept(SiteTest(site, tmp_path, AcceptanceBounds(overall={}, groups={})))
+    assert not report.passed
+    assert report.broken == ("3 cases, fewer than 20 in all",)
+
+
+def test_a_request_to_stop_leaves_no_report(site, tmp_path, monkeypatch):
+    stopped = CohortRun((StudyOutcome("case0", Status.STOPPED, 130, "not begun"),), 0)
+    monkeypatch.setattr(module, "run_cohort", lambda *_, **__: stopped)
+    with pytest.raises(CancelledError):
+        accept(SiteTest(site, tmp_path))
+    assert not (tmp_path / "acceptance.json").exists()
+
+
+def test_cases_need_a_truth_and_a_folder_each(site, tmp_path):
+    shutil.copytree(site / "case0", tmp_path / "site" / "case0")
+    (tmp_path / "site" / "case0" / "seg.nii.gz").unlink()
+    with pytest.raises(UnusableInputError, match="'case0' without a segmentation"):
+        accept(SiteTest(tmp_path / "site", tmp_path / "out"))
+    shutil.copytree(site / "case0", tmp_path / "deep" / "a" / "case0")
+    with pytest.raises(UnusableInputError, match="deeper in the folder"):
+        accept(SiteTest(tmp_path / "deep", tmp_path / "out"))

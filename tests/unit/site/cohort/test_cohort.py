@@ -1,0 +1,287 @@
+"""Many studies: each on its own, resumable, one table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import threading
+from dataclasses import replace
+
+import pytest
+
+from lesionlens.base.errors import MissingPluginError, ReadError, UnusableInputError
+from lesionlens.base.labels import Identity
+from lesionlens.base.records.export import ExportOptions
+from lesionlens.engines.testing.analysis import make_analysis
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.lens import Lens
+from lesionlens.results.export.tables import TablesExporter
+from lesionlens.site.cohort import run, work
+from lesionlens.site.cohort.run import Cohort, Crew, run_cohort
+from lesionlens.site.cohort.studies import StudyJob, find_jobs, fingerprint
+from lesionlens.site.cohort.table import write_table
+from lesionlens.site.cohort.work import Choice, Status, StudyOutcome
+from lesionlens.site.cohort.worklist import RESULT, alone_in, open_worklist
+
+CPU = Choice("cpu")
+HERE = Crew()
+
+
+@pytest.fixture
+def studies(tmp_path, make_study):
+    """Two studies that can be analysed and, between them, one that cannot."""
+    for name in ("a", "c"):
+        make_study(name=f"studies/{name}", sequences={"flair"})
+    broken = tmp_path / "studies" / "b"
+    broken.mkdir()
+    broken.joinpath("t1c.nii.gz").write_bytes(b"not a scan")
+    return tmp_path / "studies"
+
+
+@pytest.fixture(autouse=True)
+def small(random_weights, monkeypatch):
+    """The smallest network in the place of the shipped one."""
+    lens = Lens("cpu", weights=random_weights)
+    for module in (work, run):
+        monkeypatch.setattr(module, "load_lens", lambda choice: lens)
+
+
+@pytest.fixture
+def quick(patient, monkeypatch):
+    """Write the truth of the head in the place of an analysis: seconds faster."""
+
+    def analyse(job, choice, cancel, progress):
+        study = open_study(job.study)
+        job.out.mkdir(parents=True, exist_ok=True)
+        analysis = make_analysis(patient, study)
+        TablesExporter().write(analysis, job.out)
+        count = len(analysis.findings.candidates)
+        lens = work.load_lens(choice)
+        return StudyOutcome(
+            job.name, Status.ANALYSED, 0, "", 1.0, count, work.engine_of(lens, choice)
+        )
+
+    monkeypatch.setattr(work, "_analyse", analyse)
+
+
+def states(done):
+    return {o.name: o.status.value for o in done.outcomes}
+
+
+def test_a_failing_study_is_recorded_and_the_rest_is_analysed(studies, tmp_path):
+    out = tmp_path / "out"
+    done = run_cohort(Cohort(studies, out), CPU, HERE)
+    assert states(done) == {"a": "analysed", "b": "failed", "c": "analysed"}
+    assert done.exit_status == 2
+    assert "t1c.nii.gz" in done.outcomes[1].message
+    assert not (out / "b").exists()
+    for name in ("a", "c"):
+        assert (out / name / "report.html").is_file()
+
+
+def test_a_resumed_run_leaves_complete_studies_alone(quick, studies, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    run_cohort(Cohort(studies, out), CPU, HERE)
+    begun = []
+    monkeypatch.setattr(run, "analyse", lambda job, *_: begun.append(job.name) or _failed(job))
+    done = run_cohort(Cohort(studies, out, resume=True), CPU, HERE)
+    assert begun == ["b"]
+    assert done.kept == 2
+    (studies / "a" / "more.txt").write_text("a later file")
+    (out / "c" / "findings.csv").unlink()
+    begun.clear()
+    run_cohort(Cohort(studies, out, resume=True), CPU, HERE)
+    assert begun == ["a", "b", "c"]
+
+
+def _failed(job):
+    return StudyOutcome(job.name, Status.FAILED, 1, "no memory")
+
+
+def test_a_resumed_run_that_asks_for_other_files_writes_them(quick, studies, tmp_path):
+    out, hide = tmp_path / "out", ExportOptions(hidden=frozenset({Identity.PATIENT}))
+    run_cohort(Cohort(studies, out), CPU, HERE)
+    asked = replace(CPU, files=hide)
+    assert run_cohort(Cohort(studies, out, resume=True), asked, HERE).kept == 0
+    assert run_cohort(Cohort(studies, out, resume=True), asked, HERE).kept == 2
+
+
+def test_a_result_that_lost_its_table_costs_the_other_rows_nothing(quick, studies, tmp_path):
+    out = tmp_path / "out"
+    done = run_cohort(Cohort(studies, out), CPU, HERE)
+    (out / "a" / "findings.csv").unlink()
+    with write_table(out, done.outcomes)[0].open(newline="") as lines:
+        rows = {row["study"]: row for row in csv.DictReader(lines)}
+    assert "findings.csv cannot be read" in rows["a"]["message"]
+    assert rows["c"]["score"]
+
+
+def test_a_second_batch_in_one_folder_is_refused(quick, studies, tmp_path):
+    out = tmp_path / "out"
+    with alone_in(out), pytest.raises(UnusableInputError, match="another batch at work"):
+        run_cohort(Cohort(studies, out), CPU, HERE)
+    assert run_cohort(Cohort(studies, out), CPU, HERE).exit_status == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are always Unicode")
+def test_a_name_that_is_no_utf8_stops_nothing(studies, tmp_path):
+    odd = b"M\xfcller".decode("utf-8", "surrogateescape")
+    (studies / "c").rename(studies / odd)
+    for file in (studies / odd).iterdir():
+        file.rename(file.with_name(f"{odd}_{file.name}"))
+    (studies / odd / "t1c.nii.gz").write_bytes(b"")
+    broken = run_cohort(Cohort(studies, tmp_path / "out"), CPU, HERE)
+    assert states(broken) == {"M\\udcfcller": "failed", "a": "analysed", "b": "failed"}
+    (studies / odd / "t1c.nii.gz").unlink()
+    done = run_cohort(Cohort(studies, tmp_path / "out", resume=True), CPU, HERE)
+    assert states(done) == {"M\\udcfcller": "analysed", "a": "analysed", "b": "failed"}
+    assert write_table(tmp_path / "out", done.outcomes)
+    report = (tmp_path / "out" / "M\\udcfcller" / "report.html").read_text("utf-8")
+    assert "M\\udcfcller_flair.nii.gz" in report
+
+
+def test_a_defect_is_reported_in_words_and_wins_over_unusable_input(
+    quick, studies, tmp_path, monkeypatch
+):
+    real = work._analyse
+
+    def breaks(job, *rest):
+        if job.name == "a":
+            raise KeyError("x")
+        return real(job, *rest)
+
+    monkeypatch.setattr(work, "_analyse", breaks)
+    done = run_cohort(Cohort(studies, tmp_path / "out"), CPU, HERE)
+    assert states(done) == {"a": "failed", "b": "failed", "c": "analysed"}
+    assert done.outcomes[0].message == "a defect in LesionLens (KeyError: 'x')"
+    assert done.exit_status == 1
+
+
+def test_a_stop_keeps_what_is_complete(quick, studies, tmp_path):
+    out, stop = tmp_path / "out", threading.Event()
+
+    def first_done(stage, fraction):
+        if stage.startswith("1 of"):
+            stop.set() if stage.endswith("studies") else None
+
+    done = run_cohort(Cohort(studies, out), CPU, HERE, progress=first_done, cancel=stop)
+    assert states(done) == {"a": "analysed", "b": "stopped", "c": "stopped"}
+    assert done.exit_status == 130
+    with open_worklist(out) as worklist:
+        assert worklist.outcome("a") is not None
+        assert worklist.outcome("c") is None
+
+
+def test_the_table_has_a_row_a_candidate_and_one_for_other_studies(quick, studies, tmp_path):
+    out = tmp_path / "out"
+    done = run_cohort(Cohort(studies, out), CPU, HERE)
+    written = write_table(out, done.outcomes)
+    with written[0].open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    for name in ("a", "c"):
+        found = json.loads((out / name / "findings.json").read_text())["candidates"]
+        mine = [row for row in rows if row["study"] == name]
+        assert len(mine) == max(len(found), 1)
+        assert [r["tracking_uid"] for r in mine if r["id"]] == [c["tracking_uid"] for c in found]
+    (failed,) = (row for row in rows if row["study"] == "b")
+    assert failed["status"] == "failed"
+    assert failed["id"] == ""
+
+
+def test_parquet_holds_the_same_as_csv(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="lesionlens[cohort] is not installed")
+    outcomes = [
+        StudyOutcome("007", Status.FAILED, 2, "=1+1"),
+        StudyOutcome("x", Status.FAILED, 1, 'a "b",\nc'),
+    ]
+    written = write_table(tmp_path, outcomes)
+    table = parquet.read_table(written[1]).to_pylist()
+    with written[0].open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    for one, other in zip(table, rows, strict=True):
+        assert one["study"] == other["study"]
+        assert one["message"] == other["message"]
+        assert one["score"] is None
+    assert table[0]["study"] == "007"
+    assert table[0]["message"] == "'=1+1"
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_cluster_gives_what_this_process_gives(quick, studies, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="lesionlens[cohort] is not installed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as cluster:
+        crew = Crew(2, cluster.scheduler_address)
+        done = run_cohort(Cohort(studies, tmp_path / "there"), CPU, crew)
+        stop = threading.Event()
+        stop.set()
+        stopped = run_cohort(Cohort(studies, tmp_path / "no"), CPU, crew, cancel=stop)
+    alone = run_cohort(Cohort(studies, tmp_path / "here"), CPU, HERE)
+    assert states(done) == states(alone)
+    assert [o.candidates for o in done.outcomes] == [o.candidates for o in alone.outcomes]
+    assert set(states(stopped).values()) == {"stopped"}
+
+
+def test_a_scheduler_without_dask_names_the_extra(studies, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "has_distributed", lambda: False)
+    with pytest.raises(MissingPluginError, match=r"lesionlens\[cohort\]"):
+        run_cohort(Cohort(studies, tmp_path / "out"), CPU, Crew(1, "tcp://127.0.0.1:1"))
+
+
+def test_no_study_is_refused(tmp_path):
+    with pytest.raises(UnusableInputError, match="no folder"):
+        find_jobs(tmp_path / "nothing", tmp_path)
+    (tmp_path / ".hidden").mkdir()
+    with pytest.raises(UnusableInputError, match="no sub-folder"):
+        find_jobs(tmp_path, tmp_path)
+
+
+def test_a_folder_of_segmentations_is_no_study(tmp_path):
+    for place in ("studies/one/t1.nii.gz", "studies/truth/seg.nii.gz", "studies/empty/x.txt"):
+        path = tmp_path / place
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert [job.name for job in find_jobs(tmp_path / "studies", tmp_path)] == ["empty", "one"]
+
+
+def test_a_fingerprint_follows_names_and_sizes(tmp_path):
+    tmp_path.joinpath("a").write_text("1")
+    first = fingerprint(tmp_path)
+    assert fingerprint(tmp_path) == first
+    tmp_path.joinpath("a").write_text("22")
+    assert fingerprint(tmp_path) != first
+
+
+def test_a_worklist_that_is_none_is_refused(tmp_path):
+    tmp_path.joinpath("worklist.sqlite").write_text("these are no rows, and this is long enough")
+    with pytest.raises(ReadError, match="cannot be read"), open_worklist(tmp_path):
+        pass
+
+
+def test_another_engine_analyses_again(tmp_path):
+    job = StudyJob("a", tmp_path / "a", tmp_path / "out" / "a")
+    job.out.mkdir(parents=True)
+    for name in RESULT:
+        job.out.joinpath(name).touch()
+    with open_worklist(tmp_path / "out") as worklist:
+        worklist.record(StudyOutcome("a", Status.ANALYSED, 0, "", engine="lens 1"), "f")
+        assert worklist.complete(job, "f", "lens 1") is not None
+        assert worklist.complete(job, "f", "lens 2") is None
+        assert worklist.complete(job, "g", "lens 1") is None
+
+
+def test_a_bids_dataset_becomes_one_dataset_of_derivatives(tmp_path, make_study):
+    anat = tmp_path / "ds" / "sub-01" / "ses-2" / "anat"
+    anat.mkdir(parents=True)
+    study = make_study(sequences={"flair"})
+    (study / "flair.nii.gz").rename(anat / "sub-01_ses-2_FLAIR.nii.gz")
+    out = tmp_path / "out"
+    cohort = Cohort(tmp_path / "ds", out / "lesionlens", dataset=out)
+    done = run_cohort(cohort, CPU, HERE)
+    assert done.exit_status == 0
+    assert (out / "sub-01/ses-2/anat/sub-01_ses-2_space-orig_dseg.nii.gz").is_file()
+    assert (out / "lesionlens" / "sub-01_ses-2" / "findings.json").is_file()
+    again = run_cohort(replace(cohort, resume=True), CPU, HERE)
+    assert again.kept == 1

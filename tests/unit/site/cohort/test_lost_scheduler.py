@@ -1,0 +1,75 @@
+"""What becomes of studies whose worker, or whose scheduler, was killed (run: research/scale.py)."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from lesionlens.base.errors import ResourceError
+from lesionlens.base.stages import NEVER
+from lesionlens.site.cohort import run
+from lesionlens.site.cohort.run import CohortRun, Crew
+from lesionlens.site.cohort.studies import StudyJob
+from lesionlens.site.cohort.work import Choice, Status, StudyOutcome
+
+JOB = StudyJob("case", Path("study"), Path("out"))
+
+
+class Future:
+    def __init__(self, status):
+        self.status = status
+
+
+def test_a_worker_that_died_and_a_scheduler_that_went_are_distinguished():
+    died = run._unanswered(JOB, Future("error"))
+    left = run._unanswered(JOB, Future("cancelled"))
+    assert (died.status, died.exit_status) == (Status.FAILED, 1)
+    assert (left.status, left.exit_status) == (Status.STOPPED, 1)
+    assert "memory" in died.message
+    assert "--resume" in left.message
+    assert CohortRun((left,), 0).exit_status == 1
+
+
+class Remade:
+    """A future whose outcome went with its worker, and is there again when asked once more."""
+
+    def __init__(self):
+        self.states = iter(("lost", "lost", *["finished"] * 9))
+
+    def done(self):
+        return True
+
+    @property
+    def status(self):
+        return next(self.states)
+
+    def result(self):
+        return StudyOutcome("case", Status.ANALYSED, 0, "no candidate region")
+
+
+def test_an_outcome_that_went_with_its_worker_is_waited_for(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+
+    class Client:
+        def submit(self, *_, **__):
+            return Remade()
+
+    class Event:
+        def __init__(self, name, client):
+            self.name = name
+
+    monkeypatch.setattr(distributed, "Event", Event)
+    monkeypatch.setattr(run, "_client", lambda _: nullcontext(Client()))
+    found = list(run._on_cluster([JOB], Choice(), Crew(scheduler="tcp://here:1"), NEVER))
+    assert [one.status for one in found] == [Status.ANALYSED]
+
+
+def test_a_scheduler_that_is_gone_is_named_and_the_way_on(monkeypatch):
+    comm = pytest.importorskip("distributed.comm")
+
+    def gone(_):
+        raise comm.CommClosedError("in <TCP>: Stream is closed")
+
+    monkeypatch.setattr(run, "_client", gone)
+    with pytest.raises(ResourceError, match="--resume"):
+        list(run._on_cluster([JOB], Choice(), Crew(scheduler="tcp://here:1"), NEVER))

@@ -1,0 +1,226 @@
+"""What is counted over many results, from files as `analyze` and the review write them."""
+
+import json
+from datetime import date, timedelta
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.site.monitoring import figures, page, standing
+from lesionlens.site.monitoring.gather import gather
+from lesionlens.site.monitoring.stop_rules import StopBounds
+from lesionlens.site.monitoring.watch import watch, write
+
+START = date(2026, 1, 5)
+BOUNDS = StopBounds()
+
+
+def result(folder, number, verdicts, *, day=START, score=0.9, brain=1300.0, added=()):
+    """Write one result: a verdict by reader for each candidate; None for none."""
+    place = folder / f"study{number}"
+    place.mkdir(parents=True)
+    rows, events = [], []
+    for n, reported in enumerate(verdicts):
+        uid = f"2.25.{number}.{n}"
+        rows.append(
+            {"tracking_uid": uid, "score": score, "volume_ml": {"wt": 5.0 + n}, "uncertainty": 0.1,
+             "review": {"state": "unreviewed", "reader": None}}
+        )  # fmt: skip
+        events += [
+            {"tracking_uid": uid, "state": state, "reader": reader, "time": "t", "added": None}
+            for reader, state in reported
+        ]
+    events += [
+        {"tracking_uid": f"2.25.{number}.9", "state": "accepted", "reader": r, "added": "brush"}
+        for r in added
+    ]
+    findings = {"candidates": rows, "quality": [{"check": "noise", "passed": number % 2 == 0}]}
+    run = {
+        "started": f"{day.isoformat()}T10:00:00+00:00", "engine": "lens", "engine_version": "1",
+        "weights_sha256": "ab" * 32, "seconds": 9.0,
+        "preparation": [{"step": "find the brain", "figure": brain}],
+    }  # fmt: skip
+    for name, content in (("findings", findings), ("run", run), ("review", {"events": events})):
+        (place / f"{name}.json").write_text(json.dumps(content))
+
+
+def test_the_table_gives_no_score_that_the_network_did_not(tmp_path):
+    result(tmp_path, 1, [[("A", "accepted")]], added=["A"])
+    flagged, added = page.csv_table(watch(tmp_path, BOUNDS)).splitlines()[1:]
+    assert flagged.split(",")[5:] == ["0.9", "5.0", "false", "A", "accepted"]
+    assert added.split(",")[5:] == ["", "", "true", "A", "accepted"]
+
+
+def test_verdicts_are_counted_by_week_and_reader(tmp_path):
+    result(tmp_path, 1, [[("A", "accepted")], [("A", "rejected"), ("A", "accepted")]])
+    result(tmp_path, 2, [[("A", "edited"), ("B", "rejected")]], added=["B"])
+    result(tmp_path, 3, [[]], day=START + timedelta(days=8))
+    watched = watch(tmp_path, BOUNDS)
+    first, second = watched.weeks
+    assert (first.name, first.studies, first.candidates) == ("2026-W02", 2, 3)
+    assert (first.accepted, first.edited, first.rejected, first.added) == (2, 1, 1, 1)
+    assert (second.studies, second.verdicts, second.acceptance.share) == (1, 0, None)
+    a, b = watched.readers
+    assert (a.name, a.accepted, a.edited, a.rejected, a.added) == ("A", 2, 1, 0, 0)
+    assert (b.name, b.rejected, b.added) == ("B", 1, 1)
+    low, high = a.acceptance.interval
+    assert 0.4 < low < high == 1.0
+
+
+def test_readers_of_one_case_are_compared(tmp_path):
+    says = ["accepted", "rejected", "accepted", "edited"]
+    for n, state in enumerate(says):
+        result(tmp_path / "a", n, [[("A", state)]])
+        result(tmp_path / "b", n, [[("B", state if n < 3 else "rejected")]])
+    ((one, other, count, found),) = watch(tmp_path, BOUNDS).agreement
+    assert (one, other, count) == ("A", "B", 4)
+    assert found == pytest.approx(0.5)
+    assert figures.kappa([(True, True)] * 5) is None
+
+
+def test_scores_that_verdicts_contradict_break_a_rule(tmp_path):
+    for n in range(12):
+        result(tmp_path, n, [[("A", "rejected")]], score=0.9)
+    watched = watch(tmp_path, BOUNDS)
+    assert watched.calibration.error == pytest.approx(0.9)
+    assert any("0 of 12" in words for words in watched.stops)
+    assert any("differ from verdicts by 0.90" in words for words in watched.stops)
+
+
+def test_a_shift_is_reported_and_no_shift_is_not(tmp_path):
+    rng = np.random.default_rng(0)
+    for n in range(60):
+        late = START + timedelta(weeks=6 * (n >= 30))
+        size = rng.normal(1300 if n < 30 else 1500, 40)
+        result(tmp_path, n, [[]], day=late, brain=size, score=float(rng.uniform()))
+    watched = watch(tmp_path, BOUNDS)
+    assert [words for words in watched.stops if "brain volume" in words]
+    assert not [words for words in watched.stops if words.startswith("score")]
+    few = figures.drift(watched.studies[:5], watched.studies[5:])
+    assert few[0].stability is None
+
+
+def head(folder, number, gain=1.0, noise=0.0, thick=4.0):
+    """Write one sequence of a small head as scanned: its contrast, noise and slices."""
+    rng = np.random.default_rng(number)
+    values = np.zeros((20, 20, 20), np.float32)
+    values[3:17, 3:17, 3:17] = rng.uniform(0.9, 1.1) * np.linspace(60, 160, 14)[None, :, None]
+    values = (values / 160) ** gain * 160
+    values += (values > 0) * rng.normal(0, 2 + noise, values.shape)
+    folder.mkdir(parents=True)
+    image = nib.Nifti1Image(values.clip(0).astype(np.int16), np.diag([4.0, 4.0, thick, 1.0]))
+    nib.save(image, folder / "t1c.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, None),
+        ({"gain": 2.0}, "T1c median"),
+        ({"noise": 12.0}, "T1c noise"),
+        ({"thick": 6.0}, "T1c voxel (mm)"),
+    ],
+)
+def test_a_shift_of_contrast_noise_or_voxels_is_told_where_images_are_named(tmp_path, change, told):
+    for n in range(50):
+        late = n >= 25
+        result(tmp_path / "in", n, [[]], day=START + timedelta(weeks=6 * late))
+        head(tmp_path / "studies" / f"study{n}", n, **(change if late else {}))
+    watched = watch(tmp_path / "in", BOUNDS, images=tmp_path / "studies")
+    shifted = [words for words in watched.stops if "has shifted" in words]
+    if told is None:
+        assert shifted == []
+    else:
+        assert [words for words in shifted if words.startswith(told)]
+    assert not [d for d in watch(tmp_path / "in", BOUNDS).drifts if d.name.startswith("T1c")]
+
+
+def test_images_that_are_not_there_are_said(tmp_path):
+    for n in range(2):
+        result(tmp_path / "in", n, [[]])
+    with pytest.raises(UnusableInputError, match="bears the name"):
+        watch(tmp_path / "in", BOUNDS, images=tmp_path / "studies")
+    head(tmp_path / "studies" / "study0", 0)
+    watched = watch(tmp_path / "in", BOUNDS, images=tmp_path / "studies")
+    assert "Images of 1 of 2 studies are not there" in watched.notices
+    assert watched.studies[0].images["T1c voxel (mm)"] == 4.0
+    (tmp_path / "studies" / "study1").mkdir()
+    (tmp_path / "studies" / "study1" / "t1c.nii.gz").write_bytes(b"no scan")
+    watched = watch(tmp_path / "in", BOUNDS, images=tmp_path / "studies")
+    assert any("study1 were left out" in words for words in watched.notices)
+
+
+def test_everything_is_written_and_nothing_is_run_as_code(tmp_path):
+    result(tmp_path / "in", 1, [[('<script>"x', "accepted"), ("=1+1", "rejected")]])
+    (tmp_path / "in" / "broken").mkdir()
+    for name in ("findings", "run"):
+        (tmp_path / "in" / "broken" / f"{name}.json").write_text("{")
+    watched = watch(tmp_path / "in", BOUNDS)
+    names = [path.name for path in write(watched, tmp_path / "out")]
+    assert names == ["monitor.html", "monitor.csv", "monitor.prom"]
+    shown = (tmp_path / "out" / "monitor.html").read_text("utf-8")
+    assert "<script>" not in shown
+    assert "http" not in shown.replace("arXiv", "")
+    assert page.LIMITS.split(":")[0] in shown
+    assert "broken was left out" in shown
+    assert "'=1+1" in (tmp_path / "out" / "monitor.csv").read_text("utf-8")
+    assert 'reader="<script>\\"x"' in (tmp_path / "out" / "monitor.prom").read_text("utf-8")
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    with pytest.raises(UnusableInputError, match="no result"):
+        gather(tmp_path)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    place = tmp_path / "home"
+    monkeypatch.setattr(standing.platformdirs, "user_data_dir", lambda *_, **__: str(place))
+    return place
+
+
+def test_a_broken_rule_is_kept_for_the_panel_until_none_is(home, tmp_path):
+    assert standing.standing() is None
+    standing.keep(("2026-W07: 4.0 candidates a study",), tmp_path / "monitor.html")
+    found = standing.standing()
+    assert "Stop and look" in found.words
+    assert "4.0 candidates a study" in found.words
+    assert found.page == str(tmp_path / "monitor.html")
+    standing.keep((), tmp_path / "monitor.html")
+    assert standing.standing().words == ""
+    (home / "monitor.json").write_text("{")
+    assert "cannot be read" in standing.standing().words
+
+
+def test_what_a_reader_added_and_took_back_is_not_counted(tmp_path):
+    result(tmp_path, 1, [[("A", "accepted")]], added=["A"])
+    review = tmp_path / "study1" / "review.json"
+    content = json.loads(review.read_text())
+    content["events"].append({**content["events"][-1], "state": "unreviewed", "added": None})
+    review.write_text(json.dumps(content))
+    assert watch(tmp_path, BOUNDS).weeks[0].added == 0
+
+
+def test_a_result_exported_with_an_added_candidate_is_read(tmp_path):
+    """Its score is null, and it is no candidate of the network."""
+    result(tmp_path, 1, [[("A", "accepted")]], added=["A"])
+    findings = tmp_path / "study1" / "findings.json"
+    content = json.loads(findings.read_text())
+    own = {**content["candidates"][0], "tracking_uid": "2.25.1.9", "score": None}
+    content["candidates"].append({**own, "source": "reader"})
+    findings.write_text(json.dumps(content))
+    watched = watch(tmp_path, BOUNDS)
+    assert watched.notices == ()
+    assert (watched.weeks[0].candidates, watched.weeks[0].added) == (1, 1)
+
+
+def test_weights_are_distinguished(tmp_path):
+    result(tmp_path, 1, [[("A", "accepted")]])
+    result(tmp_path, 2, [[("A", "rejected")]])
+    run = tmp_path / "study2" / "run.json"
+    run.write_text(run.read_text().replace("abab", "cdcd"))
+    watched = watch(tmp_path, BOUNDS)
+    assert [(g.accepted, g.rejected) for g in watched.engines] == [(1, 0), (0, 1)]
+    assert page.prometheus(watched).count("lesionlens_engine_accepted{") == 2

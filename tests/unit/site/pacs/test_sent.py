@@ -1,0 +1,91 @@
+"""What was sent is noted in the result's folder, so that the next report can name it."""
+
+import json
+import shutil
+
+import pydicom
+import pytest
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import StudyKind
+from lesionlens.engines.testing.acquire import Acquisition
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.imaging.reading.dicom.documents import SENT, documents_of
+from lesionlens.results.export.exporter import save
+from lesionlens.site.pacs.outbox import send_result
+
+ADDRESS = "http://127.0.0.1:8042/dicom-web"
+
+
+class Shelf:
+    """An archive that takes everything, or refuses."""
+
+    def __init__(self, error=None):
+        self.error = error
+
+    def send(self, files, *, progress, cancel):
+        if self.error:
+            raise self.error
+        return len(files)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    place = tmp_path_factory.mktemp("sent")
+    patient = make_patient(spacing_mm=6.0, lesions=(Lesion(),))
+    study = write_study(
+        patient, place / "study", kind=StudyKind.DICOM, sequences=(MrSequence.T1C,),
+        how=Acquisition("LPS"),
+    )  # fmt: skip
+    save(make_analysis(patient, study), place / "out")
+    return place / "out"
+
+
+@pytest.fixture
+def result(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "out")
+
+
+@pytest.mark.parametrize("part", ["", "dicom"])
+def test_a_result_that_was_sent_says_so_and_keeps_what_it_said_before(result, part):
+    report = pydicom.dcmread(result / "dicom" / "sr.dcm")
+    assert documents_of(result) == ()
+    for number in (1, 2):
+        taken, notices = send_result(Shelf(), result / part, ADDRESS)
+        assert (taken, notices) == (len(list((result / "dicom").iterdir())), ())
+        rows = json.loads((result / SENT).read_text())["sent"]
+        assert [row["to"] for row in rows] == [ADDRESS] * number
+    (found,) = documents_of(result)
+    assert found.sop_instance_uid == report.SOPInstanceUID
+    assert found.study_uid == report.StudyInstanceUID
+
+
+def test_what_the_archive_refused_was_not_sent(result):
+    with pytest.raises(ConnectionError):
+        send_result(Shelf(ConnectionError()), result, ADDRESS)
+    assert not (result / SENT).exists()
+
+
+def test_a_folder_of_others_gets_no_note(result):
+    (result / "run.json").unlink()
+    assert send_result(Shelf(), result, ADDRESS)[1] == ()
+    assert not (result / SENT).exists()
+
+
+def test_a_note_that_cannot_be_written_costs_no_sending(result, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lesionlens.imaging.reading.dicom.documents.write_whole", full)
+    taken, (notice,) = send_result(Shelf(), result, ADDRESS)
+    assert taken > 0
+    assert "No space left on device" in notice
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"sent": []}', '{"sent": [{"document": 1}]}'])
+def test_a_damaged_note_names_nothing_and_is_written_anew(result, content):
+    (result / SENT).write_text(content)
+    assert documents_of(result) == ()
+    send_result(Shelf(), result, ADDRESS)
+    assert len(documents_of(result)) == 1

@@ -1,0 +1,121 @@
+"""Who can come in, and how: this machine alone unless told, then with a key and encrypted."""
+
+import datetime as dt
+import ipaddress
+import socket
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+import requests
+from tests.serving_here import QuickEngine, serving
+
+from lesionlens.base.errors import ResourceError, ServerError, UnusableInputError
+from lesionlens.base.stages import NEVER
+from lesionlens.engines.remote.address import ServerAddress, read_keys
+from lesionlens.engines.remote.engine import connect
+from lesionlens.site.serving.admission import Admission
+from lesionlens.site.serving.app import make_app
+from lesionlens.site.serving.listen import Listening, listen
+from lesionlens.site.serving.sessions import Limits, Sessions
+
+KEY = "a-key-of-more-than-sixteen-letters"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A certificate for this machine that signs itself, and its key."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    folder, key = tmp_path_factory.mktemp("tls"), ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(here, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    form = serialization.PrivateFormat.PKCS8
+    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
+    (folder / "key.pem").write_bytes(key.private_bytes(pem, form, plain))
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def test_over_tls_a_client_trusts_whom_it_is_configured_to_and_nobody_else(certificate):
+    file, key = certificate
+    where = Listening(port=0, certificate=file, key=key)
+    with serving({"quick": QuickEngine()}, where=where, keys=(KEY,)) as server:
+        assert server.url.startswith("https://")
+        connect(server=ServerAddress(server.url, KEY, ca=file)).close()
+        with pytest.raises(ServerError, match="certificate"):
+            connect(server=ServerAddress(server.url, KEY))
+        with pytest.raises(ServerError, match="a key that"):
+            connect(server=ServerAddress(server.url, "wrong-key-of-some-length", ca=file))
+        plain = server.url.replace("https", "http")
+        with pytest.raises(ServerError):
+            connect(server=ServerAddress(plain, KEY))
+
+
+@pytest.mark.parametrize(
+    ("where", "keys", "says"),
+    [
+        (Listening("0.0.0.0"), (), "no key"),
+        (Listening("0.0.0.0"), (KEY,), "no certificate"),
+        (Listening("192.0.2.1", plain_http=True), (), "no key"),
+        (Listening(certificate="cert.pem"), (KEY,), "without its key"),
+    ],
+)
+def test_others_come_in_with_a_key_and_encrypted_alone(where, keys, says):
+    with pytest.raises(UnusableInputError, match=says):
+        where.check(keys)
+
+
+def test_this_machine_needs_neither_and_others_come_plain_where_it_is_allowed():
+    for where, keys in (
+        (Listening(), ()),
+        (Listening("::1"), ()),
+        (Listening("0.0.0.0", plain_http=True), (KEY,)),
+    ):
+        where.check(keys)
+
+
+def test_a_port_that_is_taken_is_explained():
+    app = make_app(Sessions({"quick": QuickEngine()}, Limits()), Admission())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = Listening(port=taken.getsockname()[1])
+        with pytest.raises(ResourceError, match="cannot be opened"):
+            listen(app, where, lambda _: None, NEVER)
+    app.state.sessions.end()
+    app.state.monailabel.uploads.end()
+
+
+def test_no_web_page_reaches_a_server_through_a_browser():
+    with serving({"quick": QuickEngine()}) as server:
+        about = f"{server.url}/v1/about"
+        assert requests.get(about, timeout=10).ok
+        page = {"Origin": "https://evil.example"}
+        assert requests.get(about, headers=page, timeout=10).status_code == 401
+        begun = requests.post(f"{server.url}/v1/sessions", json={}, headers=page, timeout=10)
+        assert begun.status_code == 401
+        name = {"Host": "evil.example"}
+        assert requests.get(about, headers=name, timeout=10).status_code == 400
+
+
+def test_a_file_of_keys_holds_one_a_line_and_none_that_is_short(tmp_path):
+    file = tmp_path / "keys.txt"
+    file.write_text(f"# the ward's\n{KEY}\n\nanother-key-of-many-letters\n")
+    assert read_keys(file) == (KEY, "another-key-of-many-letters")
+    for content in ("", "# none\n", "short\n", "has a space in it and more\n"):
+        file.write_text(content)
+        with pytest.raises(UnusableInputError, match="no usable key"):
+            read_keys(file)
+    with pytest.raises(UnusableInputError):
+        read_keys(tmp_path / "missing.txt")

@@ -1,0 +1,206 @@
+"""Lists from folders, BIDS, tables and archives; analysed ahead from where the reader is."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from lesionlens.base.errors import ConfigError, UnusableInputError
+from lesionlens.cli import worklist as commands
+from lesionlens.engines.testing.headers import NOBODY
+from lesionlens.site.cohort.work import Choice, Status, StudyOutcome
+from lesionlens.site.pacs.peer import Access, FoundStudy, StudyQuery
+from lesionlens.site.pacs.server import Server
+from lesionlens.site.worklist import ahead, site, sources
+from lesionlens.site.worklist.ahead import ARCHIVE, CURSOR, UNDER_WAY, run_ahead
+from lesionlens.site.worklist.book import open_book
+from lesionlens.site.worklist.describing import describe_all
+from lesionlens.site.worklist.records import StudyEntry
+from lesionlens.site.worklist.sources import studies_at, studies_of
+
+
+@pytest.fixture
+def list_of_three(tmp_path, monkeypatch):
+    """Three studies whose analysis is written in no time; `begun` says in which order."""
+    book = open_book(tmp_path / "list")
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    book.add_studies(StudyEntry(name, str(tmp_path / name), sequences=("t1c",)) for name in "abc")
+    begun = []
+
+    def analyse(job, choice, cancel, progress):
+        begun.append(job.name)
+        assert choice.files.evidence, "so that its reader can ask without analysing again"
+        if job.name == "b":
+            return StudyOutcome("b", Status.FAILED, 2, "no brain in the scan")
+        job.out.mkdir(exist_ok=True)
+        reported = {
+            "candidates": [{"score": 0.9}, {"score": None}],
+            "quality": [],
+            "warnings": ["w"],
+        }
+        (job.out / "findings.json").write_text(json.dumps(reported))
+        (job.out / "findings.csv").touch()
+        return StudyOutcome(job.name, Status.ANALYSED, 0, "", engine="x")
+
+    monkeypatch.setattr(ahead, "analyse", analyse)
+    monkeypatch.setattr(ahead, "load_lens", lambda choice: None)
+    monkeypatch.setattr(ahead, "engine_of", lambda lens, choice: "x")
+    yield book, begun
+    book.close()
+
+
+def test_the_study_that_is_read_comes_first_and_nothing_is_done_twice(list_of_three):
+    book, begun = list_of_three
+    book.take_note(CURSOR, "b")
+    run_ahead(book, Choice())
+    assert begun == ["b", "c", "a"]
+    a, b, c = book.entries()
+    assert (a.candidates, a.highest, a.warnings) == (1, 0.9, ("w",))
+    assert (b.candidates, b.warnings) == (None, ("no brain in the scan",))
+    assert c.candidates == 1
+    assert book.note(UNDER_WAY) is None
+    begun.clear()
+    run_ahead(book, Choice())
+    assert begun == ["b"]
+
+
+def test_a_reader_who_goes_on_is_followed(list_of_three):
+    book, begun = list_of_three
+
+    def progress(stage, fraction):
+        book.take_note(CURSOR, "c")
+
+    original = ahead.analyse
+    ahead.analyse = lambda job, *rest: (progress("", 0), original(job, *rest))[1]
+    run_ahead(book, Choice())
+    assert begun == ["a", "c", "b"]
+
+
+def test_a_stop_leaves_the_rest(list_of_three):
+    book, begun = list_of_three
+    stop = threading.Event()
+    original = ahead.analyse
+    ahead.analyse = lambda job, *rest: (stop.set(), original(job, *rest))[1]
+    run_ahead(book, Choice(), cancel=stop)
+    assert begun == ["a"]
+    assert book.entries()[1].candidates is None
+
+
+def test_a_table_of_studies_is_read_and_refused_in_words(tmp_path, make_study):
+    place = make_study(name="one", sequences={"t1c"})
+    table = tmp_path / "list.csv"
+    with table.open("w", newline="") as lines:
+        csv.writer(lines).writerows([("study", "patient", "date"), ("one", "P7", "2026-01-05")])
+    (entry,) = studies_at(table, tmp_path / "list")
+    assert (entry.place, entry.patient, entry.date) == (str(place), "P7", "2026-01-05")
+    book = open_book(tmp_path / "list")
+    book.add_studies([entry, StudyEntry("gone", str(tmp_path / "gone"))])
+    describe_all(book)
+    one, gone = book.entries()
+    assert one.sequences == ("t1c",)
+    assert gone.warnings[0].startswith("cannot be used: no such file")
+    book.close()
+    for text, found in (("name\nx\n", "no column"), ("study\na/x\nb/x\n", "two studies")):
+        table.write_text(text)
+        with pytest.raises(UnusableInputError, match=found):
+            studies_at(table, tmp_path / "list")
+
+
+def test_a_dicom_study_says_patient_and_day_but_no_name(tmp_path, make_study):
+    make_study(name="studies/one", sequences={"t1c"}, dicom=True)
+    book = open_book(tmp_path / "list")
+    book.add_studies(studies_at(tmp_path / "studies", tmp_path / "list"))
+    describe_all(book)
+    (entry,) = book.entries()
+    assert entry.patient
+    assert entry.date.count("-") == 2
+    book.close()
+    assert b"^" not in (tmp_path / "list" / "reading.sqlite").read_bytes()
+
+
+def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monkeypatch, make_study):
+    there = make_study(name="there", sequences={"t1c"}, dicom=True)
+
+    def get(uid, target, *, cancel):
+        target.parent.mkdir(exist_ok=True)
+        there.rename(target)
+
+    found = FoundStudy(NOBODY.uid("study"), "P1", "20260105", "Head", ("MR",), 4, "Doe^Jane")
+    archive = SimpleNamespace(find=lambda query, cancel: (found,), get=get)
+    monkeypatch.setattr(sources, "connect", lambda address, access: archive)
+    entries = studies_of("https://a/dicom-web", Access(), StudyQuery(study_date="20260105"))
+    assert "Doe" not in repr(entries)
+    book = open_book(tmp_path / "list")
+    book.add_studies(entries)
+    book.take_note(ARCHIVE, Server.of("https://a/dicom-web", Access()).note())
+    monkeypatch.setattr(ahead, "load_lens", lambda choice: None)
+    monkeypatch.setattr(ahead, "engine_of", lambda lens, choice: "x")
+    monkeypatch.setattr(
+        ahead, "analyse", lambda job, *_: StudyOutcome(job.name, Status.FAILED, 1, job.study.name)
+    )
+    run_ahead(book, Choice())
+    (entry,) = book.entries()
+    assert entry.place == str(tmp_path / "list" / "studies" / NOBODY.uid("study"))
+    assert entry.sequences == ("t1c",)
+    book.close()
+
+
+def test_the_commands_make_show_and_compare_a_list(tmp_path, make_study):
+    make_study(name="studies/one", sequences={"t1c"})
+    folder = tmp_path / "list"
+    answer = commands.scan(str(tmp_path / "studies"), folder)
+    assert "1 studies" in str(answer.output[0])
+    (row,) = json.loads(str(commands.show(folder, json=True).output[0]))
+    assert (row["name"], row["state"], row["sequences"]) == ("one", "new", ["t1c"])
+    assert json.loads(str(commands.show(folder, words="flair", json=True).output[0])) == []
+    assert json.loads(str(commands.compare(folder, json=True).output[0])) == []
+
+
+def test_a_site_can_require_unaided_reads_and_a_wrong_file_is_not_passed_over(
+    tmp_path, monkeypatch
+):
+    place = tmp_path / "settings.toml"
+    monkeypatch.setattr(site, "site_file", lambda: place)
+    assert not site.unaided_first_required()
+    place.write_text("[reading]\nunaided_first = true\n")
+    assert site.unaided_first_required()
+    for wrong in ("[reading]\nunaided_first = 'yes'\n", "reading = ", "reading = 1\n"):
+        place.write_text(wrong)
+        with pytest.raises(ConfigError, match=r"settings\.toml"):
+            site.unaided_first_required()
+
+
+def test_a_study_without_a_folder_or_an_archive_fails_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(ahead, "load_lens", lambda choice: None)
+    monkeypatch.setattr(ahead, "engine_of", lambda lens, choice: "x")
+    book = open_book(tmp_path / "list")
+    book.add_studies([StudyEntry("nowhere", "")])
+    (outcome,) = run_ahead(book, Choice())
+    assert outcome.exit_status == 2
+    assert "knows no archive" in book.entries()[0].warnings[0]
+    book.close()
+
+
+def test_what_a_window_has_analysed_ahead_ends_well_while_the_window_stays_open(tmp_path):
+    """Python aborted at its end, and a list that was complete was said to have ended early."""
+    open_book(tmp_path / "list").close()
+    command = ["-m", "lesionlens", "worklist", "ahead", str(tmp_path / "list"), "--while-open"]
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        status = process.wait(120)  # its input is open all the while
+        assert (status, process.stderr.read()) == (0, b"")
+    finally:
+        process.stdin.close()
+        process.stderr.close()

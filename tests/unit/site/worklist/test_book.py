@@ -1,0 +1,115 @@
+"""The book of a worklist: what was kept comes back, whoever else uses it, whenever it is killed."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+
+import pytest
+
+from lesionlens.base.errors import ReadError
+from lesionlens.base.labels import ReviewState
+from lesionlens.site.worklist.book import NAME, book_of, open_book
+from lesionlens.site.worklist.records import Phase, ReadKey, StudyEntry
+from lesionlens.site.worklist.sitting import Sitting
+
+KEY = ReadKey("case", "A. Reader")
+
+
+def test_what_is_kept_comes_back_and_nothing_twice(tmp_path):
+    entry = StudyEntry("a", "/x", "P1", "2026-01-05", ("t1c",), "1.2", 2, 0.9, ("moved", "thick"))
+    book = open_book(tmp_path)
+    assert book.add_studies([entry, StudyEntry("b", "/y")]) == 2
+    assert book.add_studies([StudyEntry("a", "/other")]) == 0
+    book.close()
+    with book_of(tmp_path) as again:
+        assert again.entries() == (entry, StudyEntry("b", "/y"))
+        assert again.entry("c") is None
+    assert stat.S_IMODE((tmp_path / NAME).stat().st_mode) == 0o600
+
+
+def test_two_processes_see_each_others_acts(tmp_path):
+    one, two = open_book(tmp_path), open_book(tmp_path)
+    before = one.version
+    Sitting(two, KEY).mark((1.0, 2.0, 3.0), 80)
+    assert one.version != before
+    assert one.read(KEY).marks[0].at_mm == (1.0, 2.0, 3.0)
+
+
+def test_a_damaged_or_later_book_is_refused_in_words(tmp_path):
+    (tmp_path / NAME).write_bytes(b"not a database at all" * 100)
+    with pytest.raises(ReadError, match="Move it away"):
+        open_book(tmp_path)
+    later = tmp_path / "later"
+    open_book(later).close()
+    connection = sqlite3.connect(later / NAME)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(ReadError, match="99"):
+        open_book(later)
+    with pytest.raises(ReadError, match="no worklist"), book_of(tmp_path / "none"):
+        pass
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_the_seconds_are_those_that_the_study_lay_open(tmp_path):
+    clock = Clock()
+    first = Sitting(open_book(tmp_path), KEY, unaided_first=True, clock=clock)
+    clock.now += 7
+    first.mark((0, 0, 0))
+    clock.now += 5
+    first.sign()
+    clock.now += 2
+    first.leave()
+    clock.now += 1000
+    again = Sitting(open_book(tmp_path), KEY, unaided_first=True, clock=clock)
+    clock.now += 4
+    again.sign("nothing further")
+    assert again.read.unaided_seconds == pytest.approx(12)
+    assert again.read.aided_seconds == pytest.approx(6)
+
+
+def test_what_was_signed_unaided_stays_and_what_follows_is_kept_apart(tmp_path):
+    sitting = Sitting(open_book(tmp_path), KEY, unaided_first=True)
+    assert sitting.closed
+    slip = sitting.mark((9, 9, 9), 10)
+    seen = sitting.mark((1, 2, 3), 70)
+    sitting.take_back(slip.uid)
+    assert sitting.sign() == "1 marked"
+    assert not sitting.closed
+    with pytest.raises(Exception, match="signed as unaided"):
+        sitting.take_back(seen.uid)
+    sitting.verdict("2.25.1", ReviewState.ACCEPTED, (4, 5, 6), confidence=90)
+    late = sitting.mark((7, 8, 9))
+    read = open_book(tmp_path).read(KEY)
+    assert read.marks_of(Phase.UNAIDED) == (seen,)
+    assert read.marks_of(Phase.AIDED) == (late,)
+    assert not read.complete
+    sitting.sign("nothing further")
+    assert open_book(tmp_path).read(KEY).complete
+    sitting.verdict("2.25.1", ReviewState.UNREVIEWED)
+    read = open_book(tmp_path).read(KEY)
+    assert not read.complete
+    assert read.unaided == "1 marked"
+    assert read.verdicts == ()
+    written = sitting.unaided_read()
+    assert written is not None
+    assert [m.at_mm for m in written.marks] == [(1, 2, 3)]
+
+
+def test_readers_are_kept_apart(tmp_path):
+    book = open_book(tmp_path)
+    Sitting(book, KEY).mark((1, 1, 1))
+    Sitting(book, ReadKey("case", "B. Reader")).sign("nothing seen")
+    assert len(book.reads("case")) == 2
+    assert book.read(KEY).signed is None
+    assert book.read(ReadKey("case", "B. Reader")).marks == ()

@@ -1,0 +1,221 @@
+"""A drawn reader study: the order is fair and the same again, and what went in comes out."""
+
+from __future__ import annotations
+
+import csv
+import random
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from lesionlens.base.errors import ReadError
+from lesionlens.base.labels import ReviewState
+from lesionlens.site.worklist.book import open_book
+from lesionlens.site.worklist.protocol import FILE, ReadingProtocol, assignments, read_protocol
+from lesionlens.site.worklist.records import Arm, Phase, ReadKey, StudyEntry, StudyState
+from lesionlens.site.worklist.rows import comparisons, matching, rows_of, too_early
+from lesionlens.site.worklist.sitting import Sitting
+from lesionlens.site.worklist.table import write_tables
+
+CASES = tuple(f"case{n:02d}" for n in range(20))
+PROTOCOL = ReadingProtocol(title="drawn", seed=7, readers=("A", "B"))
+
+
+@pytest.mark.parametrize("reader", PROTOCOL.readers)
+def test_every_case_comes_once_in_every_arm_and_once_a_session(reader):
+    plan = assignments(PROTOCOL, reader, CASES)
+    assert Counter((one.case, one.arm) for one in plan) == Counter(
+        (case, arm) for case in CASES for arm in Arm
+    )
+    for session in (1, 2, 3):
+        mine = [one for one in plan if one.session == session]
+        assert sorted(one.case for one in mine) == sorted(CASES)
+        assert max(Counter(one.arm for one in mine).values()) <= 7
+
+
+def test_the_order_is_the_same_again_and_another_for_each_reader_session_and_seed():
+    def order(protocol, reader, session=1):
+        plan = assignments(protocol, reader, CASES)
+        return [one.case for one in plan if one.session == session]
+
+    assert order(PROTOCOL, "A") == order(PROTOCOL, "A")
+    other = ReadingProtocol(title="drawn", seed=8, readers=("A", "B"))
+    orders = [
+        order(PROTOCOL, "A"),
+        order(PROTOCOL, "B"),
+        order(PROTOCOL, "A", 2),
+        order(other, "A"),
+    ]
+    assert len({tuple(one) for one in orders}) == 4
+
+
+def test_no_case_keeps_its_arm_for_both_readers_in_a_session():
+    a, b = (
+        {(one.session, one.case): one.arm for one in assignments(PROTOCOL, reader, CASES)}
+        for reader in "AB"
+    )
+    assert all(a[key] is not b[key] for key in a)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("title = 'x'\nseed = 1\nreaders = []", "readers"),
+        ("title = 'x'\nseed = 1\nreaders = ['A', 'A']", "named twice"),
+        ("title = 'x'\nseed = 1\nreaders = ['A']\narms = ['maps']", "arms"),
+        ("title = 'x'\nseed = 1\nreaders = ['A']\nwho = 1", "who"),
+        ("title = ", "TOML|value|Invalid"),
+    ],
+)
+def test_a_wrong_protocol_is_refused_in_words(tmp_path, text, found):
+    (tmp_path / FILE).write_text(text)
+    with pytest.raises(ReadError, match=found):
+        read_protocol(tmp_path)
+
+
+def test_a_reader_or_case_that_nobody_knows_is_refused():
+    with pytest.raises(ReadError, match="'C'"):
+        assignments(PROTOCOL, "C", CASES)
+    wrong = ReadingProtocol(title="x", seed=1, readers=("A",), cases=("none",))
+    with pytest.raises(ReadError, match="'none'"):
+        assignments(wrong, "A", CASES)
+
+
+def table(place):
+    with place.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def drawn_read(sitting, draw):
+    """Act as a reader would; return what must come out of the tables."""
+    went_in = []
+    for _ in range(draw.randrange(3)):
+        at, rating = tuple(round(draw.uniform(-60, 60), 2) for _ in range(3)), draw.randrange(101)
+        phase = sitting.phase
+        mark = sitting.mark(at, rating)
+        if draw.random() < 0.2:
+            sitting.take_back(mark.uid)
+        else:
+            went_in.append((phase.value, "mark", *at, str(rating), ""))
+    if sitting.key.arm.aided:
+        for number in range(draw.randrange(3)):
+            at = tuple(round(draw.uniform(-60, 60), 2) for _ in range(3))
+            state = draw.choice([ReviewState.ACCEPTED, ReviewState.REJECTED])
+            rating = draw.randrange(101)
+            sitting.verdict(f"2.25.{number}", state, at, confidence=rating)
+            kept = str(rating) if state is ReviewState.ACCEPTED else ""
+            went_in.append(("aided", "candidate", *at, kept, state.value))
+        sitting.sign("nothing further seen")
+    else:
+        sitting.sign()
+    sitting.leave()
+    return went_in
+
+
+def test_marks_of_a_study_of_twenty_cases_come_out_as_they_went_in(tmp_path):
+    book, draw = open_book(tmp_path / "list"), random.Random(3)
+    book.add_studies([StudyEntry(case, f"/{case}") for case in CASES])
+    went_in = {}
+    for reader in PROTOCOL.readers:
+        for one in assignments(PROTOCOL, reader, CASES)[: 60 if reader == "A" else 20]:
+            key = ReadKey(one.case, reader, one.session, one.arm)
+            went_in[(reader, str(one.session), one.case, one.arm.value)] = drawn_read(
+                Sitting(book, key), draw
+            )
+    reads, marks = write_tables(book.reads(), {"2.25.0": 0.75}, tmp_path / "out")
+    rows = table(reads)
+    assert len(rows) == len(went_in) == 80
+    assert {row["complete"] for row in rows} == {"true"}
+    came_out = {key: [] for key in went_in}
+    for row in table(marks):
+        key = tuple(row[name] for name in ("reader", "session", "case", "arm"))
+        at = tuple(float(row[name]) for name in ("x_mm", "y_mm", "z_mm"))
+        came_out[key].append((row["phase"], row["kind"], *at, row["rating"], row["verdict"]))
+        assert row["score"] == ("0.75" if row["id"] == "2.25.0" else "")
+    assert came_out == went_in
+    silent = [row for row in rows if row["marks_unaided"] == "0" and row["arm"] == "unaided"]
+    assert {row["signed_unaided"] for row in silent} == {"nothing seen"}
+
+
+def test_the_list_of_a_reader_study_tells_nothing_of_the_network_nor_of_others(tmp_path):
+    book = open_book(tmp_path)
+    book.add_studies([StudyEntry(case, "/x", candidates=2, highest=0.9) for case in CASES])
+    Sitting(book, ReadKey(CASES[0], "B", 1, Arm.MAPS)).sign("x")
+    rows = rows_of(book, "A", PROTOCOL)
+    assert len(rows) == 60
+    assert {(r.entry.candidates, r.entry.highest, r.others) for r in rows} == {(None, None, ())}
+
+
+def test_the_time_between_sessions_is_kept(tmp_path):
+    book = open_book(tmp_path)
+    book.add_studies([StudyEntry(case, "/x") for case in CASES])
+    rows = rows_of(book, "A", PROTOCOL)
+    later = next(row for row in rows if row.session == 2)
+    assert too_early(PROTOCOL, later, book.reads()) is None
+    Sitting(book, ReadKey(CASES[0], "A", 1, Arm.UNAIDED)).leave()
+    now = datetime.now(UTC)
+    assert too_early(PROTOCOL, later, book.reads(), now + timedelta(days=27)) is not None
+    assert too_early(PROTOCOL, later, book.reads(), now + timedelta(days=29)) is None
+
+
+def test_unaided_first_closes_the_list_until_the_reader_signed(tmp_path):
+    book = open_book(tmp_path)
+    book.add_studies([StudyEntry("a", "/a", candidates=1, highest=0.8), StudyEntry("b", "/b")])
+    sitting = Sitting(book, ReadKey("a", "A"), unaided_first=True)
+    (row, new) = rows_of(book, "A", unaided_first=True)
+    assert (row.entry.candidates, row.state, new.state) == (
+        None,
+        StudyState.ANALYSED,
+        StudyState.NEW,
+    )
+    sitting.sign()
+    (row, _) = rows_of(book, "A", unaided_first=True)
+    assert (row.entry.candidates, row.state) == (1, StudyState.IN_REVIEW)
+    sitting.sign("nothing further")
+    (row, _) = rows_of(book, "B")
+    assert row.others == (("A", StudyState.SIGNED),)
+    assert row.entry.highest == 0.8
+
+
+def test_two_readers_are_compared_by_verdict_and_by_place(tmp_path):
+    book = open_book(tmp_path)
+    a, b = (Sitting(book, ReadKey("case", who)) for who in "AB")
+    for sitting in (a, b):
+        sitting.verdict("2.25.111111", ReviewState.ACCEPTED, (0, 0, 0))
+    a.verdict("2.25.222222", ReviewState.ACCEPTED, (0, 0, 0))
+    b.verdict("2.25.222222", ReviewState.REJECTED, (0, 0, 0))
+    a.mark((10, 0, 0))
+    b.mark((10, 8, 0))
+    b.mark((-40, 0, 0))
+    (found,) = comparisons(book)
+    assert found.agreed == 2
+    assert found.differing == (
+        "candidate …222222: accepted, rejected",
+        "marked by B alone: -40, 0, 0 mm",
+    )
+
+
+def test_the_filter_takes_every_word_and_leaves_out_what_a_minus_names(tmp_path):
+    book = open_book(tmp_path)
+    book.add_studies(
+        [
+            StudyEntry("a", "/a", "P1", "2026-01-05", ("t1c", "flair")),
+            StudyEntry("b", "/b", "P2", "2026-01-06", ("t1",), warnings=("thick slices",)),
+        ]
+    )
+    rows = rows_of(book, "")
+    assert [r.entry.name for r in matching(rows, "flair 2026")] == ["a"]
+    assert [r.entry.name for r in matching(rows, "-flair")] == ["b"]
+    assert [r.entry.name for r in matching(rows, "THICK new")] == ["b"]
+    assert matching(rows, "p1 p2") == ()
+
+
+def test_a_phase_belongs_to_the_arm(tmp_path):
+    book = open_book(tmp_path)
+    assert Sitting(book, ReadKey("a", "A", 1, Arm.UNAIDED)).phase is Phase.UNAIDED
+    assert Sitting(book, ReadKey("a", "A", 2, Arm.CANDIDATES)).phase is Phase.AIDED
+    locked = Sitting(book, ReadKey("a", "A", 1, Arm.UNAIDED))
+    locked.sign()
+    with pytest.raises(Exception, match="signed"):
+        locked.mark((0, 0, 0))

@@ -1,0 +1,328 @@
+"""From signed reviews to a proposal, with the smallest network."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from contextlib import closing
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+
+from lesionlens.base.errors import (
+    CancelledError,
+    ConfigError,
+    UnusableInputError,
+    WeightsError,
+)
+from lesionlens.base.labels import DrawingMethod, ReviewState
+from lesionlens.base.records.prediction import EngineInfo
+from lesionlens.base.records.review import WHOLE_STUDY, Outline
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.network import versions, weights
+from lesionlens.network.versions import Lineage, WeightsStore
+from lesionlens.results.export.exporter import save
+from lesionlens.results.review import store as store_module
+from lesionlens.results.review.log import ReviewLog, new_tracking_uid
+from lesionlens.results.review.reopen import read_result
+from lesionlens.site.worklist.book import open_book
+from lesionlens.site.worklist.records import Act, ActKind, Phase, ReadKey, StudyEntry
+from lesionlens.training.config import parse_config
+from lesionlens.training.learning import judge
+from lesionlens.training.learning.learn import LearnJob, cautions, learn
+from lesionlens.training.learning.page import html
+from lesionlens.training.learning.proposal import MetricChange, digests, read_proposal
+from lesionlens.training.learning.signed_reviews import gather
+
+LEFT, RIGHT = Lesion((-28.0, 8.0, 26.0), 20.0), Lesion((30.0, -30.0, 20.0), 12.0)
+RECIPE = parse_config({
+    "network": "tiny",
+    "validation_volumes": 0,
+    "data": {"workers": 0, "drawn_share": 0.4, "drawn_kept": 1, "paintings": 1, "held_out": 0.34},
+    "optimiser": {"warmup": 2},
+    "stages": [{"steps": 3, "shape": [32, 40, 32], "spacing_mm": [5.0, 5.0], "batch": 1}],
+})  # fmt: skip
+
+
+def reviewed(place, name, seed, decide, sha256):
+    """Write a study and its result, reviewed by `decide(log, candidates)`."""
+    patient = make_patient(seed, spacing_mm=4.0, lesions=(LEFT, RIGHT))
+    study = write_study(patient, place / "studies" / name)
+    analysis = make_analysis(patient, study)
+    log = ReviewLog()
+    decide(log, analysis.findings.candidates)
+    engine = analysis.run.engine
+    about = EngineInfo(
+        "lens", engine.version, sha256, engine.capabilities, engine.device, engine.calibrated
+    )
+    now = {"lesionlens": version("lesionlens")}
+    run = dataclasses.replace(analysis.run, engine=about, versions=now)
+    save(dataclasses.replace(analysis, run=run, review=log.review), place / "results" / name)
+
+
+def sign(log):
+    log.mark(WHOLE_STUDY, ReviewState.ACCEPTED, reader="A. Reader", reason="nothing further")
+
+
+def decide_all(state):
+    def decide(log, candidates):
+        for one in candidates:
+            log.mark(one.tracking_uid, state, reader="A. Reader")
+        sign(log)
+
+    return decide
+
+
+def edit_and_add(log, candidates):
+    first, second = candidates
+    drawn = Outline(first.tracking_uid, (3, 4, 5), np.full((2, 2, 2), 3, np.uint8))
+    log.mark(first.tracking_uid, ReviewState.EDITED, outline=drawn)
+    log.mark(second.tracking_uid, ReviewState.REJECTED)
+    own = Outline(new_tracking_uid(), (9, 9, 9), np.full((3, 3, 3), 2, np.uint8))
+    log.add(own, DrawingMethod.MANUAL, reader="A. Reader")
+    sign(log)
+
+
+def unsigned(log, candidates):
+    log.mark(candidates[0].tracking_uid, ReviewState.ACCEPTED)
+
+
+@pytest.fixture(scope="module")
+def digest(random_weights):
+    return hashlib.sha256(random_weights.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory, digest):
+    """Four studies; one is not signed."""
+    place = tmp_path_factory.mktemp("learn")
+    accept_all, reject_all = map(decide_all, (ReviewState.ACCEPTED, ReviewState.REJECTED))
+    acts = {"a": accept_all, "b": edit_and_add, "c": reject_all, "d": unsigned}
+    for seed, (name, act) in enumerate(acts.items()):
+        reviewed(place, name, seed, act, digest)
+    return place
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    place = str(tmp_path / "data")
+    monkeypatch.setattr(versions.platformdirs, "user_data_dir", lambda *_, **__: place)
+    return WeightsStore()
+
+
+def job(place, out, random_weights, **how):
+    return LearnJob(place / "results", place / "studies", out, RECIPE, start=str(random_weights),
+                    drawn_volumes=2, **how)  # fmt: skip
+
+
+def test_signed_reviews_are_counted_and_the_rest_is_named(reviews, digest):
+    found = gather(reviews / "results", reviews / "studies")
+    assert [one.case.name for one in found.reviews] == ["a", "b", "c"]
+    assert found.counts == {
+        "accepted": 2, "edited": 1, "added": 1, "rejected": 3, "nothing seen": 1,
+    }  # fmt: skip
+    assert found.left_out == (("d", "not signed"),)
+    assert [one.drawn_by_weights for one in found.reviews] == [True, False, False]
+    assert {one.weights_sha256 for one in found.reviews} == {digest}
+    labels, _ = found.reviews[1].case.truth()
+    assert (np.count_nonzero(labels == 3), np.count_nonzero(labels == 2)) == (8, 27)
+    assert not found.reviews[2].case.truth()[0].any()
+
+
+@pytest.fixture
+def own_data(tmp_path, monkeypatch):
+    """The user's data folder, where napari keeps decisions."""
+    place = str(tmp_path / "data")
+    monkeypatch.setattr(store_module.platformdirs, "user_data_dir", lambda *_, **__: place)
+
+
+def test_decisions_that_napari_keeps_count_without_an_export(reviews, own_data, tmp_path):
+    """The last signature counts: of the reader named, of a worklist's reader, or in the result."""
+    results = tmp_path / "list"
+    shutil.copytree(reviews / "results" / "d", results / "d")
+    saved = read_result(results / "d")
+    log = ReviewLog()
+    for one in saved.findings.candidates:
+        log.mark(one.tracking_uid, ReviewState.REJECTED, reader="B. Reader")
+    sign(log)
+    patient = make_patient(3, spacing_mm=4.0, lesions=(LEFT, RIGHT))
+    analysis = make_analysis(patient, write_study(patient, tmp_path / "again"))
+    mine = dataclasses.replace(analysis, run=saved.run, findings=saved.findings, review=log.review)
+    store_module.autosave(mine, reader="B. Reader")
+    with pytest.raises(UnusableInputError, match="no signed review"):
+        gather(results, reviews / "studies")
+    found = gather(results, reviews / "studies", ["B. Reader"])
+    assert found.counts["nothing seen"] == 1
+    with pytest.raises(ConfigError, match="--studies"):
+        gather(results, None)
+    with closing(open_book(results)) as book:
+        book.add_studies([StudyEntry("d", str(reviews / "studies" / "d"))])
+        book.add(ReadKey("d", "B. Reader"), Act(ActKind.BEGIN, Phase.AIDED, "2026-01-05T10:15:00Z"))
+    (listed,) = gather(results, None).reviews
+    assert listed.study == reviews / "studies" / "d"
+    assert not listed.case.truth()[0].any()
+
+
+def test_a_word_after_the_signature_opens_a_study_again(reviews, tmp_path):
+    shutil.copytree(reviews / "results" / "a", tmp_path / "results" / "a")
+    place = tmp_path / "results" / "a" / "review.json"
+    content = json.loads(place.read_text())
+    content["events"].append({**content["events"][0], "state": "deferred"})
+    place.write_text(json.dumps(content))
+    with pytest.raises(UnusableInputError, match="no signed review among 1 results"):
+        gather(tmp_path / "results", reviews / "studies")
+
+
+@pytest.fixture(scope="module")
+def begun(reviews, tmp_path_factory, random_weights):
+    """A run that was stopped at once: cases are prepared, brains are drawn."""
+    out = tmp_path_factory.mktemp("begun")
+    return out, learn(job(reviews, out, random_weights), minutes=0)
+
+
+def from_there(begun, out, *names):
+    """Copy what was begun, or these parts of it alone: preparing takes long."""
+    for name in names or [place.name for place in begun[0].iterdir()]:
+        place = begun[0] / name
+        (shutil.copytree if place.is_dir() else shutil.copy)(place, out / name)
+    return out
+
+
+@pytest.fixture(scope="module")
+def learnt(reviews, begun, tmp_path_factory, random_weights):
+    out = from_there(begun, tmp_path_factory.mktemp("out"))
+    return out, learn(job(reviews, out, random_weights))
+
+
+@pytest.mark.slow
+def test_weights_are_proposed_and_compared_and_nothing_is_in_use(learnt, digest):
+    out, found = learnt
+    proposal = read_proposal(out)
+    assert found.proposal == proposal
+    assert proposal.parent.sha256 == digest != proposal.proposed.sha256
+    _, info = weights.load(out / "proposed.safetensors")
+    assert info.version == "test+learnt" + info.version[-9:]
+    assert "2 real cases of 2 patients" in info.provenance["data"]
+    assert {"wt", "flagged_ml"} & {one.key for one in proposal.drawn}
+    assert len(proposal.cases) == proposal.counts["held out (patients)"] == 1
+    assert not set(proposal.learnt_from) & set(proposal.held_out)
+    assert len(proposal.learnt_from) == 2
+    assert WeightsStore().in_use is None
+    assert any("Few patients were held out: 1" in one for one in proposal.cautions)
+
+
+@pytest.mark.slow
+def test_what_was_reviewed_stands_for_the_weights_that_made_it(
+    learnt, reviews, random_weights, monkeypatch
+):
+    """Nothing is analysed with the weights before: their results are there."""
+    out, found = learnt
+    name = found.proposal.cases[0].name
+    before = out / "judged" / "before" / name
+    original = read_result(reviews / "results" / name).volumes.labels.data
+    np.testing.assert_array_equal(read_result(before).volumes.labels.data, original)
+
+    def refuse(*_):
+        raise AssertionError("an analysis")
+
+    monkeypatch.setattr(judge, "analyse", refuse)  # a second call finds both sides complete
+    again = learn(job(reviews, out, random_weights))
+    assert again.proposal.patients == found.proposal.patients
+
+
+@pytest.mark.slow
+def test_the_page_shows_what_is_hostile_as_text(learnt):
+    _, found = learnt
+    case = found.proposal.cases[0].model_copy(update={"name": "<script>alert(1)</script>"})
+    page = html(found.proposal.model_copy(update={"cases": (case,)}))
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "http" not in page
+
+
+def test_stopped_training_proposes_nothing_and_another_recipe_is_refused(
+    reviews, begun, random_weights
+):
+    out, stopped = begun
+    assert stopped.proposal is None
+    other = dataclasses.replace(RECIPE, seed=7)
+    with pytest.raises(ConfigError, match="begun with other weights, another recipe"):
+        learn(dataclasses.replace(job(reviews, out, random_weights), recipe=other))
+
+
+def test_a_recipe_that_forgets_unseen_is_refused(reviews, tmp_path, random_weights):
+    bare = dataclasses.replace(RECIPE, data=dataclasses.replace(RECIPE.data, drawn_share=0.0))
+    with pytest.raises(ConfigError, match="without drawn brains"):
+        learn(dataclasses.replace(job(reviews, tmp_path, random_weights), recipe=bare))
+
+
+def test_stopped_training_goes_on_and_a_request_to_stop_is_heard_while_judging(
+    reviews, begun, tmp_path, random_weights
+):
+    class Late:
+        def __init__(self):
+            self.now = False
+
+        def is_set(self):
+            return self.now
+
+    cancel = Late()
+
+    def report(stage, fraction):
+        cancel.now = stage.startswith("before")
+
+    from_there(begun, tmp_path)
+    with pytest.raises(CancelledError):
+        learn(job(reviews, tmp_path, random_weights), progress=report, cancel=cancel)
+    assert not (tmp_path / "proposal.json").exists()
+
+
+def test_who_was_learnt_from_never_judges_later_weights(
+    reviews, begun, tmp_path, random_weights, store
+):
+    """Patient c judged when v1 learnt, and judges again; a and b never do."""
+    line = Lineage("test+learnt.20260105", "0" * 64, digests(["a", "b"]), digests(["c"]))
+    store.accept(random_weights, line, by="A. Reader")
+    (tmp_path / "second").mkdir()
+    out = from_there(begun, tmp_path / "second", "cases")
+    learn(dataclasses.replace(job(reviews, out, "v1")), minutes=0)
+    split = json.loads((out / "split.json").read_text())
+    assert (set(split["training"]), set(split["validation"])) == ({"a", "b"}, {"c"})
+
+
+def test_a_proposal_whose_weights_were_changed_cannot_be_accepted(tmp_path):
+    with pytest.raises(UnusableInputError, match=r"no readable proposal\.json"):
+        read_proposal(tmp_path)
+
+
+@pytest.mark.slow
+def test_changed_weights_are_not_those_that_were_compared(learnt, tmp_path):
+    out, _ = learnt
+    for name in ("proposal.json", "proposed.safetensors"):
+        shutil.copy(out / name, tmp_path / name)
+    place = tmp_path / "proposed.safetensors"
+    place.write_bytes(place.read_bytes() + b"x")
+    with pytest.raises(WeightsError, match="others than those that were compared"):
+        read_proposal(tmp_path)
+
+
+def figure(better, before, after, interval, title="Dice"):
+    return MetricChange(title=title, better=better, key="k", cases=5, before=before, after=after,
+                    interval=interval)  # fmt: skip
+
+
+def test_cautions_name_what_is_surely_worse_and_what_was_likely_forgotten():
+    worse = figure(1, 0.8, 0.7, (-0.15, -0.05))
+    better = figure(1, 0.7, 0.8, (0.05, 0.15))
+    more_false = figure(-1, 0.1, 0.6, (0.2, 0.8), "false candidates")
+    wide = figure(1, 0.8, 0.77, (-0.09, 0.03))
+    assert cautions((worse, better, more_false), (wide,), [], "")[:3] == (
+        "Dice: surely worse on held-out patients",
+        "false candidates: surely worse on held-out patients",
+        "Dice: 0.030 lower on drawn brains, though not surely",
+    )
+    assert [x for x in cautions((better,), (better,), [], "") if "worse" in x] == []
