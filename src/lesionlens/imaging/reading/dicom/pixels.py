@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.pixels.utils import get_expected_length
 
 from lesionlens.base.errors import ReadError
 from lesionlens.imaging.reading.dicom.scan import DicomSlice
@@ -18,6 +19,8 @@ _UNDECODABLE = (
     AttributeError, ValueError, RuntimeError, NotImplementedError, KeyError, OSError, EOFError,
     TypeError, IndexError,
 )  # fmt: skip
+
+_ITEM, _SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 
 
 def load_stack(stack: Stack) -> NDArray[np.float32]:
@@ -61,15 +64,44 @@ def decode(path: Path) -> NDArray[Any]:
     Raises
     ------
     ReadError
-        Missing, cut short, or in a transfer syntax without a decoder.
+        Missing, of another length or encoding than the header declares, or in a transfer syntax
+        without a decoder.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):
-            return np.asarray(pydicom.dcmread(path, force=True).pixel_array)
+        data = pydicom.dcmread(path, force=True)
+        contradiction = _contradiction(data)
+        if contradiction:
+            raise _undecodable(path, contradiction)
+        return np.asarray(data.pixel_array)
     except MemoryError as error:
         raise _undecodable(path, "more pixels than fit into memory") from error
     except _UNDECODABLE as error:
         raise _undecodable(path, _brief(error)) from error
+
+
+def _contradiction(data: pydicom.Dataset) -> str | None:
+    """Return how the stored bytes contradict the header, or None where they do not."""
+    stored = data.get("PixelData")
+    if not isinstance(stored, bytes):
+        return None  # missing, or float pixels, which pydicom measures itself
+    encapsulated = _is_encapsulated(stored)
+    if data.file_meta.TransferSyntaxUID.is_encapsulated:
+        return None if encapsulated else "uncompressed pixels under a compressed transfer syntax"
+    if encapsulated:
+        return "compressed (encapsulated) pixels under an uncompressed transfer syntax"
+    wanted = get_expected_length(data, unit="bytes")
+    if len(stored) in (wanted, wanted + wanted % 2):
+        return None
+    return f"its length is {len(stored)} bytes, but its header declares {wanted}"
+
+
+def _is_encapsulated(stored: bytes) -> bool:
+    """Whether bytes are a sequence of items from the first to the last, as compressed frames."""
+    place = 0
+    while stored[place : place + 4] == _ITEM and place + 8 <= len(stored):
+        place += 8 + struct.unpack_from("<I", stored, place + 4)[0]
+    rest = stored[place:]
+    return place > 0 and (not rest.strip(b"\0") or rest[:4] == _SEQUENCE_END)
 
 
 def _brief(error: BaseException) -> str:

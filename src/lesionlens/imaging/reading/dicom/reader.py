@@ -78,7 +78,7 @@ class DicomReader:
         if not found.slices:
             raise _no_images(found)
         slices = _one_patient(_one_study(found.slices, options.study_uid))
-        series, notices = _series_of(slices, base)
+        series, notices = _series_of(slices, base, found.contradictions)
         wanted, remarks = _named(named, series, base, options)
         series, seen = unlabelled_series.judge_by_image(series, wanted, cancel=options.cancel)
         chosen, set_aside, why = choose(series, wanted)
@@ -162,7 +162,9 @@ def _one_patient(slices: list[DicomSlice]) -> list[DicomSlice]:
     return slices
 
 
-def _series_of(slices: list[DicomSlice], root: Path) -> tuple[list[Series], list[tuple[str, str]]]:
+def _series_of(
+    slices: list[DicomSlice], root: Path, contradictions: Mapping[str, tuple[Path, Path]]
+) -> tuple[list[Series], list[tuple[str, str]]]:
     """Make the volumes; with them, notices as (Series UID, words)."""
     groups: dict[str, list[DicomSlice]] = defaultdict(list)
     for item in slices:
@@ -173,6 +175,11 @@ def _series_of(slices: list[DicomSlice], root: Path) -> tuple[list[Series], list
         groups.items(), key=lambda g: (g[1][0].number("SeriesNumber") or 0, g[0])
     ):
         name = items[0].text("SeriesDescription")
+        if uid in contradictions:
+            one, other = (reader.shown_name(path, root) for path in contradictions[uid])
+            words = f"{one!r} and {other!r} hold different images under one SOP Instance UID"
+            notices.append((uid, f'Series "{name}" was set aside: {words}.'))
+            continue
         sorted_out = sort_series(items)
         for words, count in Counter(sorted_out.problems).items():
             times = f" ({count} images)" if count > 1 else ""
@@ -297,7 +304,7 @@ def _series_below(
         return hits
     files = [place] if place.is_file() else list(walk(place))
     found = dicom_scan.scan(files, options.progress, options.cancel)
-    made, _ = _series_of(_one_patient(found.slices), root)
+    made, _ = _series_of(_one_patient(found.slices), root, found.contradictions)
     series.extend(made)
     return made
 

@@ -6,6 +6,7 @@ neither point outside nor hide what is there.
 
 from __future__ import annotations
 
+import filecmp
 import os
 import struct
 import warnings
@@ -46,6 +47,11 @@ _KEYWORDS = (
     "SamplesPerPixel", "NumberOfFrames", "RescaleSlope", "RescaleIntercept", "Manufacturer",
     "ComplexImageComponent", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
     "SpecificCharacterSet", "BodyPartExamined",
+)  # fmt: skip
+_OF_THE_IMAGE = (
+    "StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns", "NumberOfFrames", "PixelSpacing",
+    "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
 _DAMAGED = (
     InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError,
@@ -138,8 +144,8 @@ class Scan:
     """List of (series description, what is wrong). Of MR images that cannot be used."""
     files: int = 0
     """DICOM files met."""
-    repeated: int = 0
-    """Files that hold an instance met before."""
+    contradictions: dict[str, tuple[Path, Path]] = field(default_factory=dict)
+    """Two files of one SOP Instance UID that hold different images, by Series Instance UID."""
     dicomdir: bool = False
     nifti: int = 0
 
@@ -192,7 +198,7 @@ def scan(files: list[Path], progress: Progress, cancel: Cancel) -> Scan:
         Called every 50 files.
     """
     found = Scan()
-    seen: set[str] = set()
+    seen: dict[str, DicomSlice] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd values are judged here, one by one
         for number, path in enumerate(files):
@@ -228,7 +234,7 @@ def _header(path: Path) -> Any:
     return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
 
 
-def _add(path: Path, found: Scan, seen: set[str]) -> None:
+def _add(path: Path, found: Scan, seen: dict[str, DicomSlice]) -> None:
     """Read one header and file it under slices, other kinds or problems."""
     try:
         header = _header(path)
@@ -249,10 +255,30 @@ def _add(path: Path, found: Scan, seen: set[str]) -> None:
     item = DicomSlice(path, header)
     uid = item.uid
     if uid and uid in seen:
-        found.repeated += 1
+        _compare(seen[uid], item, found)
         return
-    seen.add(uid)
+    seen[uid] = item
     _file_under(item, kind, found)
+
+
+def _compare(first: DicomSlice, second: DicomSlice, found: Scan) -> None:
+    """Record two files of one SOP Instance UID unless they are copies of one image."""
+    if _same_image(first, second):
+        return
+    for item in (first, second):
+        found.contradictions[item.text("SeriesInstanceUID")] = (first.path, second.path)
+
+
+def _same_image(first: DicomSlice, second: DicomSlice) -> bool:
+    """Whether two files are equal byte by byte, or in what places, scales and makes the image."""
+    if filecmp.cmp(first.path, second.path, shallow=False):
+        return True
+    if any(str(first.get(key)) != str(second.get(key)) for key in _OF_THE_IMAGE):
+        return False
+    try:
+        return np.array_equal(*(pydicom.dcmread(i.path).pixel_array for i in (first, second)))
+    except _DAMAGED:
+        return False
 
 
 def _kind_in_words(kind: str, header: Any) -> str:

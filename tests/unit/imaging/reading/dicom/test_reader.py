@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pydicom
 import pytest
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     JPEG2000Lossless,
     JPEGLSLossless,
@@ -306,6 +307,77 @@ def test_missing_pixels_name_the_file(one):
     rewrite(one, lambda ds: delattr(ds, "PixelData"))
     with pytest.raises(ReadError, match="pixel data"):
         open_study(one).series[T1C].load()
+
+
+def _encapsulated(ds):
+    ds.PixelData = encapsulate([ds.PixelData])
+
+
+def _longer(ds):
+    ds.PixelData = bytes(8) + ds.PixelData
+
+
+def _shorter(ds):
+    ds.PixelData = ds.PixelData[:-2]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_encapsulated, "under an uncompressed transfer syntax"),
+        (_longer, "its length is"),
+        (_shorter, "its length is"),
+    ],
+)
+def test_pixels_that_contradict_their_header_are_never_read_shifted(one, spoil, words):
+    rewrite(one, spoil, only={20})
+    with pytest.raises(ReadError, match=words):
+        open_study(one).series[T1C].load()
+
+
+def test_native_pixels_under_a_compressed_syntax_are_refused(one):
+    for path in (one / "S01").iterdir():
+        raw = path.read_bytes()
+        path.write_bytes(raw.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.5\0", 1))
+    with pytest.raises(ReadError, match="uncompressed pixels under a compressed"):
+        open_study(one).series[T1C].load()
+
+
+def test_a_copy_of_an_image_changes_nothing(one):
+    before = open_study(one).series[T1C].load()
+    first = sorted((one / "S01").iterdir())[4]
+    shutil.copy(first, one / "copy")
+    ds = pydicom.dcmread(first)
+    ds.compress(RLELossless, generate_instance_uid=False)
+    ds.save_as(one / "packed")
+    study = open_study(one)
+    np.testing.assert_array_equal(study.series[T1C].load(), before)
+    assert not study.set_aside
+
+
+@pytest.mark.parametrize("change", ["pixels", "position"])
+def test_two_images_under_one_uid_set_their_series_aside(make_study, change):
+    folder = make_study(dicom=True, sequences={"t1c", "flair"})
+    first = sorted((folder / "S01").iterdir())[20]
+    ds = pydicom.dcmread(first)
+    if change == "pixels":
+        ds.PixelData = bytes(len(ds.PixelData))
+    else:
+        ds.ImagePositionPatient = [float(x) + 3 for x in ds.ImagePositionPatient]
+    ds.save_as(folder / "again")
+    study = open_study(folder)
+    assert len(study.series) == 1
+    (notice,) = (n for n in study.notices if "one SOP Instance UID" in n)
+    assert "'again'" in notice
+    assert f"S01/{first.name}" in notice
+
+
+def test_the_only_series_with_two_images_under_one_uid_is_refused(one):
+    ds = pydicom.dcmread(sorted((one / "S01").iterdir())[20])
+    ds.PixelData = bytes(len(ds.PixelData))
+    ds.save_as(one / "again")
+    with pytest.raises(UnusableInputError, match="one SOP Instance UID"):
+        open_study(one)
 
 
 def test_a_dicomdir_is_never_followed_outside(one, tmp_path):
