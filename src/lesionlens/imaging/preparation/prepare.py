@@ -24,7 +24,7 @@ from lesionlens.base.records.study import (
 from lesionlens.base.scan_limits import check_grid, check_voxels, finite
 from lesionlens.base.stages import StageClock, check
 from lesionlens.imaging.preparation import brain as brains
-from lesionlens.imaging.preparation import quality
+from lesionlens.imaging.preparation import exchanged_names, quality
 from lesionlens.imaging.preparation.laterality_check import sides
 from lesionlens.imaging.preparation.resampling import crop_grid, resample, resample_mask
 from lesionlens.imaging.preparation.shading import evened
@@ -238,6 +238,7 @@ def _quality(
     volume = float(brain.sum()) * working.voxel_ml
     found = [
         quality.missing(series),
+        exchanged_names.check(by_sequence, brain),
         quality.coverage(brain, valid, volume),
         quality.spacing(series),
         quality.motion(acquired),

@@ -103,7 +103,14 @@ def contrast_agent(
         middle = float(np.median(values))
         spread = float(np.median(np.abs(values - middle))) or 1.0
         scaled.append((values - middle) / spread)
-    lift = float(np.quantile(scaled[0] - scaled[1], 0.998))
+    drop, lift = np.quantile(scaled[0] - scaled[1], (0.002, 0.998)).tolist()
+    if -drop > DROP_SHARE * lift and -drop > CONTRAST_LIFT:
+        return QualityCheck(
+            "contrast",
+            False,
+            f"T1 has brighter spots than T1c ({-drop:.1f} against {lift:.1f} deviations): check "
+            "which of them was acquired after the contrast agent.",
+        )
     if lift < CONTRAST_LIFT:
         return QualityCheck(
             "contrast",
@@ -118,6 +125,9 @@ def contrast_agent(
 
 
 CONTRAST_LIFT = 3.0
+DROP_SHARE = 1.35
+"""Of the lift. Measured: at most 1.27 in eighteen people; above it in 13 of 17 with T1 and T1c
+exchanged."""
 
 
 def noise(
