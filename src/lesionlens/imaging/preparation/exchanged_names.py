@@ -3,7 +3,7 @@
 Rank correlations between the sequences within the brain, how lopsided each one's brightness is, how
 it changes with depth, and which of T1 and T1c has the bright tail. All are free of the unit of
 brightness. Means and covariance are those of twenty people's scans and thirty synthetic brains
-(`fit_exchanged_names.py` among the benches makes them).
+(`fit_exchanged_names.py` in `research` makes them).
 """
 
 from __future__ import annotations
