@@ -14,6 +14,14 @@ from tests.reviewed_head import LEFT, RIGHT, FakeResult, analysis, first, head, 
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.napari.preferences import Preferences
+from lesionlens.results.export.nifti import NiftiExporter
+from lesionlens.results.export.run import write_run
+from lesionlens.results.export.tables import TablesExporter
+from lesionlens.results.review.store import ReviewExporter
+from lesionlens.site.worklist.book import open_book
+from lesionlens.site.worklist.records import StudyEntry
 
 HERE = Path(__file__).parent
 WINDOWS = {"panel", "make_napari_viewer"}
@@ -107,6 +115,58 @@ def reviewed(loaded: Any, result: FakeResult) -> Any:
 
     loaded.actions_.take(result, overlays_of(result.analysis))
     return loaded
+
+
+@pytest.fixture
+def prefer(monkeypatch, tmp_path):
+    """`prefer(unaided_first=True)` sets preferences of a named reader."""
+
+    def set_(**reported):
+        wanted = Preferences(reader_name="A. Reader", **reported)
+        for module in ("actions", "reading", "reviewing", "day", "signing"):
+            monkeypatch.setattr(
+                f"lesionlens.napari.controllers.{module}.read_preferences", lambda: wanted
+            )
+
+    monkeypatch.setattr(
+        "lesionlens.napari.controllers.reading.own_folder", lambda: tmp_path / "own"
+    )
+    set_()
+    return set_
+
+
+@pytest.fixture(scope="module")
+def one(head, tmp_path_factory):
+    """The head in one sequence, so that nothing has to be registered, and its result."""
+    folder = tmp_path_factory.mktemp("day")
+    made = make_analysis(head, write_study(head, folder / "head", sequences=(MrSequence.T1C,)))
+    (folder / "result").mkdir()
+    for exporter in (TablesExporter(), NiftiExporter(), ReviewExporter()):
+        exporter.write(made, folder / "result")
+    write_run(made, folder / "result")
+    return folder
+
+
+@pytest.fixture
+def listed(panel, one, tmp_path, prefer):
+    """A worklist of three studies, the first two analysed, docked beside the panel."""
+    from lesionlens.napari.widgets.worklist_dock import WorklistDock
+
+    folder, place = tmp_path / "list", one / "head"
+    book = open_book(folder)
+    book.add_studies(
+        StudyEntry(name, str(place), f"P{name}", "2026-01-05", ("t1c",), candidates=2, highest=0.97)
+        for name in "ab"
+    )
+    book.add_studies([StudyEntry("c", str(place), sequences=("t1c",))])
+    book.close()
+    for name in "ab":
+        (folder / name).symlink_to(one / "result")
+    dock = WorklistDock(panel.viewer, panel.actions_)
+    panel.viewer.window.add_dock_widget(dock, name="Worklist")
+    dock.list_folder = folder
+    yield dock
+    dock.release()
 
 
 __all__ = ["LEFT", "RIGHT", "FakeResult", "MrSequence", "analysis", "first", "head", "result"]

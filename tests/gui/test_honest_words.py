@@ -5,19 +5,38 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from qtpy.QtCore import Qt
 from tests.gui.conftest import LEFT, FakeResult
-from tests.gui.window import control, reads
+from tests.gui.window import answer, control, reads, sign
 
-from lesionlens.base.labels import Region, ReviewState
+from lesionlens.base.labels import Region, ReviewAct, ReviewState
 from lesionlens.base.records.attention import MapChecks
+from lesionlens.base.records.review import WHOLE_STUDY
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.screen import resolve
+from lesionlens.napari.preferences import Preferences
 from lesionlens.results.export.report import report_html
 from lesionlens.results.review import store
 
 PATIENCE_MS = 120_000
+
+
+@pytest.fixture(autouse=True)
+def reader(monkeypatch):
+    """Preferences that forget: what is kept in one test is not there in the next."""
+    kept = {"name": None}
+    for module in ("signing", "reviewing", "reading"):
+        monkeypatch.setattr(
+            f"lesionlens.napari.controllers.{module}.read_preferences",
+            lambda: Preferences(reader_name=kept["name"]),
+        )
+    monkeypatch.setattr(
+        "lesionlens.napari.controllers.signing.keep_reader",
+        lambda name: kept.update(name=name),
+    )
+    return kept
 
 
 def events(panel):
@@ -123,28 +142,49 @@ def test_sizes_say_of_what_they_are(reviewed):
     assert (first.measured, whole.measured) == ("enhancing part", "whole region")
 
 
-def test_nothing_further_is_signed_once_all_is_decided(reviewed, analysis, tmp_path):
-    """A later word on a candidate opens the study again; the signature is kept on disk."""
-    reviewed.session.go_to(1)
-    reviewed.actions_.accept()
+def test_nothing_further_is_signed_once_all_is_decided(reviewed, analysis):
+    """The signature is kept on disk; nothing is changed below it, and undo does not end it."""
+    acts, session = reviewed.actions_, reviewed.session
+    session.go_to(1)
+    acts.accept()
     control(reviewed, "Nothing further").click()
-    assert reviewed.session.state.review.signed is None
-    assert "Not decided yet: 2. Accept or reject" in reviewed.session.state.message
-    reviewed.session.go_to(2)
-    reviewed.actions_.reject()
+    assert session.state.review.signed is None
+    assert "Not decided yet: 2. Accept or reject" in session.state.message
+    session.go_to(2)
+    acts.reject()
     control(reviewed, "Nothing further").click()
-    assert "signed: nothing further seen" in reads(reviewed)
-    assert not control(reviewed, "Nothing further").isEnabled()
-    kept = store.recover(analysis)
-    assert kept.signed == reviewed.session.state.review.signed
-    page = report_html(replace(analysis, review=reviewed.session.state.review))
+    assert session.state.review.signed is None  # asked first
+    answer(reviewed, "A. Reader")
+    assert "signed: nothing further seen, A. Reader" in reads(reviewed)
+    kept = store.recover(analysis, reader="A. Reader")
+    assert kept.signed == session.state.review.signed
+    page = report_html(replace(analysis, review=session.state.review))
     assert "Signed: nothing further seen." in page
-    reviewed.actions_.undo()
-    assert reviewed.session.state.review.signed is None
-    reviewed.actions_.redo()
-    assert reviewed.session.state.review.signed
-    reviewed.actions_.defer()
-    assert reviewed.session.state.review.signed is None
+    signed = session.state.review
+    for act in (acts.undo, acts.redo, acts.defer, acts.edit_outline, acts.merge, acts.draw_lesion):
+        act()
+        assert session.state.review == signed
+        assert session.state.editing is None
+        assert "withdraw the signature" in session.state.message
+        session.notify("")
+
+
+def test_a_signature_is_withdrawn_for_a_reason_and_recorded_as_that(reviewed):
+    acts, session = reviewed.actions_, reviewed.session
+    for number in (1, 2):
+        session.go_to(number)
+        acts.accept()
+    sign(reviewed, "A. Reader")
+    control(reviewed, "Withdraw the signature").click()
+    reviewed.signing.accept()
+    assert session.state.review.signed  # no reason, no withdrawal
+    answer(reviewed, "wrong side")
+    last = session.state.review.events[-1]
+    assert session.state.review.signed is None
+    assert (last.act, last.reason, last.reader) == (ReviewAct.WITHDRAW, "wrong side", "A. Reader")
+    acts.undo()  # the last decision, not the withdrawal
+    assert session.state.review.events[-1].tracking_uid != WHOLE_STUDY
+    assert session.state.review.signed is None
 
 
 def test_a_study_without_a_candidate_is_signed_as_nothing_seen(loaded, analysis):
@@ -154,4 +194,5 @@ def test_a_study_without_a_candidate_is_signed_as_nothing_seen(loaded, analysis)
     loaded.actions_.take(FakeResult(own), overlays_of(own))
     assert control(loaded, "Nothing seen").isVisibleTo(loaded)
     control(loaded, "Nothing seen").click()
+    answer(loaded, "A. Reader")
     assert "signed: nothing seen" in reads(loaded)

@@ -8,88 +8,15 @@ from math import dist
 import pytest
 from qtpy.QtWidgets import QListWidget, QSpinBox
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
-from tests.gui.window import control, reads
+from tests.gui.window import control, read, reads, sign, wait
 from tests.reviewed_head import without_right
 
 from lesionlens.analysis.followup.patient import Examination, Prior
 from lesionlens.base.labels import MrSequence, ReviewState, Source
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.napari.model.overlays.maps import overlays_of
-from lesionlens.napari.preferences import Preferences
 from lesionlens.napari.qt.worklist_model import COLUMNS, cells
-from lesionlens.results.export.nifti import NiftiExporter
-from lesionlens.results.export.run import write_run
-from lesionlens.results.export.tables import TablesExporter
-from lesionlens.results.review.store import ReviewExporter
 from lesionlens.site.worklist.book import open_book
-from lesionlens.site.worklist.records import (
-    Arm,
-    Phase,
-    ReadKey,
-    StudyEntry,
-    StudyState,
-    WorklistRow,
-)
-
-
-@pytest.fixture
-def prefer(monkeypatch, tmp_path):
-    """`prefer(unaided_first=True)` sets preferences of a named reader."""
-
-    def set_(**reported):
-        wanted = Preferences(reader_name="A. Reader", **reported)
-        for module in ("actions", "reading", "reviewing", "day"):
-            monkeypatch.setattr(
-                f"lesionlens.napari.controllers.{module}.read_preferences", lambda: wanted
-            )
-
-    monkeypatch.setattr(
-        "lesionlens.napari.controllers.reading.own_folder", lambda: tmp_path / "own"
-    )
-    set_()
-    return set_
-
-
-@pytest.fixture(scope="module")
-def one(head, tmp_path_factory):
-    """The head in one sequence, so that nothing has to be registered, and its result."""
-    folder = tmp_path_factory.mktemp("day")
-    made = make_analysis(head, write_study(head, folder / "head", sequences=(MrSequence.T1C,)))
-    (folder / "result").mkdir()
-    for exporter in (TablesExporter(), NiftiExporter(), ReviewExporter()):
-        exporter.write(made, folder / "result")
-    write_run(made, folder / "result")
-    return folder
-
-
-@pytest.fixture
-def listed(panel, one, tmp_path, prefer):
-    """A worklist of three studies, the first two analysed, docked beside the panel."""
-    from lesionlens.napari.widgets.worklist_dock import WorklistDock
-
-    folder, place = tmp_path / "list", one / "head"
-    book = open_book(folder)
-    book.add_studies(
-        StudyEntry(name, str(place), f"P{name}", "2026-01-05", ("t1c",), candidates=2, highest=0.97)
-        for name in "ab"
-    )
-    book.add_studies([StudyEntry("c", str(place), sequences=("t1c",))])
-    book.close()
-    for name in "ab":
-        (folder / name).symlink_to(one / "result")
-    dock = WorklistDock(panel.viewer, panel.actions_)
-    panel.viewer.window.add_dock_widget(dock, name="Worklist")
-    dock.list_folder = folder
-    yield dock
-    dock.release()
-
-
-def wait(qtbot, panel):
-    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=60_000)
-
-
-def read(dock, name, reader="A. Reader", **more):
-    return dock.session.book.read(ReadKey(name, reader, **more))
+from lesionlens.site.worklist.records import Arm, Phase, StudyEntry, StudyState, WorklistRow
 
 
 def test_two_hundred_studies_open_in_a_second(panel, tmp_path, prefer, qtbot):
@@ -175,7 +102,7 @@ def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(panel
     panel.viewer.cursor.position = LEFT
     acts.mark_here()
     assert control(panel.reading, "Sign 1 mark ⇧A")
-    acts.sign()
+    sign(panel)
     assert session.state.analysis is not None
     (unaided,) = session.state.review.unaided
     assert unaided.words == "1 marked"
@@ -204,7 +131,7 @@ def test_a_mark_of_the_unaided_read_becomes_a_candidate_by_one_key_or_button(
     found = without_right(analysis)
     acts.take(FakeResult(found), overlays_of(found))
     assert not control(panel.reading, "Make it a candidate").isVisibleTo(panel)
-    acts.sign()
+    sign(panel)
     assert control(panel.reading, "Make it a candidate").isVisibleTo(panel)
     control(panel.reading, "Make it a candidate").click()  # the mark that lies in no candidate
     wait(qtbot, panel)
@@ -243,7 +170,7 @@ def test_an_earlier_examination_shows_its_pictures_alone_until_the_reader_signed
     assert there.components is None
     assert session.state.analysis is None
     assert not panel.followup.isVisibleTo(panel)
-    acts.sign()
+    sign(panel)
     assert acts.compare(study.root)
     wait(qtbot, panel)
     assert session.state.choices.views.compared.components is not None
@@ -268,7 +195,7 @@ def test_an_arm_shows_no_more_than_it_says(panel, listed, prefer, qtbot):
         state = panel.session.state
         if wanted.arm is Arm.UNAIDED:
             assert state.analysis is None
-            panel.actions_.sign()
+            sign(panel)
             assert panel.session.state.analysis is None
             key = {"session": wanted.session, "arm": wanted.arm}
             assert read(listed, wanted.entry.name, **key).complete
@@ -361,7 +288,7 @@ def test_a_closed_read_calls_for_the_readers_own_read_first(panel, unaided, qtbo
     assert button.text() == "Analyse: opens once you have signed"
     assert button.property("role") != "primary"
     assert control(panel.reading, "Nothing seen").property("role") == "primary"
-    panel.actions_.sign()
+    sign(panel)
     assert button.text() == "Analyse"
     assert button.property("role") == "primary"
 
@@ -375,7 +302,7 @@ def test_an_unaided_arm_has_nothing_to_analyse(panel, listed, qtbot):
     wait(qtbot, panel)
     assert panel.session.state.study is not None
     assert control(panel.run, "Analyse").isHidden()
-    panel.actions_.sign()
+    sign(panel)
     assert control(panel.run, "Analyse").isHidden()
     assert panel.session.state.analysis is None
 

@@ -3,7 +3,17 @@
 from napari import current_viewer
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QWidget
 
+from lesionlens.site.worklist.records import ReadKey
+
 CONTROLS = (QAbstractButton, QComboBox, QLineEdit)
+
+
+def wait(qtbot, panel):
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=60_000)
+
+
+def read(dock, name, reader="A. Reader", **more):
+    return dock.session.book.read(ReadKey(name, reader, **more))
 
 
 def names():
@@ -25,6 +35,20 @@ def reads(widget):
     """All words that can be read in a widget now, a line each."""
     shown = (w for w in widget.findChildren(QWidget) if w.isVisibleTo(widget))
     return "\n".join(w.text() for w in shown if isinstance(w, QLabel | QAbstractButton))
+
+
+def sign(panel, said=None):
+    """Press Shift+A, and answer the question that comes; `said` is typed into its field."""
+    panel.actions_.sign()
+    answer(panel, said)
+
+
+def answer(panel, said=None):
+    """Answer whether to sign or to withdraw."""
+    assert panel.signing.isVisible()
+    if said is not None:
+        panel.signing.findChild(QLineEdit).setText(said)
+    panel.signing.accept()
 
 
 def control(widget, name):

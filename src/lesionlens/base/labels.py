@@ -160,6 +160,8 @@ class ReviewAct(StrEnum):
     MARK = "mark"
     UNDO = "undo"
     REDO = "redo"
+    WITHDRAW = "withdraw"
+    """A signature is taken back, for a reason; undo never does that."""
 
 
 class QuestionKind(StrEnum):

@@ -15,7 +15,6 @@ from qtpy.QtCore import QEvent
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.memory import rest
-from lesionlens.napari.controllers.identity import identity_of
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.acts.keys import KEYS, Key
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -116,10 +115,9 @@ class LesionLens(Panel):
         before, screen = self._screen.scene, with_first_look(resolve(new), new)
         self._screen = screen
         if new.study is not old.study:
-            self.layers.forget_others(new.study)
+            self.views.still(lambda: self.layers.forget_others(new.study, self.session.aside))
             if new.study is not None:
                 self.views.set_up()
-                self.views.identify(identity_of(new.study))
                 self.views.set_wheel(zooms=read_preferences().wheel_zooms)
         if new.overlays is not old.overlays:
             bare = not any(KEY in layer.metadata for layer in self.viewer.layers)

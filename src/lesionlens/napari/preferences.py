@@ -104,6 +104,13 @@ def keep_preparation(brain_extraction: str, bias_correction: bool) -> None:
     settings.bias_correction = bias_correction
 
 
+def keep_reader(name: str) -> None:
+    """Keep who reads from now on."""
+    from napari.settings import get_plugin_settings  # noqa: PLC0415
+
+    get_plugin_settings("lesionlens").review.reader_name = name
+
+
 def keep_server(server: str, model: str = "") -> None:
     """Keep whose network is asked from now on, and which; empty for this machine's own.
 

@@ -25,6 +25,7 @@ from lesionlens.napari.controllers.marking import Marking
 from lesionlens.napari.controllers.opener import Opener
 from lesionlens.napari.controllers.reopening import reopen
 from lesionlens.napari.controllers.reviewing import Reviewing
+from lesionlens.napari.controllers.signing import Signing
 from lesionlens.napari.controllers.units import read_units, take_units
 from lesionlens.napari.loading import SAMPLES
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-class Actions(Marking, EditActs, Asking):
+class Actions(Marking, EditActs, Asking, Signing):
     """Every act of the reader.
 
     Parameters
@@ -76,11 +77,11 @@ class Actions(Marking, EditActs, Asking):
 
     def open(self, places: Path | Sequence[Path]) -> bool:
         """Open a folder or file, or several together; what was drawn meanwhile is kept."""
-        return self._then(lambda: self.opener.open(Request.of(places)))
+        return self.leave_for(lambda: self.opener.open(Request.of(places)))
 
     def name(self, named: Mapping[MrSequence, str | Path]) -> bool:
         """Open the study anew with the series that the reader calls by name."""
-        return self._then(lambda: self.opener.name(named))
+        return self.leave_for(lambda: self.opener.name(named))
 
     def open_sample(self) -> bool:
         """Open the synthetic sample."""
@@ -89,7 +90,7 @@ class Actions(Marking, EditActs, Asking):
     def close(self) -> bool:
         """Close the study; what was decided is kept in the user's own folder."""
         self.jobs.stop()
-        return self._then(self.session.close)
+        return self.leave_for(self.session.close)
 
     def take_in(self, places: tuple[Path, ...]) -> bool:
         """Open what was dropped: scans, or a saved result of the study that is open."""
@@ -103,11 +104,11 @@ class Actions(Marking, EditActs, Asking):
 
     def analyse(self) -> bool:
         """Analyse the open study."""
-        return self._then(self._analyse)
+        return self.leave_for(self._analyse)
 
     def analyse_here(self) -> bool:
         """Analyse on this machine, this once, though a server is chosen."""
-        return self._then(lambda: self._analyse(here=True))
+        return self.leave_for(lambda: self._analyse(here=True))
 
     def _analyse(self, here: bool = False) -> bool:
         study = self.session.state.study
@@ -145,6 +146,7 @@ class Actions(Marking, EditActs, Asking):
 
         return self.jobs.start("Analysing", task, done, partly=partly)
 
+    @override
     def take(self, result: Any, overlays: Any, preferences: Preferences | None = None) -> None:
         """Show a result; decisions that a crash interrupted are there again.
 
@@ -224,7 +226,7 @@ class Actions(Marking, EditActs, Asking):
 
     def export(self, folder: Path) -> bool:
         """Write everything of the result, with the review, into a folder."""
-        return self._then(lambda: self._export(folder))
+        return self.leave_for(lambda: self._export(folder))
 
     def _export(self, folder: Path) -> bool:
         state = self.session.state
@@ -253,7 +255,7 @@ class Actions(Marking, EditActs, Asking):
 
     def compare(self, place: Path, study: Path | None = None) -> bool:
         """Compare the open result with an earlier one; its pictures stand beside this study's."""
-        return self._then(lambda: self._compare(place, study))
+        return self.leave_for(lambda: self._compare(place, study))
 
     def _compare(self, place: Path, study: Path | None) -> bool:
         held, ask = self.reading.held, self.ask_prior_images
@@ -268,18 +270,18 @@ class Actions(Marking, EditActs, Asking):
     def go_to(self, candidate_id: int) -> None:
         """Go to a candidate; an edit of another one is kept first."""
         if candidate_id != self.session.state.editing:
-            self._then(lambda: self.session.go_to(candidate_id))
+            self.leave_for(lambda: self.session.go_to(candidate_id))
 
     def next_candidate(self) -> None:
         """Go to the next candidate."""
-        self._then(lambda: self.session.step(1))
+        self.leave_for(lambda: self.session.step(1))
 
     def previous_candidate(self) -> None:
         """Go to the previous candidate."""
-        self._then(lambda: self.session.step(-1))
+        self.leave_for(lambda: self.session.step(-1))
 
     @override
-    def _then(self, act: Callable[[], object]) -> bool:
+    def leave_for(self, act: Callable[[], object]) -> bool:
         """Act once what is typed and what is being redrawn is kept."""
         self.reviewing.settle_reason()
         return self.reviewing.after_edit(lambda: act() is not False)
@@ -299,14 +301,6 @@ class Actions(Marking, EditActs, Asking):
     def explain_mark(self) -> None:
         """Say why no candidate can be decided now."""
         self.reviewing.explain()
-
-    def sign(self) -> None:
-        """Sign an unaided read; else that nothing further was seen, or nothing at all."""
-        opened = self.reading.sign_unaided()
-        if opened is False:
-            self._then(self.reviewing.sign)
-        elif isinstance(opened, tuple):
-            self.take(*opened)
 
     def mark_to_candidate(self, uid: str = "") -> None:
         """Make a mark a candidate: the one named, else the last that lies in none yet."""

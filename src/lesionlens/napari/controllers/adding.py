@@ -93,6 +93,7 @@ class Adding:
         words = why_not_added(self.session.state)
         if words:
             self.session.notify(f"{words}.")
+            return False
         self.session.begin_new()
         return self.session.state.editing is not None
 

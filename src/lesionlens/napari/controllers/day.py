@@ -20,7 +20,7 @@ from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progr
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.reading import Turn
-from lesionlens.napari.model.state.state import Problem, Request
+from lesionlens.napari.model.state.state import Problem, Request, State
 from lesionlens.napari.model.studies.worklist import WorklistSession
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
@@ -109,12 +109,20 @@ class Day:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="lesionlens-next")
         self._next: tuple[str, Future[Opened]] | None = None
         self._opening: WorklistRow | None = None
+        self._shown: tuple[Study, WorklistRow] | None = None
         self._wanted: WorklistRow | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._poll = QTimer(parent)
         self._poll.setInterval(_POLL_MS)
         self._poll.timeout.connect(self._poll_book)
         actions.worklist = self
+        actions.session.changed.connect(self._on_study)
+
+    def _on_study(self, old: State, new: State) -> None:
+        """Let the list say which of its studies is open, if any: that, and no other."""
+        if new.study is not old.study:
+            ours = self._shown is not None and self._shown[0] is new.study
+            self.session.at(self._shown[1] if ours and self._shown is not None else None)
 
     def release(self) -> None:
         """Let go of the list; who analyses ahead ends with its current step."""
@@ -123,6 +131,7 @@ class Day:
         self.jobs.abandon()
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._next = None
+        self.actions.session.changed.disconnect(self._on_study)
         if self.actions.worklist is self:
             self.actions.worklist = None
         sitting = self.actions.reading.sitting
@@ -211,11 +220,18 @@ class Day:
         return self.open_row(row)
 
     def open_row(self, row: WorklistRow) -> bool:
-        """Open the study of a row, with its result where it has one."""
+        """Open the study of a row, with its result where it has one; what is drawn is kept first.
+
+        From now on nothing can be done to the study that was open.
+        """
+        return self.actions.leave_for(lambda: self._open_row(row))
+
+    def _open_row(self, row: WorklistRow) -> bool:
         if not self._may_open(row):
             return False
         if self._opening is not None:
             self._wanted = row
+            self.session.choose(row)
             self.actions.jobs.stop()
             return True
         if self.actions.jobs.running:
@@ -223,15 +239,22 @@ class Day:
             return False
 
         def refused(error: BaseException) -> None:
-            if not self._go_on() and not isinstance(error, CancelledError):
+            if self._go_on():
+                return
+            self.actions.session.bring_back()
+            if not isinstance(error, CancelledError):
                 self.actions.session.failed(problem_of(error))
 
         def done(found: Opened) -> None:
             if not self._go_on():
                 self._show_opened(row, found)
 
-        started = self.actions.jobs.start("Opening", self._reader_of(row), done, refused)
-        self._opening = row if started else None
+        words = f"Opening {row.entry.name}"
+        started = self.actions.jobs.start(words, self._reader_of(row), done, refused)
+        if started:
+            self._opening = row
+            self.actions.session.set_aside()
+            self.session.choose(row)
         return started
 
     def _may_open(self, row: WorklistRow) -> bool:
@@ -267,12 +290,13 @@ class Day:
             return
         first = self.session.unaided_first and not row.session
         self.actions.reading.expect(Turn(book, self.session.key_of(row), first))
-        self.actions.session.open(found.study, Request((found.place,)))
+        self._shown = (found.study, row)
+        self.actions.session.open(found.study, Request((found.place,)), row.entry.name)
         for layer in found.layers:
             self._show(layer)
         if found.result is not None:
             self.actions.take(found.result, found.overlays)
-        self.session.go_to(row)
+        self.session.analyse_from(row)
         self._read_next()
 
     def _result_of(self, row: WorklistRow) -> Path:
@@ -283,6 +307,7 @@ class Day:
         """Open what was asked for while another study was being opened, if any was."""
         self._opening, wanted = None, self._wanted
         self._wanted = None
+        self.session.choose(wanted)
         return wanted is not None and self.open_row(wanted)
 
     def _read_next(self) -> None:

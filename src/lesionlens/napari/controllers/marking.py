@@ -39,7 +39,7 @@ class Marking(Viewing):
         self.worklist: WindowWorklist | None = None
         self.placing = False
 
-    def _then(self, act: Callable[[], object]) -> bool:
+    def leave_for(self, act: Callable[[], object]) -> bool:
         """Act once what is begun is kept."""
         return act() is not False
 
@@ -82,4 +82,4 @@ class Marking(Viewing):
         if worklist is None:
             self.session.notify("Open a worklist first: Plugins → LesionLens → Worklist.")
         else:
-            self._then(lambda: worklist.step(by))
+            self.leave_for(lambda: worklist.step(by))

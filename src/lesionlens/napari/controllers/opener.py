@@ -63,15 +63,19 @@ class Opener:
                 layers.insert(len(layers) - number, Layer.create(*data))
                 if number == 0:
                     self.arrived()
+            self.session.bring_back()  # where nothing was found
             if found:
                 layers.selection.active = layers[-1]
                 if then is not None:
                     when_idle(then)
 
-        return self.jobs.start("Opening", task, done, lambda error: self.refused(request, error))
+        started = self.jobs.start("Opening", task, done, lambda error: self.refused(request, error))
+        if started:
+            self.session.set_aside()
+        return started
 
     def refused(self, request: Request, error: BaseException) -> None:
-        """Ask the reader where their word is missing; show any other error."""
+        """Ask the reader where their word is missing; show any other error, and what was open."""
         if isinstance(error, SeveralStudiesError):
             self.session.ask(Query(request, studies=error.studies))
         elif isinstance(error, NothingRecognisedError):
@@ -82,8 +86,10 @@ class Opener:
                 next_step="Say below which series is which sequence",
             )
             self.session.ask(Query(request, study=error.study), problem)
-        elif not isinstance(error, CancelledError):
-            self.session.failed(replace(problem_of(error), cause=OPENING))
+        else:
+            self.session.bring_back()
+            if not isinstance(error, CancelledError):
+                self.session.failed(replace(problem_of(error), cause=OPENING))
 
     def choose_study(self, uid: str) -> bool:
         """Open the study that the reader chose among several."""

@@ -27,7 +27,7 @@ from lesionlens.napari.model.state.state import Problem, State
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.site.worklist.book import Book, open_book
 from lesionlens.site.worklist.records import Mark, Phase, ReadKey
-from lesionlens.site.worklist.sitting import Sitting
+from lesionlens.site.worklist.sitting import NOTHING_SEEN, Sitting
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,9 @@ class Reading:
         self.sitting: Sitting | None = None
         self.confidence: int | None = None
         self._turn: Turn | None = None
+        self._begun: Turn | None = None
+        self._aside: tuple[Study | None, Turn | None, tuple[Any, Any] | None] = (None, None, None)
+        """What was set aside with the study while another one is opened."""
         self._own: Book | None = None
         self._held: tuple[Any, Any] | None = None
         self._shown: Any = None
@@ -83,6 +86,7 @@ class Reading:
 
     def _begin(self, study: Study) -> None:
         turn, self._turn = self._turn, None
+        self._begun = turn
         if turn is None and read_preferences().unaided_first:
             if self._own is None:
                 self._own = open_book(own_folder())
@@ -162,21 +166,13 @@ class Reading:
         if wanted is not None:
             self._act(lambda sitting: sitting.take_back(wanted))
 
-    def sign_unaided(self) -> tuple[Any, Any] | bool | None:
-        """Sign the unaided read.
+    def name_reader(self, reader: str) -> None:
+        """Continue a read that nobody was named for under a reader's name."""
+        if self.sitting is not None and not self.sitting.key.reader:
+            self.sitting = self.sitting.under(reader)
 
-        Returns
-        -------
-        (result, overlays), None or bool
-            What was kept closed until now; None where nothing waits; False where no unaided read
-            goes on, and nothing was signed.
-        """
-        sitting = self.sitting
-        if sitting is None or not sitting.closed:
-            return False
-        if sitting.locked:
-            self.session.notify("This read is signed. Go to the next study.")
-            return None
+    def sign_unaided(self) -> tuple[Any, Any] | None:
+        """Sign the unaided read; return what was kept closed until now, if anything was."""
         if not self._act(lambda one: one.sign()):
             return None
         held, self._held = self._held, None
@@ -231,8 +227,14 @@ class Reading:
 
     def _on_changed(self, old: State, new: State) -> None:
         if new.study is not old.study:
+            if new.study is None and self.session.aside is old.study:
+                self._aside = old.study, self._begun, self._held
             self.leave()
             if new.study is not None:
+                back, turn, held = self._aside
+                self._aside = (None, None, None)
+                if new.study is back:
+                    self._turn, self._held, self._shown = turn, held, self.session.result
                 self._begin(new.study)
             self._show()
             return
@@ -248,6 +250,9 @@ class Reading:
         """Keep a decision with its seconds."""
         if event.tracking_uid == WHOLE_STUDY and event.state.decided:
             self._act(lambda sitting: sitting.sign(event.reason or "signed"))
+            return
+        if event.tracking_uid == WHOLE_STUDY:
+            self._act(lambda sitting: sitting.withdraw(event.reason or ""))
             return
         candidates = () if state.analysis is None else state.analysis.findings.candidates
         at = next((c.centroid_mm for c in candidates if c.tracking_uid == event.tracking_uid), None)
@@ -301,6 +306,16 @@ def analyse_words(reading: Reading) -> str | None:
     if not sitting.key.arm.aided or reading.waiting or sitting.locked:
         return ""
     return "Analyse: opens once you have signed"
+
+
+def what_is_signed(reading: Reading) -> str:
+    """Return what an unaided signature would say; empty, said why, where it is signed already."""
+    sitting = reading.sitting
+    if sitting is None or sitting.locked:
+        reading.session.notify("This read is signed. Go to the next study.")
+        return ""
+    count = len(sitting.read.marks_of(Phase.UNAIDED))
+    return f"{count} marked" if count else NOTHING_SEEN
 
 
 def sign_words(reading: Reading) -> str:

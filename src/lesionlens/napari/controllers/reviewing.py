@@ -9,13 +9,12 @@ from typing import Any
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.base.errors import CancelledError, LesionLensError
 from lesionlens.base.labels import DrawingMethod, ReviewState
-from lesionlens.base.records.review import WHOLE_STUDY
 from lesionlens.base.stages import Cancel, Progress, check
 from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import SAVING, ReviewSession
 from lesionlens.napari.model.overlays.redraw import redraws, reviewed
-from lesionlens.napari.model.wording.edits import why_not_marked
+from lesionlens.napari.model.wording.edits import SIGNED, why_not_marked
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.results.review import journal, store
@@ -58,7 +57,7 @@ class Reviewing:
 
     def _mark(self, state: ReviewState) -> bool:
         self.session.reader = read_preferences().reader_name
-        if self.session.mark(state) is None:
+        if why_not_marked(self.session.state) or self.session.mark(state) is None:
             self.explain()
             return False
         self._autosave()
@@ -68,25 +67,39 @@ class Reviewing:
         """Say why no candidate can be decided or redrawn now."""
         self.session.notify(f"{why_not_marked(self.session.state)}.")
 
-    def sign(self) -> bool:
-        """Sign the whole study: nothing further, or nothing seen where nothing is flagged."""
-        state, log = self.session.state, self.session.log()
-        analysis = state.analysis
+    def what_is_signed(self) -> str:
+        """Return what the reader would sign of the whole study; empty, said why, where nothing."""
+        state, analysis = self.session.state, self.session.state.analysis
         if analysis is None:
             self.explain()
-            return False
+            return ""
+        if state.review.signed is not None:
+            self.session.notify(f"Signed already: {state.review.signed}.")
+            return ""
         candidates = analysis.findings.candidates
         left = [c for c in candidates if not state.review.state_of(c.tracking_uid).decided]
         if left:
             open_ones = ", ".join(str(c.id) for c in left)
             self.session.notify(f"Not decided yet: {open_ones}. Accept or reject, then sign.")
-            return False
-        reason = "nothing further seen" if candidates else "nothing seen"
+            return ""
+        return "nothing further seen" if candidates else "nothing seen"
+
+    def sign(self, what: str, reader: str) -> None:
+        """Sign the whole study under a reader's name."""
+        self._record(lambda log: log.sign(what, reader=reader))
+
+    def withdraw(self, reason: str) -> None:
+        """Take the signature back for a reason."""
         reader = read_preferences().reader_name
-        log.mark(WHOLE_STUDY, ReviewState.ACCEPTED, reader=reader, reason=reason)
-        self.session.settle(log, *reviewed(analysis, state.overlays, log.review))
-        self._autosave()
-        return True
+        self._record(lambda log: log.withdraw(reason, reader=reader))
+
+    def _record(self, act: Callable[[ReviewLog], None]) -> None:
+        """Record an act on the whole study."""
+        state, log = self.session.state, self.session.log()
+        if state.analysis is not None:
+            act(log)
+            self.session.settle(log, *reviewed(state.analysis, state.overlays, log.review))
+            self._autosave()
 
     def settle_reason(self) -> None:
         """Add what was typed to a decision that was made before it was typed."""
@@ -103,7 +116,7 @@ class Reviewing:
         """Redraw the outline of the candidate in focus, or end that and keep what was drawn."""
         if self.session.state.editing is not None:
             self.after_edit(lambda: True)
-        elif self._settling:
+        elif self._settling or self._signed():
             return
         elif self.session.state.draft is not None:
             self.session.resume()
@@ -160,7 +173,7 @@ class Reviewing:
         """Change outlines in a thread: `make` writes into a copy of the log; `then` follows."""
         state, log = self.session.state, self.session.log()
         analysis = state.analysis
-        if analysis is None:
+        if analysis is None or self._signed():
             return False
 
         def task(progress: Progress, cancel: Cancel) -> Any:
@@ -193,7 +206,7 @@ class Reviewing:
         """Turn a stroke back or on, or a decision; measure anew where an outline changes by it."""
         state, log = self.session.state, self.session.log()
         analysis = state.analysis
-        if self._settling or analysis is None:
+        if self._settling or analysis is None or self._signed():
             return
         if state.editing is not None:
             stroke()
@@ -235,6 +248,13 @@ class Reviewing:
             return False
         self._hold(True)
         return True
+
+    def _signed(self) -> bool:
+        """Whether the study is signed, so that nothing of it is changed; say so then."""
+        signed = self.session.state.review.signed is not None
+        if signed:
+            self.session.notify(f"{SIGNED}.")
+        return signed
 
     def _hold(self, held: bool) -> None:
         self._settling = held

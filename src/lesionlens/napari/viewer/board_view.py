@@ -66,7 +66,6 @@ class BoardView(QWidget):
         super().__init__(parent)
         self.setObjectName("lesionlens_board")
         self.wheel_zooms = False
-        self.identity: tuple[str, ...] = ()
         self._travel, self._window_of = travel, window_of
         self.board: Board | None = None
         self._alone: int | None = None
@@ -234,7 +233,10 @@ class BoardView(QWidget):
         if self._compared(tile) is not None:
             return ()  # who and when stand in what is compared
         series = self.board.state.study.series.get(tile.sequence)
-        return (*self.identity, *(() if series is None else (series.description,)))
+        return (
+            *self.board.state.identity.lines,
+            *(() if series is None else (series.description,)),
+        )
 
     def foot(self, tile: Tile) -> str:
         """Return the value under the pointer, else the window."""

@@ -61,6 +61,7 @@ class Layers:
         self._made: dict[str, Any] = {}
         self._drawn: dict[str, Any] = {}
         self._overlays: Overlays | None = None
+        self._aside: list[Any] = []
 
     # --- images ---------------------------------------------------------------------------
 
@@ -110,12 +111,21 @@ class Layers:
                 if not np.allclose(np.asarray(getattr(layer, name)), value):
                     setattr(layer, name, value)
 
-    def forget_others(self, study: Any) -> None:
-        """Remove the layers of any other study, and all overlays."""
+    def forget_others(self, study: Any, aside: Any = None) -> None:
+        """Remove the layers of any other study, and all overlays.
+
+        The pictures of a study that is set aside are kept, and put back when it is shown again.
+        """
+        kept = []
         for layer in list(self._viewer.layers):
             ours = layer.metadata.get(KEY)
             if ours is not None and ours.get("study") is not study:
                 self._viewer.layers.remove(layer)
+                if aside is not None and ours.get("study") is aside and "sequence" in ours:
+                    kept.append(layer)
+        back = [one for one in self._aside if one.metadata[KEY]["study"] is study]
+        self._aside = kept or (self._aside if aside is not None else [])
+        self._viewer.layers.extend(back)
         self._overlays = None
         self._drawn.clear()
         self._made = {role: layer for role, layer in self._made.items() if self._has(layer)}

@@ -63,6 +63,7 @@ class SingleView:
         boxed = {"box": True, "box_color": _BEHIND_WORDS}
         self._letters = [TextOverlay(position=place, **boxed) for place in _PLACES]
         self._caption = TextOverlay(position="top_left", **boxed)
+        self._identity = TextOverlay(position="top_right", **boxed)
 
     def set_up(self) -> None:
         """Turn the viewer to radiological convention, on black in every theme; letters appear."""
@@ -90,11 +91,12 @@ class SingleView:
                 letter.font_size = 13
                 overlays[name] = letter
                 letter.visible = True
-        if "lesionlens_caption" not in overlays:
-            self._caption.color = _CAPTION_COLOUR
-            self._caption.font_size = 11
-            overlays["lesionlens_caption"] = self._caption
-            self._caption.visible = True
+        for name, words in (("caption", self._caption), ("identity", self._identity)):
+            if f"lesionlens_{name}" not in overlays:
+                words.color = _CAPTION_COLOUR
+                words.font_size = 11
+                overlays[f"lesionlens_{name}"] = words
+                words.visible = True
         overlays.scale_bar.visible = True
         overlays.scale_bar.font_size = 10
         overlays.scale_bar.box = False
@@ -134,6 +136,12 @@ class SingleView:
         shown = words if self._viewer.dims.ndisplay == 2 else words.partition(" · ")[0]
         if self._caption.text != shown:
             self._caption.text = shown
+
+    def identify(self, lines: tuple[str, ...]) -> None:
+        """Report at the top right who is shown and of when."""
+        words = "\n".join(lines)
+        if self._identity.text != words:
+            self._identity.text = words
 
     def show_plane(self, plane: Plane) -> None:
         """Show a plane, at the same place and as near as before."""

@@ -80,7 +80,6 @@ class Views(QObject):
         self._moving = self._turning = False
         self._pictures: dict[MrSequence, Picture] = {}
         self._presses = 0
-        self._identity: tuple[str, ...] = ()
         self._mouse = CanvasMouse(viewer, acts.scroll, self._drag_shown)
         self._applied = self._wanted = ShownScene()
         self._later = once_idle(self.settle, self, _IDLE_MS)
@@ -114,6 +113,7 @@ class Views(QObject):
         self.single.show_plane(scene.plane)
         self._turning = False
         self.single.caption(screen.caption)
+        self.single.identify(state.identity.lines if state.choices.views.named else ())
         self._apply_window(state)
         self._cine.run(state.choices.views.cine)
         self._board = board_of(state, scene)
@@ -180,13 +180,6 @@ class Views(QObject):
                 shown.setFocus()
             shown.repaint()
 
-    def identify(self, words: tuple[str, ...]) -> None:
-        """Report who is shown, at the top right of linked views."""
-        self._identity = words
-        if self.linked is not None:
-            self.linked.identity = words
-            self.linked.repaint_all()
-
     def adopt(self, layer: Any) -> None:
         """Take the picture of a sequence: its brightness is the same in all views."""
         layer.events.contrast_limits.connect(self._repaint)
@@ -246,7 +239,7 @@ class Views(QObject):
         if home is None or not isinstance(layout, QVBoxLayout):
             return
         view = BoardView(self._travel, self._window_of, home)
-        view.wheel_zooms, view.identity = self._mouse.wheel_zooms, self._identity
+        view.wheel_zooms = self._mouse.wheel_zooms
         view.asked.connect(self.asked)
         view.added.connect(self.added)
         view.pointed.connect(self._on_pointed)

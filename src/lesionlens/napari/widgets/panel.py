@@ -16,10 +16,8 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFrame,
     QMenu,
-    QPushButton,
     QScrollArea,
     QSlider,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -49,12 +47,14 @@ from lesionlens.napari.widgets.attention_block import AttentionBlock
 from lesionlens.napari.widgets.candidate_block import CandidateBlock
 from lesionlens.napari.widgets.considered_block import ConsideredBlock
 from lesionlens.napari.widgets.followup_block import FollowupBlock
+from lesionlens.napari.widgets.footer import Footer
 from lesionlens.napari.widgets.keys_dialog import KeysDialog
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
-from lesionlens.napari.widgets.parts import label, row, set_role, style_sheet
+from lesionlens.napari.widgets.parts import label, style_sheet
 from lesionlens.napari.widgets.preparation_block import PreparationBlock
 from lesionlens.napari.widgets.reading_block import ReadingBlock
 from lesionlens.napari.widgets.run_block import MessageBlock, ProblemBlock, RunBlock
+from lesionlens.napari.widgets.sign_dialog import SignDialog
 from lesionlens.napari.widgets.studies_dialog import StudiesDialog
 from lesionlens.napari.widgets.study_block import (
     AssignmentEditor,
@@ -99,6 +99,8 @@ class Panel(QWidget):
         self.actions_ = Actions(session, self.jobs, self.questions, viewer)
         self.archive: PacsDialog | None = None
         self.studies = StudiesDialog(self)
+        self.signing = SignDialog(self)
+        self.actions_.ask_signature = self.signing.ask
         self._shown: Study | None = None
         self._build()
         self._connect()
@@ -118,25 +120,11 @@ class Panel(QWidget):
         self.candidates = CandidateBlock()
         self.considered, self.followup = ConsideredBlock(), FollowupBlock()
         self.attention = AttentionBlock()
-        self._reviewed = label("", "dim", wrap=True)
-        self._export = QPushButton("Export…")
-        self._export.clicked.connect(lambda _=False: self.ask_export())
-        keys = QToolButton()
-        keys.setText("Keys (K)")
-        keys.setProperty("role", "flat")
-        keys.clicked.connect(lambda _=False: self.show_keys())
         self._clash = label("", "warn", wrap=True)
         self._clash.hide()
         self._stops = label("", "warn", wrap=True)
         self.show_stops()
-        self._footer = QWidget()
-        self._sign = QPushButton()
-        self._sign.setToolTip("Sign the study under your name, once every candidate is decided")
-        self._sign.clicked.connect(lambda _=False: self.actions_.sign())
-        ending = QVBoxLayout(self._footer)
-        ending.setContentsMargins(0, 0, 0, 0)
-        ending.addWidget(self._reviewed)
-        ending.addLayout(row(keys, None, self._sign, self._export))
+        self.footer = Footer()
         self._lay_out()
         guard = Unwheeled(self)
         for kind in (QComboBox, QSlider, QAbstractSpinBox):
@@ -154,7 +142,6 @@ class Panel(QWidget):
             self.empty, self.study, self.quality, self.assign, self.preparation, self.run,
             self.reading, self.candidates, self.considered, self.followup, self.attention,
             self._clash,
-            self._footer,
         ):  # fmt: skip
             column.addWidget(block)
         column.addStretch(1)
@@ -170,6 +157,7 @@ class Panel(QWidget):
         outer.addWidget(scroll)
         outer.addWidget(self.message)
         outer.addWidget(self.problem)
+        outer.addWidget(self.footer)
 
     def lead_tabs(self, *views: QWidget) -> None:
         """Let Tab come from the views by the sequences to *Analyse*, then by everything else."""
@@ -234,6 +222,10 @@ class Panel(QWidget):
         self.candidates.redone.connect(acts.redo)
         self.considered.looked_at.connect(acts.look_at)
         self.followup.gone_to.connect(acts.go_to)
+        self._connect_attention()
+
+    def _connect_attention(self) -> None:
+        acts, session = self.actions_, self.session
         self.attention.region_chosen.connect(session.choose_region)
         self.attention.layer_chooser.candidate_chosen.connect(session.choose_alone)
         self.attention.layer_chooser.layer_chosen.connect(session.choose_layer)
@@ -243,6 +235,10 @@ class Panel(QWidget):
         self.attention.unreliable_chosen.connect(session.choose_unreliable)
         self.attention.asked_without.connect(acts.ask_without)
         self.attention.probe_ended.connect(acts.end_probe)
+        self.footer.keys_asked.connect(self.show_keys)
+        self.footer.sign_asked.connect(acts.sign)
+        self.footer.withdrawal_asked.connect(acts.withdraw)
+        self.footer.export_asked.connect(self.ask_export)
 
     # --- shown ----------------------------------------------------------------------------
 
@@ -267,12 +263,7 @@ class Panel(QWidget):
         self.considered.show_screen(screen)
         self.followup.show_analysis(state.analysis)
         self.attention.show_screen(screen, state.overlays)
-        self._reviewed.setText(screen.reviewed)
-        self._sign.setText(screen.sign_words)
-        self._sign.setEnabled(not screen.signed)
-        self._export.setEnabled(screen.can_export)
-        set_role(self._export, "primary" if screen.all_reviewed else "")
-        self._footer.setVisible(screen.analysed)
+        self.footer.show_screen(screen)
 
     def _show_closed(self) -> None:
         self.run.show_closed(analyse_words(self.actions_.reading))

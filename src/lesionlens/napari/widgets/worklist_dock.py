@@ -55,6 +55,7 @@ class WorklistDock(QWidget):
         self.session = WorklistSession()
         self.day = Day(self.session, actions, self._add, self)
         self.archive: PacsDialog | None = None
+        self._followed: tuple[str, int] | None = None
         self.model = WorklistModel(self)
         self.table = QTableView()
         self._set_up_table()
@@ -127,7 +128,8 @@ class WorklistDock(QWidget):
     def show_state(self, state: WorklistState) -> None:
         """Show a state of the list."""
         before = len(self.model.rows)
-        self.model.show(state.rows, state.current)
+        self.model.show(state.rows, state.focus)
+        self._follow(state)
         if len(self.model.rows) != before:
             self._fit_columns()
         opened = state.folder is not None
@@ -146,6 +148,19 @@ class WorklistDock(QWidget):
         if problem is not None:
             parts = (problem.title, f"Found {problem.found}", problem.next_step)
             self._problem.setText(". ".join(part for part in parts if part))
+
+    def _follow(self, state: WorklistState) -> None:
+        """Highlight the row that was chosen last, in sight; none where no study of it is open."""
+        if state.focus == self._followed:
+            return
+        self._followed = state.focus
+        place = next((n for n, row in enumerate(state.rows) if row.key == state.focus), None)
+        if place is None:
+            self.table.clearSelection()
+            self.table.setCurrentIndex(QModelIndex())
+        else:
+            self.table.selectRow(place)
+            self.table.scrollTo(self.model.index(place, 0))
 
     def _fit_columns(self) -> None:
         """Give patients, studies and sequences the width of their words, where there is room."""

@@ -1,7 +1,8 @@
 """The log of one review: append-only events with undo and redo; the state is a fold over them.
 
 An undo does not remove anything: it appends an event that says which state holds again. So the
-record shows every change of mind, and a log read back from a file can still be undone.
+record shows every change of mind, and a log read back from a file can still be undone. A signature
+is none of these acts: while it stands nothing is undone, and only `withdraw` ends it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
-from lesionlens.base.records.review import Outline, Review, ReviewEvent
+from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
 
 
 def now() -> str:
@@ -57,13 +59,65 @@ class ReviewLog:
 
     @property
     def can_undo(self) -> bool:
-        """Whether there is an act to take back."""
-        return bool(self._done)
+        """Whether there is an act to take back; none while the study is signed."""
+        return bool(self._done) and not self._signed
 
     @property
     def can_redo(self) -> bool:
-        """Whether there is an act to repeat."""
-        return bool(self._undone)
+        """Whether there is an act to repeat; none while the study is signed."""
+        return bool(self._undone) and not self._signed
+
+    @property
+    def _signed(self) -> bool:
+        return self.review.signed is not None
+
+    def sign(self, what: str, *, reader: str | None) -> None:
+        """Sign the whole study.
+
+        Parameters
+        ----------
+        what : str
+            Is signed, such as "nothing further seen".
+        reader : str
+            Signs.
+
+        Raises
+        ------
+        UnusableInputError
+            No reader is named, or the study is signed already.
+        """
+        if not (reader or "").strip() or self._signed:
+            raise UnusableInputError(
+                found="a study that is signed" if self._signed else "no reader's name",
+                expected="a signature under a reader's name, once",
+                next_step="Withdraw the signature first" if self._signed else "Name the reader",
+            )
+        self.mark(WHOLE_STUDY, ReviewState.ACCEPTED, reader=reader, reason=what)
+
+    def withdraw(self, reason: str, *, reader: str | None) -> None:
+        """Take the signature back.
+
+        Raises
+        ------
+        UnusableInputError
+            There is no signature, or no reason is given.
+        """
+        if not reason.strip() or not self._signed:
+            raise UnusableInputError(
+                found="no reason" if self._signed else "no signature",
+                expected="a signature, and why it is withdrawn",
+                next_step="State the reason" if self._signed else "Sign first",
+            )
+        self._events.append(
+            ReviewEvent(
+                WHOLE_STUDY,
+                ReviewState.UNREVIEWED,
+                reader,
+                now(),
+                reason.strip(),
+                ReviewAct.WITHDRAW,
+            )
+        )
 
     def mark(
         self,
@@ -122,12 +176,13 @@ class ReviewLog:
         later = self._together is not None and len(self._events) > self._together
         event = replace(event, with_previous=later)
         self._events.append(event)
-        self._done.append(event)
+        if event.tracking_uid != WHOLE_STUDY:
+            self._done.append(event)
         self._undone.clear()
 
     def undo(self) -> None:
-        """Take the last act back; does nothing where there is none."""
-        while self._done and self._undo_one().with_previous:
+        """Take the last act back; does nothing where there is none, or the study is signed."""
+        while self.can_undo and self._undo_one().with_previous:
             pass
 
     def _undo_one(self) -> ReviewEvent:
@@ -150,7 +205,7 @@ class ReviewLog:
     def redo(self) -> None:
         """Repeat the act taken back last; does nothing where there is none."""
         first = True
-        while self._undone and (first or self._undone[-1].with_previous):
+        while self.can_redo and (first or self._undone[-1].with_previous):
             first = False
             again = self._undone.pop()
             self._done.append(again)
@@ -167,7 +222,10 @@ def _replayed(events: list[ReviewEvent]) -> tuple[list[ReviewEvent], list[Review
     done: list[ReviewEvent] = []
     undone: list[ReviewEvent] = []
     for event in events:
-        if event.act is ReviewAct.MARK:
+        if event.tracking_uid == WHOLE_STUDY:  # earlier versions undid and redid signatures too
+            if event.act is ReviewAct.MARK:
+                undone.clear()
+        elif event.act is ReviewAct.MARK:
             done.append(event)
             undone.clear()
         elif event.act is ReviewAct.UNDO and done:

@@ -16,11 +16,13 @@ from lesionlens.site.worklist.records import (
     StudyState,
 )
 
+_OPENING = (ActKind.MARK, ActKind.TAKE_BACK, ActKind.VERDICT, ActKind.WITHDRAW)
+
 
 def read_of(key: ReadKey, acts: Sequence[Act]) -> Read:
     """Return what a reader's acts on one study amount to, oldest act first.
 
-    A mark, a verdict or its undoing after the last signature opens that read again; the unaided
+    A withdrawal, a mark or a verdict after the last signature opens that read again; the unaided
     signature stays, since what was shown cannot be unseen.
     """
     marks: dict[str, Mark] = {}
@@ -33,7 +35,7 @@ def read_of(key: ReadKey, acts: Sequence[Act]) -> Read:
             unaided = act.words
         elif act.kind is ActKind.SIGN:
             signed = act.words
-        elif act.kind in (ActKind.MARK, ActKind.TAKE_BACK, ActKind.VERDICT):
+        elif act.kind in _OPENING:
             signed = None
         if act.kind is ActKind.MARK and act.at_mm is not None:
             marks[act.target] = Mark(act.target, act.at_mm, act.confidence, act.phase)

@@ -47,6 +47,7 @@ class ActKind(StrEnum):
     TAKE_BACK = "take back"
     VERDICT = "verdict"
     SIGN = "sign"
+    WITHDRAW = "withdraw"
     LEAVE = "leave"
 
 
@@ -86,7 +87,7 @@ class Act:
     confidence: int | None = None
     """0 to 100, as the reader gave it."""
     words: str = ""
-    """Of a signature or a verdict: what was signed, or why."""
+    """Of a signature or a verdict: what was signed, or why. Of a withdrawal: why."""
 
 
 @dataclass(frozen=True, slots=True)

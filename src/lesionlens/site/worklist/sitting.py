@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import ReviewState
@@ -70,6 +71,11 @@ class Sitting:
         """Whether the unaided read was signed and the analysis stays closed: nothing to add."""
         return self.closed and self.read.unaided is not None
 
+    @property
+    def signed(self) -> bool:
+        """Whether this part of the reading is signed: nothing to add until that is withdrawn."""
+        return self.locked or (not self.closed and self.read.signed is not None)
+
     def mark(self, at_mm: Point, confidence: int | None = None) -> Mark:
         """Mark a place; return the mark.
 
@@ -78,7 +84,7 @@ class Sitting:
         UnusableInputError
             The read is signed, or the confidence is not 0 to 100.
         """
-        self._refuse_locked()
+        self._refuse_signed()
         self._check(confidence)
         uid = f"2.25.{uuid.uuid4().int}"
         self._add(ActKind.MARK, target=uid, at_mm=at_mm, confidence=confidence)
@@ -92,7 +98,7 @@ class Sitting:
         UnusableInputError
             There is no such mark, or it was signed.
         """
-        self._refuse_locked()
+        self._refuse_signed()
         found = next((mark for mark in self.read.marks if mark.uid == uid), None)
         if found is None or found.phase is not self.phase:
             raise UnusableInputError(
@@ -131,17 +137,41 @@ class Sitting:
             What is signed at the end; of an unaided read it is the number of marks, or that
             nothing was seen.
         """
-        self._refuse_locked()
+        self._refuse_signed()
         count = len(self.read.marks_of(self.phase))
         summary = f"{count} marked" if count else NOTHING_SEEN
         self._add(ActKind.SIGN, words=summary if words is None or self.closed else words)
         return summary if words is None or self.closed else words
+
+    def withdraw(self, reason: str) -> None:
+        """Take the signature of the aided read back; the unaided one stays for good.
+
+        Raises
+        ------
+        UnusableInputError
+            There is none, or no reason is given.
+        """
+        if self.closed or self.read.signed is None or not reason.strip():
+            raise UnusableInputError(
+                found="no signature that can be withdrawn, or no reason",
+                expected="a signed review, and why it is opened again",
+                next_step="State the reason",
+            )
+        self._add(ActKind.WITHDRAW, words=reason.strip())
 
     def leave(self) -> None:
         """Put the study away; time stands still until it is opened again. Once is enough."""
         if not self._left:
             self._add(ActKind.LEAVE)
             self._left = True
+
+    def under(self, reader: str) -> Sitting:
+        """Leave this read, and continue it under a reader's name: what was done counts there."""
+        self.leave()
+        key = replace(self.key, reader=reader)
+        for act in self._acts:
+            self.book.add(key, act)
+        return Sitting(self.book, key, unaided_first=self.unaided_first, clock=self._clock)
 
     def unaided_read(self) -> UnaidedRead | None:
         """Return the signed unaided read for the review's own record, None where there is none."""
@@ -169,12 +199,14 @@ class Sitting:
         self._acts.append(act)
         self._last = at
 
-    def _refuse_locked(self) -> None:
-        if self.locked:
+    def _refuse_signed(self) -> None:
+        if self.signed:
             raise UnusableInputError(
                 found="a read that is signed",
                 expected="one that goes on",
-                next_step="Go to the next study",
+                next_step="Go to the next study"
+                if self.locked
+                else "Withdraw the signature first, or go to the next study",
             )
 
     @staticmethod

@@ -1,11 +1,14 @@
 """The log only grows, and its fold is what the reader last wanted."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import ReviewAct, ReviewState
-from lesionlens.base.records.review import Review
+from lesionlens.base.records.review import WHOLE_STUDY, Review
 from lesionlens.results.review.log import ReviewLog
 
 UIDS = ("1.1", "1.2", "1.3")
@@ -103,3 +106,54 @@ def test_times_are_utc_and_do_not_go_back():
 def test_a_state_that_does_not_exist_is_refused():
     with pytest.raises(ValueError, match="maybe"):
         ReviewLog().mark("1.1", "maybe")
+
+
+def signed():
+    log = ReviewLog()
+    log.mark("1.1", ReviewState.ACCEPTED, reader="A")
+    log.sign("nothing further seen", reader="A")
+    return log
+
+
+def test_undo_and_redo_never_end_a_signature():
+    log = signed()
+    before = log.review
+    assert not log.can_undo
+    log.undo()
+    log.redo()
+    assert log.review == before
+    again = ReviewLog(log.review)
+    assert not again.can_undo
+
+
+def test_a_withdrawal_needs_a_reason_and_is_recorded_as_what_it_is():
+    log = signed()
+    with pytest.raises(UnusableInputError, match="reason"):
+        log.withdraw("  ", reader="A")
+    log.withdraw("wrong side", reader="B")
+    last = log.review.events[-1]
+    assert (last.act, last.tracking_uid) == (ReviewAct.WITHDRAW, WHOLE_STUDY)
+    assert (last.reader, last.reason, log.review.signed) == ("B", "wrong side", None)
+    log.undo()
+    assert log.review.state_of("1.1") is ReviewState.UNREVIEWED
+    with pytest.raises(UnusableInputError, match="no signature"):
+        log.withdraw("again", reader="B")
+
+
+def test_nobody_signs_without_a_name_or_twice():
+    log = ReviewLog()
+    with pytest.raises(UnusableInputError, match="no reader's name"):
+        log.sign("nothing seen", reader=" ")
+    log.sign("nothing seen", reader="A")
+    with pytest.raises(UnusableInputError, match="is signed"):
+        log.sign("nothing seen", reader="A")
+
+
+def test_a_signature_that_an_earlier_version_undid_is_not_undone_again():
+    """It recorded U as a verdict on the whole study."""
+    log = signed()
+    taken = replace(log.review.events[-1], state=ReviewState.UNREVIEWED, act=ReviewAct.UNDO)
+    old = ReviewLog(Review((*log.review.events, taken)))
+    assert old.review.signed is None
+    old.undo()
+    assert old.review.state_of("1.1") is ReviewState.UNREVIEWED

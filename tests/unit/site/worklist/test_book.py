@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from lesionlens.base.errors import ReadError
+from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.site.worklist.book import NAME, book_of, open_book
 from lesionlens.site.worklist.records import Phase, ReadKey, StudyEntry
@@ -113,3 +113,27 @@ def test_readers_are_kept_apart(tmp_path):
     assert len(book.reads("case")) == 2
     assert book.read(KEY).signed is None
     assert book.read(ReadKey("case", "B. Reader")).marks == ()
+
+
+def test_a_signed_read_takes_no_mark_until_it_is_withdrawn_for_a_reason(tmp_path):
+    sitting = Sitting(open_book(tmp_path), KEY)
+    sitting.sign("nothing further")
+    with pytest.raises(UnusableInputError, match="signed"):
+        sitting.mark((1, 2, 3))
+    with pytest.raises(UnusableInputError, match="reason"):
+        sitting.withdraw(" ")
+    sitting.withdraw("wrong study")
+    assert not open_book(tmp_path).read(KEY).complete
+    assert open_book(tmp_path).read(KEY).acts[-1].words == "wrong study"
+    sitting.mark((1, 2, 3))
+
+
+def test_a_read_goes_on_under_a_name_that_comes_late(tmp_path):
+    book = open_book(tmp_path)
+    nobody = Sitting(book, ReadKey("case", ""))
+    nobody.mark((1, 2, 3))
+    named = nobody.under("A. Reader")
+    named.sign("nothing further")
+    read = book.read(ReadKey("case", "A. Reader"))
+    assert read.complete
+    assert [mark.at_mm for mark in read.marks] == [(1, 2, 3)]

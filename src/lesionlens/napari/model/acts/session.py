@@ -21,6 +21,7 @@ from lesionlens.napari.model.choices.choices import Choices, Overlay, Second
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays.redraw import redrawn, reviewed
 from lesionlens.napari.model.screen.board import opening
+from lesionlens.napari.model.state.identity import identity_of
 from lesionlens.napari.model.state.state import (
     Activity,
     Problem,
@@ -56,18 +57,24 @@ class ReviewSession(Editing):
         self.reader, self.defaults = reader, defaults or Choices()
         self.result: Any = None
         self._log = ReviewLog()
+        self._aside: tuple[State, Any, ReviewLog] | None = None
         super().__init__(self.defaults)
 
     # --- study and analysis ---------------------------------------------------------------
 
-    def open(self, study: Study, request: Request | None = None) -> None:
-        """Take a study; an analysis of an earlier one goes, the overlay is off."""
+    def open(self, study: Study, request: Request | None = None, listed: str = "") -> None:
+        """Take a study; an analysis of an earlier one goes, the overlay is off.
+
+        `listed` is its name in a worklist.
+        """
+        self._aside = None
         if study is self._state.study:
             return
         first = next((s for s in REFERENCE_ORDER if s in study.series), None)
         self.result, self._log = None, ReviewLog()
         self._set(
             study=study,
+            identity=identity_of(study, listed),
             analysis=None,
             overlays=None,
             preliminary=None,
@@ -107,6 +114,7 @@ class ReviewSession(Editing):
         kept = self._state.choices if same else self.defaults
         self._set(
             study=analysis.study,
+            identity=self._state.identity if same else identity_of(analysis.study),
             analysis=analysis,
             overlays=overlays,
             review=review,
@@ -135,7 +143,31 @@ class ReviewSession(Editing):
     def close(self) -> None:
         """Return to the empty state."""
         self.result, self._log = None, ReviewLog()
-        self._set(**{name: getattr(State(), name) for name in _FIELDS} | {"choices": self.defaults})
+        self._aside = None
+        self._set(**_fields_of(State(choices=self.defaults)))
+
+    def set_aside(self) -> None:
+        """Take what is open out of reach while another study is opened: no act finds it."""
+        if self._state.study is not None:
+            self._aside = (self._state, self.result, self._log)
+            runs = {"activity": self._state.activity}
+            self.result, self._log = None, ReviewLog()
+            self._set(**_fields_of(State(choices=self.defaults)) | runs)
+
+    @property
+    def aside(self) -> Study | None:
+        """The study that was taken out of reach, and comes back where no other is opened."""
+        return None if self._aside is None else self._aside[0].study
+
+    def bring_back(self) -> None:
+        """Show again what was set aside, where no other study took its place."""
+        aside, self._aside = self._aside, None
+        if aside is None or self._state.study is not None:
+            return
+        now = self._state
+        told = {"activity": now.activity, "problem": now.problem, "message": now.message}
+        state, self.result, self._log = aside
+        self._set(**_fields_of(state) | told)
 
     # --- what runs, what failed -----------------------------------------------------------
 
@@ -174,8 +206,10 @@ class ReviewSession(Editing):
         self._set(activity=None, query=query, problem=problem)
 
     def dismiss(self) -> None:
-        """Take the failure, or what was asked, off the screen."""
+        """Take the failure, or what was asked, off the screen; what was set aside is back."""
         self._set(problem=None, query=None)
+        if self._state.activity is None:
+            self.bring_back()
 
     # --- choices --------------------------------------------------------------------------
 
@@ -352,4 +386,5 @@ class ReviewSession(Editing):
         return {uid: words for uid, words in self._state.typed.items() if uid not in decided}
 
 
-_FIELDS = tuple(State.__dataclass_fields__)
+def _fields_of(state: State) -> dict[str, Any]:
+    return {name: getattr(state, name) for name in State.__dataclass_fields__}

@@ -50,7 +50,7 @@ from lesionlens.napari.model.wording.edits import (
 )
 from lesionlens.napari.model.wording.map_checks import verdict, withheld
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
-from lesionlens.napari.model.wording.titles import caption, subtitle
+from lesionlens.napari.model.wording.titles import caption, sign_words, subtitle
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +199,8 @@ def resolve(state: State) -> Screen:
         return Screen(activity=state.activity, problem=state.problem, message=state.message)
     study, analysis, choices = state.study, state.analysis, state.choices
     common: dict[str, Any] = {
-        "title": study.name,
-        "subtitle": subtitle(study, analysis, state.request),
+        "title": state.identity.study,
+        "subtitle": subtitle(study, analysis, state),
         "caption": caption(state),
         "sequences": _sequences(study, choices.sequence),
         "notices": study.notices,
@@ -260,7 +260,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         **_about(state, focus, capabilities),
         probed="" if state.probed is None else probe_words(analysis, state.probed),
         reviewed=state.review.words(uids),
-        sign_words="Nothing further ⇧A" if uids else "Nothing seen ⇧A",
+        sign_words=sign_words(state, flagged=bool(uids)),
         signed=state.review.signed is not None,
         all_reviewed=bool(uids) and all(state.review.state_of(uid).decided for uid in uids),
         can_export=state.activity is None,

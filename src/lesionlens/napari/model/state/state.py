@@ -21,6 +21,7 @@ from lesionlens.napari.model.choices.choices import Choices, Overlay, Second
 from lesionlens.napari.model.choices.tools import Tools
 from lesionlens.napari.model.choices.views import ComparedPictures
 from lesionlens.napari.model.overlays.maps import Overlays
+from lesionlens.napari.model.state.identity import Identity
 from lesionlens.results.review.journal import Draft
 
 
@@ -121,6 +122,8 @@ class State:
     """Everything that the window is drawn from."""
 
     study: Study | None = None
+    identity: Identity = field(default_factory=Identity)
+    """Who and what that is, the same wherever it is named."""
     analysis: Analysis | None = None
     overlays: Overlays | None = None
     review: Review = field(default_factory=Review)

@@ -28,12 +28,19 @@ class WorklistState:
     """Of the filter."""
     current: tuple[str, int] | None = None
     """`WorklistRow.key` of the study that is open."""
+    opening: tuple[str, int] | None = None
+    """Of the one that was chosen and is being opened."""
     under_way: str | None = None
     """Name of the study that is analysed ahead now."""
     ahead: bool = False
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
+
+    @property
+    def focus(self) -> tuple[str, int] | None:
+        """The row that stands out: what was chosen last."""
+        return self.opening or self.current
 
     @property
     def counted(self) -> str:
@@ -89,7 +96,7 @@ class WorklistSession:
         title = folder.name if protocol is None else f"{protocol.title} (reader study)"
         self._set(
             folder=folder, title=title, rows=matching(rows, self.state.words), current=None,
-            under_way=book.note(UNDER_WAY), problem=None, message="",
+            opening=None, under_way=book.note(UNDER_WAY), problem=None, message="",
         )  # fmt: skip
 
     def close(self) -> None:
@@ -140,11 +147,18 @@ class WorklistSession:
         place = keys.index(start) + by
         return self.state.rows[place] if 0 <= place < len(keys) else None
 
-    def go_to(self, row: WorklistRow) -> None:
-        """Take a row as the one that is read; what is analysed ahead follows."""
+    def choose(self, row: WorklistRow | None) -> None:
+        """Take a row as the one that is being opened; None once it is, or is not any more."""
+        self._set(opening=None if row is None else row.key)
+
+    def at(self, row: WorklistRow | None) -> None:
+        """Take a row as the one that is open; None where no study of the list is."""
+        self._set(current=None if row is None else row.key)
+
+    def analyse_from(self, row: WorklistRow) -> None:
+        """Let what is analysed ahead follow a row."""
         if self.book is not None:
             self.book.take_note(CURSOR, row.entry.name)
-        self._set(current=row.key)
 
     def key_of(self, row: WorklistRow) -> ReadKey:
         """Return whose read of a row it is."""

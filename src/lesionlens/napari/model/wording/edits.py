@@ -10,6 +10,7 @@ from lesionlens.napari.model.state.state import State, listed
 from lesionlens.napari.model.wording.candidates import size_words, volume_words
 
 _PRELIMINARY = "Preliminary, from a first look: wait for the final candidates, then {}"
+SIGNED = "The study is signed: withdraw the signature before anything is changed"
 _FOCUS = "Go to a candidate first: a click on its row, or N"
 
 
@@ -17,6 +18,8 @@ def why_not_marked(state: State) -> str:
     """Say why no candidate can be decided or redrawn now; empty where one can."""
     if state.analysis is None:
         return _waits(state, "decide")
+    if state.review.signed is not None:
+        return SIGNED
     rows = listed(state.analysis, state.choices.threshold)
     if not rows:
         return "No candidate is listed"
@@ -26,7 +29,9 @@ def why_not_marked(state: State) -> str:
 
 def why_not_added(state: State) -> str:
     """Say why no candidate can be added or drawn now; empty where one can."""
-    return _waits(state, "add") if state.analysis is None else ""
+    if state.analysis is None:
+        return _waits(state, "add")
+    return "" if state.review.signed is None else SIGNED
 
 
 def why_not_merged(state: State) -> str:

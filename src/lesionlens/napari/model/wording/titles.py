@@ -5,7 +5,7 @@ from __future__ import annotations
 from lesionlens.base.labels import REFERENCE_ORDER
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import Study
-from lesionlens.napari.model.state.state import Request, State, compared_now, shown_sequence
+from lesionlens.napari.model.state.state import State, compared_now, shown_sequence
 from lesionlens.napari.model.wording.candidates import date_words
 
 
@@ -17,15 +17,28 @@ def caption(state: State) -> str:
     return plane.value if sequence is None else f"{before}{sequence.words} · {plane.value}"
 
 
-def subtitle(study: Study, analysis: Analysis | None, request: Request | None) -> str:
-    """Return date, number of sequences and reference of a study."""
-    count = len(study.series)
-    words = f"{count} sequence{'' if count == 1 else 's'}"
-    if request is not None and request.date:
-        words = f"{date_words(request.date)} · {words}"
+def subtitle(study: Study, analysis: Analysis | None, state: State) -> str:
+    """Return patient, date, number of sequences and reference of a study."""
+    count, identity = len(study.series), state.identity
+    request = state.request
+    asked = "" if request is None else request.date
     reference = (
         analysis.prepared.reference
         if analysis is not None
         else next((s for s in REFERENCE_ORDER if s in study.series), None)
     )
-    return words if reference is None else f"{words} · reference {reference.words}"
+    parts = (
+        identity.patient,
+        identity.number and f"ID {identity.number}",
+        date_words(asked) if asked else identity.date,
+        f"{count} sequence{'' if count == 1 else 's'}",
+        "" if reference is None else f"reference {reference.words}",
+    )
+    return " · ".join(part for part in parts if part)
+
+
+def sign_words(state: State, *, flagged: bool) -> str:
+    """Return what can be signed now, or that it can be withdrawn."""
+    if state.review.signed is not None:
+        return "Withdraw the signature…"
+    return "Nothing further ⇧A" if flagged else "Nothing seen ⇧A"

@@ -1,0 +1,99 @@
+"""Signatures: each names patient, study and reader first, and is withdrawn for a reason alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from lesionlens.base.records.study import Study
+from lesionlens.napari.controllers.reading import Reading, what_is_signed
+from lesionlens.napari.controllers.reviewing import Reviewing
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.acts.views import Viewing
+from lesionlens.napari.model.state.identity import Identity
+from lesionlens.napari.preferences import keep_reader, read_preferences
+
+_CHANGED = "Another study is open now: nothing was signed."
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a reader is asked to sign, or to withdraw."""
+
+    identity: Identity
+    what: str
+    """In words."""
+    reader: str = ""
+    """Empty where nobody is named yet."""
+    withdrawn: bool = False
+    """Whether a signature is taken back, for which a reason is asked."""
+
+
+class AskSignature(Protocol):
+    """Asks the reader once; calls back with their name, or with the reason of a withdrawal."""
+
+    def __call__(self, asked: Signature, then: Callable[[str], object]) -> object:
+        """Ask."""
+
+
+class Signing(Viewing):
+    """Acts that sign a study and take a signature back."""
+
+    session: ReviewSession
+    reading: Reading
+    reviewing: Reviewing
+    ask_signature: AskSignature
+    """Set by the window."""
+
+    def leave_for(self, act: Callable[[], object]) -> bool:
+        """Act once what is begun is kept."""
+        raise NotImplementedError
+
+    def take(self, result: Any, overlays: Any) -> None:
+        """Show a result."""
+        raise NotImplementedError
+
+    def sign(self) -> None:
+        """Ask for the signature of an unaided read, else of the whole study."""
+        self.leave_for(self._ask_to_sign)
+
+    def _ask_to_sign(self) -> bool:
+        study = self.session.state.study
+        unaided = self.reading.closed
+        what = what_is_signed(self.reading) if unaided else self.reviewing.what_is_signed()
+        if study is None or not what:
+            return False
+        reader = read_preferences().reader_name or ""
+        asked = Signature(self.session.state.identity, what, reader)
+        self.ask_signature(asked, lambda name: self._sign(study, what, name))
+        return True
+
+    def _sign(self, study: Study, what: str, reader: str) -> None:
+        if self.session.state.study is not study:
+            self.session.notify(_CHANGED)
+            return
+        if not read_preferences().reader_name:
+            keep_reader(reader)
+        self.reading.name_reader(reader)
+        if not self.reading.closed:
+            self.reviewing.sign(what, reader)
+            return
+        opened = self.reading.sign_unaided()
+        if opened is not None:
+            self.take(*opened)
+
+    def withdraw(self) -> None:
+        """Ask why the signature is withdrawn, and take it back then."""
+        state, study = self.session.state, self.session.state.study
+        signed = state.review.signed
+        if signed is None or study is None:
+            self.session.notify("There is no signature to withdraw.")
+            return
+
+        def then(reason: str) -> None:
+            if self.session.state.study is study:
+                self.reviewing.withdraw(reason)
+
+        reader = read_preferences().reader_name or ""
+        self.ask_signature(Signature(state.identity, signed, reader, withdrawn=True), then)

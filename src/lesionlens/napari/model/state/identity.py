@@ -1,0 +1,92 @@
+"""Who is shown: read from the files for the screen alone, never stored.
+
+One record names the open study everywhere: in the panel, on the pictures and where it is signed.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import pydicom
+
+from lesionlens.base.dates import iso_date
+from lesionlens.base.records.study import Study, StudyKind
+
+logger = logging.getLogger(__name__)
+_TAGS = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Patient and study as the files and the worklist name them; empty where nothing says it."""
+
+    study: str = ""
+    """Name in the worklist, else of the folder or file."""
+    patient: str = ""
+    number: str = ""
+    """The patient's identifier."""
+    born: str = ""
+    """Date of birth and sex."""
+    date: str = ""
+    """Of the study, YYYY-MM-DD."""
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """One fact a line, for the corner of a picture.
+
+        Examples
+        --------
+        >>> Identity("head", "A B", "7", "born 1970-01-02 · F", "2026-01-05").lines
+        ('A B', 'ID 7', 'born 1970-01-02 · F', '2026-01-05', 'head')
+        >>> Identity("head").lines
+        ('head',)
+        """
+        number = f"ID {self.number}" if self.number else ""
+        lines = (self.patient, number, self.born, self.date, self.study)
+        return tuple(line for line in lines if line)
+
+    @property
+    def words(self) -> str:
+        """Patient, date and study in one line.
+
+        Examples
+        --------
+        >>> Identity("head", "A B", "7", "", "2026-01-05").words
+        'A B · ID 7 · 2026-01-05 · head'
+        """
+        return " · ".join(line for line in self.lines if line != self.born)
+
+
+def identity_of(study: Study, listed: str = "") -> Identity:
+    """Return patient, identifier and date of a DICOM study, and the name of any.
+
+    Parameters
+    ----------
+    study : Study
+        Is shown.
+    listed : str
+        Its name in a worklist; empty outside one.
+    """
+    name = listed or study.name
+    file = next((series.files[0] for series in study.series.values() if series.files), None)
+    if study.kind is not StudyKind.DICOM or file is None:
+        return Identity(name)
+    try:
+        found = pydicom.dcmread(file.path, stop_before_pixels=True, specific_tags=list(_TAGS))
+    except (OSError, pydicom.errors.InvalidDicomError):
+        logger.warning("who is shown could not be read from the files")
+        return Identity(name)
+    values = {tag: str(getattr(found, tag, "") or "").strip() for tag in _TAGS}
+    born, sex = _date(values["PatientBirthDate"]), values["PatientSex"]
+    return Identity(
+        study=name,
+        patient=values["PatientName"].replace("^", " ").strip(),
+        number=values["PatientID"],
+        born=" · ".join(part for part in (born and f"born {born}", sex) if part),
+        date=_date(values["StudyDate"]),
+    )
+
+
+def _date(text: str) -> str:
+    return iso_date(text) or text

@@ -1,0 +1,74 @@
+"""Asks once before a signature counts: who is signed for, what, and under whose name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QDialog, QDialogButtonBox, QLineEdit, QVBoxLayout, QWidget
+
+from lesionlens.napari.controllers.signing import Signature
+from lesionlens.napari.widgets.parts import label
+
+_NAME, _REASON = "your name", "why the signature is withdrawn"
+
+
+class SignDialog(QDialog):
+    """Shows patient, study and what is signed; Enter signs, Escape leaves it.
+
+    While it is open no key and no click reaches the study.
+    """
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setWindowModality(Qt.WindowModality.WindowModal)
+        self.setMinimumWidth(420)
+        self._who, self._what = label("", "title", wrap=True), label("", wrap=True)
+        self._field = QLineEdit()
+        self._buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
+        self._yes = self._buttons.addButton("Sign", QDialogButtonBox.ButtonRole.AcceptRole)
+        self._buttons.accepted.connect(self.accept)
+        self._buttons.rejected.connect(self.reject)
+        self._field.textChanged.connect(self._offer)
+        self._then: Callable[[str], object] = lambda _: None
+        self._fixed = ""
+        column = QVBoxLayout(self)
+        for widget in (self._who, self._what, self._field, self._buttons):
+            column.addWidget(widget)
+
+    def ask(self, asked: Signature, then: Callable[[str], object]) -> None:
+        """Ask; `then` takes the reader's name, or the reason of a withdrawal."""
+        verb = "Withdraw" if asked.withdrawn else "Sign"
+        self.setWindowTitle(f"{verb} this study?")
+        self._then = then
+        self._fixed = "" if asked.withdrawn else asked.reader
+        self._who.setText("\n".join(asked.identity.lines))
+        under = f", as {asked.reader}" if self._fixed else ""
+        self._what.setText(f"{verb}: {asked.what}{under}.")
+        self._field.setPlaceholderText(_REASON if asked.withdrawn else _NAME)
+        self._field.setAccessibleName(_REASON if asked.withdrawn else _NAME)
+        self._field.clear()
+        self._field.setVisible(not self._fixed)
+        self._yes.setText(verb)
+        self._yes.setDefault(True)
+        self._offer()
+        self.open()
+        (self._yes if self._fixed else self._field).setFocus()
+
+    def _said(self) -> str:
+        return self._fixed or self._field.text().strip()
+
+    def _offer(self) -> None:
+        self._yes.setEnabled(bool(self._said()))
+
+    def accept(self) -> None:
+        """Sign or withdraw, once the name or the reason is there."""
+        said = self._said()
+        if said:
+            super().accept()
+            self._then(said)
+
+    def reject(self) -> None:
+        """Leave everything as it is."""
+        super().reject()
+        self._then = lambda _: None

@@ -1,0 +1,179 @@
+"""From the choice of a study on nothing of the one before can be acted on; one name for all."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from tests.gui.conftest import LEFT
+from tests.gui.window import read, reads, sign, wait
+
+from lesionlens.base.errors import ReadError
+from lesionlens.base.labels import ReviewState
+from lesionlens.napari.controllers import day as day_module
+from lesionlens.site.worklist.records import ActKind
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Studies whose reading waits until the test lets it go on, or fail."""
+    gate, fails = threading.Event(), []
+    gate.set()
+    plain = day_module.read_entry
+
+    def wait_and_read(*given):
+        gate.wait(30)
+        if fails:
+            raise fails.pop()
+        return plain(*given)
+
+    monkeypatch.setattr(day_module, "read_entry", wait_and_read)
+    monkeypatch.setattr(day_module.Day, "_read_next", lambda _: None)
+    return gate, fails
+
+
+def opened(panel, listed, qtbot):
+    assert listed.day.open(listed.list_folder)
+    listed.day.open_row(listed.model.rows[0])
+    wait(qtbot, panel)
+    assert panel.session.state.analysis is not None
+    panel.session.step(1)
+
+
+def highlighted(listed):
+    rows = listed.table.selectionModel().selectedRows()
+    return [listed.model.rows[index.row()].entry.name for index in rows]
+
+
+def marks(dock, name):
+    return [act for act in read(dock, name).acts if act.kind not in (ActKind.BEGIN, ActKind.LEAVE)]
+
+
+def test_no_act_reaches_the_study_before_while_another_one_opens(panel, listed, slow, qtbot):
+    gate, _ = slow
+    opened(panel, listed, qtbot)
+    acts, session = panel.actions_, panel.session
+    gate.clear()
+    listed.day.open_row(listed.model.rows[1])
+    assert highlighted(listed) == ["b"]
+    assert session.state.study is None
+    assert [layer.name for layer in panel.viewer.layers] == []
+    assert not panel.study.isVisibleTo(panel)
+    panel.viewer.cursor.position = LEFT
+    for act in (acts.mark_here, acts.accept, acts.reject, acts.sign, acts.edit_outline, acts.undo):
+        act()
+    assert not panel.signing.isVisible()
+    gate.set()
+    wait(qtbot, panel)
+    assert marks(listed, "a") == []
+    assert marks(listed, "b") == []
+    assert session.state.identity.study == "b"
+    assert highlighted(listed) == ["b"]
+
+
+@pytest.mark.parametrize("error", [ReadError(found="x", expected="y", next_step="z"), None])
+def test_a_study_comes_back_as_it_was_where_the_other_does_not_open(
+    panel, listed, slow, qtbot, error
+):
+    gate, fails = slow
+    opened(panel, listed, qtbot)
+    session = panel.session
+    panel.actions_.reject()
+    before, layers = session.state, list(panel.viewer.layers)
+    pictures = [layer for layer in layers if "sequence" in layer.metadata.get("lesionlens", {})]
+    gate.clear()
+    listed.day.open_row(listed.model.rows[1])
+    if error is not None:
+        fails.append(error)
+    else:
+        panel.actions_.stop()
+    gate.set()
+    wait(qtbot, panel)
+    assert session.state.study is before.study
+    assert session.state.review == before.review
+    assert session.state.choices.candidate == before.choices.candidate
+    assert (session.state.problem is None) is (error is None)
+    assert [layer for layer in panel.viewer.layers if layer in pictures] == pictures
+    assert highlighted(listed) == ["a"]
+    panel.actions_.accept()
+    (verdict,) = read(listed, "a").verdicts
+    assert verdict.state is ReviewState.ACCEPTED
+
+
+def test_a_closed_result_is_still_closed_when_its_study_comes_back(
+    panel, listed, prefer, slow, qtbot
+):
+    gate, fails = slow
+    prefer(unaided_first=True)
+    assert listed.day.open(listed.list_folder)
+    listed.day.open_row(listed.model.rows[0])
+    wait(qtbot, panel)
+    assert panel.actions_.reading.waiting
+    gate.clear()
+    listed.day.open_row(listed.model.rows[1])
+    assert not panel.actions_.reading.waiting
+    fails.append(ReadError(found="x", expected="y", next_step="z"))
+    gate.set()
+    wait(qtbot, panel)
+    assert panel.actions_.reading.waiting
+    assert panel.session.state.analysis is None
+    sign(panel)
+    assert panel.session.state.analysis is not None
+    assert read(listed, "a").unaided
+
+
+def test_a_study_dropped_beside_the_list_is_no_row_of_it(panel, listed, one, qtbot):
+    opened(panel, listed, qtbot)
+    assert highlighted(listed) == ["a"]
+    panel.actions_.open(one / "head")
+    assert panel.session.state.study is None
+    wait(qtbot, panel)
+    assert listed.session.state.current is None
+    assert highlighted(listed) == []
+
+
+def test_the_highlight_follows_the_keys_and_is_in_sight(panel, listed, qtbot):
+    opened(panel, listed, qtbot)
+    listed.table.setFixedHeight(70)
+    for name in "bc":
+        panel.actions_.next_study()
+        wait(qtbot, panel)
+        assert highlighted(listed) == [name]
+        row = listed.table.currentIndex()
+        shown = listed.table.viewport().rect()
+        assert shown.contains(listed.table.visualRect(row).center())
+
+
+def test_a_signature_names_patient_study_and_reader_before_it_counts(panel, listed, qtbot):
+    opened(panel, listed, qtbot)
+    acts, session = panel.actions_, panel.session
+    for _ in range(2):
+        acts.accept()
+        acts.next_candidate()
+    acts.sign()
+    assert session.state.review.signed is None
+    words = reads(panel.signing)
+    for line in session.state.identity.lines:
+        assert line in words
+    assert "as A. Reader" in words
+    panel.signing.reject()
+    assert session.state.review.signed is None
+    sign(panel)
+    assert session.state.review.signed == "nothing further seen, A. Reader"
+    assert read(listed, "a").complete
+    acts.mark_here()
+    assert read(listed, "a").complete
+    assert "withdraw" in session.state.message.lower()
+    acts.withdraw()
+    panel.signing._field.setText("wrong patient")
+    panel.signing.accept()
+    assert [act.kind for act in marks(listed, "a")][-2:] == [ActKind.SIGN, ActKind.WITHDRAW]
+
+
+def test_one_name_in_list_panel_and_picture(panel, listed, qtbot):
+    opened(panel, listed, qtbot)
+    overlays = panel.viewer.canvas.overlays
+    assert "a" in reads(panel.study).splitlines()
+    assert overlays["lesionlens_identity"].text == "\n".join(panel.session.state.identity.lines)
+    panel.actions_.toggle_names()
+    assert overlays["lesionlens_identity"].text == ""
