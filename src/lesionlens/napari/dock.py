@@ -18,6 +18,7 @@ from lesionlens.base.memory import rest
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.acts.keys import KEYS, Key
 from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.geometry.head import HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.first_look import with_first_look
 from lesionlens.napari.model.screen.screen import Screen, ShownScene, resolve
@@ -36,6 +37,7 @@ from lesionlens.napari.widgets.panel import Panel
 from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
 _SOON_MS = 500
+_TURNED = "Napari's axes were turned. The picture is right again: the patient's right on its left."
 WORKLIST = "LesionLens worklist"
 DOCK = "LesionLens (LesionLens)"
 """What napari's own menu calls the dock, so that the menu shows and hides this very one."""
@@ -63,6 +65,9 @@ class LesionLens(Panel):
         self._resting = once_idle(rest, self)
         self.layers = Layers(viewer)
         self.views = Views(viewer, self.layers, self.actions_, self)
+        self.layers.turned = self.views.single.turned = self._on_turned
+        self.actions_.renew_pointer = self.views.renew_pointer
+        self.actions_.reading.in_head = HeadOfStudy(self.layers.pictures).contains
         self.views.asked.connect(self.actions_.probe)
         self.marks = Marks(viewer)
         self.mark_asked.connect(self.views.go_to)
@@ -201,6 +206,9 @@ class LesionLens(Panel):
         plane = plane_of(self.viewer.dims.order)
         if plane is not None and self.session.state.study is not None:
             self.session.choose_plane(plane)
+
+    def _on_turned(self) -> None:
+        self.session.notify(_TURNED)
 
     def _on_ndisplay(self) -> None:
         if self._state.study is None:

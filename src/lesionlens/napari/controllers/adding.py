@@ -122,11 +122,11 @@ class Adding:
         def make(log: ReviewLog) -> None:
             both, nothing = additions.merged(analysis, kept, gone)
             with log.one_act():
-                words = f"merged with candidate {gone.id}"
+                words = self._also(kept, f"merged with candidate {gone.id}")
                 log.mark(
                     kept.tracking_uid, ReviewState.EDITED, reader=reader, reason=words, outline=both
                 )
-                words = f"merged into candidate {kept.id}"
+                words = self._also(gone, f"merged into candidate {kept.id}")
                 log.mark(
                     gone.tracking_uid,
                     ReviewState.EDITED,
@@ -228,17 +228,32 @@ class Adding:
         shown, drawn = sides
         uid = new_tracking_uid()
 
+        reason = self.session.reason_for(candidate, ReviewState.EDITED)
+
         def make(log: ReviewLog) -> None:
-            half = cut(drawn)
-            first = np.where(half, np.uint8(0), drawn)
-            second = np.where(half, drawn, np.uint8(0))
-            kept, rest = additions.halves(analysis, candidate, uid, (shown, first, second))
+            half = cut(drawn) & (drawn > 0)
+            if 2 * np.count_nonzero(half) > np.count_nonzero(drawn):
+                half = ~half  # score and identity stay with the larger part
+            smaller = np.where(half, drawn, np.uint8(0))
+            larger = np.where(half, np.uint8(0), drawn)
+            kept, rest = additions.halves(analysis, candidate, uid, (shown, larger, smaller))
             words = f"split from candidate {candidate.id}"
             with log.one_act():
-                log.mark(candidate.tracking_uid, ReviewState.EDITED, reader=reader, outline=kept)
+                log.mark(
+                    candidate.tracking_uid,
+                    ReviewState.EDITED,
+                    reader=reader,
+                    reason=reason,
+                    outline=kept,
+                )
                 log.add(rest, DrawingMethod.SEMIAUTOMATIC, reader=reader, reason=words)
 
         self.reviewing.change("Splitting", make, lambda: self.reviewing.go_to_uid(uid))
+
+    def _also(self, candidate: Candidate, words: str) -> str:
+        """Return a reason beside the one that was given before."""
+        before = self.session.reason_for(candidate, ReviewState.EDITED)
+        return f"{before}; {words}" if before else words
 
     def _spacing(self) -> NDArray[np.float64]:
         overlays = self.session.state.overlays

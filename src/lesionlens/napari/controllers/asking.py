@@ -99,6 +99,8 @@ class Asking(Viewing):
 
     def probe_pointer(self, *, moving: bool = False) -> None:
         """Probe the voxel under the pointer now."""
+        if not moving and not self.pointing():
+            return
         position = tuple(float(v) for v in self.viewer.cursor.position)
         if len(position) == 3:
             self.probe(position, moving=moving)

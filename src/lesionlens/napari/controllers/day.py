@@ -289,7 +289,7 @@ class Day:
         if book is None:
             return
         first = self.session.unaided_first and not row.session
-        self.actions.reading.expect(Turn(book, self.session.key_of(row), first))
+        self.actions.reading.expect(Turn(book, self.session.key_of(row), first, self.session.rated))
         self._shown = (found.study, row)
         self.actions.session.open(found.study, Request((found.place,)), row.entry.name)
         for layer in found.layers:

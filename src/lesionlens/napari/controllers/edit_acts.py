@@ -54,6 +54,8 @@ class EditActs(Viewing):
         crosshair = self.travel.place.point_mm
         if self._is_linked():
             return crosshair
+        if self.renew_pointer() is False:
+            return None
         x, y, z = (float(v) for v in self.viewer.cursor.position[-3:])
         axis = self.session.state.choices.plane.through
         off = abs((x, y, z)[axis] - crosshair[axis])

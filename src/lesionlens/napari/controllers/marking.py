@@ -45,7 +45,7 @@ class Marking(Viewing):
 
     def mark_here(self) -> None:
         """Mark the place under the pointer."""
-        if len(self.viewer.cursor.position) == 3:
+        if self.pointing() and len(self.viewer.cursor.position) == 3:
             x, y, z = (float(v) for v in self.viewer.cursor.position)
             self.reading.mark((x, y, z))
 

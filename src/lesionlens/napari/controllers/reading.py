@@ -29,6 +29,8 @@ from lesionlens.site.worklist.book import Book, open_book
 from lesionlens.site.worklist.records import Mark, Phase, ReadKey
 from lesionlens.site.worklist.sitting import NOTHING_SEEN, Sitting
 
+_UNRATED = "This reader study wants a rating of every mark: choose how sure you are, then mark."
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -40,6 +42,8 @@ class Turn:
     """Study, reader, session and arm."""
     unaided_first: bool
     """Whether it begins unaided."""
+    rated: bool = False
+    """Whether every mark needs a rating."""
 
 
 def own_folder() -> Path:
@@ -62,6 +66,8 @@ class Reading:
         self.session = session
         self.sitting: Sitting | None = None
         self.confidence: int | None = None
+        self.in_head: Callable[[Point], bool] = lambda _: True
+        """Set by the window: whether a point (RAS+ mm) lies in the head."""
         self._turn: Turn | None = None
         self._begun: Turn | None = None
         self._aside: tuple[Study | None, Turn | None, tuple[Any, Any] | None] = (None, None, None)
@@ -154,7 +160,14 @@ class Reading:
     # --- acts -----------------------------------------------------------------------------
 
     def mark(self, at_mm: Point) -> None:
-        """Mark a place with the confidence of now."""
+        """Mark a place of the head with the confidence of now, which a protocol may require."""
+        if self.sitting is not None and not self.in_head(at_mm):
+            self.session.notify("That is outside of the head: nothing was marked.")
+            return
+        rated = self._begun is not None and self._begun.rated
+        if rated and self.confidence is None:
+            self.session.notify(_UNRATED)
+            return
         self._act(lambda sitting: sitting.mark(at_mm, self.confidence))
 
     def take_back(self, uid: str | None = None) -> None:

@@ -6,6 +6,7 @@ Layers of ours carry `metadata["lesionlens"]` with their role. What the user cha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 OUTLINE, BRAIN, COMPARED = "candidates", "brain", "compared"
 _OPAQUE = 0.95
+_TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
 _UNTURNED = (("rotate", np.eye(3)), ("shear", np.zeros(3)), ("affine", np.eye(4)))
 _ORDER = (BRAIN, UNCERTAINTY, ATTENTION, EVIDENCE, PROBE, OUTLINE)
 
@@ -62,12 +64,16 @@ class Layers:
         self._drawn: dict[str, Any] = {}
         self._overlays: Overlays | None = None
         self._aside: list[Any] = []
+        self.turned: Callable[[], object] = lambda: None
+        """Called once a layer was turned or mirrored by hand, and put right again."""
 
     # --- images ---------------------------------------------------------------------------
 
     def adopt(self, layer: Any) -> None:
         """Take a layer that the reader made as the picture of its sequence."""
         self._made[layer.metadata[KEY]["sequence"]] = layer
+        for name in _TRANSFORM:
+            getattr(layer.events, name).connect(self._on_transform)
         ours = layer.metadata[KEY]
         ours.setdefault("place", (tuple(layer.scale), tuple(layer.translate)))
         ours.setdefault("auto", tuple(layer.contrast_limits))
@@ -101,15 +107,22 @@ class Layers:
         layer = self._get(sequence.value)
         return (0.0, 1.0) if layer is None else layer.metadata[KEY]["auto"]
 
-    def set_right(self) -> None:
-        """Lay every layer of ours where it was made, whatever was turned or mirrored by hand."""
+    def set_right(self) -> bool:
+        """Lay every layer of ours where it was made; whether one was turned or mirrored by hand."""
+        turned = False
         for layer in self._viewer.layers:
             place = layer.metadata.get(KEY, {}).get("place")
             if place is None:
                 continue
             for name, value in (("scale", place[0]), ("translate", place[1]), *_UNTURNED):
                 if not np.allclose(np.asarray(getattr(layer, name)), value):
+                    turned = True
                     setattr(layer, name, value)
+        return turned
+
+    def _on_transform(self) -> None:
+        if self.set_right():
+            self.turned()
 
     def forget_others(self, study: Any, aside: Any = None) -> None:
         """Remove the layers of any other study, and all overlays.
@@ -167,13 +180,13 @@ class Layers:
             self._viewer.layers.insert(0, layer)
         elif sequence in overlays.moved:
             place = geometry_keywords(overlays.grid)
-            layer.data = data
-            layer.scale, layer.translate = place["scale"], place["translate"]
             layer.metadata[KEY] |= {
                 "place": (place["scale"], place["translate"]),
                 "acquired": None,
                 "auto": contrast_limits(data),
             }
+            layer.data = data
+            layer.scale, layer.translate = place["scale"], place["translate"]
             layer.contrast_limits_range = full_range(data)
             layer.contrast_limits = layer.metadata[KEY]["auto"]
 

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qtpy.QtCore import QEvent, QPointF, Qt
+from qtpy.QtGui import QCursor, QMouseEvent
+from qtpy.QtWidgets import QApplication, QWidget
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -108,3 +111,21 @@ class CanvasMouse:
                 yield
         finally:
             camera.mouse_pan = panned
+
+
+def move_at_pointer(pictures: tuple[QWidget, ...]) -> bool:
+    """Let the picture under the pointer know where it is, also where it has not moved yet.
+
+    Returns
+    -------
+    bool
+        Whether it is on one of these pictures.
+    """
+    at = QCursor.pos()
+    below = QApplication.widgetAt(at)
+    if below is None or below not in pictures:
+        return False
+    where, no = QPointF(below.mapFromGlobal(at)), Qt.MouseButton.NoButton
+    kind, held = QEvent.Type.MouseMove, Qt.KeyboardModifier.NoModifier
+    QApplication.sendEvent(below, QMouseEvent(kind, where, QPointF(at), no, no, held))
+    return True

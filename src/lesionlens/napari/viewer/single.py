@@ -4,11 +4,13 @@ Layers lie in RAS+ millimetres (axis 0 grows to the patient's right, 1 to the fr
 With the camera's horizontal axis pointing left and the vertical one up, every plane is shown as
 radiologists look at it: the patient's right on the left of axial and coronal planes, the face on
 the left of sagittal ones. napari's preferences, its transpose key or a layer's own transform can
-turn that round at any time: the letters follow what is on the screen, and `set_right` ends it.
+turn that round at any time: that is put right at once, with a word to the reader, and the letters
+are worked out from what is on the screen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +62,8 @@ class SingleView:
         self._words = ""
         self._picture: Any = None
         self._fitted: tuple[float, ...] = ()
+        self.turned: Callable[[], object] = lambda: None
+        """Called once the view was turned by somebody else, and put right again."""
         boxed = {"box": True, "box_color": _BEHIND_WORDS}
         self._letters = [TextOverlay(position=place, **boxed) for place in _PLACES]
         self._caption = TextOverlay(position="top_left", **boxed)
@@ -72,6 +76,8 @@ class SingleView:
             self._add_overlays()
             for event in self._heard():
                 event.connect(self._relabel)
+            for event in self._turning():
+                event.connect(self._on_turned)
             self._viewer.canvas.events.size.connect(self._on_size)
         self.set_right()
 
@@ -79,6 +85,25 @@ class SingleView:
         """Return whatever can turn the view round."""
         dims, camera = self._viewer.dims.events, self._viewer.scene.camera.events
         return (dims.order, dims.ndim, dims.ndisplay, camera.orientation, camera.angles)
+
+    def _turning(self) -> tuple[Any, ...]:
+        """Return what puts the patient's sides elsewhere on the screen."""
+        return (self._viewer.dims.events.order, self._viewer.scene.camera.events.orientation)
+
+    def _on_turned(self) -> None:
+        """Put right what napari's axes, its preferences or its transpose key turned round."""
+        dims, camera = self._viewer.dims, self._viewer.scene.camera
+        more = dims.ndim - SPACE
+        if more < 0 or dims.ndisplay != 2 or max(dims.order[:more], default=-1) >= more:
+            return
+        if plane_of(dims.order) is None:
+            through = dims.order[-SPACE] - more
+            plane = next(one for one, order in ORDERS.items() if order[0] == through)
+            self.show_plane(plane)
+            self.turned()
+        elif tuple(str(axis) for axis in camera.orientation) != RADIOLOGICAL:
+            self.set_right()
+            self.turned()
 
     def _add_overlays(self) -> None:
         viewer = self._viewer
@@ -109,6 +134,8 @@ class SingleView:
         self.watch(None)
         for event in self._heard():
             event.disconnect(self._relabel)
+        for event in self._turning():
+            event.disconnect(self._on_turned)
         self._viewer.canvas.events.size.disconnect(self._on_size)
 
     def set_right(self) -> None:

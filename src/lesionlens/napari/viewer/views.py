@@ -29,7 +29,7 @@ from lesionlens.napari.qt.waiting import once_idle
 from lesionlens.napari.viewer.board_view import BoardView, Window
 from lesionlens.napari.viewer.canvas_lines import CanvasLines
 from lesionlens.napari.viewer.layers import Layers
-from lesionlens.napari.viewer.mouse import CanvasMouse
+from lesionlens.napari.viewer.mouse import CanvasMouse, move_at_pointer
 from lesionlens.napari.viewer.single import SPACE, SingleView
 from lesionlens.napari.viewer.slice_bar import SliceBar
 from lesionlens.napari.viewer.strip import Strip
@@ -341,6 +341,13 @@ class Views(QObject):
         self._viewer.cursor.position = (*more, *point_mm)
         for callback in self._viewer.mouse_move_callbacks:
             callback(self._viewer, None)
+
+    def renew_pointer(self) -> bool | None:
+        """Take where the pointer is now: whether on a picture; None where no window is shown."""
+        linked, canvas = self.linked, self.canvas
+        if linked is None or canvas is None or not (canvas.isVisible() or linked.isVisible()):
+            return None
+        return move_at_pointer((canvas, *linked.tiles))
 
     def _on_reset(self) -> None:
         if self.linked is not None and self._is_linked and not self._turning:

@@ -43,6 +43,8 @@ class ReadingProtocol:
         Names of studies in the list; empty for all of them.
     washout_days : int
         At least so many days from the end of one session to the next.
+    require_rating : bool
+        Whether a mark without a rating is not taken.
     """
 
     title: str
@@ -51,6 +53,7 @@ class ReadingProtocol:
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = tuple(Arm)
     cases: tuple[str, ...] = ()
     washout_days: Annotated[int, Field(ge=0)] = 28
+    require_rating: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -329,13 +329,19 @@ class ReviewSession(Editing):
     def reason_for(self, candidate: Candidate, state: ReviewState) -> str | None:
         """Return the reason that belongs to a decision: the one typed for this candidate.
 
-        Where none was typed, that of the same decision goes on, or of the outline just redrawn.
+        Where none was typed, that of the same decision goes on, or of the outline just redrawn. A
+        redrawn outline keeps the reason of the decision before it, beside its own.
         """
-        uid = candidate.tracking_uid
-        last = self._state.review.of(uid)
-        goes_on = last is not None and last.state in (state, ReviewState.EDITED)
-        kept = last.reason if last is not None and goes_on else None
-        return self._state.typed.get(uid, kept or "").strip() or None
+        last = self._state.review.of(candidate.tracking_uid)
+        typed = self._state.typed.get(candidate.tracking_uid)
+        before, known = (None, "") if last is None else (last.state, last.reason or "")
+        redraws = state is ReviewState.EDITED
+        if typed is None:
+            return known or None if redraws or before in (state, ReviewState.EDITED) else None
+        typed = typed.strip()
+        if redraws and before is not ReviewState.EDITED and typed and known not in typed:
+            typed = f"{known}; {typed}"
+        return typed or None
 
     def mark(self, state: ReviewState) -> Candidate | None:
         """Record what the reader says of the candidate in focus; return that candidate."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lesionlens.base.records.findings import Point
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.acts import hanging
@@ -31,6 +33,15 @@ class Viewing:
     def __init__(self, session: ReviewSession) -> None:
         self.session = session
         self.travel = Travel()
+        self.renew_pointer: Callable[[], bool | None] = lambda: None
+        """Set by the window: takes where the pointer is now; False where it is off the picture."""
+
+    def pointing(self) -> bool:
+        """Whether the pointer is on the picture, where it is now; says so where it is not."""
+        there = self.renew_pointer() is not False
+        if not there:
+            self.session.notify("Point at the place in the picture first.")
+        return there
 
     # --- layouts --------------------------------------------------------------------------
 

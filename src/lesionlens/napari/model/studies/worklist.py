@@ -164,6 +164,11 @@ class WorklistSession:
         """Return whose read of a row it is."""
         return ReadKey(row.entry.name, self.reader, row.session, row.arm)
 
+    @property
+    def rated(self) -> bool:
+        """Whether the protocol wants a rating of every mark."""
+        return self.protocol is not None and self.protocol.require_rating
+
     def check(self, row: WorklistRow) -> None:
         """Refuse a row whose time has not come.
 

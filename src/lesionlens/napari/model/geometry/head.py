@@ -1,0 +1,89 @@
+"""Where the head is on a picture: a mark beside it was a slip of the hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
+from lesionlens.base.records.findings import Point
+from lesionlens.imaging.reading.tissue_template import head_mask
+
+Pictures = Mapping[MrSequence, tuple[NDArray[Any], Grid]]
+_STEP_MM, _MARGIN_MM = 3.0, 6.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Head:
+    """The head with all that it encloses, and a margin, on a coarse grid."""
+
+    mask: NDArray[np.bool_]
+    grid: Grid
+    """Of the picture."""
+    steps: tuple[int, int, int]
+    """How many of its voxels lie between two of the mask."""
+
+    @classmethod
+    def of(cls, data: NDArray[Any], grid: Grid) -> Head:
+        """Find it on a picture; of a stripped one it is the brain.
+
+        Examples
+        --------
+        >>> data = np.zeros((40, 40, 40))
+        >>> data[10:30, 10:30, 10:30] = 1
+        >>> data[18:22, 18:22, 18:22] = 0
+        >>> head = Head.of(data, Grid((40, 40, 40), np.diag([3.0, 3.0, 3.0, 1.0])))
+        >>> head.contains((60, 60, 60)), head.contains((6, 6, 6))
+        (True, False)
+        """
+        i, j, k = (max(1, round(_STEP_MM / float(edge))) for edge in grid.spacing_mm)
+        small = np.nan_to_num(np.asarray(data[::i, ::j, ::k], np.float32))
+        found = head_mask(small)
+        filled = found.copy()
+        for axis in range(3):  # sinuses are open to the air on some slices, not on all
+            slices = [ndimage.binary_fill_holes(part) for part in np.moveaxis(found, axis, 0)]
+            filled |= np.stack(slices, axis=axis)
+        spacing = np.asarray(grid.spacing_mm) * (i, j, k)
+        if filled.any():
+            away = ndimage.distance_transform_edt(~filled, sampling=spacing)
+            filled = np.asarray(away <= _MARGIN_MM)
+        return cls(filled, grid, (i, j, k))
+
+    def contains(self, point_mm: Point) -> bool:
+        """Whether a point (RAS+ mm) lies in it; anywhere where no head was found."""
+        if not self.mask.any():
+            return True
+        at = np.rint(np.asarray(self.grid.to_voxel(point_mm)) / self.steps).astype(int)
+        if (at < 0).any() or (at >= self.mask.shape).any():
+            return False
+        return bool(self.mask[tuple(at)])
+
+
+class HeadOfStudy:
+    """The head on the pictures that are there now.
+
+    Parameters
+    ----------
+    pictures : callable
+        Returns voxels and grid of each sequence.
+    """
+
+    def __init__(self, pictures: Callable[[], Pictures]) -> None:
+        self._pictures = pictures
+        self._known: tuple[Any, Head] | None = None
+
+    def contains(self, point_mm: Point) -> bool:
+        """Whether a point (RAS+ mm) lies in it; anywhere where there is no picture."""
+        found = self._pictures()
+        first = next((found[s] for s in REFERENCE_ORDER if s in found), None)
+        if first is None:
+            return True
+        if self._known is None or self._known[0] is not first[0]:
+            self._known = (first[0], Head.of(*first))
+        return self._known[1].contains(point_mm)
