@@ -11,7 +11,7 @@ from tests.gui.conftest import RIGHT, FakeResult
 from tests.gui.window import reads
 from tests.reviewed_head import without_right
 
-from lesionlens.base.labels import DrawingMethod, ReviewState, Source
+from lesionlens.base.labels import DrawingMethod, Region, ReviewState, Source
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.overlays.maps import overlays_of
@@ -164,6 +164,28 @@ def test_a_candidate_is_split_where_two_clicks_say_merged_and_taken_back(missed,
     acts.undo()
     settled(missed, qtbot)
     assert [c.source for c in rows(missed)] == [Source.NETWORK]
+
+
+def test_the_larger_part_of_a_split_keeps_score_and_identity(missed, qtbot):
+    """The half that was clicked first kept them, were it a sliver."""
+    acts, overlays = missed.actions_, missed.session.state.overlays
+    (before,) = rows(missed)
+    missed.session.type_reason("ring")
+    acts.accept()
+    acts.edit_outline()
+    inside = np.argwhere(overlays.components == 1)
+    sliver = inside[inside[:, 0].argmin()]
+    acts.split()
+    for end in (sliver, np.add(sliver, (2, 0, 0))):
+        acts.adding.point(tuple(overlays.grid.to_mm(end)))
+    settled(missed, qtbot)
+    kept = next(c for c in rows(missed) if c.tracking_uid == before.tracking_uid)
+    added = next(c for c in rows(missed) if c.tracking_uid != before.tracking_uid)
+    assert kept.score == before.score
+    assert added.score is None
+    assert kept.volume_ml[Region.WT] > 0.5 * before.volume_ml[Region.WT]
+    assert added.volume_ml[Region.WT] < kept.volume_ml[Region.WT]
+    assert missed.session.state.review.of(before.tracking_uid).reason == "ring"
 
 
 def test_strokes_before_done_are_there_after_a_kill_and_ask_to_go_on(missed, qtbot):

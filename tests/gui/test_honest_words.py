@@ -92,6 +92,19 @@ def test_another_decision_does_not_inherit_the_reason_of_the_first(reviewed, qtb
     assert reason(reviewed).currentText() == "vessel"
 
 
+def test_the_reason_of_a_decision_stays_beside_that_of_the_redraw(reviewed, qtbot):
+    """It was gone after a redraw."""
+    session = reviewed.session
+    session.go_to(1)
+    type_into(reviewed, qtbot, "ring")
+    reviewed.actions_.accept()
+    candidate = session.candidate()
+    assert session.reason_for(candidate, ReviewState.EDITED) == "ring"
+    type_into(reviewed, qtbot, "margin")
+    assert session.reason_for(candidate, ReviewState.EDITED) == "ring; margin"
+    assert session.reason_for(candidate, ReviewState.ACCEPTED) == "margin"
+
+
 def test_deferred_is_not_reviewed(reviewed, analysis):
     for number, act in ((1, "defer"), (2, "accept")):
         reviewed.session.go_to(number)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
+from napari.layers import Layer
+from qtpy.QtGui import QCursor
+from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import LEFT
-from tests.gui.window import read, reads, sign, wait
+from tests.gui.window import canvas, read, reads, sign, wait
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import ReviewState
+from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.napari.controllers import day as day_module
+from lesionlens.napari.loading import layers_of
 from lesionlens.site.worklist.records import ActKind
 
 
@@ -177,3 +183,28 @@ def test_one_name_in_list_panel_and_picture(panel, listed, qtbot):
     assert overlays["lesionlens_identity"].text == "\n".join(panel.session.state.identity.lines)
     panel.actions_.toggle_names()
     assert overlays["lesionlens_identity"].text == ""
+
+
+def test_a_mark_is_where_the_pointer_is_though_it_has_not_moved(panel, analysis, prefer, qtbot):
+    """The pointer stood there before the study came: napari knew another place, or none."""
+    prefer(unaided_first=True)
+    window = panel.viewer.window
+    window.resize(1000, 700)
+    window.show()
+    shown = canvas()
+    QCursor.setPos(shown.mapToGlobal(shown.rect().center()))
+    qtbot.wait(50)
+    panel.session.open(analysis.study)
+    for data in layers_of(analysis.study, no_progress, NEVER):
+        panel.viewer.layers.append(Layer.create(*data))
+    QApplication.processEvents()
+    panel.actions_.mark_here()
+    (mark,) = panel.actions_.reading.marks
+    camera = panel.viewer.scene.camera  # millimetres grow to the left and up
+    off = shown.mapFromGlobal(QCursor.pos()) - shown.rect().center()
+    expected = np.array(camera.center[:0:-1]) - np.array([off.x(), off.y()]) / camera.zoom
+    assert np.allclose(mark.at_mm[:2], expected, atol=2.5)
+    QCursor.setPos(panel.mapToGlobal(panel.rect().center()))
+    panel.actions_.mark_here()
+    assert len(panel.actions_.reading.marks) == 1
+    assert "Point at the place" in panel.session.state.message
