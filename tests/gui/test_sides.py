@@ -85,7 +85,7 @@ def is_right(panel):
     return letters(panel) == seen_letters(panel) == RIGHT_WAY[panel.session.state.choices.plane]
 
 
-def told(panel):
+def was_notified(panel):
     """Whether the reader was told since this was asked last."""
     words = panel.session.state.message
     panel.session.notify("")
@@ -98,17 +98,17 @@ def test_the_view_is_right_whatever_napari_prefers(shown):
     settings.vertical_axis_orientation = "up"
     settings.vertical_axis_orientation = "down"
     assert is_right(shown)
-    assert told(shown)
+    assert was_notified(shown)
     settings.horizontal_axis_orientation = "left"
     settings.horizontal_axis_orientation = "right"
     assert is_right(shown)
-    assert told(shown)
+    assert was_notified(shown)
     for order in itertools.permutations(range(3)):
         viewer.dims.order = order
         assert is_right(shown), order
-    assert told(shown)
+    assert was_notified(shown)
     shown.actions_.next_plane()
-    assert not told(shown)
+    assert not was_notified(shown)
 
 
 def test_a_picture_that_was_mirrored_or_turned_by_hand_is_laid_right(shown):
@@ -116,11 +116,11 @@ def test_a_picture_that_was_mirrored_or_turned_by_hand_is_laid_right(shown):
     scale, translate = tuple(layer.scale), tuple(layer.translate)
     layer.scale = (-scale[0], *scale[1:])
     assert is_right(shown)
-    assert told(shown)
+    assert was_notified(shown)
     layer.rotate = np.diag([-1.0, -1.0, 1.0])  # about the feet-to-head axis
     layer.translate = (-translate[0], -translate[1], translate[2])
     assert is_right(shown)
-    assert told(shown)
+    assert was_notified(shown)
     assert (tuple(layer.scale), tuple(layer.translate)) == (scale, translate)
 
 

@@ -37,17 +37,17 @@ def reads(widget):
     return "\n".join(w.text() for w in shown if isinstance(w, QLabel | QAbstractButton))
 
 
-def sign(panel, said=None):
-    """Press Shift+A, and answer the question that comes; `said` is typed into its field."""
+def sign(panel, entered=None):
+    """Press Shift+A, and answer the question that comes; `entered` is typed into its field."""
     panel.actions_.sign()
-    answer(panel, said)
+    answer(panel, entered)
 
 
-def answer(panel, said=None):
+def answer(panel, entered=None):
     """Answer whether to sign or to withdraw."""
     assert panel.signing.isVisible()
-    if said is not None:
-        panel.signing.findChild(QLineEdit).setText(said)
+    if entered is not None:
+        panel.signing.findChild(QLineEdit).setText(entered)
     panel.signing.accept()
 
 

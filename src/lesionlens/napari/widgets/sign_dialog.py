@@ -55,18 +55,18 @@ class SignDialog(QDialog):
         self.open()
         (self._yes if self._fixed else self._field).setFocus()
 
-    def _said(self) -> str:
+    def _entered(self) -> str:
         return self._fixed or self._field.text().strip()
 
     def _offer(self) -> None:
-        self._yes.setEnabled(bool(self._said()))
+        self._yes.setEnabled(bool(self._entered()))
 
     def accept(self) -> None:
         """Sign or withdraw, once the name or the reason is there."""
-        said = self._said()
-        if said:
+        entered = self._entered()
+        if entered:
             super().accept()
-            self._then(said)
+            self._then(entered)
 
     def reject(self) -> None:
         """Leave everything as it is."""
