@@ -37,7 +37,6 @@ from lesionlens.cli import (
     reader_study,
     review,
     serve,
-    suggest,
     train,
     weights,
     worklist,
@@ -224,7 +223,6 @@ for _name, _module, _example in (
         "lesionlens review sample_data/truth/segmentation.nii.gz sample_data/study --out out/mask",
     ),
     ("serve", serve.serve, "lesionlens serve --port 8000"),
-    ("suggest", suggest.suggest, "lesionlens suggest out/batch --studies sample_data"),
     ("train", train.train, "lesionlens train configs/default.toml --out runs/mine --minutes 5"),
 ):
     app.command(_name, help=_flowing(_module.__doc__), epilog=f"Example: {_example}")(
