@@ -27,7 +27,8 @@ import torch
 from calibration.calibrate import prepared_of
 from numpy.typing import NDArray
 
-from lesionlens.analysis.explain.shapley import evidence_maps, subsets_of, voxels_on
+from lesionlens.analysis.explain.shapley import evidence_maps, subsets_of
+from lesionlens.analysis.findings.component_scores import voxels_on
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.records.study import PreparedStudy

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.analysis.explain import faithfulness, perturbations, shapley
+from lesionlens.analysis.explain import faithfulness, perturbations
 from lesionlens.analysis.explain import maps as attention_maps
 from lesionlens.analysis.explain.questions import questions_to
-from lesionlens.analysis.explain.shapley import ComponentVoxels
 from lesionlens.analysis.findings import anatomy, preliminary
 from lesionlens.analysis.findings.candidates import Context, Evidence, considered, describe
+from lesionlens.analysis.findings.component_scores import ComponentVoxels, score_components
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     ComponentMask,
@@ -241,7 +241,7 @@ class _Steps:
         if seen is None:
             return marked, []
         spots = component_voxels(marked, seen.grid)
-        found = shapley.scores(seen, spots, scoring)[0]
+        found = score_components(seen, spots, scoring)[0]
         wanted = found >= scoring.floor
         kept = [spot for spot, enough in zip(spots, wanted, strict=True) if enough]
         self._dismissed = keep(marked, (~wanted).tolist()), found[~wanted].tolist()

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.analysis.explain import shapley
-from lesionlens.analysis.explain.shapley import ComponentVoxels
+from lesionlens.analysis.findings.component_scores import ComponentVoxels, score_components
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.prediction import InputPerturbation, Prediction
 from lesionlens.base.records.study import PreparedStudy
@@ -82,8 +81,8 @@ def ask(
         progress=clock.progress,
         cancel=clock.cancel,
     )
-    before = shapley.scores(seen, components, prediction.scoring)[0]
-    after, base = shapley.scores(perturbed, components, prediction.scoring)
+    before = score_components(seen, components, prediction.scoring)[0]
+    after, base = score_components(perturbed, components, prediction.scoring)
     words = _words(before, after, index, float(base[index]))
     return WhatIf(tuple(before.tolist()), tuple(after.tolist()), index, words, float(base[index]))
 

@@ -16,9 +16,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.analysis.explain import shapley
 from lesionlens.analysis.explain.questions import Questions
-from lesionlens.analysis.explain.shapley import ComponentVoxels
+from lesionlens.analysis.findings.component_scores import ComponentVoxels, score_components
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.attention import MapChecks
@@ -146,7 +145,7 @@ def deletion_test(
         if answers is None:
             return {}
         # by the network's own probability: the fitted score also counts the size
-        full, *rest = shapley.scores(answers, components, Scoring()).mean(axis=1)
+        full, *rest = score_components(answers, components, Scoring()).mean(axis=1)
         return {k: min(float(r / full), 1.0) for k, r in zip(trials, rest, strict=True)}
 
     ranks = _ranks(attention, brain)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.explain import shapley
 from lesionlens.analysis.explain.questions import Questions
-from lesionlens.analysis.explain.shapley import ComponentVoxels
+from lesionlens.analysis.findings.component_scores import ComponentVoxels, score_components
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
@@ -95,7 +95,7 @@ def ask(
     if more is not None:
         by_subset.update(zip(rest, more.probability, strict=True))
     table = {
-        subset: shapley.scores(
+        subset: score_components(
             PerturbedPrediction(answer[None], seen.grid), spots, prediction.scoring
         )[0]
         for subset, answer in by_subset.items()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from math import factorial
 
@@ -13,8 +12,6 @@ from numpy.typing import NDArray
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.evidence import SequenceEvidence
-from lesionlens.base.records.prediction import PerturbedPrediction, Scoring
-from lesionlens.engines.component_score import component_score
 
 Subset = frozenset[MrSequence]
 NONE = "none"
@@ -114,43 +111,6 @@ def evidence_maps(
             share += weight * (answers[without | {player}].astype(np.float64) - answers[without])
         shares[player] = share.astype(np.float32)
     return SequenceEvidence(shares, answers[frozenset()], grid)
-
-
-def voxels_on(points_mm: NDArray[np.float64], grid: Grid) -> NDArray[np.intp]:
-    """Return the flat indices of the voxels of a grid that hold any of (N, 3) RAS points.
-
-    Points beyond the grid count for its nearest voxel, so that no candidate is left without one.
-    """
-    index = np.rint(grid.to_voxel(points_mm)).astype(np.intp)
-    index = np.clip(index, 0, np.array(grid.shape) - 1)
-    return np.unique(np.ravel_multi_index(tuple(index.T), grid.shape))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ComponentVoxels:
-    """The voxels of a component on the grid of a first pass."""
-
-    voxels: NDArray[np.intp]
-    """(n,) int: flat indices on that grid, from `voxels_on`."""
-    volume_ml: float
-    """Of the component."""
-
-
-def scores(
-    passes: PerturbedPrediction, components: Sequence[ComponentVoxels], scoring: Scoring
-) -> NDArray[np.float64]:
-    """Score each component for each perturbed input.
-
-    Returns
-    -------
-    (V, N) float64
-        0 to 1.
-    """
-    flat = passes.probability.reshape(len(passes.probability), -1)
-    if not components:
-        return np.zeros((len(flat), 0))
-    found = [component_score(flat[:, c.voxels], c.volume_ml, scoring) for c in components]
-    return np.stack(found, axis=1)
 
 
 def of_components(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.analysis.explain.shapley import ComponentVoxels, voxels_on
+from lesionlens.analysis.findings.component_scores import ComponentVoxels, voxels_on
 from lesionlens.base.geometry import Box, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region

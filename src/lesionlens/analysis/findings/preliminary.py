@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from lesionlens.analysis.explain import shapley
+from lesionlens.analysis.findings.component_scores import score_components
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     Component,
@@ -62,7 +62,7 @@ def flag(
     regions = {Region.WT: whole, Region.TC: inner, Region.ET: inner}
     marked = draw_components(regions, prepared.native, criteria)
     spots = component_voxels(marked, found.seen.grid)
-    scores = shapley.scores(found.seen, spots, found.scoring)[0]
+    scores = score_components(found.seen, spots, found.scoring)[0]
     numbers = np.zeros(marked.count + 1, np.int32)
     parts = tuple(components_of(marked))
     candidates: list[PreliminaryCandidate] = []

@@ -5,7 +5,7 @@ import pytest
 from tests.perturbable import Perturbable
 
 from lesionlens.analysis.explain import counterfactual
-from lesionlens.analysis.explain.shapley import ComponentVoxels
+from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.prediction import (

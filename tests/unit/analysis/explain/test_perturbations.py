@@ -6,7 +6,7 @@ from tests.perturbable import Perturbable
 
 from lesionlens.analysis.explain import perturbations, probe
 from lesionlens.analysis.explain.questions import Questions
-from lesionlens.analysis.explain.shapley import ComponentVoxels
+from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.prediction import (
