@@ -7,12 +7,13 @@ JOBS ?= $(shell n=$$(nproc); echo $$(( n < 4 ? n : 4 )))
 PYTEST := OMP_NUM_THREADS=1 tools/with_display.sh $(BIN)/pytest -n $(JOBS) --dist loadfile
 COVERAGE := --cov --cov-report=term:skip-covered --cov-report=xml
 
-.PHONY: demo test test-all lint format types layers install system sample clean help
+.PHONY: demo test test-all web lint format types layers install system sample clean help
 
 help:
 	@echo "make demo      analyse the sample patient and show it in napari (a picture without a display)"
 	@echo "make test      lint, types, layers and the default tests, as CI does"
 	@echo "make test-all  the same with the slow tests, and which lines they reach"
+	@echo "make web       write the page that runs the network in a browser (needs Node.js)"
 	@echo "make sample    draw a new patient into out/sample"
 
 install: .venv/installed
@@ -49,6 +50,9 @@ test-all: system lint types layers
 
 sample: install
 	@$(BIN)/python -m lesionlens.engines.testing.sample --out out/sample
+
+web: install
+	@$(BIN)/python web/make_page.py --out out/lesionlens.html
 
 clean:
 	rm -rf .venv out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage coverage.xml

@@ -8,6 +8,7 @@ to be tried on the sample study in place of the small untrained one on a drawn h
 import base64
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -24,7 +25,9 @@ from lesionlens.engines.testing.acquire import Acquisition
 from lesionlens.engines.testing.analysis import write_study
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.prepare import PrepareOptions
-from lesionlens.network.web_page import fetch_packages, write_page
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "web"))
+from make_page import fetch_packages, write_page
 
 LACKS = ", ".join(name for name in ("npm", "chromium") if shutil.which(name) is None)
 pytestmark = [

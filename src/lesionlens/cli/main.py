@@ -210,7 +210,7 @@ for _name, _module, _example in (
         export.export,
         "lesionlens export out/demo sample_data/study_dicom --out out/reviewed",
     ),
-    ("export-model", export_model.export_model, "lesionlens export-model --format onnx"),
+    ("export-model", export_model.export_model, "lesionlens export-model"),
     (
         "learn",
         learn.learn,

@@ -98,8 +98,7 @@ class OnnxSession:
             raise WeightsError(
                 found=f"no file {path.name}",
                 expected="a network in the ONNX format",
-                next_step="Write one with: lesionlens export-model --format onnx; "
-                "or name yours with --weights",
+                next_step="Write one with: lesionlens export-model; or name yours with --weights",
                 in_window="Export the network first, as the page on ONNX says",
             )
         chosen = _providers(device, ort.get_available_providers())
@@ -118,7 +117,7 @@ class OnnxSession:
             raise WeightsError(
                 found=f"{path.name}, which onnxruntime cannot use ({str(error)[:200]})",
                 expected="a network in the ONNX format",
-                next_step="Write it again with: lesionlens export-model --format onnx",
+                next_step="Write it again with: lesionlens export-model",
                 in_window="Export the network again, as the page on ONNX says",
             ) from error
 

@@ -173,7 +173,7 @@ def _about(path: Path, session: OnnxSession) -> WeightsInfo:
         raise WeightsError(
             found=f"{path.name}, an ONNX file of another network",
             expected="one that `lesionlens export-model` wrote",
-            next_step="Write it with: lesionlens export-model --format onnx",
+            next_step="Write it with: lesionlens export-model",
             in_window="Export the network, as the page on ONNX says",
         )
     config = sizes_from_json(session.metadata["network"])

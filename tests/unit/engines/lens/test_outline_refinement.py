@@ -10,11 +10,10 @@ import pytest
 from scipy import ndimage
 
 from lesionlens.engines.lens.outline_refinement import refine
-from lesionlens.network import web_page
 
 SHAPE = (56, 48, 52)
 ALL = np.ones(4, bool)
-PAGE = Path(web_page.__file__).parent / "browser"
+PAGE = Path(__file__).resolve().parents[4] / "web" / "page"
 
 
 def ball(centre, radius):

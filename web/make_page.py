@@ -1,12 +1,15 @@
 """Write the network as one page that a browser runs by itself: no server, no connection.
 
-The page's own sources lie in `browser/`; onnxruntime-web, nifti-reader-js and esbuild, which puts
-them together, are fetched by npm once, in the versions of `package-lock.json`, and kept in the
-user's cache.
+    make web                                     # the shipped weights, to out/lesionlens.html
+    python web/make_page.py --out lens.html --weights my/best.safetensors
+
+The page's own sources are in `page/`. npm fetches onnxruntime-web, nifti-reader-js and esbuild
+once, in the versions of `package-lock.json`, and keeps them in the user's cache.
 """
 
 from __future__ import annotations
 
+import argparse
 import base64
 import gzip
 import hashlib
@@ -17,8 +20,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import platformdirs
@@ -28,7 +29,11 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.whole_file import unwritten, write_whole
 from lesionlens.network.brain import ONNX_NAME, shipped_file
 from lesionlens.network.notes import WeightsInfo
+from lesionlens.network.onnx_export import Precision, export_lens
+from lesionlens.network.weights import load_chosen
 
+PAGE = Path(__file__).resolve().parent / "page"
+"""The page's own sources."""
 _NPM = ("ci", "--ignore-scripts", "--no-audit", "--no-fund")
 _FETCHED = ("onnxruntime-web", "nifti-reader-js", "fflate")
 """npm packages of which code is in the page."""
@@ -56,9 +61,7 @@ def write_page(network: Path, about: WeightsInfo, path: Path) -> None:
         npm could not fetch its packages, or the file cannot be written.
     """
     packages = fetch_packages()
-    with _sources() as sources:
-        built = _built(sources, packages)
-        text = _filled(sources, built, _blocks(network), about)
+    text = _filled(_built(packages), _blocks(network), about)
     try:
         write_whole(path, text)
     except OSError as error:
@@ -75,32 +78,27 @@ def fetch_packages() -> Path:
     ResourceError
         npm could not fetch them.
     """
-    with _sources() as sources:
-        lock = (sources / "package-lock.json").read_bytes()
-        kept = Path(platformdirs.user_cache_dir("lesionlens")) / "browser"
-        folder = kept / hashlib.sha256(lock).hexdigest()[:16]
-        if (folder / "complete").is_file():
-            return folder / "node_modules"
-        npm = shutil.which("npm")
-        if npm is None:
-            raise MissingPluginError(
-                found="no npm, which fetches what a page in a browser needs",
-                expected="Node.js 20 or later, which brings it",
-                next_step="Install Node.js where the page is written; the page needs none",
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copyfile(sources / name, folder / name)
+    lock = (PAGE / "package-lock.json").read_bytes()
+    kept = Path(platformdirs.user_cache_dir("lesionlens")) / "browser"
+    folder = kept / hashlib.sha256(lock).hexdigest()[:16]
+    if (folder / "complete").is_file():
+        return folder / "node_modules"
+    npm = shutil.which("npm")
+    if npm is None:
+        raise MissingPluginError(
+            found="no npm, which fetches what a page in a browser needs",
+            expected="Node.js 20 or later, which brings it",
+            next_step="Install Node.js where the page is written; the page needs none",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copyfile(PAGE / name, folder / name)
     _run([npm, *_NPM], folder, "npm could not fetch onnxruntime-web, nifti-reader-js and esbuild")
     (folder / "complete").touch()
     return folder / "node_modules"
 
 
-def _sources() -> AbstractContextManager[Path]:
-    return as_file(files("lesionlens.network") / "browser")
-
-
-def _built(sources: Path, packages: Path) -> Mapping[str, str]:
+def _built(packages: Path) -> Mapping[str, str]:
     """Return the worker and the page's script, each as one text."""
     node = shutil.which("node") or "node"
     esbuild = [node, str(packages / "esbuild" / "bin" / "esbuild")]
@@ -109,7 +107,7 @@ def _built(sources: Path, packages: Path) -> Mapping[str, str]:
         for name, path in made.items():
             # a page opened as a file may start classic workers alone, which have no import.meta
             command = [*esbuild, f"{name}.js", *_BUNDLE, f"--outfile={path}"]
-            _run(command, sources, "esbuild could not build the page", NODE_PATH=str(packages))
+            _run(command, PAGE, "esbuild could not build the page", NODE_PATH=str(packages))
         return {name: path.read_text("utf-8") for name, path in made.items()} | {
             "wasm": _packed(_wasm(packages)),
             "licences": _licences(packages),
@@ -134,7 +132,7 @@ def _licences(packages: Path) -> str:
 
 def _run(command: list[str], folder: Path, failed: str, **more: str) -> None:
     try:
-        done = subprocess.run(  # noqa: S603  our own arguments
+        done = subprocess.run(
             command,
             cwd=folder,
             env={**os.environ, **more},
@@ -163,10 +161,8 @@ def _blocks(network: Path) -> Mapping[str, str]:
     return {"lens": _packed(network.read_bytes()), "brain": _packed(brain.read_bytes())}
 
 
-def _filled(
-    sources: Path, built: Mapping[str, str], blocks: Mapping[str, str], about: WeightsInfo
-) -> str:
-    style = (sources / "page.css").read_text("utf-8")
+def _filled(built: Mapping[str, str], blocks: Mapping[str, str], about: WeightsInfo) -> str:
+    style = (PAGE / "page.css").read_text("utf-8")
     notes = {
         "spacing_mm": about.spacing_mm,
         "focus_spacing_mm": about.focus_spacing_mm,
@@ -188,7 +184,7 @@ def _filled(
         "licences": html.escape(built["licences"]),
         **blocks,
     }
-    text = (sources / "page.html").read_text("utf-8")
+    text = (PAGE / "page.html").read_text("utf-8")
     first, *rest = text.split("{{")
     filled = [first]
     for piece in rest:
@@ -209,3 +205,23 @@ def _policy(script: str, style: str) -> str:
         f"worker-src blob:; style-src {hashed(style)}; connect-src 'none'; "
         "base-uri 'none'; form-action 'none'"
     )
+
+
+def main() -> None:
+    """Export the network and write the page."""
+    parser = argparse.ArgumentParser(description="Write the network as one page for a browser.")
+    parser.add_argument("--out", type=Path, default=Path("out/lesionlens.html"))
+    parser.add_argument("--weights", help="as of `lesionlens analyze`; default: the shipped ones")
+    given = parser.parse_args()
+    fetch_packages()  # what cannot be had is reported before the minutes of the export
+    network, about = load_chosen(given.weights)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="lesionlens-") as aside:
+        exported = Path(aside) / "lens.onnx"
+        export_lens(network, about, exported, Precision.FP16)
+        write_page(exported, about, given.out)
+    print(f"Wrote {given.out}: weights {about.version}, {given.out.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
