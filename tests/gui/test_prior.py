@@ -4,6 +4,7 @@ import pytest
 
 from lesionlens.analysis.followup.patient import Examination, Prior
 from lesionlens.base.labels import ReviewState
+from lesionlens.base.records.patient import Patient
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.board import tiles_of
 from lesionlens.results.review.prior import PriorImagesError
@@ -12,7 +13,7 @@ from lesionlens.results.review.prior import PriorImagesError
 @pytest.fixture
 def compared(reviewed, analysis, monkeypatch):
     """The panel once the study was compared with itself, as of two months before."""
-    prior = Prior(Examination("x", "2026-01-05"), analysis)
+    prior = Prior(Examination(Patient("x"), "2026-01-05"), analysis)
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", lambda *_: None)
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.open_prior", lambda *_: prior)
     assert reviewed.actions_.compare(analysis.study.root)

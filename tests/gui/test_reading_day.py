@@ -13,6 +13,7 @@ from tests.reviewed_head import without_right
 
 from lesionlens.analysis.followup.patient import Examination, Prior
 from lesionlens.base.labels import MrSequence, ReviewState, Source
+from lesionlens.base.records.patient import Patient
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.qt.worklist_model import COLUMNS, cells
 from lesionlens.site.worklist.book import open_book
@@ -153,7 +154,7 @@ def test_an_earlier_examination_shows_its_pictures_alone_until_the_reader_signed
     panel, loaded, analysis, prefer, monkeypatch, qtbot
 ):
     prefer(unaided_first=True)
-    prior = Prior(Examination("x", "2026-01-05"), analysis)
+    prior = Prior(Examination(Patient("x"), "2026-01-05"), analysis)
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", lambda *_: None)
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.open_prior", lambda *_: prior)
     acts, session = panel.actions_, panel.session

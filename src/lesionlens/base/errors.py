@@ -77,6 +77,28 @@ class ReadError(UnusableInputError):
     """A file that cannot be read as what it claims to be."""
 
 
+class PatientConflictError(UnusableInputError):
+    """Files that contradict each other about the patient, and nobody confirmed that it is one.
+
+    Parameters
+    ----------
+    fields : tuple of str
+        What differs, in words; never the values.
+    """
+
+    def __init__(
+        self,
+        fields: tuple[str, ...],
+        *,
+        found: str,
+        expected: str,
+        next_step: str,
+        in_window: str | None = None,
+    ) -> None:
+        self.fields = fields
+        super().__init__(found=found, expected=expected, next_step=next_step, in_window=in_window)
+
+
 class WeightsError(UnusableInputError):
     """Weights that are missing, altered or made for another network."""
 

@@ -28,6 +28,7 @@ def analyze(
     t2: options.T2 = None,
     flair: options.Flair = None,
     study_uid: options.StudyUid = None,
+    same_patient: options.SamePatient = False,
     bundle: options.Bundle = None,
     weights: options.Weights = None,
     engine: options.EngineName = "lens",
@@ -67,8 +68,8 @@ def analyze(
     with progress_bar() as progress:
         progress("opening the study", 0.0)
         named = options.named(t1, t1c, t2, flair)
-        opened = options.open_named(study, named, study_uid, progress)
-        earlier = comparison.find(prior, prior_study, opened)
+        opened = options.open_named(study, named, study_uid, progress, same_patient=same_patient)
+        earlier = comparison.find(prior, prior_study, opened, same_patient=same_patient)
         documents = options.superseded(supersedes, opened)
         prepare = options.preparation(brain_extraction, bias_correction)
         progress("loading the network", 0.0)

@@ -33,6 +33,7 @@ def export(
     t2: options.T2 = None,
     flair: options.Flair = None,
     study_uid: options.StudyUid = None,
+    same_patient: options.SamePatient = False,
     deidentify: Annotated[
         bool,
         typer.Option(
@@ -73,7 +74,8 @@ def export(
         from lesionlens.imaging.preparation.prepare import prepare
         from lesionlens.results.review.reopen import reopen_folder
 
-        opened = options.open_named(study, options.named(t1, t1c, t2, flair), study_uid, progress)
+        named = options.named(t1, t1c, t2, flair)
+        opened = options.open_named(study, named, study_uid, progress, same_patient=same_patient)
         prepared = prepare(opened, StageClock(progress, STOP))
         documents = options.superseded(supersedes, opened)
         analysis = options.with_wishes(reopen_folder(result, opened, prepared), wanted)

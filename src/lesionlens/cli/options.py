@@ -195,6 +195,14 @@ PriorStudy = Annotated[
         metavar="STUDY",
     ),
 ]
+SamePatient = Annotated[
+    bool,
+    typer.Option(
+        "--same-patient",
+        help="Confirm that files whose patient ID, issuer, name, birth date or sex differ are of "
+        "one patient; the result says so.",
+    ),
+]
 Rest = Annotated[
     bool,
     typer.Option("--rest", help="DICOM objects hold also what a reader did not accept."),
@@ -246,6 +254,8 @@ def open_named(
     sequences: Mapping[MrSequence, str],
     study_uid: str | None,
     progress: Progress,
+    *,
+    same_patient: bool = False,
 ) -> Study:
     """Open a study as the user described it, now or, where not now, before."""
     from lesionlens.imaging.reading.readers import open_study
@@ -255,6 +265,7 @@ def open_named(
         named=sequences or None,
         study_uid=study_uid,
         recall=True,
+        same_patient=same_patient,
         progress=progress,
         cancel=STOP,
     )

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from lesionlens.results.review.prior import Located
 
 
-def find(prior: Path | None, study: Path | None, now: Study) -> Located | None:
+def find(
+    prior: Path | None, study: Path | None, now: Study, *, same_patient: bool = False
+) -> Located | None:
     """Find the prior examination before the long work begins; None where none was asked for.
 
     Raises
@@ -36,7 +38,7 @@ def find(prior: Path | None, study: Path | None, now: Study) -> Located | None:
             expected="the prior result that the study belongs to",
             next_step="Name it with --prior RESULT_DIR, or give the study itself with --prior",
         )
-    return None if prior is None else find_prior(prior, now, study)
+    return None if prior is None else find_prior(prior, now, study, same_patient=same_patient)
 
 
 def compare(

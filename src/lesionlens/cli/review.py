@@ -35,6 +35,7 @@ def review(
     t2: options.T2 = None,
     flair: options.Flair = None,
     study_uid: options.StudyUid = None,
+    same_patient: options.SamePatient = False,
     language: options.Language = "en",
     hide: options.Hide = None,
     debug: options.Debug = False,
@@ -56,7 +57,8 @@ def review(
         from lesionlens.results.review.reopen import options_for, reopen_folder
 
         progress("reading the study", 0.0)
-        opened = options.open_named(study, options.named(t1, t1c, t2, flair), study_uid, progress)
+        named = options.named(t1, t1c, t2, flair)
+        opened = options.open_named(study, named, study_uid, progress, same_patient=same_patient)
         wishes = options_for(result, PrepareOptions())
         prepared = prepare(opened, StageClock(progress, STOP), wishes)
         progress("reading the result", 0.0)

@@ -180,7 +180,7 @@ def reviewed_case(
             expected="the study of every reviewed result, under the same name",
             next_step="Name the right folder with --studies, or move the result away",
         )
-    who = patient or visit_of_result(folder).patient or patient_of(folder.name)
+    who = patient or visit_of_result(folder).patient.number or patient_of(folder.name)
     return RealCase(folder.name, who, key, study, lambda: _judged(read(folder), folder.name))
 
 

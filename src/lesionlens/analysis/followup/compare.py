@@ -22,6 +22,7 @@ from lesionlens.base.records.followup import (
     Measured,
     TimePoint,
 )
+from lesionlens.base.records.patient import Agreement
 from lesionlens.base.records.review import Review
 from lesionlens.base.stages import NEVER, Cancel, check
 from lesionlens.imaging.preparation.registration import Registration
@@ -49,7 +50,7 @@ def compare(now: Analysis, visit: Examination, prior: Prior, *, cancel: Cancel =
     -------
     Analysis
         `followup` holds all time points: those the prior knew, the prior, this one. A notice says
-        so where nothing tells that both are of one patient.
+        so where nothing tells that both are of one patient, or where a person confirmed it.
     """
     now, before = applied(now), applied(prior.analysis)
     found, sequence = align(now, before, cancel=cancel)
@@ -71,12 +72,15 @@ def compare(now: Analysis, visit: Examination, prior: Prior, *, cancel: Cancel =
     laid = Comparison(points, changes, _alignment(found, sequence.words))
     joint = tuple(_joint(c, laid, (before, named), found, cancel) for c in changes)
     done = replace(named, followup=replace(laid, changes=joint))
-    return done if visit.patient and prior.visit.patient else _untold(done)
+    unknown = visit.patient.compared(prior.visit.patient).agreement is Agreement.UNKNOWN
+    return _with_notice(done, prior.confirmed or (_UNTOLD if unknown else ""))
 
 
-def _untold(analysis: Analysis) -> Analysis:
-    """Tell the reader that names and headers do not say whose the two examinations are."""
-    notices = tuple(dict.fromkeys((*analysis.run.notices, _UNTOLD)))
+def _with_notice(analysis: Analysis, notice: str) -> Analysis:
+    """Tell the reader what is known of the patient of both examinations."""
+    if not notice:
+        return analysis
+    notices = tuple(dict.fromkeys((*analysis.run.notices, notice)))
     return replace(analysis, run=replace(analysis.run, notices=notices))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,19 @@ from pydicom.errors import InvalidDicomError
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.patient import Patient, PatientField, settle
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.imaging.reading.bids import entities
 
-_TAGS = ("PatientID", "IssuerOfPatientID", "StudyDate", "AcquisitionDate", "StudyInstanceUID")
+_TAGS = (*PatientField, "StudyDate", "AcquisitionDate", "StudyInstanceUID")
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
     """Patient and day of an examination; empty where the files do not say."""
 
-    patient: str = ""
-    """Patient ID with its issuer, or the subject of a BIDS name."""
+    patient: Patient = field(default_factory=Patient)
+    """By the DICOM header, or with the subject of a BIDS name as its ID."""
     date: str = ""
     """ISO 8601 day, or the session of a BIDS name."""
     study_uid: str | None = None
@@ -37,6 +38,8 @@ class Prior:
 
     visit: Examination
     analysis: Analysis
+    confirmed: str = ""
+    """What a person confirmed of the patient, for the record."""
 
 
 def visit_of(study: Study) -> Examination:
@@ -47,10 +50,9 @@ def visit_of(study: Study) -> Examination:
     for name in (study.root.name, *(part for f in files for part in f.path.parts[-4:])):
         subject, session = entities(f"{name}_")
         if subject:
-            return Examination(
-                f"sub-{subject}", iso_date(session) or session or _session(files[0].path)
-            )
-    return Examination()
+            patient = replace(study.patient, id=f"sub-{subject}", issuer="")
+            return Examination(patient, iso_date(session) or session or _session(files[0].path))
+    return Examination(study.patient)
 
 
 def visit_of_result(folder: Path, study_name: str = "") -> Examination:
@@ -59,30 +61,46 @@ def visit_of_result(folder: Path, study_name: str = "") -> Examination:
         if (folder / "dicom" / name).is_file():
             return _of_header(folder / "dicom" / name)
     subject, session = entities(f"{study_name or folder.name}_")
-    return Examination(f"sub-{subject}", iso_date(session) or session) if subject else Examination()
+    if not subject:
+        return Examination()
+    return Examination(Patient(f"sub-{subject}"), iso_date(session) or session)
 
 
-def check_same_patient(now: Examination, prior: Examination) -> None:
+def check_same_patient(now: Examination, prior: Examination, *, same_patient: bool = False) -> str:
     """Refuse a prior examination of another patient, or of a later day.
+
+    Parameters
+    ----------
+    now, prior : Examination
+        What an identity leaves out contradicts nothing.
+    same_patient : bool
+        A person confirmed that it is one patient, whatever the files say.
+
+    Returns
+    -------
+    str
+        What was confirmed, for the record; empty where nothing differs.
 
     Raises
     ------
+    PatientConflictError
+        The identities contradict each other; nobody is named, it may be somebody's.
     UnusableInputError
-        Both are known, and they differ, or the prior one is later. Neither is named: it may be
-        somebody's.
+        The prior one is later.
     """
-    if now.patient and prior.patient and now.patient != prior.patient:
-        raise UnusableInputError(
-            found="a prior examination of another patient",
-            expected="one with the same Patient ID (or BIDS subject)",
-            next_step="Choose another prior, or correct the identifier in the files",
-        )
+    notice = settle(
+        now.patient.compared(prior.patient).conflicts,
+        "this examination and the prior one",
+        confirmed=same_patient,
+        advice="Choose another prior, or correct the identity in the files",
+    )
     if now.date and prior.date and now.date < prior.date:
         raise UnusableInputError(
             found=f"a prior examination of {prior.date}, after this one of {now.date}",
             expected="an earlier one",
             next_step="Analyse the later study with the earlier one as its prior",
         )
+    return notice
 
 
 def _of_header(path: Path) -> Examination:
@@ -92,11 +110,8 @@ def _of_header(path: Path) -> Examination:
     except (OSError, InvalidDicomError, ValueError):
         return Examination()
     values = {tag: str(header.get(tag) or "").strip() for tag in _TAGS}
-    patient = values["PatientID"]
-    if patient and values["IssuerOfPatientID"]:
-        patient = f"{patient}^{values['IssuerOfPatientID']}"
     date = iso_date(values["StudyDate"]) or iso_date(values["AcquisitionDate"])
-    return Examination(patient, date, values["StudyInstanceUID"] or None)
+    return Examination(Patient.of(values), date, values["StudyInstanceUID"] or None)
 
 
 def _session(path: Path) -> str:

@@ -16,6 +16,7 @@ from lesionlens.base.geometry import Affine, Box, bounding_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import frozen
+from lesionlens.base.records.patient import Patient
 
 
 class StudyKind(StrEnum):
@@ -103,6 +104,8 @@ class Study:
     """What was found and not used (other contrasts, localisers, a second T1, …)."""
     uid: str | None = None
     """Study Instance UID."""
+    patient: Patient = field(default_factory=Patient)
+    """What the files say of the patient; compared, never written by itself."""
     notices: tuple[str, ...] = ()
     """What a reader must know about how it was read."""
 

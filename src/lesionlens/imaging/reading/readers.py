@@ -34,6 +34,8 @@ class ReadOptions:
     """As everywhere; asked between files."""
     among: tuple[Path, ...] = ()
     """The files and folders below the path that are meant; empty for all."""
+    same_patient: bool = False
+    """Whether a person confirmed that contradicting identities are of one patient."""
 
     def files(self, root: Path, walk: Callable[[Path], Iterator[Path]]) -> list[Path]:
         """Return the files that are meant, each once, folders by `walk`."""
@@ -61,6 +63,7 @@ def open_study(
     named: Mapping[MrSequence, str | Path] | None = None,
     study_uid: str | None = None,
     recall: bool = False,
+    same_patient: bool = False,
     progress: Progress = no_progress,
     cancel: Cancel = NEVER,
 ) -> Study:
@@ -78,6 +81,9 @@ def open_study(
     recall : bool
         Follow what the user chose for this very study before (`remembered_series.remember`),
         where `named` is empty; a notice says so.
+    same_patient : bool
+        A person confirmed that the files are of one patient, though their identities contradict
+        each other; a notice says so. Otherwise that is a `PatientConflictError`.
     progress, cancel
         Called between files.
 
@@ -90,7 +96,8 @@ def open_study(
     ------
     UnusableInputError
         Nothing there that can be used; the message says what was found and what to do. Its kinds
-        `SeveralStudiesError` and `NothingRecognisedError` hold what a user can choose from.
+        `SeveralStudiesError` and `NothingRecognisedError` hold what a user can choose from,
+        `PatientConflictError` the attributes in which patients differ.
     CancelledError
         The user asked to stop.
     """
@@ -108,7 +115,9 @@ def open_study(
             expected="a folder of NIfTI files (.nii, .nii.gz) or of DICOM files, or one NIfTI file",
             next_step="Choose the folder that holds the scans themselves",
         )
-    options = ReadOptions(study_uid, progress, cancel, places if len(places) > 1 else ())
+    options = ReadOptions(
+        study_uid, progress, cancel, places if len(places) > 1 else (), same_patient
+    )
     study = _read(reader, place, wanted, options, recall=recall and not wanted)
     progress("open", 1.0)
     return replace(study, notices=(*study.notices, *notices)) if notices else study

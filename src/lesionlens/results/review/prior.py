@@ -17,6 +17,7 @@ from lesionlens.analysis.followup.patient import (
 )
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.patient import Agreement, PatientField
 from lesionlens.base.records.study import Study
 from lesionlens.base.stages import StageClock
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
@@ -33,6 +34,8 @@ class Located:
     visit: Examination
     study: Study
     result: Path | None
+    confirmed: str = ""
+    """What a person confirmed of the patient, for the record."""
 
 
 def latest_before(folder: Path, now: Examination) -> Path:
@@ -43,14 +46,15 @@ def latest_before(folder: Path, now: Examination) -> Path:
     folder : Path
         Holds result folders, at most three levels deep.
     now : Examination
-        Of this examination; patient and date must be known.
+        Of this examination; patient and date must be known. A result is of the same patient where
+        nothing in its identity contradicts.
 
     Raises
     ------
     UnusableInputError
         Patient or date are not known, or there is no such result.
     """
-    if not now.patient or not now.date:
+    if not now.patient.known or not now.date:
         raise UnusableInputError(
             found="a study that does not say whose it is or of which day",
             expected="a DICOM study, or BIDS names (sub-…_ses-…)",
@@ -58,24 +62,32 @@ def latest_before(folder: Path, now: Examination) -> Path:
             in_window="Choose the folder of the prior result itself",
         )
     found: list[tuple[str, Path]] = []
+    doubtful = 0
     for depth in ("*", "*/*", "*/*/*"):
         for file in folder.glob(f"{depth}/findings.json"):
             if is_result(file.parent):
                 visit = visit_of_result(file.parent)
-                same = visit.patient == now.patient and visit.study_uid != now.study_uid
-                if same and visit.date and visit.date <= now.date:
+                if visit.study_uid == now.study_uid or not "" < visit.date <= now.date:
+                    continue
+                compared = visit.patient.compared(now.patient)
+                if compared.agreement is Agreement.SAME:
                     found.append((visit.date, file.parent))
+                doubtful += bool(compared.conflicts) and PatientField.ID in compared.agreeing
     if not found:
         raise UnusableInputError(
-            found="no earlier result of this patient there",
-            expected="one with the same Patient ID (or BIDS subject) and an earlier day",
+            found="no earlier result of this patient there"
+            + f", only {doubtful} with this patient ID and another identity" * bool(doubtful),
+            expected="one with the same patient ID (or BIDS subject), no contradicting name, "
+            "birth date or sex, and an earlier day",
             next_step="Name the prior result or study itself: --prior RESULT_DIR",
             in_window="Choose the folder of the prior result itself",
         )
     return max(found, key=lambda one: one[0])[1]
 
 
-def find_prior(place: Path, now: Study, study: Path | None = None) -> Located:
+def find_prior(
+    place: Path, now: Study, study: Path | None = None, *, same_patient: bool = False
+) -> Located:
     """Find a prior examination; nothing is computed yet.
 
     Parameters
@@ -87,11 +99,15 @@ def find_prior(place: Path, now: Study, study: Path | None = None) -> Located:
         This examination.
     study : Path or None
         The study of the result, where it no longer lies where it was analysed.
+    same_patient : bool
+        A person confirmed that both are of one patient, whatever their identities say.
 
     Raises
     ------
+    PatientConflictError
+        It is of another patient.
     UnusableInputError
-        There is none, it is of another patient or later, or its study is not found.
+        There is none, it is later, or its study is not found.
     ReadError
         The result is damaged, or of another study.
     """
@@ -100,9 +116,9 @@ def find_prior(place: Path, now: Study, study: Path | None = None) -> Located:
         place = latest_before(place, visit)
     result = place if is_result(place) else None
     if result is not None:
-        opened = _study_of(result, study)
+        opened = _study_of(result, study, same_patient=same_patient)
     elif study is None:
-        opened = open_study(place, recall=True)
+        opened = open_study(place, recall=True, same_patient=same_patient)
     else:
         raise UnusableInputError(
             found="a prior that is no saved result, and a study of it",
@@ -111,8 +127,8 @@ def find_prior(place: Path, now: Study, study: Path | None = None) -> Located:
             in_window="Choose the folder of that examination's result",
         )
     there = visit_of(opened)
-    check_same_patient(visit, there)
-    return Located(there, opened, result)
+    confirmed = check_same_patient(visit, there, same_patient=same_patient)
+    return Located(there, opened, result, confirmed)
 
 
 def open_prior(
@@ -143,14 +159,15 @@ def open_prior(
     """
     if found.result is not None:
         prepared = prepare(found.study, clock, options)
-        return Prior(found.visit, reopen_folder(found.result, found.study, prepared))
+        reopened = reopen_folder(found.result, found.study, prepared)
+        return Prior(found.visit, reopened, found.confirmed)
     if analyse is None:
         raise UnusableInputError(
             found="a prior study that was not analysed",
             expected="a saved result of it",
             next_step="Analyse the prior study first",
         )
-    return Prior(found.visit, analyse(found.study))
+    return Prior(found.visit, analyse(found.study), found.confirmed)
 
 
 class PriorImagesError(UnusableInputError):
@@ -161,10 +178,11 @@ def _holds_results(folder: Path) -> bool:
     return any(next(folder.glob(f"{depth}/findings.json"), None) for depth in ("*", "*/*", "*/*/*"))
 
 
-def _study_of(result: Path, given: Path | None) -> Study:
+def _study_of(result: Path, given: Path | None, *, same_patient: bool) -> Study:
     """Open the study that a result was made of, from where it was or was named to be."""
     if given is not None:
-        return open_study(given, study_uid=_uid_of(result), recall=True)
+        uid = _uid_of(result)
+        return open_study(given, study_uid=uid, recall=True, same_patient=same_patient)
     known = places.recall(read_run(result).inputs)
     if known is None:
         raise PriorImagesError(
@@ -174,7 +192,7 @@ def _study_of(result: Path, given: Path | None) -> Study:
             next_step="Say where they are: --prior-study STUDY",
             in_window="Compare again, and choose the folder of that examination's images",
         )
-    return open_study(known[0], study_uid=known[1], recall=True)
+    return open_study(known[0], study_uid=known[1], recall=True, same_patient=same_patient)
 
 
 def _uid_of(result: Path) -> str | None:

@@ -20,7 +20,7 @@ from lesionlens.analysis.followup.patient import (
     visit_of,
     visit_of_result,
 )
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import PatientConflictError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Identity, Region, ReviewState
 from lesionlens.base.records.arrays import Volume
@@ -33,6 +33,7 @@ from lesionlens.base.records.followup import (
     TimePoint,
     percent,
 )
+from lesionlens.base.records.patient import Patient
 from lesionlens.base.records.review import Outline
 from lesionlens.base.stages import StageClock
 from lesionlens.engines.testing.analysis import make_analysis, write_study
@@ -51,6 +52,8 @@ from lesionlens.results.review.reopen import read_result
 
 LEFT, RIGHT, ELSEWHERE = (-28.0, 8.0, 26.0), (34.0, -40.0, 30.0), (30.0, 20.0, 30.0)
 TURN = np.deg2rad(6)
+
+SOMEBODY = Patient("x")
 
 
 def moved_head() -> np.ndarray:
@@ -90,9 +93,11 @@ def now(tmp_path_factory):
 def compared(before, now):
     log = ReviewLog()
     log.mark(now.findings.candidates[0].tracking_uid, ReviewState.ACCEPTED, reader="A")
-    then = Examination("x", "2026-01-05", "1.2.3")
+    then = Examination(SOMEBODY, "2026-01-05", "1.2.3")
     return compare(
-        replace(now, review=log.review), Examination("x", "2026-03-05"), Prior(then, before)
+        replace(now, review=log.review),
+        Examination(SOMEBODY, "2026-03-05"),
+        Prior(then, before),
     )
 
 
@@ -146,16 +151,16 @@ def test_an_outline_that_a_person_drew_counts_alone(compared, before, now):
     drawn = before.volumes.labels.data * (before.findings.components == grown.before.id)
     uid = before.findings.candidates[grown.before.id - 1].tracking_uid
     log.mark(uid, ReviewState.EDITED, outline=Outline(uid, (0, 0, 0), drawn))
-    prior = Prior(Examination("x", "2026-01-05"), replace(before, review=log.review))
-    again = compare(now, Examination("x", "2026-03-05"), prior).followup
+    prior = Prior(Examination(SOMEBODY, "2026-01-05"), replace(before, review=log.review))
+    again = compare(now, Examination(SOMEBODY, "2026-03-05"), prior).followup
     assert [c.joint for c in again.changes if c.kind == "matched"] == [None]
 
 
 def test_a_reader_is_told_where_nothing_says_whose_the_examinations_are(compared, before, now):
     told = "Neither names nor headers say that the earlier examination is of the same patient"
     assert not any(told in one for one in warnings_of(compared))
-    untold = compare(now, Examination("x", "2026-03-05"), Prior(Examination(), before))
-    again = compare(untold, Examination(), Prior(Examination("x"), before))
+    untold = compare(now, Examination(SOMEBODY, "2026-03-05"), Prior(Examination(), before))
+    again = compare(untold, Examination(), Prior(Examination(SOMEBODY), before))
     assert sum(told in one for one in warnings_of(again)) == 1
 
 
@@ -245,7 +250,9 @@ def test_the_comparison_is_written_and_read_back(compared, tmp_path, monkeypatch
     assert "<polyline" in page
     assert "the category is the reader" in page
     again = compare(
-        compared, Examination("x", "2026-05-05"), Prior(Examination("x", "2026-03-05"), compared)
+        compared,
+        Examination(SOMEBODY, "2026-05-05"),
+        Prior(Examination(SOMEBODY, "2026-03-05"), compared),
     )
     assert [p.date for p in again.followup.points] == ["2026-01-05", "2026-03-05", "2026-05-05"]
     assert again.followup.days() == (0, 59, 120)
@@ -289,26 +296,62 @@ def test_the_latest_earlier_result_of_the_patient_is_taken(tmp_path):
         header.file_meta = FileMetaDataset()
         header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         header.save_as(folder / "dicom" / "sr.dcm", enforce_file_format=True)
-    here = Examination("P1", "2025-12-01", "1.2.9")
+    here = Examination(Patient("P1"), "2025-12-01", "1.2.9")
     assert latest_before(tmp_path, here).name == "b"
-    assert visit_of_result(tmp_path / "c") == Examination("P2", "2025-07-01", "1.2.20250701")
+    assert visit_of_result(tmp_path / "c") == Examination(
+        Patient("P2"), "2025-07-01", "1.2.20250701"
+    )
     with pytest.raises(UnusableInputError, match="no earlier result"):
-        latest_before(tmp_path, Examination("P3", "2025-12-01"))
+        latest_before(tmp_path, Examination(Patient("P3"), "2025-12-01"))
+
+
+def test_an_earlier_result_of_the_same_number_and_another_identity_is_not_taken(tmp_path):
+    folder = tmp_path / "a"
+    (folder / "dicom").mkdir(parents=True)
+    for file in ("findings.json", "run.json"):
+        (folder / file).write_text("{}")
+    header = Dataset()
+    header.PatientID, header.PatientBirthDate = "P1", "19500101"
+    header.StudyDate, header.StudyInstanceUID = "20250101", "1.2.1"
+    header.SOPClassUID, header.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.88.34", "1.2.3"
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header.save_as(folder / "dicom" / "sr.dcm", enforce_file_format=True)
+    born = Patient("P1", birth_date="1970-01-02")
+    with pytest.raises(UnusableInputError, match="only 1 with this patient ID"):
+        latest_before(tmp_path, Examination(born, "2025-12-01", "1.2.9"))
+
+
+@pytest.mark.parametrize(
+    ("then", "differs"),
+    [
+        (Patient("P1", "PRACTICE"), "issuer of the patient ID differs"),
+        (Patient("P1", name="Roe^Jane"), "name differs"),
+        (Patient("P1", birth_date="1971-01-02"), "birth date differs"),
+        (Patient("P1", sex="M"), "sex differs"),
+    ],
+)
+def test_a_prior_whose_identity_contradicts_is_refused_or_confirmed(then, differs):
+    now = Examination(Patient("P1", "HOSPITAL", "Doe^Jane", "1970-01-02", "F"), "2025-12-01")
+    prior = Examination(then, "2025-11-01")
+    with pytest.raises(PatientConflictError, match=differs):
+        check_same_patient(now, prior)
+    assert "confirmed" in check_same_patient(now, prior, same_patient=True)
 
 
 def test_another_patient_or_a_later_day_is_refused():
-    one = Examination("P1", "2025-12-01")
-    check_same_patient(one, Examination("P1", "2025-11-01"))
-    check_same_patient(one, Examination("", ""))
-    with pytest.raises(UnusableInputError, match="another patient"):
-        check_same_patient(one, Examination("P2", "2025-11-01"))
+    one = Examination(Patient("P1"), "2025-12-01")
+    check_same_patient(one, Examination(Patient("P1"), "2025-11-01"))
+    check_same_patient(one, Examination())
+    with pytest.raises(UnusableInputError, match="patient ID differs"):
+        check_same_patient(one, Examination(Patient("P2"), "2025-11-01"))
     with pytest.raises(UnusableInputError, match="after this one"):
-        check_same_patient(one, Examination("P1", "2026-01-01"))
+        check_same_patient(one, Examination(Patient("P1"), "2026-01-01"))
 
 
 def test_patient_and_day_come_from_bids_names(tmp_path):
     head = make_patient(5, spacing_mm=8.0, lesions=())
     write_study(head, tmp_path / "sub-07_ses-20250301")
     study = open_study(tmp_path / "sub-07_ses-20250301")
-    assert visit_of(study) == Examination("sub-07", "2025-03-01")
+    assert visit_of(study) == Examination(Patient("sub-07"), "2025-03-01")
     assert percent(None, 1.0) is None

@@ -9,6 +9,7 @@ from pydicom.uid import generate_uid
 
 from lesionlens.analysis.followup.compare import compare
 from lesionlens.analysis.followup.patient import Examination, Prior
+from lesionlens.base.records.patient import Patient
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.acquire import Acquisition
 from lesionlens.engines.testing.analysis import make_analysis, write_study
@@ -41,7 +42,7 @@ def objects(tmp_path_factory):
     for number, (day, lesions) in enumerate(zip(DAYS, SEEN, strict=True)):
         place = folder / str(number)
         now = examined(place / "study", lesions)
-        visit = Examination("x", day, f"1.2.{number}")
+        visit = Examination(Patient("x"), day, f"1.2.{number}")
         if before is not None:
             now = compare(now, visit, before)
         DicomExporter().write(now, place)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
+from lesionlens.base.records.patient import Patient, conflict_among, settle
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind, Witness
 from lesionlens.base.text import writable
 from lesionlens.imaging.reading import sequences, unlabelled_series
@@ -77,9 +78,11 @@ class DicomReader:
         found = dicom_scan.scan(files, options.progress, options.cancel)
         if not found.slices:
             raise _no_images(found)
-        slices = _one_patient(_one_study(found.slices, options.study_uid))
+        slices = _one_study(found.slices, options)
         series, notices = _series_of(slices, base, found.contradictions)
-        wanted, remarks = _named(named, series, base, options)
+        patients = [item.patient for item in slices]
+        wanted, remarks = _named(named, series, base, options, patients)
+        remarks += _one_patient(patients, options)
         series, seen = unlabelled_series.judge_by_image(series, wanted, cancel=options.cancel)
         chosen, set_aside, why = choose(series, wanted)
         study = Study(
@@ -89,7 +92,14 @@ class DicomReader:
             root=path,
             set_aside=set_aside,
             uid=slices[0].text("StudyInstanceUID"),
-            notices=(*why, *remarks, *seen, *_relevant(notices, chosen), *_beside(found)),
+            patient=patients[0],
+            notices=(
+                *why,
+                *remarks,
+                *seen,
+                *_relevant(notices, chosen),
+                *_beside(found),
+            ),
         )
         if not chosen:
             raise _nothing_usable(study, found, notices)
@@ -111,7 +121,7 @@ def _no_images(found: Scan) -> UnusableInputError:
     )
 
 
-def _one_study(slices: list[DicomSlice], wanted: str | None) -> list[DicomSlice]:
+def _one_study(slices: list[DicomSlice], options: ReadOptions) -> list[DicomSlice]:
     """Return the slices of the one study, or of the one that the user names.
 
     Raises
@@ -119,6 +129,7 @@ def _one_study(slices: list[DicomSlice], wanted: str | None) -> list[DicomSlice]
     SeveralStudiesError
         Several studies and none named, or none of that UID; lists them.
     """
+    wanted = options.study_uid
     groups: dict[str, list[DicomSlice]] = defaultdict(list)
     for item in slices:
         groups[item.text("StudyInstanceUID")].append(item)
@@ -127,7 +138,7 @@ def _one_study(slices: list[DicomSlice], wanted: str | None) -> list[DicomSlice]
     if wanted is None:
         if len(groups) == 1:
             return slices
-        _one_patient(slices)
+        _one_patient([item.patient for item in slices], options)
     raise several_studies([_listed(uid, items) for uid, items in groups.items()], wanted)
 
 
@@ -142,24 +153,22 @@ def _listed(uid: str, items: list[DicomSlice]) -> ListedStudy:
     )
 
 
-def _one_patient(slices: list[DicomSlice]) -> list[DicomSlice]:
-    """Refuse images of two patients.
+def _one_patient(patients: Sequence[Patient], options: ReadOptions) -> tuple[str, ...]:
+    """Return what a person confirmed of the patients of all images; empty where they agree.
 
     Raises
     ------
-    UnusableInputError
-        More than one PatientID, or without any, more than one PatientName.
+    PatientConflictError
+        The identities contradict each other, and nobody confirmed that it is one patient.
     """
-    ids = {item.text("PatientID") for item in slices} - {""}
-    people = ids or {item.text("PatientName") for item in slices} - {""}
-    if len(people) > 1:
-        raise UnusableInputError(
-            found=f"images of {len(people)} patients in one folder (their PatientID differs)",
-            expected="one patient",
-            next_step="Give each patient a folder of its own, or name one study with --study UID",
-            in_window="Give each patient a folder of its own",
-        )
-    return slices
+    notice = settle(
+        conflict_among(patients),
+        "the images of this folder",
+        confirmed=options.same_patient,
+        advice="Give each patient a folder of its own, or name one study with --study UID",
+        in_window="Give each patient a folder of its own",
+    )
+    return (notice,) if notice else ()
 
 
 def _series_of(
@@ -258,9 +267,16 @@ def _guess(stack: Stack) -> Guess:
 
 
 def _named(
-    named: Mapping[MrSequence, str], series: list[Series], root: Path, options: ReadOptions
+    named: Mapping[MrSequence, str],
+    series: list[Series],
+    root: Path,
+    options: ReadOptions,
+    patients: list[Patient],
 ) -> tuple[dict[MrSequence, Series], list[str]]:
-    """Find what the user named: a Series UID, a DICOM folder or a NIfTI file."""
+    """Find what the user named: a Series UID, a DICOM folder or a NIfTI file.
+
+    The patients of what lies elsewhere are added to `patients`.
+    """
     out: dict[MrSequence, Series] = {}
     notices: list[str] = []
     for sequence, value in named.items():
@@ -269,9 +285,10 @@ def _named(
         if not hits and place is not None and place.is_file() and folder.is_nifti(place):
             out[sequence], found = reader.series_of_file(place, root, sequence)
             notices.extend(found)
+            patients.extend(reader.patients_of([place]))
             continue
         if not hits and place is not None:
-            hits = _series_below(place, series, root, options)
+            hits = _series_below(place, series, root, options, patients)
         if not hits:
             raise UnusableInputError(
                 found=f"nothing usable for {sequence.words}: {Path(value).name!r}",
@@ -291,7 +308,7 @@ def _named(
 
 
 def _series_below(
-    place: Path, series: list[Series], root: Path, options: ReadOptions
+    place: Path, series: list[Series], root: Path, options: ReadOptions, patients: list[Patient]
 ) -> list[Series]:
     """Return the series whose files lie below a folder, reading it where it lies elsewhere."""
     inside = place.resolve()
@@ -304,7 +321,8 @@ def _series_below(
         return hits
     files = [place] if place.is_file() else list(walk(place))
     found = dicom_scan.scan(files, options.progress, options.cancel)
-    made, _ = _series_of(_one_patient(found.slices), root, found.contradictions)
+    patients.extend(item.patient for item in found.slices)
+    made, _ = _series_of(found.slices, root, found.contradictions)
     series.extend(made)
     return made
 

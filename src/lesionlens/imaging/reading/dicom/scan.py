@@ -24,6 +24,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
+from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.stages import Cancel, Progress, check
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.dicom import header as dicom_header
@@ -38,7 +39,7 @@ GE_COMPONENT = (0x0043, 0x102F)
 
 _KEYWORDS = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
-    "PatientID", "PatientName", "StudyDate", "StudyDescription", "Modality", "ImageType",
+    "StudyDate", "StudyDescription", "Modality", "ImageType", *PatientField,
     "SeriesDescription", "ProtocolName", "ScanningSequence",
     "RepetitionTime", "EchoTime", "InversionTime", "EchoNumbers", "ContrastBolusAgent",
     "ContrastBolusAgentSequence", "SeriesNumber", "AcquisitionNumber", "InstanceNumber",
@@ -118,6 +119,11 @@ class DicomSlice:
     def texts(self, keyword: str) -> tuple[str, ...]:
         """Return a multi-valued attribute as upper-case texts."""
         return tuple(str(part).strip().upper() for part in _parts(self._readable(keyword)))
+
+    @property
+    def patient(self) -> Patient:
+        """What the header says of the patient."""
+        return Patient.of(self.text)
 
     @property
     def uid(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence, how_to_name
+from lesionlens.base.records.patient import Patient, conflict_among, settle
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind, Witness
 from lesionlens.base.stages import check
 from lesionlens.base.text import writable
@@ -61,15 +62,17 @@ class NiftiReader:
                     found.append(series)
         found, seen = unlabelled_series.judge_by_image(found, wanted, cancel=options.cancel)
         chosen, set_aside, remarks = choose(found, named_series)
-        _refuse_two_patients([s.files[0].path for s in chosen.values()])
+        files = [s.files[0].path for s in chosen.values()]
+        confirmed = _one_patient(files, options)
         study = Study(
-            name=bids.name_of(s.files[0].path.name for s in chosen.values())
+            name=bids.name_of(file.name for file in files)
             or writable(path.name or path.resolve().name),
             kind=StudyKind.NIFTI,
             series=chosen,
             root=path,
             set_aside=set_aside,
-            notices=(*remarks, *seen, *notices),
+            patient=next(iter(patients_of(files)), Patient()),
+            notices=(*confirmed, *remarks, *seen, *notices),
         )
         if not chosen:
             raise nothing_recognised(study)
@@ -244,22 +247,29 @@ def _whole_stream(path: Path, image: Any) -> bytes:
     return raw
 
 
-def _refuse_two_patients(files: Sequence[Path]) -> None:
-    """Refuse files whose sidecars or BIDS names belong to different patients."""
-    quiet: list[str] = []
-    seen: dict[str, set[str]] = {"PatientID": set(), "PatientName": set(), "sub": set()}
-    for path in files:
-        sidecar = read_sidecar(path, quiet)
-        for key in ("PatientID", "PatientName"):
-            value = str(sidecar.get(key) or "").strip()
-            if value:
-                seen[key].add(value)
-        subject, _ = bids.entities(path.name)
-        if subject:
-            seen["sub"].add(subject)
-    if any(len(values) > 1 for values in seen.values()):
-        raise UnusableInputError(
-            found="scans of more than one patient (by their sidecars or BIDS names)",
-            expected="one patient a study",
-            next_step="Open each patient's folder for itself",
-        )
+def patients_of(files: Iterable[Path]) -> list[Patient]:
+    """Return what sidecars and BIDS names say of the patient, for files of which any says it."""
+    return [one for one in map(_patient_of, files) if one.known]
+
+
+def _patient_of(path: Path) -> Patient:
+    said = Patient.of(read_sidecar(path, []))
+    subject, _ = bids.entities(path.name)
+    return replace(said, id=f"sub-{subject}", issuer="") if subject else said
+
+
+def _one_patient(files: Sequence[Path], options: ReadOptions) -> tuple[str, ...]:
+    """Return what a person confirmed where sidecars or BIDS names contradict each other.
+
+    Raises
+    ------
+    PatientConflictError
+        Nobody confirmed that it is one patient.
+    """
+    notice = settle(
+        conflict_among(patients_of(files), gaps=False),
+        "these scans (by their sidecars or BIDS names)",
+        confirmed=options.same_patient,
+        advice="Open each patient's folder for itself",
+    )
+    return (notice,) if notice else ()

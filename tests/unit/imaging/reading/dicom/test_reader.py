@@ -236,14 +236,6 @@ def test_a_derived_image_is_second_choice(make_study):
     assert all("S01" in file.name for file in study.series[T1C].files)
 
 
-def test_two_patients_are_refused(make_study, tmp_path):
-    make_study(name="both/a", dicom=True, sequences={"t1c"})
-    other = PatientIdentity(patient_id="OTHER", name="Other^One")
-    make_study(name="both/b", dicom=True, sequences={"flair"}, identity=other)
-    with pytest.raises(UnusableInputError, match="2 patients"):
-        open_study(tmp_path / "both")
-
-
 def test_two_studies_are_listed_and_one_is_chosen(make_study, tmp_path):
     make_study(name="both/a", dicom=True, sequences={"t1c"})
     later = PatientIdentity(study="2", date="20260301")

@@ -1,0 +1,312 @@
+"""Who was examined: one record of what the files say, and one comparison of two of them.
+
+Five attributes tell patients apart. An attribute that one side does not give contradicts nothing,
+and a Patient ID alone proves nothing where another attribute contradicts it. A person may confirm
+a contradiction; the confirmation then stays in what is written of the study.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from lesionlens.base.dates import iso_date
+from lesionlens.base.errors import PatientConflictError
+
+_GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe", "æ": "ae"})
+_PLAIN = str.maketrans({"ø": "o", "æ": "ae", "ł": "l", "đ": "d"})
+_ACCENTS = re.compile("[\u0300-\u036f]")
+_NAME_PARTS = 5
+_PREFIX = 3  # a title: "Dr", which comes and goes
+_COMPARED = 20  # of many different patients, each is compared with so many
+
+
+class PatientField(StrEnum):
+    """An attribute that tells patients apart; the value is its DICOM keyword."""
+
+    ID = "PatientID"
+    ISSUER = "IssuerOfPatientID"
+    NAME = "PatientName"
+    BIRTH_DATE = "PatientBirthDate"
+    SEX = "PatientSex"
+
+    @property
+    def words(self) -> str:
+        """What a person calls it."""
+        return _WORDS[self]
+
+
+_WORDS = {
+    PatientField.ID: "patient ID",
+    PatientField.ISSUER: "issuer of the patient ID",
+    PatientField.NAME: "name",
+    PatientField.BIRTH_DATE: "birth date",
+    PatientField.SEX: "sex",
+}
+
+
+class Agreement(StrEnum):
+    """What a comparison of two patients says."""
+
+    SAME = "same"
+    """Nothing contradicts, and the patient ID, or name and birth date, agree."""
+    CONFLICT = "conflict"
+    """An attribute that both give differs."""
+    UNKNOWN = "unknown"
+    """Nothing contradicts, but neither side says enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What the files say of the patient, decoded and without padding; empty where they do not."""
+
+    id: str = ""
+    issuer: str = ""
+    name: str = ""
+    """DICOM PN: components parted by "^", up to three spellings parted by "="."""
+    birth_date: str = ""
+    """ISO 8601; empty where it is no date."""
+    sex: str = ""
+    """"M", "F" or "O"; empty where it is none of them."""
+
+    @classmethod
+    def of(cls, value: Callable[[str], Any] | Mapping[str, Any]) -> Patient:
+        """Build a patient from what gives an attribute by its DICOM keyword, such as a header.
+
+        Parameters
+        ----------
+        value : callable or mapping
+            Takes a DICOM keyword; gives its decoded value, or None where it is absent.
+
+        Examples
+        --------
+        >>> Patient.of({"PatientID": "P1 ", "PatientBirthDate": "19700102", "PatientSex": "f"})
+        Patient(id='P1', issuer='', name='', birth_date='1970-01-02', sex='F')
+        """
+        read = value.get if isinstance(value, Mapping) else value
+        text = {field: _stripped(read(field.value)) for field in PatientField}
+        sex = text[PatientField.SEX].upper()
+        return cls(
+            id=text[PatientField.ID],
+            issuer=text[PatientField.ISSUER],
+            name=text[PatientField.NAME],
+            birth_date=_day(text[PatientField.BIRTH_DATE]),
+            sex=sex if sex in ("M", "F", "O") else "",
+        )
+
+    @property
+    def known(self) -> bool:
+        """Whether the files say anything that tells one patient from another."""
+        return bool(self.id or any(map(_letters, self.name.split("="))))
+
+    @property
+    def number(self) -> str:
+        """The patient ID with its issuer, as in "P1^HOSPITAL"; empty without an ID."""
+        return "^".join(filter(None, (self.id, self.issuer))) if self.id else ""
+
+    def compared(self, other: Patient) -> Comparison:
+        """Compare with another patient, attribute by attribute.
+
+        Examples
+        --------
+        >>> Patient("1", name="MÜLLER^ANNA").compared(Patient("1", name="Mueller^Anna^")).words
+        ''
+        >>> Patient("1", sex="F").compared(Patient("1", sex="M")).words
+        'sex'
+        """
+        equal = {
+            PatientField.ID: _equal(self.id, other.id),
+            PatientField.ISSUER: _equal(self.issuer.casefold(), other.issuer.casefold()),
+            PatientField.NAME: _equal_names(self.name, other.name),
+            PatientField.BIRTH_DATE: _equal(self.birth_date, other.birth_date),
+            PatientField.SEX: _equal(self.sex, other.sex),
+        }
+        return Comparison(
+            conflicts=tuple(field for field, same in equal.items() if same is False),
+            agreeing=tuple(field for field, same in equal.items() if same),
+            one_sided=tuple(
+                field
+                for field, mine, theirs in zip(
+                    PatientField, self._values(), other._values(), strict=True
+                )
+                if bool(mine) != bool(theirs)
+            ),
+        )
+
+    def _values(self) -> tuple[str, ...]:
+        return self.id, self.issuer, self.name, self.birth_date, self.sex
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How two patients compare; holds the attributes' names, never their values."""
+
+    conflicts: tuple[PatientField, ...]
+    """Given by both, and different."""
+    agreeing: tuple[PatientField, ...]
+    """Given by both, and the same."""
+    one_sided: tuple[PatientField, ...]
+    """Given by one of them alone."""
+
+    @property
+    def agreement(self) -> Agreement:
+        """What they say together."""
+        if self.conflicts:
+            return Agreement.CONFLICT
+        named = {PatientField.NAME, PatientField.BIRTH_DATE} <= {*self.agreeing}
+        same = named or PatientField.ID in self.agreeing
+        return Agreement.SAME if same else Agreement.UNKNOWN
+
+    @property
+    def words(self) -> str:
+        """The attributes that differ, as in "name and birth date"; empty where none does."""
+        return in_words(self.conflicts)
+
+
+def conflict_among(patients: Iterable[Patient], *, gaps: bool = True) -> tuple[PatientField, ...]:
+    """Return the attributes in which any two of these patients differ; empty where none does.
+
+    Parameters
+    ----------
+    patients : iterable of Patient
+        One of each file.
+    gaps : bool
+        Where nothing differs but some files lack what the others are known by, a patient ID
+        above all, return what they lack: nobody can tell whose they are.
+    """
+    distinct = list(dict.fromkeys(patients))
+    found: set[PatientField] = set()
+    missing: set[PatientField] = set()
+    for index, one in enumerate(distinct):
+        if found and index > _COMPARED:
+            break
+        for other in distinct[: min(index, _COMPARED)]:
+            compared = one.compared(other)
+            found.update(compared.conflicts)
+            unknown = compared.agreement is Agreement.UNKNOWN
+            if gaps and (unknown or PatientField.ID in compared.one_sided):
+                missing.update(compared.one_sided)
+    return tuple(field for field in PatientField if field in (found or missing))
+
+
+def settle(
+    fields: Iterable[PatientField],
+    between: str,
+    *,
+    confirmed: bool,
+    advice: str = "Choose the files of one patient, or correct the headers",
+    in_window: str | None = None,
+) -> str:
+    """Refuse attributes that contradict each other, unless a person confirmed the patient.
+
+    Parameters
+    ----------
+    fields : iterable of PatientField
+        Of `Comparison.conflicts` or `conflict_among`.
+    between : str
+        What was compared, as in "the images of this folder".
+    confirmed : bool
+        Whether a person said that it is one patient (`--same-patient`).
+    advice, in_window : str
+        What else to do, at the command line and in a window.
+
+    Returns
+    -------
+    str
+        The notice that stays in what is written of the study; empty where nothing differs.
+
+    Raises
+    ------
+    PatientConflictError
+        Something differs, and nobody confirmed it.
+    """
+    named = tuple(fields)
+    if not named:
+        return ""
+    if not confirmed:
+        raise PatientConflictError(
+            tuple(field.words for field in named),
+            found=f"more than one patient, or an incomplete identity, in {between}: "
+            f"{in_words(named)} differ{'' if len(named) > 1 else 's'}",
+            expected="one patient",
+            next_step=f"{advice}; if you are sure that it is one person, confirm it with "
+            "--same-patient",
+            in_window=in_window or advice,
+        )
+    words = in_words(named)
+    return (
+        f"{words[0].upper()}{words[1:]} differ{'' if len(named) > 1 else 's'} in {between}; "
+        "a person confirmed that it is the same patient (--same-patient)."
+    )
+
+
+def in_words(fields: Iterable[PatientField]) -> str:
+    """Return attributes as in "name, birth date and sex"."""
+    *most, last = [field.words for field in fields] or [""]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _stripped(value: Any) -> str:
+    text = "" if value is None else str(value)
+    return unicodedata.normalize("NFC", text.replace("\0", " ")).strip()
+
+
+def _day(text: str) -> str:
+    found = iso_date(text.replace(".", "").replace("/", ""))
+    return "" if found.startswith("0000") else found
+
+
+def _equal(one: str, other: str) -> bool | None:
+    """Whether two values are the same; None where one is not given."""
+    return one == other if one and other else None
+
+
+def _equal_names(one: str, other: str) -> bool | None:
+    """Whether two names are spelt the same in every alphabet that both give."""
+    pairs = zip(one.split("="), other.split("="), strict=False)
+    found = [_equal_spelling(mine, theirs) for mine, theirs in pairs]
+    decided = [same for same in found if same is not None]
+    return all(decided) if decided else None
+
+
+def _equal_spelling(one: str, other: str) -> bool | None:
+    mine, theirs = _parts(one), _parts(other)
+    if not any(map(_letters, mine)) or not any(map(_letters, theirs)):
+        return None
+    if not any(map(_letters, mine[1:])) or not any(map(_letters, theirs[1:])):
+        words, others = _words(one), _words(other)  # "Roe Jane" for "Roe^Jane"
+        return words <= others or others <= words
+    compared = (
+        not (_letters(a) and _letters(b)) or bool(_spellings(a) & _spellings(b))
+        for index, (a, b) in enumerate(zip(mine, theirs, strict=True))
+        if index != _PREFIX
+    )
+    return all(compared)
+
+
+def _parts(name: str) -> list[str]:
+    return (name.split("^") + [""] * _NAME_PARTS)[:_NAME_PARTS]
+
+
+def _words(name: str) -> frozenset[str]:
+    parts = _parts(name)
+    del parts[_PREFIX]
+    words = re.split(r"[\s,]+", " ".join(parts))
+    return frozenset(min(_spellings(word)) for word in words if _letters(word))
+
+
+def _spellings(text: str) -> frozenset[str]:
+    """Return how a name's part may be written without marks: as it is, and as Germans do."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return frozenset(_letters(folded.translate(table)) for table in (_PLAIN, _GERMAN))
+
+
+def _letters(text: str) -> str:
+    """Return letters and digits without accents, case, spaces and punctuation."""
+    apart = unicodedata.normalize("NFKD", text.casefold())
+    bare = unicodedata.normalize("NFC", _ACCENTS.sub("", apart))  # other scripts keep their marks
+    return "".join(char for char in bare if unicodedata.category(char)[0] in "LMN")
