@@ -5,7 +5,7 @@ r"""Time our network beside MONAI's on the same brain, each in a process of its 
 
 Lens with its shipped weights and each preset (flash and readable attention, fp32 and bf16), Lens
 without attention and of attention alone, and MONAI's SegResNet and Swin UNETR in the settings of
-its BraTS bundle and tutorial. docs/bench.md says what the columns mean.
+its BraTS bundle and tutorial. docs/how-to/bench.md says what the columns mean.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Write docs/conformance.md from the code: tables of what is read, sent, received and written.
+"""Write the conformance statement from the code: what is read, sent, received and written.
 
-    python research/make_conformance.py            # writes docs/conformance.md; a test compares it
+    python research/make_conformance.py    # writes docs/reference/conformance.md; a test compares
 
 The attributes are those of objects that are really written, of a drawn head.
 """
@@ -34,7 +34,7 @@ from lesionlens.site.pacs import association
 from lesionlens.site.pacs.peer import Access
 from lesionlens.site.pacs.retrieve import SYNTAXES
 
-PLACE = Path(__file__).parents[1] / "docs" / "conformance.md"
+PLACE = Path(__file__).parents[1] / "docs" / "reference" / "conformance.md"
 WRITTEN = {
     "seg": "Segmentation",
     "sr": "Comprehensive 3D SR",

@@ -2,7 +2,7 @@
 
 tools/with_display.sh .venv/bin/python research/make_pictures.py
 
-Writes docs/napari.png, docs/napari-*.png and docs/pictures/*.png: the whole window, or the canvas
+Writes docs/pictures/*.png: the whole window, or the canvas
 beside the part of the panel that says what is shown. `--docs out/pictures --width 1600
 --height 1000 --theme light` makes the same elsewhere, to be looked at.
 """
@@ -135,11 +135,11 @@ def first_look(studio: Studio, panel: LesionLens) -> None:
 
 
 def windows(studio: Studio, panel: LesionLens) -> None:
-    studio.window("napari.png")
+    studio.window("pictures/napari.png")
     panel.session.choose_plane(Plane.CORONAL)
     panel.actions_.accept()
     panel.session.choose_overlay(Overlay.CONTOUR)
-    studio.window("napari-coronal.png")
+    studio.window("pictures/napari-coronal.png")
     panel.actions_.undo()
     panel.session.choose_plane(Plane.AXIAL)
     panel.session.choose_overlay(Overlay.MAP)

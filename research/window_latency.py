@@ -2,7 +2,8 @@
 
 tools/with_display.sh .venv/bin/python research/window_latency.py STUDY
 
-STUDY is a folder of four sequences; the figures of docs/napari.md are of 240 x 240 x 155 voxels.
+STUDY is a folder of four sequences; the figures of docs/how-to/napari.md are of 240 x 240 x 155
+voxels.
 A key is pressed, or a point is clicked, as by hand; the clock runs from there until the window has
 painted. Printed are three figures of each act, the least and the median of several: by the clock,
 processor time of the thread that paints, and of the whole process. On a machine that others use

@@ -19,7 +19,7 @@ LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 INLINE = re.compile(r"(?<!`)`(lesionlens [^`]+)`(?!`)")
 TORCHRUN = "torchrun --nproc-per-node 4 --no-python "
-PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")])
+PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
 
 
 def name_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The package that docs/plugins.md shows works as it stands there."""
+"""The package that docs/how-to/plugins.md shows works as it stands there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.engines.testing import engine_contract
 from lesionlens.imaging.preparation.prepare import PrepareOptions
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "plugins.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "plugins.md"
 
 
 @pytest.fixture

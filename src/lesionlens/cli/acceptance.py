@@ -29,7 +29,7 @@ def acceptance(
     bounds: Annotated[
         Path | None,
         typer.Option(
-            "--bounds", help="What is asked (TOML); see docs/acceptance.md.", metavar="FILE"
+            "--bounds", help="What is asked (TOML); see docs/how-to/acceptance.md.", metavar="FILE"
         ),
     ] = None,
     signed_by: Annotated[

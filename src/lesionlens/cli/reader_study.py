@@ -57,6 +57,6 @@ def _protocol(folder: Path) -> ReadingProtocol:
         raise ReadError(
             found=f"no {FILE} in {folder.name!r}",
             expected="the protocol of a reader study beside the list",
-            next_step="Write one, see docs/reading.md",
+            next_step="Write one, see docs/how-to/reading.md",
         )
     return found

@@ -1,7 +1,7 @@
 """What the JSON files of a result hold: findings.json, run.json and review.json as models.
 
 Exporters write through these models and the review reads through them, so that a file is never
-understood in two ways. docs/findings.schema.json is the first one's public form.
+understood in two ways. docs/reference/findings.schema.json is the first one's public form.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 The tissue template is laid on the image; how bright fluid and grey matter are against white matter,
 and how far the brightest voxels stand out, then decide by a softmax over a few numbers. It was
 fitted on drawn brains alone (`research/fit_sequence_from_image.py`); what it is worth on real scans
-is in `docs/studies.md`. It comes last, overrides nothing, and gives no answer where it is not sure.
+is in `docs/how-to/studies.md`. It comes last, overrides nothing, and gives no answer where
+it is not sure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""findings.json and findings.csv from one schema; docs/findings.schema.json is its public form."""
+"""findings.json and findings.csv from one schema.
+
+Its public form is docs/reference/findings.schema.json.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +139,7 @@ def _cell(value: Any) -> str | int | float:
 
 
 def schema_text() -> str:
-    """Return the JSON Schema of findings.json, as docs/findings.schema.json holds it."""
+    """Return the JSON Schema of findings.json, as docs/reference/findings.schema.json holds it."""
     schema = FindingsFile.model_json_schema(by_alias=True)
     return json.dumps(schema, indent=1, sort_keys=True) + "\n"
 

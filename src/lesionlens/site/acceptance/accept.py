@@ -127,7 +127,7 @@ def _cases(root: Path) -> tuple[Case, ...]:
                 found=f"the case {case.name!r} {why}",
                 expected="one folder a case directly below, with its images and a segmentation, "
                 "an empty one where there is nothing",
-                next_step="Lay the cases out like that; docs/acceptance.md shows one",
+                next_step="Lay the cases out like that; docs/how-to/acceptance.md shows one",
             )
     return cases
 

@@ -115,5 +115,5 @@ def _refused(path: Path, what: str) -> ConfigError:
         found=f"{path.name} with {what}",
         expected="least_cases, least_cases_in_all, surely, and tables [overall] and [groups] of "
         f"{', '.join(METRICS)}",
-        next_step="Correct it; docs/acceptance.md shows one",
+        next_step="Correct it; docs/how-to/acceptance.md shows one",
     )

@@ -139,7 +139,7 @@ def _drawn(protocol: ReadingProtocol, *about: str) -> bytes:
     return hashlib.sha256("\0".join((str(protocol.seed), *about)).encode()).digest()
 
 
-def _unusable(found: str, next_step: str = "Correct it, see docs/reading.md") -> ReadError:
+def _unusable(found: str, next_step: str = "Correct it, see docs/how-to/reading.md") -> ReadError:
     return ReadError(
         found=f"a {FILE} that cannot be used ({found})",
         expected="title, seed, readers; if need be arms, cases and washout_days",

@@ -148,8 +148,8 @@ def test_a_series_of_slices_is_named_by_its_folder(make):
 
 
 def test_the_published_schema_is_current():
-    """Rebuild with `python -c` as docs/export.md says."""
-    assert (REPOSITORY / "docs" / "findings.schema.json").read_text() == schema_text()
+    """Rebuild with `python -c` as docs/how-to/export.md says."""
+    assert (REPOSITORY / "docs" / "reference" / "findings.schema.json").read_text() == schema_text()
 
 
 def test_a_volume_that_is_not_known_is_null_not_zero(make):

@@ -15,6 +15,6 @@ def test_keys_and_acts_are_unique():
 
 
 def test_the_manual_lists_every_key():
-    manual = (REPOSITORY / "docs" / "napari.md").read_text(encoding="utf-8")
+    manual = (REPOSITORY / "docs" / "how-to" / "napari.md").read_text(encoding="utf-8")
     for key in KEYS:
         assert f"| {key.shown} | {key.words} |" in manual
