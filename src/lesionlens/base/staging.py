@@ -1,29 +1,33 @@
 """Write aside, swap in whole: an output folder is complete or untouched.
 
 Files are written into a hidden folder on the same file system; only when all of them are there do
-they take the place of the earlier ones. Files of others in the folder stay.
+they take the place of the earlier ones: by an exchange of the folders where the system has one,
+else one by one with a journal, which the next start goes by. Files of others in the folder stay,
+and where one has a name of ours, nothing is written.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 import threading
-import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from lesionlens.base import access
 from lesionlens.base.errors import ResourceError, UnusableInputError, is_full_disk
+from lesionlens.base.exchange import bring, bring_late, can_exchange, exchange, others_in
+from lesionlens.base.journal import Work, restore, work_in
+from lesionlens.base.manifest import Owned, check_free
 
 _CHOOSE, _CHOOSE_IN_WINDOW = "Choose another folder with --out", "Choose another folder"
 
 
 def check_target(target: Path) -> None:
-    """Refuse a target that cannot become an output folder; writes nothing.
+    """Refuse a target that cannot become an output folder, and restore what a kill left there.
 
     Raises
     ------
@@ -43,6 +47,7 @@ def check_target(target: Path) -> None:
         raise _unusable(f"a link that leads nowhere: {target.name}")
     if not writable:
         raise _unusable(f"no permission to write into {nearest.name or nearest}")
+    restore(target)
 
 
 def _leads_nowhere(target: Path) -> bool:
@@ -62,17 +67,27 @@ def _unusable(found: str) -> UnusableInputError:
     )
 
 
+def _nothing(target: Path) -> Owned:
+    del target
+    return {}
+
+
 @contextmanager
-def staged(target: Path, *, ours: Collection[str] = ()) -> Iterator[Path]:
+def staged(
+    target: Path, *, ours: Callable[[Path], Owned] = _nothing, shared: bool = False
+) -> Iterator[Path]:
     """Give a folder to write into; on a clean exit its content takes its place in `target`.
 
     Parameters
     ----------
     target : Path
-        The output folder; made if it is not there. An earlier file of the same name is replaced.
-    ours : collection of str
-        Paths below the target that belong to a result, with forward slashes; a folder is meant
-        whole. One that the staged folder lacks goes away, so that two results never mix.
+        The output folder; made if it is not there.
+    ours : callable
+        Returns which files of the target are ours, none by default: they are replaced, and go away
+        where the staged folder lacks them, so that two results never mix. All others stay.
+    shared : bool
+        Whether other processes may write into the target meanwhile: its files are then moved one
+        by one, and the folder itself stays.
 
     Yields
     ------
@@ -82,7 +97,8 @@ def staged(target: Path, *, ours: Collection[str] = ()) -> Iterator[Path]:
     Raises
     ------
     UnusableInputError
-        The target is, or lies below, a file, or may not be written.
+        The target is, or lies below, a file, or may not be written; or a file there that is not
+        ours has a name that is written.
     ResourceError
         The disk is full or the system refuses.
 
@@ -92,21 +108,22 @@ def staged(target: Path, *, ours: Collection[str] = ()) -> Iterator[Path]:
     an interrupt comes before that and changes nothing, or too late.
     """
     check_target(target)
-    made = [p for p in target.absolute().parents if not p.exists()]
-    home = target if target.is_dir() else target.absolute().parent
-    work = home / f".lesionlens-{uuid.uuid4().hex[:12]}"
+    place = target.resolve()
+    made: tuple[Path, ...] = ()
     try:
-        new = work / "new"
-        new.mkdir(parents=True)
-        yield new
-        with _uninterrupted():
-            _commit(work, target, ours)
-            shutil.rmtree(work, ignore_errors=True)
+        made = access.make_folder(place if shared else place.parent)
+        whole = not place.exists() or (not shared and can_exchange(place))
+        with work_in(place.parent if whole else place, place) as work:
+            yield work.new
+            access.restrict_tree(work.new)
+            files, gone = _planned(work, place, ours(place))
+            with _uninterrupted():
+                _commit(work, place, files, gone, whole=whole)
     except OSError as error:
-        _remove(work, made)
+        _remove(made)
         raise _explained(error, target) from error
     except BaseException:
-        _remove(work, made)
+        _remove(made)
         raise
 
 
@@ -126,23 +143,40 @@ def _uninterrupted() -> Iterator[None]:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
-def _commit(work: Path, target: Path, ours: Collection[str]) -> None:
-    new = work / "new"
-    if not target.exists():
-        new.rename(target)
-        return
-    files = sorted(p.relative_to(new) for p in new.rglob("*") if p.is_symlink() or not p.is_dir())
+def _planned(work: Work, target: Path, owned: Owned) -> tuple[list[str], list[str]]:
+    """Return the names that are written and those of ours that give way; checks that they may."""
+    files = sorted(p.relative_to(work.new) for p in work.new.rglob("*") if not p.is_dir())
     for name in files:
         _check_place(target, name)
-    _swap(work, target, [Path(name) for name in sorted(ours)], files)
-    for name in {Path(name).parent for name in ours} - {Path()}:
-        with suppress(OSError):  # not empty: it holds the new result or a user's file
-            (target / name).rmdir()
+    gone = [name for name in owned if _is_there(target, name)]
+    names = [name.as_posix() for name in files]
+    check_free(target, dict.fromkeys((*names, *gone)), owned)
+    return names, gone
+
+
+def _commit(work: Work, target: Path, files: list[str], gone: list[str], *, whole: bool) -> None:
+    """Bring the new files to their place: all of them, or none."""
+    if not target.exists():
+        work.new.rename(target)
+    elif not (whole and _exchanged(work, target, {*files, *gone})):
+        _swap(work, target, gone, files)
+        for folder in {Path(name).parent for name in gone} - {Path()}:
+            with suppress(OSError):  # not empty: it holds the new result or a user's file
+                (target / folder).rmdir()
+
+
+def _is_there(target: Path, name: str) -> bool:
+    """Whether a file of ours is there, not by way of a link."""
+    return os.path.lexists(target / name) and not any(
+        (target / parent).is_symlink() for parent in Path(name).parents
+    )
 
 
 def _check_place(target: Path, name: Path) -> None:
-    """Refuse to put a file over a folder, or into a file, of somebody else."""
+    """Refuse to put a file over a folder, into a file, or through a link of somebody else."""
     for parent in name.parents:
+        if (target / parent).is_symlink():
+            raise _unusable(f"a link named {parent} in the output folder")
         if (target / parent).exists() and not (target / parent).is_dir():
             raise _unusable(f"a file named {parent} in the output folder")
     place = target / name
@@ -150,32 +184,57 @@ def _check_place(target: Path, name: Path) -> None:
         raise _unusable(f"a folder named {name} in the output folder")
 
 
-def _swap(work: Path, target: Path, gone: list[Path], files: list[Path]) -> None:
+def _exchanged(work: Work, target: Path, ours: set[str]) -> bool:
+    """Exchange the whole folder; False, with nothing changed, where that cannot be done."""
+    others = others_in(target, ours)
+    if others is None:
+        return False
+    others = [name for name in others if _holds_others(target, name, ours)]
+    aside = work.folder / "whole"
+    if not (bring(work.new, aside) and bring(target, aside, others) and exchange(aside, target)):
+        return False
+    bring_late(aside, target, ours)
+    return True
+
+
+def _holds_others(target: Path, name: Path, ours: set[str]) -> bool:
+    """Whether this is no folder that only our files are in."""
+    path = target / name
+    if path.is_symlink() or not path.is_dir():
+        return True
+    within = [p.relative_to(target).as_posix() for p in path.rglob("*") if not p.is_dir()]
+    return not within or not set(within) <= ours
+
+
+def _swap(work: Work, target: Path, gone: list[str], files: list[str]) -> None:
     """Move earlier entries out and new files in; on any failure everything moves back."""
+    folders = {parent for name in files for parent in Path(name).parents}
+    made = sorted(f.as_posix() for f in folders if not (target / f).exists())
+    work.begin(files, made)
     undo: list[Callable[[], object]] = []
     try:
-        for name in (*gone, *files):
-            place, kept = target / name, work / "old" / name
+        for name in dict.fromkeys((*gone, *files)):
+            place, kept = target / name, work.old / name
             if os.path.lexists(place):
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 place.rename(kept)
                 undo.append(partial(kept.rename, place))
+        for folder in made:
+            (target / folder).mkdir()
+            access.restrict(target / folder)
+            undo.append((target / folder).rmdir)
         for name in files:
-            place = target / name
-            for folder in reversed([p for p in place.parents if not p.exists()]):
-                folder.mkdir()
-                undo.append(folder.rmdir)
-            (work / "new" / name).rename(place)
-            undo.append(partial(place.rename, work / "new" / name))
+            (work.new / name).rename(target / name)
+            undo.append(partial((target / name).rename, work.new / name))
+        work.end()
     except BaseException:
         for act in reversed(undo):
             act()
         raise
 
 
-def _remove(work: Path, made: list[Path]) -> None:
-    """Remove the hidden folder, then the parents that were made for it, deepest first."""
-    shutil.rmtree(work, ignore_errors=True)
+def _remove(made: tuple[Path, ...]) -> None:
+    """Remove the parents that were made, deepest first."""
     for folder in made:
         try:
             folder.rmdir()

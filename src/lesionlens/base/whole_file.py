@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lesionlens.base import access
 from lesionlens.base.errors import ResourceError
 
 
@@ -19,10 +20,11 @@ def whole_file(place: Path) -> Iterator[Path]:
     Path
         In the same folder, which is made; its name ends as `place` does and begins with a dot.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    aside = place.with_name(f".new.{place.name}")
+    access.make_folder(place.parent)
+    aside = place.with_name(f".new.{os.getpid()}.{place.name}")
     try:
         yield aside
+        access.restrict(aside)
         with aside.open("rb+") as file:
             os.fsync(file.fileno())
         aside.replace(place)

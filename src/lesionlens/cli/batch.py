@@ -81,7 +81,7 @@ def batch(
         progress("looking for studies", 0.0)
         from lesionlens.site.cohort.run import Cohort, Crew, has_distributed, run_cohort
         from lesionlens.site.cohort.studies import find_jobs, loose_files
-        from lesionlens.site.cohort.table import write_table
+        from lesionlens.site.cohort.table import check_tables, write_table
         from lesionlens.site.cohort.work import Choice
 
         options.preparation(brain_extraction, bias_correction)
@@ -95,6 +95,7 @@ def batch(
             engine=engine,
             server=address,
         )
+        check_tables(results)
         notes = []
         count = len(find_jobs(studies, results))
         if loose := loose_files(studies):

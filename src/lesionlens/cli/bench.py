@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lesionlens.base.manifest import check_free, listed, replace_listed
 from lesionlens.base.provenance import version_of
-from lesionlens.base.staging import check_target, staged
+from lesionlens.base.staging import check_target
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 SAMPLE = Path(__file__).resolve().parent.parent / "imaging" / "sample_data" / "study"
 JSON_NAME, TABLE_NAME = "bench.json", "bench.md"
+LIST_NAME = "bench.files.json"
 _BUSY = 0.3  # share of the cores in use by others from which clock times are worth little
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -53,6 +55,7 @@ def bench(
     del debug
     if out is not None:
         check_target(out)
+        check_free(out, (JSON_NAME, TABLE_NAME), dict.fromkeys(listed(out, LIST_NAME)))
     with progress_bar() as progress:
         from lesionlens.engines import device as devices
 
@@ -69,9 +72,8 @@ def _answer(
     figures["notes"] = list(notes)
     text = json_text.dumps(figures, indent=1)
     if out is not None:
-        with staged(out, ours=(JSON_NAME, TABLE_NAME)) as aside:
-            (aside / JSON_NAME).write_text(text + "\n", encoding="utf-8")
-            (aside / TABLE_NAME).write_text(markdown(figures), encoding="utf-8")
+        contents = {JSON_NAME: text + "\n", TABLE_NAME: markdown(figures)}
+        replace_listed(out, contents, LIST_NAME)
     if json:
         return Answer((text,), notes)
     written = () if out is None else (f"Written: {plain(str(out / JSON_NAME))}, {TABLE_NAME}",)

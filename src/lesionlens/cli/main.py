@@ -13,13 +13,15 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from importlib import metadata
+from itertools import pairwise
 from typing import Annotated
 
 import typer
 
+from lesionlens.base import access
 from lesionlens.base.errors import LesionLensError, is_lack_of_memory
 from lesionlens.cli import (
     acceptance,
@@ -62,7 +64,14 @@ app = typer.Typer(
 def run() -> int:
     """Run the command line of this process; returns or raises SystemExit with the exit status."""
     STOP.listen()
-    _own_the_process()
+    if (refused := refused_argument(sys.argv[1:])) is not None:
+        print(f"lesionlens: {refused}", file=sys.stderr)
+        return 2
+    try:
+        _own_the_process()
+    except LesionLensError as error:
+        print(f"lesionlens: {error}", file=sys.stderr)
+        return error.exit_status
     try:
         app(prog_name="lesionlens")
     except KeyboardInterrupt:
@@ -76,8 +85,27 @@ def run() -> int:
     return 130
 
 
+def refused_argument(arguments: Sequence[str]) -> str | None:
+    """Report an empty argument, most often a variable of a script that was never set.
+
+    As a path it would mean the folder that one is in.
+
+    Examples
+    --------
+    >>> refused_argument(["analyze", "study", "--out", "result"])
+    >>> refused_argument(["analyze", "study", "--out", ""]).partition(".")[0]
+    'Found an empty value after --out'
+    """
+    for before, argument in pairwise(("lesionlens", *arguments)):
+        if not argument.strip() or (argument.startswith("--") and argument.endswith("=")):
+            where = argument.strip().rstrip("=") or before
+            return f"Found an empty value after {where}. Expected a path or text. Name it."
+    return None
+
+
 def _own_the_process() -> None:
     """Set what only a program may set for itself, not a library for its host."""
+    os.umask(access.umask())  # logs and whatever else is written by others' code
     # Threads that wait for one another sleep: awake, as is their default, they take the cores from
     # whatever else runs (three times as slow beside one busy program). Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

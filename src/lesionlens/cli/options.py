@@ -281,6 +281,9 @@ def check_layout(out: Path, layout: ResultLayout) -> Path:
     """
     check_target(out)
     if layout is ResultLayout.OWN:
+        from lesionlens.results.export.listed import check_folder
+
+        check_folder(out)
         return out
     from lesionlens.imaging.reading.bids import RESULTS
     from lesionlens.results.export.bids import check_dataset

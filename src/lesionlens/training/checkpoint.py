@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from lesionlens.base.errors import ResourceError, WeightsError
 
 PART_BYTES = 15 * 2**20
 _POINTER = "latest.json"
+_OURS = re.compile(r"step-\d{8}(-again)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, part_bytes: int = PART_BYTES) 
             next_step="Free some space and start again; the last checkpoint is intact",
         ) from error
     for old in folder.glob("step-*"):
-        if old != target:
+        if old != target and _OURS.fullmatch(old.name) and (old / "meta.json").is_file():
             shutil.rmtree(old, ignore_errors=True)
     return target
 

@@ -16,7 +16,9 @@ import torch
 from torch import nn
 
 from lesionlens.base.errors import ResourceError, WeightsError
+from lesionlens.base.manifest import claim
 from lesionlens.base.stages import NEVER, Cancel
+from lesionlens.base.staging import check_target
 from lesionlens.engines.device import autocast, choose
 from lesionlens.network import weights
 from lesionlens.network.build import build
@@ -42,6 +44,7 @@ from lesionlens.training.validate import validate
 
 logger = logging.getLogger(__name__)
 _REPORT_EVERY = 20
+_FILES, _LIST = ("weights.safetensors", "log.jsonl", "validation.jsonl"), "train.files.json"
 _SEEDS_A_PROCESS = 10_000_000_000
 
 
@@ -201,7 +204,9 @@ def _begin(config: TrainConfig, out: Path, options: TrainOptions) -> _TrainingRu
     run = _TrainingRun(
         config, out, processes, network, Optimiser(network, config.optimiser), options.cases, notes
     )
-    out.mkdir(parents=True, exist_ok=True)
+    check_target(out)
+    if processes.leads:
+        claim(out, _FILES, _LIST, begun=(out / "checkpoint" / "latest.json").is_file())
     if options.resume:
         run.restore()
     processes.check_step(run.step)

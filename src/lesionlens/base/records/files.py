@@ -162,6 +162,8 @@ class RunFile(_Strict):
     warnings: tuple[str, ...]
     left_out: dict[str, str] = {}
     inputs: tuple[InputRow, ...]
+    files: tuple[InputRow, ...] | None = None
+    """Every file of the result but run.json itself; null in results of earlier releases."""
     notice: str = RESEARCH_USE_NOTICE
 
 

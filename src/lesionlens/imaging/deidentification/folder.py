@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.manifest import Owned
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.base.staging import staged
 from lesionlens.imaging.deidentification.clean import Cleaner, coded, telling_words
@@ -99,7 +101,7 @@ def deidentify_folder(
     kept: Counter[FaceOutcome] = Counter()
     if left := len(paths) - len(files):
         counts["not DICOM and not copied"] = left
-    with staged(out) as aside:
+    with staged(out, ours=lambda place: _earlier_copies(place, aside), shared=True) as aside:
         written = 0
         for number, path in enumerate(files):
             check(cancel, "de-identifying")
@@ -113,6 +115,20 @@ def deidentify_folder(
             )
     notices = (f"{count} × {what}" for what, count in counts.items())
     return Done(written, (*notices, *_of_faces(kept)))
+
+
+def _earlier_copies(out: Path, aside: Path) -> Owned:
+    """Return which files are written once more: earlier copies of ours of the same objects."""
+    found: dict[str, str | None] = {}
+    for path in aside.rglob("*.dcm"):
+        name = path.relative_to(aside)
+        if not (out / name).is_file():
+            continue
+        with suppress(OSError, InvalidDicomError, AttributeError, ValueError):
+            header = pydicom.dcmread(out / name, stop_before_pixels=True)
+            if (header.SOPInstanceUID, header.PatientIdentityRemoved) == (name.stem, "YES"):
+                found[name.as_posix()] = None
+    return found
 
 
 def _of_faces(kept: Counter[FaceOutcome]) -> list[str]:

@@ -21,20 +21,25 @@ from typing import Any
 import numpy as np
 
 from lesionlens.analysis.findings.edits import applied
+from lesionlens.base import manifest
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
+from lesionlens.base.manifest import Owned
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import Series
 from lesionlens.base.stages import Progress, no_progress
 from lesionlens.base.staging import staged
+from lesionlens.base.whole_file import write_whole
 from lesionlens.imaging.reading import bids
-from lesionlens.results.export import lookup
-from lesionlens.results.export.exporter import OURS, write_result
+from lesionlens.results.export import listed, lookup
+from lesionlens.results.export.exporter import write_result
 from lesionlens.results.export.nifti import codes_of, write_volume
 
 VERSION = "1.11.0"
 _NAME = "LesionLens"
+_TABLE, _SIDECAR, _IGNORE = "descriptions.tsv", "descriptions.json", ".bidsignore"
+_OF_DATASET = (_TABLE, _SIDECAR, _IGNORE)
 _IGNORED = f"/{bids.RESULTS}\n*_map.nii.gz\n*_map.json\n"
 _DESCRIPTIONS = (
     ("desc-candidates", "the candidate that each voxel belongs to, by its index"),
@@ -102,9 +107,15 @@ def save_bids(
     name, analysis = name or analysis.study.name, applied(analysis)
     home, label = Path(bids.RESULTS) / name, bids.labelled(name)
     volumes = tuple(_volumes(analysis))
-    ours = [f"{home.as_posix()}/{own}" for own in OURS]
-    ours += [f"{_stem(label)}_{ending}{kind}" for ending in _ENDINGS for kind in _KINDS]
-    with staged(dataset, ours=ours) as aside:
+    names = [f"{_stem(label)}_{ending}{kind}" for ending in _ENDINGS for kind in _KINDS]
+    list_name = f"{home.as_posix()}{_LIST}"
+
+    def ours(place: Path) -> Owned:
+        own = {f"{home.as_posix()}/{key}": sha for key, sha in listed.owned(place / home).items()}
+        known = manifest.listed(place, list_name)
+        return {**own, **(known or dict.fromkeys(names if own else ()))}
+
+    with staged(dataset, ours=ours, shared=True) as aside:
         (aside / home).mkdir(parents=True)
         warnings = write_result(analysis, dataset / home, aside / home, progress)
         source = _source_of(analysis)
@@ -114,6 +125,9 @@ def save_bids(
             _put(volume, aside / home, stem, _sidecar(analysis, source, volume))
         _put_mask(analysis, stem)
         _put_tables(analysis, stem)
+        listed.write_list(aside / home)
+        written = [name for name in names if (aside / name).is_file()]
+        manifest.write_list(aside, written, list_name)
     _describe(dataset, source)
     return warnings
 
@@ -124,10 +138,12 @@ def check_dataset(dataset: Path) -> None:
     Raises
     ------
     UnusableInputError
-        Its description names no dataset of LesionLens.
+        Its description names no dataset of LesionLens, or it has none and files of its names.
     """
     place = dataset / bids.DESCRIPTION
-    if place.is_file() and _NAME not in {
+    if not place.is_file():
+        manifest.check_free(dataset, (bids.DESCRIPTION, *_OF_DATASET), {})
+    elif _NAME not in {
         made.get("Name") for made in _read(place).get("GeneratedBy", ()) if isinstance(made, dict)
     }:
         raise UnusableInputError(
@@ -147,6 +163,7 @@ class _Named:
     about: Mapping[str, Any]
 
 
+_LIST = ".files.json"
 _KINDS = (".nii.gz", ".json", ".tsv")
 _ENDINGS = (
     "label-L_mask",
@@ -267,19 +284,13 @@ def _describe(dataset: Path, source: _Source) -> None:
         "GeneratedBy": [{"Name": _NAME, "Version": metadata.version("lesionlens")}],
         "DatasetLinks": {**links, source.link: where},
     }
-    _replace(dataset / bids.DESCRIPTION, json.dumps(about, indent=1) + "\n")
-    _replace(dataset / "descriptions.tsv", lookup.tsv(("desc_id", "description"), _DESCRIPTIONS))
+    write_whole(dataset / bids.DESCRIPTION, json.dumps(about, indent=1) + "\n")
+    write_whole(dataset / _TABLE, lookup.tsv(("desc_id", "description"), _DESCRIPTIONS))
     sidecar = {"Description": "What desc-… in the names of files means."}
-    _replace(dataset / "descriptions.json", json.dumps(sidecar, ensure_ascii=False) + "\n")
-    _replace(dataset / ".bidsignore", _IGNORED)
+    write_whole(dataset / _SIDECAR, json.dumps(sidecar, ensure_ascii=False) + "\n")
+    write_whole(dataset / _IGNORE, _IGNORED)
     if not (dataset / "README").exists():
-        _replace(dataset / "README", _README)
-
-
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}.new")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+        write_whole(dataset / "README", _README)
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -2,10 +2,11 @@
 
 What happens to an earlier result in the same folder
 ----------------------------------------------------
-Our own files there are replaced, and those that the new result lacks (a `dicom` folder, an
-attention map) go away, so that two results never mix. Files of others stay. A reader's work is
-never lost: where `review.json` holds acts that the new review does not continue, it is moved to
-`earlier_reviews/<time>/` together with the findings and labels that it spoke of.
+The files that its run.json lists are replaced, and those that the new result lacks (a `dicom`
+folder, an attention map) go away, so that two results never mix. Files of others stay; where one
+has a name of the new result, or where a listed file was changed since, nothing is written. A
+reader's work is never lost: where `review.json` holds acts that the new review does not continue,
+it is moved to `earlier_reviews/<time>/` together with the findings and labels that it spoke of.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from lesionlens.base.records.review import Review
 from lesionlens.base.stages import Progress, StageTime, no_progress
 from lesionlens.base.staging import staged
 from lesionlens.imaging.reading.dicom.documents import SENT, documents_of
+from lesionlens.results.export.listed import ALWAYS, KEPT, REVIEW, owned, write_list
 from lesionlens.results.export.original import write_original
 from lesionlens.results.export.page import kept_pages
 from lesionlens.results.export.plugged_in import write_by
@@ -39,8 +41,8 @@ from lesionlens.results.export.written import Written, reason_of
 
 logger = logging.getLogger(__name__)
 
-REVIEW_FILE = "review.json"
-EARLIER = "earlier_reviews"
+REVIEW_FILE = REVIEW
+EARLIER = KEPT
 SPOKEN_OF = (
     REVIEW_FILE,
     "findings.json",
@@ -51,8 +53,8 @@ SPOKEN_OF = (
 """What is kept together when a review is set aside."""
 ESSENTIAL = frozenset({"nifti", "report", "review", "tables"})
 """Exporters without whose files there is no result: their failure is one of the whole."""
-OURS = (
-    "segmentation.nii.gz",
+RESERVED = (
+    *ALWAYS,
     "segmentation.tsv",
     "segmentation_itksnap.txt",
     "segmentation.seg.nrrd",
@@ -67,21 +69,18 @@ OURS = (
     *(f"evidence_{name}.nii.gz" for name in (*MrSequence, "none")),
     CONSIDERED,
     "followup.json",
-    "findings.json",
-    "findings.csv",
-    "report.html",
     "report.pdf",
-    "run.json",
     "dicom/seg.dcm",
     "dicom/sr.dcm",
     "dicom/attention.dcm",
     *(f"dicom/attention_{region.value}.dcm" for region in Region),
     "dicom/key_objects.dcm",
     "key_slices",
-    REVIEW_FILE,
     "review_edits",
+    EARLIER,
+    SENT,
 )
-"""Names that belong to a result; an old one that the new result lacks is removed."""
+"""Names that no exporter of another package may write."""
 
 
 class Exporter(Protocol):
@@ -139,7 +138,7 @@ def save(
     Raises
     ------
     UnusableInputError
-        The folder cannot be written.
+        The folder cannot be written, or holds a file of another with a name of the result.
     ResourceError
         The disk is full.
     ExportError
@@ -147,10 +146,11 @@ def save(
         it was.
     """
     out, analysis = Path(out), applied(analysis)
-    with staged(out, ours=OURS) as aside:
+    with staged(out, ours=owned) as aside:
         notices = write_result(analysis, out, aside, progress)
         if finish is not None:
             finish(aside)
+        write_list(aside)
         return notices
 
 
@@ -196,7 +196,7 @@ def _write_all(analysis: Analysis, aside: Path, progress: Progress) -> ExportRec
         if plugins.is_ours(exporter):
             done = exporter.missing(analysis) or _attempt(exporter, analysis, aside)
         else:
-            done = write_by(exporter, name, analysis, aside, (*OURS, EARLIER, SENT))
+            done = write_by(exporter, name, analysis, aside, RESERVED)
         if isinstance(done, str):
             logger.info("%s was left out: %s", stage, done)
             left_out[name] = done

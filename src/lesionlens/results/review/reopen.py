@@ -22,6 +22,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
+from lesionlens.base.journal import restore
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
@@ -125,6 +126,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
     ReadError
         A file of the result is missing or is not one that LesionLens wrote.
     """
+    restore(folder)
     own = folder / ORIGINAL if (folder / ORIGINAL).is_dir() else folder
     content = _model(own / "findings.json", FindingsFile)
     run = _model(folder / "run.json", RunFile)
@@ -160,6 +162,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
 
 def read_run(folder: Path) -> RunInfo:
     """Read who made a result and of which files, without its volumes; errors as `read_result`."""
+    restore(folder)
     return _run(_model(folder / "run.json", RunFile))
 
 

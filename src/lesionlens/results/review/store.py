@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.grid import Grid
+from lesionlens.base.journal import restore
 from lesionlens.base.records.analysis import Analysis, RunInfo
 from lesionlens.base.records.files import OutlineRow, ReviewFile, SpokenOf
 from lesionlens.base.records.review import Outline, Review
@@ -78,6 +79,7 @@ def load(folder: Path) -> Review:
     ReadError
         review.json is not one of ours, or damaged.
     """
+    restore(folder)
     return _read(folder / NAME, folder / EDITS)
 
 

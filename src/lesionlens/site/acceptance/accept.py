@@ -16,6 +16,7 @@ from lesionlens.analysis.evaluation.evaluate import evaluate, score_case
 from lesionlens.analysis.evaluation.label_conventions import convention_reader
 from lesionlens.analysis.evaluation.summary import CaseScore, column, interval
 from lesionlens.base.errors import CancelledError, UnusableInputError
+from lesionlens.base.manifest import Owned, check_free
 from lesionlens.base.provenance import sha256_of, utc_now, versions
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 from lesionlens.base.staging import staged
@@ -81,6 +82,7 @@ def accept(
         The user asked to stop; the same call goes on.
     """
     cases = _cases(test.cases)
+    check_free(test.out, (RECORD, PAGE, SUMS), _earlier(test.out))
     run = run_cohort(
         Cohort(test.cases, test.out / RESULTS, resume=True),
         test.choice,
@@ -221,9 +223,20 @@ def _keep_signed(out: Path, place: Path) -> None:
                 shutil.copy2(out / name, kept / name)
 
 
+def _earlier(out: Path) -> Owned:
+    """Return the files of an earlier report: those that its hashes name."""
+    try:
+        lines = (out / SUMS).read_text("utf-8").splitlines()
+    except (OSError, ValueError):
+        return {}
+    known = dict(line.split("  ", 1)[::-1] for line in lines if "  " in line)
+    ours = {name: known[name] for name in (RECORD, PAGE) if name in known}
+    return {**ours, SUMS: None} if ours else {}
+
+
 def _write(report: AcceptanceReport, out: Path) -> None:
     """Write report, page and their hashes together, in the format of sha256sum."""
-    with staged(out) as place:
+    with staged(out, ours=_earlier, shared=True) as place:
         _keep_signed(out, place)
         text = report.model_dump_json(by_alias=True, indent=1)
         (place / RECORD).write_text(text + "\n", "utf-8")

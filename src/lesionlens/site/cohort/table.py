@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from lesionlens.base.whole_file import write_whole
+from lesionlens.base.manifest import check_free, listed, replace_listed
 from lesionlens.results.export.tables import columns, safe_text
 from lesionlens.site.cohort.work import Status, StudyOutcome
 
 CSV_NAME, PARQUET_NAME = "cohort.csv", "cohort.parquet"
+LIST_NAME = "cohort.files.json"
 STUDY_COLUMNS = ("study", "status", "message", "seconds", "candidates")
 _TEXT = (
     "study",
@@ -48,11 +49,21 @@ def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]
     writer.writeheader()
     for outcome in outcomes:
         writer.writerows(_rows(out, outcome))
-    write_whole(out / CSV_NAME, text.getvalue())
+    contents: dict[str, str | bytes] = {CSV_NAME: text.getvalue()}
     if find_spec("pyarrow") is not None:
-        write_whole(out / PARQUET_NAME, _parquet(text.getvalue()))
-        return out / CSV_NAME, out / PARQUET_NAME
-    return (out / CSV_NAME,)
+        contents[PARQUET_NAME] = _parquet(text.getvalue())
+    return replace_listed(out, contents, LIST_NAME)
+
+
+def check_tables(out: Path) -> None:
+    """Refuse a folder in which the tables would overwrite files of others.
+
+    Raises
+    ------
+    UnusableInputError
+        It has some.
+    """
+    check_free(out, (CSV_NAME, PARQUET_NAME), dict.fromkeys(listed(out, LIST_NAME)))
 
 
 def _rows(out: Path, outcome: StudyOutcome) -> Iterator[dict[str, str | int | float]]:

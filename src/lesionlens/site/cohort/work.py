@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from lesionlens.base.errors import LesionLensError, is_lack_of_memory
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.stages import Cancel, Progress, no_progress
+from lesionlens.base.staging import check_target
 from lesionlens.base.text import writable
 from lesionlens.site.cohort.studies import StudyJob
 
@@ -136,8 +137,11 @@ def analyse(
 def _analyse(job: StudyJob, choice: Choice, cancel: Cancel, progress: Progress) -> StudyOutcome:
     from lesionlens.imaging.preparation.prepare import PrepareOptions  # noqa: PLC0415
     from lesionlens.imaging.reading.readers import open_study  # noqa: PLC0415
+    from lesionlens.results.export.listed import check_folder  # noqa: PLC0415
 
     start = time.perf_counter()
+    check_target(job.out)
+    check_folder(job.out)
     lens = load_lens(choice)
     study = open_study(job.study, recall=True, progress=progress, cancel=cancel)
     options = PrepareOptions(stripper=choice.stripper, bias=choice.bias)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lesionlens.base import access
 from lesionlens.base.errors import ReadError, ResourceError, UnusableInputError
 from lesionlens.base.provenance import utc_now
 from lesionlens.site.cohort.studies import StudyJob
@@ -111,8 +112,7 @@ def open_worklist(out: Path) -> Iterator[CohortWorklist]:
     """
     connection = _connected(out, NAME, 10.0)
     try:
-        with connection:
-            connection.execute(_TABLE)
+        _make_table(connection)
         yield CohortWorklist(connection)
     except sqlite3.OperationalError as error:
         raise _unwritable(out, error) from error
@@ -126,13 +126,25 @@ def open_worklist(out: Path) -> Iterator[CohortWorklist]:
         connection.close()
 
 
+def _make_table(connection: sqlite3.Connection) -> None:
+    known = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+    if known and "studies" not in known:
+        raise sqlite3.DatabaseError("a database of another program")
+    with connection:
+        connection.execute(_TABLE)
+
+
 def _connected(out: Path, name: str, timeout_s: float) -> sqlite3.Connection:
     """Open a database in an output folder; both are made where they are not there."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        return sqlite3.connect(out / name, timeout=timeout_s)
+        access.make_folder(out)
+        new = not (out / name).exists()
+        connection = sqlite3.connect(out / name, timeout=timeout_s)
+        if new:
+            access.restrict(out / name)
     except (OSError, sqlite3.OperationalError) as error:
         raise _unwritable(out, error) from error
+    return connection
 
 
 def _unwritable(out: Path, error: Exception) -> ResourceError:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+from lesionlens.base.manifest import replace_listed
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 from lesionlens.base.staging import check_target
-from lesionlens.base.whole_file import write_whole
 from lesionlens.site.monitoring import figures, page, stop_rules
 from lesionlens.site.monitoring.gather import gather, with_images
 from lesionlens.site.monitoring.stop_rules import StopBounds
 
 PAGE, TABLE, PROMETHEUS = "monitor.html", "monitor.csv", "monitor.prom"
+LIST = "monitor.files.json"
 
 
 def watch(
@@ -70,13 +71,9 @@ def watch(
 def write(watched: page.Watched, out: Path) -> tuple[Path, ...]:
     """Write page, table and Prometheus' text into a folder; each replaces its former self whole."""
     check_target(out)
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, text in (
-        (PAGE, page.html(watched)),
-        (TABLE, page.csv_table(watched)),
-        (PROMETHEUS, page.prometheus(watched)),
-    ):
-        write_whole(out / name, text)
-        written.append(out / name)
-    return tuple(written)
+    contents = {
+        PAGE: page.html(watched),
+        TABLE: page.csv_table(watched),
+        PROMETHEUS: page.prometheus(watched),
+    }
+    return replace_listed(out, contents, LIST)

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lesionlens.base import access
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.labels import ReviewState
 from lesionlens.site.worklist.reads import read_of
@@ -152,11 +153,11 @@ def open_book(folder: Path) -> Book:
     """
     place = folder / NAME
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        access.make_folder(folder)
         new = not place.exists()
         connection = sqlite3.connect(place, timeout=10.0)
         if new:
-            place.chmod(0o600)  # it says which patients somebody read
+            access.restrict(place)  # it says which patients somebody read
     except (OSError, sqlite3.OperationalError) as error:
         raise _unwritable(folder, error) from error
     try:
@@ -165,6 +166,9 @@ def open_book(folder: Path) -> Book:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version not in (0, _VERSION):
             raise _unreadable(folder, f"form {version}; this release knows {_VERSION}")
+        others = connection.execute("SELECT name FROM sqlite_master").fetchall()
+        if version == 0 and others:
+            raise _unreadable(folder, "a database of another program")
         if version == 0:
             connection.executescript(f"BEGIN;{_TABLES}PRAGMA user_version = {_VERSION};COMMIT;")
     except sqlite3.OperationalError as error:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlens.base.labels import ReviewState
+from lesionlens.base.manifest import replace_listed
 from lesionlens.base.staging import check_target
-from lesionlens.base.whole_file import write_whole
 from lesionlens.results.export.tables import safe_text
 from lesionlens.site.worklist.book import book_of
 from lesionlens.site.worklist.describing import RESULT
@@ -20,6 +20,7 @@ from lesionlens.site.worklist.protocol import read_protocol
 from lesionlens.site.worklist.records import Phase, Read
 
 READS, MARKS = "reads.csv", "marks.csv"
+LIST = "reads.files.json"
 _WHO = ("reader", "session", "case", "arm")
 READ_COLUMNS = (
     *_WHO, "complete", "signed_unaided", "signed", "marks_unaided", "marks_aided", "accepted",
@@ -95,14 +96,12 @@ def write_tables(
     out : Path
         Folder, made if it is not there.
     """
-    out.mkdir(parents=True, exist_ok=True)
     done = sorted(reads, key=lambda r: (r.key.reader, r.key.session, r.begun, r.key.study))
     rows = [_read_row(read) for read in done]
     marks = [row for read in done for row in _mark_rows(read, scores)]
-    return (
-        _put(out / READS, READ_COLUMNS, rows),
-        _put(out / MARKS, MARK_COLUMNS, marks),
-    )
+    contents = {READS: _text(READ_COLUMNS, rows), MARKS: _text(MARK_COLUMNS, marks)}
+    reads_csv, marks_csv = replace_listed(out, contents, LIST)
+    return reads_csv, marks_csv
 
 
 def scores_in(folder: Path, names: Iterable[str]) -> dict[str, float]:
@@ -174,10 +173,9 @@ def _at(point: tuple[float, float, float] | None) -> dict[str, float]:
     return {} if point is None else {n: round(v, 2) for n, v in zip(names, point, strict=True)}
 
 
-def _put(place: Path, columns: tuple[str, ...], rows: list[dict[str, str | int | float]]) -> Path:
+def _text(columns: tuple[str, ...], rows: list[dict[str, str | int | float]]) -> str:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(place, text.getvalue())
-    return place
+    return text.getvalue()

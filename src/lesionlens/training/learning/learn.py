@@ -15,6 +15,7 @@ import torch
 from lesionlens.analysis.evaluation.paired import paired
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import ConfigError
+from lesionlens.base.manifest import check_free
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 from lesionlens.base.staging import check_target
@@ -29,6 +30,7 @@ from lesionlens.training.learning import page
 from lesionlens.training.learning.judge import Judge, Side, drawn_figures
 from lesionlens.training.learning.proposal import (
     PAGE,
+    RECORD,
     WEIGHTS,
     HeldOutCase,
     MetricChange,
@@ -180,6 +182,7 @@ def _check_same(out: Path, parent_sha256: str, recipe: TrainConfig) -> None:
     now = {"parent_sha256": parent_sha256, "recipe": digest}
     place = out / BEGUN
     if not place.is_file():
+        check_free(out, (PAGE, RECORD, WEIGHTS, SPLIT_NAME), {})
         place.write_text(json.dumps(now, indent=1) + "\n", "utf-8")
         return
     try:

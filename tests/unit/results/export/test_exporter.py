@@ -172,7 +172,7 @@ def test_an_earlier_review_is_kept_beside_a_new_result(make, tmp_path):
 
 def test_an_unreadable_review_is_kept_too(make, tmp_path):
     out = tmp_path / "out"
-    out.mkdir()
+    save(make(), out)
     (out / "review.json").write_text("{ half a file")
     save(make(), out)
     (kept,) = (out / EARLIER).iterdir()

@@ -607,6 +607,7 @@ def test_another_studys_report_is_no_predecessor(make, tmp_path):
     ds.StudyInstanceUID = "1.2.3"
     ds.save_as(tmp_path / "out" / "dicom" / "sr.dcm")
     _sent(tmp_path / "out")
+    (tmp_path / "out" / "dicom" / "sr.dcm").unlink()  # it was changed: saving would refuse it
     save(analysis, tmp_path / "out")
     again = pydicom.dcmread(tmp_path / "out" / "dicom" / "sr.dcm")
     assert "PredecessorDocumentsSequence" not in again

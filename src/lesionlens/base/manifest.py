@@ -1,0 +1,188 @@
+"""Which files of a folder are ours: those that a list of ours names, and no other.
+
+A result lists its files in `run.json`; any other output in a list of its own, such as
+`monitor.files.json`. A name alone says nothing: a user's own `surfaces/` or `report.pdf` stays what
+it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.provenance import sha256_of
+from lesionlens.base.whole_file import write_whole
+
+SCHEMA = "lesionlens/files/1"
+Owned = Mapping[str, str | None]
+"""Files of ours by their name below a folder, with `/`, and their SHA-256; None where they may
+have changed since."""
+_MOST_BYTES = 64 * 2**20
+_SHOWN = 3
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    """Return name and SHA-256 of every file below a folder, by name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [{"file": p.relative_to(folder).as_posix(), "sha256": sha256_of(p)} for p in files]
+
+
+def listed(folder: Path, name: str) -> dict[str, str | None]:
+    """Return what a list in a folder names, the list itself included; empty where there is none.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the list lies.
+    name : str
+        Of the list: JSON with a schema of ours and `files`.
+    """
+    found = read_object(folder / name)
+    if not str(found.get("schema", "")).startswith("lesionlens/"):
+        return {}
+    return {**rows_in(found), name: None}
+
+
+def rows_in(content: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the names and digests under `files`; a row that is none, or leads out, is left out."""
+    rows = content.get("files")
+    return {
+        str(row["file"]): None if row["sha256"] is None else str(row["sha256"])
+        for row in (rows if isinstance(rows, list) else ())
+        if isinstance(row, dict) and "sha256" in row and is_inside(row.get("file"))
+    }
+
+
+def is_inside(name: object) -> bool:
+    r"""Whether a name from a file leads to a place below the folder, by its text.
+
+    Examples
+    --------
+    >>> [is_inside(n) for n in ("dicom/seg.dcm", "../x", "/etc/x", "a\\b", "C:x", "", 3)]
+    [True, False, False, False, False, False, False]
+    """
+    if not isinstance(name, str) or not name or set(name) & set("\\:\0"):
+        return False
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and path.as_posix() == name != "."
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; empty where there is none that can be read."""
+    try:
+        if not path.is_file() or path.stat().st_size > _MOST_BYTES:
+            return {}
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_list(folder: Path, names: Iterable[str], name: str) -> None:
+    """List files of a folder as ours, with their SHA-256; `name` is the list's own."""
+    _write_rows(folder / name, {key: sha256_of(folder / key) for key in names})
+
+
+def _write_rows(place: Path, digests: Owned) -> None:
+    rows = [{"file": key, "sha256": sha} for key, sha in sorted(digests.items())]
+    write_whole(place, json.dumps({"schema": SCHEMA, "files": rows}, indent=1) + "\n")
+
+
+def replace_listed(
+    folder: Path, contents: Mapping[str, str | bytes], name: str
+) -> tuple[Path, ...]:
+    """Write files of ours into a folder that others may use too, each in one step.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is not there.
+    contents : mapping of str to str or bytes
+        By file name.
+    name : str
+        Of the list that names them; it is written first, so that a kill leaves no file unlisted.
+
+    Returns
+    -------
+    tuple of Path
+        The files.
+
+    Raises
+    ------
+    UnusableInputError
+        A file of another has one of the names.
+    """
+    claim(folder, contents, name)
+    for key, content in contents.items():
+        write_whole(folder / key, content)
+    return tuple(folder / key for key in contents)
+
+
+def claim(folder: Path, names: Collection[str], name: str, *, begun: bool = False) -> None:
+    """List names as ours before their files are written, unless they are another's.
+
+    Parameters
+    ----------
+    folder : Path
+    names : collection of str
+        What is going to be written.
+    name : str
+        Of the list.
+    begun : bool
+        Whether an earlier release, which kept no list, is known to have written here.
+
+    Raises
+    ------
+    UnusableInputError
+        A file of another has one of the names.
+    """
+    ours = dict.fromkeys((*listed(folder, name), *(names if begun else ())))
+    check_free(folder, (*names, name), ours)
+    _write_rows(folder / name, dict.fromkeys(key for key in (*ours, *names) if key != name))
+
+
+def check_free(folder: Path, names: Iterable[str], owned: Owned) -> None:
+    """Refuse to write names that a folder has already, unless a list says that they are ours.
+
+    Parameters
+    ----------
+    folder : Path
+        May be missing.
+    names : iterable of str
+        What is to be written, with forward slashes.
+    owned : mapping
+        What is ours.
+
+    Raises
+    ------
+    UnusableInputError
+        A file of another, or one that was changed since we wrote it, has such a name.
+    """
+    others, changed = [], []
+    for name in names:
+        place = folder / name
+        if place.is_symlink() or (place.exists() and name not in owned):
+            others.append(name)
+        elif place.is_file() and (sha := owned[name]) is not None and sha256_of(place) != sha:
+            changed.append(name)
+    if others:
+        raise _refused(f"not of an earlier result: {_named(others)}", folder)
+    if changed:
+        raise _refused(f"changed since the earlier result was written: {_named(changed)}", folder)
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(sorted(names)[:_SHOWN]) + more
+
+
+def _refused(what: str, folder: Path) -> UnusableInputError:
+    return UnusableInputError(
+        found=f"files in {folder.name!r} that would be overwritten and are {what}",
+        expected="a folder without them: only what an earlier result lists as its own is replaced",
+        next_step="Move them away, or choose another folder with --out; nothing was changed",
+        in_window="Move them away, or choose another folder; nothing was changed",
+    )

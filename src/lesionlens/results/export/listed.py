@@ -1,0 +1,83 @@
+"""Which files of a folder belong to a result: those that its run.json lists under `files`.
+
+Results of releases that listed nothing are known by their run.json or findings.json, and by the
+names that those releases wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from lesionlens.base import manifest
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.files import CONSIDERED
+from lesionlens.base.whole_file import write_whole
+
+RUN, REVIEW = "run.json", "review.json"
+ALWAYS = ("segmentation.nii.gz", "findings.json", "findings.csv", "report.html", RUN, REVIEW)
+"""What every result holds."""
+KEPT = "earlier_reviews"
+"""Folder of reviews that were set aside: no later result replaces it."""
+_EDIT = re.compile(r"review_edits/[0-9a-f]{64}\.nii\.gz")
+_WITHOUT_LIST = re.compile(
+    r"segmentation\.(nii\.gz|tsv|seg\.nrrd)|segmentation_itksnap\.txt|candidates\.nii\.gz"
+    rf"|(probability|attention)_({'|'.join(Region)})\.nii\.gz|uncertainty\.nii\.gz"
+    rf"|evidence_({'|'.join(MrSequence)}|none)\.nii\.gz|findings\.(json|csv)|report\.html"
+    rf"|{re.escape(CONSIDERED)}|run\.json|review\.json"
+    rf"|dicom/(seg|sr|key_objects|attention(_({'|'.join(Region)}))?)\.dcm"
+)
+_WITH_RUN = re.compile(
+    rf"surfaces/(candidate_\d+_({'|'.join(Region)})\.stl|candidates\.glb)|report\.pdf"
+    r"|key_slices/[\w.-]+\.png|followup\.json"
+    r"|review_edits/original/(findings\.json|(segmentation|candidates)\.nii\.gz)"
+)
+
+
+def write_list(folder: Path) -> None:
+    """Add to run.json what the folder holds, with SHA-256; the last act on a staged result."""
+    rows = [
+        row
+        for row in manifest.rows_of(folder)
+        if row["file"] != RUN and not row["file"].startswith(f"{KEPT}/")
+    ]
+    content = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    write_whole(folder / RUN, json.dumps({**content, "files": rows}, indent=1) + "\n")
+
+
+def owned(folder: Path) -> dict[str, str | None]:
+    """Return the files of the result in a folder, and their SHA-256 where they never change."""
+    run = manifest.read_object(folder / RUN)
+    made = str(run.get("schema", "")).startswith("lesionlens/run/")
+    if made and "files" in run:
+        found = {**manifest.rows_in(run), RUN: None}
+        if REVIEW not in found:
+            return found
+    else:
+        schema = str(manifest.read_object(folder / "findings.json").get("schema", ""))
+        if not (made or schema.startswith("lesionlens/findings/")):
+            return {}
+        found = dict.fromkeys(_without_list(folder, made))
+    edits = (path.relative_to(folder).as_posix() for path in folder.glob("review_edits/*.nii.gz"))
+    return {**found, REVIEW: None, **{name: None for name in edits if _EDIT.fullmatch(name)}}
+
+
+def _without_list(folder: Path, made: bool) -> Iterable[str]:
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if _WITHOUT_LIST.fullmatch(name) or (made and _WITH_RUN.fullmatch(name)):
+            yield name
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder with files of others that every result would overwrite.
+
+    Raises
+    ------
+    UnusableInputError
+        Some are there.
+    """
+    if folder.is_dir():
+        manifest.check_free(folder, ALWAYS, owned(folder))

@@ -1,0 +1,75 @@
+"""SIGKILL at any act of a swap leaves the earlier result or the new one, whole."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from lesionlens.base.exchange import exchange
+from lesionlens.base.journal import restore
+from lesionlens.base.staging import check_target
+
+pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="needs fork")
+
+
+def _killed(tmp_path: Path, way: str) -> list[dict[str, str]]:
+    script = Path(__file__).with_name("killed.py")
+    done = subprocess.run(
+        [sys.executable, script, tmp_path / "scratch", way],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture
+def exchanging(tmp_path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    if not exchange(tmp_path / "one", tmp_path / "other"):
+        pytest.skip("this system exchanges no folders")
+
+
+@pytest.mark.usefixtures("exchanging")
+def test_an_exchange_is_whole_at_every_moment(tmp_path):
+    rows = _killed(tmp_path, "exchange")
+    assert len(rows) > 40
+    assert Counter(row["at_once"] for row in rows).keys() == {"old", "new"}
+    assert all(row["after"] == row["at_once"] and not row["left"] for row in rows)
+
+
+def test_a_journal_makes_the_folder_whole_at_the_next_start(tmp_path):
+    rows = _killed(tmp_path, "journal")
+    assert len(rows) > 40
+    assert any(row["at_once"].startswith("mixed") for row in rows)  # the kills do hit the swap
+    assert Counter(row["after"] for row in rows).keys() == {"old", "new"}
+    assert not [row for row in rows if row["left"]]
+
+
+def test_what_an_earlier_release_left_half_moved_comes_back(tmp_path):
+    """Releases without a journal left the review in `.lesionlens-…/old`."""
+    out, hidden = tmp_path / "out", tmp_path / "out" / ".lesionlens-0123456789ab"
+    for name in ("old/review.json", "new/findings.json"):
+        (hidden / name).parent.mkdir(parents=True)
+        (hidden / name).write_text(name)
+    check_target(out)
+    assert [p.name for p in out.iterdir()] == ["review.json"]
+    assert (out / "review.json").read_text() == "old/review.json"
+
+
+def test_a_journal_that_leads_out_of_its_folder_is_not_followed(tmp_path):
+    out, hidden = tmp_path / "out", tmp_path / "out" / ".lesionlens-0123456789ab"
+    hidden.mkdir(parents=True)
+    (hidden / "new").mkdir()
+    (tmp_path / "victim").write_text("mine")
+    (out / "link").symlink_to(tmp_path)
+    names = ["../victim", str(tmp_path / "victim"), "link/victim"]
+    (hidden / "journal.json").write_text(json.dumps({"files": names, "made": ["../empty"]}))
+    (tmp_path / "empty").mkdir()
+    restore(out)
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert (tmp_path / "empty").is_dir()
