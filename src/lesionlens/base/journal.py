@@ -20,11 +20,6 @@ from pathlib import Path
 
 from lesionlens.base.manifest import is_inside, read_object
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
-
 PREFIX = ".lesionlens-"
 _LOCK, _JOURNAL, _DONE = "lock", "journal.json", "done"
 
@@ -86,9 +81,13 @@ def work_in(home: Path, target: Path) -> Iterator[Work]:
 def _take(lock: int) -> None:
     """Lock an open file; the system lets go of it with the process, however that ends."""
     if sys.platform == "win32":
+        import msvcrt  # noqa: PLC0415
+
         os.lseek(lock, 0, os.SEEK_SET)
         msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)
     else:
+        import fcntl  # noqa: PLC0415
+
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
