@@ -1,8 +1,8 @@
 """Which files of a folder are ours: those that a list of ours names, and no other.
 
 A result lists its files in `run.json`; any other output in a list of its own, such as
-`monitor.files.json`. A name alone says nothing: a PDF or a folder `surfaces/` of the user stays what
-it is.
+`monitor.files.json`. A name alone says nothing: a PDF or a folder `surfaces/` of the user stays
+what it is.
 """
 
 from __future__ import annotations
