@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import RIGHT, FakeResult
-from tests.gui.window import reads
+from tests.gui.window import canvas, reads
 from tests.reviewed_head import without_right
 
 from lesionlens.base.labels import DrawingMethod, Region, ReviewState, Source
@@ -164,6 +165,28 @@ def test_a_candidate_is_split_where_two_clicks_say_merged_and_taken_back(missed,
     acts.undo()
     settled(missed, qtbot)
     assert [c.source for c in rows(missed)] == [Source.NETWORK]
+
+
+def test_nothing_of_the_brush_stays_on_the_picture(missed, qtbot):
+    """Napari left the box behind its brush there: a black square amid the brain."""
+    viewer = missed.viewer
+    viewer.window.resize(900, 700)
+    viewer.window.show()
+    missed.actions_.edit_outline()
+    missed.actions_.split()
+    QApplication.processEvents()
+    shown = canvas()
+    before = viewer.screenshot(canvas_only=True, flash=False)
+    missed.actions_.adding.begin_split()  # not yet: the brush is in the hand again
+    for off in (40, 0):
+        qtbot.mouseMove(shown, shown.rect().center() + QPoint(off, 30))
+        qtbot.wait(30)
+    assert viewer.canvas.overlays["_brush_circle"].visible
+    missed.session.choose_tools(points=())
+    QApplication.processEvents()
+    after = viewer.screenshot(canvas_only=True, flash=False)
+    assert before.shape == after.shape
+    assert np.array_equal(before, after)
 
 
 def test_the_larger_part_of_a_split_keeps_score_and_identity(missed, qtbot):

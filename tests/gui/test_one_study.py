@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from napari.layers import Layer
 from qtpy.QtGui import QCursor
-from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import LEFT
 from tests.gui.window import canvas, read, reads, sign, wait
 
@@ -197,7 +196,7 @@ def test_a_mark_is_where_the_pointer_is_though_it_has_not_moved(panel, analysis,
     panel.session.open(analysis.study)
     for data in layers_of(analysis.study, no_progress, NEVER):
         panel.viewer.layers.append(Layer.create(*data))
-    QApplication.processEvents()
+    qtbot.wait(800)  # until docks have settled
     panel.actions_.mark_here()
     (mark,) = panel.actions_.reading.marks
     camera = panel.viewer.scene.camera  # millimetres grow to the left and up

@@ -29,6 +29,7 @@ def shown(loaded):
     before = settings.vertical_axis_orientation, settings.horizontal_axis_orientation
     current_viewer().window.resize(700, 500)
     current_viewer().show()
+    loaded.session.notify("")
     yield loaded
     settings.vertical_axis_orientation, settings.horizontal_axis_orientation = before
 
@@ -167,3 +168,7 @@ def test_letters_are_read_over_a_bright_skull(shown):
     down, right = slice(rows // 2 - 20, rows // 2 + 20), slice(columns // 2 - 20, columns // 2 + 20)
     for where in ((down, slice(0, 45)), (down, slice(-45, None)), (slice(0, 45), right)):
         assert red[where].min() < 180
+
+
+def test_opening_a_study_is_no_turn_of_the_view(loaded):
+    assert not was_notified(loaded)

@@ -90,6 +90,7 @@ class Room(QObject):
         for dock in _own(window) if window is not None else ():
             if dock.windowTitle() == _CONTROLS and _CONTROLS in self._aside:
                 dock.setVisible(self._drawing)
+        self._onto_screen.start()
 
     @property
     def keeps(self) -> bool:

@@ -38,6 +38,8 @@ _CAPTION_COLOUR = (0.85, 0.87, 0.9, 1.0)
 _BEHIND_WORDS = (0.0, 0.0, 0.0, 0.5)
 """A letter over a bright skull is read all the same."""
 _LETTER_COLOUR = (1.0, 0.85, 0.35, 1.0)
+_BOXED = ("_brush_circle", "_zoom_box")
+"""Overlays of napari's that have no words to put a box behind."""
 _TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
 
 
@@ -62,6 +64,7 @@ class SingleView:
         self._words = ""
         self._picture: Any = None
         self._fitted: tuple[float, ...] = ()
+        self._dims = 0
         self.turned: Callable[[], object] = lambda: None
         """Called once the view was turned by somebody else, and put right again."""
         boxed = {"box": True, "box_color": _BEHIND_WORDS}
@@ -96,11 +99,13 @@ class SingleView:
         more = dims.ndim - SPACE
         if more < 0 or dims.ndisplay != 2 or max(dims.order[:more], default=-1) >= more:
             return
+        known, self._dims = self._dims, dims.ndim
         if plane_of(dims.order) is None:
             through = dims.order[-SPACE] - more
             plane = next(one for one, order in ORDERS.items() if order[0] == through)
             self.show_plane(plane)
-            self.turned()
+            if known == dims.ndim:  # else layers came or went, and nobody turned anything
+                self.turned()
         elif tuple(str(axis) for axis in camera.orientation) != RADIOLOGICAL:
             self.set_right()
             self.turned()
@@ -122,6 +127,9 @@ class SingleView:
                 words.font_size = 11
                 overlays[f"lesionlens_{name}"] = words
                 words.visible = True
+        for name in _BOXED:
+            if name in overlays:  # its box stays behind it on the picture, a black square
+                overlays[name].box = False
         overlays.scale_bar.visible = True
         overlays.scale_bar.font_size = 10
         overlays.scale_bar.box = False
