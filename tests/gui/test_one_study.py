@@ -197,12 +197,13 @@ def test_a_mark_is_where_the_pointer_is_though_it_has_not_moved(panel, analysis,
     for data in layers_of(analysis.study, no_progress, NEVER):
         panel.viewer.layers.append(Layer.create(*data))
     qtbot.wait(800)  # until docks have settled
-    panel.actions_.mark_here()
-    (mark,) = panel.actions_.reading.marks
     camera = panel.viewer.scene.camera  # millimetres grow to the left and up
     off = shown.mapFromGlobal(QCursor.pos()) - shown.rect().center()
+    panel.actions_.mark_here()
+    (mark,) = panel.actions_.reading.marks
     expected = np.array(camera.center[:0:-1]) - np.array([off.x(), off.y()]) / camera.zoom
-    assert np.allclose(mark.at_mm[:2], expected, atol=2.5)
+    vertical, horizontal = panel.viewer.dims.order[1:]
+    assert np.allclose((mark.at_mm[horizontal], mark.at_mm[vertical]), expected, atol=2.5)
     QCursor.setPos(panel.mapToGlobal(panel.rect().center()))
     panel.actions_.mark_here()
     assert len(panel.actions_.reading.marks) == 1
