@@ -13,8 +13,8 @@ _SAMPLE = 20_000  # about so many voxels the quantiles are taken from
 _TAIL = 0.005
 
 
-def _location_and_scale(volume: Array, inside: Array) -> tuple[Array, Array]:
-    """Mean and deviation in (I, J, K), without the darkest and brightest half percent.
+def _location_and_scale(volume: Array, inside: Array) -> tuple[Array, Array] | None:
+    """Mean and deviation in (I, J, K), without the darkest and brightest half percent, if any.
 
     The quantiles are of every n-th voxel along each axis: one voxel more in the brain then moves
     no other out of the sample.
@@ -24,9 +24,12 @@ def _location_and_scale(volume: Array, inside: Array) -> tuple[Array, Array]:
     some = (slice(None, None, step),) * 3
     sample = volume[some][inside[some]]
     low, high = quantiles(sample if len(sample) else values, (_TAIL, 1 - _TAIL))
-    clipped = values.clip(low, high)
-    mean = clipped.mean()
-    return mean, ((clipped - mean) ** 2).mean() ** 0.5
+    span = high - low
+    if not float(span) > 1e-6 * max(abs(float(low)), abs(float(high))):
+        return None
+    shares = (values.clip(low, high) - low) / span  # squares of brightness may exceed float32
+    mean = shares.mean()
+    return low + mean * span, ((shares - mean) ** 2).mean() ** 0.5 * span
 
 
 def zscore(channels: Array, brain: Array) -> Array:
@@ -59,9 +62,10 @@ def zscore(channels: Array, brain: Array) -> Array:
         if not bool(inside.any()):
             continue
         for sequence, volume in enumerate(floats(channels[item])):
-            mean, deviation = _location_and_scale(volume, inside)
-            if float(deviation) <= 1e-6 * max(1.0, abs(float(mean))):
+            found = _location_and_scale(volume, inside)
+            if found is None:
                 continue
+            mean, deviation = found
             scaled = ((volume - mean) / deviation).clip(-Z_LIMIT, Z_LIMIT)
             out[item, sequence] = scaled * inside
     return out

@@ -21,10 +21,11 @@ from lesionlens.base.records.study import (
     StepName,
     Study,
 )
-from lesionlens.base.scan_limits import check_grid, check_voxels, finite
+from lesionlens.base.scan_limits import check_grid, check_voxels
 from lesionlens.base.stages import StageClock, check
 from lesionlens.imaging.preparation import brain as brains
-from lesionlens.imaging.preparation import exchanged_names, quality
+from lesionlens.imaging.preparation import exchanged_names, lost_signal, quality
+from lesionlens.imaging.preparation.intensity_units import standard_units
 from lesionlens.imaging.preparation.laterality_check import sides
 from lesionlens.imaging.preparation.resampling import crop_grid, resample, resample_mask
 from lesionlens.imaging.preparation.shading import evened
@@ -150,8 +151,9 @@ def _where(sequence: MrSequence, series: Series) -> str:
 
 def _load_one(sequence: MrSequence, series: Series) -> tuple[Loaded, list[str]]:
     where = _where(sequence, series)
-    values, notice = finite(series.load(), where)
+    values, notice = lost_signal.finite(series.load(), series.grid, where)
     check_voxels(values, where)
+    values = standard_units(values)
     notices = [notice] if notice else []
     capped, share = _capped(values)
     if share:
@@ -239,7 +241,9 @@ def _quality(
     found = [
         quality.missing(series),
         exchanged_names.check(by_sequence, brain),
-        quality.coverage(brain, valid, volume),
+        quality.cut_off(brain, min(working.spacing_mm)) or quality.coverage(brain, valid, volume),
+        lost_signal.check(acquired),
+        quality.saturation(acquired),
         quality.spacing(series),
         quality.motion(acquired),
         quality.noise(by_sequence, brain),

@@ -85,6 +85,78 @@ def coverage(
     return QualityCheck("coverage", True, f"The whole brain is covered ({volume_ml:.0f} ml).")
 
 
+def cut_off(brain: NDArray[np.bool_], edge_mm: float) -> QualityCheck | None:
+    """Report a brain that ends in a flat face, as where the field of view cuts its vertex off.
+
+    Parameters
+    ----------
+    brain : (I, J, K) bool
+        On the working grid, RAS+.
+    edge_mm : float
+        Of its cubes.
+
+    Returns
+    -------
+    QualityCheck or None
+        None where every side is round.
+    """
+    depth = max(round(END_MM / edge_mm), 1)
+    flat: list[str] = []
+    for axis, sides in enumerate((("left", "right"), ("back", "front"), ("lower", "upper"))):
+        areas = brain.sum(axis=tuple(other for other in range(3) if other != axis))
+        seen = areas[np.flatnonzero(areas)]
+        if seen.size <= 2 * depth:
+            continue
+        for side, end in zip(sides, (seen[:depth], seen[-depth:]), strict=True):
+            if end.max() > FLAT_END * seen.max():
+                flat.append(f"{side} side ({end.max() * edge_mm**2 / 100:.0f} cm2)")
+    if not flat:
+        return None
+    return QualityCheck(
+        "coverage",
+        False,
+        f"The brain ends in a flat face at its {', '.join(flat)}: part of it is cut off or lies "
+        "outside of the field of view, and nothing is said of that part.",
+    )
+
+
+END_MM = 3.0
+FLAT_END = 0.2
+"""Of the brain's largest section, within the outermost `END_MM`. Measured in twenty people, six
+sides each: at most .17; with the upper tenth cut off .25 and more, with the upper quarter .7."""
+
+
+def saturation(
+    volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]],
+) -> QualityCheck:
+    """Report sequences whose bright end was cut off at one value.
+
+    Parameters
+    ----------
+    volumes : mapping of MrSequence to (voxels, Grid)
+        As acquired, (I, J, K) float32, background zero.
+    """
+    shares: dict[MrSequence, float] = {}
+    for sequence, (values, _) in volumes.items():
+        some = values[::2, ::2, ::2]
+        top = float(values.max())
+        tissue = int((some > TISSUE_SHARE * float(np.quantile(some, 0.995))).sum())
+        shares[sequence] = float((some >= top * (1 - 1e-6)).sum()) / max(tissue, 1)
+    bad = [f"{s.words} {share:.1%}" for s, share in shares.items() if share > SATURATED_SHARE]
+    if bad:
+        return QualityCheck(
+            "saturation",
+            False,
+            f"Bright tissue was cut off at one value (share of the tissue: {', '.join(bad)}): "
+            "enhancement and oedema that reach it cannot be told apart.",
+        )
+    return QualityCheck("saturation", True, "No sequence is cut off at its bright end.")
+
+
+TISSUE_SHARE = 0.2
+SATURATED_SHARE = 0.003
+
+
 def contrast_agent(
     channels: Mapping[MrSequence, NDArray[np.float32]], brain: NDArray[np.bool_]
 ) -> QualityCheck | None:

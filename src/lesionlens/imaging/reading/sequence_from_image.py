@@ -18,8 +18,10 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series
-from lesionlens.base.scan_limits import check_grid, check_voxels, finite
+from lesionlens.base.scan_limits import check_grid, check_voxels
 from lesionlens.imaging.preparation.brain import eroded
+from lesionlens.imaging.preparation.intensity_units import standard_units
+from lesionlens.imaging.preparation.lost_signal import finite
 from lesionlens.imaging.preparation.registration import on_ras_grid
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.sequences import UNKNOWN, Guess
@@ -184,8 +186,8 @@ def judge(series: Series) -> Guess:
     where = repr(series.description)
     try:
         check_grid(series.grid, where)
-        values, _ = finite(series.load(), where)
+        values, _ = finite(series.load(), series.grid, where)
         check_voxels(values, where)
     except LesionLensError:
         return UNKNOWN
-    return guess(values, series.grid)
+    return guess(standard_units(values), series.grid)

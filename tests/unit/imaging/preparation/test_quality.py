@@ -48,6 +48,30 @@ def test_a_sequence_that_misses_part_of_the_brain_is_named():
     assert not quality.coverage(brain, {T1: brain}, 200.0).passed
 
 
+@pytest.mark.parametrize("share", [0.1, 0.25])
+def test_a_cut_vertex_is_named_and_a_whole_brain_is_not_accused(head, share):
+    brain = head.brain.data
+    assert quality.cut_off(brain, 3.0) is None
+    planes = np.flatnonzero(brain.any(axis=(0, 1)))
+    top = planes[-1] + 1 - round(share * planes.size)
+    for cut in (brain[:, :, :top], np.where(np.arange(brain.shape[2]) < top, brain, False)):
+        check = quality.cut_off(cut, 3.0)
+        assert check is not None
+        assert not check.passed
+        assert "upper side" in check.message
+        assert "lower" not in check.message
+
+
+@pytest.mark.parametrize("quantile", [0.95, 0.98])
+def test_a_bright_end_that_was_cut_off_is_named(head, quantile):
+    image = head.sequences[T1C]
+    assert quality.saturation({T1C: (image.data, image.grid)}).passed
+    cut = np.minimum(image.data, np.quantile(image.data[head.brain.data], quantile))
+    check = quality.saturation({T1C: (cut, image.grid)})
+    assert not check.passed
+    assert "T1c" in check.message
+
+
 def test_slices_that_jump_are_found_and_a_still_head_is_not_accused(head):
     image = head.sequences[FLAIR]
     assert quality.motion({FLAIR: (image.data, image.grid)}).passed

@@ -1,0 +1,60 @@
+"""Brightness in units that do not depend on how a file stores it.
+
+MR brightness has no unit: a scan times any positive number, plus any number, is the same scan. Zero
+becomes the background; a power of two, which rounds nothing, brings extreme scales back.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+USUAL = (-6, 20)
+"""Powers of two between which the bright end of a scan may stay."""
+_TARGET = 10
+_CONSTANT_SHARE = 0.02
+_OBJECT_BELOW = 0.01
+
+
+def standard_units(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a scan with its background at zero and its bright end within `USUAL`.
+
+    Parameters
+    ----------
+    values : (I, J, K) float32
+        Finite, in any unit, not all equal.
+
+    Returns
+    -------
+    (I, J, K) float32
+        The same array where it is in such units already.
+    """
+    background, outside = _background(values)
+    shifted = values if background == 0 else values - background
+    if outside is not None:
+        shifted = np.where(outside, np.float32(0), shifted)
+    low, top = (float(v) for v in np.quantile(shifted[::2, ::2, ::2], (0.001, 0.999)))
+    size = max(abs(low), abs(top)) or float(np.abs(shifted).max())
+    power = int(np.frexp(size)[1])
+    if USUAL[0] <= power <= USUAL[1]:
+        return shifted
+    return np.asarray(np.ldexp(shifted, _TARGET - power), dtype=np.float32)
+
+
+def _background(values: NDArray[np.float32]) -> tuple[np.float32, NDArray[np.bool_] | None]:
+    """Return the brightness of nothing, and where nothing is if much of the object is darker.
+
+    It is the constant round the object where there is one, else the darkest value, but for single
+    voxels far below all others.
+    """
+    some = values[::2, ::2, ::2]
+    corners = values[tuple(slice(None, None, max(n - 1, 1)) for n in values.shape)]
+    constant = np.float32(np.median(corners))
+    darkest, low, top = values.min(), *np.quantile(some, (0.001, 0.999)).astype(np.float32)
+    lowest = np.float32(low if low - darkest > top - low else darkest)
+    if float((some == constant).mean()) < _CONSTANT_SHARE:
+        return lowest, None
+    below = float((some < constant).sum()) / max(int((some != constant).sum()), 1)
+    if below < _OBJECT_BELOW:
+        return constant, None
+    return lowest, values == constant  # as z-scores are

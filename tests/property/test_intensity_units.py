@@ -1,0 +1,80 @@
+"""Brightness has no unit: a scan times any positive number, plus any number, is the same scan."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
+from lesionlens.base.stages import StageClock
+from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging.preparation.intensity_units import standard_units
+from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
+from lesionlens.network.normalise import zscore
+
+factors = st.floats(-30, 15).map(lambda power: 10.0**power)
+offsets = st.floats(-3, 3)
+"""Of the range of the image."""
+
+
+@pytest.fixture(scope="module")
+def head():
+    return make_patient(spacing_mm=5.0)
+
+
+def scaled(values, factor, offset):
+    moved = values.astype(np.float64) + offset * float(np.ptp(values))
+    return (moved * factor).astype(np.float32)
+
+
+def prepared(values, grid, tmp_path):
+    path = tmp_path / "t1c.nii"
+    series = Series(
+        MrSequence.T1C, "test", 1.0, grid, (SourceFile(path, path.name),), lambda: values
+    )
+    study = Study("x", StudyKind.NIFTI, {MrSequence.T1C: series}, tmp_path)
+    return prepare(study, StageClock(), PrepareOptions(edge_mm=4.0, cache=False, strip=False))
+
+
+@given(factor=factors, offset=offsets)
+@settings(max_examples=30, deadline=None)
+def test_standard_units_know_no_unit(head, factor, offset):
+    values = head.sequences[MrSequence.T1C].data
+    one, other = standard_units(values), standard_units(scaled(values, factor, offset))
+    assert ((one == 0) == (other == 0)).all()
+    ratio = other.max() / one.max()
+    np.testing.assert_allclose(other, one * ratio, rtol=1e-4, atol=1e-5 * other.max())
+    assert 1e-3 < other.max() < 1e7
+
+
+@given(factor=factors, offset=offsets)
+@settings(max_examples=30, deadline=None)
+def test_zscores_know_no_unit(head, factor, offset):
+    values, brain = head.sequences[MrSequence.T1C].data, head.brain.data[None]
+    one = zscore(values[None, None], brain)
+    other = zscore(scaled(values, factor, offset)[None, None], brain)
+    assert one.std() > 0
+    np.testing.assert_allclose(other, one, atol=1e-3)
+
+
+@given(factor=factors, offset=offsets)
+@settings(max_examples=6, deadline=None)
+def test_preparation_knows_no_unit(head, tmp_path_factory, factor, offset):
+    volume, place = head.sequences[MrSequence.T1C], tmp_path_factory.mktemp("study")
+    grid = Grid(volume.data.shape, volume.grid.affine)
+    one = prepared(volume.data, grid, place)
+    other = prepared(scaled(volume.data, factor, offset), grid, place)
+    assert (one.brain == other.brain).all()
+    assert [q.passed for q in one.quality] == [q.passed for q in other.quality]
+    both = [zscore(p.channels[None], p.brain[None]) for p in (one, other)]
+    np.testing.assert_allclose(both[0], both[1], atol=2e-3)
+
+
+def test_darker_tissue_than_background_stays_tissue(head):
+    values, brain = head.sequences[MrSequence.T1C].data, head.brain.data
+    z = np.where(brain, (values - values[brain].mean()) / values[brain].std(), 0)
+    units = standard_units(z.astype(np.float32))
+    assert (units[~brain] == 0).all()
+    assert (units[brain] > 0).mean() > 0.999
