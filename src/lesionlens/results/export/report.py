@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from lesionlens.base.labels import Identity, MrSequence, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export import pictures
+from lesionlens.results.export.html import environment
 from lesionlens.results.export.page import checked_words, page_of
 
 
@@ -32,22 +31,17 @@ def report_html(analysis: Analysis) -> str:
     """
     page = page_of(analysis)
     words = page.words
-    environment = Environment(
-        loader=PackageLoader("lesionlens.results.export"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    made = environment(
+        filters={
+            "number": words.number,
+            "volume": words.volume,
+            "yes_no": words.truth,
+            "sequence": lambda key: MrSequence(key).words,
+            "neutral": page.neutral,
+            "checked": lambda trust: checked_words(trust, words),
+        }
     )
-    environment.filters |= {
-        "number": words.number,
-        "volume": words.volume,
-        "yes_no": words.truth,
-        "sequence": lambda key: MrSequence(key).words,
-        "neutral": page.neutral,
-        "checked": lambda trust: checked_words(trust, words),
-    }
-    return environment.get_template("report.html.j2").render(
+    return made.get_template("report.html.j2").render(
         t=words,
         page=page,
         run=page.run,

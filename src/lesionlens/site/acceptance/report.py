@@ -9,7 +9,7 @@ from pydantic import Field
 
 from lesionlens.base.file_model import FileModel
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
-from lesionlens.results.export.plain_page import heading, number, page, paragraph, table, warned
+from lesionlens.results.export.html import environment, number
 from lesionlens.site.acceptance.bounds import METRICS, AcceptanceBounds
 
 _LIMITS = (
@@ -139,40 +139,19 @@ def _rows(report: AcceptanceReport, dimension: str) -> list[tuple[str, ...]]:
 
 def html(report: AcceptanceReport) -> str:
     """Return the page; it opens offline."""
-    heads = ("", "cases", "figure", "mean", "95 % interval", "asked", "")
-    parts = [
-        f"<h1>Local acceptance test: {'passed' if report.passed else 'not passed'}</h1>",
-        paragraph(
-            f"{len(report.cases)} cases, {report.made}. {report.engine}, weights SHA-256 "
-            f"{report.weights_sha256 or 'none'}. Signed by {report.signed_by or _NOT_SIGNED}."
-        ),
-        warned("Bounds that are not kept", report.broken, "Every bound that could be judged holds"),
-    ]
-    for dimension in dict.fromkeys(one.dimension for one in report.groups):
-        parts += [heading(f"By {dimension}" if dimension != "all" else "All cases"),
-                  table(heads, _rows(report, dimension))]  # fmt: skip
-    cells = [
+    dimensions = dict.fromkeys(one.dimension for one in report.groups)
+    cases = [
         (c.name, c.sequences, c.scanner, c.thickness,
          number(c.metrics.get("wt"), ".3f"), number(c.metrics.get("found"), ".0f"),
          number(c.metrics.get("lesions"), ".0f"), number(c.metrics.get("fp"), ".0f"),
          "; ".join(c.problems[:1]))
         for c in report.cases
     ]  # fmt: skip
-    case_heads = ("case", "sequences", "scanner", "slices", "Dice WT", "found", "of", "false", "")
-    judged = "the unfavourable end of the 95 % interval" if report.bounds.surely else "the mean"
-    parts += [
-        heading("Cases"),
-        table(case_heads, cells),
-        paragraph(
-            f"Judged by {judged}; intervals by bootstrap over cases. Groups of fewer than "
-            f"{report.bounds.least_cases} cases are shown and not judged. A case without a result "
-            "counts as Dice 0 and nothing found."
-        ),
-        paragraph(_LIMITS),
-        paragraph(
-            "The signature is a name and the SHA-256 of these files in acceptance.sha256 "
-            "(sha256sum -c acceptance.sha256): it shows that nothing was changed afterwards as "
-            "long as that file is kept elsewhere; it is no cryptographic signature."
-        ),
-    ]
-    return page("LesionLens: acceptance test", parts)
+    template = environment("lesionlens.site.acceptance").get_template("acceptance.html.j2")
+    return template.render(
+        report=report,
+        dimensions=[(name, _rows(report, name)) for name in dimensions],
+        cases=cases,
+        limits=_LIMITS,
+        not_signed=_NOT_SIGNED,
+    )

@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
-from html import escape
 
-from lesionlens.results.export.plain_page import number, page, paragraph, table, warned
+from lesionlens.results.export.html import environment, number
 from lesionlens.results.export.tables import safe_text
 from lesionlens.site.monitoring.figures import Drift, Group, Rate, ScoreReliability
 from lesionlens.site.monitoring.gather import MonitoredStudy
@@ -19,7 +18,7 @@ LIMITS = (
     "Contrast, noise and voxels of the images are compared only where the studies were named "
     "(--studies): results do not hold them."
 )
-_GROUP = ("", "studies", "candidates", "accepted", "edited", "rejected", "added", "acceptance",
+_GROUP = ("studies", "candidates", "accepted", "edited", "rejected", "added", "acceptance",
           "edit rate")  # fmt: skip
 
 
@@ -57,48 +56,29 @@ def _cells(group: Group) -> tuple[str, ...]:
     )
 
 
-def _diagram(calibration: ScoreReliability) -> str:
-    """Draw scores against accepted shares."""
-    dots = "".join(
-        f'<circle cx="{20 + 200 * s:.0f}" cy="{220 - 200 * t:.0f}" r="{3 + min(n, 25) / 4:.1f}" '
-        f'fill="#1565c0"><title>{n} candidates</title></circle>'
-        for s, t, n in calibration.bins
-    )
-    return (
-        '<svg width="240" height="240" role="img" aria-label="score against accepted share">'
-        '<rect x="20" y="20" width="200" height="200" fill="none" stroke="#999"/>'
-        f'<line x1="20" y1="220" x2="220" y2="20" stroke="#bbb"/>{dots}</svg>'
-    )
-
-
 def html(watched: Watched) -> str:
     """Return one page that opens offline."""
-    stops = warned("Stop and look", watched.stops, "No stop rule is broken.")
-    pairs = [
+    agreement = [
         (a or "no name", b or "no name", str(n), number(k)) for a, b, n, k in watched.agreement
     ]
     drifts = [
         (d.name, str(d.before), str(d.after), number(d.stability), number(d.p, ".2g"))
         for d in watched.drifts
     ]
-    gap = watched.calibration
-    parts = [
-        f"<h1>Candidates and verdicts</h1><p>{len(watched.studies)} studies, "
-        f"{watched.studies[0].day.isoformat()} to {watched.studies[-1].day.isoformat()}</p>",
-        stops,
-        "<h2>By week</h2>" + table(("week", *_GROUP[1:]), map(_cells, watched.weeks)),
-        "<h2>By reader</h2>" + table(("reader", *_GROUP[1:]), map(_cells, watched.readers)),
-        "<h2>By weights</h2>" + table(("engine", *_GROUP[1:]), map(_cells, watched.engines)),
-        "<h2>Agreement of readers</h2>"
-        + (table(("reader", "reader", "both judged", "Cohen's kappa"), pairs) or ""),
-        f"<h2>Scores and verdicts</h2><p>{gap.judged} candidates; mean gap {number(gap.error)}</p>"
-        + _diagram(gap),
-        f"<h2>Drift against {escape(watched.baseline)}</h2>"
-        + table(("", "before", "after", "stability index", "KS p"), drifts),
-        paragraph(LIMITS),
-        *(paragraph(notice) for notice in watched.notices),
+    groups = [
+        ("By week", "week", [_cells(one) for one in watched.weeks]),
+        ("By reader", "reader", [_cells(one) for one in watched.readers]),
+        ("By weights", "engine", [_cells(one) for one in watched.engines]),
     ]
-    return page("LesionLens monitor", parts)
+    template = environment("lesionlens.site.monitoring").get_template("monitor.html.j2")
+    return template.render(
+        watched=watched,
+        groups=groups,
+        columns=list(_GROUP),
+        agreement=agreement,
+        drifts=drifts,
+        limits=LIMITS,
+    )
 
 
 def csv_table(watched: Watched) -> str:

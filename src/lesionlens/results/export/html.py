@@ -1,0 +1,40 @@
+"""HTML pages from Jinja templates: autoescaped, self-contained, opened offline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+from lesionlens.base.labels import RESEARCH_USE_NOTICE
+
+_HERE = "lesionlens.results.export"
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    """Return a figure, or a dash where there is none."""
+    return "–" if value is None else format(value, form)
+
+
+def environment(
+    package: str = _HERE, filters: Mapping[str, Callable[..., object]] | None = None
+) -> Environment:
+    """Return an environment that knows the templates of a package, and the shared ones.
+
+    Parameters
+    ----------
+    package : str
+        Holds a folder `templates`; its templates may extend `plain.html.j2`.
+    filters : mapping of str to callable, optional
+        Added to the filter `number`.
+    """
+    made = Environment(
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader(_HERE)]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals["research_use_notice"] = RESEARCH_USE_NOTICE
+    made.filters |= {"number": number, **(filters or {})}
+    return made
