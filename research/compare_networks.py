@@ -37,7 +37,7 @@ HEADINGS = (
 )  # fmt: skip
 _TEXT = ("network", "form", "reads")
 MARKER = "networks"
-_NO_MONAI = 'MONAI\'s networks are left out: they need MONAI, pip install "lesionlens[train]"'
+_NO_MONAI = "MONAI's networks are left out: MONAI is not installed"
 
 
 def row(effort: profiler.PassCost, first: profiler.PassCost) -> Row:

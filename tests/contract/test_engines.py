@@ -31,7 +31,6 @@ def outside():
 
 @pytest.fixture(scope="module")
 def small_bundle(tmp_path_factory):
-    pytest.importorskip("monai")
     pytest.importorskip("torch")
     from tests.bundles import write_bundle
 

@@ -15,12 +15,12 @@ from lesionlens.base.provenance import version_of
 from lesionlens.cli import options
 from lesionlens.cli.console import Answer
 
-_CORE = ("torch", "numpy", "SimpleITK", "nibabel", "pydicom", "highdicom", "safetensors")
+_CORE = ("torch", "monai", "numpy", "SimpleITK", "nibabel", "pydicom", "highdicom", "safetensors")
 _EXTRAS = {
     "gui": (("napari", "napari"), ("qtpy", "qtpy")),
     "pacs": (("dicomweb_client", "dicomweb-client"), ("pynetdicom", "pynetdicom")),
     "cohort": (("distributed", "distributed"), ("pandas", "pandas")),
-    "train": (("monai", "monai"), ("tensorboard", "tensorboard")),
+    "train": (("tensorboard", "tensorboard"),),
     "pdf": (("reportlab", "reportlab"),),
     "onnx": (("onnxruntime", "onnxruntime"), ("onnxscript", "onnxscript")),
 }

@@ -117,7 +117,6 @@ def _fail():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_monai_reads_the_same_brain(make_prepared, monkeypatch):
-    pytest.importorskip("monai", reason="lesionlens[train] is not installed")
     monkeypatch.setattr(baselines, "_MM", 3.0)
     monkeypatch.setattr(baselines, "WINDOW", (64, 64, 64))
     monkeypatch.setattr(baselines.weights, "load_shipped", _small)

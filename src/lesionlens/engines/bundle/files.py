@@ -159,7 +159,7 @@ def _build(definition: Mapping[str, Any]) -> nn.Module:
         raise MissingPluginError(
             found=f"{parts[2]}, which needs a package that is not installed",
             expected="the packages that MONAI's transformers use",
-            next_step="Install them: pip install 'lesionlens[train]'",
+            next_step=f"Install it: pip install {error.name or 'PACKAGE'}",
         ) from error
     except (TypeError, ValueError) as error:
         raise UnusableInputError(

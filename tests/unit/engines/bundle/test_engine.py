@@ -9,9 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
-pytest.importorskip("monai")
-
 from monai.networks import nets
 from tests.bundles import SEGRESNET, write_bundle, write_flagging_bundle
 

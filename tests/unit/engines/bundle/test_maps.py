@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-pytest.importorskip("monai")
 pytest.importorskip("einops", reason="MONAI's transformers need einops")
 
 from monai.networks.blocks.selfattention import SABlock

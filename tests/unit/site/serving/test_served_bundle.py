@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("fastapi")
-pytest.importorskip("monai")
 
 from tests.bundles import write_bundle, write_flagging_bundle
 from tests.serving_here import serving
