@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,11 @@ PARTIAL_FROM_MM = 3.0
 PARTIAL_SHARE = 0.35
 """Of the brain's median. In 5 mm slices the mask of a real case measures 1,505 ml without it, 1,370
 with it and 1,337 in truth; Dice of that case's core is .42 and .59."""
+RIM_SHARE = 0.12
+"""Of the brain's median, on the brightest sequence: a darker outermost layer of voxels was made by
+interpolation. Measured: .17 and more in scans as they are, at most .05 after resampling."""
+EDGE_SHARE = 0.5
+"""Of the brain's median, where the edge of a smoothed brain lies."""
 
 UNEVEN = 0.12
 """Of the median brightness: what differs by more is another material."""
@@ -69,17 +75,40 @@ def _bare_faces(fore: NDArray[np.bool_]) -> int:
     return faces
 
 
-def of_stripped(values: NDArray[np.float32], grid: Grid) -> NDArray[np.bool_]:
-    """Return the filled object of a stripped image, (I, J, K).
+def of_stripped(images: Sequence[NDArray[np.float32]], grid: Grid) -> NDArray[np.bool_]:
+    """Return the filled object of stripped images, (I, J, K), without a rim of interpolation.
 
-    The outermost voxels of thick slices hold brain in part alone and are dark on every sequence,
-    as nothing in a brain is: only those count that are bright enough to be mostly brain.
+    The outermost voxels of thick slices, and of images that were resampled or smoothed after
+    stripping, hold brain in part alone and are dark on every sequence, as nothing in a brain is:
+    only those count that are bright enough to be mostly brain.
+
+    Parameters
+    ----------
+    images : sequence of (I, J, K) float32
+        On `grid`, background zero; the first one's object is taken.
+    grid : Grid
+        Of all.
     """
-    mask = filled(largest(foreground(values)))
-    if max(grid.spacing_mm) < PARTIAL_FROM_MM:
+    mask = filled(largest(foreground(images[0])))
+    if max(grid.spacing_mm) >= PARTIAL_FROM_MM:
+        bright = images[0] >= PARTIAL_SHARE * float(np.median(images[0][mask]))
+        return filled(largest(mask & bright))
+    rim = mask & ~ndimage.binary_erosion(mask)
+    if float(np.median(_brightest(images, mask)[rim])) > RIM_SHARE:
         return mask
-    bright = values >= PARTIAL_SHARE * float(np.median(values[mask]))
-    return filled(largest(mask & bright))
+    sure = mask
+    for _ in range(2):  # the rim itself lowers the first median
+        sure = filled(largest(mask & (_brightest(images, sure) >= EDGE_SHARE)))
+    return sure
+
+
+def _brightest(
+    images: Sequence[NDArray[np.float32]], mask: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return the brightness on the brightest sequence, each against its median in a mask."""
+    medians = [max(float(np.median(image[mask])), 1e-12) for image in images]
+    scaled = [image / np.float32(m) for image, m in zip(images, medians, strict=True)]
+    return np.asarray(np.max(scaled, axis=0), dtype=np.float32)
 
 
 def is_even(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> bool:

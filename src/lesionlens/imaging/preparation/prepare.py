@@ -28,7 +28,7 @@ from lesionlens.imaging.preparation import exchanged_names, lost_signal, quality
 from lesionlens.imaging.preparation.intensity_units import standard_units
 from lesionlens.imaging.preparation.laterality_check import sides
 from lesionlens.imaging.preparation.resampling import crop_grid, resample, resample_mask
-from lesionlens.imaging.preparation.shading import evened
+from lesionlens.imaging.preparation.shading import evened, share_taken_out
 from lesionlens.imaging.preparation.steps import (
     Loaded,
     Notes,
@@ -218,11 +218,12 @@ def _even_out(channels: NDArray[np.float32], brain: NDArray[np.bool_], notes: No
         if even is values:
             continue
         values[...] = even
-        words = f"Strong shading of {strength:.1f} to 1 within the brain taken out."
+        part = share_taken_out(strength)
+        words = f"Strong shading of {strength:.1f} to 1 within the brain, {part:.0%} taken out."
         notes.steps.append(PreparationStep(StepName.BIAS, sequence, True, words, strength))
         notes.notices.append(
             f"{sequence.words} is shaded {strength:.1f} to 1 within the brain, as by a surface "
-            "coil. That was taken out; check candidates on the bright side by eye."
+            f"coil. {part:.0%} of that was taken out; check candidates on the bright side by eye."
         )
 
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from lesionlens.base.polynomials import quadratic, weighted_fit
 
 Floats = NDArray[np.float32]
-STRONGEST = 3.0
-"""Ratio of the field within the brain (98th over 2nd percentile) from which it is taken out.
-Measured: 1.1 to 2.6 in 73 sequences of twenty-one people, 3.4 in one that it made a false candidate
-of."""
+STRONG = (2.6, 3.4)
+"""Ratio of the field within the brain (98th over 2nd percentile) from which part of it is taken
+out, and all of it; between them the part rises with the ratio's logarithm. Measured: 1.1 to 2.6 in
+73 sequences of twenty-one people, 3.4 in one that it made a false candidate of."""
 _SAMPLE = 40  # about so many voxels along each axis
 _LEAST_VOX = 500
 _ROUNDS = 5
@@ -35,7 +35,7 @@ def evened(values: Floats, brain: NDArray[np.bool_]) -> tuple[Floats, float]:
     Returns
     -------
     (I, J, K) float32 array, float
-        As given where the shading is weaker than `STRONGEST`; and how strong it is.
+        As given where the shading is weaker than `STRONG`; and how strong it is.
 
     Notes
     -----
@@ -58,9 +58,22 @@ def evened(values: Floats, brain: NDArray[np.bool_]) -> tuple[Floats, float]:
         weights = 1 / (1 + (apart / (_OUTLIER * spread)) ** 2)
     low, middle, high = np.percentile(some @ factors, (2, 50, 98))
     strength = float(np.exp(high - low))
-    if strength < STRONGEST:
+    part = share_taken_out(strength)
+    if part == 0:
         return values, strength
     field = np.tensordot(factors, quadratic(*axes), 1) - middle
     # beyond the brain a quadratic runs away
-    field = np.exp(-field.clip(low - middle, high - middle))
+    field = np.exp(-part * field.clip(low - middle, high - middle))
     return np.asarray(values * field, dtype=np.float32), strength
+
+
+def share_taken_out(strength: float) -> float:
+    """Return which part of a field's logarithm is taken out, 0 to 1.
+
+    Examples
+    --------
+    >>> [round(share_taken_out(strength), 2) for strength in (2.5, 3.0, 4.0)]
+    [0.0, 0.53, 1.0]
+    """
+    low, high = np.log(STRONG)
+    return float(np.clip((np.log(strength) - low) / (high - low), 0.0, 1.0))

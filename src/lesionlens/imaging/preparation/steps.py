@@ -214,7 +214,12 @@ def brain_of(
     first = next((s for s in (reference, *loaded) if loaded[s].stripped), None)
     if first is not None:
         item = loaded[first]
-        mask = brains.of_stripped(item.values, item.series.grid)
+        together = [
+            other.values
+            for other in loaded.values()
+            if other is not item and other.moved is None and _on_one_grid(item, other)
+        ]
+        mask = brains.of_stripped([item.values, *together], item.series.grid)
         if options.strip:
             _confirm(item, mask, notes)
         notes.steps.append(

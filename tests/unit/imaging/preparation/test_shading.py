@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
-from lesionlens.imaging.preparation.shading import STRONGEST, evened
+from lesionlens.imaging.preparation.shading import STRONG, evened
 
 SHAPE = (60, 70, 50)
 
@@ -32,7 +34,7 @@ def test_strong_shading_is_taken_out(head):
     image, brain = head
     shaded = image * _coil(0.7)
     even, strength = evened(shaded, brain)
-    assert strength > STRONGEST
+    assert strength > STRONG[1]
 
     def unevenness(one):
         back, front = (
@@ -49,7 +51,7 @@ def test_what_is_even_stays_as_it_is(head):
     weak = image * _coil(6.0)
     even, strength = evened(weak, brain)
     assert even is weak
-    assert 1 < strength < STRONGEST
+    assert 1 < strength < STRONG[0]
 
 
 def test_a_large_bright_lesion_is_no_shading(head):
@@ -59,9 +61,22 @@ def test_a_large_bright_lesion_is_no_shading(head):
     image[(x - 0.3) ** 2 + (y + 0.4) ** 2 + z**2 < 0.15] *= 2.5
     even, strength = evened(image, brain)
     assert even is image
-    assert strength < STRONGEST
+    assert strength < STRONG[0]
 
 
 def test_an_absent_sequence_stays_absent(head):
     nothing = np.zeros(SHAPE, np.float32)
     assert evened(nothing, head[1]) == (nothing, 1.0)
+
+
+def test_what_is_taken_out_rises_gradually(head):
+    image, brain = head
+    left = []
+    for reach in np.linspace(0.7, 2.5, 10):
+        shaded = image * _coil(reach)
+        even, strength = evened(shaded, brain)
+        left.append((strength, float(np.abs(even - shaded)[brain].mean() / shaded[brain].mean())))
+    strengths, changes = zip(*sorted(left), strict=True)
+    assert strengths[0] < STRONG[0] < STRONG[1] < strengths[-1]
+    assert all(b >= a - 1e-3 for a, b in pairwise(changes))
+    assert any(0 < change < 0.5 * changes[-1] for change in changes)
