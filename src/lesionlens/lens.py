@@ -27,7 +27,7 @@ from lesionlens.analysis.findings.components import (
 )
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import Region
 from lesionlens.base.provenance import utc_now, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
@@ -198,7 +198,7 @@ class _Steps:
             attention = native.bring_regions(maps.maps if maps else {}, prepared, nested=False)
         with self._clock.stage("candidates"):
             marked, spots = self._flag(self._mark(probability))
-            self._tell_doubtful(marked, probability[Region.ET])
+            self._tell_doubtful(marked, probability.get(Region.ET))
         with self._clock.stage("explanations"):
             evidence = self._evidence(marked, spots, probability, attention)
             if maps is not None:
@@ -227,8 +227,8 @@ class _Steps:
         found = self._prediction
         return CandidateCriteria(found.thresholds, slight_enhancement=found.slight_enhancement)
 
-    def _tell_doubtful(self, marked: ComponentMask, enhancing: Floats) -> None:
-        ml = doubtful_ml(marked, enhancing, self._criteria)
+    def _tell_doubtful(self, marked: ComponentMask, enhancing: Floats | None) -> None:
+        ml = 0.0 if enhancing is None else doubtful_ml(marked, enhancing, self._criteria)
         if ml:
             self._notices.append(
                 f"{ml:.1f} ml of the tumour core may enhance, too doubtful to be outlined: look at "
@@ -311,7 +311,7 @@ class _Steps:
         return Context(
             whole_tumour=whole,
             head=anatomy.find_head(prepared.brain, prepared.working),
-            has_t1c=MrSequence.T1C in perturbations.present_in(prepared),
+            has_t1c=prepared.has_t1c,
             identity=f"{study.uid}|{digest}|{about.name}|{about.weights_sha256}",
             quality=prepared.quality,
             class_probabilities=self._prediction.class_probabilities,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lesionlens.base.errors import CancelledError, MissingPluginError, UnusableInputError
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
 from lesionlens.engines.testing.acquire import Acquisition
 from lesionlens.engines.testing.files import write_nifti
@@ -90,6 +90,14 @@ def test_a_second_run_of_a_registered_study_names_its_candidates_alike(make_stud
     np.testing.assert_array_equal(second.labels.data, first.labels.data)
 
 
+def test_without_t1c_no_engine_finds_enhancing_tumour(make_study):
+    result = Lens(engine=Scripted())(open_study(make_study(sequences={"flair", "t2"})))
+    assert set(result.probability) == {"wt", "tc"}
+    assert set(np.unique(result.labels.data)) == {0, Label.CORE}
+    assert result.candidates[0].volume_ml[Region.ET] is None
+    assert not any("may enhance" in notice for notice in result.analysis.run.notices)
+
+
 def test_results_lie_on_the_references_grid(lens, make_study):
     study = open_study(make_study(sequences={"flair", "t2"}, spacing_mm=(4, 4, 6)))
     result = lens(study)
@@ -97,7 +105,7 @@ def test_results_lie_on_the_references_grid(lens, make_study):
     for volume in (result.labels, *result.probability.values(), *result.attention.values()):
         assert volume.grid.matches(grid)
     assert result.labels.data.dtype == np.uint8
-    assert set(result.attention) == {"wt", "tc", "et"}
+    assert set(result.attention) == set(result.probability) == {"wt", "tc"}  # there is no T1c
     for maps in (result.attention, result.probability):
         for volume in maps.values():
             assert volume.data.dtype == np.float32

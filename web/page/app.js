@@ -109,6 +109,9 @@ function show(result) {
       make("option", SEQUENCES[s], { value: s, selected: s === result.reference }),
     ),
   );
+  const regions = REGIONS.slice(0, result.probability.length); // without T1c nothing enhances
+  $("region").replaceChildren(...regions.map((text, value) => make("option", text, { value })));
+  $("enhancing").hidden = regions.length < REGIONS.length;
   $("notices").replaceChildren(...result.notices.map((words) => make("li", words)));
   table(result.candidates);
   for (const [name, plane] of Object.entries(PLANES)) {
@@ -137,9 +140,7 @@ function table(found) {
     button.onclick = () => go(one.centroid_mm);
     const cell = make("td");
     cell.append(button);
-    const ml = ["wt", "tc", "et"].map((r) =>
-      r === "et" && !shown.result.present[1] ? "unknown" : one.volume_ml[r].toFixed(1),
-    );
+    const ml = ["wt", "tc", "et"].map((r) => one.volume_ml[r]?.toFixed(1) ?? "unknown");
     row.append(cell, ...[one.score.toFixed(2), ...ml].map((text) => make("td", text)));
     row.append(make("td", `${one.centroid_mm.map((v) => v.toFixed(0)).join(", ")}`));
     return row;
@@ -158,8 +159,7 @@ function paint() {
   if (!shown) return;
   const { result, greys, place } = shown;
   const sequence = $("sequence").value;
-  const region = Number($("region").value);
-  const attention = $("attention").checked ? result.attention[region] : null;
+  const attention = $("attention").checked ? result.attention[Number($("region").value)] : null;
   for (const [name, plane] of Object.entries(PLANES)) {
     const n = place[plane.across];
     draw($(name), name, n, {
@@ -206,7 +206,6 @@ function views() {
 }
 
 views();
-REGIONS.forEach((text, value) => $("region").append(make("option", text, { value })));
 $("choose").onchange = () => choose($("choose").files);
 $("read").onclick = () => start().catch((error) => say(`It failed: ${error.message}`, true));
 for (const id of ["sequence", "region", "attention", "contour"]) $(id).onchange = paint;

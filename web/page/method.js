@@ -203,7 +203,7 @@ async function refinement(run, prepared, study, logits, notes) {
   return { change: home(change), attended: home(smoothed(attended, shape, BLUR)) };
 }
 
-/** Probability and attention of whole tumour, core and enhancing tumour on the working grid. */
+/** Probability and attention of whole tumour, core and, with T1c, enhancing tumour. */
 export async function predict(run, prepared, notes, tell) {
   tell("predicting the whole brain");
   const study = networkInput(prepared, notes.spacing_mm);
@@ -230,10 +230,11 @@ export async function predict(run, prepared, notes, tell) {
     maps[2] = maps[2].map((v, at) => v + SHARE * (closer[at] - v));
   }
   const rounded = (p) => Math.round(Math.min(Math.max(p, 0), 1) * 4096) / 4096;
+  const seen = prepared.present[T1C] ? 3 : 2; // without T1c nothing is known to enhance
   const whole = (values) => placed(values, prepared.grid.shape, study.low, study.high);
   return {
-    probability: redrawn.map((p) => whole(p.map(rounded))),
-    attention: maps.map((m) => drawn(whole(m), prepared.brain)),
+    probability: redrawn.slice(0, seen).map((p) => whole(p.map(rounded))),
+    attention: maps.slice(0, seen).map((m) => drawn(whole(m), prepared.brain)),
   };
 }
 
@@ -274,7 +275,7 @@ export async function candidates(run, prepared, marked, notes, tell) {
     (_, at) => answers.reduce((sum, a) => sum + a[0][at], 0) / answers.length,
   );
   const [intercept, slope, perMl] = notes.score;
-  return parts(prepared.grid, marked, study.grid)
+  return parts(prepared.grid, marked, study.grid, prepared.present[T1C])
     .map((part) => {
       let total = intercept + slope * surest(part.voxels.map((v) => whole[v]));
       total += perMl * Math.log(Math.max(part.volume_ml.wt, 1e-3));
@@ -294,7 +295,7 @@ function surest(values) {
 }
 
 /** Each component: its number, volumes, centre and the voxels of another grid that it lies in. */
-function parts(grid, marked, coarse) {
+function parts(grid, marked, coarse, contrast) {
   const back = inverse(coarse.affine);
   const found = Array.from({ length: marked.count }, (_, n) => ({
     component: n + 1, seen: new Set(), count: [0, 0, 0], sum: [0, 0, 0],
@@ -317,6 +318,6 @@ function parts(grid, marked, coarse) {
     component,
     voxels: [...seen],
     centroid_mm: sum.map((s) => s / count[0]),
-    volume_ml: { wt: count[0] * ml, tc: count[1] * ml, et: count[2] * ml },
+    volume_ml: { wt: count[0] * ml, tc: count[1] * ml, et: contrast ? count[2] * ml : null },
   }));
 }

@@ -145,7 +145,7 @@ const SMALLEST_ML = 0.1;
 const SLIGHT = { share: 0.15, median: 0.6 };
 const MERGE_MM = 3;
 
-/** Draw regions and components from the three probabilities: {labels, components, count}. */
+/** Draw regions and components from two or three probabilities: {labels, components, count}. */
 export function drawn(probability, grid, thresholds) {
   const { shape } = grid;
   const labels = new Uint8Array(size(shape));
@@ -158,7 +158,7 @@ export function drawn(probability, grid, thresholds) {
   const smallest = Math.max(1, Math.round(SMALLEST_ML / voxelMl(grid)));
   let region = withoutSpecks(filled(cut(whole, shape, low, high), part.shape), part.shape, smallest);
   const found = region.map((r) => (r ? 2 : 0));
-  for (const [index, label] of [[1, 1], [2, 3]]) {
+  for (const [index, label] of [[1, 1], [2, 3]].slice(0, probability.length - 1)) {
     const inner = cut(probability[index], shape, low, high);
     let mask = region.map((r, at) => (r && inner[at] >= thresholds[index] ? 1 : 0));
     if (index === 1) mask = filled(mask, part.shape).map((m, at) => m & region[at]);

@@ -43,7 +43,7 @@ RANO = Code("C114879", "NCIt", "RANO")
 
 OWN_SCHEME = "99LESIONLENS"
 """For what has no public code; DICOM reserves 99 for private schemes."""
-TUMOUR_CORE = Code("tumour-core", OWN_SCHEME, "Core of the lesion, enhancing or not")
+TUMOUR_CORE = Code("tumour-core", OWN_SCHEME, "Core of the lesion")
 CONCLUSION = Code("conclusion", OWN_SCHEME, "Conclusion of the algorithm")
 NO_CANDIDATE = Code("no-candidate", OWN_SCHEME, "No candidate region; does not exclude disease")
 NONE_ACCEPTED = Code("none-accepted", OWN_SCHEME, "No candidate was accepted by the reader")

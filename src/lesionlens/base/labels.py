@@ -6,7 +6,9 @@ alike; `base.codes` holds the coded concepts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum, StrEnum
+from typing import TypeVar
 
 
 class MrSequence(StrEnum):
@@ -97,6 +99,20 @@ class Label(IntEnum):
     def colour(self) -> str:
         """Colour-blind safe (Okabe and Ito), as #rrggbb."""
         return ("#000000", "#0072B2", "#009E73", "#E69F00")[self]
+
+
+Value = TypeVar("Value")
+
+
+def without_enhancing(by_region: Mapping[Region, Value]) -> dict[Region, Value]:
+    """Return what is known of each region but the enhancing tumour.
+
+    Examples
+    --------
+    >>> without_enhancing({Region.TC: 3.0, Region.ET: 1.0})
+    {<Region.TC: 'tc'>: 3.0}
+    """
+    return {region: value for region, value in by_region.items() if region is not Region.ET}
 
 
 class LesionClass(StrEnum):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import Region, without_enhancing
 from lesionlens.base.records.prediction import EngineInfo, Prediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.stages import Cancel, Progress
@@ -48,7 +48,8 @@ def predict(
     """Return what an engine predicts; of one of another package, only what no rule forbids.
 
     Our own engines are held to the same rules by tests, and are not asked again here. What
-    another's draws outside the brain is left out, with a notice.
+    another's draws outside the brain is left out, with a notice. Without T1c no engine's answer
+    has enhancing tumour: neither a probability nor an attention of it.
 
     Parameters
     ----------
@@ -66,10 +67,21 @@ def predict(
         probabilities, regions that are not nested.
     """
     if plugins.is_ours(engine):
-        return engine.predict(prepared, progress=progress, cancel=cancel)
+        found = engine.predict(prepared, progress=progress, cancel=cancel)
+        return _what_is_seen(found, prepared)
     with plugins.blamed(engine, f"engine {type(engine).__name__!r}", "when it predicted"):
         found = engine.predict(prepared, progress=progress, cancel=cancel)
-    return _checked(engine, found, prepared)
+    return _what_is_seen(_checked(engine, found, prepared), prepared)
+
+
+def _what_is_seen(found: Prediction, prepared: PreparedStudy) -> Prediction:
+    """Leave enhancing tumour out of a study without T1c, the only sequence that shows it."""
+    if prepared.has_t1c:
+        return found
+    trace = found.trace
+    if trace is not None:
+        trace = replace(trace, cross=without_enhancing(trace.cross))
+    return replace(found, probability=without_enhancing(found.probability), trace=trace)
 
 
 def _checked(engine: Engine, found: Any, prepared: PreparedStudy) -> Prediction:

@@ -64,7 +64,8 @@ def draw_components(
     Parameters
     ----------
     probability : mapping of Region to (I, J, K) float32
-        0 to 1 on the native grid; what lies outside a larger region is not counted.
+        0 to 1 on the native grid; what lies outside a larger region is not counted. Without a
+        probability of enhancing tumour no part of a core is marked as enhancing.
     grid : Grid
         Native.
     rules : CandidateCriteria or None
@@ -88,9 +89,11 @@ def draw_components(
     core = region & (probability[Region.TC][box] >= rules.thresholds[Region.TC])
     core = _without_specks(filled(core) & region, smallest)
     part[core] = Label.CORE
-    enhancing = probability[Region.ET][box]
-    found = _without_specks(core & (enhancing >= rules.thresholds[Region.ET]), smallest)
-    part[found & ~_doubtful(core, found, enhancing, rules.slight_enhancement)] = Label.ENHANCING
+    if Region.ET in probability:
+        enhancing = probability[Region.ET][box]
+        found = _without_specks(core & (enhancing >= rules.thresholds[Region.ET]), smallest)
+        doubtful = _doubtful(core, found, enhancing, rules.slight_enhancement)
+        part[found & ~doubtful] = Label.ENHANCING
     labels[box] = part
     components[box], count = merged(part > 0, grid, rules.merge_mm)
     return ComponentMask(labels, components, count, grid)

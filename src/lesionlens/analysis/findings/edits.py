@@ -24,7 +24,7 @@ from lesionlens.analysis.findings.components import ComponentMask, components_of
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Affine, Box, Shape3
-from lesionlens.base.labels import MrSequence, Region, Source
+from lesionlens.base.labels import Region, Source
 from lesionlens.base.records.analysis import Analysis, Original
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Candidate, Findings, conclusion_of
@@ -128,7 +128,7 @@ def _context(shown: Analysis, components: NDArray[np.int32]) -> Context:
     return Context(
         whole_tumour=(components > 0).astype(np.float32) if whole is None else whole.data,
         head=anatomy.find_head(shown.prepared.brain, shown.prepared.working),
-        has_t1c=bool(shown.prepared.present[list(MrSequence).index(MrSequence.T1C)]),
+        has_t1c=shown.prepared.has_t1c,
         identity="",
     )
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.labels import Region
-from lesionlens.base.records.arrays import Volume
+from lesionlens.base.labels import Region, without_enhancing
+from lesionlens.base.records.arrays import Volume, enhancing_as_core
 from lesionlens.base.records.attention import AttentionMaps
 from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
@@ -35,6 +35,16 @@ class Volumes:
     """Volume of float32 or None. 0 to 1."""
     evidence: SequenceEvidence | None = None
     """What each sequence adds at every voxel, on the grid of the first pass."""
+
+    def without_enhancing(self) -> Volumes:
+        """Return them without enhancing tumour: what is labelled so belongs to the core."""
+        labels = enhancing_as_core(self.labels.data)
+        return replace(
+            self,
+            labels=self.labels if labels is self.labels.data else Volume(labels, self.labels.grid),
+            probability=without_enhancing(self.probability),
+            attention=without_enhancing(self.attention),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +86,11 @@ class Original:
     labels: Volume
     findings: Findings
 
+    def without_enhancing(self) -> Original:
+        """Return it without enhancing tumour."""
+        labels = Volume(enhancing_as_core(self.labels.data), self.labels.grid)
+        return Original(labels, self.findings.without_enhancing())
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
@@ -83,6 +98,9 @@ class Analysis:
 
     `original` is there where readers redrew outlines: `volumes.labels` and `findings` are theirs.
     `options` is what the user asked of the files; `followup` compares with a prior examination.
+
+    Without T1c nothing of it is enhancing tumour, whoever drew it: an engine, a reader, a mask that
+    was opened or an earlier version. What is marked so belongs to the core.
     """
 
     study: Study
@@ -95,6 +113,14 @@ class Analysis:
     original: Original | None = None
     options: ExportOptions = field(default_factory=ExportOptions)
     followup: Comparison | None = None
+
+    def __post_init__(self) -> None:
+        if self.prepared.has_t1c:
+            return
+        for name in ("maps", "volumes", "findings", "review", "original"):
+            held = getattr(self, name)
+            if held is not None:
+                object.__setattr__(self, name, held.without_enhancing())
 
     @property
     def compared(self) -> Comparison | None:

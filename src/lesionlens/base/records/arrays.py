@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import GeometryError
 from lesionlens.base.geometry import Affine
 from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Label
 
 
 def frozen(array: NDArray[Any]) -> NDArray[Any]:
@@ -18,6 +19,20 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
     view = array.view()
     view.flags.writeable = False
     return view
+
+
+def enhancing_as_core(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return labels with what is enhancing as core; the same array where nothing is.
+
+    Examples
+    --------
+    >>> enhancing_as_core(np.array([0, 1, 2, 3], np.uint8)).tolist()
+    [0, 1, 2, 1]
+    """
+    enhancing = labels == Label.ENHANCING
+    if not enhancing.any():
+        return labels
+    return np.where(enhancing, np.uint8(Label.CORE), labels)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

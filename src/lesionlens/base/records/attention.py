@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import Region, without_enhancing
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,15 @@ class AttentionMaps:
     """Which layers went in."""
     checks: Mapping[Region, MapChecks] = field(default_factory=dict)
     """What was checked of each map; empty where nothing was."""
+
+    def without_enhancing(self) -> AttentionMaps:
+        """Return them without that of the enhancing tumour."""
+        return replace(
+            self,
+            maps=without_enhancing(self.maps),
+            raw_range=without_enhancing(self.raw_range),
+            checks=without_enhancing(self.checks),
+        )
 
     def scale_of(self, region: Region) -> float:
         """Return what a map's 1 stands for, in multiples of even attention; 0 where unknown."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -134,6 +134,19 @@ class Candidate:
     drawn: DrawingMethod | None = None
     """How a reader's own was drawn; None of the network's."""
 
+    def without_enhancing(self) -> Candidate:
+        """Return it as of a study without T1c: what was said of an enhancing part is not known."""
+        if self.volume_ml.get(Region.ET) is None and self.rano_measurable is None:
+            return self
+        of_the_part = self.has_enhancing
+        return replace(
+            self,
+            volume_ml={**self.volume_ml, Region.ET: None},
+            rano_measurable=None,
+            longest_axial_diameter_mm=None if of_the_part else self.longest_axial_diameter_mm,
+            perpendicular_diameter_mm=None if of_the_part else self.perpendicular_diameter_mm,
+        )
+
     @property
     def has_enhancing(self) -> bool:
         """Whether an enhancing part was measured."""
@@ -194,6 +207,11 @@ class Findings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "components", frozen(self.components))
+
+    def without_enhancing(self) -> Findings:
+        """Return them as of a study without T1c."""
+        candidates = tuple(candidate.without_enhancing() for candidate in self.candidates)
+        return self if candidates == self.candidates else replace(self, candidates=candidates)
 
 
 def conclusion_of(count: int, added: int = 0) -> str:

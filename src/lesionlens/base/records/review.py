@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from lesionlens.base.file_fields import STRICT
 from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
-from lesionlens.base.records.arrays import frozen
+from lesionlens.base.records.arrays import enhancing_as_core, frozen
 
 WHOLE_STUDY = "study"
 """Stands for a tracking UID in an event that speaks of the whole study."""
@@ -34,6 +34,11 @@ class Outline:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", frozen(self.labels))
+
+    def without_enhancing(self) -> Outline:
+        """Return it without enhancing tumour: what is labelled so belongs to the core."""
+        labels = enhancing_as_core(self.labels)
+        return self if labels is self.labels else replace(self, labels=labels)
 
     @classmethod
     def empty(cls, tracking_uid: str) -> Outline:
@@ -139,6 +144,17 @@ class Review:
     events: tuple[ReviewEvent, ...] = ()
     outlines: Mapping[str, Outline] = field(default_factory=dict)
     unaided: tuple[UnaidedRead, ...] = ()
+
+    def without_enhancing(self) -> Review:
+        """Return it without enhancing tumour: what readers marked so belongs to the core."""
+        new = {name: outline.without_enhancing() for name, outline in self.outlines.items()}
+        if all(name == outline.sha256 for name, outline in new.items()):
+            return self
+        events = tuple(
+            replace(event, outline=new[event.outline].sha256) if event.outline in new else event
+            for event in self.events
+        )
+        return replace(self, events=events, outlines={one.sha256: one for one in new.values()})
 
     def of(self, tracking_uid: str) -> ReviewEvent | None:
         """Return the last event of a candidate, or None while it is unreviewed."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lesionlens.base.file_fields import STRICT
 from lesionlens.base.geometry import Affine, Box, bounding_box
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.patient import Patient
 
@@ -164,6 +164,22 @@ class PreparedStudy:
     brain_box: Box | None = field(init=False, repr=False)
     """(3,) slices or None: the smallest box of `working` that holds the brain, found once; None
     without a brain."""
+
+    @property
+    def has_t1c(self) -> bool:
+        """Whether the one sequence that shows enhancement is there."""
+        return bool(self.present[list(MrSequence).index(MrSequence.T1C)])
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The regions that its sequences can show."""
+        return tuple(r for r in Region if r is not Region.ET or self.has_t1c)
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The labels that its sequences can show, without that of the background."""
+        every = sorted(Region.WT.labels)
+        return tuple(n for n in every if n is not Label.ENHANCING or self.has_t1c)
 
     @property
     def knows_brain(self) -> bool:

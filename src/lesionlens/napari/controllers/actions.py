@@ -347,8 +347,10 @@ class Actions(Marking, EditActs, Asking, Signing):
         self.session.hold_hidden(held)
 
     def next_region(self) -> None:
-        """Whole tumour, tumour core, enhancing tumour."""
-        self.session.choose_region(_after(tuple(Region), self.session.state.choices.region))
+        """Whole tumour, tumour core, and with T1c enhancing tumour."""
+        analysis, now = self.session.state.analysis, self.session.state.choices.region
+        regions = tuple(Region) if analysis is None else analysis.prepared.regions
+        self.session.choose_region(_after(regions, now))
 
     def next_sequence(self) -> None:
         """Show the next sequence of the study."""

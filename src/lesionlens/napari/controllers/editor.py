@@ -46,6 +46,7 @@ class OutlineEditor:
         self._free: NDArray[np.bool_] = np.zeros((0, 0, 0), bool)
         self._values: NDArray[np.float32] | None = None
         self._tools = Tools()
+        self._labels = tuple(label for label in Label if label)
         self._uid = ""
         self.assisted = False
         self.drew: Callable[[Draft], None] = lambda _: None
@@ -130,6 +131,7 @@ class OutlineEditor:
         self._free = ~((overlays.components > 0) & ~mine)
         if state.analysis is not None:
             prepared = state.analysis.prepared
+            self._labels = prepared.labels
             self._free &= tissue_of(prepared.channels, prepared.present, prepared.brain)
         draft = state.draft if state.resumed else None
         self._uid, self.assisted = state.edited_uid, draft is not None and draft.assisted
@@ -139,7 +141,7 @@ class OutlineEditor:
             data,
             name="New candidate" if new else f"Outline of candidate {candidate}",
             opacity=0.5,
-            colormap=label_colours({int(label): label.colour for label in Label if label}),
+            colormap=label_colours({int(label): label.colour for label in self._labels}),
             metadata={KEY: {"study": state.study, "role": "edit"}},
             **geometry_keywords(overlays.grid),
         )
@@ -147,6 +149,7 @@ class OutlineEditor:
         layer.brush_size = _BRUSH_VOX
         layer.selected_label = int(_FIRST_LABEL[state.choices.region])
         layer.events.paint.connect(self._on_stroke)
+        layer.events.selected_label.connect(self._on_label)
         self._before = self._viewer.layers.selection.active
         self._viewer.layers.append(layer)
         self._viewer.layers.selection.active = layer
@@ -164,6 +167,11 @@ class OutlineEditor:
             self._layer.mode = "pan_zoom"
         elif pointed and not pointing:
             self._layer.mode = self._mode
+
+    def _on_label(self) -> None:
+        """Paint core where enhancing tumour was chosen and no sequence shows it."""
+        if self._there() and self._layer.selected_label == Label.ENHANCING != self._labels[-1]:
+            self._layer.selected_label = int(Label.CORE)
 
     def _gate(self, box: tuple[slice, ...]) -> NDArray[np.bool_]:
         """Return where the brush may paint: tissue, and within a stroke what is in the range."""

@@ -35,8 +35,6 @@ def _fact_rows(facts: list[QLabel]) -> QVBoxLayout:
 def _region_list() -> QComboBox:
     """Return the list of regions, which takes what room its row leaves."""
     made = QComboBox()
-    for region in Region:
-        made.addItem(region.words, region)
     made.setMinimumContentsLength(8)
     made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -119,7 +117,7 @@ class AttentionBlock(Section):
         if not screen.analysed:
             self._legend.show_map(None, map_colours(ATTENTION))
             return
-        self._region.setCurrentIndex(self._region.findData(screen.region))
+        self._show_regions(screen)
         self._overlay.show_choice(screen.overlay)
         self._overlay.button(Overlay.MAP).setEnabled(screen.has_attention)
         blocked = self._opacity.blockSignals(True)
@@ -144,6 +142,14 @@ class AttentionBlock(Section):
         hint = _hint(screen, overlays)
         self._hint.setText(hint)
         self._hint.setVisible(bool(hint))
+
+    def _show_regions(self, screen: Screen) -> None:
+        offered = self._region
+        if [offered.itemData(n) for n in range(offered.count())] != list(screen.regions):
+            offered.clear()
+            for region in screen.regions:
+                offered.addItem(region.words, region)
+        offered.setCurrentIndex(offered.findData(screen.region))
 
     def _show_trust(self, screen: Screen) -> None:
         asked = screen.overlay is Overlay.MAP

@@ -50,7 +50,7 @@ _README = f"""\
 Candidate tumour regions that LesionLens flagged in brain MRI. {RESEARCH_USE_NOTICE}
 
 label-L_mask      every flagged voxel
-dseg              1 non-enhancing core, 2 oedema or infiltration, 3 enhancing
+dseg              1 non-enhancing core, 2 oedema or infiltration, 3 enhancing (with T1c alone)
 desc-candidates   which candidate a voxel belongs to
 probseg           probability of the whole tumour (WT), the core (TC) and the enhancing part (ET)
 desc-attention    the network's attention for them; BIDS has no suffix for it: .bidsignore
@@ -253,7 +253,8 @@ def _put_mask(analysis: Analysis, stem: Path) -> None:
 
 
 def _put_tables(analysis: Analysis, stem: Path) -> None:
-    Path(f"{stem}_dseg.tsv").write_text(lookup.label_table(), encoding="utf-8")
+    labels = lookup.label_table(analysis.prepared.labels)
+    Path(f"{stem}_dseg.tsv").write_text(labels, encoding="utf-8")
     state = analysis.review.state_of
     rows = []
     for c in analysis.findings.candidates:

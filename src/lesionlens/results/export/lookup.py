@@ -48,23 +48,20 @@ def _cell(value: object) -> str:
     return words or "n/a"
 
 
-def label_rows() -> list[tuple[object, ...]]:
-    """Return one row a label of the segmentation, in the order of `LABEL_COLUMNS`."""
-    return [
+def label_table(labels: Iterable[Label]) -> str:
+    """Return segmentation.tsv, a lookup table of labels as BIDS has it for a `_dseg`."""
+    codes = {label: LABEL_TYPES[label] for label in labels}
+    rows = [
         (int(label), label.words, ABBREVIATIONS[label], label.colour, f"{code.scheme}:{code.value}")
-        for label, code in sorted(LABEL_TYPES.items())
+        for label, code in codes.items()
     ]
+    return tsv(LABEL_COLUMNS, rows)
 
 
-def label_table() -> str:
-    """Return segmentation.tsv, a lookup table as BIDS has it for a `_dseg`."""
-    return tsv(LABEL_COLUMNS, label_rows())
-
-
-def itk_snap_table() -> str:
-    """Return label descriptions as ITK-SNAP imports them (menu Segmentation)."""
+def itk_snap_table(labels: Iterable[Label]) -> str:
+    """Return descriptions of labels as ITK-SNAP imports them (menu Segmentation)."""
     lines = ['    0     0    0    0        0  0  0    "Clear Label"']
-    for label in sorted(LABEL_TYPES):
+    for label in labels:
         red, green, blue = rgb(label.colour)
         lines.append(f'{label:5d} {red:5d} {green:4d} {blue:4d}        1  1  1    "{label.words}"')
     return _SNAP_HEAD + "\n".join(lines) + "\n"

@@ -61,7 +61,7 @@ class NiftiExporter:
 
         with ThreadPoolExecutor(max_workers=2) as pool:
             written = tuple(pool.map(written_as, _named(analysis)))
-        files = (*written, *_name_labels(staged))
+        files = (*written, *_name_labels(analysis, staged))
         if not analysis.options.evidence:
             return files
         lacks = {} if analysis.volumes.evidence else {"evidence_*.nii.gz": NO_EVIDENCE}
@@ -77,10 +77,11 @@ def _considered(analysis: Analysis, staged: Path) -> Path:
     return path
 
 
-def _name_labels(staged: Path) -> tuple[Path, Path]:
+def _name_labels(analysis: Analysis, staged: Path) -> tuple[Path, Path]:
     table, snap = staged / "segmentation.tsv", staged / "segmentation_itksnap.txt"
-    table.write_text(lookup.label_table(), encoding="utf-8")
-    snap.write_text(lookup.itk_snap_table(), encoding="utf-8")
+    labels = analysis.prepared.labels
+    table.write_text(lookup.label_table(labels), encoding="utf-8")
+    snap.write_text(lookup.itk_snap_table(labels), encoding="utf-8")
     return table, snap
 
 

@@ -56,6 +56,7 @@ class Page:
 
     words: Words
     study: Study
+    regions: tuple[Region, ...]
     hidden: frozenset[Identity]
     heading: tuple[tuple[str, str], ...]
     technique: str
@@ -149,6 +150,7 @@ def _gathered(analysis: Analysis) -> Page:
     return Page(
         words=words,
         study=analysis.study,
+        regions=analysis.prepared.regions,
         hidden=hidden,
         heading=_heading(analysis.study, hidden, words),
         technique=_technique(sequences, absent, words),

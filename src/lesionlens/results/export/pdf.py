@@ -166,7 +166,7 @@ def _findings(page: Page, styles: dict[str, Any]) -> list[Any]:
 
 
 def _legend(page: Page) -> str:
-    colours = {page.words.region(region): region.colour for region in Region}
+    colours = {page.words.region(region): region.colour for region in page.regions}
     if page.checks:
         colours[page.words("attention_from_half")] = ATTENTION_COLOUR
     lines = (f'<font color="{colour}">▬</font> {words}' for words, colour in colours.items())

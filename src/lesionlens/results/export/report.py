@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lesionlens.base.labels import Identity, MrSequence, Region
+from lesionlens.base.labels import Identity, MrSequence
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export import pictures
 from lesionlens.results.export.html import environment
@@ -45,7 +45,7 @@ def report_html(analysis: Analysis) -> str:
         t=words,
         page=page,
         run=page.run,
-        regions=[(words.region(r), r.colour) for r in Region],
+        regions=[(words.region(r), r.colour) for r in page.regions],
         attention_colour=pictures.ATTENTION_COLOUR,
         heat_stops=pictures.HEAT_STOPS,
         attention=analysis.maps,

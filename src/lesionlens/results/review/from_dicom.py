@@ -25,7 +25,7 @@ from lesionlens.analysis.findings.candidates import Context, Evidence, describe
 from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import DrawingMethod, MrSequence, Region, Source
+from lesionlens.base.labels import DrawingMethod, Region, Source
 from lesionlens.base.provenance import versions
 from lesionlens.base.records.analysis import Analysis, Document, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
@@ -253,7 +253,7 @@ def _described(
     context = Context(
         whole_tumour=(marked.components > 0).astype(np.float32),
         head=anatomy.find_head(prepared.brain, prepared.working) if prepared.knows_brain else None,
-        has_t1c=bool(prepared.present[list(MrSequence).index(MrSequence.T1C)]),
+        has_t1c=prepared.has_t1c,
         identity="from DICOM",
         quality=prepared.quality,
     )

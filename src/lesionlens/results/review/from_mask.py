@@ -109,7 +109,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
             head=anatomy.find_head(prepared.brain, prepared.working)
             if prepared.knows_brain
             else None,
-            has_t1c=meaning is Meaning.PARTS,
+            has_t1c=meaning is Meaning.PARTS and prepared.has_t1c,
             identity=f"a mask|{study.uid or study.name}",
             quality=prepared.quality,
         ),

@@ -102,7 +102,7 @@ def _grid(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Ans
 
 def _attribute(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
     del job
-    target = Target(Region(question.header["region"]))
+    target = Target(_region_of(study, question))
     return messages.volume_out(
         engine.attribute(study.prepared, target, str(question.header["method"]))
     )
@@ -123,7 +123,7 @@ def _layer(engine: Engine, study: HeldStudy, question: Question, job: Job) -> An
     head = None if header["head"] is None else int(header["head"])
     if trace.layer_attention is None:
         raise _unknown(QuestionKind.LAYER)
-    return _values(trace.layer_attention(Region(header["region"]), int(header["layer"]), head))
+    return _values(trace.layer_attention(_region_of(study, question), int(header["layer"]), head))
 
 
 _ASKED: dict[QuestionKind, Callable[[Engine, HeldStudy, Question, Job], Answer]] = {
@@ -139,6 +139,17 @@ _ASKED: dict[QuestionKind, Callable[[Engine, HeldStudy, Question, Job], Answer]]
 
 def _values(values: NDArray[np.float32]) -> Answer:
     return {}, {"values": values}
+
+
+def _region_of(study: HeldStudy, question: Question) -> Region:
+    region = Region(question.header["region"])
+    if region not in study.prepared.regions:
+        raise UnusableInputError(
+            found=f"a question about the {region.words} of a study without T1c",
+            expected="a region that its sequences can show",
+            next_step="Ask about the whole tumour or its core, or send T1c too",
+        )
+    return region
 
 
 def _trace_of(study: HeldStudy) -> Trace:

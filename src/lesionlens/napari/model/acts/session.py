@@ -106,6 +106,7 @@ class ReviewSession(Editing):
         """Take a result (`.analysis`, `.trace`, `.engine`); its review or this continues."""
         review = result.analysis.review if review is None else review
         analysis = applied(replace(result.analysis, review=review))
+        review = analysis.review
         if analysis.original is not None:
             overlays = redrawn(overlays, analysis)
         same = analysis.study is self._state.study
@@ -121,6 +122,7 @@ class ReviewSession(Editing):
             choices=replace(
                 kept,
                 sequence=kept.sequence if same and kept.sequence else analysis.prepared.reference,
+                region=kept.region if kept.region in analysis.prepared.regions else Region.WT,
                 candidate=None,
                 layer=None,
                 head=None,
@@ -248,8 +250,10 @@ class ReviewSession(Editing):
             self._choose(overlay=overlay, asked=True)
 
     def choose_region(self, region: Region) -> None:
-        """Show this region's contour and attention."""
-        self._choose(region=region)
+        """Show this region's contour and attention, where the study's sequences can show it."""
+        analysis = self._state.analysis
+        if analysis is None or region in analysis.prepared.regions:
+            self._choose(region=region)
 
     def choose_layer(self, layer: int | Second | None, head: int | None = None) -> None:
         """Show one layer, one of its heads, or a second opinion; None for all combined."""

@@ -165,6 +165,8 @@ class Screen:
     can_redo: bool = False
     overlay: Overlay = Overlay.OFF
     region: Region = Region.WT
+    regions: tuple[Region, ...] = tuple(Region)
+    """Those that can be chosen: without T1c no enhancing tumour."""
     attention_layers: tuple[tuple[str, int], ...] = ()
     seconds: tuple[Second, ...] = ()
     layer: int | Second | None = None
@@ -246,6 +248,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         can_undo=state.can_undo,
         can_redo=state.can_redo,
         overlay=choices.overlay,
+        regions=analysis.prepared.regions,
         has_attention=bool(analysis.volumes.attention),
         has_uncertainty=analysis.volumes.uncertainty is not None,
         can_probe=str(Capability.PROBE) in capabilities,

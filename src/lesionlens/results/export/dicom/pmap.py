@@ -31,7 +31,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from lesionlens.base.codes import BRAIN, SALIENCY
 from lesionlens.base.errors import ExportError
 from lesionlens.base.geometry import Box, bounding_box
-from lesionlens.base.labels import MapExtent, MrSequence, Region
+from lesionlens.base.labels import MapExtent, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export.dicom import identity
 from lesionlens.results.export.dicom.geometry import plane_positions
@@ -47,21 +47,16 @@ def files_of(analysis: Analysis) -> dict[Region, str]:
     """Return the file of each region that has a map, in the order of Region.
 
     The first one is `attention.dcm`: of the whole tumour, unless the engine has no map of it. There
-    is none where no candidate is sent, and none of enhancement without a T1c.
+    is none where no candidate is sent.
     """
     if not identity.exported(analysis):
         return {}
     known = analysis.volumes.attention
-    regions = [r for r in Region if r in known and (r is not Region.ET or has_t1c(analysis))]
+    regions = [r for r in Region if r in known]
     return {
         region: "attention.dcm" if region is regions[0] else f"{label_of(region)}.dcm"
         for region in regions
     }
-
-
-def has_t1c(analysis: Analysis) -> bool:
-    """Whether the study has the sequence in which enhancement is seen."""
-    return bool(analysis.prepared.present[list(MrSequence).index(MrSequence.T1C)])
 
 
 def label_of(region: Region) -> str:

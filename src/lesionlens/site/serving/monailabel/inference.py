@@ -80,7 +80,7 @@ def infer(
 def _inferred(analysis: Analysis, wanted: RequestedOutput, seconds: float) -> Inferred:
     findings = tables.findings_json(analysis)
     params = {
-        "label_names": LABELS,
+        "label_names": {label.name.lower(): int(label) for label in analysis.prepared.labels},
         "latencies": {"total": round(seconds, 2)},
         "findings": findings,
         "device": analysis.run.device,
