@@ -188,7 +188,7 @@ def test_the_report_lists_its_measures_and_jumps_to_the_longest_diameter(page, f
     for _, loaded, rows in found:
         assert loaded
         assert [name for name, value in rows if value] == [
-            "Volume", "Long axis", "Short axis", "Volume", "Volume",
+            "Volume", "Long axis", "Short axis", "Whole tumour volume", "Tumour core volume",
         ]  # fmt: skip
         assert "research use only" in rows[0][0]
     _show(page, uid)

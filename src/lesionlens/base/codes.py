@@ -22,6 +22,19 @@ class Code(NamedTuple):
 LESION_OF_BRAIN = Code("301766008", "SCT", "Lesion of brain")
 ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 BRAIN = Code("12738006", "SCT", "Brain")
+PLACES = {
+    "frontal lobe": Code("83251001", "SCT", "Frontal lobe"),
+    "parietal lobe": Code("16630005", "SCT", "Parietal lobe"),
+    "temporal lobe": Code("78277001", "SCT", "Temporal lobe"),
+    "occipital lobe": Code("31065004", "SCT", "Occipital lobe"),
+    "insula": Code("36169008", "SCT", "Insula"),
+    "thalamus": Code("42695009", "SCT", "Thalamus"),
+    "hippocampus": Code("5366008", "SCT", "Hippocampus"),
+    "cerebellum": Code("113305005", "SCT", "Cerebellum"),
+    "brainstem": Code("119238007", "SCT", "Brain Stem"),
+    "corpus callosum": Code("88442005", "SCT", "Corpus callosum"),
+}
+"""Places of the brain by the words of `records.findings.Location`; others are coded as brain."""
 LEFT = Code("7771000", "SCT", "Left")
 RIGHT = Code("24028007", "SCT", "Right")
 BILATERAL = Code("51440002", "SCT", "Right and left")
@@ -36,6 +49,10 @@ OF_INTEREST = Code("113000", "DCM", "Of Interest")
 VISUAL_EXPLANATION = Code("130401", "DCM", "Visual explanation")
 COMMENT = Code("121106", "DCM", "Comment")
 QUALITATIVE = Code("C0034375", "UMLS", "Qualitative Evaluations")
+OBSERVER_TYPE = Code("121005", "DCM", "Observer Type")
+PERSON_OBSERVER = Code("121008", "DCM", "Person Observer Name")
+MEASUREMENT_GROUP = Code("125007", "DCM", "Measurement Group")
+FINDING_SITE = Code("363698007", "SCT", "Finding Site")
 ENGLISH = Code("en", "RFC5646", "English")
 BRAIN_MRI = Code("24590-2", "LN", "Brain MRI")
 CUBIC_CENTIMETRE = Code("cm3", "UCUM", "cubic centimeter")
@@ -51,6 +68,9 @@ REVIEW_STATE = Code("review-state", OWN_SCHEME, "State of the reader's review")
 REVIEW_STATES = {
     state: Code(state.value, OWN_SCHEME, state.value.capitalize()) for state in ReviewState
 }
+
+LIMIT = Code("limit", OWN_SCHEME, "What limits the result")
+REJECTED_FOR_QUALITY = Code("113001", "DCM", "Rejected for Quality Reasons")
 
 REVIEW = Code("review", OWN_SCHEME, "Review of the result by a person")
 REVIEW_DONE = Code("review-done", OWN_SCHEME, "Every candidate was decided on")

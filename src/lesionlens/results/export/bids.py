@@ -33,6 +33,7 @@ from lesionlens.base.staging import staged
 from lesionlens.base.whole_file import write_whole
 from lesionlens.imaging.reading import bids
 from lesionlens.results.export import listed, lookup
+from lesionlens.results.export.caveats import NOT_STANDING
 from lesionlens.results.export.exporter import write_result
 from lesionlens.results.export.nifti import codes_of, write_volume
 
@@ -46,10 +47,11 @@ _DESCRIPTIONS = (
     ("desc-attention", "what the network weighed for a region, 0 to 1; no probability"),
     ("desc-uncertainty", "how near undecided the engine stays, 0 to 1"),
 )
+_MASK = "Every voxel of a candidate region that no reader rejected or deferred."
 _README = f"""\
 Candidate tumour regions that LesionLens flagged in brain MRI. {RESEARCH_USE_NOTICE}
 
-label-L_mask      every flagged voxel
+label-L_mask      every flagged voxel of what no reader rejected or deferred
 dseg              1 non-enhancing core, 2 oedema or infiltration, 3 enhancing (with T1c alone)
 desc-candidates   which candidate a voxel belongs to
 probseg           probability of the whole tumour (WT), the core (TC) and the enhancing part (ET)
@@ -241,14 +243,17 @@ def _put(volume: _Named, home: Path, stem: Path, sidecar: Mapping[str, Any]) -> 
         shutil.copyfile(own, place)
     _write(Path(f"{stem}_{volume.ending}.json"), sidecar)
     if volume.own == "segmentation":
-        described = {"Description": "Every voxel of a candidate region.", "Type": "Lesion"}
+        described = {"Description": _MASK, "Type": "Lesion"}
         shared = {k: v for k, v in sidecar.items() if k not in ("Description", "code")}
         _write(Path(f"{stem}_label-L_mask.json"), {**described, **shared})
 
 
 def _put_mask(analysis: Analysis, stem: Path) -> None:
     labels = analysis.volumes.labels
-    mask = Volume((labels.data > 0).astype(np.uint8), labels.grid)
+    state = analysis.review.state_of
+    left = [c.id for c in analysis.findings.candidates if state(c.tracking_uid) in NOT_STANDING]
+    standing = (labels.data > 0) & ~np.isin(analysis.findings.components, left)
+    mask = Volume(standing.astype(np.uint8), labels.grid)
     write_volume(Path(f"{stem}_label-L_mask.nii.gz"), mask, codes=codes_of(analysis))
 
 

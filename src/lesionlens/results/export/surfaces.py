@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from lesionlens.base import geometry
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.results.export import lookup
+from lesionlens.base.records.findings import Candidate
+from lesionlens.results.export import caveats, lookup
 
 FOLDER = "surfaces"
 GLTF_FROM_RAS = np.array(
@@ -57,8 +58,10 @@ class SurfacesExporter:
         folder = staged / FOLDER
         folder.mkdir()
         scene, written = trimesh.Scene(), []
-        for number, region, mesh in _surfaces(analysis):
-            path = folder / f"candidate_{number}_{region.value}.stl"
+        for candidate, region, mesh in _surfaces(analysis):
+            state = analysis.review.state_of(candidate.tracking_uid)
+            marked = f"_{state}" if state in caveats.NOT_STANDING else ""
+            path = folder / f"candidate_{candidate.id}_{region.value}{marked}.stl"
             path.write_bytes(_stl(mesh))
             written.append(path)
             rgba = np.array(_COLOURS[region], np.uint8)
@@ -67,22 +70,22 @@ class SurfacesExporter:
                     baseColorFactor=rgba, alphaMode="BLEND", doubleSided=True, roughnessFactor=0.7
                 )
             )
-            name = f"{number} {region.words}"
+            name = caveats.part_name(analysis, candidate, region.words)
             scene.add_geometry(mesh, node_name=name, geom_name=name, transform=GLTF_FROM_RAS)
         scene_path = folder / "candidates.glb"
         scene_path.write_bytes(scene.export(file_type="glb"))
         return (scene_path, *written)
 
 
-def _surfaces(analysis: Analysis) -> Iterator[tuple[int, Region, Any]]:
-    """Yield candidate id, region and mesh (RAS+ mm) of each region that has voxels."""
+def _surfaces(analysis: Analysis) -> Iterator[tuple[Candidate, Region, Any]]:
+    """Yield candidate, region and mesh (RAS+ mm) of each region that has voxels."""
     labels = analysis.volumes.labels
     for candidate in analysis.findings.candidates:
         own = analysis.findings.components == candidate.id
         for region in Region:
             inside = own & np.isin(labels.data, region.labels)
             if inside.any():
-                yield candidate.id, region, surface_of(inside, labels.affine)
+                yield candidate, region, surface_of(inside, labels.affine)
 
 
 def surface_of(inside: NDArray[np.bool_], affine: geometry.Affine) -> Any:

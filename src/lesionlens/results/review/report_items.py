@@ -55,7 +55,7 @@ def signed_of(report: Dataset) -> ReviewEvent | None:
                 WHOLE_STUDY,
                 ReviewState.ACCEPTED,
                 None if who is None else str(who.PersonName),
-                "" if when is None else iso(str(when.DateTime)),
+                "" if when is None else utc(str(when.DateTime)),
                 str(children[codes.REVIEW_SIGNED.value].TextValue),
             )
     return None
@@ -93,6 +93,18 @@ def iso(moment: str) -> str:
     return f"{year}-{month}-{day}T{hour}:{minute}:{second}{fraction or ''}{end}"
 
 
+def utc(moment: str) -> str:
+    """Return the time of a decision in ISO 8601; reports before 0.5 wrote its zone too.
+
+    Examples
+    --------
+    >>> utc("20260105101500"), utc("20260105101500+0000"), utc("***")
+    ('2026-01-05T10:15:00Z', '2026-01-05T10:15:00Z', '')
+    """
+    found = iso(moment)
+    return found if not found or found.endswith("Z") else f"{found}Z"
+
+
 def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
     state = items.get(codes.REVIEW_STATE.value)
     reader = items.get(codes.REVIEW_READER.value)
@@ -104,7 +116,7 @@ def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
     return ReportedCandidate(
         state=ReviewState(value) if value in set(ReviewState) else ReviewState.UNREVIEWED,
         reader=None if reader is None else str(reader.PersonName),
-        time="" if time is None else iso(str(time.DateTime)),
+        time="" if time is None else utc(str(time.DateTime)),
         reason=None if reason is None else str(reason.TextValue),
         source=Source.READER if theirs == codes.SOURCES[Source.READER].value else Source.NETWORK,
         score=next((s for s in map(_score, (items.get(c) for c in SCORES)) if s is not None), None),

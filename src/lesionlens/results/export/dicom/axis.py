@@ -1,4 +1,4 @@
-"""Where the longest diameter lies on a source image, for viewers to jump to and draw."""
+"""Where both diameters lie on a source image, for viewers to jump to and draw."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.measure import diameters
 from lesionlens.base import geometry
+from lesionlens.base.codes import LONG_AXIS, SHORT_AXIS
 from lesionlens.base.labels import Region
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Candidate
+from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.results.export.dicom.refs import SourceFrames
 
 AXIAL = 0.94
@@ -31,8 +32,8 @@ class Axis:
     not axial; the corner of the first pixel is (0, 0)."""
 
 
-def axis_of(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> Axis | None:
-    """Return where a candidate's longest diameter lies; None where it has none.
+def axes_of(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> dict[str, Axis]:
+    """Return where a candidate's diameters lie, by the code of each; empty where it has none.
 
     Parameters
     ----------
@@ -51,8 +52,14 @@ def axis_of(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> 
         mask[box] &= np.isin(labels.data[box], region.labels)
     found = diameters(mask, labels.grid)
     if found is None or candidate.longest_axial_diameter_mm is None:
-        return None
-    ends = geometry.points_lps_from_ras(found.ends_mm)
+        return {}
+    lines = ((LONG_AXIS, found.ends_mm), (SHORT_AXIS, found.across_mm))
+    return {code.value: _axis(sources, ends_mm) for code, ends_mm in lines}
+
+
+def _axis(sources: SourceFrames, ends_mm: tuple[Point, Point]) -> Axis:
+    """Lay a line, patient RAS+ mm, onto the source image nearest to its middle."""
+    ends = geometry.points_lps_from_ras(ends_mm)
     middle = ends.mean(axis=0)
     frame = int(np.abs((sources.positions - middle) @ sources.normal).argmin())
     steps, origin = sources.planes[frame, :, :2], sources.positions[frame]

@@ -34,7 +34,7 @@ from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.followup import ChangeKind
 from lesionlens.base.records.review import ReviewEvent
 from lesionlens.results.export.dicom import identity
-from lesionlens.results.export.dicom.axis import axis_of, coordinates, measured_region
+from lesionlens.results.export.dicom.axis import axes_of, coordinates, measured_region
 from lesionlens.results.export.dicom.ko import best_frame
 from lesionlens.results.export.dicom.refs import SourceFrames
 from lesionlens.results.export.dicom.seg import Segment
@@ -117,7 +117,7 @@ def _group(analysis: Analysis, sources: SourceFrames, part: Segment, seg: Datase
         finding_category=identity.concept(own.ABNORMAL_STRUCTURE),
         finding_type=identity.concept(own.REGION_TYPES[part.region]),
         algorithm_id=_algorithm(analysis, candidate),
-        finding_sites=[_site(candidate)],
+        finding_sites=_sites(candidate),
         measurements=_measures(candidate, part.region),
         qualitative_evaluations=_evaluations(analysis, candidate),
         time_point_context=_time_point(analysis),
@@ -159,15 +159,23 @@ def _compared(analysis: Analysis, candidate: Candidate) -> str:
 
 
 def _measures(candidate: Candidate, region: Region) -> list[Measurement]:
-    """Return what was measured of a region: always in this order, what is not known left out."""
-    rows = [
-        (own.VOLUME, candidate.volume_ml.get(region), 4, identity.concept(own.CUBIC_CENTIMETRE))
-    ]
-    if region is measured_region(candidate):
+    """Return what was measured of a region: always in this order, what is not known left out.
+
+    A region that has no voxel has no group; that it measures 0 ml stands in the first group, the
+    innermost first, so that a table's column holds the same region of every candidate.
+    """
+    known = candidate.volume_ml
+    ml = identity.concept(own.CUBIC_CENTIMETRE)
+    first = region is measured_region(candidate)
+    name = own.VOLUME if first else _volume_of(region)
+    rows: list[Any] = [(name, known.get(region), 4, ml)]
+    if first:
         rows += [
             (own.LONG_AXIS, candidate.longest_axial_diameter_mm, 3, codes.UCUM.Millimeter),
             (own.SHORT_AXIS, candidate.perpendicular_diameter_mm, 3, codes.UCUM.Millimeter),
         ]
+        empty = (other for other in reversed(Region) if known.get(other) == 0)
+        rows += [(_volume_of(other), 0.0, 4, ml) for other in empty if other is not region]
     return [
         Measurement(identity.concept(name), round(value, digits), unit)
         for name, value, digits, unit in rows
@@ -175,13 +183,24 @@ def _measures(candidate: Candidate, region: Region) -> list[Measurement]:
     ]
 
 
+def _volume_of(region: Region) -> own.Code:
+    """Return the code of a volume, in words that name its region.
+
+    Viewers that put all groups of a tracking UID together (OHIF 3.13) list measures by these words,
+    below the finding of the first group: its own volume needs no more words, and 3D Slicer's table
+    takes its heads from there.
+    """
+    return own.VOLUME._replace(meaning=f"{region.words.capitalize()} volume")
+
+
 def _draw(group: Any, analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> None:
-    """Return where on a source image the longest diameter lies."""
-    axis = axis_of(analysis, sources, candidate)
+    """Say where on a source image the longest diameter lies, and the one across it."""
+    axes = axes_of(analysis, sources, candidate)
     for item in group[0].ContentSequence:
         name = item.ConceptNameCodeSequence[0].CodeValue
-        if axis is not None and item.ValueType == "NUM" and name == own.LONG_AXIS.value:
-            item.ContentSequence = ContentSequence([coordinates(axis, sources)], is_root=False)
+        if item.ValueType == "NUM" and name in axes:
+            found = coordinates(axes[name], sources)
+            item.ContentSequence = ContentSequence([found], is_root=False)
 
 
 def _explain(group: Any, attention: Dataset | None) -> None:
@@ -207,7 +226,7 @@ def _without_outline(analysis: Analysis, sources: SourceFrames, candidate: Candi
         finding_category=identity.concept(own.ABNORMAL_STRUCTURE),
         finding_type=identity.concept(own.LESION_OF_BRAIN),
         algorithm_id=_algorithm(analysis, candidate),
-        finding_sites=[_site(candidate)],
+        finding_sites=_sites(candidate),
         measurements=_measures(candidate, Region.WT),
         qualitative_evaluations=_evaluations(analysis, candidate),
         time_point_context=_time_point(analysis),
@@ -232,12 +251,18 @@ def _algorithm(analysis: Analysis, candidate: Candidate) -> AlgorithmIdentificat
     )
 
 
-def _site(candidate: Candidate) -> FindingSite:
+def _sites(candidate: Candidate) -> list[FindingSite]:
+    """Return the places of a candidate that have codes; the brain where none is certain."""
     side = SIDES.get(candidate.location.side or "")
-    return FindingSite(
-        anatomic_location=identity.concept(own.BRAIN),
-        laterality=None if side is None else identity.concept(side),
-    )
+    names = (candidate.location.region or "").split(" and ")
+    places = [own.PLACES[name] for name in names if name in own.PLACES] or [own.BRAIN]
+    return [
+        FindingSite(
+            anatomic_location=identity.concept(place),
+            laterality=None if side is None else identity.concept(side),
+        )
+        for place in places
+    ]
 
 
 def _evaluations(analysis: Analysis, candidate: Candidate) -> list[QualitativeEvaluation]:
@@ -274,7 +299,7 @@ def signed_by(event: ReviewEvent, reason: own.Code) -> list[Any]:
     """Return who decided something, when, and the reader's words under the name `reason`."""
     made: list[Any] = []
     if event.reader:
-        name = event.reader.replace("\\", "/").replace("^", " ").replace("=", " ")[:64]
+        name = identity.reader_name(event.reader)
         made.append(PnameContentItem(identity.concept(own.REVIEW_READER), name, CONTAINS))
     moment = _moment(event.time)
     if moment:
@@ -285,7 +310,11 @@ def signed_by(event: ReviewEvent, reason: own.Code) -> list[Any]:
 
 
 def _moment(time: str) -> str:
-    """Return a time in ISO 8601, UTC, as DICOM writes it; empty where it is none."""
+    """Return a time in ISO 8601, UTC, as DICOM writes it; empty where it is none.
+
+    Without "+0000", which a content item may have: DCMTK up to 3.6.7 refuses the whole report then.
+    The item's name says that it is UTC.
+    """
     digits = time.replace("-", "").replace(":", "").replace("T", "").rstrip("Z")
     whole = digits.replace(".", "", 1)
-    return f"{digits}+0000" if whole.isdecimal() and len(digits.split(".")[0]) == 14 else ""
+    return digits if whole.isdecimal() and len(digits.split(".")[0]) == 14 else ""

@@ -11,6 +11,7 @@ from highdicom.sr import (
     CodedConcept,
     DeviceObserverIdentifyingAttributes,
     ObserverContext,
+    PersonObserverIdentifyingAttributes,
 )
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
@@ -138,6 +139,23 @@ def algorithm(analysis: Analysis) -> AlgorithmIdentificationSequence:
         family=concept(ARTIFICIAL_INTELLIGENCE),
         version=engine.version or "unknown",
         parameters={"weights_sha256": engine.weights_sha256} if engine.weights_sha256 else None,
+    )
+
+
+def reader_name(name: str) -> str:
+    """Return a reader's name as a DICOM person's name of one component."""
+    return name.replace("\\", "/").replace("^", " ").replace("=", " ")[:64]
+
+
+def reader(analysis: Analysis) -> ObserverContext | None:
+    """Return who decided last as an observer; None where nobody did, or did not say who."""
+    named = (event.reader for event in reversed(analysis.review.events) if event.reader)
+    name = reader_name(next(named, ""))
+    if not name.strip():
+        return None
+    return ObserverContext(
+        observer_type=codes.DCM.Person,
+        observer_identifying_attributes=PersonObserverIdentifyingAttributes(name=name),
     )
 
 

@@ -29,6 +29,7 @@ from lesionlens.base.geometry import Box
 from lesionlens.base.labels import DrawingMethod, Region, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
+from lesionlens.results.export import caveats
 from lesionlens.results.export.dicom import even, identity
 from lesionlens.results.export.dicom.geometry import plane_positions
 from lesionlens.results.export.dicom.refs import SourceFrames
@@ -119,7 +120,7 @@ def _described(segment: Segment, analysis: Analysis) -> SegmentDescription:
     by_hand = kind is SegmentAlgorithmTypeValues.MANUAL  # no algorithm may be named then
     return SegmentDescription(
         segment_number=segment.number,
-        segment_label=f"{segment.candidate.id} {segment.region.words}",
+        segment_label=caveats.part_name(analysis, segment.candidate, segment.region.words),
         segmented_property_category=identity.concept(ABNORMAL_STRUCTURE),
         segmented_property_type=identity.concept(REGION_TYPES[segment.region]),
         algorithm_type=kind,
@@ -157,7 +158,7 @@ def build_seg(
         max_fractional_value=1,
         segment_descriptions=[_described(segment, analysis) for segment in segments],
         content_label="CANDIDATES",
-        content_description="Candidate regions, research use only",
+        content_description=_description(analysis),
         # of single frames highdicom takes each image's own and says that locations are preserved
         plane_positions=None if sources.numbers is None else plane_positions(sources, every),
         **identity.of_new_object(analysis, "seg"),
@@ -166,6 +167,11 @@ def build_seg(
     if added.size:
         even.clear(seg, [(sources.positions[frame], index + 1) for frame, index in added])
     return seg
+
+
+def _description(analysis: Analysis) -> str:
+    words = ("Candidate regions, research use only", caveats.limits_in_brief(analysis))
+    return "; ".join(filter(None, words))[:64]
 
 
 def _name_segment_per_frame(seg: Dataset) -> None:

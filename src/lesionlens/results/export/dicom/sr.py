@@ -32,6 +32,7 @@ from lesionlens.base import codes as own
 from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.results.export import caveats
 from lesionlens.results.export.dicom import groups, identity
 from lesionlens.results.export.dicom.refs import SourceFrames
 from lesionlens.results.export.dicom.seg import Segment
@@ -87,7 +88,10 @@ def _predecessors(analysis: Analysis, sources: SourceFrames) -> list[Dataset]:
 
 def _root(analysis: Analysis, found: list[Any]) -> Dataset:
     """Return the report's root with its groups; without one it has no container for them."""
-    context = ObservationContext(observer_device_context=identity.observer(analysis))
+    context = ObservationContext(
+        observer_person_context=identity.reader(analysis),
+        observer_device_context=identity.observer(analysis),
+    )
     procedure = identity.concept(own.BRAIN_MRI)
     language = LanguageOfContentItemAndDescendants(identity.concept(own.ENGLISH))
     if found:
@@ -124,6 +128,10 @@ def _about_the_whole(analysis: Analysis) -> ContainerContentItem:
             for name, value in items
         ]
         + [TextContentItem(identity.concept(own.COMMENT), _notice(analysis), contains)]
+        + [
+            TextContentItem(identity.concept(own.LIMIT), words, contains)
+            for words in caveats.limits(analysis)
+        ]
         + [item for event in signed for item in groups.signed_by(event, own.REVIEW_SIGNED)],
         is_root=False,
     )

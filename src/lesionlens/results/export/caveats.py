@@ -1,0 +1,48 @@
+"""What limits a result, and which of its parts a reader did not let stand, for every file."""
+
+from __future__ import annotations
+
+from lesionlens.base.labels import MrSequence, ReviewState
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.findings import Candidate
+from lesionlens.results.export.run import warnings_of
+
+NOT_STANDING = frozenset({ReviewState.REJECTED, ReviewState.DEFERRED})
+"""What is marked wherever a name says whose a part is."""
+
+
+def limits(analysis: Analysis) -> tuple[str, ...]:
+    """Return what limits a result, in sentences: failed checks of the input, and all warnings."""
+    failed = (check.message for check in analysis.findings.quality if not check.passed)
+    return tuple(dict.fromkeys((*failed, *warnings_of(analysis))))
+
+
+def limits_in_brief(analysis: Analysis) -> str:
+    """Return what limits a result in a few words; empty where nothing does.
+
+    The sequences that are missing, and how many other checks of the input failed.
+    """
+    absent = [
+        s.words for s, there in zip(MrSequence, analysis.prepared.present, strict=True) if not there
+    ]
+    failed = [q for q in analysis.findings.quality if not q.passed and q.check != "missing"]
+    parts = [f"without {', '.join(absent)}"] if absent else []
+    if failed:
+        parts.append(f"{len(failed)} check{'s' if len(failed) > 1 else ''} failed")
+    return "; ".join(parts)
+
+
+def part_name(analysis: Analysis, candidate: Candidate, part: str) -> str:
+    """Return what a part of a candidate is called, marked where the reader did not let it stand.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        With its review.
+    candidate : Candidate
+        Whose part it is.
+    part : str
+        A region or label in words.
+    """
+    state = analysis.review.state_of(candidate.tracking_uid)
+    return f"{candidate.id} {part}" + (f" ({state.value})" if state in NOT_STANDING else "")

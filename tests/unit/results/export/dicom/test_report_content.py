@@ -1,0 +1,182 @@
+"""What a report says of limits, readers, places and names; and that DCMTK reads it."""
+
+import shutil
+import subprocess
+from dataclasses import replace
+
+import nrrd
+import numpy as np
+import pydicom
+import pytest
+
+from lesionlens.base import codes as own
+from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.export import ExportOptions
+from lesionlens.base.records.findings import Location
+from lesionlens.base.records.review import Review, ReviewEvent
+from lesionlens.base.records.study import QualityCheck
+from lesionlens.results.export import bids
+from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.results.export.slicer import SlicerExporter
+
+TIME = "2026-01-05T10:00:00Z"
+
+
+def decided(analysis, *states, rest=True):
+    events = tuple(
+        ReviewEvent(candidate.tracking_uid, state, "A. Reader", TIME, "seen before")
+        for candidate, state in zip(analysis.findings.candidates, states, strict=True)
+    )
+    return replace(analysis, review=Review(events), options=ExportOptions(rest=rest))
+
+
+def objects(analysis, folder):
+    DicomExporter().write(analysis, folder)
+    return {p.stem: pydicom.dcmread(p) for p in (folder / "dicom").iterdir()}
+
+
+def items(node):
+    for item in node.get("ContentSequence", ()):
+        yield item
+        yield from items(item)
+
+
+def named(node, code):
+    return [item for item in items(node) if item.ConceptNameCodeSequence[0].CodeValue == code.value]
+
+
+@pytest.fixture
+def reviewed(make):
+    return decided(make(dicom=True), ReviewState.ACCEPTED, ReviewState.REJECTED)
+
+
+@pytest.mark.parametrize("tool", ["dsrdump", "dsr2html"])
+def test_dcmtk_reads_a_reviewed_report(reviewed, tmp_path, tool):
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed (package dcmtk)")
+    objects(reviewed, tmp_path)
+    done = subprocess.run(
+        [tool, tmp_path / "dicom" / "sr.dcm"], capture_output=True, check=False, timeout=60
+    )
+    assert done.returncode == 0
+    assert b"E: " not in done.stderr
+    assert b"A. Reader" in done.stdout
+
+
+def test_no_time_in_the_report_names_an_offset(reviewed, tmp_path):
+    written = objects(reviewed, tmp_path)["sr"]
+    times = [str(item.DateTime) for item in items(written) if item.ValueType == "DATETIME"]
+    assert times
+    assert all(time.replace(".", "").isdecimal() for time in times)
+
+
+def test_what_limits_a_result_travels_in_report_and_segmentation(make, tmp_path):
+    analysis = make(dicom=True, sequences=(MrSequence.FLAIR,))
+    thick = QualityCheck("spacing", False, "FLAIR has slices of 6 mm.")
+    findings = replace(analysis.findings, quality=(*analysis.findings.quality, thick))
+    written = objects(replace(analysis, findings=findings), tmp_path)
+    said = [item.TextValue for item in named(written["sr"], own.LIMIT)]
+    assert "T1c is missing." in said
+    assert thick.message in said
+    assert set(findings.notices) <= set(said)
+    assert "The whole brain is in the field of view." not in said
+    assert "without T1, T1c, T2" in written["seg"].ContentDescription
+    assert len(written["seg"].ContentDescription) <= 64
+
+
+@pytest.mark.parametrize("contrast", [True, False])
+def test_zero_and_unknown_differ_in_the_report(make, tmp_path, contrast):
+    sequences = (MrSequence.T1C, MrSequence.FLAIR) if contrast else (MrSequence.FLAIR,)
+    analysis = make(dicom=True, sequences=sequences)
+    labels = analysis.volumes.labels
+    plain = np.where(labels.data == Label.ENHANCING, np.uint8(Label.CORE), labels.data)
+    candidates = tuple(
+        replace(c, volume_ml={**c.volume_ml, Region.ET: 0.0 if contrast else None})
+        for c in analysis.findings.candidates
+    )
+    volumes = replace(analysis.volumes, labels=Volume(plain, labels.grid))
+    findings = replace(analysis.findings, candidates=candidates)
+    written = objects(replace(analysis, volumes=volumes, findings=findings), tmp_path)
+    found = [
+        float(item.MeasuredValueSequence[0].NumericValue)
+        for item in named(written["sr"], own.VOLUME)
+        if "Enhancing" in item.ConceptNameCodeSequence[0].CodeMeaning
+    ]
+    assert found == ([0.0] * len(candidates) if contrast else [])
+
+
+def test_each_volume_of_a_candidate_has_a_name_of_its_own(make, tmp_path):
+    written = objects(make(dicom=True), tmp_path)["sr"]
+    words = [i.ConceptNameCodeSequence[0].CodeMeaning for i in named(written, own.VOLUME)]
+    assert words[:3] == ["Volume", "Whole tumour volume", "Tumour core volume"]
+    assert words[3:] == words[:3]
+
+
+def test_the_reader_is_an_observer_beside_the_device(reviewed, make, tmp_path):
+    for name in ("reviewed", "unread"):
+        (tmp_path / name).mkdir()
+    report = objects(reviewed, tmp_path / "reviewed")["sr"]
+    kinds = {i.ConceptCodeSequence[0].CodeMeaning for i in named(report, own.OBSERVER_TYPE)}
+    assert kinds == {"Person", "Device"}
+    (person,) = named(report, own.PERSON_OBSERVER)
+    assert str(person.PersonName) == "A. Reader"
+    unread = objects(make(dicom=True), tmp_path / "unread")["sr"]
+    assert not named(unread, own.PERSON_OBSERVER)
+
+
+@pytest.mark.parametrize(
+    ("region", "expected"),
+    [
+        ("frontal lobe", ["Frontal lobe"]),
+        ("temporal lobe and insula", ["Temporal lobe", "Insula"]),
+        ("parietal lobe (uncertain)", ["Brain"]),
+        (None, ["Brain"]),
+    ],
+)
+def test_a_lobe_is_a_coded_site(make, tmp_path, region, expected):
+    analysis = make(dicom=True)
+    one, other = analysis.findings.candidates
+    one = replace(one, location=Location("left", region))
+    findings = replace(analysis.findings, candidates=(one, other))
+    written = objects(replace(analysis, findings=findings), tmp_path)["sr"]
+    (group, *_) = (i for i in named(written, own.MEASUREMENT_GROUP) if _uid(i) == one.tracking_uid)
+    sites = named(group, own.FINDING_SITE)
+    assert [site.ConceptCodeSequence[0].CodeMeaning for site in sites] == expected
+    assert {s.ContentSequence[0].ConceptCodeSequence[0].CodeMeaning for s in sites} == {"Left"}
+
+
+def _uid(group):
+    return next(item.UID for item in items(group) if item.ValueType == "UIDREF")
+
+
+def test_both_diameters_are_drawn_and_cross_at_right_angles(make, tmp_path):
+    written = objects(make(dicom=True), tmp_path)["sr"]
+    directions = []
+    for code in (own.LONG_AXIS, own.SHORT_AXIS):
+        (line,) = named(written, code)[0].ContentSequence
+        start, end = np.array(line.GraphicData, float).reshape(2, 2)
+        directions.append((end - start) / np.linalg.norm(end - start))
+    assert abs(directions[0] @ directions[1]) < 0.05
+
+
+def test_what_a_reader_rejected_is_marked_wherever_it_is_named(reviewed, tmp_path):
+    written = objects(reviewed, tmp_path)
+    labels = [str(segment.SegmentLabel) for segment in written["seg"].SegmentSequence]
+    assert {label.endswith("(rejected)") for label in labels if label.startswith("2 ")} == {True}
+    assert not any("(" in label for label in labels if label.startswith("1 "))
+    (path,) = SlicerExporter().write(reviewed, tmp_path)
+    header = nrrd.read_header(str(path))
+    names = [value for key, value in header.items() if key.endswith("_Name")]
+    assert {name.endswith("(rejected)") for name in names if name.startswith("2 ")} == {True}
+    tags = [value for key, value in header.items() if key.endswith("_Tags")]
+    assert any("LesionLens_Review:rejected|" in tag for tag in tags)
+
+
+def test_a_bids_mask_leaves_out_what_a_reader_deferred(make, tmp_path, monkeypatch):
+    analysis = decided(make(), ReviewState.DEFERRED, ReviewState.ACCEPTED)
+    kept = {}
+    monkeypatch.setattr(bids, "write_volume", lambda path, volume, **_: kept.update(mask=volume))
+    bids._put_mask(analysis, tmp_path / "sub-1")
+    components = analysis.findings.components
+    np.testing.assert_array_equal(kept["mask"].data > 0, components == 2)
