@@ -22,8 +22,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-import platformdirs
-
+from lesionlens.base import user_folders
 from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.whole_file import unwritten, write_whole
@@ -79,7 +78,7 @@ def fetch_packages() -> Path:
         npm could not fetch them.
     """
     lock = (PAGE / "package-lock.json").read_bytes()
-    kept = Path(platformdirs.user_cache_dir("lesionlens")) / "browser"
+    kept = user_folders.cache() / "browser"
     folder = kept / hashlib.sha256(lock).hexdigest()[:16]
     if (folder / "complete").is_file():
         return folder / "node_modules"

@@ -7,6 +7,7 @@ import os
 import pytest
 from tests.gui.window import reads
 
+from lesionlens.base import user_folders
 from lesionlens.site.monitoring import standing
 
 pytestmark = pytest.mark.gui
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.gui
 
 @pytest.fixture
 def broken(tmp_path, monkeypatch):
-    monkeypatch.setattr(standing.platformdirs, "user_data_dir", lambda *_, **__: str(tmp_path))
+    monkeypatch.setattr(user_folders, "data", lambda: tmp_path)
     standing.keep(("2026-W07: 4.0 candidates a study, more than 3",), tmp_path / "monitor.html")
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import platformdirs
 from pydantic import Field, ValidationError
 
+from lesionlens.base import user_folders
 from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.base.file_model import FileModel
 from lesionlens.base.provenance import sha256_of, utc_now
@@ -92,9 +92,7 @@ class Lineage:
 class WeightsStore:
     """The accepted weights of one user."""
 
-    folder: Path = field(
-        default_factory=lambda: Path(platformdirs.user_data_dir("lesionlens")) / "weights"
-    )
+    folder: Path = field(default_factory=lambda: user_folders.data() / "weights")
     """The user's own, unless another is named."""
 
     def path(self, name: str) -> Path:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from lesionlens.base import user_folders
 from lesionlens.base.errors import WeightsError
 from lesionlens.network import versions, weights
 from lesionlens.network.versions import Lineage, WeightsStore
@@ -13,9 +14,7 @@ from lesionlens.network.versions import Lineage, WeightsStore
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        versions.platformdirs, "user_data_dir", lambda *_, **__: str(tmp_path / "data")
-    )
+    monkeypatch.setattr(user_folders, "data", lambda: tmp_path / "data")
     return WeightsStore()
 
 

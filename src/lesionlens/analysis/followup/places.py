@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
+from lesionlens.base import user_folders
 from lesionlens.base.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
@@ -24,7 +23,7 @@ _MOST = 2000  # places that are remembered; the oldest go
 
 def place() -> Path:
     """Return the file of remembered places."""
-    return Path(platformdirs.user_data_dir("lesionlens")) / "studies.json"
+    return user_folders.data() / "studies.json"
 
 
 def key_of(inputs: Sequence[tuple[str, str]]) -> str:

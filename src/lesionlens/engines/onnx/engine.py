@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from lesionlens.base import user_folders
 from lesionlens.base.errors import WeightsError
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import PreparedStudy
@@ -62,7 +62,7 @@ class _Pass(NamedTuple):
 
 def exported_path(name: str = "default") -> Path:
     """Return where `lesionlens export-model` writes and this engine reads."""
-    return Path(platformdirs.user_data_dir("lesionlens")) / "models" / f"{name}.onnx"
+    return user_folders.data() / "models" / f"{name}.onnx"
 
 
 class OnnxEngine(LensMethod):

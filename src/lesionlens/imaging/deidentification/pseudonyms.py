@@ -10,8 +10,7 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import platformdirs
-
+from lesionlens.base import user_folders
 from lesionlens.base.errors import UnusableInputError
 
 _REGISTERED = "1.2.840.10008."
@@ -22,7 +21,7 @@ _COLUMNS = ("kind", "original", "replacement")
 
 def home() -> Path:
     """Return where key and map of this user lie, apart from all that is handed on."""
-    return Path(platformdirs.user_data_dir("lesionlens", appauthor=False)) / "deidentification"
+    return user_folders.data() / "deidentification"
 
 
 def key_at(path: Path) -> bytes:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 from numpy.typing import NDArray
 
+from lesionlens.base import user_folders
 from lesionlens.base.geometry import Affine
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ _UNREADABLE = (OSError, ValueError, KeyError, zipfile.BadZipFile)
 
 def folder() -> Path:
     """Return the folder of prepared studies in the user's cache."""
-    return Path(platformdirs.user_cache_dir("lesionlens")) / "prepared"
+    return user_folders.cache() / "prepared"
 
 
 def key_of(volumes: Mapping[str, tuple[NDArray[np.float32], Affine]], options: str) -> str:

@@ -12,8 +12,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-import platformdirs
-
+from lesionlens.base import user_folders
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import Series, Study, Witness
@@ -24,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 def folder() -> Path:
     """Return the folder of remembered choices in the user's data folder."""
-    return Path(platformdirs.user_data_dir("lesionlens")) / "choices"
+    return user_folders.data() / "choices"
 
 
 def key_of(study: Study) -> str:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from psygnal import Signal
 
+from lesionlens.base import user_folders
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Point
@@ -48,7 +48,7 @@ class Turn:
 
 def own_folder() -> Path:
     """Return where reads of studies are kept that were opened from no worklist."""
-    return Path(platformdirs.user_data_dir("lesionlens", appauthor=False)) / "reading"
+    return user_folders.data() / "reading"
 
 
 class Reading:

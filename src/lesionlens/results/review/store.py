@@ -19,10 +19,10 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import platformdirs
 from nibabel.filebasedimages import ImageFileError
 from pydantic import ValidationError
 
+from lesionlens.base import user_folders
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.grid import Grid
 from lesionlens.base.journal import restore
@@ -102,7 +102,7 @@ def _key_of(run: RunInfo, reader: str | None) -> str:
 
 def sessions_folder() -> Path:
     """Return the user's own folder of autosaved reviews."""
-    return Path(platformdirs.user_data_dir("lesionlens", appauthor=False)) / "reviews"
+    return user_folders.data() / "reviews"
 
 
 def autosave(analysis: Analysis, folder: Path | None = None, *, reader: str | None = None) -> Path:

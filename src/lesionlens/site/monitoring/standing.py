@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import platformdirs
 from pydantic import ValidationError
 
+from lesionlens.base import user_folders
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.file_model import FileModel
 from lesionlens.base.provenance import utc_now
@@ -40,7 +40,7 @@ class Standing(FileModel):
 
 
 def _place() -> Path:
-    return Path(platformdirs.user_data_dir("lesionlens")) / "monitor.json"
+    return user_folders.data() / "monitor.json"
 
 
 def keep(stops: tuple[str, ...], page: Path) -> None:

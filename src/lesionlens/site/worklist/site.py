@@ -9,14 +9,13 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-import platformdirs
-
+from lesionlens.base import user_folders
 from lesionlens.base.errors import ConfigError
 
 
 def site_file() -> Path:
     """Return where a site's settings are looked for."""
-    return Path(platformdirs.site_config_dir("lesionlens", appauthor=False)) / "settings.toml"
+    return user_folders.site_settings() / "settings.toml"
 
 
 def unaided_first_required() -> bool:

@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from lesionlens.base import user_folders
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.site.monitoring import figures, page, standing
 from lesionlens.site.monitoring.gather import gather
@@ -177,7 +178,7 @@ def test_a_folder_without_results_is_refused(tmp_path):
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     place = tmp_path / "home"
-    monkeypatch.setattr(standing.platformdirs, "user_data_dir", lambda *_, **__: str(place))
+    monkeypatch.setattr(user_folders, "data", lambda: place)
     return place
 
 

@@ -12,6 +12,7 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 
+from lesionlens.base import user_folders
 from lesionlens.base.errors import (
     CancelledError,
     ConfigError,
@@ -23,7 +24,7 @@ from lesionlens.base.records.prediction import EngineInfo
 from lesionlens.base.records.review import WHOLE_STUDY, Outline
 from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
-from lesionlens.network import versions, weights
+from lesionlens.network import weights
 from lesionlens.network.versions import Lineage, WeightsStore
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review import store as store_module
@@ -109,8 +110,8 @@ def reviews(tmp_path_factory, digest):
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
-    place = str(tmp_path / "data")
-    monkeypatch.setattr(versions.platformdirs, "user_data_dir", lambda *_, **__: place)
+    place = tmp_path / "data"
+    monkeypatch.setattr(user_folders, "data", lambda: place)
     return WeightsStore()
 
 
@@ -136,8 +137,8 @@ def test_signed_reviews_are_counted_and_the_rest_is_named(reviews, digest):
 @pytest.fixture
 def own_data(tmp_path, monkeypatch):
     """The user's data folder, where napari keeps decisions."""
-    place = str(tmp_path / "data")
-    monkeypatch.setattr(store_module.platformdirs, "user_data_dir", lambda *_, **__: place)
+    place = tmp_path / "data"
+    monkeypatch.setattr(user_folders, "data", lambda: place)
 
 
 def test_decisions_that_napari_keeps_count_without_an_export(reviews, own_data, tmp_path):

@@ -6,8 +6,7 @@ import json
 import logging
 from pathlib import Path
 
-import platformdirs
-
+from lesionlens.base import user_folders
 from lesionlens.base.records.study import Study
 from lesionlens.base.whole_file import write_whole
 from lesionlens.napari.model.choices.views import Layout
@@ -18,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 def place() -> Path:
     """Return the file of remembered views."""
-    return Path(platformdirs.user_data_dir("lesionlens")) / "views.json"
+    return user_folders.data() / "views.json"
 
 
 def remember(study: Study, layout: Layout) -> None:

@@ -15,9 +15,9 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
 from psygnal import Signal
 
+from lesionlens.base import user_folders
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.napari.model.wording.candidates import date_words
@@ -52,7 +52,7 @@ _FIELDS = {
 
 def servers_file() -> Path:
     """Return where servers are kept."""
-    return Path(platformdirs.user_config_dir("lesionlens", appauthor=False)) / "archives.json"
+    return user_folders.settings() / "archives.json"
 
 
 def kept_servers() -> list[Server]:
@@ -80,7 +80,7 @@ def keep_server(server: Server) -> None:
 
 def studies_folder() -> Path:
     """Return where fetched studies are kept unless the user chooses another folder."""
-    return Path(platformdirs.user_data_dir("lesionlens", appauthor=False)) / "studies"
+    return user_folders.data() / "studies"
 
 
 def free_folder(parent: Path, study: FoundStudy) -> Path:
