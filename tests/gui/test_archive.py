@@ -18,6 +18,7 @@ from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.stages import check, no_progress
 from lesionlens.engines.testing.headers import NOBODY
 from lesionlens.napari.model.studies import archive as model
+from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
 
@@ -59,7 +60,7 @@ class StandIn:
 
     def send(self, files, *, progress, cancel):
         self.asked.append(("send", tuple(f.name for f in files), threading.current_thread()))
-        return len(files)
+        return Delivery(tuple(files))
 
     def hold(self, cancel):
         while not self.go_on.wait(0.01):

@@ -135,21 +135,36 @@ def send(
     ] = False,
     key: Key = None,
     map_file: Map = None,
+    only: Annotated[
+        str,
+        typer.Option(
+            "--only",
+            help="Kinds of objects to send, with commas: seg, sr, pm, ko, sc, pr, rtstruct, other.",
+            metavar="KINDS",
+        ),
+    ] = "",
     debug: options.Debug = False,
 ) -> Answer:
     """Send a result's DICOM objects (its folder `dicom`), or any folder of DICOM files."""
     del debug
     archive = connect(address, Access(user=user, ca=ca, certificate=cert, title=aet))
+    from lesionlens.site.pacs import files as dicom_files
     from lesionlens.site.pacs.outbox import files_to_send, send_result
 
+    kinds = dicom_files.kinds_in(only)
     with TemporaryDirectory(prefix="lesionlens-") as place, progress_bar() as progress:
         if deidentify:
             files_to_send(result)  # asked before any work
             files, notices = _nameless(result, Path(place), key, map_file)
-            taken = archive.send(files, progress=progress, cancel=STOP)
+            chosen = dicom_files.only(files, kinds)
+            done = archive.send(chosen, progress=progress, cancel=STOP)
         else:
-            taken, notices = send_result(archive, result, address, progress=progress, cancel=STOP)
-    return Answer((f"{taken} files stored",), notices)
+            done, notices = send_result(
+                archive, result, address, kinds=kinds, progress=progress, cancel=STOP
+            )
+        done.check()
+    before = f", {done.before} of them before" if done.before else ""
+    return Answer((f"{len(done.stored)} files stored{before}",), notices)
 
 
 def _nameless(

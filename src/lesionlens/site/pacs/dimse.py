@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -11,10 +10,11 @@ from pynetdicom import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
 from typing_extensions import override
 
-from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
-from lesionlens.site.pacs.association import Peer, raise_if_stopped
+from lesionlens.base.stages import NEVER, Cancel, check
+from lesionlens.site.pacs.association import MOST_CONTEXTS, Peer, raise_if_stopped
+from lesionlens.site.pacs.delivery import BrokenOffError, Ledger
+from lesionlens.site.pacs.files import Outgoing
 from lesionlens.site.pacs.intake import Intake, Pacs
-from lesionlens.site.pacs.outbox import read_outgoing, refused
 from lesionlens.site.pacs.peer import (
     LIMIT,
     MOST_IMAGES,
@@ -27,6 +27,7 @@ from lesionlens.site.pacs.peer import (
 from lesionlens.site.pacs.retrieve import fetch
 
 _PENDING = (0xFF00, 0xFF01)
+_NO_RESOURCES = 0xA700
 _STORED = (0x0000, 0xB000, 0xB006, 0xB007, 0x0107, 0x0116)
 """Success, and warnings of a data set that was stored nevertheless."""
 
@@ -96,35 +97,43 @@ class DimsePacs(Pacs):
             ) from error
 
     @override
-    def send(
-        self, files: Sequence[Path], *, progress: Progress = no_progress, cancel: Cancel = NEVER
-    ) -> int:
-        """Store files by C-STORE; return how many. Raises where the archive refused one."""
-        items = read_outgoing(files)
-        pairs = sorted({(item.sop_class, item.syntax) for item in items})
-        progress("send", 0.0)
+    def _store(self, ledger: Ledger, cancel: Cancel) -> None:
+        """Send by C-STORE; each kind of object is agreed on by itself."""
+        items = ledger.left
+        pairs = sorted({(item.sop_class, item.syntax) for item in items})[:MOST_CONTEXTS]
         contexts = [build_context(kind, syntax) for kind, syntax in pairs]
         with self._peer.associated(contexts, stop=cancel) as link:
-            for number, item in enumerate(items):
+            agreed = {(c.abstract_syntax, c.transfer_syntax[0]) for c in link.accepted_contexts}
+            for item in items:
                 check(cancel, "sending")
-                try:
-                    status = link.send_c_store(item.load())
-                except (ValueError, RuntimeError, AttributeError) as error:
-                    raise_if_stopped(cancel, "sending")
-                    raise refused("a file (not a kind that it takes)", number) from error
-                raise_if_stopped(cancel, "sending")
-                if not status and number == 0:
-                    raise self._peer.broke(0)
-                if not status:
-                    raise unreachable(
-                        self.address,
-                        f"the connection broke; it took {number} files before",
-                        "Send them again: what it has is not stored twice",
-                    )
-                if status.Status not in _STORED:
-                    raise refused(f"a file ({status.Status:#06x})", number)
-                progress("send", (number + 1) / len(items))
-        return len(items)
+                if (item.sop_class, item.syntax) in agreed:
+                    self._store_one(link, item, ledger, cancel)
+                elif (item.sop_class, item.syntax) in pairs:
+                    ledger.refuse(item, "it takes no objects of this kind")
+        if ledger.left:  # of more kinds than one association agrees on
+            self._store(ledger, cancel)
+
+    def _store_one(self, link: Any, item: Outgoing, ledger: Ledger, cancel: Cancel) -> None:
+        content = item.load()
+        try:
+            status = link.send_c_store(content)
+        except (ValueError, RuntimeError, AttributeError) as error:
+            raise_if_stopped(cancel, "sending")
+            if link.is_established:
+                ledger.refuse(item, f"it cannot be sent as it is ({type(error).__name__})")
+                return
+            raise BrokenOffError(self.address, "the connection broke") from error
+        raise_if_stopped(cancel, "sending")
+        if not status and not ledger.count:
+            raise self._peer.broke(0)
+        if not status:
+            raise BrokenOffError(self.address, "the connection broke")
+        if status.Status in _STORED:
+            ledger.store(item)
+        elif status.Status & 0xFF00 == _NO_RESOURCES:
+            raise BrokenOffError(self.address, f"it has no room now ({status.Status:#06x})")
+        else:
+            ledger.refuse(item, f"status {status.Status:#06x}")
 
 
 def _question(level: str, **keys: str) -> Dataset:

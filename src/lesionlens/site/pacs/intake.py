@@ -8,7 +8,6 @@ the whole study.
 from __future__ import annotations
 
 import shutil
-import struct
 import threading
 import warnings
 from abc import ABC, abstractmethod
@@ -17,20 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import pydicom
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lesionlens.base.errors import CancelledError, LesionLensError, ReadError, ResourceError
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.base.staging import staged
+from lesionlens.site.pacs.delivery import Delivery, Ledger, deliver
+from lesionlens.site.pacs.files import DAMAGED, read_outgoing
 from lesionlens.site.pacs.peer import FoundStudy, StudyQuery, absent, check_empty, check_uid
 
 RESERVE_BYTES = 2**30
 """What stays free on the disk, whatever a peer sends."""
-DAMAGED = (
-    InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, TypeError,
-    NotImplementedError, OverflowError, RecursionError, BytesLengthException, struct.error,
-)  # fmt: skip
 
 
 class Intake:
@@ -155,11 +151,35 @@ class Pacs(ABC):
     def find(self, query: StudyQuery, *, cancel: Cancel = NEVER) -> tuple[FoundStudy, ...]:
         """Return the studies that match, by date; the first `LIMIT` where there are more."""
 
-    @abstractmethod
     def send(
         self, files: Sequence[Path], *, progress: Progress = no_progress, cancel: Cancel = NEVER
-    ) -> int:
-        """Store files; return how many the archive took. Raises where it refused one."""
+    ) -> Delivery:
+        """Store files; what the archive refuses costs no other file, what it has is not sent.
+
+        Raises
+        ------
+        ReadError
+            A file is no whole DICOM file; nothing was sent.
+        ResourceError
+            The archive does not answer, or no longer; says how many files it has.
+        """
+        ledger = Ledger(read_outgoing(files), progress)
+        return deliver(
+            ledger,
+            lambda: self._store(ledger, cancel),
+            lambda study: self._listing(study, cancel),
+            cancel,
+        )
+
+    @abstractmethod
+    def _store(self, ledger: Ledger, cancel: Cancel) -> None:
+        """Send what is left, and note what becomes of each file.
+
+        Raises
+        ------
+        BrokenOffError
+            Another try may do.
+        """
 
     @abstractmethod
     def _listing(self, study_uid: str, cancel: Cancel) -> Mapping[str, str]:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from dicomweb_client import DICOMwebClient
+from pydicom.dataset import Dataset
 from requests import PreparedRequest, Response, Session
 from requests.auth import HTTPBasicAuth
 from requests.exceptions import RequestException, SSLError, Timeout
 from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.base.stages import NEVER, Cancel, check
 from lesionlens.site.pacs.credentials import login
+from lesionlens.site.pacs.delivery import BrokenOffError, Ledger
+from lesionlens.site.pacs.files import Outgoing, batches
 from lesionlens.site.pacs.intake import Intake, Pacs
 from lesionlens.site.pacs.multipart import Broken, boundary_of, parts
-from lesionlens.site.pacs.outbox import Outgoing, batches, refused
 from lesionlens.site.pacs.peer import (
     LIMIT,
     MOST_IMAGES,
@@ -53,6 +54,8 @@ _TAGS = {
     "description": "00081030",
     "accession": "00080050",
 }
+_BUSY, _NOT_STORED = (429, 503), (400, 409, 413, 415, 422)
+_ODD_ANSWERS = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 _WHOLE_FILES = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
 
@@ -118,30 +121,43 @@ class WebPacs(Pacs):
                 intake.take(part)
 
     @override
-    def send(
-        self, files: Sequence[Path], *, progress: Progress = no_progress, cancel: Cancel = NEVER
-    ) -> int:
-        """Store files; return how many the archive took. Raises where it refused one."""
-        taken = 0
-        progress("send", 0.0)
-        for batch in batches(files):
+    def _store(self, ledger: Ledger, cancel: Cancel) -> None:
+        """Send by STOW-RS, some files a request."""
+        for batch in batches(ledger.left):
             check(cancel, "sending")
-            taken += self._store(batch, taken)
-            progress("send", taken / len(files))
-        return taken
+            self._store_batch(batch, ledger)
 
-    def _store(self, batch: Sequence[Outgoing], before: int) -> int:
-        with self._asking():
-            try:
-                answer = self._client.store_instances([item.load() for item in batch])
-            except RequestException as error:
-                if _status(error) == 409:  # it took none
-                    raise refused(f"{len(batch)} file(s)", before) from None
-                raise
-            lost = len(answer.get("FailedSOPSequence") or ())
-        if lost:
-            raise refused(f"{lost} file(s)", before + len(batch) - lost)
-        return len(batch)
+    def _store_batch(self, batch: Sequence[Outgoing], ledger: Ledger) -> None:
+        content = [item.load() for item in batch]
+        try:
+            answer = self._client.store_instances(content)
+            failed = _failures(answer)
+        except RequestException as error:
+            status = _status(error)
+            if status in _BUSY:
+                raise BrokenOffError(self.address, f"it is busy ({status})", _wait(error)) from None
+            if status not in _NOT_STORED:
+                self._give_up(error)
+            if len(batch) == 1:  # it took none of the request
+                ledger.refuse(batch[0], f"status {status}")
+                return
+            for item in batch:  # which of them it refuses shows one by one
+                self._store_batch([item], ledger)
+            return
+        except _ODD_ANSWERS as error:
+            raise BrokenOffError(
+                self.address, f"it is no DICOMweb answer ({type(error).__name__})"
+            ) from error
+        for item in batch:
+            if item.sop_instance in failed:
+                ledger.refuse(item, failed[item.sop_instance])
+            else:
+                ledger.store(item)
+
+    def _give_up(self, error: RequestException) -> NoReturn:
+        if _status(error) is None and not isinstance(error, SSLError):
+            raise BrokenOffError(self.address, _reason(error)[0]) from error
+        raise unreachable(self.address, *_reason(error)) from error
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
@@ -154,7 +170,7 @@ class WebPacs(Pacs):
             ) from error
         except RequestException as error:
             raise unreachable(self.address, *_reason(error)) from error
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except _ODD_ANSWERS as error:
             raise unreachable(
                 self.address,
                 f"it is no DICOMweb answer ({type(error).__name__})",
@@ -215,6 +231,20 @@ def _status(error: RequestException) -> int | None:
     return None if error.response is None else int(error.response.status_code)
 
 
+def _wait(error: RequestException) -> float | None:
+    """Return how many seconds a busy archive asks to wait."""
+    text = "" if error.response is None else error.response.headers.get("Retry-After", "")
+    return float(text) if text.isdecimal() else None
+
+
+def _failures(answer: Dataset) -> dict[str, str]:
+    """Return why files were not stored, by SOP Instance UID."""
+    return {
+        str(one.ReferencedSOPInstanceUID): f"reason {int(one.get('FailureReason') or 0):#06x}"
+        for one in answer.get("FailedSOPSequence") or ()
+    }
+
+
 def _reason(error: RequestException) -> tuple[str, str]:
     """Return what happened and what to do, without a word of the request."""
     status = _status(error)
@@ -228,5 +258,5 @@ def _reason(error: RequestException) -> tuple[str, str]:
             "Give the authority's certificate with --ca, our own with --cert",
         )
     if isinstance(error, Timeout):
-        return "it takes too long", "Try again later; nothing was changed"
-    return "no connection, or one that broke", "Check address and network; nothing was changed"
+        return "it takes too long", "Try again later"
+    return "no connection, or one that broke", "Check address and network"

@@ -31,7 +31,8 @@ def test_a_study_is_found_fetched_and_sent(orthanc, password, sent, tmp_path):
     assert moved.returncode == 0, moved.stderr
     assert moved.stdout.startswith(f"{len(files_of(sent))} files")
     back = run("send", orthanc.web, tmp_path / "got", "--user", USER)
-    assert back.stdout == f"{len(files_of(sent))} files stored\n"
+    count = len(files_of(sent))
+    assert back.stdout == f"{count} files stored, {count} of them before\n"
     assert PASSWORD not in found.stdout + found.stderr + moved.stderr + back.stderr
 
 

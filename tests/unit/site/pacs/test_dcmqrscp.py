@@ -75,7 +75,7 @@ def study_of_all_kinds(folder):
 def test_a_study_with_our_results_comes_back_where_no_classes_are_listed(archive, tmp_path):
     address, move = archive
     files = study_of_all_kinds(tmp_path / "study")
-    assert connect(address).send(files) == len(files)
+    assert len(connect(address).send(files).stored) == len(files)
     assert connect(address).get(STUDY, tmp_path / "back") == len(files)
     by_move = connect(address, Access(by=Retrieval.MOVE, port=move))
     with pytest.raises(ResourceError, match=r"--by get, --by move or its DICOMweb"):

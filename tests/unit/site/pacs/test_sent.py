@@ -13,6 +13,7 @@ from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.dicom.documents import SENT, documents_of
 from lesionlens.results.export.exporter import save
+from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.outbox import send_result
 
 ADDRESS = "http://127.0.0.1:8042/dicom-web"
@@ -27,7 +28,7 @@ class Shelf:
     def send(self, files, *, progress, cancel):
         if self.error:
             raise self.error
-        return len(files)
+        return Delivery(tuple(files))
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +53,8 @@ def test_a_result_that_was_sent_says_so_and_keeps_what_it_said_before(result, pa
     report = pydicom.dcmread(result / "dicom" / "sr.dcm")
     assert documents_of(result) == ()
     for number in (1, 2):
-        taken, notices = send_result(Shelf(), result / part, ADDRESS)
-        assert (taken, notices) == (len(list((result / "dicom").iterdir())), ())
+        done, notices = send_result(Shelf(), result / part, ADDRESS)
+        assert (len(done.stored), notices) == (len(list((result / "dicom").iterdir())), ())
         rows = json.loads((result / SENT).read_text())["sent"]
         assert [row["to"] for row in rows] == [ADDRESS] * number
     (found,) = documents_of(result)
@@ -78,8 +79,8 @@ def test_a_note_that_cannot_be_written_costs_no_sending(result, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("lesionlens.imaging.reading.dicom.documents.write_whole", full)
-    taken, (notice,) = send_result(Shelf(), result, ADDRESS)
-    assert taken > 0
+    done, (notice,) = send_result(Shelf(), result, ADDRESS)
+    assert done.stored
     assert "No space left on device" in notice
 
 

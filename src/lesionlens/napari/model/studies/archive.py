@@ -269,4 +269,6 @@ def send(server: Server, result: Path, progress: Progress, cancel: Cancel) -> in
     from lesionlens.site.pacs.outbox import send_result  # noqa: PLC0415  slow: pydicom
 
     archive = connect(server.address, server.access())
-    return send_result(archive, result, server.address, progress=progress, cancel=cancel)[0]
+    done, _ = send_result(archive, result, server.address, progress=progress, cancel=cancel)
+    done.check()
+    return len(done.stored)

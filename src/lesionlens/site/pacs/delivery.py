@@ -1,0 +1,206 @@
+"""What became of each file that was to be stored: taken, there before, refused and why."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lesionlens.base.errors import CancelledError, ExportError, LesionLensError, ResourceError
+from lesionlens.base.stages import Cancel, Progress, check
+from lesionlens.site.pacs.files import Outgoing
+
+WAITS_S = (1.0, 2.0, 4.0, 8.0)
+"""Before each further try where an archive is busy, or the connection broke."""
+LONGEST_WAIT_S = 60.0
+
+
+class BrokenOffError(ResourceError):
+    """An archive that is busy, or a connection that broke: worth another try.
+
+    Parameters
+    ----------
+    address, reason : str
+        Whose, and what happened.
+    wait_s : float or None
+        How long the archive asks to wait.
+    """
+
+    def __init__(self, address: str, reason: str, wait_s: float | None = None) -> None:
+        self.address, self.reason, self.wait_s = address, reason, wait_s
+        super().__init__(
+            found=f"no usable answer from {address}: {reason}",
+            expected="an archive that answers",
+            next_step="Try again later",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One file that the archive did not store."""
+
+    item: Outgoing
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How a delivery ended."""
+
+    stored: tuple[Path, ...]
+    """The archive has these now: sent, or there before."""
+    before: int = 0
+    """How many of them it had already; they were not sent again."""
+    refused: tuple[Refusal, ...] = ()
+
+    def check(self) -> None:
+        """Raise where the archive refused a file; all others are stored.
+
+        Raises
+        ------
+        ExportError
+            Which, and why.
+        """
+        if not self.refused:
+            return
+        counted = Counter((one.item.class_words, one.why) for one in self.refused)
+        listed = "; ".join(f"{n} × {words}: {why}" for (words, why), n in counted.items())
+        raise ExportError(
+            found=f"{len(self.refused)} of {len(self.refused) + len(self.stored)} files that the "
+            f"archive refused ({listed}); it has the other {len(self.stored)}",
+            expected="all of them to be stored",
+            next_step="Ask the archive's administrator to take these kinds of objects, or leave "
+            "them out with --only",
+            in_window="Ask the archive's administrator to take these kinds of objects",
+        )
+
+
+class Ledger:
+    """Keeps account of a delivery while it goes on.
+
+    Parameters
+    ----------
+    items : sequence of Outgoing
+        All that is to be stored.
+    progress : Progress
+        Called with each file that is dealt with.
+    """
+
+    def __init__(self, items: Sequence[Outgoing], progress: Progress) -> None:
+        self._items, self._progress = items, progress
+        self._stored: set[str] = set()
+        self._refused: dict[str, Refusal] = {}
+        self._before = 0
+
+    @property
+    def left(self) -> list[Outgoing]:
+        """What is neither stored nor refused."""
+        return [
+            item
+            for item in self._items
+            if item.sop_instance not in self._stored and item.sop_instance not in self._refused
+        ]
+
+    @property
+    def count(self) -> int:
+        """How many files the archive has."""
+        return sum(item.sop_instance in self._stored for item in self._items)
+
+    def store(self, item: Outgoing) -> None:
+        """Note that the archive took a file."""
+        self._stored.add(item.sop_instance)
+        self._report()
+
+    def refuse(self, item: Outgoing, why: str) -> None:
+        """Note that the archive did not take a file."""
+        self._refused[item.sop_instance] = Refusal(item, why)
+        self._report()
+
+    def take_stock(self, listed: Callable[[str], Mapping[str, str]]) -> bool:
+        """Note what the archive has already; False where it cannot be asked.
+
+        Parameters
+        ----------
+        listed : callable
+            Returns what the archive has of a study, by SOP Instance UID.
+        """
+        left = self.left
+        try:
+            there = {uid for study in {item.study() for item in left} for uid in listed(study)}
+        except CancelledError:
+            raise
+        except LesionLensError:
+            return False
+        for item in left:
+            if item.sop_instance in there:
+                self.store(item)
+        return True
+
+    def begin(self) -> None:
+        """Note that what is stored until now was there before."""
+        self._before = self.count
+        self._progress("send", 0.0)
+
+    def delivery(self) -> Delivery:
+        """Return how it ended."""
+        stored = [item.path for item in self._items if item.sop_instance in self._stored]
+        return Delivery(tuple(stored), self._before, tuple(self._refused.values()))
+
+    def broken(self, error: BrokenOffError, certain: bool) -> ResourceError:
+        """Return the error of a delivery that was given up, with what the archive has by then."""
+        has = f"it has {self.count}" if certain else f"it confirmed {self.count}"
+        return ResourceError(
+            found=f"no usable answer from {error.address}: {error.reason}; "
+            f"{has} of {len(self._items)} files",
+            expected="an archive that takes all of them",
+            next_step="Send them again later: what it lists by then is not sent twice",
+        )
+
+    def _report(self) -> None:
+        done = len(self._items) - len(self.left)
+        self._progress("send", done / max(len(self._items), 1))
+
+
+def deliver(
+    ledger: Ledger,
+    store: Callable[[], None],
+    listed: Callable[[str], Mapping[str, str]],
+    cancel: Cancel,
+) -> Delivery:
+    """Store what is left, again where an archive is busy or the line breaks; nothing twice.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Of the files.
+    store : callable
+        Sends what the ledger has left and notes the outcomes; raises `BrokenOffError`.
+    listed : callable
+        Returns what the archive has of a study, by SOP Instance UID.
+    cancel : Cancel
+        Asked while it waits.
+    """
+    ledger.take_stock(listed)
+    ledger.begin()
+    for wait in (*WAITS_S, None):
+        try:
+            if ledger.left:
+                store()
+            break
+        except BrokenOffError as error:
+            certain = ledger.take_stock(listed)
+            if not ledger.left:
+                break
+            if wait is None:
+                raise ledger.broken(error, certain) from error
+            _pause(min(error.wait_s or wait, LONGEST_WAIT_S), cancel)
+    return ledger.delivery()
+
+
+def _pause(seconds: float, cancel: Cancel) -> None:
+    idle = threading.Event()
+    for _ in range(max(1, round(seconds / 0.1))):
+        check(cancel, "sending")
+        idle.wait(min(seconds, 0.1))

@@ -1,0 +1,197 @@
+"""DICOM files that are to be sent: their headers are read first, the pixels of each in its turn."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import (
+    UID,
+    BasicTextSRStorage,
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    EncapsulatedPDFStorage,
+    EnhancedSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    KeyObjectSelectionDocumentStorage,
+    ParametricMapStorage,
+    RTStructureSetStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
+
+from lesionlens.base.errors import ReadError, UnusableInputError
+
+BATCH_FILES, BATCH_BYTES = 20, 64 * 2**20
+"""At most in one request, where a single file is not larger."""
+DAMAGED = (
+    InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, TypeError,
+    NotImplementedError, OverflowError, RecursionError, BytesLengthException, struct.error,
+)  # fmt: skip
+
+
+class ObjectKind(StrEnum):
+    """Kinds of objects that a user chooses from; the value is the word of `--only`."""
+
+    SEG = "seg"
+    SR = "sr"
+    PM = "pm"
+    """Parametric Map: the network's attention."""
+    KO = "ko"
+    """Key Object Selection."""
+    SC = "sc"
+    """Secondary Capture."""
+    PR = "pr"
+    """Presentation State."""
+    RTSTRUCT = "rtstruct"
+    DOC = "doc"
+    """Encapsulated document."""
+    OTHER = "other"
+    """Images, and whatever is none of these."""
+
+
+_KINDS: dict[str, ObjectKind] = {
+    SegmentationStorage: ObjectKind.SEG,
+    Comprehensive3DSRStorage: ObjectKind.SR,
+    ComprehensiveSRStorage: ObjectKind.SR,
+    EnhancedSRStorage: ObjectKind.SR,
+    BasicTextSRStorage: ObjectKind.SR,
+    ParametricMapStorage: ObjectKind.PM,
+    KeyObjectSelectionDocumentStorage: ObjectKind.KO,
+    SecondaryCaptureImageStorage: ObjectKind.SC,
+    GrayscaleSoftcopyPresentationStateStorage: ObjectKind.PR,
+    RTStructureSetStorage: ObjectKind.RTSTRUCT,
+    EncapsulatedPDFStorage: ObjectKind.DOC,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One file: its UIDs as its file header names them, and its size."""
+
+    path: Path
+    sop_class: str
+    syntax: str
+    sop_instance: str
+    size_bytes: int
+
+    @property
+    def kind(self) -> ObjectKind:
+        """As `--only` chooses."""
+        return _KINDS.get(self.sop_class, ObjectKind.OTHER)
+
+    @property
+    def class_words(self) -> str:
+        """The SOP class by DICOM's own name."""
+        return str(UID(self.sop_class).name)
+
+    def load(self) -> Any:
+        """Return the whole data set."""
+        try:
+            return pydicom.dcmread(self.path)
+        except DAMAGED as error:
+            raise _unreadable(self.path) from error
+
+    def study(self) -> str:
+        """Return the Study Instance UID."""
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                header = pydicom.dcmread(
+                    self.path, stop_before_pixels=True, specific_tags=["StudyInstanceUID"]
+                )
+            return str(header.StudyInstanceUID)
+        except DAMAGED as error:
+            raise _unreadable(self.path) from error
+
+
+def read_outgoing(files: Sequence[Path]) -> list[Outgoing]:
+    """Read the headers of all files, before anything is sent.
+
+    Raises
+    ------
+    ReadError
+        One cannot be sent.
+    """
+    return [_read(path) for path in files]
+
+
+def only(files: Sequence[Path], kinds: Collection[ObjectKind]) -> list[Path]:
+    """Return the files of these kinds, or all where none is named.
+
+    Raises
+    ------
+    UnusableInputError
+        There is none of them.
+    """
+    chosen = [item.path for item in read_outgoing(files) if not kinds or item.kind in kinds]
+    if not chosen:
+        there = sorted({item.kind.value for item in read_outgoing(files)})
+        raise UnusableInputError(
+            found=f"no object of the kind {', '.join(kinds)}, but {', '.join(there)}",
+            expected="at least one to send",
+            next_step="Choose others with --only, or leave it out to send all",
+        )
+    return chosen
+
+
+def kinds_in(text: str) -> tuple[ObjectKind, ...]:
+    """Return the kinds that a list with commas names.
+
+    Raises
+    ------
+    UnusableInputError
+        A word is no kind.
+
+    Examples
+    --------
+    >>> [kind.value for kind in kinds_in("seg, SR")]
+    ['seg', 'sr']
+    """
+    words = [word.strip().lower() for word in text.split(",") if word.strip()]
+    odd = [word for word in words if word not in set(ObjectKind)]
+    if odd:
+        raise UnusableInputError(
+            found=f"--only {odd[0]!r:.40}",
+            expected=f"kinds of objects with commas between: {', '.join(ObjectKind)}",
+            next_step="Choose among these",
+        )
+    return tuple(ObjectKind(word) for word in words)
+
+
+def batches(items: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
+    """Yield files in lots that fit into memory."""
+    lot: list[Outgoing] = []
+    for item in items:
+        full = sum(other.size_bytes for other in lot) + item.size_bytes > BATCH_BYTES
+        if lot and (full or len(lot) == BATCH_FILES):
+            yield lot
+            lot = []
+        lot.append(item)
+    if lot:
+        yield lot
+
+
+def _read(path: Path) -> Outgoing:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            meta: Any = pydicom.filereader.read_file_meta_info(path)
+        kind, syntax = str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)
+        name = str(meta.MediaStorageSOPInstanceUID)
+    except DAMAGED as error:
+        raise _unreadable(path) from error
+    return Outgoing(path, kind, syntax, name, path.stat().st_size)
+
+
+def _unreadable(path: Path) -> ReadError:
+    return ReadError(
+        found=f"a file that is no whole DICOM file: {path.name}",
+        expected="DICOM files with a file header",
+        next_step="Take it out of the folder, or export the result again",
+    )

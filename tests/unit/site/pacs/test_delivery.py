@@ -1,0 +1,232 @@
+"""What an archive takes is stored once and counted; what it refuses costs nothing else."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pydicom
+import pytest
+from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage, generate_uid
+from pynetdicom import AE, evt
+from tests.unit.site.pacs.conftest import files_of
+
+from lesionlens.base.errors import (
+    CancelledError,
+    ExportError,
+    ResourceError,
+    UnusableInputError,
+)
+from lesionlens.site.pacs import delivery
+from lesionlens.site.pacs.connect import connect
+from lesionlens.site.pacs.delivery import BrokenOffError
+from lesionlens.site.pacs.files import ObjectKind, kinds_in, only
+from lesionlens.site.pacs.intake import Pacs
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(delivery, "WAITS_S", (0.0, 0.0))
+
+
+@pytest.fixture(scope="module")
+def files(sent, tmp_path_factory):
+    """A segmentation and a report beside some images and a document, all of one study."""
+    folder = tmp_path_factory.mktemp("objects")
+    kept = [p for p in files_of(sent) if p.name == "note.dcm"] + files_of(sent)[:3]
+    for number, path in enumerate(dict.fromkeys(kept)):
+        pydicom.dcmread(path).save_as(folder / f"{number}.dcm")
+    for name, kind in (("seg", SegmentationStorage), ("sr", Comprehensive3DSRStorage)):
+        made = pydicom.dcmread(kept[-1], stop_before_pixels=True)
+        made.SOPClassUID = made.file_meta.MediaStorageSOPClassUID = kind
+        made.SOPInstanceUID = made.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        made.save_as(folder / f"{name}.dcm")
+    return files_of(folder)
+
+
+class Archive(Pacs):
+    """Takes files one by one; its line breaks after some of them."""
+
+    def __init__(self, breaks=(), lists=True):
+        self.breaks, self.lists = [*breaks], lists
+        self.came, self.has = [], {}
+
+    def find(self, query, **_):
+        raise NotImplementedError
+
+    def _fetch(self, *_):
+        raise NotImplementedError
+
+    def _listing(self, study_uid, cancel):
+        if not self.lists:
+            raise ResourceError(found="no list", expected="one", next_step="None")
+        return dict(self.has)
+
+    def _store(self, ledger, cancel):
+        bears = self.breaks.pop(0) if self.breaks else 1000
+        for number, item in enumerate(ledger.left):
+            self.came.append(item.sop_instance)
+            self.has[item.sop_instance] = item.sop_class
+            if number + 1 >= bears:  # it took the file, and the answer was lost
+                raise BrokenOffError("https://here", "the connection broke")
+            ledger.store(item)
+
+
+def test_a_broken_line_is_taken_up_again_and_nothing_is_sent_twice(files):
+    archive = Archive(breaks=(3, 1))
+    done = archive.send(files)
+    assert set(done.stored) == set(files)
+    assert len(archive.came) == len(set(archive.came)) == len(files)
+    assert (done.before, done.refused) == (0, ())
+
+
+def test_a_line_that_stays_broken_is_reported_with_what_the_archive_has(files):
+    with pytest.raises(ResourceError, match=f"it has 3 of {len(files)} files") as error:
+        Archive(breaks=(1, 1, 1, 1)).send(files)
+    assert "nothing was changed" not in str(error.value)
+    with pytest.raises(ResourceError, match=f"it confirmed 3 of {len(files)} files"):
+        Archive(breaks=(2, 2, 2), lists=False).send(files)
+
+
+def test_what_the_archive_lists_is_not_sent_again(files):
+    archive = Archive()
+    archive.send(files[:2])
+    done = archive.send(files)
+    assert (len(done.stored), done.before) == (len(files), 2)
+    assert len(archive.came) == len(files)
+
+
+def test_a_stop_ends_the_waiting(files, monkeypatch):
+    monkeypatch.setattr(delivery, "WAITS_S", (60.0,))
+    stop = threading.Event()
+
+    class Stopped(Archive):
+        def _listing(self, study_uid, cancel):
+            if self.came:
+                stop.set()
+            return super()._listing(study_uid, cancel)
+
+    with pytest.raises(CancelledError):
+        Stopped(breaks=(1,)).send(files, cancel=stop)
+
+
+@contextmanager
+def dimse(kinds, statuses):
+    """An archive by DIMSE that takes some kinds, and answers each object as it is told to."""
+    entity, came = AE("STORE"), []
+    entity.add_supported_context("1.2.840.10008.1.1")
+    for kind in kinds:
+        entity.add_supported_context(kind)
+
+    def store(event):
+        came.append(event.request.AffectedSOPInstanceUID)
+        return statuses.pop(0) if statuses else 0x0000
+
+    server = entity.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, store)]
+    )
+    try:
+        yield f"dicom://STORE@127.0.0.1:{server.server_address[1]}", came
+    finally:
+        server.shutdown()
+
+
+def test_an_archive_that_takes_no_report_gets_all_else_by_dimse(files):
+    kinds = {pydicom.dcmread(f, stop_before_pixels=True).SOPClassUID for f in files}
+    with dimse(kinds - {Comprehensive3DSRStorage}, []) as (address, came):
+        done = connect(address).send(files)
+    assert len(came) == len(done.stored) == len(files) - 1
+    with pytest.raises(ExportError, match="1 × Comprehensive 3D SR Storage: it takes no") as error:
+        done.check()
+    assert f"it has the other {len(files) - 1}" in error.value.found
+
+
+def test_one_object_that_is_refused_by_dimse_costs_no_other_and_a_full_archive_is_tried_again(
+    files,
+):
+    kinds = {pydicom.dcmread(f, stop_before_pixels=True).SOPClassUID for f in files}
+    with dimse(kinds, [0xC000, 0xA700]) as (address, came):
+        done = connect(address).send(files)
+    assert len(done.stored) == len(files) - 1
+    assert [one.why for one in done.refused] == ["status 0xc000"]
+    assert len(came) == len(files) + 1  # one was sent again, which had not been stored
+
+
+@contextmanager
+def web(answers, takes=lambda kind: True):
+    """An archive by STOW: the first answers as they are told, then by the kind of object."""
+    came = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.reply(204, {})
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            parts = body.split(b"application/dicom\r\n\r\n")[1:]
+            if answers:
+                status, headers = answers.pop(0)
+                self.reply(status, {}, headers)
+            elif all(takes(part) for part in parts):
+                came.append(len(parts))
+                self.reply(200, {})
+            else:
+                self.reply(409, {})
+
+        def reply(self, status, content, headers=None):
+            text = json.dumps(content).encode()
+            self.send_response(status)
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            self.send_header("Content-Type", "application/dicom+json")
+            self.send_header("Content-Length", str(0 if status == 204 else len(text)))
+            self.end_headers()
+            self.wfile.write(b"" if status == 204 else text)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/dicom-web", came
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_busy_archive_is_asked_again(files):
+    with web([(503, {"Retry-After": "0"}), (429, {})]) as (address, came):
+        done = connect(address).send(files)
+    assert len(done.stored) == sum(came) == len(files)
+    with (
+        web([(503, {})] * 9) as (address, came),
+        pytest.raises(ResourceError, match=f"busy .503.; it has 0 of {len(files)} files"),
+    ):
+        connect(address).send(files)
+    assert not came
+
+
+def test_an_archive_that_takes_no_report_gets_all_else_by_web(files):
+    report = Comprehensive3DSRStorage.encode()
+    with web([], lambda part: report not in part) as (address, came):
+        done = connect(address).send(files)
+    assert sum(came) == len(done.stored) == len(files) - 1
+    with pytest.raises(ExportError, match="Comprehensive 3D SR Storage: status 409"):
+        done.check()
+
+
+def test_kinds_of_objects_are_chosen_by_their_words(files):
+    chosen = only(files, kinds_in("seg,SR"))
+    assert sorted(path.stem for path in chosen) == ["seg", "sr"]
+    assert only(files, ()) == files
+    with pytest.raises(UnusableInputError, match="--only"):
+        kinds_in("seg,elbow")
+    with pytest.raises(UnusableInputError, match="no object of the kind ko"):
+        only(files, (ObjectKind.KO,))
