@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 
     from lesionlens.site.cohort.run import CohortRun
 
-_NO_CLUSTER = (
-    "Studies are analysed one after another: several at a time need dask.distributed, "
-    'pip install "lesionlens[cohort]"'
-)
-
 
 def batch(
     studies: Annotated[
@@ -79,7 +74,7 @@ def batch(
         refuse_beside_server(device, weights=weights, bundle=bundle, scheduler=scheduler)
     with progress_bar() as progress:
         progress("looking for studies", 0.0)
-        from lesionlens.site.cohort.run import Cohort, Crew, has_distributed, run_cohort
+        from lesionlens.site.cohort.run import Cohort, Crew, run_cohort
         from lesionlens.site.cohort.studies import find_jobs, loose_files
         from lesionlens.site.cohort.table import check_tables, write_table
         from lesionlens.site.cohort.work import Choice
@@ -101,9 +96,6 @@ def batch(
         if loose := loose_files(studies):
             notes.append(f"{loose} files beside the studies' folders belong to none: left out")
         wanted = min(workers or max(1, (os.cpu_count() or 2) // 2), count)
-        if wanted > 1 and scheduler is None and not has_distributed():
-            notes.append(_NO_CLUSTER)
-            wanted = 1
         STOP.gently()
         done = run_cohort(
             Cohort(studies, results, resume, None if results == out else out),

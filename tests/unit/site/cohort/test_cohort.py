@@ -17,7 +17,7 @@ from lesionlens.engines.testing.analysis import make_analysis
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.lens import Lens
 from lesionlens.results.export.tables import TablesExporter
-from lesionlens.site.cohort import run, work
+from lesionlens.site.cohort import cluster, run, work
 from lesionlens.site.cohort.run import Cohort, Crew, run_cohort
 from lesionlens.site.cohort.studies import StudyJob, find_jobs, fingerprint
 from lesionlens.site.cohort.table import write_table
@@ -225,7 +225,7 @@ def test_a_cluster_gives_what_this_process_gives(quick, studies, tmp_path):
 
 
 def test_a_scheduler_without_dask_names_the_extra(studies, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "has_distributed", lambda: False)
+    monkeypatch.setattr(cluster, "find_spec", lambda _: None)
     with pytest.raises(MissingPluginError, match=r"lesionlens\[cohort\]"):
         run_cohort(Cohort(studies, tmp_path / "out"), CPU, Crew(1, "tcp://127.0.0.1:1"))
 

@@ -7,8 +7,8 @@ import pytest
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.stages import NEVER
-from lesionlens.site.cohort import run
-from lesionlens.site.cohort.run import CohortRun, Crew
+from lesionlens.site.cohort import cluster
+from lesionlens.site.cohort.run import CohortRun
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.cohort.work import Choice, Status, StudyOutcome
 
@@ -21,8 +21,8 @@ class Future:
 
 
 def test_a_worker_that_died_and_a_scheduler_that_went_are_distinguished():
-    died = run._unanswered(JOB, Future("error"))
-    left = run._unanswered(JOB, Future("cancelled"))
+    died = cluster._unanswered(JOB, Future("error"))
+    left = cluster._unanswered(JOB, Future("cancelled"))
     assert (died.status, died.exit_status) == (Status.FAILED, 1)
     assert (left.status, left.exit_status) == (Status.STOPPED, 1)
     assert "memory" in died.message
@@ -59,8 +59,8 @@ def test_an_outcome_that_went_with_its_worker_is_waited_for(monkeypatch):
             self.name = name
 
     monkeypatch.setattr(distributed, "Event", Event)
-    monkeypatch.setattr(run, "_client", lambda _: nullcontext(Client()))
-    found = list(run._on_cluster([JOB], Choice(), Crew(scheduler="tcp://here:1"), NEVER))
+    monkeypatch.setattr(cluster, "_client", lambda _: nullcontext(Client()))
+    found = list(cluster.on_cluster([JOB], Choice(), "tcp://here:1", NEVER))
     assert [one.status for one in found] == [Status.ANALYSED]
 
 
@@ -70,6 +70,6 @@ def test_a_scheduler_that_is_gone_is_named_and_the_way_on(monkeypatch):
     def gone(_):
         raise comm.CommClosedError("in <TCP>: Stream is closed")
 
-    monkeypatch.setattr(run, "_client", gone)
+    monkeypatch.setattr(cluster, "_client", gone)
     with pytest.raises(ResourceError, match="--resume"):
-        list(run._on_cluster([JOB], Choice(), Crew(scheduler="tcp://here:1"), NEVER))
+        list(cluster.on_cluster([JOB], Choice(), "tcp://here:1", NEVER))

@@ -1,0 +1,131 @@
+"""Hand studies to the workers of a dask scheduler that the user runs."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from lesionlens.base.errors import MissingPluginError, ResourceError
+from lesionlens.base.stages import Cancel
+from lesionlens.site.cohort.processes import DIED, GRACE_S, LEFT, POLL_S
+from lesionlens.site.cohort.studies import StudyJob
+from lesionlens.site.cohort.work import Choice, Status, StudyOutcome, analyse
+
+_ASK_S = 1.0
+_CONNECT_S = 20
+_ENDED = ("finished", "error", "cancelled")
+"""Of dask's states: an outcome that went with its worker is "lost", and made anew elsewhere."""
+_LOST = "left: the dask scheduler no longer answers; start it again, then go on with --resume"
+
+
+def on_cluster(
+    jobs: Sequence[StudyJob], choice: Choice, scheduler: str, cancel: Cancel
+) -> Iterator[StudyOutcome]:
+    """Yield the outcome of each study as it comes from the cluster.
+
+    Raises
+    ------
+    MissingPluginError
+        dask.distributed is not installed.
+    ResourceError
+        The scheduler does not answer, or no longer.
+    """
+    if find_spec("distributed") is None:
+        raise MissingPluginError(
+            found="no dask.distributed",
+            expected="it, to work on several machines",
+            next_step='Install it: pip install "lesionlens[cohort]"; or leave --scheduler out',
+        )
+    from distributed.comm import CommClosedError  # noqa: PLC0415  (an extra)
+
+    try:
+        yield from _handed_out(jobs, choice, scheduler, cancel)
+    except CommClosedError as error:
+        raise ResourceError(
+            found="a dask scheduler that no longer answers",
+            expected="one that runs until the last study is analysed",
+            next_step="Start it again, then give the same command with --resume: "
+            "what is complete is kept",
+        ) from error
+
+
+def _handed_out(
+    jobs: Sequence[StudyJob], choice: Choice, scheduler: str, cancel: Cancel
+) -> Iterator[StudyOutcome]:
+    """Hand every study to the cluster and yield what comes back, until nothing is under way."""
+    import distributed  # noqa: PLC0415  (an extra)
+
+    with _client(scheduler) as client:
+        stop = distributed.Event(f"lesionlens-stop-{uuid.uuid4().hex}", client=client)
+        waiting = {
+            client.submit(_analyse_there, job, choice, stop.name, pure=False): job for job in jobs
+        }
+        cancelled: float | None = None
+        while waiting:
+            if cancelled is None and cancel.is_set():
+                stop.set()
+                cancelled = time.monotonic()
+            if cancelled is not None and time.monotonic() - cancelled > GRACE_S:
+                yield from (
+                    StudyOutcome(j.name, Status.STOPPED, 130, LEFT) for j in waiting.values()
+                )
+                return
+            for future in [f for f in waiting if f.done() and f.status in _ENDED]:
+                job = waiting.pop(future)
+                yield future.result() if future.status == "finished" else _unanswered(job, future)
+            time.sleep(POLL_S)
+
+
+def _unanswered(job: StudyJob, future: Any) -> StudyOutcome:
+    """Distinguish a study whose worker died (an error of dask) from one that was given up."""
+    if future.status == "error":
+        return StudyOutcome(job.name, Status.FAILED, 1, DIED)
+    return StudyOutcome(job.name, Status.STOPPED, 1, _LOST)
+
+
+def _client(scheduler: str) -> Any:
+    """Return a client of the scheduler; certificates for tls:// come from dask's configuration."""
+    import dask  # noqa: PLC0415  (an extra)
+    import distributed  # noqa: PLC0415
+
+    dask.config.set(
+        {
+            "distributed.scheduler.allowed-failures": 1,
+            # a machine that is busy with other work answers late, and is not gone
+            "distributed.comm.timeouts.connect": "120s",
+            "distributed.comm.timeouts.tcp": "300s",
+        }
+    )
+    try:
+        return distributed.Client(scheduler, timeout=_CONNECT_S)
+    except (OSError, TimeoutError, ValueError, TypeError) as error:
+        raise ResourceError(
+            found=f"no dask scheduler that answers at {scheduler}",
+            expected="one, started with `dask scheduler`, with workers that see both folders",
+            next_step="Check the address and, for tls://, dask's own settings for certificates; or "
+            "leave --scheduler out to work on this machine",
+        ) from error
+
+
+class _StopThere:
+    """Asks the scheduler now and then whether the user wants to stop."""
+
+    def __init__(self, name: str) -> None:
+        import distributed  # noqa: PLC0415  (an extra)
+
+        self._event = distributed.Event(name)
+        self._asked, self._set = 0.0, False
+
+    def is_set(self) -> bool:
+        """Whether to stop now."""
+        if not self._set and time.monotonic() - self._asked > _ASK_S:
+            self._set, self._asked = bool(self._event.is_set()), time.monotonic()
+        return self._set
+
+
+def _analyse_there(job: StudyJob, choice: Choice, stop: str) -> StudyOutcome:
+    """Analyse in a worker of the cluster."""
+    return analyse(job, choice, _StopThere(stop))

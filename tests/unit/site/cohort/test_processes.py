@@ -1,0 +1,173 @@
+"""Workers of this machine: no port, no study lost, nobody left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lesionlens.site.cohort.processes import in_processes
+from lesionlens.site.cohort.studies import StudyJob
+
+TASKS = """
+import os, signal, sys, time
+from pathlib import Path
+from lesionlens.site.cohort.work import Status, StudyOutcome
+
+def said(job, words="done"):
+    return StudyOutcome(job.name, Status.ANALYSED, 0, words)
+
+def names_its_sockets(job, cancel):
+    links = [os.readlink(f"/proc/self/fd/{fd}") for fd in range(64) if os.path.exists(f"/proc/self/fd/{fd}")]
+    return said(job, " ".join(link for link in links if link.startswith("socket")))
+
+def dies_once(job, cancel):
+    mark = job.out / f"{job.name}.died"
+    if job.name == "b" and not mark.exists():
+        mark.touch()
+        os._exit(9)
+    return said(job)
+
+def always_dies(job, cancel):
+    return os._exit(9) if job.name == "b" else said(job)
+
+def waits(job, cancel):
+    (job.out / f"{job.name}.pid").write_text(str(os.getpid()))
+    while not cancel.is_set():
+        time.sleep(0.01)
+    return StudyOutcome(job.name, Status.STOPPED, 130, "stopped")
+
+def hears_nothing(job, cancel):
+    (job.out / f"{job.name}.pid").write_text(str(os.getpid()))
+    time.sleep(600)
+"""
+PARENT = """
+import sys, threading
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+if __name__ == "__main__":
+    import tasks
+    from lesionlens.site.cohort.processes import in_processes
+    from lesionlens.site.cohort.studies import StudyJob
+    out = Path(sys.argv[1])
+    jobs = [StudyJob(name, out, out) for name in "ab"]
+    list(in_processes(jobs, tasks.waits, 2, threading.Event()))
+"""
+
+
+@pytest.fixture
+def tasks(tmp_path, monkeypatch):
+    """Return what workers can be given; a process finds it by the path that it inherits."""
+    (tmp_path / "tasks.py").write_text(TASKS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tasks", raising=False)
+    import tasks
+
+    return tasks
+
+
+def jobs(folder, names="abc"):
+    return [StudyJob(name, folder, folder) for name in names]
+
+
+def answers(tmp_path, task, cancel=None, **more):
+    found = in_processes(jobs(tmp_path), task, 2, cancel or threading.Event(), **more)
+    return {one.name: one for one in found}
+
+
+def gone(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    state = Path(f"/proc/{process}/stat")
+    return state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def wait_for(question):
+    end = time.monotonic() + 60
+    while not question() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert question()
+
+
+def sockets():
+    names = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            names[entry.name] = os.readlink(entry)
+        except OSError:
+            continue
+    return {link for link in names.values() if link.startswith("socket")}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="looks at Linux's list of files")
+def test_workers_and_their_parent_open_no_socket(tasks, tmp_path):
+    before, during = sockets(), set()
+    found = []
+    for outcome in in_processes(jobs(tmp_path), tasks.names_its_sockets, 2, threading.Event()):
+        during |= sockets()
+        found.append(outcome)
+    assert sorted((one.name, one.message) for one in found) == [("a", ""), ("b", ""), ("c", "")]
+    assert during <= before
+
+
+def test_a_study_whose_worker_died_is_tried_once_more(tasks, tmp_path):
+    found = answers(tmp_path, tasks.dies_once)
+    assert {one.exit_status for one in found.values()} == {0}
+    assert (tmp_path / "b.died").exists()
+
+
+def test_a_study_that_ends_every_worker_is_recorded_and_costs_no_other(tasks, tmp_path):
+    found = answers(tmp_path, tasks.always_dies)
+    assert {name: one.exit_status for name, one in found.items()} == {"a": 0, "b": 1, "c": 0}
+    assert "memory" in found["b"].message
+
+
+def test_a_stop_reaches_workers_and_leaves_what_was_not_begun(tasks, tmp_path):
+    stop = threading.Event()
+    begun = threading.Thread(
+        target=lambda: (
+            wait_for(lambda: len([*tmp_path.glob("*.pid")]) == 2),
+            stop.set(),
+        )
+    )
+    begun.start()
+    found = answers(tmp_path, tasks.waits, stop)
+    begun.join()
+    assert {one.exit_status for one in found.values()} == {130}
+    assert sorted(one.message for one in found.values()) == ["not begun", "stopped", "stopped"]
+
+
+def test_a_worker_that_does_not_stop_is_ended(tasks, tmp_path, monkeypatch):
+    monkeypatch.setattr("lesionlens.site.cohort.processes._END_S", 0.1)
+    stop = threading.Event()
+    begun = threading.Thread(
+        target=lambda: (
+            wait_for(lambda: [*tmp_path.glob("*.pid")]),
+            stop.set(),
+        )
+    )
+    begun.start()
+    found = answers(tmp_path, tasks.hears_nothing, stop, grace_s=0.2)
+    begun.join()
+    assert {one.exit_status for one in found.values()} == {130}
+    assert all(gone(int(file.read_text())) for file in tmp_path.glob("*.pid"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="ends a process by SIGKILL")
+def test_workers_end_with_a_parent_that_was_killed(tasks, tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    with subprocess.Popen([sys.executable, script, tmp_path]) as parent:
+        pids = [tmp_path / f"{name}.pid" for name in "ab"]
+        wait_for(lambda: all(file.exists() and file.read_text() for file in pids))
+        parent.send_signal(signal.SIGKILL)
+    for file in pids:
+        wait_for(lambda file=file: gone(int(file.read_text())))
