@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ def said(job, words="done"):
     return StudyOutcome(job.name, Status.ANALYSED, 0, words)
 
 def names_its_sockets(job, cancel):
-    links = [os.readlink(f"/proc/self/fd/{fd}") for fd in range(64) if os.path.exists(f"/proc/self/fd/{fd}")]
+    places = [Path(f"/proc/self/fd/{number}") for number in range(64)]
+    links = [str(place.readlink()) for place in places if place.is_symlink()]
     return said(job, " ".join(link for link in links if link.startswith("socket")))
 
 def dies_once(job, cancel):
@@ -98,13 +100,11 @@ def wait_for(question):
 
 
 def sockets():
-    names = {}
+    found = set()
     for entry in Path("/proc/self/fd").iterdir():
-        try:
-            names[entry.name] = os.readlink(entry)
-        except OSError:
-            continue
-    return {link for link in names.values() if link.startswith("socket")}
+        with suppress(OSError):  # closed meanwhile
+            found.add(str(entry.readlink()))
+    return {link for link in found if link.startswith("socket")}
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="looks at Linux's list of files")
