@@ -21,23 +21,23 @@ import os, signal, sys, time
 from pathlib import Path
 from lesionlens.site.cohort.work import Status, StudyOutcome
 
-def said(job, words="done"):
+def answered(job, words="done"):
     return StudyOutcome(job.name, Status.ANALYSED, 0, words)
 
 def names_its_sockets(job, cancel):
     places = [Path(f"/proc/self/fd/{number}") for number in range(64)]
     links = [str(place.readlink()) for place in places if place.is_symlink()]
-    return said(job, " ".join(link for link in links if link.startswith("socket")))
+    return answered(job, " ".join(link for link in links if link.startswith("socket")))
 
 def dies_once(job, cancel):
     mark = job.out / f"{job.name}.died"
     if job.name == "b" and not mark.exists():
         mark.touch()
         os._exit(9)
-    return said(job)
+    return answered(job)
 
 def always_dies(job, cancel):
-    return os._exit(9) if job.name == "b" else said(job)
+    return os._exit(9) if job.name == "b" else answered(job)
 
 def waits(job, cancel):
     (job.out / f"{job.name}.pid").write_text(str(os.getpid()))
