@@ -39,7 +39,7 @@ class Server:
     ) -> None:
         self.sessions = Sessions(models, limits)
         self._stop, self._open = threading.Event(), threading.Event()
-        app = make_app(self.sessions, Admission(keys, where.hosts), datastore)
+        self.app = app = make_app(self.sessions, Admission(keys, where.hosts), datastore)
 
         def report(address: str) -> None:
             self.url = address

@@ -79,6 +79,20 @@ def unpack(
     return header, arrays
 
 
+def header_of(message: bytes) -> dict[str, Any]:
+    """Return the header of a message whose arrays stay packed.
+
+    Raises
+    ------
+    ServerError
+        It is no message.
+    """
+    try:
+        return dict(json.loads(_metadata(message)[_KEY])["header"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise _damaged(f"a damaged message ({type(error).__name__})") from error
+
+
 def _metadata(message: bytes) -> dict[str, str]:
     size = int.from_bytes(message[:8], "little")
     return dict(json.loads(message[8 : 8 + size])["__metadata__"])

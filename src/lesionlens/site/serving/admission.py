@@ -6,8 +6,9 @@ import hmac
 from dataclasses import dataclass
 
 from fastapi import Request
+from starlette.datastructures import Headers
 
-from lesionlens.base.errors import LesionLensError
+from lesionlens.site.serving.answers import RefusedError
 from lesionlens.site.serving.sessions import owner_of
 
 
@@ -21,15 +22,21 @@ class Admission:
     """Names under which the server answers, so that no web page reaches it through a browser; empty
     for any."""
 
+    def opens(self, key: str) -> bool:
+        """Whether it is one of the keys; takes as long for a wrong one."""
+        right = [hmac.compare_digest(key.encode(), known.encode()) for known in self.keys]
+        return any(right)
 
-class RefusedError(LesionLensError):
-    """No key, or a wrong one."""
 
+def owner_asking(headers: Headers, admission: Admission) -> str:
+    """Return who asks, by the key in the headers.
 
-def admitted(request: Request) -> str:
-    """Return who asks, by the key; refuse who has none."""
-    admission: Admission = request.app.state.admission
-    if "origin" in request.headers:
+    Raises
+    ------
+    RefusedError
+        A web page asks, or one without a key of this server.
+    """
+    if "origin" in headers:
         raise RefusedError(
             found="a request of a web page",
             expected="one of a program",
@@ -37,10 +44,19 @@ def admitted(request: Request) -> str:
         )
     if not admission.keys:
         return owner_of(None)
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    right = [hmac.compare_digest(given.encode(), key.encode()) for key in admission.keys]
-    if scheme.lower() != "bearer" or not any(right):
-        raise RefusedError(
-            found="no key, or a wrong one", expected="one of this server's", next_step="Name it"
-        )
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not admission.opens(given):
+        raise no_key()
     return owner_of(given)
+
+
+def admitted(request: Request) -> str:
+    """Return who asks; the gate has looked at the key before the request was read."""
+    return str(request.state.owner)
+
+
+def no_key() -> RefusedError:
+    """Return the refusal of whoever has no key."""
+    return RefusedError(
+        found="no key, or a wrong one", expected="one of this server's", next_step="Name it"
+    )

@@ -3,42 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Body, Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
-from lesionlens.base.errors import (
-    FullError,
-    GoneError,
-    LesionLensError,
-    ServerError,
-    UnusableInputError,
-)
+from lesionlens.base.errors import GoneError, LesionLensError, ServerError
 from lesionlens.engines.engine import Engine, SupportsFirstLook
 from lesionlens.engines.remote.connection import PROTOCOL
 from lesionlens.engines.remote.messages import Header, info_out
-from lesionlens.site.serving.admission import Admission, RefusedError, admitted
-from lesionlens.site.serving.monailabel.routes import Adapter, NotFoundError, make_router
+from lesionlens.site.serving.admission import Admission, admitted
+from lesionlens.site.serving.answers import TooLargeError, explained
+from lesionlens.site.serving.gate import Gate
+from lesionlens.site.serving.monailabel.routes import Adapter, make_router
 from lesionlens.site.serving.sessions import Session, Sessions
 
 _LONGEST_WAIT_S, _NEWS_S = 10.0, 0.1  # a client gets news at most so often, an answer at once
+_AT_ONCE = 2
+"""Messages that are unpacked, and studies that are put together, at a time."""
 _NO_TELEMETRY: Any = dict.fromkeys(
     ("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False
 )
 """FastAPI would tell OpenTelemetry of every request where that is set up; nothing leaves here."""
+T = TypeVar("T")
 _OCTETS = "application/octet-stream"
-
-
-class TooLargeError(UnusableInputError):
-    """More than the server reads at once."""
 
 
 def make_app(sessions: Sessions, admission: Admission, datastore: Path | None = None) -> FastAPI:
@@ -70,8 +67,9 @@ def make_app(sessions: Sessions, admission: Admission, datastore: Path | None = 
         telemetry=_NO_TELEMETRY,
     )
     app.state.sessions, app.state.admission = sessions, admission
-    app.state.monailabel = adapter
+    app.state.monailabel, app.state.heavy = adapter, CapacityLimiter(_AT_ONCE)
     app.include_router(make_router())
+    app.add_middleware(Gate, admission=admission, sessions=sessions)
     if admission.hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*admission.hosts])
     app.add_exception_handler(LesionLensError, _explained)
@@ -97,7 +95,7 @@ Owner = Annotated[str, Depends(admitted)]
 
 def _add_server_routes(app: FastAPI) -> None:
     @app.get("/healthz")
-    def health() -> dict[str, str]:
+    async def health() -> dict[str, str]:
         return {"status": "ok"}
 
     @app.get("/v1/about", dependencies=[Depends(admitted)])
@@ -141,18 +139,20 @@ def _add_session_routes(app: FastAPI) -> None:
     @app.put("/v1/sessions/{session}/parts/{name}", status_code=204)
     async def add_part(held: All, mine: Mine, name: str, request: Request) -> None:
         part = await read_body(request, held.limits.memory_bytes // 4)
-        await run_in_threadpool(held.add_part, mine, name, part)
+        await _apart(request, held.add_part, mine, name, part)
 
     @app.post("/v1/sessions/{session}/studies")
-    def add_study(held: All, mine: Mine, manifest: Header) -> dict[str, Any]:
-        return {"missing": held.add_study(mine, manifest)}
+    async def add_study(
+        held: All, mine: Mine, manifest: Header, request: Request
+    ) -> dict[str, Any]:
+        return {"missing": await _apart(request, held.add_study, mine, manifest)}
 
 
 def _add_job_routes(app: FastAPI) -> None:
     @app.put("/v1/sessions/{session}/jobs/{name}", status_code=204)
     async def ask(held: All, mine: Mine, name: str, request: Request) -> None:
         message = await read_body(request, 2**26)
-        await run_in_threadpool(held.ask, mine, name, message)
+        await _apart(request, held.ask, mine, name, message)
 
     @app.get("/v1/sessions/{session}/jobs/{name}")
     async def follow(mine: Mine, name: str, wait: float = 0.0, seen: int = 0) -> dict[str, Any]:
@@ -185,6 +185,11 @@ def _add_job_routes(app: FastAPI) -> None:
         held.drop_job(mine, name)
 
 
+async def _apart(request: Request, work: Callable[..., T], *given: object) -> T:
+    """Do what takes memory or time in a few threads of its own, so that all others go on."""
+    return await to_thread.run_sync(partial(work, *given), limiter=request.app.state.heavy)
+
+
 async def read_body(request: Request, limit_bytes: int) -> bytes:
     """Return a request's body.
 
@@ -210,27 +215,9 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     return bytes(body)
 
 
-_STATUS: tuple[tuple[type[LesionLensError], int], ...] = (
-    (RefusedError, 401),
-    (NotFoundError, 404),
-    (GoneError, 404),
-    (FullError, 503),
-    (TooLargeError, 413),
-    (UnusableInputError, 422),
-    (ServerError, 400),
-)
-
-
 async def _explained(request: Request, error: Exception) -> JSONResponse:
-    """Return an error as JSON that a client turns into the same error again."""
+    """Answer with what an error says."""
     del request
     if not isinstance(error, LesionLensError):
         raise error
-    status = next((number for cls, number in _STATUS if isinstance(error, cls)), 500)
-    code = type(error).__name__
-    if isinstance(error, GoneError):
-        code = error.what
-    elif isinstance(error, FullError):
-        code = "full"
-    words = {"found": error.found, "expected": error.expected, "next_step": error.next_step}
-    return JSONResponse({"code": code, **words}, status_code=status)
+    return explained(error)

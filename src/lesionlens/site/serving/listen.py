@@ -13,12 +13,17 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 from typing_extensions import override
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.hosts import is_loopback
 from lesionlens.base.stages import Cancel
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
+HEADER_S = 10.0
+"""How long a client may take for the head of a request."""
+KEEP_ALIVE_S = 75
+"""How long a connection may be silent between requests."""
 _STOP_S = 0.2
 
 
@@ -72,6 +77,44 @@ class Listening:
             )
 
 
+class _PatientProtocol(H11Protocol):
+    """Hang up on a connection that does not bring a whole request in time.
+
+    uvicorn waits for ever for the first request, and for the rest of one that has begun.
+    """
+
+    _late: asyncio.TimerHandle | None = None
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._look()
+
+    @override
+    def handle_events(self) -> None:
+        super().handle_events()
+        self._look()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def _look(self) -> None:
+        """Run the clock while a request is awaited that has begun, or is the first."""
+        last: RequestResponseCycle | None = self.cycle
+        waits = last is None or (last.response_complete and self.timeout_keep_alive_task is None)
+        if not waits:
+            self._stop_clock()
+        elif self._late is None:
+            self._late = self.loop.call_later(HEADER_S, self.transport.close)
+
+    def _stop_clock(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+
 class _Server(uvicorn.Server):
     """Leaves signals to the program, which asks it to stop."""
 
@@ -109,7 +152,9 @@ def listen(app: FastAPI, where: Listening, on_open: Callable[[str], None], cance
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=3,
-        timeout_keep_alive=75,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        http=_PatientProtocol,
+        ws="none",
         ssl_certfile=None if where.certificate is None else str(where.certificate),
         ssl_keyfile=None if where.key is None else str(where.key),
         ssl_keyfile_password="" if where.key is not None else None,

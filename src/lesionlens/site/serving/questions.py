@@ -17,8 +17,11 @@ from lesionlens.engines.engine import Engine, SupportsFirstLook, SupportsPerturb
 from lesionlens.engines.plugged_in import predict
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.messages import Arrays, Header
-from lesionlens.engines.remote.packing import pack
+from lesionlens.engines.remote.packing import pack, unpack
 from lesionlens.site.serving.turns import Job
+
+_UNPACKED_BYTES = 2**28
+"""A question's arrays at most."""
 
 
 class NoTraceError(LesionLensError):
@@ -38,7 +41,12 @@ class Question:
     """What a client asks of a study."""
 
     header: Header
-    arrays: Arrays
+    message: bytes
+    """As it came; unpacked when its turn has come, so that what waits takes little room."""
+
+    def arrays(self) -> Arrays:
+        """Return the arrays of the message."""
+        return unpack(self.message, limit_bytes=_UNPACKED_BYTES)[1]
 
     @property
     def kind(self) -> QuestionKind | None:
@@ -77,7 +85,7 @@ def _predict(engine: Engine, study: HeldStudy, question: Question, job: Job) -> 
 
 
 def _perturbed(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
-    perturbations = messages.perturbations_in(question.header, question.arrays)
+    perturbations = messages.perturbations_in(question.header, question.arrays())
     able = _able(engine, SupportsPerturbation)
     return messages.perturbed_out(
         able.predict_perturbed(

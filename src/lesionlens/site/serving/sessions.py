@@ -16,12 +16,13 @@ from lesionlens.base.errors import FullError, GoneError, ServerError
 from lesionlens.base.labels import QuestionKind
 from lesionlens.engines.engine import Engine, SupportsForgetting
 from lesionlens.engines.remote import messages
-from lesionlens.engines.remote.packing import unpack
+from lesionlens.engines.remote.packing import header_of
 from lesionlens.site.serving.held import held_bytes
 from lesionlens.site.serving.questions import HeldStudy, NoTraceError, Question, answer
 from lesionlens.site.serving.turns import Job, Turns
 
-_QUESTION_BYTES = 2**28
+_UNPACKING = messages.BYTES_PER_VOXEL + 8
+"""Bytes a voxel while a study is put together: itself, and one channel unpacked and in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +30,39 @@ class Limits:
     """What one server holds at most."""
 
     memory_bytes: int = 8 * 2**30
-    """Of studies, attention and answers, all sessions together."""
+    """Of studies, attention, answers and what arrives, all sessions together."""
     sessions: int = 64
     """At once."""
+    sessions_each: int = 16
+    """At once, of those that one key opened."""
     heartbeat_s: float = 30.0
     """A session that is silent for as long ends."""
     grace_s: float = 15.0
     """A study that was asked about so lately makes no room for another session's."""
     jobs: int = 32
     """That one session may have waiting."""
+
+
+class Arriving:
+    """Bytes of the messages that are being read now; safe to use from several threads.
+
+    Parameters
+    ----------
+    most : int
+        At a time.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._lock = most, threading.Lock()
+        self.bytes = 0
+
+    def add(self, count: int) -> bool:
+        """Count bytes that came, or negative ones that were dealt with; False for too many."""
+        with self._lock:
+            if count > 0 and self.bytes + count > self._most:
+                return False
+            self.bytes += count
+            return True
 
 
 @dataclass(eq=False)
@@ -77,7 +102,7 @@ class Session:
     @property
     def bytes(self) -> int:
         """What it holds of the server's memory."""
-        answers = sum(len(job.answer or b"") for job in [*self.jobs.values()])
+        answers = sum(job.held_bytes for job in [*self.jobs.values()])
         parts = sum(map(len, self.parts.values()))
         return answers + parts + sum(kept.bytes for kept in self.studies.values())
 
@@ -96,6 +121,7 @@ class Sessions:
     def __init__(self, models: Mapping[str, Engine], limits: Limits) -> None:
         self.models, self.limits = dict(models), limits
         self.turns = Turns()
+        self.arriving = Arriving(limits.memory_bytes // 4)
         self._all: dict[str, Session] = {}
         self._lock = threading.RLock()
         self._ended = threading.Event()
@@ -114,6 +140,9 @@ class Sessions:
         with self._lock:
             if len(self._all) >= self.limits.sessions:
                 raise _full("as many clients as it serves at once")
+            mine = sum(session.owner == owner for session in self._all.values())
+            if mine >= self.limits.sessions_each:
+                raise _full("as many sessions as one key opens at once")
             session = Session(owner, name)
             self._all[session.name] = session
             return session
@@ -168,8 +197,7 @@ class Sessions:
                 session.studies[name].used = time.monotonic()
                 return []
         wanted = messages.parts_named(manifest)
-        room = messages.BYTES_PER_VOXEL * messages.voxels_of(manifest)
-        self._make_room(session, room)
+        self._make_room(session, _UNPACKING * messages.voxels_of(manifest))
         missing = [part for part in dict.fromkeys(wanted) if part not in session.parts]
         if missing:
             return missing
@@ -191,15 +219,16 @@ class Sessions:
                 return
             if len(session.jobs) >= self.limits.jobs:
                 raise _full("as many questions as it takes from one client")
-        header, arrays = unpack(message, limit_bytes=_QUESTION_BYTES)
-        question = Question(header, arrays)
+        header = header_of(message)
+        self._make_room(session, len(message))
+        question = Question(header, message)
         with self._lock:
             kept = session.studies.get(str(header.get("study")))
             if kept is None:
                 raise GoneError("study")
             if question.kind and question.kind.needs_trace and kept.study.trace is None:
                 raise GoneError("trace")
-            job = Job(lambda mine: self._answer(session, kept, question, mine))
+            job = Job(lambda mine: self._answer(session, kept, question, mine), len(message))
             kept.jobs.add(job)
             kept.used = time.monotonic()
             session.jobs[name] = job
@@ -209,9 +238,12 @@ class Sessions:
         engine = self.models[session.model]
         try:
             self._last_user[session.model] = session.name
-            return answer(engine, kept.study, question, job)
+            found = answer(engine, kept.study, question, job)
+            self._make_room(session, len(found))
         except NoTraceError:
             raise GoneError("trace") from None
+        else:
+            return found
         finally:
             if question.kind is QuestionKind.PREDICT:
                 self._weigh(session, kept, engine)
@@ -235,7 +267,7 @@ class Sessions:
     def bytes(self) -> int:
         """What all sessions hold."""
         with self._lock:
-            return sum(session.bytes for session in self._all.values())
+            return self.arriving.bytes + sum(session.bytes for session in self._all.values())
 
     def state(self) -> dict[str, Any]:
         """Return how much is held and waits, for who watches the server."""

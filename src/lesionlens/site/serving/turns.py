@@ -28,6 +28,8 @@ class Job:
 
     work: Callable[[Job], bytes]
     """Called with the job when its turn has come; returns the answer."""
+    question_bytes: int = 0
+    """Of the question, held until it is answered."""
     cancel: threading.Event = field(default_factory=threading.Event)
     stage: str = WAITING
     fraction: float = 0.0
@@ -35,6 +37,11 @@ class Job:
     error: LesionLensError | None = None
     seen: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
+
+    @property
+    def held_bytes(self) -> int:
+        """What it holds of the server's memory."""
+        return self.question_bytes if not self.done else len(self.answer or b"")
 
     @property
     def done(self) -> bool:
@@ -51,6 +58,7 @@ class Job:
         """Note the outcome."""
         with self.changed:
             self.answer, self.error = answer, error
+            self.work = _answered
             self._news()
 
     def _news(self) -> None:
@@ -61,6 +69,11 @@ class Job:
         """Return when there is news beyond what was seen, or time is up."""
         with self.changed:
             self.changed.wait_for(lambda: self.done or self.seen > seen, seconds)
+
+
+def _answered(_: Job) -> bytes:
+    """Stand where the work was, which held question and study."""
+    return b""
 
 
 class Turns:

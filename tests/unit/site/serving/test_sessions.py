@@ -198,6 +198,15 @@ def test_a_question_taken_back_while_it_waits_leaves_its_study_free_to_go(make):
     assert second not in session.studies
 
 
+def test_sessions_of_one_key_leave_room_for_others(make):
+    sessions = make(sessions=3, sessions_each=2)
+    sessions.open(ME, None)
+    sessions.open(ME, None)
+    with pytest.raises(FullError, match="one key"):
+        sessions.open(ME, None)
+    sessions.open(OTHER, None)
+
+
 def test_sessions_are_bounded(make):
     sessions = make(sessions=2)
     sessions.open(ME, None)

@@ -1,23 +1,27 @@
 """A folder of studies as MONAI Label's datastore: images, labels by tag, notes on both.
 
 Images are the NIfTI files, zip archives and folders of the folder itself; labels lie in
-`labels/TAG/NAME.nii.gz`, notes in `labels/notes.json`. That is MONAI Label's own layout.
+`labels/TAG/NAME.nii.gz`, notes in `labels/notes.json`. That is MONAI Label's own layout. Every
+place is made by `base.safe_paths.inside`: no name and no link leads out of the folder.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.whole_file import write_whole
-from lesionlens.site.serving.monailabel.images import SUFFIXES, image_name, safe_name, suffix_of
+from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.safe_paths import inside, safe_name
+from lesionlens.base.whole_file import whole_file, write_whole
+from lesionlens.site.serving.monailabel.images import SUFFIXES, image_name, suffix_of
 
 FINAL, ORIGINAL = "final", "original"
 _LABELS, _NOTES = "labels", "notes.json"
+_CHUNK_BYTES = 2**20
 _LABEL_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".seg.nrrd")
 Notes = dict[str, Any]
 
@@ -41,7 +45,7 @@ class Datastore:
         found = {}
         for place in sorted(self._folder.iterdir()):
             fits = place.is_dir() or place.name.lower().endswith(SUFFIXES)
-            if fits and place.name != _LABELS and not place.name.startswith("."):
+            if fits and place.name != _LABELS and self._is_inside(place.name):
                 found[image_name(place.name)] = place
         return found
 
@@ -58,7 +62,7 @@ class Datastore:
             raise _none("image", name)
         return place
 
-    def add_image(self, name: str, file_name: str, content: bytes) -> str:
+    def add_image(self, name: str, file_name: str, content: BinaryIO) -> str:
         """Keep an image; return its name."""
         suffix = suffix_of(file_name)
         folder = self._needed()
@@ -69,21 +73,34 @@ class Datastore:
                     expected="another name: images are never overwritten",
                     next_step="Choose another name, or remove that one first",
                 )
-            write_whole(folder / f"{safe_name(name)}{suffix}", content)
+            _keep(inside(folder, f"{safe_name(name)}{suffix}"), content)
         return name
 
     def labels(self, name: str) -> dict[str, Path]:
-        """Return the labels of an image by their tags."""
-        root = None if self._folder is None else self._folder / _LABELS
-        if root is None or not root.is_dir():
+        """Return the labels of an image by their tags; none for a name that is no image's."""
+        if self._folder is None or name not in self.images():
+            return {}
+        return self._labels(self._folder, name)
+
+    def _labels(self, folder: Path, name: str) -> dict[str, Path]:
+        root = folder / _LABELS
+        if not self._is_inside(_LABELS) or not root.is_dir():
             return {}
         found = {}
-        for tag in sorted(place for place in root.iterdir() if place.is_dir()):
+        for tag in sorted(place.name for place in root.iterdir() if place.is_dir()):
             for suffix in _LABEL_SUFFIXES:
-                if (tag / f"{name}{suffix}").is_file():
-                    found[tag.name] = tag / f"{name}{suffix}"
+                names = (_LABELS, tag, f"{name}{suffix}")
+                if self._is_inside(*names) and folder.joinpath(*names).is_file():
+                    found[tag] = folder.joinpath(*names)
                     break
         return found
+
+    def _is_inside(self, *names: str) -> bool:
+        try:
+            inside(self._needed(), *names)
+        except UnusableInputError:
+            return False
+        return True
 
     def label(self, name: str, tag: str) -> Path:
         """Return where a label lies.
@@ -98,18 +115,20 @@ class Datastore:
             raise _none(f"label {tag!r:.40} of the image", name)
         return place
 
-    def save_label(self, name: str, tag: str, file_name: str, content: bytes, notes: Notes) -> str:
+    def save_label(
+        self, name: str, tag: str, file_name: str, content: BinaryIO, notes: Notes
+    ) -> str:
         """Keep a label of an image that is there, in place of an earlier one of that tag."""
         self.image(name)
         suffix = next((s for s in _LABEL_SUFFIXES if file_name.lower().endswith(s)), None)
         if suffix is None:
             raise _none("label of a kind that is kept here", file_name)
-        folder = self._needed() / _LABELS / safe_name(tag)
+        place = inside(self._needed(), _LABELS, safe_name(tag), f"{name}{suffix}")
         with self._lock:
-            write_whole(folder / f"{safe_name(name)}{suffix}", content)
+            _keep(place, content)
             for other in _LABEL_SUFFIXES:
                 if other != suffix:
-                    (folder / f"{name}{other}").unlink(missing_ok=True)
+                    place.with_name(f"{name}{other}").unlink(missing_ok=True)
         self.note(name, notes | {"ts": int(time.time())}, tag)
         return name
 
@@ -123,37 +142,39 @@ class Datastore:
 
     def note(self, name: str, notes: Notes, tag: str = "") -> None:
         """Add to the notes on an image, or on its label."""
-        folder = self._needed() / _LABELS
+        place = inside(self._needed(), _LABELS, _NOTES)
         with self._lock:
             everything = self._all_notes()
             below = everything.setdefault(name, {})
             below[tag] = below.get(tag, {}) | notes
-            write_whole(folder / _NOTES, json.dumps(everything, indent=1).encode())
+            write_whole(place, json.dumps(everything, indent=1).encode())
 
     def status(self) -> dict[str, Any]:
         """Return how many images there are and how many are labelled."""
         images = self.images()
         tags: dict[str, int] = {}
-        for name in images:
-            for tag in self.labels(name):
+        for name, place in images.items():
+            for tag in self._labels(place.parent, name):
                 tags[tag] = tags.get(tag, 0) + 1
         return {"total": len(images), "completed": tags.get(FINAL, 0), "label_tags": tags}
 
     def listing(self) -> dict[str, Any]:
         """Return all images with their labels, as MONAI Label lists them."""
-        objects = {}
+        objects, notes = {}, self._all_notes()
         for name, place in self.images().items():
+            mine = notes.get(name, {})
             labels = {
-                tag: {"ext": _ext(label, name), "info": self.notes(name, tag)}
-                for tag, label in self.labels(name).items()
+                tag: {"ext": _ext(label, name), "info": mine.get(tag, {})}
+                for tag, label in self._labels(place.parent, name).items()
             }
-            image = {"ext": _ext(place, name), "info": self.notes(name)}
+            image = {"ext": _ext(place, name), "info": mine.get("", {})}
             objects[name] = {"image": image, "labels": labels}
         return {"name": "LesionLens", "description": "", "objects": objects}
 
     def unlabelled(self) -> list[str]:
         """Return the images without a final label, in their order."""
-        return [name for name in self.images() if FINAL not in self.labels(name)]
+        images = self.images()
+        return [n for n, place in images.items() if FINAL not in self._labels(place.parent, n)]
 
     def _needed(self) -> Path:
         if self._folder is None:
@@ -165,13 +186,22 @@ class Datastore:
         return self._folder
 
     def _all_notes(self) -> dict[str, dict[str, Notes]]:
-        file = None if self._folder is None else self._folder / _LABELS / _NOTES
-        if file is None or not file.is_file():
+        if self._folder is None or not self._is_inside(_LABELS, _NOTES):
             return {}
+        file = self._folder / _LABELS / _NOTES
         try:
-            return dict(json.loads(file.read_text("utf-8")))
-        except ValueError:
-            return {}
+            return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
+        except (ValueError, TypeError) as error:
+            raise ReadError(
+                found=f"notes of the datastore that cannot be read ({_LABELS}/{_NOTES})",
+                expected="JSON, as this server wrote it",
+                next_step="Mend that file, or move it away: labels and images are not touched",
+            ) from error
+
+
+def _keep(place: Path, content: BinaryIO) -> None:
+    with whole_file(place) as aside, aside.open("wb") as file:
+        shutil.copyfileobj(content, file, _CHUNK_BYTES)
 
 
 def _ext(place: Path, name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,36 +12,18 @@ import numpy as np
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import Study
-from lesionlens.base.stages import Cancel, Progress
+from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
+from lesionlens.imaging.preparation.prepare import reference_of
 from lesionlens.imaging.reading.readers import open_study
+from lesionlens.results.export.nifti import write_volume
 
 SUFFIXES = (".nii.gz", ".nii", ".zip")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+AUTO = "auto"
+"""What a client sends as `sequence` where the server is to find out."""
 _UNPACKED_BYTES = 2**33
 _FILES = 20_000
-
-
-def safe_name(name: str) -> str:
-    """Return a name that is one; a path, or anything odd, is refused.
-
-    Raises
-    ------
-    UnusableInputError
-        It is no plain name.
-
-    Examples
-    --------
-    >>> safe_name("case-01")
-    'case-01'
-    """
-    if not _NAME.fullmatch(name) or ".." in name:
-        raise UnusableInputError(
-            found=f"{name!r:.80} as a name",
-            expected="letters, digits, dots, dashes and underscores",
-            next_step="Choose a plain name",
-        )
-    return name
 
 
 def suffix_of(name: str) -> str:
@@ -91,8 +72,8 @@ def study_of(
     place : Path
         A NIfTI file, a folder, or a zip archive of one.
     wishes : mapping
-        The request's parameters: `sequence` names that of a 3-D file, `channels` those of a 4-D
-        file in their order.
+        The request's parameters: `sequence` names that of a 3-D file ("auto", or none: by its name,
+        else by the image itself), `channels` those of a 4-D file in their order.
     aside : Path
         An empty folder for what has to be unpacked.
     progress, cancel
@@ -107,12 +88,44 @@ def study_of(
         unpack(place, aside)
         return open_study(_only_folder(aside), progress=progress, cancel=cancel)
     sequence = wishes.get("sequence")
+    sequence = None if sequence in ("", AUTO) else sequence
     if place.is_dir() or sequence is not None:
         named = {} if sequence is None else {_sequence(sequence): place}
         return open_study(place, named=named or None, progress=progress, cancel=cancel)
     if _volumes(place) > 1:
         place = _split(place, wishes.get("channels"), aside)
     return open_study(place, progress=progress, cancel=cancel)
+
+
+def as_volume(place: Path, aside: Path) -> Path:
+    """Return an image as one file that a viewer loads.
+
+    A folder or an archive is a study: its reference sequence, on whose grid label maps lie, is
+    written as NIfTI into the folder `aside`.
+
+    Raises
+    ------
+    UnusableInputError
+        It cannot be read.
+    """
+    if place.is_file() and not zipfile.is_zipfile(place):
+        return place
+    study = study_of(place, {}, aside, no_progress, NEVER)
+    series = study.series[reference_of(study.series)]
+    volume = Volume(series.load(), series.grid)
+    return write_volume(aside / volume_name(place), volume, codes=series.nifti_codes)
+
+
+def volume_name(place: Path) -> str:
+    """Return by what name an image is loaded into a viewer, which goes by the suffix.
+
+    Examples
+    --------
+    >>> volume_name(Path("case.zip")), volume_name(Path("case.nii"))
+    ('case.nii.gz', 'case.nii')
+    """
+    plain = place.name.lower().endswith((".nii", ".nii.gz")) and not place.is_dir()
+    return place.name if plain else f"{image_name(place.name)}.nii.gz"
 
 
 def unpack(archive: Path, folder: Path) -> None:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.base.labels import Label
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.engines.engine import Engine
@@ -19,7 +19,7 @@ from lesionlens.results.export import nifti, tables
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.site.serving.monailabel.images import study_of
 from lesionlens.site.serving.monailabel.uploads import own_prefix
-from lesionlens.site.serving.turns import Job, Turns
+from lesionlens.site.serving.turns import Job
 
 LABELS = {label.name.lower(): int(label) for label in Label if label}
 
@@ -42,39 +42,49 @@ class Inferred:
     content: bytes = b""
 
 
-def infer(
-    turns: Turns,
-    owner: str,
-    engine: Engine,
-    image: Path,
-    wishes: Mapping[str, Any],
-    wanted: RequestedOutput,
-) -> Inferred:
-    """Analyse an image when its turn has come.
+class Inference:
+    """The analysis of one image, to be queued for its turn.
 
-    Raises
-    ------
-    LesionLensError
-        As `Lens` raises it, or the image cannot be opened.
+    Parameters
+    ----------
+    engine : Engine
+        What analyses.
+    image : Path
+        As `images.study_of` takes it.
+    wishes : mapping
+        The request's parameters.
+    wanted : RequestedOutput
+        What is asked for.
     """
-    found: list[Inferred] = []
 
-    def work(job: Job) -> bytes:
+    def __init__(
+        self, engine: Engine, image: Path, wishes: Mapping[str, Any], wanted: RequestedOutput
+    ) -> None:
+        self._engine, self._image, self._wishes, self._wanted = engine, image, wishes, wanted
+        self._found: Inferred | None = None
+        self.job = Job(self._work)
+
+    @property
+    def result(self) -> Inferred:
+        """What the job found, once it is done.
+
+        Raises
+        ------
+        LesionLensError
+            As `Lens` raises it, or the image cannot be opened.
+        """
+        if self.job.error is not None or self._found is None:
+            raise self.job.error or CancelledError()
+        return self._found
+
+    def _work(self, job: Job) -> bytes:
         with tempfile.TemporaryDirectory(prefix=own_prefix()) as aside:
-            study = study_of(image, wishes, Path(aside), job.report, job.cancel)
+            study = study_of(self._image, self._wishes, Path(aside), job.report, job.cancel)
             began = time.perf_counter()
-            result = Lens(engine=engine)(study, progress=job.report, cancel=job.cancel)
+            result = Lens(engine=self._engine)(study, progress=job.report, cancel=job.cancel)
             seconds = time.perf_counter() - began
-            found.append(_inferred(result.analysis, wanted, seconds))
+            self._found = _inferred(result.analysis, self._wanted, seconds)
         return b"done"
-
-    job = Job(work)
-    turns.add(owner, job)
-    while not job.done:
-        job.wait(job.seen, 60.0)
-    if job.error is not None:
-        raise job.error
-    return found[0]
 
 
 def _inferred(analysis: Analysis, wanted: RequestedOutput, seconds: float) -> Inferred:

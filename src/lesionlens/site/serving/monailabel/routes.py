@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
-import hmac
+import asyncio
 import json
 import random
+import tempfile
 import time
+from collections import Counter
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
+from anyio import to_thread
 from fastapi import APIRouter, Body, Depends, File, Form, Request, Response, UploadFile
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
+from starlette.background import BackgroundTask
 from urllib3.filepost import encode_multipart_formdata
 
-from lesionlens.base.errors import LesionLensError, UnusableInputError
-from lesionlens.site.serving.admission import Admission, RefusedError, admitted
+from lesionlens.base.errors import FullError, UnusableInputError
+from lesionlens.base.labels import MrSequence
+from lesionlens.site.serving.admission import Admission, admitted, no_key
+from lesionlens.site.serving.answers import NotFoundError
 from lesionlens.site.serving.monailabel.datastore import FINAL, Datastore
-from lesionlens.site.serving.monailabel.images import image_name
-from lesionlens.site.serving.monailabel.inference import LABELS, RequestedOutput, infer
-from lesionlens.site.serving.monailabel.uploads import Uploads
+from lesionlens.site.serving.monailabel.images import AUTO, as_volume, image_name, volume_name
+from lesionlens.site.serving.monailabel.inference import (
+    LABELS,
+    Inference,
+    Inferred,
+    RequestedOutput,
+)
+from lesionlens.site.serving.monailabel.uploads import Uploads, own_prefix
 from lesionlens.site.serving.sessions import Sessions
 
 STRATEGIES = {
     "first": "The first study without a final label",
     "random": "Any study without a final label",
 }
+_LOOK_S = 0.05
+_MOST_KEYS = 4
+"""How many keys may have as much waiting as one may."""
 _NIFTI = "application/octet-stream"
 Owner = Annotated[str, Depends(admitted)]
 
@@ -42,7 +58,9 @@ class Adapter:
     """
 
     def __init__(self, sessions: Sessions, folder: Path | None) -> None:
-        self.sessions, self.datastore, self.uploads = sessions, Datastore(folder), Uploads()
+        self.sessions, self.datastore = sessions, Datastore(folder)
+        self.uploads = Uploads(sessions.limits.memory_bytes)
+        self._asked: Counter[str] = Counter()
 
     def image(self, owner: str, image: str, session_id: str) -> Path:
         """Return where the image of a request lies.
@@ -71,7 +89,7 @@ class Adapter:
                 "dimension": 3,
                 "description": f"{engine.info.name} {engine.info.version}: candidate tumour "
                 "regions in brain MRI. Research use only",
-                "config": {},
+                "config": {"sequence": [AUTO, *MrSequence]},
             }
             for name, engine in self.sessions.models.items()
         }
@@ -88,6 +106,35 @@ class Adapter:
             "datastore": self.datastore.status(),
             "config": {},
         }
+
+    async def infer(self, request: Request, owner: str, inference: Inference) -> Inferred:
+        """Return what an inference finds when its turn has come; ends it where the client left.
+
+        Raises
+        ------
+        FullError
+            As many wait as may.
+        LesionLensError
+            As `Inference.result`.
+        """
+        most, turns, job = self.sessions.limits.jobs, self.sessions.turns, inference.job
+        if self._asked[owner] >= most or self._asked.total() >= _MOST_KEYS * most:
+            raise FullError(
+                found=f"{self._asked.total()} analyses that wait already",
+                expected=f"at most {most} of one key",
+                next_step="Send it again when some are done",
+            )
+        self._asked[owner] += 1
+        try:
+            turns.add(owner, job)
+            while not job.done:
+                await asyncio.sleep(_LOOK_S)  # and no thread is kept waiting
+                if await request.is_disconnected():
+                    turns.drop(job)
+        finally:
+            turns.drop(job)
+            self._asked[owner] -= 1
+        return inference.result
 
 
 def _adapter(request: Request) -> Adapter:
@@ -115,11 +162,8 @@ def _add_auth(router: APIRouter) -> None:
     @router.post("/auth/token")
     def token(request: Request, password: Annotated[str, Form()] = "") -> dict[str, str]:
         admission: Admission = request.app.state.admission
-        known = [hmac.compare_digest(password.encode(), key.encode()) for key in admission.keys]
-        if not any(known):
-            raise RefusedError(
-                found="no key, or a wrong one", expected="one of this server's", next_step="Name it"
-            )
+        if not admission.opens(password):
+            raise no_key()
         return {"access_token": password, "token_type": "bearer"}
 
     @router.get("/auth/token/valid", dependencies=[Depends(admitted)])
@@ -145,7 +189,8 @@ def _add_info(router: APIRouter) -> None:
         client = str((params or {}).get("client_id") or "")
         noted = {strategy: {"ts": int(time.time()), "client_id": client}}
         adapter.datastore.note(name, {"strategy": noted})
-        return {"id": name, "name": name, **adapter.datastore.notes(name)}
+        place = adapter.datastore.image(name)
+        return {"id": name, "name": volume_name(place), **adapter.datastore.notes(name)}
 
     @router.get("/train/", dependencies=[Depends(admitted)])
     def training() -> None:
@@ -162,32 +207,41 @@ def _add_info(router: APIRouter) -> None:
         return {}
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an address asks to be analysed, and how the answer comes."""
+
+    image: str = ""
+    session_id: str = ""
+    output: RequestedOutput = RequestedOutput.ALL
+
+
 def _add_infer(router: APIRouter) -> None:
     @router.post("/infer/{model}")
-    def run(
+    async def run(
         adapter: All,
         owner: Owner,
+        request: Request,
         model: str,
-        image: str = "",
-        session_id: str = "",
+        asked: Annotated[Asked, Depends()],
         params: Annotated[str, Form()] = "{}",
         file: Annotated[UploadFile | None, File()] = None,
-        output: RequestedOutput = RequestedOutput.ALL,
     ) -> Response:
         engine = adapter.sessions.models.get(model)
         if engine is None:
             raise _no("model", model, adapter.sessions.models)
-        wishes, sent = _json(params), None
+        wishes, sent, session_id = _json(params), None, asked.session_id
         if file is not None and not session_id:
-            sent, _ = adapter.uploads.add(owner, [_read(file)], 0)
+            sent, _ = await run_in_threadpool(adapter.uploads.add, owner, [_named(file)], 0)
             session_id = sent
         try:
-            place = adapter.image(owner, image, session_id)
-            found = infer(adapter.sessions.turns, owner, engine, place, wishes, output)
+            place = await run_in_threadpool(adapter.image, owner, asked.image, session_id)
+            inference = Inference(engine, place, wishes, asked.output)
+            found = await adapter.infer(request, owner, inference)
         finally:
             if sent is not None:
-                adapter.uploads.remove(owner, sent)
-        return _response(found.params, found.file_name, found.content, output)
+                await run_in_threadpool(adapter.uploads.remove, owner, sent)
+        return _response(found.params, found.file_name, found.content, asked.output)
 
 
 def _response(
@@ -217,7 +271,7 @@ def _add_sessions(router: APIRouter) -> None:
         files: Annotated[list[UploadFile], File()],
         expiry: int = 0,
     ) -> dict[str, Any]:
-        name, upload = adapter.uploads.add(owner, [_read(one) for one in files], expiry)
+        name, upload = adapter.uploads.add(owner, [_named(one) for one in files], expiry)
         return {"session_id": name, "session_info": upload.info(name)}
 
     @router.get("/session/{session_id}")
@@ -246,7 +300,7 @@ def _add_datastore(router: APIRouter) -> None:
         image: str = "",
         params: Annotated[str, Form()] = "{}",
     ) -> dict[str, Any]:
-        name, content = _read(file)
+        name, content = _named(file)
         kept = adapter.datastore.add_image(image or image_name(name), name, content)
         notes = _json(params)
         if notes:
@@ -254,11 +308,18 @@ def _add_datastore(router: APIRouter) -> None:
         return {"image": kept}
 
     @router.api_route("/datastore/image", methods=["GET", "HEAD"], dependencies=[Depends(admitted)])
-    def image(adapter: All, image: str) -> Response:
-        place = adapter.datastore.image(image)
-        if place.is_dir():
-            raise _no("file of the image", image, ["a folder of several files"])
-        return FileResponse(place, media_type=_NIFTI, filename=place.name)
+    async def image(adapter: All, image: str, request: Request) -> Response:
+        aside = tempfile.TemporaryDirectory(prefix=own_prefix())
+        try:
+            place = await to_thread.run_sync(
+                lambda: as_volume(adapter.datastore.image(image), Path(aside.name)),
+                limiter=request.app.state.heavy,
+            )
+        except BaseException:
+            aside.cleanup()
+            raise
+        done = BackgroundTask(aside.cleanup)
+        return FileResponse(place, media_type=_NIFTI, filename=place.name, background=done)
 
     @router.get("/datastore/image/info", dependencies=[Depends(admitted)])
     def image_notes(adapter: All, image: str) -> dict[str, Any]:
@@ -281,7 +342,7 @@ def _add_labels(router: APIRouter) -> None:
         tag: str = FINAL,
         params: Annotated[str, Form()] = "{}",
     ) -> dict[str, Any]:
-        name, content = _read(label)
+        name, content = _named(label)
         kept = adapter.datastore.save_label(image, tag or FINAL, name, content, _json(params))
         return {"image": image, "label": kept}
 
@@ -301,8 +362,9 @@ def _add_labels(router: APIRouter) -> None:
         return adapter.datastore.notes(label, tag)
 
 
-def _read(file: UploadFile) -> tuple[str, bytes]:
-    return Path(file.filename or "image.nii.gz").name, file.file.read()
+def _named(file: UploadFile) -> tuple[str, BinaryIO]:
+    """Return the name and the content of a file, which lies on the disk where it is large."""
+    return file.filename or "image.nii.gz", file.file
 
 
 def _json(text: str) -> dict[str, Any]:
@@ -317,10 +379,6 @@ def _json(text: str) -> dict[str, Any]:
             next_step="Leave them out or mend them",
         )
     return found
-
-
-class NotFoundError(LesionLensError):
-    """Nothing of that name is offered."""
 
 
 def _no(what: str, name: str, there: Any) -> NotFoundError:

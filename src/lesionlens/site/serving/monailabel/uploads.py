@@ -11,11 +11,15 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from lesionlens.base.errors import GoneError
-from lesionlens.site.serving.monailabel.images import safe_name, suffix_of
+from lesionlens.base.errors import FullError, GoneError, UnusableInputError
+from lesionlens.base.safe_paths import inside, safe_name
+from lesionlens.site.serving.monailabel.images import suffix_of
 
+MOST_EACH = 16
+"""Images that one key may have here at a time."""
+_CHUNK_BYTES = 2**20
 _EXPIRY_S = 3600
 _PREFIX = "lesionlens-serve-"
 
@@ -58,6 +62,7 @@ class Upload:
     folder: Path
     image: Path
     expiry_s: int
+    size_bytes: int = 0
     created: float = field(default_factory=time.time)
     used: float = field(default_factory=time.time)
 
@@ -75,33 +80,58 @@ class Upload:
 
 
 class Uploads:
-    """All of them, below one folder that only this user reads; removed with the server."""
+    """All of them, below one folder that only this user reads; removed with the server.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    most_bytes : int
+        On the disk, all of them together.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
         sweep()
+        self._most_bytes = most_bytes
         self._root: Path | None = None
         self._all: dict[str, tuple[str, Upload]] = {}
         self._lock = threading.Lock()
 
-    def add(self, owner: str, files: list[tuple[str, bytes]], expiry_s: int) -> tuple[str, Upload]:
-        """Keep an image; several files are together one."""
+    def add(
+        self, owner: str, files: list[tuple[str, BinaryIO]], expiry_s: int
+    ) -> tuple[str, Upload]:
+        """Keep an image; several files are together one.
+
+        Raises
+        ------
+        FullError
+            The key has as many as it may, or all together are as large as they may be.
+        UnusableInputError
+            A file has an odd name, or one that another has.
+        """
         self.expire()
         name = secrets.token_urlsafe(18)
-        with self._lock:
-            self._root = self._root or Path(tempfile.mkdtemp(prefix=own_prefix()))
-            folder = self._root / name
-        folder.mkdir(mode=0o700)
-        for file_name, content in files:
-            plain = Path(file_name).name
-            if len(files) == 1:
-                plain = f"image{suffix_of(plain)}"
-            (folder / safe_name(plain)).write_bytes(content)
-        image = folder if len(files) > 1 else next(folder.iterdir())
+        size = sum(_size(content) for _, content in files)
         expiry = min(expiry_s, _EXPIRY_S) if expiry_s > 0 else _EXPIRY_S
-        upload = Upload(folder, image, expiry)
         with self._lock:
+            self._check_room(owner, size)
+            self._root = self._root or Path(tempfile.mkdtemp(prefix=own_prefix()))
+            upload = Upload(self._root / name, self._root / name, expiry, size)
             self._all[name] = (owner, upload)
+        try:
+            upload.image = _written(upload.folder, files)
+        except BaseException:
+            self.remove(owner, name)
+            raise
         return name, upload
+
+    def _check_room(self, owner: str, size: int) -> None:
+        mine = sum(who == owner for who, _ in self._all.values())
+        held = sum(upload.size_bytes for _, upload in self._all.values())
+        if mine >= MOST_EACH or held + size > self._most_bytes:
+            raise FullError(
+                found=f"{mine} images of this key and {held / 2**20:.0f} MB of all keys here",
+                expected=f"at most {MOST_EACH} and {self._most_bytes / 2**20:.0f} MB",
+                next_step="End a session that is no longer needed (DELETE), or wait",
+            )
 
     def find(self, owner: str, name: str) -> Upload:
         """Return one that is kept.
@@ -143,3 +173,26 @@ class Uploads:
             root, self._root = self._root, None
         if root is not None:
             shutil.rmtree(root, ignore_errors=True)
+
+
+def _size(content: BinaryIO) -> int:
+    end = content.seek(0, os.SEEK_END)
+    content.seek(0)
+    return end
+
+
+def _written(folder: Path, files: list[tuple[str, BinaryIO]]) -> Path:
+    """Write the files of one image; return where it lies."""
+    folder.mkdir(mode=0o700)
+    for file_name, content in files:
+        plain = f"image{suffix_of(file_name)}" if len(files) == 1 else safe_name(file_name)
+        try:
+            with inside(folder, plain).open("xb") as file:
+                shutil.copyfileobj(content, file, _CHUNK_BYTES)
+        except FileExistsError:
+            raise UnusableInputError(
+                found=f"two files named {plain!r:.80}",
+                expected="a name for each",
+                next_step="Rename one, or send the study's folder as a zip archive",
+            ) from None
+    return folder if len(files) > 1 else next(folder.iterdir())

@@ -1,0 +1,86 @@
+"""Names that others chose, made into places that cannot leave a folder.
+
+Whatever a client, an archive or a zip file calls a thing goes through `inside` before it is read,
+written or removed.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from pathlib import Path
+
+from lesionlens.base.errors import UnusableInputError
+
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_LONGEST_BYTES = 240
+
+
+def safe_name(name: str) -> str:
+    """Return a new name that is plain on every system; anything odd is refused.
+
+    Raises
+    ------
+    UnusableInputError
+        It has other letters, is a path, or is a device of Windows.
+
+    Examples
+    --------
+    >>> safe_name("case-01")
+    'case-01'
+    """
+    if not _PLAIN.fullmatch(name) or ".." in name or name.endswith(".") or _DEVICES.fullmatch(name):
+        raise UnusableInputError(
+            found=f"{name!r:.80} as a name",
+            expected="letters, digits, dots, dashes and underscores",
+            next_step="Choose a plain name",
+        )
+    return name
+
+
+def inside(folder: Path, *names: str) -> Path:
+    """Return the place of that name below a folder, whether or not anything is there.
+
+    Parameters
+    ----------
+    folder : Path
+        Chosen by the user, and so trusted; it may itself be a link.
+    names : str
+        One component each, as any system may have given it: umlauts and blanks are fine.
+
+    Raises
+    ------
+    UnusableInputError
+        A name is no single component, or a link below the folder leads out of it.
+
+    Examples
+    --------
+    >>> inside(Path("store"), "labels", "a b.nii").as_posix()
+    'store/labels/a b.nii'
+    """
+    place = folder.joinpath(*(_component(name) for name in names))
+    try:
+        held = place.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a circle of links
+        held = False
+    if not held:
+        raise _leads_out(names[-1])
+    return place
+
+
+def _component(name: str) -> str:
+    odd = any(unicodedata.category(letter) in ("Cc", "Cf") for letter in name)
+    path = any(letter in name for letter in "/\\:")
+    long = len(name.encode("utf-8", "surrogateescape")) > _LONGEST_BYTES
+    if not name or name.startswith(".") or odd or path or long or _DEVICES.fullmatch(name):
+        raise _leads_out(name)
+    return name
+
+
+def _leads_out(name: str) -> UnusableInputError:
+    return UnusableInputError(
+        found=f"{name!r:.80}, which is no name of a thing in this folder",
+        expected="the plain name of one that is listed",
+        next_step="Ask for the list, and name one of it",
+    )

@@ -1,0 +1,183 @@
+"""What every request passes before anything of it is read: who asks, how much, how fast."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from fastapi import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lesionlens.base.errors import FullError, LesionLensError, UnusableInputError
+from lesionlens.site.serving.admission import Admission, owner_asking
+from lesionlens.site.serving.answers import TooLargeError, explained
+from lesionlens.site.serving.sessions import Sessions
+
+requests = logging.getLogger("lesionlens.site.serving.requests")
+"""One line a request: method, route, status, time, bytes. Never a name, a query or a path."""
+
+OPEN = ("/healthz", "/auth/", "/auth/token")
+"""Answered without a key; a body there holds a password and no more."""
+IDLE_S = 60.0
+"""How long a client may be silent within a body, or take nothing of an answer."""
+SMALL_BYTES = 2**20
+_OPEN_BYTES = 2**12
+_FILES = ("/infer/", "/session/", "/datastore/")
+"""Files of a form come here, which are kept on the disk while they arrive."""
+_MESSAGES = ("/parts/", "/jobs/")
+_QUIET = ("/healthz", "/v1/sessions/{session}/heartbeat", "/v1/sessions/{session}/jobs/{name}")
+"""Asked by programs every few seconds."""
+
+
+class Gate:
+    """Let in who has a key, and of a request no more than may be held.
+
+    Parameters
+    ----------
+    app : ASGIApp
+        What answers.
+    admission : Admission
+        Who may ask.
+    sessions : Sessions
+        Whose memory the bodies that arrive share.
+    """
+
+    def __init__(self, app: ASGIApp, admission: Admission, sessions: Sessions) -> None:
+        self._app, self._admission, self._sessions = app, admission, sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        call = _Call(scope, receive, send, self._sessions)
+        began = time.perf_counter()
+        try:
+            await self._answer(scope, call)
+        finally:
+            call.release()
+            _log(scope, call, time.perf_counter() - began)
+
+    async def _answer(self, scope: Scope, call: _Call) -> None:
+        path, headers = scope["path"], Request(scope).headers
+        try:
+            if path not in OPEN:
+                scope.setdefault("state", {})["owner"] = owner_asking(headers, self._admission)
+            call.allow(self._most(path), headers.get("content-length", ""))
+        except LesionLensError as error:
+            await explained(error)(scope, call.receive, call.send)
+            return
+        await self._app(scope, call.receive, call.send)
+        if call.refusal is not None and not call.status:
+            await explained(call.refusal)(scope, call.receive, call.send_anyway)
+
+    def _most(self, path: str) -> int:
+        """Return how long a body may be."""
+        if path in OPEN:
+            return _OPEN_BYTES
+        large = path.startswith(_FILES) or any(word in path for word in _MESSAGES)
+        return self._sessions.limits.memory_bytes // 4 if large else SMALL_BYTES
+
+
+class _Call:
+    """One request's two directions, each bounded in size and in time."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, sessions: Sessions) -> None:
+        self._receive, self._send, self._sessions = receive, send, sessions
+        self._spooled = scope["path"].startswith(_FILES)
+        self._limit = 0
+        self._done = False
+        self.received = self._held = 0
+        self.status = 0
+        self.refusal: LesionLensError | None = None
+        """Why the body was not read on; takes the place of what the application makes of that."""
+
+    def allow(self, limit: int, announced: str) -> None:
+        """Set how many bytes may come; refuse an announcement of more."""
+        self._limit = limit
+        if announced.isdecimal() and int(announced) > limit:
+            raise _too_large(limit)
+
+    async def receive(self) -> Message:
+        """Return the next piece of the body, or that the client has gone."""
+        if self._done:
+            return await self._receive()
+        try:
+            message = await asyncio.wait_for(self._receive(), IDLE_S)
+        except TimeoutError:
+            self._refuse(_too_slow())
+            return {"type": "http.disconnect"}
+        self._done = not message.get("more_body", False)
+        try:
+            self._count(len(message.get("body", b"")))
+        except LesionLensError as error:
+            self._refuse(error)
+            return {"type": "http.disconnect"}
+        return message
+
+    def _count(self, arrived: int) -> None:
+        self.received += arrived
+        if self.received > self._limit:
+            raise _too_large(self._limit)
+        if not self._sessions.arriving.add(arrived):
+            raise FullError(
+                found="a server that reads as much as it has memory for",
+                expected="room for one more message",
+                next_step="Try again in a while, or give the server more",
+            )
+        self._held += arrived
+        if self._done and self._spooled:
+            self.release()
+
+    def _refuse(self, error: LesionLensError) -> None:
+        self.refusal, self._done = error, True
+
+    def release(self) -> None:
+        """Count the body as dealt with."""
+        self._sessions.arriving.add(-self._held)
+        self._held = 0
+
+    async def send(self, message: Message) -> None:
+        """Send a piece of the application's answer, unless the request was refused meanwhile."""
+        if self.refusal is None or self.status:
+            await self.send_anyway(message)
+
+    async def send_anyway(self, message: Message) -> None:
+        """Send a piece of an answer; a client that takes nothing for too long is hung up on."""
+        self.status = message.get("status", self.status)
+        await asyncio.wait_for(self._send(message), IDLE_S)
+
+
+def _log(scope: Scope, call: _Call, seconds: float) -> None:
+    route: Any = scope.get("route")
+    pattern = getattr(route, "path", "an unknown route" if call.status == 404 else "no route")
+    level = logging.DEBUG if pattern in _QUIET and call.status < 400 else logging.INFO
+    client = (scope.get("client") or ("?",))[0]
+    requests.log(
+        level,
+        "%s %s %s %s, %.0f ms, %d bytes in",
+        client,
+        scope["method"],
+        pattern,
+        call.status or "no answer",
+        1000 * seconds,
+        call.received,
+    )
+
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(
+        found=f"more than {limit / 2**20:.3g} MB in one piece",
+        expected="less",
+        next_step="Send less, or give the server more memory",
+    )
+
+
+def _too_slow() -> LesionLensError:
+    return UnusableInputError(
+        found=f"a request of which nothing came for {IDLE_S:.0f} s",
+        expected="all of it",
+        next_step="Send it again",
+    )

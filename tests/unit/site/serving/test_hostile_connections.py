@@ -1,0 +1,166 @@
+"""Clients that have no key, send too much, stop in the middle, or leave: the server goes on."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import socket
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from urllib.parse import urlsplit
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+import requests
+from tests.serving_here import QuickEngine, serving
+
+from lesionlens.base.records.prediction import Capability
+from lesionlens.site.serving import gate, listen
+from lesionlens.site.serving.sessions import Arriving, Limits
+
+KEY = "a-key-of-more-than-sixteen-letters"
+ROUTES = (
+    ("PUT", "/session/"),
+    ("POST", "/infer/quick"),
+    ("PUT", "/datastore/"),
+    ("PUT", "/datastore/label?image=one"),
+    ("POST", "/v1/sessions"),
+    ("PUT", "/v1/sessions/x/parts/y"),
+    ("PUT", "/v1/sessions/x/jobs/y"),
+)
+SMALL = Limits(memory_bytes=8 * 2**20, jobs=4)
+
+
+def quick(hold=None):
+    return QuickEngine(hold, can=frozenset({Capability.SEGMENT}))
+
+
+@contextmanager
+def line(server):
+    place = urlsplit(server.url)
+    with socket.create_connection((place.hostname, place.port), timeout=30) as opened:
+        yield opened
+
+
+def head(method, target, *lines):
+    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: 127.0.0.1", *lines, "", ""]).encode()
+
+
+def status(opened):
+    """Return the status of the next answer, 0 for a connection that was closed."""
+    try:
+        first = opened.recv(4096)
+    except ConnectionError:
+        first = b""
+    return int(first.split()[1]) if first else 0
+
+
+def soon(true, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.02)
+    return true()
+
+
+@pytest.mark.parametrize(("method", "target"), ROUTES)
+def test_the_key_is_looked_at_before_a_body_comes(method, target):
+    with serving({"quick": quick()}, SMALL, keys=(KEY,)) as server, line(server) as opened:
+        opened.sendall(head(method, target, "Content-Length: 600000000"))
+        assert status(opened) == 401
+
+
+@pytest.mark.parametrize(("method", "target"), ROUTES)
+def test_a_body_is_bounded_whether_or_not_its_length_is_announced(method, target):
+    with serving({"quick": quick()}, SMALL) as server:
+        with line(server) as opened:
+            opened.sendall(head(method, target, "Content-Length: 600000000"))
+            assert status(opened) == 413
+        kind = "Content-Type: multipart/form-data; boundary=b"
+        with line(server) as opened:
+            opened.sendall(head(method, target, "Transfer-Encoding: chunked", kind))
+            part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+            opened.sendall(b"%x\r\n%s\r\n" % (len(part), part))
+            answered = 0
+            for _ in range(64):  # 64 MB at most
+                try:
+                    opened.sendall(b"100000\r\n" + bytes(2**20) + b"\r\n")
+                except ConnectionError:
+                    break
+            opened.settimeout(30)
+            answered = status(opened)
+            assert answered in (413, 404, 0)
+        assert soon(lambda: server.sessions.arriving.bytes == 0)
+        assert requests.get(f"{server.url}/healthz", timeout=10).ok
+
+
+def test_what_arrives_at_a_time_is_bounded():
+    arriving = Arriving(10)
+    assert arriving.add(6)
+    assert not arriving.add(5)
+    assert arriving.add(-6)
+    assert arriving.add(10)
+
+
+def test_connections_that_bring_no_whole_request_are_closed(monkeypatch):
+    monkeypatch.setattr(listen, "HEADER_S", 0.3)
+    with serving({"quick": quick()}) as server, ExitStack() as stack:
+        lines = [stack.enter_context(line(server)) for _ in range(30)]
+        for opened in lines[:10]:
+            opened.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127")
+        for opened in lines[10:20]:  # a whole one, and the beginning of another
+            opened.sendall(head("GET", "/healthz"))
+            assert status(opened) == 200
+            opened.sendall(b"GET /hea")
+        assert [status(opened) for opened in lines] == [0] * 30
+
+
+def test_a_body_that_stops_coming_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(gate, "IDLE_S", 0.3)
+    with serving({"quick": quick()}, SMALL) as server:
+        for method, target in ROUTES[:3]:
+            with line(server) as opened:
+                kind = "Content-Type: multipart/form-data; boundary=b"
+                opened.sendall(head(method, target, "Content-Length: 1000", kind) + b"--b\r\n")
+                assert status(opened) == 422
+
+
+def test_analyses_that_wait_are_bounded_hold_nobody_up_and_end_with_their_client(
+    tmp_path, make_study
+):
+    study, hold = make_study(name="one", sequences={"flair"}), threading.Event()
+    shutil.copytree(study, tmp_path / "store" / "one")
+    engine = quick(hold)
+    with serving({"quick": engine}, SMALL, datastore=tmp_path / "store") as server:
+        with ExitStack() as stack:
+            lines = [stack.enter_context(line(server)) for _ in range(60)]
+            for opened in lines:
+                opened.sendall(head("POST", "/infer/quick?image=one", "Content-Length: 0"))
+            refused = [status(opened) for opened in lines[SMALL.jobs :]]
+            assert refused == [503] * (60 - SMALL.jobs)
+            assert soon(lambda: len(engine.order) == 1)
+            assert requests.get(f"{server.url}/healthz", timeout=10).ok
+            assert server.sessions.turns.waiting == SMALL.jobs - 1
+        assert soon(lambda: server.sessions.turns.waiting == 0)
+        hold.set()
+        done = requests.post(f"{server.url}/infer/quick?image=one&output=json", timeout=60)
+        assert done.ok
+        assert len(engine.order) == 2  # what was left was not analysed
+
+
+def test_the_log_names_routes_and_never_what_was_asked(caplog, tmp_path):
+    (tmp_path / "Doe_Jane.nii.gz").write_bytes(b"x")
+    caplog.set_level(logging.DEBUG, "lesionlens.site.serving.requests")
+    with serving({"quick": quick()}, SMALL, keys=(KEY,), datastore=tmp_path) as server:
+        key = {"Authorization": f"Bearer {KEY}"}
+        for url in ("/datastore/image?image=Doe_Jane", "/session/Doe_Jane", "/Doe_Jane"):
+            requests.get(f"{server.url}{url}", headers=key, timeout=10)
+        requests.get(f"{server.url}/info/", timeout=10)
+    words = "\n".join(record.getMessage() for record in caplog.records)
+    assert "GET /datastore/image 200" in words
+    assert "GET /session/{session_id} 404" in words
+    assert "401" in words
+    assert "Doe" not in words
+    assert KEY not in words
