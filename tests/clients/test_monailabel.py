@@ -16,6 +16,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import requests
 
 pytest.importorskip("fastapi")
 
@@ -23,6 +24,8 @@ from tests.serving_here import QuickEngine, serving
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.prediction import Capability
+from lesionlens.imaging.reading import sequence_from_image
+from lesionlens.imaging.reading.sequences import Guess
 from lesionlens.site.serving.sessions import Limits
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -270,3 +273,56 @@ def test_a_segmentation_in_dicom_names_the_images_it_is_of(client_class, make_st
         seg = pydicom.dcmread(io.BytesIO(answer.content))
         assert seg.SOPClassUID == "1.2.840.10008.5.1.4.1.1.66.4"
         assert seg.ReferencedSeriesSequence
+
+
+@pytest.mark.parametrize("image", ["one", "two", "three_flair"])
+def test_the_next_sample_is_an_image_that_a_viewer_loads(server, image, folder, tmp_path):
+    for other in {"one", "two", "three_flair"} - {image}:
+        label = folder / "labels" / "final" / f"{other}.nii.gz"
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.touch()
+    sample = requests.post(f"{server.url}/activelearning/first", json={}, timeout=30).json()
+    assert sample["id"] == image
+    answer = requests.get(
+        f"{server.url}/datastore/image", params={"image": sample["id"]}, timeout=60
+    )
+    assert answer.ok
+    file = tmp_path / sample["name"]  # so 3D Slicer's plug-in names it, and goes by the suffix
+    file.write_bytes(answer.content)
+    reference = next((folder / "one").glob("*flair*" if image == "three_flair" else "*t1c*"))
+    np.testing.assert_allclose(labels_in(file), labels_in(reference), rtol=1e-4)
+    assert np.allclose(nib.load(file).affine, nib.load(reference).affine, atol=1e-4)
+    assert not [*TEMPORARY.glob("lesionlens-serve-*/three*")]
+
+
+@pytest.mark.parametrize("name", ["case_flair.nii.gz", "scan.nii.gz"])
+def test_a_session_of_one_volume_finds_its_sequence_by_itself(server, folder, name, monkeypatch):
+    """By its name, else by what the classifier of images says."""
+    models = requests.get(f"{server.url}/info/", timeout=30).json()["models"]
+    assert models["quick"]["config"]["sequence"] == ["auto", "t1", "t1c", "t2", "flair"]
+    judged = Guess(MrSequence.FLAIR, "the image itself, 95%", 0.5)
+    monkeypatch.setattr(sequence_from_image, "judge", lambda series: judged)
+    found = infer_alone(server, folder / "three_flair.nii.gz", name)
+    assert found.ok, found.text
+    ((sequence, used),) = found.json()["findings"]["sequences"].items()
+    assert sequence == "flair"
+    assert ("image" in used["detected_by"]) == ("flair" not in name)
+
+
+def test_a_volume_whose_sequence_nothing_tells_is_refused_with_the_word_to_send(
+    server, folder, monkeypatch
+):
+    unsure = Guess(None, "nothing tells the sequence", 0.0)
+    monkeypatch.setattr(sequence_from_image, "judge", lambda series: unsure)
+    refused = infer_alone(server, folder / "three_flair.nii.gz", "scan.nii.gz")
+    assert refused.status_code == 422
+    assert '"sequence"' in refused.json()["next_step"]
+
+
+def infer_alone(server, file, name):
+    """Send one volume under a name, as 3D Slicer's plug-in does, and ask for its figures."""
+    sent = {"files": (name, file.read_bytes())}
+    begun = requests.put(f"{server.url}/session/", files=sent, timeout=30)
+    where = {"session_id": begun.json()["session_id"], "output": "json"}
+    params = {"params": '{"sequence": "auto"}'}
+    return requests.post(f"{server.url}/infer/quick", params=where, data=params, timeout=120)

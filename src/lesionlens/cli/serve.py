@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ def serve(
     ] = None,
     memory: Annotated[
         float,
-        typer.Option("--memory", help="GB for the studies of all clients together.", min=0.1),
+        typer.Option("--memory", help="GB for what is held for all clients together.", min=0.1),
     ] = 8.0,
     heartbeat: Annotated[
         float,
@@ -106,6 +107,7 @@ def serve(
         progress("loading the network", 0.0)
         models = load_models(ServedNetwork(device, weights, engine, patience), bundle)
     limits = Limits(memory_bytes=int(memory * 2**30), heartbeat_s=heartbeat)
+    log_requests()
     app = make_app(Sessions(models, limits), Admission(keys, where.hosts), datastore)
 
     def opened(address: str) -> None:
@@ -114,6 +116,17 @@ def serve(
 
     listen(app, where, opened, STOP)
     return Answer((), ("the server has stopped; what it held is gone",))
+
+
+def log_requests() -> None:
+    """Write a line a request to stderr: route, status, time, bytes; nothing of a patient."""
+    from lesionlens.site.serving.gate import requests
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    requests.handlers[:] = [handler]
+    requests.propagate = False
+    requests.setLevel(logging.INFO)
 
 
 def print_line(line: str) -> None:

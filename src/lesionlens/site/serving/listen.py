@@ -103,7 +103,8 @@ class _PatientProtocol(H11Protocol):
     def _look(self) -> None:
         """Run the clock while a request is awaited that has begun, or is the first."""
         last: RequestResponseCycle | None = self.cycle
-        waits = last is None or (last.response_complete and self.timeout_keep_alive_task is None)
+        begun = self.timeout_keep_alive_task is None or self.conn.trailing_data[0]
+        waits = last is None or (last.response_complete and begun)
         if not waits:
             self._stop_clock()
         elif self._late is None:

@@ -58,6 +58,16 @@ def status(opened):
     return int(first.split()[1]) if first else 0
 
 
+def is_closed(opened):
+    """Read to the end of what comes; one that stays open times out."""
+    try:
+        while opened.recv(4096):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
 def soon(true, seconds=30.0):
     end = time.monotonic() + seconds
     while not true() and time.monotonic() < end:
@@ -114,7 +124,7 @@ def test_connections_that_bring_no_whole_request_are_closed(monkeypatch):
             opened.sendall(head("GET", "/healthz"))
             assert status(opened) == 200
             opened.sendall(b"GET /hea")
-        assert [status(opened) for opened in lines] == [0] * 30
+        assert all(is_closed(opened) for opened in lines)
 
 
 def test_a_body_that_stops_coming_is_not_waited_for(monkeypatch):
@@ -134,16 +144,21 @@ def test_analyses_that_wait_are_bounded_hold_nobody_up_and_end_with_their_client
     shutil.copytree(study, tmp_path / "store" / "one")
     engine = quick(hold)
     with serving({"quick": engine}, SMALL, datastore=tmp_path / "store") as server:
+
+        def waiting():
+            return server.sessions.turns.waiting
+
         with ExitStack() as stack:
             lines = [stack.enter_context(line(server)) for _ in range(60)]
-            for opened in lines:
+            for number, opened in enumerate(lines):
                 opened.sendall(head("POST", "/infer/quick?image=one", "Content-Length: 0"))
+                asked = min(number + 1, SMALL.jobs)
+                assert soon(lambda asked=asked: len(engine.order) + waiting() == asked)
             refused = [status(opened) for opened in lines[SMALL.jobs :]]
             assert refused == [503] * (60 - SMALL.jobs)
-            assert soon(lambda: len(engine.order) == 1)
             assert requests.get(f"{server.url}/healthz", timeout=10).ok
-            assert server.sessions.turns.waiting == SMALL.jobs - 1
-        assert soon(lambda: server.sessions.turns.waiting == 0)
+            assert waiting() == SMALL.jobs - 1
+        assert soon(lambda: waiting() == 0)
         hold.set()
         done = requests.post(f"{server.url}/infer/quick?image=one&output=json", timeout=60)
         assert done.ok

@@ -17,6 +17,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 from lesionlens.imaging.preparation.prepare import reference_of
 from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.series_selection import NothingRecognisedError
 from lesionlens.results.export.nifti import write_volume
 
 SUFFIXES = (".nii.gz", ".nii", ".zip")
@@ -94,7 +95,14 @@ def study_of(
         return open_study(place, named=named or None, progress=progress, cancel=cancel)
     if _volumes(place) > 1:
         place = _split(place, wishes.get("channels"), aside)
-    return open_study(place, progress=progress, cancel=cancel)
+    try:
+        return open_study(place, progress=progress, cancel=cancel)
+    except NothingRecognisedError as error:
+        raise UnusableInputError(
+            found=error.found,
+            expected="a volume whose sequence its name tells, or surely the image itself",
+            next_step=f'Name it among the params: "sequence": one of {", ".join(MrSequence)}',
+        ) from error
 
 
 def as_volume(place: Path, aside: Path) -> Path:

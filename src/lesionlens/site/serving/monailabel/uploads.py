@@ -185,7 +185,7 @@ def _written(folder: Path, files: list[tuple[str, BinaryIO]]) -> Path:
     """Write the files of one image; return where it lies."""
     folder.mkdir(mode=0o700)
     for file_name, content in files:
-        plain = f"image{suffix_of(file_name)}" if len(files) == 1 else safe_name(file_name)
+        plain = _sole_name(file_name) if len(files) == 1 else safe_name(file_name)
         try:
             with inside(folder, plain).open("xb") as file:
                 shutil.copyfileobj(content, file, _CHUNK_BYTES)
@@ -196,3 +196,12 @@ def _written(folder: Path, files: list[tuple[str, BinaryIO]]) -> Path:
                 next_step="Rename one, or send the study's folder as a zip archive",
             ) from None
     return folder if len(files) > 1 else next(folder.iterdir())
+
+
+def _sole_name(file_name: str) -> str:
+    """Return the name to keep a single file by: its own, which may tell the sequence, if plain."""
+    suffix = suffix_of(file_name)
+    try:
+        return safe_name(file_name)
+    except UnusableInputError:
+        return f"image{suffix}"

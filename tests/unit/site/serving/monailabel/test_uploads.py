@@ -1,5 +1,6 @@
 """Images sent for a while are private, and go: in time, with the server, or after a kill."""
 
+import io
 import os
 import subprocess
 import sys
@@ -10,8 +11,14 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from lesionlens.base.errors import GoneError
-from lesionlens.site.serving.monailabel.uploads import Uploads, own_prefix
+from lesionlens.base.errors import FullError, GoneError, UnusableInputError
+from lesionlens.site.serving.monailabel.uploads import MOST_EACH, Uploads, own_prefix
+
+ROOM = 2**20
+
+
+def scan(name="scan.nii.gz", content=b"voxels"):
+    return name, io.BytesIO(content)
 
 
 @pytest.fixture(autouse=True)
@@ -21,9 +28,9 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_one_is_kept_for_its_owner_until_it_expires(folder):
-    uploads = Uploads()
+    uploads = Uploads(ROOM)
     assert not [*folder.iterdir()]  # nothing is made before it is needed
-    name, upload = uploads.add("me", [("scan.nii.gz", b"voxels")], 10)
+    name, upload = uploads.add("me", [scan()], 10)
     assert upload.image.read_bytes() == b"voxels"
     with pytest.raises(GoneError):
         uploads.find("another", name)
@@ -43,6 +50,26 @@ def test_what_a_killed_server_left_is_removed_by_the_next(folder):
     alive = Path(folder) / f"{own_prefix()}abc"
     for place in (left, alive):
         (place / "name").mkdir(parents=True)
-    Uploads()
+    Uploads(ROOM)
     assert not left.exists()
     assert alive.exists()
+
+
+def test_what_is_kept_is_bounded_for_a_key_and_for_all(folder):
+    uploads = Uploads(100)
+    for _ in range(MOST_EACH):
+        uploads.add("me", [scan(content=b"x")], 10)
+    with pytest.raises(FullError, match=f"at most {MOST_EACH}"):
+        uploads.add("me", [scan()], 10)
+    uploads.add("another", [scan(content=bytes(84))], 10)
+    with pytest.raises(FullError, match="MB of all keys"):
+        uploads.add("a third", [scan(content=b"x")], 10)
+    uploads.end()
+
+
+def test_files_of_one_name_are_refused_and_leave_nothing(folder):
+    uploads = Uploads(ROOM)
+    with pytest.raises(UnusableInputError, match="two files"):
+        uploads.add("me", [scan("a.nii.gz"), scan("a.nii.gz")], 10)
+    assert not [*folder.glob("*/*")]
+    uploads.end()
