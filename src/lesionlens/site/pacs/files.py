@@ -137,6 +137,7 @@ def only(files: Sequence[Path], kinds: Collection[ObjectKind]) -> list[Path]:
             found=f"no object of the kind {', '.join(kinds)}, but {', '.join(there)}",
             expected="at least one to send",
             next_step="Choose others with --only, or leave it out to send all",
+            in_window="Export the objects that are to be sent first",
         )
     return chosen
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import Body, Depends, FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
@@ -54,8 +54,8 @@ def make_app(sessions: Sessions, admission: Admission, datastore: Path | None = 
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
-        del app
         yield
+        app.state.heavy.shutdown(wait=False, cancel_futures=True)
         await run_in_threadpool(sessions.end)
         await run_in_threadpool(adapter.uploads.end)
 
@@ -67,7 +67,7 @@ def make_app(sessions: Sessions, admission: Admission, datastore: Path | None = 
         telemetry=_NO_TELEMETRY,
     )
     app.state.sessions, app.state.admission = sessions, admission
-    app.state.monailabel, app.state.heavy = adapter, CapacityLimiter(_AT_ONCE)
+    app.state.monailabel, app.state.heavy = adapter, ThreadPoolExecutor(_AT_ONCE)
     app.include_router(make_router())
     app.add_middleware(Gate, admission=admission, sessions=sessions)
     if admission.hosts:
@@ -187,7 +187,8 @@ def _add_job_routes(app: FastAPI) -> None:
 
 async def _apart(request: Request, work: Callable[..., T], *given: object) -> T:
     """Do what takes memory or time in a few threads of its own, so that all others go on."""
-    return await to_thread.run_sync(partial(work, *given), limiter=request.app.state.heavy)
+    pool: ThreadPoolExecutor = request.app.state.heavy
+    return await asyncio.get_running_loop().run_in_executor(pool, partial(work, *given))
 
 
 async def read_body(request: Request, limit_bytes: int) -> bytes:

@@ -88,19 +88,19 @@ class _PatientProtocol(H11Protocol):
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._look()
+        self._run_clock()
 
     @override
     def handle_events(self) -> None:
         super().handle_events()
-        self._look()
+        self._run_clock()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()
         super().connection_lost(exc)
 
-    def _look(self) -> None:
+    def _run_clock(self) -> None:
         """Run the clock while a request is awaited that has begun, or is the first."""
         last: RequestResponseCycle | None = self.cycle
         begun = self.timeout_keep_alive_task is None or self.conn.trailing_data[0]

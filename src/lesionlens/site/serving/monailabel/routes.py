@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
-from anyio import to_thread
 from fastapi import APIRouter, Body, Depends, File, Form, Request, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
@@ -311,9 +310,9 @@ def _add_datastore(router: APIRouter) -> None:
     async def image(adapter: All, image: str, request: Request) -> Response:
         aside = tempfile.TemporaryDirectory(prefix=own_prefix())
         try:
-            place = await to_thread.run_sync(
+            place = await asyncio.get_running_loop().run_in_executor(
+                request.app.state.heavy,
                 lambda: as_volume(adapter.datastore.image(image), Path(aside.name)),
-                limiter=request.app.state.heavy,
             )
         except BaseException:
             aside.cleanup()
