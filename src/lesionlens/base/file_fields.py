@@ -7,6 +7,7 @@ takes dataclasses as models. These marks, put on a field's type with `Annotated`
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf, isfinite
 from typing import Any, Final
 
 STRICT: Final[dict[str, Any]] = {"extra": "forbid", "revalidate_instances": "always"}
@@ -16,20 +17,39 @@ A record within another is checked and rounded anew when it is written."""
 
 
 class Decimals:
-    """So many decimals of a figure are kept, which is what it means."""
+    """So many decimals of a figure are kept, which is what it means; it lies within bounds.
 
-    __slots__ = ("_count",)
+    Parameters
+    ----------
+    count : int
+        Decimals.
+    least, most : float or None
+        Smallest and largest value; None for any finite one.
+    """
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    __slots__ = ("_count", "_least", "_most")
+
+    def __init__(self, count: int, least: float | None = None, most: float | None = None) -> None:
+        self._count, self._least, self._most = count, least, most
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """Round what was read or is to be written."""
+        """Round what was read or is to be written; refuse what lies out of bounds."""
         from pydantic_core import core_schema  # noqa: PLC0415  (training does without)
 
-        return core_schema.no_info_after_validator_function(
-            lambda value: round(value, self._count), handler(source)
-        )
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        """Describe the bounds."""
+        bounds = {"minimum": self._least, "maximum": self._most}
+        return {**handler(core), **{key: v for key, v in bounds.items() if v is not None}}
+
+    def _checked(self, value: float) -> float:
+        rounded = round(value, self._count) if isfinite(value) else value
+        least = -inf if self._least is None else self._least
+        most = inf if self._most is None else self._most
+        if not (isfinite(rounded) and least <= rounded <= most):
+            raise ValueError(f"{value} is not within {least:g} and {most:g}")
+        return rounded
 
 
 class Keys:

@@ -9,17 +9,23 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, MrSequence, Region, ReviewState
 from lesionlens.base.records.attention import MapChecks
-from lesionlens.base.records.findings import Candidate, Considered, Location, Point, Score, Share
+from lesionlens.base.records.findings import (
+    Candidate,
+    Considered,
+    Location,
+    Millilitres,
+    Point,
+    Score,
+)
 from lesionlens.base.records.review import Review, ReviewEvent, UnaidedRead
 from lesionlens.base.records.study import PreparationStep, QualityCheck
 from lesionlens.base.stages import StageTime
 
-PointMm = tuple[float, float, float]
 CONSIDERED = "considered.json"
 """File of a result: a `ConsideredFile`."""
 
@@ -89,6 +95,14 @@ class FindingsFile(_Strict):
     signed: ReviewRow | None = None
     """What a reader signed of the whole study; null where nobody has."""
 
+    @field_validator("candidates")
+    @classmethod
+    def _each_once(cls, rows: tuple[CandidateRow, ...]) -> tuple[CandidateRow, ...]:
+        for name in ("id", "tracking_uid"):
+            if len({getattr(row, name) for row in rows}) < len(rows):
+                raise ValueError(f"two candidates have one {name}")
+        return rows
+
 
 class ConsideredRow(_Strict):
     """What was drawn and scored too little to be flagged; millimetres are patient RAS+."""
@@ -97,7 +111,7 @@ class ConsideredRow(_Strict):
     location: Location
     centroid_mm: Point
     peak_mm: Point
-    volume_ml: Share
+    volume_ml: Millilitres
 
     @classmethod
     def of(cls, one: Considered) -> ConsideredRow:
@@ -181,8 +195,8 @@ class SpokenOf(_Strict):
     id: int
     tracking_uid: str
     place: str
-    centroid_mm: PointMm
-    volume_ml: float | None
+    centroid_mm: Point
+    volume_ml: Millilitres | None
 
 
 class ReviewFile(_Strict):
@@ -194,6 +208,8 @@ class ReviewFile(_Strict):
         serialization_alias="schema",
     )
     study_uid: str | None = None
+    inputs_sha256: str | None = None
+    """Digest of the files that were analysed; null in reviews of earlier releases."""
     candidates: tuple[SpokenOf, ...] = ()
     events: tuple[ReviewEvent, ...] = ()
     outlines: tuple[OutlineRow, ...] = ()

@@ -16,11 +16,20 @@ from lesionlens.base.records.study import QualityCheck
 
 SEQUENCE_KEYS = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
 """The order of sequences in findings.json."""
-Mm = Annotated[float, Decimals(3)]
-Share = Annotated[float, Decimals(4)]
-Score = Annotated[float, Decimals(6)]
+FARTHEST_MM = 10_000.0
+"""From a scanner's origin; no head lies as far away."""
+LARGEST_ML = 20_000.0
+"""More than a head has."""
+Mm = Annotated[float, Decimals(3, -FARTHEST_MM, FARTHEST_MM)]
+Length = Annotated[float, Decimals(3, 0, FARTHEST_MM)]
+Millilitres = Annotated[float, Decimals(4, 0, LARGEST_ML)]
+Share = Annotated[float, Decimals(4, 0, 1)]
+Score = Annotated[float, Decimals(6, 0, 1)]
+Signed = Annotated[float, Decimals(6)]
+"""What a sequence adds, or takes away."""
 Point = tuple[Mm, Mm, Mm]
-ScoreBySequence = Annotated[Mapping[str, Score | None], Keys(SEQUENCE_KEYS)]
+ScoreBySequence = Annotated[Mapping[str, Signed | None], Keys(SEQUENCE_KEYS)]
+Relevance = Annotated[Mapping[str, Signed | None], Keys((*SEQUENCE_KEYS, "none"))]
 UNSURE = 0.5
 """Uncertainty from which it is called high."""
 BOTH_SIDES = "both sides"
@@ -108,10 +117,10 @@ class Candidate:
     """((3,), (3,)): lower and upper corner, by the voxels' outer edges."""
     peak_mm: Point
     """(3,): voxel centre of the highest whole-tumour probability."""
-    volume_ml: Annotated[Mapping[Region, Share | None], Keys(Region)]
+    volume_ml: Annotated[Mapping[Region, Millilitres | None], Keys(Region)]
     """Mapping of Region to float or None. ET is None where T1c is missing."""
-    longest_axial_diameter_mm: Mm | None
-    perpendicular_diameter_mm: Mm | None
+    longest_axial_diameter_mm: Length | None
+    perpendicular_diameter_mm: Length | None
     """Float or None. Of the enhancing part, else of the whole tumour, on RAS axial planes at 1 mm.
     """
     rano_measurable: bool | None
@@ -119,7 +128,7 @@ class Candidate:
     location: Location
     uncertainty: Share | None
     attention: Agreement
-    sequence_relevance: Annotated[Mapping[str, Score | None], Keys((*SEQUENCE_KEYS, "none"))] | None
+    sequence_relevance: Relevance | None
     """Mapping of str to float or None. Keys t1c, flair, t2, t1, none: signed Shapley values that
     sum to the score."""
     score_alone: ScoreBySequence | None = None

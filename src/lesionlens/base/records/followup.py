@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from lesionlens.base.file_fields import STRICT, Decimals, Keys
 from lesionlens.base.labels import Region, ReviewState
-from lesionlens.base.records.findings import Candidate, Mm, Share
+from lesionlens.base.records.findings import Candidate, Length, Millilitres
 from lesionlens.base.records.review import Review
 
 
@@ -76,10 +76,10 @@ class Measured:
     """Its number in that result."""
     place: str
     """In words."""
-    volume_ml: Annotated[Mapping[Region, Share | None], Keys(Region)]
+    volume_ml: Annotated[Mapping[Region, Millilitres | None], Keys(Region)]
     """Mapping of Region to float or None. ET is None without T1c."""
-    longest_mm: Mm | None
-    perpendicular_mm: Mm | None
+    longest_mm: Length | None
+    perpendicular_mm: Length | None
     """Float or None. As in `Candidate`."""
     measurable: bool | None
     """By RANO."""

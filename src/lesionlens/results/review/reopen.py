@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,10 +18,11 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 
 from lesionlens.analysis.findings.edits import applied
-from lesionlens.base.errors import ReadError
+from lesionlens.base.bounded_read import parse_json, read_file, read_json
+from lesionlens.base.errors import GeometryError, ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.journal import restore
 from lesionlens.base.labels import MrSequence, Region
@@ -39,21 +41,29 @@ from lesionlens.base.records.files import (
 )
 from lesionlens.base.records.findings import Considered, Findings
 from lesionlens.base.records.followup import Comparison
+from lesionlens.base.records.parts import (
+    MAPS,
+    MEASURED,
+    ORIGINAL,
+    AlteredResultError,
+    check_parts,
+    read_run_file,
+    unreadable,
+)
 from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import PreparedStudy, Study
+from lesionlens.base.scan_limits import check_size
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.dicom.documents import documents_of
 from lesionlens.imaging.reading.dicom.scan import sop_class
 from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.sequences import is_label_name
 from lesionlens.results.review import store
+from lesionlens.results.review.saved_parts import check_measures, check_review
 
 if TYPE_CHECKING:
     from lesionlens.imaging.preparation.steps import PrepareOptions
-
-ORIGINAL = Path(store.EDITS) / "original"
-"""What the network drew, where readers redrew some of it."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -124,17 +134,22 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
     Raises
     ------
     ReadError
-        A file of the result is missing or is not one that LesionLens wrote.
+        A file of the result is missing or is not one that LesionLens wrote; its kind
+        `AlteredResultError` where it is not the one that was written with the others.
     """
     restore(folder)
-    own = folder / ORIGINAL if (folder / ORIGINAL).is_dir() else folder
-    content = _model(own / "findings.json", FindingsFile)
-    run = _model(folder / "run.json", RunFile)
-    labels = _volume(own / "segmentation.nii.gz", np.uint8)
-    ids = _volume(own / "candidates.nii.gz", np.int32)
+    run = read_run_file(folder)
+    told = check_parts(folder, run, (*MEASURED, *MAPS) if maps else MEASURED)
+    inner = f"{ORIGINAL}/" if (folder / ORIGINAL).is_dir() else ""
+    content = _model(folder / inner / "findings.json", FindingsFile)
+    labels = _volume(folder / inner / "segmentation.nii.gz", np.uint8)
+    ids = _volume(folder / inner / "candidates.nii.gz", np.int32)
+    candidates = tuple(row.candidate for row in content.candidates)
+    check_measures(candidates, ids, labels, inner)
+    known = {one.tracking_uid for one in candidates}
     return SavedResult(
         findings=Findings(
-            candidates=tuple(row.candidate for row in content.candidates),
+            candidates=candidates,
             components=ids.data,
             quality=content.quality,
             conclusion=content.conclusion,
@@ -150,8 +165,8 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
         )
         if maps
         else Volumes(labels, {}, {}),
-        review=store.load(folder),
-        run=replace(_run(run), documents=documents_of(folder)),
+        review=store.load(folder, lambda review: check_review(review, run, known)),
+        run=_with_notices(replace(_run(run), documents=documents_of(folder)), told),
         reference=content.reference,
         attention=run.attention,
         followup=_followup(folder),
@@ -163,7 +178,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
 def read_run(folder: Path) -> RunInfo:
     """Read who made a result and of which files, without its volumes; errors as `read_result`."""
     restore(folder)
-    return _run(_model(folder / "run.json", RunFile))
+    return _run(read_run_file(folder))
 
 
 def difference(saved: SavedResult, study: Study) -> str | None:
@@ -265,20 +280,34 @@ def _maps(saved: SavedResult, prepared: PreparedStudy) -> AttentionMaps | None:
     return AttentionMaps(maps, made.raw_range, made.method, made.layers, made.trust)
 
 
+def _with_notices(run: RunInfo, told: tuple[str, ...]) -> RunInfo:
+    return replace(run, notices=tuple(dict.fromkeys((*run.notices, *told))))
+
+
 def _model(path: Path, model: type[Model]) -> Model:
     try:
-        return model.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
-        raise _unreadable(path) from error
+        text = read_file(path)
+        parse_json(text)
+        return model.model_validate_json(text)
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
 
 
 def _volume(path: Path, dtype: Any) -> Volume:
+    if path.exists() and not path.is_file():
+        raise unreadable(path)
     try:
         image: Any = nib.load(path)
-        data: NDArray[Any] = np.asarray(image.dataobj).astype(dtype, copy=False)
-    except (OSError, EOFError, ValueError, ImageFileError) as error:
-        raise _unreadable(path) from error
-    return Volume(data, Grid(data.shape, image.affine))
+        check_size(image.shape, path.name)
+        stored: NDArray[Any] = np.asarray(image.dataobj)
+        with np.errstate(invalid="ignore"):
+            data: NDArray[Any] = stored.astype(dtype, copy=False)
+        grid = Grid(data.shape, image.affine)
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, GeometryError) as error:
+        raise unreadable(path, error) from error
+    if not np.isfinite(stored).all() or (dtype is not np.float32 and (data != stored).any()):
+        raise AlteredResultError((path.name,), "numbers that no such file of ours holds")
+    return Volume(data, grid)
 
 
 def _optional(path: Path) -> Volume | None:
@@ -311,7 +340,7 @@ def _followup(folder: Path) -> Comparison | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         known = {name: content[name] for name in ("points", "changes", "alignment")}
         known["changes"] = [
             {name: row.get(name) for name in ("before", "now", "beside", "joint")}
@@ -319,15 +348,7 @@ def _followup(folder: Path) -> Comparison | None:
         ]
         return TypeAdapter(Comparison).validate_json(json.dumps(known))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _unreadable(path) from error
-
-
-def _unreadable(path: Path) -> ReadError:
-    return ReadError(
-        found=f"no readable {path.name} in the result folder",
-        expected="a folder that LesionLens wrote",
-        next_step="Choose another folder, or analyse the study again",
-    )
+        raise unreadable(path, error) from error
 
 
 def _run(run: RunFile) -> RunInfo:

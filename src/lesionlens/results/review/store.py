@@ -13,26 +13,29 @@ from __future__ import annotations
 import hashlib
 import logging
 import zlib
-from collections.abc import Container
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from pydantic import ValidationError
 
 from lesionlens.base import user_folders
+from lesionlens.base.bounded_read import parse_json, read_file
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.grid import Grid
 from lesionlens.base.journal import restore
 from lesionlens.base.records.analysis import Analysis, RunInfo
 from lesionlens.base.records.files import OutlineRow, ReviewFile, SpokenOf
 from lesionlens.base.records.review import Outline, Review
+from lesionlens.base.scan_limits import check_size
 from lesionlens.base.whole_file import whole_file
+from lesionlens.results.review.saved_parts import inputs_sha256
 
 logger = logging.getLogger(__name__)
 
+Check = Callable[[ReviewFile], None]
 NAME = "review.json"
 EDITS = "review_edits"
 
@@ -41,6 +44,7 @@ def review_file(analysis: Analysis) -> ReviewFile:
     """Build review.json's content from an analysis and its review."""
     return ReviewFile(
         study_uid=analysis.study.uid,
+        inputs_sha256=inputs_sha256(analysis.run.inputs),
         candidates=tuple(
             SpokenOf(
                 id=c.id,
@@ -71,8 +75,15 @@ def save(analysis: Analysis, folder: Path) -> Path:
     return _write(folder / NAME, analysis, folder / EDITS)
 
 
-def load(folder: Path) -> Review:
+def load(folder: Path, check: Check | None = None) -> Review:
     """Read the review of a result folder; an empty one where nobody has reviewed it.
+
+    Parameters
+    ----------
+    folder : Path
+        The result.
+    check : callable or None
+        Raises where the content is not of that result.
 
     Raises
     ------
@@ -80,7 +91,7 @@ def load(folder: Path) -> Review:
         review.json is not one of ours, or damaged.
     """
     restore(folder)
-    return _read(folder / NAME, folder / EDITS)
+    return _read(folder / NAME, folder / EDITS, check)
 
 
 def session_key(analysis: Analysis, reader: str | None = None) -> str:
@@ -199,14 +210,17 @@ def _write_outline(folder: Path, outline: Outline, native: Grid) -> None:
         nib.save(image, aside)
 
 
-def _read(place: Path, edits: Path) -> Review:
+def _read(place: Path, edits: Path, check: Check | None = None) -> Review:
     try:
-        text = place.read_text(encoding="utf-8")
+        text = read_file(place)
+        parse_json(text)
         content = ReviewFile.model_validate_json(text)
     except FileNotFoundError:
         return Review()
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         raise _unreadable(place) from error
+    if check is not None:
+        check(content)
     outlines = {row.sha256: _read_outline(edits, row) for row in content.outlines}
     if not {e.outline for e in content.events} - {None} <= set(outlines):
         raise _unreadable(place)
@@ -217,6 +231,7 @@ def _read_outline(folder: Path, row: OutlineRow) -> Outline:
     place = folder / f"{row.sha256}.nii.gz"
     try:
         image: Any = nib.load(place)
+        check_size(image.shape, place.name)
         labels = np.asarray(image.dataobj)
     except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
         raise _unreadable(place) from error

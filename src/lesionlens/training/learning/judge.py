@@ -14,13 +14,13 @@ from lesionlens.analysis.evaluation.cases import Case
 from lesionlens.analysis.evaluation.evaluate import SEGMENTATION, score_case
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import CancelledError
+from lesionlens.base.records.parts import ORIGINAL
 from lesionlens.base.stages import Cancel, Progress, check
 from lesionlens.base.whole_file import whole_file
 from lesionlens.engines.device import choose
 from lesionlens.network import weights as weight_files
 from lesionlens.network.synth.draw import DrawConfig
 from lesionlens.results.export.run import read_run
-from lesionlens.results.review.reopen import ORIGINAL
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.cohort.work import Choice, Status, analyse
 from lesionlens.training.config import TrainConfig

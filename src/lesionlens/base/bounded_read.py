@@ -1,0 +1,123 @@
+"""Read files that others may have changed: of a bounded size, and JSON that means one thing.
+
+Whoever reads a file of a result reads it here: a pipe does not hang, a file of gigabytes does not
+fill the memory, and what Python's JSON takes beyond the standard (NaN, infinity, a key twice,
+nesting without end) is refused, so that no two readers understand a file in two ways.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from lesionlens.base.errors import ReadError
+
+MIB = 2**20
+JSON_BYTES = 32 * MIB
+"""More than any JSON file of a result has."""
+MOST_DIGITS = 40
+
+
+def read_file(path: Path, limit: int = JSON_BYTES) -> bytes:
+    """Read a regular file whole.
+
+    Parameters
+    ----------
+    path : Path
+        The file; links are followed.
+    limit : int
+        Most bytes it may have.
+
+    Raises
+    ------
+    ReadError
+        It is larger, or no regular file; named without its folder.
+    OSError
+        It is not there or cannot be read.
+    """
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(number, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise _refused(f"{path.name!r}, which is no regular file", "a file")
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise _refused(f"more than {limit // MIB} MiB in {path.name!r}", "a file of a usual size")
+    return content
+
+
+def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
+    """Read a JSON file; see `read_file` and `parse_json`, whose errors these are."""
+    return parse_json(read_file(path, limit))
+
+
+def read_text(path: Path, limit: int = JSON_BYTES) -> str:
+    """Read a UTF-8 file; see `read_file`.
+
+    Raises
+    ------
+    ValueError
+        It is not UTF-8.
+    """
+    return read_file(path, limit).decode("utf-8")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what JSON holds.
+
+    Raises
+    ------
+    ValueError
+        It is no JSON, or holds what JSON has not: NaN, infinity, one key twice in an object; or
+        nesting or digits without end.
+
+    Examples
+    --------
+    >>> parse_json('{"a": 1}')
+    {'a': 1}
+    """
+    try:
+        return json.loads(
+            text,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            parse_int=_short,
+            object_pairs_hook=_each_once,
+        )
+    except RecursionError as error:
+        raise ValueError("nesting without end") from error
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is no number in JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number beyond all bounds")
+    return value
+
+
+def _short(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise ValueError("a whole number beyond all bounds")
+    return int(text)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("one key twice in an object")
+    return found
+
+
+def _refused(found: str, expected: str) -> ReadError:
+    return ReadError(
+        found=found,
+        expected=expected,
+        next_step="Restore it from a backup, or take it out of the folder",
+    )

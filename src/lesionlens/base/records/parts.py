@@ -1,0 +1,205 @@
+"""Whether the files of a saved result are still those that were written together.
+
+run.json holds the SHA-256 of every file that was written with it. What a reader decides afterwards
+(`review.json`, outlines named by their own content) and what is noted of sending is not among them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path, PurePosixPath
+
+from pydantic import ValidationError
+
+from lesionlens.base.bounded_read import parse_json, read_file
+from lesionlens.base.errors import ReadError
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.provenance import sha256_of
+from lesionlens.base.records.files import CONSIDERED, RunFile
+
+ORIGINAL = "review_edits/original"
+"""What the network drew, where readers redrew some of it."""
+UNLISTED = (
+    "This result was written by a version that kept no digests of its files. Its measures fit its "
+    "outlines, but whether all its files belong together cannot be checked: look at them before "
+    "you rely on them, or analyse the study again"
+)
+MEASURED = (
+    "findings.json",
+    "segmentation.nii.gz",
+    "candidates.nii.gz",
+    f"{ORIGINAL}/findings.json",
+    f"{ORIGINAL}/segmentation.nii.gz",
+    f"{ORIGINAL}/candidates.nii.gz",
+)
+"""What was found, and where."""
+MAPS = (
+    *(f"{kind}_{r.value}.nii.gz" for kind in ("probability", "attention") for r in Region),
+    *(f"evidence_{name}.nii.gz" for name in (*MrSequence, "none")),
+    "uncertainty.nii.gz",
+    CONSIDERED,
+    "followup.json",
+)
+"""What else is read when a result is opened again."""
+_LATER = re.compile(
+    r"review\.json|sent\.json|review_edits/[0-9a-f]{64}\.nii\.gz|earlier_reviews/.*"
+)
+
+
+class AlteredResultError(ReadError):
+    """A result of which files were changed, exchanged or added since it was written.
+
+    Parameters
+    ----------
+    names : tuple of str
+        The files, below the result folder.
+    """
+
+    def __init__(self, names: tuple[str, ...], found: str) -> None:
+        self.names = names
+        super().__init__(
+            found=f"{found}: {', '.join(names)}",
+            expected="the files of one result as they were written together",
+            next_step="Restore them from a backup or analyse the study again. An outline that was "
+            "edited elsewhere is opened, and measured anew, by itself: lesionlens review "
+            "MASK.nii.gz STUDY",
+            in_window="Restore them from a backup or analyse the study again. An outline that was "
+            "edited elsewhere is opened, and measured anew, by itself: open that file",
+        )
+
+
+def read_run_file(folder: Path) -> RunFile:
+    """Read the run.json of a result.
+
+    Raises
+    ------
+    ReadError
+        There is none of ours.
+    """
+    path = folder / "run.json"
+    try:
+        content = read_file(path)
+        parse_json(content)
+        return RunFile.model_validate_json(content)
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+
+
+def check_parts(folder: Path, run: RunFile, names: Iterable[str]) -> tuple[str, ...]:
+    """Refuse a result of which parts are not those that were written with its run.json.
+
+    Parameters
+    ----------
+    folder : Path
+        The result.
+    run : RunFile
+        Of this folder.
+    names : iterable of str
+        The parts that are about to be used, such as `MEASURED`.
+
+    Returns
+    -------
+    tuple of str
+        Notices: that an earlier version listed nothing; which files of the result, not among
+        `names`, were changed or are gone.
+
+    Raises
+    ------
+    AlteredResultError
+        Parts among `names` were changed, or lie there and were never written; names them.
+    """
+    if run.files is None:
+        return (UNLISTED,)
+    if not all(map(is_inside, (row.file for row in run.files))):
+        raise unreadable(folder / "run.json")
+    listed = {row.file: row.sha256 for row in run.files if not _LATER.fullmatch(row.file)}
+    used = set(names)
+    there = {name for name in used if (folder / name).exists()}
+    altered = sorted(_changed(folder, listed, there & set(listed)))
+    if altered:
+        raise AlteredResultError(tuple(altered), "files that were changed since")
+    if foreign := sorted(there - set(listed)):
+        raise AlteredResultError(tuple(foreign), "files that do not belong to the result")
+    return tuple(_noticed(folder, listed, used))
+
+
+def check_objects(result: Path) -> tuple[str, ...]:
+    """Refuse to hand out the DICOM objects of a result of which some were changed.
+
+    Parameters
+    ----------
+    result : Path
+        A result folder, its folder `dicom`, or any other folder, of which nothing is known.
+
+    Returns
+    -------
+    tuple of str
+        Notices, as `check_parts` returns them.
+
+    Raises
+    ------
+    AlteredResultError
+        Objects were changed or added since the result was written.
+    ReadError
+        run.json is damaged.
+    """
+    own = result.resolve()
+    folder = own.parent if own.name == "dicom" else own
+    if not (folder / "run.json").is_file():
+        return ()
+    run = read_run_file(folder)
+    objects = (p for p in (folder / "dicom").rglob("*") if p.is_file())
+    names = [p.relative_to(folder).as_posix() for p in objects]
+    told = check_parts(folder, run, names)
+    return told if run.files is None else ()
+
+
+def is_inside(name: str) -> bool:
+    r"""Whether a name from a file leads to a place below the folder, by its text.
+
+    Examples
+    --------
+    >>> [is_inside(n) for n in ("dicom/seg.dcm", "../x", "/etc/x", "a\\b", "C:x", "")]
+    [True, False, False, False, False, False]
+    """
+    path = PurePosixPath(name)
+    plain = not set(name) & set("\\:\0") and path.as_posix() == name != "."
+    return plain and not path.is_absolute() and ".." not in path.parts
+
+
+def unreadable(path: Path, error: Exception | None = None) -> ReadError:
+    """Return the refusal of a file that is no part of a result of ours."""
+    where = ""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = f" ({'.'.join(map(str, first['loc']))}: {first['type']})"
+    return ReadError(
+        found=f"no readable {path.name} in the result folder{where}",
+        expected="a folder that LesionLens wrote",
+        next_step="Choose another folder, or analyse the study again",
+    )
+
+
+def _changed(folder: Path, listed: Mapping[str, str], names: Collection[str]) -> list[str]:
+    return [
+        name
+        for name in names
+        if not (folder / name).is_file() or sha256_of(folder / name) != listed[name]
+    ]
+
+
+def _noticed(folder: Path, listed: Mapping[str, str], used: Collection[str]) -> list[str]:
+    """Name what else of the result is gone or was changed; it is not used."""
+    gone = sorted(name for name in listed if not (folder / name).exists())
+    others = [name for name in listed if name not in used and name not in gone]
+    altered = sorted(_changed(folder, listed, others))
+    notices = []
+    if gone:
+        notices.append(f"Files of the result are no longer there: {', '.join(gone)}")
+    if altered:
+        notices.append(
+            f"Changed since the result was written, and not used: {', '.join(altered)}. They may "
+            "not say what was measured; export the result again"
+        )
+    return notices

@@ -1,0 +1,116 @@
+"""Whether what a result says of its candidates is true of the voxels and the review beside it.
+
+The digests in run.json tell that files belong together; what is checked here holds whatever
+run.json says, and for results that have no digests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.analysis.findings.components import boxes_of
+from lesionlens.base.geometry import Box
+from lesionlens.base.labels import Label
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.files import ReviewFile, RunFile
+from lesionlens.base.records.findings import Candidate
+from lesionlens.base.records.parts import AlteredResultError
+from lesionlens.base.records.review import WHOLE_STUDY
+
+_CLOSE_MM = 0.1
+_CLOSE_SHARE, _CLOSE_ML = 1e-3, 2e-4
+_MOST_CANDIDATES = 65_535
+"""That voxels are numbered by, as files hold them."""
+
+
+def check_measures(
+    candidates: Sequence[Candidate], components: Volume, labels: Volume, folder: str = ""
+) -> None:
+    """Refuse candidates whose volumes and places are not those of their voxels.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+        As findings.json says.
+    components, labels : Volume
+        (I, J, K) int32 and uint8: the number of the candidate, and its part, of each voxel.
+    folder : str
+        Below the result folder, with a slash, for the message.
+
+    Raises
+    ------
+    AlteredResultError
+        They contradict each other; names the files.
+    """
+    findings, numbers, drawn = (
+        f"{folder}{name}" for name in ("findings.json", "candidates.nii.gz", "segmentation.nii.gz")
+    )
+    ids, parts = components.data, labels.data
+    if not components.grid.matches(labels.grid) or ((ids != 0) != (parts != 0)).any():
+        raise AlteredResultError((numbers, drawn), "files that do not fit each other")
+    in_range = ids.min(initial=0) >= 0 and ids.max(initial=0) <= _MOST_CANDIDATES
+    if not in_range or parts.max(initial=0) > max(Label):
+        raise AlteredResultError((numbers, drawn), "files with numbers that mean nothing")
+    boxes = boxes_of(ids)
+    if set(boxes) != {c.id for c in candidates}:
+        raise AlteredResultError((findings, numbers), "files with different candidates")
+    for one in candidates:
+        box = boxes[one.id]
+        if not _fits(one, ids[box] == one.id, parts[box], labels, box):
+            raise AlteredResultError(
+                (findings, numbers, drawn),
+                f"candidate {one.id}, whose volume or place is not that of its voxels, in files "
+                "that do not fit each other",
+            )
+
+
+def _fits(
+    one: Candidate, mask: NDArray[np.bool_], parts: NDArray[np.uint8], labels: Volume, box: Box
+) -> bool:
+    points = np.argwhere(mask) + [side.start for side in box]
+    middle = labels.grid.to_mm(points.mean(axis=0))
+    if not np.allclose(middle, one.centroid_mm, rtol=0, atol=_CLOSE_MM):
+        return False
+    for region, said in one.volume_ml.items():
+        measured = np.count_nonzero(mask & np.isin(parts, region.labels)) * labels.grid.voxel_ml
+        if said is not None and abs(said - measured) > _CLOSE_ML + _CLOSE_SHARE * measured:
+            return False
+    return True
+
+
+def inputs_sha256(inputs: Iterable[tuple[str, str]]) -> str | None:
+    """Return the digest of the files that were analysed, whatever their names; None without any."""
+    digests = sorted(sha256 for _, sha256 in inputs)
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest() if digests else None
+
+
+def check_review(content: ReviewFile, run: RunFile, known: Collection[str]) -> None:
+    """Refuse a review that is of another study, or of candidates that a result does not have.
+
+    Parameters
+    ----------
+    content : ReviewFile
+        review.json.
+    run : RunFile
+        run.json of the same result.
+    known : collection of str
+        Tracking UIDs of its candidates.
+
+    Raises
+    ------
+    AlteredResultError
+        It is of another result.
+    """
+    own = inputs_sha256((row.file, row.sha256) for row in run.inputs)
+    if content.study_uid != run.study_uid or content.inputs_sha256 not in (None, own):
+        raise AlteredResultError(("review.json",), "a review of another study")
+    added = {e.tracking_uid for e in content.events if e.added is not None}
+    spoken_of = {one.tracking_uid for one in (*content.events, *content.candidates)}
+    if spoken_of - {WHOLE_STUDY, *known, *added}:
+        raise AlteredResultError(
+            ("review.json",), "decisions on candidates that the result does not have"
+        )
