@@ -23,7 +23,6 @@ from lesionlens.base.records.followup import (
     TimePoint,
 )
 from lesionlens.base.records.patient import Agreement
-from lesionlens.base.records.review import Review
 from lesionlens.base.stages import NEVER, Cancel, check
 from lesionlens.imaging.preparation.registration import Registration
 
@@ -62,7 +61,7 @@ def compare(now: Analysis, visit: Examination, prior: Prior, *, cancel: Cancel =
         found.moved,
     )
     names = dict(_names(matches, before.findings, now.findings))
-    named = replace(now, findings=_renamed(now.findings, names), review=_review(now.review, names))
+    named = replace(now, findings=_renamed(now.findings, names), review=now.review.renamed(names))
     if now.original is not None:
         own = replace(now.original, findings=_renamed(now.original.findings, names))
         named = replace(named, original=own)
@@ -121,24 +120,6 @@ def _renamed(findings: Findings, names: Mapping[str, str]) -> Findings:
         for c in findings.candidates
     )
     return replace(findings, candidates=candidates)
-
-
-def _review(review: Review, names: Mapping[str, str]) -> Review:
-    """Let decisions speak of the same candidates under their new UIDs."""
-    drawn = {
-        key: replace(o, tracking_uid=names.get(o.tracking_uid, o.tracking_uid))
-        for key, o in review.outlines.items()
-    }
-    keys = {old: outline.sha256 for old, outline in drawn.items()}
-    events = tuple(
-        replace(
-            e,
-            tracking_uid=names.get(e.tracking_uid, e.tracking_uid),
-            outline=None if e.outline is None else keys[e.outline],
-        )
-        for e in review.events
-    )
-    return Review(events, {outline.sha256: outline for outline in drawn.values()})
 
 
 def _point(analysis: Analysis, visit: Examination) -> TimePoint:

@@ -213,6 +213,29 @@ class Review:
         """How each candidate that a reader ever brought in was drawn, by its tracking UID."""
         return {e.tracking_uid: e.added for e in self.events if e.added is not None}
 
+    def renamed(self, names: Mapping[str, str]) -> Review:
+        """Let decisions speak of the same candidates under other tracking UIDs.
+
+        Parameters
+        ----------
+        names : mapping of str to str
+            The new UID by the old one; one that is not there stays.
+        """
+        drawn = {
+            key: replace(o, tracking_uid=names.get(o.tracking_uid, o.tracking_uid))
+            for key, o in self.outlines.items()
+        }
+        keys = {old: outline.sha256 for old, outline in drawn.items()}
+        events = tuple(
+            replace(
+                e,
+                tracking_uid=names.get(e.tracking_uid, e.tracking_uid),
+                outline=None if e.outline is None else keys[e.outline],
+            )
+            for e in self.events
+        )
+        return Review(events, {o.sha256: o for o in drawn.values()}, self.unaided)
+
     def speaks_of(self, known: Container[str]) -> Review:
         """Return the remarks on the whole study, on some candidates and on those added."""
         ours = self.added

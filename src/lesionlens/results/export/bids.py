@@ -36,6 +36,7 @@ from lesionlens.results.export import listed, lookup
 from lesionlens.results.export.caveats import NOT_STANDING
 from lesionlens.results.export.exporter import write_result
 from lesionlens.results.export.nifti import codes_of, write_volume
+from lesionlens.results.review.earlier import with_earlier_review
 
 VERSION = "1.11.0"
 _NAME = "LesionLens"
@@ -106,7 +107,8 @@ def save_bids(
         As `exporter.save`.
     """
     check_dataset(dataset)
-    name, analysis = name or analysis.study.name, applied(analysis)
+    name = name or analysis.study.name
+    analysis = applied(with_earlier_review(analysis, dataset / bids.RESULTS / name))
     home, label = Path(bids.RESULTS) / name, bids.labelled(name)
     volumes = tuple(_volumes(analysis))
     names = [f"{_stem(label)}_{ending}{kind}" for ending in _ENDINGS for kind in _KINDS]

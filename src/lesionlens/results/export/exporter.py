@@ -11,7 +11,6 @@ it is moved to `earlier_reviews/<time>/` together with the findings and labels t
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import time
@@ -19,15 +18,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base import plugins
-from lesionlens.base.errors import PluginError
+from lesionlens.base.bounded_read import read_file
+from lesionlens.base.errors import PluginError, ReadError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.peak_memory import peak_memory_mib
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.files import CONSIDERED, left_out_warning
+from lesionlens.base.records.files import CONSIDERED, ReviewFile, left_out_warning
 from lesionlens.base.records.review import Review
 from lesionlens.base.stages import Progress, StageTime, no_progress
 from lesionlens.base.staging import staged
@@ -38,6 +38,7 @@ from lesionlens.results.export.page import kept_pages
 from lesionlens.results.export.plugged_in import write_by
 from lesionlens.results.export.run import ExportRecord, warnings_of, write_run
 from lesionlens.results.export.written import Written, reason_of
+from lesionlens.results.review.earlier import with_earlier_review
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +146,8 @@ def save(
         An essential file differs, read back, from what was meant. In every case the folder is as
         it was.
     """
-    out, analysis = Path(out), applied(analysis)
+    out = Path(out)
+    analysis = applied(with_earlier_review(analysis, out))
     with staged(out, ours=owned) as aside:
         notices = write_result(analysis, out, aside, progress)
         if finish is not None:
@@ -176,7 +178,8 @@ def write_result(analysis: Analysis, out: Path, aside: Path, progress: Progress)
     with kept_pages():
         record = _write_all(analysis, aside, progress)
     write_original(analysis, aside)
-    _keep_review(out, aside, analysis.review)
+    kept = _keep_review(out, aside, analysis.review)
+    record = replace(record, notices=(*record.notices, *kept))
     write_run(analysis, aside, record)
     return (*warnings_of(analysis), *record.notices)
 
@@ -224,11 +227,11 @@ def _attempt(exporter: Exporter, analysis: Analysis, aside: Path) -> Written:
     return done if isinstance(done, Written) else Written(tuple(done))
 
 
-def _keep_review(out: Path, aside: Path, review: Review) -> None:
-    """Stage a copy of the earlier review where it would else be lost."""
+def _keep_review(out: Path, aside: Path, review: Review) -> tuple[str, ...]:
+    """Stage a copy of the earlier review where it would else be lost; return a notice of it."""
     found = out / REVIEW_FILE
     if not found.is_file() or _continues(found, review):
-        return
+        return ()
     stamp = datetime.fromtimestamp(found.stat().st_mtime, UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     place = aside / EARLIER / stamp
     number = 1
@@ -242,14 +245,17 @@ def _keep_review(out: Path, aside: Path, review: Review) -> None:
             shutil.copytree(source, place / name)
         elif source.is_file():
             shutil.copy2(source, place / name)
+    return (
+        "The review in this folder is not, or not all, of this result: it is kept whole in "
+        f"{EARLIER}/{place.name}, with the findings and outlines that it speaks of",
+    )
 
 
 def _continues(found: Path, review: Review) -> bool:
     """Whether the new review begins with all that the earlier one says."""
     try:
-        stored: Any = json.loads(found.read_text(encoding="utf-8"))
-        stored_events = [(e["tracking_uid"], e["state"], e["time"]) for e in stored["events"]]
-    except (ValueError, KeyError, TypeError):
+        stored = ReviewFile.model_validate_json(read_file(found))
+    except (OSError, ValueError, ReadError):
         return False  # unreadable: keep it
-    ours = [(e.tracking_uid, e.state.value, e.time) for e in review.events]
-    return ours[: len(stored_events)] == stored_events
+    began = review.events[: len(stored.events)] == stored.events
+    return began and set(stored.unaided) <= set(review.unaided)

@@ -109,7 +109,8 @@ def check_review(content: ReviewFile, run: RunFile, known: Collection[str]) -> N
     if content.study_uid != run.study_uid or content.inputs_sha256 not in (None, own):
         raise AlteredResultError(("review.json",), "a review of another study")
     added = {e.tracking_uid for e in content.events if e.added is not None}
-    spoken_of = {one.tracking_uid for one in (*content.events, *content.candidates)}
+    spoken_of = {e.tracking_uid for e in content.events}
+    spoken_of |= {c.tracking_uid for c in content.candidates}
     if spoken_of - {WHOLE_STUDY, *known, *added}:
         raise AlteredResultError(
             ("review.json",), "decisions on candidates that the result does not have"

@@ -1,0 +1,125 @@
+"""What becomes of the review in a folder that a new analysis of the study is written to.
+
+One rule for every way of writing a result: decisions on candidates that are there again stay with
+them, by tracking UID, or, where one was drawn a little differently, by overlap. What readers signed
+before they saw the analysis stays. A signature of the whole study stays while the candidates are
+the same. What does not fit is kept beside the result by the exporter, and a notice says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.findings import Findings
+from lesionlens.base.records.review import WHOLE_STUDY, Review
+from lesionlens.results.review import store
+from lesionlens.results.review.reopen import SavedResult, read_result
+
+SAME_OUTLINE = 0.5
+"""Dice from which two outlines are of the same candidate."""
+
+
+def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
+    """Return an analysis with what readers decided on the same candidates in a folder.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        About to be written there. Where it has decisions of its own, or none fit, only what was
+        read unaided is taken over.
+    folder : Path
+        May hold an earlier result of the same study.
+
+    Returns
+    -------
+    Analysis
+        With the review that goes on, and notices of what was taken over and what was not.
+    """
+    if not (folder / store.NAME).is_file():
+        return analysis
+    try:
+        earlier = read_result(folder, maps=False)
+    except LesionLensError:
+        return analysis  # the exporter keeps it beside, with a notice
+    if earlier.review == Review() or not _same_study(analysis, earlier):
+        return analysis
+    reads = dict.fromkeys((*earlier.review.unaided, *analysis.review.unaided))
+    if analysis.review.events:
+        return replace(analysis, review=replace(analysis.review, unaided=tuple(reads)))
+    names = _names(earlier, analysis)
+    kept = earlier.review.renamed(names).speaks_of(
+        {c.tracking_uid for c in analysis.findings.candidates}
+    )
+    whole = _covers(names, earlier, analysis)
+    if not whole:
+        events = tuple(e for e in kept.events if e.tracking_uid != WHOLE_STUDY)
+        kept = replace(kept, events=events)
+    notices = _notices(earlier.review, kept, names)
+    run = replace(analysis.run, notices=tuple(dict.fromkeys((*analysis.run.notices, *notices))))
+    return replace(analysis, review=replace(kept, unaided=tuple(reads)), run=run)
+
+
+def _same_study(analysis: Analysis, earlier: SavedResult) -> bool:
+    """Whether both are of the same study, with its candidates on the same voxels."""
+    known = {sha256 for _, sha256 in earlier.run.inputs}
+    shared = any(sha256 in known for _, sha256 in analysis.run.inputs)
+    grid = analysis.volumes.labels.grid
+    return shared and grid.matches(earlier.volumes.labels.grid, tolerance_mm=1e-2)
+
+
+def _names(earlier: SavedResult, analysis: Analysis) -> dict[str, str]:
+    """Return the tracking UID of now of each candidate that is there again, by that of before."""
+    old, new = earlier.findings, _drawn(analysis)
+    now = {c.tracking_uid for c in new.candidates}
+    names = {c.tracking_uid: c.tracking_uid for c in old.candidates if c.tracking_uid in now}
+    free = {c.id: c.tracking_uid for c in new.candidates if c.tracking_uid not in names}
+    for candidate in old.candidates:
+        if candidate.tracking_uid in names:
+            continue
+        mask = old.components == candidate.id
+        ids, counts = np.unique(new.components[mask], return_counts=True)
+        for number, shared in sorted(zip(ids, counts, strict=True), key=lambda pair: -pair[1]):
+            size = np.count_nonzero(mask) + np.count_nonzero(new.components == number)
+            if int(number) in free and 2 * shared >= SAME_OUTLINE * size:
+                names[candidate.tracking_uid] = free.pop(int(number))
+                break
+    return names
+
+
+def _drawn(analysis: Analysis) -> Findings:
+    """Return the findings by the network's own outlines."""
+    return analysis.findings if analysis.original is None else analysis.original.findings
+
+
+def _covers(names: dict[str, str], earlier: SavedResult, analysis: Analysis) -> bool:
+    """Whether the candidates are the same, so that a signature of the study still holds."""
+    old = {c.tracking_uid for c in earlier.findings.candidates}
+    new = {c.tracking_uid for c in _drawn(analysis).candidates}
+    return old == set(names) and new == set(names.values())
+
+
+def _notices(before: Review, kept: Review, names: dict[str, str]) -> list[str]:
+    """Report what was taken over, and what was not."""
+    moved = {old for old, new in names.items() if old != new and before.of(old) is not None}
+    stayed = {e.tracking_uid for e in kept.events} - {WHOLE_STUDY}
+    lost = len({e.tracking_uid for e in before.events} - {WHOLE_STUDY}) - len(stayed)
+    notices = []
+    if stayed:
+        notices.append(
+            f"Readers' decisions of the earlier result in this folder stay with {len(stayed)} "
+            "candidate(s)"
+        )
+    if moved:
+        notices.append(
+            f"{len(moved)} of these candidates were drawn anew with another outline: check them"
+        )
+    if lost:
+        notices.append(f"Decisions on {lost} candidate(s) that are no longer found do not fit")
+    if before.signed and not kept.signed:
+        notices.append("The candidates have changed: the study is to be signed again")
+    return notices
