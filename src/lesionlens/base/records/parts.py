@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from lesionlens.base.bounded_read import parse_json, read_file
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.manifest import is_inside
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.files import CONSIDERED, RunFile
 
@@ -153,19 +154,6 @@ def check_objects(result: Path) -> tuple[str, ...]:
     names = [p.relative_to(folder).as_posix() for p in objects]
     told = check_parts(folder, run, names)
     return told if run.files is None else ()
-
-
-def is_inside(name: str) -> bool:
-    r"""Whether a name from a file leads to a place below the folder, by its text.
-
-    Examples
-    --------
-    >>> [is_inside(n) for n in ("dicom/seg.dcm", "../x", "/etc/x", "a\\b", "C:x", "")]
-    [True, False, False, False, False, False]
-    """
-    path = PurePosixPath(name)
-    plain = not set(name) & set("\\:\0") and path.as_posix() == name != "."
-    return plain and not path.is_absolute() and ".." not in path.parts
 
 
 def unreadable(path: Path, error: Exception | None = None) -> ReadError:

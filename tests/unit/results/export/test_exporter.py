@@ -165,7 +165,7 @@ def test_an_earlier_review_is_kept_beside_a_new_result(make, tmp_path):
     assert (kept / "segmentation.nii.gz").read_bytes() == labels
     assert json.loads((kept / "findings.json").read_text())["candidates"]
     os.utime(out / "review.json", (0, 0))
-    save(analysis, out)
+    save(_reviewed(analysis, ReviewState.ACCEPTED), out)
     names = sorted(p.name for p in (out / EARLIER).iterdir())
     assert names == ["1970-01-01T00-00-00Z", "1970-01-01T00-00-00Z-2"]
 

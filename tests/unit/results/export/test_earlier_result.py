@@ -1,0 +1,145 @@
+"""A result written where one of the same study lies: what readers decided stays, or is named."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lesionlens.base.labels import MrSequence, ReviewState
+from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, UnaidedMark, UnaidedRead
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.results.export.exporter import EARLIER, save
+from lesionlens.results.review import store
+from lesionlens.results.review.log import ReviewLog
+
+ALONE = UnaidedRead(
+    "A. Reader",
+    "2026-01-05T10:00:00Z",
+    "2026-01-05T10:05:00Z",
+    300.0,
+    "one lesion",
+    (UnaidedMark("2.25.7", (1.0, 2.0, 3.0), 80),),
+)
+
+
+@pytest.fixture(scope="module")
+def analysis(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("analysed")
+    lesions = (Lesion(), Lesion((30.0, -40.0, 12.0), 12.0))
+    head = make_patient(spacing_mm=4.0, lesions=lesions)
+    return make_analysis(head, write_study(head, folder, sequences=(MrSequence.T1C,)))
+
+
+@pytest.fixture
+def reviewed(analysis):
+    """The first candidate accepted, the second drawn anew, and the study signed."""
+    first, second = analysis.findings.candidates
+    log = ReviewLog()
+    log.mark(first.tracking_uid, ReviewState.ACCEPTED, reader="A. Reader")
+    drawn = analysis.volumes.labels.data * (analysis.findings.components == second.id)
+    outline = Outline(second.tracking_uid, (0, 0, 0), drawn.astype(np.uint8))
+    log.mark(second.tracking_uid, ReviewState.EDITED, reader="A. Reader", outline=outline)
+    log.mark(WHOLE_STUDY, ReviewState.ACCEPTED, reader="A. Reader", reason="nothing further")
+    return replace(analysis, review=replace(log.review, unaided=(ALONE,)))
+
+
+def with_uids(analysis, *uids):
+    """The same candidates under other tracking UIDs, as a version that draws anew gives them."""
+    named = zip(analysis.findings.candidates, uids, strict=True)
+    candidates = tuple(replace(c, tracking_uid=uid) for c, uid in named)
+    return replace(analysis, findings=replace(analysis.findings, candidates=candidates))
+
+
+def without_second(analysis):
+    """Only the first candidate is found this time."""
+    found = analysis.findings
+    ours = found.components == 1
+    labels = analysis.volumes.labels
+    return replace(
+        analysis,
+        findings=replace(
+            found, candidates=found.candidates[:1], components=found.components * ours
+        ),
+        volumes=replace(
+            analysis.volumes, labels=replace(labels, data=labels.data * ours.astype(np.uint8))
+        ),
+    )
+
+
+def test_analysing_again_keeps_every_decision_and_the_signature(analysis, reviewed, tmp_path):
+    save(reviewed, tmp_path / "out")
+    notices = save(analysis, tmp_path / "out")
+    assert store.load(tmp_path / "out") == reviewed.review
+    assert any("stay with 2 candidate(s)" in words for words in notices)
+    assert not (tmp_path / "out" / EARLIER).exists()
+
+
+def test_a_candidate_drawn_a_little_otherwise_keeps_its_decision(analysis, reviewed, tmp_path):
+    save(reviewed, tmp_path / "out")
+    notices = save(with_uids(analysis, "2.25.11", "2.25.12"), tmp_path / "out")
+    review = store.load(tmp_path / "out")
+    assert review.state_of("2.25.11") is ReviewState.ACCEPTED
+    assert review.state_of("2.25.12") is ReviewState.EDITED
+    assert review.outline_of("2.25.12") is not None
+    assert review.signed
+    assert any("drawn anew" in words for words in notices)
+    (kept,) = (tmp_path / "out" / EARLIER).iterdir()
+    assert store.load(kept) == reviewed.review
+
+
+def test_what_does_not_fit_is_kept_beside_and_named(analysis, reviewed, tmp_path):
+    save(reviewed, tmp_path / "out")
+    notices = " ".join(save(without_second(analysis), tmp_path / "out"))
+    review = store.load(tmp_path / "out")
+    first = analysis.findings.candidates[0].tracking_uid
+    assert {e.tracking_uid for e in review.events} == {first}
+    assert review.unaided == (ALONE,)
+    assert not review.signed
+    assert "Decisions on 1 candidate(s)" in notices
+    assert "to be signed again" in notices
+    assert f"kept whole in {EARLIER}/" in notices
+    (kept,) = (tmp_path / "out" / EARLIER).iterdir()
+    assert store.load(kept) == reviewed.review
+
+
+def test_an_unaided_read_without_a_decision_is_never_lost(analysis, tmp_path):
+    alone = replace(analysis, review=Review(unaided=(ALONE,)))
+    save(alone, tmp_path / "out")
+    save(analysis, tmp_path / "out")
+    assert store.load(tmp_path / "out").unaided == (ALONE,)
+    log = ReviewLog()
+    log.mark(analysis.findings.candidates[0].tracking_uid, ReviewState.ACCEPTED)
+    save(replace(analysis, review=log.review), tmp_path / "out")
+    found = store.load(tmp_path / "out")
+    assert (found.unaided, found.events) == ((ALONE,), log.review.events)
+
+
+def test_the_review_of_another_study_is_kept_beside_and_decides_nothing(
+    analysis, reviewed, tmp_path
+):
+    save(reviewed, tmp_path / "out")
+    other = replace(analysis, run=replace(analysis.run, inputs=(("t1c.nii.gz", "f" * 64),)))
+    notices = " ".join(save(other, tmp_path / "out"))
+    assert store.load(tmp_path / "out") == Review()
+    assert f"kept whole in {EARLIER}/" in notices
+    (kept,) = (tmp_path / "out" / EARLIER).iterdir()
+    assert store.load(kept) == reviewed.review
+
+
+def test_a_damaged_review_is_kept_beside_and_named(analysis, reviewed, tmp_path):
+    save(reviewed, tmp_path / "out")
+    (tmp_path / "out" / "review.json").write_text("{")
+    notices = " ".join(save(analysis, tmp_path / "out"))
+    assert f"kept whole in {EARLIER}/" in notices
+    (kept,) = (tmp_path / "out" / EARLIER).iterdir()
+    assert (kept / "review.json").read_text() == "{"
+
+
+def test_a_review_that_goes_on_is_not_copied(analysis, reviewed, tmp_path):
+    save(reviewed, tmp_path / "out")
+    log = ReviewLog(reviewed.review)
+    log.mark(analysis.findings.candidates[0].tracking_uid, ReviewState.REJECTED)
+    save(replace(analysis, review=log.review), tmp_path / "out")
+    assert store.load(tmp_path / "out") == log.review
+    assert not (tmp_path / "out" / EARLIER).exists()
