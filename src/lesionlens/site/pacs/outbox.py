@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.provenance import utc_now
+from lesionlens.base.records.parts import check_objects
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 from lesionlens.imaging.reading.dicom.documents import note_sent
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
@@ -22,7 +23,10 @@ def files_to_send(result: Path) -> list[Path]:
     ------
     UnusableInputError
         There is none.
+    AlteredResultError
+        Some were changed or added since the result was written.
     """
+    check_objects(result)
     folder = folder_to_send(result)
     files = [path for path in walk(folder) if looks_like_dicom(path)] if folder.is_dir() else []
     if not files:
