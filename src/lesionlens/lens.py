@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ from lesionlens.analysis.findings.components import (
 )
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import ComputePrecision, Region
 from lesionlens.base.provenance import utc_now, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
@@ -65,7 +66,9 @@ class Lens:
         with a server the name of one of its models, "lens" for its first.
     server : str or ServerAddress, optional
         Where `lesionlens serve` runs: its network decides instead of one here, and only the
-        brain's voxels travel there. Device, weights and bundle are then the server's.
+        brain's voxels travel there. Device, weights, bundle and precision are then the server's.
+    precision : ComputePrecision or str
+        "auto" (float32 on a CPU, bfloat16 on a CUDA or XPU device), "float32" or "bfloat16".
 
     Raises
     ------
@@ -87,6 +90,7 @@ class Lens:
         bundle: str | Path | None = None,
         engine: str | Engine = "lens",
         server: str | ServerAddress | None = None,
+        precision: ComputePrecision | str = ComputePrecision.AUTO,
     ) -> None:
         if server is not None and (weights is not None or bundle is not None):
             raise UnusableInputError(
@@ -108,7 +112,11 @@ class Lens:
             self._engine = make_engine("remote", device=device, server=server, model=model)
             return
         name = engine if bundle is None else "monai-bundle"
-        given = {"weights": weights, "bundle": None if bundle is None else Path(bundle)}
+        given: dict[str, Any] = {
+            "weights": weights,
+            "bundle": None if bundle is None else Path(bundle),
+            "precision": None if precision == ComputePrecision.AUTO else precision,
+        }
         options = {key: value for key, value in given.items() if value is not None}
         self._engine = make_engine(name, device=device, **options)
 
@@ -307,7 +315,7 @@ class _Steps:
         inputs: tuple[tuple[str, str], ...],
     ) -> Context:
         prepared, about = self._prepared, self._prediction.engine
-        digest = ",".join(sha for _, sha in sorted(inputs))
+        digest = ",".join(sorted(sha for _, sha in inputs))
         return Context(
             whole_tumour=whole,
             head=anatomy.find_head(prepared.brain, prepared.working),

@@ -215,3 +215,12 @@ class Identity(StrEnum):
     """When the study was acquired and when it was analysed."""
     SERIES = "series"
     """Files and descriptions of the series."""
+
+
+class ComputePrecision(StrEnum):
+    """In which numbers a network computes."""
+
+    AUTO = "auto"
+    """float32 on a CPU, bfloat16 on an accelerator that multiplies it in hardware."""
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent, Region
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, ComputePrecision, MapExtent, Region
 from lesionlens.cli import checks, options
 from lesionlens.cli import prior as comparison
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
@@ -34,6 +34,8 @@ def analyze(
     engine: options.EngineName = "lens",
     patience: options.Patience = 2.0,
     device: options.Device = "auto",
+    precision: options.Precision = ComputePrecision.AUTO,
+    threads: options.Threads = None,
     server: options.Server = None,
     api_key_file: options.ApiKeyFile = None,
     server_ca: options.ServerCa = None,
@@ -64,7 +66,9 @@ def analyze(
     checks.check_outside(study, out)
     wanted = options.wishes(language, hide, surfaces, maps, evidence=evidence)
     address = server_address(server, api_key_file, server_ca, plain_http)
-    network = ChosenNetwork(device, weights, bundle, engine, patience, address, fall_back)
+    network = ChosenNetwork(
+        device, weights, bundle, engine, patience, address, fall_back, precision, threads
+    )
     with progress_bar() as progress:
         progress("opening the study", 0.0)
         named = options.named(t1, t1c, t2, flair)

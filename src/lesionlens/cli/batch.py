@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, ComputePrecision, MapExtent
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
-from lesionlens.cli.network import refuse_beside_server, server_address
+from lesionlens.cli.network import named, refuse_beside_server, server_address
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,6 +45,8 @@ def batch(
     weights: options.Weights = None,
     engine: options.EngineName = "lens",
     device: options.Device = "auto",
+    precision: options.Precision = ComputePrecision.AUTO,
+    threads: options.Threads = None,
     server: options.Server = None,
     api_key_file: options.ApiKeyFile = None,
     server_ca: options.ServerCa = None,
@@ -71,7 +73,13 @@ def batch(
     asked = options.wishes(language, hide, surfaces, maps)
     address = server_address(server, api_key_file, server_ca, plain_http)
     if address is not None:
-        refuse_beside_server(device, weights=weights, bundle=bundle, scheduler=scheduler)
+        refuse_beside_server(
+            device,
+            weights=weights,
+            bundle=bundle,
+            scheduler=scheduler,
+            precision=named(precision),
+        )
     with progress_bar() as progress:
         progress("looking for studies", 0.0)
         from lesionlens.site.cohort.run import Cohort, Crew, run_cohort
@@ -89,6 +97,8 @@ def batch(
             files=asked,
             engine=engine,
             server=address,
+            precision=precision,
+            threads=threads,
         )
         check_tables(results)
         notes = []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import ServerError, UnusableInputError
+from lesionlens.base.labels import ComputePrecision
 
 if TYPE_CHECKING:
     from lesionlens.engines.remote.address import ServerAddress
@@ -31,6 +32,10 @@ class ChosenNetwork:
     server: ServerAddress | None = None
     """Where the network is, if not here."""
     fall_back: bool = False
+    precision: ComputePrecision = ComputePrecision.AUTO
+    """As `Lens` takes it."""
+    threads: int | None = None
+    """Of the CPU; None for as many as there are cores."""
     """Whether it is this machine's turn where the server does not answer."""
 
     def run(self, work: Callable[[Lens], T]) -> tuple[T, tuple[str, ...]]:
@@ -46,23 +51,41 @@ class ChosenNetwork:
         from lesionlens.lens import Lens
 
         if self.server is None:
-            return work(self._here()), ()
-        refuse_beside_server(self.device, weights=self.weights, bundle=self.bundle)
+            return work(self._here(self.engine)), ()
+        numbers = None if self.fall_back else named(self.precision)
+        refuse_beside_server(
+            self.device, weights=self.weights, bundle=self.bundle, precision=numbers
+        )
         try:
             return work(Lens(server=self.server, engine=self.engine)), ()
         except ServerError as error:
             if not self.fall_back:
                 raise
             note = f"Analysed on this machine, as --fall-back says: found {error.found}"
-            return work(Lens()), (note,)
+            return work(self._here("lens")), (note,)
 
-    def _here(self) -> Lens:
+    def _here(self, engine: str) -> Lens:
+        from lesionlens.engines.threads import use_threads
         from lesionlens.lens import Lens
 
+        use_threads(self.threads, engine)
         if self.bundle is None or self.weights is not None:
-            return Lens(self.device, weights=self.weights, bundle=self.bundle, engine=self.engine)
+            return Lens(
+                self.device,
+                weights=self.weights,
+                bundle=self.bundle,
+                engine=engine,
+                precision=self.precision,
+            )
         load = plugins.load(plugins.ENGINES, "monai-bundle")
-        return Lens(engine=load(self.device, bundle=self.bundle, patience_s=60 * self.patience))
+        seconds = 60 * self.patience
+        made = load(self.device, bundle=self.bundle, patience_s=seconds, precision=self.precision)
+        return Lens(engine=made)
+
+
+def named(precision: ComputePrecision) -> str | None:
+    """Return a precision that was asked for; None for that of the device."""
+    return None if precision is ComputePrecision.AUTO else precision.value
 
 
 def refuse_beside_server(device: str, **named: object) -> None:

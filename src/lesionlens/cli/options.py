@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base.labels import Identity, MapExtent, MrSequence
+from lesionlens.base.labels import ComputePrecision, Identity, MapExtent, MrSequence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.staging import check_target
 from lesionlens.cli.console import STOP
@@ -89,6 +89,23 @@ Patience = Annotated[
 ]
 Device = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda, cuda:N, xpu or mps.", metavar="DEVICE")
+]
+Precision = Annotated[
+    ComputePrecision,
+    typer.Option(
+        "--precision",
+        help="In which numbers the network computes; auto is float32 on a CPU, bfloat16 on a GPU "
+        "of Nvidia, AMD or Intel.",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        help="Threads of a CPU to compute with; results are the same with any number.",
+        metavar="N",
+        min=1,
+    ),
 ]
 Server = Annotated[
     str | None,

@@ -11,6 +11,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import torch
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.labels import ComputePrecision
+from lesionlens.network.steady import thread_count
 
 KINDS = ("cuda", "xpu", "mps")
 """Accelerators that are taken: Nvidia's and AMD's, Intel's, Apple's."""
@@ -76,8 +78,54 @@ def choose(wish: str = "auto") -> torch.device:
     return device
 
 
+def choose_precision(
+    device: torch.device, wish: ComputePrecision | str = ComputePrecision.AUTO
+) -> ComputePrecision:
+    """Return in which numbers a network predicts on a device: float32 or bfloat16.
+
+    A CPU always predicts in float32, so that all give the same numbers; one that multiplies
+    bfloat16 in hardware would save no time (`docs/explanation/experiments.md`). Apple's has
+    bfloat16 only from macOS 14 on.
+
+    Raises
+    ------
+    UnusableInputError
+        The word is unknown, or bfloat16 is asked of a device that is given float32.
+
+    Examples
+    --------
+    >>> choose_precision(torch.device("cpu")).value
+    'float32'
+    """
+    if wish not in tuple(ComputePrecision):
+        raise UnusableInputError(
+            found=f"the precision {str(wish)!r}",
+            expected=", ".join(ComputePrecision),
+            next_step="Use --precision auto",
+        )
+    has_it = device.type in _BFLOAT16_KINDS
+    if wish == ComputePrecision.BFLOAT16 and not has_it:
+        raise UnusableInputError(
+            found=f"bfloat16 on the device {device.type}",
+            expected=f"float32 there; bfloat16 on {' or '.join(_BFLOAT16_KINDS)} alone",
+            next_step="Leave out --precision",
+        )
+    if wish == ComputePrecision.AUTO:
+        return ComputePrecision.BFLOAT16 if has_it else ComputePrecision.FLOAT32
+    return ComputePrecision(wish)
+
+
+def computing_in(
+    precision: ComputePrecision, device: torch.device
+) -> AbstractContextManager[object]:
+    """Return the context in which a network predicts in a precision of `choose_precision`."""
+    if precision is ComputePrecision.BFLOAT16:
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()
+
+
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware, about twice as fast as float32.
+    """Whether the device multiplies bfloat16 in hardware; asked in training.
 
     Any CUDA or XPU device; a CPU with AVX-512 BF16 or AMX. Apple's is given float32: it has
     bfloat16 only from macOS 14 on.
@@ -90,7 +138,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, wanted: bool) -> AbstractContextManager[object]:
-    """Return the context in which a network computes in bfloat16.
+    """Return the context in which a network is trained in bfloat16.
 
     Nothing changes where that is not wanted, nor on a device that would have to emulate it: on a
     CPU with AVX2 alone a step of training in bfloat16 takes several times as long.
@@ -107,13 +155,20 @@ def name_of(device: torch.device) -> str:
     return str(torch.get_device_module(device).get_device_name(device))
 
 
-def describe(device: torch.device) -> str:
-    """Describe in words what a device is, for the run's record."""
+def describe(
+    device: torch.device, precision: ComputePrecision | None = None, threads: int | None = None
+) -> str:
+    """Describe in words what a device is and in what it computes, for the run's record."""
+    numbers = "" if precision is None else f", {precision}"
     if device.type != "cpu":
-        return f"{name_of(device)} ({device.type}:{device.index or 0})"
-    threads = torch.get_num_threads()
-    precision = ", bfloat16" if has_fast_bfloat16(device) else ""
-    return f"cpu ({threads} thread{'' if threads == 1 else 's'}{precision})"
+        return f"{name_of(device)} ({device.type}:{device.index or 0}{numbers})"
+    threads = threads or thread_count()
+    return f"cpu ({threads} thread{'' if threads == 1 else 's'}{numbers})"
+
+
+def threads_of(device: torch.device) -> int | None:
+    """Return how many threads compute; None on an accelerator."""
+    return thread_count() if device.type == "cpu" else None
 
 
 class DevicePlacement:

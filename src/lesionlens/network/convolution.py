@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lesionlens.network.steady import predicts_on_cpu
+
 
 class Conv3d(nn.Conv3d):
     """`nn.Conv3d`, by oneDNN wherever a CPU predicts in float32.
@@ -18,7 +20,7 @@ class Conv3d(nn.Conv3d):
     @override
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         out: Tensor
-        if isinstance(self.padding, str) or not _predicts_on_cpu(input):
+        if isinstance(self.padding, str) or not _by_onednn(input):
             out = super()._conv_forward(input, weight, bias)
         else:
             out = torch.mkldnn_convolution(
@@ -27,13 +29,5 @@ class Conv3d(nn.Conv3d):
         return out
 
 
-def _predicts_on_cpu(x: Tensor) -> bool:
-    """Whether this is a prediction in float32 on a CPU that has oneDNN, not traced for export."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-    )
+def _by_onednn(x: Tensor) -> bool:
+    return predicts_on_cpu(x) and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]

@@ -109,6 +109,7 @@ class OnnxSession:
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         settings.log_severity_level = 4
         self._ort = ort
+        self._threads = threads
         try:
             self._session = ort.InferenceSession(str(path), settings, providers=chosen)
         except Exception as error:  # onnxruntime's errors share no class of their own
@@ -131,6 +132,12 @@ class OnnxSession:
     def outputs(self) -> tuple[str, ...]:
         """Names of what it can answer."""
         return tuple(one.name for one in self._session.get_outputs())
+
+    @property
+    def thread_count(self) -> int | None:
+        """How many threads compute; None where onnxruntime chose, or on an accelerator."""
+        on_cpu = self._session.get_providers()[0] == "CPUExecutionProvider"
+        return self._threads or None if on_cpu else None
 
     @property
     def device_words(self) -> str:

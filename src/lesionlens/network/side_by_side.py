@@ -13,6 +13,8 @@ from typing import TypeVar
 
 import torch
 
+from lesionlens.network.steady import thread_count
+
 T = TypeVar("T")
 R = TypeVar("R")
 _AT_ONCE = 2
@@ -35,7 +37,7 @@ def side_by_side(run: Callable[[T], R], inputs: Sequence[T]) -> Iterator[R]:
     Exception
         What a pass raises; those not begun are left out, and none is running afterwards.
     """
-    threads = torch.get_num_threads()
+    threads, before = thread_count(), torch.get_num_threads()
     if threads < _AT_ONCE or len(inputs) < _AT_ONCE:
         yield from map(run, inputs)
         return
@@ -45,5 +47,5 @@ def side_by_side(run: Callable[[T], R], inputs: Sequence[T]) -> Iterator[R]:
         yield from pool.map(run, inputs[:paired])
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # threads begun later take the last number that was set
+        torch.set_num_threads(before)  # threads begun later take the last number that was set
     yield from map(run, inputs[paired:])

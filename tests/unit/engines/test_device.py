@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.labels import ComputePrecision
 from lesionlens.engines import device
 from lesionlens.training.optimiser import orthogonalise
 
@@ -75,6 +76,26 @@ def test_bfloat16_is_left_where_it_would_be_emulated(monkeypatch, found, fast):
     singular = torch.linalg.svdvals(orthogonalise(matrix))
     assert singular.min() > 0.6
     assert singular.max() < 1.3
+
+
+@pytest.mark.parametrize("found", [{"avx2": True}, {"avx512_bf16": True, "amx_bf16": True}])
+def test_a_cpu_predicts_in_float32_whatever_it_can(monkeypatch, found):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    cpu = torch.device("cpu")
+    assert device.choose_precision(cpu) is ComputePrecision.FLOAT32
+    with device.computing_in(device.choose_precision(cpu), cpu):
+        assert not torch.is_autocast_enabled("cpu")
+    with pytest.raises(UnusableInputError, match="bfloat16 on the device cpu"):
+        device.choose_precision(cpu, "bfloat16")
+
+
+def test_an_accelerator_predicts_in_what_was_asked():
+    gpu = torch.device("cuda", 0)
+    assert device.choose_precision(gpu) is ComputePrecision.BFLOAT16
+    assert device.choose_precision(gpu, "float32") is ComputePrecision.FLOAT32
+    assert device.choose_precision(torch.device("mps")) is ComputePrecision.FLOAT32
+    with pytest.raises(UnusableInputError, match="auto, float32, bfloat16"):
+        device.choose_precision(gpu, "half")
 
 
 def test_an_operation_that_a_device_lacks_is_done_on_the_cpu_and_that_is_reported():

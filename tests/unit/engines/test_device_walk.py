@@ -80,21 +80,20 @@ def study(make_prepared):
 
 
 @pytest.fixture
-def in_float32(monkeypatch):
-    monkeypatch.setattr(devices, "has_fast_bfloat16", lambda _: False)
+def named(monkeypatch):
     monkeypatch.setattr(devices, "name_of", lambda _: "a pretended device")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_lens_engine_computes_the_same_on_every_device(
-    kind, refining_weights, study, monkeypatch, in_float32
+    kind, refining_weights, study, monkeypatch, named
 ):
     monkeypatch.setattr(patch_refinement, "_FROM", 0.0)  # untrained, it suspects nothing
     expected, _ = answers(LensEngine("cpu", refining_weights), study)
     place = torch.device(kind, 0)
     monkeypatch.setattr(devices, "choose", lambda _: place)
     with pretended(place):
-        engine = LensEngine(kind, refining_weights)
+        engine = LensEngine(kind, refining_weights, "float32")
         assert all(isinstance(p, Pretended) for p in engine.network.parameters())
         found, method = answers(engine, study)
     assert engine.placement.notices == ()

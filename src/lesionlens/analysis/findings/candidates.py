@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,8 @@ from lesionlens.base.records.findings import (
 from lesionlens.base.records.prediction import ClassProbabilities
 from lesionlens.base.records.study import QualityCheck
 
+_CELL_MM = 20.0
+"""Edge of the cells by which a candidate's place is named."""
 NO_T1C = "Without T1c the enhancing part is unknown: its volume and the RANO rule are left empty"
 
 
@@ -60,7 +63,7 @@ class Context:
     has_t1c: bool
     """Whether enhancement can be judged."""
     identity: str
-    """Names study and engine; the same identity and voxels give the same tracking UID."""
+    """Names study and engine; the same identity and place give the same tracking UID."""
     quality: tuple[QualityCheck, ...] = ()
     """Passed on to the reader."""
     class_probabilities: ClassProbabilities | None = None
@@ -83,8 +86,10 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
     fits = pointing_game.of_components(
         marked.components, marked.count, evidence.attention, marked.grid.spacing_mm
     )
+    middles = [part.points_mm().mean(axis=0) for part in parts]
+    uids = tracking_uids(context.identity, middles, [part.volume_ml for part in parts])
     candidates = tuple(
-        _candidate(parts[n], evidence, context, rank, fits[n])
+        replace(_candidate(parts[n], evidence, context, rank, fits[n]), tracking_uid=uids[n])
         for rank, n in enumerate(order, start=1)
     )
     ids = np.zeros(marked.count + 1, np.int32)
@@ -144,7 +149,7 @@ def _candidate(
     unsure, score = evidence.uncertainty, evidence.scores[part.index]
     return Candidate(
         id=rank,
-        tracking_uid=tracking_uid(context.identity, points),
+        tracking_uid="",
         score=None if score is None else float(score),
         centroid_mm=_point(points.mean(axis=0)),
         bounding_box_mm=(_point(low), _point(high)),
@@ -230,22 +235,34 @@ def _point(values: NDArray[np.float64]) -> Point:
     return float(values[0]), float(values[1]), float(values[2])
 
 
-def tracking_uid(identity: str, points_mm: NDArray[np.float64]) -> str:
-    """Derive a UID from content, so that a rerun on the same study names the same candidate alike.
+def tracking_uids(
+    identity: str, centroids_mm: Sequence[NDArray[np.float64]], volumes_ml: Sequence[float]
+) -> list[str]:
+    """Derive a UID of each candidate from its study and its place, coarsely.
+
+    A rerun on the same study names the same candidate alike, also where its outline moved by a
+    voxel. Of several in one cell of `_CELL_MM` the largest is the first.
 
     Parameters
     ----------
     identity : str
         Study and engine.
-    points_mm : (N, 3) float64
-        The candidate's voxels, in any order.
+    centroids_mm : sequence of (3,) float64
+        RAS mm.
+    volumes_ml : sequence of float
+        Likewise.
 
     Returns
     -------
-    str
-        "2.25." and a 128-bit number (PS3.5 B.2), a valid DICOM UID.
+    list of str
+        "2.25." and a 128-bit number each (PS3.5 B.2), a valid DICOM UID.
     """
-    rows = np.round(points_mm, 2) + 0.0
-    rows = rows[np.lexsort(rows.T)]
-    digest = hashlib.sha256(identity.encode() + rows.tobytes()).digest()
-    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
+    cells = [tuple(np.rint(np.asarray(c) / _CELL_MM).astype(int).tolist()) for c in centroids_mm]
+    made = [""] * len(cells)
+    taken: Counter[tuple[int, ...]] = Counter()
+    for n in sorted(range(len(cells)), key=lambda n: -volumes_ml[n]):
+        place = f"{identity}|{cells[n]}|{taken[cells[n]]}"
+        taken[cells[n]] += 1
+        number = int.from_bytes(hashlib.sha256(place.encode()).digest()[:16], "big")
+        made[n] = f"2.25.{number}"
+    return made

@@ -166,6 +166,8 @@ class RunFile(_Strict):
     weights_sha256: str | None
     calibrated: bool
     device: str
+    precision: str | None = None
+    threads: int | None = None
     versions: dict[str, str]
     stages: tuple[StageTime, ...]
     seconds: float

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 
 
 class Capability(StrEnum):
@@ -38,7 +38,8 @@ class EngineInfo:
     """Who decided: name, version, SHA-256 of the weights, capabilities, device.
 
     `operating_points` rise in threshold; empty where nothing was measured. Regions that score less
-    than `floor` are not flagged.
+    than `floor` are not flagged. `precision` is None where an engine does not say it, `threads` on
+    an accelerator.
     """
 
     name: str
@@ -49,6 +50,8 @@ class EngineInfo:
     calibrated: bool = False
     operating_points: tuple[OperatingPoint, ...] = ()
     floor: float = 0.0
+    precision: ComputePrecision | None = None
+    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import (
     Capability,
@@ -40,6 +40,7 @@ from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.interruptible import interruptible
 from lesionlens.engines.kept_memory import kept_memory
 from lesionlens.engines.pass_cache import PassCache
+from lesionlens.network.steady import added_up_by
 
 Floats = NDArray[np.float32]
 RUN = "running the bundle's network"
@@ -48,6 +49,9 @@ AGAIN = "predicting perturbed inputs"
 GRAD_CAM, OCCLUSION, ATTENTION = "grad-cam", "occlusion", "attention"
 PATIENCE_S = 120.0
 """Seconds that questions about a study may take, unless a user allows more."""
+_THREADS = 8
+"""By which a bundle's network computes on any CPU: another number would give other last digits, and
+the network's sums are not ours to change."""
 _OVERLAP = 0.5
 _CAM_MM = 2.0
 _CAM_STRIDE = 4
@@ -84,6 +88,8 @@ class BundleEngine:
     patience_s : float
         Seconds for all questions about a study beyond the first pass (Grad-CAM, and up to 24 more
         passes); what they do not suffice for is left out, with a notice.
+    precision : ComputePrecision or str
+        As `engines.device.choose_precision` reads it; bfloat16 is for those questions alone.
 
     Raises
     ------
@@ -94,9 +100,16 @@ class BundleEngine:
     """
 
     def __init__(
-        self, device: str = "auto", *, bundle: Path, patience_s: float = PATIENCE_S
+        self,
+        device: str = "auto",
+        *,
+        bundle: Path,
+        patience_s: float = PATIENCE_S,
+        precision: ComputePrecision | str = ComputePrecision.AUTO,
     ) -> None:
-        self.placement = devices.DevicePlacement(devices.choose(device), self._move)
+        place = devices.choose(device)
+        self._wish = devices.choose_precision(place, precision)
+        self.placement = devices.DevicePlacement(place, self._move)
         self._bundle = files.read(bundle)
         self._network = self._bundle.network
         self._attends = bool(bundle_attention.blocks(self._network))
@@ -106,7 +119,7 @@ class BundleEngine:
 
     def _move(self, device: torch.device) -> None:
         self._network.to(device)
-        self._fast = devices.has_fast_bfloat16(device)
+        self._precision = self._wish if device == self._device else ComputePrecision.FLOAT32
         self._cache = PassCache(self._bundle.spacing_mm, device)
         self._last: _Examined | None = None
 
@@ -126,10 +139,13 @@ class BundleEngine:
             version=self._bundle.version,
             weights_sha256=self._bundle.sha256,
             capabilities=_CAPABILITIES | ({Capability.PROBE} if self._attends else frozenset()),
-            device=devices.describe(self._device),
+            device=devices.describe(self._device, self._precision, _THREADS),
+            precision=self._precision,
+            threads=_THREADS if self._device.type == "cpu" else None,
         )
 
     @devices.on_its_device
+    @added_up_by(_THREADS)
     def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
         """Answer on the working grid; see `engines.engine.Engine.predict`."""
         with kept_memory():
@@ -172,7 +188,7 @@ class BundleEngine:
         alike, and where time is up.
         """
         whole, study = examined.shares[self._whole], examined.study
-        if not self._fast:
+        if self._precision is ComputePrecision.FLOAT32:
             self._cache.note(self._as_shown(InputPerturbation(), study), whole)
         elif pass_s <= limit.seconds_left:
             started = time.perf_counter()
@@ -209,6 +225,7 @@ class BundleEngine:
         return network_input.grid_at(prepared, self._bundle.spacing_mm)
 
     @devices.on_its_device
+    @added_up_by(_THREADS)
     def predict_perturbed(
         self,
         prepared: PreparedStudy,
@@ -225,7 +242,7 @@ class BundleEngine:
             passes = len(inputs) * self._windows(study.grid)
             with interruptible(self._network, AGAIN, progress, cancel, passes=passes):
                 for one in inputs:
-                    yield self._shares(self._input(study, one), fast=self._fast)[self._whole]
+                    yield self._shares(self._input(study, one), fast=True)[self._whole]
 
         with kept_memory():
             return self._cache.predict_perturbed(prepared, groups, take)
@@ -304,14 +321,16 @@ class BundleEngine:
     def _shares(self, x: Tensor, *, fast: bool = False) -> Tensor:
         """Return (R, I, J, K) shares of the whole input, in windows that overlap by half.
 
-        Fast is bfloat16: less than half the time where the device has it, and shares that differ
-        by up to 0.01. Not channels last, which is faster still: there torch's group norm is less
-        exact, and differs with the number of threads.
+        Fast is bfloat16 where that was chosen: less than half the time on an accelerator, and
+        shares that differ by up to 0.01. Not channels last, which is faster still: there torch's
+        group norm is less exact.
         """
         window = SlidingWindowInferer(self._bundle.window, overlap=_OVERLAP, mode="gaussian")
 
+        numbers = self._precision if fast else ComputePrecision.FLOAT32
+
         def run(part: Tensor) -> Tensor:
-            with devices.autocast(self._device, fast):
+            with devices.computing_in(numbers, self._device):
                 return self._run(part)
 
         with torch.inference_mode():

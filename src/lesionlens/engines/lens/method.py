@@ -29,7 +29,7 @@ from lesionlens.base.array_ops import (
 )
 from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 from lesionlens.base.records.prediction import (
     Capability,
     ClassProbabilities,
@@ -128,6 +128,16 @@ class LensMethod(ABC):
         """What it runs on, for the run's record."""
 
     @property
+    def _precision(self) -> ComputePrecision:
+        """In which numbers it computes."""
+        return ComputePrecision.FLOAT32
+
+    @property
+    @abstractmethod
+    def _threads(self) -> int | None:
+        """How many threads compute; None on an accelerator."""
+
+    @property
     def _notices(self) -> tuple[str, ...]:
         """What a reader must know of how it ran."""
         return ()
@@ -161,6 +171,8 @@ class LensMethod(ABC):
                 for p in self._about.operating_points
             ),
             floor=self._floor,
+            precision=self._precision,
+            threads=self._threads,
         )
 
     @property

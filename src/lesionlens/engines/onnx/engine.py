@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lesionlens.base import user_folders
-from lesionlens.base.errors import WeightsError
+from lesionlens.base.errors import UnusableInputError, WeightsError
+from lesionlens.base.labels import ComputePrecision
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.stages import NEVER, Cancel, Progress, check
@@ -75,6 +76,8 @@ class OnnxEngine(LensMethod):
     weights : str, Path or None
         A file that `lesionlens export-model` wrote; None for the one it wrote last for the
         default weights, "synthetic" likewise.
+    precision : ComputePrecision or str
+        "auto" or "float32": a file in other numbers is exported so.
 
     Raises
     ------
@@ -84,11 +87,24 @@ class OnnxEngine(LensMethod):
         onnxruntime is not installed.
     ResourceError
         The device is not there.
+    UnusableInputError
+        Another precision.
     """
 
     name = "onnx"
 
-    def __init__(self, device: str = "auto", weights: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        device: str = "auto",
+        weights: str | Path | None = None,
+        precision: ComputePrecision | str = ComputePrecision.AUTO,
+    ) -> None:
+        if precision not in (ComputePrecision.AUTO, ComputePrecision.FLOAT32):
+            raise UnusableInputError(
+                found=f"the precision {str(precision)!r} for the engine onnx",
+                expected="float32, in which it computes",
+                next_step="Leave out --precision",
+            )
         named = weights is None or weights in ("default", "synthetic")
         path = exported_path(str(weights or "default")) if named else Path(str(weights))
         self._session = OnnxSession(path, device)
@@ -105,6 +121,11 @@ class OnnxEngine(LensMethod):
     @override
     def device_words(self) -> str:
         return self._session.device_words
+
+    @property
+    @override
+    def _threads(self) -> int | None:
+        return self._session.thread_count
 
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> NoReturn:
         """Refuse: a file without gradients has no method but its attention."""

@@ -121,7 +121,7 @@ def _outcomes(
     if crew.scheduler is not None:
         yield from on_cluster(absolute, choice, crew.scheduler, cancel)
         return
-    threads = max(1, (os.cpu_count() or 1) // crew.workers)
+    threads = choice.threads or max(1, (os.cpu_count() or 1) // crew.workers)
     task = partial(_analyse_alone, choice=replace(choice, threads=threads))
     yield from in_processes(absolute, task, crew.workers, cancel)
 

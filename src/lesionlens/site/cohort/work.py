@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesionlens.base.errors import LesionLensError, is_lack_of_memory
+from lesionlens.base.labels import ComputePrecision
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.stages import Cancel, Progress, no_progress
 from lesionlens.base.staging import check_target
@@ -38,8 +39,9 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What analyses: the device, a MONAI bundle in place of our network, threads of a worker.
+    """What analyses: the device, a MONAI bundle in place of our network.
 
+    `threads` are a worker's; None shares the cores among the workers of this machine.
     `engine` and `server` are those that `Lens` takes: with a server it chooses among its models.
     `weights` are those that `Lens` takes; `stripper` and `bias` are those of
     `preparation.steps.PrepareOptions`; `files` is what is asked of the files.
@@ -54,6 +56,7 @@ class Choice:
     files: ExportOptions = field(default_factory=ExportOptions)
     engine: str = "lens"
     server: ServerAddress | None = None
+    precision: ComputePrecision = ComputePrecision.AUTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +84,19 @@ class StudyOutcome:
 @lru_cache(maxsize=1)
 def load_lens(choice: Choice) -> Lens:
     """Return this process's network, loaded once."""
+    from lesionlens.engines.threads import use_threads  # noqa: PLC0415
     from lesionlens.lens import Lens  # noqa: PLC0415  (a cohort is listed without it)
 
     if choice.server is not None:
         return Lens(server=choice.server, engine=choice.engine)
-    if choice.threads is not None:
-        if choice.engine == "onnx":
-            from lesionlens.network.onnx_session import OnnxSession  # noqa: PLC0415
-
-            OnnxSession.threads = choice.threads
-        else:
-            import torch  # noqa: PLC0415
-
-            torch.set_num_threads(choice.threads)
-    return Lens(choice.device, weights=choice.weights, bundle=choice.bundle, engine=choice.engine)
+    use_threads(choice.threads, choice.engine)
+    return Lens(
+        choice.device,
+        weights=choice.weights,
+        bundle=choice.bundle,
+        engine=choice.engine,
+        precision=choice.precision,
+    )
 
 
 def engine_of(lens: Lens, choice: Choice) -> str:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.storage_order import grid_stored, orders, stored
 
 from lesionlens.analysis.findings import anatomy, pointing_game
-from lesionlens.analysis.findings.candidates import Context, Evidence, describe, tracking_uid
+from lesionlens.analysis.findings.candidates import Context, Evidence, describe, tracking_uids
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     components_of,
@@ -174,9 +174,22 @@ def test_a_rerun_names_a_candidate_alike_and_another_study_does_not():
     assert int(uid[5:]) < 2**128
 
 
-def test_a_tracking_uid_ignores_the_order_of_voxels():
-    points = np.random.default_rng(0).normal(size=(20, 3))
-    assert tracking_uid("a", points) == tracking_uid("a", points[::-1])
+def test_a_tracking_uid_stays_where_a_voxel_of_the_outline_changes():
+    probability = drawn(((20, 25, 20), 9))
+    before, _ = found_in(probability)
+    for region in Region:
+        probability[region][29, 25, 20] = 0.1
+    after, _ = found_in(probability)
+    assert after.candidates[0].volume_ml != before.candidates[0].volume_ml
+    assert after.candidates[0].tracking_uid == before.candidates[0].tracking_uid
+
+
+def test_tracking_uids_of_one_place_differ_by_size():
+    places = [np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 3.0]), np.array([60.0, 2.0, 3.0])]
+    small, large, other = tracking_uids("a", places, [1.0, 5.0, 5.0])
+    assert len({small, large, other}) == 3
+    assert [large, small] == tracking_uids("a", places[:2], [5.0, 1.0])
+    assert other == tracking_uids("a", places[2:], [0.1])[0]
 
 
 @settings(max_examples=16, deadline=None)

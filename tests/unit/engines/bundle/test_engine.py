@@ -406,3 +406,19 @@ def test_a_bundle_for_something_else_is_refused(tmp_path):
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
     with pytest.raises(UnusableInputError, match="a MONAI bundle"):
         files.read(tmp_path)
+
+
+def test_a_bundle_answers_with_the_same_bits_with_any_number_of_threads(bundle, make_prepared):
+    before, found = torch.get_num_threads(), []
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        answer = patient_engine(bundle).predict(make_prepared(), progress=no_progress, cancel=NEVER)
+        assert torch.get_num_threads() == count
+        found.append(answer)
+    torch.set_num_threads(before)
+    one, three = found
+    assert one.engine == three.engine
+    assert one.engine.precision == "float32"
+    for region in Region:
+        np.testing.assert_array_equal(one.probability[region], three.probability[region])
+        np.testing.assert_array_equal(one.trace.cross[region], three.trace.cross[region])

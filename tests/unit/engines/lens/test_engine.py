@@ -14,6 +14,7 @@ from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.engines import network_input
 from lesionlens.engines.engine import SupportsPerturbation, Target
 from lesionlens.engines.interruptible import interruptible
+from lesionlens.engines.lens import patch_refinement
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.network import weights
 from lesionlens.network.build import build
@@ -29,6 +30,15 @@ def engine(random_weights):
 @pytest.fixture(scope="module")
 def study(make_prepared):
     return make_prepared()
+
+
+@pytest.fixture(scope="module")
+def refining_weights(tmp_path_factory):
+    torch.manual_seed(3)
+    path = tmp_path_factory.mktemp("weights") / "refining.safetensors"
+    notes = WeightsNotes(version="test", spacing_mm=5.0, focus_spacing_mm=4.0)
+    weights.save(path, preset("tiny"), build("tiny").state_dict(), notes)
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -342,3 +352,26 @@ def test_a_second_opinion_by_gradients_lies_in_the_brain(engine, study):
     assert found.data.sum() == pytest.approx(1, abs=1e-2)
     with pytest.raises(UnusableInputError, match="grad-cam"):
         engine.attribute(study, Target(Region.TC), "tea leaves")
+
+
+def test_a_prediction_has_the_same_bits_with_any_number_of_threads(
+    refining_weights, study, monkeypatch
+):
+    monkeypatch.setattr(patch_refinement, "_FROM", 0.0)  # untrained, it suspects nothing
+    engine, before = LensEngine("cpu", refining_weights), torch.get_num_threads()
+    found = []
+    for count in (1, 2, 3, 4):
+        torch.set_num_threads(count)
+        engine.forget()
+        found.append(engine.predict(study, progress=no_progress, cancel=NEVER))
+        assert torch.get_num_threads() == count
+    torch.set_num_threads(before)
+    assert [p.engine.threads for p in found] == [1, 2, 3, 4]
+    assert {p.engine.precision for p in found} == {"float32"}
+    for region in Region:
+        for other in found[1:]:
+            np.testing.assert_array_equal(other.probability[region], found[0].probability[region])
+            np.testing.assert_array_equal(other.trace.cross[region], found[0].trace.cross[region])
+            np.testing.assert_array_equal(
+                other.unperturbed.probability, found[0].unperturbed.probability
+            )

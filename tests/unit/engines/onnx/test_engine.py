@@ -24,7 +24,6 @@ from lesionlens.base.errors import (
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.stages import NEVER, StageClock, no_progress
-from lesionlens.engines import device
 from lesionlens.engines.engine import Target
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.onnx.engine import OnnxEngine, exported_path
@@ -52,9 +51,7 @@ def onnx():
 
 @pytest.fixture(scope="module")
 def lens():
-    with pytest.MonkeyPatch.context() as patch:  # some CPUs compute faster in bfloat16
-        patch.setattr(device, "has_fast_bfloat16", lambda _: False)
-        yield LensEngine("cpu", HERE / "tiny.safetensors")
+    return LensEngine("cpu", HERE / "tiny.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -225,10 +222,8 @@ def test_the_shipped_network_reads_the_sample_as_torch_does(tmp_path):
     export_lens(*weights.load_shipped(), tmp_path / "shipped.onnx")
     sample = Path(__file__).parents[4] / "sample_data" / "study"
     prepared = prepare(open_study(sample), StageClock(), PrepareOptions(cache=False))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device, "has_fast_bfloat16", lambda _: False)
-        engines = OnnxEngine("cpu", tmp_path / "shipped.onnx"), LensEngine("cpu", "default")
-        one, other = (e.predict(prepared, progress=no_progress, cancel=NEVER) for e in engines)
+    engines = OnnxEngine("cpu", tmp_path / "shipped.onnx"), LensEngine("cpu", "default")
+    one, other = (e.predict(prepared, progress=no_progress, cancel=NEVER) for e in engines)
     for region in Region:
         ours, theirs = one.probability[region], other.probability[region]
         np.testing.assert_allclose(ours, theirs, atol=CLOSE, rtol=0)
