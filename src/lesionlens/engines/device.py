@@ -84,8 +84,7 @@ def choose_precision(
     """Return in which numbers a network predicts on a device: float32 or bfloat16.
 
     A CPU always predicts in float32, so that all give the same numbers; one that multiplies
-    bfloat16 in hardware would save no time (`docs/explanation/experiments.md`). Apple's has
-    bfloat16 only from macOS 14 on.
+    bfloat16 in hardware would save no time. Apple's has bfloat16 only from macOS 14 on.
 
     Raises
     ------

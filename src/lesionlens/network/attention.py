@@ -17,7 +17,6 @@ from torch.nn import functional
 from typing_extensions import override
 
 from lesionlens.network.convolution import Conv3d
-from lesionlens.network.steady import one_thread, predicts_on_cpu, sigmoid, silu
 
 QUERY_BLOCK = 1024
 """Queries that `readable` holds weights of at a time when they are not kept."""
@@ -105,15 +104,12 @@ class SelfAttention(nn.Module):
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (B, N, dim) to tokens, q and k; q and k are (B, heads, N, dim / heads)."""
         b, n, d = tokens.shape
-        steady = predicts_on_cpu(tokens)
-        with one_thread(steady):
-            mixed = self.qkv(self.norm1(tokens)).view(b, n, 3, self.heads, d // self.heads)
+        mixed = self.qkv(self.norm1(tokens)).view(b, n, 3, self.heads, d // self.heads)
         q, k, v = mixed.permute(2, 0, 3, 1, 4).unbind(0)
         small = self.training and n <= QUERY_BLOCK
         seen = (flash if self.form is Form.FLASH and not small else readable)(q, k, v)
-        with one_thread(steady):
-            tokens = tokens + self.out(seen.transpose(1, 2).reshape(b, n, d))
-            return tokens + self.mlp(self.norm2(tokens)), q, k
+        tokens = tokens + self.out(seen.transpose(1, 2).reshape(b, n, d))
+        return tokens + self.mlp(self.norm2(tokens)), q, k
 
 
 class GridCrossAttention(nn.Module):
@@ -202,5 +198,5 @@ class AttentionGate(nn.Module):
     @override
     def forward(self, skip: Tensor, guide: Tensor) -> Tensor:
         """Gated skip, (B, features, I, J, K)."""
-        opened: Tensor = self.gate(silu(self.skip(skip) + self.guide(guide)))
-        return skip * sigmoid(opened)
+        opened: Tensor = self.gate(functional.silu(self.skip(skip) + self.guide(guide)))
+        return skip * opened.sigmoid()

@@ -18,7 +18,6 @@ from typing_extensions import override
 
 from lesionlens.network.convolution import Conv3d
 from lesionlens.network.encoder import Residual
-from lesionlens.network.steady import silu
 
 WIDTHS = (24, 32, 48, 64)
 _FINE = 4
@@ -64,7 +63,7 @@ class BrainUNet(nn.Module):
             wide = functional.interpolate(x, scale_factor=2, mode="trilinear")
             x = self.up[level](torch.cat([kept[level], wide], 1))
         fine = torch.cat([unfold(self.open(x)), image], 1)
-        out: Tensor = self.last(silu(self.fine(fine)))
+        out: Tensor = self.last(functional.silu(self.fine(fine)))
         return out
 
 

@@ -13,7 +13,6 @@ from lesionlens.network.attention import AttentionGate
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.convolution import Conv3d
 from lesionlens.network.encoder import Features, Residual
-from lesionlens.network.steady import silu
 
 
 class FeaturePyramid(NamedTuple):
@@ -61,8 +60,8 @@ class SubvoxelUp(nn.Module):
         up = parts.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(b, 2 * i, 2 * j, 2 * k, fine)
         # channels stay last: mixed with the skip's layout, every step below would be slower
         risen = up.permute(0, 4, 1, 2, 3)
-        joined = silu(risen if skip is None else risen + skip)
-        return joined + silu(self.mix(joined))
+        joined = functional.silu(risen if skip is None else risen + skip)
+        return joined + functional.silu(self.mix(joined))
 
 
 class Decoder(nn.Module):

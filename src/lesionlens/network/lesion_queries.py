@@ -17,7 +17,6 @@ from lesionlens.base.labels import LesionClass
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.decoder import FeaturePyramid
 from lesionlens.network.queries import QueryDecoder
-from lesionlens.network.steady import one_thread, predicts_on_cpu
 
 _NOTHING = 1  # the last class logit stands for nothing, after those of `base.labels.LesionClass`
 _HEADS = 2
@@ -43,8 +42,7 @@ class LesionOutput(NamedTuple):
         section 3.4, semantic inference).
         """
         named = self.classes.softmax(-1)[..., : len(LesionClass)]
-        with one_thread(predicts_on_cpu(named)):
-            shares = torch.einsum("bqc,bqijk->bcijk", named, self.masks[0].sigmoid())
+        shares = torch.einsum("bqc,bqijk->bcijk", named, self.masks[0].sigmoid())
         return shares.clamp(max=1.0)
 
 
@@ -68,11 +66,9 @@ class LesionQueries(nn.Module):
         answers = self.decoder((pyramid.quarter, pyramid.half), trace=False)
         query = self.norm(answers.query)
         quarter, half = answers.masks
-        with one_thread(predicts_on_cpu(query)):
-            classes, boxes = self.classify(query), self.box(query)
         return LesionOutput(
-            classes=classes.float(),
-            boxes=boxes.float().sigmoid(),
+            classes=self.classify(query).float(),
+            boxes=self.box(query).float().sigmoid(),
             masks=(half, quarter),
             attention=answers.attention,
         )

@@ -16,7 +16,6 @@ from lesionlens.network.decoder import Decoder
 from lesionlens.network.encoder import STRIDE, Encoder
 from lesionlens.network.lesion_queries import LesionOutput, LesionQueries
 from lesionlens.network.queries import QueryDecoder
-from lesionlens.network.steady import one_thread, predicts_on_cpu
 
 
 class AttentionTrace(NamedTuple):
@@ -60,9 +59,7 @@ def _padding(shape: torch.Size) -> list[int]:
 
 def _add_up_to_one(attention: Tensor) -> Tensor:
     """Scale (B, R, I, J, K) maps after the padding was cut off."""
-    with one_thread(predicts_on_cpu(attention)):
-        total = attention.sum((2, 3, 4), keepdim=True)
-    return attention / total.clamp_min(1e-12)
+    return attention / attention.sum((2, 3, 4), keepdim=True).clamp_min(1e-12)
 
 
 class LensNetwork(nn.Module):
@@ -126,12 +123,10 @@ class LensNetwork(nn.Module):
         if trace:
             size = (padded.shape[2], padded.shape[3], padded.shape[4])
             kept = AttentionTrace(seen.trace, answers.cross_attention, size)
-        with one_thread(predicts_on_cpu(answers.query)):
-            presence = self.exists(answers.query)[..., 0].float()
         return LensOutput(
             logits=logits[..., :i, :j, :k],
             deep=(half, quarter),
-            presence=presence,
+            presence=self.exists(answers.query)[..., 0].float(),
             attention=_add_up_to_one(answers.attention[..., :i, :j, :k]),
             trace=kept,
             lesions=self.lesions(pyramid) if self.lesions is not None and lesions else None,

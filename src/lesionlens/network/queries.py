@@ -17,7 +17,6 @@ from torch.nn import functional
 from typing_extensions import override
 
 from lesionlens.network.attention import GridCrossAttention
-from lesionlens.network.steady import one_thread, predicts_on_cpu, sigmoid
 
 _FLOOR = 1e-3  # share of attention that a voxel keeps whose mask is zero
 
@@ -57,18 +56,16 @@ class MaskedCrossAttention(nn.Module):
         self, query: Tensor, grid: Tensor, bias: Tensor, keep: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Return queries (B, Q, dim) after attending to (B, N, features)."""
-        with one_thread(predicts_on_cpu(query)):
-            query, kept = self.cross(query, grid, bias, keep)
-            q = self.norm(query)
-            query = query + self.among(q, q, q, need_weights=False)[0]
-            out: Tensor = query + self.mlp(query)
+        query, kept = self.cross(query, grid, bias, keep)
+        q = self.norm(query)
+        query = query + self.among(q, q, q, need_weights=False)[0]
+        out: Tensor = query + self.mlp(query)
         return out, kept
 
     def draw(self, query: Tensor, features: Tensor) -> Tensor:
         """Mask logits (B, Q, I, J, K): query times features, in float32."""
-        with one_thread(predicts_on_cpu(query)):
-            code: Tensor = self.mask(query)
-            flat: Tensor = code[..., :-1] @ features.flatten(2).to(code.dtype)
+        code: Tensor = self.mask(query)
+        flat: Tensor = code[..., :-1] @ features.flatten(2).to(code.dtype)
         out = flat.float() + code[..., -1:].float()
         return out.view(*out.shape[:2], *features.shape[2:])
 
@@ -78,7 +75,7 @@ def _as_bias(mask: Tensor, size: torch.Size) -> Tensor:
     mask = mask.detach().float()
     if mask.shape[2:] != size:
         mask = functional.interpolate(mask, size=size, mode="trilinear")
-    return torch.log(sigmoid(mask) + _FLOOR).flatten(2)
+    return torch.log(mask.sigmoid() + _FLOOR).flatten(2)
 
 
 class QueryDecoder(nn.Module):

@@ -1,8 +1,9 @@
 """Run passes of a network side by side on the cores of one processor.
 
-Two threads that share one pass meet after every layer: where other programs keep a core, each waits
-for the other, and an analysis takes a third longer than with a pass on each core. On a quiet
-machine both take the same time (`research/RESULTS.md`).
+How many threads share a pass depends on the passes alone, never on the machine: another number
+would give other last digits. Two threads that share one pass also meet after every layer: where
+other programs keep a core, each waits for the other, and an analysis takes a third longer than with
+a pass on each core. On a quiet machine both take the same time (`research/RESULTS.md`).
 """
 
 from __future__ import annotations
@@ -13,22 +14,22 @@ from typing import TypeVar
 
 import torch
 
-from lesionlens.network.steady import thread_count
+from lesionlens.network.steady import by_threads, thread_count
 
 T = TypeVar("T")
 R = TypeVar("R")
-_AT_ONCE = 2
-"""More would need more memory and bring little: each has its share of the threads."""
+_AT_MOST = 4
+"""Passes at once; more would need more memory than they save time."""
 
 
 def side_by_side(run: Callable[[T], R], inputs: Sequence[T]) -> Iterator[R]:
-    """Yield what `run` makes of each input, in order, two at a time; an odd last one by itself.
+    """Yield what `run` makes of each input, in order; an odd last one by itself, by two threads.
 
     Parameters
     ----------
     run : callable
-        One pass; called from threads other than the caller's, each with half of the threads that
-        torch has here. The odd one is run by the caller, with all of them.
+        One pass; called from threads other than the caller's, of one thread each. The odd one is
+        run by the caller.
     inputs : sequence
         What it is called with.
 
@@ -37,15 +38,26 @@ def side_by_side(run: Callable[[T], R], inputs: Sequence[T]) -> Iterator[R]:
     Exception
         What a pass raises; those not begun are left out, and none is running afterwards.
     """
-    threads, before = thread_count(), torch.get_num_threads()
-    if threads < _AT_ONCE or len(inputs) < _AT_ONCE:
-        yield from map(run, inputs)
-        return
-    paired = len(inputs) - len(inputs) % _AT_ONCE
-    pool = ThreadPoolExecutor(_AT_ONCE, "pass", torch.set_num_threads, (threads // _AT_ONCE,))
+    paired = len(inputs) - len(inputs) % 2
+    at_once = min(thread_count(), paired, _AT_MOST)
+    if at_once > 1:
+        yield from _in_a_pool(run, inputs[:paired], at_once)
+    else:
+        for one in inputs[:paired]:
+            with by_threads(1):
+                answer = run(one)
+            yield answer
+    for one in inputs[paired:]:
+        with by_threads(2):
+            answer = run(one)
+        yield answer
+
+
+def _in_a_pool(run: Callable[[T], R], inputs: Sequence[T], at_once: int) -> Iterator[R]:
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(at_once, "pass", torch.set_num_threads, (1,))
     try:
-        yield from pool.map(run, inputs[:paired])
+        yield from pool.map(run, inputs)
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)  # threads begun later take the last number that was set
-    yield from map(run, inputs[paired:])

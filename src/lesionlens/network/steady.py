@@ -1,22 +1,20 @@
-"""Sums that do not depend on the number of threads, so that a prediction never does.
+"""A prediction with the same bits on any number of threads.
 
-Torch splits some sums among its threads, and float32 sums in another order end in other digits:
-those of a group norm that lies channels last, and matrix products. So do sigmoids, where a thread's
-share ends within a vector. Convolutions by oneDNN, `exp` and plain arithmetic voxel by voxel give
-the same bits with any number of threads.
+Torch and oneDNN split sums by the number of threads, and float32 sums in another order end in other
+digits. So a pass is always computed by the same number, and what a machine has more of goes to
+passes side by side (`network.side_by_side`).
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from typing_extensions import override
 
 P = ParamSpec("P")
@@ -32,31 +30,16 @@ class _Outside(threading.local):
 _outside = _Outside()
 
 
-def predicts_on_cpu(x: Tensor) -> bool:
-    """Whether this is a prediction in float32 on a CPU, not traced for export."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-    )
-
-
 def thread_count() -> int:
-    """Return how many threads a pass has, also within `one_thread`."""
+    """Return how many threads there are outside of `by_threads`."""
     return _outside.threads or torch.get_num_threads()
 
 
 @contextmanager
-def by_threads(count: int, needed: bool = True) -> Iterator[None]:
-    """Compute by so many threads within the block; where not `needed`, nothing changes."""
-    threads = torch.get_num_threads()
-    if not needed or threads == count:
-        yield
-        return
-    before = _outside.threads
-    _outside.threads = threads
+def by_threads(count: int) -> Iterator[None]:
+    """Compute by so many threads within the block, whatever there are."""
+    threads, before = torch.get_num_threads(), _outside.threads
+    _outside.threads = before or threads
     torch.set_num_threads(count)
     try:
         yield
@@ -65,29 +48,8 @@ def by_threads(count: int, needed: bool = True) -> Iterator[None]:
         _outside.threads = before
 
 
-def one_thread(needed: bool = True) -> AbstractContextManager[None]:
-    """Compute by one thread within the block; see `by_threads`."""
-    return by_threads(1, needed)
-
-
-@contextmanager
-def all_threads() -> Iterator[None]:
-    """Within `one_thread`, compute by as many threads as there were outside of it."""
-    threads = _outside.threads
-    if threads is None:
-        yield
-        return
-    _outside.threads = None
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(1)
-        _outside.threads = threads
-
-
-def added_up_by(count: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Run a method by so many threads, but for what it does within `all_threads`."""
+def computed_by(count: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Run a method within `by_threads`."""
 
     def decorate(method: Callable[P, R]) -> Callable[P, R]:
         @wraps(method)
@@ -100,28 +62,23 @@ def added_up_by(count: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
-def sigmoid(x: Tensor) -> Tensor:
-    """Return 1 / (1 + exp(-x)) by torch's `exp`, which rounds alike wherever a thread begins.
-
-    Where a CPU predicts; else torch's own, whose last digit differs at the end of a thread's share.
-    """
-    if not predicts_on_cpu(x):
-        return x.sigmoid()
-    return x.neg().exp_().add_(1).reciprocal_()
-
-
-def silu(x: Tensor) -> Tensor:
-    """Return x / (1 + exp(-x)); see `sigmoid`."""
-    if not predicts_on_cpu(x):
-        return functional.silu(x)
-    below = x.neg().exp_().add_(1)
-    return torch.div(x, below, out=below)
+def predicts_on_cpu(x: Tensor) -> bool:
+    """Whether this is a prediction in float32 on a CPU, not traced for export."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
 
 
 class GroupNorm(nn.GroupNorm):
-    """`nn.GroupNorm` with sums in blocks of fixed length wherever a CPU predicts.
+    """`nn.GroupNorm` with exact sums wherever a CPU predicts.
 
-    Weights and their names are those of `nn.GroupNorm`, results equal but for rounding.
+    Torch adds up a volume that lies channels last in float32 alone, which is off by up to 3e-4: too
+    much for numbers that another runtime must repeat. Weights and their names are those of
+    `nn.GroupNorm`.
     """
 
     @override
@@ -147,10 +104,9 @@ def _moments(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
 
 
 def _sums(rows: Tensor) -> Tensor:
-    """Add up (B, N, C) over N to (B, C) float64: blocks of fixed length, then their sums."""
+    """Add up (B, N, C) over N to (B, C) float64."""
     b, n, c = rows.shape
     whole = n - n % _ROWS
     blocks = rows[:, :whole].reshape(b, -1, _ROWS, c).sum(2).double()
     rest = rows[:, whole:].double().sum(1, keepdim=True)
-    with one_thread():
-        return torch.cat([blocks, rest], 1).sum(1)
+    return torch.cat([blocks, rest], 1).sum(1)

@@ -1,4 +1,4 @@
-"""Passes run side by side: in order, with torch's threads as before, stopped together."""
+"""Passes run side by side: in order, by a fixed number of threads, stopped together."""
 
 import threading
 import time
@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lesionlens.network.side_by_side import side_by_side
+from lesionlens.network.steady import by_threads
 
 
 @pytest.fixture(autouse=True)
@@ -17,22 +18,26 @@ def four_threads():
     torch.set_num_threads(before)
 
 
-def test_answers_come_in_the_order_of_their_inputs_from_two_threads_that_share_torchs():
+def test_answers_come_in_the_order_of_their_inputs_from_passes_of_one_thread_each():
     met = threading.Barrier(2, timeout=30)
 
     def run(n):
         met.wait()  # ends only where two passes run at once
         return n, torch.get_num_threads()
 
-    assert list(side_by_side(run, range(6))) == [(n, 2) for n in range(6)]
+    assert list(side_by_side(run, range(6))) == [(n, 1) for n in range(6)]
     assert torch.get_num_threads() == 4
 
 
-def test_an_odd_one_out_gets_all_threads():
-    here = threading.get_ident()
-    *paired, last = side_by_side(lambda _: (threading.get_ident(), torch.get_num_threads()), "abc")
-    assert last == (here, 4)
-    assert all(thread != here and count == 2 for thread, count in paired)
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_how_many_threads_share_a_pass_does_not_depend_on_the_machine(threads):
+    torch.set_num_threads(threads)
+    assert list(side_by_side(lambda _: torch.get_num_threads(), "abc")) == [1, 1, 2]
+    assert list(side_by_side(lambda _: torch.get_num_threads(), "a")) == [2]
+    with by_threads(1):
+        assert list(side_by_side(lambda _: torch.get_num_threads(), "abcde")) == [1, 1, 1, 1, 2]
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == threads
 
 
 def test_one_input_or_one_thread_stays_on_the_callers_thread():

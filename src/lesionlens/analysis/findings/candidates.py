@@ -25,8 +25,9 @@ from lesionlens.base.records.findings import (
 from lesionlens.base.records.prediction import ClassProbabilities
 from lesionlens.base.records.study import QualityCheck
 
-_CELL_MM = 20.0
-"""Edge of the cells by which a candidate's place is named."""
+_CELL_MM, _CELL_FROM_MM = 20.0, 3.7
+"""Edge of the cells by which a candidate's place is named, and an offset that keeps their borders
+off whole and half millimetres, where centroids of regular things lie."""
 NO_T1C = "Without T1c the enhancing part is unknown: its volume and the RANO rule are left empty"
 
 
@@ -257,7 +258,10 @@ def tracking_uids(
     list of str
         "2.25." and a 128-bit number each (PS3.5 B.2), a valid DICOM UID.
     """
-    cells = [tuple(np.rint(np.asarray(c) / _CELL_MM).astype(int).tolist()) for c in centroids_mm]
+    cells = [
+        tuple(np.rint((np.asarray(c) + _CELL_FROM_MM) / _CELL_MM).astype(int).tolist())
+        for c in centroids_mm
+    ]
     made = [""] * len(cells)
     taken: Counter[tuple[int, ...]] = Counter()
     for n in sorted(range(len(cells)), key=lambda n: -volumes_ml[n]):

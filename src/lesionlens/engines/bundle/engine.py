@@ -40,7 +40,7 @@ from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.interruptible import interruptible
 from lesionlens.engines.kept_memory import kept_memory
 from lesionlens.engines.pass_cache import PassCache
-from lesionlens.network.steady import added_up_by
+from lesionlens.network.steady import computed_by
 
 Floats = NDArray[np.float32]
 RUN = "running the bundle's network"
@@ -49,7 +49,7 @@ AGAIN = "predicting perturbed inputs"
 GRAD_CAM, OCCLUSION, ATTENTION = "grad-cam", "occlusion", "attention"
 PATIENCE_S = 120.0
 """Seconds that questions about a study may take, unless a user allows more."""
-_THREADS = 8
+_THREADS = 4
 """By which a bundle's network computes on any CPU: another number would give other last digits, and
 the network's sums are not ours to change."""
 _OVERLAP = 0.5
@@ -145,7 +145,7 @@ class BundleEngine:
         )
 
     @devices.on_its_device
-    @added_up_by(_THREADS)
+    @computed_by(_THREADS)
     def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
         """Answer on the working grid; see `engines.engine.Engine.predict`."""
         with kept_memory():
@@ -225,7 +225,7 @@ class BundleEngine:
         return network_input.grid_at(prepared, self._bundle.spacing_mm)
 
     @devices.on_its_device
-    @added_up_by(_THREADS)
+    @computed_by(_THREADS)
     def predict_perturbed(
         self,
         prepared: PreparedStudy,

@@ -22,7 +22,7 @@ from lesionlens.engines.lens.method import EVERYTHING, LensMethod, whole
 from lesionlens.network import weights as weight_files
 from lesionlens.network.model import LensNetwork, LensOutput
 from lesionlens.network.side_by_side import R, T, side_by_side
-from lesionlens.network.steady import added_up_by, all_threads
+from lesionlens.network.steady import computed_by
 
 
 class LensEngine(LensMethod):
@@ -104,8 +104,8 @@ class LensEngine(LensMethod):
         """The network itself, in evaluation mode."""
         return self._network
 
-    predict = devices.on_its_device(added_up_by(1)(LensMethod.predict))
-    predict_perturbed = devices.on_its_device(added_up_by(1)(LensMethod.predict_perturbed))
+    predict = devices.on_its_device(computed_by(1)(LensMethod.predict))
+    predict_perturbed = devices.on_its_device(computed_by(1)(LensMethod.predict_perturbed))
 
     @devices.on_its_device
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
@@ -140,7 +140,7 @@ class LensEngine(LensMethod):
     def _pass(self, x: Tensor, *, place: Tensor | None = None, trace: bool = False) -> LensOutput:
         x = x.to(memory_format=torch.channels_last_3d)
         numbers = devices.computing_in(self._numbers, self._device)
-        with torch.inference_mode(), numbers, all_threads():
+        with torch.inference_mode(), numbers:
             out: LensOutput = self._network(x, place=place, trace=trace, lesions=trace)
         return out
 

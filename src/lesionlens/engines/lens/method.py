@@ -330,7 +330,8 @@ class LensMethod(ABC):
             return self._calibrated(out.logits)[0, -1], out.attention[0, -1]
 
         with self._watch(REFINEMENT, progress, cancel, len(chosen.places)):
-            answers = [run(window) for window in chosen.places]  # two at once would take 2.2 GB
+            # two at once would take 2.2 GB
+            answers = [next(iter(self._each(run, [window]))) for window in chosen.places]
         change, attended = patch_refinement.refine(chosen, logits[-1], study, answers)
         both = [change, separable.smooth(attended, _ATTENTION_BLUR_VOX)]
         along = separable.matrices(study.grid, first.cut, antialias=False)

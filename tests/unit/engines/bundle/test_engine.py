@@ -14,7 +14,7 @@ from tests.bundles import SEGRESNET, write_bundle, write_flagging_bundle
 
 from lesionlens.analysis.explain import probe
 from lesionlens.base.errors import ResourceError, UnusableInputError, WeightsError
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 from lesionlens.base.records.prediction import Capability, InputPerturbation, QuestionTime
 from lesionlens.base.stages import NEVER, no_progress
 from lesionlens.engines.bundle import files
@@ -228,7 +228,9 @@ def test_no_perturbation_is_predicted_twice(bundle, make_prepared, monkeypatch, 
     engine, study = patient_engine(bundle), make_prepared(present={"flair", "t2"})
     asked = []
     shares = engine._shares
-    monkeypatch.setattr(engine, "_fast", fast)
+    monkeypatch.setattr(
+        engine, "_precision", ComputePrecision.BFLOAT16 if fast else ComputePrecision.FLOAT32
+    )
     monkeypatch.setattr(engine, "_shares", lambda x, fast=False: asked.append(x) or shares(x))
     prediction = engine.predict(study, progress=no_progress, cancel=NEVER)
     without_t1 = InputPerturbation.showing(set(MrSequence) - {MrSequence.T1})
@@ -292,7 +294,6 @@ def test_patience_bounds_what_is_asked_of_a_network_that_grows_slow(
     """The network is slowed after its first pass, so that no estimate can foresee it."""
     patience_s = 2.0
     engine = BundleEngine("cpu", bundle=keen_bundle, patience_s=patience_s)
-    monkeypatch.setattr(engine, "_fast", False)
     asked = engine._trace
     monkeypatch.setattr(
         engine, "_trace", lambda *given: asked(*given) if slowed(engine, 0.02) else 0
@@ -307,7 +308,6 @@ def test_patience_bounds_what_is_asked_of_a_network_that_grows_slow(
 def test_what_time_suffices_for_is_kept(keen_bundle, make_study, monkeypatch):
     """Uncertainty takes five passes, the rest of the subsets eleven."""
     engine = BundleEngine("cpu", bundle=keen_bundle, patience_s=math.inf)
-    monkeypatch.setattr(engine, "_fast", False)
     predict = engine.predict
 
     def seven_passes(prepared, *, progress, cancel):
