@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lesionlens.lens import Lens
     from lesionlens.results.result import Result
 
-__version__ = "0.1.0"
+__version__ = "0.5.0"
 __all__ = ["Lens", "Result", "__version__", "open_study"]
 
 _HOME = {

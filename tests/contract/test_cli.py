@@ -84,7 +84,14 @@ def test_every_command_explains_itself_with_an_example(command):
 
 
 def test_version_is_that_of_the_package():
-    assert lesionlens("--version").stdout == "lesionlens 0.1.0\n"
+    assert lesionlens("--version").stdout == "lesionlens 0.5.0\n"
+
+
+def test_doctor_says_that_the_sample_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr("lesionlens.cli.doctor.files", lambda _: tmp_path)
+    done = CliRunner().invoke(app, ["doctor"])
+    assert done.exit_code == 1
+    assert "MISSING: install LesionLens again" in done.output
 
 
 def test_help_costs_half_a_second_of_a_processor_at_most():
@@ -100,6 +107,7 @@ def test_doctor_finds_the_core_and_verified_weights():
     found = json.loads(done.stdout)
     assert done.returncode == 0
     assert found["ready"]
+    assert found["sample"]
     assert found["weights"]["verified"]
     assert found["weights_in_use"]["name"] == "default"
     for weights in (found["weights"], found["weights_synthetic"]):
@@ -167,6 +175,8 @@ def test_run_json_names_weights_inputs_and_stages(sample_result):
     _, out = sample_result
     run = json.loads((out / "run.json").read_text())
     assert len(run["weights_sha256"]) == 64
+    assert run["threads"] >= 1
+    assert run["precision"] in ("float32", "bfloat16")
     assert len(run["inputs"]) == len(list((SAMPLE / "study_dicom").rglob("IM*")))
     assert {"network", "register"} <= {stage["name"] for stage in run["stages"]}
     assert str(REPOSITORY) not in (out / "run.json").read_text()

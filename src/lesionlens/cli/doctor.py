@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from importlib import metadata, util
+from importlib.resources import files
 from typing import Any
 
 from lesionlens.base import plugins
@@ -57,8 +58,18 @@ def examine() -> dict[str, Any]:
         "plugins": {group: list(plugins.names(group)) for group in _GROUPS},
         "plugins_failing": {group: plugins.failing(group) for group in _GROUPS},
         "display": _has_display(),
-        "ready": all(core.values()) and weights["verified"] and in_use["verified"],
+        "sample": _has_sample(),
+        "ready": all(core.values())
+        and weights["verified"]
+        and in_use["verified"]
+        and _has_sample(),
     }
+
+
+def _has_sample() -> bool:
+    """Whether the sample studies are in the package."""
+    root = files("lesionlens.imaging.sample_data")
+    return all(root.joinpath(name).is_dir() for name in ("study", "study_dicom"))
 
 
 def _has_display() -> bool:
@@ -146,6 +157,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
     gpus = (
         ", ".join(f"{g['name']} as {g['device']}" for g in device["accelerators"]) or "none found"
     )
+    sample = "in the package" if found["sample"] else "MISSING: install LesionLens again"
     lines = [
         f"LesionLens {found['lesionlens']}, Python {found['python']}, {found['system']}",
         f"Device      {device['auto']} ({device['cpu_threads']} threads; GPU: {gpus})",
@@ -153,6 +165,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         _weights_line("synthetic", found["weights_synthetic"]),
         _in_use_line(found["weights_in_use"]),
         f"Display     {'yes' if found['display'] else 'none (napari needs one, or xvfb-run)'}",
+        f"Sample      {sample}",
         "Core        " + ", ".join(f"{n} {v or 'MISSING'}" for n, v in found["core"].items()),
     ]
     for extra, state in found["extras"].items():
