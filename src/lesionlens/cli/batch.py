@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,13 +74,8 @@ def batch(
     asked = options.wishes(language, hide, surfaces, maps)
     address = server_address(server, api_key_file, server_ca, plain_http)
     if address is not None:
-        refuse_beside_server(
-            device,
-            weights=weights,
-            bundle=bundle,
-            scheduler=scheduler,
-            precision=named(precision),
-        )
+        unlike = {"scheduler": scheduler, "precision": named(precision)}
+        refuse_beside_server(device, weights=weights, bundle=bundle, **unlike)
     with progress_bar() as progress:
         progress("looking for studies", 0.0)
         from lesionlens.site.cohort.run import Cohort, Crew, run_cohort
@@ -115,6 +111,10 @@ def batch(
             cancel=STOP,
         )
         written = write_table(results, done.outcomes)
+    return _answer(done, notes, written, json=json)
+
+
+def _answer(done: CohortRun, notes: list[str], written: Sequence[Path], *, json: bool) -> Answer:
     if done.exit_status == 130:
         notes.append("interrupted; what is complete stays, --resume goes on from here")
     if json:

@@ -101,6 +101,7 @@ def choose_precision(
             found=f"the precision {str(wish)!r}",
             expected=", ".join(ComputePrecision),
             next_step="Use --precision auto",
+            in_window="Leave the precision at auto",
         )
     has_it = device.type in _BFLOAT16_KINDS
     if wish == ComputePrecision.BFLOAT16 and not has_it:
@@ -108,6 +109,7 @@ def choose_precision(
             found=f"bfloat16 on the device {device.type}",
             expected=f"float32 there; bfloat16 on {' or '.join(_BFLOAT16_KINDS)} alone",
             next_step="Leave out --precision",
+            in_window="Leave the precision at auto",
         )
     if wish == ComputePrecision.AUTO:
         return ComputePrecision.BFLOAT16 if has_it else ComputePrecision.FLOAT32

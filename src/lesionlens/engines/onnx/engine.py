@@ -104,6 +104,7 @@ class OnnxEngine(LensMethod):
                 found=f"the precision {str(precision)!r} for the engine onnx",
                 expected="float32, in which it computes",
                 next_step="Leave out --precision",
+                in_window="Leave the precision at auto",
             )
         named = weights is None or weights in ("default", "synthetic")
         path = exported_path(str(weights or "default")) if named else Path(str(weights))
