@@ -27,6 +27,7 @@ from lesionlens.napari.model.acts.keys import KEYS
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.model.state.state import Request
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.viewer.colours import BOX_COLOUR, ORIGINAL_COLOUR
@@ -64,6 +65,22 @@ def test_an_empty_panel_says_how_to_open_a_scan_and_a_worker_does_it(
     assert panel.session.state.problem is None
     assert names() == {"T1", "T2", "FLAIR", "T1c"}
     assert not panel.empty.isVisibleTo(panel)
+
+
+def test_exchanged_names_are_told_before_analysing_and_one_click_swaps_them(panel, analysis, qtbot):
+    root = analysis.study.root
+    files = {s: series.files[0].path for s, series in analysis.study.series.items()}
+    t2, flair = MrSequence.T2, MrSequence.FLAIR
+    exchanged = {**files, t2: files[flair], flair: files[t2]}
+    assert panel.actions_.opener.open(Request((root,), named=exchanged))
+    settled(panel, qtbot)
+    button = control(panel, "Swap T2 and FLAIR")
+    assert button.isVisibleTo(panel)
+    button.click()
+    settled(panel, qtbot)
+    assert panel.session.state.study.series[t2].files[0].path == files[t2]
+    assert panel.session.state.exchanged is None
+    assert not button.isVisibleTo(panel)
 
 
 def test_a_study_opens_with_its_sequences_one_key_away_and_no_overlay(loaded):

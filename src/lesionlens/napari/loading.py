@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lesionlens.base.labels import MrSequence
     from lesionlens.base.records.study import Series, Study
     from lesionlens.base.stages import Cancel, Progress
+    from lesionlens.imaging.preparation.exchanged_names import Exchange
 
 LayerData = tuple[Any, dict[str, Any], str]
 KEY = "lesionlens"
@@ -82,6 +83,23 @@ def read_study(
     if named:
         remembered_series.remember(study)
     return layers_of(study, report, stop)
+
+
+def exchanged_in(layers: Sequence[LayerData], cancel: Cancel) -> Exchange | None:
+    """Return the two sequences among layer data whose names seem exchanged, or None."""
+    import numpy as np  # noqa: PLC0415
+
+    from lesionlens.base.grid import Grid  # noqa: PLC0415
+    from lesionlens.base.labels import MrSequence  # noqa: PLC0415
+    from lesionlens.imaging.preparation.names_before import exchanged_as_read  # noqa: PLC0415
+
+    scans = {}
+    for data, keywords, _ in layers:
+        affine = np.diag([*keywords["scale"], 1.0])
+        affine[:3, 3] = keywords["translate"]
+        sequence = MrSequence(keywords["metadata"][KEY]["sequence"])
+        scans[sequence] = (np.asarray(data, dtype=np.float32), Grid(data.shape, affine))
+    return exchanged_as_read(scans, cancel=cancel)
 
 
 def layers_of(study: Study, progress: Progress, cancel: Cancel) -> list[LayerData]:

@@ -105,10 +105,15 @@ def refuse_one_image_twice(
 
 
 def exchanged(
-    channels: Mapping[MrSequence, NDArray[np.float32]], brain: NDArray[np.bool_]
+    channels: Mapping[MrSequence, NDArray[np.float32]],
+    brain: NDArray[np.bool_],
+    stride: int = _STRIDE,
 ) -> Exchange | None:
-    """Return the two sequences whose exchange explains the images much better, or None."""
-    measured = measure(channels, brain)
+    """Return the two sequences whose exchange explains the images much better, or None.
+
+    `stride` makes steps of about 3 mm of the grid.
+    """
+    measured = measure(channels, brain, stride)
     if measured is None:
         return None
     given = {s: s for s in channels}
@@ -118,10 +123,12 @@ def exchanged(
 
 
 def measure(
-    channels: Mapping[MrSequence, NDArray[np.float32]], brain: NDArray[np.bool_]
+    channels: Mapping[MrSequence, NDArray[np.float32]],
+    brain: NDArray[np.bool_],
+    stride: int = _STRIDE,
 ) -> Measured | None:
     """Measure images within the brain; None where too little of it is shown, or one is flat."""
-    some = (slice(None, None, _STRIDE),) * 3
+    some = (slice(None, None, stride),) * 3
     inside = brain[some]
     use = inside & np.all([image[some] > 0 for image in channels.values()], axis=0)
     if int(use.sum()) < _LEAST_VOXELS:

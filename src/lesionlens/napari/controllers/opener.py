@@ -42,22 +42,25 @@ class Opener:
         """Open a request, and act then once the window is idle; False where something runs."""
 
         def task(progress: Progress, cancel: Cancel) -> Any:
-            from lesionlens.napari.loading import read_study  # noqa: PLC0415
+            from lesionlens.napari.loading import exchanged_in, read_study  # noqa: PLC0415
 
-            return read_study(
+            found = read_study(
                 request.places,
                 named=request.named,
                 study_uid=request.study_uid,
                 progress=progress,
                 cancel=cancel,
             )
+            return found, exchanged_in(found, cancel)
 
-        def done(found: list[Any]) -> None:
+        def done(answer: tuple[list[Any], Any]) -> None:
+            found, doubted = answer
             from napari.layers import Layer  # noqa: PLC0415
 
             study = found[0][1]["metadata"]["lesionlens"]["study"] if found else None
             if study is not None:
                 self.session.open(study, request)
+                self.session.doubt_names(doubted.pair if doubted else None)
             layers = self.viewer.layers
             for number, data in enumerate(reversed(found)):  # the one that is read first, first
                 layers.insert(len(layers) - number, Layer.create(*data))

@@ -59,11 +59,17 @@ class StudyBlock(Section):
         self._change.toggled.connect(self._editor.setVisible)
         self._editor.applied.connect(self._apply)
         self._notices = label("", "warn", wrap=True)
+        self._doubt = label("", "warn", wrap=True)
+        self._swap = QPushButton()
+        self._swap.clicked.connect(self._swap_names)
+        self._study: Study | None = None
+        self._exchanged: tuple[MrSequence, MrSequence] | None = None
         for item in (self._title, self._subtitle):
             self.body.addWidget(item)
         self.body.addLayout(line)
         self.body.addWidget(self._editor)
-        self.body.addWidget(self._notices)
+        for item in (self._notices, self._doubt, self._swap):
+            self.body.addWidget(item)
 
     def stops(self) -> tuple[QWidget, ...]:
         """Return where Tab halts: the sequences are one halt, with arrows between them."""
@@ -84,6 +90,25 @@ class StudyBlock(Section):
         self._notices.setVisible(bool(screen.notices))
         self._editor.show_study(study)
         self._change.setEnabled(screen.activity is None)
+        self._show_doubt(screen, study)
+
+    def _show_doubt(self, screen: Screen, study: Study | None) -> None:
+        """Say that two names seem exchanged, beside the button that exchanges them."""
+        self._study, self._exchanged = study, screen.exchanged
+        for item in (self._doubt, self._swap):
+            item.setVisible(screen.exchanged is not None)
+        self._swap.setEnabled(screen.activity is None)
+        if screen.exchanged is not None:
+            one, other = (sequence.words for sequence in screen.exchanged)
+            self._doubt.setText(f"{one} and {other} seem exchanged: look at both before analysing.")
+            self._swap.setText(f"Swap {one} and {other}")
+
+    def _swap_names(self) -> None:
+        if self._study is None or self._exchanged is None:
+            return
+        one, other = self._exchanged
+        named = {s: address_of(series) for s, series in self._study.series.items()}
+        self.renamed.emit({**named, one: named[other], other: named[one]})
 
     def _apply(self, named: dict[MrSequence, str | Path]) -> None:
         self._change.setChecked(False)

@@ -83,6 +83,7 @@ class ReviewSession(Editing):
             problem=None,
             message="",
             request=request,
+            exchanged=None,
             query=None,
             can_undo=False,
             can_redo=False,
@@ -96,6 +97,10 @@ class ReviewSession(Editing):
             reopened=False,
             marks=(),
         )
+
+    def doubt_names(self, pair: tuple[MrSequence, MrSequence] | None) -> None:
+        """Say that two sequences of the open study seem to carry each other's name."""
+        self._set(exchanged=pair)
 
     def preliminary_arrived(self, found: PreliminaryFindings) -> None:
         """Show what a first look flags, until the analysis that runs is done."""

@@ -134,6 +134,8 @@ class Screen:
     caption: str = ""
     sequences: tuple[ShownSequence, ...] = ()
     notices: tuple[str, ...] = ()
+    exchanged: tuple[MrSequence, MrSequence] | None = None
+    """Two sequences whose names seem exchanged; one click names them the other way round."""
     quality: tuple[Fact, ...] = ()
     can_analyse: bool = False
     analysed: bool = False
@@ -206,6 +208,7 @@ def resolve(state: State) -> Screen:
         "caption": caption(state),
         "sequences": _sequences(study, choices.sequence),
         "notices": study.notices,
+        "exchanged": state.exchanged,
         "can_analyse": bool(study.series) and state.activity is None,
         "activity": state.activity,
         "problem": state.problem,

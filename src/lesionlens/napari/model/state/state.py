@@ -135,6 +135,8 @@ class State:
     message: str = ""
     request: Request | None = None
     """How the open study was asked for; None where napari read it."""
+    exchanged: tuple[MrSequence, MrSequence] | None = None
+    """Two sequences of the open study whose names seem exchanged."""
     query: Query | None = None
     can_undo: bool = False
     can_redo: bool = False

@@ -1,0 +1,42 @@
+"""Are the sequences what they are called: a quick look before anything is registered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
+from lesionlens.base.stages import NEVER, Cancel
+from lesionlens.imaging.preparation import brain as brains
+from lesionlens.imaging.preparation.brain_extraction import brain_logit, reading_grid
+from lesionlens.imaging.preparation.exchanged_names import Exchange, exchanged
+from lesionlens.imaging.preparation.intensity_units import standard_units
+from lesionlens.imaging.preparation.resampling import resample
+
+Scans = Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]
+
+
+def exchanged_as_read(scans: Scans, *, cancel: Cancel = NEVER) -> Exchange | None:
+    """Return the two sequences whose names seem exchanged, None where all seem right.
+
+    Parameters
+    ----------
+    scans : mapping of MrSequence to (voxels, Grid)
+        (I, J, K) float32 where the headers say that they lie.
+    cancel : Cancel
+        Asked between sequences.
+    """
+    there = [s for s in REFERENCE_ORDER if s in scans]
+    if len(there) < 2:
+        return None
+    units = {s: standard_units(np.nan_to_num(scans[s][0])) for s in there}
+    grid = reading_grid(scans[there[0]][1])
+    images = {s: resample(units[s], scans[s][1], grid) for s in MrSequence if s in units}
+    if all(brains.is_stripped(units[s], scans[s][1]) for s in there):
+        inside = np.all([image > 0 for image in images.values()], axis=0)
+    else:
+        inside = brains.largest(brain_logit(images, cancel=cancel) > 0)
+    return exchanged(images, inside, stride=1)
