@@ -7,12 +7,14 @@ JOBS ?= $(shell n=$$(nproc); echo $$(( n < 4 ? n : 4 )))
 PYTEST := OMP_NUM_THREADS=1 tools/with_display.sh $(BIN)/pytest -n $(JOBS) --dist loadfile
 COVERAGE := --cov --cov-report=term:skip-covered --cov-report=xml
 
-.PHONY: demo test test-all web lint format types layers install system sample clean help
+.PHONY: demo test test-all web lint format types layers install system sample audit hashes clean help
 
 help:
 	@echo "make demo      analyse the sample patient and show it in napari (a picture without a display)"
 	@echo "make test      lint, types, layers and the default tests, as CI does"
 	@echo "make test-all  the same with the slow tests, and which lines they reach"
+	@echo "make audit     known weaknesses of the pinned dependencies, by pip-audit (asks the network)"
+	@echo "make hashes    constraints-hashes.txt: the pinned dependencies with their hashes (asks the network)"
 	@echo "make web       write the page that runs the network in a browser (needs Node.js)"
 	@echo "make sample    draw a new patient into out/sample"
 
@@ -53,6 +55,15 @@ sample: install
 
 web: install
 	@$(BIN)/python web/make_page.py --out out/lesionlens.html
+
+audit: install
+	@$(BIN)/python -m pip install --quiet pip-audit
+	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
+hashes: install
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile constraints.txt --no-deps --generate-hashes --quiet --output-file constraints-hashes.txt
+	@echo "Install what was tested, every file by its hash: pip install --no-deps --require-hashes -r constraints-hashes.txt"
 
 clean:
 	rm -rf .venv out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage coverage.xml

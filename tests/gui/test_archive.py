@@ -58,7 +58,7 @@ class StandIn:
         shutil.copytree(self.folder, target)
         return 1
 
-    def send(self, files, *, progress, cancel):
+    def send(self, files, *, same_patient, progress, cancel):
         self.asked.append(("send", tuple(f.name for f in files), threading.current_thread()))
         return Delivery(tuple(files))
 

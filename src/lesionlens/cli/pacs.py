@@ -98,6 +98,7 @@ def get(
     address: Address,
     study: Annotated[str, typer.Argument(help="Study UID from `find`.", metavar="UID")],
     out: options.Out,
+    same_patient: options.SamePatient = False,
     by: Annotated[
         Retrieval,
         typer.Option("--by", help="DIMSE: C-GET, C-MOVE, or C-MOVE where there is no C-GET."),
@@ -117,7 +118,7 @@ def get(
     access = Access(user=user, ca=ca, certificate=cert, title=aet, port=port, by=by)
     archive = connect(address, access)
     with progress_bar() as progress:
-        count = archive.get(study, out, progress=progress, cancel=STOP)
+        count = archive.get(study, out, same_patient=same_patient, progress=progress, cancel=STOP)
     return Answer((f"{count} files in {plain(str(out))}",))
 
 
@@ -135,6 +136,7 @@ def send(
     ] = False,
     key: Key = None,
     map_file: Map = None,
+    same_patient: options.SamePatient = False,
     only: Annotated[
         str,
         typer.Option(
@@ -149,7 +151,7 @@ def send(
     del debug
     archive = connect(address, Access(user=user, ca=ca, certificate=cert, title=aet))
     from lesionlens.site.pacs import files as dicom_files
-    from lesionlens.site.pacs.outbox import files_to_send, send_result
+    from lesionlens.site.pacs.outbox import SendOptions, files_to_send, send_result
 
     kinds = dicom_files.kinds_in(only)
     with TemporaryDirectory(prefix="lesionlens-") as place, progress_bar() as progress:
@@ -160,7 +162,12 @@ def send(
             done = archive.send(chosen, progress=progress, cancel=STOP)
         else:
             done, notices = send_result(
-                archive, result, address, kinds=kinds, progress=progress, cancel=STOP
+                archive,
+                result,
+                address,
+                chosen=SendOptions(kinds, same_patient),
+                progress=progress,
+                cancel=STOP,
             )
         done.check()
     before = f", {done.before} of them before" if done.before else ""

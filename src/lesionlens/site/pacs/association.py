@@ -123,6 +123,17 @@ class Peer:
             return link
         if link.is_rejected:
             raise unreachable(self.address, *self._rejection(link))
+        if events and self.secure:
+            missing = self.access.certificate is None
+            raise unreachable(
+                self.address,
+                "connected by TLS, but it hung up before an association"
+                + (", as archives do that ask for a certificate of ours" if missing else ""),
+                "Name our certificate and its key with --cert FILE (PEM)"
+                if missing
+                else "Ask its administrator whether it trusts our certificate (--cert), and "
+                "whether this is its port for TLS",
+            )
         if events:
             raise unreachable(
                 self.address,

@@ -54,6 +54,8 @@ class Delivery:
     before: int = 0
     """How many of them it had already; they were not sent again."""
     refused: tuple[Refusal, ...] = ()
+    notices: tuple[str, ...] = ()
+    """What to know of it."""
 
     def check(self) -> None:
         """Raise where the archive refused a file; all others are stored.
@@ -86,10 +88,14 @@ class Ledger:
         All that is to be stored.
     progress : Progress
         Called with each file that is dealt with.
+    notices : tuple of str
+        What to know of it already.
     """
 
-    def __init__(self, items: Sequence[Outgoing], progress: Progress) -> None:
-        self._items, self._progress = items, progress
+    def __init__(
+        self, items: Sequence[Outgoing], progress: Progress, notices: tuple[str, ...] = ()
+    ) -> None:
+        self._items, self._progress, self._notices = items, progress, notices
         self._stored: set[str] = set()
         self._refused: dict[str, Refusal] = {}
         self._before = 0
@@ -128,7 +134,9 @@ class Ledger:
         """
         left = self.left
         try:
-            there = {uid for study in {item.study() for item in left} for uid in listed(study)}
+            there = {
+                uid for study in {item.identity()[0] for item in left} for uid in listed(study)
+            }
         except CancelledError:
             raise
         except LesionLensError:
@@ -146,7 +154,8 @@ class Ledger:
     def delivery(self) -> Delivery:
         """Return how it ended."""
         stored = [item.path for item in self._items if item.sop_instance in self._stored]
-        return Delivery(tuple(stored), self._before, tuple(self._refused.values()))
+        refused = tuple(self._refused.values())
+        return Delivery(tuple(stored), self._before, refused, self._notices)
 
     def broken(self, error: BrokenOffError, certain: bool) -> ResourceError:
         """Return the error of a delivery that was given up, with what the archive has by then."""

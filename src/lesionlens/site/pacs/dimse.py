@@ -10,6 +10,7 @@ from pynetdicom import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FindModel
 from typing_extensions import override
 
+from lesionlens.base.records.patient import Patient
 from lesionlens.base.stages import NEVER, Cancel, check
 from lesionlens.site.pacs.association import MOST_CONTEXTS, Peer, raise_if_stopped
 from lesionlens.site.pacs.delivery import BrokenOffError, Ledger
@@ -47,6 +48,7 @@ class DimsePacs(Pacs):
         asked.StudyDate, asked.AccessionNumber = query.study_date, query.accession
         asked.ModalitiesInStudy, asked.StudyDescription = query.modality, ""
         asked.NumberOfStudyRelatedInstances = None
+        asked.IssuerOfPatientID = asked.PatientBirthDate = asked.PatientSex = ""
         with self._finding(cancel) as link:
             found = [_study(item) for item in self._answers(link, asked, cancel, LIMIT)]
         return tuple(sorted((s for s in found if is_uid(s.study_uid)), key=lambda s: s.study_date))
@@ -165,4 +167,5 @@ def _study(item: Any) -> FoundStudy:
         accession=_text(item, "AccessionNumber"),
         modalities=(modalities,) if isinstance(modalities, str) else tuple(map(str, modalities)),
         instances=int(count) if count.isdecimal() else None,
+        patient=Patient.of(lambda keyword: _text(item, keyword)),
     )

@@ -28,6 +28,7 @@ from pydicom.uid import (
 )
 
 from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.records.patient import Patient, PatientField
 
 BATCH_FILES, BATCH_BYTES = 20, 64 * 2**20
 """At most in one request, where a single file is not larger."""
@@ -99,14 +100,16 @@ class Outgoing:
         except DAMAGED as error:
             raise _unreadable(self.path) from error
 
-    def study(self) -> str:
-        """Return the Study Instance UID."""
+    def identity(self) -> tuple[str, Patient]:
+        """Return the Study Instance UID and whose study it is."""
         try:
             with warnings.catch_warnings(action="ignore"):
                 header = pydicom.dcmread(
-                    self.path, stop_before_pixels=True, specific_tags=["StudyInstanceUID"]
+                    self.path,
+                    stop_before_pixels=True,
+                    specific_tags=["StudyInstanceUID", *(field.value for field in PatientField)],
                 )
-            return str(header.StudyInstanceUID)
+                return str(header.StudyInstanceUID), Patient.of(header.get)
         except DAMAGED as error:
             raise _unreadable(self.path) from error
 

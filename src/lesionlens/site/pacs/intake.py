@@ -19,12 +19,14 @@ import pydicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lesionlens.base.errors import CancelledError, LesionLensError, ReadError, ResourceError
+from lesionlens.base.records.patient import Patient, PatientField, conflict_among, settle
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.base.staging import staged
 from lesionlens.site.pacs.delivery import Delivery, Ledger, deliver
-from lesionlens.site.pacs.files import DAMAGED, read_outgoing
+from lesionlens.site.pacs.files import DAMAGED, Outgoing, read_outgoing
 from lesionlens.site.pacs.peer import FoundStudy, StudyQuery, absent, check_empty, check_uid
 
+_IDENTITY = ("SOPInstanceUID", "StudyInstanceUID", *(field.value for field in PatientField))
 RESERVE_BYTES = 2**30
 """What stays free on the disk, whatever a peer sends."""
 
@@ -40,6 +42,8 @@ class Intake:
         Every file must belong to it.
     listed : mapping of str to str
         SOP Instance UID to SOP Class UID of what the archive says it has.
+    same_patient : bool
+        Whether a person confirmed that all files are of one patient.
     progress, cancel
         Called, and polled for a stop, with each file.
     """
@@ -50,10 +54,12 @@ class Intake:
         study_uid: str,
         listed: Mapping[str, str],
         *,
+        same_patient: bool = False,
         progress: Progress = no_progress,
         cancel: Cancel = NEVER,
     ) -> None:
         self.listed = listed
+        self._same_patient, self._patients = same_patient, set[Patient]()
         self.failure: BaseException | None = None
         """Why no more is taken; set where `keep` refused."""
         self._folder, self._study_uid = folder, study_uid
@@ -117,6 +123,12 @@ class Intake:
                 expected="all of them",
                 next_step="Fetch the study again; nothing was kept",
             )
+        settle(
+            conflict_among(self._patients, gaps=False),
+            "the files of this study in the archive",
+            confirmed=self._same_patient,
+            advice="Ask the archive's administrator whose study it is; nothing was kept",
+        )
 
     def _write(self, path: Path, chunks: Iterable[bytes]) -> None:
         with path.open("wb") as file:
@@ -133,7 +145,7 @@ class Intake:
 
     def _identity(self, path: Path) -> str:
         """Return the SOP Instance UID of a file that was asked for."""
-        uid, study = _read_identity(path)
+        uid, study, patient = _read_identity(path)
         if study is not None and study != self._study_uid:
             raise _refused("an image of another study")
         if uid not in self.listed:
@@ -141,6 +153,8 @@ class Intake:
                 "an image that the archive did not list",
                 "It may still be receiving the study: fetch it again",
             )
+        if patient is not None:
+            self._patients.add(patient)
         return uid
 
 
@@ -152,7 +166,12 @@ class Pacs(ABC):
         """Return the studies that match, by date; the first `LIMIT` where there are more."""
 
     def send(
-        self, files: Sequence[Path], *, progress: Progress = no_progress, cancel: Cancel = NEVER
+        self,
+        files: Sequence[Path],
+        *,
+        same_patient: bool = False,
+        progress: Progress = no_progress,
+        cancel: Cancel = NEVER,
     ) -> Delivery:
         """Store files; what the archive refuses costs no other file, what it has is not sent.
 
@@ -160,16 +179,45 @@ class Pacs(ABC):
         ------
         ReadError
             A file is no whole DICOM file; nothing was sent.
+        PatientConflictError
+            The archive knows the study under another patient, and nobody confirmed it.
         ResourceError
             The archive does not answer, or no longer; says how many files it has.
         """
-        ledger = Ledger(read_outgoing(files), progress)
+        items = read_outgoing(files)
+        notices = self._settle_patients(items, same_patient, cancel)
+        ledger = Ledger(items, progress, notices)
         return deliver(
             ledger,
             lambda: self._store(ledger, cancel),
             lambda study: self._listing(study, cancel),
             cancel,
         )
+
+    def _settle_patients(
+        self, items: Sequence[Outgoing], confirmed: bool, cancel: Cancel
+    ) -> tuple[str, ...]:
+        """Refuse files whose study is another patient's in the archive; return what to know."""
+        ours: dict[str, set[Patient]] = {}
+        for item in items:
+            study, patient = item.identity()
+            ours.setdefault(study, set()).add(patient)
+        fields: set[PatientField] = set()
+        for study, patients in ours.items():
+            try:
+                found = self.find(StudyQuery(study_uid=study, modality=""), cancel=cancel)
+            except ResourceError:
+                return ("The archive could not be asked whose study this is there.",)
+            for patient in (one.patient for one in found if one.study_uid == study):
+                for mine in patients:
+                    fields.update(mine.compared(patient).conflicts)
+        notice = settle(
+            [field for field in PatientField if field in fields],
+            "these files and their study in the archive",
+            confirmed=confirmed,
+            advice="Find out which of them is right: stored as they are, they split the study",
+        )
+        return (notice,) if notice else ()
 
     @abstractmethod
     def _store(self, ledger: Ledger, cancel: Cancel) -> None:
@@ -194,6 +242,7 @@ class Pacs(ABC):
         study_uid: str,
         target: Path,
         *,
+        same_patient: bool = False,
         progress: Progress = no_progress,
         cancel: Cancel = NEVER,
     ) -> int:
@@ -202,7 +251,8 @@ class Pacs(ABC):
         Raises
         ------
         UnusableInputError
-            No UID, no such study, or a folder with content.
+            No UID, no such study, a folder with content, or files of more than one patient
+            without `same_patient`.
         """
         check_uid(study_uid)
         check_empty(target)
@@ -211,7 +261,14 @@ class Pacs(ABC):
         if not listed:
             raise absent(study_uid)
         with staged(target) as aside:
-            intake = Intake(aside, study_uid, listed, progress=progress, cancel=cancel)
+            intake = Intake(
+                aside,
+                study_uid,
+                listed,
+                same_patient=same_patient,
+                progress=progress,
+                cancel=cancel,
+            )
             try:
                 self._fetch(study_uid, intake, cancel)
             finally:
@@ -220,8 +277,10 @@ class Pacs(ABC):
         return intake.count
 
 
-def _read_identity(path: Path) -> tuple[str, str | None]:
-    """Return a file's SOP Instance UID and Study UID; None for one that would have to be inflated.
+def _read_identity(path: Path) -> tuple[str, str | None, Patient | None]:
+    """Return a file's SOP Instance UID, Study UID and patient.
+
+    None for what would have to be inflated.
 
     Raises
     ------
@@ -232,11 +291,10 @@ def _read_identity(path: Path) -> tuple[str, str | None]:
         with warnings.catch_warnings(action="ignore"):
             meta: Any = pydicom.filereader.read_file_meta_info(path)
             if str(meta.TransferSyntaxUID) == DeflatedExplicitVRLittleEndian:
-                return str(meta.MediaStorageSOPInstanceUID), None
-            header = pydicom.dcmread(
-                path, stop_before_pixels=True, specific_tags=["SOPInstanceUID", "StudyInstanceUID"]
-            )
-            return str(header.SOPInstanceUID), str(header.StudyInstanceUID)
+                return str(meta.MediaStorageSOPInstanceUID), None, None
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*_IDENTITY])
+            patient = Patient.of(header.get)
+            return str(header.SOPInstanceUID), str(header.StudyInstanceUID), patient
     except DAMAGED as error:
         raise _refused("a part that is no DICOM file") from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
@@ -14,6 +14,16 @@ from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.files import ObjectKind, only
 from lesionlens.site.pacs.intake import Pacs
+
+
+@dataclass(frozen=True, slots=True)
+class SendOptions:
+    """What of a result is sent."""
+
+    kinds: tuple[ObjectKind, ...] = ()
+    """These alone; all where none is named."""
+    same_patient: bool = False
+    """Whether a person confirmed that the study is this patient's in the archive too."""
 
 
 def files_to_send(result: Path) -> list[Path]:
@@ -43,7 +53,7 @@ def send_result(
     result: Path,
     address: str,
     *,
-    kinds: Collection[ObjectKind] = (),
+    chosen: SendOptions | None = None,
     progress: Progress = no_progress,
     cancel: Cancel = NEVER,
 ) -> tuple[Delivery, tuple[str, ...]]:
@@ -57,8 +67,8 @@ def send_result(
         A result folder, its folder `dicom`, or any folder of DICOM files, where nothing is noted.
     address : str
         Of the archive, for the note.
-    kinds : collection of ObjectKind
-        Send these alone; all where none is named.
+    chosen : SendOptions or None
+        What to send, and what a person confirmed.
     progress, cancel : Progress, Cancel
         As `Pacs.send` takes them.
 
@@ -67,16 +77,20 @@ def send_result(
     tuple of (Delivery, tuple of str)
         What was stored and what refused, and what could not be noted.
     """
-    files = only(files_to_send(result), kinds)
-    taken = archive.send(files, progress=progress, cancel=cancel)
+    chosen = chosen or SendOptions()
+    files = only(files_to_send(result), chosen.kinds)
+    taken = archive.send(files, same_patient=chosen.same_patient, progress=progress, cancel=cancel)
     owner = result.resolve().parent if result.resolve().name == "dicom" else result
     if not (owner / "run.json").is_file():
-        return taken, ()
+        return taken, taken.notices
     try:
         note_sent(owner, taken.stored, address, utc_now())
     except ResourceError as error:
-        return taken, (f"That the report was sent could not be noted: {error}",)
-    return taken, ()
+        return taken, (
+            *taken.notices,
+            f"That the report was sent could not be noted: {error}",
+        )
+    return taken, taken.notices
 
 
 def folder_to_send(result: Path) -> Path:

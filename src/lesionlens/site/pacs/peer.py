@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.records.patient import Patient
 
 ADDRESS_EXAMPLES = "https://pacs.example/dicom-web, dicom://AETITLE@host:104 or, with TLS, dicoms://AETITLE@host:2762"
 LIMIT = 500
@@ -126,6 +127,8 @@ class FoundStudy:
     instances: int | None = None
     patient_name: str = field(default="", repr=False)
     accession: str = field(default="", repr=False)
+    patient: Patient = field(default_factory=Patient, repr=False)
+    """As the archive knows the patient, to compare with what files say."""
 
 
 def check_address(address: str) -> str:

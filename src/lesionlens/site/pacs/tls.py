@@ -8,6 +8,9 @@ from collections.abc import Callable
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.site.pacs.peer import Access
 
+_JOIN = "Join them: cat certificate.pem key.pem > both.pem, and name that with --cert"
+_LOOKED_AT = 2**20
+
 
 def client_context(access: Access) -> ssl.SSLContext:
     """Return how we check the archive's certificate and show our own.
@@ -25,6 +28,12 @@ def client_context(access: Access) -> ssl.SSLContext:
 
 def server_context(access: Access) -> ssl.SSLContext:
     """Return how we let the archive in when it sends by C-MOVE; it must show its certificate."""
+    if access.certificate is None:
+        raise UnusableInputError(
+            found="C-MOVE over TLS, where the archive connects to us, and no certificate of ours",
+            expected="our certificate and its key, which we show the archive",
+            next_step="Name them with --cert FILE (PEM), or fetch the study with --by get",
+        )
     context = _tls(
         lambda: ssl.create_default_context(
             ssl.Purpose.CLIENT_AUTH, cafile=None if access.ca is None else str(access.ca)
@@ -42,9 +51,68 @@ def _tls(make: Callable[[], ssl.SSLContext], access: Access) -> ssl.SSLContext:
             # an empty password: a locked key is refused here instead of asked for on a terminal
             context.load_cert_chain(str(access.certificate), password="")
     except (ssl.SSLError, OSError) as error:
-        raise UnusableInputError(
-            found=f"a file of certificates that cannot be used ({type(error).__name__})",
-            expected="PEM: the authorities, or our certificate and its key, unlocked",
-            next_step="Ask the archive's administrator for them",
-        ) from error
+        raise _unusable(access, error) from error
     return context
+
+
+def tls_reason(error: Exception) -> tuple[str, str] | None:
+    """Return what TLS failed at and what to do; None for an error of another kind."""
+    text = str(error).lower().replace("_", " ")
+    for words, found, next_step in _TLS_WORDS:
+        if any(word in text for word in words):
+            return found, next_step
+    return None
+
+
+_TLS_WORDS = (
+    (
+        ("certificate required", "handshake failure", "bad certificate", "unknown ca"),
+        "it asks for a certificate of ours, or does not trust the one it got",
+        "Name ours with --cert FILE: certificate and key in one PEM file, from the archive's "
+        "administrator",
+    ),
+    (
+        ("hostname mismatch", "ip address mismatch", "doesn't match"),
+        "its certificate is for another host name",
+        "Use the name that the certificate is for as the address",
+    ),
+    (
+        ("has expired", "not yet valid"),
+        "its certificate has expired, or is not valid yet",
+        "Check this machine's clock; else ask the archive's administrator to renew it",
+    ),
+    (
+        ("wrong version number", "record layer failure", "http request"),
+        "it does not speak TLS at this port",
+        "Check the port, or use http:// on this machine alone",
+    ),
+    (
+        ("certificate verify failed", "ssl", "tls"),
+        "its certificate is not trusted",
+        "Give the authority's certificate with --ca FILE (PEM)",
+    ),
+)
+
+
+def _unusable(access: Access, error: Exception) -> UnusableInputError:
+    """Return the error of certificates that cannot be used, as exactly as the files tell."""
+    ours = access.certificate
+    content = "" if ours is None else ours.read_bytes()[:_LOOKED_AT].decode("ascii", "replace")
+    shows, opens = "BEGIN CERTIFICATE" in content, "PRIVATE KEY" in content
+    name = "" if ours is None else f" in {ours.name!r}"
+    expected, next_step = "our certificate and its key in one PEM file, unlocked", _JOIN
+    if shows and not opens:
+        found = f"our certificate without its key{name}"
+    elif opens and not shows:
+        found = f"a key without its certificate{name}"
+    elif "ENCRYPTED" in content:
+        found = f"a key that is locked by a pass phrase{name}"
+        next_step = "Unlock a copy that only you can read: openssl pkey -in key.pem -out open.pem"
+    elif "mismatch" in str(error).lower():
+        found = f"a key that belongs to another certificate{name}"
+        next_step = "Put the key of this very certificate behind it"
+    else:
+        found = f"a file of certificates that cannot be used ({type(error).__name__})"
+        expected = "PEM: the authorities, or our certificate and its key, unlocked"
+        next_step = "Ask the archive's administrator for them"
+    return UnusableInputError(found=found, expected=expected, next_step=next_step)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from typing import Any, NoReturn
 
 from dicomweb_client import DICOMwebClient
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from requests import PreparedRequest, Response, Session
 from requests.auth import HTTPBasicAuth
-from requests.exceptions import RequestException, SSLError, Timeout
+from requests.exceptions import RequestException, Timeout
 from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.stages import NEVER, Cancel, check
 from lesionlens.site.pacs.credentials import login
 from lesionlens.site.pacs.delivery import BrokenOffError, Ledger
@@ -30,13 +33,17 @@ from lesionlens.site.pacs.peer import (
     is_uid,
     unreachable,
 )
-from lesionlens.site.pacs.tls import client_context
+from lesionlens.site.pacs.tls import client_context, tls_reason
 
 logging.getLogger("retrying").setLevel(logging.CRITICAL)  # it logs a traceback for each refusal
 
 TIMEOUT_SECONDS = (10, 60)
 """To connect; between two pieces of an answer."""
 _CHUNK_BYTES = 2**20
+MOST_ANSWER_BYTES = 32 * 2**20
+"""Of a list; a study itself goes to the disk as it comes."""
+_PAGE = 1000
+"""Images that are asked for in one list."""
 _FILTERS = {
     "PatientID": "patient_id",
     "PatientName": "patient_name",
@@ -45,7 +52,12 @@ _FILTERS = {
     "AccessionNumber": "accession",
     "ModalitiesInStudy": "modality",
 }
-_FIELDS = ["StudyDescription", "ModalitiesInStudy", "NumberOfStudyRelatedInstances"]
+_FIELDS = [
+    "StudyDescription",
+    "ModalitiesInStudy",
+    "NumberOfStudyRelatedInstances",
+    *(field.value for field in PatientField),
+]
 _TAGS = {
     "study_uid": "0020000D",
     "patient_id": "00100020",
@@ -97,7 +109,7 @@ class WebPacs(Pacs):
         while True:
             check(cancel, "fetching the study")
             with self._asking():
-                page = self._client.search_for_instances(study_uid, offset=len(listed))
+                page = self._client.search_for_instances(study_uid, offset=len(listed), limit=_PAGE)
                 new = {_text(item, "00080018"): _text(item, "00080016") for item in page}
             if new.keys() <= listed.keys() or len(listed) > MOST_IMAGES:
                 return listed
@@ -155,7 +167,7 @@ class WebPacs(Pacs):
                 ledger.store(item)
 
     def _give_up(self, error: RequestException) -> NoReturn:
-        if _status(error) is None and not isinstance(error, SSLError):
+        if _status(error) is None and tls_reason(error) is None:
             raise BrokenOffError(self.address, _reason(error)[0]) from error
         raise unreachable(self.address, *_reason(error)) from error
 
@@ -181,11 +193,27 @@ class WebPacs(Pacs):
 class _Session(Session):
     @override
     def send(self, request: PreparedRequest, **more: Any) -> Response:
-        """Leave wildcards as they are, and let our certificates win over the environment's."""
+        """Read no more than is bearable; wildcards and our certificates stay as they are."""
         request.url = (request.url or "").replace("%2A", "*")  # Orthanc's plug-in 1.7 needs it
         if self.verify is not True:
             more["verify"] = self.verify
-        return super().send(request, **more)
+        whole = not more.get("stream")
+        answer = super().send(request, **more | {"stream": True})
+        if whole:
+            answer.raw = _bounded(answer)
+        return answer
+
+
+def _bounded(answer: Response) -> BytesIO:
+    """Return the body of an answer that is not read piece by piece."""
+    body = BytesIO()
+    with answer.raw as source:
+        for piece in source.stream(_CHUNK_BYTES, decode_content=True):
+            body.write(piece)
+            if body.tell() > MOST_ANSWER_BYTES:
+                raise Broken(f"an answer of more than {MOST_ANSWER_BYTES / 2**20:.3g} MB")
+    body.seek(0)
+    return body
 
 
 def _unchanged(request: PreparedRequest) -> PreparedRequest:
@@ -214,6 +242,7 @@ def _study(item: Mapping[str, Any]) -> FoundStudy:
         **texts,
         modalities=tuple(str(value) for value in _values(item, "00080061")),
         instances=int(count) if count.isdecimal() else None,
+        patient=Patient.of(lambda keyword: _text(item, f"{tag_for_keyword(keyword):08X}")),
     )
 
 
@@ -252,11 +281,9 @@ def _reason(error: RequestException) -> tuple[str, str]:
         return f"status {status}, it does not let this user in", "Check --user and the password"
     if status is not None:
         return f"status {status}", ""
-    if isinstance(error, SSLError):
-        return (
-            "its certificate is not trusted, or it asks for ours",
-            "Give the authority's certificate with --ca, our own with --cert",
-        )
+    tls = tls_reason(error)
+    if tls is not None:
+        return tls
     if isinstance(error, Timeout):
         return "it takes too long", "Try again later"
     return "no connection, or one that broke", "Check address and network"

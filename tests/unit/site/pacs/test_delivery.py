@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pydicom
@@ -16,14 +17,18 @@ from tests.unit.site.pacs.conftest import files_of
 from lesionlens.base.errors import (
     CancelledError,
     ExportError,
+    PatientConflictError,
     ResourceError,
     UnusableInputError,
 )
+from lesionlens.base.records.patient import Patient
 from lesionlens.site.pacs import delivery
+from lesionlens.site.pacs import web as web_archive
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.delivery import BrokenOffError
 from lesionlens.site.pacs.files import ObjectKind, kinds_in, only
-from lesionlens.site.pacs.intake import Pacs
+from lesionlens.site.pacs.intake import Intake, Pacs
+from lesionlens.site.pacs.peer import FoundStudy
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
 
@@ -53,10 +58,11 @@ class Archive(Pacs):
 
     def __init__(self, breaks=(), lists=True):
         self.breaks, self.lists = [*breaks], lists
-        self.came, self.has = [], {}
+        self.came, self.has, self.patient = [], {}, None
 
     def find(self, query, **_):
-        raise NotImplementedError
+        found = FoundStudy(query.study_uid, "", "", "", (), patient=self.patient)
+        return (found,) if self.patient else ()
 
     def _fetch(self, *_):
         raise NotImplementedError
@@ -157,13 +163,13 @@ def test_one_object_that_is_refused_by_dimse_costs_no_other_and_a_full_archive_i
 
 
 @contextmanager
-def web(answers, takes=lambda kind: True):
+def web(answers, takes=lambda kind: True, listed=None):
     """An archive by STOW: the first answers as they are told, then by the kind of object."""
     came = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            self.reply(204, {})
+            self.reply(200 if listed else 204, listed)
 
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -230,3 +236,46 @@ def test_kinds_of_objects_are_chosen_by_their_words(files):
         kinds_in("seg,elbow")
     with pytest.raises(UnusableInputError, match="no object of the kind ko"):
         only(files, (ObjectKind.KO,))
+
+
+def test_a_study_that_is_another_patients_in_the_archive_is_not_sent_unless_confirmed(files):
+    archive = Archive()
+    archive.patient = Patient.of(pydicom.dcmread(files[0]).get)
+    assert archive.send(files[:1]).notices == ()
+    archive.patient = replace(archive.patient, birth_date="1901-02-03")
+    with pytest.raises(PatientConflictError, match="birth date"):
+        archive.send(files)
+    assert len(archive.came) == 1
+    assert "birth date" in archive.send(files, same_patient=True).notices[0].lower()
+
+
+def test_files_of_two_patients_under_one_study_are_not_kept_unless_confirmed(files, tmp_path):
+    one, other = (pydicom.dcmread(path) for path in files[:2])
+    other.PatientBirthDate, one.PatientBirthDate = "19010203", "19400506"
+    made = []
+    for number, header in enumerate((one, other)):
+        made.append(tmp_path / f"{number}.dcm")
+        header.save_as(made[-1])
+    listed = {h.SOPInstanceUID: h.SOPClassUID for h in (one, other)}
+    for confirmed in (False, True):
+        (tmp_path / str(confirmed)).mkdir()
+        intake = Intake(
+            tmp_path / str(confirmed), one.StudyInstanceUID, listed, same_patient=confirmed
+        )
+        for path in made:
+            assert intake.keep(path.read_bytes())
+        if confirmed:
+            intake.check_whole()
+            continue
+        with pytest.raises(PatientConflictError, match="birth date"):
+            intake.check_whole()
+
+
+def test_a_list_that_does_not_end_is_not_read_on(files, monkeypatch):
+    monkeypatch.setattr(web_archive, "MOST_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(web_archive, "_CHUNK_BYTES", 100)
+    with (
+        web([], listed=[{"x": "y" * 5000}]) as (address, _),
+        pytest.raises(ResourceError, match="more than"),
+    ):
+        connect(address).find(web_archive.StudyQuery())
