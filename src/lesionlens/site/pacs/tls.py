@@ -33,6 +33,7 @@ def server_context(access: Access) -> ssl.SSLContext:
             found="C-MOVE over TLS, where the archive connects to us, and no certificate of ours",
             expected="our certificate and its key, which we show the archive",
             next_step="Name them with --cert FILE (PEM), or fetch the study with --by get",
+            in_window="Name our certificate in the archive's settings, or choose C-GET",
         )
     context = _tls(
         lambda: ssl.create_default_context(
@@ -115,4 +116,5 @@ def _unusable(access: Access, error: Exception) -> UnusableInputError:
         found = f"a file of certificates that cannot be used ({type(error).__name__})"
         expected = "PEM: the authorities, or our certificate and its key, unlocked"
         next_step = "Ask the archive's administrator for them"
-    return UnusableInputError(found=found, expected=expected, next_step=next_step)
+    window = next_step.removesuffix(", and name that with --cert")
+    return UnusableInputError(found=found, expected=expected, next_step=next_step, in_window=window)
