@@ -206,6 +206,15 @@ class MapExtent(StrEnum):
     """Every image of the series at its own size: OHIF shows no other."""
 
 
+class Extra(StrEnum):
+    """Files that are written on request alone."""
+
+    CONTOURS = "contours"
+    """RT Structure Set, for planning systems."""
+    KEY_SLICES = "key-slices"
+    """Pictures as Secondary Capture, for viewers that show no Segmentation."""
+
+
 class Identity(StrEnum):
     """What identifies the patient in a report."""
 

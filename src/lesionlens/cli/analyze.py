@@ -48,6 +48,7 @@ def analyze(
     hide: options.Hide = None,
     surfaces: options.Surfaces = False,
     maps: options.Maps = MapExtent.CUT,
+    also: options.Also = None,
     evidence: options.Evidence = False,
     prior: options.Prior = None,
     prior_study: options.PriorStudy = None,
@@ -64,7 +65,7 @@ def analyze(
     del debug
     options.check_layout(out, layout)
     checks.check_outside(study, out)
-    wanted = options.wishes(language, hide, surfaces, maps, evidence=evidence)
+    wanted = options.wishes(language, hide, surfaces, maps, evidence=evidence, also=also)
     address = server_address(server, api_key_file, server_ca, plain_http)
     network = ChosenNetwork(
         device, weights, bundle, engine, patience, address, fall_back, precision, threads

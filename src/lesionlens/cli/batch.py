@@ -59,6 +59,7 @@ def batch(
     hide: options.Hide = None,
     surfaces: options.Surfaces = False,
     maps: options.Maps = MapExtent.CUT,
+    also: options.Also = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> Answer:
@@ -71,7 +72,7 @@ def batch(
     del debug
     results = options.check_layout(out, layout)
     checks.check_outside(studies, out)
-    asked = options.wishes(language, hide, surfaces, maps)
+    asked = options.wishes(language, hide, surfaces, maps, also=also)
     address = server_address(server, api_key_file, server_ca, plain_http)
     if address is not None:
         unlike = {"scheduler": scheduler, "precision": named(precision)}

@@ -49,6 +49,7 @@ def export(
     hide: options.Hide = None,
     surfaces: options.Surfaces = False,
     maps: options.Maps = MapExtent.CUT,
+    also: options.Also = None,
     rest: options.Rest = False,
     supersedes: options.Supersedes = None,
     debug: options.Debug = False,
@@ -67,7 +68,7 @@ def export(
             next_step="De-identify the study first, analyse that, and write BIDS of it",
         )
     checks.check_outside(study, out)
-    wanted = options.wishes(language, hide, surfaces, maps, rest)
+    wanted = options.wishes(language, hide, surfaces, maps, rest, also=also)
     with progress_bar() as progress:
         progress("reading the result", 0.0)
         from lesionlens.base.stages import StageClock

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base.labels import ComputePrecision, Identity, MapExtent, MrSequence
+from lesionlens.base.labels import ComputePrecision, Extra, Identity, MapExtent, MrSequence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.staging import check_target
 from lesionlens.cli.console import STOP
@@ -177,6 +177,14 @@ Maps = Annotated[
     MapExtent,
     typer.Option("--maps", help="DICOM attention maps: cut to what is visible, or full for OHIF."),
 ]
+Also = Annotated[
+    list[Extra] | None,
+    typer.Option(
+        "--also",
+        help="Write contours (RTSTRUCT) or key-slices (pictures) into dicom too; may be given "
+        "several times.",
+    ),
+]
 Evidence = Annotated[
     bool,
     typer.Option(
@@ -316,6 +324,7 @@ def wishes(
     maps: MapExtent,
     rest: bool = False,
     evidence: bool = False,
+    also: list[Extra] | None = None,
 ) -> ExportOptions:
     """Return what the user asks of the files.
 
@@ -343,6 +352,7 @@ def wishes(
         maps=maps,
         rest=rest,
         evidence=evidence,
+        also=frozenset(also or ()),
         language=language,
         hidden=frozenset(hide or ()),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lesionlens.base.labels import Identity, MapExtent
+from lesionlens.base.labels import Extra, Identity, MapExtent
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,8 @@ class ExportOptions:
     """Of attention maps in DICOM."""
     rest: bool = False
     """Send of a reviewed result also what was not accepted."""
+    also: frozenset[Extra] = frozenset()
+    """DICOM objects that are written on request alone."""
     evidence: bool = False
     """Write what each sequence adds at every voxel too, and what was considered and dismissed."""
     language: str = "en"

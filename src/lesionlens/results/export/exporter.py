@@ -24,7 +24,7 @@ from lesionlens.analysis.findings.edits import applied
 from lesionlens.base import plugins
 from lesionlens.base.bounded_read import read_file
 from lesionlens.base.errors import PluginError, ReadError
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.labels import Extra, MrSequence, Region
 from lesionlens.base.peak_memory import peak_memory_mib
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.files import CONSIDERED, ReviewFile, left_out_warning
@@ -76,6 +76,7 @@ RESERVED = (
     "dicom/attention.dcm",
     *(f"dicom/attention_{region.value}.dcm" for region in Region),
     "dicom/key_objects.dcm",
+    *(f"dicom/{extra.replace('-', '_')}.dcm" for extra in Extra),
     "key_slices",
     "review_edits",
     EARLIER,

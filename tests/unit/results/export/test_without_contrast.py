@@ -16,7 +16,7 @@ import pydicom
 import pytest
 
 from lesionlens.analysis.findings.edits import applied
-from lesionlens.base.labels import Label, MapExtent, MrSequence, Region, ReviewState
+from lesionlens.base.labels import Extra, Label, MapExtent, MrSequence, Region, ReviewState
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.base.records.study import PreparedStudy
@@ -25,7 +25,9 @@ from lesionlens.results.export.exporter import save
 from lesionlens.results.review.reopen import read_result, reopen, reopen_folder
 
 NATIVE = (MrSequence.FLAIR, MrSequence.T2)
-EVERYTHING = ExportOptions(surfaces=True, maps=MapExtent.FULL, rest=True, evidence=True)
+EVERYTHING = ExportOptions(
+    surfaces=True, maps=MapExtent.FULL, rest=True, evidence=True, also=frozenset(Extra)
+)
 SPOKEN = re.compile(r"(?<!non-)(?<!normal_)enhanc", re.IGNORECASE)
 """A part that is called enhancing; not the core that is not, nor vessels that do so normally."""
 STRUCTURED = {

@@ -11,8 +11,9 @@ from pydicom.charset import default_encoding
 from pydicom.dataset import Dataset
 
 from lesionlens.base.errors import ExportError
+from lesionlens.base.labels import Extra
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.results.export.dicom import groups, ko, pmap, refs, seg, sr
+from lesionlens.results.export.dicom import contours, groups, key_slices, ko, pmap, refs, seg, sr
 from lesionlens.results.export.written import Written, reason_of
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,19 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
 
     writer.write("sr.dcm", report, lambda path, _: sr.check_sr(path, analysis))
     writer.write("key_objects.dcm", lambda: ko.build_ko(analysis, sources), ko.check_ko)
+    also = analysis.options.also
+    if Extra.CONTOURS in also:
+        writer.write(
+            "contours.dcm",
+            lambda: contours.build_contours(analysis, sources, segments),
+            lambda path, _: contours.check_contours(path, sources, segments),
+        )
+    if Extra.KEY_SLICES in also:
+        writer.write(
+            "key_slices.dcm",
+            lambda: key_slices.build_key_slices(analysis, sources, segments),
+            key_slices.check_key_slices,
+        )
     return Written(tuple(writer.files), sources.notices, writer.left_out)
 
 
@@ -87,7 +101,7 @@ def _save(made: Dataset, path: Path) -> None:
     was made, not read, once more at every depth. Once is enough.
     """
     _mark_encoded(made)
-    made.save_as(path)
+    made.save_as(path, enforce_file_format=True)
 
 
 def _mark_encoded(dataset: Dataset) -> None:

@@ -1,0 +1,72 @@
+"""Rejection note (IHE IOCM): a later result takes the place of an earlier one in the archive.
+
+A Key Object Selection titled "Rejected for Quality Reasons" names what holds no longer; an archive
+that knows IOCM shows it no more, any other keeps both, the note beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+
+from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
+
+from lesionlens.base.codes import REJECTED_FOR_QUALITY
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.results.export.dicom.identity import MANUFACTURER, SERIES, concept
+from lesionlens.results.export.dicom.travelling import CHARACTER_SET
+
+SUPERSEDED = "Superseded by a later, reviewed result (research use only)"
+
+
+def rejection_of(objects: Sequence[Dataset], why: str = SUPERSEDED) -> KeyObjectSelectionDocument:
+    """Build the note that rejects objects of one study.
+
+    Parameters
+    ----------
+    objects : sequence of Dataset
+        The earlier Segmentation, SR, maps and selections: their headers suffice.
+    why : str
+        In words, for whoever reads the note.
+
+    Raises
+    ------
+    UnusableInputError
+        There is none, they are of several studies, or one is not of LesionLens: a note rejects
+        nothing that others made.
+    """
+    studies = {str(one.StudyInstanceUID) for one in objects}
+    foreign = [one for one in objects if one.get("Manufacturer") != MANUFACTURER]
+    if len(studies) != 1 or foreign:
+        raise UnusableInputError(
+            found=f"{len(objects)} objects of {len(studies)} studies, {len(foreign)} not our own",
+            expected="objects of LesionLens, of one study",
+            next_step="Name the folder of the earlier result's DICOM objects",
+        )
+    number, description = SERIES["rejection"]
+    now = datetime.now(UTC).astimezone()
+    made = KeyObjectSelectionDocument(
+        evidence=objects,
+        content=KeyObjectSelection(
+            document_title=concept(REJECTED_FOR_QUALITY),
+            referenced_objects=objects,
+            description=why,
+        ),
+        series_instance_uid=generate_uid(),
+        series_number=number,
+        series_description=description,
+        series_date=now.date(),
+        series_time=now.time(),
+        content_date=now.date(),
+        content_time=now.time(),
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        specific_character_set=CHARACTER_SET,
+        manufacturer=MANUFACTURER,
+        software_versions=metadata.version("lesionlens"),
+    )
+    made.copy_patient_and_study_information(objects[0])
+    return made

@@ -1,0 +1,114 @@
+"""Contours and key slices on request: valid, and equal to what was drawn."""
+
+import shutil
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import Extra, MrSequence
+from lesionlens.base.records.export import ExportOptions
+from lesionlens.results.export.dicom import refs, seg
+from lesionlens.results.export.dicom.contours import filled, masks_of, outlines
+from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.results.export.dicom.rejection import rejection_of
+
+EVERY = ExportOptions(also=frozenset(Extra))
+NAMES = ("contours", "key_slices")
+
+
+def written(analysis, folder):
+    done = DicomExporter().write(replace(analysis, options=EVERY), folder)
+    assert not done.left_out
+    return {p.stem: pydicom.dcmread(p) for p in (folder / "dicom").iterdir()}
+
+
+@settings(max_examples=200)
+@given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_outlines_of_any_mask_fill_to_the_same_mask(mask):
+    lines = outlines(mask)
+    found = np.zeros(mask.shape, bool)
+    for line in lines:
+        one = filled([line], mask.shape)
+        assert not (found & one).any()
+        found |= one
+    np.testing.assert_array_equal(found, mask)
+
+
+@pytest.mark.parametrize(("orientation", "tilt"), [("LPS", 0), ("PIR", 11), ("LIP", 23)])
+def test_contours_fill_to_the_regions_on_their_images(make, tmp_path, orientation, tilt):
+    how = {"orientation": orientation, "spacing_mm": (3.0, 4.0, 6.0), "tilt_deg": tilt}
+    analysis = make(dicom=True, **how)
+    found = written(analysis, tmp_path)["contours"]
+    sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
+    segments = seg.segments_of(analysis, sources)
+    assert [str(roi.ROIName) for roi in found.StructureSetROISequence] == [
+        f"{one.candidate.id} {one.region.words}" for one in segments
+    ]
+    for item, segment in zip(found.ROIContourSequence, segments, strict=True):
+        masks = masks_of(item, sources)
+        for frame in range(len(sources.places)):
+            meant = segment.frame(frame, sources.rows, sources.columns)
+            np.testing.assert_array_equal(masks.get(frame, np.zeros_like(meant)), meant)
+    assert {str(one.RTROIInterpretedType) for one in found.RTROIObservationsSequence} == {""}
+    assert {
+        c.ContourGeometricType for i in found.ROIContourSequence for c in i.ContourSequence
+    } == {"CLOSED_PLANAR"}
+
+
+def test_key_slices_are_one_picture_a_candidate_with_the_notice_burned_in(make, tmp_path):
+    analysis = make(dicom=True)
+    found = written(analysis, tmp_path)["key_slices"]
+    assert found.BurnedInAnnotation == "YES"
+    pixels = found.pixel_array
+    assert pixels.shape[0] == len(analysis.findings.candidates)
+    assert max(pixels.shape[1:3]) >= 512
+    for picture, segment_colour in zip(pixels, [(0, 158, 115)] * 2, strict=True):
+        assert (picture == segment_colour).all(axis=-1).any()  # the outline of the whole tumour
+        assert (picture[:26] == 255).all(axis=-1).sum() > 100  # words
+    assert list(found.FrameLabelVector) == ["Candidate 1", "Candidate 2"]
+
+
+def test_neither_is_written_unless_asked_for(make, tmp_path):
+    DicomExporter().write(make(dicom=True), tmp_path)
+    assert not {p.stem for p in (tmp_path / "dicom").iterdir()} & set(NAMES)
+
+
+def test_a_validator_finds_no_error_in_either(make, tmp_path):
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("dciodvfy is not installed (package dicom3tools)")
+    written(make(dicom=True), tmp_path)
+    for name in NAMES:
+        done = subprocess.run(
+            ["dciodvfy", tmp_path / "dicom" / f"{name}.dcm"],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        lines = (done.stdout + done.stderr).splitlines()
+        assert [line for line in lines if line.startswith("Error")] == []
+
+
+def test_a_rejection_note_names_every_object_of_the_earlier_result(make, tmp_path):
+    earlier = written(make(dicom=True), tmp_path)
+    note = rejection_of(list(earlier.values()))
+    named = {str(e.value) for e in note.iterall() if e.keyword == "ReferencedSOPInstanceUID"}
+    assert named == {str(one.SOPInstanceUID) for one in earlier.values()}
+    assert note.ConceptNameCodeSequence[0].CodeValue == "113001"
+    assert note.StudyInstanceUID == earlier["seg"].StudyInstanceUID
+    path = tmp_path / "note.dcm"
+    note.save_as(path)
+    if shutil.which("dciodvfy"):
+        done = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
+        assert "Error" not in done.stdout + done.stderr
+
+
+def test_a_rejection_note_rejects_nothing_of_others(make, tmp_path):
+    earlier = written(make(dicom=True), tmp_path)["seg"]
+    earlier.Manufacturer = "Another"
+    with pytest.raises(UnusableInputError, match="not our own"):
+        rejection_of([earlier])
