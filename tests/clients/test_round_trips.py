@@ -14,6 +14,7 @@ import pydicom
 import pytest
 from tests.clients import ohif
 from tests.clients.frames import in_frames
+from tests.files_below import files_below
 
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent
@@ -69,7 +70,7 @@ def sent(request, archive, tmp_path_factory):
         seed, spacing_mm=4.0, lesions=(Lesion(), Lesion((30.0, -40.0, 12.0), 12.0))
     )
     write_dicom(patient, place / "study", sequences=BOTH, how=KINDS[request.param])
-    for path in [p for p in (place / "study").rglob("*") if p.is_file()]:
+    for path in files_below(place / "study"):
         dataset = pydicom.dcmread(path)  # a study of its own
         for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
             dataset[name].value = f"{dataset[name].value[:58]}.{seed}"

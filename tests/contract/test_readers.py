@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.files_below import files_below
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import UnusableInputError
@@ -71,7 +72,7 @@ def test_a_study_is_only_read(name, make_study):
 @pytest.mark.parametrize("name", READERS)
 def test_a_truncated_file_is_refused_in_words(name, make_study):
     folder = study_for(make_study, name)
-    for path in (p for p in folder.rglob("*") if p.is_file()):
+    for path in files_below(folder):
         path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UnusableInputError):
         for series in open_study(folder).series.values():

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("pynetdicom")
 pytest.importorskip("dicomweb_client")
 
+from tests.files_below import files_below
 from tests.gui.window import control, reads
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
@@ -179,7 +180,7 @@ def test_the_password_goes_to_the_keyring_and_nowhere_else(
     search(dialog, qtbot)
     assert kept == [(ADDRESS, "reader", "hunter2")]
     assert dialog.server.password.text() == ""
-    for path in tmp_path.rglob("*"):
+    for path in files_below(tmp_path):
         assert not path.is_file() or b"hunter2" not in path.read_bytes()
     assert "hunter2" not in caplog.text + repr(peer.connected)
     assert model.kept_servers() == [Server(ADDRESS, user="reader")]

@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import RLELossless
+from tests.files_below import files_below
 
 from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
@@ -66,7 +67,7 @@ def person():
 def _pixels(folder):
     """Return every object of a folder by its place, with its pixels."""
     found = {}
-    for path in folder.rglob("*"):
+    for path in files_below(folder):
         if path.is_file():
             dataset = pydicom.dcmread(path)
             place = tuple(np.round(np.array(dataset.ImagePositionPatient, float), 2))
@@ -96,7 +97,7 @@ def test_eyes_and_nose_go_and_the_brain_stays(person, tmp_path, orientation, com
         patient, tmp_path / "in", sequences=(MrSequence.T1,), how=Acquisition(orientation)
     )  # fmt: skip
     if compressed:
-        for path in [p for p in (tmp_path / "in").rglob("*") if p.is_file()]:
+        for path in files_below(tmp_path / "in"):
             dataset = pydicom.dcmread(path)
             dataset.compress(RLELossless, generate_instance_uid=False)
             dataset.save_as(path)
@@ -146,7 +147,7 @@ def test_an_image_without_a_place_keeps_its_face_and_it_is_reported(person, tmp_
 def test_a_stripped_brain_has_no_face_to_take_off(tmp_path):
     patient = make_patient(spacing_mm=4.0, noise=0.0)
     write_dicom(patient, tmp_path / "in", sequences=(MrSequence.T1,))
-    paths = [p for p in (tmp_path / "in").rglob("*") if p.is_file()]
+    paths = files_below(tmp_path / "in")
     found = defacing.find_faces(paths)
     assert found.found == {}
     assert len(found.bare) == 1

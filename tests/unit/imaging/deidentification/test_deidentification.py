@@ -14,6 +14,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import generate_uid
+from tests.files_below import files_below
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
@@ -229,7 +230,7 @@ def pair(tmp_path, patient):
     objects = tmp_path / "in" / "objects"
     objects.mkdir()
     DicomExporter().write(make_analysis(patient, study), objects)
-    for path in (tmp_path / "in").rglob("*"):
+    for path in files_below(tmp_path / "in"):
         if path.is_file():
             dataset = pydicom.dcmread(path)
             dataset.PatientName = f"{NAME}^Person"

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pydicom
 import pytest
+from tests.files_below import files_below
 
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent
@@ -74,7 +75,7 @@ def analysis(request, tmp_path, two_lesions):
 def test_no_name_is_in_any_byte(analysis, tmp_path):
     nameless = anonymous(analysis, NAMES, Options())
     save(nameless.analysis, tmp_path / "out", finish=nameless.finish)
-    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    files = files_below(tmp_path / "out")
     assert {"report.html", "run.json", "review.json"} <= {path.name for path in files}
     dicom = analysis.study.kind is StudyKind.DICOM
     assert any(path.suffix == ".dcm" for path in files) is dicom

@@ -8,6 +8,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.files_below import files_below
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.study import StudyKind
@@ -92,7 +93,7 @@ def test_sidecars_name_their_sources(analysis, tmp_path):
     out = tmp_path / "out"
     save_bids(analysis, out)
     anat = "bids:ds:sub-01/ses-2/anat/sub-01_ses-2"
-    for place in sorted((out / "sub-01").rglob("*.json")):
+    for place in files_below(out / "sub-01", "*.json"):
         reported = json.loads(place.read_text())
         assert reported["SpatialReference"] == f"{anat}_ce-gd_T1w.nii.gz"
         assert set(reported["Sources"]) == {

@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from tests.files_below import files_below
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.labels import Extra, Label, MapExtent, MrSequence, Region, ReviewState
@@ -116,7 +117,7 @@ DATASET = {".bidsignore", "README", "descriptions.tsv", "dataset_description.jso
 def enhancing_in(folder):
     """Return every file that has enhancing tumour, and how."""
     found = {}
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = files_below(folder)
     assert files
     for path in files:
         if path.parent == folder and path.name in DATASET:

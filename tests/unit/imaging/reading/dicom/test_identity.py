@@ -4,6 +4,7 @@ import shutil
 
 import pydicom
 import pytest
+from tests.files_below import files_below
 
 from lesionlens.base.errors import PatientConflictError
 from lesionlens.base.labels import MrSequence
@@ -32,7 +33,7 @@ def pair(tmp_path_factory, patient):
 
 
 def rewrite(folder, header, charset="ISO_IR 192"):
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in files_below(folder):
         dataset = pydicom.dcmread(path)
         dataset.decode()
         dataset.SpecificCharacterSet = charset
