@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lesionlens.base import kept_arrays
+from lesionlens.base.errors import ReadError
 from lesionlens.training.config import DataConfig, StageConfig
 from lesionlens.training.data import Batch, Packed, collate
 from lesionlens.training.transplant import transplanted
@@ -19,14 +21,25 @@ from lesionlens.training.variation import varied
 def keep(packed: Packed, file: Path) -> None:
     """Write a volume so that `read` finds it."""
     fields = {f.name: getattr(packed, f.name) for f in dataclasses.fields(packed)}
-    with file.open("wb") as stream:
-        np.savez(stream, **fields)
+    kept_arrays.write(file, fields, packed=False)
 
 
 def read(file: Path) -> Packed:
-    """Read a volume that was kept."""
-    with np.load(file, allow_pickle=False) as kept:
-        return Packed(**kept)
+    """Read a volume that was kept.
+
+    Raises
+    ------
+    ReadError
+        It was damaged since the run began, which makes such volumes anew.
+    """
+    kept = kept_arrays.read(file)
+    if kept is None:
+        raise ReadError(
+            found=f"a damaged volume in {file.parent.name!r}",
+            expected="the one that was prepared",
+            next_step="Give the same command again: it is prepared anew",
+        )
+    return Packed(**kept)
 
 
 @dataclass(frozen=True, slots=True)

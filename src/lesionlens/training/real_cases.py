@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 
 from lesionlens.analysis.evaluation.label_conventions import region_mask
+from lesionlens.base import kept_arrays
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.base.records.study import PreparedStudy
@@ -168,13 +170,14 @@ class RealCases:
             check(self._cancel, "drawing volumes")
             self._progress("drawing volumes", number / config.drawn_kept)
             _draw_once(folder / f"{number:05d}", draw, stage, config.paintings)
-        return sorted(folder.glob("*/*.npz"))
+        return sorted(folder.glob(f"*/*{kept_arrays.SUFFIX}"))
 
 
 def _draw_once(folder: Path, draw: DrawConfig, stage: StageConfig, paintings: int) -> None:
     """Draw the brain whose number the folder has; its paintings, or windows of them."""
-    if folder.is_dir():
+    if folder.is_dir() and all(map(kept_arrays.is_whole, folder.iterdir())):
         return
+    shutil.rmtree(folder, ignore_errors=True)
     seed = _FIRST_DRAWN + int(folder.name)
     rng = np.random.default_rng(seed)
     aside = folder.with_name(f".{folder.name}")
@@ -182,7 +185,7 @@ def _draw_once(folder: Path, draw: DrawConfig, stage: StageConfig, paintings: in
     count = 0
     for packed in draw_packed(draw, seed, paintings):
         for cut in cuts(packed, stage.window, rng):
-            keep(cut, aside / f"{count:02d}.npz")
+            keep(cut, aside / f"{count:02d}{kept_arrays.SUFFIX}")
             count += 1
     aside.replace(folder)
 
@@ -220,9 +223,9 @@ def part(cases: Sequence[RealCase], out: Path, seed: int, share: float = 0.2) ->
 
 
 def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, cancel: Cancel) -> Path:
-    """Prepare a case for a voxel size and keep it as `<key>-<spacing>.npz`."""
-    file = folder / f"{case.key[:24]}-{spacing_mm:g}mm.npz"
-    if file.is_file():
+    """Prepare a case for a voxel size and keep it as `<key>-<spacing>.kept`."""
+    file = folder / f"{case.key[:24]}-{spacing_mm:g}mm{kept_arrays.SUFFIX}"
+    if kept_arrays.is_whole(file):
         return file
     try:
         prepared = prepare(case.study(), StageClock(cancel=cancel))
@@ -233,8 +236,7 @@ def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, cancel: Cance
             expected=error.expected,
             next_step=error.next_step,
         ) from error
-    with whole_file(file) as aside:
-        keep(packed, aside)
+    keep(packed, file)
     return file
 
 

@@ -199,7 +199,7 @@ def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, out, random_
     assert f"{len(learnt)} real cases of 1 patients" in info.provenance["data"]
     row = json.loads((out / "validation.jsonl").read_text().splitlines()[-1])
     assert 0 <= row["patients_wt"] <= 1
-    assert len(list((out / "cases").glob("*.npz"))) == len(NAMES)
+    assert len(list((out / "cases").glob("*.kept"))) == len(NAMES)
 
 
 def test_real_and_drawn_are_mixed_whole_and_in_windows(root, out):
@@ -210,7 +210,7 @@ def test_real_and_drawn_are_mixed_whole_and_in_windows(root, out):
     source = cases.source(stage, data, 3, 0)
     windows = [source.batch(1).labels.shape[2:] == (16, 16, 16) for _ in range(24)]
     assert 6 < sum(windows) < 18
-    assert len(list((out / "drawn").glob("*/*/*.npz"))) == 2 + 4
+    assert len(list((out / "drawn").glob("*/*/*.kept"))) == 2 + 4
     resumed = cases.source(stage, data, 3, 23)
     assert torch.equal(
         resumed.batch(1).channels, cases.source(stage, data, 3, 23).batch(1).channels

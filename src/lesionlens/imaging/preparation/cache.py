@@ -10,16 +10,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base import user_folders
+from lesionlens.base import kept_arrays, user_folders
 from lesionlens.base.geometry import Affine
 
 logger = logging.getLogger(__name__)
@@ -28,8 +27,6 @@ METHOD = "4"
 """Counts up when registration or brain extraction changes, so that old entries are not met."""
 KEPT = 400
 """Entries; the oldest go first. The largest, a brain mask, takes about 30 kB."""
-_ZIPPED = zipfile.ZIP_DEFLATED
-_UNREADABLE = (OSError, ValueError, KeyError, zipfile.BadZipFile)
 
 
 def folder() -> Path:
@@ -56,38 +53,28 @@ def key_of(volumes: Mapping[str, tuple[NDArray[np.float32], Affine]], options: s
     return digest.hexdigest()
 
 
-def load(key: str) -> Mapping[str, NDArray[Any]] | None:
-    """Return the arrays kept under a key, or None where there are none that can be read."""
-    path = folder() / f"{key}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        os.utime(path)
-    except FileNotFoundError:
-        return None
-    except _UNREADABLE:
-        logger.warning("an entry of the cache could not be read and is made anew")
-        return None
+def load(key: str, names: Collection[str] = ()) -> Mapping[str, NDArray[Any]] | None:
+    """Return the arrays kept under a key; None where there are none, or not whole with `names`."""
+    path = folder() / f"{key}{kept_arrays.SUFFIX}"
+    arrays = kept_arrays.read(path, names)
+    if arrays is not None:
+        with suppress(OSError):
+            os.utime(path)
     return arrays
 
 
 def save(key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Keep arrays; written aside and moved in, so that no half of an entry is ever met."""
-    place = folder()
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(suffix=".part", dir=place)
-        with os.fdopen(handle, "wb") as stream, zipfile.ZipFile(stream, "w", _ZIPPED) as archive:
-            for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w") as member:
-                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-        Path(aside).replace(place / f"{key}.npz")
-        _drop_old(place)
+        kept_arrays.write(folder() / f"{key}{kept_arrays.SUFFIX}", arrays)
+        _drop_old(folder())
     except OSError:
         logger.warning("the cache could not be written; the next run takes as long as this one")
 
 
 def _drop_old(place: Path) -> None:
-    entries = sorted(place.glob("*.npz"), key=lambda p: p.stat().st_mtime, reverse=True)
-    for old in entries[KEPT:]:
+    for earlier in place.glob("*.npz"):  # of releases before 0.5, which are never met again
+        earlier.unlink(missing_ok=True)
+    entries = place.glob(f"*{kept_arrays.SUFFIX}")
+    for old in sorted(entries, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT:]:
         old.unlink(missing_ok=True)

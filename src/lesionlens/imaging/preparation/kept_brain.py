@@ -21,8 +21,8 @@ def recall(key: str, frame_uid: str | None) -> BrainMask | None:
     frame_uid : str or None
         Frame of reference of the study, which the cache does not keep.
     """
-    kept = cache.load(key)
-    if kept is None or not set(kept) >= _KEYS:
+    kept = cache.load(key, _KEYS)
+    if kept is None:
         return None
     i, j, k = kept["shape"].tolist()
     grid = Grid((i, j, k), kept["affine"], frame_uid)

@@ -162,8 +162,8 @@ def _registered(
         pair = {"fixed": fixed, "moving": moving}
         volumes = {name: (item.values, item.series.grid.affine) for name, item in pair.items()}
         key = cache.key_of(volumes, "register")
-        kept = cache.load(key)
-        if kept is not None and {"moved", "figures"} <= set(kept):
+        kept = cache.load(key, ("moved", "figures"))
+        if kept is not None:
             shift, angle, information, pronounced = kept["figures"].tolist()
             return Registration(kept["moved"], shift, angle, information, pronounced)
     its = pyramid(moving.values, moving.series.grid)
@@ -396,8 +396,8 @@ def _kept_field(
         "brain": (brain.astype(np.float32), working.affine),
     }
     key = cache.key_of(volumes, "bias")
-    kept = cache.load(key)
-    if kept is not None and {"log", "affine", "figures"} <= set(kept):
+    kept = cache.load(key, ("log", "affine", "figures"))
+    if kept is not None:
         strength, before, after = kept["figures"].tolist()
         log = kept["log"]
         grid = Grid((log.shape[0], log.shape[1], log.shape[2]), kept["affine"], working.frame_uid)

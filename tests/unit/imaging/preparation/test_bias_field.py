@@ -79,7 +79,7 @@ def test_every_sequence_is_corrected_with_a_figure_and_kept(make_study, monkeypa
     done = [step for step in first.steps if step.step == StepName.BIAS]
     assert [step.sequence.value for step in done] == ["t1c", "flair"]
     assert all(step.done and step.figure >= 1 for step in done)
-    assert list(cache.folder().glob("*.npz"))
+    assert list(cache.folder().glob("*.kept"))
     monkeypatch.setattr(bias_field, "estimate", None)
     second = prepare(study, StageClock(), WITH)
     np.testing.assert_array_equal(second.channels, first.channels)

@@ -29,7 +29,7 @@ def study(make_study):
 
 def test_an_entry_spares_the_search_and_a_damaged_one_is_made_anew(study, monkeypatch, own_folder):
     first = prepare(study, StageClock(), COARSE)
-    entries = list(own_folder.glob("*.npz"))
+    entries = list(own_folder.glob("*.kept"))
     assert entries
 
     def never(*_, **__):
@@ -38,12 +38,14 @@ def test_an_entry_spares_the_search_and_a_damaged_one_is_made_anew(study, monkey
     with monkeypatch.context() as spared:
         spared.setattr(steps, "register", never)
         second = prepare(study, StageClock(), COARSE)
-    for path in entries:
-        path.write_bytes(b"not a zip")
+    whole = [path.read_bytes() for path in entries]
+    for path, content in zip(entries, whole, strict=True):
+        path.write_bytes(content[:-1])
     anew = prepare(study, StageClock(), COARSE)
     for again in (second, anew):
         np.testing.assert_array_equal(again.channels, first.channels)
         assert again.steps == first.steps
+    assert [path.read_bytes() for path in entries] == whole
 
 
 def test_other_voxels_are_another_key(study):
@@ -73,5 +75,5 @@ def test_the_oldest_entries_go(monkeypatch, own_folder):
     monkeypatch.setattr(cache, "KEPT", 3)
     for number in range(6):
         cache.save(f"k{number}", {"a": np.arange(number)})
-    assert len(list(own_folder.glob("*.npz"))) == 3
+    assert len(list(own_folder.glob("*.kept"))) == 3
     assert not list(own_folder.glob("*.part"))

@@ -1,0 +1,69 @@
+"""Arrays that are kept to spare time, in files that prove to be whole before they are read.
+
+A file is a line that says what it is, the SHA-256 of the rest, and an archive of NumPy arrays. One
+that is empty, cut, altered, of another version or unreadable is as good as none: whoever keeps it
+makes it anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import zipfile
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.whole_file import write_whole
+
+logger = logging.getLogger(__name__)
+
+SUFFIX = ".kept"
+_MAGIC = b"lesionlens/kept/1\n"
+_HEAD = len(_MAGIC) + hashlib.sha256().digest_size
+_MOST_BYTES = 2 * 2**30
+
+
+def write(place: Path, arrays: Mapping[str, NDArray[Any]], *, packed: bool = True) -> None:
+    """Keep arrays in a file, in one step; `packed` takes longer and less room."""
+    held = io.BytesIO()
+    method = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(held, "w", method) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+    body = held.getvalue()
+    write_whole(place, _MAGIC + hashlib.sha256(body).digest() + body)
+
+
+def read(place: Path, names: Collection[str] = ()) -> Mapping[str, NDArray[Any]] | None:
+    """Return the arrays of a file; None where it is missing, not whole, or lacks one of `names`."""
+    body = _body(place)
+    if body is None:
+        return None
+    with np.load(io.BytesIO(body), allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    return arrays if set(names) <= set(arrays) else None
+
+
+def is_whole(place: Path) -> bool:
+    """Whether a file is there and as it was written."""
+    return _body(place) is not None
+
+
+def _body(place: Path) -> bytes | None:
+    try:
+        if not place.is_file():
+            return None
+        content = place.read_bytes() if place.stat().st_size <= _MOST_BYTES else b""
+    except OSError:
+        content = b""
+    head, body = content[:_HEAD], content[_HEAD:]
+    if head == _MAGIC + hashlib.sha256(body).digest():
+        return body
+    logger.warning("an entry of the cache is damaged and is made anew")
+    return None
