@@ -9,8 +9,8 @@ from lesionlens.base import geometry
 from lesionlens.base.errors import GeometryError, ReadError, UnusableInputError
 from lesionlens.base.grid import Grid
 
-MAX_VOXELS = 300_000_000
-"""More voxels than any MR volume of a head has (about 670 cubed)."""
+MAX_VOXELS = 140_000_000
+"""More voxels than any MR volume of a head has (about 520 cubed); bounds the memory of reading."""
 MAX_SHEAR = 0.02
 MAX_EDGE_MM = 15.0
 MIN_VIEW_MM, MAX_VIEW_MM = 30.0, 600.0

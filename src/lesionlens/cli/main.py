@@ -64,7 +64,7 @@ app = typer.Typer(
 def run() -> int:
     """Run the command line of this process; returns or raises SystemExit with the exit status."""
     STOP.listen()
-    if (refused := refused_argument(sys.argv[1:])) is not None:
+    if (refused := refused_argument(sys.argv[1:]) or _lost_folder()) is not None:
         print(f"lesionlens: {refused}", file=sys.stderr)
         return 2
     try:
@@ -100,6 +100,18 @@ def refused_argument(arguments: Sequence[str]) -> str | None:
         if not argument.strip() or (argument.startswith("--") and argument.endswith("=")):
             where = argument.strip().rstrip("=") or before
             return f"Found an empty value after {where}. Expected a path or text. Name it."
+    return None
+
+
+def _lost_folder() -> str | None:
+    """Report that the working folder was deleted, by which relative paths mean nothing."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError:
+        return (
+            "Found that the folder you work in was deleted. Expected one that is there. "
+            "Change to another folder (cd) and start it again."
+        )
     return None
 
 

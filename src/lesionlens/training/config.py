@@ -228,7 +228,7 @@ def read_config(path: Path) -> TrainConfig:
             expected="a recipe in TOML",
             next_step="Start from configs/default.toml",
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(
             found=f"{path.name}, which is not TOML ({error})",
             expected="a recipe in TOML",

@@ -18,6 +18,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.networks import nets
 from torch import Tensor, nn
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from lesionlens.base.errors import MissingPluginError, UnusableInputError, WeightsError
 from lesionlens.base.labels import MrSequence, Region
@@ -108,7 +109,7 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
         if path.is_file():
             try:
                 found = ConfigParser.load_config_file(str(path))
-            except (ValueError, OSError) as error:
+            except (ValueError, OSError, RecursionError, YAMLError) as error:
                 raise _no_bundle(folder, f"a broken {path.name}") from error
             return dict(found)
     raise _no_bundle(folder, f"no configs/{name}.json")
@@ -134,6 +135,13 @@ def _definition(inference: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
+def _without_download(key: str, value: Any) -> Any:
+    """Return an option of a network, none of which fetches weights: the bundle's own are loaded."""
+    if not key.startswith("pretrained"):
+        return value
+    return False if isinstance(value, bool) else None
+
+
 def _build(definition: Mapping[str, Any]) -> nn.Module:
     """Build a class of `monai.networks.nets` from plain values."""
     target = str(definition["_target_"])
@@ -146,7 +154,11 @@ def _build(definition: Mapping[str, Any]) -> nn.Module:
             expected="a network of monai.networks.nets",
             next_step="Provide other networks as an engine (entry point lesionlens.engines)",
         )
-    options = {key: value for key, value in definition.items() if not key.startswith("_")}
+    options = {
+        key: _without_download(key, value)
+        for key, value in definition.items()
+        if not key.startswith("_")
+    }
     if any(_is_code(value) for value in options.values()):
         raise UnusableInputError(
             found="Python code in the definition of the network",

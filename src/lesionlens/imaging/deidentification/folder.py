@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pydicom
 from pydicom.errors import InvalidDicomError
 
 from lesionlens.base.errors import ReadError, UnusableInputError
@@ -27,6 +26,7 @@ from lesionlens.imaging.deidentification.defacing import (
 )
 from lesionlens.imaging.deidentification.profile import Options
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
+from lesionlens.imaging.reading.dicom.inflated import read_dicom
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 
 FACES_REMAIN = (
@@ -125,7 +125,7 @@ def _earlier_copies(out: Path, aside: Path) -> Owned:
         if not (out / name).is_file():
             continue
         with suppress(OSError, InvalidDicomError, AttributeError, ValueError):
-            header = pydicom.dcmread(out / name, stop_before_pixels=True)
+            header = read_dicom(out / name, stop_before_pixels=True)
             if (header.SOPInstanceUID, header.PatientIdentityRemoved) == (name.stem, "YES"):
                 found[name.as_posix()] = None
     return found
@@ -221,7 +221,7 @@ def _embedded(dataset: Any) -> bool:
 def _read(path: Path, *, stop_before_pixels: bool = False) -> Any:
     try:
         with warnings.catch_warnings(action="ignore"):
-            return pydicom.dcmread(path, force=True, stop_before_pixels=stop_before_pixels)
+            return read_dicom(path, force=True, stop_before_pixels=stop_before_pixels)
     except (InvalidDicomError, ValueError, EOFError, NotImplementedError, KeyError) as error:
         raise _damaged(path) from error
 

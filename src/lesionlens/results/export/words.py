@@ -195,7 +195,7 @@ def load(language: str) -> Words:
         )
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _unusable(path, f"that is no TOML file ({error})") from error
     wrong = differences(table, _shipped("en"))
     if wrong:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
@@ -34,6 +33,7 @@ from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.imaging.reading.dicom.documents import MANUFACTURER
+from lesionlens.imaging.reading.dicom.inflated import read_dicom
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 from lesionlens.imaging.reading.readers import hashes_of
 from lesionlens.results.review import report_items
@@ -102,7 +102,7 @@ def find_objects(place: Path, study: Study) -> Objects:
 
 def _header(path: Path) -> Dataset:
     try:
-        return pydicom.dcmread(path, force=True)
+        return read_dicom(path, force=True)
     except (OSError, InvalidDicomError, ValueError):
         return Dataset()
 

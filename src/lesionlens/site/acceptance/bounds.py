@@ -94,7 +94,7 @@ def read_bounds(path: Path | None) -> AcceptanceBounds:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise _refused(path, f"{where}: {first['msg']}") from error
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _refused(path, str(error)) from error
     unknown = [name for name in (*found.overall, *found.groups) if name not in METRICS]
     if unknown:

@@ -79,7 +79,7 @@ def read_protocol(folder: Path) -> ReadingProtocol | None:
         protocol = TypeAdapter(ReadingProtocol).validate_python(table)
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _unusable(str(error)) from error
     except ValidationError as error:
         first = error.errors()[0]

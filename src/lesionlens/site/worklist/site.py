@@ -33,7 +33,7 @@ def unaided_first_required() -> bool:
         wanted = table.get("reading", {}).get("unaided_first", False)
     except FileNotFoundError:
         return False
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, AttributeError) as error:
         raise _wrong(str(error)) from error
     if not isinstance(wanted, bool):
         raise _wrong(f"unaided_first = {wanted!r}")

@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.whole_file import unwritten, write_whole
+from lesionlens.imaging.reading.dicom.inflated import read_dicom
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 
 SENT = "sent.json"
@@ -81,7 +81,7 @@ def _sent(place: Path) -> list[Any]:
 
 def _report_in(path: Path) -> Document | None:
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True)
+        header = read_dicom(path, stop_before_pixels=True)
         ours = (header.Modality, header.Manufacturer) == ("SR", MANUFACTURER)
         return _named(header) if ours else None
     except (OSError, InvalidDicomError, AttributeError, ValueError):
@@ -109,7 +109,7 @@ def newest_document(place: Path, study_uid: str | None) -> Document:
         if not looks_like_dicom(path):
             continue
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True)
+            header = read_dicom(path, stop_before_pixels=True)
             ours = (header.Modality, header.Manufacturer) == ("SR", MANUFACTURER)
             if ours and header.StudyInstanceUID == study_uid:
                 day, time = str(header.get("SeriesDate", "")), str(header.get("SeriesTime", ""))

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from pydicom.pixels.utils import get_expected_length
 
 from lesionlens.base.errors import ReadError
+from lesionlens.base.scan_limits import MAX_VOXELS, check_size
+from lesionlens.imaging.reading.dicom.inflated import read_dicom
 from lesionlens.imaging.reading.dicom.scan import DicomSlice
 from lesionlens.imaging.reading.dicom.series import Stack
 
@@ -43,6 +45,7 @@ def load_stack(stack: Stack) -> NDArray[np.float32]:
         A file whose pixels are missing, cut short, or in a transfer syntax without a decoder.
     """
     columns, rows, planes = stack.grid.shape
+    check_size((columns, rows, max(planes, len(stack.slices))), "a DICOM series")
     whole = np.empty((len(stack.slices), rows, columns), dtype=np.float32)
     opened: dict[Path, NDArray[Any]] = {}
     for index, item in enumerate(stack.slices):
@@ -68,8 +71,8 @@ def decode(path: Path) -> NDArray[Any]:
         without a decoder.
     """
     try:
-        data = pydicom.dcmread(path, force=True)
-        contradiction = _contradiction(data)
+        data = read_dicom(path, force=True)
+        contradiction = _beyond_bounds(data) or _contradiction(data)
         if contradiction:
             raise _undecodable(path, contradiction)
         return np.asarray(data.pixel_array)
@@ -77,6 +80,14 @@ def decode(path: Path) -> NDArray[Any]:
         raise _undecodable(path, "more pixels than fit into memory") from error
     except _UNDECODABLE as error:
         raise _undecodable(path, _brief(error)) from error
+
+
+def _beyond_bounds(data: pydicom.Dataset) -> str | None:
+    """Return that a header declares more pixels than are decoded, or None."""
+    count = float(data.get("Rows") or 0) * float(data.get("Columns") or 0)
+    if count * float(data.get("NumberOfFrames") or 1) <= MAX_VOXELS:
+        return None
+    return f"its header declares more than {MAX_VOXELS // 10**6} million pixels"
 
 
 def _contradiction(data: pydicom.Dataset) -> str | None:

@@ -28,6 +28,7 @@ from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.stages import Cancel, Progress, check
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.dicom import header as dicom_header
+from lesionlens.imaging.reading.dicom.inflated import TooLargeError, read_dicom
 
 CLASSIC_MR = "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
@@ -237,7 +238,7 @@ def _header(path: Path) -> Any:
     kind = header.get("SOPClassUID") if header else None
     if header and kind and kind not in MULTI_FRAME:
         return header
-    return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+    return read_dicom(path, stop_before_pixels=True, specific_tags=_TAGS, force=True)
 
 
 def _add(path: Path, found: Scan, seen: dict[str, DicomSlice]) -> None:
@@ -248,9 +249,10 @@ def _add(path: Path, found: Scan, seen: dict[str, DicomSlice]) -> None:
             return
         found.files += 1
         kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID", ""))
-    except _DAMAGED:
+    except _DAMAGED as error:
         found.files += 1
-        found.other["damaged DICOM file"] += 1
+        large = isinstance(error, TooLargeError)
+        found.other[f"deflated DICOM file that {error}" if large else "damaged DICOM file"] += 1
         return
     if kind == DICOMDIR_CLASS:
         found.dicomdir = True
@@ -282,7 +284,7 @@ def _same_image(first: DicomSlice, second: DicomSlice) -> bool:
     if any(str(first.get(key)) != str(second.get(key)) for key in _OF_THE_IMAGE):
         return False
     try:
-        return np.array_equal(*(pydicom.dcmread(i.path).pixel_array for i in (first, second)))
+        return np.array_equal(*(read_dicom(i.path).pixel_array for i in (first, second)))
     except _DAMAGED:
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,10 @@ from lesionlens.base.scan_limits import check_size
 
 BROKEN = (
     OSError, EOFError, ValueError, zlib.error, gzip.BadGzipFile,
-    ImageFileError, HeaderDataError,
+    ImageFileError, HeaderDataError, OverflowError,
 )  # fmt: skip
+MAX_OFFSET = 16 * 2**20
+"""Bytes of header and extensions before the voxels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ def open_image(path: Path) -> Any:
             next_step="Copy or convert the scan again",
         )
     try:
+        _check_offset(path)
         image = nib.load(path)
     except PermissionError as error:
         raise ReadError(
@@ -58,7 +62,7 @@ def open_image(path: Path) -> Any:
     except BROKEN as error:
         raise ReadError(
             found=f"{path.name!r}, whose header is not that of a NIfTI file (damaged or another "
-            f"format: {brief(error)})",
+            f"format: {brief(error, path)})",
             expected="NIfTI-1 or NIfTI-2, plain as .nii or gzip-compressed as .nii.gz",
             next_step="Convert the scan again from its DICOM files, for example with dcm2niix",
         ) from error
@@ -71,11 +75,33 @@ def open_image(path: Path) -> Any:
     return image
 
 
-def brief(error: BaseException) -> str:
-    """Return the first line of a library's complaint, short."""
+def _check_offset(path: Path) -> None:
+    """Refuse voxels that begin absurdly far into the file: all before them would be read."""
+    opened = gzip.open if path.name.lower().endswith(".gz") else open
+    with opened(path, "rb") as stream:
+        head = stream.read(176)
+    if len(head) < 176:
+        return
+    for order in "<>":
+        size = struct.unpack_from(f"{order}i", head)[0]
+        if size in (348, 540):
+            form, at = (f"{order}f", 108) if size == 348 else (f"{order}q", 168)
+            offset = float(struct.unpack_from(form, head, at)[0])
+            if not -1 <= offset <= MAX_OFFSET:
+                raise ReadError(
+                    found=f"voxels said to begin at byte {offset:g} in the header of {path.name!r}",
+                    expected=f"at most {MAX_OFFSET // 2**20} MiB of header before them",
+                    next_step="The header is damaged: convert the scan again from its DICOM files",
+                )
+
+
+def brief(error: BaseException, path: Path | None = None) -> str:
+    """Return the first line of a library's complaint, short and without the folders of a path."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror  # the full text would hold the path above the study
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if path is not None:
+        text = text.replace(str(path), path.name)
     return text.split(" for file")[0][:120]
 
 

@@ -26,6 +26,8 @@ from lesionlens.imaging.reading.nifti.header import BROKEN, brief, open_image, r
 from lesionlens.imaging.reading.readers import ReadOptions
 from lesionlens.imaging.reading.series_selection import choose, nothing_recognised
 
+_MOST_SIDECAR = 4 * 2**20
+"""Bytes of a JSON sidecar; a larger one is none."""
 _TRAILING = 2**20
 """Bytes after the voxels (extensions, padding) that are read to reach the end of the stream."""
 
@@ -161,11 +163,13 @@ def read_sidecar(path: Path, notices: list[str]) -> Mapping[str, Any]:
     """Return the JSON sidecar beside a NIfTI file, empty where there is none or it is broken."""
     place = path.with_name(_stem(path) + ".json")
     try:
-        text = place.read_text(encoding="utf-8") if place.is_file() else ""
+        large = place.is_file() and place.stat().st_size > _MOST_SIDECAR
+        text = place.read_text(encoding="utf-8") if place.is_file() and not large else ""
         found = json.loads(text) if text else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
+        found, large = {}, True
+    if large:
         notices.append(f"The JSON sidecar of {path.name!r} could not be read and was ignored.")
-        return {}
     return found if isinstance(found, dict) else {}
 
 
@@ -217,7 +221,7 @@ def read_voxels(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
     except BROKEN as error:
         raise ReadError(
             found=f"{path.name!r} ends before its last voxel or is corrupt (truncated or damaged: "
-            f"{brief(error)})",
+            f"{brief(error, path)})",
             expected=f"{'x'.join(map(str, shape))} voxels",
             next_step="Copy or download the file again, or convert the scan again",
         ) from error

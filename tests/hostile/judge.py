@@ -1,0 +1,41 @@
+"""What must hold for any study whatever: read, or refused in words, soon and in little memory."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from lesionlens.base import scan_limits
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.peak_memory import peak_memory_mib
+from lesionlens.cli.main import explain
+from lesionlens.imaging.reading.readers import hashes_of, open_study
+
+MOST_MIB = 150
+WORDS = ("Found ", "Expected ")
+
+
+def judged(study: Path) -> str | None:
+    """Read a study to its voxels; return what it was refused with, None where it was not."""
+    before = {p: p.lstat().st_mtime_ns for p in study.rglob("*")}
+    memory = peak_memory_mib()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            opened = open_study(study)
+            hashes_of(opened)
+            for series in opened.series.values():
+                scan_limits.check_grid(series.grid, "the scan")
+                values = series.load()
+                scan_limits.check_voxels(scan_limits.finite(values, "the scan")[0], "the scan")
+        said = None
+    except UnusableInputError as error:
+        said = str(error)
+        status, message = explain(error)
+        assert (status, message) == (2, said)
+        assert all(word in said for word in WORDS), said
+        assert len(said) < 2000
+        assert str(study.parent) not in said, said
+    assert peak_memory_mib() - memory < MOST_MIB
+    assert {p: p.lstat().st_mtime_ns for p in study.rglob("*")} == before
+    return said
