@@ -251,7 +251,7 @@ def test_the_file_menu_leads_to_the_dialog(panel, monkeypatch):
 
     manifest = PluginManager.instance().get_manifest("lesionlens")
     items = [item.command for item in manifest.contributions.menus["napari/file/io_utilities"]]
-    assert items == ["lesionlens.archive", "lesionlens.site.worklist"]
+    assert items == ["lesionlens.archive", "lesionlens.worklist"]
     command = next(c for c in manifest.contributions.commands if c.id == "lesionlens.archive")
     assert command.python_name == "lesionlens.napari.dock:open_archive"
     monkeypatch.setattr(dock.napari, "current_viewer", lambda: panel.viewer)

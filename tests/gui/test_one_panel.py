@@ -491,3 +491,21 @@ def test_what_the_panel_says_is_in_sight_wherever_it_is_scrolled_to(reviewed, qt
     QApplication.processEvents()
     seen = [w.text() for w in reviewed.findChildren(QLabel) if not w.visibleRegion().isEmpty()]
     assert "Exporting…" in seen
+
+
+def test_signature_export_and_answers_are_in_sight_in_a_small_window_with_the_list(reviewed, qtbot):
+    """They lay below the fold of the panel at 1280 × 800."""
+    viewer = reviewed.viewer
+    viewer.window.resize(1280, 800)
+    viewer.window.show()
+    reviewed.worklist_asked.emit()
+    reviewed.session.go_to(1)
+    reviewed.session.notify("an answer")
+    settled_in(reviewed, qtbot)
+    qtbot.wait(300)
+    for words in ("Nothing further", "Export"):
+        button = control(reviewed.footer, words)
+        assert button.visibleRegion().boundingRect() == button.rect(), words
+    (answer,) = [one for one in reviewed.findChildren(QLabel) if one.text() == "an answer"]
+    assert not answer.visibleRegion().isEmpty()
+    viewer.window.dock_widgets[dock.WORKLIST].release()

@@ -10,6 +10,7 @@ from lesionlens.napari.model.acts.session import QUESTION
 from lesionlens.napari.model.acts.views import Viewing
 from lesionlens.napari.model.choices.choices import LayerChoice
 from lesionlens.napari.model.overlays.on_demand import layer_view, probed
+from lesionlens.napari.model.overlays.plain import plain_layers
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.latest import Latest
 
@@ -82,8 +83,22 @@ class Asking(Viewing):
         def done(words: str) -> None:
             if self.session.result is result:
                 self.session.answer_without(candidate.id, words)
+                self.session.notify(f"Without candidate {candidate.id}: {words}")
 
         return self.jobs.start("Asking again without it", task, done)
+
+    def add_layers(self) -> bool:
+        """Add the result to napari as plain layers, for any other plugin."""
+        analysis = self.session.state.analysis
+        if analysis is None:
+            self.session.notify("There is no result yet: analyse the study first.")
+            return False
+        from napari.layers import Layer  # noqa: PLC0415
+
+        made = [Layer.create(*data) for data in plain_layers(analysis)]
+        self.viewer.layers.extend(made)
+        self.session.notify(f"{len(made)} layers added: segmentation and maps. They are a copy.")
+        return True
 
     def end_probe(self) -> None:
         """Put the probe's answer away."""

@@ -249,13 +249,11 @@ class Day:
             if not self._go_on():
                 self._show_opened(row, found)
 
+        self._opening = row
+        self.session.choose(row)
+        self.actions.session.set_aside()
         words = f"Opening {row.entry.name}"
-        started = self.actions.jobs.start(words, self._reader_of(row), done, refused)
-        if started:
-            self._opening = row
-            self.actions.session.set_aside()
-            self.session.choose(row)
-        return started
+        return self.actions.jobs.start(words, self._reader_of(row), done, refused)
 
     def _may_open(self, row: WorklistRow) -> bool:
         if self.session.book is None:

@@ -72,10 +72,9 @@ class Opener:
                 if then is not None:
                     when_idle(then)
 
-        started = self.jobs.start("Opening", task, done, lambda error: self.refused(request, error))
-        if started:
+        if not self.jobs.running:
             self.session.set_aside()
-        return started
+        return self.jobs.start("Opening", task, done, lambda error: self.refused(request, error))
 
     def refused(self, request: Request, error: BaseException) -> None:
         """Ask the reader where their word is missing; show any other error, and what was open."""

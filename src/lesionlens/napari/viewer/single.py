@@ -96,10 +96,10 @@ class SingleView:
     def _on_turned(self) -> None:
         """Put right what napari's axes, its preferences or its transpose key turned round."""
         dims, camera = self._viewer.dims, self._viewer.scene.camera
+        known, self._dims = self._dims, dims.ndim
         more = dims.ndim - SPACE
         if more < 0 or dims.ndisplay != 2 or max(dims.order[:more], default=-1) >= more:
             return
-        known, self._dims = self._dims, dims.ndim
         if plane_of(dims.order) is None:
             through = dims.order[-SPACE] - more
             plane = next(one for one, order in ORDERS.items() if order[0] == through)

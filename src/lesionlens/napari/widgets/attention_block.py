@@ -42,6 +42,9 @@ def _region_list() -> QComboBox:
     return made
 
 
+_EQUAL = "No sequence stands out: each adds about as much to the score."
+
+
 class AttentionBlock(Section):
     """Shows and changes the overlay."""
 
@@ -51,7 +54,6 @@ class AttentionBlock(Section):
     uncertainty_chosen = Signal(bool)
     unreliable_chosen = Signal(bool)
     probe_ended = Signal()
-    asked_without = Signal()
 
     def __init__(self) -> None:
         super().__init__("ATTENTION")
@@ -82,14 +84,10 @@ class AttentionBlock(Section):
         self._anyway = QCheckBox("show it all the same")
         self._anyway.clicked.connect(self.unreliable_chosen)
         self._title = label("")
-        self._ask = QToolButton()
-        self._ask.setText("without it?")
-        self._ask.setToolTip("Hide this candidate and ask the network again")
-        self._ask.setProperty("role", "flat")
-        self._ask.clicked.connect(lambda _=False: self.asked_without.emit())
         self._without = label("", "dim", wrap=True)
         self._facts = [label("", "dim") for _ in range(4)]
         self._bars = Bars()
+        self._equal = label(_EQUAL, "dim", wrap=True)
         self._probe = QToolButton()
         self._probe.setText("✕ probe")
         self._probe.setAccessibleName("Put the probe's answer away")
@@ -105,9 +103,10 @@ class AttentionBlock(Section):
         self.body.addLayout(row(label("opacity", "dim"), self._opacity, self._uncertainty))
         self.body.addWidget(self._legend)
         self.body.addLayout(row(self._trust, self._anyway))
-        self.body.addLayout(row(self._title, None, self._ask))
+        self.body.addWidget(self._title)
         self.body.addLayout(_fact_rows(self._facts))
         self.body.addWidget(self._bars)
+        self.body.addWidget(self._equal)
         self.body.addWidget(self._without)
         self.body.addLayout(row(self._hint, self._probe))
 
@@ -135,7 +134,7 @@ class AttentionBlock(Section):
             show_fact(fact_label, screen.facts[number] if number < len(screen.facts) else None)
         self._bars.show_bars(screen.relevance, screen.deciding)
         self._bars.setVisible(bool(screen.relevance))
-        self._ask.setVisible(screen.can_ask_without)
+        self._equal.setVisible(bool(screen.deciding) and not screen.relevance)
         self._without.setText(screen.without)
         self._without.setVisible(bool(screen.without))
         self._probe.setVisible(screen.scene.probe)

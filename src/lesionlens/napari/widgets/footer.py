@@ -13,6 +13,7 @@ class Footer(QWidget):
     """Shows how far the review is; emits what the reader does. Hidden before an analysis."""
 
     keys_asked = Signal()
+    without_asked = Signal()
     sign_asked = Signal()
     withdrawal_asked = Signal()
     export_asked = Signal()
@@ -28,11 +29,16 @@ class Footer(QWidget):
         keys.setText("Keys (K)")
         keys.setProperty("role", "flat")
         keys.clicked.connect(lambda _=False: self.keys_asked.emit())
+        self._without = QToolButton()
+        self._without.setText("without it?")
+        self._without.setToolTip("Hide this candidate and ask the network again")
+        self._without.setProperty("role", "flat")
+        self._without.clicked.connect(lambda _=False: self.without_asked.emit())
         column = QVBoxLayout(self)
         column.setContentsMargins(12, 4, 12, 6)
         column.setSpacing(4)
         column.addWidget(self._reviewed)
-        column.addLayout(row(keys, None, self._sign, self._export))
+        column.addLayout(row(keys, self._without, None, self._sign, self._export))
 
     def show_screen(self, screen: Screen) -> None:
         """Show a screen."""
@@ -40,6 +46,7 @@ class Footer(QWidget):
         self._reviewed.setText(screen.reviewed)
         self._reviewed.setVisible(bool(screen.reviewed))
         self._sign.setText(screen.sign_words)
+        self._without.setVisible(screen.can_ask_without)
         self._export.setEnabled(screen.can_export)
         set_role(self._export, "primary" if screen.all_reviewed else "")
         self.setVisible(screen.analysed)

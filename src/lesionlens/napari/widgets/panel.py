@@ -169,6 +169,9 @@ class Panel(QWidget):
         menu = QMenu(self)
         for words, slot in self._openers():
             menu.addAction(words).triggered.connect(slot)
+        menu.addAction("Add the result as plain layers").triggered.connect(
+            lambda _=False: self.actions_.add_layers()
+        )
         menu.addAction("Close the study").triggered.connect(lambda _=False: self.actions_.close())
         menu.addSeparator()
         folders = menu.addAction("Let napari open folders with LesionLens")
@@ -233,7 +236,7 @@ class Panel(QWidget):
         self.attention.opacity_chosen.connect(session.choose_opacity)
         self.attention.uncertainty_chosen.connect(session.choose_uncertainty)
         self.attention.unreliable_chosen.connect(session.choose_unreliable)
-        self.attention.asked_without.connect(acts.ask_without)
+        self.footer.without_asked.connect(acts.ask_without)
         self.attention.probe_ended.connect(acts.end_probe)
         self.footer.keys_asked.connect(self.show_keys)
         self.footer.sign_asked.connect(acts.sign)

@@ -41,6 +41,7 @@ class StudyBlock(Section):
         super().__init__("STUDY", more)
         self._more = more
         self._title = ElidedLabel("title")
+        self._who = ElidedLabel("dim")
         self._subtitle = label("", "dim", wrap=True)
         self._chips = Segments([(sequence, f"{sequence.words} ✓", "") for sequence in MrSequence])
         self._chips.chosen.connect(self.sequence_chosen)
@@ -64,7 +65,7 @@ class StudyBlock(Section):
         self._swap.clicked.connect(self._swap_names)
         self._study: Study | None = None
         self._exchanged: tuple[MrSequence, MrSequence] | None = None
-        for item in (self._title, self._subtitle):
+        for item in (self._title, self._who, self._subtitle):
             self.body.addWidget(item)
         self.body.addLayout(line)
         self.body.addWidget(self._editor)
@@ -78,6 +79,8 @@ class StudyBlock(Section):
     def show_screen(self, screen: Screen, study: Study | None) -> None:
         """Show the study of a screen."""
         self._title.show_text(screen.title)
+        self._who.show_text(screen.who)
+        self._who.setVisible(bool(screen.who))
         self._subtitle.setText(screen.subtitle)
         for item in screen.sequences:
             button = self._chips.button(item.sequence)

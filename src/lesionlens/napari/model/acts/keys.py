@@ -35,6 +35,7 @@ class Key:
 KEYS = (
     Key("N", "next_candidate", "go to the next candidate"),
     Key("Shift-N", "previous_candidate", "go to the previous candidate"),
+    Key("Control-Shift-N", "next_considered", "go to the next place that was also considered"),
     Key("A", "accept", "accept the candidate"),
     Key("R", "reject", "reject the candidate"),
     Key("D", "defer", "defer the candidate"),

@@ -13,6 +13,7 @@ from lesionlens.napari.model.choices.views import ComparedPictures, Layout, Wind
 from lesionlens.napari.model.geometry.rulers import Ruler, rulers_of
 from lesionlens.napari.model.geometry.viewpoint import Travel
 from lesionlens.napari.model.screen.board import slices_of, stepped
+from lesionlens.napari.model.wording.considered import shown_considered
 
 _ROWS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
 _DRAWING = "An outline is being redrawn, on napari's canvas alone. End that first (Shift+E)."
@@ -210,6 +211,20 @@ class Viewing:
     def look_at(self, point_mm: Point) -> None:
         """Bring a point (RAS+ mm) into every view; no candidate comes into focus."""
         self.travel.move(point_mm=point_mm, centre_mm=point_mm)
+
+    def next_considered(self) -> None:
+        """Go to the next place that was considered and dismissed; after the last, the first."""
+        analysis = self.session.state.analysis
+        rows = () if analysis is None else shown_considered(analysis)
+        if not rows:
+            self.session.notify("Nothing else was considered.")
+            return
+        here = [n for n, one in enumerate(rows) if one.point_mm == self.travel.place.point_mm]
+        number = (here[0] + 1) % len(rows) if here else 0
+        one = rows[number]
+        self.look_at(one.point_mm)
+        words = f"Also considered, {number + 1} of {len(rows)}: {one.words}, score {one.score}."
+        self.session.notify(words)
 
     def toggle_isolines(self) -> None:
         """Draw maps as lines of equal value, or as colour."""

@@ -50,7 +50,7 @@ from lesionlens.napari.model.wording.edits import (
 )
 from lesionlens.napari.model.wording.map_checks import verdict, withheld
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
-from lesionlens.napari.model.wording.titles import caption, sign_words, subtitle
+from lesionlens.napari.model.wording.titles import caption, sign_words, subtitle, who
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,7 @@ class Screen:
     """Everything that the panel and the viewer show."""
 
     title: str = ""
+    who: str = ""
     subtitle: str = ""
     caption: str = ""
     sequences: tuple[ShownSequence, ...] = ()
@@ -204,6 +205,7 @@ def resolve(state: State) -> Screen:
     study, analysis, choices = state.study, state.analysis, state.choices
     common: dict[str, Any] = {
         "title": state.identity.study,
+        "who": who(state.identity),
         "subtitle": subtitle(study, analysis, state),
         "caption": caption(state),
         "sequences": _sequences(study, choices.sequence),

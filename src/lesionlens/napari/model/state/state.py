@@ -226,9 +226,12 @@ def other_sequence(study: Study, choices: Choices) -> MrSequence | None:
 
 
 def seconds_of(result: Any) -> tuple[Second, ...]:
-    """Return the second opinions that a result can be asked for; few once it was reopened."""
+    """Return the second opinions that a result can be asked for; few once it was reopened.
+
+    Where there is one sequence alone, what it adds is all that there is: no map of it is offered.
+    """
     rolls = result.trace is not None and result.trace.probe_row is not None
     evidence = result.analysis.volumes.evidence
-    known = () if evidence is None else tuple(evidence.shares)
+    known = () if evidence is None or len(evidence.shares) < 2 else tuple(evidence.shares)
     there = {Second.GRADIENTS: result.engine is not None, Second.ROLLOUT: rolls}
     return tuple(s for s in Second if there.get(s, s.sequence in known))

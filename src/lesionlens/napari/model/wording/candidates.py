@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lesionlens.analysis.explain.shapley import deciding_words
+from lesionlens.analysis.explain.shapley import CLEAR, deciding_words
 from lesionlens.base.dates import iso_date
 from lesionlens.base.labels import Label, LesionClass, MrSequence, Region, Source
 from lesionlens.base.records.analysis import Analysis
@@ -215,7 +215,10 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
 
 
 def bars_of(candidate: Candidate) -> tuple[Bar, ...]:
-    """Return one bar per sequence: what it adds to the candidate's score."""
+    """Return one bar per sequence: what it adds to the candidate's score; none where all are equal.
+
+    Bars of one length would say nothing that words do not.
+    """
     relevance = candidate.sequence_relevance or {}
     bars = [
         Bar(
@@ -227,6 +230,9 @@ def bars_of(candidate: Candidate) -> tuple[Bar, ...]:
         for sequence in SEQUENCE_KEYS
         if (value := relevance.get(sequence.value)) is not None
     ]
+    values = [bar.value for bar in bars]
+    if len(bars) > 1 and max(values) - min(values) < CLEAR:
+        return ()
     return tuple(sorted(bars, key=lambda bar: -abs(bar.value)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lesionlens.base.labels import REFERENCE_ORDER
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import Study
+from lesionlens.napari.model.state.identity import Identity
 from lesionlens.napari.model.state.state import State, compared_now, shown_sequence
 from lesionlens.napari.model.wording.candidates import date_words
 
@@ -17,24 +18,24 @@ def caption(state: State) -> str:
     return plane.value if sequence is None else f"{before}{sequence.words} · {plane.value}"
 
 
+def who(identity: Identity) -> str:
+    """Return patient, identifier and date of a study in one line."""
+    number = f"ID {identity.number}" if identity.number else ""
+    return " · ".join(part for part in (identity.patient, number, identity.date) if part)
+
+
 def subtitle(study: Study, analysis: Analysis | None, state: State) -> str:
-    """Return patient, date, number of sequences and reference of a study."""
-    count, identity = len(study.series), state.identity
-    request = state.request
-    asked = "" if request is None else request.date
+    """Return number of sequences and reference of a study, and its date where no file says it."""
+    count = len(study.series)
+    words = f"{count} sequence{'' if count == 1 else 's'}"
+    if state.request is not None and state.request.date and not state.identity.date:
+        words = f"{date_words(state.request.date)} · {words}"
     reference = (
         analysis.prepared.reference
         if analysis is not None
         else next((s for s in REFERENCE_ORDER if s in study.series), None)
     )
-    parts = (
-        identity.patient,
-        identity.number and f"ID {identity.number}",
-        date_words(asked) if asked else identity.date,
-        f"{count} sequence{'' if count == 1 else 's'}",
-        "" if reference is None else f"reference {reference.words}",
-    )
-    return " · ".join(part for part in parts if part)
+    return words if reference is None else f"{words} · reference {reference.words}"
 
 
 def sign_words(state: State, *, flagged: bool) -> str:

@@ -114,6 +114,10 @@ def test_what_was_dismissed_is_listed_and_not_counted(session):
     acts.look_at(screen.considered[0].point_mm)
     assert acts.travel.place.point_mm == (-38, 0, 5)
     assert session.state.choices.candidate is None
+    acts.look_at((0, 0, 0))
+    acts.next_considered()
+    assert acts.travel.place.point_mm == (-38, 0, 5)
+    assert "Also considered, 1 of 1: left insula, 0.4 ml, score 0.07." in session.state.message
 
 
 def test_attention_is_shared_out_among_places(analysis):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from lesionlens.base.labels import LesionClass
-from lesionlens.napari.model.wording.candidates import facts_of
+from lesionlens.napari.model.wording.candidates import bars_of, facts_of
 
 
 def test_that_attention_lies_inside_is_no_tick_for_the_candidate(analysis):
@@ -13,3 +13,13 @@ def test_that_attention_lies_inside_is_no_tick_for_the_candidate(analysis):
     facts = facts_of(replace(first, attention=fit, resemblance=shares))
     assert all(fact.good is not True for fact in facts)
     assert not any("looks like" in fact.words for fact in facts)
+
+
+def test_bars_that_are_all_equal_are_not_drawn(analysis):
+    first = analysis.findings.candidates[0]
+    apart = {"t1": 0.1, "t1c": 0.4, "t2": 0.1, "flair": 0.2, "none": 0.1}
+    level = {"t1": 0.21, "t1c": 0.22, "t2": 0.2, "flair": 0.2, "none": 0.1}
+    assert len(bars_of(replace(first, sequence_relevance=apart))) == 4
+    assert bars_of(replace(first, sequence_relevance=level)) == ()
+    only = {"t1": None, "t1c": None, "t2": None, "flair": 0.7, "none": 0.1}
+    assert len(bars_of(replace(first, sequence_relevance=only))) == 1

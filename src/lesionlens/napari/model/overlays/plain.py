@@ -1,0 +1,50 @@
+"""A result as layers that any other plugin can use: nothing of ours is hidden in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Label
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.napari.model.overlays.maps import AXIS_LABELS
+
+PlainLayer = tuple[Any, dict[str, Any], str]
+
+
+def plain_layers(analysis: Analysis) -> tuple[PlainLayer, ...]:
+    """Return segmentation, probabilities, attention and uncertainty as data for napari's layers.
+
+    Each lies on the voxels of the reference sequence, its affine leads to the patient's RAS+
+    millimetres, also where slices are oblique.
+    """
+    volumes = analysis.volumes
+    names = {int(label): label.words for label in Label}
+    made: list[PlainLayer] = []
+    for kind, found in (("probability", volumes.probability), ("attention", volumes.attention)):
+        for region, volume in found.items():
+            made.append(_image(volume.data, volume.grid, f"{kind}_{region.value}"))
+    if volumes.uncertainty is not None:
+        made.append(_image(volumes.uncertainty.data, volumes.uncertainty.grid, "uncertainty"))
+    labels = volumes.labels
+    whole = _geometry(labels.grid, "segmentation") | {"metadata": {"labels": names}}
+    made.append((np.array(labels.data), whole, "labels"))
+    return tuple(made)
+
+
+def _image(data: Any, grid: Grid, name: str) -> PlainLayer:
+    shown = {"contrast_limits": (0.0, 1.0), "visible": False, "colormap": "viridis"}
+    return np.array(data), _geometry(grid, name) | shown, "image"
+
+
+def _geometry(grid: Grid, name: str) -> dict[str, Any]:
+    edges = np.asarray(grid.spacing_mm, np.float64)
+    return {
+        "name": name,
+        "scale": tuple(edges.tolist()),
+        "affine": grid.affine @ np.diag([*(1 / edges), 1.0]),
+        "units": ("mm", "mm", "mm"),
+        "axis_labels": AXIS_LABELS,
+    }

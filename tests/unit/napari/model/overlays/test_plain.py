@@ -1,0 +1,39 @@
+"""The result as layers of any other plugin: the same voxels at the same millimetres."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from napari.layers import Layer
+from tests.reviewed_head import analysis, head  # noqa: F401  fixtures
+
+from lesionlens.base.grid import Grid
+from lesionlens.base.records.arrays import Volume
+from lesionlens.napari.model.overlays.plain import plain_layers
+
+
+def test_layers_hold_the_voxels_and_lead_to_the_patients_millimetres(analysis):  # noqa: F811
+    made = {data[1]["name"]: Layer.create(*data) for data in plain_layers(analysis)}
+    regions = {f"probability_{region.value}" for region in analysis.volumes.probability}
+    maps = {f"attention_{region.value}" for region in analysis.volumes.attention}
+    assert {"segmentation"} | regions | maps <= set(made)
+    labels = analysis.volumes.labels
+    layer = made["segmentation"]
+    assert np.array_equal(layer.data, labels.data)
+    assert np.allclose(layer.scale, labels.grid.spacing_mm)
+    for voxel in ((0, 0, 0), (3, 5, 7)):
+        assert np.allclose(layer.data_to_world(voxel), labels.grid.to_mm(voxel))
+    assert "lesionlens" not in layer.metadata  # nobody takes them for layers of the window
+
+
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
+def test_an_oblique_grid_keeps_its_turn(analysis):  # noqa: F811
+    labels = analysis.volumes.labels
+    turn = np.eye(4)
+    turn[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
+    grid = Grid(labels.grid.shape, turn @ labels.grid.affine)
+    turned = replace(analysis, volumes=replace(analysis.volumes, labels=Volume(labels.data, grid)))
+    layer = Layer.create(*plain_layers(turned)[-1])
+    assert np.allclose(layer.data_to_world((3, 5, 7)), grid.to_mm((3, 5, 7)))
