@@ -7,14 +7,21 @@ right, front and top really are; nothing of the code that writes the letters is 
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from napari import current_viewer
+from napari.layers import Layer
 from napari.settings import get_settings
 from qtpy.QtWidgets import QApplication
 
+from lesionlens.base.grid import Grid
+from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.viewer.single import plane_of
 
 SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
 """Of each axis of our arrays: where it grows to, and the other end."""
@@ -171,4 +178,28 @@ def test_letters_are_read_over_a_bright_skull(shown):
 
 
 def test_opening_a_study_is_no_turn_of_the_view(loaded):
+    assert not was_notified(loaded)
+
+
+def test_layers_that_come_leave_the_plane_that_was_chosen(panel, analysis):
+    panel.session.open(analysis.study)
+    for plane in (Plane.CORONAL, Plane.AXIAL):
+        current_viewer().layers.clear()
+        panel.session.choose_plane(plane)
+        for data in layers_of(analysis.study, no_progress, NEVER):
+            current_viewer().layers.append(Layer.create(*data))
+        assert panel.session.state.choices.plane is plane
+        assert plane_of(current_viewer().dims.order) is plane
+        assert not was_notified(panel)
+
+
+def test_a_picture_that_the_analysis_moved_is_not_called_turned(loaded, result):
+    overlays = overlays_of(result.analysis)
+    affine = overlays.grid.affine.copy()
+    affine[:3, 3] += 4
+    elsewhere = replace(
+        overlays, moved=frozenset(overlays.images), grid=Grid(overlays.grid.shape, affine)
+    )
+    loaded.actions_.take(result, elsewhere)
+    assert np.allclose(current_viewer().layers["T1c"].translate, affine[:3, 3])
     assert not was_notified(loaded)

@@ -64,6 +64,7 @@ class Layers:
         self._drawn: dict[str, Any] = {}
         self._overlays: Overlays | None = None
         self._aside: list[Any] = []
+        self._laying = False
         self.turned: Callable[[], object] = lambda: None
         """Called once a layer was turned or mirrored by hand, and put right again."""
 
@@ -109,7 +110,7 @@ class Layers:
 
     def set_right(self) -> bool:
         """Lay every layer of ours where it was made; whether one was turned or mirrored by hand."""
-        turned = False
+        turned, self._laying = False, True
         for layer in self._viewer.layers:
             place = layer.metadata.get(KEY, {}).get("place")
             if place is None:
@@ -118,10 +119,11 @@ class Layers:
                 if not np.allclose(np.asarray(getattr(layer, name)), value):
                     turned = True
                     setattr(layer, name, value)
+        self._laying = False
         return turned
 
     def _on_transform(self) -> None:
-        if self.set_right():
+        if not self._laying and self.set_right():
             self.turned()
 
     def forget_others(self, study: Any, aside: Any = None) -> None:
@@ -186,7 +188,7 @@ class Layers:
                 "auto": contrast_limits(data),
             }
             layer.data = data
-            layer.scale, layer.translate = place["scale"], place["translate"]
+            self.set_right()
             layer.contrast_limits_range = full_range(data)
             layer.contrast_limits = layer.metadata[KEY]["auto"]
 

@@ -64,7 +64,7 @@ class SingleView:
         self._words = ""
         self._picture: Any = None
         self._fitted: tuple[float, ...] = ()
-        self._dims = 0
+        self._dims, self._plane = 0, Plane.AXIAL
         self.turned: Callable[[], object] = lambda: None
         """Called once the view was turned by somebody else, and put right again."""
         boxed = {"box": True, "box_color": _BEHIND_WORDS}
@@ -101,11 +101,12 @@ class SingleView:
         if more < 0 or dims.ndisplay != 2 or max(dims.order[:more], default=-1) >= more:
             return
         if plane_of(dims.order) is None:
+            if known != dims.ndim:  # layers came or went, and nobody turned anything
+                self.show_plane(self._plane)
+                return
             through = dims.order[-SPACE] - more
-            plane = next(one for one, order in ORDERS.items() if order[0] == through)
-            self.show_plane(plane)
-            if known == dims.ndim:  # else layers came or went, and nobody turned anything
-                self.turned()
+            self.show_plane(next(one for one, order in ORDERS.items() if order[0] == through))
+            self.turned()
         elif tuple(str(axis) for axis in camera.orientation) != RADIOLOGICAL:
             self.set_right()
             self.turned()
@@ -180,6 +181,7 @@ class SingleView:
 
     def show_plane(self, plane: Plane) -> None:
         """Show a plane, at the same place and as near as before."""
+        self._plane = plane
         dims, camera = self._viewer.dims, self._viewer.scene.camera
         more = dims.ndim - SPACE
         if more >= 0:
