@@ -114,8 +114,9 @@ def _described(
     made.BurnedInAnnotation = "YES"
     made.DerivationDescription = "Outlines of candidate regions burned in; research use only"
     made.NumberOfFrames, made.Rows, made.Columns = pixels.shape[:3]
-    made.FrameIncrementPointer = Tag("FrameLabelVector")
-    made.FrameLabelVector = [f"Candidate {candidate.id}" for candidate in shown]
+    if len(shown) > 1:  # of a single frame DICOM allows no pointer
+        made.FrameIncrementPointer = Tag("FrameLabelVector")
+        made.FrameLabelVector = [f"Candidate {candidate.id}" for candidate in shown]
     made.SamplesPerPixel, made.PhotometricInterpretation, made.PlanarConfiguration = 3, "RGB", 0
     made.BitsAllocated, made.BitsStored, made.HighBit, made.PixelRepresentation = 8, 8, 7, 0
     data = pixels.tobytes()

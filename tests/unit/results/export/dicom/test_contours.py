@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Extra, MrSequence
 from lesionlens.base.records.export import ExportOptions
+from lesionlens.engines.testing.simple import Lesion
 from lesionlens.results.export.dicom import refs, seg
 from lesionlens.results.export.dicom.contours import filled, masks_of, outlines
 from lesionlens.results.export.dicom.exporter import DicomExporter
@@ -80,10 +81,11 @@ def test_neither_is_written_unless_asked_for(make, tmp_path):
     assert not {p.stem for p in (tmp_path / "dicom").iterdir()} & set(NAMES)
 
 
-def test_a_validator_finds_no_error_in_either(make, tmp_path):
+@pytest.mark.parametrize("lesions", [None, (Lesion(),)])
+def test_a_validator_finds_no_error_in_either(make, tmp_path, lesions):
     if shutil.which("dciodvfy") is None:
         pytest.skip("dciodvfy is not installed (package dicom3tools)")
-    written(make(dicom=True), tmp_path)
+    written(make(dicom=True, lesions=lesions), tmp_path)
     for name in NAMES:
         done = subprocess.run(
             ["dciodvfy", tmp_path / "dicom" / f"{name}.dcm"],
