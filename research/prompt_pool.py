@@ -1,0 +1,167 @@
+"""Make the volumes that the prompt network trains on: synthetic heads, and real cases.
+
+    python research/prompt_pool.py POOL --synthetic 60
+    python research/prompt_pool.py POOL --cases CASES [--weights synthetic] [--only NAME ...]
+
+Each volume is a folder of plain arrays, read through memory maps: `image.npy`, (4, I, J, K) z-scores
+at 1 mm; `code.npy`, 0 outside, 1 brain, 2 whole tumour, 3 core, 4 enhancing; `parts.npy`, which
+lesion or distractor; `tissue.npy`, which healthy tissue (synthetic heads alone); and `guess.npy`,
+(V, 3, i, j, k) uint8 at 2 mm: what the analysis network makes of it, shown several subsets of the
+sequences. A real case's first guess is the whole analysis, by weights that never saw the case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lesionlens.base.labels import Region
+from lesionlens.base.stages import NEVER, StageClock, no_progress
+from lesionlens.engines.network_input import make_network_input
+from lesionlens.engines.plugged_in import make_engine
+from lesionlens.imaging.preparation.prepare import prepare
+from lesionlens.imaging.preparation.resampling import resample
+from lesionlens.network.model import LensNetwork
+from lesionlens.network.normalise import with_presence, zscore
+from lesionlens.network.synth.draw import DrawConfig, draw_geometry, paint
+from lesionlens.network.weights import load_chosen
+from lesionlens.training.references import find_real_cases
+from lesionlens.training.transplant import lesions
+
+FIRST_SEED = 1_700_000_000
+HELD_OUT_SEED = 1_800_000_000
+CONFIG = DrawConfig(shape=(144, 176, 144), spacing_mm=(1.0, 1.0), tumour_free=0.1)
+SUBSETS = ((1, 1, 1, 1), (0, 1, 0, 1), (0, 0, 0, 1), (0, 1, 0, 0), (1, 0, 1, 1), (0, 0, 1, 0))
+_CPU = torch.device("cpu")
+
+
+@torch.inference_mode()
+def guesses(
+    network: LensNetwork, channels: Tensor, brain: Tensor, present: Tensor, subsets: list[Tensor]
+) -> list[np.ndarray]:
+    """Probabilities (3, i, j, k) as uint8 of (1, 4, ...) z-scores at 2 mm, one a subset."""
+    out = []
+    for subset in subsets:
+        x = with_presence(channels, (present & subset)[None], brain)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(x.contiguous(memory_format=torch.channels_last_3d)).logits[0]
+        chance = (logits.float().sigmoid() * brain[0]).cummin(0).values
+        out.append((chance * 255).round().to(torch.uint8).numpy())
+    return out
+
+
+def write(folder: Path, arrays: dict[str, np.ndarray], about: dict[str, object]) -> None:
+    """Write a volume's arrays; the folder appears whole."""
+    aside = folder.with_name("." + folder.name)
+    aside.mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        np.save(aside / f"{name}.npy", np.ascontiguousarray(array))
+    (aside / "about.json").write_text(json.dumps(about))
+    aside.replace(folder)
+
+
+def _even_box(inside: Tensor) -> tuple[slice, ...]:
+    places = inside.nonzero()
+    low, high = places.amin(0).tolist(), (places.amax(0) + 1).tolist()
+    box = []
+    for a, b, size in zip(low, high, inside.shape, strict=True):
+        first, last = max(0, a - 2), min(size, b + 2)
+        box.append(slice(first - first % 2, last + last % 2))
+    return tuple(box)
+
+
+def add_synthetic(pool: Path, seed: int, network: LensNetwork) -> None:
+    """Draw one head and what the analysis network makes of it."""
+    folder = pool / f"synthetic-{seed}"
+    if folder.is_dir():
+        return
+    rng = np.random.default_rng(seed)
+    geometry = draw_geometry(CONFIG, [seed])
+    drawn = paint(CONFIG, geometry, [seed])
+    box = _even_box(drawn.brain[0])
+    brain = drawn.brain[0][box]
+    raw = functional.avg_pool3d((drawn.channels * drawn.brain[:, None])[0][(slice(None), *box)], 2)
+    coarse = functional.avg_pool3d(brain[None].float(), 2) > 0.5
+    picks = [0, 1 + int(rng.integers(2)), 3 + int(rng.integers(3))]
+    subsets = [torch.tensor(SUBSETS[n]).bool() for n in picks]
+    found = guesses(network, zscore(raw[None], coarse), coarse, torch.ones(4).bool(), subsets)
+    tissue = geometry.anatomy.tissue[0].argmax(0).to(torch.uint8) + 1
+    code = drawn.brain[0].to(torch.uint8) + drawn.labels[0].sum(0, dtype=torch.uint8)
+    write(
+        folder,
+        {
+            "image": drawn.zscored[0][(slice(None), *box)].half().numpy(),
+            "code": (code * drawn.brain[0])[box].numpy(),
+            "parts": drawn.instances[0][box].numpy(),
+            "tissue": (tissue * drawn.brain[0])[box].numpy(),
+            "guess": np.stack(found),
+        },
+        {"present": [True] * 4, "subsets": [list(SUBSETS[n]) for n in picks], "real": False},
+    )
+
+
+def add_case(pool: Path, case: object, weights: str, network: LensNetwork) -> None:
+    """Prepare a real case, analyse it, and keep what the network makes of less."""
+    folder = pool / f"{case.name}"
+    if folder.is_dir():
+        return
+    prepared = prepare(case.study(), StageClock())
+    fine = make_network_input(prepared, 1.0, _CPU)
+    coarse = make_network_input(prepared, 2.0, _CPU)
+    engine = make_engine("lens", device="cpu", weights=weights)
+    found = engine.predict(prepared, progress=no_progress, cancel=NEVER)
+    whole = np.stack(
+        [resample(found.probability[r], prepared.working, coarse.grid) for r in Region]
+    )
+    present = torch.tensor(coarse.present)
+    subsets = [torch.tensor(one).bool() for one in SUBSETS]
+    more = guesses(network, coarse.channels, coarse.brain, present, subsets)
+    values, grid = case.truth()
+    near = resample(values.astype(np.float32), grid, fine.grid, nearest=True).astype(np.uint8)
+    brain = fine.brain[0].numpy()
+    code = brain + (near > 0) + np.isin(near, (1, 3)) + (near == 3)
+    code = np.where(brain, code, 0).astype(np.uint8)
+    exact = np.stack([resample(found.probability[r], prepared.working, fine.grid) for r in Region])
+    write(
+        folder,
+        {
+            "image": fine.channels[0].half().numpy(),
+            "code": code,
+            "parts": lesions(code),
+            "guess": np.stack([(whole * 255).round().clip(0, 255).astype(np.uint8), *more]),
+            "exact": exact.astype(np.float16),
+        },
+        {"present": list(map(bool, fine.present)), "subsets": [[1, 1, 1, 1], *SUBSETS],
+         "thresholds": [float(found.thresholds[r]) for r in Region], "real": True,
+         "weights": weights},
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pool", type=Path)
+    parser.add_argument("--synthetic", type=int, default=0)
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
+    parser.add_argument("--cases", type=Path)
+    parser.add_argument("--weights", default="synthetic")
+    parser.add_argument("--only", nargs="*", default=())
+    wanted = parser.parse_args()
+    torch.set_num_threads(1)
+    network = load_chosen(wanted.weights)[0]
+    for number in range(wanted.synthetic):
+        add_synthetic(wanted.pool, wanted.first_seed + number, network)
+    if wanted.cases:
+        for case in find_real_cases(wanted.cases, convention=lambda _: None):
+            if not wanted.only or case.name in wanted.only:
+                add_case(wanted.pool, case, wanted.weights, network)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,358 @@
+"""What the prompt network trains on: a place in a volume, a thing there, an outline and prompts.
+
+Nearly half of the samples begin with an outline and its realistic errors: what the analysis network
+makes of fewer sequences, or of all of them. A simulated reader points at the largest error.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.network.prompt.crop import Place, Question, Scene, sample
+from lesionlens.network.synth.instances import ENHANCEMENT, WHITE_SPOTS
+
+Mask = NDArray[np.bool_]
+_SPOT, _BRIGHT, _FLUID, HELD_OUT = 100, 1000, 5000, 6000
+_VENTRICLE, _DEEP = 4, 5  # values of tissue.npy; the second is never trained on
+_TOUCHING = np.ones((3, 3, 3))
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """Something that a reader may point at."""
+
+    number: int
+    """Value in `Volume.things`; below `_SPOT` a lesion."""
+    box: tuple[slice, slice, slice]
+    voxels: int
+
+
+class Volume:
+    """One folder of the pool; arrays are read from the disk as needed."""
+
+    def __init__(self, folder: Path) -> None:
+        about = json.loads((folder / "about.json").read_text())
+        self.name, self.real = folder.name, about["real"]
+        self.present = np.array(about["present"], bool)
+        self.subsets = [np.array(one, bool) for one in about["subsets"]]
+        self.image = np.load(folder / "image.npy", mmap_mode="r")
+        self.code = np.load(folder / "code.npy", mmap_mode="r")
+        self.guess = np.load(folder / "guess.npy", mmap_mode="r")
+        self.things, self.list = _things(folder, self.code)
+        fine, coarse = np.array(self.code.shape), np.array(self.guess.shape[2:])
+        self.coarse_to_fine = (fine - 1) / 2 - (coarse - 1)
+        near = [
+            np.clip(np.rint(2 * np.arange(c) + o).astype(int), 0, f - 1)
+            for c, f, o in zip(coarse, fine, self.coarse_to_fine, strict=True)
+        ]
+        self.coarse_code = np.asarray(self.code[np.ix_(*near)])
+        self.coarse_things = np.asarray(self.things[np.ix_(*near)])
+
+    def guess_at(self, place: Place, number: int) -> torch.Tensor:
+        """One of the guesses (3, n, n, n) at a place, 0 to 1."""
+        centre = (place.centre - self.coarse_to_fine) / 2
+        coarse = Place(centre, place.step / 2, place.size)
+        return sample(self.guess[number], coarse) / 255
+
+
+def _things(folder: Path, code: NDArray[np.uint8]) -> tuple[NDArray[np.uint16], list[Thing]]:
+    """Number everything that can be pointed at; kept beside the volume."""
+    file = folder / "things.npy"
+    if not file.is_file():
+        parts = np.load(folder / "parts.npy")
+        things = np.where((code > 1) & (parts < WHITE_SPOTS), parts, 0).astype(np.uint16)
+        kinds = [(parts == WHITE_SPOTS, _SPOT), (parts == ENHANCEMENT, _BRIGHT)]
+        if (folder / "tissue.npy").is_file():
+            tissue = np.where(things > 0, 0, np.load(folder / "tissue.npy"))
+            kinds += [(tissue == _VENTRICLE, _FLUID), (tissue == _DEEP, HELD_OUT)]
+        for mask, first in kinds:
+            found, _ = ndimage.label(mask & (things == 0), _TOUCHING)
+            sizes = np.bincount(found.ravel())
+            sizes[0] = 0
+            for rank, one in enumerate(np.argsort(-sizes)[:60]):
+                if sizes[one] >= 20:
+                    things[found == one] = first + rank
+        aside = folder / "things.tmp.npy"
+        np.save(aside, things)
+        aside.replace(file)
+    things = np.load(file, mmap_mode="r")
+    sizes = np.bincount(np.asarray(things).ravel())
+    boxes = ndimage.find_objects(np.asarray(things))
+    found = [
+        Thing(n, boxes[n - 1], int(sizes[n])) for n in np.flatnonzero(sizes) if n and sizes[n] >= 20
+    ]
+    return things, found
+
+
+@dataclass(eq=False)
+class Sample:
+    """One crop, what is asked of it and what is right."""
+
+    scene: Scene
+    question: Question
+    target: Mask
+    newest: Mask
+    """Voxels of the latest prompts, round which the answer counts."""
+    local: bool = field(default=False)
+    """Whether only what is near the prompts may change."""
+
+
+def next_click(
+    target: Mask, outline: Mask, rng: np.random.Generator, *, exact: bool = False
+) -> tuple[NDArray[np.int64], bool] | None:
+    """Point into the middle of the largest error: the voxel and whether it belongs."""
+    error = target ^ outline
+    if not error.any():
+        return None
+    parts, count = ndimage.label(error)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1).astype(float)
+    sizes[0] = 0
+    largest = int(sizes.argmax())
+    if not exact and rng.random() < 0.3:
+        largest = int(rng.choice(count + 1, p=sizes / sizes.sum()))
+    box = ndimage.find_objects(parts, max_label=largest)[largest - 1]
+    part = np.pad(parts[box] == largest, 1)
+    depth = ndimage.distance_transform_edt(part)
+    if exact:
+        at = np.array(np.unravel_index(int(depth.argmax()), depth.shape))
+    else:
+        places = np.argwhere(depth >= rng.uniform(0.3, 1.0) * depth.max())
+        at = places[rng.integers(len(places))]
+    at = at - 1 + np.array([s.start for s in box])
+    return at, bool(target[tuple(at)])
+
+
+def _scribble(mask: Mask, at: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw a short line from a voxel to another of the same part."""
+    parts, _ = ndimage.label(mask)
+    same = np.argwhere(parts == parts[tuple(at)])
+    end = same[rng.integers(len(same))]
+    steps = max(2, int(np.abs(end - at).max()) + 1)
+    line = np.rint(np.linspace(at, end, min(steps, 16))).astype(int)
+    return line[parts[tuple(line.T)] == parts[tuple(at)]]
+
+
+def mark(sample_: Sample, rng: np.random.Generator) -> bool:
+    """Add the reader's next prompt to a sample; False where nothing is wrong."""
+    question = sample_.question
+    before = question.outline if question.outline is not None else np.zeros_like(sample_.target)
+    found = next_click(sample_.target, before, rng)
+    if found is None:
+        return False
+    at, belongs = found
+    voxels = at[None]
+    if rng.random() < 0.2:
+        voxels = _scribble(sample_.target ^ before, at, rng)
+    wanted, unwanted = question.wanted.copy(), question.unwanted.copy()
+    newest = np.zeros_like(wanted)
+    newest[tuple(voxels.T)] = True
+    (wanted if belongs else unwanted)[tuple(voxels.T)] = True
+    sample_.question = replace(question, wanted=wanted, unwanted=unwanted)
+    sample_.newest = newest
+    return True
+
+
+class Sampler:
+    """Draws samples from a pool of volumes that may grow meanwhile."""
+
+    def __init__(self, pool: Path, held_out: tuple[str, ...] = (), real: float = 0.45) -> None:
+        self._pool, self._held, self._share = pool, set(held_out), real
+        self._known: dict[str, Volume] = {}
+        self._drawn = 0
+
+    def _volumes(self) -> tuple[list[Volume], list[Volume]]:
+        if self._drawn % 200 == 0:
+            for folder in sorted(self._pool.iterdir()):
+                if folder.name not in self._known and not folder.name.startswith("."):
+                    if folder.name not in self._held:
+                        self._known[folder.name] = Volume(folder)
+        self._drawn += 1
+        every = list(self._known.values())
+        return [v for v in every if v.real and v.list], [v for v in every if not v.real and v.list]
+
+    def draw(self, size: int, rng: np.random.Generator) -> Sample:
+        """Draw one sample of `size` voxels an edge, with its first prompt."""
+        while True:
+            real, synthetic = self._volumes()
+            some = real if real and (not synthetic or rng.random() < self._share) else synthetic
+            made = self._made(some[rng.integers(len(some))], size, rng)
+            if made is not None:
+                return made
+
+    def _made(self, volume: Volume, size: int, rng: np.random.Generator) -> Sample | None:
+        tried = [t for t in volume.list if t.number < HELD_OUT]
+        lesions = [t for t in tried if t.number < _SPOT]
+        others = [t for t in tried if t.number >= _SPOT]
+        if rng.random() < 0.08:
+            return self._blob(volume, size, rng)
+        if lesions and (not others or rng.random() < 0.7):
+            return self._lesion(volume, lesions[rng.integers(len(lesions))], size, rng)
+        return self._other(volume, others[rng.integers(len(others))], size, rng) if others else None
+
+    def _lesion(
+        self, volume: Volume, thing: Thing, size: int, rng: np.random.Generator
+    ) -> Sample | None:
+        level = int(rng.choice([0, 1, 2], p=[0.4, 0.25, 0.35]))
+        mask = (volume.coarse_things == thing.number) & (volume.coarse_code > 1 + level)
+        if not mask.any():
+            level = 0
+            mask = volume.coarse_things == thing.number
+        if not mask.any():
+            return None
+        present = _shown(volume, rng)
+        first = int(rng.integers(len(volume.guess)))
+        shown = int(rng.integers(len(volume.guess))) if rng.random() < 0.2 else first
+        if volume.real and rng.random() < 0.4:
+            first = shown = 0
+        named = rng.random() < 0.65
+        corrected = rng.random() < 0.55
+        cut = rng.uniform(0.2, 0.8)
+        if corrected:
+            truth = volume.coarse_code > 1 + level
+            outline = volume.guess[first, level] > 255 * cut
+            found = next_click(truth, outline, rng)
+            if found is None or (truth ^ outline).sum() < 4:
+                return None
+            at = 2 * found[0] + volume.coarse_to_fine
+            spacing = float(np.exp(rng.uniform(-0.1, 0.2 if rng.random() < 0.7 else 0.6)))
+        else:
+            places = np.argwhere(mask)
+            at = 2 * places[rng.integers(len(places))] + volume.coarse_to_fine
+            extent = 2.0 * float(np.ptp(places, axis=0).max() + 1)
+            spacing = float(np.clip(extent * rng.uniform(0.9, 1.6) / size, 0.9, 2.4))
+            if rng.random() < 0.7:  # round the middle of what is known, else round the click
+                at = 2 * (places.min(0) + places.max(0)) / 2 + volume.coarse_to_fine
+        place = _varied(at + rng.normal(0, 3 * spacing, 3), spacing, size, rng)
+        code = sample(volume.code[None], place, nearest=True)[0].numpy()
+        things = sample(volume.things[None], place, nearest=True)[0].numpy()
+        target = code > 1 + level
+        if not corrected:
+            target &= things == thing.number
+        chances = volume.guess_at(place, first)
+        outline_here = None
+        if corrected:
+            outline_here = (chances[level].numpy() > cut) & (code > 0)
+            if rng.random() < 0.15:
+                outline_here = _clumsy(outline_here, rng)
+        analysed = volume.guess_at(place, shown) if shown != first else chances
+        scene = _scene(volume, place, present, code, analysed if rng.random() < 0.75 else None, rng)
+        return _asked(scene, target, outline_here, level if named else None, corrected, rng)
+
+    def _other(
+        self, volume: Volume, thing: Thing, size: int, rng: np.random.Generator
+    ) -> Sample | None:
+        box = thing.box
+        middle = np.array([(s.start + s.stop - 1) / 2 for s in box])
+        extent = max(s.stop - s.start for s in box)
+        spacing = float(np.clip(extent * rng.uniform(1.0, 1.8) / size, 0.9, 2.2))
+        places = np.argwhere(volume.things[box] == thing.number) + [s.start for s in box]
+        at = middle if rng.random() < 0.5 else places[rng.integers(len(places))]
+        place = _varied(at + rng.normal(0, 3 * spacing, 3), spacing, size, rng)
+        things = sample(volume.things[None], place, nearest=True)[0].numpy()
+        target = things == thing.number
+        code = sample(volume.code[None], place, nearest=True)[0].numpy()
+        corrected = rng.random() < 0.4
+        outline = _clumsy(target, rng) & (code > 0) if corrected else None
+        chances = volume.guess_at(place, 0) if rng.random() < 0.75 else None
+        scene = _scene(volume, place, _shown(volume, rng), code, chances, rng)
+        return _asked(scene, target, outline, None, corrected, rng)
+
+    def _blob(self, volume: Volume, size: int, rng: np.random.Generator) -> Sample | None:
+        places = np.argwhere(volume.coarse_code > 0)
+        at = 2 * places[rng.integers(len(places))] + volume.coarse_to_fine
+        spacing = float(rng.uniform(0.9, 1.4))
+        place = _varied(at, spacing, size, rng)
+        code = sample(volume.code[None], place, nearest=True)[0].numpy()
+        along = np.indices((size, size, size)) - (size - 1) / 2 - rng.normal(0, 3, (3, 1, 1, 1))
+        radius = float(np.exp(rng.uniform(np.log(2.2), np.log(13.0)))) / spacing
+        far = np.sqrt(((along / (radius * rng.uniform(0.7, 1.4, (3, 1, 1, 1)))) ** 2).sum(0))
+        rough = ndimage.gaussian_filter(rng.normal(size=far.shape), max(1.0, radius / 3))
+        far = far + rng.uniform(0, 0.3) * rough / rough.std()
+        target = (far < 1) & (code > 0)
+        chances = volume.guess_at(place, 0) if rng.random() < 0.75 else None
+        scene = _scene(volume, place, _shown(volume, rng), code, chances, rng)
+        soft = ndimage.gaussian_filter(target.astype(np.float32), rng.uniform(0.4, 1.0))
+        offset = rng.normal(0, 1.3, 4) * (rng.random(4) < 0.8)
+        offset[rng.integers(4)] += rng.choice([-1.5, 1.5])
+        texture = 1 + rng.uniform(0, 0.4) * ndimage.gaussian_filter(rng.normal(size=far.shape), 1.5)
+        change = torch.from_numpy((offset[:, None, None, None] * soft * texture).astype(np.float32))
+        there = torch.tensor(scene.present).float()[:, None, None, None]
+        scene = replace(scene, images=(scene.images + change * there * scene.brain).clamp(-5, 5))
+        corrected = rng.random() < 0.4
+        outline = _clumsy(target, rng) & (code > 0) if corrected else None
+        return _asked(scene, target, outline, None, corrected, rng)
+
+
+def _shown(volume: Volume, rng: np.random.Generator) -> NDArray[np.bool_]:
+    if rng.random() < 0.7:
+        return volume.present
+    kept = volume.present & (rng.random(4) < 0.6)
+    return kept if kept.any() else volume.present
+
+
+def _varied(at: NDArray[np.float64], spacing: float, size: int, rng: np.random.Generator) -> Place:
+    """Mirror, turn and stretch a little."""
+    turn = rng.normal(0, 0.12, (3, 3))
+    matrix = np.linalg.qr(np.eye(3) + turn - turn.T)[0]
+    matrix = matrix @ np.diag(np.sign(np.diag(matrix)) * rng.uniform(0.92, 1.08, 3))
+    mirror = np.where(rng.random(3) < (0.5, 0.2, 0.2), -1.0, 1.0)
+    return Place(np.asarray(at, float), spacing * matrix * mirror, size)
+
+
+def _scene(  # noqa: PLR0913, PLR0917
+    volume: Volume, place: Place, present: NDArray[np.bool_], code: NDArray[np.float32],
+    chances: torch.Tensor | None, rng: np.random.Generator,
+) -> Scene:  # fmt: skip
+    brain = torch.from_numpy(code > 0).float()[None]
+    gain = torch.from_numpy(rng.uniform(0.88, 1.12, (4, 1, 1, 1)).astype(np.float32))
+    offset = torch.from_numpy(rng.uniform(-0.15, 0.15, (4, 1, 1, 1)).astype(np.float32))
+    there = torch.from_numpy(present.astype(np.float32))[:, None, None, None]
+    images = (sample(volume.image, place) * gain + offset) * brain * there
+    spacing = float(np.abs(np.linalg.det(place.step)) ** (1 / 3))
+    return Scene(images, brain, tuple(bool(p) for p in present), chances, spacing)
+
+
+def _clumsy(mask: Mask, rng: np.random.Generator) -> Mask:
+    """Spoil an outline: shifted border, a piece too many or too few, or a random wave."""
+    size = float(np.cbrt(max(1, mask.sum())))
+    inner = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
+    wave = ndimage.gaussian_filter(rng.normal(size=mask.shape), rng.uniform(2, 6))
+    wave = wave / max(wave.std(), 1e-6)
+    limit = rng.normal(0, 0.1 * size) + rng.uniform(0.05, 0.3) * size * wave
+    out = inner > limit
+    return np.asarray(out if out.any() else mask)
+
+
+def _asked(  # noqa: PLR0913, PLR0917
+    scene: Scene, target: Mask, outline: Mask | None, region: int | None, local: bool,
+    rng: np.random.Generator,
+) -> Sample | None:  # fmt: skip
+    if target.sum() < 8:
+        return None
+    none = np.zeros_like(target)
+    made = Sample(scene, Question(none, none, outline, region), target, none, local)
+    if not mark(made, rng):
+        return None
+    if outline is None and rng.random() < 0.25:
+        _several(made, rng)
+    return made
+
+
+def _several(made: Sample, rng: np.random.Generator) -> None:
+    """Add more prompts at once: within, and against just outside."""
+    wanted, unwanted = made.question.wanted.copy(), made.question.unwanted.copy()
+    ring = ndimage.binary_dilation(made.target, iterations=5)
+    ring &= ~ndimage.binary_dilation(made.target, iterations=2)
+    for mask, marked in ((made.target, wanted), (ring, unwanted)):
+        places = np.argwhere(mask)
+        for _ in range(int(rng.integers(0, 4)) if len(places) else 0):
+            marked[tuple(places[rng.integers(len(places))])] = True
+    made.question = replace(made.question, wanted=wanted, unwanted=unwanted)
+    made.newest = wanted | unwanted

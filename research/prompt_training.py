@@ -1,0 +1,216 @@
+"""Train the prompt network on a pool of volumes; resumes where it stopped.
+
+    python research/prompt_training.py POOL --out RUN --minutes 80 [--steps N] [--device cuda --batch 8]
+
+Every few minutes the state is written to `RUN/state.pt`, from which a later call with the same RUN
+goes on, and the averaged weights to `RUN/prompt.safetensors`. Each round is a correction of what
+the network itself answered, as in RITM (Sofiiuk et al. 2021). The step size falls with the steps
+when `--steps` is given, else with the clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from prompt_samples import Sample, Sampler, mark
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
+
+from lesionlens.network.prompt.crop import network_input
+from lesionlens.network.prompt.model import PromptConfig, PromptInput, PromptNetwork
+
+_ROUNDS = (
+    0.62,
+    0.25,
+    0.13,
+)  # chance of no, one or two answers of its own before the one that counts
+_AVERAGE = 0.998
+_LOCAL_MM = 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How long and how fast."""
+
+    minutes: float
+    steps: int
+    batch: int
+    size: int
+    rate: float
+    device: str
+    seed: int
+
+
+def stacked(samples: list[Sample], device: torch.device) -> PromptInput:
+    """Make one input of several samples of a size."""
+    made = [network_input(one.scene, one.question) for one in samples]
+    maps = torch.cat([one.maps for one in made]).to(device)
+    facts = torch.cat([one.facts for one in made]).to(device)
+    return PromptInput(maps.contiguous(memory_format=torch.channels_last_3d), facts)
+
+
+def weights_of(one: Sample) -> np.ndarray:
+    """Where the answer counts: everywhere, or round the newest prompts, where it may change."""
+    if not one.local or not one.newest.any():
+        return np.ones(one.target.shape, np.float32)
+    far = ndimage.distance_transform_edt(~one.newest) * one.scene.spacing_mm
+    near = np.exp(-(far**2) / (2 * _LOCAL_MM**2))
+    outline = one.question.outline
+    if outline is not None:
+        belongs = bool((one.question.wanted & one.newest).any())
+        contested = ~outline if belongs else outline
+        near = near * (0.2 + 0.8 * contested)
+    return np.asarray(0.05 + near, np.float32)
+
+
+def loss_of(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy and soft Dice, both weighted."""
+    flat = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    entropy = (flat * weight).sum((1, 2, 3, 4)) / weight.sum((1, 2, 3, 4))
+    chance = logits.sigmoid()
+    both = (chance * target * weight).sum((1, 2, 3, 4))
+    total = ((chance + target) * weight).sum((1, 2, 3, 4))
+    dice = 1 - (2 * both + 5) / (total + 5)
+    return (entropy + 0.5 * dice).mean()
+
+
+class Training:
+    """One run: network, optimiser, average, and how far it is."""
+
+    def __init__(self, pool: Path, out: Path, settings: Settings) -> None:
+        self._out, self._settings = out, settings
+        self._device = torch.device(settings.device)
+        self._sampler = Sampler(pool)
+        torch.manual_seed(settings.seed)
+        self.network = PromptNetwork(PromptConfig()).to(self._device)
+        self.network.to(memory_format=torch.channels_last_3d)
+        self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        self._optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=settings.rate, weight_decay=1e-3, betas=(0.9, 0.98)
+        )
+        self.step, self._spent = 0, 0.0
+        self._read()
+
+    def _read(self) -> None:
+        file = self._out / "state.pt"
+        if file.is_file():
+            kept = torch.load(file, map_location=self._device, weights_only=True)
+            self.network.load_state_dict(kept["network"])
+            self.average = kept["average"]
+            self._optimiser.load_state_dict(kept["optimiser"])
+            self.step, self._spent = kept["step"], kept["spent"]
+
+    def keep(self) -> None:
+        """Write state and weights; each file is whole or the one before."""
+        from safetensors.torch import save_file  # noqa: PLC0415
+
+        self._out.mkdir(parents=True, exist_ok=True)
+        kept = {
+            "network": self.network.state_dict(), "average": self.average, "step": self.step,
+            "optimiser": self._optimiser.state_dict(), "spent": self._spent,
+        }  # fmt: skip
+        torch.save(kept, self._out / "state.tmp")
+        (self._out / "state.tmp").replace(self._out / "state.pt")
+        plain = {k: v.float().cpu().contiguous() for k, v in self.average.items()}
+        save_file(plain, self._out / "prompt.tmp", {"steps": str(self.step)})
+        (self._out / "prompt.tmp").replace(self._out / "prompt.safetensors")
+
+    def run(self) -> None:
+        """Train until the time or the steps are over."""
+        rng = np.random.default_rng([self._settings.seed, self.step])
+        begun = kept = time.monotonic()
+        before, losses = self._spent, []
+        while True:
+            self._spent = before + time.monotonic() - begun
+            part = self._part()
+            if part >= 1:
+                break
+            losses.append(self._one(rng, part))
+            if self.step % 50 == 0:
+                print(f"{self.step} {self._spent:.0f} s {np.mean(losses):.4f}", flush=True)
+                losses = []
+            if time.monotonic() - kept > 150:
+                self.keep()
+                kept = time.monotonic()
+        self.keep()
+
+    def _part(self) -> float:
+        settings = self._settings
+        if settings.steps:
+            return self.step / settings.steps
+        return self._spent / (60 * settings.minutes)
+
+    def _one(self, rng: np.random.Generator, part: float) -> float:
+        settings = self._settings
+        samples = [self._sampler.draw(settings.size, rng) for _ in range(settings.batch)]
+        for _ in range(int(rng.choice(len(_ROUNDS), p=_ROUNDS))):
+            samples = self._answered(samples, rng)
+        x = stacked(samples, self._device)
+        target = torch.from_numpy(np.stack([s.target for s in samples])[:, None])
+        weight = torch.from_numpy(np.stack([weights_of(s) for s in samples])[:, None])
+        self.network.train()
+        with torch.autocast(self._device.type, torch.bfloat16):
+            logits = self.network(x).logits
+        loss = loss_of(logits.float(), target.float().to(self._device), weight.to(self._device))
+        warm = min(1.0, (self.step + 1) / 100)
+        rate = settings.rate * warm * (0.03 + 0.97 * (1 + math.cos(math.pi * min(part, 1))) / 2)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self._optimiser.step()
+        self.step += 1
+        share = min(_AVERAGE, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self.network.state_dict().items():
+                self.average[name].lerp_(value, 1 - share)
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def _answered(self, samples: list[Sample], rng: np.random.Generator) -> list[Sample]:
+        """Let the network answer, and the reader point at what is wrong with that."""
+        self.network.eval()
+        with torch.autocast(self._device.type, torch.bfloat16):
+            logits = self.network(stacked(samples, self._device)).logits[:, 0]
+        out = []
+        for one, drawn in zip(samples, (logits > 0).cpu().numpy(), strict=True):
+            outline = drawn & (one.scene.brain[0].numpy() > 0)
+            before = one.question.outline
+            if one.local and before is not None:
+                far = ndimage.distance_transform_edt(~one.newest) * one.scene.spacing_mm
+                outline = np.where(far > _LOCAL_MM, before, outline)
+            asked = replace(one.question, outline=outline)
+            again = replace(one, question=asked, local=True)
+            out.append(again if mark(again, rng) else one)
+        return out
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pool", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--steps", type=int, default=0)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--size", type=int, default=48)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seed", type=int, default=0)
+    wanted = vars(parser.parse_args())
+    pool, out = wanted.pop("pool"), wanted.pop("out")
+    settings = Settings(**wanted)
+    print(asdict(settings), flush=True)
+    Training(pool, out, settings).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The prompt network: points, scribbles and outlines as questions about one place."""

@@ -1,0 +1,149 @@
+"""From a place in a brain and prompts to what the prompt network reads, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional
+
+from lesionlens.network.prompt.model import FACTS, MAPS, PromptInput
+
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+SHARP_MM, WIDE_MM = 1.5, 6.0
+_AMPLITUDE = 4.0
+_LARGEST_DIFFERENCE = 4.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """A cube of voxels somewhere in a volume."""
+
+    centre: NDArray[np.float64]
+    """(3,) voxel of the volume at the middle of the cube."""
+    step: NDArray[np.float64]
+    """(3, 3): one voxel of the cube, in voxels of the volume."""
+    size: int
+    """Voxels along each edge."""
+
+    @classmethod
+    def straight(cls, centre: NDArray[np.float64], spacing: float, size: int) -> Place:
+        """Make a cube along the axes of the volume."""
+        return cls(np.asarray(centre, float), spacing * np.eye(3), size)
+
+    def voxels(self) -> NDArray[np.float64]:
+        """Where its voxels lie in the volume, (n, n, n, 3)."""
+        along = np.arange(self.size) - (self.size - 1) / 2
+        steps = np.stack(np.meshgrid(along, along, along, indexing="ij"), -1)
+        return np.asarray(steps @ self.step.T + self.centre)
+
+    def inside(self, points: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Bring (N, 3) voxels of the volume to the cube's, rounded; those outside are left out."""
+        near = (np.asarray(points, float).reshape(-1, 3) - self.centre) @ np.linalg.inv(self.step).T
+        index = np.rint(near + (self.size - 1) / 2).astype(np.int64)
+        return index[((index >= 0) & (index < self.size)).all(1)]
+
+
+def sample(volume: NDArray[np.generic], place: Place, *, nearest: bool = False) -> Tensor:
+    """Read (C, I, J, K) at a place: (C, n, n, n) float32, zero beyond the volume."""
+    half = (place.size - 1) / 2
+    reach = np.abs(place.step).sum(1) * half
+    shape = np.array(volume.shape[1:])
+    low = np.clip(np.floor(place.centre - reach).astype(int) - 1, 0, shape - 2)
+    high = np.clip(np.ceil(place.centre + reach).astype(int) + 2, low + 2, shape)
+    i, j, k = (slice(a, b) for a, b in zip(low, high, strict=True))
+    part = torch.from_numpy(np.ascontiguousarray(volume[:, i, j, k], dtype=np.float32))
+    unit = 2 / (high - low - 1)
+    turn = np.concatenate(
+        [place.step * half * unit[:, None], ((place.centre - low) * unit - 1)[:, None]], 1
+    )
+    theta = torch.from_numpy(turn[::-1, [2, 1, 0, 3]].astype(np.float32).copy())[None]
+    n = place.size
+    grid = functional.affine_grid(theta, [1, 1, n, n, n], align_corners=True)
+    mode = "nearest" if nearest else "bilinear"
+    return functional.grid_sample(part[None], grid, mode=mode, align_corners=True)[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """What lies in a crop before anybody points at it."""
+
+    images: Tensor
+    """(4, n, n, n) z-scores, zero where absent."""
+    brain: Tensor
+    """(1, n, n, n) 0 or 1."""
+    present: tuple[bool, ...]
+    """(4,)."""
+    chances: Tensor | None
+    """(3, n, n, n) probability of WT, TC and ET by the analysis; None where there was none."""
+    spacing_mm: float
+    """Edge of its voxels."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """What is asked of it."""
+
+    wanted: Mask
+    """(n, n, n): voxels pointed at."""
+    unwanted: Mask
+    """(n, n, n): voxels pointed at as not part of it."""
+    outline: Mask | None
+    """(n, n, n): the outline so far; None to begin with nothing."""
+    region: int | None
+    """Index of the region that is meant: WT, TC or ET; None for the thing pointed at."""
+
+
+def gaussians(marked: Mask, spacing_mm: float) -> Floats:
+    """Draw a sharp and a wide Gaussian round marked voxels; (2, n, n, n), at most one."""
+    if not marked.any():
+        return np.zeros((2, *marked.shape), np.float32)
+    far = ndimage.distance_transform_edt(~marked).astype(np.float32) * np.float32(spacing_mm)
+    sharp = max(SHARP_MM, 0.9 * spacing_mm)
+    return np.stack([np.exp(-(far**2) / np.float32(2 * mm**2)) for mm in (sharp, WIDE_MM)])
+
+
+def _unlike(images: Tensor, sharp: Tensor, brain: Tensor) -> Tensor:
+    """How each sequence differs from where a prompt lies; (4, n, n, n), about -1 to 1."""
+    weight = sharp * brain[0]
+    total = weight.sum()
+    if float(total) < 1e-3:
+        return torch.zeros_like(images)
+    here = (images * weight).sum((1, 2, 3)) / total
+    difference = (images - here[:, None, None, None]) * brain
+    return difference.clamp(-_LARGEST_DIFFERENCE, _LARGEST_DIFFERENCE) / 2
+
+
+def network_input(scene: Scene, question: Question) -> PromptInput:
+    """Make the input of one crop, B = 1."""
+    n = scene.images.shape[-1]
+    maps = torch.zeros(MAPS, n, n, n)
+    facts = torch.zeros(FACTS)
+    facts[:4] = torch.tensor(scene.present, dtype=torch.float32)
+    there = facts[:4, None, None, None]
+    maps[0:4] = scene.images
+    if question.region is not None:
+        facts[4 + question.region] = 1
+    if scene.chances is not None:
+        facts[7] = 1
+        maps[4:7] = (2 * scene.chances - 1) * scene.brain
+        if question.region is not None:
+            maps[7] = 2 * scene.chances[question.region] - 1
+    if question.outline is not None:
+        facts[8] = 1
+        maps[8] = 2 * torch.from_numpy(question.outline).float() - 1
+    for number, marked in enumerate((question.wanted, question.unwanted)):
+        drawn = torch.from_numpy(gaussians(marked, scene.spacing_mm))
+        maps[9 + 2 * number : 11 + 2 * number] = _AMPLITUDE * drawn
+        maps[13 + 4 * number : 17 + 4 * number] = (
+            _unlike(scene.images, drawn[0], scene.brain) * there
+        )
+    facts[9] = float(question.unwanted.any())
+    facts[10] = float(np.log(scene.spacing_mm))
+    maps[21] = scene.brain[0]
+    return PromptInput(maps[None], facts[None])
