@@ -125,7 +125,7 @@ def add_case(pool: Path, case: object, weights: str, network: LensNetwork) -> No
     values, grid = case.truth()
     near = resample(values.astype(np.float32), grid, fine.grid, nearest=True).astype(np.uint8)
     brain = fine.brain[0].numpy()
-    code = brain + (near > 0) + np.isin(near, (1, 3)) + (near == 3)
+    code = brain.astype(np.uint8) + (near > 0) + np.isin(near, (1, 3)) + (near == 3)
     code = np.where(brain, code, 0).astype(np.uint8)
     exact = np.stack([resample(found.probability[r], prepared.working, fine.grid) for r in Region])
     write(

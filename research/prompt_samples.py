@@ -306,7 +306,7 @@ def _varied(at: NDArray[np.float64], spacing: float, size: int, rng: np.random.G
     return Place(np.asarray(at, float), spacing * matrix * mirror, size)
 
 
-def _scene(  # noqa: PLR0913, PLR0917
+def _scene(
     volume: Volume, place: Place, present: NDArray[np.bool_], code: NDArray[np.float32],
     chances: torch.Tensor | None, rng: np.random.Generator,
 ) -> Scene:  # fmt: skip
@@ -330,7 +330,7 @@ def _clumsy(mask: Mask, rng: np.random.Generator) -> Mask:
     return np.asarray(out if out.any() else mask)
 
 
-def _asked(  # noqa: PLR0913, PLR0917
+def _asked(
     scene: Scene, target: Mask, outline: Mask | None, region: int | None, local: bool,
     rng: np.random.Generator,
 ) -> Sample | None:  # fmt: skip

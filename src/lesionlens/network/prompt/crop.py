@@ -11,6 +11,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
+from lesionlens.base.geometry import Box
 from lesionlens.network.prompt.model import FACTS, MAPS, PromptInput
 
 Mask = NDArray[np.bool_]
@@ -147,3 +148,28 @@ def network_input(scene: Scene, question: Question) -> PromptInput:
     facts[10] = float(np.log(scene.spacing_mm))
     maps[21] = scene.brain[0]
     return PromptInput(maps[None], facts[None])
+
+
+def paste(values: Tensor, place: Place, shape: tuple[int, ...]) -> tuple[Box, Floats]:
+    """Bring (n, n, n) values of a straight place back to the volume of this shape.
+
+    Returns
+    -------
+    box, values
+        Which part of the volume the place covers, and the values there, linear between voxels.
+    """
+    spacing = float(place.step[0, 0])
+    half = spacing * (place.size - 1) / 2
+    low = np.clip(np.ceil(place.centre - half), 0, np.array(shape)).astype(int)
+    high = np.clip(np.floor(place.centre + half) + 1, low, np.array(shape)).astype(int)
+    i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    count = high - low
+    if not count.all():
+        return (i, j, k), np.zeros(tuple(count), np.float32)
+    at = [
+        torch.from_numpy(((np.arange(a, b) - c) / half).astype(np.float32))
+        for a, b, c in zip(low, high, place.centre, strict=True)
+    ]
+    where = torch.stack(torch.meshgrid(*at, indexing="ij")[::-1], -1)[None]
+    out = functional.grid_sample(values[None, None], where, align_corners=True)
+    return (i, j, k), out[0, 0].numpy()

@@ -1,0 +1,95 @@
+"""Weights of the prompt network: safetensors with their notes, checked by SHA-256."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from lesionlens.base.errors import WeightsError
+from lesionlens.base.provenance import sha256_of
+from lesionlens.base.whole_file import unwritten, whole_file
+from lesionlens.network.brain import shipped_file
+from lesionlens.network.prompt.model import PromptConfig, PromptNetwork
+
+NAME = "prompt.safetensors"
+FORMAT = "lesionlens-prompt-1"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptNotes:
+    """Where weights come from."""
+
+    version: str
+    trained_on: str
+    """In words: which volumes, how many steps."""
+    steps: int
+
+
+def save(path: Path, network: PromptNetwork, notes: PromptNotes) -> str:
+    """Write weights and notes as half-precision safetensors; returns the SHA-256.
+
+    Raises
+    ------
+    ResourceError
+        The disk is full or cannot be written.
+    """
+    metadata = {
+        "format": FORMAT,
+        "network": json.dumps(asdict(network.config)),
+        "notes": json.dumps(asdict(notes)),
+    }
+    state = {k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
+    try:
+        with whole_file(path) as aside:
+            save_file(state, aside, metadata)
+            aside.chmod(0o644)
+    except (OSError, SafetensorError) as error:
+        raise unwritten("weights", path, error) from error
+    return sha256_of(path)
+
+
+def load_file(path: Path, device: str | torch.device = "cpu") -> tuple[PromptNetwork, PromptNotes]:
+    """Read weights, ready to run.
+
+    Raises
+    ------
+    WeightsError
+        The file cannot be read, or is of another network.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            metadata = stream.metadata() or {}
+            state = {name: stream.get_tensor(name).float() for name in stream.keys()}  # noqa: SIM118
+        sizes = json.loads(metadata["network"]) if "network" in metadata else {}
+        config = PromptConfig(**{k: tuple(v) if k == "widths" else v for k, v in sizes.items()})
+        network = PromptNetwork(config)
+        network.load_state_dict(state)
+        kept = json.loads(metadata.get("notes", "{}"))
+        notes = PromptNotes(kept.get("version", "?"), kept.get("trained_on", "?"),
+                            int(kept.get("steps", metadata.get("steps", 0))))  # fmt: skip
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(
+            found=f"{path.name}, which cannot be used ({' '.join(str(error).split())[:200]})",
+            expected="weights of the prompt network",
+            next_step="Install LesionLens again, or train again",
+        ) from error
+    network.to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network.eval(), notes
+
+
+def load_shipped(device: str | torch.device = "cpu") -> tuple[PromptNetwork, PromptNotes, str]:
+    """Read the weights of the package; the SHA-256 comes third.
+
+    Raises
+    ------
+    WeightsError
+        They are missing or altered.
+    """
+    path = shipped_file(NAME, "sha256")
+    network, notes = load_file(path, device)
+    return network, notes, sha256_of(path)
