@@ -10,6 +10,7 @@ points into the middle of the largest error of the whole volume; there is no cha
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import time
 from collections import defaultdict
@@ -26,7 +27,8 @@ from scipy import ndimage
 from lesionlens.analysis.findings.grow import Surroundings, grown
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.engines.prompts import Prompter, PromptStudy, PromptVoxels
+from lesionlens.base.records.prompts import PromptQuestion
+from lesionlens.engines.prompts import Prompter, PromptStudy
 from lesionlens.network.prompt.crop import Place, paste, sample
 from lesionlens.network.prompt.weights import load_file
 
@@ -49,7 +51,7 @@ class Task:
     rounds: int
 
 
-Answer = Callable[[Task, PromptVoxels], Mask]
+Answer = Callable[[Task, PromptQuestion], Mask]
 
 
 def dice(a: Mask, b: Mask) -> float:
@@ -67,12 +69,11 @@ def played(task: Task, answer: Answer) -> tuple[list[float], list[float]]:
         found = next_click(task.truth, mask, _RNG, exact=True)
         if found is not None:
             points[found[1]].append(found[0])
-            asked = PromptVoxels(_array(points[True]), _array(points[False]), outline, task.region)
+            region = None if task.region is None else list(Region)[task.region]
+            asked = PromptQuestion(_array(points[True]), _array(points[False]), outline, region)
             begun = time.process_time()
-            try:
+            with contextlib.suppress(UnusableInputError):  # the reader sees the words, points again
                 mask = answer(task, asked)
-            except UnusableInputError:
-                pass  # the reader sees the words, and points again
             seconds.append(time.process_time() - begun)
             outline = mask if mask.any() else None
         scores.append(dice(mask, task.truth))
@@ -144,13 +145,13 @@ def guess_of(volume: Volume) -> NDArray[np.float32]:
 def network_answer(prompter: Prompter) -> Answer:
     """Answer by the prompt network."""
 
-    def answer(task: Task, asked: PromptVoxels) -> Mask:
+    def answer(task: Task, asked: PromptQuestion) -> Mask:
         return prompter.answer(task.study, asked).probability >= 0.5
 
     return answer
 
 
-def grow_answer(task: Task, asked: PromptVoxels) -> Mask:
+def grow_answer(task: Task, asked: PromptQuestion) -> Mask:
     """Answer by `findings.grow` from the first prompt for."""
     if not len(asked.wanted):
         return np.asarray(asked.outline)
@@ -169,7 +170,9 @@ def grow_answer(task: Task, asked: PromptVoxels) -> Mask:
     return out
 
 
-def _crop(task: Task, asked: PromptVoxels) -> tuple[Place, NDArray[np.float32], NDArray[np.int32]]:
+def _crop(
+    task: Task, asked: PromptQuestion
+) -> tuple[Place, NDArray[np.float32], NDArray[np.int32]]:
     """Return a crop of 96 mm (48 mm for small things), its images, and the prompts as seeds."""
     points = np.concatenate([asked.wanted, asked.unwanted])
     small = task.truth.sum() < 3000
@@ -194,7 +197,7 @@ def _whole(task: Task, place: Place, mask: Mask) -> Mask:
     return out & task.study.brain
 
 
-def walker_answer(task: Task, asked: PromptVoxels) -> Mask:
+def walker_answer(task: Task, asked: PromptQuestion) -> Mask:
     """Answer by the random walker (Grady 2006) of scikit-image on all sequences."""
     from skimage.segmentation import random_walker  # noqa: PLC0415
 
@@ -204,7 +207,7 @@ def walker_answer(task: Task, asked: PromptVoxels) -> Mask:
     return _whole(task, place, found == 1)
 
 
-def watershed_answer(task: Task, asked: PromptVoxels) -> Mask:
+def watershed_answer(task: Task, asked: PromptQuestion) -> Mask:
     """Answer by the watershed of scikit-image on the gradient of all sequences."""
     from skimage.segmentation import watershed  # noqa: PLC0415
 

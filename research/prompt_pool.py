@@ -3,11 +3,12 @@
     python research/prompt_pool.py POOL --synthetic 60
     python research/prompt_pool.py POOL --cases CASES [--weights synthetic] [--only NAME ...]
 
-Each volume is a folder of plain arrays, read through memory maps: `image.npy`, (4, I, J, K) z-scores
-at 1 mm; `code.npy`, 0 outside, 1 brain, 2 whole tumour, 3 core, 4 enhancing; `parts.npy`, which
-lesion or distractor; `tissue.npy`, which healthy tissue (synthetic heads alone); and `guess.npy`,
-(V, 3, i, j, k) uint8 at 2 mm: what the analysis network makes of it, shown several subsets of the
-sequences. A real case's first guess is the whole analysis, by weights that never saw the case.
+Each volume is a folder of plain arrays, read through memory maps: `image.npy`, (4, I, J, K)
+z-scores at 1 mm; `code.npy`, 0 outside, 1 brain, 2 whole tumour, 3 core, 4 enhancing;
+`parts.npy`, which lesion or distractor; `tissue.npy`, which healthy tissue (synthetic heads
+alone); and `guess.npy`, (V, 3, i, j, k) uint8 at 2 mm: what the analysis network makes of it,
+shown several subsets of the sequences. A real case's first guess is the whole analysis, by
+weights that never saw the case.
 """
 
 from __future__ import annotations

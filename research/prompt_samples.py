@@ -63,7 +63,7 @@ class Volume:
 
 
 def _things(folder: Path, code: NDArray[np.uint8]) -> tuple[NDArray[np.uint16], list[Thing]]:
-    """Number everything that can be pointed at; kept beside the volume."""
+    """Return a number for everything that can be pointed at; kept beside the volume."""
     file = folder / "things.npy"
     if not file.is_file():
         parts = np.load(folder / "parts.npy")
@@ -170,9 +170,9 @@ class Sampler:
     def _volumes(self) -> tuple[list[Volume], list[Volume]]:
         if self._drawn % 200 == 0:
             for folder in sorted(self._pool.iterdir()):
-                if folder.name not in self._known and not folder.name.startswith("."):
-                    if folder.name not in self._held:
-                        self._known[folder.name] = Volume(folder)
+                new = folder.name not in self._known and folder.name not in self._held
+                if new and not folder.name.startswith("."):
+                    self._known[folder.name] = Volume(folder)
         self._drawn += 1
         every = list(self._known.values())
         return [v for v in every if v.real and v.list], [v for v in every if not v.real and v.list]
@@ -214,21 +214,14 @@ class Sampler:
         named = rng.random() < 0.65
         corrected = rng.random() < 0.55
         cut = rng.uniform(0.2, 0.8)
-        if corrected:
-            truth = volume.coarse_code > 1 + level
-            outline = volume.guess[first, level] > 255 * cut
-            found = next_click(truth, outline, rng)
-            if found is None or (truth ^ outline).sum() < 4:
-                return None
-            at = 2 * found[0] + volume.coarse_to_fine
-            spacing = float(np.exp(rng.uniform(-0.1, 0.2 if rng.random() < 0.7 else 0.6)))
-        else:
-            places = np.argwhere(mask)
-            at = 2 * places[rng.integers(len(places))] + volume.coarse_to_fine
-            extent = 2.0 * float(np.ptp(places, axis=0).max() + 1)
-            spacing = float(np.clip(extent * rng.uniform(0.9, 1.6) / size, 0.9, 2.4))
-            if rng.random() < 0.7:  # round the middle of what is known, else round the click
-                at = 2 * (places.min(0) + places.max(0)) / 2 + volume.coarse_to_fine
+        chosen = (
+            _at_error(volume, first, level, cut, rng)
+            if corrected
+            else _at_thing(volume, mask, size, rng)
+        )
+        if chosen is None:
+            return None
+        at, spacing = chosen
         place = _varied(at + rng.normal(0, 3 * spacing, 3), spacing, size, rng)
         code = sample(volume.code[None], place, nearest=True)[0].numpy()
         things = sample(volume.things[None], place, nearest=True)[0].numpy()
@@ -288,6 +281,31 @@ class Sampler:
         corrected = rng.random() < 0.4
         outline = _clumsy(target, rng) & (code > 0) if corrected else None
         return _asked(scene, target, outline, None, corrected, rng)
+
+
+def _at_error(
+    volume: Volume, number: int, level: int, cut: float, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], float] | None:
+    """Choose a place at an error of one of the guesses, and a voxel edge."""
+    truth = volume.coarse_code > 1 + level
+    outline = volume.guess[number, level] > 255 * cut
+    found = next_click(truth, outline, rng)
+    if found is None or (truth ^ outline).sum() < 4:
+        return None
+    return 2 * found[0] + volume.coarse_to_fine, float(np.exp(rng.uniform(-0.1, 0.45)))
+
+
+def _at_thing(
+    volume: Volume, mask: Mask, size: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], float]:
+    """Choose a place round the middle of a thing, or round one of its voxels, and a voxel edge."""
+    places = np.argwhere(mask)
+    at = places[rng.integers(len(places))]
+    extent = 2.0 * float(np.ptp(places, axis=0).max() + 1)
+    spacing = float(np.clip(extent * rng.uniform(0.9, 1.6) / size, 0.9, 2.4))
+    if rng.random() < 0.7:
+        at = (places.min(0) + places.max(0)) / 2
+    return 2 * at + volume.coarse_to_fine, spacing
 
 
 def _shown(volume: Volume, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -1,6 +1,6 @@
 """Train the prompt network on a pool of volumes; resumes where it stopped.
 
-    python research/prompt_training.py POOL --out RUN --minutes 80 [--steps N] [--device cuda --batch 8]
+    python research/prompt_training.py POOL --out RUN --minutes 80 [--steps N] [--device cuda]
 
 Every few minutes the state is written to `RUN/state.pt`, from which a later call with the same RUN
 goes on, and the averaged weights to `RUN/prompt.safetensors`. Each round is a correction of what
@@ -32,7 +32,7 @@ _ROUNDS = (
     0.13,
 )  # chance of no, one or two answers of its own before the one that counts
 _AVERAGE = 0.998
-_LOCAL_MM = 12.0
+_LOCAL_MM, _REACH_MM = 14.0, 24.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class Training:
             before = one.question.outline
             if one.local and before is not None:
                 far = ndimage.distance_transform_edt(~one.newest) * one.scene.spacing_mm
-                outline = np.where(far > _LOCAL_MM, before, outline)
+                outline = np.where(far > _REACH_MM, before, outline)
             asked = replace(one.question, outline=outline)
             again = replace(one, question=asked, local=True)
             out.append(again if mark(again, rng) else one)

@@ -7,9 +7,12 @@ result, with a notice, and nothing is made up for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
@@ -22,6 +25,7 @@ from lesionlens.base.records.prediction import (
     PerturbedPrediction,
     Prediction,
 )
+from lesionlens.base.records.prompts import PromptedRegion, PromptQuestion
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.stages import Cancel, Progress
 
@@ -108,6 +112,39 @@ class SupportsFirstLook(Protocol):
         """Run a coarse pass over the whole brain; `predict` need not run that again."""
 
 
+@runtime_checkable
+class SupportsPrompts(Protocol):
+    """The part of an engine with `Capability.PROMPT`."""
+
+    def answer_prompts(
+        self,
+        prepared: PreparedStudy,
+        question: PromptQuestion,
+        probability: Mapping[Region, NDArray[np.float32]] | None,
+        *,
+        progress: Progress,
+        cancel: Cancel,
+    ) -> PromptedRegion:
+        """Outline what was pointed at, or correct an outline, on the working grid.
+
+        Parameters
+        ----------
+        prepared : PreparedStudy
+            The study.
+        question : PromptQuestion
+            In voxels of the working grid.
+        probability : mapping or None
+            The prediction's, where the study was analysed.
+        progress, cancel
+            As everywhere.
+
+        Raises
+        ------
+        UnusableInputError
+            Prompts contradict each other, lie outside the brain, or nothing stands out there.
+        """
+
+
 def unknown_method(method: str, expected: str, next_step: str) -> UnusableInputError:
     """Return the error of an engine that is asked for a method of attribution it has not."""
     return UnusableInputError(
@@ -121,6 +158,11 @@ class SupportsForgetting(Protocol):
 
     def forget(self) -> None:
         """Let go all that is kept of a study."""
+
+
+def as_prompted(engine: object) -> SupportsPrompts | None:
+    """Return the engine where it takes prompts, else None."""
+    return engine if isinstance(engine, SupportsPrompts) else None
 
 
 def as_perturbable(engine: object) -> SupportsPerturbation | None:

@@ -17,13 +17,14 @@ from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Box
+from lesionlens.base.labels import Region
+from lesionlens.base.records.prompts import Points, PromptedRegion, PromptQuestion
 from lesionlens.network.prompt.crop import Place, Question, Scene, network_input, paste, sample
-from lesionlens.network.prompt.model import PromptAnswer, PromptNetwork
+from lesionlens.network.prompt.model import PromptAnswer, PromptInput, PromptNetwork
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-Points = NDArray[np.int64]
-REACH_MM = 12.0
+REACH_MM = 24.0
 """An outline that was there changes no further from a prompt."""
 _CORRECTED, _ANEW = 48, 64  # voxels along an edge of the crop, with an outline and without
 _FINEST, _COARSEST = 1.0, 3.0  # mm
@@ -50,32 +51,6 @@ class PromptStudy:
     """(3, I, J, K): probability of WT, TC, ET by the analysis; None where there was none."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PromptVoxels:
-    """Prompts as voxels of a `PromptStudy`."""
-
-    wanted: Points
-    """(N, 3): part of the thing."""
-    unwanted: Points
-    """(M, 3): no part of it."""
-    outline: Mask | None = None
-    """(I, J, K): the outline so far; None to begin with nothing."""
-    region: int | None = None
-    """Index of the region that is meant, WT, TC or ET; None for the thing pointed at."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Answered:
-    """The thing that was pointed at."""
-
-    probability: Floats
-    """(I, J, K): 0 to 1; the mask is what reaches one half."""
-    attention: Floats
-    """(I, J, K): where the prompts attended, adding up to one; zero beyond the crop."""
-    settled: Mask
-    """(I, J, K): what could not change, for it is the outline that was there."""
-
-
 class Prompter:
     """Answers prompts with one network, on one device.
 
@@ -88,7 +63,7 @@ class Prompter:
     def __init__(self, network: PromptNetwork) -> None:
         self._network = network
 
-    def answer(self, study: PromptStudy, asked: PromptVoxels) -> Answered:
+    def answer(self, study: PromptStudy, asked: PromptQuestion) -> PromptedRegion:
         """Answer the prompts.
 
         Raises
@@ -102,7 +77,7 @@ class Prompter:
             return self._anew(study, asked)
         return self._corrected(study, asked, asked.outline)
 
-    def _anew(self, study: PromptStudy, asked: PromptVoxels) -> Answered:
+    def _anew(self, study: PromptStudy, asked: PromptQuestion) -> PromptedRegion:
         place = _place_for(study, asked)
         box, chance, attention = self._look(study, asked, place)
         again = _better_place(chance, box, place, asked.wanted)
@@ -112,16 +87,18 @@ class Prompter:
         chance = _joined(_standing_out(chance, wanted), wanted, _kept_with(study, asked, box))
         out = np.zeros(study.brain.shape, np.float32)
         out[box] = chance
-        return Answered(_bound(out, asked), attention, np.zeros_like(study.brain))
+        return PromptedRegion(_bound(out, asked), attention, np.zeros_like(study.brain))
 
-    def _corrected(self, study: PromptStudy, asked: PromptVoxels, outline: Mask) -> Answered:
+    def _corrected(
+        self, study: PromptStudy, asked: PromptQuestion, outline: Mask
+    ) -> PromptedRegion:
         now, attention = outline.copy(), np.zeros(study.brain.shape, np.float32)
         out, settled = outline.astype(np.float32), np.ones_like(outline)
         groups = list(_groups(asked, outline))
         for group in groups:
             middle = (group.min(0) + group.max(0)) / 2
             extent = float(np.ptp(group, axis=0).max()) + 2 * REACH_MM
-            spacing = max(_FINEST, extent / (_CORRECTED - 1))
+            spacing = extent / (_CORRECTED - 1)
             place = Place.straight(middle, spacing, _CORRECTED)
             box, chance, seen = self._look(study, replace(asked, outline=now), place)
             attention += seen / len(groups)
@@ -129,22 +106,22 @@ class Prompter:
             out[box] = np.where(free, chance, out[box])
             settled[box] &= ~free
             now[box] = out[box] >= 0.5
-        return Answered(_bound(out, asked), attention, settled)
+        return PromptedRegion(_bound(out, asked), attention, settled)
 
     def _look(
-        self, study: PromptStudy, asked: PromptVoxels, place: Place
+        self, study: PromptStudy, asked: PromptQuestion, place: Place
     ) -> tuple[Box, Floats, Floats]:
         """Run the network at one place; its box, probability there, and attention everywhere."""
         spacing = float(place.step[0, 0])
-        wide = _blurred(study, place, spacing)
+        images = sample(study.images, place)
         brain = sample(study.brain[None], place).round()
         chances = None if study.chances is None else sample(study.chances, place)
-        scene = Scene(wide * brain, brain, study.present, chances, spacing)
+        scene = Scene(images * brain, brain, study.present, chances, spacing)
         drawn = None
         if asked.outline is not None:
             drawn = sample(asked.outline[None], place)[0].numpy() >= 0.5
         question = Question(
-            _marked(asked.wanted, place), _marked(asked.unwanted, place), drawn, asked.region
+            _marked(asked.wanted, place), _marked(asked.unwanted, place), drawn, _index(asked)
         )
         found = self._run(scene, question)
         box, logits = paste(found.logits[0, 0].float(), place, study.brain.shape)
@@ -155,23 +132,18 @@ class Prompter:
     def _run(self, scene: Scene, question: Question) -> PromptAnswer:
         device = next(self._network.parameters()).device
         maps, facts = network_input(scene, question)
-        x = maps.to(device, memory_format=torch.channels_last_3d)
+        x = PromptInput(maps.to(device, memory_format=torch.channels_last_3d), facts.to(device))
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            found = self._network(
-                type(network_input(scene, question))(x, facts.to(device)), trace=True
-            )
+            found = self._network(x, trace=True)
         kept = found.attention
         return PromptAnswer(found.logits.cpu(), None if kept is None else kept.float().cpu())
 
 
-def _blurred(study: PromptStudy, place: Place, spacing: float) -> torch.Tensor:
-    """Read the images at a place, smoothed against aliasing where its voxels are much coarser."""
-    images = sample(study.images, place)
-    del spacing
-    return images
+def _index(asked: PromptQuestion) -> int | None:
+    return None if asked.region is None else list(Region).index(asked.region)
 
 
-def _check(study: PromptStudy, asked: PromptVoxels) -> None:
+def _check(study: PromptStudy, asked: PromptQuestion) -> None:
     if not len(asked.wanted) and asked.outline is None:
         raise _refused(
             "no prompt that says what belongs to it" if len(asked.unwanted) else "no prompt",
@@ -200,7 +172,7 @@ def _refused(found: str, expected: str) -> UnusableInputError:
     )
 
 
-def _groups(asked: PromptVoxels, outline: Mask) -> Iterator[Points]:
+def _groups(asked: PromptQuestion, outline: Mask) -> Iterator[Points]:
     """Part the prompts that contradict an outline into those that fit into one crop."""
     wrong = [p for p in asked.wanted if not outline[tuple(p)]]
     wrong += [p for p in asked.unwanted if outline[tuple(p)]]
@@ -216,7 +188,7 @@ def _marked(points: Points, place: Place) -> Mask:
     return out
 
 
-def _place_for(study: PromptStudy, asked: PromptVoxels) -> Place:
+def _place_for(study: PromptStudy, asked: PromptQuestion) -> Place:
     """Choose where to look first: at what the analysis flagged there, else round the prompts."""
     low, high = asked.wanted.min(0), asked.wanted.max(0)
     least = float((high - low).max()) + 16.0
@@ -229,11 +201,11 @@ def _place_for(study: PromptStudy, asked: PromptVoxels) -> Place:
     return Place.straight((first + last) / 2, float(np.clip(wanted, _FINEST, _COARSEST)), _ANEW)
 
 
-def _known_extent(study: PromptStudy, asked: PromptVoxels) -> tuple[Points, Points] | None:
+def _known_extent(study: PromptStudy, asked: PromptQuestion) -> tuple[Points, Points] | None:
     """Find the corners of what the analysis flagged under the prompts, on every second voxel."""
     if study.chances is None:
         return None
-    flagged = study.chances[asked.region or 0, ::2, ::2, ::2] >= 0.5
+    flagged = study.chances[_index(asked) or 0, ::2, ::2, ::2] >= 0.5
     parts, _ = ndimage.label(flagged, _ALL)
     half = np.minimum(asked.wanted // 2, np.array(parts.shape) - 1)
     here = set(np.unique(parts[tuple(half.T)]).tolist()) - {0}
@@ -295,9 +267,9 @@ def _standing_out(chance: Floats, wanted: Points) -> Floats:
     return np.asarray(np.where(chance > 0, odds / (1 + odds), 0), np.float32)
 
 
-def _kept_with(study: PromptStudy, asked: PromptVoxels, box: Box) -> Mask | None:
+def _kept_with(study: PromptStudy, asked: PromptQuestion, box: Box) -> Mask | None:
     """Return where parts of a region need not be joined: the flagged lesion under the prompts."""
-    if study.chances is None or not asked.region:
+    if study.chances is None or not _index(asked):
         return None
     lesion = study.chances[0][box] >= 0.5
     return _part_of(lesion, asked.wanted - [side.start for side in box])
@@ -325,7 +297,7 @@ def _marks(points: Points, shape: tuple[int, ...]) -> Mask:
 
 
 def _may_change(
-    chance: Floats, outline: Mask, group: Points, asked: PromptVoxels, box: Box
+    chance: Floats, outline: Mask, group: Points, asked: PromptQuestion, box: Box
 ) -> Mask:
     """Return which voxels of a crop may change: joined to a prompt, of its sign, near it."""
     corner = np.array([side.start for side in box])
@@ -348,7 +320,7 @@ def _may_change(
     return free
 
 
-def _bound(chance: Floats, asked: PromptVoxels) -> Floats:
+def _bound(chance: Floats, asked: PromptQuestion) -> Floats:
     """Let the prompts have the last word."""
     chance[tuple(asked.wanted.T)] = 1.0
     chance[tuple(asked.unwanted.T)] = 0.0

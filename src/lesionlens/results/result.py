@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
+
+from numpy.typing import NDArray
 
 from lesionlens.analysis.explain import counterfactual
 from lesionlens.analysis.explain import probe as probes
@@ -17,8 +19,15 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.prediction import Prediction, Trace
+from lesionlens.base.records.prompts import (
+    PromptedRegion,
+    PromptedVolume,
+    PromptQuestion,
+    Prompts,
+)
 from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
-from lesionlens.engines.engine import Engine, as_perturbable
+from lesionlens.engines.engine import Engine, SupportsPrompts, as_perturbable, as_prompted
+from lesionlens.results import prompted
 
 
 class Result:
@@ -40,6 +49,7 @@ class Result:
         engine: Engine | None = None,
     ) -> None:
         self._analysis, self._prediction, self._engine = analysis, prediction, engine
+        self._prompter: SupportsPrompts | None = None
 
     @property
     def analysis(self) -> Analysis:
@@ -105,6 +115,57 @@ class Result:
         clock = StageClock(progress, cancel)
         return counterfactual.ask(engine, prepared, prediction, spots, candidate - 1, clock)
 
+    def prompt(
+        self,
+        points: Sequence[tuple[Sequence[int], bool]] = (),
+        *,
+        scribbles: Sequence[tuple[Sequence[Sequence[int]], bool]] = (),
+        box: Sequence[Sequence[int]] | None = None,
+        start: NDArray[Any] | None = None,
+        region: Region | str | None = None,
+    ) -> PromptedVolume:
+        """Outline what is pointed at, or correct an outline.
+
+        Parameters
+        ----------
+        points : sequence of ((i, j, k), bool)
+            Voxels of the reference grid; True for part of it, False for no part of it.
+        scribbles : sequence of (sequence of (i, j, k), bool)
+            Lines of voxels.
+        box : ((i, j, k), (i, j, k)) or None
+            Opposite corners of a box that holds it; one slice will do.
+        start : (I, J, K) array or None
+            The outline to correct. Only what is joined to a prompt that contradicts it, and near
+            to that, changes.
+        region : Region, str or None
+            Which region is meant: "wt", "tc", "et"; None for the thing pointed at.
+
+        Returns
+        -------
+        PromptedVolume
+            Its probability on the reference grid; the mask is ``.data >= 0.5``. Where the prompts
+            attended is `attention`, what was asked `prompts`.
+
+        Raises
+        ------
+        UnusableInputError
+            A prompt lies outside the brain, prompts contradict each other, or nothing stands out.
+        """
+        return self.prompt_again(Prompts.of(points, scribbles, box, region), start)
+
+    def prompt_again(self, prompts: Prompts, start: NDArray[Any] | None = None) -> PromptedVolume:
+        """Answer prompts that were kept; with the same start they give the same voxels."""
+        return prompted.ask(prompts, self._analysis.prepared, self._answer_prompts, start)
+
+    def _answer_prompts(self, question: PromptQuestion) -> PromptedRegion:
+        """Ask the engine; one that takes no prompts leaves them to the network of the package."""
+        known = None if self._prediction is None else self._prediction.probability
+        asked = as_prompted(self._engine) or self._prompter or _local_prompts()
+        self._prompter = asked
+        return asked.answer_prompts(
+            self._analysis.prepared, question, known, progress=no_progress, cancel=NEVER
+        )
+
     def save(self, out: str | Path) -> Path:
         """Write every file of the contract into a folder: together, or not at all."""
         from lesionlens.results.export.exporter import save  # noqa: PLC0415  (exporters load much)
@@ -123,3 +184,9 @@ class Result:
         installed = plugins.names(plugins.VIEWERS)
         name = "napari" if "napari" in installed or not installed else installed[0]
         return cast("Any", plugins.load(plugins.VIEWERS, name))(self)
+
+
+def _local_prompts() -> SupportsPrompts:
+    from lesionlens.engines.prompting import StudyPrompts  # noqa: PLC0415  (loads torch)
+
+    return StudyPrompts()

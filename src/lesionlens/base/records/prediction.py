@@ -23,6 +23,8 @@ class Capability(StrEnum):
     PROBE = "probe"
     PERTURB = "perturb"
     """Predicts perturbed inputs: without a sequence, mirrored, partly hidden."""
+    PROMPT = "prompt"
+    """Outlines what a reader points at, and corrects outlines."""
 
 
 class OperatingPoint(NamedTuple):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
 from lesionlens.base.labels import ComputePrecision, Region
 from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.prediction import Capability, EngineInfo
+from lesionlens.base.records.prompts import PromptedRegion, PromptQuestion
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.stages import Cancel, Progress
 from lesionlens.engines import device as devices
@@ -19,6 +24,7 @@ from lesionlens.engines import gradcam, network_input, separable
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.interruptible import interruptible
 from lesionlens.engines.lens.method import EVERYTHING, LensMethod, whole
+from lesionlens.engines.prompting import StudyPrompts
 from lesionlens.network import weights as weight_files
 from lesionlens.network.model import LensNetwork, LensOutput
 from lesionlens.network.side_by_side import R, T, side_by_side
@@ -61,12 +67,39 @@ class LensEngine(LensMethod):
         self._numbers = devices.choose_precision(place, precision)
         self._network, about = weight_files.load_chosen(weights, place)
         self.placement = devices.DevicePlacement(place, self._move)
+        self._prompts = StudyPrompts(device=place)
         super().__init__(about, place)
 
     def _move(self, device: torch.device) -> None:
         self._network.to(device)
         self._numbers = devices.choose_precision(device)
+        self._prompts.move(device)
         self._cache = self._fresh_cache(device)
+
+    @override
+    def forget(self) -> None:
+        super().forget()
+        self._prompts.forget()
+
+    @property
+    @override
+    def info(self) -> EngineInfo:
+        about = super().info
+        return replace(about, capabilities=about.capabilities | {Capability.PROMPT})
+
+    def answer_prompts(
+        self,
+        prepared: PreparedStudy,
+        question: PromptQuestion,
+        probability: Mapping[Region, NDArray[np.float32]] | None,
+        *,
+        progress: Progress,
+        cancel: Cancel,
+    ) -> PromptedRegion:
+        """Outline what was pointed at; see `engines.engine.SupportsPrompts`."""
+        return self._prompts.answer_prompts(
+            prepared, question, probability, progress=progress, cancel=cancel
+        )
 
     @property
     @override

@@ -63,9 +63,13 @@ class RemoteEngine:
 
     @property
     def info(self) -> EngineInfo:
-        """Name, version, SHA-256 of the weights, capabilities of the server's engine."""
+        """Name, version, SHA-256 of the weights, capabilities of the server's engine.
+
+        Prompts are answered here, where the study is: see `Result.prompt`.
+        """
         about = messages.info_in(self._line.about["engine"])
-        return replace(about, device=self._place(about.device))
+        here = about.capabilities - {Capability.PROMPT}
+        return replace(about, device=self._place(about.device), capabilities=here)
 
     def _place(self, device: str) -> str:
         return f"{device}, on the server {self._line.address.name}"

@@ -15,21 +15,23 @@ from __future__ import annotations
 import mmap
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region
 from lesionlens.base.records.prediction import Capability, InputPerturbation, Prediction
+from lesionlens.base.records.prompts import PromptedRegion, PromptQuestion
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.stages import NEVER, no_progress
-from lesionlens.engines.engine import Engine, SupportsPerturbation, Target
+from lesionlens.engines.engine import Engine, SupportsPerturbation, SupportsPrompts, Target
 from lesionlens.engines.testing.simple import Patient, make_patient
 
 SUBSETS = (("flair",), ("t1c",), ("t1", "t2"))
@@ -144,6 +146,8 @@ def honesty(trial: Trial) -> None:
     _owes((trace is not None) == (Capability.ATTEND in trial.can), "a trace where it can `attend`")
     perturbs = isinstance(trial.engine, SupportsPerturbation)
     _owes(perturbs == (Capability.PERTURB in trial.can), "predict_perturbed where it can `perturb`")
+    prompts = isinstance(trial.engine, SupportsPrompts)
+    _owes(prompts == (Capability.PROMPT in trial.can), "answer_prompts where it can `prompt`")
     if trace is None:
         _owes(Capability.PROBE not in trial.can, "no `probe` without a trace")
         return
@@ -239,6 +243,43 @@ def perturbing(trial: Trial) -> None:
         _owes(close, "unperturbed: the answer to the study as it is")
 
 
+def prompting(trial: Trial) -> None:
+    """Check that prompts are binding, answered alike, and refused where they contradict."""
+    if not isinstance(trial.engine, SupportsPrompts):
+        return
+    inside = np.argwhere(trial.study.brain)
+    here, there = inside[len(inside) // 2][None], inside[len(inside) // 3][None]
+    outline = np.zeros(trial.study.brain.shape, bool)
+    outline[tuple(there[0])] = True
+    asked = PromptQuestion(here, there, outline)
+    known = trial.prediction.probability
+    found, again = (_prompted(trial.engine, trial.study, asked, known) for _ in range(2))
+    shape = trial.study.working.shape
+    for name, array in (("probability", found.probability), ("attention", found.attention)):
+        _owes(array.shape == shape and array.dtype == np.float32, f"{name} on the working grid")
+        _owes(bool(np.isfinite(array).all() and array.min() >= 0), f"{name} from 0 on")
+    _owes(float(found.probability.max()) <= 1, "a probability of at most 1")
+    _owes(bool(found.probability[tuple(here[0])] >= 0.5), "what was pointed at, in the mask")
+    _owes(bool(found.probability[tuple(there[0])] < 0.5), "what was pointed out, not in the mask")
+    _owes(np.array_equal(found.probability, again.probability), "the same answer again")
+    kept = found.settled & (found.probability >= 0.5) == outline & found.settled
+    _owes(bool(kept.all()), "the outline as it was where nothing could change")
+    try:
+        _prompted(trial.engine, trial.study, PromptQuestion(here, here), known)
+    except UnusableInputError:
+        return
+    _owes(False, "an error that explains, where a voxel is both part of it and not")
+
+
+def _prompted(
+    engine: SupportsPrompts,
+    study: PreparedStudy,
+    asked: PromptQuestion,
+    known: Mapping[Region, NDArray[np.float32]],
+) -> PromptedRegion:
+    return engine.answer_prompts(study, asked, known, progress=no_progress, cancel=NEVER)
+
+
 def memory(trial: Trial) -> None:
     """Check that it keeps nothing it no longer needs; on Linux alone."""
     if not Path("/proc/self/statm").is_file():
@@ -260,7 +301,7 @@ def _resident_mib() -> float:
 
 CHECKS: tuple[Check, ...] = (
     identity, outputs, places, honesty, repeatable, subsets, cancelling, progress, refusal,
-    perturbing, memory,
+    perturbing, prompting, memory,
 )  # fmt: skip
 """Each takes a `Trial` and raises `ContractBrokenError` that says what is owed."""
 

@@ -43,7 +43,7 @@ class Place:
         steps = np.stack(np.meshgrid(along, along, along, indexing="ij"), -1)
         return np.asarray(steps @ self.step.T + self.centre)
 
-    def inside(self, points: NDArray[np.float64]) -> NDArray[np.int64]:
+    def inside(self, points: NDArray[np.generic]) -> NDArray[np.int64]:
         """Bring (N, 3) voxels of the volume to the cube's, rounded; those outside are left out."""
         near = (np.asarray(points, float).reshape(-1, 3) - self.centre) @ np.linalg.inv(self.step).T
         index = np.rint(near + (self.size - 1) / 2).astype(np.int64)

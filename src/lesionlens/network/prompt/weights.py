@@ -66,7 +66,10 @@ def load_file(path: Path, device: str | torch.device = "cpu") -> tuple[PromptNet
             metadata = stream.metadata() or {}
             state = {name: stream.get_tensor(name).float() for name in stream.keys()}  # noqa: SIM118
         sizes = json.loads(metadata["network"]) if "network" in metadata else {}
-        config = PromptConfig(**{k: tuple(v) if k == "widths" else v for k, v in sizes.items()})
+        config = PromptConfig()
+        if sizes:
+            near, middle, far = sizes["widths"]
+            config = PromptConfig((near, middle, far), int(sizes["fine"]), int(sizes["heads"]))
         network = PromptNetwork(config)
         network.load_state_dict(state)
         kept = json.loads(metadata.get("notes", "{}"))

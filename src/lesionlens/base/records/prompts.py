@@ -1,0 +1,162 @@
+"""Prompts: what a reader pointed at, what an engine is asked of it, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import Region
+from lesionlens.base.records.arrays import Volume, frozen
+
+Voxel = tuple[int, int, int]
+Points = NDArray[np.int64]
+_LARGEST = 20_000
+"""Voxels that may be pointed at in one go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """What a reader pointed at, in voxels of the reference grid; replayed it gives the same."""
+
+    points: tuple[tuple[Voxel, bool], ...] = ()
+    """Voxels, and whether each is part of the thing."""
+    scribbles: tuple[tuple[tuple[Voxel, ...], bool], ...] = ()
+    """Lines of voxels, and whether each is part of the thing."""
+    box: tuple[Voxel, Voxel] | None = None
+    """Opposite corners, both inside, of a box that the thing does not leave; one slice will do."""
+    region: Region | None = None
+    """Which region is meant; None for the thing pointed at."""
+
+    @classmethod
+    def of(
+        cls,
+        points: Sequence[tuple[Sequence[int], bool]] = (),
+        scribbles: Sequence[tuple[Sequence[Sequence[int]], bool]] = (),
+        box: Sequence[Sequence[int]] | None = None,
+        region: Region | str | None = None,
+    ) -> Prompts:
+        """Make a record of plain sequences.
+
+        Raises
+        ------
+        UnusableInputError
+            Something is no voxel, no box, or no region.
+        """
+        try:
+            return cls(
+                tuple((_voxel(at), bool(yes)) for at, yes in points),
+                tuple((tuple(map(_voxel, line)), bool(yes)) for line, yes in scribbles),
+                None if box is None else _corners(*box),
+                None if region is None else Region(region),
+            )
+        except (TypeError, ValueError) as error:
+            raise UnusableInputError(
+                found=f"prompts that cannot be read ({error})",
+                expected="points=[((i, j, k), True)], scribbles=[([(i, j, k), ...], True)], "
+                "box=((i, j, k), (i, j, k)), region 'wt', 'tc' or 'et'",
+                next_step="Give voxels of the reference grid, counted from 0",
+            ) from error
+
+    def voxels(self, belongs: bool) -> Points:
+        """Return the voxels pointed at as part of the thing, or as no part of it; (N, 3).
+
+        A box says that its middle belongs and that the frame round it does not.
+        """
+        found = [at for at, yes in self.points if yes == belongs]
+        found += [at for line, yes in self.scribbles if yes == belongs for at in line]
+        if self.box is not None:
+            found += _of_box(self.box, belongs)
+        if len(found) > _LARGEST:
+            raise UnusableInputError(
+                found=f"{len(found)} voxels pointed at",
+                expected=f"at most {_LARGEST}",
+                next_step="Give an outline as `start` instead of a scribble over all of it",
+            )
+        return np.array(list(dict.fromkeys(found)), np.int64).reshape(-1, 3)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads."""
+        return {
+            "points": [[list(at), yes] for at, yes in self.points],
+            "scribbles": [[[list(at) for at in line], yes] for line, yes in self.scribbles],
+            "box": None if self.box is None else [list(corner) for corner in self.box],
+            "region": None if self.region is None else self.region.value,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Prompts:
+        """Read what `as_json` wrote."""
+        return cls.of(values["points"], values["scribbles"], values["box"], values["region"])
+
+
+def _voxel(at: Sequence[int]) -> Voxel:
+    i, j, k = at
+    if any(int(v) != v for v in (i, j, k)):
+        raise ValueError(f"{tuple(at)} is no voxel")
+    return int(i), int(j), int(k)
+
+
+def _corners(one: Sequence[int], other: Sequence[int]) -> tuple[Voxel, Voxel]:
+    return _voxel(one), _voxel(other)
+
+
+def _of_box(box: tuple[Voxel, Voxel], belongs: bool) -> list[Voxel]:
+    low = tuple(min(a, b) for a, b in zip(*box, strict=True))
+    high = tuple(max(a, b) for a, b in zip(*box, strict=True))
+    if belongs:
+        i, j, k = ((a + b) // 2 for a, b in zip(low, high, strict=True))
+        return [(i, j, k)]
+    thick = [a != b for a, b in zip(low, high, strict=True)]  # a slice has no frame across it
+    edges = [
+        (a - 1, (a + b) // 2, b + 1) if wide else (a,)
+        for a, b, wide in zip(low, high, thick, strict=True)
+    ]
+    middle = tuple(edge[len(edge) // 2] for edge in edges)
+    return [(i, j, k) for i, j, k in product(*edges) if (i, j, k) != middle]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PromptQuestion:
+    """What an engine is asked, in voxels of one grid."""
+
+    wanted: Points
+    """(N, 3): part of the thing."""
+    unwanted: Points
+    """(M, 3): no part of it."""
+    outline: NDArray[np.bool_] | None = None
+    """(I, J, K): the outline so far; None to begin with nothing."""
+    region: Region | None = None
+    """The region that is meant; None for the thing pointed at."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PromptedRegion:
+    """What an engine answers, on the same grid."""
+
+    probability: NDArray[np.float32]
+    """(I, J, K): 0 to 1; the mask is what reaches one half."""
+    attention: NDArray[np.float32]
+    """(I, J, K): where the prompts attended, adding up to one; zero beyond what was looked at."""
+    settled: NDArray[np.bool_]
+    """(I, J, K): what could not change, for it is the outline that was there."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PromptedVolume(Volume):
+    """The probability of the thing that was pointed at; the mask is `data >= 0.5`."""
+
+    attention: Volume
+    """Where the prompts attended, 0 to 1, maximum 1."""
+    prompts: Prompts
+    """What was asked: with the same start it gives the same voxels."""
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """(I, J, K) bool."""
+        return frozen(self.data >= 0.5)

@@ -1,0 +1,134 @@
+"""Prompts about a prepared study, whose voxels are kept for the next one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import apply
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Region
+from lesionlens.base.records.prompts import Points, PromptedRegion, PromptQuestion
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.engines.network_input import make_network_input
+from lesionlens.engines.prompts import Prompter, PromptStudy
+from lesionlens.imaging.preparation.resampling import resample
+from lesionlens.network.prompt.model import PromptNetwork
+from lesionlens.network.prompt.weights import load_shipped
+
+Floats = NDArray[np.float32]
+Chances = Mapping[Region, Floats]
+_SPACING_MM = 1.0
+_READING = "reading the brain for prompts"
+
+
+class StudyPrompts:
+    """Answers prompts; keeps the voxels of the last study, at most 60 MB of them.
+
+    Parameters
+    ----------
+    network : PromptNetwork or None
+        None for the shipped one, read at the first prompt.
+    device : torch.device or None
+        Where it runs; None for the CPU.
+    """
+
+    def __init__(
+        self, network: PromptNetwork | None = None, device: torch.device | None = None
+    ) -> None:
+        self._network, self._device = network, device or torch.device("cpu")
+        self._kept: tuple[PreparedStudy, Chances | None, PromptStudy, Grid] | None = None
+        self._lock = threading.Lock()
+
+    def forget(self) -> None:
+        """Let go the last study."""
+        self._kept = None
+
+    def move(self, device: torch.device) -> None:
+        """Run on another device from now on."""
+        self._device = device
+        if self._network is not None:
+            self._network.to(device)
+
+    def answer_prompts(
+        self,
+        prepared: PreparedStudy,
+        question: PromptQuestion,
+        probability: Chances | None,
+        *,
+        progress: Progress = no_progress,
+        cancel: Cancel = NEVER,
+    ) -> PromptedRegion:
+        """Answer prompts in voxels of the working grid; see `engines.engine.SupportsPrompts`."""
+        with self._lock:
+            check(cancel, _READING)
+            if self._network is None:
+                self._network = load_shipped(self._device)[0]
+            study, grid = self._read(prepared, probability, progress)
+            check(cancel, "answering a prompt")
+            asked = _moved(question, prepared.working, grid)
+            return _back(Prompter(self._network).answer(study, asked), grid, prepared, question)
+
+    def _read(
+        self, prepared: PreparedStudy, chances: Chances | None, progress: Progress
+    ) -> tuple[PromptStudy, Grid]:
+        kept = self._kept
+        if kept is not None and kept[0] is prepared and kept[1] is chances:
+            return kept[2], kept[3]
+        progress(_READING, 0.0)
+        found = make_network_input(prepared, _SPACING_MM, torch.device("cpu"))
+        known = None
+        if chances is not None:
+            known = np.stack(
+                [resample(chances[region], prepared.working, found.grid) for region in Region]
+            ).astype(np.float16)
+        study = PromptStudy(
+            found.channels[0].half().numpy(), found.brain[0].numpy(), found.present, known
+        )
+        self._kept = (prepared, chances, study, found.grid)
+        progress(_READING, 1.0)
+        return study, found.grid
+
+
+def _moved(question: PromptQuestion, source: Grid, target: Grid) -> PromptQuestion:
+    """Bring prompts onto another grid in the same space."""
+    index_map = np.linalg.inv(target.affine) @ source.affine
+
+    def place(points: Points) -> Points:
+        return np.rint(apply(index_map, points.reshape(-1, 3))).astype(np.int64).reshape(-1, 3)
+
+    unwanted = place(question.unwanted)
+    inside = ((unwanted >= 0) & (unwanted < np.array(target.shape))).all(1)
+    if len(unwanted) and not inside.any() and not len(question.wanted):
+        raise UnusableInputError(
+            found="a prompt outside the brain",
+            expected="prompts inside it",
+            next_step="Point at what is wrong with the outline",
+        )
+    outline = question.outline
+    if outline is not None:
+        outline = resample(outline.astype(np.float32), source, target) >= 0.5
+    return PromptQuestion(place(question.wanted), unwanted[inside], outline, question.region)
+
+
+def _back(
+    found: PromptedRegion, grid: Grid, prepared: PreparedStudy, question: PromptQuestion
+) -> PromptedRegion:
+    """Bring an answer to the working grid; what could not change is exactly what was there."""
+    target = prepared.working
+    probability = np.clip(resample(found.probability, grid, target), 0, 1)
+    settled = np.zeros(target.shape, bool)
+    if question.outline is not None:
+        free = resample((~found.settled).astype(np.float32), grid, target) > 0
+        settled = ~free
+        probability = np.where(settled, question.outline, probability).astype(np.float32)
+    attention = resample(found.attention, grid, target) * prepared.brain
+    total = float(attention.sum(dtype=np.float64))
+    shares = attention / np.float32(total) if total else attention
+    return PromptedRegion(probability.astype(np.float32), shares.astype(np.float32), settled)

@@ -1,0 +1,134 @@
+"""Prompts on the reference grid: brought to the working grid, answered, and brought back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import apply
+from lesionlens.base.grid import Grid
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.prompts import (
+    Points,
+    PromptedRegion,
+    PromptedVolume,
+    PromptQuestion,
+    Prompts,
+)
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.engines import native
+from lesionlens.imaging.preparation.resampling import resample
+
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+Ask = Callable[[PromptQuestion], PromptedRegion]
+
+
+def ask(
+    prompts: Prompts, prepared: PreparedStudy, answer: Ask, start: NDArray[Any] | None = None
+) -> PromptedVolume:
+    """Answer prompts on the reference grid.
+
+    Parameters
+    ----------
+    prompts : Prompts
+        In voxels of the reference grid.
+    prepared : PreparedStudy
+        Names both grids.
+    answer : callable
+        Answers on the working grid.
+    start : (I, J, K) array or None
+        The outline to begin with, on the reference grid; what is not zero belongs to it.
+
+    Raises
+    ------
+    UnusableInputError
+        A prompt lies outside the image or the brain, prompts contradict each other, nothing stands
+        out there, or `start` is on another grid.
+    """
+    wanted, unwanted = prompts.voxels(True), prompts.voxels(False)
+    _check_within(prompts, prepared.native)
+    outline = None if start is None else _outline(start, prepared.native)
+    source = Grid(prepared.working.shape, prepared.native.affine @ prepared.to_native)
+    inside = None
+    if outline is not None:
+        inside = resample(outline.astype(np.float32), prepared.native, source) >= 0.5
+    question = PromptQuestion(
+        _placed(wanted, prepared), _placed(unwanted, prepared), inside, prompts.region
+    )
+    found = answer(question)
+    probability = native.bring(found.probability, prepared)
+    if outline is not None:
+        free = native.bring((~found.settled).astype(np.float32), prepared) > 0
+        probability = np.where(free, probability, outline).astype(np.float32)
+    _bind(probability, wanted, 1.0)
+    _bind(probability, unwanted, 0.0)
+    return PromptedVolume(probability, prepared.native, _shown(found.attention, prepared), prompts)
+
+
+def replay(
+    rounds: Sequence[Prompts],
+    prompt: Callable[[Prompts, Mask | None], PromptedVolume],
+    start: Mask | None = None,
+) -> PromptedVolume:
+    """Ask again what was asked, one round after another, each from the mask of the one before.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no round, or one cannot be answered.
+    """
+    if not rounds:
+        raise UnusableInputError(
+            found="no prompts",
+            expected="at least one round of them",
+            next_step="Point at something",
+        )
+    found = prompt(rounds[0], start)
+    for one in rounds[1:]:
+        found = prompt(one, found.mask)
+    return found
+
+
+def _placed(voxels: Points, prepared: PreparedStudy) -> Points:
+    to_working = np.asarray(np.linalg.inv(prepared.to_native))
+    return np.rint(apply(to_working, voxels.reshape(-1, 3))).astype(np.int64).reshape(-1, 3)
+
+
+def _check_within(prompts: Prompts, grid: Grid) -> None:
+    said = [at for at, _ in prompts.points]
+    said += [at for line, _ in prompts.scribbles for at in line]
+    said += [] if prompts.box is None else list(prompts.box)
+    for at in said:
+        if not all(0 <= v < n for v, n in zip(at, grid.shape, strict=True)):
+            raise UnusableInputError(
+                found=f"a prompt at the voxel {at}",
+                expected=f"voxels within {grid.shape}, the shape of the reference sequence",
+                next_step="Count voxels from 0 along the axes of the reference sequence",
+            )
+
+
+def _outline(start: NDArray[Any], grid: Grid) -> Mask:
+    outline = np.asarray(start)
+    if outline.shape != grid.shape:
+        raise UnusableInputError(
+            found=f"an outline of {outline.shape} voxels to start from",
+            expected=f"one of {grid.shape}, the shape of the reference sequence",
+            next_step="Bring it to the grid of the reference sequence first",
+        )
+    return np.asarray(outline != 0)
+
+
+def _bind(probability: Floats, voxels: Points, value: float) -> None:
+    inside = ((voxels >= 0) & (voxels < np.array(probability.shape))).all(1)
+    probability[tuple(voxels[inside].T)] = value
+
+
+def _shown(attention: Floats, prepared: PreparedStudy) -> Volume:
+    high = float(attention.max(initial=0.0))
+    scaled = attention / np.float32(high) if high else attention
+    return Volume(native.bring(scaled, prepared), prepared.native)
