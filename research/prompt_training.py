@@ -67,7 +67,7 @@ def weights_of(one: Sample) -> np.ndarray:
         belongs = bool((one.question.wanted & one.newest).any())
         contested = ~outline if belongs else outline
         near = near * (0.2 + 0.8 * contested)
-    return np.asarray(0.05 + near, np.float32)
+    return np.asarray(0.1 + near, np.float32)
 
 
 def loss_of(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:

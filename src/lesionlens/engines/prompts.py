@@ -24,8 +24,10 @@ from lesionlens.network.prompt.model import PromptAnswer, PromptInput, PromptNet
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-REACH_MM = 24.0
-"""An outline that was there changes no further from a prompt."""
+REACH_MM: dict[Region | None, float] = {
+    Region.WT: 24.0, Region.TC: 16.0, Region.ET: 12.0, None: 16.0}  # fmt: skip
+"""An outline that was there changes no further from a prompt, by the region that is meant."""
+_SURER = 0.35  # by how much surer a change must be at that distance than at the prompt
 _CORRECTED, _ANEW = 48, 64  # voxels along an edge of the crop, with an outline and without
 _FINEST, _COARSEST = 1.0, 3.0  # mm
 _ROOM = 1.3  # how much wider than the thing a crop is
@@ -97,7 +99,7 @@ class Prompter:
         groups = list(_groups(asked, outline))
         for group in groups:
             middle = (group.min(0) + group.max(0)) / 2
-            extent = float(np.ptp(group, axis=0).max()) + 2 * REACH_MM
+            extent = float(np.ptp(group, axis=0).max()) + 2 * REACH_MM[asked.region] + 4
             spacing = extent / (_CORRECTED - 1)
             place = Place.straight(middle, spacing, _CORRECTED)
             box, chance, seen = self._look(study, replace(asked, outline=now), place)
@@ -310,8 +312,10 @@ def _may_change(
             continue
         marks = _marks(points - corner, before.shape)
         far = ndimage.distance_transform_edt(~marks)
-        change = ((chance >= 0.5) & ~before) if belongs else ((chance < 0.5) & before)
-        change &= far <= REACH_MM
+        reach = REACH_MM[asked.region]
+        least = (0.5 + _SURER * far / reach).astype(np.float32)
+        change = ((chance >= least) & ~before) if belongs else ((1 - chance > least) & before)
+        change &= far <= reach
         parts, count = ndimage.label(change | marks)
         keep = np.zeros(count + 1, bool)
         keep[parts[marks]] = True

@@ -41,6 +41,7 @@ FACTS = 11
 """Values of `PromptInput.facts`: presence of four sequences, the region that was named (3), whether
 there are an analysis, an outline, prompts against, and the logarithm of the voxel edge in mm."""
 _START = 2.5  # logits that a voxel has where nothing speaks for it
+_BESIDE = 0.35  # what the analysis counts where there is an outline
 _SHARPEST = 6.0  # a certain prior may be contradicted
 
 
@@ -131,7 +132,8 @@ class PromptNetwork(nn.Module):
         outline = _START * maps[:, OUTLINE : OUTLINE + 1]
         known = named * (1 - outlined)
         nothing = -_START * (1 - outlined) * (1 - known)
-        return self.prior[0] * outline * outlined + self.prior[1] * analysed * known + nothing
+        corrected = self.prior[0] * outline + _BESIDE * analysed * named
+        return corrected * outlined + self.prior[1] * analysed * known + nothing
 
     def _asked(self, maps: Tensor, middle: Tensor, trace: bool) -> tuple[Tensor, Tensor | None]:
         """Let the places of the prompts for and against attend; (B, 2, middle), and the map."""

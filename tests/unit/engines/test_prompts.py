@@ -1,0 +1,148 @@
+"""The rules round the network, with one that knows the truth: what is bright."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import Region
+from lesionlens.base.records.prompts import PromptQuestion
+from lesionlens.engines.prompts import REACH_MM, Prompter, PromptStudy
+from lesionlens.network.prompt.model import PromptAnswer
+
+SHAPE = (60, 64, 56)
+LESION, OTHER = (slice(14, 26),) * 3, (slice(40, 46),) * 3
+MIDDLE, APART = (20, 20, 20), (43, 43, 43)
+
+
+class Brightness(nn.Module):
+    """Answers everything bright, however it is asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.nothing = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, *, trace=False):
+        bright = x.maps[:, 3:4]
+        tokens = x.maps.shape[-1] // 4
+        even = torch.full((1, tokens, tokens, tokens), tokens**-3.0)
+        return PromptAnswer(20 * bright - 10 + 0 * self.nothing, even if trace else None)
+
+
+@pytest.fixture
+def study():
+    images = np.zeros((4, *SHAPE), np.float32)
+    images[3][LESION] = images[3][OTHER] = 1.0
+    brain = np.zeros(SHAPE, bool)
+    brain[2:-2, 2:-2, 2:-2] = True
+    return PromptStudy(images, brain, (False, False, False, True))
+
+
+def points(*some):
+    return np.array(some, np.int64).reshape(-1, 3)
+
+
+def answer(study, wanted=(), unwanted=(), outline=None, region=None):
+    asked = PromptQuestion(points(*wanted), points(*unwanted), outline, region)
+    return Prompter(Brightness()).answer(study, asked)
+
+
+def drawn(*boxes):
+    out = np.zeros(SHAPE, bool)
+    for box in boxes:
+        out[box] = True
+    return out
+
+
+def test_from_nothing_only_what_was_pointed_at_is_outlined(study):
+    mask = answer(study, [MIDDLE]).probability >= 0.5
+    assert mask[MIDDLE]
+    assert not mask[APART]
+    assert abs(int(mask.sum()) - 12**3) < 0.12 * 12**3
+
+
+def test_the_attention_adds_up_to_one_within_the_brain(study):
+    found = answer(study, [MIDDLE])
+    assert found.attention.sum() == pytest.approx(1, abs=1e-4)
+    assert not found.attention[~study.brain].any()
+
+
+def test_an_outline_changes_only_where_a_prompt_contradicts_it(study):
+    false = (slice(5, 9), slice(5, 9), slice(5, 9))
+    outline = drawn(OTHER, false)
+    found = answer(study, [MIDDLE], outline=outline)
+    mask = found.probability >= 0.5
+    assert mask[20, 20, 20]
+    assert mask[16, 20, 20]
+    assert mask[false].all()  # wrong, but nobody pointed at it
+    assert (mask == outline)[found.settled].all()
+
+
+def test_a_prompt_against_takes_away_and_never_adds(study):
+    false = (slice(28, 34),) * 3
+    outline = drawn(false)
+    mask = answer(study, unwanted=[(31, 31, 31)], outline=outline).probability >= 0.5
+    assert not mask.any()
+
+
+def test_a_prompt_for_never_takes_away(study):
+    outline = drawn((slice(22, 34),) * 3)
+    mask = answer(study, [(18, 18, 18)], outline=outline).probability >= 0.5
+    assert (mask & outline).sum() == outline.sum()
+    assert mask.sum() > outline.sum()
+
+
+@pytest.mark.parametrize("region", [Region.ET, Region.WT])
+def test_nothing_changes_beyond_the_reach_of_the_region(study, region):
+    study.images[3][6:11, 10:50, 6:11] = 1.0
+    at = (8, 12, 8)
+    mask = answer(study, [at], outline=drawn(OTHER), region=region).probability >= 0.5
+    far = np.linalg.norm(np.argwhere(mask & ~drawn(OTHER)) - at, axis=1)
+    assert 0.6 * REACH_MM[region] < far.max() <= REACH_MM[region]
+
+
+def test_prompts_that_an_outline_already_follows_change_nothing(study):
+    outline = drawn(LESION)
+    found = answer(study, [MIDDLE], [APART], outline=outline)
+    assert np.array_equal(found.probability >= 0.5, outline)
+    assert found.settled.all()
+
+
+def test_prompts_are_binding_even_against_the_images(study):
+    outline = drawn(LESION)
+    mask = answer(study, [(50, 12, 12)], [MIDDLE], outline=outline).probability >= 0.5
+    assert mask[50, 12, 12]
+    assert not mask[MIDDLE]
+
+
+def test_what_is_larger_than_the_first_crop_is_seen_wider():
+    images = np.zeros((4, 130, 60, 60), np.float32)
+    images[3, 10:120, 20:40, 20:40] = 1.0
+    brain = np.ones(images.shape[1:], bool)
+    long = PromptStudy(images, brain, (False, False, False, True))
+    mask = answer(long, [(64, 30, 30)]).probability >= 0.5
+    assert mask.sum() == pytest.approx((images[3] > 0).sum(), rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({}, "no prompt"),
+        ({"unwanted": [MIDDLE]}, "no prompt that says what belongs"),
+        ({"outline": drawn(LESION)}, "an outline without a prompt"),
+        ({"wanted": [MIDDLE], "unwanted": [MIDDLE]}, "both part of it and not"),
+        ({"wanted": [(0, 0, 0)]}, "outside the brain"),
+        ({"wanted": [(99, 0, 0)]}, "outside the brain"),
+        ({"wanted": [(52, 10, 10)]}, "nothing that stands out"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_in_words(study, asked, words):
+    with pytest.raises(UnusableInputError, match=words):
+        answer(study, **asked)
+
+
+def test_the_same_prompts_give_the_same_voxels(study):
+    one, other = (answer(study, [MIDDLE, (16, 20, 20)], [APART]) for _ in range(2))
+    assert np.array_equal(one.probability, other.probability)
+    assert np.array_equal(one.attention, other.attention)

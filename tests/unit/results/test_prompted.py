@@ -1,0 +1,104 @@
+"""Prompts on a native grid of thick, turned slices, and an outline to start from."""
+
+import numpy as np
+import pytest
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.prompts import PromptedRegion, Prompts
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.results.prompted import ask, replay
+
+WORKING, NATIVE = (40, 44, 36), (44, 40, 9)
+
+
+@pytest.fixture
+def prepared():
+    """Native slices of 4 mm whose first two axes are exchanged against the working grid of 1 mm."""
+    to_native = np.array([[0, 1.0, 0, 0], [1.0, 0, 0, 0], [0, 0, 0.25, 0], [0, 0, 0, 1]])
+    brain = np.zeros(WORKING, bool)
+    brain[2:-2, 2:-2, 2:-2] = True
+    native = Grid(NATIVE, np.diag([1.0, 1.0, 4.0, 1.0]))
+    channels = np.zeros((4, *WORKING), np.float32)
+    present = np.array([False, False, False, True])
+    working = Grid(WORKING, native.affine @ to_native)
+    return PreparedStudy(channels, present, brain, working, native, to_native, MrSequence.FLAIR)
+
+
+def cube_round(question):
+    """Answer a cube round the last prompt for; elsewhere the outline is settled."""
+    free = np.zeros(WORKING, bool)
+    at = question.wanted[-1]
+    free[tuple(slice(max(0, v - 6), v + 7) for v in at)] = True
+    outline = np.zeros(WORKING, bool) if question.outline is None else question.outline
+    probability = np.where(free, 1.0, outline).astype(np.float32)
+    attention = np.zeros(WORKING, np.float32)
+    attention[tuple(at)] = 1.0
+    return PromptedRegion(probability, attention, ~free)
+
+
+def test_a_prompt_on_the_native_grid_is_answered_there(prepared):
+    found = ask(Prompts.of([((20, 10, 4), True)]), prepared, cube_round)
+    assert found.data.shape == NATIVE
+    assert found.mask[20, 10, 4]
+    assert found.mask[26, 16, 4]
+    assert not found.mask[10, 20, 4]
+    assert np.unravel_index(found.attention.data.argmax(), NATIVE) == (20, 10, 4)
+
+
+def test_where_nothing_could_change_the_start_stays_to_the_voxel(prepared):
+    start = np.zeros(NATIVE, bool)
+    start[30:37:2, 30, 2] = start[5, 5, ::2] = True  # what resampling to 1 mm and back would spoil
+    found = ask(Prompts.of([((20, 10, 4), True)]), prepared, cube_round, start)
+    assert found.mask[start].all()
+    away = np.ones(NATIVE, bool)
+    away[12:28, 2:18] = False
+    assert np.array_equal(found.mask & away, start & away)
+
+
+def test_rounds_replayed_give_the_same_voxels(prepared):
+    rounds = [Prompts.of([((20, 10, 4), True)]), Prompts.of([((20, 24, 4), True)], region="wt")]
+    kept = [Prompts.from_json(one.as_json()) for one in rounds]
+
+    def prompt(prompts, start):
+        return ask(prompts, prepared, cube_round, start)
+
+    second = prompt(rounds[1], prompt(rounds[0], None).mask)
+    assert np.array_equal(replay(kept, prompt).data, second.data)
+    assert second.mask[20, 10, 4]
+
+
+def test_a_box_says_that_its_middle_belongs_and_its_frame_does_not():
+    box = Prompts.of(box=((10, 10, 4), (16, 20, 4)))
+    assert box.voxels(True).tolist() == [[13, 15, 4]]
+    frame = {tuple(at) for at in box.voxels(False).tolist()}
+    assert frame == {(9, 9, 4), (9, 15, 4), (9, 21, 4), (13, 9, 4), (13, 21, 4),
+                     (17, 9, 4), (17, 15, 4), (17, 21, 4)}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"points": [((1, 2), True)]}, "prompts that cannot be read"),
+        ({"points": [((1.5, 2, 3), True)]}, "prompts that cannot be read"),
+        ({"points": [((1, 2, 3), True)], "region": "oedema"}, "prompts that cannot be read"),
+        ({"box": ((1, 2, 3),)}, "prompts that cannot be read"),
+    ],
+)
+def test_what_is_no_prompt_is_refused_in_words(given, words):
+    with pytest.raises(UnusableInputError, match=words):
+        Prompts.of(**given)
+
+
+def test_a_prompt_outside_the_image_and_a_start_on_another_grid_are_refused(prepared):
+    with pytest.raises(UnusableInputError, match="a prompt at the voxel"):
+        ask(Prompts.of([((20, 10, 9), True)]), prepared, cube_round)
+    with pytest.raises(UnusableInputError, match="an outline of"):
+        ask(Prompts.of([((20, 10, 4), True)]), prepared, cube_round, np.zeros(WORKING, bool))
+
+
+def test_too_many_voxels_are_refused():
+    line = [(i, j, 0) for i in range(150) for j in range(150)]
+    with pytest.raises(UnusableInputError, match="22500 voxels"):
+        Prompts.of(scribbles=[(line, True)]).voxels(True)
