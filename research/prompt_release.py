@@ -1,0 +1,40 @@
+"""Make a run's averaged weights those of the package, in half precision, with their SHA-256.
+
+python research/prompt_release.py RUN --version 0.2 --trained-on "…"
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from lesionlens.network.prompt.weights import NAME, PromptNotes, load_file, save
+
+TARGET = Path(__file__).resolve().parent.parent / "src/lesionlens/network/weight_files"
+
+
+def release(run: Path, version: str, trained_on: str, target: Path = TARGET) -> str:
+    """Write weights and the file with their hash beside them; returns the SHA-256."""
+    network, notes = load_file(run / NAME)
+    digest = save(target / NAME, network, PromptNotes(version, trained_on, notes.steps))
+    about = {
+        "file": NAME, "sha256": digest, "version": version, "steps": notes.steps,
+        "trained_on": trained_on,
+    }  # fmt: skip
+    (target / NAME).with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+    return digest
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--version", required=True)
+    parser.add_argument("--trained-on", required=True)
+    wanted = parser.parse_args()
+    print(release(wanted.run, wanted.version, wanted.trained_on))
+
+
+if __name__ == "__main__":
+    main()
