@@ -81,10 +81,10 @@ class Prompter:
 
     def _anew(self, study: PromptStudy, asked: PromptQuestion) -> PromptedRegion:
         place = _place_for(study, asked)
-        box, chance, attention = self._look(study, asked, place)
+        box, chance, attention = self._predict_at(study, asked, place)
         again = _better_place(chance, box, place, asked.wanted)
         if again is not None:
-            box, chance, attention = self._look(study, asked, again)
+            box, chance, attention = self._predict_at(study, asked, again)
         wanted = asked.wanted - [side.start for side in box]
         chance = _joined(_standing_out(chance, wanted), wanted, _kept_with(study, asked, box))
         out = np.zeros(study.brain.shape, np.float32)
@@ -102,7 +102,7 @@ class Prompter:
             extent = float(np.ptp(group, axis=0).max()) + 2 * REACH_MM[asked.region] + 4
             spacing = extent / (_CORRECTED - 1)
             place = Place.straight(middle, spacing, _CORRECTED)
-            box, chance, seen = self._look(study, replace(asked, outline=now), place)
+            box, chance, seen = self._predict_at(study, replace(asked, outline=now), place)
             attention += seen / len(groups)
             free = _may_change(chance, now, group, asked, box)
             out[box] = np.where(free, chance, out[box])
@@ -110,7 +110,7 @@ class Prompter:
             now[box] = out[box] >= 0.5
         return PromptedRegion(_bound(out, asked), attention, settled)
 
-    def _look(
+    def _predict_at(
         self, study: PromptStudy, asked: PromptQuestion, place: Place
     ) -> tuple[Box, Floats, Floats]:
         """Run the network at one place; its box, probability there, and attention everywhere."""

@@ -1,1 +1,0 @@
-"""The prompt network: points, scribbles and outlines as questions about one place."""

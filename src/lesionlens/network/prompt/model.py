@@ -46,7 +46,7 @@ _SHARPEST = 6.0  # a certain prior may be contradicted
 
 
 class PromptInput(NamedTuple):
-    """What the network reads; `crop.py` makes it."""
+    """What the network reads."""
 
     maps: Tensor
     """(B, `MAPS`, I, J, K) float32."""
