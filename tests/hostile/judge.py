@@ -9,6 +9,7 @@ from lesionlens.base import scan_limits
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.peak_memory import peak_memory_mib
 from lesionlens.cli.main import explain
+from lesionlens.imaging.preparation.lost_signal import finite
 from lesionlens.imaging.reading.readers import hashes_of, open_study
 
 MOST_MIB = 150
@@ -26,8 +27,8 @@ def judged(study: Path) -> str | None:
             hashes_of(opened)
             for series in opened.series.values():
                 scan_limits.check_grid(series.grid, "the scan")
-                values = series.load()
-                scan_limits.check_voxels(scan_limits.finite(values, "the scan")[0], "the scan")
+                values, _ = finite(series.load(), series.grid, "the scan")
+                scan_limits.check_voxels(values, "the scan")
         said = None
     except UnusableInputError as error:
         said = str(error)
