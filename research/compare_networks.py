@@ -25,10 +25,11 @@ import profiler
 from lesionlens.base.errors import LesionLensError, ResourceError
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.stages import StageClock
-from lesionlens.cli.bench import SAMPLE, busy_words, circumstances, machine_words
+from lesionlens.cli.bench import busy_words, circumstances, machine_words
 from lesionlens.engines import device as devices
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.samples import STUDY
 
 Row = dict[str, Any]
 HEADINGS = (
@@ -138,7 +139,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("study", type=Path, nargs="?", default=SAMPLE)
+    parser.add_argument("study", type=Path, nargs="?", default=STUDY)
     parser.add_argument("--repeat", type=int, default=3, help="runs after the first, cold one")
     parser.add_argument(
         "--quick", action="store_true", help="one run; of many windows, one is run, the rest scaled"

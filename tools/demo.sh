@@ -2,11 +2,11 @@
 # Analyse the sample patient, then show the result in napari, or paint it where there is no display.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-lesionlens analyze sample_data/study_dicom --out out/demo
+lesionlens analyze sample_data/study --out out/demo
 if [[ -n ${DISPLAY:-} || -n ${WAYLAND_DISPLAY:-} ]]; then
-  python -m lesionlens.napari.demo sample_data/study_dicom --result out/demo
+  python -m lesionlens.napari.demo sample_data/study --result out/demo
 else
-  tools/with_display.sh python -m lesionlens.napari.demo sample_data/study_dicom \
+  tools/with_display.sh python -m lesionlens.napari.demo sample_data/study \
     --result out/demo --screenshot out/demo/napari.png
   echo "No display: napari is painted in out/demo/napari.png"
 fi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pydicom
@@ -29,10 +30,27 @@ def test_nothing_pickled_is_bundled():
     assert not [p.name for p in SOURCE.rglob("*") if p.suffix in {".pkl", ".pt", ".pth"}]
 
 
-def test_the_sample_says_that_it_is_synthetic_and_stays_small():
+def test_the_samples_say_whose_they_are_and_stay_small():
     folder = SOURCE / "imaging" / "sample_data"
-    assert "synthetic" in (folder / "README.md").read_text("utf-8").lower()
-    assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 15e6
+    notice, readme = (REPOSITORY / "NOTICE", folder / "README.md")
+    for text in (notice.read_text("utf-8"), readme.read_text("utf-8")):
+        for word in ("CC BY 4.0", "10.7937/jc8x-9874", "BraTS2021_01660", "Baid U", "synthetic"):
+            assert word in text
+    assert sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) < 17e6
+    assert sum(p.stat().st_size for p in (folder / "study").iterdir()) < 8e6
+
+
+def test_every_path_that_the_notice_names_exists():
+    notice = (REPOSITORY / "NOTICE").read_text("utf-8")
+    named = re.findall(r"(?:src|research)/[\w./-]+", notice)
+    assert named
+    assert not [path for path in named if not (REPOSITORY / path.rstrip(".")).exists()]
+
+
+def test_a_data_file_of_the_samples_lies_where_the_notice_tells_of_it():
+    """The folder above holds a real patient and a synthetic one: it does not speak for both."""
+    notice = (REPOSITORY / "NOTICE").read_text("utf-8").splitlines()
+    assert "src/lesionlens/imaging/sample_data" not in notice
 
 
 def test_viewers_can_draw_one_bit_frames_on_the_sample():

@@ -20,13 +20,13 @@ from lesionlens.base.provenance import version_of
 from lesionlens.base.staging import check_target
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
+from lesionlens.imaging.samples import STUDY
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from lesionlens.base.stages import Progress
 
-SAMPLE = Path(__file__).resolve().parent.parent / "imaging" / "sample_data" / "study"
 JSON_NAME, TABLE_NAME = "bench.json", "bench.md"
 LIST_NAME = "bench.files.json"
 _BUSY = 0.3  # share of the cores in use by others from which clock times are worth little
@@ -36,7 +36,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 def bench(
     study: Annotated[
         Path, typer.Argument(help="A study; the sample patient if none is given.", metavar="STUDY")
-    ] = SAMPLE,
+    ] = STUDY,
     repeat: Annotated[
         int, typer.Option("--repeat", help="Runs after the first, cold one.", min=1)
     ] = 3,
@@ -135,7 +135,7 @@ def circumstances(device: str, study: Path) -> dict[str, Any]:
     }
     return {
         "lesionlens": metadata.version("lesionlens"),
-        "study": "sample" if study == SAMPLE else plain(study.name),
+        "study": "sample" if study == STUDY else plain(study.name),
         "machine": machine,
         "device": device,
     }

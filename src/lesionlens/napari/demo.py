@@ -1,6 +1,6 @@
 """`make demo`: the panel opens a study and its result, or paints itself into a file.
 
-python -m lesionlens.napari.demo sample_data/study_dicom --result out/demo --screenshot napari.png
+python -m lesionlens.napari.demo sample_data/study --result out/demo --screenshot napari.png
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 LayerData = tuple[Any, dict[str, Any], str]
 KEY = "lesionlens"
 """Under which a layer's metadata holds its study, sequence and true affine."""
-SAMPLES = Path(__file__).resolve().parents[1] / "imaging" / "sample_data"
 
 NAMES_LOOKED_AT = 200
 READ_AT_ONCE = 2

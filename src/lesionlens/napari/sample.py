@@ -1,21 +1,28 @@
-"""The two samples of File → Open Sample: one synthetic patient as NIfTI and as DICOM."""
+"""The two samples of File → Open Sample: a real patient as NIfTI, a synthetic one as DICOM."""
 
 from __future__ import annotations
 
-from lesionlens.napari.loading import SAMPLES, LayerData
+from typing import TYPE_CHECKING
+
+from lesionlens.imaging import samples
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lesionlens.napari.loading import LayerData
 
 
 def nifti() -> list[LayerData]:
-    """Return the sample patient's layers, read from NIfTI."""
-    return _read("study")
+    """Return the real patient's layers, read from NIfTI."""
+    return _read(samples.STUDY)
 
 
 def dicom() -> list[LayerData]:
-    """Return the sample patient's layers, read from DICOM."""
-    return _read("study_dicom")
+    """Return the synthetic patient's layers, read from DICOM."""
+    return _read(samples.DICOM_STUDY)
 
 
-def _read(name: str) -> list[LayerData]:
+def _read(place: Path) -> list[LayerData]:
     from lesionlens.napari.reader import read  # noqa: PLC0415
 
-    return read(str(SAMPLES / name))
+    return read(str(place))

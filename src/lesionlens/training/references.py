@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.review import WHOLE_STUDY
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
+from lesionlens.imaging import samples
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.review.reopen import SavedResult, difference, read_result, results_in
 
@@ -67,7 +68,8 @@ def find_real_cases(
     ConfigError
         There is no case, or the studies of results were not named.
     UnusableInputError
-        A case has no truth, or has candidates that nobody has judged; the message names it.
+        A case has no truth, has candidates that nobody has judged, or is the package's sample
+        patient; the message names it.
     """
     if not root.is_dir():
         raise ConfigError(
@@ -110,8 +112,20 @@ def _of_case(case: Case, convention: str | None) -> RealCase:
         return translate(voxels, convention, case.name), grid
 
     files = [truth, *(image.path for image in case.images.values())]
+    _refuse_sample(case.name, samples.digests_of(files))
     return RealCase(
         case.name, case.patient, _key(files, str(convention)), lambda: _study_of(case), read
+    )
+
+
+def _refuse_sample(name: str, digests: Iterable[str]) -> None:
+    """Refuse the sample patient, who shows what networks do that have never seen them."""
+    if samples.digests().isdisjoint(digests):
+        return
+    raise UnusableInputError(
+        found=f"the sample patient of LesionLens as case {name!r}",
+        expected="cases of your own: nothing learns from the sample",
+        next_step="Move it out of the folder",
     )
 
 
@@ -156,10 +170,11 @@ def reviewed_case(
     Raises
     ------
     UnusableInputError
-        A candidate was not judged, or there is no such study.
+        A candidate was not judged, there is no such study, or it is the package's sample patient.
     """
     saved = read(folder)
     _judged(saved, folder.name)  # refuses now what would fail later
+    _refuse_sample(folder.name, (digest for _, digest in saved.run.inputs))
     key = _key(_files_of(folder), f"reviewed {saved.review.events}")
     del saved  # its volumes: of hundreds of results they do not fit
 

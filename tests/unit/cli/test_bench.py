@@ -11,7 +11,8 @@ import torch
 from lesionlens import lens
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.stages import StageTime
-from lesionlens.cli.bench import SAMPLE, bench, busy_words
+from lesionlens.cli.bench import bench, busy_words
+from lesionlens.imaging.samples import STUDY
 
 
 class Instant:
@@ -33,7 +34,7 @@ def _instant(monkeypatch):
 
 def test_stages_are_printed_as_json_and_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    figures = json.loads(bench(SAMPLE, device="cpu", repeat=1, json=True).output[0])
+    figures = json.loads(bench(STUDY, device="cpu", repeat=1, json=True).output[0])
     assert figures["stages"] == {"load": 0.5, "network": 1.5}
     assert figures["peak_memory_mib"] == 200
     assert figures["study"] == "sample"
@@ -42,7 +43,7 @@ def test_stages_are_printed_as_json_and_nothing_is_written(tmp_path, monkeypatch
 
 
 def test_out_gets_both_files(tmp_path):
-    answer = bench(SAMPLE, device="cpu", repeat=1, out=tmp_path / "out")
+    answer = bench(STUDY, device="cpu", repeat=1, out=tmp_path / "out")
     assert json.loads((tmp_path / "out" / "bench.json").read_text())["runs"] == 1
     assert "| network | 1.50 |" in (tmp_path / "out" / "bench.md").read_text()
     assert any("bench.json" in str(part) for part in answer.output)
@@ -52,7 +53,7 @@ def test_an_out_that_cannot_be_is_refused_before_anything_runs(tmp_path):
     place = tmp_path / "file"
     place.write_text("mine")
     with pytest.raises(UnusableInputError):
-        bench(SAMPLE, device="cpu", out=place)
+        bench(STUDY, device="cpu", out=place)
 
 
 def test_a_busy_machine_gets_a_warning():

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lesionlens.base.errors import CancelledError
-from lesionlens.cli.bench import SAMPLE, circumstances
+from lesionlens.cli.bench import circumstances
+from lesionlens.imaging.samples import STUDY
 from lesionlens.network.notes import WeightsNotes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "research"))
@@ -138,7 +139,7 @@ def test_the_table_sets_monai_against_ours():
     ours = replace(one, form="flash, fp32", seconds=2.0)
     theirs = replace(two, name="MONAI it", form="fp32", seconds=6.2)
     rows = [compare_networks.row(cost, ours) for cost in (ours, theirs)]
-    about = circumstances("cpu", SAMPLE)
+    about = circumstances("cpu", STUDY)
     page = compare_networks.markdown(rows, ["one was left out"], about)
     assert "| MONAI it | fp32 |" in page
     assert "- MONAI it, fp32: 3.1 times one pass of one" in page

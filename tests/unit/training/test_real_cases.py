@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 from lesionlens.analysis.evaluation.label_conventions import convention_reader
 from lesionlens.base.errors import ConfigError, UnusableInputError, WeightsError
 from lesionlens.base.labels import ReviewState
+from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.base.stages import StageClock
 from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.files import write_nifti
 from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.imaging import samples
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.network import weights
 from lesionlens.results.export.exporter import save
@@ -105,6 +107,14 @@ def test_a_split_repeats_keeps_both_sides_and_holds_about_a_fifth(patients, seed
 def test_one_patient_is_not_enough():
     with pytest.raises(ConfigError, match="two or more"):
         split({"one": 3}, share=0.2, seed=0, known={})
+
+
+def test_the_sample_patient_is_refused_under_any_name(copy):
+    other = copy / "BraTS-GLI-00009-000"
+    shutil.copytree(copy / NAMES[0], other)
+    shutil.copy(samples.STUDY / "flair.nii.gz", other / "flair.nii.gz")
+    with pytest.raises(UnusableInputError, match=r"sample patient.*00009"):
+        find(copy)
 
 
 def test_a_case_without_truth_is_refused_by_name(copy):
@@ -297,6 +307,15 @@ def test_a_result_that_is_not_reviewed_is_refused_by_name(reviewed, tmp_path):
     content["events"].pop()
     path.write_text(json.dumps(content))
     with pytest.raises(UnusableInputError, match="candidate 2 of case 'one'"):
+        find(tmp_path / "results", studies=place / "studies")
+
+
+def test_a_review_of_the_sample_patient_is_refused(reviewed, tmp_path):
+    place, analysis = reviewed
+    inputs = (("t1.nii.gz", sha256_of(samples.STUDY / "t1.nii.gz")),)
+    run = dataclasses.replace(analysis.run, inputs=inputs)
+    save(dataclasses.replace(analysis, run=run), tmp_path / "results" / "one")
+    with pytest.raises(UnusableInputError, match="sample patient"):
         find(tmp_path / "results", studies=place / "studies")
 
 

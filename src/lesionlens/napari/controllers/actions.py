@@ -16,6 +16,7 @@ from lesionlens.analysis.followup import places
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.stages import Cancel, Progress
+from lesionlens.imaging import samples
 from lesionlens.napari.controllers.adding import Adding
 from lesionlens.napari.controllers.asking import Asking
 from lesionlens.napari.controllers.comparing import compare_with
@@ -27,7 +28,6 @@ from lesionlens.napari.controllers.reopening import reopen
 from lesionlens.napari.controllers.reviewing import Reviewing
 from lesionlens.napari.controllers.signing import Signing
 from lesionlens.napari.controllers.units import read_units, take_units
-from lesionlens.napari.loading import SAMPLES
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.geometry.planes import Plane
@@ -84,8 +84,8 @@ class Actions(Marking, EditActs, Asking, Signing):
         return self.leave_for(lambda: self.opener.name(named))
 
     def open_sample(self) -> bool:
-        """Open the synthetic sample."""
-        return self.open(SAMPLES / "study")
+        """Open the real sample patient."""
+        return self.open(samples.STUDY)
 
     def close(self) -> bool:
         """Close the study; what was decided is kept in the user's own folder."""

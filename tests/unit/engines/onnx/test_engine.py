@@ -220,7 +220,7 @@ def test_the_shipped_network_reads_the_sample_as_torch_does(tmp_path):
     from lesionlens.network.onnx_export import export_lens
 
     export_lens(*weights.load_shipped(), tmp_path / "shipped.onnx")
-    sample = Path(__file__).parents[4] / "sample_data" / "study"
+    sample = Path(__file__).parents[4] / "sample_data" / "study_dicom"
     prepared = prepare(open_study(sample), StageClock(), PrepareOptions(cache=False))
     engines = OnnxEngine("cpu", tmp_path / "shipped.onnx"), LensEngine("cpu", "default")
     one, other = (e.predict(prepared, progress=no_progress, cancel=NEVER) for e in engines)
