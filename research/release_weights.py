@@ -1,6 +1,6 @@
 r"""Calibrate a run's averaged weights and make them weights of the package.
 
-    lesionlens train configs/default.toml --out runs/default
+    lesionlens train default --out runs/default
     python research/release_weights.py runs/default --version 2 --patients 300 --workers 2 \
         --minutes 12 --focus 1.3
 
@@ -80,7 +80,7 @@ def options() -> argparse.Namespace:
     p.add_argument(
         "--most-false", type=float, default=scoring.MOST_FALSE, help="a scan, at the threshold"
     )
-    p.add_argument("--recipe", default="configs/default.toml", help="for the record")
+    p.add_argument("--recipe", default="default", help="for the record")
     p.add_argument("--target", type=Path, default=TARGET)
     p.add_argument("--results", type=Path, default=HERE / "RESULTS.md")
     p.add_argument("--dry", action="store_true", help="fit and print only")

@@ -35,9 +35,11 @@ from lesionlens.cli import (
     export_model,
     learn,
     monitor,
+    open_window,
     pacs,
     reader_study,
     review,
+    sample,
     serve,
     train,
     weights,
@@ -257,13 +259,15 @@ for _name, _module, _example in (
         "lesionlens learn out/batch --studies studies --out out/learnt --steps 20",
     ),
     ("monitor", monitor.monitor, "lesionlens monitor out --out out/monitor"),
+    ("open", open_window.open_window, "lesionlens open sample_data/study"),
     (
         "review",
         review.review,
         "lesionlens review sample_data/reference/segmentation.nii.gz sample_data/study",
     ),
+    ("sample", sample.sample, "lesionlens sample sample_data"),
     ("serve", serve.serve, "lesionlens serve --port 8000"),
-    ("train", train.train, "lesionlens train configs/default.toml --out runs/mine --minutes 5"),
+    ("train", train.train, "lesionlens train default --out runs/mine --minutes 5"),
 ):
     app.command(_name, help=_flowing(_module.__doc__), epilog=f"Example: {_example}")(
         _guarded(_module)

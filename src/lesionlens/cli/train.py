@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="Recipe, a TOML file.", metavar="CONFIG")],
+    config: Annotated[
+        Path,
+        typer.Argument(
+            help="Recipe: a TOML file, or ours: default, continued, finetune, mixed.",
+            metavar="CONFIG",
+        ),
+    ],
     out: Annotated[
         Path,
         typer.Option("--out", help="Folder for checkpoints, logs and weights.", metavar="DIR"),

@@ -15,6 +15,9 @@ from lesionlens.base.errors import ConfigError
 from lesionlens.network.config import PRESETS
 from lesionlens.network.synth.draw import DrawConfig
 
+RECIPES = Path(__file__).parent / "recipes"
+_START_FROM = "Start from one of ours: `lesionlens sample DIR` writes them into DIR/recipes"
+
 
 @dataclass(frozen=True, slots=True)
 class PatchConfig:
@@ -218,20 +221,26 @@ def parse_config(table: Mapping[str, Any]) -> TrainConfig:
     return config
 
 
-def read_config(path: Path) -> TrainConfig:
-    """Read a recipe from a TOML file; see `parse_config`."""
+def read_config(recipe: Path | str) -> TrainConfig:
+    """Read a recipe from a TOML file, or one of the package by its name; see `parse_config`.
+
+    A file goes before a name.
+    """
+    path, ours = Path(recipe), {one.stem: one for one in sorted(RECIPES.glob("*.toml"))}
+    if not path.is_file():
+        path = ours.get(str(recipe), path)
     try:
         table = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(
             found=f"no file {path.name}",
-            expected="a recipe in TOML",
-            next_step="Start from configs/default.toml",
+            expected=f"a recipe in TOML, or the name of ours: {', '.join(ours)}",
+            next_step=_START_FROM,
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(
             found=f"{path.name}, which is not TOML ({error})",
             expected="a recipe in TOML",
-            next_step="Start from configs/default.toml",
+            next_step=_START_FROM,
         ) from error
     return parse_config(table)

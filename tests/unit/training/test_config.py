@@ -1,14 +1,11 @@
 """Recipes are typed."""
 
-from pathlib import Path
-
 import pytest
 
 from lesionlens.base.errors import ConfigError
-from lesionlens.training.config import parse_config, read_config
+from lesionlens.training.config import RECIPES, parse_config, read_config
 
 STAGE = {"steps": 3, "shape": [32, 40, 32], "spacing_mm": [4.0, 5]}
-ROOT = Path(__file__).parents[3]
 
 
 def test_a_recipe_is_read():
@@ -18,7 +15,7 @@ def test_a_recipe_is_read():
     assert config.steps == 3
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda p: p.stem)
 def test_shipped_recipes_are_valid(path):
     assert read_config(path).steps > 0
 

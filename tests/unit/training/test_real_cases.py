@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -236,7 +235,7 @@ def test_weights_of_another_network_are_refused(tmp_path, random_weights):
 
 
 def test_the_recipe_for_own_cases_goes_on_from_the_default_weights(root, out):
-    recipe = with_start(read_config(Path(__file__).parents[3] / "configs/finetune.toml"))
+    recipe = with_start(read_config("finetune"))
     small = dataclasses.replace(RECIPE.stages[0], steps=2)
     recipe = dataclasses.replace(recipe, stages=(small,))
     shipped, about = weights.load_shipped()

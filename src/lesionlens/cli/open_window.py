@@ -1,0 +1,45 @@
+"""`lesionlens open`: the window with a study, or with a saved result and its study."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import util
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lesionlens.base.errors import MissingPluginError, UnusableInputError
+from lesionlens.cli import options
+from lesionlens.cli.console import Answer
+
+_NEEDED = ("napari", "qtpy")
+
+
+def open_window(
+    place: Annotated[
+        Path,
+        typer.Argument(help="A study, or a result folder.", metavar="STUDY_OR_RESULT"),
+    ],
+    debug: options.Debug = False,
+) -> Answer:
+    """Open a study, or a saved result with its study, in napari.
+
+    Nothing is analysed until you ask for it.
+    """
+    del debug
+    if not place.exists():
+        raise UnusableInputError(
+            found=f"no file or folder {place.name!r}",
+            expected="a study, or a result folder of LesionLens",
+            next_step="Check the path",
+        )
+    if any(util.find_spec(name) is None for name in _NEEDED):
+        raise MissingPluginError(
+            found="no napari, which shows the window",
+            expected="LesionLens with its window",
+            next_step='Install it: pip install "lesionlens[gui]"',
+        )
+    command = [sys.executable, "-m", "napari", "--plugin", "lesionlens", str(place.absolute())]
+    return Answer(status=subprocess.run(command, check=False).returncode)  # noqa: S603  our own

@@ -1,0 +1,52 @@
+"""What a newcomer types first: the sample as files, and the window."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import util
+
+import pytest
+
+from lesionlens.base.errors import MissingPluginError, UnusableInputError
+from lesionlens.cli.open_window import open_window
+from lesionlens.cli.sample import sample
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.training.config import RECIPES, read_config
+
+
+def test_the_sample_and_the_recipes_become_files_and_replace_none(tmp_path):
+    out = tmp_path / "mine"
+    sample(out)
+    assert set(open_study(out / "study").series) == {"t1", "t1c", "t2", "flair"}
+    assert (out / "reference" / "segmentation.nii.gz").is_file()
+    assert "CC BY 4.0" in (out / "README.md").read_text("utf-8")
+    assert read_config(out / "recipes" / "finetune.toml").steps > 0
+    (out / "README.md").write_text("mine")
+    with pytest.raises(UnusableInputError, match=r"README\.md"):
+        sample(out)
+    assert (out / "README.md").read_text() == "mine"
+
+
+def test_a_recipe_is_known_by_its_name():
+    assert read_config("finetune") == read_config(RECIPES / "finetune.toml")
+
+
+def test_the_window_opens_or_says_what_it_lacks(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, check: ran.append(command) or ended(command)
+    )
+    monkeypatch.setattr(util, "find_spec", lambda name: None)
+    with pytest.raises(MissingPluginError, match=r"lesionlens\[gui\]"):
+        open_window(tmp_path)
+    assert not ran
+    monkeypatch.setattr(util, "find_spec", lambda name: name)
+    assert open_window(tmp_path).status == 3
+    assert ran == [[sys.executable, "-m", "napari", "--plugin", "lesionlens", str(tmp_path)]]
+    with pytest.raises(UnusableInputError, match="gone"):
+        open_window(tmp_path / "gone")
+
+
+def ended(command):
+    return subprocess.CompletedProcess(command, 3)
