@@ -10,6 +10,7 @@ import typer
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent
+from lesionlens.base.staging import check_target
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
@@ -68,6 +69,8 @@ def export(
             next_step="De-identify the study first, analyse that, and write BIDS of it",
         )
     checks.check_outside(study, out)
+    if deidentify:
+        _check_new(out)
     wanted = options.wishes(language, hide, surfaces, maps, rest, also=also)
     with progress_bar() as progress:
         progress("reading the result", 0.0)
@@ -95,6 +98,18 @@ def export(
         RESEARCH_USE_NOTICE,
     )
     return Answer(lines, notes)
+
+
+def _check_new(out: Path) -> None:
+    """Refuse a folder with content: what is there may name the patient, and would be handed on."""
+    check_target(out)
+    if out.is_dir() and any(out.iterdir()):
+        raise UnusableInputError(
+            found=f"something in {plain(out.name)!r} already, where a de-identified result is "
+            "to go",
+            expected="a new or empty folder: what is there would be handed on with it",
+            next_step="Choose another folder with --out",
+        )
 
 
 def _save_nameless(

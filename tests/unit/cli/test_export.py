@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -63,3 +64,18 @@ def test_the_study_is_never_written_to(reviewed):
     study, result = reviewed
     with pytest.raises(UnusableInputError, match="within the study"):
         export(result, study, study / "out")
+
+
+@pytest.mark.parametrize("there", ["result", "review.json", "earlier_reviews/a/review.json", "key"])
+def test_a_deidentified_result_goes_into_no_folder_with_content(reviewed, tmp_path, there):
+    study, result = reviewed
+    out = tmp_path / "out"
+    if there == "result":
+        shutil.copytree(result, out)
+    else:
+        (out / there).parent.mkdir(parents=True)
+        (out / there).write_text("Dr. Name")
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    with pytest.raises(UnusableInputError, match="another folder with --out"):
+        export(result, study, out, deidentify=True, key=tmp_path / "k", map_file=tmp_path / "m")
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
