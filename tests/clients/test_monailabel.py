@@ -309,14 +309,37 @@ def test_a_session_of_one_volume_finds_its_sequence_by_itself(server, folder, na
     assert ("image" in used["detected_by"]) == ("flair" not in name)
 
 
-def test_a_volume_whose_sequence_nothing_tells_is_refused_with_the_word_to_send(
+def test_a_volume_in_doubt_is_taken_for_the_likeliest_and_the_answer_says_so(
     server, folder, monkeypatch
 ):
-    unsure = Guess(None, "nothing tells the sequence", 0.0)
-    monkeypatch.setattr(sequence_from_image, "judge", lambda series: unsure)
+    """T1 and T1c are confused most: then what enhances is in doubt."""
+    judged(monkeypatch, (MrSequence.T1C, 0.72), (MrSequence.T1, 0.26))
+    found = infer_alone(server, folder / "three_flair.nii.gz", "scan.nii.gz")
+    assert found.ok, found.text
+    ((sequence, used),) = found.json()["findings"]["sequences"].items()
+    assert sequence == "t1c"
+    assert "in doubt: T1c (72%), else T1 (26%)" in used["detected_by"]
+    (notice,) = [n for n in found.json()["notices"] if n.startswith("In doubt")]
+    assert '"sequence": "t1"' in notice
+    assert "Whether contrast was given is in doubt" in notice
+    model = requests.get(f"{server.url}/info/", timeout=30).json()["models"]["quick"]
+    assert "the answer's notices say so" in model["description"]
+
+
+@pytest.mark.parametrize("likeliest", [(), ((MrSequence.T1C, 0.59), (MrSequence.T1, 0.4))])
+def test_a_volume_whose_sequence_nothing_tells_is_refused_with_the_word_to_send(
+    server, folder, monkeypatch, likeliest
+):
+    judged(monkeypatch, *likeliest)
     refused = infer_alone(server, folder / "three_flair.nii.gz", "scan.nii.gz")
     assert refused.status_code == 422
     assert '"sequence"' in refused.json()["next_step"]
+
+
+def judged(monkeypatch, *likeliest):
+    """Let the classifier of images be unsure."""
+    unsure = Guess(None, "nothing tells the sequence", 0.0, likeliest=likeliest)
+    monkeypatch.setattr(sequence_from_image, "judge", lambda series: unsure)
 
 
 def infer_alone(server, file, name):

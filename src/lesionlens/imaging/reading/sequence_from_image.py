@@ -172,7 +172,8 @@ def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
         return Guess(None, words, 0.0)
     if sure < SURE:
         words = f"nothing tells the sequence; by the image {first.words} or {second.words}"
-        return Guess(None, f"{words} ({sure:.0%}), too unsure", 0.0)
+        both = ((first, sure), (second, float(chances[order[1]])))
+        return Guess(None, f"{words} ({sure:.0%}), too unsure", 0.0, likeliest=both)
     low, high = found.fluid
     evidence = (
         f"the image itself, {sure:.0%}: grey matter {found.grey:.2f}, fluid {low:.2f} to "

@@ -31,6 +31,8 @@ class Guess:
     evidence: str
     confidence: float
     witness: Witness = Witness.TEXT
+    likeliest: tuple[tuple[MrSequence, float], ...] = ()
+    """Where an image was judged and it is not sure: the two likeliest, with their probability."""
 
 
 UNKNOWN = Guess(None, "nothing tells the sequence", 0.0, Witness.NOTHING)

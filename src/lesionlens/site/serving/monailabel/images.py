@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.study import Study
+from lesionlens.base.records.study import Study, Witness
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
 from lesionlens.imaging.preparation.prepare import reference_of
 from lesionlens.imaging.reading.readers import open_study
@@ -23,6 +24,8 @@ from lesionlens.results.export.nifti import write_volume
 SUFFIXES = (".nii.gz", ".nii", ".zip")
 AUTO = "auto"
 """What a client sends as `sequence` where the server is to find out."""
+LIKELY = 0.6
+"""Least probability at which a volume that nothing identifies is taken for a sequence, in doubt."""
 _UNPACKED_BYTES = 2**33
 _FILES = 20_000
 
@@ -83,7 +86,7 @@ def study_of(
     Raises
     ------
     UnusableInputError
-        It cannot be read, or a 4-D file comes without `channels`.
+        It cannot be read, a 4-D file comes without `channels`, or nothing tells the sequence.
     """
     if place.is_file() and zipfile.is_zipfile(place):
         unpack(place, aside)
@@ -98,11 +101,47 @@ def study_of(
     try:
         return open_study(place, progress=progress, cancel=cancel)
     except NothingRecognisedError as error:
+        return _as_likeliest(place, error, progress, cancel)
+
+
+def _as_likeliest(
+    place: Path, error: NothingRecognisedError, progress: Progress, cancel: Cancel
+) -> Study:
+    """Open a volume as what its image most likely is, with a notice that says how unsure that is.
+
+    Raises
+    ------
+    UnusableInputError
+        There are several volumes, or nothing is likely enough.
+    """
+    from lesionlens.imaging.reading import sequence_from_image  # noqa: PLC0415  slow to import, and seldom asked
+
+    silent = error.study.set_aside
+    likeliest = sequence_from_image.judge(silent[0]).likeliest if len(silent) == 1 else ()
+    if not likeliest or likeliest[0][1] < LIKELY:
         raise UnusableInputError(
             found=error.found,
-            expected="a volume whose sequence its name tells, or surely the image itself",
+            expected="a volume whose sequence its name tells, or the image itself with at least "
+            f"{LIKELY:.0%}",
             next_step=f'Name it among the params: "sequence": one of {", ".join(MrSequence)}',
         ) from error
+    (sequence, chance), (other, less) = likeliest
+    words = f"{sequence.words} ({chance:.0%}), else {other.words} ({less:.0%})"
+    notice = (
+        f"In doubt: nothing identifies the sequence; by the image it is most likely {words}. It "
+        f'was taken for {sequence.words}; if that is wrong, send "sequence": "{other}" among the '
+        "params."
+    )
+    if {sequence, other} == {MrSequence.T1, MrSequence.T1C}:
+        notice += " Whether contrast was given is in doubt, and with it whatever enhances."
+    study = open_study(place, named={sequence: place}, progress=progress, cancel=cancel)
+    series = replace(
+        study.series[sequence],
+        detected_by=f"the image itself, in doubt: {words}",
+        confidence=round(sequence_from_image.CONFIDENCE * chance, 2),
+        witness=Witness.IMAGE,
+    )
+    return replace(study, series={sequence: series}, notices=(*study.notices, notice))
 
 
 def as_volume(place: Path, aside: Path) -> Path:

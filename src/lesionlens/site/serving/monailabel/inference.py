@@ -17,6 +17,7 @@ from lesionlens.engines.engine import Engine
 from lesionlens.lens import Lens
 from lesionlens.results.export import nifti, tables
 from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.results.export.run import warnings_of
 from lesionlens.site.serving.monailabel.images import study_of
 from lesionlens.site.serving.monailabel.uploads import own_prefix
 from lesionlens.site.serving.turns import Job
@@ -93,6 +94,7 @@ def _inferred(analysis: Analysis, wanted: RequestedOutput, seconds: float) -> In
         "label_names": {label.name.lower(): int(label) for label in analysis.prepared.labels},
         "latencies": {"total": round(seconds, 2)},
         "findings": findings,
+        "notices": [*warnings_of(analysis)],
         "device": analysis.run.device,
     }
     if wanted is RequestedOutput.JSON:

@@ -24,7 +24,13 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.site.serving.admission import Admission, admitted, no_key
 from lesionlens.site.serving.answers import NotFoundError
 from lesionlens.site.serving.monailabel.datastore import FINAL, Datastore
-from lesionlens.site.serving.monailabel.images import AUTO, as_volume, image_name, volume_name
+from lesionlens.site.serving.monailabel.images import (
+    AUTO,
+    LIKELY,
+    as_volume,
+    image_name,
+    volume_name,
+)
 from lesionlens.site.serving.monailabel.inference import (
     LABELS,
     Inference,
@@ -87,7 +93,9 @@ class Adapter:
                 "labels": LABELS,
                 "dimension": 3,
                 "description": f"{engine.info.name} {engine.info.version}: candidate tumour "
-                "regions in brain MRI. Research use only",
+                "regions in brain MRI. Research use only. A volume of an unknown sequence is "
+                f"taken for the likeliest by its image, from {LIKELY:.0%} on; the answer's notices "
+                "say so",
                 "config": {"sequence": [AUTO, *MrSequence]},
             }
             for name, engine in self.sessions.models.items()
