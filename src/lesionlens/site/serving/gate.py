@@ -22,6 +22,8 @@ OPEN = ("/healthz", "/auth/", "/auth/token")
 """Answered without a key; a body there holds a password and no more."""
 IDLE_S = 60.0
 """How long a client may be silent within a body, or take nothing of an answer."""
+SLOWEST_BYTES_S = 2**13
+"""On average; beyond `IDLE_S` a body may take so long as it would at this rate."""
 SMALL_BYTES = 2**20
 _OPEN_BYTES = 2**12
 _FILES = ("/infer/", "/session/", "/datastore/")
@@ -29,6 +31,27 @@ _FILES = ("/infer/", "/session/", "/datastore/")
 _MESSAGES = ("/parts/", "/jobs/")
 _QUIET = ("/healthz", "/v1/sessions/{session}/heartbeat", "/v1/sessions/{session}/jobs/{name}")
 """Asked by programs every few seconds."""
+
+
+def patience_s(received: int, waited_s: float) -> float:
+    """Return how long to wait for the next piece of a body.
+
+    Parameters
+    ----------
+    received : int
+        Bytes that came.
+    waited_s : float
+        For them, all together.
+
+    Examples
+    --------
+    >>> patience_s(0, 0.0), patience_s(10, 59.0) < 1.1, patience_s(0, 61.0)
+    (60.0, True, 0.0)
+    >>> patience_s(2**20, 120.0)  # slow, but fast enough
+    60.0
+    """
+    owed = IDLE_S + received / SLOWEST_BYTES_S - waited_s
+    return max(min(IDLE_S, owed), 0.0)
 
 
 class Gate:
@@ -90,6 +113,7 @@ class _Call:
         self._limit = 0
         self._done = False
         self.received = self._held = 0
+        self._waited_s = 0.0
         self.status = 0
         self.refusal: LesionLensError | None = None
         """Why the body was not read on; takes the place of what the application makes of that."""
@@ -104,11 +128,14 @@ class _Call:
         """Return the next piece of the body, or that the client has gone."""
         if self._done:
             return await self._receive()
+        began = time.perf_counter()
         try:
-            message = await asyncio.wait_for(self._receive(), IDLE_S)
+            patience = patience_s(self.received, self._waited_s)
+            message = await asyncio.wait_for(self._receive(), patience)
         except TimeoutError:
             self._refuse(_too_slow())
             return {"type": "http.disconnect"}
+        self._waited_s += time.perf_counter() - began
         self._done = not message.get("more_body", False)
         try:
             self._count(len(message.get("body", b"")))
@@ -177,7 +204,7 @@ def _too_large(limit: int) -> TooLargeError:
 
 def _too_slow() -> LesionLensError:
     return UnusableInputError(
-        found=f"a request of which nothing came for {IDLE_S:.0f} s",
-        expected="all of it",
+        found=f"a request of which nothing came for {IDLE_S:.0f} s, or too little all the time",
+        expected=f"all of it, at {SLOWEST_BYTES_S / 2**10:.0f} kB a second or more",
         next_step="Send it again",
     )

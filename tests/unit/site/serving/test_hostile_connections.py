@@ -137,6 +137,29 @@ def test_a_body_that_stops_coming_is_not_waited_for(monkeypatch):
                 assert status(opened) == 422
 
 
+@pytest.mark.parametrize("begun", ["head", "body", "next head"])
+def test_a_connection_that_drips_bytes_is_closed(monkeypatch, begun):
+    """Each byte comes in time; the whole never would."""
+    monkeypatch.setattr(listen, "HEADER_S", 0.5)
+    monkeypatch.setattr(gate, "IDLE_S", 0.5)
+    with serving({"quick": quick()}, SMALL) as server, line(server) as opened:
+        if begun == "next head":
+            opened.sendall(head("GET", "/healthz"))
+            assert status(opened) == 200
+        length = "Content-Length: 1000000"
+        opened.sendall(head("POST", "/v1/sessions", length) if begun == "body" else b"GET /")
+
+        def drip():
+            try:
+                opened.sendall(b"a")
+            except OSError:
+                return True
+            time.sleep(0.05)
+            return False
+
+        assert soon(drip, 15.0)
+
+
 def test_analyses_that_wait_are_bounded_hold_nobody_up_and_end_with_their_client(
     tmp_path, make_study
 ):
