@@ -32,11 +32,11 @@ class ChosenNetwork:
     server: ServerAddress | None = None
     """Where the network is, if not here."""
     fall_back: bool = False
+    """Whether it is this machine's turn where the server does not answer."""
     precision: ComputePrecision = ComputePrecision.AUTO
     """As `Lens` takes it."""
     threads: int | None = None
     """Of the CPU; None for as many as there are cores."""
-    """Whether it is this machine's turn where the server does not answer."""
 
     def run(self, work: Callable[[Lens], T]) -> tuple[T, tuple[str, ...]]:
         """Let it do some work; return what that gives, and notes for the user.

@@ -12,8 +12,10 @@ import typer
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import MissingPluginError, UnusableInputError
+from lesionlens.base.labels import ComputePrecision
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+from lesionlens.cli.network import named as named_precision
 
 if TYPE_CHECKING:
     from lesionlens.engines.engine import Engine
@@ -58,6 +60,8 @@ def serve(
     bundle: Bundles = None,
     engine: options.EngineName = "lens",
     patience: options.Patience = 2.0,
+    precision: options.Precision = ComputePrecision.AUTO,
+    threads: options.Threads = None,
     datastore: Annotated[
         Path | None,
         typer.Option(
@@ -105,7 +109,8 @@ def serve(
         )
     with progress_bar() as progress:
         progress("loading the network", 0.0)
-        models = load_models(ServedNetwork(device, weights, engine, patience), bundle)
+        wanted = ServedNetwork(device, weights, engine, patience, precision, threads)
+        models = load_models(wanted, bundle)
     limits = Limits(memory_bytes=int(memory * 2**30), heartbeat_s=heartbeat)
     log_requests()
     app = make_app(Sessions(models, limits), Admission(keys, where.hosts), datastore)
@@ -145,6 +150,10 @@ class ServedNetwork:
     """As `Lens` takes them."""
     patience: float
     """Minutes that may go into asking a bundle about one study."""
+    precision: ComputePrecision = ComputePrecision.AUTO
+    """As `Lens` takes it."""
+    threads: int | None = None
+    """Of the CPU; None leaves it to each library."""
 
 
 def load_models(wanted: ServedNetwork, bundles: list[Path] | None) -> dict[str, Engine]:
@@ -153,16 +162,20 @@ def load_models(wanted: ServedNetwork, bundles: list[Path] | None) -> dict[str, 
     Raises
     ------
     UnusableInputError
-        A weights file beside bundles, or bundles of one name.
+        A weights file beside bundles, bundles of one name, or a precision that the device or the
+        engine does not have.
     """
     from lesionlens.engines.plugged_in import make_engine
+    from lesionlens.engines.threads import use_threads
 
     device, weights, engine = wanted.device, wanted.weights, wanted.engine
+    use_threads(wanted.threads, "monai-bundle" if bundles else engine)
     if not bundles:
-        given: dict[str, Any] = {} if weights is None else {"weights": weights}
+        named = {"weights": weights, "precision": named_precision(wanted.precision)}
+        given: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
         return {engine: make_engine(engine, device=device, **given)}
-    named = [folder.resolve().name for folder in bundles]
-    twice = sorted({name for name in named if named.count(name) > 1})
+    names = [folder.resolve().name for folder in bundles]
+    twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UnusableInputError(
             found=f"two bundles called {', '.join(twice)}",
@@ -177,8 +190,10 @@ def load_models(wanted: ServedNetwork, bundles: list[Path] | None) -> dict[str, 
         )
     make = plugins.load(plugins.ENGINES, "monai-bundle")
     return {
-        name: make(device, bundle=folder, patience_s=60 * wanted.patience)
-        for name, folder in zip(named, bundles, strict=True)
+        name: make(
+            device, bundle=folder, patience_s=60 * wanted.patience, precision=wanted.precision
+        )
+        for name, folder in zip(names, bundles, strict=True)
     }
 
 

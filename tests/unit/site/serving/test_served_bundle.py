@@ -1,7 +1,11 @@
 """MONAI bundles on a server: several at once, chosen by name, with the answers of this machine."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import SimpleITK as sitk
+import torch
 
 pytest.importorskip("fastapi")
 
@@ -9,6 +13,7 @@ from tests.bundles import write_bundle, write_flagging_bundle
 from tests.serving_here import serving
 
 from lesionlens.base.errors import ServerError, UnusableInputError
+from lesionlens.base.labels import ComputePrecision
 from lesionlens.cli.serve import ServedNetwork, load_models
 from lesionlens.engines.bundle.engine import BundleEngine
 from lesionlens.engines.remote.address import ServerAddress
@@ -56,3 +61,19 @@ def test_bundles_that_clients_could_not_tell_apart_are_refused(bundles, tmp_path
     alike = tmp_path / "plain"
     with pytest.raises(UnusableInputError, match="two bundles called plain"):
         load_models(ServedNetwork("cpu", None, "lens", 2.0), [bundles[0], alike])
+
+
+def test_what_is_served_computes_with_the_threads_and_in_the_numbers_that_were_named(bundles):
+    before = torch.get_num_threads(), sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    try:
+        numbers = ComputePrecision.BFLOAT16
+        one = ServedNetwork("cpu", None, "lens", 2.0, ComputePrecision.FLOAT32, threads=1)
+        models = load_models(one, None)
+        assert models["lens"].info.precision is ComputePrecision.FLOAT32
+        assert models["lens"].info.threads == 1
+        for chosen in (None, bundles):  # a CPU computes in float32 alone
+            with pytest.raises(UnusableInputError, match="bfloat16"):
+                load_models(replace(one, precision=numbers), chosen)
+    finally:
+        torch.set_num_threads(before[0])
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before[1])
