@@ -1,10 +1,13 @@
 """A review goes on from the archive alone: source images, Segmentation and report, ours or not."""
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import highdicom
 import numpy as np
@@ -29,6 +32,8 @@ from lesionlens.results.review.from_dicom import from_dicom
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import reopen_folder
 
+BIN = str(Path(sys.executable).parent)
+DCMQI = shutil.which("itkimage2segimage", path=os.pathsep.join((BIN, os.environ["PATH"])))
 BOTH = (MrSequence.T1C, MrSequence.FLAIR)
 AXIAL = Acquisition("LPS")
 TWO = (Lesion(), Lesion((30.0, -40.0, 12.0), 12.0))
@@ -314,7 +319,7 @@ def _code(value, meaning):
     return {"CodeValue": value, "CodingSchemeDesignator": "SCT", "CodeMeaning": meaning}
 
 
-@pytest.mark.skipif(shutil.which("itkimage2segimage") is None, reason="dcmqi is not installed")
+@pytest.mark.skipif(DCMQI is None, reason="dcmqi is not installed")
 def test_what_dcmqi_writes_reopens(analysed, tmp_path):
     import nibabel as nib
 
@@ -349,7 +354,7 @@ def test_what_dcmqi_writes_reopens(analysed, tmp_path):
     (tmp_path / "about.json").write_text(json.dumps(about))
     folder = analysis.study.series[MrSequence.T1C].files[0].path.parent
     subprocess.run(
-        ["itkimage2segimage", "--inputImageList", f"{tmp_path}/1.nii.gz,{tmp_path}/2.nii.gz",
+        [DCMQI, "--inputImageList", f"{tmp_path}/1.nii.gz,{tmp_path}/2.nii.gz",
          "--inputDICOMDirectory", folder, "--inputMetadata", tmp_path / "about.json",
          "--outputDICOM", tmp_path / "study" / "dcmqi.dcm", "--skip"],
         check=True, capture_output=True,
