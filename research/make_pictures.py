@@ -2,8 +2,9 @@
 
 tools/with_display.sh .venv/bin/python research/make_pictures.py
 
-Writes docs/pictures/*.png: the whole window, or the canvas
-beside the part of the panel that says what is shown. `--docs out/pictures --width 1600
+Writes docs/pictures/*.png but napari.png, which `make demo` paints of the real sample: the whole
+window, or the canvas beside the part of the panel that says what is shown.
+`--docs out/pictures --width 1600
 --height 1000 --theme light` makes the same elsewhere, to be looked at.
 """
 
@@ -135,7 +136,6 @@ def first_look(studio: Studio, panel: LesionLens) -> None:
 
 
 def windows(studio: Studio, panel: LesionLens) -> None:
-    studio.window("pictures/napari.png")
     panel.session.choose_plane(Plane.CORONAL)
     panel.actions_.accept()
     panel.session.choose_overlay(Overlay.CONTOUR)
