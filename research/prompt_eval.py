@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from prompt_samples import HELD_OUT, Volume, next_click
+from prompt_samples import HELD_OUT, Thing, Volume, next_click
 from scipy import ndimage
 
 from lesionlens.analysis.findings.grow import Surroundings, grown
@@ -36,6 +36,7 @@ Mask = NDArray[np.bool_]
 _RNG = np.random.default_rng(0)  # `next_click(exact=True)` never asks it
 _WORSE = 0.01
 _SMALL_ML = (0.05, 3.0)
+_SMALL_A_HEAD = 6
 
 
 @dataclass(eq=False)
@@ -118,14 +119,20 @@ def synthetic_tasks(pool: Path) -> Iterator[Task]:
         chances = guess_of(volume)
         study = study_of(volume, chances)
         things = np.asarray(volume.things)
-        for thing in volume.list:
+        small = [t for t in volume.list if t.number < 1000 and _is_small(t)]
+        kept = small[:: max(1, len(small) // _SMALL_A_HEAD)]
+        for thing in [*kept, *(t for t in volume.list if t.number >= HELD_OUT)]:
             ml = thing.voxels / 1000
             truth = things == thing.number
             name = f"{folder.name} {thing.number}"
-            if thing.number < 1000 and _SMALL_ML[0] <= ml <= _SMALL_ML[1]:
+            if thing.number < HELD_OUT:
                 yield Task("small", name, study, truth, None, None, 3)
-            elif thing.number >= HELD_OUT and ml > 1:
+            elif ml > 1:
                 yield Task("held out", name, study, truth, None, None, 3)
+
+
+def _is_small(thing: Thing) -> bool:
+    return _SMALL_ML[0] <= thing.voxels / 1000 <= _SMALL_ML[1]
 
 
 def guess_of(volume: Volume) -> NDArray[np.float32]:

@@ -26,7 +26,8 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 REACH_MM: dict[Region | None, float] = {
     Region.WT: 24.0, Region.TC: 16.0, Region.ET: 12.0, None: 16.0}  # fmt: skip
-"""An outline that was there changes no further from a prompt, by the region that is meant."""
+"""An outline that was there changes no further from a prompt, by the region that is meant, nor
+further than the nearest part of it is long."""
 _SURER = 0.35  # by how much surer a change must be at that distance than at the prompt
 _CORRECTED, _ANEW = 48, 64  # voxels along an edge of the crop, with an outline and without
 _FINEST, _COARSEST = 1.0, 3.0  # mm
@@ -35,6 +36,8 @@ _UNKNOWN_MM = 1.25  # edge where nothing says how large the thing is
 _TOGETHER_MM = 32.0  # prompts this near to each other are answered in one crop
 _LEAST = 0.05  # probability below which nothing stands out
 _NEAR_MM = 3.0
+_CHANGED, _LEAST_CHANGED = 0.35, 300  # of the outline in the crop, and voxels, at most a prompt
+_LEAST_MM = 4.0  # the shortest reach
 _CUT_OFF = 0.01  # share of the crop's faces that an answer may touch before it is seen wider
 _ALL = np.ones((3, 3, 3), bool)
 
@@ -312,16 +315,38 @@ def _may_change(
             continue
         marks = _marks(points - corner, before.shape)
         far = ndimage.distance_transform_edt(~marks)
-        reach = REACH_MM[asked.region]
+        reach = _reach(before, far, REACH_MM[asked.region])
         least = (0.5 + _SURER * far / reach).astype(np.float32)
         change = ((chance >= least) & ~before) if belongs else ((1 - chance > least) & before)
         change &= far <= reach
+        sure = (chance if belongs else 1 - chance) - least
+        change = _bounded(change, sure, before)
         parts, count = ndimage.label(change | marks)
         keep = np.zeros(count + 1, bool)
         keep[parts[marks]] = True
         keep[0] = False
         free |= keep[parts]
     return free
+
+
+def _bounded(change: Mask, sure: Floats, outline: Mask) -> Mask:
+    """Keep the surest of a change that is large against the outline near it."""
+    most = max(_LEAST_CHANGED, int(_CHANGED * np.count_nonzero(outline)))
+    if not outline.any() or np.count_nonzero(change) <= most:
+        return change
+    return change & (sure >= np.partition(sure[change], -most)[-most])
+
+
+def _reach(outline: Mask, far: Floats, most: float) -> float:
+    """Shorten the reach to the size of the part of the outline that is nearest to the prompt."""
+    if not outline.any():
+        return most
+    parts, _ = ndimage.label(outline, _ALL)
+    nearest = int(parts.flat[np.where(outline, far, np.inf).argmin()])
+    if float(far[parts == nearest].min()) > most:
+        return most  # another thing
+    sides = ndimage.find_objects(parts, max_label=nearest)[nearest - 1]
+    return float(np.clip(max(side.stop - side.start for side in sides), _LEAST_MM, most))
 
 
 def _bound(chance: Floats, asked: PromptQuestion) -> Floats:

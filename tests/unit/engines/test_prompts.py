@@ -102,6 +102,19 @@ def test_nothing_changes_beyond_the_reach_of_the_region(study, region):
     assert 0.6 * REACH_MM[region] < far.max() <= REACH_MM[region]
 
 
+def test_beside_a_small_part_of_an_outline_little_changes(study):
+    part = (slice(19, 22),) * 3
+    mask = answer(study, [(16, 16, 16)], outline=drawn(part), region=Region.WT).probability >= 0.5
+    far = np.linalg.norm(np.argwhere(mask & ~drawn(part)) - 16, axis=1)
+    assert 2 < far.max() <= 4
+
+
+def test_one_prompt_changes_a_share_of_the_outline_at_most(study):
+    bar = (slice(14, 26), slice(26, 28), slice(20, 22))  # 48 voxels beside a lesion of 1728
+    mask = answer(study, [MIDDLE], outline=drawn(bar)).probability >= 0.5
+    assert 100 < np.count_nonzero(mask & ~drawn(bar)) <= 330  # equally sure ones stay together
+
+
 def test_prompts_that_an_outline_already_follows_change_nothing(study):
     outline = drawn(LESION)
     found = answer(study, [MIDDLE], [APART], outline=outline)
