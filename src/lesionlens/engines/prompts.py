@@ -334,7 +334,7 @@ def _bounded(change: Mask, sure: Floats, outline: Mask) -> Mask:
     most = max(_LEAST_CHANGED, int(_CHANGED * np.count_nonzero(outline)))
     if not outline.any() or np.count_nonzero(change) <= most:
         return change
-    return change & (sure >= np.partition(sure[change], -most)[-most])
+    return np.asarray(change & (sure >= np.partition(sure[change], -most)[-most]))
 
 
 def _reach(outline: Mask, far: Floats, most: float) -> float:
