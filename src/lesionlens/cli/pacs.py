@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.staging import check_target
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
@@ -145,10 +146,23 @@ def send(
             metavar="KINDS",
         ),
     ] = "",
+    supersede: Annotated[
+        bool,
+        typer.Option(
+            "--supersede",
+            help="Reject (IHE IOCM) what was sent of this study before anyone reviewed it.",
+        ),
+    ] = False,
     debug: options.Debug = False,
 ) -> Answer:
     """Send a result's DICOM objects (its folder `dicom`), or any folder of DICOM files."""
     del debug
+    if deidentify and supersede:
+        raise UnusableInputError(
+            found="--supersede with --deidentify",
+            expected="one of them: a de-identified copy is of a study of its own",
+            next_step="Leave one of them out",
+        )
     archive = connect(address, Access(user=user, ca=ca, certificate=cert, title=aet))
     from lesionlens.site.pacs import files as dicom_files
     from lesionlens.site.pacs.outbox import SendOptions, files_to_send, send_result
@@ -165,7 +179,7 @@ def send(
                 archive,
                 result,
                 address,
-                chosen=SendOptions(kinds, same_patient),
+                chosen=SendOptions(kinds, same_patient, supersede),
                 progress=progress,
                 cancel=STOP,
             )

@@ -54,10 +54,21 @@ class DimsePacs(Pacs):
         return tuple(sorted((s for s in found if is_uid(s.study_uid)), key=lambda s: s.study_date))
 
     @override
-    def _listing(self, study_uid: str, cancel: Cancel) -> dict[str, str]:
+    def _series(self, study_uid: str, cancel: Cancel) -> dict[str, str]:
+        asked = _question(
+            "SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID="", SeriesDescription=""
+        )
+        with self._finding(cancel) as link:
+            return {
+                _text(item, "SeriesInstanceUID"): _text(item, "SeriesDescription")
+                for item in self._answers(link, asked, cancel, MOST_IMAGES)
+            }
+
+    @override
+    def _listing(self, study_uid: str, cancel: Cancel, series_uid: str = "") -> dict[str, str]:
         listed: dict[str, str] = {}
         with self._finding(cancel) as link:
-            series = _question("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID="")
+            series = _question("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID=series_uid)
             for found in list(self._answers(link, series, cancel, MOST_IMAGES)):
                 images = _question(
                     "IMAGE",

@@ -73,6 +73,11 @@ _KINDS: dict[str, ObjectKind] = {
 }
 
 
+def kind_of(sop_class: str) -> ObjectKind:
+    """Return the kind of an object by its SOP class."""
+    return _KINDS.get(sop_class, ObjectKind.OTHER)
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """One file: its UIDs as its file header names them, and its size."""
@@ -86,7 +91,7 @@ class Outgoing:
     @property
     def kind(self) -> ObjectKind:
         """As `--only` chooses."""
-        return _KINDS.get(self.sop_class, ObjectKind.OTHER)
+        return kind_of(self.sop_class)
 
     @property
     def class_words(self) -> str:

@@ -11,7 +11,7 @@ import shutil
 import threading
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ import pydicom
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lesionlens.base.errors import CancelledError, LesionLensError, ReadError, ResourceError
+from lesionlens.base.records.analysis import Document
 from lesionlens.base.records.patient import Patient, PatientField, conflict_among, settle
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.base.staging import staged
 from lesionlens.site.pacs.delivery import Delivery, Ledger, deliver
 from lesionlens.site.pacs.files import DAMAGED, Outgoing, read_outgoing
-from lesionlens.site.pacs.peer import FoundStudy, StudyQuery, absent, check_empty, check_uid
+from lesionlens.site.pacs.peer import FoundStudy, StudyQuery, absent, check_empty, check_uid, is_uid
 
 _IDENTITY = ("SOPInstanceUID", "StudyInstanceUID", *(field.value for field in PatientField))
 RESERVE_BYTES = 2**30
@@ -229,9 +230,25 @@ class Pacs(ABC):
             Another try may do.
         """
 
+    def objects_of(
+        self, study_uid: str, wanted: Callable[[str], bool], *, cancel: Cancel = NEVER
+    ) -> tuple[Document, ...]:
+        """Return the objects of a study that lie in series whose description is wanted."""
+        return tuple(
+            Document(study_uid, series, kind, uid)
+            for series, description in self._series(study_uid, cancel).items()
+            if wanted(description) and is_uid(series)
+            for uid, kind in self._listing(study_uid, cancel, series).items()
+            if is_uid(uid) and is_uid(kind)
+        )
+
     @abstractmethod
-    def _listing(self, study_uid: str, cancel: Cancel) -> Mapping[str, str]:
-        """Return SOP Instance UID to SOP Class UID of all that the archive has of a study."""
+    def _series(self, study_uid: str, cancel: Cancel) -> Mapping[str, str]:
+        """Return the description of each series of a study, by Series Instance UID."""
+
+    @abstractmethod
+    def _listing(self, study_uid: str, cancel: Cancel, series_uid: str = "") -> Mapping[str, str]:
+        """Return SOP Instance UID to SOP Class UID of what the archive has of a study or series."""
 
     @abstractmethod
     def _fetch(self, study_uid: str, intake: Intake, cancel: Cancel) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from pydicom.dataset import Dataset
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.provenance import utc_now
@@ -24,6 +26,8 @@ class SendOptions:
     """These alone; all where none is named."""
     same_patient: bool = False
     """Whether a person confirmed that the study is this patient's in the archive too."""
+    supersede: bool = False
+    """Whether earlier objects of the study that nobody had reviewed are rejected by a note."""
 
 
 def files_to_send(result: Path) -> list[Path]:
@@ -76,21 +80,63 @@ def send_result(
     -------
     tuple of (Delivery, tuple of str)
         What was stored and what refused, and what could not be noted.
+
+    Raises
+    ------
+    UnusableInputError
+        Earlier objects are to be superseded, and none is known, or the result is not reviewed.
     """
     chosen = chosen or SendOptions()
     files = only(files_to_send(result), chosen.kinds)
-    taken = archive.send(files, same_patient=chosen.same_patient, progress=progress, cancel=cancel)
     owner = result.resolve().parent if result.resolve().name == "dicom" else result
+    earlier: tuple[Dataset, ...] = ()
+    if chosen.supersede:
+        from lesionlens.site.pacs import supersede  # noqa: PLC0415  slow: highdicom
+
+        earlier = supersede.earlier_objects(archive, owner, files, address, chosen.kinds, cancel)
+    taken = archive.send(files, same_patient=chosen.same_patient, progress=progress, cancel=cancel)
+    done = _noted(owner, taken, taken.stored, address)
+    if earlier and taken.refused:
+        notice = "The earlier objects stay as they are: the archive refused some of the new ones."
+        done = replace(done, notices=(*done.notices, notice))
+    elif earlier:
+        from lesionlens.site.pacs import supersede  # noqa: PLC0415  slow: highdicom
+
+        note = supersede.reject(archive, earlier, same_patient=chosen.same_patient, cancel=cancel)
+        done = _with_note(done, note, len(earlier))
+        if not note.refused:
+            uids = tuple(str(one.SOPInstanceUID) for one in earlier)
+            done = _noted(owner, done, (), address, uids)
+    return done, done.notices
+
+
+def _with_note(done: Delivery, note: Delivery, count: int) -> Delivery:
+    """Return a result's delivery and that of its rejection note as one."""
+    words = () if note.refused else (f"A rejection note names {count} objects as superseded.",)
+    return replace(
+        done,
+        stored=(*done.stored, *note.stored),
+        refused=(*done.refused, *note.refused),
+        notices=tuple(dict.fromkeys((*done.notices, *note.notices, *words))),
+    )
+
+
+def _noted(
+    owner: Path,
+    done: Delivery,
+    files: tuple[Path, ...],
+    address: str,
+    rejected: tuple[str, ...] = (),
+) -> Delivery:
+    """Note in a result's folder what was sent or rejected; say so where it cannot be noted."""
     if not (owner / "run.json").is_file():
-        return taken, taken.notices
+        return done
     try:
-        note_sent(owner, taken.stored, address, utc_now())
+        note_sent(owner, files, address, utc_now(), rejected)
     except ResourceError as error:
-        return taken, (
-            *taken.notices,
-            f"That the report was sent could not be noted: {error}",
-        )
-    return taken, taken.notices
+        notice = f"That the report was sent could not be noted: {error}"
+        return replace(done, notices=(*done.notices, notice))
+    return done
 
 
 def folder_to_send(result: Path) -> Path:

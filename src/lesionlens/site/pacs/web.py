@@ -104,12 +104,21 @@ class WebPacs(Pacs):
         return tuple(sorted(studies, key=lambda s: s.study_date))
 
     @override
-    def _listing(self, study_uid: str, cancel: Cancel) -> dict[str, str]:
+    def _series(self, study_uid: str, cancel: Cancel) -> dict[str, str]:
+        check(cancel, "the search")
+        with self._asking():
+            found = self._client.search_for_series(study_uid, fields=["SeriesDescription"])
+            return {_text(item, "0020000E"): _text(item, "0008103E") for item in found}
+
+    @override
+    def _listing(self, study_uid: str, cancel: Cancel, series_uid: str = "") -> dict[str, str]:
         listed: dict[str, str] = {}
         while True:
             check(cancel, "fetching the study")
             with self._asking():
-                page = self._client.search_for_instances(study_uid, offset=len(listed), limit=_PAGE)
+                page = self._client.search_for_instances(
+                    study_uid, series_uid or None, offset=len(listed), limit=_PAGE
+                )
                 new = {_text(item, "00080018"): _text(item, "00080016") for item in page}
             if new.keys() <= listed.keys() or len(listed) > MOST_IMAGES:
                 return listed

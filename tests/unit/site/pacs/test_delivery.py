@@ -67,7 +67,10 @@ class Archive(Pacs):
     def _fetch(self, *_):
         raise NotImplementedError
 
-    def _listing(self, study_uid, cancel):
+    def _series(self, *_):
+        return {}
+
+    def _listing(self, study_uid, cancel, series_uid=""):
         if not self.lists:
             raise ResourceError(found="no list", expected="one", next_step="None")
         return dict(self.has)

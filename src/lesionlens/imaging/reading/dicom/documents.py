@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from lesionlens.imaging.reading.dicom.inflated import read_dicom
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 
 SENT = "sent.json"
-"""In a result folder: which of its reports were sent where, the last one last."""
+"""In a result folder: which of its reports and objects were sent where, the last one last."""
 SCHEMA = "lesionlens/sent/1"
 MANUFACTURER = "LesionLens"
 """Of every report of ours."""
@@ -35,13 +35,19 @@ def documents_of(result: Path) -> tuple[Document, ...]:
         A result folder, or one where a result is about to be written.
     """
     try:
-        return (Document(**_sent(result / SENT)[-1]["document"]),)
-    except (OSError, ValueError, LookupError, TypeError):
+        return (Document(**_rows(result / SENT, "sent")[-1]["document"]),)
+    except (LookupError, TypeError):
         return ()
 
 
-def note_sent(result: Path, files: Iterable[Path], address: str, time: str) -> None:
-    """Note in a result folder that its report was sent; nothing where `files` hold none of ours.
+def note_sent(
+    result: Path,
+    files: Iterable[Path],
+    address: str,
+    time: str,
+    rejected: Sequence[str] = (),
+) -> None:
+    """Note in a result folder which objects of ours were sent; nothing where there are none.
 
     Parameters
     ----------
@@ -53,39 +59,79 @@ def note_sent(result: Path, files: Iterable[Path], address: str, time: str) -> N
         Of the archive.
     time : str
         ISO 8601, UTC.
+    rejected : sequence of str
+        SOP Instance UIDs of earlier objects that a note rejects now.
 
     Raises
     ------
     ResourceError
         The folder cannot be written.
     """
-    reports = [one for one in map(_report_in, files) if one is not None]
-    if not reports:
+    ours = [one for one in map(_ours_in, files) if one is not None]
+    if not (ours or rejected):
         return
     place = result / SENT
-    try:
-        earlier = _sent(place)
-    except (OSError, ValueError, LookupError, TypeError):
-        earlier = []
-    rows = [{"to": address, "time": time, "document": asdict(one)} for one in reports]
-    content = {"schema": SCHEMA, "sent": [*earlier, *rows]}
+    sitting = {"to": address, "time": time}
+    reports = [{**sitting, "document": asdict(_named(one))} for one in ours if one.Modality == "SR"]
+    objects = [
+        {**sitting, "description": str(one.get("SeriesDescription", "")), **asdict(_named(one))}
+        for one in ours
+    ]
+    content = {
+        "schema": SCHEMA,
+        "sent": [*_rows(place, "sent"), *reports],
+        "objects": [*_rows(place, "objects"), *objects],
+        "rejected": [*_rows(place, "rejected"), *rejected],
+    }
     try:
         write_whole(place, json.dumps(content, indent=2) + "\n")
     except OSError as error:
         raise unwritten("what was sent", place, error) from error
 
 
-def _sent(place: Path) -> list[Any]:
-    return list(json.loads(place.read_text(encoding="utf-8"))["sent"])
+def sent_before(result: Path, address: str, wanted: Callable[[str], bool]) -> tuple[Document, ...]:
+    """Return the objects that were sent to an archive from a result folder.
+
+    Parameters
+    ----------
+    result : Path
+        The result folder; a damaged note names nothing.
+    address : str
+        Of the archive.
+    wanted : callable
+        Takes the description of the object's series.
+    """
+    try:
+        found = {
+            Document(**{field.name: str(row[field.name]) for field in fields(Document)}): None
+            for row in _rows(result / SENT, "objects")
+            if row["to"] == address and wanted(str(row["description"]))
+        }
+    except (LookupError, TypeError):
+        return ()
+    return tuple(found)
 
 
-def _report_in(path: Path) -> Document | None:
+def rejected_before(result: Path) -> set[str]:
+    """Return the SOP Instance UIDs that were rejected from a result folder."""
+    return set(map(str, _rows(result / SENT, "rejected")))
+
+
+def _rows(place: Path, name: str) -> list[Any]:
+    try:
+        return list(json.loads(place.read_text(encoding="utf-8"))[name])
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+
+
+def _ours_in(path: Path) -> Dataset | None:
     try:
         header = read_dicom(path, stop_before_pixels=True)
-        ours = (header.Modality, header.Manufacturer) == ("SR", MANUFACTURER)
-        return _named(header) if ours else None
+        _named(header)
+        ours = bool(header.Manufacturer == MANUFACTURER and header.Modality)
     except (OSError, InvalidDicomError, AttributeError, ValueError):
         return None
+    return header if ours else None
 
 
 def newest_document(place: Path, study_uid: str | None) -> Document:

@@ -40,6 +40,8 @@ SERIES = {
 """Number and description of each object's own series; high, so that it is listed after the
 scanner's."""
 
+_UNREVIEWED = ("no candidate", "not reviewed")
+
 
 def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
     """Return the keyword arguments by which every highdicom object says what it is and who made it.
@@ -58,7 +60,7 @@ def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
     attributes = {
         "series_instance_uid": generate_uid(),
         "series_number": number,
-        "series_description": f"{description}, {review_words(analysis)} (research)"[:64],
+        "series_description": _described(description, review_words(analysis)),
         "series_date": now.date(),
         "series_time": now.time(),
         "content_date": now.date(),
@@ -92,8 +94,29 @@ def review_words(analysis: Analysis) -> str:
     """Describe in a few words how far the review is."""
     done, every = decided(analysis), len(analysis.findings.candidates)
     if not every:
-        return "no candidate, signed" if analysis.review.signed else "no candidate"
-    return f"{done} of {every} reviewed" if done else "not reviewed"
+        return "no candidate, signed" if analysis.review.signed else _UNREVIEWED[0]
+    return f"{done} of {every} reviewed" if done else _UNREVIEWED[1]
+
+
+def says_unreviewed(series_description: str) -> bool:
+    """Whether a series description is of an object of ours that nobody had reviewed.
+
+    Examples
+    --------
+    >>> says_unreviewed("LesionLens regions, not reviewed (research)")
+    True
+    >>> says_unreviewed("LesionLens regions, 1 of 2 reviewed (research)"), says_unreviewed("FLAIR")
+    (False, False)
+    """
+    return series_description.strip() in {
+        _described(description, words)
+        for _, description in SERIES.values()
+        for words in _UNREVIEWED
+    }
+
+
+def _described(description: str, review: str) -> str:
+    return f"{description}, {review} (research)"[:64]
 
 
 def concept(code: Code) -> CodedConcept:

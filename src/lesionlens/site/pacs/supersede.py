@@ -1,0 +1,125 @@
+"""The earlier, unreviewed objects of a study whose reviewed result is sent: found and rejected.
+
+A rejection note (IHE IOCM) names them. They are known from what was recorded as sent, else by the
+descriptions of the series that the archive lists: each object of ours says there how far the
+review was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pydicom.dataset import Dataset
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.records.analysis import Document
+from lesionlens.base.stages import Cancel
+from lesionlens.imaging.reading.dicom.documents import MANUFACTURER, rejected_before, sent_before
+from lesionlens.imaging.reading.dicom.inflated import read_dicom
+from lesionlens.results.export.dicom.identity import says_unreviewed
+from lesionlens.results.export.dicom.rejection import rejection_of
+from lesionlens.site.pacs.delivery import Delivery
+from lesionlens.site.pacs.files import ObjectKind, kind_of
+from lesionlens.site.pacs.intake import Pacs
+
+_OWN = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Rows", "Columns")
+"""Of each object: what it shares with the new one is the patient and the study."""
+_IMAGES = (ObjectKind.SEG, ObjectKind.PM, ObjectKind.SC)
+
+
+def earlier_objects(
+    archive: Pacs,
+    result: Path,
+    files: Sequence[Path],
+    address: str,
+    kinds: Sequence[ObjectKind],
+    cancel: Cancel,
+) -> tuple[Dataset, ...]:
+    """Return the headers of what a reviewed result supersedes in an archive.
+
+    Parameters
+    ----------
+    archive : Pacs
+        Asked where nothing is recorded.
+    result : Path
+        The result's folder, where what was sent is recorded.
+    files : sequence of Path
+        Of the reviewed result.
+    address : str
+        Of the archive, as it is recorded.
+    kinds : sequence of ObjectKind
+        These alone; all where none is named.
+    cancel : Cancel
+        Polled while the archive is asked.
+
+    Returns
+    -------
+    tuple of Dataset
+        With the patient and study of the result, and the UIDs of the earlier object.
+
+    Raises
+    ------
+    UnusableInputError
+        The result is not reviewed or not ours, or nothing is known that it could supersede.
+    """
+    headers = [read_dicom(path, stop_before_pixels=True) for path in files]
+    new = _reviewed(headers)
+    study = str(new.StudyInstanceUID)
+    known = sent_before(result, address, says_unreviewed)
+    known = tuple(one for one in known if one.study_uid == study)
+    known = known or archive.objects_of(study, says_unreviewed, cancel=cancel)
+    done = {str(one.SOPInstanceUID) for one in headers} | rejected_before(result)
+    left = [
+        one
+        for one in known
+        if one.sop_instance_uid not in done and (not kinds or kind_of(one.sop_class_uid) in kinds)
+    ]
+    if not left:
+        raise UnusableInputError(
+            found="no earlier, unreviewed objects of LesionLens of this study in the archive",
+            expected="some that were sent before and are not yet rejected",
+            next_step="Send it without --supersede",
+            in_window="Send it without a rejection note",
+        )
+    return tuple(_header(one, new) for one in left)
+
+
+def reject(
+    archive: Pacs, earlier: Sequence[Dataset], *, same_patient: bool, cancel: Cancel
+) -> Delivery:
+    """Send a note that rejects earlier objects."""
+    with TemporaryDirectory(prefix="lesionlens-") as place:
+        note = Path(place) / "rejection.dcm"
+        rejection_of(earlier).save_as(note, enforce_file_format=True)
+        return archive.send([note], same_patient=same_patient, cancel=cancel)
+
+
+def _reviewed(headers: Sequence[Dataset]) -> Dataset:
+    """Return one header of a reviewed result of ours."""
+    ours = [one for one in headers if one.get("Manufacturer") == MANUFACTURER]
+    unreviewed = [one for one in ours if says_unreviewed(str(one.get("SeriesDescription", "")))]
+    studies = {str(one.StudyInstanceUID) for one in ours}
+    if unreviewed or len(studies) != 1:
+        raise UnusableInputError(
+            found="--supersede with a result that nobody reviewed"
+            if unreviewed
+            else f"--supersede with objects of LesionLens of {len(studies)} studies",
+            expected="the reviewed result of one study",
+            next_step="Review it and export it anew, or leave out --supersede",
+            in_window="Review it and export it anew",
+        )
+    return ours[0]
+
+
+def _header(one: Document, new: Dataset) -> Dataset:
+    made = Dataset()
+    for element in new:
+        if element.VR != "SQ" and element.keyword not in _OWN:
+            made.add(element)
+    made.SOPClassUID, made.SOPInstanceUID = one.sop_class_uid, one.sop_instance_uid
+    made.SeriesInstanceUID = one.series_uid
+    if kind_of(one.sop_class_uid) in _IMAGES:
+        made.Rows = made.Columns = 1  # the note calls it an image then
+    return made

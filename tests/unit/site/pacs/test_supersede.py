@@ -1,0 +1,163 @@
+"""A reviewed result that is sent rejects what was sent unreviewed before; nothing else."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pydicom
+import pytest
+from pydicom.uid import KeyObjectSelectionDocumentStorage
+from tests.unit.site.pacs.conftest import archive_at, files_of, running
+
+from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.labels import MrSequence, ReviewState
+from lesionlens.base.records.study import StudyKind
+from lesionlens.engines.testing.acquire import Acquisition
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.imaging.reading.dicom.documents import SENT
+from lesionlens.results.export.exporter import save
+from lesionlens.results.review.log import ReviewLog
+from lesionlens.site.pacs.delivery import Delivery, Refusal
+from lesionlens.site.pacs.files import ObjectKind, read_outgoing
+from lesionlens.site.pacs.outbox import SendOptions, send_result
+
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
+HERE = "http://127.0.0.1:8042/dicom-web"
+SUPERSEDE = SendOptions(supersede=True)
+
+
+class Shelf:
+    """An archive that takes everything but what it refuses, and lists nothing."""
+
+    def __init__(self, refuses=()):
+        self.refuses, self.notes, self.asked = refuses, [], 0
+
+    def objects_of(self, *_, **__):
+        self.asked += 1
+        return ()
+
+    def send(self, files, **_):
+        items = read_outgoing(files)
+        bad = tuple(Refusal(one, "no") for one in items if one.kind in self.refuses)
+        if files[0].name == "rejection.dcm":
+            self.notes.append(pydicom.dcmread(files[0]))
+        return Delivery(tuple(o.path for o in items if o.kind not in self.refuses), refused=bad)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A result before and after its review, in folders of their own."""
+    place = tmp_path_factory.mktemp("saved")
+    patient = make_patient(spacing_mm=6.0, lesions=(Lesion(),))
+    study = write_study(
+        patient, place / "study", kind=StudyKind.DICOM, sequences=(MrSequence.T1C,),
+        how=Acquisition("LPS"),
+    )  # fmt: skip
+    analysis = make_analysis(patient, study)
+    save(analysis, place / "before")
+    log = ReviewLog()
+    log.mark(analysis.findings.candidates[0].tracking_uid, ReviewState.ACCEPTED)
+    reviewed = replace(analysis, review=log.review)
+    save(reviewed, place / "after")
+    shutil.copytree(place / "before", place / "both")
+    send_result(Shelf(), place / "both", HERE)
+    save(reviewed, place / "both")
+    return place
+
+
+@pytest.fixture
+def results(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "results")
+
+
+def uids(folder):
+    found = [pydicom.dcmread(path, stop_before_pixels=True) for path in folder.glob("dicom/*.dcm")]
+    return {str(one.SOPInstanceUID) for one in found}
+
+
+def named(note):
+    return {str(e.value) for e in note.iterall() if e.keyword == "ReferencedSOPInstanceUID"}
+
+
+def test_what_was_recorded_as_sent_is_rejected_once(results, saved):
+    archive = Shelf()
+    done, notices = send_result(archive, results / "both", HERE, chosen=SUPERSEDE)
+    (note,) = archive.notes
+    assert named(note) == uids(results / "before")
+    assert len(done.stored) == len(uids(results / "both")) + 1
+    assert "A rejection note names" in notices[-1]
+    assert archive.asked == 0
+    record = json.loads((results / "both" / SENT).read_text())
+    assert set(record["rejected"]) == uids(results / "before")
+    with pytest.raises(UnusableInputError, match="no earlier, unreviewed objects"):
+        send_result(Shelf(), results / "both", HERE, chosen=SUPERSEDE)
+
+
+def test_a_choice_of_kinds_rejects_these_alone(results):
+    archive = Shelf()
+    chosen = replace(SUPERSEDE, kinds=(ObjectKind.SR,))
+    send_result(archive, results / "both", HERE, chosen=chosen)
+    sr = pydicom.dcmread(results / "before" / "dicom" / "sr.dcm")
+    assert named(archive.notes[0]) == {sr.SOPInstanceUID}
+
+
+@pytest.mark.parametrize(
+    ("folder", "address", "says"),
+    [
+        ("after", HERE, "no earlier, unreviewed objects"),
+        ("both", "http://127.0.0.1:1/other", "no earlier, unreviewed objects"),
+        ("before", HERE, "nobody reviewed"),
+    ],
+)
+def test_where_nothing_is_known_to_supersede_nothing_is_sent(results, folder, address, says):
+    before = sorted(path.name for path in (results / folder).iterdir())
+    with pytest.raises(UnusableInputError, match=says):
+        send_result(Shelf(), results / folder, address, chosen=SUPERSEDE)
+    assert sorted(path.name for path in (results / folder).iterdir()) == before
+
+
+def test_a_result_whose_note_was_lost_is_recorded_as_sent_and_the_note_comes_later(results):
+    class Breaks(Shelf):
+        def send(self, files, **more):
+            if files[0].name == "rejection.dcm":
+                raise ResourceError(found="silence", expected="an answer", next_step="Wait")
+            return super().send(files, **more)
+
+    with pytest.raises(ResourceError):
+        send_result(Breaks(), results / "both", HERE, chosen=SUPERSEDE)
+    assert len(json.loads((results / "both" / SENT).read_text())["sent"]) == 2
+    archive = Shelf()
+    send_result(archive, results / "both", HERE, chosen=SUPERSEDE)
+    assert named(archive.notes[0]) == uids(results / "before")
+
+
+@pytest.mark.parametrize("refused", [ObjectKind.SEG, ObjectKind.KO])
+def test_nothing_is_rejected_for_a_result_that_did_not_arrive_whole(results, refused):
+    archive = Shelf((refused,))
+    done, notices = send_result(archive, results / "both", HERE, chosen=SUPERSEDE)
+    assert done.refused
+    assert archive.notes == []
+    assert "stay as they are" in notices[-1]
+    assert json.loads((results / "both" / SENT).read_text())["rejected"] == []
+
+
+@pytest.mark.parametrize("way", ["web", "get"])
+def test_an_archive_is_asked_where_nothing_is_recorded(results, way, password, tmp_path):
+    with running(tmp_path) as orthanc:
+        archive = archive_at(orthanc, way)
+        study = files_of(results / "study")
+        archive.send(study[:1])
+        send_result(archive, results / "before", HERE)
+        done, _ = send_result(archive, results / "after", HERE, chosen=SUPERSEDE)
+        done.check()
+        archive.get(pydicom.dcmread(study[0]).StudyInstanceUID, tmp_path / "got")
+        got = [pydicom.dcmread(path) for path in (tmp_path / "got").iterdir()]
+        notes = [
+            one
+            for one in got
+            if one.SOPClassUID == KeyObjectSelectionDocumentStorage
+            and one.ConceptNameCodeSequence[0].CodeValue == "113001"
+        ]
+        assert [named(one) for one in notes] == [uids(results / "before")]
+        assert notes[0].PatientID == got[0].PatientID
