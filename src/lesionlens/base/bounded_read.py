@@ -11,14 +11,20 @@ import json
 import math
 import os
 import stat
+import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from lesionlens.base.errors import ReadError
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Model = TypeVar("Model", bound="BaseModel")
 MIB = 2**20
 JSON_BYTES = 32 * MIB
 """More than any JSON file of a result has."""
+TOML_BYTES = MIB
 MOST_DIGITS = 40
 
 
@@ -52,6 +58,42 @@ def read_file(path: Path, limit: int = JSON_BYTES) -> bytes:
 def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
     """Read a JSON file; see `read_file` and `parse_json`, whose errors these are."""
     return parse_json(read_file(path, limit))
+
+
+def read_object(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
+    """Return the JSON object in a file; empty where there is none that can be read."""
+    try:
+        found = read_json(path, limit)
+    except (OSError, ValueError, ReadError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def read_model(path: Path, model: type[Model]) -> Model:
+    """Read a JSON file as a record; see `read_json`.
+
+    Raises
+    ------
+    ReadError, OSError, ValueError
+        As `read_json`; or it is no such record.
+    """
+    content = read_file(path)
+    parse_json(content)
+    return model.model_validate_json(content)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file that a person wrote; see `read_file`.
+
+    Raises
+    ------
+    ValueError
+        It is no TOML, nests without end, or holds NaN, infinity or a number beyond all bounds.
+    """
+    try:
+        return tomllib.loads(read_text(path, TOML_BYTES), parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("nesting without end") from error
 
 
 def read_text(path: Path, limit: int = JSON_BYTES) -> str:
@@ -98,7 +140,7 @@ def _no_constant(text: str) -> float:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError("a number beyond all bounds")
+        raise ValueError("a number that is none, or beyond all bounds")
     return value
 
 

@@ -18,7 +18,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lesionlens.base.manifest import is_inside, read_object
+from lesionlens.base.bounded_read import read_object
+from lesionlens.base.manifest import is_inside
 
 PREFIX = ".lesionlens-"
 _LOCK, _JOURNAL, _DONE = "lock", "journal.json", "done"

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from lesionlens.base.bounded_read import read_object
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.whole_file import write_whole
@@ -20,7 +21,6 @@ SCHEMA = "lesionlens/files/1"
 Owned = Mapping[str, str | None]
 """Files of ours by their name below a folder, with `/`, and their SHA-256; None where they may
 have changed since."""
-_MOST_BYTES = 64 * 2**20
 _SHOWN = 3
 
 
@@ -68,17 +68,6 @@ def is_inside(name: object) -> bool:
         return False
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts and path.as_posix() == name != "."
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file; empty where there is none that can be read."""
-    try:
-        if not path.is_file() or path.stat().st_size > _MOST_BYTES:
-            return {}
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def write_list(folder: Path, names: Iterable[str], name: str) -> None:

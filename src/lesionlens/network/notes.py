@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+from lesionlens.base.bounded_read import parse_json
 from lesionlens.network.config import NetworkConfig
 
 _T = TypeVar("_T")
@@ -66,7 +66,7 @@ def sizes_from_json(text: str) -> NetworkConfig:
         It is no such record, or one of weights that read T1 only where T1c or FLAIR is missing, as
         some until version 0.3 did.
     """
-    table = json.loads(text)
+    table = parse_json(text)
     if table.pop("t1_in_reserve", False):
         raise ValueError("weights that hold T1 back, of version 0.3 or before")
     return _record(NetworkConfig, table)
@@ -80,7 +80,7 @@ def from_json(kind: Callable[..., _T], text: str) -> _T:
     TypeError, ValueError
         It is another record's, or no JSON.
     """
-    return _record(kind, json.loads(text))
+    return _record(kind, parse_json(text))
 
 
 def _record(kind: Callable[..., _T], table: Mapping[str, Any]) -> _T:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from lesionlens.base import user_folders
-from lesionlens.base.errors import ResourceError, WeightsError
+from lesionlens.base.bounded_read import read_model
+from lesionlens.base.errors import ReadError, ResourceError, WeightsError
 from lesionlens.base.file_model import FileModel
 from lesionlens.base.provenance import sha256_of, utc_now
 from lesionlens.base.whole_file import whole_file, write_whole
@@ -247,10 +248,10 @@ class WeightsStore:
     def _log(self) -> _Log:
         place = self.folder / LOG_NAME
         try:
-            return _Log.model_validate_json(place.read_text("utf-8"))
+            return read_model(place, _Log)
         except FileNotFoundError:
             return _Log()
-        except (OSError, UnicodeDecodeError, ValidationError) as error:
+        except (OSError, ValueError, ReadError) as error:
             raise WeightsError(
                 found=f"a {LOG_NAME} of accepted weights that cannot be read",
                 expected="the one that LesionLens wrote",

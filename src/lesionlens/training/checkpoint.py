@@ -21,7 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from lesionlens.base.errors import ResourceError, WeightsError
+from lesionlens.base.bounded_read import read_json
+from lesionlens.base.errors import ReadError, ResourceError, WeightsError
 
 PART_BYTES = 15 * 2**20
 _POINTER = "latest.json"
@@ -99,12 +100,12 @@ def load(folder: Path) -> Checkpoint | None:
     if not pointer.exists():
         return None
     try:
-        place = folder / json.loads(pointer.read_text("utf-8"))["folder"]
-        meta = json.loads((place / "meta.json").read_text("utf-8"))
+        place = folder / read_json(pointer)["folder"]
+        meta = read_json(place / "meta.json")
         tensors: dict[str, torch.Tensor] = {}
         for part in sorted(place.glob("part-*.safetensors")):
             tensors.update(load_file(part))
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError, ReadError) as error:
         raise WeightsError(
             found=f"a damaged checkpoint in {folder.name} ({error})",
             expected="the parts it names",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 import types
 import typing
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lesionlens.base.bounded_read import read_toml
 from lesionlens.base.errors import ConfigError
 from lesionlens.network.config import PRESETS
 from lesionlens.network.synth.draw import DrawConfig
@@ -230,14 +230,14 @@ def read_config(recipe: Path | str) -> TrainConfig:
     if not path.is_file():
         path = ours.get(str(recipe), path)
     try:
-        table = tomllib.loads(path.read_text("utf-8"))
+        table = read_toml(path)
     except FileNotFoundError as error:
         raise ConfigError(
             found=f"no file {path.name}",
             expected=f"a recipe in TOML, or the name of ours: {', '.join(ours)}",
             next_step=_START_FROM,
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(
             found=f"{path.name}, which is not TOML ({error})",
             expected="a recipe in TOML",

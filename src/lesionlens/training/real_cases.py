@@ -16,7 +16,8 @@ import torch
 
 from lesionlens.analysis.evaluation.label_conventions import region_mask
 from lesionlens.base import kept_arrays
-from lesionlens.base.errors import ConfigError, UnusableInputError
+from lesionlens.base.bounded_read import read_json
+from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, check, no_progress
@@ -198,9 +199,9 @@ def part(cases: Sequence[RealCase], out: Path, seed: int, share: float = 0.2) ->
     """Part cases by patient and record it in `split.json`; an earlier choice stays."""
     place = out / SPLIT_NAME
     try:
-        found = json.loads(place.read_text("utf-8")) if place.is_file() else {}
+        found = read_json(place) if place.is_file() else {}
         known = {p: side == "validation" for side, ps in found.items() for p in ps}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, ReadError) as error:
         raise ConfigError(
             found=f"a {SPLIT_NAME} in {out.name!r} that cannot be read",
             expected="the one that an earlier sitting wrote",

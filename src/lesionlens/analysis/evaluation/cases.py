@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
 import re
 import zlib
 from collections import Counter
@@ -21,6 +20,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ConfigError, ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
@@ -129,11 +129,11 @@ def _of_folder(folder: Path) -> Case | None:
 
 def _of_dataset(root: Path) -> list[Case]:
     try:
-        about: Any = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+        about: Any = read_json(root / "dataset.json")
         named = about.get("channel_names") or about["modality"]
         channels = [named[key] for key in sorted(named, key=int)]
         labels = about["labels"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ReadError) as error:
         raise _bad_dataset(root, "without modality (or channel_names) and labels") from error
     sequences = {n: s for n, name in enumerate(channels) if (s := _channel_sequence(str(name)))}
     if not sequences:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from lesionlens.analysis.evaluation import metrics
 from lesionlens.analysis.evaluation.cases import Case, read_volume
@@ -21,7 +20,8 @@ from lesionlens.analysis.evaluation.explanation_metrics import measures
 from lesionlens.analysis.evaluation.label_conventions import region_mask, translate
 from lesionlens.analysis.evaluation.lesionwise import lesion_wise
 from lesionlens.analysis.evaluation.summary import CaseScore
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.bounded_read import read_model
+from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.files import FindingsFile, RunFile
@@ -178,15 +178,15 @@ def _read_on(path: Path, grid: Grid) -> NDArray[Any]:
 
 def _findings(result: Path) -> FindingsFile:
     try:
-        return FindingsFile.model_validate_json((result / "findings.json").read_bytes())
-    except (OSError, ValidationError) as error:
+        return read_model(result / "findings.json", FindingsFile)
+    except (OSError, ValueError, ReadError) as error:
         raise _Unscorable("findings.json cannot be read") from error
 
 
 def _made_by(result: Path) -> str:
     try:
-        run = RunFile.model_validate_json((result / "run.json").read_bytes())
-    except (OSError, ValidationError):
+        run = read_model(result / "run.json", RunFile)
+    except (OSError, ValueError, ReadError):
         return ""
     return " ".join(part for part in (run.engine, run.engine_version, run.weights_sha256) if part)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from lesionlens.analysis.explain import shapley
+from lesionlens.base.bounded_read import read_model
+from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import Region
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.files import CandidateRow, FindingsFile, RunFile
@@ -36,8 +36,8 @@ def measures(result: Path, findings: FindingsFile) -> dict[str, float | None]:
         measured; empty without a run.json.
     """
     try:
-        run = RunFile.model_validate_json((result / "run.json").read_bytes())
-    except (OSError, ValidationError):
+        run = read_model(result / "run.json", RunFile)
+    except (OSError, ValueError, ReadError):
         return {}
     peaks = [c.attention.peak_inside for c in findings.candidates]
     known = [peak for peak in peaks if peak is not None]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.base import user_folders
+from lesionlens.base.bounded_read import read_object
 from lesionlens.base.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
@@ -53,8 +54,4 @@ def recall(inputs: Sequence[tuple[str, str]]) -> tuple[Path, str | None] | None:
 
 
 def _known() -> dict[str, Any]:
-    try:
-        found = json.loads(place().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_object(place())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from lesionlens.base.bounded_read import parse_json, read_file
+from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.manifest import is_inside
@@ -80,9 +80,7 @@ def read_run_file(folder: Path) -> RunFile:
     """
     path = folder / "run.json"
     try:
-        content = read_file(path)
-        parse_json(content)
-        return RunFile.model_validate_json(content)
+        return read_model(path, RunFile)
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.bounded_read import MIB, read_text
+from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.hosts import is_loopback
 
 KEY_VARIABLE = "LESIONLENS_API_KEY"
@@ -75,8 +76,8 @@ def read_keys(file: Path) -> tuple[str, ...]:
         It cannot be read, holds none, or one that is too short to keep anybody out.
     """
     try:
-        lines = [line.strip() for line in file.read_text("utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError):
+        lines = [line.strip() for line in read_text(file, MIB).splitlines()]
+    except (OSError, ValueError, ReadError):
         lines = []
     keys = tuple(line for line in lines if line and not line.startswith("#"))
     if not keys or any(len(key) < 16 or not key.isascii() or " " in key for key in keys):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from lesionlens.base.bounded_read import parse_json
 from lesionlens.base.errors import ServerError
 
 Array = NDArray[Any]
@@ -66,7 +67,7 @@ def unpack(
     """
     try:
         packed = load(message)
-        about = json.loads(_metadata(message)[_KEY])
+        about = parse_json(_metadata(message)[_KEY])
         header, notes = dict(about["header"]), dict(about["arrays"])
         sizes = [math.prod(_shape(note)) * _dtype(note).itemsize for note in notes.values()]
         if sum(sizes) > limit_bytes:
@@ -88,14 +89,14 @@ def header_of(message: bytes) -> dict[str, Any]:
         It is no message.
     """
     try:
-        return dict(json.loads(_metadata(message)[_KEY])["header"])
+        return dict(parse_json(_metadata(message)[_KEY])["header"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise _damaged(f"a damaged message ({type(error).__name__})") from error
 
 
 def _metadata(message: bytes) -> dict[str, str]:
     size = int.from_bytes(message[:8], "little")
-    return dict(json.loads(message[8 : 8 + size])["__metadata__"])
+    return dict(parse_json(message[8 : 8 + size])["__metadata__"])
 
 
 def _only(array: Array, inside: Mask) -> bool:

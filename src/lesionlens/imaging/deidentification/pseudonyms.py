@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lesionlens.base import user_folders
+from lesionlens.base.bounded_read import MIB, read_text
 from lesionlens.base.errors import UnusableInputError
 
 _REGISTERED = "1.2.840.10008."
@@ -38,7 +39,7 @@ def key_at(path: Path) -> bytes:
         with os.fdopen(made, "w", encoding="ascii") as file:
             file.write(secrets.token_hex(32) + "\n")
     try:
-        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+        key = bytes.fromhex(read_text(path, MIB).strip())
     except ValueError:
         key = b""
     if len(key) < 16:

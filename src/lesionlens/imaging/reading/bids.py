@@ -6,11 +6,11 @@ BIDS 1.11 (https://bids-specification.readthedocs.io): `sub-<label>[/ses-<label>
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lesionlens.base.bounded_read import read_object
 from lesionlens.base.errors import UnusableInputError
 
 DESCRIPTION = "dataset_description.json"
@@ -38,11 +38,7 @@ def is_dataset(folder: Path) -> bool:
     """Whether a folder is the root of a BIDS dataset: by its description, or subjects' `anat`."""
     place = folder / DESCRIPTION
     if place.is_file():
-        try:
-            description = json.loads(place.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            description = None
-        return isinstance(description, dict) and "BIDSVersion" in description
+        return "BIDSVersion" in read_object(place)
     places = (p for s in _labelled(folder, "sub-") for p in (s, *_labelled(s, "ses-")))
     return any((p / "anat").is_dir() for p in places)
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lesionlens.base import user_folders
+from lesionlens.base.bounded_read import read_object
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import Series, Study, Witness
@@ -63,7 +64,7 @@ def recall(study: Study) -> Mapping[MrSequence, str]:
     if not any(folder().glob("*.json")):
         return {}  # spares reading the files for their key
     try:
-        stored = json.loads((folder() / f"{key_of(study)}.json").read_text(encoding="utf-8"))
+        stored = read_object(folder() / f"{key_of(study)}.json")
         found = {MrSequence(key): str(value) for key, value in stored.items()}
     except (OSError, ValueError, AttributeError):
         return {}

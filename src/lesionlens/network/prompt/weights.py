@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from lesionlens.base.bounded_read import parse_json
 from lesionlens.base.errors import WeightsError
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.whole_file import unwritten, whole_file
@@ -65,14 +66,14 @@ def load_file(path: Path, device: str | torch.device = "cpu") -> tuple[PromptNet
         with safe_open(path, framework="pt") as stream:
             metadata = stream.metadata() or {}
             state = {name: stream.get_tensor(name).float() for name in stream.keys()}  # noqa: SIM118
-        sizes = json.loads(metadata["network"]) if "network" in metadata else {}
+        sizes = parse_json(metadata["network"]) if "network" in metadata else {}
         config = PromptConfig()
         if sizes:
             near, middle, far = sizes["widths"]
             config = PromptConfig((near, middle, far), int(sizes["fine"]), int(sizes["heads"]))
         network = PromptNetwork(config)
         network.load_state_dict(state)
-        kept = json.loads(metadata.get("notes", "{}"))
+        kept = parse_json(metadata.get("notes", "{}"))
         notes = PromptNotes(kept.get("version", "?"), kept.get("trained_on", "?"),
                             int(kept.get("steps", metadata.get("steps", 0))))  # fmt: skip
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

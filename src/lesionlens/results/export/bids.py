@@ -22,6 +22,7 @@ import numpy as np
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base import manifest
+from lesionlens.base.bounded_read import read_object
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.manifest import Owned
@@ -148,7 +149,9 @@ def check_dataset(dataset: Path) -> None:
     if not place.is_file():
         manifest.check_free(dataset, (bids.DESCRIPTION, *_OF_DATASET), {})
     elif _NAME not in {
-        made.get("Name") for made in _read(place).get("GeneratedBy", ()) if isinstance(made, dict)
+        made.get("Name")
+        for made in read_object(place).get("GeneratedBy", ())
+        if isinstance(made, dict)
     }:
         raise UnusableInputError(
             found=f"a dataset of others in {dataset.name!r}",
@@ -280,7 +283,7 @@ def _source_of(analysis: Analysis) -> _Source:
 
 def _describe(dataset: Path, source: _Source) -> None:
     """Write what belongs to the whole dataset; each file in one step, as several may write it."""
-    links = _read(dataset / bids.DESCRIPTION).get("DatasetLinks", {})
+    links = read_object(dataset / bids.DESCRIPTION).get("DatasetLinks", {})
     try:
         where = Path(os.path.relpath(source.root, dataset.absolute())).as_posix()
     except ValueError:  # another drive
@@ -303,11 +306,3 @@ def _describe(dataset: Path, source: _Source) -> None:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -22,7 +22,7 @@ from typing import Protocol
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base import plugins
-from lesionlens.base.bounded_read import read_file
+from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import PluginError, ReadError
 from lesionlens.base.labels import Extra, MrSequence, Region
 from lesionlens.base.peak_memory import peak_memory_mib
@@ -255,7 +255,7 @@ def _keep_review(out: Path, aside: Path, review: Review) -> tuple[str, ...]:
 def _continues(found: Path, review: Review) -> bool:
     """Whether the new review begins with all that the earlier one says."""
     try:
-        stored = ReviewFile.model_validate_json(read_file(found))
+        stored = read_model(found, ReviewFile)
     except (OSError, ValueError, ReadError):
         return False  # unreadable: keep it
     began = review.events[: len(stored.events)] == stored.events

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lesionlens.base import manifest
+from lesionlens.base.bounded_read import read_object
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.files import CONSIDERED
 from lesionlens.base.whole_file import write_whole
@@ -49,14 +50,14 @@ def write_list(folder: Path) -> None:
 
 def owned(folder: Path) -> dict[str, str | None]:
     """Return the files of the result in a folder, and their SHA-256 where they never change."""
-    run = manifest.read_object(folder / RUN)
+    run = read_object(folder / RUN)
     made = str(run.get("schema", "")).startswith("lesionlens/run/")
     if made and "files" in run:
         found = {**manifest.rows_in(run), RUN: None}
         if REVIEW not in found:
             return found
     else:
-        schema = str(manifest.read_object(folder / "findings.json").get("schema", ""))
+        schema = str(read_object(folder / "findings.json").get("schema", ""))
         if not (made or schema.startswith("lesionlens/findings/")):
             return {}
         found = dict.fromkeys(_without_list(folder, made))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lesionlens.base.bounded_read import read_object
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.files import AttentionMethod, InputRow, RunFile
 from lesionlens.base.stages import StageTime
@@ -89,8 +89,4 @@ def write_run(analysis: Analysis, staged: Path, record: ExportRecord = ExportRec
 
 def read_run(result: Path) -> Mapping[str, Any]:
     """Read the run.json of a result; empty where there is none that can be read."""
-    try:
-        found: Mapping[str, Any] = json.loads((result / "run.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found
+    return read_object(result / "run.json")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.analysis.explain.faithfulness import faults_of
+from lesionlens.base.bounded_read import read_toml
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import LesionClass, Region, ReviewState, Source
 from lesionlens.base.records.attention import MapChecks
@@ -194,8 +195,8 @@ def load(language: str) -> Words:
             next_step="Copy en.toml from lesionlens/results/export/languages and translate it",
         )
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        table = read_toml(path)
+    except (OSError, ValueError) as error:
         raise _unusable(path, f"that is no TOML file ({error})") from error
     wrong = differences(table, _shipped("en"))
     if wrong:

@@ -7,16 +7,16 @@ candidates too: measured here, not reviewed.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from scipy import ndimage
 
 from lesionlens.analysis.findings import anatomy
@@ -33,113 +33,14 @@ from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.imaging.reading.dicom.documents import MANUFACTURER
-from lesionlens.imaging.reading.dicom.inflated import read_dicom
-from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 from lesionlens.imaging.reading.readers import hashes_of
 from lesionlens.results.review import report_items
 from lesionlens.results.review.report_items import ReportedCandidate
 from lesionlens.results.review.segments import Part, ReadSegment, plane_of, read_segments, voxels_of
+from lesionlens.results.review.sent_objects import Objects, find_objects, map_label
 
-SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
-REPORTS = tuple(f"1.2.840.10008.5.1.4.1.1.88.{n}" for n in (22, 33, 34, 35))
-MAP = "1.2.840.10008.5.1.4.1.1.30"
+_NUMBER = re.compile(r"([1-9]\d{0,3}) ")
 _WHOLE = np.ones((3, 3, 3), bool)
-
-
-@dataclass(frozen=True, slots=True)
-class Objects:
-    """What belongs to a study: its newest Segmentation, the report on that, attention maps."""
-
-    seg: Dataset | None
-    report: Dataset | None
-    maps: tuple[Dataset, ...] = field(default=())
-
-
-def find_objects(place: Path, study: Study) -> Objects:
-    """Find the newest objects of a study in a folder (or a file), at any depth.
-
-    Raises
-    ------
-    ReadError
-        There is neither a Segmentation nor a report of ours, or by the newest report a reader
-        accepted no candidate.
-    """
-    seen: dict[str, list[Dataset]] = {}
-    for path in [place] if place.is_file() else walk(place):
-        if looks_like_dicom(path):
-            header = _header(path)
-            kind = str(header.get("SOPClassUID", ""))
-            if kind in (*SEGMENTATIONS, *REPORTS, MAP) and _belongs(header, study):
-                seen.setdefault(kind, []).append(header)
-    reports = [ds for kind in REPORTS for ds in seen.get(kind, [])]
-    segs = [ds for kind in SEGMENTATIONS for ds in seen.get(kind, [])]
-    ours = _newest([ds for ds in reports if report_items.is_ours(ds)])
-    if ours is not None:  # what a later report leaves out holds no longer
-        known = _referenced(ours)
-        segs = [ds for ds in segs if str(ds.SOPInstanceUID) in known or not _superseded(ds, ours)]
-    seg = _newest(segs)
-    if seg is not None:
-        reports = [ds for ds in reports if str(seg.SOPInstanceUID) in _referenced(ds)]
-    report = _newest([ds for ds in reports if seg is not None or report_items.is_ours(ds)])
-    if seg is None and report is not None and report_items.accepts_none(report):
-        raise ReadError(
-            found=f"a report of {_day(report)}, the newest: a reader accepted no candidate",
-            expected="objects with candidates: those that were not accepted were not sent",
-            next_step="Open the result folder itself, or analyse the study again",
-        )
-    if seg is None and report is None:
-        raise ReadError(
-            found=f"no Segmentation of this study in {place.name}",
-            expected="a result folder, or DICOM objects (SEG, and SR where there is one) of it",
-            next_step="Fetch the study with its results again, or analyse it",
-        )
-    named = _referenced(report) if report is not None else set()
-    maps = tuple(ds for ds in seen.get(MAP, []) if _label(ds).startswith("attention_"))
-    newest = {_label(ds): ds for ds in sorted(maps, key=_age)}
-    kept = {_label(ds): ds for ds in maps if str(ds.SOPInstanceUID) in named}
-    return Objects(seg, report, tuple({**newest, **kept}.values()))
-
-
-def _header(path: Path) -> Dataset:
-    try:
-        return read_dicom(path, force=True)
-    except (OSError, InvalidDicomError, ValueError):
-        return Dataset()
-
-
-def _belongs(header: Dataset, study: Study) -> bool:
-    """Whether an object is of this study: by its UID, or by the images that it points at."""
-    images = {f.sop_instance_uid for series in study.series.values() for f in series.files}
-    return header.get("StudyInstanceUID") == study.uid or bool(images & _referenced(header))
-
-
-def _referenced(ds: Dataset) -> set[str]:
-    return {str(e.value) for e in ds.iterall() if e.keyword == "ReferencedSOPInstanceUID"}
-
-
-def _age(ds: Dataset) -> tuple[str, ...]:
-    names = ("SeriesDate", "SeriesTime", "ContentDate", "ContentTime")
-    dated = tuple(str(ds.get(name) or "") for name in names)
-    return dated if dated[0] else (*dated[2:], *dated[2:])
-
-
-def _superseded(seg: Dataset, report: Dataset) -> bool:
-    """Whether a Segmentation of ours is older than a report of ours."""
-    return seg.get("Manufacturer") == MANUFACTURER and _age(seg) < _age(report)
-
-
-def _day(report: Dataset) -> str:
-    return report_items.iso(_age(report)[0] + _age(report)[1])[:16] or "an unknown day"
-
-
-def _newest(found: Sequence[Dataset]) -> Dataset | None:
-    return max(found, key=_age) if found else None
-
-
-def _label(ds: Dataset) -> str:
-    shared = ds.get("SharedFunctionalGroupsSequence") or [Dataset()]
-    mapping = shared[0].get("RealWorldValueMappingSequence") or [Dataset()]
-    return str(mapping[0].get("LUTLabel", ""))
 
 
 def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
@@ -167,6 +68,7 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     attention = {region: v for region, v in _attention(objects.maps, grid) if v is not None}
     by_hand = {s.tracking_uid for s in chosen if s.by_hand}
     findings = _theirs(_described(marked, uids, reported, attention, prepared), reported, by_hand)
+    findings = _numbered(findings, _numbers(objects, chosen, reported))
     scored = [uid for uid in uids if uid in reported and reported[uid].score is not None]
     theirs = [uid for uid in uids if uid in reported and reported[uid].source is Source.READER]
     if not scored and len(theirs) < len(uids):
@@ -295,29 +197,71 @@ def _theirs(
     return replace(found, candidates=candidates, conclusion=conclusion)
 
 
+def _numbers(
+    objects: Objects, segments: Sequence[ReadSegment], reported: Mapping[str, ReportedCandidate]
+) -> dict[str, int]:
+    """Return the number that each tracking UID has in objects of ours."""
+    numbers: dict[str, int] = {}
+    if objects.seg is not None and objects.seg.get("Manufacturer") == MANUFACTURER:
+        for segment in segments:
+            found = _NUMBER.match(segment.label)
+            if found is not None and segment.tracking_uid is not None:
+                numbers[segment.tracking_uid] = int(found[1])
+    if objects.report is not None and report_items.is_ours(objects.report):
+        numbers |= {uid: one.number for uid, one in reported.items() if one.number is not None}
+    return numbers
+
+
+def _numbered(found: Findings, numbers: Mapping[str, int]) -> Findings:
+    """Give candidates the numbers that they were sent with; any other takes one after those."""
+    sent = [numbers[c.tracking_uid] for c in found.candidates if c.tracking_uid in numbers]
+    if not sent or len(set(sent)) < len(sent):
+        return found
+    free = itertools.count(max(sent) + 1)
+    ids = np.zeros(len(found.candidates) + 1, np.int32)
+    for candidate in found.candidates:
+        uid = candidate.tracking_uid
+        ids[candidate.id] = numbers[uid] if uid in numbers else next(free)
+    named = (replace(c, id=int(ids[c.id])) for c in found.candidates)
+    candidates = tuple(sorted(named, key=lambda c: c.id))
+    return replace(found, candidates=candidates, components=ids[found.components])
+
+
 def _attention(
     maps: tuple[Dataset, ...], grid: Grid
 ) -> Iterator[tuple[Region, NDArray[np.float32] | None]]:
     """Yield each attention map of ours on the grid; None where it lies on other voxels."""
     for ds in maps:
-        shared = ds.SharedFunctionalGroupsSequence[0]
-        mapping = shared.RealWorldValueMappingSequence[0]
-        keyword, kind = (
-            ("FloatPixelData", "<f4") if "FloatPixelData" in ds else ("PixelData", "<u2")
-        )
-        frames = np.frombuffer(ds[keyword].value, kind).reshape(-1, ds.Rows, ds.Columns)
-        volume: NDArray[np.float32] | None = np.zeros(grid.shape, np.float32)
-        for frame, groups in zip(frames, ds.PerFrameFunctionalGroupsSequence, strict=False):
-            places = voxels_of(np.ones(frame.shape, bool), plane_of(groups, shared), grid)
-            nearest = np.rint(places).astype(np.intp)
-            inside = ((nearest >= 0) & (nearest < np.array(grid.shape))).all()
-            if not inside or np.abs(places - nearest).max() > 0.05 or volume is None:
-                volume = None
-                break
-            volume[tuple(nearest.T)] = frame.ravel() * float(mapping.RealWorldValueSlope)
-        region = _label(ds).removeprefix("attention_")
+        try:
+            volume = _map_on(ds, grid)
+        except (AttributeError, KeyError, IndexError, ValueError, TypeError) as error:
+            raise ReadError(
+                found=f"a map {map_label(ds)!r} that cannot be read",
+                expected="a Parametric Map as it was sent",
+                next_step="Fetch the study with its results again, or take the map out of it",
+            ) from error
+        region = map_label(ds).removeprefix("attention_")
         if region in {r.value for r in Region}:
             yield Region(region), volume
+
+
+def _map_on(ds: Dataset, grid: Grid) -> NDArray[np.float32] | None:
+    """Return a map on the grid; None where it lies on other voxels."""
+    shared = ds.SharedFunctionalGroupsSequence[0]
+    slope = float(shared.RealWorldValueMappingSequence[0].RealWorldValueSlope)
+    keyword, kind = ("FloatPixelData", "<f4") if "FloatPixelData" in ds else ("PixelData", "<u2")
+    frames = np.frombuffer(ds[keyword].value, kind).reshape(-1, ds.Rows, ds.Columns) * slope
+    if not np.isfinite(frames).all():
+        raise ValueError("values that are no numbers")
+    volume = np.zeros(grid.shape, np.float32)
+    for frame, groups in zip(frames, ds.PerFrameFunctionalGroupsSequence, strict=False):
+        places = voxels_of(np.ones(frame.shape, bool), plane_of(groups, shared), grid)
+        nearest = np.rint(places).astype(np.intp)
+        inside = ((nearest >= 0) & (nearest < np.array(grid.shape))).all()
+        if not inside or np.abs(places - nearest).max() > 0.05:
+            return None
+        volume[tuple(nearest.T)] = frame.ravel()
+    return volume
 
 
 def _run(objects: Objects, study: Study, notices: tuple[str, ...]) -> RunInfo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from lesionlens.analysis.followup.patient import (
     visit_of,
     visit_of_result,
 )
+from lesionlens.base.bounded_read import read_object
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.patient import Agreement, PatientField
@@ -197,8 +197,5 @@ def _study_of(result: Path, given: Path | None, *, same_patient: bool) -> Study:
 
 def _uid_of(result: Path) -> str | None:
     """Return the Study Instance UID that a result was made of."""
-    try:
-        found = json.loads((result / "run.json").read_text(encoding="utf-8")).get("study_uid")
-    except (OSError, ValueError, AttributeError):
-        return None
+    found = read_object(result / "run.json").get("study_uid")
     return None if found is None else str(found)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter
 
 from lesionlens.analysis.findings.edits import applied
-from lesionlens.base.bounded_read import parse_json, read_file, read_json
+from lesionlens.base.bounded_read import read_json, read_model
 from lesionlens.base.errors import GeometryError, ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.journal import restore
@@ -116,7 +116,7 @@ def is_mask(place: Path) -> bool:
     """
     if is_nifti(place):
         return is_label_name(place.name)
-    from lesionlens.results.review.from_dicom import SEGMENTATIONS  # noqa: PLC0415  (slow: pydicom)
+    from lesionlens.results.review.sent_objects import SEGMENTATIONS  # noqa: PLC0415  (slow: pydicom)
 
     return place.is_file() and sop_class(place) in SEGMENTATIONS
 
@@ -286,9 +286,7 @@ def _with_notices(run: RunInfo, told: tuple[str, ...]) -> RunInfo:
 
 def _model(path: Path, model: type[Model]) -> Model:
     try:
-        text = read_file(path)
-        parse_json(text)
-        return model.model_validate_json(text)
+        return read_model(path, model)
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
 

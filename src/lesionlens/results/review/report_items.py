@@ -12,7 +12,8 @@ from lesionlens.base import codes
 from lesionlens.base.labels import ReviewState, Source
 from lesionlens.base.records.review import WHOLE_STUDY, ReviewEvent
 
-MEASUREMENT_GROUP, TRACKING_UID = "125007", "112040"
+MEASUREMENT_GROUP, TRACKING_ID, TRACKING_UID = "125007", "112039", "112040"
+_NUMBER = re.compile(r"Candidate ([1-9]\d{0,3})(,|$)")
 SCORES = (codes.PROBABILITY.value, codes.CERTAINTY.value)
 
 
@@ -26,6 +27,7 @@ class ReportedCandidate:
     reason: str | None = None
     score: float | None = None
     source: Source = Source.NETWORK
+    number: int | None = None
 
     @property
     def decided(self) -> bool:
@@ -111,6 +113,8 @@ def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
     time = items.get(codes.REVIEW_TIME.value)
     reason = items.get(codes.REVIEW_REASON.value)
     source = items.get(codes.SOURCE.value)
+    name = items.get(TRACKING_ID)
+    number = None if name is None else _NUMBER.match(str(name.get("TextValue", "")))
     theirs = "" if source is None else str(source.ConceptCodeSequence[0].CodeValue)
     value = str(state.ConceptCodeSequence[0].CodeValue) if state is not None else "unreviewed"
     return ReportedCandidate(
@@ -119,6 +123,7 @@ def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
         time="" if time is None else utc(str(time.DateTime)),
         reason=None if reason is None else str(reason.TextValue),
         source=Source.READER if theirs == codes.SOURCES[Source.READER].value else Source.NETWORK,
+        number=None if number is None else int(number[1]),
         score=next((s for s in map(_score, (items.get(c) for c in SCORES)) if s is not None), None),
     )
 

@@ -22,7 +22,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
 from lesionlens.base import user_folders
-from lesionlens.base.bounded_read import parse_json, read_file
+from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.grid import Grid
 from lesionlens.base.journal import restore
@@ -212,9 +212,7 @@ def _write_outline(folder: Path, outline: Outline, native: Grid) -> None:
 
 def _read(place: Path, edits: Path, check: Check | None = None) -> Review:
     try:
-        text = read_file(place)
-        parse_json(text)
-        content = ReviewFile.model_validate_json(text)
+        content = read_model(place, ReviewFile)
     except FileNotFoundError:
         return Review()
     except (OSError, ValueError) as error:

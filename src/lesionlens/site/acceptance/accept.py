@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,8 @@ from lesionlens.analysis.evaluation.cases import Case, find_cases
 from lesionlens.analysis.evaluation.evaluate import evaluate, score_case
 from lesionlens.analysis.evaluation.label_conventions import convention_reader
 from lesionlens.analysis.evaluation.summary import CaseScore, column, interval
-from lesionlens.base.errors import CancelledError, UnusableInputError
+from lesionlens.base.bounded_read import MIB, read_json, read_text
+from lesionlens.base.errors import CancelledError, ReadError, UnusableInputError
 from lesionlens.base.manifest import Owned, check_free
 from lesionlens.base.provenance import sha256_of, utc_now, versions
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
@@ -211,9 +211,9 @@ def _inputs(run: Mapping[str, Any]) -> str | None:
 def _keep_signed(out: Path, place: Path) -> None:
     """Keep an earlier report that somebody signed, under `signed/` and the time of its making."""
     try:
-        earlier = json.loads((out / RECORD).read_text("utf-8"))
+        earlier = read_json(out / RECORD)
         signed, made = earlier["signed_by"], str(earlier["made"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, ReadError):
         return
     if signed:
         kept = place / SIGNED / re.sub(r"[^0-9T]", "", made[:19])
@@ -226,8 +226,8 @@ def _keep_signed(out: Path, place: Path) -> None:
 def _earlier(out: Path) -> Owned:
     """Return the files of an earlier report: those that its hashes name."""
     try:
-        lines = (out / SUMS).read_text("utf-8").splitlines()
-    except (OSError, ValueError):
+        lines = read_text(out / SUMS, MIB).splitlines()
+    except (OSError, ValueError, ReadError):
         return {}
     known = dict(line.split("  ", 1)[::-1] for line in lines if "  " in line)
     ours = {name: known[name] for name in (RECORD, PAGE) if name in known}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lesionlens.base.bounded_read import read_toml
 from lesionlens.base.errors import ConfigError
 
 
@@ -87,14 +87,14 @@ def read_bounds(path: Path | None) -> AcceptanceBounds:
     if path is None:
         return AcceptanceBounds()
     try:
-        table: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+        table: dict[str, Any] = read_toml(path)
         whole = {k: _floats(v) if isinstance(v, dict) else v for k, v in table.items()}
         found = AcceptanceBounds.model_validate(whole)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise _refused(path, f"{where}: {first['msg']}") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise _refused(path, str(error)) from error
     unknown = [name for name in (*found.overall, *found.groups) if name not in METRICS]
     if unknown:

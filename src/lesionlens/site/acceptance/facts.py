@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from lesionlens.analysis.evaluation.cases import PATIENTS_NAME
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.bounded_read import read_json
+from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.imaging.reading.readers import open_study
 
@@ -115,8 +115,8 @@ def _of_header(file: Path) -> tuple[str, str, float]:
 def _of_sidecar(file: Path) -> tuple[str, str, float]:
     place = file.with_name(file.name.removesuffix(".gz").removesuffix(".nii") + ".json")
     try:
-        return _words(json.loads(place.read_text("utf-8")), _SIDECAR)
-    except (OSError, ValueError, TypeError, AttributeError):
+        return _words(read_json(place), _SIDECAR)
+    except (OSError, ValueError, TypeError, AttributeError, ReadError):
         return "", "", 0.0
 
 

@@ -5,7 +5,6 @@ Images are opened only where their folder is named, for contrast, noise and voxe
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,8 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base.errors import LesionLensError, UnusableInputError
+from lesionlens.base.bounded_read import read_json
+from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.study import StepName
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
@@ -97,6 +97,8 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
             continue
         try:
             found.append(_study(Path(place)))
+        except ReadError as error:
+            notices.append(f"{Path(place).name} was left out: {error.found}")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             notices.append(f"{Path(place).name} was left out: {type(error).__name__}: {error}")
     if not found:
@@ -156,7 +158,7 @@ def with_images(
 
 
 def _json(path: Path) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    read: dict[str, Any] = read_json(path)
     return read
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from lesionlens.base import user_folders
-from lesionlens.base.errors import ResourceError
+from lesionlens.base.bounded_read import read_model
+from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.file_model import FileModel
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.whole_file import write_whole
@@ -70,8 +69,8 @@ def standing() -> Standing | None:
     """
     place = _place()
     try:
-        return Standing.model_validate_json(place.read_text("utf-8"))
+        return read_model(place, Standing)
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError, ValidationError):
+    except (OSError, ValueError, ReadError):
         return Standing(time="", stops=("what monitor found last cannot be read",), page="")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.base import access
+from lesionlens.base.bounded_read import parse_json
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.labels import ReviewState
 from lesionlens.site.worklist.reads import read_of
@@ -125,7 +126,7 @@ class Book:
         """Return what was noted of the list itself, None where nothing was."""
         query = "SELECT value FROM notes WHERE name = ?"
         found = self._connection.execute(query, (name,)).fetchone()
-        return None if found is None else json.loads(found[0])
+        return None if found is None else parse_json(found[0])
 
     def take_note(self, name: str, value: Any) -> None:
         """Note something of the list itself, as JSON."""

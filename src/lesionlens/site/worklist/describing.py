@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -13,7 +12,8 @@ from typing import Any
 import pydicom
 from pydicom.errors import InvalidDicomError
 
-from lesionlens.base.errors import LesionLensError
+from lesionlens.base.bounded_read import read_json
+from lesionlens.base.errors import LesionLensError, ReadError
 from lesionlens.base.labels import REFERENCE_ORDER
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
@@ -97,12 +97,12 @@ def fields_of(study: Study) -> Mapping[str, str]:
             found = {tag: str(header.get(tag) or "") for tag in _TAGS}
         else:
             sidecar = file.with_name(re.sub(r"\.nii(\.gz)?$", "", file.name) + ".json")
-            fields = json.loads(sidecar.read_text(encoding="utf-8")) if sidecar.is_file() else {}
+            fields = read_json(sidecar) if sidecar.is_file() else {}
             found = {
                 "PatientID": fields.get("PatientID"),
                 "StudyDate": fields.get("StudyDate") or fields.get("AcquisitionDateTime"),
             }
-    except (OSError, ValueError, AttributeError, InvalidDicomError):
+    except (OSError, ValueError, AttributeError, InvalidDicomError, ReadError):
         logger.warning("patient and date of a study could not be read")
     day = _DATE.match(str(found.get("StudyDate") or ""))
     plain = {"PatientID": str(found.get("PatientID") or "").strip()}
@@ -112,13 +112,13 @@ def fields_of(study: Study) -> Mapping[str, str]:
 def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
     """Return an entry with what its result says; as it is where there is none."""
     try:
-        fields = json.loads((result / RESULT).read_text(encoding="utf-8"))
+        fields = read_json(result / RESULT)
         flagged = [row["score"] for row in fields["candidates"]]
         scores = [float(score) for score in flagged if score is not None]  # None: a reader's own
         failed = [q["message"] for q in fields["quality"] if not q["passed"]]
     except FileNotFoundError:
         return entry
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, ReadError):
         return replace(entry, warnings=(*entry.warnings, f"its {RESULT} cannot be read"))
     notices = (*entry.warnings, *failed, *fields.get("warnings", ()))
     return replace(

@@ -10,7 +10,6 @@ machine and in any release.
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
+from lesionlens.base.bounded_read import read_toml
 from lesionlens.base.errors import ReadError
 from lesionlens.site.worklist.records import Arm
 
@@ -75,7 +75,7 @@ def read_protocol(folder: Path) -> ReadingProtocol | None:
         It is no protocol, or names a reader, an arm or a case twice.
     """
     try:
-        table = tomllib.loads((folder / FILE).read_text(encoding="utf-8"))
+        table = read_toml(folder / FILE)
         protocol = TypeAdapter(ReadingProtocol).validate_python(table)
     except FileNotFoundError:
         return None

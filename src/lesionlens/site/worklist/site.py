@@ -6,10 +6,10 @@ Windows `C:/ProgramData/lesionlens`. A reader cannot undo what stands there.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 from lesionlens.base import user_folders
+from lesionlens.base.bounded_read import read_toml
 from lesionlens.base.errors import ConfigError
 
 
@@ -29,11 +29,11 @@ def unaided_first_required() -> bool:
         The file is there and cannot be read: what it requires is not known, so nothing is shown.
     """
     try:
-        table = tomllib.loads(site_file().read_text(encoding="utf-8"))
+        table = read_toml(site_file())
         wanted = table.get("reading", {}).get("unaided_first", False)
     except FileNotFoundError:
         return False
-    except (OSError, ValueError, RecursionError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise _wrong(str(error)) from error
     if not isinstance(wanted, bool):
         raise _wrong(f"unaided_first = {wanted!r}")

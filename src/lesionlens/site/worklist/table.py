@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lesionlens.base.bounded_read import read_json
+from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.manifest import replace_listed
 from lesionlens.base.staging import check_target
@@ -109,9 +110,9 @@ def scores_in(folder: Path, names: Iterable[str]) -> dict[str, float]:
     scores: dict[str, float] = {}
     for name in names:
         try:
-            fields = json.loads((folder / name / RESULT).read_text(encoding="utf-8"))
+            fields = read_json(folder / name / RESULT)
             rows = [(row["tracking_uid"], row["score"]) for row in fields["candidates"]]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, ReadError):
             continue  # not analysed, or damaged: the list warns of that
         scores |= {uid: float(score) for uid, score in rows if score is not None}
     return scores

@@ -14,7 +14,8 @@ import torch
 
 from lesionlens.analysis.evaluation.paired import paired
 from lesionlens.analysis.evaluation.summary import CaseScore
-from lesionlens.base.errors import ConfigError
+from lesionlens.base.bounded_read import read_json
+from lesionlens.base.errors import ConfigError, ReadError
 from lesionlens.base.manifest import check_free
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
@@ -186,8 +187,8 @@ def _check_same(out: Path, parent_sha256: str, recipe: TrainConfig) -> None:
         place.write_text(json.dumps(now, indent=1) + "\n", "utf-8")
         return
     try:
-        before = json.loads(place.read_text("utf-8"))
-    except ValueError:
+        before = read_json(place)
+    except (OSError, ValueError, ReadError):
         before = None
     if before != now:
         raise ConfigError(

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from lesionlens.analysis.evaluation.paired import PairedFigure
-from lesionlens.base.errors import UnusableInputError, WeightsError
+from lesionlens.base.bounded_read import read_model
+from lesionlens.base.errors import ReadError, UnusableInputError, WeightsError
 from lesionlens.base.file_model import FileModel
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.whole_file import write_whole
@@ -109,8 +110,8 @@ def read_proposal(folder: Path) -> Proposal:
         The weights are missing or others.
     """
     try:
-        found = Proposal.model_validate_json((folder / RECORD).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        found = read_model(folder / RECORD, Proposal)
+    except (OSError, ValueError, ReadError) as error:
         raise UnusableInputError(
             found=f"no readable {RECORD} in {folder.name!r}",
             expected="a folder that `lesionlens learn` finished",

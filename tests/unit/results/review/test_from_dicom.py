@@ -147,6 +147,38 @@ def test_it_leaves_again_as_it_came(analysed, tmp_path):
     assert named.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == former.SOPInstanceUID
 
 
+def test_candidates_keep_their_numbers(analysed, tmp_path):
+    """Of three, the first was rejected and is not sent; the reader's own has no score."""
+    analysis = analysed()
+    first, second = analysis.findings.candidates
+    log = ReviewLog()
+    log.mark(first.tracking_uid, ReviewState.REJECTED, reader="A. Reader")
+    log.mark(second.tracking_uid, ReviewState.ACCEPTED, reader="A. Reader")
+    mine = Outline("2.25.77", (3, 4, 5), np.full((2, 3, 2), Label.OEDEMA, np.uint8))
+    log.add(mine, DrawingMethod.MANUAL, reader="A. Reader", reason="missed")
+    analysis = applied(replace(analysis, review=log.review))
+    again = reopen_folder(_sent(analysis, tmp_path), analysis.study, analysis.prepared)
+    assert [(c.id, c.tracking_uid) for c in again.findings.candidates] == [
+        (2, second.tracking_uid),
+        (3, "2.25.77"),
+    ]
+    assert set(np.unique(again.findings.components)) == {0, 2, 3}
+    (tmp_path / "study" / "sr.dcm").unlink()
+    alone = reopen_folder(tmp_path / "study", analysis.study, analysis.prepared)
+    assert {c.tracking_uid: c.id for c in alone.findings.candidates} == {
+        second.tracking_uid: 2,
+        "2.25.77": 3,
+    }
+
+
+def test_an_object_beyond_all_sizes_is_refused(analysed, tmp_path, monkeypatch):
+    analysis = analysed()
+    folder = _sent(analysis, tmp_path)
+    monkeypatch.setattr("lesionlens.results.review.sent_objects.MOST_BYTES", 1000)
+    with pytest.raises(ReadError, match=r"more than 0 MiB in '(seg|sr|attention).dcm'"):
+        from_dicom(folder, analysis.study, analysis.prepared)
+
+
 def test_the_newest_of_several_is_taken(analysed, tmp_path):
     analysis = analysed()
     first = _sent(analysis, tmp_path)

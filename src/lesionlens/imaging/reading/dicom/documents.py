@@ -11,6 +11,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
+from lesionlens.base.bounded_read import read_object
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.whole_file import unwritten, write_whole
@@ -119,8 +120,8 @@ def rejected_before(result: Path) -> set[str]:
 
 def _rows(place: Path, name: str) -> list[Any]:
     try:
-        return list(json.loads(place.read_text(encoding="utf-8"))[name])
-    except (OSError, ValueError, LookupError, TypeError):
+        return list(read_object(place)[name])
+    except (LookupError, TypeError):
         return []
 
 

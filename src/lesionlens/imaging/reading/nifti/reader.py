@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from nibabel.openers import Opener
 from numpy.typing import NDArray
 
+from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence, how_to_name
 from lesionlens.base.records.patient import Patient, conflict_among, settle
@@ -163,12 +163,9 @@ def read_sidecar(path: Path, notices: list[str]) -> Mapping[str, Any]:
     """Return the JSON sidecar beside a NIfTI file, empty where there is none or it is broken."""
     place = path.with_name(_stem(path) + ".json")
     try:
-        large = place.is_file() and place.stat().st_size > _MOST_SIDECAR
-        text = place.read_text(encoding="utf-8") if place.is_file() and not large else ""
-        found = json.loads(text) if text else {}
-    except (OSError, ValueError, RecursionError):
-        found, large = {}, True
-    if large:
+        found = read_json(place, _MOST_SIDECAR) if place.exists() else {}
+    except (OSError, ValueError, ReadError):
+        found = {}
         notices.append(f"The JSON sidecar of {path.name!r} could not be read and was ignored.")
     return found if isinstance(found, dict) else {}
 

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from lesionlens.base import user_folders
+from lesionlens.base.bounded_read import read_object
 from lesionlens.base.records.study import Study
 from lesionlens.base.whole_file import write_whole
 from lesionlens.napari.model.choices.views import Layout
@@ -41,10 +42,4 @@ def recall(study: Study) -> Layout | None:
 
 
 def _known() -> dict[str, str]:
-    try:
-        found = json.loads(place().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    return {str(kind): str(layout) for kind, layout in found.items()}
+    return {str(kind): str(layout) for kind, layout in read_object(place()).items()}

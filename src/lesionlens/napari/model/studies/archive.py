@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from lesionlens.base import user_folders
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.bounded_read import read_json
+from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.napari.model.wording.candidates import date_words
 from lesionlens.site.pacs.connect import connect
@@ -58,11 +59,11 @@ def servers_file() -> Path:
 def kept_servers() -> list[Server]:
     """Return the servers used before, the last one first."""
     try:
-        stored = json.loads(servers_file().read_text(encoding="utf-8"))
+        stored = read_json(servers_file())
         return [Server(**one) for one in stored][:MOST_SERVERS]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, ReadError):
         logger.warning("the kept list of archives cannot be read and is not used")
         return []
 

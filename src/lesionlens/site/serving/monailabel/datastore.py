@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.safe_paths import inside, safe_name
 from lesionlens.base.whole_file import whole_file, write_whole
@@ -190,8 +191,8 @@ class Datastore:
             return {}
         file = self._folder / _LABELS / _NOTES
         try:
-            return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
-        except (ValueError, TypeError) as error:
+            return dict(read_json(file)) if file.is_file() else {}
+        except (OSError, ValueError, TypeError, ReadError) as error:
             raise ReadError(
                 found=f"notes of the datastore that cannot be read ({_LABELS}/{_NOTES})",
                 expected="JSON, as this server wrote it",

@@ -19,6 +19,7 @@ from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 from urllib3.filepost import encode_multipart_formdata
 
+from lesionlens.base.bounded_read import parse_json
 from lesionlens.base.errors import FullError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.site.serving.admission import Admission, admitted, no_key
@@ -376,7 +377,7 @@ def _named(file: UploadFile) -> tuple[str, BinaryIO]:
 
 def _json(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text or "{}")
+        found = parse_json(text or "{}")
     except ValueError:
         found = None
     if not isinstance(found, dict | None) or found is None:

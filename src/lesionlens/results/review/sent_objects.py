@@ -1,0 +1,142 @@
+"""The DICOM objects of a result among the files of a study: which there are, and which hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+from lesionlens.base.errors import ReadError
+from lesionlens.base.records.study import Study
+from lesionlens.imaging.reading.dicom.documents import MANUFACTURER
+from lesionlens.imaging.reading.dicom.inflated import MOST_BYTES, read_dicom
+from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
+from lesionlens.results.review import report_items
+
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+REPORTS = tuple(f"1.2.840.10008.5.1.4.1.1.88.{n}" for n in (22, 33, 34, 35))
+MAP = "1.2.840.10008.5.1.4.1.1.30"
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """What belongs to a study: its newest Segmentation, the report on that, attention maps."""
+
+    seg: Dataset | None
+    report: Dataset | None
+    maps: tuple[Dataset, ...] = field(default=())
+
+
+def find_objects(place: Path, study: Study) -> Objects:
+    """Find the newest objects of a study in a folder (or a file), at any depth.
+
+    Raises
+    ------
+    ReadError
+        There is neither a Segmentation nor a report of ours, or by the newest report a reader
+        accepted no candidate.
+    """
+    seen: dict[str, list[Dataset]] = {}
+    for path in [place] if place.is_file() else walk(place):
+        if looks_like_dicom(path):
+            header = _header(path)
+            kind = str(header.get("SOPClassUID", ""))
+            if kind in (*SEGMENTATIONS, *REPORTS, MAP) and _belongs(header, study):
+                seen.setdefault(kind, []).append(_whole(path))
+    reports = [ds for kind in REPORTS for ds in seen.get(kind, [])]
+    segs = [ds for kind in SEGMENTATIONS for ds in seen.get(kind, [])]
+    ours = _newest([ds for ds in reports if report_items.is_ours(ds)])
+    if ours is not None:  # what a later report leaves out holds no longer
+        known = _referenced(ours)
+        segs = [ds for ds in segs if str(ds.SOPInstanceUID) in known or not _superseded(ds, ours)]
+    seg = _newest(segs)
+    if seg is not None:
+        reports = [ds for ds in reports if str(seg.SOPInstanceUID) in _referenced(ds)]
+    report = _newest([ds for ds in reports if seg is not None or report_items.is_ours(ds)])
+    if seg is None and report is not None and report_items.accepts_none(report):
+        raise ReadError(
+            found=f"a report of {_day(report)}, the newest: a reader accepted no candidate",
+            expected="objects with candidates: those that were not accepted were not sent",
+            next_step="Open the result folder itself, or analyse the study again",
+        )
+    if seg is None and report is None:
+        raise ReadError(
+            found=f"no Segmentation of this study in {place.name}",
+            expected="a result folder, or DICOM objects (SEG, and SR where there is one) of it",
+            next_step="Fetch the study with its results again, or analyse it",
+        )
+    named = _referenced(report) if report is not None else set()
+    maps = tuple(ds for ds in seen.get(MAP, []) if map_label(ds).startswith("attention_"))
+    newest = {map_label(ds): ds for ds in sorted(maps, key=_age)}
+    kept = {map_label(ds): ds for ds in maps if str(ds.SOPInstanceUID) in named}
+    return Objects(seg, report, tuple({**newest, **kept}.values()))
+
+
+def _header(path: Path) -> Dataset:
+    try:
+        return read_dicom(path, force=True, stop_before_pixels=True)
+    except (OSError, InvalidDicomError, ValueError, RecursionError):
+        return Dataset()
+
+
+def _whole(path: Path) -> Dataset:
+    """Read an object of this study, pixels and all.
+
+    Raises
+    ------
+    ReadError
+        It is larger than any such object, or damaged.
+    """
+    if path.stat().st_size > MOST_BYTES:
+        raise ReadError(
+            found=f"more than {MOST_BYTES // 2**20} MiB in {path.name!r}",
+            expected="a Segmentation, a report or a map of a usual size",
+            next_step="Take it out of the folder, or analyse the study",
+        )
+    try:
+        return read_dicom(path, force=True)
+    except (OSError, InvalidDicomError, ValueError) as error:
+        raise ReadError(
+            found=f"{path.name!r}, which cannot be read whole",
+            expected="a DICOM object as it was sent",
+            next_step="Fetch the study with its results again, or analyse it",
+        ) from error
+
+
+def _belongs(header: Dataset, study: Study) -> bool:
+    """Whether an object is of this study: by its UID, or by the images that it points at."""
+    images = {f.sop_instance_uid for series in study.series.values() for f in series.files}
+    return header.get("StudyInstanceUID") == study.uid or bool(images & _referenced(header))
+
+
+def _referenced(ds: Dataset) -> set[str]:
+    return {str(e.value) for e in ds.iterall() if e.keyword == "ReferencedSOPInstanceUID"}
+
+
+def _age(ds: Dataset) -> tuple[str, ...]:
+    names = ("SeriesDate", "SeriesTime", "ContentDate", "ContentTime")
+    dated = tuple(str(ds.get(name) or "") for name in names)
+    return dated if dated[0] else (*dated[2:], *dated[2:])
+
+
+def _superseded(seg: Dataset, report: Dataset) -> bool:
+    """Whether a Segmentation of ours is older than a report of ours."""
+    return seg.get("Manufacturer") == MANUFACTURER and _age(seg) < _age(report)
+
+
+def _day(report: Dataset) -> str:
+    return report_items.iso(_age(report)[0] + _age(report)[1])[:16] or "an unknown day"
+
+
+def _newest(found: Sequence[Dataset]) -> Dataset | None:
+    return max(found, key=_age) if found else None
+
+
+def map_label(ds: Dataset) -> str:
+    """Return what a map calls its values; empty where it says nothing."""
+    shared = ds.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    mapping = shared[0].get("RealWorldValueMappingSequence") or [Dataset()]
+    return str(mapping[0].get("LUTLabel", ""))

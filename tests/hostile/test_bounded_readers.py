@@ -1,0 +1,155 @@
+"""Whatever file a person or another program may have put there: of a bounded size, and one meaning.
+
+Each reader answers a file that is too large, that nests without end, that holds a number which is
+none, or that is not UTF-8, as it answers any damaged file: it refuses it in words, or does without.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.conftest import REPOSITORY
+
+from lesionlens.analysis.evaluation.cases import _of_dataset
+from lesionlens.analysis.followup import places
+from lesionlens.base import user_folders
+from lesionlens.base.bounded_read import JSON_BYTES
+from lesionlens.base.errors import LesionLensError
+from lesionlens.engines.remote.address import read_keys
+from lesionlens.imaging.deidentification.pseudonyms import key_at
+from lesionlens.imaging.reading import bids
+from lesionlens.imaging.reading.dicom.documents import SENT, documents_of
+from lesionlens.imaging.reading.nifti.reader import read_sidecar
+from lesionlens.napari.model.acts import hanging
+from lesionlens.napari.model.studies.archive import kept_servers
+from lesionlens.results.export import words
+from lesionlens.results.export.run import read_run
+from lesionlens.results.review import prior
+from lesionlens.site.acceptance import accept, facts
+from lesionlens.site.acceptance.bounds import read_bounds
+from lesionlens.site.monitoring import gather
+from lesionlens.site.monitoring.standing import standing
+from lesionlens.site.worklist import protocol
+from lesionlens.site.worklist.describing import with_result
+from lesionlens.site.worklist.records import StudyEntry
+from lesionlens.site.worklist.site import unaided_first_required
+from lesionlens.site.worklist.table import scores_in
+from lesionlens.training.config import read_config
+from lesionlens.training.real_cases import part
+
+DOCUMENT = {"study_uid": "1", "series_uid": "2", "sop_class_uid": "3", "sop_instance_uid": "4"}
+FINDINGS = {"candidates": [{"tracking_uid": "2.25.1", "score": 0.5}], "quality": []}
+DATASET = {"channel_names": {"0": "FLAIR"}, "labels": {"background": 0, "whole": 1}}
+CASES = [SimpleNamespace(name=name, patient=name.upper()) for name in "ab"]
+LANGUAGE = REPOSITORY / "src/lesionlens/results/export/languages/en.toml"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A reader of one file, and a file that it takes."""
+
+    file: str
+    """Below a folder that is also each of the user's folders."""
+    content: Any
+    """An object or a list for JSON, else text."""
+    read: Callable[[Path], Any]
+
+
+def _kept(folder: Path) -> list[str]:
+    accept._keep_signed(folder, folder / "place")
+    kept = sorted(path.name for path in (folder / "place").rglob("*"))
+    shutil.rmtree(folder / "place", ignore_errors=True)
+    return kept
+
+
+READERS = {
+    "servers": Reader("archives.json", [{"address": "a"}], lambda _: kept_servers()),
+    "views": Reader("views.json", {"a": "b"}, lambda _: hanging._known()),
+    "places": Reader("studies.json", {"a": "b"}, lambda _: places._known()),
+    "split": Reader("split.json", {"training": {"A": ["a"]}}, lambda d: part(CASES, d, 0)),
+    "recipe": Reader(
+        "a.toml", (REPOSITORY / "configs/default.toml").read_text("utf-8"),
+        lambda d: read_config(d / "a.toml"),
+    ),
+    "keys": Reader("keys", "k" * 20 + "\n", lambda d: read_keys(d / "keys")),
+    "pseudonyms": Reader("key", "ab" * 32 + "\n", lambda d: key_at(d / "key")),
+    "sent": Reader(SENT, {"sent": [{"document": DOCUMENT}]}, documents_of),
+    "sidecar": Reader("a.json", {"PatientID": "1"}, lambda d: read_sidecar(d / "a.nii.gz", [])),
+    "dataset": Reader("dataset_description.json", {"BIDSVersion": "1"}, bids.is_dataset),
+    "prior": Reader("run.json", {"study_uid": "1"}, prior._uid_of),
+    "run": Reader("run.json", {"study_uid": "1"}, read_run),
+    "language": Reader(
+        "a.toml", LANGUAGE.read_text("utf-8"),
+        lambda d: type(words.load.__wrapped__(str(d / "a.toml"))),
+    ),
+    "record": Reader(accept.RECORD, {"signed_by": "A", "made": "2026"}, _kept),
+    "sums": Reader(accept.SUMS, f"ab  {accept.RECORD}\n", accept._earlier),
+    "bounds": Reader("a.toml", "least_cases = 7\n", lambda d: read_bounds(d / "a.toml")),
+    "scanner": Reader("a.json", {"Manufacturer": "M"}, lambda d: facts._of_sidecar(d / "a.nii")),
+    "monitored": Reader("run.json", {"a": 1}, lambda d: gather._json(d / "run.json")),
+    "standing": Reader("monitor.json", {"time": "", "stops": [], "page": ""}, lambda _: standing()),
+    "site": Reader("settings.toml", "[reading]\nunaided_first = true\n",
+                   lambda _: unaided_first_required()),
+    "protocol": Reader(
+        protocol.FILE, 'title = "t"\nseed = 1\nreaders = ["a"]\n', protocol.read_protocol
+    ),
+    "row": Reader("findings.json", FINDINGS, lambda d: with_result(StudyEntry("one", str(d)), d)),
+    "scores": Reader("findings.json", FINDINGS, lambda d: scores_in(d.parent, [d.name])),
+    "decathlon": Reader("dataset.json", DATASET, _of_dataset),
+}  # fmt: skip
+
+
+def _with(reader: Reader, extra: str) -> bytes:
+    """Return the reader's file with one value more, which it would not look at."""
+    if isinstance(reader.content, str):
+        return f"extra = {extra}\n{reader.content}".encode()
+    text = json.dumps(reader.content)
+    inner = text[1:-1] + (", " if len(text) > 2 else "")
+    more = extra if text[0] == "[" else f'"extra": {extra}'
+    return f"{text[0]}{inner}{more}{text[-1]}".encode()
+
+
+def _whole(reader: Reader) -> bytes:
+    text = reader.content if isinstance(reader.content, str) else json.dumps(reader.content)
+    return text.encode()
+
+
+HOSTILE = {
+    "large": lambda reader: _whole(reader) + b"\n" * (JSON_BYTES + 1),
+    "nested": lambda reader: _with(reader, "[" * 100_000 + "]" * 100_000),
+    "no number": lambda reader: _with(reader, "nan" if isinstance(reader.content, str) else "NaN"),
+    "not UTF-8": lambda reader: _with(reader, '"?"').replace(b"?", b"\xe9"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    for name in ("data", "cache", "settings", "site_settings"):
+        monkeypatch.setattr(user_folders, name, lambda: tmp_path)
+    return tmp_path
+
+
+def _answer(reader: Reader, folder: Path, content: bytes) -> str:
+    (folder / reader.file).write_bytes(content)
+    try:
+        return repr(reader.read(folder))
+    except (LesionLensError, ValueError):
+        return "refused"
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_hostile_file_is_answered_as_a_damaged_one(folder, name):
+    reader = READERS[name]
+    damaged = _answer(reader, folder, b'{"')
+    assert _answer(reader, folder, _whole(reader)) != damaged
+    for kind, made in HOSTILE.items():
+        if kind in ("nested", "no number") and reader.file == accept.SUMS:
+            continue  # plain text has neither
+        assert _answer(reader, folder, made(reader)) == damaged, kind
