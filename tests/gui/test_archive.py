@@ -36,6 +36,7 @@ class StandIn:
     def __init__(self, folder):
         self.folder = folder
         self.asked, self.answer, self.connected = [], STUDIES, []
+        self.notices = ()
         self.go_on = threading.Event()
         self.go_on.set()
 
@@ -61,7 +62,7 @@ class StandIn:
 
     def send(self, files, *, same_patient, progress, cancel):
         self.asked.append(("send", tuple(f.name for f in files), threading.current_thread()))
-        return Delivery(tuple(files))
+        return Delivery(tuple(files), notices=self.notices)
 
     def hold(self, cancel):
         while not self.go_on.wait(0.01):
@@ -212,6 +213,15 @@ def test_a_result_is_sent_only_when_the_user_agrees(dialog, peer, qtbot, tmp_pat
     qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=10000)
     assert peer.asked[0][0] == "send"
     assert "stored" in dialog.session.state.message
+
+
+def test_what_is_to_know_of_a_delivery_is_shown(dialog, peer, qtbot, tmp_path, monkeypatch):
+    peer.notices = ("The archive cannot be asked whose study it has.",)
+    shutil.copytree(peer.folder, tmp_path / "result" / "dicom")
+    monkeypatch.setattr(dialog, "_agreed", lambda *_: True)
+    dialog.send(tmp_path / "result")
+    qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=10000)
+    assert peer.notices[0] in dialog.session.state.message
 
 
 def test_a_result_without_dicom_objects_says_why(dialog, peer, qtbot, tmp_path, monkeypatch):

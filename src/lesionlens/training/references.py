@@ -24,6 +24,7 @@ from lesionlens.analysis.followup.patient import visit_of_result
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.records.arrays import enhancing_as_core
 from lesionlens.base.records.review import WHOLE_STUDY
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
 from lesionlens.imaging import samples
@@ -229,7 +230,7 @@ def _judged(saved: SavedResult, name: str) -> Truth:
     for outline in drawn:
         mine = (outline.labels > 0) & (truth[outline.box] == 0)
         truth[outline.box][mine] = outline.labels[mine]
-    return truth, labels.grid
+    return truth if saved.has_t1c else enhancing_as_core(truth), labels.grid
 
 
 def _key(files: list[Path], more: str) -> str:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from lesionlens.analysis.evaluation.label_conventions import convention_reader
 from lesionlens.base.errors import ConfigError, UnusableInputError, WeightsError
-from lesionlens.base.labels import ReviewState
+from lesionlens.base.labels import Label, MrSequence, ReviewState
 from lesionlens.base.provenance import sha256_of
+from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.base.stages import StageClock
 from lesionlens.engines.testing.analysis import make_analysis, write_study
@@ -296,6 +297,26 @@ def test_what_a_reader_redrew_is_the_truth_in_place_of_what_the_network_drew(rev
     labels, _ = case.truth()
     assert (labels[drawn.box] == 3).all()
     assert np.count_nonzero(labels) == 8
+
+
+def test_nothing_enhances_in_what_is_learnt_without_t1c(tmp_path, monkeypatch):
+    """Results of earlier versions have the label, and so may what a reader drew then."""
+    monkeypatch.setattr(Analysis, "__post_init__", lambda _: None)
+    patient = make_patient(spacing_mm=4.0, lesions=(LEFT, RIGHT))
+    study = write_study(patient, tmp_path / "studies" / "one", sequences=(MrSequence.FLAIR,))
+    analysis = make_analysis(patient, study)
+    first, second = analysis.findings.candidates
+    log = ReviewLog(analysis.review)
+    drawn = Outline(first.tracking_uid, (3, 4, 5), np.full((2, 2, 2), Label.ENHANCING, np.uint8))
+    log.mark(first.tracking_uid, ReviewState.EDITED, outline=drawn)
+    log.mark(second.tracking_uid, ReviewState.ACCEPTED)
+    analysis = dataclasses.replace(analysis, review=log.review)
+    assert (analysis.volumes.labels.data == Label.ENHANCING).any()
+    save(analysis, tmp_path / "results" / "one")
+    (case,) = find(tmp_path / "results", studies=tmp_path / "studies")
+    labels, _ = case.truth()
+    assert not (labels == Label.ENHANCING).any()
+    assert (labels[drawn.box] == Label.CORE).all()
 
 
 def test_a_result_that_is_not_reviewed_is_refused_by_name(reviewed, tmp_path):

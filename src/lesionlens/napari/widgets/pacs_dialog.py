@@ -241,12 +241,10 @@ class PacsDialog(QDialog):
         if server is None or not self._agreed(result, server.address):
             return
 
-        def task(progress: Progress, cancel: Cancel) -> int:
+        def task(progress: Progress, cancel: Cancel) -> str:
             return archive.send(server, result, progress, cancel)
 
-        self.jobs.start(
-            "Sending", task, lambda count: f"{count} objects stored in {server.address}."
-        )
+        self.jobs.start("Sending", task, lambda told: told)
 
     def _agreed(self, result: Path, address: str) -> bool:
         words = f"Send the DICOM objects of “{result.name}” to {address}?"

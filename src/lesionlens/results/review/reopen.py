@@ -88,6 +88,8 @@ class SavedResult:
     """What was compared with earlier examinations."""
     evidence_asked: bool = False
     """Whether it was saved with evidence by sequence, or with what was considered alone."""
+    has_t1c: bool = True
+    """Whether enhancement could be judged; else what is marked so belongs to the core."""
 
 
 def is_result(folder: Path) -> bool:
@@ -172,6 +174,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
         followup=_followup(folder),
         evidence_asked=(folder / CONSIDERED).is_file()
         or (folder / "evidence_none.nii.gz").is_file(),
+        has_t1c=MrSequence.T1C in content.sequences,
     )
 
 

@@ -265,11 +265,13 @@ def retrieve(
     return target
 
 
-def send(server: Server, result: Path, progress: Progress, cancel: Cancel) -> int:
-    """Send the DICOM objects of a result; return how many."""
+def send(server: Server, result: Path, progress: Progress, cancel: Cancel) -> str:
+    """Send the DICOM objects of a result; return what became of it, and what to know of that."""
     from lesionlens.site.pacs.outbox import send_result  # noqa: PLC0415  slow: pydicom
 
     archive = connect(server.address, server.access())
-    done, _ = send_result(archive, result, server.address, progress=progress, cancel=cancel)
+    done, notices = send_result(archive, result, server.address, progress=progress, cancel=cancel)
     done.check()
-    return len(done.stored)
+    before = f", {done.before} of them there before" if done.before else ""
+    stored = f"{len(done.stored)} objects stored in {server.address}{before}."
+    return "\n".join((stored, *notices))
