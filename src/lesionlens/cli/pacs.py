@@ -119,8 +119,8 @@ def get(
     access = Access(user=user, ca=ca, certificate=cert, title=aet, port=port, by=by)
     archive = connect(address, access)
     with progress_bar() as progress:
-        count = archive.get(study, out, same_patient=same_patient, progress=progress, cancel=STOP)
-    return Answer((f"{count} files in {plain(str(out))}",))
+        got = archive.get(study, out, same_patient=same_patient, progress=progress, cancel=STOP)
+    return Answer((f"{got.files} files in {plain(str(out))}",), got.notices)
 
 
 def send(

@@ -12,6 +12,7 @@ import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,15 @@ from lesionlens.site.pacs.peer import FoundStudy, StudyQuery, absent, check_empt
 _IDENTITY = ("SOPInstanceUID", "StudyInstanceUID", *(field.value for field in PatientField))
 RESERVE_BYTES = 2**30
 """What stays free on the disk, whatever a peer sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """A study that came whole."""
+
+    files: int
+    notices: tuple[str, ...] = ()
+    """What a person confirmed of its patient."""
 
 
 class Intake:
@@ -113,8 +123,8 @@ class Intake:
         with self._lock:
             self._open = False
 
-    def check_whole(self) -> None:
-        """Raise what went wrong, or that images are missing."""
+    def check_whole(self) -> str:
+        """Raise what went wrong, or that images are missing; return what to know of the patient."""
         if self.failure is not None:
             raise self.failure
         check(self._cancel, "fetching the study")
@@ -124,7 +134,7 @@ class Intake:
                 expected="all of them",
                 next_step="Fetch the study again; nothing was kept",
             )
-        settle(
+        return settle(
             conflict_among(self._patients, gaps=False),
             "the files of this study in the archive",
             confirmed=self._same_patient,
@@ -262,8 +272,8 @@ class Pacs(ABC):
         same_patient: bool = False,
         progress: Progress = no_progress,
         cancel: Cancel = NEVER,
-    ) -> int:
-        """Fetch a study into an empty or new folder, whole or not at all; return how many files.
+    ) -> Retrieved:
+        """Fetch a study into an empty or new folder, whole or not at all.
 
         Raises
         ------
@@ -290,8 +300,8 @@ class Pacs(ABC):
                 self._fetch(study_uid, intake, cancel)
             finally:
                 intake.close()
-            intake.check_whole()
-        return intake.count
+            notice = intake.check_whole()
+        return Retrieved(intake.count, (notice,) if notice else ())
 
 
 def _read_identity(path: Path) -> tuple[str, str | None, Patient | None]:

@@ -27,7 +27,7 @@ from lesionlens.site.pacs import web as web_archive
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.delivery import BrokenOffError
 from lesionlens.site.pacs.files import ObjectKind, kinds_in, only
-from lesionlens.site.pacs.intake import Intake, Pacs
+from lesionlens.site.pacs.intake import Pacs
 from lesionlens.site.pacs.peer import FoundStudy
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed.*socket:ResourceWarning")
@@ -253,25 +253,28 @@ def test_a_study_that_is_another_patients_in_the_archive_is_not_sent_unless_conf
 
 
 def test_files_of_two_patients_under_one_study_are_not_kept_unless_confirmed(files, tmp_path):
+    """The confirmation is then told with what came."""
     one, other = (pydicom.dcmread(path) for path in files[:2])
     other.PatientBirthDate, one.PatientBirthDate = "19010203", "19400506"
     made = []
     for number, header in enumerate((one, other)):
         made.append(tmp_path / f"{number}.dcm")
         header.save_as(made[-1])
-    listed = {h.SOPInstanceUID: h.SOPClassUID for h in (one, other)}
-    for confirmed in (False, True):
-        (tmp_path / str(confirmed)).mkdir()
-        intake = Intake(
-            tmp_path / str(confirmed), one.StudyInstanceUID, listed, same_patient=confirmed
-        )
-        for path in made:
-            assert intake.keep(path.read_bytes())
-        if confirmed:
-            intake.check_whole()
-            continue
-        with pytest.raises(PatientConflictError, match="birth date"):
-            intake.check_whole()
+
+    class Holds(Archive):
+        def _fetch(self, study_uid, intake, cancel):
+            assert all(intake.keep(path.read_bytes()) for path in made)
+
+    archive = Holds()
+    archive.has = {h.SOPInstanceUID: h.SOPClassUID for h in (one, other)}
+    with pytest.raises(PatientConflictError, match="birth date"):
+        archive.get(one.StudyInstanceUID, tmp_path / "got")
+    assert not (tmp_path / "got").exists()
+    got = archive.get(one.StudyInstanceUID, tmp_path / "got", same_patient=True)
+    assert got.files == 2
+    (notice,) = got.notices
+    assert "irth date differs" in notice
+    assert "a person confirmed" in notice
 
 
 def test_a_list_that_does_not_end_is_not_read_on(files, monkeypatch):

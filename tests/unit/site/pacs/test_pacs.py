@@ -40,8 +40,9 @@ def test_what_is_sent_is_found_and_comes_back_the_same(archive, sent, tmp_path):
     assert study.patient_name
     assert "MR" in study.modalities
     steps = []
-    count = archive.get(STUDY, tmp_path / "got", progress=lambda stage, done: steps.append(done))
-    assert count == len(files) == len(files_of(tmp_path / "got"))
+    done = archive.get(STUDY, tmp_path / "got", progress=lambda stage, done: steps.append(done))
+    assert done.notices == ()
+    assert done.files == len(files) == len(files_of(tmp_path / "got"))
     assert steps == sorted(steps)
     assert steps[-1] == 1.0
     got, was = open_study(tmp_path / "got"), open_study(sent)
@@ -179,7 +180,7 @@ def test_everything_goes_by_tls(secure_orthanc, certificates, secret_way, passwo
     archive = archive_at(secure_orthanc, secret_way, **trust)
     archive.send(files_of(sent))
     assert archive.find(StudyQuery(patient_id=NOBODY.patient_id))
-    assert archive.get(STUDY, tmp_path / "got") == len(files_of(sent))
+    assert archive.get(STUDY, tmp_path / "got").files == len(files_of(sent))
 
 
 @pytest.mark.parametrize("secret_way", ["web", "get"])
