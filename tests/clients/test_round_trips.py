@@ -105,7 +105,7 @@ def test_everything_comes_back_as_it_was_and_the_review_goes_on(sent, archive, t
     studies = archive[way].find(StudyQuery(modality=""))
     assert uid in {study.study_uid for study in studies}
     out = tmp_path / "back"
-    assert archive[way].get(uid, out) == len(files)
+    assert archive[way].get(uid, out).files == len(files)
     before, after = _as_read(files), _as_read(p for p in out.rglob("*") if p.is_file())
     assert set(before) == set(after)
     for name, one in before.items():
