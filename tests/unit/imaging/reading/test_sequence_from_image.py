@@ -152,3 +152,14 @@ def test_a_real_sequence_is_recognised_or_left_open_never_mistaken(case):
         pytest.skip("the developers' folder of real scans is not here")
     for sequence, series in open_study(DATA / case).series.items():
         assert sequence_from_image.guess(series.load(), series.grid).sequence in (None, sequence)
+
+
+def test_an_unsure_image_names_the_two_likeliest(monkeypatch):
+    found = sequence_from_image.TissueContrast(0.8, (0.3, 0.5), (1.2, 1.6))
+    monkeypatch.setattr(sequence_from_image, "tissues", lambda *_: (None, None))
+    monkeypatch.setattr(sequence_from_image, "figures", lambda *_: found)
+    chances = np.array([0.28, 0.7, 0.01, 0.01])
+    monkeypatch.setattr(sequence_from_image, "posterior", lambda *_: (chances, 1.0))
+    guess = sequence_from_image.guess(RAMP, SILENT.grid)
+    assert guess.sequence is None
+    assert guess.likeliest == ((MrSequence.T1C, 0.7), (MrSequence.T1, 0.28))
