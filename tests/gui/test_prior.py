@@ -1,12 +1,15 @@
 """An earlier examination beside this one, in a real window; on drawn heads."""
 
+import pydicom
 import pytest
+from qtpy.QtCore import Qt
 
-from lesionlens.analysis.followup.patient import Examination, Prior
+from lesionlens.analysis.followup.patient import Examination, Prior, check_same_patient
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.patient import Patient
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.board import tiles_of
+from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.results.review.prior import PriorImagesError
 
 
@@ -14,7 +17,7 @@ from lesionlens.results.review.prior import PriorImagesError
 def compared(reviewed, analysis, monkeypatch):
     """The panel once the study was compared with itself, as of two months before."""
     prior = Prior(Examination(Patient("x"), "2026-01-05"), analysis)
-    monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", lambda *_: None)
+    monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", lambda *_, **__: None)
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.open_prior", lambda *_: prior)
     assert reviewed.actions_.compare(analysis.study.root)
     return reviewed, prior
@@ -50,7 +53,7 @@ def test_where_the_earlier_images_lie_is_asked_in_the_window(
 ):
     asked = []
 
-    def find(place, now, study=None):
+    def find(place, now, study=None, **_):
         asked.append(study)
         raise PriorImagesError(
             found="x", expected="y", next_step="--prior-study", in_window="choose the folder"
@@ -66,3 +69,53 @@ def test_where_the_earlier_images_lie_is_asked_in_the_window(
     qtbot.waitUntil(lambda: not answers and not reviewed.jobs.running, timeout=60_000)
     assert asked == [None, tmp_path]
     assert reviewed.session.state.problem.next_step == "choose the folder"
+
+
+def test_a_prior_of_another_identity_is_compared_once_a_person_confirmed_it(
+    reviewed, analysis, monkeypatch, tmp_path, qtbot
+):
+    """Cancel is the default; the values are on the screen, and in no message."""
+    asked = []
+
+    def find(place, now, study=None, *, same_patient=False):
+        asked.append(same_patient)
+        there = Examination(Patient("1", name="Roe^Jane"))
+        now = Examination(Patient("1", name="Doe^Jane"))
+        check_same_patient(now, there, same_patient=same_patient)
+        raise PriorImagesError(found="gone on", expected="y", next_step="z")
+
+    monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", find)
+    reviewed.actions_.ask_prior_images = None
+    dialog = reviewed.findChild(PatientDialog)
+    assert reviewed.actions_.compare(tmp_path)
+    qtbot.waitUntil(dialog.isVisible, timeout=60_000)
+    assert "name: Doe^Jane / Roe^Jane" in dialog.words.text()
+    assert "Jane" not in str(reviewed.session.state.problem)
+    assert dialog.cancel.isDefault()
+    qtbot.keyClick(dialog, Qt.Key.Key_Return)
+    assert not dialog.isVisible()
+    assert asked == [False]
+    assert reviewed.actions_.compare(tmp_path)
+    qtbot.waitUntil(dialog.isVisible, timeout=60_000)
+    dialog.yes.click()
+    qtbot.waitUntil(lambda: len(asked) == 3 and not reviewed.jobs.running, timeout=60_000)
+    assert asked == [False, False, True]
+    assert reviewed.session.state.problem.found == "gone on"
+
+
+def test_a_study_of_two_identities_opens_once_a_person_confirmed_it(
+    panel, make_study, tmp_path, qtbot
+):
+    place = make_study(dicom=True)
+    file = next(path for path in sorted(place.rglob("*")) if path.is_file())
+    header = pydicom.dcmread(file)
+    header.PatientName = "Roe^Jane"
+    header.save_as(file)
+    dialog = panel.findChild(PatientDialog)
+    assert panel.actions_.open(place)
+    qtbot.waitUntil(dialog.isVisible, timeout=60_000)
+    assert "Roe^Jane" in dialog.words.text()
+    assert panel.session.state.study is None
+    dialog.yes.click()
+    qtbot.waitUntil(lambda: panel.session.state.study is not None, timeout=60_000)
+    assert any("a person confirmed" in text for text in panel.session.state.study.notices)

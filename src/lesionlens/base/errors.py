@@ -83,7 +83,9 @@ class PatientConflictError(UnusableInputError):
     Parameters
     ----------
     fields : tuple of str
-        What differs, in words; never the values.
+        What differs, in words; the message has no values.
+    values : tuple of tuple of str
+        What the files say of each field; for the screen of whoever must decide, and no log.
     """
 
     def __init__(
@@ -94,8 +96,9 @@ class PatientConflictError(UnusableInputError):
         expected: str,
         next_step: str,
         in_window: str | None = None,
+        values: tuple[tuple[str, ...], ...] = (),
     ) -> None:
-        self.fields = fields
+        self.fields, self.values = fields, values
         super().__init__(found=found, expected=expected, next_step=next_step, in_window=in_window)
 
 

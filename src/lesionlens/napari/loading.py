@@ -50,6 +50,7 @@ def read_study(
     *,
     named: Mapping[MrSequence, str | Path] | None = None,
     study_uid: str | None = None,
+    same_patient: bool = False,
     progress: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> list[LayerData]:
@@ -63,6 +64,8 @@ def read_study(
         What the user calls by name; kept for the next time this study is opened.
     study_uid : str or None
         Which study, where the folder holds several.
+    same_patient : bool
+        As `open_study` takes it.
     progress, cancel
         As everywhere.
 
@@ -77,7 +80,13 @@ def read_study(
 
     report, stop = progress or no_progress, cancel or NEVER
     study = open_study(
-        place, named=named, study_uid=study_uid, recall=True, progress=report, cancel=stop
+        place,
+        named=named,
+        study_uid=study_uid,
+        recall=True,
+        same_patient=same_patient,
+        progress=report,
+        cancel=stop,
     )
     if named:
         remembered_series.remember(study)

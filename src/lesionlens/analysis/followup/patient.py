@@ -93,6 +93,7 @@ def check_same_patient(now: Examination, prior: Examination, *, same_patient: bo
         "this examination and the prior one",
         confirmed=same_patient,
         advice="Choose another prior, or correct the identity in the files",
+        patients=(now.patient, prior.patient),
     )
     if now.date and prior.date and now.date < prior.date:
         raise UnusableInputError(

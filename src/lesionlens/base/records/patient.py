@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -22,6 +22,7 @@ _PLAIN = str.maketrans({"ø": "o", "æ": "ae", "ł": "l", "đ": "d"})
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _NAME_PARTS = 5
 _PREFIX = 3  # a title: "Dr", which comes and goes
+_SHOWN = 5  # values of a field, to a person who must decide
 _COMPARED = 20  # of many different patients, each is compared with so many
 
 
@@ -131,13 +132,14 @@ class Patient:
             one_sided=tuple(
                 field
                 for field, mine, theirs in zip(
-                    PatientField, self._values(), other._values(), strict=True
+                    PatientField, self.values(), other.values(), strict=True
                 )
                 if bool(mine) != bool(theirs)
             ),
         )
 
-    def _values(self) -> tuple[str, ...]:
+    def values(self) -> tuple[str, ...]:
+        """Return the attributes in the order of `PatientField`."""
         return self.id, self.issuer, self.name, self.birth_date, self.sex
 
 
@@ -200,6 +202,7 @@ def settle(
     confirmed: bool,
     advice: str = "Choose the files of one patient, or correct the headers",
     in_window: str | None = None,
+    patients: Iterable[Patient] = (),
 ) -> str:
     """Refuse attributes that contradict each other, unless a person confirmed the patient.
 
@@ -213,6 +216,8 @@ def settle(
         Whether a person said that it is one patient (`--same-patient`).
     advice, in_window : str
         What else to do, at the command line and in a window.
+    patients : iterable of Patient
+        Who were compared, for a window to show in what they differ.
 
     Returns
     -------
@@ -236,11 +241,23 @@ def settle(
             next_step=f"{advice}; if you are sure that it is one person, confirm it with "
             "--same-patient",
             in_window=in_window or advice,
+            values=_said(named, dict.fromkeys(patients)),
         )
     words = in_words(named)
     return (
         f"{words[0].upper()}{words[1:]} differ{'' if len(named) > 1 else 's'} in {between}; "
         "a person confirmed that it is the same patient (--same-patient)."
+    )
+
+
+def _said(
+    fields: Iterable[PatientField], patients: Collection[Patient]
+) -> tuple[tuple[str, ...], ...]:
+    """Return the different values of each field, the first few of them."""
+    places = list(PatientField)
+    return tuple(
+        tuple(dict.fromkeys(one.values()[places.index(field)] for one in patients))[:_SHOWN]
+        for field in fields
     )
 
 

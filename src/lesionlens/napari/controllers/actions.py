@@ -19,7 +19,7 @@ from lesionlens.base.stages import Cancel, Progress
 from lesionlens.imaging import samples
 from lesionlens.napari.controllers.adding import Adding
 from lesionlens.napari.controllers.asking import Asking
-from lesionlens.napari.controllers.comparing import compare_with
+from lesionlens.napari.controllers.comparing import PriorChoice, PriorQuestions, compare_with
 from lesionlens.napari.controllers.edit_acts import EditActs
 from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.controllers.marking import Marking
@@ -258,8 +258,9 @@ class Actions(Marking, EditActs, Asking, Signing):
         return self.leave_for(lambda: self._compare(place, study))
 
     def _compare(self, place: Path, study: Path | None) -> bool:
-        held, ask = self.reading.held, self.ask_prior_images
-        return compare_with(self.session, self.jobs, place, study, held, ask)
+        asks = PriorQuestions(self.ask_prior_images, self.opener.ask_patient)
+        chosen = PriorChoice(place, study)
+        return compare_with(self.session, self.jobs, chosen, self.reading.held, asks)
 
     def stop(self) -> None:
         """Ask what runs to stop."""

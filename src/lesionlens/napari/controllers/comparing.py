@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ import numpy as np
 
 from lesionlens.analysis.followup.compare import compare
 from lesionlens.analysis.followup.patient import Prior, visit_of
-from lesionlens.base.errors import CancelledError
+from lesionlens.base.errors import CancelledError, PatientConflictError
 from lesionlens.base.geometry import Affine
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.stages import Cancel, Progress, StageClock
+from lesionlens.napari.controllers.opener import AskPatient
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout
 from lesionlens.napari.preferences import read_preferences
@@ -26,13 +27,44 @@ from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.prior import PriorImagesError, find_prior, open_prior
 
 
+@dataclass(frozen=True, slots=True)
+class PriorChoice:
+    """What the reader chose to compare with."""
+
+    place: Path
+    """A result folder, or a folder of results."""
+    study: Path | None = None
+    """The result's study, where it no longer lies where it was analysed."""
+    same_patient: bool = False
+    """Whether a person confirmed that both are of one patient, whatever the files say."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriorQuestions:
+    """Asks the reader where a comparison cannot go on without their word."""
+
+    images: Callable[[Path], object] | None = None
+    """Called with the result where the reader must say where its images are."""
+    patient: AskPatient | None = None
+    """Called where the identities contradict each other."""
+
+    def ask(
+        self, error: BaseException, chosen: PriorChoice, again: Callable[[PriorChoice], object]
+    ) -> None:
+        """Ask what an error leaves open; `again` compares with what was confirmed."""
+        if isinstance(error, PriorImagesError) and self.images is not None:
+            self.images(chosen.place)
+        if isinstance(error, PatientConflictError) and self.patient is not None:
+            confirmed = replace(chosen, same_patient=True)
+            self.patient(error, lambda: again(confirmed))
+
+
 def compare_with(
     session: ReviewSession,
     jobs: Jobs,
-    place: Path,
-    study: Path | None,
+    chosen: PriorChoice,
     closed: Analysis | None = None,
-    ask: Callable[[Path], object] | None = None,
+    questions: PriorQuestions | None = None,
 ) -> bool:
     """Compare what is open with a prior result (or a folder of them), in the background.
 
@@ -45,24 +77,24 @@ def compare_with(
         With an analysed study; its decisions go on.
     jobs : Jobs
         Runs it.
-    place : Path
-        A result folder, or a folder of results.
-    study : Path or None
-        The result's study, where it no longer lies where it was analysed.
+    chosen : PriorChoice
+        The prior.
     closed : Analysis or None
         What is kept out of the window until the reader has signed.
-    ask : callable or None
-        Called with `place` where the reader must say where the images of that result are.
+    questions : PriorQuestions or None
+        None where nobody can be asked.
     """
     analysis = session.state.analysis or closed
     if analysis is None:
         session.notify("Analyse the study first: the earlier one is laid onto its result.")
         return False
-    options = read_preferences().preparation
+    options, asks = read_preferences().preparation, questions or PriorQuestions()
 
     def task(progress: Progress, cancel: Cancel) -> tuple[Analysis, ComparedPictures]:
         progress("looking for the earlier examination", 0.0)
-        found = find_prior(place, analysis.study, study)
+        found = find_prior(
+            chosen.place, analysis.study, chosen.study, same_patient=chosen.same_patient
+        )
         prior = open_prior(found, StageClock(progress, cancel), options)
         progress("laying it onto this one", 0.0)
         after = compare(analysis, visit_of(analysis.study), prior, cancel=cancel)
@@ -85,8 +117,11 @@ def compare_with(
     def refused(error: BaseException) -> None:
         if not isinstance(error, CancelledError):
             session.failed(problem_of(error))
-        if isinstance(error, PriorImagesError) and ask is not None:
-            ask(place)
+        asks.ask(
+            error,
+            chosen,
+            lambda sure: compare_with(session, jobs, sure, closed, questions),
+        )
 
     return jobs.start("Comparing", task, done, refused)
 

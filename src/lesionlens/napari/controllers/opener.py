@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lesionlens.base.errors import CancelledError
+from lesionlens.base.errors import CancelledError, PatientConflictError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.stages import Cancel, Progress
 from lesionlens.imaging.reading.series_selection import NothingRecognisedError, SeveralStudiesError
@@ -18,6 +18,9 @@ from lesionlens.napari.qt.waiting import when_idle
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+
+AskPatient = Callable[[PatientConflictError, Callable[[], object]], object]
+"""Takes what contradicts, and what to do once a person confirmed that it is one patient."""
 
 
 class Opener:
@@ -37,6 +40,8 @@ class Opener:
         self.session, self.jobs, self.viewer = session, jobs, viewer
         self.arrived: Callable[[], object] = lambda: None
         """Called when the first picture is there, before the others take their time."""
+        self.ask_patient: AskPatient | None = None
+        """Asks whether files that contradict each other are of one patient."""
 
     def open(self, request: Request, then: Callable[[], object] | None = None) -> bool:
         """Open a request, and act then once the window is idle; False where something runs."""
@@ -48,6 +53,7 @@ class Opener:
                 request.places,
                 named=request.named,
                 study_uid=request.study_uid,
+                same_patient=request.same_patient,
                 progress=progress,
                 cancel=cancel,
             )
@@ -74,9 +80,17 @@ class Opener:
 
         if not self.jobs.running:
             self.session.set_aside()
-        return self.jobs.start("Opening", task, done, lambda error: self.refused(request, error))
 
-    def refused(self, request: Request, error: BaseException) -> None:
+        return self.jobs.start(
+            "Opening", task, done, lambda error: self.refused(request, error, then)
+        )
+
+    def refused(
+        self,
+        request: Request,
+        error: BaseException,
+        then: Callable[[], object] | None = None,
+    ) -> None:
         """Ask the reader where their word is missing; show any other error, and what was open."""
         if isinstance(error, SeveralStudiesError):
             self.session.ask(Query(request, studies=error.studies))
@@ -92,6 +106,9 @@ class Opener:
             self.session.bring_back()
             if not isinstance(error, CancelledError):
                 self.session.failed(replace(problem_of(error), cause=OPENING))
+            if isinstance(error, PatientConflictError) and self.ask_patient is not None:
+                confirmed = replace(request, same_patient=True)
+                self.ask_patient(error, lambda: self.open(confirmed, then))
 
     def choose_study(self, uid: str) -> bool:
         """Open the study that the reader chose among several."""

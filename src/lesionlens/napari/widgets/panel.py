@@ -51,6 +51,7 @@ from lesionlens.napari.widgets.footer import Footer
 from lesionlens.napari.widgets.keys_dialog import KeysDialog
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 from lesionlens.napari.widgets.parts import label, style_sheet
+from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.napari.widgets.preparation_block import PreparationBlock
 from lesionlens.napari.widgets.reading_block import ReadingBlock
 from lesionlens.napari.widgets.run_block import MessageBlock, ProblemBlock, RunBlock
@@ -101,6 +102,7 @@ class Panel(QWidget):
         self.studies = StudiesDialog(self)
         self.signing = SignDialog(self)
         self.actions_.ask_signature = self.signing.ask
+        self.actions_.opener.ask_patient = PatientDialog(self).ask
         self._shown: Study | None = None
         self._build()
         self._connect()

@@ -167,6 +167,7 @@ def _one_patient(patients: Sequence[Patient], options: ReadOptions) -> tuple[str
         confirmed=options.same_patient,
         advice="Give each patient a folder of its own, or name one study with --study UID",
         in_window="Give each patient a folder of its own",
+        patients=patients,
     )
     return (notice,) if notice else ()
 

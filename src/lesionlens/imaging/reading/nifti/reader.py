@@ -267,10 +267,12 @@ def _one_patient(files: Sequence[Path], options: ReadOptions) -> tuple[str, ...]
     PatientConflictError
         Nobody confirmed that it is one patient.
     """
+    patients = tuple(patients_of(files))
     notice = settle(
-        conflict_among(patients_of(files), gaps=False),
+        conflict_among(patients, gaps=False),
         "these scans (by their sidecars or BIDS names)",
         confirmed=options.same_patient,
         advice="Open each patient's folder for itself",
+        patients=patients,
     )
     return (notice,) if notice else ()

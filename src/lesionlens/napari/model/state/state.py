@@ -37,6 +37,8 @@ class Request:
     """Which study, where there are several (`ListedStudy.uid`)."""
     date: str = ""
     """When that was, YYYYMMDD; empty where it is not known, or there is one study alone."""
+    same_patient: bool = False
+    """Whether a person confirmed that it is one patient, though the files contradict each other."""
 
     @classmethod
     def of(cls, places: Path | Sequence[Path]) -> Request:

@@ -1,0 +1,64 @@
+"""Asks whether files that contradict each other about the patient are of one patient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QDialog, QDialogButtonBox, QVBoxLayout, QWidget
+
+from lesionlens.base.errors import PatientConflictError
+from lesionlens.napari.widgets.parts import label
+
+_NOT_GIVEN = "not given"
+
+
+class PatientDialog(QDialog):
+    """Names what differs, and how; Enter and Escape cancel.
+
+    The values are on the screen alone: messages, logs and records name the attributes.
+    """
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Is it one patient?")
+        self.setWindowModality(Qt.WindowModality.WindowModal)
+        self.setMinimumWidth(420)
+        self.words = label("", wrap=True)
+        self.words.setTextFormat(Qt.TextFormat.PlainText)
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
+        self.yes = buttons.addButton("It is one patient", QDialogButtonBox.ButtonRole.AcceptRole)
+        self.cancel = buttons.button(QDialogButtonBox.StandardButton.Cancel)
+        self.yes.setAutoDefault(False)
+        buttons.accepted.connect(self._confirmed)
+        buttons.rejected.connect(self.reject)
+        self._then: Callable[[], object] = lambda: None
+        column = QVBoxLayout(self)
+        column.addWidget(self.words)
+        column.addWidget(buttons)
+
+    def ask(self, error: PatientConflictError, then: Callable[[], object]) -> None:
+        """Ask; `then` is called where a person confirms that it is one patient."""
+        self._then = then
+        values = error.values or ((),) * len(error.fields)
+        rows = [
+            f"{field}: {' / '.join(one or _NOT_GIVEN for one in said)}" if said else field
+            for field, said in zip(error.fields, values, strict=True)
+        ]
+        self.words.setText(
+            "\n".join(
+                (
+                    "What was chosen contradicts itself about the patient:",
+                    *rows,
+                    "If you are sure that it is one person, confirm it: that you did stays in the "
+                    "record.",
+                )
+            )
+        )
+        self.cancel.setDefault(True)
+        self.open()
+        self.cancel.setFocus()
+
+    def _confirmed(self) -> None:
+        self.accept()
+        self._then()
