@@ -241,7 +241,7 @@ def settle(
             next_step=f"{advice}; if you are sure that it is one person, confirm it with "
             "--same-patient",
             in_window=in_window or advice,
-            values=_said(named, dict.fromkeys(patients)),
+            values=_values_of(named, dict.fromkeys(patients)),
         )
     words = in_words(named)
     return (
@@ -250,7 +250,7 @@ def settle(
     )
 
 
-def _said(
+def _values_of(
     fields: Iterable[PatientField], patients: Collection[Patient]
 ) -> tuple[tuple[str, ...], ...]:
     """Return the different values of each field, the first few of them."""
