@@ -75,7 +75,7 @@ READERS = {
     "places": Reader("studies.json", {"a": "b"}, lambda _: places._known()),
     "split": Reader("split.json", {"training": {"A": ["a"]}}, lambda d: part(CASES, d, 0)),
     "recipe": Reader(
-        "a.toml", (REPOSITORY / "configs/default.toml").read_text("utf-8"),
+        "a.toml", (REPOSITORY / "src/lesionlens/training/recipes/default.toml").read_text("utf-8"),
         lambda d: read_config(d / "a.toml"),
     ),
     "keys": Reader("keys", "k" * 20 + "\n", lambda d: read_keys(d / "keys")),
