@@ -61,7 +61,9 @@ def earlier(tmp_path: Path) -> Path:
     """An output folder with an earlier result and a file of the user's own."""
     out = tmp_path / "out"
     out.mkdir()
-    (out / "findings.json").write_text('{"conclusion": "earlier"}')
+    (out / "findings.json").write_text(
+        '{"schema": "lesionlens/findings/1", "conclusion": "earlier"}'
+    )
     (out / "my notes.txt").write_text("mine")
     return out
 
