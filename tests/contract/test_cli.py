@@ -206,7 +206,9 @@ def inputs(tmp_path_factory, patient) -> Path:
         (base / name).mkdir()
     (base / "text" / "notes.txt").write_text("no scan")
     (base / "file").write_text("a file")
-    (base / "earlier" / "findings.json").write_text('{"conclusion": "earlier"}')
+    (base / "earlier" / "findings.json").write_text(
+        '{"schema": "lesionlens/findings/1", "conclusion": "earlier"}'
+    )
     write_nifti(patient, base / "study")
     write_dicom(patient, base / "study_dicom")
     return base

@@ -17,7 +17,7 @@ OUTSIDE = Path(__file__).parent / "outside"
 """Holds a distribution that is not ours: its metadata, entry point and one module."""
 
 
-TINY_ONNX = REPOSITORY / "tests" / "unit" / "inference" / "engines" / "onnx" / "tiny.onnx"
+TINY_ONNX = REPOSITORY / "tests" / "unit" / "engines" / "onnx" / "tiny.onnx"
 
 
 @pytest.fixture(scope="module")

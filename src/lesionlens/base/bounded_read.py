@@ -107,8 +107,15 @@ def read_text(path: Path, limit: int = JSON_BYTES) -> str:
     return read_file(path, limit).decode("utf-8")
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, *, infinite: bool = False) -> Any:
     """Return what JSON holds.
+
+    Parameters
+    ----------
+    text : str or bytes
+        One value.
+    infinite : bool
+        Take NaN and infinity too, as messages between our own programs hold them.
 
     Raises
     ------
@@ -124,8 +131,8 @@ def parse_json(text: str | bytes) -> Any:
     try:
         return json.loads(
             text,
-            parse_constant=_no_constant,
-            parse_float=_finite,
+            parse_constant=float if infinite else _no_constant,
+            parse_float=float if infinite else _finite,
             parse_int=_short,
             object_pairs_hook=_each_once,
         )

@@ -13,7 +13,12 @@ EVERY_ERROR = [
 ]
 
 
-WORDED = (errors.CancelledError, errors.GoneError, errors.PluginError)
+WORDED = (
+    errors.CancelledError,
+    errors.GoneError,
+    errors.PatientConflictError,
+    errors.PluginError,
+)
 """Errors that bring their own words."""
 
 

@@ -67,7 +67,7 @@ def unpack(
     """
     try:
         packed = load(message)
-        about = parse_json(_metadata(message)[_KEY])
+        about = parse_json(_metadata(message)[_KEY], infinite=True)
         header, notes = dict(about["header"]), dict(about["arrays"])
         sizes = [math.prod(_shape(note)) * _dtype(note).itemsize for note in notes.values()]
         if sum(sizes) > limit_bytes:
@@ -89,7 +89,7 @@ def header_of(message: bytes) -> dict[str, Any]:
         It is no message.
     """
     try:
-        return dict(parse_json(_metadata(message)[_KEY])["header"])
+        return dict(parse_json(_metadata(message)[_KEY], infinite=True)["header"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise _damaged(f"a damaged message ({type(error).__name__})") from error
 
