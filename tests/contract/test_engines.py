@@ -86,7 +86,8 @@ def test_ours_answer_any_subset_of_sequences(engine, present):
     study = engine_contract.prepared_head(present)
     found = engine.predict(study, progress=no_progress, cancel=NEVER)
     assert found.engine.name == engine.info.name
-    assert set(found.probability) == set(Region)
+    assert set(found.probability) | {Region.ET} == set(Region)  # without T1c a server leaves it out
+    assert Region.ET in found.probability or "t1c" not in present
 
 
 def test_the_whole_analysis_runs_on_it(engine, make_study):
