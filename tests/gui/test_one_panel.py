@@ -490,7 +490,7 @@ def test_what_the_panel_says_is_in_sight_wherever_it_is_scrolled_to(reviewed, qt
     reviewed.session.begin("Exporting")
     QApplication.processEvents()
     seen = [w.text() for w in reviewed.findChildren(QLabel) if not w.visibleRegion().isEmpty()]
-    assert "Exporting…" in seen
+    assert any(words.startswith("Exporting") for words in seen)
 
 
 def test_signature_export_and_answers_are_in_sight_in_a_small_window_with_the_list(reviewed, qtbot):

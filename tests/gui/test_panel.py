@@ -234,7 +234,7 @@ def test_the_probe_shows_its_answer_where_it_was_asked_and_draws_nothing_else(re
 
 def test_the_counter_question_is_answered_for_its_candidate_only(reviewed, qtbot):
     reviewed.session.go_to(1)
-    reviewed.attention.asked_without.emit()
+    reviewed.footer.without_asked.emit()
     qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
     assert "score falls" in reads(reviewed)
     reviewed.session.go_to(2)

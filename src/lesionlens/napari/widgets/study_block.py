@@ -61,7 +61,7 @@ class StudyBlock(Section):
         self._editor.applied.connect(self._apply)
         self._notices = label("", "warn", wrap=True)
         self._doubt = label("", "warn", wrap=True)
-        self._swap = QPushButton()
+        self._swap = QPushButton("Swap names")
         self._swap.clicked.connect(self._swap_names)
         self._study: Study | None = None
         self._exchanged: tuple[MrSequence, MrSequence] | None = None
