@@ -236,9 +236,10 @@ def test_the_counter_question_is_answered_for_its_candidate_only(reviewed, qtbot
     reviewed.session.go_to(1)
     reviewed.footer.without_asked.emit()
     qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
-    assert "score falls" in reads(reviewed)
+    assert "score falls" in reads(reviewed.attention)
+    assert "Without candidate 1: " in reads(reviewed)  # the answer names whom it is about
     reviewed.session.go_to(2)
-    assert "score falls" not in reads(reviewed)
+    assert "score falls" not in reads(reviewed.attention)
 
 
 def test_a_saved_result_is_shown_again_with_its_review(reviewed, analysis, qtbot, tmp_path: Path):
