@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+_SYSTEM: str = sys.platform
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _MOST_OTHERS = 2000  # files of others that are linked; where there are more, a journal is quicker
 
@@ -23,7 +24,7 @@ _MOST_OTHERS = 2000  # files of others that are linked; where there are more, a 
 @cache
 def _renameat2() -> Any:
     """Return the C library's function, or None where it has none."""
-    if sys.platform != "linux":
+    if _SYSTEM != "linux":
         return None
     return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
@@ -51,7 +52,7 @@ def can_exchange(target: Path) -> bool:
         same_disk = parent.stat().st_dev == target.stat().st_dev
     except OSError:
         return False
-    return same_disk and target not in (here, *here.parents) and not target.is_mount()
+    return same_disk and target not in (here, *here.parents) and not os.path.ismount(target)
 
 
 def others_in(target: Path, ours: Collection[str]) -> list[Path] | None:
@@ -82,7 +83,7 @@ def bring(source: Path, new: Path, names: Iterable[Path] | None = None) -> bool:
         for name in (p.relative_to(source) for p in source.rglob("*")) if names is None else names:
             path, place = source / name, new / name
             if path.is_dir() and not path.is_symlink():
-                if path.is_mount():
+                if os.path.ismount(path):
                     return False
                 place.mkdir(parents=True, exist_ok=True)
                 folders.append(name)

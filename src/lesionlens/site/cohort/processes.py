@@ -66,8 +66,9 @@ class _Worker:
     """A process and our ends of its pipes."""
 
     process: Any
-    jobs: Connection
-    outcomes: Connection
+    jobs: Any
+    outcomes: Any
+    """Ends of pipes: their class differs on Windows."""
     job: StudyJob | None = None
 
 
