@@ -29,7 +29,7 @@ from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.dicom.scan import MR_IMAGES
 from lesionlens.results.export.dicom import identity, travelling
 from lesionlens.results.export.dicom.exporter import DicomExporter
-from lesionlens.results.review.from_dicom import MAP, REPORTS, SEGMENTATIONS
+from lesionlens.results.review.sent_objects import MAP, REPORTS, SEGMENTATIONS
 from lesionlens.site.pacs import association
 from lesionlens.site.pacs.peer import Access
 from lesionlens.site.pacs.retrieve import SYNTAXES

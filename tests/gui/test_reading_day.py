@@ -155,8 +155,10 @@ def test_an_earlier_examination_shows_its_pictures_alone_until_the_reader_signed
 ):
     prefer(unaided_first=True)
     prior = Prior(Examination(Patient("x"), "2026-01-05"), analysis)
-    monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", lambda *_: None)
-    monkeypatch.setattr("lesionlens.napari.controllers.comparing.open_prior", lambda *_: prior)
+    monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", lambda *_, **__: None)
+    monkeypatch.setattr(
+        "lesionlens.napari.controllers.comparing.open_prior", lambda *_, **__: prior
+    )
     acts, session = panel.actions_, panel.session
     study = session.state.study
     session.close()
