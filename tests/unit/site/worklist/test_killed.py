@@ -8,6 +8,7 @@ import sys
 import textwrap
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -39,13 +40,14 @@ READINGS = textwrap.dedent(
     def read(place, analysis):
         store.sessions_folder = lambda: place / "reviews"
         said = os.open(place / "said", os.O_WRONLY | os.O_CREAT)
-        sitting = Sitting(open_book(place), ReadKey("case", "A. Reader"))
+        book = open_book(place)
         candidate, log = analysis.findings.candidates[0], ReviewLog()
         drawn = np.zeros(analysis.prepared.working.shape, np.uint8)
         mark, number = None, 0
         while True:
             number += 1
-            if number % 5 == 1:
+            if number % 5 == 1:  # the case before is signed, and takes no more acts
+                sitting = Sitting(book, ReadKey(f"case {number // 5}", "A. Reader"))
                 mark = sitting.mark((number, 0, 0), 50)
             elif number % 5 == 2:
                 sitting.take_back(mark.uid)
@@ -109,7 +111,12 @@ class Killed:
 def in_book(place: Path) -> list[ActKind]:
     """Read the acts of the book, which must be whole, but for that it was begun."""
     book = open_book(place)
-    acts = book.read(ReadKey("case", READER)).acts
+    acts = []
+    for case in count():
+        more = book.read(ReadKey(f"case {case}", READER)).acts
+        acts += more
+        if not more:
+            break
     book.close()
     with closing(sqlite3.connect(place / NAME)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
