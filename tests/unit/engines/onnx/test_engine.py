@@ -22,9 +22,9 @@ from lesionlens.base.errors import (
     WeightsError,
 )
 from lesionlens.base.labels import Region
-from lesionlens.base.records.prediction import InputPerturbation
+from lesionlens.base.records.prediction import Capability, InputPerturbation
 from lesionlens.base.stages import NEVER, StageClock, no_progress
-from lesionlens.engines.engine import Capability, Target
+from lesionlens.engines.engine import Target
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.onnx.engine import OnnxEngine, exported_path
 from lesionlens.engines.testing.simple import make_patient
