@@ -93,21 +93,35 @@ def of_stripped(images: Sequence[NDArray[np.float32]], grid: Grid) -> NDArray[np
     if max(grid.spacing_mm) >= PARTIAL_FROM_MM:
         bright = images[0] >= PARTIAL_SHARE * float(np.median(images[0][mask]))
         return filled(largest(mask & bright))
-    rim = mask & ~ndimage.binary_erosion(mask)
-    if float(np.median(_brightest(images, mask)[rim])) > RIM_SHARE:
+    box = bounding_box(mask)
+    if box is None:
+        return mask
+    sure = np.zeros_like(mask)
+    sure[box] = _without_rim([image[box] for image in images], mask[box])
+    return sure
+
+
+def _without_rim(
+    images: Sequence[NDArray[np.float32]], mask: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return the mask without voxels that hold brain in part alone, where there are such."""
+    edge = mask & ~ndimage.binary_erosion(mask)
+    if float(np.median(_brightest(images, mask, edge))) > RIM_SHARE:
         return mask
     sure = mask
     for _ in range(2):  # the rim itself lowers the first median
-        sure = filled(largest(mask & (_brightest(images, sure) >= EDGE_SHARE)))
+        kept = np.zeros_like(mask)
+        kept[mask] = _brightest(images, sure, mask) >= EDGE_SHARE
+        sure = filled(largest(kept))
     return sure
 
 
 def _brightest(
-    images: Sequence[NDArray[np.float32]], mask: NDArray[np.bool_]
+    images: Sequence[NDArray[np.float32]], mask: NDArray[np.bool_], at: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Return the brightness on the brightest sequence, each against its median in a mask."""
-    medians = [max(float(np.median(image[mask])), 1e-12) for image in images]
-    scaled = [image / np.float32(m) for image, m in zip(images, medians, strict=True)]
+    """Return how bright voxels are on the brightest sequence, each against its median in a mask."""
+    scales = [np.float32(max(float(np.median(image[mask])), 1e-12)) for image in images]
+    scaled = [image[at] / scale for image, scale in zip(images, scales, strict=True)]
     return np.asarray(np.max(scaled, axis=0), dtype=np.float32)
 
 
