@@ -40,7 +40,6 @@ def acceptance(
     weights: options.Weights = None,
     device: options.Device = "auto",
     workers: Annotated[int, typer.Option("--workers", help="Processes that analyse.", min=1)] = 1,
-    debug: options.Debug = False,
 ) -> Answer:
     """Test the network on a site's own cases against bounds that were stated beforehand.
 
@@ -48,7 +47,6 @@ def acceptance(
     their SHA-256. Exit status 0 also where the test is not passed: the answer says so. Analyses
     that are complete are not repeated.
     """
-    del debug
     options.check_layout(out, options.ResultLayout.OWN)
     checks.check_outside(cases, out)
     STOP.gently()

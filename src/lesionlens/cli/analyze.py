@@ -54,7 +54,6 @@ def analyze(
     prior_study: options.PriorStudy = None,
     supersedes: options.Supersedes = None,
     json: options.Json = False,
-    debug: options.Debug = False,
 ) -> Answer:
     """Find candidate tumour regions in one brain MRI and write the result folder.
 
@@ -62,7 +61,6 @@ def analyze(
     headers unless you say so, which is remembered for this study. The result appears whole or not
     at all.
     """
-    del debug
     options.check_layout(out, layout)
     checks.check_outside(study, out)
     wanted = options.wishes(language, hide, surfaces, maps, evidence=evidence, also=also)

@@ -61,7 +61,6 @@ def batch(
     maps: options.Maps = MapExtent.CUT,
     also: options.Also = None,
     json: options.Json = False,
-    debug: options.Debug = False,
 ) -> Answer:
     """Analyse every study below a folder, each on its own, with one table of all.
 
@@ -69,7 +68,6 @@ def batch(
     complete, and --resume goes on from there. Exit status: 0 all analysed; 1 a defect or lack of
     resources in at least one; 2 at least one cannot be used, or there is none; 130 interrupted.
     """
-    del debug
     results = options.check_layout(out, layout)
     checks.check_outside(studies, out)
     asked = options.wishes(language, hide, surfaces, maps, also=also)

@@ -46,13 +46,11 @@ def bench(
     ] = None,
     device: options.Device = "auto",
     json: options.Json = False,
-    debug: options.Debug = False,
 ) -> Answer:
     """Time the analysis of a study, stage by stage.
 
     Medians of warm runs; the load of the machine is recorded beside. Writes nothing without --out.
     """
-    del debug
     if out is not None:
         check_target(out)
         check_free(out, (JSON_NAME, TABLE_NAME), dict.fromkeys(listed(out, LIST_NAME)))

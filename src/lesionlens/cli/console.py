@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +69,9 @@ class Stop:
                 raise KeyboardInterrupt
 
 
+logger = logging.getLogger(__name__)
+QUIET: ContextVar[bool] = ContextVar("QUIET", default=False)
+"""Whether the user wants no progress bar."""
 STOP = Stop()
 """The one of this process."""
 
@@ -108,14 +113,14 @@ def new_table(headings: Sequence[str], words: int = 1) -> Table:
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """Show stages on stderr while the block runs; silent where stderr is no terminal."""
+    """Show stages on stderr while the block runs, where it is a terminal, and log them."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield no_progress
+    if not console.is_terminal or QUIET.get():
+        yield _logged(no_progress)
         return
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("starting", total=1.0)
@@ -123,4 +128,18 @@ def progress_bar() -> Iterator[Progress]:
         def report(stage: str, fraction: float) -> None:
             bar.update(task, description=plain(stage), completed=min(max(fraction, 0.0), 1.0))
 
-        yield report
+        yield _logged(report)
+
+
+def _logged(progress: Progress) -> Progress:
+    """Log each stage once, when it begins."""
+    latest = ""
+
+    def report(stage: str, fraction: float) -> None:
+        nonlocal latest
+        if stage != latest:
+            latest = stage
+            logger.info("%s", plain(stage))
+        progress(stage, fraction)
+
+    return report

@@ -75,14 +75,12 @@ def deidentify(
     key: Key = None,
     map_file: Map = None,
     json: options.Json = False,
-    debug: options.Debug = False,
 ) -> Answer:
     """Write a de-identified copy of DICOM files, by DICOM PS3.15 (Basic Profile with options).
 
     Files that are not DICOM are not copied. Faces are taken off where a template fits the head;
     what remains is reported.
     """
-    del debug
     check_target(out)
     checks.check_outside(source, out)
     with progress_bar() as progress:

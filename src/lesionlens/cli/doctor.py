@@ -28,12 +28,11 @@ _EXTRAS = {
 _GROUPS = (plugins.READERS, plugins.ENGINES, plugins.EXPORTERS, plugins.VIEWERS)
 
 
-def doctor(json: options.Json = False, debug: options.Debug = False) -> Answer:
+def doctor(json: options.Json = False) -> Answer:
     """Report what is installed, which device is used, what is missing and how to add it.
 
     Exit status 1 where the core itself cannot run.
     """
-    del debug
     found = examine()
     status = 0 if found["ready"] else 1
     if json:

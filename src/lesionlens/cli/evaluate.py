@@ -12,7 +12,7 @@ import typer
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.whole_file import write_whole
-from lesionlens.cli import checks, options
+from lesionlens.cli import checks
 from lesionlens.cli.console import Answer, new_table, plain, progress_bar
 
 if TYPE_CHECKING:
@@ -70,7 +70,6 @@ def evaluate(
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Draw it, as PNG.", metavar="FILE")
     ] = None,
-    debug: options.Debug = False,
 ) -> Answer:
     """Score results against reference segmentations.
 
@@ -78,7 +77,6 @@ def evaluate(
     tumour, each with a 95 % bootstrap interval over cases. A case without a result counts as
     Dice 0. Needs no extra.
     """
-    del debug
     for place in (predictions, truth):
         _check_folder(place)
     for file in (json, plot):

@@ -53,14 +53,12 @@ def export(
     also: options.Also = None,
     rest: options.Rest = False,
     supersedes: options.Supersedes = None,
-    debug: options.Debug = False,
 ) -> Answer:
     """Write a reviewed result anew: every file says what the readers decided.
 
     Nothing is computed again; the study is needed for its images and, for DICOM, as the source
     that the objects point at.
     """
-    del debug
     options.check_layout(out, layout)
     if deidentify and layout is not options.ResultLayout.OWN:
         raise UnusableInputError(

@@ -33,10 +33,8 @@ def export_model(
             metavar="FILE",
         ),
     ] = None,
-    debug: options.Debug = False,
 ) -> Answer:
     """Write the network as one ONNX file, which `analyze --engine onnx` runs without torch."""
-    del debug
     from lesionlens.network.onnx_export import Precision, export_lens
     from lesionlens.network.weights import SHIPPED, load_chosen
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
-from lesionlens.cli import checks, options
+from lesionlens.cli import checks
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 
 if TYPE_CHECKING:
@@ -80,7 +80,6 @@ def learn(
     device: Annotated[
         str, typer.Option("--device", help="auto, cpu, cuda, cuda:N, xpu or mps.", metavar="DEVICE")
     ] = "auto",
-    debug: options.Debug = False,
 ) -> Answer:
     """Learn from signed reviews, and propose the new weights with a one-page comparison.
 
@@ -88,7 +87,6 @@ def learn(
     who were held out and on drawn brains. Nothing is in use until a person says so with
     `lesionlens weights accept`. Ctrl-C keeps what is done; the same command goes on.
     """
-    del debug
     for place in (reviewed, studies):
         if place is not None:
             checks.check_outside(place, out)

@@ -8,16 +8,16 @@ from __future__ import annotations
 import functools
 import gc
 import io
+import json
 import logging
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from importlib import metadata
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,6 +46,7 @@ from lesionlens.cli import (
     worklist,
 )
 from lesionlens.cli.console import STOP, Answer, plain
+from lesionlens.cli.verbosity import add_options, error_fields, logging_as, take_from
 
 _NO_MEMORY = (
     "Found too little memory for this. Expected a few GB that are free. "
@@ -53,9 +54,9 @@ _NO_MEMORY = (
 )
 _INTERRUPTED = "Interrupted; nothing was changed."
 
+logger = logging.getLogger(__name__)
 app = typer.Typer(
     name="lesionlens",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -134,27 +135,51 @@ def _guarded(command: Callable[..., Answer]) -> Callable[..., None]:
     """Print a command's answer; turn whatever goes wrong into a message and a status."""
 
     @functools.wraps(command)
-    def guarded(**arguments: object) -> None:
-        debug = bool(arguments.get("debug"))
-        _quieten(debug)
+    def guarded(**arguments: Any) -> None:
+        chosen, in_json = take_from(arguments), bool(arguments.get("json"))
         try:
-            with redirect_stdout(sys.stderr):
-                answer = command(**arguments)
-            _print(answer)
+            with logging_as(chosen):
+                answer = _answer_of(command, arguments)
+            _print(answer, quiet=chosen.quiet, in_json=in_json)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except (Exception, KeyboardInterrupt) as error:
-            if debug:
+            if chosen.debug:
                 traceback.print_exc()
-            status, message = explain(error)
-            print(f"lesionlens: {plain(message)}", file=sys.stderr)
-            raise typer.Exit(status) from None
+            raise typer.Exit(_report(error, in_json=in_json)) from None
         finally:
             STOP.answered = True
         raise typer.Exit(answer.status)
 
+    add_options(guarded, command)
     return guarded
+
+
+def _answer_of(command: Callable[..., Answer], arguments: dict[str, Any]) -> Answer:
+    """Run a command; the log holds when, its notes and how it ended."""
+    version = metadata.version("lesionlens")
+    logger.info("lesionlens %s %s", version, command.__name__.replace("_", "-"))
+    try:
+        with redirect_stdout(sys.stderr):
+            answer = command(**arguments)
+    except (Exception, KeyboardInterrupt) as error:
+        status, message = explain(error)
+        logger.info("exit status %d: %s", status, plain(message))
+        raise
+    for note in answer.notes:
+        logger.info("note: %s", plain(note))
+    logger.info("exit status %d", answer.status)
+    return answer
+
+
+def _report(error: BaseException, *, in_json: bool) -> int:
+    """Print why a command failed, for people and for scripts; return its exit status."""
+    status, message = explain(error)
+    print(f"lesionlens: {plain(message)}", file=sys.stderr)
+    if in_json:
+        print(json.dumps(error_fields(error, status, plain(message)), indent=1))
+    return status
 
 
 def explain(error: BaseException) -> tuple[int, str]:
@@ -184,18 +209,10 @@ def explain(error: BaseException) -> tuple[int, str]:
     )
 
 
-def _quieten(debug: bool) -> None:
-    """Keep libraries' warnings off the terminal, unless they are asked for."""
-    if debug:
-        logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
-        logging.getLogger("lesionlens").setLevel(logging.INFO)
+def _print(answer: Answer, *, quiet: bool, in_json: bool) -> None:
+    if quiet and not in_json:
         return
-    logging.basicConfig(handlers=[logging.NullHandler()])
-    warnings.simplefilter("ignore")
-
-
-def _print(answer: Answer) -> None:
-    for note in answer.notes:
+    for note in () if quiet else answer.notes:
         print(plain(f"Note: {note}"), file=sys.stderr)
     if not all(isinstance(part, str) for part in answer.output):
         from rich.console import Console

@@ -40,7 +40,6 @@ def monitor(
             metavar="DIR",
         ),
     ] = None,
-    debug: options.Debug = False,
 ) -> Answer:
     """Count candidates and verdicts by week and reader, compare scores with verdicts, warn.
 
@@ -48,7 +47,6 @@ def monitor(
     page, a table and Prometheus' text. Exit status 0 also where a stop rule is broken: the answer
     says so, and the panel in napari warns until a later look finds none broken.
     """
-    del debug
     from lesionlens.site.monitoring import standing
     from lesionlens.site.monitoring.stop_rules import StopBounds
     from lesionlens.site.monitoring.watch import PAGE, watch, write

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 
 from lesionlens.base.errors import MissingPluginError, UnusableInputError
-from lesionlens.cli import options
 from lesionlens.cli.console import Answer
 
 _NEEDED = ("napari", "qtpy")
@@ -22,13 +21,11 @@ def open_window(
         Path,
         typer.Argument(help="A study, or a result folder.", metavar="STUDY_OR_RESULT"),
     ],
-    debug: options.Debug = False,
 ) -> Answer:
     """Open a study, or a saved result with its study, in napari.
 
     Nothing is analysed until you ask for it.
     """
-    del debug
     if not place.exists():
         raise UnusableInputError(
             found=f"no file or folder {place.name!r}",

@@ -239,10 +239,6 @@ Convention = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")]
-Debug = Annotated[
-    bool,
-    typer.Option("--debug", help="Show the traceback and library warnings when it fails."),
-]
 
 
 def named(

@@ -67,13 +67,11 @@ def find(
     cert: Certificate = None,
     aet: Title = OWN_TITLE,
     json: options.Json = False,
-    debug: options.Debug = False,
 ) -> Answer:
     """List the studies of an archive that match.
 
     Day, Study UID, images, Patient ID, name, accession number, description.
     """
-    del debug
     query = StudyQuery(
         patient_id=patient,
         patient_name=name_pattern(name),
@@ -111,10 +109,8 @@ def get(
     ca: Authorities = None,
     cert: Certificate = None,
     aet: Title = OWN_TITLE,
-    debug: options.Debug = False,
 ) -> Answer:
     """Fetch one study into a new folder, whole or not at all."""
-    del debug
     check_target(out)
     access = Access(user=user, ca=ca, certificate=cert, title=aet, port=port, by=by)
     archive = connect(address, access)
@@ -153,10 +149,8 @@ def send(
             help="Reject (IHE IOCM) what was sent of this study before anyone reviewed it.",
         ),
     ] = False,
-    debug: options.Debug = False,
 ) -> Answer:
     """Send a result's DICOM objects (its folder `dicom`), or any folder of DICOM files."""
-    del debug
     if deidentify and supersede:
         raise UnusableInputError(
             found="--supersede with --deidentify",

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from lesionlens.site.worklist.protocol import ReadingProtocol
 
 
-def plan(folder: List, json: options.Json = False, debug: options.Debug = False) -> Answer:
+def plan(folder: List, json: options.Json = False) -> Answer:
     """Report in which order each reader of LIST/protocol.toml reads, and in which arms."""
-    del debug
     from lesionlens.site.worklist.book import book_of
     from lesionlens.site.worklist.protocol import assignments
 
@@ -37,12 +36,11 @@ def plan(folder: List, json: options.Json = False, debug: options.Debug = False)
     return Answer((table, f"{len(plans)} reads"))
 
 
-def table(folder: List, out: options.Out, debug: options.Debug = False) -> Answer:
+def table(folder: List, out: options.Out) -> Answer:
     """Write reads.csv (one row a read) and marks.csv (one row a mark, for FROC) of a list.
 
     Without LIST/protocol.toml it is the tables of a worklist's plain reads.
     """
-    del debug
     from lesionlens.site.worklist.table import tables_of
 
     written = tables_of(folder, out)

@@ -38,7 +38,6 @@ def review(
     same_patient: options.SamePatient = False,
     language: options.Language = "en",
     hide: options.Hide = None,
-    debug: options.Debug = False,
 ) -> Answer:
     """Open a segmentation for review, measured, with the study that it was drawn on.
 
@@ -46,7 +45,6 @@ def review(
     of a network. A brain in its skull is measured all the same; lobes are named where the scan
     shows the brain alone, or the brain was found in it before.
     """
-    del debug
     if out is not None:
         options.check_layout(out, options.ResultLayout.OWN)
         checks.check_outside(study, out)

@@ -10,20 +10,17 @@ import typer
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.staging import check_target, staged
-from lesionlens.cli import options
 from lesionlens.cli.console import Answer, plain
 
 
 def sample(
     out: Annotated[Path, typer.Argument(help="A new folder, or one of yours.", metavar="DIR")],
-    debug: options.Debug = False,
 ) -> Answer:
     """Write the sample patients and the training recipes into a folder.
 
     A real patient as NIfTI (BraTS 2021, CC BY 4.0; see README.md there) with what experts drew, a
     synthetic one as DICOM, and the recipes of `train`. Replaces nothing.
     """
-    del debug
     check_target(out)
     from lesionlens.imaging.samples import FOLDER
     from lesionlens.training.config import RECIPES

@@ -82,14 +82,12 @@ def serve(
             min=1.0,
         ),
     ] = 30.0,
-    debug: options.Debug = False,
 ) -> Answer:
     """Lend this machine's network and GPU to LesionLens on other machines.
 
     Studies are held in memory and forgotten with their session. Clients of MONAI Label are answered
     too. Stop it with Ctrl-C.
     """
-    del debug
     STOP.gently()
     _check_installed()
     from lesionlens.engines.remote.address import read_keys

@@ -52,7 +52,6 @@ def train(
         typer.Option("--studies", help="The studies of reviewed results.", metavar="DIR"),
     ] = None,
     convention: options.Convention = None,
-    debug: options.Debug = False,
 ) -> Answer:
     """Train the network on synthetic brains, as a recipe says; goes on where DIR left off.
 
@@ -61,7 +60,6 @@ def train(
     checkpoint; the same command goes on from there. On several GPUs: torchrun --nproc-per-node 4
     --no-python lesionlens train CONFIG --out DIR --device cuda.
     """
-    del debug
     STOP.gently()
     with progress_bar() as progress:
         progress("loading", 0.0)

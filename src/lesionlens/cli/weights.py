@@ -7,19 +7,18 @@ from typing import Annotated
 
 import typer
 
-from lesionlens.cli import checks, options
+from lesionlens.cli import checks
 from lesionlens.cli.console import Answer, new_table, plain
 
 By = Annotated[str, typer.Option("--by", help="Who decides; stays on the record.", metavar="NAME")]
 Why = Annotated[str, typer.Option("--why", help="In your words; stays on the record.")]
 
 
-def show(debug: options.Debug = False) -> Answer:
+def show() -> Answer:
     """List the weights of this machine's user: those of the package and all accepted versions.
 
     `synthetic` learnt from no patient and is there for single runs, by --weights synthetic.
     """
-    del debug
     import json
     from importlib.resources import files
 
@@ -60,14 +59,12 @@ def accept(
     ],
     by: By,
     why: Why = "",
-    debug: options.Debug = False,
 ) -> Answer:
     """Keep proposed weights as a new version, and use them from now on.
 
     Read the comparison in DIR first. Every analysis without --weights uses them; results name them
     by version and SHA-256.
     """
-    del debug
     from lesionlens.network.versions import Lineage, WeightsStore
     from lesionlens.training.learning.proposal import WEIGHTS, read_proposal
 
@@ -92,19 +89,16 @@ def use(
     ],
     by: By,
     why: Why = "",
-    debug: options.Debug = False,
 ) -> Answer:
     """Use a version from now on: any that was accepted before, or those of the package."""
-    del debug
     from lesionlens.network.versions import WeightsStore
 
     WeightsStore().use(version, by=checks.person(by), why=why)
     return Answer((f"{plain(version)} is in use from now on",))
 
 
-def back(by: By, why: Why = "", debug: options.Debug = False) -> Answer:
+def back(by: By, why: Why = "") -> Answer:
     """Take the version in use back: use what it was trained on from. Nothing is deleted."""
-    del debug
     from lesionlens.network.versions import WeightsStore
 
     store = WeightsStore()

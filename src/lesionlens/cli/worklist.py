@@ -49,14 +49,12 @@ def scan(
     again: Annotated[
         bool, typer.Option("--again", help="Look at every study anew, also at known ones.")
     ] = False,
-    debug: options.Debug = False,
 ) -> Answer:
     """Make a list of studies, or add to one; nothing is analysed.
 
     What a file header says is kept in LIST/reading.sqlite: patient's ID, date, sequences, what was
     noticed; never a name. Studies of an archive are fetched when their turn comes.
     """
-    del debug
     from lesionlens.site.pacs.server import Server
     from lesionlens.site.worklist.ahead import ARCHIVE
     from lesionlens.site.worklist.book import open_book
@@ -99,10 +97,8 @@ def show(
         typer.Option("--filter", help="Words that a row must hold; -word: must not hold."),
     ] = "",
     json: options.Json = False,
-    debug: options.Debug = False,
 ) -> Answer:
     """List the studies as one reader sees them; in a reader study, in the order of their reads."""
-    del debug
     from lesionlens.site.worklist.book import book_of
     from lesionlens.site.worklist.protocol import read_protocol
     from lesionlens.site.worklist.rows import matching, rows_of
@@ -156,14 +152,12 @@ def ahead(
     device: options.Device = "auto",
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
-    debug: options.Debug = False,
 ) -> Answer:
     """Analyse the studies of a list ahead of their reader, the next ones first.
 
     Each result goes to LIST/NAME as `lesionlens batch` would write it. A study that fails is
     recorded and never stops the rest; Ctrl-C keeps what is complete.
     """
-    del debug
     from lesionlens.site.cohort.work import Choice, Status
     from lesionlens.site.worklist.ahead import run_ahead, step_aside
     from lesionlens.site.worklist.book import book_of
@@ -196,9 +190,8 @@ def _until_end_of_input() -> None:
     STOP.set()
 
 
-def compare(folder: List, json: options.Json = False, debug: options.Debug = False) -> Answer:
+def compare(folder: List, json: options.Json = False) -> Answer:
     """Compare every two readers of each study: verdicts by candidate, marks by place (10 mm)."""
-    del debug
     from lesionlens.site.worklist.book import book_of
     from lesionlens.site.worklist.rows import comparisons
 

@@ -1,0 +1,163 @@
+"""How much a command reports while it works, and where: options that every command has."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.cli.console import QUIET
+
+REPORT = logging.INFO + 5
+"""Level of what a log without a terminal holds by default, such as a line for each study."""
+_LINE = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
+_OURS = logging.getLogger("lesionlens")
+
+
+@dataclass(frozen=True, slots=True)
+class Verbosity:
+    """What the user chose; each field is an option of every command."""
+
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "--verbose", "-v", count=True, help="Report each stage on stderr; -vv: all details."
+        ),
+    ] = 0
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="Only errors, and what --json prints."),
+    ] = False
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--log-file",
+            help="Append times, stages, notes and errors to this file.",
+            metavar="FILE",
+        ),
+    ] = None
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", help="Show the traceback and library warnings when it fails."),
+    ] = False
+
+    @property
+    def all_details(self) -> bool:
+        """Whether libraries' warnings are shown too."""
+        return self.debug or self.verbose > 1
+
+    @property
+    def terminal_level(self) -> int:
+        """The lowest level that stderr shows."""
+        if self.quiet:
+            return logging.CRITICAL
+        if self.all_details:
+            return logging.DEBUG
+        return logging.INFO if self.verbose else REPORT
+
+
+def take_from(arguments: dict[str, Any]) -> Verbosity:
+    """Remove the common options from a command's arguments and return them."""
+    return Verbosity(**{f.name: arguments.pop(f.name) for f in fields(Verbosity)})
+
+
+def add_options(wrapper: Callable[..., None], command: Callable[..., Any]) -> None:
+    """Give `wrapper` the parameters of `command` and those of every command."""
+    common = get_type_hints(Verbosity, include_extras=True)
+    kinds = {**get_type_hints(command, include_extras=True), **common}
+    parameters = [
+        *inspect.signature(command).parameters.values(),
+        *(
+            inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default)
+            for f in fields(Verbosity)
+        ),
+    ]
+    wrapper.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [parameter.replace(annotation=kinds[parameter.name]) for parameter in parameters]
+    )
+    wrapper.__annotations__ = kinds
+
+
+@contextmanager
+def logging_as(chosen: Verbosity) -> Iterator[None]:
+    """Send log lines where the user wants them while the block runs.
+
+    Raises
+    ------
+    UnusableInputError
+        Options contradict each other, or the log file cannot be written.
+    """
+    if chosen.quiet and (chosen.verbose or chosen.debug):
+        raise UnusableInputError(
+            found="--quiet beside --verbose or --debug",
+            expected="one of them",
+            next_step="Leave one out",
+        )
+    handlers = [_to_terminal(chosen)]
+    if chosen.log_file is not None:
+        handlers.append(_to_file(chosen.log_file, chosen))
+    root = logging.getLogger()
+    silent = logging.NullHandler()  # else Python itself prints what libraries warn of
+    before = _OURS.level
+    QUIET.set(chosen.quiet)
+    root.addHandler(silent)
+    for handler in handlers:
+        (root if chosen.all_details else _OURS).addHandler(handler)
+    _OURS.setLevel(min(handler.level for handler in handlers))
+    if not chosen.all_details:
+        warnings.simplefilter("ignore")
+    try:
+        yield
+    finally:
+        QUIET.set(False)
+        _OURS.setLevel(before)
+        root.removeHandler(silent)
+        for handler in handlers:
+            root.removeHandler(handler)
+            _OURS.removeHandler(handler)
+            handler.close()
+
+
+def _to_terminal(chosen: Verbosity) -> logging.Handler:
+    """Return stderr's handler; on a terminal the progress bar replaces the default lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    level = chosen.terminal_level
+    handler.setLevel(logging.CRITICAL if level == REPORT and sys.stderr.isatty() else level)
+    handler.setFormatter(_LINE)
+    return handler
+
+
+def _to_file(path: Path, chosen: Verbosity) -> logging.Handler:
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise UnusableInputError(
+            found=f"a log file that cannot be written: {path} ({error.strerror})",
+            expected="a file in a folder that exists and may be written",
+            next_step="Name another with --log-file",
+        ) from error
+    handler.setLevel(logging.DEBUG if chosen.all_details else logging.INFO)
+    handler.setFormatter(_LINE)
+    return handler
+
+
+def error_fields(error: BaseException, status: int, message: str) -> Mapping[str, Any]:
+    """Return what `--json` prints of a failure.
+
+    Examples
+    --------
+    >>> error_fields(KeyboardInterrupt(), 130, "Interrupted.")["error"]["status"]
+    130
+    """
+    parts = {name: getattr(error, name, None) for name in ("found", "expected", "next_step")}
+    kind = type(error).__name__
+    return {"error": {"status": status, "kind": kind, "message": message, **parts}}

@@ -1,0 +1,93 @@
+"""How much a command reports, where, and how it fails for scripts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+from tests.files_below import files_below
+from typer.testing import CliRunner
+
+from lesionlens.cli.main import app
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+SETTINGS = (REPOSITORY / "docs" / "reference" / "settings.md").read_text("utf-8")
+COMMON = {"--verbose", "--quiet", "--log-file", "--debug"}
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+def test_every_command_has_the_common_options():
+    def commands(command):
+        below = getattr(command, "commands", {}).values()
+        return [c for each in below for c in commands(each)] or [command]
+
+    lacking = {
+        command.name: COMMON - {name for option in command.params for name in option.opts}
+        for command in commands(typer.main.get_command(app))
+    }
+    assert not {name: options for name, options in lacking.items() if options}
+
+
+def test_a_failure_under_json_is_an_object_on_stdout(tmp_path):
+    done = run("analyze", tmp_path / "nowhere", "--out", tmp_path / "out", "--json")
+    error = json.loads(done.stdout)["error"]
+    assert done.exit_code == error["status"] == 2
+    assert error["kind"] == "UnusableInputError"
+    assert "nowhere" in error["found"]
+    assert error["message"] in done.stderr
+
+
+def test_a_log_file_is_appended_to_and_holds_the_failure(tmp_path):
+    log = tmp_path / "run.log"
+    log.write_text("earlier\n")
+    run("analyze", tmp_path / "nowhere", "--out", tmp_path / "out", "--log-file", log)
+    lines = log.read_text("utf-8").splitlines()
+    assert lines[0] == "earlier"
+    assert "analyze" in lines[1]
+    assert any("opening the study" in line for line in lines)
+    assert "exit status 2: Found no such file" in lines[-1]
+
+
+def test_verbose_reports_stages_on_stderr_and_quiet_only_the_error(tmp_path):
+    arguments = ("analyze", tmp_path / "nowhere", "--out", tmp_path / "out")
+    assert "opening the study" not in run(*arguments).stderr
+    assert "opening the study" in run(*arguments, "-v").stderr
+    assert run(*arguments, "-q").stderr.startswith("lesionlens: Found no such file")
+    assert logging.getLogger("lesionlens").handlers == []
+
+
+def test_a_quiet_command_prints_nothing_but_json(tmp_path):
+    assert run("sample", tmp_path / "sample", "-q").output == ""
+    assert json.loads(run("worklist", "show", tmp_path, "-q", "--json").stdout)["error"]
+
+
+@pytest.mark.parametrize(
+    "options", [["-q", "-v"], ["-q", "--debug"], ["--log-file", "no/such/folder/log"]], ids=str
+)
+def test_options_that_cannot_be_met_end_with_2(options):
+    done = run("doctor", *options)
+    assert done.exit_code == 2
+    assert options[0].lstrip("-")[0] in done.stderr
+
+
+def test_every_variable_and_preference_is_on_the_page_of_settings():
+    package = REPOSITORY / "src" / "lesionlens"
+    sources = "".join(path.read_text("utf-8") for path in files_below(package, "*.py"))
+    manifest = yaml.safe_load((package / "napari" / "napari.yaml").read_text("utf-8"))
+    titles = [
+        setting["title"]
+        for group in manifest["contributions"]["configurations"].values()
+        for setting in group["properties"].values()
+    ]
+    variables = set(re.findall(r"\bLESIONLENS_[A-Z_]+\b", sources))
+    assert titles
+    assert variables
+    assert not [word for word in (*titles, *variables) if word not in SETTINGS]
