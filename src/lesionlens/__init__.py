@@ -10,18 +10,41 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lesionlens.analysis.evaluation.evaluation import Evaluation, evaluate
+    from lesionlens.base.labels import MrSequence, Region
+    from lesionlens.base.records.findings import Candidate
+    from lesionlens.base.records.study import Study
     from lesionlens.imaging.reading.readers import open_study
     from lesionlens.lens import Lens
     from lesionlens.results.result import Result
+    from lesionlens.site.cohort.batch import batch
 
 __version__ = "0.5.0"
-__all__ = ["Lens", "Result", "__version__", "open_study"]
-
 _HOME = {
+    "Candidate": "lesionlens.base.records.findings",
+    "Evaluation": "lesionlens.analysis.evaluation.evaluation",
     "Lens": "lesionlens.lens",
+    "MrSequence": "lesionlens.base.labels",
+    "Region": "lesionlens.base.labels",
     "Result": "lesionlens.results.result",
+    "Study": "lesionlens.base.records.study",
+    "batch": "lesionlens.site.cohort.batch",
+    "evaluate": "lesionlens.analysis.evaluation.evaluation",
     "open_study": "lesionlens.imaging.reading.readers",
 }
+__all__ = [
+    "Candidate",
+    "Evaluation",
+    "Lens",
+    "MrSequence",
+    "Region",
+    "Result",
+    "Study",
+    "__version__",
+    "batch",
+    "evaluate",
+    "open_study",
+]
 
 
 def __getattr__(name: str) -> Any:

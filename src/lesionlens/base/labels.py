@@ -6,9 +6,11 @@ alike; `base.codes` holds the coded concepts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import IntEnum, StrEnum
-from typing import TypeVar
+from typing import Literal, TypeVar
+
+from typing_extensions import override
 
 
 class MrSequence(StrEnum):
@@ -27,6 +29,10 @@ class MrSequence(StrEnum):
     def words(self) -> str:
         """The name as a radiologist writes it."""
         return {"t1": "T1", "t1c": "T1c", "t2": "T2", "flair": "FLAIR"}[self.value]
+
+
+SequenceKey = Literal["t1", "t1c", "t2", "flair"]
+"""A sequence as code may name it too."""
 
 
 def how_to_name(sequence: MrSequence = MrSequence.FLAIR) -> str:
@@ -80,6 +86,10 @@ class Region(StrEnum):
         }[self.value]
 
 
+RegionKey = Literal["wt", "tc", "et"]
+"""A region as code may name it too."""
+
+
 class Label(IntEnum):
     """Voxel labels of `segmentation.nii.gz` (BraTS 2023 order)."""
 
@@ -102,6 +112,31 @@ class Label(IntEnum):
 
 
 Value = TypeVar("Value")
+
+
+class ByRegion(Mapping[Region, Value]):
+    """What is known of each region; the keys "wt", "tc" and "et" work too, also for a type checker.
+
+    Examples
+    --------
+    >>> ByRegion({Region.TC: 3.0})["tc"]
+    3.0
+    """
+
+    def __init__(self, known: Mapping[Region, Value]) -> None:
+        self._known = known
+
+    @override
+    def __getitem__(self, region: Region | RegionKey) -> Value:
+        return self._known[Region(region)]
+
+    @override
+    def __iter__(self) -> Iterator[Region]:
+        return iter(self._known)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._known)
 
 
 def without_enhancing(by_region: Mapping[Region, Value]) -> dict[Region, Value]:

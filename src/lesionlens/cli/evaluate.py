@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import json as json_text
 from collections import Counter
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.whole_file import write_whole
 from lesionlens.cli import checks
 from lesionlens.cli.console import Answer, new_table, plain, progress_bar
@@ -18,7 +17,6 @@ from lesionlens.cli.console import Answer, new_table, plain, progress_bar
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lesionlens.analysis.evaluation.metrics import Bins
     from lesionlens.analysis.evaluation.summary import CaseScore, Summary
 
 _COLUMNS = (
@@ -31,7 +29,7 @@ _ROWS = (
     ("HD95 WT (mm)", "hd95_wt", 1), ("HD95 TC (mm)", "hd95_tc", 1), ("HD95 ET (mm)", "hd95_et", 1),
     ("lesion-wise Dice WT", "lesion_dice_wt", 3), ("lesion-wise Dice TC", "lesion_dice_tc", 3),
     ("lesion-wise Dice ET", "lesion_dice_et", 3), ("lesion-wise F1 WT", "lesion_f1_wt", 3),
-    ("lesions found (share)", "sensitivity", 3), ("false candidates", "fp", 2),
+    ("sensitivity", "sensitivity", 3), ("false candidates", "fp", 2),
     ("attention peak in WT", "point_wt", 3), ("attention peak in TC", "point_tc", 3),
     ("attention peak in ET", "point_et", 3), ("attention mass in WT", "mass_wt", 3),
     ("attention mass in TC", "mass_tc", 3), ("attention mass in ET", "mass_et", 3),
@@ -77,36 +75,24 @@ def evaluate(
     tumour, each with a 95 % bootstrap interval over cases. A case without a result counts as
     Dice 0. Needs no extra.
     """
-    for place in (predictions, truth):
-        _check_folder(place)
     for file in (json, plot):
         checks.check_file(file)
     with progress_bar() as progress:
         progress("looking for cases", 0.0)
-        from lesionlens.analysis.evaluation.cases import find_cases
-        from lesionlens.analysis.evaluation.evaluate import evaluate as score
-        from lesionlens.analysis.evaluation.evaluate import without_truth
-        from lesionlens.analysis.evaluation.label_conventions import convention_reader
-        from lesionlens.analysis.evaluation.summary import summarise
+        from lesionlens.analysis.evaluation.evaluation import evaluate as measure
 
-        cases = find_cases(truth)
-        scores = score(predictions, cases, convention_reader(convention, truth), progress)
-        summary = summarise(scores)
+        done = measure(predictions, truth, convention=convention, progress=progress)
         if json is not None:
-            _write_json(json, scores, summary)
+            write_whole(json, json_text.dumps(done.to_json(), indent=1) + "\n")
         if plot is not None:
-            from lesionlens.analysis.evaluation.plots import plot as draw
-
-            draw(scores, summary, plot)
-    notes = [f"{s.case}: {problem}" for s in scores for problem in s.problems]
-    notes += _left_out(without_truth(predictions, cases))
-    engines = Counter(s.made_by for s in scores if s.made_by)
-    if len(engines) > 1:
-        notes.append(f"Results of {len(engines)} engines or weights are scored together")
+            done.plot(plot)
+    notes = [f"{s.case}: {problem}" for s in done.scores for problem in s.problems]
+    notes += _left_out(done.left_out)
+    if len(done.engines) > 1:
+        notes.append(f"Results of {len(done.engines)} engines or weights are scored together")
     files = tuple(f"Written: {plain(str(file))}" for file in (json, plot) if file is not None)
-    return Answer(
-        (_case_table(scores), _summary_table(summary), *_last(summary, engines), *files), (*notes,)
-    )
+    tables = (_case_table(done.scores), _summary_table(done.summary))
+    return Answer((*tables, *_last(done.summary, done.engines), *files), (*notes,))
 
 
 def _left_out(names: Sequence[str]) -> list[str]:
@@ -115,60 +101,6 @@ def _left_out(names: Sequence[str]) -> list[str]:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     shown = ", ".join(plain(name) for name in names[:5])
     return [f"No case of the truth bears the name of {shown}{more}: left out"]
-
-
-def _check_folder(place: Path) -> None:
-    if not place.is_dir():
-        raise UnusableInputError(
-            found=f"no folder {place.name!r}",
-            expected="a folder of results, then a folder of cases with their truth",
-            next_step="Check both paths; `lesionlens evaluate --help` shows an example",
-        )
-
-
-def _write_json(file: Path, scores: Sequence[CaseScore], summary: Summary) -> None:
-    import json as json_text
-
-    cases = [
-        {
-            "case": s.case,
-            "healthy": s.healthy,
-            "convention": s.convention,
-            "metrics": s.metrics,
-            "hits": [
-                {"score": h.score, "lesions": h.lesions, "false_positive": h.false_positive}
-                for h in s.hits
-            ],
-            "problems": s.problems,
-            "failed": s.failed,
-            "made_by": s.made_by or None,
-        }
-        for s in scores
-    ]
-    content = {
-        "schema": "lesionlens/evaluation/1",
-        "lesionlens": version("lesionlens"),
-        "cases": cases,
-        "means": summary.means,
-        "medians": summary.medians,
-        "intervals_95": summary.intervals,
-        "froc": summary.froc,
-        "froc_curve": [point._asdict() for point in summary.curve],
-        "reliability": {
-            "voxels_wt": _bins(summary.voxels),
-            "candidates": _bins(summary.candidates),
-        },
-    }
-    write_whole(file, json_text.dumps(content, indent=1) + "\n")
-
-
-def _bins(bins: Bins) -> dict[str, Any]:
-    return {
-        "error": bins.error if bins.count.any() else None,
-        "count": bins.count.tolist(),
-        "confidence_sum": bins.confidence.tolist(),
-        "positive_sum": bins.positive.tolist(),
-    }
 
 
 def _cell(value: float | None, digits: int) -> str:

@@ -136,7 +136,7 @@ def _guarded(command: Callable[..., Answer]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def guarded(**arguments: Any) -> None:
-        chosen, in_json = take_from(arguments), bool(arguments.get("json"))
+        chosen, in_json = take_from(arguments), arguments.get("json") is True
         try:
             with logging_as(chosen):
                 answer = _answer_of(command, arguments)

@@ -110,7 +110,7 @@ def show(
         rows = matching(rows_of(book, reader, protocol, unaided_first=first), words)
     if json:
         return Answer((json_text.dumps([_row(row) for row in rows], indent=1),))
-    headings = ("study", "patient", "date", "sequences", "state", "warnings", "score", "found")
+    headings = ("study", "patient", "date", "sequences", "state", "warnings", "score", "candidates")
     table = new_table(headings, words=6)
     for row in rows:
         table.add_row(*(plain(cell) for cell in _cells(row)))

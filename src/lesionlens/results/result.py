@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from lesionlens.analysis.explain import counterfactual
 from lesionlens.analysis.explain import probe as probes
@@ -14,7 +15,7 @@ from lesionlens.analysis.explain.counterfactual import WhatIf
 from lesionlens.analysis.findings.components import component_mask_of, component_voxels
 from lesionlens.base import plugins
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import ByRegion, Region, RegionKey
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Candidate
@@ -25,9 +26,16 @@ from lesionlens.base.records.prompts import (
     PromptQuestion,
     Prompts,
 )
+from lesionlens.base.records.review import Review
+from lesionlens.base.records.study import Study
 from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
 from lesionlens.engines.engine import Engine, SupportsPrompts, as_perturbable, as_prompted
+from lesionlens.results import notebook as as_notebook
 from lesionlens.results import prompted
+from lesionlens.results.review.reopen import SavedResult
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Result:
@@ -44,37 +52,86 @@ class Result:
 
     def __init__(
         self,
-        analysis: Analysis,
+        analysis: Analysis | SavedResult,
         prediction: Prediction | None = None,
         engine: Engine | None = None,
     ) -> None:
-        self._analysis, self._prediction, self._engine = analysis, prediction, engine
+        self._held, self._prediction, self._engine = analysis, prediction, engine
         self._prompter: SupportsPrompts | None = None
+
+    @classmethod
+    def open(cls, folder: str | Path, study: str | Path | Study | None = None) -> Self:
+        """Open a saved result, as its readers left it.
+
+        Parameters
+        ----------
+        folder : str or Path
+            What `save` or `lesionlens analyze` wrote.
+        study : str, Path, Study or None
+            The study it was made of. Without it there are candidates, labels, probability and
+            attention; `analysis`, `prompt`, `save` and `show` need it.
+
+        Raises
+        ------
+        ReadError
+            The folder is no result, is damaged, or was made of another study.
+        """
+        from lesionlens.results import opened  # noqa: PLC0415  (loads what reads studies)
+
+        return cls(opened.open_result(Path(folder), study))
 
     @property
     def analysis(self) -> Analysis:
-        """The record that exporters read."""
-        return self._analysis
+        """The record that exporters read.
+
+        Raises
+        ------
+        UnusableInputError
+            The result was opened without its study.
+        """
+        if isinstance(self._held, Analysis):
+            return self._held
+        raise UnusableInputError(
+            found="a result that was opened without its study",
+            expected="the study too, for its images",
+            next_step="Open it with Result.open(folder, study)",
+        )
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
         """Flagged regions by falling score."""
-        return self._analysis.findings.candidates
+        return self._held.findings.candidates
 
     @property
-    def attention(self) -> Mapping[Region, Volume]:
+    def attention(self) -> ByRegion[Volume]:
         """Attention of each region, 0 to 1 on the reference grid; keys "wt", "tc", "et" work."""
-        return self._analysis.volumes.attention
+        return ByRegion(self._held.volumes.attention)
 
     @property
-    def probability(self) -> Mapping[Region, Volume]:
+    def probability(self) -> ByRegion[Volume]:
         """Probability of each region, 0 to 1 on the reference grid."""
-        return self._analysis.volumes.probability
+        return ByRegion(self._held.volumes.probability)
 
     @property
     def labels(self) -> Volume:
         """Labels on the reference grid: 0 background, 1 core, 2 oedema, 3 enhancing."""
-        return self._analysis.volumes.labels
+        return self._held.volumes.labels
+
+    @property
+    def review(self) -> Review:
+        """What readers decided."""
+        return self._held.review
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a row for each candidate, with the columns of findings.csv (needs pandas)."""
+        return as_notebook.to_dataframe(self._held)
+
+    @override
+    def __repr__(self) -> str:
+        return f"<Result: {self._held.findings.conclusion} ({self._held.run.engine.name})>"
+
+    def _repr_html_(self) -> str:
+        return as_notebook.to_html(self._held)
 
     @property
     def trace(self) -> Trace | None:
@@ -89,12 +146,14 @@ class Result:
     def probe(self, voxel: tuple[int, int, int]) -> Volume:
         """Return where a voxel of the reference grid attends; see `explain.probe.ask`."""
         i, j, k = (int(v) for v in voxel)
-        return probes.ask(self.trace, self._analysis.prepared, (i, j, k))
+        return probes.ask(self.trace, self.analysis.prepared, (i, j, k))
 
-    def layer_attention(self, region: Region | str, layer: int, head: int | None = None) -> Volume:
+    def layer_attention(
+        self, region: Region | RegionKey, layer: int, head: int | None = None
+    ) -> Volume:
         """Return the attention of one layer or head; see `explain.probe.layer_attention`."""
         return probes.layer_attention(
-            self.trace, self._analysis.prepared, Region(region), layer, head
+            self.trace, self.analysis.prepared, Region(region), layer, head
         )
 
     def what_if(
@@ -109,8 +168,8 @@ class Result:
                 expected="a fresh result of an engine with the capability `perturb`",
                 next_step="Analyse the study again",
             )
-        prepared = self._analysis.prepared
-        marked = component_mask_of(self._analysis.findings, prepared.native)
+        prepared = self.analysis.prepared
+        marked = component_mask_of(self.analysis.findings, prepared.native)
         spots = component_voxels(marked, seen.grid)
         clock = StageClock(progress, cancel)
         return counterfactual.ask(engine, prepared, prediction, spots, candidate - 1, clock)
@@ -122,7 +181,7 @@ class Result:
         scribbles: Sequence[tuple[Sequence[Sequence[int]], bool]] = (),
         box: Sequence[Sequence[int]] | None = None,
         start: NDArray[Any] | None = None,
-        region: Region | str | None = None,
+        region: Region | RegionKey | None = None,
     ) -> PromptedVolume:
         """Outline what is pointed at, or correct an outline.
 
@@ -137,8 +196,8 @@ class Result:
         start : (I, J, K) array or None
             The outline to correct. Only what is joined to a prompt that contradicts it, and near
             to that, changes.
-        region : Region, str or None
-            Which region is meant: "wt", "tc", "et"; None for the thing pointed at.
+        region : Region, "wt", "tc", "et" or None
+            Which region is meant; None for the thing pointed at.
 
         Returns
         -------
@@ -155,7 +214,7 @@ class Result:
 
     def prompt_again(self, prompts: Prompts, start: NDArray[Any] | None = None) -> PromptedVolume:
         """Answer prompts that were kept; with the same start they give the same voxels."""
-        return prompted.ask(prompts, self._analysis.prepared, self._answer_prompts, start)
+        return prompted.ask(prompts, self.analysis.prepared, self._answer_prompts, start)
 
     def _answer_prompts(self, question: PromptQuestion) -> PromptedRegion:
         """Ask the engine; one that takes no prompts leaves them to the network of the package."""
@@ -163,14 +222,14 @@ class Result:
         asked = as_prompted(self._engine) or self._prompter or _local_prompts()
         self._prompter = asked
         return asked.answer_prompts(
-            self._analysis.prepared, question, known, progress=no_progress, cancel=NEVER
+            self.analysis.prepared, question, known, progress=no_progress, cancel=NEVER
         )
 
     def save(self, out: str | Path) -> Path:
         """Write every file of the contract into a folder: together, or not at all."""
         from lesionlens.results.export.exporter import save  # noqa: PLC0415  (exporters load much)
 
-        save(self._analysis, Path(out))
+        save(self.analysis, Path(out))
         return Path(out)
 
     def show(self) -> Any:

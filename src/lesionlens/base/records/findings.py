@@ -8,7 +8,9 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
+from lesionlens.base import notebook
 from lesionlens.base.file_fields import STRICT, Decimals, Keys
 from lesionlens.base.labels import DrawingMethod, LesionClass, MrSequence, Region, Source
 from lesionlens.base.records.arrays import frozen
@@ -142,6 +144,32 @@ class Candidate:
     """Who flagged it."""
     drawn: DrawingMethod | None = None
     """How a reader's own was drawn; None of the network's."""
+
+    @override
+    def __repr__(self) -> str:
+        score = "added by a reader" if self.score is None else f"score {self.score:.2f}"
+        return f"<Candidate {self.id}: {self.location.words}, {score}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: its measures."""
+
+        def of(value: float | None, unit: str) -> str:
+            return "unknown" if value is None else f"{value:.1f} {unit}".strip()
+
+        score = "added by a reader" if self.score is None else f"{self.score:.2f}"
+        measurable = {True: "yes", False: "no", None: "unknown"}[self.rano_measurable]
+        volumes = {f"{r.words} (ml)": of(ml, "") for r, ml in self.volume_ml.items()}
+        return notebook.table(
+            {
+                "candidate": str(self.id),
+                "where": self.location.words,
+                "score": score,
+                **volumes,
+                "longest axial diameter": of(self.longest_axial_diameter_mm, "mm"),
+                "perpendicular diameter": of(self.perpendicular_diameter_mm, "mm"),
+                "RANO measurable": measurable,
+            }
+        )
 
     def without_enhancing(self) -> Candidate:
         """Return it as of a study without T1c: what was said of an enhancing part is not known."""

@@ -10,11 +10,13 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
+from lesionlens.base import notebook
 from lesionlens.base.file_fields import STRICT
 from lesionlens.base.geometry import Affine, Box, bounding_box
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Label, MrSequence, Region
+from lesionlens.base.labels import Label, MrSequence, Region, SequenceKey
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.patient import Patient
 
@@ -108,6 +110,27 @@ class Study:
     """What the files say of the patient; compared, never written by itself."""
     notices: tuple[str, ...] = ()
     """What a reader must know about how it was read."""
+
+    def __getitem__(self, sequence: MrSequence | SequenceKey) -> Series:
+        """Return the series of a sequence; KeyError where the study has none."""
+        return self.series[MrSequence(sequence)]
+
+    @override
+    def __repr__(self) -> str:
+        sequences = ", ".join(sequence.words for sequence in self.series)
+        return f"<Study {self.name!r}: {sequences} ({self.kind.value})>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the middle slice of each sequence (reads the voxels)."""
+        shown = []
+        for sequence, series in self.series.items():
+            size = " × ".join(str(edge) for edge in series.grid.shape)
+            spacing = " × ".join(f"{edge:.3g}" for edge in series.grid.spacing_mm)
+            pixels, ratio = notebook.axial_picture(series.load(), series.grid)
+            shown.append((f"{sequence.words}: {size} voxels of {spacing} mm", pixels, ratio))
+        facts = {"study": self.name, "kind": self.kind.value, "notices": "; ".join(self.notices)}
+        known = {name: value for name, value in facts.items() if value}
+        return notebook.table(known) + notebook.pictures(shown)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ from lesionlens.base.records.study import Series
 from lesionlens.results.export.followup import write_followup
 from lesionlens.results.export.run import warnings_of
 
+_ROW = TypeAdapter(CandidateRow)
+
 
 def findings_file(analysis: Analysis) -> FindingsFile:
     """Build findings.json's content, with the readers' decisions up to now."""
@@ -68,7 +70,7 @@ def file_of(series: Series) -> str:
 
 def columns() -> tuple[str, ...]:
     """Return the columns of findings.csv: the JSON's names, nested ones joined by `_`."""
-    schema = TypeAdapter(CandidateRow).json_schema()
+    schema = _ROW.json_schema()
     return tuple(_columns(schema, schema["$defs"]))
 
 
@@ -92,9 +94,14 @@ def findings_csv(content: FindingsFile) -> str:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns(), extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for row in content.model_dump(mode="json")["candidates"]:
-        writer.writerow({name: _cell(value) for name, value in _flat(row)})
+    for row in content.candidates:
+        writer.writerow({name: _cell(value) for name, value in flat_row(row).items()})
     return text.getvalue()
+
+
+def flat_row(row: CandidateRow) -> dict[str, Any]:
+    """Return a candidate's values by the names of `columns`; None where one is not known."""
+    return dict(_flat(_ROW.dump_python(row, mode="json")))
 
 
 _PARTS = {3: ("x", "y", "z"), 2: ("low", "high")}

@@ -178,6 +178,25 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
     )
 
 
+def read_reviewed(folder: Path) -> SavedResult:
+    """Read a result folder as its readers left it; needs no study. Errors as `read_result`."""
+    saved = read_result(folder)
+    if not (folder / ORIGINAL).is_dir():
+        return saved
+    content = _model(folder / "findings.json", FindingsFile)
+    labels = _volume(folder / "segmentation.nii.gz", np.uint8)
+    ids = _volume(folder / "candidates.nii.gz", np.int32)
+    candidates = tuple(row.candidate for row in content.candidates)
+    check_measures(candidates, ids, labels)
+    findings = replace(
+        saved.findings,
+        candidates=candidates,
+        components=ids.data,
+        conclusion=content.conclusion,
+    )
+    return replace(saved, findings=findings, volumes=replace(saved.volumes, labels=labels))
+
+
 def read_run(folder: Path) -> RunInfo:
     """Read who made a result and of which files, without its volumes; errors as `read_result`."""
     restore(folder)

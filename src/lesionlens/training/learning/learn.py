@@ -51,7 +51,7 @@ _LARGE = 0.02  # Dice on drawn brains whose loss is named even where the interva
 _TRAINED = 0.85  # share of the progress bar that training gets
 _PATIENTS = (
     ("Dice, whole tumour", "wt", 1), ("Dice, tumour core", "tc", 1),
-    ("Dice, enhancing", "et", 1), ("lesions found (share)", "sensitivity", 1),
+    ("Dice, enhancing", "et", 1), ("sensitivity", "sensitivity", 1),
     ("false candidates", "fp", -1), ("lesion-wise F1, whole tumour", "lesion_f1_wt", 1),
 )  # fmt: skip
 _DRAWN = (

@@ -19,8 +19,8 @@ def compared_row(one: MetricChange) -> tuple[str, ...]:
 
 
 def _case(one: HeldOutCase) -> tuple[str, ...]:
-    cells = [(side.get(key), form) for key, form in (("wt", ".3f"), ("found", ".0f"), ("fp", ".0f"))
-             for side in (one.before, one.after)]  # fmt: skip
+    forms = (("wt", ".3f"), ("found", ".0f"), ("fp", ".0f"))
+    cells = [(side.get(key), form) for key, form in forms for side in (one.before, one.after)]
     return (one.name, *(number(value, form) for value, form in cells))
 
 

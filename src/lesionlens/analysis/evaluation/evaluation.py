@@ -1,0 +1,149 @@
+"""Score results against references, from folders to figures: what `lesionlens evaluate` runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
+
+from lesionlens.analysis.evaluation.cases import find_cases
+from lesionlens.analysis.evaluation.evaluate import evaluate as score_cases
+from lesionlens.analysis.evaluation.evaluate import without_truth
+from lesionlens.analysis.evaluation.label_conventions import convention_reader
+from lesionlens.analysis.evaluation.metrics import Bins
+from lesionlens.analysis.evaluation.summary import CaseScore, Summary, summarise
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.stages import Progress, no_progress
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was measured, case by case and pooled."""
+
+    scores: tuple[CaseScore, ...]
+    """One a case."""
+    summary: Summary
+    """Means, medians, intervals, FROC, calibration."""
+    left_out: tuple[str, ...]
+    """Results whose names no case of the truth bears."""
+
+    @property
+    def engines(self) -> Counter[str]:
+        """How many cases each engine with its weights made."""
+        return Counter(s.made_by for s in self.scores if s.made_by)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a row for each case and a column for each metric (needs pandas)."""
+        import pandas as pd  # noqa: PLC0415  (an extra)
+
+        rows = [{"case": s.case, "failed": s.failed, **s.metrics} for s in self.scores]
+        return pd.DataFrame(rows).set_index("case")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything measured, as `evaluate --json` writes it."""
+        summary = self.summary
+        return {
+            "schema": "lesionlens/evaluation/1",
+            "lesionlens": version("lesionlens"),
+            "cases": [_case(s) for s in self.scores],
+            "means": summary.means,
+            "medians": summary.medians,
+            "intervals_95": summary.intervals,
+            "froc": summary.froc,
+            "froc_curve": [point._asdict() for point in summary.curve],
+            "reliability": {
+                "voxels_wt": _bins(summary.voxels),
+                "candidates": _bins(summary.candidates),
+            },
+        }
+
+    def plot(self, path: str | Path) -> Path:
+        """Draw overlap, FROC, calibration and attention as PNG; return where."""
+        from lesionlens.analysis.evaluation.plots import plot  # noqa: PLC0415  (loads matplotlib)
+
+        plot(self.scores, self.summary, Path(path))
+        return Path(path)
+
+    @override
+    def __repr__(self) -> str:
+        means = self.summary.means
+        dice = (
+            f"{name.upper()} {value:.3f}"
+            for name in ("wt", "tc", "et")
+            if (value := means.get(name)) is not None
+        )
+        return f"<Evaluation of {len(self.scores)} cases: Dice {', '.join(dice) or 'unknown'}>"
+
+
+def evaluate(
+    predictions: str | Path,
+    truth: str | Path,
+    *,
+    convention: str | None = None,
+    progress: Progress = no_progress,
+) -> Evaluation:
+    """Score result folders against reference segmentations.
+
+    Parameters
+    ----------
+    predictions : str or Path
+        One result folder for each case, as `lesionlens.batch` writes them, or one result.
+    truth : str or Path
+        The cases with their segmentations, in the layout of BraTS or Decathlon.
+    convention : str or None
+        What the labels of the truth mean: a name such as "brats" or "msd", or a table's path.
+    progress : Progress
+        Called before each case.
+
+    Raises
+    ------
+    UnusableInputError
+        There is nothing to score, or a truth cannot be understood.
+    """
+    results, references = Path(predictions), Path(truth)
+    for place in (results, references):
+        _check_folder(place)
+    cases = find_cases(references)
+    scores = score_cases(results, cases, convention_reader(convention, references), progress)
+    return Evaluation(tuple(scores), summarise(scores), without_truth(results, cases))
+
+
+def _check_folder(place: Path) -> None:
+    if not place.is_dir():
+        raise UnusableInputError(
+            found=f"no folder {place.name!r}",
+            expected="a folder of results, then a folder of cases with their truth",
+            next_step="Check both paths; `lesionlens evaluate --help` shows an example",
+        )
+
+
+def _case(s: CaseScore) -> dict[str, Any]:
+    return {
+        "case": s.case,
+        "healthy": s.healthy,
+        "convention": s.convention,
+        "metrics": s.metrics,
+        "hits": [
+            {"score": h.score, "lesions": h.lesions, "false_positive": h.false_positive}
+            for h in s.hits
+        ],
+        "problems": s.problems,
+        "failed": s.failed,
+        "made_by": s.made_by or None,
+    }
+
+
+def _bins(bins: Bins) -> dict[str, Any]:
+    return {
+        "error": bins.error if bins.count.any() else None,
+        "count": bins.count.tolist(),
+        "confidence_sum": bins.confidence.tolist(),
+        "positive_sum": bins.positive.tolist(),
+    }

@@ -1,0 +1,121 @@
+"""What a notebook shows of a record: tables and pictures in HTML; every text is escaped."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.grid import Grid
+
+_WIDTH = 180
+"""Of a picture, in pixels of the page."""
+_WINDOW_PERCENT = (1.0, 99.5)
+_OUTLINE = (230, 159, 0)
+
+
+def table(rows: Mapping[str, str]) -> str:
+    """Return two columns of text.
+
+    Examples
+    --------
+    >>> table({"name": "<b>"})
+    '<table><tr><th style="text-align:left">name</th><td>&lt;b&gt;</td></tr></table>'
+    """
+    cells = (
+        f'<tr><th style="text-align:left">{escape(name)}</th><td>{escape(value)}</td></tr>'
+        for name, value in rows.items()
+    )
+    return f"<table>{''.join(cells)}</table>"
+
+
+def pictures(shown: Sequence[tuple[str, NDArray[np.uint8], float]]) -> str:
+    """Return pictures beside each other.
+
+    Parameters
+    ----------
+    shown : sequence of (str, (rows, columns, 3) array, float)
+        A caption, the pixels, and the height of a pixel divided by its width.
+    """
+    from PIL import Image  # noqa: PLC0415  (slow to import; pages alone need it)
+
+    figures = []
+    for caption, pixels, ratio in shown:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        data = base64.b64encode(buffer.getvalue()).decode("ascii")
+        height = round(_WIDTH * ratio * pixels.shape[0] / pixels.shape[1])
+        figures.append(
+            '<figure style="display:inline-block;margin:4px">'
+            f'<img width="{_WIDTH}" height="{height}" alt="{escape(caption)}" '
+            f'src="data:image/png;base64,{data}">'
+            f"<figcaption>{escape(caption)}</figcaption></figure>"
+        )
+    return "".join(figures)
+
+
+def axial_picture(
+    voxels: NDArray[Any], grid: Grid, mask: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.uint8], float]:
+    """Draw one axial slice as a radiologist sees it: the patient's right is on the left.
+
+    Parameters
+    ----------
+    voxels : (I, J, K) array
+        An image on `grid`.
+    grid : Grid
+        Its voxel grid.
+    mask : (I, J, K) bool array or None
+        Outlined, in the slice where it is largest; without it the middle slice is drawn.
+
+    Returns
+    -------
+    pixels, ratio
+        (rows, columns, 3) uint8, and the height of a pixel divided by its width.
+    """
+    order, flips, spacing = _to_ras(grid)
+    image = voxels.transpose(order)[flips]
+    marked = np.zeros(image.shape, bool) if mask is None else mask.transpose(order)[flips]
+    sizes = marked.sum(axis=(0, 1))
+    level = int(sizes.argmax()) if sizes.any() else image.shape[2] // 2
+    grey = _windowed(image[:, :, level])
+    shape = marked[:, :, level]
+    rgb = np.repeat(grey[..., None], 3, axis=2)
+    rgb[shape & ~_eroded(shape)] = _OUTLINE
+    turned: NDArray[np.uint8] = np.ascontiguousarray(rgb[::-1, ::-1].transpose(1, 0, 2))
+    return turned, float(spacing[1] / spacing[0])
+
+
+def _to_ras(grid: Grid) -> tuple[list[int], tuple[slice, ...], NDArray[np.float64]]:
+    """Return the order of axes and the flips that bring a volume nearest to RAS+."""
+    direction = grid.affine[:3, :3] / grid.spacing_mm
+    order = [-1, -1, -1]
+    for axis in np.argsort(-np.abs(direction).max(axis=0)):
+        free = [patient for patient in range(3) if order[patient] < 0]
+        order[max(free, key=lambda patient: abs(direction[patient, axis]))] = int(axis)
+    flips = tuple(
+        slice(None, None, -1 if direction[patient, axis] < 0 else 1)
+        for patient, axis in enumerate(order)
+    )
+    return order, flips, grid.spacing_mm[order]
+
+
+def _windowed(values: NDArray[Any]) -> NDArray[np.uint8]:
+    low, high = np.nanpercentile(values, _WINDOW_PERCENT)
+    scaled = (np.nan_to_num(values) - low) / max(float(high - low), 1e-9)
+    grey: NDArray[np.uint8] = (np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+    return grey
+
+
+def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return a mask without its outermost pixels."""
+    padded = np.pad(mask, 1)
+    inner: NDArray[np.bool_] = (
+        padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:] & mask
+    )
+    return inner

@@ -1,0 +1,55 @@
+"""A result as a table of numbers, and as a notebook shows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lesionlens.base import notebook
+from lesionlens.base.errors import MissingPluginError
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.files import CandidateRow
+from lesionlens.results.export.tables import columns, flat_row
+from lesionlens.results.review.reopen import SavedResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MOST_PICTURES = 8
+
+
+def to_dataframe(held: Analysis | SavedResult) -> pd.DataFrame:
+    """Return a row for each candidate, with the columns of findings.csv."""
+    try:
+        import pandas as pd  # noqa: PLC0415  (an extra)
+    except ImportError as error:
+        raise MissingPluginError(
+            found="no pandas, which makes data frames",
+            expected="LesionLens with the extra cohort",
+            next_step='Install it: pip install "lesionlens[cohort]"',
+        ) from error
+    rows = (CandidateRow.of(c, held.review) for c in held.findings.candidates)
+    return pd.DataFrame([flat_row(row) for row in rows], columns=list(columns()))
+
+
+def to_html(held: Analysis | SavedResult) -> str:
+    """Return the conclusion and a picture of each candidate, outlined in its largest slice."""
+    image, name = _background(held)
+    labels, ids = held.volumes.labels, held.findings.components
+    shown = []
+    for candidate in held.findings.candidates[:_MOST_PICTURES]:
+        pixels, ratio = notebook.axial_picture(image, labels.grid, ids == candidate.id)
+        score = "added" if candidate.score is None else f"{candidate.score:.2f}"
+        caption = f"{candidate.id}. {candidate.location.words}, score {score} ({name})"
+        shown.append((caption, pixels, ratio))
+    facts = {"conclusion": held.findings.conclusion, "network": held.run.engine.name}
+    facts |= {"notice": RESEARCH_USE_NOTICE}
+    return notebook.table(facts) + notebook.pictures(shown)
+
+
+def _background(held: Analysis | SavedResult) -> tuple[Any, str]:
+    """Return what candidates are drawn on, on the native grid: the reference, if it is there."""
+    if isinstance(held, Analysis):
+        reference = held.prepared.reference
+        return held.study[reference].load(), reference.words
+    return held.volumes.probability[Region.WT].data, "probability of the whole tumour"

@@ -1,0 +1,40 @@
+"""Open a saved result for `Result`, with its study or without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lesionlens.base.errors import ReadError
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.study import Study
+from lesionlens.base.stages import StageClock
+from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, prepare
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.results.review.reopen import (
+    SavedResult,
+    is_result,
+    options_for,
+    read_reviewed,
+    reopen_folder,
+)
+
+
+def open_result(folder: Path, study: str | Path | Study | None) -> Analysis | SavedResult:
+    """Return what a result folder holds, with the study's images where it is named.
+
+    Raises
+    ------
+    ReadError
+        It is no result, is damaged, or is of another study.
+    """
+    if study is None:
+        if not is_result(folder):
+            raise ReadError(
+                found=f"no result in {folder.name!r}",
+                expected="a folder with findings.json and run.json, as `analyze` writes it",
+                next_step="Check the path; objects of DICOM alone need the study beside them",
+            )
+        return read_reviewed(folder)
+    found = study if isinstance(study, Study) else open_study(study)
+    prepared = prepare(found, StageClock(), options_for(folder, DEFAULT_OPTIONS))
+    return reopen_folder(folder, found, prepared)
