@@ -153,7 +153,7 @@ def network_answer(prompter: Prompter) -> Answer:
     """Answer by the prompt network."""
 
     def answer(task: Task, asked: PromptQuestion) -> Mask:
-        return prompter.answer(task.study, asked).probability >= 0.5
+        return prompter.answer(task.study, asked).mask_over(asked.outline, task.truth.shape)
 
     return answer
 

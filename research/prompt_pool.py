@@ -1,6 +1,7 @@
 """Make the volumes that the prompt network trains on: synthetic heads, and real cases.
 
     python research/prompt_pool.py POOL --synthetic 60
+    python research/prompt_pool.py POOL --anatomies shared/data/anatomies
     python research/prompt_pool.py POOL --cases CASES [--weights synthetic] [--only NAME ...]
 
 Each volume is a folder of plain arrays, read through memory maps: `image.npy`, (4, I, J, K)
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from prompt_anatomies import structures
 from torch import Tensor
 from torch.nn import functional
 
@@ -107,6 +109,15 @@ def add_synthetic(pool: Path, seed: int, network: LensNetwork) -> None:
     )
 
 
+def add_anatomy(pool: Path, file: Path) -> None:
+    """Write one label map, which has no images of its own."""
+    folder = pool / f"anatomy-{file.name.split('.')[0]}"
+    if not folder.is_dir():
+        arrays, groups = structures(file)
+        about = {"present": [True] * 4, "subsets": [], "real": False, "groups": groups}
+        write(folder, arrays, about)
+
+
 def add_case(pool: Path, case: object, weights: str, network: LensNetwork) -> None:
     """Prepare a real case, analyse it, and keep what the network makes of less."""
     folder = pool / f"{case.name}"
@@ -150,11 +161,14 @@ def main() -> None:
     parser.add_argument("pool", type=Path)
     parser.add_argument("--synthetic", type=int, default=0)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
+    parser.add_argument("--anatomies", type=Path)
     parser.add_argument("--cases", type=Path)
     parser.add_argument("--weights", default="synthetic")
     parser.add_argument("--only", nargs="*", default=())
     wanted = parser.parse_args()
     torch.set_num_threads(1)
+    for file in sorted(wanted.anatomies.glob("*.nii.gz")) if wanted.anatomies else ():
+        add_anatomy(wanted.pool, file)
     network = load_chosen(wanted.weights)[0]
     for number in range(wanted.synthetic):
         add_synthetic(wanted.pool, wanted.first_seed + number, network)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from prompt_anatomies import painted
 from scipy import ndimage
 
 from lesionlens.network.prompt.crop import Place, Question, Scene, sample
@@ -42,10 +43,15 @@ class Volume:
         self.name, self.real = folder.name, about["real"]
         self.present = np.array(about["present"], bool)
         self.subsets = [np.array(one, bool) for one in about["subsets"]]
-        self.image = np.load(folder / "image.npy", mmap_mode="r")
+        self.groups = about.get("groups")
+        """Of a label map: the tissue class of each label; its images are painted anew each time."""
         self.code = np.load(folder / "code.npy", mmap_mode="r")
-        self.guess = np.load(folder / "guess.npy", mmap_mode="r")
         self.things, self.list = _things(folder, self.code)
+        if self.groups:
+            self.labels = np.load(folder / "labels.npy", mmap_mode="r")
+            return
+        self.image = np.load(folder / "image.npy", mmap_mode="r")
+        self.guess = np.load(folder / "guess.npy", mmap_mode="r")
         fine, coarse = np.array(self.code.shape), np.array(self.guess.shape[2:])
         self.coarse_to_fine = (fine - 1) / 2 - (coarse - 1)
         near = [
@@ -57,6 +63,8 @@ class Volume:
 
     def guess_at(self, place: Place, number: int) -> torch.Tensor:
         """One of the guesses (3, n, n, n) at a place, 0 to 1."""
+        if self.groups:
+            return torch.zeros(3, *(place.size,) * 3)
         centre = (place.centre - self.coarse_to_fine) / 2
         coarse = Place(centre, place.step / 2, place.size)
         return sample(self.guess[number], coarse) / 255
@@ -162,12 +170,13 @@ def mark(sample_: Sample, rng: np.random.Generator) -> bool:
 class Sampler:
     """Draws samples from a pool of volumes that may grow meanwhile."""
 
-    def __init__(self, pool: Path, held_out: tuple[str, ...] = (), real: float = 0.45) -> None:
-        self._pool, self._held, self._share = pool, set(held_out), real
+    def __init__(self, pool: Path, held_out: tuple[str, ...] = ()) -> None:
+        self._pool, self._held = pool, set(held_out)
+        self._shares = (0.42, 0.3, 0.28)  # of real cases, synthetic heads, label maps
         self._known: dict[str, Volume] = {}
         self._drawn = 0
 
-    def _volumes(self) -> tuple[list[Volume], list[Volume]]:
+    def _volumes(self) -> tuple[list[Volume], ...]:
         if self._drawn % 200 == 0:
             for folder in sorted(self._pool.iterdir()):
                 new = folder.name not in self._known and folder.name not in self._held
@@ -175,13 +184,15 @@ class Sampler:
                     self._known[folder.name] = Volume(folder)
         self._drawn += 1
         every = list(self._known.values())
-        return [v for v in every if v.real and v.list], [v for v in every if not v.real and v.list]
+        heads = [v for v in every if not v.real and not v.groups and v.list]
+        return [v for v in every if v.real and v.list], heads, [v for v in every if v.groups]
 
     def draw(self, size: int, rng: np.random.Generator) -> Sample:
         """Draw one sample of `size` voxels an edge, with its first prompt."""
         while True:
-            real, synthetic = self._volumes()
-            some = real if real and (not synthetic or rng.random() < self._share) else synthetic
+            kinds = self._volumes()
+            share = np.array([s if k else 0 for s, k in zip(self._shares, kinds, strict=True)])
+            some = kinds[int(rng.choice(len(kinds), p=share / share.sum()))]
             made = self._made(some[rng.integers(len(some))], size, rng)
             if made is not None:
                 return made
@@ -190,9 +201,9 @@ class Sampler:
         tried = [t for t in volume.list if t.number < HELD_OUT]
         lesions = [t for t in tried if t.number < _SPOT]
         others = [t for t in tried if t.number >= _SPOT]
-        if rng.random() < 0.08:
+        if rng.random() < (0.3 if volume.groups else 0.1):
             return self._blob(volume, size, rng)
-        if lesions and (not others or rng.random() < 0.7):
+        if lesions and (not others or rng.random() < 0.65):
             return self._lesion(volume, lesions[rng.integers(len(lesions))], size, rng)
         return self._other(volume, others[rng.integers(len(others))], size, rng) if others else None
 
@@ -244,7 +255,7 @@ class Sampler:
         box = thing.box
         middle = np.array([(s.start + s.stop - 1) / 2 for s in box])
         extent = max(s.stop - s.start for s in box)
-        spacing = float(np.clip(extent * rng.uniform(1.0, 1.8) / size, 0.9, 2.2))
+        spacing = _edge(extent, size, rng)
         places = np.argwhere(volume.things[box] == thing.number) + [s.start for s in box]
         at = middle if rng.random() < 0.5 else places[rng.integers(len(places))]
         place = _varied(at + rng.normal(0, 3 * spacing, 3), spacing, size, rng)
@@ -253,23 +264,24 @@ class Sampler:
         code = sample(volume.code[None], place, nearest=True)[0].numpy()
         corrected = rng.random() < 0.4
         outline = _clumsy(target, rng) & (code > 0) if corrected else None
-        chances = volume.guess_at(place, 0) if rng.random() < 0.75 else None
+        chances = volume.guess_at(place, 0) if rng.random() < 0.7 else None
         scene = _scene(volume, place, _shown(volume, rng), code, chances, rng)
         return _asked(scene, target, outline, None, corrected, rng)
 
     def _blob(self, volume: Volume, size: int, rng: np.random.Generator) -> Sample | None:
-        places = np.argwhere(volume.coarse_code > 0)
-        at = 2 * places[rng.integers(len(places))] + volume.coarse_to_fine
-        spacing = float(rng.uniform(0.9, 1.4))
+        at = _in_brain(volume, rng)
+        spacing = float(rng.uniform(0.65, 1.4))
         place = _varied(at, spacing, size, rng)
         code = sample(volume.code[None], place, nearest=True)[0].numpy()
         along = np.indices((size, size, size)) - (size - 1) / 2 - rng.normal(0, 3, (3, 1, 1, 1))
-        radius = float(np.exp(rng.uniform(np.log(2.2), np.log(13.0)))) / spacing
+        radius = float(np.exp(rng.uniform(np.log(2.0), np.log(13.0)))) / spacing
         far = np.sqrt(((along / (radius * rng.uniform(0.7, 1.4, (3, 1, 1, 1)))) ** 2).sum(0))
         rough = ndimage.gaussian_filter(rng.normal(size=far.shape), max(1.0, radius / 3))
         far = far + rng.uniform(0, 0.3) * rough / rough.std()
         target = (far < 1) & (code > 0)
-        chances = volume.guess_at(place, 0) if rng.random() < 0.75 else None
+        chances = volume.guess_at(place, 0) if rng.random() < 0.7 else None
+        if chances is not None and target.any() and rng.random() < 0.35:
+            chances = torch.maximum(chances, _half_seen(target, rng))
         scene = _scene(volume, place, _shown(volume, rng), code, chances, rng)
         soft = ndimage.gaussian_filter(target.astype(np.float32), rng.uniform(0.4, 1.0))
         offset = rng.normal(0, 1.3, 4) * (rng.random(4) < 0.8)
@@ -281,6 +293,13 @@ class Sampler:
         corrected = rng.random() < 0.4
         outline = _clumsy(target, rng) & (code > 0) if corrected else None
         return _asked(scene, target, outline, None, corrected, rng)
+
+
+def _edge(extent: float, size: int, rng: np.random.Generator) -> float:
+    """Choose a voxel edge: a first look that knows no size, or one that fits the thing."""
+    if rng.random() < 0.3:
+        return float(rng.uniform(1.1, 1.4))
+    return float(np.clip(extent * rng.uniform(1.0, 1.8) / size, 0.6, 2.6))
 
 
 def _at_error(
@@ -302,10 +321,25 @@ def _at_thing(
     places = np.argwhere(mask)
     at = places[rng.integers(len(places))]
     extent = 2.0 * float(np.ptp(places, axis=0).max() + 1)
-    spacing = float(np.clip(extent * rng.uniform(0.9, 1.6) / size, 0.9, 2.4))
+    spacing = _edge(extent, size, rng)
     if rng.random() < 0.7:
         at = (places.min(0) + places.max(0)) / 2
     return 2 * at + volume.coarse_to_fine, spacing
+
+
+def _in_brain(volume: Volume, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Choose any voxel of the brain."""
+    while True:
+        at = rng.integers(0, volume.code.shape)
+        if volume.code[tuple(at)]:
+            return at.astype(float)
+
+
+def _half_seen(target: Mask, rng: np.random.Generator) -> torch.Tensor:
+    """Let the analysis flag a thing with its own errors; (3, n, n, n)."""
+    seen = ndimage.gaussian_filter(_clumsy(target, rng).astype(np.float32), rng.uniform(0.7, 2))
+    inner = np.minimum.accumulate(rng.uniform(0, 1, 3) * (rng.random(3) < (1, 0.6, 0.4)))
+    return torch.from_numpy((seen * inner[:, None, None, None]).astype(np.float32))
 
 
 def _shown(volume: Volume, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -332,8 +366,13 @@ def _scene(
     gain = torch.from_numpy(rng.uniform(0.88, 1.12, (4, 1, 1, 1)).astype(np.float32))
     offset = torch.from_numpy(rng.uniform(-0.15, 0.15, (4, 1, 1, 1)).astype(np.float32))
     there = torch.from_numpy(present.astype(np.float32))[:, None, None, None]
-    images = (sample(volume.image, place) * gain + offset) * brain * there
     spacing = float(np.abs(np.linalg.det(place.step)) ** (1 / 3))
+    if volume.groups:
+        labels = sample(volume.labels[None], place, nearest=True)[0].numpy().astype(np.uint8)
+        seen = torch.from_numpy(painted(labels, volume.groups, spacing, rng))
+    else:
+        seen = sample(volume.image, place)
+    images = (seen * gain + offset) * brain * there
     return Scene(images, brain, tuple(bool(p) for p in present), chances, spacing)
 
 

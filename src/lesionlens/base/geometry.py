@@ -7,6 +7,7 @@ An affine maps a voxel index (i, j, k), integers at voxel centres, to patient RA
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import nibabel as nib
 import numpy as np
@@ -137,6 +138,39 @@ def grown(box: Box, margin: int | NDArray[np.int_], shape: Sequence[int]) -> Box
         for side, more, length in zip(box, np.broadcast_to(margin, 3), shape, strict=True)
     )
     return i, j, k
+
+
+def box_over(low: ArrayLike, high: ArrayLike, shape: Sequence[int]) -> Box:
+    """Return the box of voxels from `low` to `high`, both within, as far as an array reaches.
+
+    Examples
+    --------
+    >>> box_over((-2, 1.5, 7), (3, 2.5, 9), (9, 9, 9))
+    (slice(0, 4, None), slice(1, 4, None), slice(7, 9, None))
+    """
+    first = np.clip(np.floor(low), 0, shape).astype(int)
+    last = np.clip(np.ceil(high) + 1, first, shape).astype(int)
+    i, j, k = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    return i, j, k
+
+
+def moved_box(box: Box, index_map: Affine, shape: Sequence[int], margin: float = 0.5) -> Box:
+    """Return the box of another array, of `shape`, that covers a box of this one.
+
+    Parameters
+    ----------
+    box : (3,) slices
+        Of this array.
+    index_map : (4, 4) float64
+        Voxel of this array to voxel of the other.
+    shape : (3,) int
+        Voxels of the other array.
+    margin : float
+        Voxels of this array that are added on each side first; one half reaches their outer edges.
+    """
+    ends = [(side.start - margin, side.stop - 1 + margin) for side in box]
+    corners = apply(index_map, np.array(list(product(*ends))))
+    return box_over(corners.min(axis=0), corners.max(axis=0), shape)
 
 
 def check_affine(affine: ArrayLike, *, where: str) -> Affine:

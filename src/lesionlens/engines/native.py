@@ -8,15 +8,54 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.geometry import Box, apply
+from lesionlens.base.geometry import Box, apply, box_over, moved_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.imaging.preparation.resampling import crop_grid, resample
+from lesionlens.imaging.preparation.resampling import cut_grid, resample, spread_vox
 
 Floats = NDArray[np.float32]
 _STEPS = 4096
 """Values a unit: float32's last bits are noise here, and make files up to seven times as large."""
+
+
+def source_grid(prepared: PreparedStudy) -> Grid:
+    """Return the working grid as it lies in the frame of the native one."""
+    return Grid(prepared.working.shape, prepared.native.affine @ prepared.to_native)
+
+
+def bring_part(values: Floats, prepared: PreparedStudy, part: Box) -> tuple[Box, Floats]:
+    """Bring shares of a part of the working grid to the native grid, as `bring` does.
+
+    Parameters
+    ----------
+    values : (i, j, k) float32
+        0 to 1 in the box `part` of the working grid.
+    prepared : PreparedStudy
+        Names both grids and the brain.
+    part : (3,) slices
+        Of the working grid.
+
+    Returns
+    -------
+    Box, (i', j', k') float32
+        Which part of the native grid was reached, and 0 to 1 there.
+    """
+    edge = spread_vox(source_grid(prepared), prepared.native)
+    edged = tuple(slice(side.start - edge, side.stop + edge) for side in part)
+    near = moved_box(part, prepared.to_native, prepared.native.shape, edge)
+    box = tuple(
+        slice(max(a.start, b.start), max(a.start, b.start, min(a.stop, b.stop)))
+        for a, b in zip(near, _reached(prepared), strict=True)
+    )
+    i, j, k = box
+    target = cut_grid(prepared.native, (i, j, k))
+    source = cut_grid(source_grid(prepared), (edged[0], edged[1], edged[2]))
+    if not all(target.shape):
+        return (i, j, k), np.zeros(target.shape, np.float32)
+    found = resample(np.pad(values, edge), source, target)
+    _round(found)
+    return (i, j, k), found
 
 
 def bring(values: Floats, prepared: PreparedStudy, source: Grid | None = None) -> Floats:
@@ -38,20 +77,23 @@ def bring(values: Floats, prepared: PreparedStudy, source: Grid | None = None) -
         copy where voxels coincide, else linear interpolation.
     """
     if source is None:
-        source = Grid(prepared.working.shape, prepared.native.affine @ prepared.to_native)
+        source = source_grid(prepared)
     out = np.zeros(prepared.native.shape, np.float32)
     box = _reached(prepared)
-    low = (box[0].start, box[1].start, box[2].start)
-    high = (box[0].stop, box[1].stop, box[2].stop)
-    if any(a >= b for a, b in zip(low, high, strict=True)):
+    if any(side.start >= side.stop for side in box):
         return out
-    part = resample(values, source, crop_grid(prepared.native, low, high))
     inside = out[box]
-    np.clip(part, 0.0, 1.0, out=inside)
-    np.multiply(inside, _STEPS, out=inside)
-    np.rint(inside, out=inside)
-    np.divide(inside, _STEPS, out=inside)
+    inside[...] = resample(values, source, cut_grid(prepared.native, box))
+    _round(inside)
     return out
+
+
+def _round(values: Floats) -> None:
+    """Bring to 0 to 1, in whole steps."""
+    np.clip(values, 0.0, 1.0, out=values)
+    np.multiply(values, _STEPS, out=values)
+    np.rint(values, out=values)
+    np.divide(values, _STEPS, out=values)
 
 
 def _reached(prepared: PreparedStudy) -> Box:
@@ -60,12 +102,8 @@ def _reached(prepared: PreparedStudy) -> Box:
     if box is None:
         return slice(0), slice(0), slice(0)
     reach = np.array([[side.start - 1.5 for side in box], [side.stop + 0.5 for side in box]])
-    corners = np.array(list(product(*reach.T)))
-    moved = apply(prepared.to_native, corners)
-    low = np.clip(np.floor(moved.min(axis=0)), 0, prepared.native.shape).astype(int)
-    high = np.clip(np.ceil(moved.max(axis=0)) + 1, 0, prepared.native.shape).astype(int)
-    i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    return i, j, k
+    moved = apply(prepared.to_native, np.array(list(product(*reach.T))))
+    return box_over(moved.min(axis=0), moved.max(axis=0), prepared.native.shape)
 
 
 def bring_regions(

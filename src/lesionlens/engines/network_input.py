@@ -14,7 +14,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import separable
-from lesionlens.imaging.preparation.resampling import HALF, crop_grid
+from lesionlens.imaging.preparation.resampling import HALF, cut_grid
 from lesionlens.network.normalise import with_presence, zscore
 
 _MARGIN_VOX = 2
@@ -67,9 +67,7 @@ def brain_box(prepared: PreparedStudy) -> Box:
 
 def box_grid(prepared: PreparedStudy, box: Box) -> Grid:
     """Return the grid of a box of the working grid."""
-    low = (box[0].start, box[1].start, box[2].start)
-    high = (box[0].stop, box[1].stop, box[2].stop)
-    return crop_grid(prepared.working, low, high)
+    return cut_grid(prepared.working, box)
 
 
 def grid_at(prepared: PreparedStudy, spacing_mm: float) -> Grid:

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import apply
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.base.records.prompts import Points, PromptedRegion, PromptQuestion
+from lesionlens.base.records.prompts import LOOK_MM, Points, PromptedRegion, PromptQuestion
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.engines.network_input import make_network_input
 from lesionlens.engines.prompts import Prompter, PromptStudy
-from lesionlens.imaging.preparation.resampling import resample
+from lesionlens.imaging.preparation.resampling import cut_grid, resample, resample_mask_near
 from lesionlens.network.prompt.model import PromptNetwork
 from lesionlens.network.prompt.weights import load_shipped
 
@@ -97,15 +97,16 @@ class StudyPrompts:
 
 
 def _moved(question: PromptQuestion, source: Grid, target: Grid) -> PromptQuestion:
-    """Bring prompts onto another grid in the same space."""
-    index_map = np.linalg.inv(target.affine) @ source.affine
+    """Bring prompts, and the outline near them, onto another grid in the same space."""
+    index_map = geometry.index_map(source.affine, target.affine)
 
     def place(points: Points) -> Points:
-        return np.rint(apply(index_map, points.reshape(-1, 3))).astype(np.int64).reshape(-1, 3)
+        moved = geometry.apply(index_map, points.reshape(-1, 3))
+        return np.rint(moved).astype(np.int64).reshape(-1, 3)
 
-    unwanted = place(question.unwanted)
+    wanted, unwanted = place(question.wanted), place(question.unwanted)
     inside = ((unwanted >= 0) & (unwanted < np.array(target.shape))).all(1)
-    if len(unwanted) and not inside.any() and not len(question.wanted):
+    if len(unwanted) and not inside.any() and not len(wanted):
         raise UnusableInputError(
             found="a prompt outside the brain",
             expected="prompts inside it",
@@ -113,22 +114,24 @@ def _moved(question: PromptQuestion, source: Grid, target: Grid) -> PromptQuesti
         )
     outline = question.outline
     if outline is not None:
-        outline = resample(outline.astype(np.float32), source, target) >= 0.5
-    return PromptQuestion(place(question.wanted), unwanted[inside], outline, question.region)
+        every = np.concatenate([wanted, unwanted[inside]])
+        outline = resample_mask_near(outline, source, target, every, LOOK_MM)
+    return PromptQuestion(wanted, unwanted[inside], outline, question.region)
 
 
 def _back(
     found: PromptedRegion, grid: Grid, prepared: PreparedStudy, question: PromptQuestion
 ) -> PromptedRegion:
     """Bring an answer to the working grid; what could not change is exactly what was there."""
-    target = prepared.working
-    probability = np.clip(resample(found.probability, grid, target), 0, 1)
+    to_working = geometry.index_map(grid.affine, prepared.working.affine)
+    box = geometry.moved_box(found.box, to_working, prepared.working.shape, 0.0)
+    source, target = cut_grid(grid, found.box), cut_grid(prepared.working, box)
+    probability = np.clip(resample(found.probability, source, target), 0, 1)
     settled = np.zeros(target.shape, bool)
     if question.outline is not None:
-        free = resample((~found.settled).astype(np.float32), grid, target) > 0
-        settled = ~free
-        probability = np.where(settled, question.outline, probability).astype(np.float32)
-    attention = resample(found.attention, grid, target) * prepared.brain
+        settled = resample((~found.settled).astype(np.float32), source, target) <= 0
+        probability = np.where(settled, question.outline[box], probability).astype(np.float32)
+    attention = resample(found.attention, source, target) * prepared.brain[box]
     total = float(attention.sum(dtype=np.float64))
     shares = attention / np.float32(total) if total else attention
-    return PromptedRegion(probability.astype(np.float32), shares.astype(np.float32), settled)
+    return PromptedRegion(box, probability.astype(np.float32), shares.astype(np.float32), settled)

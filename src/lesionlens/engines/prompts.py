@@ -8,38 +8,40 @@ answer is what is joined to a prompt for it. Prompts are binding.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import Box
+from lesionlens.base.geometry import Box, box_over
 from lesionlens.base.labels import Region
-from lesionlens.base.records.prompts import Points, PromptedRegion, PromptQuestion
+from lesionlens.base.records.prompts import LOOK_MM, Points, PromptedRegion, PromptQuestion
+from lesionlens.engines.prompt_rules import (
+    REACH_MM,
+    TOUCHING,
+    joined,
+    marks,
+    may_change,
+    part_of,
+    refused,
+    standing_out,
+)
 from lesionlens.network.prompt.crop import Place, Question, Scene, network_input, paste, sample
 from lesionlens.network.prompt.model import PromptAnswer, PromptInput, PromptNetwork
+from lesionlens.network.steady import computed_by
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-REACH_MM: dict[Region | None, float] = {
-    Region.WT: 24.0, Region.TC: 16.0, Region.ET: 12.0, None: 16.0}  # fmt: skip
-"""An outline that was there changes no further from a prompt, by the region that is meant, nor
-further than the nearest part of it is long."""
-_SURER = 0.35  # by how much surer a change must be at that distance than at the prompt
-_CORRECTED, _ANEW = 48, 64  # voxels along an edge of the crop, with an outline and without
+_CORRECTED, _ANEW = 48, 48  # voxels along an edge of the crop, with an outline and without
 _FINEST, _COARSEST = 1.0, 3.0  # mm
 _ROOM = 1.3  # how much wider than the thing a crop is
 _UNKNOWN_MM = 1.25  # edge where nothing says how large the thing is
 _TOGETHER_MM = 32.0  # prompts this near to each other are answered in one crop
-_LEAST = 0.05  # probability below which nothing stands out
-_NEAR_MM = 3.0
-_CHANGED, _LEAST_CHANGED = 0.35, 300  # of the outline in the crop, and voxels, at most a prompt
-_LEAST_MM = 4.0  # the shortest reach
 _CUT_OFF = 0.01  # share of the crop's faces that an answer may touch before it is seen wider
-_ALL = np.ones((3, 3, 3), bool)
+_THREADS = 2  # whoever has more or fewer gets the same voxels
+_FLAGGED = 0.5  # probability from which the analysis flags a voxel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +56,13 @@ class PromptStudy:
     """(4,)."""
     chances: NDArray[np.floating] | None = None
     """(3, I, J, K): probability of WT, TC, ET by the analysis; None where there was none."""
+    flagged: tuple[NDArray[np.int32], ...] = field(init=False)
+    """What the analysis flagged of WT, TC and ET: connected parts, on every second voxel."""
+
+    def __post_init__(self) -> None:
+        coarse = () if self.chances is None else self.chances[:, ::2, ::2, ::2]
+        parts = tuple(ndimage.label(one >= _FLAGGED, TOUCHING)[0] for one in coarse)
+        object.__setattr__(self, "flagged", parts)
 
 
 class Prompter:
@@ -89,34 +98,38 @@ class Prompter:
         if again is not None:
             box, chance, attention = self._predict_at(study, asked, again)
         wanted = asked.wanted - [side.start for side in box]
-        chance = _joined(_standing_out(chance, wanted), wanted, _kept_with(study, asked, box))
-        out = np.zeros(study.brain.shape, np.float32)
-        out[box] = chance
-        return PromptedRegion(_bound(out, asked), attention, np.zeros_like(study.brain))
+        chance = joined(standing_out(chance, wanted), wanted, _kept_with(study, asked, box))
+        return _region(box, chance, attention, np.zeros(chance.shape, bool), asked)
 
     def _corrected(
         self, study: PromptStudy, asked: PromptQuestion, outline: Mask
     ) -> PromptedRegion:
-        now, attention = outline.copy(), np.zeros(study.brain.shape, np.float32)
-        out, settled = outline.astype(np.float32), np.ones_like(outline)
         groups = list(_groups(asked, outline))
+        every = np.concatenate([asked.wanted, asked.unwanted])
+        whole = box_over(every.min(0) - LOOK_MM, every.max(0) + LOOK_MM, outline.shape)
+        corner = np.array([side.start for side in whole])
+        now, out = outline.copy(), outline[whole].astype(np.float32)
+        attention, settled = np.zeros(out.shape, np.float32), np.ones(out.shape, bool)
         for group in groups:
             middle = (group.min(0) + group.max(0)) / 2
             extent = float(np.ptp(group, axis=0).max()) + 2 * REACH_MM[asked.region] + 4
-            spacing = extent / (_CORRECTED - 1)
-            place = Place.straight(middle, spacing, _CORRECTED)
+            place = Place.straight(middle, extent / (_CORRECTED - 1), _CORRECTED)
             box, chance, seen = self._predict_at(study, replace(asked, outline=now), place)
-            attention += seen / len(groups)
-            free = _may_change(chance, now, group, asked, box)
-            out[box] = np.where(free, chance, out[box])
-            settled[box] &= ~free
-            now[box] = out[box] >= 0.5
-        return PromptedRegion(_bound(out, asked), attention, settled)
+            free = may_change(chance, now, group, asked, box)
+            i, j, k = (
+                slice(side.start - first, side.stop - first)
+                for side, first in zip(box, corner, strict=True)
+            )
+            attention[i, j, k] += seen / len(groups)
+            out[i, j, k] = np.where(free, chance, out[i, j, k])
+            settled[i, j, k] &= ~free
+            now[box] = out[i, j, k] >= 0.5
+        return _region(whole, out, attention, settled, asked)
 
     def _predict_at(
         self, study: PromptStudy, asked: PromptQuestion, place: Place
     ) -> tuple[Box, Floats, Floats]:
-        """Run the network at one place; its box, probability there, and attention everywhere."""
+        """Run the network at one place; its box, and probability and attention there."""
         spacing = float(place.step[0, 0])
         images = sample(study.images, place)
         brain = sample(study.brain[None], place).round()
@@ -131,8 +144,9 @@ class Prompter:
         found = self._run(scene, question)
         box, logits = paste(found.logits[0, 0].float(), place, study.brain.shape)
         chance = (1 / (1 + np.exp(-logits))) * study.brain[box]
-        return box, chance.astype(np.float32), _attended(found, place, study.brain)
+        return box, chance.astype(np.float32), _attended(found, place, study.brain, box)
 
+    @computed_by(_THREADS)
     @torch.inference_mode()
     def _run(self, scene: Scene, question: Question) -> PromptAnswer:
         device = next(self._network.parameters()).device
@@ -144,37 +158,37 @@ class Prompter:
         return PromptAnswer(found.logits.cpu(), None if kept is None else kept.float().cpu())
 
 
+def _kept_with(study: PromptStudy, asked: PromptQuestion, box: Box) -> Mask | None:
+    """Return where parts of a region need not be joined: the flagged lesion under the prompts."""
+    if study.chances is None or not _index(asked):
+        return None
+    lesion = study.chances[0][box] >= _FLAGGED
+    return part_of(lesion, asked.wanted - [side.start for side in box])
+
+
 def _index(asked: PromptQuestion) -> int | None:
     return None if asked.region is None else list(Region).index(asked.region)
 
 
 def _check(study: PromptStudy, asked: PromptQuestion) -> None:
     if not len(asked.wanted) and asked.outline is None:
-        raise _refused(
+        raise refused(
             "no prompt that says what belongs to it" if len(asked.unwanted) else "no prompt",
             "at least one point or scribble inside the thing, or an outline to correct",
         )
     if not len(asked.wanted) and not len(asked.unwanted):
-        raise _refused(
+        raise refused(
             "an outline without a prompt", "a point or a scribble that says what is wrong"
         )
     both = set(map(tuple, asked.wanted.tolist())) & set(map(tuple, asked.unwanted.tolist()))
     if both:
-        raise _refused("a voxel that is both part of it and not", "one answer for each place")
+        raise refused("a voxel that is both part of it and not", "one answer for each place")
     shape = np.array(study.brain.shape)
     for points in (asked.wanted, asked.unwanted):
         if len(points) and not ((points >= 0) & (points < shape)).all():
-            raise _refused("a prompt outside the brain", "prompts inside it")
+            raise refused("a prompt outside the brain", "prompts inside it")
     if len(asked.wanted) and not study.brain[tuple(asked.wanted.T)].all():
-        raise _refused("a prompt outside the brain", "prompts inside it")
-
-
-def _refused(found: str, expected: str) -> UnusableInputError:
-    return UnusableInputError(
-        found=found,
-        expected=expected,
-        next_step="Point at the middle of what is meant, or of what is wrong",
-    )
+        raise refused("a prompt outside the brain", "prompts inside it")
 
 
 def _groups(asked: PromptQuestion, outline: Mask) -> Iterator[Points]:
@@ -208,18 +222,15 @@ def _place_for(study: PromptStudy, asked: PromptQuestion) -> Place:
 
 def _known_extent(study: PromptStudy, asked: PromptQuestion) -> tuple[Points, Points] | None:
     """Find the corners of what the analysis flagged under the prompts, on every second voxel."""
-    if study.chances is None:
+    if not study.flagged:
         return None
-    flagged = study.chances[_index(asked) or 0, ::2, ::2, ::2] >= 0.5
-    parts, _ = ndimage.label(flagged, _ALL)
+    parts = study.flagged[_index(asked) or 0]
     half = np.minimum(asked.wanted // 2, np.array(parts.shape) - 1)
     here = set(np.unique(parts[tuple(half.T)]).tolist()) - {0}
     if not here:
         return None
-    boxes = ndimage.find_objects(parts)
-    corners = [[(s.start, s.stop - 1) for s in boxes[n - 1]] for n in here]
-    every = np.array(corners)
-    return 2 * every[:, :, 0].min(0), 2 * every[:, :, 1].max(0) + 1
+    places = np.argwhere(np.isin(parts, list(here)))
+    return 2 * places.min(0), 2 * places.max(0) + 1
 
 
 def _better_place(chance: Floats, box: Box, place: Place, wanted: Points) -> Place | None:
@@ -229,7 +240,7 @@ def _better_place(chance: Floats, box: Box, place: Place, wanted: Points) -> Pla
     corner = np.array([side.start for side in box])
     if not drawn.any():
         return None
-    drawn = _part_of(drawn, wanted - corner)
+    drawn = part_of(drawn, wanted - corner)
     if not drawn.any():
         return None
     faces = [drawn.take(end, axis).mean() for axis in range(3) for end in (0, -1)]
@@ -238,132 +249,33 @@ def _better_place(chance: Floats, box: Box, place: Place, wanted: Points) -> Pla
     high = corner + [side.stop - 1 for side in sides]
     middle, extent = (low + high) / 2, float((high - low).max())
     if max(faces) > _CUT_OFF and spacing < _COARSEST:
-        return Place.straight(middle, min(1.5 * spacing, _COARSEST), place.size)
+        return Place.straight(middle, min(2 * spacing, _COARSEST), place.size)
     closer = max(_FINEST, _ROOM * extent / place.size)
     return Place.straight(middle, closer, place.size) if closer < spacing / 1.2 else None
 
 
-def _part_of(mask: Mask, points: Points) -> Mask:
-    """Return the parts of a mask that hold one of the points."""
-    parts, count = ndimage.label(mask, _ALL)
-    within = points[((points >= 0) & (points < np.array(mask.shape))).all(1)]
-    keep = np.zeros(count + 1, bool)
-    keep[parts[tuple(within.T)]] = True
-    keep[0] = False
-    return np.asarray(keep[parts])
+def _region(
+    box: Box, chance: Floats, attention: Floats, settled: Mask, asked: PromptQuestion
+) -> PromptedRegion:
+    """Make the answer; the prompts have the last word."""
+    for points, value in ((asked.wanted, 1.0), (asked.unwanted, 0.0)):
+        chance[marks(points - [side.start for side in box], chance.shape)] = value
+    return PromptedRegion(box, chance, attention, settled)
 
 
-def _standing_out(chance: Floats, wanted: Points) -> Floats:
-    """Lower the threshold to what is at the prompts, where that is below one half."""
-    inside = wanted[((wanted >= 0) & (wanted < np.array(chance.shape))).all(1)]
-    highest = 0.0
-    for point in inside:
-        near = tuple(slice(max(0, int(p - _NEAR_MM)), int(p + _NEAR_MM) + 1) for p in point)
-        highest = max(highest, float(chance[near].max()))
-    if highest < _LEAST:
-        raise _refused(
-            "nothing that stands out at this place", "a prompt inside something that does"
-        )
-    if highest >= 0.6:
-        return chance
-    level = 0.6 * highest
-    shifted = np.clip(chance, 1e-6, 1 - 1e-6)
-    odds = shifted / (1 - shifted) * ((1 - level) / level)
-    return np.asarray(np.where(chance > 0, odds / (1 + odds), 0), np.float32)
-
-
-def _kept_with(study: PromptStudy, asked: PromptQuestion, box: Box) -> Mask | None:
-    """Return where parts of a region need not be joined: the flagged lesion under the prompts."""
-    if study.chances is None or not _index(asked):
-        return None
-    lesion = study.chances[0][box] >= 0.5
-    return _part_of(lesion, asked.wanted - [side.start for side in box])
-
-
-def _joined(chance: Floats, wanted: Points, lesion: Mask | None) -> Floats:
-    """Keep what is joined to the prompts, and the fading border round it."""
-    drawn = chance >= 0.5
-    near = ndimage.binary_dilation(_marks(wanted, chance.shape), _ALL, iterations=2)
-    parts, count = ndimage.label(drawn, _ALL)
-    keep = np.zeros(count + 1, bool)
-    keep[parts[near]] = True
-    if lesion is not None:
-        keep[parts[lesion]] = True
-    keep[0] = False
-    apart = drawn & ~keep[parts]
-    return np.asarray(np.where(apart, np.minimum(chance, 0.49), chance), np.float32)
-
-
-def _marks(points: Points, shape: tuple[int, ...]) -> Mask:
-    out = np.zeros(shape, bool)
-    within = points[((points >= 0) & (points < np.array(shape))).all(1)]
-    out[tuple(within.T)] = True
-    return out
-
-
-def _may_change(
-    chance: Floats, outline: Mask, group: Points, asked: PromptQuestion, box: Box
-) -> Mask:
-    """Return which voxels of a crop may change: joined to a prompt, of its sign, near it."""
-    corner = np.array([side.start for side in box])
-    before = outline[box]
-    wanted = {tuple(p) for p in asked.wanted.tolist()}
-    free = np.zeros_like(before)
-    for belongs in (True, False):
-        points = np.array([p for p in group if (tuple(p) in wanted) == belongs]).reshape(-1, 3)
-        if not len(points):
-            continue
-        marks = _marks(points - corner, before.shape)
-        far = ndimage.distance_transform_edt(~marks)
-        reach = _reach(before, far, REACH_MM[asked.region])
-        least = (0.5 + _SURER * far / reach).astype(np.float32)
-        change = ((chance >= least) & ~before) if belongs else ((1 - chance > least) & before)
-        change &= far <= reach
-        sure = (chance if belongs else 1 - chance) - least
-        change = _bounded(change, sure, before)
-        parts, count = ndimage.label(change | marks)
-        keep = np.zeros(count + 1, bool)
-        keep[parts[marks]] = True
-        keep[0] = False
-        free |= keep[parts]
-    return free
-
-
-def _bounded(change: Mask, sure: Floats, outline: Mask) -> Mask:
-    """Keep the surest of a change that is large against the outline near it."""
-    most = max(_LEAST_CHANGED, int(_CHANGED * np.count_nonzero(outline)))
-    if not outline.any() or np.count_nonzero(change) <= most:
-        return change
-    return np.asarray(change & (sure >= np.partition(sure[change], -most)[-most]))
-
-
-def _reach(outline: Mask, far: Floats, most: float) -> float:
-    """Shorten the reach to the size of the part of the outline that is nearest to the prompt."""
-    if not outline.any():
-        return most
-    parts, _ = ndimage.label(outline, _ALL)
-    nearest = int(parts.flat[np.where(outline, far, np.inf).argmin()])
-    if float(far[parts == nearest].min()) > most:
-        return most  # another thing
-    sides = ndimage.find_objects(parts, max_label=nearest)[nearest - 1]
-    return float(np.clip(max(side.stop - side.start for side in sides), _LEAST_MM, most))
-
-
-def _bound(chance: Floats, asked: PromptQuestion) -> Floats:
-    """Let the prompts have the last word."""
-    chance[tuple(asked.wanted.T)] = 1.0
-    chance[tuple(asked.unwanted.T)] = 0.0
-    return chance
-
-
-def _attended(found: PromptAnswer, place: Place, brain: Mask) -> Floats:
-    out = np.zeros(brain.shape, np.float32)
+def _attended(found: PromptAnswer, place: Place, brain: Mask, box: Box) -> Floats:
+    """Bring the attention to the voxels of a box; it adds up to one there."""
+    out = np.zeros(brain[box].shape, np.float32)
     if found.attention is None:
         return out
     coarse = found.attention[0]
     step = place.size / coarse.shape[0]
-    tokens = Place(place.centre, place.step * step, coarse.shape[0])
-    box, values = paste(coarse, tokens, brain.shape)
-    out[box] = values * brain[box]
+    covered, values = paste(
+        coarse, Place(place.centre, place.step * step, len(coarse)), brain.shape
+    )
+    i, j, k = (
+        slice(a.start - b.start, a.stop - b.start) for a, b in zip(covered, box, strict=True)
+    )
+    out[i, j, k] = values * brain[covered]
     total = float(out.sum(dtype=np.float64))
     return out / np.float32(total) if total else out

@@ -13,6 +13,7 @@ from lesionlens.base.geometry import apply
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prompts import (
+    LOOK_MM,
     Points,
     PromptedRegion,
     PromptedVolume,
@@ -21,7 +22,7 @@ from lesionlens.base.records.prompts import (
 )
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import native
-from lesionlens.imaging.preparation.resampling import resample
+from lesionlens.imaging.preparation.resampling import resample_mask_near
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
@@ -53,21 +54,23 @@ def ask(
     wanted, unwanted = prompts.voxels(True), prompts.voxels(False)
     _check_within(prompts, prepared.native)
     outline = None if start is None else _outline(start, prepared.native)
-    source = Grid(prepared.working.shape, prepared.native.affine @ prepared.to_native)
+    here, away = _placed(wanted, prepared), _placed(unwanted, prepared)
     inside = None
     if outline is not None:
-        inside = resample(outline.astype(np.float32), prepared.native, source) >= 0.5
-    question = PromptQuestion(
-        _placed(wanted, prepared), _placed(unwanted, prepared), inside, prompts.region
-    )
-    found = answer(question)
-    probability = native.bring(found.probability, prepared)
+        source = native.source_grid(prepared)
+        every = np.concatenate([here, away])
+        inside = resample_mask_near(outline, prepared.native, source, every, LOOK_MM)
+    found = answer(PromptQuestion(here, away, inside, prompts.region))
+    box, part = native.bring_part(found.probability, prepared, found.box)
+    probability = np.zeros(prepared.native.shape, np.float32)
     if outline is not None:
-        free = native.bring((~found.settled).astype(np.float32), prepared) > 0
-        probability = np.where(free, probability, outline).astype(np.float32)
+        probability[...] = outline
+        _, free = native.bring_part((~found.settled).astype(np.float32), prepared, found.box)
+        part = np.where(free > 0, part, outline[box])
+    probability[box] = part
     _bind(probability, wanted, 1.0)
     _bind(probability, unwanted, 0.0)
-    return PromptedVolume(probability, prepared.native, _shown(found.attention, prepared), prompts)
+    return PromptedVolume(probability, prepared.native, _shown(found, prepared), prompts)
 
 
 def replay(
@@ -128,7 +131,10 @@ def _bind(probability: Floats, voxels: Points, value: float) -> None:
     probability[tuple(voxels[inside].T)] = value
 
 
-def _shown(attention: Floats, prepared: PreparedStudy) -> Volume:
-    high = float(attention.max(initial=0.0))
-    scaled = attention / np.float32(high) if high else attention
-    return Volume(native.bring(scaled, prepared), prepared.native)
+def _shown(found: PromptedRegion, prepared: PreparedStudy) -> Volume:
+    high = float(found.attention.max(initial=0.0))
+    scaled = found.attention / np.float32(high) if high else found.attention
+    box, part = native.bring_part(scaled, prepared, found.box)
+    out = np.zeros(prepared.native.shape, np.float32)
+    out[box] = part
+    return Volume(out, prepared.native)

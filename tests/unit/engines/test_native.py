@@ -75,3 +75,21 @@ def test_a_native_voxel_finds_its_working_voxel(make_prepared):
     shifted[:3, 3] -= 8.0
     study = with_native(study, shifted, study.working.shape)
     assert native.to_working((5, 6, 7), study) == (3, 4, 5)
+
+
+def test_a_part_is_brought_as_the_whole_is(make_prepared):
+    study = make_prepared()
+    affine = study.working.affine @ np.diag([1.5, -2.0, 1.0, 1.0])
+    affine[:3, 3] = study.working.to_mm((0.3, study.working.shape[1] - 1.0, -1.2))
+    shape = tuple(int(n) for n in np.ceil(np.array(study.working.shape) / (1.5, 2.0, 1.0)))
+    study = with_native(study, affine, shape)
+    values = np.zeros(study.working.shape, np.float32)
+    part = tuple(slice(n // 3, n // 2 + 4) for n in values.shape)
+    values[part] = np.random.default_rng(0).random(values[part].shape)
+    values *= study.brain
+    box, found = native.bring_part(values[part], study, part)
+    wanted = native.bring(values, study)
+    assert wanted.any()
+    np.testing.assert_array_equal(found, wanted[box])
+    wanted[box] = 0
+    assert not wanted.any()

@@ -8,7 +8,8 @@ from torch import nn
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import PromptQuestion
-from lesionlens.engines.prompts import REACH_MM, Prompter, PromptStudy
+from lesionlens.engines.prompt_rules import REACH_MM
+from lesionlens.engines.prompts import Prompter, PromptStudy
 from lesionlens.network.prompt.model import PromptAnswer
 
 SHAPE = (60, 64, 56)
@@ -48,6 +49,11 @@ def answer(study, wanted=(), unwanted=(), outline=None, region=None):
     return Prompter(Brightness()).answer(study, asked)
 
 
+def mask_of(study, wanted=(), unwanted=(), outline=None, region=None):
+    found = answer(study, wanted, unwanted, outline, region)
+    return found.mask_over(outline, study.brain.shape)
+
+
 def drawn(*boxes):
     out = np.zeros(SHAPE, bool)
     for box in boxes:
@@ -56,7 +62,7 @@ def drawn(*boxes):
 
 
 def test_from_nothing_only_what_was_pointed_at_is_outlined(study):
-    mask = answer(study, [MIDDLE]).probability >= 0.5
+    mask = mask_of(study, [MIDDLE])
     assert mask[MIDDLE]
     assert not mask[APART]
     assert abs(int(mask.sum()) - 12**3) < 0.12 * 12**3
@@ -65,30 +71,30 @@ def test_from_nothing_only_what_was_pointed_at_is_outlined(study):
 def test_the_attention_adds_up_to_one_within_the_brain(study):
     found = answer(study, [MIDDLE])
     assert found.attention.sum() == pytest.approx(1, abs=1e-4)
-    assert not found.attention[~study.brain].any()
+    assert not found.attention[~study.brain[found.box]].any()
 
 
 def test_an_outline_changes_only_where_a_prompt_contradicts_it(study):
     false = (slice(5, 9), slice(5, 9), slice(5, 9))
     outline = drawn(OTHER, false)
     found = answer(study, [MIDDLE], outline=outline)
-    mask = found.probability >= 0.5
+    mask = found.mask_over(outline, SHAPE)
     assert mask[20, 20, 20]
     assert mask[16, 20, 20]
     assert mask[false].all()  # wrong, but nobody pointed at it
-    assert (mask == outline)[found.settled].all()
+    assert (mask == outline)[found.box][found.settled].all()
 
 
 def test_a_prompt_against_takes_away_and_never_adds(study):
     false = (slice(28, 34),) * 3
     outline = drawn(false)
-    mask = answer(study, unwanted=[(31, 31, 31)], outline=outline).probability >= 0.5
+    mask = mask_of(study, unwanted=[(31, 31, 31)], outline=outline)
     assert not mask.any()
 
 
 def test_a_prompt_for_never_takes_away(study):
     outline = drawn((slice(22, 34),) * 3)
-    mask = answer(study, [(18, 18, 18)], outline=outline).probability >= 0.5
+    mask = mask_of(study, [(18, 18, 18)], outline=outline)
     assert (mask & outline).sum() == outline.sum()
     assert mask.sum() > outline.sum()
 
@@ -97,34 +103,34 @@ def test_a_prompt_for_never_takes_away(study):
 def test_nothing_changes_beyond_the_reach_of_the_region(study, region):
     study.images[3][6:11, 10:50, 6:11] = 1.0
     at = (8, 12, 8)
-    mask = answer(study, [at], outline=drawn(OTHER), region=region).probability >= 0.5
+    mask = mask_of(study, [at], outline=drawn(OTHER), region=region)
     far = np.linalg.norm(np.argwhere(mask & ~drawn(OTHER)) - at, axis=1)
     assert 0.6 * REACH_MM[region] < far.max() <= REACH_MM[region]
 
 
 def test_beside_a_small_part_of_an_outline_little_changes(study):
     part = (slice(19, 22),) * 3
-    mask = answer(study, [(16, 16, 16)], outline=drawn(part), region=Region.WT).probability >= 0.5
+    mask = mask_of(study, [(16, 16, 16)], outline=drawn(part), region=Region.WT)
     far = np.linalg.norm(np.argwhere(mask & ~drawn(part)) - 16, axis=1)
     assert 2 < far.max() <= 4
 
 
 def test_one_prompt_changes_a_share_of_the_outline_at_most(study):
     bar = (slice(14, 26), slice(26, 28), slice(20, 22))  # 48 voxels beside a lesion of 1728
-    mask = answer(study, [MIDDLE], outline=drawn(bar)).probability >= 0.5
+    mask = mask_of(study, [MIDDLE], outline=drawn(bar))
     assert 100 < np.count_nonzero(mask & ~drawn(bar)) <= 330  # equally sure ones stay together
 
 
 def test_prompts_that_an_outline_already_follows_change_nothing(study):
     outline = drawn(LESION)
     found = answer(study, [MIDDLE], [APART], outline=outline)
-    assert np.array_equal(found.probability >= 0.5, outline)
+    assert np.array_equal(found.mask_over(outline, SHAPE), outline)
     assert found.settled.all()
 
 
 def test_prompts_are_binding_even_against_the_images(study):
     outline = drawn(LESION)
-    mask = answer(study, [(50, 12, 12)], [MIDDLE], outline=outline).probability >= 0.5
+    mask = mask_of(study, [(50, 12, 12)], [MIDDLE], outline=outline)
     assert mask[50, 12, 12]
     assert not mask[MIDDLE]
 
@@ -134,7 +140,7 @@ def test_what_is_larger_than_the_first_crop_is_seen_wider():
     images[3, 10:120, 20:40, 20:40] = 1.0
     brain = np.ones(images.shape[1:], bool)
     long = PromptStudy(images, brain, (False, False, False, True))
-    mask = answer(long, [(64, 30, 30)]).probability >= 0.5
+    mask = mask_of(long, [(64, 30, 30)])
     assert mask.sum() == pytest.approx((images[3] > 0).sum(), rel=0.15)
 
 

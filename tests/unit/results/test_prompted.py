@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import box_over
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.prompts import PromptedRegion, Prompts
@@ -27,15 +28,15 @@ def prepared():
 
 
 def cube_round(question):
-    """Answer a cube round the last prompt for; elsewhere the outline is settled."""
-    free = np.zeros(WORKING, bool)
+    """Answer a cube round the last prompt for, in a larger box whose rest is settled."""
     at = question.wanted[-1]
+    free, attention = np.zeros(WORKING, bool), np.zeros(WORKING, np.float32)
     free[tuple(slice(max(0, v - 6), v + 7) for v in at)] = True
+    attention[tuple(at)] = 1.0
     outline = np.zeros(WORKING, bool) if question.outline is None else question.outline
     probability = np.where(free, 1.0, outline).astype(np.float32)
-    attention = np.zeros(WORKING, np.float32)
-    attention[tuple(at)] = 1.0
-    return PromptedRegion(probability, attention, ~free)
+    box = box_over(at - 9, at + 9, WORKING)
+    return PromptedRegion(box, probability[box], attention[box], ~free[box])
 
 
 def test_a_prompt_on_the_native_grid_is_answered_there(prepared):

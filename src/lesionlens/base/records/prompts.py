@@ -11,11 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import Box, Shape3
 from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import Volume, frozen
 
 Voxel = tuple[int, int, int]
 Points = NDArray[np.int64]
+LOOK_MM = 48.0
+"""A correction looks no further than this from its prompts, along each axis."""
 _LARGEST = 20_000
 """Voxels that may be pointed at in one go."""
 
@@ -137,14 +140,22 @@ class PromptQuestion:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptedRegion:
-    """What an engine answers, on the same grid."""
+    """What an engine answers, on a part of the same grid; beyond it the outline stays as it was."""
 
+    box: Box
+    """The part of the grid, at least one voxel, that the arrays cover."""
     probability: NDArray[np.float32]
-    """(I, J, K): 0 to 1; the mask is what reaches one half."""
+    """(i, j, k): 0 to 1; the mask is what reaches one half."""
     attention: NDArray[np.float32]
-    """(I, J, K): where the prompts attended, adding up to one; zero beyond what was looked at."""
+    """(i, j, k): where the prompts attended, adding up to one."""
     settled: NDArray[np.bool_]
-    """(I, J, K): what could not change, for it is the outline that was there."""
+    """(i, j, k): what could not change, for it is the outline that was there."""
+
+    def mask_over(self, outline: NDArray[np.bool_] | None, shape: Shape3) -> NDArray[np.bool_]:
+        """Return the mask on the whole grid, whose rest is the outline that was asked about."""
+        out = np.zeros(shape, bool) if outline is None else outline.copy()
+        out[self.box] = self.probability >= 0.5
+        return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)

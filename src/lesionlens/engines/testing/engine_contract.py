@@ -255,14 +255,16 @@ def prompting(trial: Trial) -> None:
     known = trial.prediction.probability
     found, again = (_prompted(trial.engine, trial.study, asked, known) for _ in range(2))
     shape = trial.study.working.shape
+    part = np.zeros(shape, bool)[found.box].shape
     for name, array in (("probability", found.probability), ("attention", found.attention)):
-        _owes(array.shape == shape and array.dtype == np.float32, f"{name} on the working grid")
+        _owes(array.shape == part and array.dtype == np.float32, f"{name} in a box of the grid")
         _owes(bool(np.isfinite(array).all() and array.min() >= 0), f"{name} from 0 on")
     _owes(float(found.probability.max()) <= 1, "a probability of at most 1")
-    _owes(bool(found.probability[tuple(here[0])] >= 0.5), "what was pointed at, in the mask")
-    _owes(bool(found.probability[tuple(there[0])] < 0.5), "what was pointed out, not in the mask")
+    mask = found.mask_over(outline, shape)
+    _owes(bool(mask[tuple(here[0])]), "what was pointed at, in the mask")
+    _owes(not mask[tuple(there[0])], "what was pointed out, not in the mask")
     _owes(np.array_equal(found.probability, again.probability), "the same answer again")
-    kept = found.settled & (found.probability >= 0.5) == outline & found.settled
+    kept = (mask == outline)[found.box] | ~found.settled
     _owes(bool(kept.all()), "the outline as it was where nothing could change")
     try:
         _prompted(trial.engine, trial.study, PromptQuestion(here, here), known)

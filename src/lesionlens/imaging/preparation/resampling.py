@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import Affine, Shape3
+from lesionlens.base.geometry import Affine, Box, Shape3, box_over, grown, index_map, moved_box
 from lesionlens.base.grid import Grid
 
 _EXACT_VOX = 1e-3
@@ -75,17 +75,65 @@ def resample_mask(
     return np.asarray(resample(mask.astype(np.float32), source, target, moved=moved) > HALF)
 
 
+def resample_mask_near(
+    mask: NDArray[np.bool_],
+    source: Grid,
+    target: Grid,
+    points: NDArray[np.int64],
+    reach_mm: float,
+) -> NDArray[np.bool_]:
+    """Bring a mask onto another grid in the same space, near some points alone.
+
+    Parameters
+    ----------
+    mask : (I, J, K) bool
+        On `source`.
+    source, target : Grid
+        From and to.
+    points : (N, 3) int
+        Voxels of `target`.
+    reach_mm : float
+        Along each axis, beyond the outermost points.
+
+    Returns
+    -------
+    (I', J', K') bool
+        On `target`; False further away.
+    """
+    out = np.zeros(target.shape, bool)
+    if not len(points):
+        return out
+    reach = reach_mm / target.spacing_mm
+    box = box_over(points.min(0) - reach, points.max(0) + reach, target.shape)
+    to_source = index_map(target.affine, source.affine)
+    part = grown(moved_box(box, to_source, source.shape), spread_vox(source, target), source.shape)
+    out[box] = resample_mask(mask[part], cut_grid(source, part), cut_grid(target, box))
+    return out
+
+
 def antialias(values: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
     """Smooth along each source axis by what a coarser target can no longer show.
 
     Gaussian of full width at half maximum sqrt(target² - source²), nothing where the target is
     as fine as the source.
     """
-    steps = np.abs(np.linalg.inv(source.affine)[:3, :3] @ target.affine[:3, :3]).max(axis=1)
+    steps = _steps(source, target)
     sigma = np.sqrt(np.maximum(steps**2 - 1.0, 0.0)) / 2.355
     if sigma.max() < 0.3:
         return values
     return np.asarray(ndimage.gaussian_filter(values, sigma, truncate=2.5), dtype=np.float32)
+
+
+def _steps(source: Grid, target: Grid) -> NDArray[np.float64]:
+    """Return how many voxels of the source one of the target is long, along the source's axes."""
+    return np.asarray(
+        np.abs(np.linalg.inv(source.affine)[:3, :3] @ target.affine[:3, :3]).max(axis=1)
+    )
+
+
+def spread_vox(source: Grid, target: Grid) -> int:
+    """Return how many voxels away a voxel of the source may still count on the target."""
+    return 2 + int(np.ceil(1.1 * _steps(source, target).max()))
 
 
 def _turn(index_map: Affine) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None:
@@ -181,6 +229,12 @@ def block_means(
     affine = grid.affine @ np.diag([*np.asarray(edges, float), 1.0])
     affine[:3, 3] = grid.to_mm((np.asarray(edges) - 1) / 2)
     return values, Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine, grid.frame_uid)
+
+
+def cut_grid(grid: Grid, box: Box) -> Grid:
+    """Return the grid of a box of another grid."""
+    low, high = ([side.start for side in box], [side.stop for side in box])
+    return crop_grid(grid, (low[0], low[1], low[2]), (high[0], high[1], high[2]))
 
 
 def crop_grid(grid: Grid, low: Shape3, high: Shape3) -> Grid:

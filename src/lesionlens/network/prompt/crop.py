@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from lesionlens.base.geometry import Box
+from lesionlens.base.geometry import Box, box_over
 from lesionlens.network.prompt.model import FACTS, MAPS, PromptInput
 
 Mask = NDArray[np.bool_]
@@ -59,6 +60,10 @@ def sample(volume: NDArray[np.generic], place: Place, *, nearest: bool = False) 
     high = np.clip(np.ceil(place.centre + reach).astype(int) + 2, low + 2, shape)
     i, j, k = (slice(a, b) for a, b in zip(low, high, strict=True))
     part = torch.from_numpy(np.ascontiguousarray(volume[:, i, j, k], dtype=np.float32))
+    if not nearest and np.array_equal(place.step, np.diag(np.diag(place.step))):
+        edges = np.arange(place.size) - half
+        at = place.centre - low + edges[:, None] * np.diag(place.step)
+        return torch.from_numpy(_along_axes(part.numpy(), at.T))
     unit = 2 / (high - low - 1)
     turn = np.concatenate(
         [place.step * half * unit[:, None], ((place.centre - low) * unit - 1)[:, None]], 1
@@ -68,6 +73,20 @@ def sample(volume: NDArray[np.generic], place: Place, *, nearest: bool = False) 
     grid = functional.affine_grid(theta, [1, 1, n, n, n], align_corners=True)
     mode = "nearest" if nearest else "bilinear"
     return functional.grid_sample(part[None], grid, mode=mode, align_corners=True)[0]
+
+
+def _along_axes(values: Floats, at: Iterable[NDArray[np.floating]]) -> Floats:
+    """Interpolate (C, I, J, K) at places along each axis; zero outside. No threads are woken."""
+    for axis, places in enumerate(at, 1):
+        length = values.shape[axis]
+        low = np.floor(places).astype(int)
+        parts = []
+        for index, share in ((low, low + 1 - places), (low + 1, places - low)):
+            counts = np.where((index >= 0) & (index < length), share, 0).astype(np.float32)
+            taken = values.take(np.clip(index, 0, length - 1), axis)
+            parts.append(taken * np.expand_dims(counts, tuple(range(1, 4 - axis))))
+        values = parts[0] + parts[1]
+    return values
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,16 +179,10 @@ def paste(values: Tensor, place: Place, shape: tuple[int, ...]) -> tuple[Box, Fl
     """
     spacing = float(place.step[0, 0])
     half = spacing * (place.size - 1) / 2
-    low = np.clip(np.ceil(place.centre - half), 0, np.array(shape)).astype(int)
-    high = np.clip(np.floor(place.centre + half) + 1, low, np.array(shape)).astype(int)
-    i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    count = high - low
-    if not count.all():
-        return (i, j, k), np.zeros(tuple(count), np.float32)
+    first, last = np.ceil(place.centre - half), np.floor(place.centre + half)
+    box = box_over(first, np.maximum(last, first - 1), shape)
     at = [
-        torch.from_numpy(((np.arange(a, b) - c) / half).astype(np.float32))
-        for a, b, c in zip(low, high, place.centre, strict=True)
+        (np.arange(side.start, side.stop) - middle) / spacing + (place.size - 1) / 2
+        for side, middle in zip(box, place.centre, strict=True)
     ]
-    where = torch.stack(torch.meshgrid(*at, indexing="ij")[::-1], -1)[None]
-    out = functional.grid_sample(values[None, None], where, align_corners=True)
-    return (i, j, k), out[0, 0].numpy()
+    return box, _along_axes(values.float().numpy()[None], at)[0]

@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from lesionlens.base.grid import Grid
-from lesionlens.imaging.preparation.resampling import block_means
+from lesionlens.imaging.preparation.resampling import (
+    block_means,
+    resample_mask,
+    resample_mask_near,
+)
 
 
 def test_blocks_keep_their_place_and_leave_the_rest_out():
@@ -27,3 +31,25 @@ def test_blocks_of_one_voxel_are_a_copy():
     same += 1
     np.testing.assert_array_equal(values, np.arange(60).reshape(3, 4, 5))
     assert where.matches(grid)
+
+
+def test_near_some_points_a_mask_is_what_it_is_when_all_of_it_is_brought():
+    rng = np.random.default_rng(3)
+    turned = np.linalg.qr(rng.normal(size=(3, 3)))[0] @ np.diag([0.5, 0.9, 3.0])
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = turned, -turned @ (40, 20, 8)
+    source = Grid((80, 40, 16), affine)
+    target = Grid(
+        (40, 40, 40), np.array([[1.0, 0, 0, -20], [0, 1, 0, -20], [0, 0, 1, -20], [0, 0, 0, 1]])
+    )
+    mask = np.zeros(source.shape, bool)
+    mask[20:60, 8:30, 3:12] = True
+    points = np.array([[18, 20, 21], [22, 20, 19]])
+    near = resample_mask_near(mask, source, target, points, 8.0)
+    whole = resample_mask(mask, source, target)
+    box = (slice(10, 31), slice(12, 29), slice(11, 30))
+    assert near[box].any()
+    assert not near[box].all()
+    np.testing.assert_array_equal(near[box], whole[box])
+    near[box] = False
+    assert not near.any()
