@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.files_below import files_below
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 QT = ("qtpy", "PyQt6", "PySide6", "vispy", "napari", "magicgui", "superqt")
@@ -87,3 +90,17 @@ def test_training_on_synthetic_brains_needs_only_torch_numpy_and_safetensors():
         "import lesionlens.cli.main, lesionlens.training.loop, lesionlens.network.synth.draw\n"
     )
     loaded_by(blocked)
+
+
+def test_dicom_files_are_opened_in_one_place():
+    """Bounded; what an exporter reads back, it has just written."""
+    package = REPOSITORY / "src" / "lesionlens"
+    home = package / "imaging" / "reading" / "dicom" / "bounded.py"
+    written = package / "results" / "export" / "dicom"
+    opened = [
+        path
+        for path in files_below(package, "*.py")
+        if re.search(r"\b(?:dcmread|read_file_meta_info)\(", path.read_text("utf-8"))
+    ]
+    assert home in opened
+    assert [path for path in opened if path != home and path.parent != written] == []

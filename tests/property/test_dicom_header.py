@@ -50,7 +50,7 @@ def spoken(header, key):
             return None
         value = value if isinstance(key, str) else (value.VR, value.value)
         return value, str(value), type(value)
-    except dicom_scan._DAMAGED as error:
+    except (OSError, *dicom_scan.DAMAGED) as error:
         return type(error)
 
 

@@ -7,13 +7,16 @@ nesting without end) is refused, so that no two readers understand a file in two
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
 import stat
 import tomllib
+from collections.abc import Callable
+from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from lesionlens.base.errors import ReadError
 
@@ -26,6 +29,26 @@ JSON_BYTES = 32 * MIB
 """More than any JSON file of a result has."""
 TOML_BYTES = MIB
 MOST_DIGITS = 40
+MOST_ROWS = 100_000
+"""Of a table; a list of studies or of findings has far fewer."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file to read bytes; a pipe or a device does not hang.
+
+    Raises
+    ------
+    ReadError
+        It is no regular file; named without its folder.
+    OSError
+        It is not there or cannot be read.
+    """
+    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    stream = os.fdopen(number, "rb")
+    if stat.S_ISREG(os.fstat(number).st_mode):
+        return stream
+    stream.close()
+    raise _refused(f"{path.name!r}, which is no regular file", "a file")
 
 
 def read_file(path: Path, limit: int = JSON_BYTES) -> bytes:
@@ -45,10 +68,7 @@ def read_file(path: Path, limit: int = JSON_BYTES) -> bytes:
     OSError
         It is not there or cannot be read.
     """
-    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with os.fdopen(number, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(number).st_mode):
-            raise _refused(f"{path.name!r}, which is no regular file", "a file")
+    with open_regular(path) as stream:
         content = stream.read(limit + 1)
     if len(content) > limit:
         raise _refused(f"more than {limit // MIB} MiB in {path.name!r}", "a file of a usual size")
@@ -67,6 +87,38 @@ def read_object(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
     except (OSError, ValueError, ReadError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def set_aside_damaged(path: Path, whole: Callable[[Any], bool]) -> Path | None:
+    """Rename a damaged JSON file before another takes its place, so that nothing in it is lost.
+
+    Parameters
+    ----------
+    path : Path
+        About to be replaced.
+    whole : callable
+        Whether what the file holds is as we write it.
+
+    Returns
+    -------
+    Path or None
+        Its new name, that of no other file; None where the file is whole or not there.
+
+    Raises
+    ------
+    OSError
+        It cannot be read or renamed.
+    """
+    try:
+        if whole(read_json(path)):
+            return None
+    except FileNotFoundError:
+        return None
+    except (ValueError, ReadError):
+        pass
+    names = (path.with_name(f"{path.stem}.damaged-{n}{path.suffix}") for n in count(1))
+    aside = next(name for name in names if not os.path.lexists(name))
+    return path.rename(aside)
 
 
 def read_model(path: Path, model: type[Model]) -> Model:
@@ -94,6 +146,29 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(read_text(path, TOML_BYTES), parse_float=_finite)
     except RecursionError as error:
         raise ValueError("nesting without end") from error
+
+
+def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
+    """Read a table with a line of headings; see `read_file`.
+
+    Returns
+    -------
+    list of dict of str to str
+        A row each; a column that a row has not is missing or None there.
+
+    Raises
+    ------
+    ValueError
+        It is no such table, or not UTF-8, or has more than `MOST_ROWS`.
+    """
+    lines = read_text(path).removeprefix("\ufeff").splitlines(keepends=True)
+    try:
+        rows = list(islice(csv.DictReader(lines, delimiter=delimiter, strict=True), MOST_ROWS + 1))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    if len(rows) > MOST_ROWS:
+        raise ValueError(f"more than {MOST_ROWS} rows")
+    return rows
 
 
 def read_text(path: Path, limit: int = JSON_BYTES) -> str:

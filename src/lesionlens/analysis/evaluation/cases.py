@@ -6,7 +6,6 @@ A case is a folder with images named by their sequence and, where there is a tru
 
 from __future__ import annotations
 
-import csv
 import gzip
 import re
 import zlib
@@ -20,7 +19,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.bounded_read import read_json
+from lesionlens.base.bounded_read import read_json, read_rows
 from lesionlens.base.errors import ConfigError, ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
@@ -224,13 +223,29 @@ def read_table(path: Path, column: str, next_step: str) -> dict[str, str]:
         It lacks this column or case, or a row ends before it.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            rows = csv.DictReader(lines, delimiter="\t")
-            return {row["case"]: row[column].strip() for row in rows}
-    except (KeyError, UnicodeDecodeError, AttributeError) as error:
+        return {row["case"]: row[column].strip() for row in read_cases(path, next_step)}
+    except (KeyError, AttributeError) as error:
         raise ConfigError(
             found=f"{path.name} without the columns case and {column}",
             expected="two columns with these headings, parted by tabs",
+            next_step=next_step,
+        ) from error
+
+
+def read_cases(path: Path, next_step: str) -> list[dict[str, str]]:
+    """Read a table parted by tabs.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be read as one.
+    """
+    try:
+        return read_rows(path, "\t")
+    except ValueError as error:
+        raise ConfigError(
+            found=f"{path.name}, which cannot be read as a table ({error})",
+            expected="lines of UTF-8 text with a heading, parted by tabs",
             next_step=next_step,
         ) from error
 

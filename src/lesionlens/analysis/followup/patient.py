@@ -7,15 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pydicom
-from pydicom.errors import InvalidDicomError
-
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.patient import Patient, PatientField, settle
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.imaging.reading.bids import entities
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 
 _TAGS = (*PatientField, "StudyDate", "AcquisitionDate", "StudyInstanceUID")
 
@@ -107,10 +105,10 @@ def check_same_patient(now: Examination, prior: Examination, *, same_patient: bo
 def _of_header(path: Path) -> Examination:
     try:
         with warnings.catch_warnings(action="ignore"):
-            header: Any = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*_TAGS])
-    except (OSError, InvalidDicomError, ValueError):
+            header: Any = read_dicom(path, stop_before_pixels=True, specific_tags=[*_TAGS])
+            values = {tag: str(header.get(tag) or "").strip() for tag in _TAGS}
+    except (OSError, *DAMAGED):
         return Examination()
-    values = {tag: str(header.get(tag) or "").strip() for tag in _TAGS}
     date = iso_date(values["StudyDate"]) or iso_date(values["AcquisitionDate"])
     return Examination(Patient.of(values), date, values["StudyInstanceUID"] or None)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.base import user_folders
-from lesionlens.base.bounded_read import read_object
+from lesionlens.base.bounded_read import read_object, set_aside_damaged
 from lesionlens.base.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,8 @@ def remember(inputs: Sequence[tuple[str, str]], root: Path, study_uid: str | Non
     known[key_of(inputs)] = [str(root.absolute()), study_uid]
     kept = dict(list(known.items())[-_MOST:])
     try:
+        if set_aside_damaged(place(), lambda content: isinstance(content, dict)):
+            logger.warning("the list of remembered places was damaged; it is kept beside")
         write_whole(place(), json.dumps(kept))
     except OSError:
         logger.warning("the study's place could not be remembered")

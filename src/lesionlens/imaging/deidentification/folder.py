@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydicom.errors import InvalidDicomError
-
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.manifest import Owned
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
@@ -26,7 +24,7 @@ from lesionlens.imaging.deidentification.defacing import (
 )
 from lesionlens.imaging.deidentification.profile import Options
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
-from lesionlens.imaging.reading.dicom.inflated import read_dicom
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 
 FACES_REMAIN = (
@@ -124,7 +122,7 @@ def _earlier_copies(out: Path, aside: Path) -> Owned:
         name = path.relative_to(aside)
         if not (out / name).is_file():
             continue
-        with suppress(OSError, InvalidDicomError, AttributeError, ValueError):
+        with suppress(OSError, *DAMAGED):
             header = read_dicom(out / name, stop_before_pixels=True)
             if (header.SOPInstanceUID, header.PatientIdentityRemoved) == (name.stem, "YES"):
                 found[name.as_posix()] = None
@@ -222,7 +220,7 @@ def _read(path: Path, *, stop_before_pixels: bool = False) -> Any:
     try:
         with warnings.catch_warnings(action="ignore"):
             return read_dicom(path, force=True, stop_before_pixels=stop_before_pixels)
-    except (InvalidDicomError, ValueError, EOFError, NotImplementedError, KeyError) as error:
+    except DAMAGED as error:
         raise _damaged(path) from error
 
 
@@ -230,7 +228,7 @@ def _save(dataset: Any, path: Path) -> None:
     try:
         with warnings.catch_warnings(action="ignore"):
             dataset.save_as(path, enforce_file_format=True)
-    except (ValueError, AttributeError, TypeError, OverflowError) as error:
+    except DAMAGED as error:
         raise _damaged(path) from error
 
 

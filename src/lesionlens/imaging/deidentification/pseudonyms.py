@@ -12,11 +12,12 @@ from pathlib import Path
 
 from lesionlens.base import user_folders
 from lesionlens.base.bounded_read import MIB, read_text
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import ReadError, UnusableInputError
 
 _REGISTERED = "1.2.840.10008."
 """The root of UIDs that DICOM itself registers: they name no object of a person."""
 _DAYS = 3650
+_MAP_BYTES = 256 * MIB
 _COLUMNS = ("kind", "original", "replacement")
 
 
@@ -77,12 +78,17 @@ class Pseudonyms:
         return days
 
     def write_map(self, path: Path) -> None:
-        """Add what is not there yet to a CSV file that its owner alone may read."""
+        """Add what is not there yet to a CSV file that its owner alone may read.
+
+        Raises
+        ------
+        UnusableInputError
+            There is a file of this name that is no such table.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         there: set[tuple[str, ...]] = set()
         if path.exists():
-            with path.open(encoding="utf-8", newline="") as file:
-                there = {tuple(row) for row in csv.reader(file)}
+            there = _rows_of(path)
         made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(made, "a", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -95,3 +101,15 @@ class Pseudonyms:
     def _number(self, kind: str, original: str) -> int:
         digest = hmac.new(self.key, f"{kind}\0{original}".encode(), hashlib.sha256).digest()
         return int.from_bytes(digest[:16], "big")
+
+
+def _rows_of(path: Path) -> set[tuple[str, ...]]:
+    try:
+        lines = read_text(path, _MAP_BYTES).splitlines(keepends=True)
+        return {tuple(row) for row in csv.reader(lines, strict=True)}
+    except (ValueError, csv.Error, ReadError) as error:
+        raise UnusableInputError(
+            found=f"a table of pseudonyms that cannot be read: {path.name}",
+            expected=f"the one that LesionLens wrote, of at most {_MAP_BYTES // MIB} MiB",
+            next_step="Move it away and start again: the same key gives the same names",
+        ) from error

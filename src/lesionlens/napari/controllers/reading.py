@@ -7,7 +7,6 @@ count of it is there before the reader has signed.
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from psygnal import Signal
 
 from lesionlens.base import user_folders
-from lesionlens.base.errors import LesionLensError
+from lesionlens.base.errors import LesionLensError, ResourceError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Point
 from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
@@ -200,22 +199,22 @@ class Reading:
             return False
         try:
             act(self.sitting)
+        except ResourceError as error:
+            self._not_kept(error)
+            return False
         except LesionLensError as refusal:
             self.session.notify(f"{refusal.found}. {refusal.in_window}.".capitalize())
-            return False
-        except sqlite3.Error as error:
-            self._not_kept(error)
             return False
         self.session.cured(SAVING)
         self._show()
         return True
 
-    def _not_kept(self, error: Exception) -> None:
+    def _not_kept(self, error: ResourceError) -> None:
         self.session.refused(
             Problem(
                 "This act was not kept",
-                found=f"that the worklist cannot be written ({error})",
-                expected="a disk with room that you may write",
+                found=error.found,
+                expected=error.expected,
                 next_step="Free some space, then do it again",
                 cause=SAVING,
             )

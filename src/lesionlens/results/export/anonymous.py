@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import pydicom
-
 from lesionlens.base.labels import Identity
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import Review
@@ -22,6 +20,7 @@ from lesionlens.imaging.deidentification.folder import FACES_REMAIN, deidentify_
 from lesionlens.imaging.deidentification.profile import Options
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
 from lesionlens.imaging.deidentification.vocabulary import is_plain
+from lesionlens.imaging.reading.dicom.bounded import read_dicom
 from lesionlens.results.export.names import names_of, replaced
 
 _TEXT = frozenset({".csv", ".html", ".json", ".tsv", ".txt"})
@@ -111,7 +110,7 @@ def _whose(study: Study) -> tuple[str, frozenset[str]]:
         return study.name, frozenset()
     path = next(iter(study.series.values())).files[0].path
     with warnings.catch_warnings(action="ignore"):
-        header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        header = read_dicom(path, stop_before_pixels=True, force=True)
         patient = header.get("PatientID") or header.get("StudyInstanceUID") or ""
         return str(patient), telling_words(header)
 

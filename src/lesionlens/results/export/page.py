@@ -12,9 +12,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-import pydicom
-from pydicom.errors import InvalidDicomError
-
 from lesionlens.base.dates import iso_date
 from lesionlens.base.labels import Identity, MrSequence, Region, ReviewState
 from lesionlens.base.records.analysis import Analysis
@@ -22,6 +19,7 @@ from lesionlens.base.records.attention import AttentionMaps, MapChecks
 from lesionlens.base.records.files import FindingsFile, RunFile
 from lesionlens.base.records.findings import SEQUENCE_KEYS
 from lesionlens.base.records.study import QualityCheck, Study, StudyKind
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.results.export import pictures
 from lesionlens.results.export.followup import FollowupSection, section_of
 from lesionlens.results.export.names import names_of, replaced
@@ -202,9 +200,9 @@ def _header(study: Study) -> Mapping[str, object]:
     wanted = [*keys, "StudyDescription", "SpecificCharacterSet"]
     try:
         with warnings.catch_warnings(action="ignore"):
-            read = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=wanted)
+            read = read_dicom(path, stop_before_pixels=True, force=True, specific_tags=wanted)
             return {key: read.get(key) for key in wanted}
-    except (OSError, InvalidDicomError, ValueError, LookupError, NotImplementedError):
+    except (OSError, *DAMAGED):
         return {}  # a header that the library cannot read whole
 
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.records.study import Study
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, MOST_BYTES, read_dicom
 from lesionlens.imaging.reading.dicom.documents import MANUFACTURER
-from lesionlens.imaging.reading.dicom.inflated import MOST_BYTES, read_dicom
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 from lesionlens.results.review import report_items
 
@@ -78,7 +77,7 @@ def find_objects(place: Path, study: Study) -> Objects:
 def _header(path: Path) -> Dataset:
     try:
         return read_dicom(path, force=True, stop_before_pixels=True)
-    except (OSError, InvalidDicomError, ValueError, RecursionError):
+    except (OSError, *DAMAGED):
         return Dataset()
 
 
@@ -98,7 +97,7 @@ def _whole(path: Path) -> Dataset:
         )
     try:
         return read_dicom(path, force=True)
-    except (OSError, InvalidDicomError, ValueError) as error:
+    except (OSError, *DAMAGED) as error:
         raise ReadError(
             found=f"{path.name!r}, which cannot be read whole",
             expected="a DICOM object as it was sent",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,13 +9,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import pydicom
-from pydicom.errors import InvalidDicomError
-
-from lesionlens.analysis.evaluation.cases import PATIENTS_NAME
+from lesionlens.analysis.evaluation.cases import PATIENTS_NAME, read_cases
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.records.study import Study, StudyKind
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.readers import open_study
 
 UNKNOWN = "not known"
@@ -51,9 +48,8 @@ def scanners_table(root: Path) -> dict[str, str]:
     table = root / PATIENTS_NAME
     if not table.is_file():
         return {}
-    with table.open(encoding="utf-8", newline="") as lines:
-        rows = csv.DictReader(lines, delimiter="\t")
-        return {r["case"]: r["scanner"] for r in rows if r.get("scanner") and r.get("case")}
+    rows = read_cases(table, "Correct or remove it")
+    return {r["case"]: r["scanner"] for r in rows if r.get("scanner") and r.get("case")}
 
 
 def facts_of(folder: Path, scanner: str | None = None) -> Facts:
@@ -106,9 +102,9 @@ def _scanner(study: Study) -> str:
 def _of_header(file: Path) -> tuple[str, str, float]:
     try:
         with warnings.catch_warnings(action="ignore"):
-            header: Any = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*_TAGS])
+            header: Any = read_dicom(file, stop_before_pixels=True, specific_tags=[*_TAGS])
             return _words({tag: header.get(tag) for tag in _TAGS}, _TAGS)
-    except (OSError, InvalidDicomError, ValueError, TypeError):
+    except (OSError, *DAMAGED):
         return "", "", 0.0
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from lesionlens.base.bounded_read import read_rows
+from lesionlens.base.errors import ReadError
 from lesionlens.base.manifest import check_free, listed, replace_listed
 from lesionlens.results.export.tables import columns, safe_text
 from lesionlens.site.cohort.work import Status, StudyOutcome
@@ -77,10 +79,10 @@ def _rows(out: Path, outcome: StudyOutcome) -> Iterator[dict[str, str | int | fl
     found: list[dict[str, str]] = []
     if outcome.status is Status.ANALYSED:
         try:
-            with (out / outcome.name / "findings.csv").open(encoding="utf-8", newline="") as lines:
-                found = list(csv.DictReader(lines))
-        except OSError as error:  # the others' rows are not lost with it
-            about["message"] = f"{about['message']}; findings.csv cannot be read: {error.strerror}"
+            found = read_rows(out / outcome.name / "findings.csv")
+        except (OSError, ValueError, ReadError) as error:  # the others' rows are not lost with it
+            why = getattr(error, "strerror", None) or error
+            about["message"] = f"{about['message']}; findings.csv cannot be read: {why}"
     known = set(columns())
     for row in found:
         yield {**about, **{key: cell for key, cell in row.items() if key in known}}

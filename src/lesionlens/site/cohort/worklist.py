@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lesionlens.base import access
-from lesionlens.base.errors import ReadError, ResourceError, UnusableInputError
+from lesionlens.base.databases import damage_named, open_database
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.provenance import utc_now
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.cohort.work import Status, StudyOutcome
@@ -31,6 +31,7 @@ class CohortWorklist:
     """What is known of the studies of one output folder; written by one process alone."""
 
     _connection: sqlite3.Connection
+    _folder: Path
 
     def record(self, outcome: StudyOutcome, fingerprint: str) -> None:
         """Keep an outcome; it is on the disk when this returns."""
@@ -46,14 +47,15 @@ class CohortWorklist:
             outcome.peak_memory_mib,
             utc_now(),
         )
-        with self._connection:
+        with damage_named(self._folder, NAME), self._connection:
             self._connection.execute(_PUT, row)
 
     def outcome(self, name: str) -> StudyOutcome | None:
         """Return what became of a study, None where nothing is known of it."""
         query = f"{_GET} FROM studies WHERE name = ?"
-        found = self._connection.execute(query, (name,)).fetchone()
-        return None if found is None else StudyOutcome(name, Status(found[0]), *found[1:])
+        with damage_named(self._folder, NAME):
+            found = self._connection.execute(query, (name,)).fetchone()
+            return None if found is None else StudyOutcome(name, Status(found[0]), *found[1:])
 
     def complete(self, job: StudyJob, fingerprint: str, engine: str) -> StudyOutcome | None:
         """Return the outcome of a study that need not be analysed again.
@@ -61,7 +63,8 @@ class CohortWorklist:
         Its files have not changed, the engine is the same, and its result is there.
         """
         query = "SELECT fingerprint FROM studies WHERE name = ?"
-        found = self._connection.execute(query, (job.name,)).fetchone()
+        with damage_named(self._folder, NAME):
+            found = self._connection.execute(query, (job.name,)).fetchone()
         known = self.outcome(job.name)
         if found is None or known is None or known.status is not Status.ANALYSED:
             return None
@@ -83,20 +86,26 @@ def alone_in(out: Path) -> Iterator[None]:
     ResourceError
         The folder cannot be written.
     """
-    connection = _connected(out, LOCK, 0.0)
+    connection = open_database(out, LOCK, 0.0)
+    try:
+        with damage_named(out, LOCK):
+            _lock(connection, out)
+        yield
+    finally:
+        connection.close()
+
+
+def _lock(connection: sqlite3.Connection, out: Path) -> None:
     try:
         connection.execute("BEGIN EXCLUSIVE")
-        yield
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-            raise _unwritable(out, error) from error
+            raise
         raise UnusableInputError(
             found=f"another batch at work on {out.name!r}",
             expected="one at a time in an output folder",
             next_step="Wait until it has ended or stop it, or choose another folder with --out",
         ) from error
-    finally:
-        connection.close()
 
 
 @contextmanager
@@ -110,18 +119,11 @@ def open_worklist(out: Path) -> Iterator[CohortWorklist]:
     ResourceError
         The folder cannot be written.
     """
-    connection = _connected(out, NAME, 10.0)
+    connection = open_database(out, NAME, 10.0)
     try:
-        _make_table(connection)
-        yield CohortWorklist(connection)
-    except sqlite3.OperationalError as error:
-        raise _unwritable(out, error) from error
-    except sqlite3.DatabaseError as error:
-        raise ReadError(
-            found=f"a {NAME} in {out.name!r} that cannot be read ({error})",
-            expected="the one that LesionLens wrote",
-            next_step="Move it away, or choose another folder with --out",
-        ) from error
+        with damage_named(out, NAME):
+            _make_table(connection)
+        yield CohortWorklist(connection, out)
     finally:
         connection.close()
 
@@ -132,24 +134,3 @@ def _make_table(connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError("a database of another program")
     with connection:
         connection.execute(_TABLE)
-
-
-def _connected(out: Path, name: str, timeout_s: float) -> sqlite3.Connection:
-    """Open a database in an output folder; both are made where they are not there."""
-    try:
-        access.make_folder(out)
-        new = not (out / name).exists()
-        connection = sqlite3.connect(out / name, timeout=timeout_s)
-        if new:
-            access.restrict(out / name)
-    except (OSError, sqlite3.OperationalError) as error:
-        raise _unwritable(out, error) from error
-    return connection
-
-
-def _unwritable(out: Path, error: Exception) -> ResourceError:
-    return ResourceError(
-        found=f"that {out.name!r} cannot be written ({error})",
-        expected="a folder with room that you may write",
-        next_step="Free some space or choose another folder with --out",
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import pydicom
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import (
     UID,
     BasicTextSRStorage,
@@ -29,13 +26,10 @@ from pydicom.uid import (
 
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.records.patient import Patient, PatientField
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom, read_meta
 
 BATCH_FILES, BATCH_BYTES = 20, 64 * 2**20
 """At most in one request, where a single file is not larger."""
-DAMAGED = (
-    InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, TypeError,
-    NotImplementedError, OverflowError, RecursionError, BytesLengthException, struct.error,
-)  # fmt: skip
 
 
 class ObjectKind(StrEnum):
@@ -100,21 +94,25 @@ class Outgoing:
 
     def load(self) -> Any:
         """Return the whole data set."""
+        return self._read()
+
+    def header(self) -> Any:
+        """Return the data set without its pixels."""
+        return self._read(stop_before_pixels=True)
+
+    def _read(self, **how: Any) -> Any:
         try:
-            return pydicom.dcmread(self.path)
+            return read_dicom(self.path, **how)
         except DAMAGED as error:
             raise _unreadable(self.path) from error
 
     def identity(self) -> tuple[str, Patient]:
         """Return the Study Instance UID and whose study it is."""
+        wanted = ["StudyInstanceUID", *(field.value for field in PatientField)]
+        with warnings.catch_warnings(action="ignore"):
+            header = self._read(stop_before_pixels=True, specific_tags=wanted)
         try:
-            with warnings.catch_warnings(action="ignore"):
-                header = pydicom.dcmread(
-                    self.path,
-                    stop_before_pixels=True,
-                    specific_tags=["StudyInstanceUID", *(field.value for field in PatientField)],
-                )
-                return str(header.StudyInstanceUID), Patient.of(header.get)
+            return str(header.StudyInstanceUID), Patient.of(header.get)
         except DAMAGED as error:
             raise _unreadable(self.path) from error
 
@@ -189,8 +187,7 @@ def batches(items: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
 
 def _read(path: Path) -> Outgoing:
     try:
-        with warnings.catch_warnings(action="ignore"):
-            meta: Any = pydicom.filereader.read_file_meta_info(path)
+        meta = read_meta(path)
         kind, syntax = str(meta.MediaStorageSOPClassUID), str(meta.TransferSyntaxUID)
         name = str(meta.MediaStorageSOPInstanceUID)
     except DAMAGED as error:

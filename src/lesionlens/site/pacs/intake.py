@@ -14,18 +14,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pydicom
-from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from lesionlens.base.errors import CancelledError, LesionLensError, ReadError, ResourceError
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.records.patient import Patient, PatientField, conflict_among, settle
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
 from lesionlens.base.staging import staged
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.site.pacs.delivery import Delivery, Ledger, deliver
-from lesionlens.site.pacs.files import DAMAGED, Outgoing, read_outgoing
+from lesionlens.site.pacs.files import Outgoing, read_outgoing
 from lesionlens.site.pacs.peer import FoundStudy, StudyQuery, absent, check_empty, check_uid, is_uid
 
 _IDENTITY = ("SOPInstanceUID", "StudyInstanceUID", *(field.value for field in PatientField))
@@ -157,15 +154,14 @@ class Intake:
     def _identity(self, path: Path) -> str:
         """Return the SOP Instance UID of a file that was asked for."""
         uid, study, patient = _read_identity(path)
-        if study is not None and study != self._study_uid:
+        if study != self._study_uid:
             raise _refused("an image of another study")
         if uid not in self.listed:
             raise _refused(
                 "an image that the archive did not list",
                 "It may still be receiving the study: fetch it again",
             )
-        if patient is not None:
-            self._patients.add(patient)
+        self._patients.add(patient)
         return uid
 
 
@@ -304,10 +300,8 @@ class Pacs(ABC):
         return Retrieved(intake.count, (notice,) if notice else ())
 
 
-def _read_identity(path: Path) -> tuple[str, str | None, Patient | None]:
+def _read_identity(path: Path) -> tuple[str, str, Patient]:
     """Return a file's SOP Instance UID, Study UID and patient.
-
-    None for what would have to be inflated.
 
     Raises
     ------
@@ -316,10 +310,7 @@ def _read_identity(path: Path) -> tuple[str, str | None, Patient | None]:
     """
     try:
         with warnings.catch_warnings(action="ignore"):
-            meta: Any = pydicom.filereader.read_file_meta_info(path)
-            if str(meta.TransferSyntaxUID) == DeflatedExplicitVRLittleEndian:
-                return str(meta.MediaStorageSOPInstanceUID), None, None
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*_IDENTITY])
+            header = read_dicom(path, stop_before_pixels=True, specific_tags=[*_IDENTITY])
             patient = Patient.of(header.get)
             return str(header.SOPInstanceUID), str(header.StudyInstanceUID), patient
     except DAMAGED as error:

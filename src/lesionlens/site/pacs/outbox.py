@@ -132,11 +132,10 @@ def _noted(
     if not (owner / "run.json").is_file():
         return done
     try:
-        note_sent(owner, files, address, utc_now(), rejected)
+        notices = note_sent(owner, files, address, utc_now(), rejected)
     except ResourceError as error:
-        notice = f"That the report was sent could not be noted: {error}"
-        return replace(done, notices=(*done.notices, notice))
-    return done
+        notices = (f"That the report was sent could not be noted: {error}",)
+    return replace(done, notices=(*done.notices, *notices))
 
 
 def folder_to_send(result: Path) -> Path:

@@ -17,11 +17,10 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.stages import Cancel
 from lesionlens.imaging.reading.dicom.documents import MANUFACTURER, rejected_before, sent_before
-from lesionlens.imaging.reading.dicom.inflated import read_dicom
 from lesionlens.results.export.dicom.identity import says_unreviewed
 from lesionlens.results.export.dicom.rejection import rejection_of
 from lesionlens.site.pacs.delivery import Delivery
-from lesionlens.site.pacs.files import ObjectKind, kind_of
+from lesionlens.site.pacs.files import ObjectKind, kind_of, read_outgoing
 from lesionlens.site.pacs.intake import Pacs
 
 _OWN = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Rows", "Columns")
@@ -64,7 +63,7 @@ def earlier_objects(
     UnusableInputError
         The result is not reviewed or not ours, or nothing is known that it could supersede.
     """
-    headers = [read_dicom(path, stop_before_pixels=True) for path in files]
+    headers = [item.header() for item in read_outgoing(files)]
     new = _reviewed(headers)
     study = str(new.StudyInstanceUID)
     known = sent_before(result, address, says_unreviewed)

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from lesionlens.base import access
 from lesionlens.base.bounded_read import parse_json
-from lesionlens.base.errors import ReadError, ResourceError
+from lesionlens.base.databases import damage_named, open_database
+from lesionlens.base.errors import LesionLensError, ReadError
 from lesionlens.base.labels import ReviewState
 from lesionlens.site.worklist.reads import read_of
 from lesionlens.site.worklist.records import Act, ActKind, Arm, Phase, Read, ReadKey, StudyEntry
@@ -41,6 +42,19 @@ CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 _ENTRY = "name, place, patient, date, sequences, study_uid, candidates, highest, warnings"
 _ACT = "kind, phase, time, seconds, target, x_mm, y_mm, z_mm, state, confidence, words"
 _SEPARATOR = "\x1f"
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _in_words(method: Callable[Concatenate[Book, P], R]) -> Callable[Concatenate[Book, P], R]:
+    """Put what fails in a method of `Book` into words; see `damage_named`."""
+
+    @wraps(method)
+    def worded(book: Book, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with damage_named(book.folder, NAME):
+            return method(book, *args, **kwargs)
+
+    return worded
 
 
 class Book:
@@ -56,17 +70,20 @@ class Book:
 
     # --- studies --------------------------------------------------------------------------
 
+    @_in_words
     def entries(self) -> tuple[StudyEntry, ...]:
         """Return the studies in the order of the list."""
         query = f"SELECT {_ENTRY} FROM studies ORDER BY position"  # noqa: S608  constants
         return tuple(_entry(row) for row in self._connection.execute(query))
 
+    @_in_words
     def entry(self, name: str) -> StudyEntry | None:
         """Return a study, None where there is none of that name."""
         query = f"SELECT {_ENTRY} FROM studies WHERE name = ?"  # noqa: S608  constants
         found = self._connection.execute(query, (name,)).fetchone()
         return None if found is None else _entry(found)
 
+    @_in_words
     def add_studies(self, entries: Iterable[StudyEntry]) -> int:
         """Append the studies that are not in the list yet; return how many that were."""
         before = self._connection.total_changes
@@ -78,6 +95,7 @@ class Book:
             )
         return self._connection.total_changes - before
 
+    @_in_words
     def update(self, entry: StudyEntry) -> None:
         """Keep what is known of a study now; its place in the order stays."""
         names = [name.strip() for name in _ENTRY.split(",")]
@@ -90,6 +108,7 @@ class Book:
 
     # --- acts -----------------------------------------------------------------------------
 
+    @_in_words
     def add(self, key: ReadKey, act: Act) -> None:
         """Append an act; it is on the disk when this returns."""
         at = act.at_mm or (None, None, None)
@@ -105,6 +124,7 @@ class Book:
                 row,
             )
 
+    @_in_words
     def reads(self, study: str | None = None) -> tuple[Read, ...]:
         """Return every read, of one study or of all, in the order in which they were begun."""
         query = f"SELECT study, reader, session, arm, {_ACT} FROM acts"  # noqa: S608  constants
@@ -122,12 +142,14 @@ class Book:
 
     # --- notes ----------------------------------------------------------------------------
 
+    @_in_words
     def note(self, name: str) -> Any:
         """Return what was noted of the list itself, None where nothing was."""
         query = "SELECT value FROM notes WHERE name = ?"
         found = self._connection.execute(query, (name,)).fetchone()
         return None if found is None else parse_json(found[0])
 
+    @_in_words
     def take_note(self, name: str, value: Any) -> None:
         """Note something of the list itself, as JSON."""
         with self._connection:
@@ -136,6 +158,7 @@ class Book:
             )
 
     @property
+    @_in_words
     def version(self) -> tuple[int, int]:
         """A pair that differs whenever the book was changed, by whichever process."""
         found = self._connection.execute("PRAGMA data_version").fetchone()
@@ -152,36 +175,27 @@ def open_book(folder: Path) -> Book:
     ResourceError
         The folder cannot be written.
     """
-    place = folder / NAME
+    connection = open_database(folder, NAME, 10.0)
     try:
-        access.make_folder(folder)
-        new = not place.exists()
-        connection = sqlite3.connect(place, timeout=10.0)
-        if new:
-            access.restrict(place)  # it says which patients somebody read
-    except (OSError, sqlite3.OperationalError) as error:
-        raise _unwritable(folder, error) from error
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-        if version not in (0, _VERSION):
-            raise _unreadable(folder, f"form {version}; this release knows {_VERSION}")
-        others = connection.execute("SELECT name FROM sqlite_master").fetchall()
-        if version == 0 and others:
-            raise _unreadable(folder, "a database of another program")
-        if version == 0:
-            connection.executescript(f"BEGIN;{_TABLES}PRAGMA user_version = {_VERSION};COMMIT;")
-    except sqlite3.OperationalError as error:
-        connection.close()
-        raise _unwritable(folder, error) from error
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        raise _unreadable(folder, str(error)) from error
-    except ReadError:
+        with damage_named(folder, NAME):
+            _make_tables(connection)
+    except LesionLensError:
         connection.close()
         raise
     return Book(connection, folder)
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version not in (0, _VERSION):
+        raise ValueError(f"form {version}; this release knows {_VERSION}")
+    others = connection.execute("SELECT name FROM sqlite_master").fetchall()
+    if version == 0 and others:
+        raise ValueError("a database of another program")
+    if version == 0:
+        connection.executescript(f"BEGIN;{_TABLES}PRAGMA user_version = {_VERSION};COMMIT;")
 
 
 @contextmanager
@@ -240,20 +254,4 @@ def _act(row: tuple[Any, ...]) -> Act:
         None if state is None else ReviewState(state),
         confidence,
         words,
-    )
-
-
-def _unwritable(folder: Path, error: Exception) -> ResourceError:
-    return ResourceError(
-        found=f"that {folder.name!r} cannot be written ({error})",
-        expected="a folder on a disk of this machine, with room, that you may write",
-        next_step="Free some space, or keep the list in another folder",
-    )
-
-
-def _unreadable(folder: Path, why: str) -> ReadError:
-    return ReadError(
-        found=f"a {NAME} in {folder.name!r} that cannot be read ({why})",
-        expected="the one that LesionLens wrote",
-        next_step="Move it away, restore it from a backup, or keep the list in another folder",
     )

@@ -9,14 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pydicom
-from pydicom.errors import InvalidDicomError
-
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import LesionLensError, ReadError
 from lesionlens.base.labels import REFERENCE_ORDER
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.site.worklist.book import Book
 from lesionlens.site.worklist.records import StudyEntry
@@ -93,7 +91,7 @@ def fields_of(study: Study) -> Mapping[str, str]:
     found: dict[str, Any] = {}
     try:
         if study.kind is StudyKind.DICOM:
-            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
+            header = read_dicom(file, stop_before_pixels=True, specific_tags=list(_TAGS))
             found = {tag: str(header.get(tag) or "") for tag in _TAGS}
         else:
             sidecar = file.with_name(re.sub(r"\.nii(\.gz)?$", "", file.name) + ".json")
@@ -102,7 +100,7 @@ def fields_of(study: Study) -> Mapping[str, str]:
                 "PatientID": fields.get("PatientID"),
                 "StudyDate": fields.get("StudyDate") or fields.get("AcquisitionDateTime"),
             }
-    except (OSError, ValueError, AttributeError, InvalidDicomError, ReadError):
+    except (OSError, *DAMAGED):
         logger.warning("patient and date of a study could not be read")
     day = _DATE.match(str(found.get("StudyDate") or ""))
     plain = {"PatientID": str(found.get("PatientID") or "").strip()}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from lesionlens.base.bounded_read import read_rows
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.stages import NEVER, Cancel
@@ -76,9 +76,8 @@ def _subject(name: str) -> str:
 
 def _of_table(table: Path) -> tuple[StudyEntry, ...]:
     try:
-        with table.open(encoding="utf-8-sig", newline="") as lines:
-            rows = list(csv.DictReader(lines, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = read_rows(table)
+    except (OSError, ValueError) as error:
         raise _no_table(table, f"a file that cannot be read as a table ({error})") from error
     if not rows or "study" not in rows[0]:
         raise _no_table(table, f"{len(rows)} rows and no column `study`")

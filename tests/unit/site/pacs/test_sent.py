@@ -84,9 +84,20 @@ def test_a_note_that_cannot_be_written_costs_no_sending(result, monkeypatch):
     assert "No space left on device" in notice
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"sent": []}', '{"sent": [{"document": 1}]}'])
-def test_a_damaged_note_names_nothing_and_is_written_anew(result, content):
+@pytest.mark.parametrize("content", ["{}", '{"sent": []}', '{"sent": [{"document": 1}]}'])
+def test_a_note_without_a_report_names_nothing_and_goes_on(result, content):
     (result / SENT).write_text(content)
     assert documents_of(result) == ()
-    send_result(Shelf(), result, ADDRESS)
+    assert send_result(Shelf(), result, ADDRESS)[1] == ()
     assert len(documents_of(result)) == 1
+
+
+@pytest.mark.parametrize("content", ["", '{"sent": [{"document": ', '{"sent": 1}', "[]"])
+def test_a_damaged_note_is_kept_aside_and_named(result, content):
+    for number in (1, 2):
+        (result / SENT).write_text(content)
+        _, (notice,) = send_result(Shelf(), result, ADDRESS)
+        aside = result / f"sent.damaged-{number}.json"
+        assert aside.name in notice
+        assert aside.read_text() == content
+        assert len(documents_of(result)) == 1

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
-from lesionlens.base.bounded_read import read_object
+from lesionlens.base.bounded_read import read_object, set_aside_damaged
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.whole_file import unwritten, write_whole
-from lesionlens.imaging.reading.dicom.inflated import read_dicom
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 
 SENT = "sent.json"
 """In a result folder: which of its reports and objects were sent where, the last one last."""
+_KEPT = ("sent", "objects", "rejected")
 SCHEMA = "lesionlens/sent/1"
 MANUFACTURER = "LesionLens"
 """Of every report of ours."""
@@ -47,7 +47,7 @@ def note_sent(
     address: str,
     time: str,
     rejected: Sequence[str] = (),
-) -> None:
+) -> tuple[str, ...]:
     """Note in a result folder which objects of ours were sent; nothing where there are none.
 
     Parameters
@@ -63,6 +63,11 @@ def note_sent(
     rejected : sequence of str
         SOP Instance UIDs of earlier objects that a note rejects now.
 
+    Returns
+    -------
+    tuple of str
+        That an earlier note was damaged, and where it is now.
+
     Raises
     ------
     ResourceError
@@ -70,7 +75,7 @@ def note_sent(
     """
     ours = [one for one in map(_ours_in, files) if one is not None]
     if not (ours or rejected):
-        return
+        return ()
     place = result / SENT
     sitting = {"to": address, "time": time}
     reports = [{**sitting, "document": asdict(_named(one))} for one in ours if one.Modality == "SR"]
@@ -78,16 +83,23 @@ def note_sent(
         {**sitting, "description": str(one.get("SeriesDescription", "")), **asdict(_named(one))}
         for one in ours
     ]
-    content = {
-        "schema": SCHEMA,
-        "sent": [*_rows(place, "sent"), *reports],
-        "objects": [*_rows(place, "objects"), *objects],
-        "rejected": [*_rows(place, "rejected"), *rejected],
-    }
     try:
+        aside = set_aside_damaged(place, _is_note)
+        content = {
+            "schema": SCHEMA,
+            "sent": [*_rows(place, "sent"), *reports],
+            "objects": [*_rows(place, "objects"), *objects],
+            "rejected": [*_rows(place, "rejected"), *rejected],
+        }
         write_whole(place, json.dumps(content, indent=2) + "\n")
     except OSError as error:
         raise unwritten("what was sent", place, error) from error
+    if aside is None:
+        return ()
+    return (
+        f"The note of what was sent before, {SENT}, was damaged and is kept as {aside.name}: "
+        "what it said is not known here. Look in the archive for earlier reports of this study.",
+    )
 
 
 def sent_before(result: Path, address: str, wanted: Callable[[str], bool]) -> tuple[Document, ...]:
@@ -118,6 +130,12 @@ def rejected_before(result: Path) -> set[str]:
     return set(map(str, _rows(result / SENT, "rejected")))
 
 
+def _is_note(content: Any) -> bool:
+    """Whether a file is a note of ours; one of an earlier version has the reports alone."""
+    kept = [content.get(name, []) for name in _KEPT] if isinstance(content, dict) else [None]
+    return all(isinstance(rows, list) for rows in kept)
+
+
 def _rows(place: Path, name: str) -> list[Any]:
     try:
         return list(read_object(place)[name])
@@ -130,7 +148,7 @@ def _ours_in(path: Path) -> Dataset | None:
         header = read_dicom(path, stop_before_pixels=True)
         _named(header)
         ours = bool(header.Manufacturer == MANUFACTURER and header.Modality)
-    except (OSError, InvalidDicomError, AttributeError, ValueError):
+    except (OSError, *DAMAGED):
         return None
     return header if ours else None
 
@@ -161,7 +179,7 @@ def newest_document(place: Path, study_uid: str | None) -> Document:
             if ours and header.StudyInstanceUID == study_uid:
                 day, time = str(header.get("SeriesDate", "")), str(header.get("SeriesTime", ""))
                 found.append((day, time, _named(header)))
-        except (OSError, InvalidDicomError, AttributeError, ValueError):
+        except (OSError, *DAMAGED):
             continue
     if not found:
         raise UnusableInputError(

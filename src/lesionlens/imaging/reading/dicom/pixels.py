@@ -13,14 +13,11 @@ from pydicom.pixels.utils import get_expected_length
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.scan_limits import MAX_VOXELS, check_size
-from lesionlens.imaging.reading.dicom.inflated import read_dicom
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom, read_meta
 from lesionlens.imaging.reading.dicom.scan import DicomSlice
 from lesionlens.imaging.reading.dicom.series import Stack
 
-_UNDECODABLE = (
-    AttributeError, ValueError, RuntimeError, NotImplementedError, KeyError, OSError, EOFError,
-    TypeError, IndexError,
-)  # fmt: skip
+_UNDECODABLE = (*DAMAGED, OSError, RuntimeError, IndexError)
 
 _ITEM, _SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 
@@ -76,6 +73,8 @@ def decode(path: Path) -> NDArray[Any]:
         if contradiction:
             raise _undecodable(path, contradiction)
         return np.asarray(data.pixel_array)
+    except ReadError:
+        raise
     except MemoryError as error:
         raise _undecodable(path, "more pixels than fit into memory") from error
     except _UNDECODABLE as error:
@@ -133,7 +132,7 @@ def _undecodable(path: Path, reason: str) -> ReadError:
 def syntax_of(path: Path) -> str:
     """Name a file's transfer syntax for a message."""
     try:
-        uid = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
+        uid = read_meta(path).get("TransferSyntaxUID")
     except _UNDECODABLE:
         return "transfer syntax unknown"
     return f"transfer syntax {uid.name}" if uid else "transfer syntax not named"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import filecmp
 import os
-import struct
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -18,9 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
@@ -28,7 +25,12 @@ from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.stages import Cancel, Progress, check
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.dicom import header as dicom_header
-from lesionlens.imaging.reading.dicom.inflated import TooLargeError, read_dicom
+from lesionlens.imaging.reading.dicom.bounded import (
+    DAMAGED,
+    TooLargeError,
+    read_dicom,
+    read_meta,
+)
 
 CLASSIC_MR = "1.2.840.10008.5.1.4.1.1.4"
 ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
@@ -54,11 +56,6 @@ _OF_THE_IMAGE = (
     "StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns", "NumberOfFrames", "PixelSpacing",
     "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope", "RescaleIntercept",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-)  # fmt: skip
-_DAMAGED = (
-    InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError,
-    NotImplementedError, MemoryError, OverflowError, RecursionError, BytesLengthException,
-    struct.error,
 )  # fmt: skip
 _TAGS = [*_KEYWORDS, GE_COMPONENT]
 _WANTED = frozenset(int(Tag(tag)) for tag in _TAGS)
@@ -91,7 +88,7 @@ class DicomSlice:
         """Return an attribute, None also where its bytes are no value of its kind."""
         try:
             return self.get(keyword)
-        except _DAMAGED:
+        except DAMAGED:
             return None
 
     def text(self, keyword: str) -> str:
@@ -186,11 +183,8 @@ def _is_dicom(head: bytes) -> bool:
 def sop_class(path: Path) -> str:
     """Return the SOP Class UID that a file's meta header names, empty where there is none."""
     try:
-        with warnings.catch_warnings(action="ignore"):
-            return str(
-                pydicom.filereader.read_file_meta_info(path).get("MediaStorageSOPClassUID", "")
-            )
-    except _DAMAGED:
+        return str(read_meta(path).get("MediaStorageSOPClassUID", ""))
+    except (OSError, *DAMAGED):
         return ""
 
 
@@ -224,7 +218,7 @@ def _header(path: Path) -> Any:
 
     Raises
     ------
-    OSError and the others of `_DAMAGED`
+    OSError and the others of `DAMAGED`
         A DICOM file that cannot be read.
     """
     try:
@@ -249,10 +243,10 @@ def _add(path: Path, found: Scan, seen: dict[str, DicomSlice]) -> None:
             return
         found.files += 1
         kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID", ""))
-    except _DAMAGED as error:
+    except (OSError, *DAMAGED) as error:
         found.files += 1
         large = isinstance(error, TooLargeError)
-        found.other[f"deflated DICOM file that {error}" if large else "damaged DICOM file"] += 1
+        found.other[f"DICOM file that {error}" if large else "damaged DICOM file"] += 1
         return
     if kind == DICOMDIR_CLASS:
         found.dicomdir = True
@@ -285,7 +279,7 @@ def _same_image(first: DicomSlice, second: DicomSlice) -> bool:
         return False
     try:
         return np.array_equal(*(read_dicom(i.path).pixel_array for i in (first, second)))
-    except _DAMAGED:
+    except DAMAGED:
         return False
 
 

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from lesionlens.base import user_folders
-from lesionlens.base.bounded_read import read_object
+from lesionlens.base.bounded_read import read_object, set_aside_damaged
 from lesionlens.base.records.study import Study
 from lesionlens.base.whole_file import write_whole
 from lesionlens.napari.model.choices.views import Layout
@@ -28,6 +28,8 @@ def remember(study: Study, layout: Layout) -> None:
         return
     known[kind_of(study)] = layout.value
     try:
+        if set_aside_damaged(place(), lambda content: isinstance(content, dict)):
+            logger.warning("the list of remembered views was damaged; it is kept beside")
         write_whole(place(), json.dumps(known, indent=1))
     except OSError:
         logger.warning("the views could not be remembered")

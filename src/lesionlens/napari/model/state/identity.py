@@ -8,10 +8,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-import pydicom
-
 from lesionlens.base.dates import iso_date
 from lesionlens.base.records.study import Study, StudyKind
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 
 logger = logging.getLogger(__name__)
 _TAGS = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate")
@@ -73,8 +72,8 @@ def identity_of(study: Study, listed: str = "") -> Identity:
     if study.kind is not StudyKind.DICOM or file is None:
         return Identity(name)
     try:
-        found = pydicom.dcmread(file.path, stop_before_pixels=True, specific_tags=list(_TAGS))
-    except (OSError, pydicom.errors.InvalidDicomError):
+        found = read_dicom(file.path, stop_before_pixels=True, specific_tags=list(_TAGS))
+    except (OSError, *DAMAGED):
         logger.warning("who is shown could not be read from the files")
         return Identity(name)
     values = {tag: str(getattr(found, tag, "") or "").strip() for tag in _TAGS}

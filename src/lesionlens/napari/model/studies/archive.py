@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from lesionlens.base import user_folders
-from lesionlens.base.bounded_read import read_json
+from lesionlens.base.bounded_read import read_json, set_aside_damaged
 from lesionlens.base.errors import ReadError, UnusableInputError
+from lesionlens.base.whole_file import write_whole
 from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.napari.model.wording.candidates import date_words
 from lesionlens.site.pacs.connect import connect
@@ -59,8 +60,7 @@ def servers_file() -> Path:
 def kept_servers() -> list[Server]:
     """Return the servers used before, the last one first."""
     try:
-        stored = read_json(servers_file())
-        return [Server(**one) for one in stored][:MOST_SERVERS]
+        return _servers_of(read_json(servers_file()))[:MOST_SERVERS]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError, ReadError):
@@ -72,11 +72,23 @@ def keep_server(server: Server) -> None:
     """Put a server first in the list, before anything is asked of it."""
     others = [one for one in kept_servers() if one.address != server.address]
     try:
-        servers_file().parent.mkdir(parents=True, exist_ok=True)
+        if set_aside_damaged(servers_file(), _are_servers):
+            logger.warning("the kept list of archives was damaged; it is kept beside")
         text = json.dumps([one.note() for one in (server, *others)][:MOST_SERVERS], indent=1)
-        servers_file().write_text(text, encoding="utf-8")
+        write_whole(servers_file(), text)
     except OSError as error:
         logger.warning("the archive is not remembered: %s", error.strerror)
+
+
+def _servers_of(stored: Any) -> list[Server]:
+    return [Server(**one) for one in stored]
+
+
+def _are_servers(stored: Any) -> bool:
+    try:
+        return _servers_of(stored) is not None
+    except TypeError:
+        return False
 
 
 def studies_folder() -> Path:

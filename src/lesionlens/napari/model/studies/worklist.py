@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,7 +117,7 @@ class WorklistSession:
                 self.book, self.reader, self.protocol, unaided_first=self.unaided_first
             )
             under_way = self.book.note(UNDER_WAY)
-        except (LesionLensError, sqlite3.Error) as error:
+        except LesionLensError as error:
             self._set(message=f"The list cannot be read now: {error}")
             return
         self._set(rows=matching(self._all, self.state.words), under_way=under_way)

@@ -12,16 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.tag import Tag
 
 from lesionlens.base import geometry
 from lesionlens.base.errors import ExportError, ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.study import Series, SourceFile
+from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.results.export.dicom.travelling import GEOMETRY, travelling
 
 PLACE_TOLERANCE_VOX = 0.05
@@ -133,13 +132,13 @@ def _header(file: SourceFile, known: Dataset | None) -> Dataset:
     """Read what says which image a file is and where it lies; all of it where none is `known`."""
     try:
         # force: some archives write no preamble; the UID below tells whether it is the file
-        header = pydicom.dcmread(
+        header = read_dicom(
             file.path,
             stop_before_pixels=True,
             force=True,
             specific_tags=None if known is None else list(GEOMETRY),
         )
-    except (OSError, InvalidDicomError) as error:
+    except (OSError, *DAMAGED) as error:
         raise ReadError(
             found=f"that {file.name} can no longer be read",
             expected="the files that were analysed",

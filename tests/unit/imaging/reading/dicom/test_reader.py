@@ -21,7 +21,7 @@ from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.acquire import Acquisition
 from lesionlens.engines.testing.files import DicomLayout
 from lesionlens.engines.testing.headers import PatientIdentity
-from lesionlens.imaging.reading.dicom import scan
+from lesionlens.imaging.reading.dicom import bounded, pixels, scan
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.series_selection import SeveralStudiesError
 
@@ -387,13 +387,14 @@ def test_a_dicomdir_is_never_followed_outside(one, tmp_path):
 
 def test_only_headers_are_read_until_voxels_are_asked_for(one, monkeypatch):
     asked = []
-    original = pydicom.dcmread
+    original = bounded.read_dicom
 
     def watched(path, **options):
         asked.append(options.get("stop_before_pixels", False))
         return original(path, **options)
 
-    monkeypatch.setattr(scan.pydicom, "dcmread", watched)
+    for module in (scan, pixels):
+        monkeypatch.setattr(module, "read_dicom", watched)
     series = open_study(one).series[T1C]
     assert all(asked)
     series.load()

@@ -1,0 +1,88 @@
+"""SQLite files in a folder that others may change: opened within bounds, damage put into words."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lesionlens.base import access
+from lesionlens.base.errors import ReadError, ResourceError
+
+MOST_BYTES = 2**30
+"""Of a file; a list of ten thousand studies, all read, has a tenth of it."""
+MOST_CELL_BYTES = 16 * 2**20
+_DAMAGE = (sqlite3.Error, ValueError, TypeError, AttributeError, LookupError)
+
+
+def open_database(folder: Path, name: str, timeout_s: float) -> sqlite3.Connection:
+    """Open a database in a folder; both are made, for their owner alone, where they are not there.
+
+    Parameters
+    ----------
+    folder : Path
+        On a disk of this machine.
+    name : str
+        Of the file.
+    timeout_s : float
+        How long another process is waited for.
+
+    Raises
+    ------
+    ReadError
+        There is something else of this name, or it is larger than `MOST_BYTES`.
+    ResourceError
+        The folder cannot be written.
+    """
+    place = folder / name
+    try:
+        access.make_folder(folder)
+        new = not place.exists()
+        if not new and not stat.S_ISREG(place.stat().st_mode):
+            raise _unreadable(folder, name, "it is no regular file")
+        if not new and place.stat().st_size > MOST_BYTES:
+            raise _unreadable(folder, name, f"it is larger than {MOST_BYTES // 2**20} MiB")
+        connection = sqlite3.connect(place, timeout=timeout_s)
+        if new:
+            access.restrict(place)
+    except (OSError, sqlite3.OperationalError) as error:
+        raise _unwritable(folder, error) from error
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_CELL_BYTES)
+    return connection
+
+
+@contextmanager
+def damage_named(folder: Path, name: str) -> Iterator[None]:
+    """Put into words what fails within the block: the disk, or what the database holds.
+
+    Raises
+    ------
+    ReadError
+        The database is damaged, or holds what we would not have written.
+    ResourceError
+        It cannot be written.
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise _unwritable(folder, error) from error
+    except _DAMAGE as error:
+        raise _unreadable(folder, name, str(error)) from error
+
+
+def _unwritable(folder: Path, error: Exception) -> ResourceError:
+    return ResourceError(
+        found=f"that {folder.name!r} cannot be written ({error})",
+        expected="a folder on a disk of this machine, with room, that you may write",
+        next_step="Free some space, or choose another folder",
+    )
+
+
+def _unreadable(folder: Path, name: str, why: str) -> ReadError:
+    return ReadError(
+        found=f"a {name} in {folder.name!r} that cannot be read ({why})",
+        expected="the one that LesionLens wrote",
+        next_step="Move it away, restore it from a backup, or choose another folder",
+    )

@@ -1,0 +1,146 @@
+"""The one way to open a DICOM file that others may have made: memory and time stay bounded.
+
+pydicom believes what a file declares: it asks for as many bytes as an element claims to have,
+inflates a deflated file whole (5 MB could take 5 GB), and makes an object of every item of a
+sequence, however many there are. Each is bounded here, for headers and pixels alike.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pydicom
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+
+from lesionlens.base.bounded_read import open_regular
+from lesionlens.base.errors import ReadError
+
+MOST_BYTES = 512 * 2**20
+"""That a deflated file may unfold to; the largest multi-frame MR objects have half of it."""
+MOST_READS = 2_000_000
+"""Of elements and items in one file; a multi-frame object has about a hundred a frame."""
+DAMAGED = (
+    InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, TypeError,
+    NotImplementedError, MemoryError, OverflowError, RecursionError, BytesLengthException,
+    struct.error, ReadError,
+)  # fmt: skip
+"""What a file that is no whole DICOM file raises, here or when a value is looked at.
+
+An OSError beside these is the system's: the file is not there, or may not be read.
+"""
+_DEFLATED = str(DeflatedExplicitVRLittleEndian).encode()
+_PLAIN = str(ExplicitVRLittleEndian).encode().ljust(len(_DEFLATED), b"\0")
+_META_LENGTH_AT, _META_AT, _STEP = 140, 144, 2**20
+
+
+class TooLargeError(ValueError):
+    """A file that unfolds to more than `MOST_BYTES`, or has more than `MOST_READS` elements."""
+
+
+def read_dicom(path: Path, **how: Any) -> Any:
+    """Read a file as `pydicom.dcmread` does, within bounds.
+
+    Raises
+    ------
+    TooLargeError
+        It unfolds to too much, or holds too many elements.
+    ReadError
+        It is no regular file.
+    Those of `DAMAGED`, OSError
+        It cannot be read.
+    """
+    with open_regular(path) as file, _damage():
+        inflated = _inflated(file)
+        data = pydicom.dcmread(_Bounded(inflated or file), **how)
+    if inflated is not None:
+        data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    data.buffer, data.filename = None, str(path)  # holds the whole stream otherwise
+    return data
+
+
+def read_meta(path: Path) -> Any:
+    """Read a file's meta header (group 0002) alone.
+
+    Raises
+    ------
+    Those of `DAMAGED`, OSError
+        It has none that can be read.
+    """
+    with open_regular(path), warnings.catch_warnings(action="ignore"), _damage():
+        return pydicom.filereader.read_file_meta_info(path)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Tell pydicom's OSError for a stream that ends early from the system's."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise ValueError(str(error)) from error
+        raise
+
+
+class _Bounded:
+    """A stream that gives no more than it holds, so often; as pydicom reads from it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._reads = stream, 0
+        self._size = stream.seek(0, 2)
+        stream.seek(0)
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, count: int = -1) -> bytes:
+        self._reads += 1
+        if self._reads > MOST_READS:
+            raise TooLargeError(f"holds more than {MOST_READS // 10**6} million elements")
+        if count > _STEP:  # a claim of gigabytes would be asked of the system
+            count = min(count, max(0, self._size - self._stream.tell()))
+        return self._stream.read(count)
+
+
+def _inflated(file: BinaryIO) -> BinaryIO | None:
+    """Return a deflated file as the plain one that it unfolds to; None where it is not deflated.
+
+    Raises
+    ------
+    TooLargeError
+        More than `MOST_BYTES`.
+    ValueError
+        A damaged stream.
+    """
+    head = file.read(4096)
+    if head[128:132] != b"DICM" or _DEFLATED not in head:
+        return None
+    begin = _META_AT + struct.unpack_from("<I", head, _META_LENGTH_AT)[0]
+    file.seek(begin)
+    if sum(map(len, _parts(file))) > MOST_BYTES:  # before any of it is held
+        raise TooLargeError(f"unfolds to more than {MOST_BYTES // 10**6} MB")
+    file.seek(0)
+    whole = BytesIO(file.read(min(begin, MOST_BYTES)).replace(_DEFLATED, _PLAIN, 1))
+    whole.seek(0, 2)
+    whole.writelines(_parts(file))
+    return whole
+
+
+def _parts(file: BinaryIO) -> Iterator[bytes]:
+    """Yield what a deflated stream unfolds to, at most a step beyond the bound."""
+    inflater, count = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    try:
+        while count <= MOST_BYTES and not inflater.eof:
+            packed = inflater.unconsumed_tail or file.read(_STEP)
+            if not packed:
+                return
+            part = inflater.decompress(packed, _STEP)
+            count += len(part)
+            yield part
+    except zlib.error as error:
+        raise ValueError(f"a damaged deflated stream ({error})") from error

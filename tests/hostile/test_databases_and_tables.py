@@ -1,0 +1,136 @@
+"""Damaged databases and tables, and those beyond all bounds: refused by name, and left there."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from lesionlens.analysis.evaluation.cases import PATIENTS_NAME, patients_table
+from lesionlens.base import bounded_read, databases
+from lesionlens.base.bounded_read import JSON_BYTES
+from lesionlens.base.errors import LesionLensError
+from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
+from lesionlens.site.acceptance.facts import scanners_table
+from lesionlens.site.cohort import worklist as batch
+from lesionlens.site.worklist import book
+from lesionlens.site.worklist.records import StudyEntry
+from lesionlens.site.worklist.sources import studies_at
+
+
+def _map(place: Path) -> None:
+    Pseudonyms(b"k" * 32).write_map(place)
+
+
+TABLES = {
+    "list": ("list.csv", "study\n.\n", lambda place: studies_at(place, place.parent / "out")),
+    "patients": (PATIENTS_NAME, "case\tpatient\na\tA\n", lambda p: patients_table(p.parent)),
+    "scanners": (PATIENTS_NAME, "case\tscanner\na\tA\n", lambda p: scanners_table(p.parent)),
+    "pseudonyms": ("map.csv", "kind,original,replacement\n", _map),
+}
+HOSTILE = {
+    "large": lambda whole: whole + b"\n" * (JSON_BYTES + 1),
+    "not UTF-8": lambda whole: whole + b"\xe9\n",
+    "many rows": lambda whole: whole + whole.splitlines(keepends=True)[-1] * 20,
+    "one endless field": lambda whole: whole + b'"' + b"a" * 200_000,
+}
+
+
+GROWS = "pseudonyms"
+"""This table grows with every study: its bound is larger."""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(n, k) for n in TABLES for k in HOSTILE if n != GROWS or k not in ("large", "many rows")],
+)
+def test_a_hostile_table_is_refused_by_name(tmp_path, monkeypatch, name, kind):
+    file, text, read = TABLES[name]
+    place = tmp_path / file
+    place.write_text(text)
+    read(place)
+    monkeypatch.setattr(bounded_read, "MOST_ROWS", 10)
+    content = HOSTILE[kind](text.encode())
+    place.write_bytes(content)
+    with pytest.raises(LesionLensError, match=file):
+        read(place)
+    assert place.read_bytes() == content
+
+
+def _book(folder: Path) -> object:
+    with closing(book.open_book(folder)) as one:
+        return one.entries(), one.reads(), one.note("order"), one.version
+
+
+def _batch(folder: Path) -> object:
+    with batch.open_worklist(folder) as one:
+        return one.outcome("a")
+
+
+def _make_book(folder: Path) -> None:
+    with closing(book.open_book(folder)) as one:
+        one.add_studies([StudyEntry(f"s{n}", "/a") for n in range(400)])
+        one.take_note("order", [1])
+
+
+def _make_batch(folder: Path) -> None:
+    with batch.open_worklist(folder):
+        pass
+
+
+DATABASES = {
+    "book": (book.NAME, _make_book, _book, "UPDATE notes SET value = 'NaN'"),
+    "batch": (
+        batch.NAME, _make_batch, _batch,
+        "INSERT INTO studies VALUES ('a', '', 'unheard of', 0, '', 0, 0, '', 0, '')",
+    ),
+}  # fmt: skip
+
+
+def _rewritten(place: Path, change: str) -> None:
+    with closing(sqlite3.connect(place)) as connection:
+        connection.execute(change)
+        connection.commit()
+
+
+DAMAGE = {
+    "no database": lambda place, _: place.write_bytes(b"no database" * 200),
+    "cut short": lambda place, _: os.truncate(place, place.stat().st_size // 2),
+    "pages of noise": lambda place, _: _noise(place),
+    "another value": _rewritten,
+    "another program's": lambda place, _: (place.unlink(), _rewritten(place, "CREATE TABLE t (a)")),
+    "a pipe": lambda place, _: (place.unlink(), os.mkfifo(place)),
+    "a folder": lambda place, _: (place.unlink(), place.mkdir()),
+}
+
+
+def _noise(place: Path) -> None:
+    content = bytearray(place.read_bytes())
+    content[4096:] = bytes(range(256)) * ((len(content) - 4096) // 256)
+    place.write_bytes(content)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("name", DATABASES)
+def test_a_damaged_database_is_refused_in_words(tmp_path, name, kind):
+    file, make, read, change = DATABASES[name]
+    make(tmp_path)
+    read(tmp_path)
+    DAMAGE[kind](tmp_path / file, change)
+    with pytest.raises(LesionLensError) as refusal:
+        read(tmp_path)
+    assert file in refusal.value.found
+    assert (tmp_path / file).exists()
+
+
+@pytest.mark.parametrize("name", DATABASES)
+def test_a_database_beyond_all_bounds_is_refused(tmp_path, monkeypatch, name):
+    _, make, read, _ = DATABASES[name]
+    make(tmp_path)
+    monkeypatch.setattr(databases, "MOST_BYTES", 1000)
+    with pytest.raises(LesionLensError, match="larger than"):
+        read(tmp_path)
