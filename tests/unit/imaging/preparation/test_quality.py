@@ -1,5 +1,6 @@
 """Quality checks: each says what it saw, and each can fail."""
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -7,6 +8,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series
 from lesionlens.engines.testing.simple import make_patient
+from lesionlens.imaging import samples
 from lesionlens.imaging.preparation import quality
 from lesionlens.imaging.preparation.registration import Registration
 
@@ -46,6 +48,13 @@ def test_a_sequence_that_misses_part_of_the_brain_is_named():
     assert "FLAIR 50%" in check.message
     assert quality.coverage(brain, {T1: brain}, 1000.0).passed
     assert not quality.coverage(brain, {T1: brain}, 200.0).passed
+
+
+@pytest.mark.parametrize("slices_mm", [1, 2, 5])
+def test_a_real_brain_in_thick_slices_is_not_accused(slices_mm):
+    brain = np.asarray(nib.load(samples.STUDY / "t1.nii.gz").dataobj) != 0
+    thick = brain[:, :, ::slices_mm].repeat(slices_mm, axis=2)
+    assert quality.cut_off(thick, 1.0) is None
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25])
