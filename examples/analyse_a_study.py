@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import sys
 
-from lesionlens import Lens, open_study
+from lesionlens import Lens, RunContext, open_study
+
+
+def report(stage: str, fraction: float) -> None:
+    """Print each stage as it begins, apart from the result."""
+    if fraction == 0:
+        print(stage, file=sys.stderr)
 
 
 def main(path: str) -> None:
     """Print every candidate and how much each sequence mattered to it."""
-    result = Lens()(open_study(path))
+    result = Lens()(open_study(path), context=RunContext(progress=report))
     for candidate in result.candidates:
         print(f"{candidate.id}. {candidate.location.words}, score {candidate.score:.2f}")
         for sequence, value in (candidate.sequence_relevance or {}).items():

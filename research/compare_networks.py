@@ -24,7 +24,7 @@ import profiler
 
 from lesionlens.base.errors import LesionLensError, ResourceError
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.cli.bench import busy_words, circumstances, machine_words
 from lesionlens.engines import device as devices
 from lesionlens.imaging.preparation.prepare import prepare
@@ -149,7 +149,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, help="put the table into this Markdown page")
     a = parser.parse_args()
     try:
-        prepared = prepare(open_study(a.study), StageClock())
+        prepared = prepare(open_study(a.study), RunContext())
         about = circumstances(devices.describe(devices.choose(a.device)), a.study)
         busy = busy_words(about["machine"])
         patience = profiler.Patience(1 if a.quick else a.repeat, estimate=a.quick)

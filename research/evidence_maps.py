@@ -32,7 +32,7 @@ from lesionlens.analysis.findings.component_scores import voxels_on
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.run_context import SILENT
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.network.normalise import zscore
 from lesionlens.network.synth import draw as drawing
@@ -131,7 +131,7 @@ def strong(one: Healthy, sequence: MrSequence) -> Iterator[SyntheticBatch]:
 def is_seen(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) -> bool:
     """Whether the network calls enough of a lesion tumour, all sequences shown."""
     everything = [InputPerturbation.showing(frozenset(MrSequence))]
-    answer = engine.predict_perturbed(study, everything, progress=no_progress, cancel=NEVER)
+    answer = engine.predict_perturbed(study, everything, context=SILENT)
     voxels = voxels_on(study.working.to_mm(np.argwhere(truth)), answer.grid)
     return float((answer.probability[0].ravel()[voxels] >= SEEN).mean()) >= LEAST_CALLED
 
@@ -165,8 +165,7 @@ def asked(engine: LensEngine, study: PreparedStudy, truth: NDArray[np.bool_]) ->
     answers = engine.predict_perturbed(
         study,
         [InputPerturbation.showing(one) for one in subsets],
-        progress=no_progress,
-        cancel=NEVER,
+        context=SILENT,
     )
     passed = time.perf_counter()
     by_subset = dict(zip(subsets, answers.probability, strict=True))

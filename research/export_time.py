@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens import open_study
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.acquire import Acquisition
 from lesionlens.engines.testing.files import write_dicom
 from lesionlens.engines.testing.simple import Lesion, make_patient
@@ -57,7 +57,7 @@ def timed(one: Any, taken: dict[str, float]) -> None:
 def measure(result: Path, place: Path, runs: int) -> dict[str, dict[str, float]]:
     """Save a result several times; return the least seconds of each exporter, and the size."""
     study = open_study(place)
-    analysis = reopen_folder(result, study, prepare(study, StageClock()))
+    analysis = reopen_folder(result, study, prepare(study, RunContext()))
     best: dict[str, float] = {}
     everyone = exporter.exporters()
     made = everyone[0].values() if isinstance(everyone[0], dict) else everyone  # since 0.2, before

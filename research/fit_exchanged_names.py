@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import exchanged_names as names
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
@@ -67,7 +67,7 @@ def _found(
 
 
 def _real(study: Path) -> names.Measured | None:
-    found = prepare(open_study(study), StageClock(), PrepareOptions(sides=False))
+    found = prepare(open_study(study), RunContext(), PrepareOptions(sides=False))
     there = {s: found.channels[i] for i, s in enumerate(MrSequence) if found.present[i]}
     return names.measure(there, found.brain) if len(there) > 1 else None
 

@@ -45,10 +45,10 @@ def network_and_input(name: str, case: Path) -> tuple[Any, Any, int]:
     from baselines import OVERLAP, all_baselines
 
     from lesionlens import open_study
-    from lesionlens.base.stages import NEVER, StageClock, no_progress
+    from lesionlens.base.run_context import SILENT
     from lesionlens.imaging.preparation.prepare import prepare
 
-    prepared = prepare(open_study(case), StageClock(no_progress, NEVER))
+    prepared = prepare(open_study(case), SILENT)
     device = torch.device("cpu")
     found = next(b for b in all_baselines(prepared, device) if b.name == WANTED[name])
     x, passes = found.make_input().contiguous(), 1

@@ -25,7 +25,7 @@ from lesionlens.analysis.findings.components import CandidateCriteria, draw_comp
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.study import PreparedStudy, Series, Study, StudyKind
-from lesionlens.base.stages import NEVER, Cancel, StageClock, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines import native
 from lesionlens.imaging.preparation import steps
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
@@ -98,7 +98,7 @@ def made(clean: Images, variant: str, seed: int) -> tuple[Study, dict[MrSequence
 
 def labels_of(lens: Lens, prepared: PreparedStudy) -> np.ndarray:
     """Segment a prepared study; labels on its native grid."""
-    found = lens.engine.predict(prepared, progress=no_progress, cancel=NEVER)
+    found = lens.engine.predict(prepared, context=SILENT)
     chances = native.bring_regions(found.probability or {}, prepared, nested=True)
     marked = draw_components(
         {r: chances[r] for r in Region}, prepared.native, CandidateCriteria(found.thresholds)
@@ -122,8 +122,8 @@ def acquired(seg: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:
 def watched(found: list[np.ndarray]) -> Callable[..., Registration]:
     """Return the registration, which keeps every movement that it finds."""
 
-    def watch(*pair: ResolutionPyramid, cancel: Cancel) -> Registration:
-        result = register(*pair, cancel=cancel)
+    def watch(*pair: ResolutionPyramid, context: RunContext) -> Registration:
+        result = register(*pair, context=context)
         found.append(result.moved)
         return result
 
@@ -169,7 +169,7 @@ def main() -> None:
             steps.register = watched(moves)
             # one thread, for moves are kept in the order in which they are found
             one_by_one = PrepareOptions(cache=False, sides=False, threads=1)
-            prepared = prepare(study, StageClock(), one_by_one)
+            prepared = prepare(study, RunContext(), one_by_one)
             mask = resample(prepared.brain.astype(np.float32), prepared.working, target) > 0.5
             own = labels_of(lens, prepared)
             found = moved_to(own, prepared.native, target)

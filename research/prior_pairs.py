@@ -33,7 +33,7 @@ from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.analysis import Analysis, Volumes
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.followup import Change
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.acquire import Acquisition, acquire
 from lesionlens.engines.testing.analysis import make_analysis
 from lesionlens.engines.testing.files import write_nifti
@@ -133,7 +133,7 @@ def with_truth(one: SyntheticBatch, folder: Path, how: Acquisition) -> Analysis:
     """Return the analysis of a perfect engine: prepared as any study, measured from the truth."""
     write_nifti(one.patient, folder, sequences=SEQUENCES, how=how)
     study = open_study(folder)
-    prepared = prepare(study, StageClock(), PrepareOptions(sides=False))
+    prepared = prepare(study, RunContext(), PrepareOptions(sides=False))
     truth = acquire(one.patient.labels, how).data
     regions = {r: np.isin(truth, r.labels).astype(np.float32) for r in Region}
     marked = draw_components(regions, prepared.native)

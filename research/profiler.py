@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import NEVER, Cancel, check
+from lesionlens.base.run_context import SILENT, RunContext
 
 _CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 _RESET_PEAK = "5"
@@ -103,7 +103,7 @@ def measure(
     baseline: Baseline,
     device: torch.device,
     patience: Patience = Patience(),
-    cancel: Cancel = NEVER,
+    context: RunContext = SILENT,
 ) -> PassCost:
     """Run a baseline and return what it took.
 
@@ -121,7 +121,7 @@ def measure(
 
     def run(some: Sequence[Tensor]) -> None:
         for window in some:
-            check(cancel, baseline.name)
+            context.check(baseline.name)
             with (
                 torch.inference_mode(),
                 torch.autocast(device.type, torch.bfloat16, enabled=baseline.bf16),
@@ -171,7 +171,7 @@ def apart(
     number: int,
     device: torch.device,
     patience: Patience = Patience(),
-    cancel: Cancel = NEVER,
+    context: RunContext = SILENT,
 ) -> PassCost:
     """Measure one of the `baselines.all_baselines`, by its number, in a fresh process.
 
@@ -192,7 +192,7 @@ def apart(
     theirs.close()
     try:
         while not ours.poll(_ASK_S):
-            check(cancel, "the measurement")
+            context.check("the measurement")
         answer = ours.recv()
     except EOFError:
         answer = "its process ended without an answer"

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lesionlens.base.labels import Region
-from lesionlens.base.stages import NEVER, StageClock, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.network_input import make_network_input
 from lesionlens.engines.plugged_in import make_engine
 from lesionlens.imaging.preparation.prepare import prepare
@@ -123,11 +123,11 @@ def add_case(pool: Path, case: object, weights: str, network: LensNetwork) -> No
     folder = pool / f"{case.name}"
     if folder.is_dir():
         return
-    prepared = prepare(case.study(), StageClock())
+    prepared = prepare(case.study(), RunContext())
     fine = make_network_input(prepared, 1.0, _CPU)
     coarse = make_network_input(prepared, 2.0, _CPU)
     engine = make_engine("lens", device="cpu", weights=weights)
-    found = engine.predict(prepared, progress=no_progress, cancel=NEVER)
+    found = engine.predict(prepared, context=SILENT)
     whole = np.stack(
         [resample(found.probability[r], prepared.working, coarse.grid) for r in Region]
     )

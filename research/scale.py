@@ -47,7 +47,7 @@ class _Light(importlib.abc.MetaPathFinder):
         spec.loader.exec_module = loaded
         return spec
 
-def analysed(job, choice, cancel, progress):
+def analysed(job, choice, context):
     import time
     from lesionlens.base.whole_file import whole_file
     from lesionlens.site.cohort import work

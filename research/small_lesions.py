@@ -22,7 +22,7 @@ from scipy import ndimage
 from lesionlens.analysis.evaluation.metrics import dice
 from lesionlens.analysis.findings.components import draw_components
 from lesionlens.base.labels import Region
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.run_context import SILENT
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.network.synth.draw import DrawConfig, SyntheticBatch, draw
 from lesionlens.training.data import VALIDATION_SEED
@@ -43,7 +43,7 @@ def pieces(drawn: SyntheticBatch) -> tuple[NDArray[np.int32], int]:
 def examine(engine: LensEngine, drawn: SyntheticBatch) -> tuple[list[Row], int]:
     """Return (ml, share found, Dice of the enhancing part) a piece, and the false candidates."""
     study = prepared_of(drawn, np.ones(4, dtype=bool))
-    prediction = engine.predict(study, progress=no_progress, cancel=NEVER)
+    prediction = engine.predict(study, context=SILENT)
     known = {region: (prediction.probability or {})[region] for region in Region}
     whole, enhancing = known[Region.WT] > 0.5, known[Region.ET] > 0.5
     truth, rows = drawn.labels[0].numpy() > 0, []

@@ -68,9 +68,7 @@ def learn(network: str, a: argparse.Namespace) -> dict[str, Any]:
     spent = json.loads(clock.read_text("utf-8")) if clock.is_file() else 0.0
     begun = time.process_time()
     config = recipe(network, a.steps, a.seed)
-    summary = train(
-        config, out, progress=lambda e: print_line(f"{network}: {e.step}, {e.loss:.3f}")
-    )
+    summary = train(config, out, on_step=lambda e: print_line(f"{network}: {e.step}, {e.loss:.3f}"))
     spent += time.process_time() - begun
     clock.write_text(json.dumps(spent), "utf-8")
     return {"weights": summary.weights, "steps": summary.step, "cpu_seconds": spent}

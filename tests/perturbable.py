@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.prediction import PerturbedPrediction
+from lesionlens.base.run_context import RunContext
 
 Answer = Callable[[tuple[bool, ...], NDArray[np.bool_]], NDArray[np.float32]]
 
@@ -30,7 +31,7 @@ class Perturbable:
         return self.grid
 
     def predict_perturbed(
-        self, prepared: Any, perturbations: Any, *, progress: Any, cancel: Any
+        self, prepared: Any, perturbations: Any, *, context: RunContext
     ) -> PerturbedPrediction:
         """Answer each, where nothing is hidden with an empty mask."""
         self.asked += perturbations

@@ -15,6 +15,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import Capability, Trace
 from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, Patient, make_patient
 
@@ -108,7 +109,7 @@ class FakeResult:
             layer_attention=layer_choice,
         )
 
-    def what_if(self, candidate: int, *, progress: Any, cancel: Any) -> Any:
+    def what_if(self, candidate: int, *, context: RunContext) -> Any:
         """Report what the real one would."""
         return SimpleNamespace(words=f"Without candidate {candidate} its score falls.")
 

@@ -19,7 +19,7 @@ from lesionlens.base.records.prediction import (
     Prediction,
     Trace,
 )
-from lesionlens.base.stages import check
+from lesionlens.base.run_context import RunContext
 from lesionlens.site.serving.admission import Admission
 from lesionlens.site.serving.app import make_app
 from lesionlens.site.serving.listen import Listening, listen
@@ -102,14 +102,14 @@ class QuickEngine:
         flair = prepared.channels[3] * prepared.brain
         return (flair / max(float(flair.max()), 1.0)).astype(np.float32)
 
-    def predict(self, prepared: Any, *, progress: Any, cancel: Any) -> Prediction:
-        progress("looking", 0.0)
+    def predict(self, prepared: Any, *, context: RunContext) -> Prediction:
+        context.progress("looking", 0.0)
         self.order.append(int(prepared.channels.sum(dtype=np.float64)))
         while self.hold is not None and not self.hold.wait(0.01):
-            check(cancel, "looking")
-        check(cancel, "looking")
+            context.check("looking")
+        context.check("looking")
         share = self._share(prepared)
-        progress("looking", 1.0)
+        context.progress("looking", 1.0)
         probability = dict.fromkeys(Region, share * (share > 0.8))
         if self.can == {Capability.SEGMENT}:
             return Prediction(probability, self.info)
@@ -136,10 +136,10 @@ class QuickEngine:
         return Grid(shape, affine)
 
     def predict_perturbed(
-        self, prepared: Any, variants: Any, *, progress: Any, cancel: Any
+        self, prepared: Any, variants: Any, *, context: RunContext
     ) -> PerturbedPrediction:
-        check(cancel, "looking again")
-        progress("looking again", 1.0)
+        context.check("looking again")
+        context.progress("looking again", 1.0)
         share = coarse(self._share(prepared))
         seen = [
             share * one.keep[3] * (1 if one.hidden is None else ~one.hidden) for one in variants

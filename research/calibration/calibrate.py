@@ -37,7 +37,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region
 from lesionlens.base.records.prediction import Prediction, Scoring
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import NEVER, Progress, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.component_score import component_score
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.network.synth.draw import DrawConfig, SyntheticBatch, draw
@@ -203,7 +203,7 @@ class _Looker:
         rng = np.random.default_rng(seed)
         drawn = draw(self.config, [seed], self.job.device)
         study = prepared_of(drawn, roll_presence(rng, DataConfig()))
-        prediction = self.engine.predict(study, progress=no_progress, cancel=NEVER)
+        prediction = self.engine.predict(study, context=SILENT)
         inside = rng.choice(np.flatnonzero(study.brain), VOXELS)
         return drawn, study, prediction, inside, rng
 
@@ -279,7 +279,7 @@ def examine(
     job: CalibrationScan,
     effort: CalibrationEffort,
     kept: Path | None = None,
-    progress: Progress = no_progress,
+    context: RunContext = SILENT,
 ) -> list[ExaminedScan]:
     """Examine drawn patients; those in `kept`, a file of lines, were examined before.
 
@@ -303,7 +303,7 @@ def examine(
             new = list(each(_examined, [job] * len(some), some))
             known |= {seen.patient: seen for seen in new}
             keep(kept, new)
-            progress("looking at drawn patients", len(known) / effort.patients)
+            context.progress("looking at drawn patients", len(known) / effort.patients)
     return [known[n] for n in sorted(known) if n < effort.patients]
 
 

@@ -30,7 +30,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import Prediction
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import NEVER, StageClock, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.native import bring_regions
 from lesionlens.imaging.preparation.prepare import prepare
@@ -69,7 +69,7 @@ def examine_folds(
     for fold in folds:
         engine = LensEngine("cpu", fold.weights)
         for case in fold.cases:
-            prepared = prepare(case.study(), StageClock())
+            prepared = prepare(case.study(), RunContext())
             for place, subset in enumerate(subsets):
                 shown = _showing(prepared, subset)
                 if shown.present.any():
@@ -87,7 +87,7 @@ def _showing(prepared: PreparedStudy, subset: frozenset[MrSequence]) -> Prepared
 def _examine(
     engine: LensEngine, study: PreparedStudy, truth: Truth, number: int
 ) -> tuple[ExaminedScan, Voxels]:
-    prediction = engine.predict(study, progress=no_progress, cancel=NEVER)
+    prediction = engine.predict(study, context=SILENT)
     known = prediction.probability or {}
     native = bring_regions(known, study, nested=True)
     labels = _labels(truth, study.native).astype(np.float32)

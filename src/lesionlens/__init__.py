@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lesionlens.base.labels import MrSequence, Region
     from lesionlens.base.records.findings import Candidate
     from lesionlens.base.records.study import Study
+    from lesionlens.base.run_context import RunContext
     from lesionlens.imaging.reading.readers import open_study
     from lesionlens.lens import Lens
     from lesionlens.results.result import Result
@@ -30,6 +31,7 @@ _HOME = {
     "Study": "lesionlens.base.records.study",
     "batch": "lesionlens.site.cohort.batch",
     "evaluate": "lesionlens.analysis.evaluation.evaluation",
+    "RunContext": "lesionlens.base.run_context",
     "open_study": "lesionlens.imaging.reading.readers",
 }
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "MrSequence",
     "Region",
     "Result",
+    "RunContext",
     "Study",
     "__version__",
     "batch",

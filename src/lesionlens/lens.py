@@ -36,7 +36,7 @@ from lesionlens.base.records.attention import AttentionMaps, MapChecks
 from lesionlens.base.records.findings import Findings
 from lesionlens.base.records.prediction import Capability, Prediction, QuestionTime
 from lesionlens.base.records.study import PreparedStudy, Study
-from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines import native
 from lesionlens.engines.engine import Engine
 from lesionlens.engines.kept_memory import kept_memory
@@ -130,8 +130,7 @@ class Lens:
         study: Study,
         options: PrepareOptions = DEFAULT_OPTIONS,
         *,
-        progress: Progress = no_progress,
-        cancel: Cancel = NEVER,
+        context: RunContext = SILENT,
         first: preliminary.Listener | None = None,
     ) -> Result:
         """Analyse a study.
@@ -142,8 +141,8 @@ class Lens:
             From `open_study`.
         options : PrepareOptions
             Which steps of the preparation, and how.
-        progress, cancel
-            Called with, and checked between, all steps; both may come from another thread.
+        context : RunContext
+            Reports all steps and is polled between them, also from worker threads.
         first : callable, optional
             Called with what the engine's first look flags, where it has one.
 
@@ -153,18 +152,18 @@ class Lens:
             The study cannot be analysed; memory or device do not suffice; the user asked to stop.
         """
         started = utc_now()
-        clock = StageClock(progress, cancel)
+        context = context.timed()
         with ThreadPoolExecutor(1) as aside, kept_memory():
             hashes = aside.submit(hashes_of, study)
-            prepared = prepare(study, clock, options)
-            preliminary.notify(self._engine, prepared, clock, first)
-            with clock.stage("network"):
-                prediction = predict(self._engine, prepared, progress=progress, cancel=cancel)
-            found = _Steps(self._engine, prepared, prediction, clock).run(study, hashes)
+            prepared = prepare(study, context, options)
+            preliminary.notify(self._engine, prepared, context, first)
+            with context.stage("network"):
+                prediction = predict(self._engine, prepared, context=context)
+            found = _Steps(self._engine, prepared, prediction, context).run(study, hashes)
         run = RunInfo(
             engine=prediction.engine,
             device=prediction.engine.device,
-            stages=tuple(clock.times),
+            stages=tuple(context.times or ()),
             versions=versions(),
             inputs=hashes.result(),
             started=started,
@@ -186,13 +185,13 @@ class _Steps:
     """What follows the network: native grid, candidates, explanations, measures."""
 
     def __init__(
-        self, engine: Engine, prepared: PreparedStudy, prediction: Prediction, clock: StageClock
+        self, engine: Engine, prepared: PreparedStudy, prediction: Prediction, context: RunContext
     ) -> None:
         self._engine, self._prepared = engine, prepared
-        self._prediction, self._clock = prediction, clock
+        self._prediction, self._run_context = prediction, context
         self._notices: list[str] = []
         self._dismissed: tuple[ComponentMask, list[float]] | None = None
-        self._questions = questions_to(engine, prepared, prediction, clock.progress, clock.cancel)
+        self._questions = questions_to(engine, prepared, prediction, context)
 
     def run(self, study: Study, hashes: Future[tuple[tuple[str, str], ...]]) -> _Found:
         prepared, prediction = self._prepared, self._prediction
@@ -201,19 +200,19 @@ class _Steps:
             maps = attention_maps.draw(prediction.trace, prepared.brain)
         elif Capability.ATTEND not in prediction.engine.capabilities:
             self._notices.append("This engine gives no attention map")
-        with self._clock.stage("native grid"):
+        with self._run_context.stage("native grid"):
             probability = native.bring_regions(prediction.probability, prepared, nested=True)
             attention = native.bring_regions(maps.maps if maps else {}, prepared, nested=False)
-        with self._clock.stage("candidates"):
+        with self._run_context.stage("candidates"):
             marked, spots = self._flag(self._mark(probability))
             self._tell_doubtful(marked, probability.get(Region.ET))
-        with self._clock.stage("explanations"):
+        with self._run_context.stage("explanations"):
             evidence = self._evidence(marked, spots, probability, attention)
             if maps is not None:
                 maps = replace(maps, checks=self._check_maps(marked, spots, attention))
             if self._questions is not None and self._questions.unanswered:
                 self._notices.append(QuestionTime.left_out(self._questions.unanswered))
-        with self._clock.stage("measures"):
+        with self._run_context.stage("measures"):
             context = self._context(study, probability[Region.WT], hashes.result())
             below = considered(*self._dismissed, context) if self._dismissed else ()
             findings = replace(describe(marked, evidence, context), considered=below)

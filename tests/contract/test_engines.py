@@ -7,7 +7,7 @@ import pytest
 
 from lesionlens.base import plugins
 from lesionlens.base.labels import Region
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing import engine_contract
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.lens import Lens
@@ -84,7 +84,7 @@ def test_it_keeps_the_contract(check, trial):
 @pytest.mark.parametrize("present", engine_contract.SUBSETS, ids="+".join)
 def test_ours_answer_any_subset_of_sequences(engine, present):
     study = engine_contract.prepared_head(present)
-    found = engine.predict(study, progress=no_progress, cancel=NEVER)
+    found = engine.predict(study, context=SILENT)
     assert found.engine.name == engine.info.name
     assert set(found.probability) | {Region.ET} == set(Region)  # without T1c a server leaves it out
     assert Region.ET in found.probability or "t1c" not in present

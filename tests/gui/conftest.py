@@ -100,10 +100,10 @@ def loaded(panel: Any, analysis: Analysis) -> Any:
     """The panel with the study's four layers in its viewer."""
     from napari.layers import Layer
 
-    from lesionlens.base.stages import NEVER, no_progress
+    from lesionlens.base.run_context import SILENT
     from lesionlens.napari.loading import layers_of
 
-    for data in layers_of(analysis.study, no_progress, NEVER):
+    for data in layers_of(analysis.study, SILENT):
         panel.viewer.layers.append(Layer.create(*data))
     return panel
 

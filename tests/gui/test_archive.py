@@ -16,7 +16,6 @@ from tests.files_below import files_below
 from tests.gui.window import control, reads
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
-from lesionlens.base.stages import check, no_progress
 from lesionlens.engines.testing.headers import NOBODY
 from lesionlens.napari.model.studies import archive as model
 from lesionlens.site.pacs.delivery import Delivery
@@ -44,29 +43,29 @@ class StandIn:
         self.connected.append((address, access))
         return self
 
-    def find(self, query, *, cancel):
+    def find(self, query, *, context):
         self.asked.append(("find", query, threading.current_thread()))
-        self.hold(cancel)
+        self.hold(context)
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
-    def get(self, study_uid, target, *, progress=no_progress, cancel):
+    def get(self, study_uid, target, *, context):
         self.asked.append(("get", study_uid, threading.current_thread()))
-        progress("fetch", 0.5)
-        self.hold(cancel)
+        context.progress("fetch", 0.5)
+        self.hold(context)
         if isinstance(self.answer, Exception):
             raise self.answer
         shutil.copytree(self.folder, target)
         return 1
 
-    def send(self, files, *, same_patient, progress, cancel):
+    def send(self, files, *, same_patient, context):
         self.asked.append(("send", tuple(f.name for f in files), threading.current_thread()))
         return Delivery(tuple(files), notices=self.notices)
 
-    def hold(self, cancel):
+    def hold(self, context):
         while not self.go_on.wait(0.01):
-            check(cancel, "a test")
+            context.check("a test")
 
 
 @pytest.fixture

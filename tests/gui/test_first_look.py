@@ -9,7 +9,6 @@ import pytest
 from tests.gui.conftest import LEFT
 from tests.gui.window import control, reads
 
-from lesionlens.base.stages import check
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
 
@@ -21,10 +20,10 @@ def looked(loaded, result, first, qtbot, monkeypatch):
     """A panel whose analysis has told its first look and waits; and what lets it go on."""
     go_on = threading.Event()
 
-    def lens(study, options, *, progress, cancel, first):
+    def lens(study, options, *, context, first):
         first(looks)
         while not go_on.wait(0.02):
-            check(cancel, "network")
+            context.check("network")
         return result
 
     looks = first
@@ -115,11 +114,10 @@ def test_words_of_progress_reach_the_bar_alone_and_few_of_a_thousand_are_reporte
     )
     loaded.session.changed.connect(lambda _, new: reported.append(new.activity))
 
-    def task(progress, cancel):
-        del cancel
+    def task(context):
         for n in range(1000):
-            progress("network", n / 1000)
-        progress("measures", 1.0)
+            context.progress("network", n / 1000)
+        context.progress("measures", 1.0)
 
     assert loaded.jobs.start("Analysing", task, lambda _: None)
     qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=PATIENCE_MS)

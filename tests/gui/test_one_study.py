@@ -13,7 +13,7 @@ from tests.gui.window import canvas, read, reads, sign, wait
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import ReviewState
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.run_context import SILENT
 from lesionlens.napari.controllers import day as day_module
 from lesionlens.napari.loading import layers_of
 from lesionlens.site.worklist.records import ActKind
@@ -194,7 +194,7 @@ def test_a_mark_is_where_the_pointer_is_though_it_has_not_moved(panel, analysis,
     QCursor.setPos(shown.mapToGlobal(shown.rect().center()))
     qtbot.wait(50)
     panel.session.open(analysis.study)
-    for data in layers_of(analysis.study, no_progress, NEVER):
+    for data in layers_of(analysis.study, SILENT):
         panel.viewer.layers.append(Layer.create(*data))
     qtbot.wait(800)  # until docks have settled
     camera = panel.viewer.scene.camera  # millimetres grow to the left and up

@@ -20,7 +20,7 @@ from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.analysis.followup import places
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
-from lesionlens.base.stages import NEVER, check, no_progress
+from lesionlens.base.run_context import SILENT
 from lesionlens.napari.demo import run_study
 from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.acts.keys import KEYS
@@ -176,10 +176,10 @@ def test_region_and_opacity_reach_the_map(reviewed):
 
 
 def test_a_failure_is_reported_in_the_panel_and_loses_nothing(reviewed, qtbot, caplog):
-    def task(progress, cancel):
+    def task(context):
         raise UnusableInputError(found="no scan", expected="a scan", next_step="Choose another")
 
-    def defect(progress, cancel):
+    def defect(context):
         raise ZeroDivisionError("by chance")
 
     reviewed.session.go_to(1)
@@ -199,11 +199,11 @@ def test_a_failure_is_reported_in_the_panel_and_loses_nothing(reviewed, qtbot, c
 def test_cancel_stops_between_steps_and_says_so(loaded, qtbot):
     begun = threading.Event()
 
-    def task(progress, cancel):
+    def task(context):
         begun.set()
         for _ in range(1000):
-            check(cancel, "a test")
-            cancel.wait(0.01)
+            context.check("a test")
+            context.cancel.wait(0.01)
 
     loaded.jobs.start("Analysing", task, lambda _: None)
     begun.wait(2)
@@ -374,14 +374,14 @@ def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, 
 
     go_on = threading.Event()
 
-    def lens(study, options, *, progress, cancel, first):
+    def lens(study, options, *, context, first):
         go_on.wait(10)
         return result
 
     monkeypatch.setattr(loaded.actions_, "_lens_for", lambda device: lens)
     assert loaded.actions_.analyse()
     other = replace(analysis.study, name="another")
-    for data in layers_of(other, no_progress, NEVER):
+    for data in layers_of(other, SILENT):
         current_viewer().layers.append(Layer.create(*data))
     go_on.set()
     qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=PATIENCE_MS)
@@ -393,7 +393,7 @@ def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, 
 def test_the_preparation_is_kept_and_used(loaded, result, qtbot, monkeypatch):
     asked = []
 
-    def lens(study, options, *, progress, cancel, first):
+    def lens(study, options, *, context, first):
         asked.append((options.stripper, options.bias))
         return result
 
@@ -427,9 +427,9 @@ def test_the_analysis_runs_in_a_worker_and_fills_the_table(loaded, result, qtbot
     here = threading.current_thread()
     ran = []
 
-    def lens(study, options, *, progress, cancel, first):
+    def lens(study, options, *, context, first):
         ran.append(threading.current_thread())
-        progress("focus", 0.5)
+        context.progress("focus", 0.5)
         return result
 
     monkeypatch.setattr(loaded.actions_, "_lens_for", lambda device: lens)

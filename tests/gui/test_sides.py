@@ -17,7 +17,7 @@ from napari.settings import get_settings
 from qtpy.QtWidgets import QApplication
 
 from lesionlens.base.grid import Grid
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.run_context import SILENT
 from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays.maps import overlays_of
@@ -186,7 +186,7 @@ def test_layers_that_come_leave_the_plane_that_was_chosen(panel, analysis):
     for plane in (Plane.CORONAL, Plane.AXIAL):
         current_viewer().layers.clear()
         panel.session.choose_plane(plane)
-        for data in layers_of(analysis.study, no_progress, NEVER):
+        for data in layers_of(analysis.study, SILENT):
             current_viewer().layers.append(Layer.create(*data))
         assert panel.session.state.choices.plane is plane
         assert plane_of(current_viewer().dims.order) is plane

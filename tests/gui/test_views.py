@@ -17,7 +17,7 @@ from lesionlens.analysis.findings.measure import diameters
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.run_context import SILENT
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.acts import hanging
@@ -282,7 +282,7 @@ def test_views_are_remembered_by_kind_of_study(shown, analysis):
     shown.actions_.four_views()
     assert hanging.recall(analysis.study) is Layout.FOUR
     shown.session.close()
-    for data in layers_of(analysis.study, no_progress, NEVER):
+    for data in layers_of(analysis.study, SILENT):
         shown.viewer.layers.append(Layer.create(*data))
     assert shown.session.state.choices.views.layout is Layout.FOUR
     fewer = replace(analysis.study, series=dict(list(analysis.study.series.items())[:2]))
@@ -304,7 +304,7 @@ def test_the_next_study_of_the_kind_opens_in_linked_views_at_once(shown, analysi
     shown.actions_.four_views()
     counted = Shows()
     shown.views.canvas.installEventFilter(counted)
-    for data in layers_of(replace(analysis.study), no_progress, NEVER):
+    for data in layers_of(replace(analysis.study), SILENT):
         shown.viewer.layers.append(Layer.create(*data))
     assert shown.session.state.analysis is None
     assert shown.session.state.choices.views.layout is Layout.FOUR
@@ -353,7 +353,7 @@ def test_buttons_and_slices_stand_by_a_study_that_was_there_before_the_panel(
     make_napari_viewer, plugin_settings, analysis, qtbot
 ):
     viewer = make_napari_viewer(strict_qt="raise")
-    for data in layers_of(analysis.study, no_progress, NEVER):
+    for data in layers_of(analysis.study, SILENT):
         viewer.layers.append(Layer.create(*data))
     panel = open_panel(viewer)
     viewer.window._qt_window.show()
@@ -431,7 +431,7 @@ def test_an_oblique_study_opens_in_the_slices_that_were_acquired(panel, analysis
         for name, one in study.series.items()
     }
     oblique = replace(study, series=series)
-    for data in layers_of(oblique, no_progress, NEVER):
+    for data in layers_of(oblique, SILENT):
         panel.viewer.layers.append(Layer.create(*data))
     panel.viewer.show()
     assert panel.session.state.choices.views.layout is Layout.ONE
@@ -459,7 +459,7 @@ def test_the_slider_below_the_views_goes_one_step_a_slice_as_acquired(panel, ana
     data = np.ascontiguousarray(thin.load()[:, :, : k // 4 * 4 : 4])
     thick = replace(study.series[MrSequence.T2], grid=thick_grid, load=lambda: data)
     mixed = replace(study, series={MrSequence.T1C: thin, MrSequence.T2: thick})
-    for one in layers_of(mixed, no_progress, NEVER):
+    for one in layers_of(mixed, SILENT):
         panel.viewer.layers.append(Layer.create(*one))
     panel.viewer.show()
     panel.session.choose_sequence(MrSequence.T2)

@@ -15,7 +15,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.files import write_dicom
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.dicom import header as dicom_header
@@ -121,7 +121,7 @@ def test_other_encodings_are_left_to_pydicom(plain, tmp_path, syntax):
     little = syntax != ExplicitVRBigEndian
     pydicom.dcmwrite(tmp_path / "IM1", ds, implicit_vr=False, little_endian=little)
     assert split(tmp_path / "IM1") is None
-    assert dicom_scan.scan([tmp_path / "IM1"], no_progress, NEVER).files == 1
+    assert dicom_scan.scan([tmp_path / "IM1"], SILENT).files == 1
 
 
 def test_elements_out_of_order_are_left_to_pydicom(plain, tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.intensity_units import standard_units
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
@@ -35,7 +35,7 @@ def prepared(values, grid, tmp_path):
         MrSequence.T1C, "test", 1.0, grid, (SourceFile(path, path.name),), lambda: values
     )
     study = Study("x", StudyKind.NIFTI, {MrSequence.T1C: series}, tmp_path)
-    return prepare(study, StageClock(), PrepareOptions(edge_mm=4.0, cache=False, strip=False))
+    return prepare(study, RunContext(), PrepareOptions(edge_mm=4.0, cache=False, strip=False))
 
 
 @given(factor=factors, offset=offsets)

@@ -12,7 +12,7 @@ from lesionlens.base.geometry import apply, index_map
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, Study, StudyKind
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.resampling import resample, resample_mask
 
@@ -75,7 +75,7 @@ def peak_mm(values, grid):
 def test_any_grid_gives_the_same_lesion_at_the_same_millimetres(code, spacing, turn, offset):
     """And what was computed there comes back to the native voxels: preparing takes the time."""
     native = grid_of(code, spacing, turn, offset)
-    prepared = prepare(study_of({MrSequence.T1C: native}), StageClock(), COARSE)
+    prepared = prepare(study_of({MrSequence.T1C: native}), RunContext(), COARSE)
     found = peak_mm(prepared.channels[1], prepared.working)
     np.testing.assert_allclose(found, LESION_MM, atol=1.0)
     assert found[0] < 0  # the patient's left

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from lesionlens.base.errors import LesionLensError
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.files import write_dicom
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.dicom import scan as dicom_scan
@@ -141,7 +141,7 @@ def test_a_damaged_dicom_file_is_read_or_refused(tmp_path, one_slice, places, cu
     for place, patch in places:
         raw[place : place + len(patch)] = patch
     (tmp_path / "IM1").write_bytes(bytes(raw[: max(len(raw) - cut, 0)]))
-    scan = dicom_scan.scan([tmp_path / "IM1"], no_progress, NEVER)
+    scan = dicom_scan.scan([tmp_path / "IM1"], SILENT)
     sort_series(scan.slices)
     with pytest.raises(LesionLensError) as caught:
         open_study(tmp_path)  # one slice is no volume, whatever else is wrong

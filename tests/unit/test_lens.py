@@ -9,6 +9,7 @@ import pytest
 from lesionlens.base.errors import CancelledError, MissingPluginError, UnusableInputError
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.acquire import Acquisition
 from lesionlens.engines.testing.files import write_nifti
 from lesionlens.imaging.preparation import cache
@@ -22,7 +23,7 @@ class Scripted:
 
     info = EngineInfo("scripted", "1", "0" * 64, frozenset({Capability.SEGMENT}))
 
-    def predict(self, prepared, *, progress, cancel):
+    def predict(self, prepared, *, context):
         flair = prepared.channels[3]
         bright = (flair > np.percentile(flair[prepared.brain], 98)) & prepared.brain
         maps = {region: np.where(bright, 0.9, 0.05).astype(np.float32) for region in Region}
@@ -159,7 +160,7 @@ def test_it_stops_when_asked(lens, make_study):
             stop.set()
 
     with pytest.raises(CancelledError):
-        lens(study, progress=progress, cancel=stop)
+        lens(study, context=RunContext(progress=progress, cancel=stop))
 
 
 def test_the_run_says_which_of_the_shipped_weights_decided():

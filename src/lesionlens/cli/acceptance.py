@@ -50,8 +50,8 @@ def acceptance(
     options.check_layout(out, options.ResultLayout.OWN)
     checks.check_outside(cases, out)
     STOP.gently()
-    with progress_bar() as progress:
-        progress("looking for cases", 0.0)
+    with progress_bar() as context:
+        context.progress("looking for cases", 0.0)
         from lesionlens.site.acceptance.accept import SiteTest, accept
         from lesionlens.site.acceptance.bounds import read_bounds
         from lesionlens.site.cohort.run import Crew
@@ -66,7 +66,7 @@ def acceptance(
             convention=convention,
             signed_by=None if signed_by is None else checks.person(signed_by),
         )
-        report = accept(test, progress=progress, cancel=STOP)
+        report = accept(test, context=context)
     return _answer(report, out)
 
 

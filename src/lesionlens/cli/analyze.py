@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, ComputePrecision, MapExtent, Region
 from lesionlens.cli import checks, options
 from lesionlens.cli import prior as comparison
-from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
+from lesionlens.cli.console import Answer, new_table, plain, progress_bar
 from lesionlens.cli.network import ChosenNetwork, server_address
 
 if TYPE_CHECKING:
@@ -68,25 +68,25 @@ def analyze(
     network = ChosenNetwork(
         device, weights, bundle, engine, patience, address, fall_back, precision, threads
     )
-    with progress_bar() as progress:
-        progress("opening the study", 0.0)
+    with progress_bar() as context:
+        context.progress("opening the study", 0.0)
         named = options.named(t1, t1c, t2, flair)
-        opened = options.open_named(study, named, study_uid, progress, same_patient=same_patient)
+        opened = options.open_named(study, named, study_uid, context, same_patient=same_patient)
         earlier = comparison.find(prior, prior_study, opened, same_patient=same_patient)
         documents = options.superseded(supersedes, opened)
         prepare = options.preparation(brain_extraction, bias_correction)
-        progress("loading the network", 0.0)
+        context.progress("loading the network", 0.0)
         from lesionlens.imaging.reading.remembered_series import remember
 
         def work(lens: Lens) -> Analysis:
-            result = lens(opened, prepare, progress=progress, cancel=STOP)
-            return comparison.compare(result.analysis, earlier, lens, prepare, progress)
+            result = lens(opened, prepare, context=context)
+            return comparison.compare(result.analysis, earlier, lens, prepare, context)
 
         analysis, more = network.run(work)
-        progress("writing the result", 0.0)
+        context.progress("writing the result", 0.0)
         run = replace(analysis.run, documents=documents)
         analysis = replace(analysis, options=wanted, run=run)
-        folder, notes = options.save(analysis, out, layout, progress)
+        folder, notes = options.save(analysis, out, layout, context)
         notes += more
         comparison.remember(analysis)
         if named:

@@ -75,8 +75,8 @@ def batch(
     if address is not None:
         unlike = {"scheduler": scheduler, "precision": named(precision)}
         refuse_beside_server(device, weights=weights, bundle=bundle, **unlike)
-    with progress_bar() as progress:
-        progress("looking for studies", 0.0)
+    with progress_bar() as context:
+        context.progress("looking for studies", 0.0)
         from lesionlens.site.cohort.run import Cohort, Crew, run_cohort
         from lesionlens.site.cohort.studies import find_jobs, loose_files
         from lesionlens.site.cohort.table import check_tables, write_table
@@ -106,8 +106,7 @@ def batch(
             Cohort(studies, results, resume, None if results == out else out),
             choice,
             Crew(wanted, scheduler),
-            progress=progress,
-            cancel=STOP,
+            context=context,
         )
         written = write_table(results, done.outcomes)
     return _answer(done, notes, written, json=json)

@@ -19,13 +19,13 @@ from lesionlens.base.manifest import check_free, listed, replace_listed
 from lesionlens.base.provenance import version_of
 from lesionlens.base.staging import check_target
 from lesionlens.cli import options
-from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
+from lesionlens.cli.console import Answer, new_table, plain, progress_bar
 from lesionlens.imaging.samples import STUDY
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lesionlens.base.stages import Progress
+    from lesionlens.base.run_context import RunContext
 
 JSON_NAME, TABLE_NAME = "bench.json", "bench.md"
 LIST_NAME = "bench.files.json"
@@ -54,12 +54,12 @@ def bench(
     if out is not None:
         check_target(out)
         check_free(out, (JSON_NAME, TABLE_NAME), dict.fromkeys(listed(out, LIST_NAME)))
-    with progress_bar() as progress:
+    with progress_bar() as context:
         from lesionlens.engines import device as devices
 
         figures = circumstances(devices.describe(devices.choose(device)), study)
         busy = busy_words(figures["machine"])
-        figures |= _time_analysis(study, repeat, device, progress)
+        figures |= _time_analysis(study, repeat, device, context)
     return _answer(figures, out, () if busy is None else (busy,), json=json)
 
 
@@ -80,8 +80,8 @@ def _answer(
     )
 
 
-def _time_analysis(study: Path, repeat: int, device: str, progress: Progress) -> dict[str, Any]:
-    progress("loading", 0.0)
+def _time_analysis(study: Path, repeat: int, device: str, context: RunContext) -> dict[str, Any]:
+    context.progress("loading", 0.0)
     start = time.perf_counter()
     from lesionlens.lens import Lens
 
@@ -89,10 +89,10 @@ def _time_analysis(study: Path, repeat: int, device: str, progress: Progress) ->
     loading = time.perf_counter() - start
     runs = []
     for turn in range(repeat + 1):
-        progress(f"run {turn + 1} of {repeat + 1}", turn / (repeat + 1))
+        context.progress(f"run {turn + 1} of {repeat + 1}", turn / (repeat + 1))
         start = time.perf_counter()
-        opened = options.open_named(study, {}, None, progress)
-        result = lens(opened, cancel=STOP)
+        opened = options.open_named(study, {}, None, context)
+        result = lens(opened, context=context.quiet())
         runs.append((time.perf_counter() - start, result.analysis.run))
     return _figures(loading, runs)
 

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lesionlens.base.stages import Progress, no_progress
+from lesionlens.base.run_context import Progress, RunContext, no_progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -112,15 +112,15 @@ def new_table(headings: Sequence[str], words: int = 1) -> Table:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """Show stages on stderr while the block runs, where it is a terminal, and log them."""
+def progress_bar() -> Iterator[RunContext]:
+    """Show stages on stderr while the block runs, where it is a terminal, log them, obey STOP."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     if not console.is_terminal or QUIET.get():
-        yield _logged(no_progress)
+        yield RunContext(_logged(no_progress), STOP)
         return
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("starting", total=1.0)
@@ -128,7 +128,7 @@ def progress_bar() -> Iterator[Progress]:
         def report(stage: str, fraction: float) -> None:
             bar.update(task, description=plain(stage), completed=min(max(fraction, 0.0), 1.0))
 
-        yield _logged(report)
+        yield RunContext(_logged(report), STOP)
 
 
 def _logged(progress: Progress) -> Progress:

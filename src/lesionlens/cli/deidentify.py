@@ -11,7 +11,7 @@ import typer
 
 from lesionlens.base.staging import check_target
 from lesionlens.cli import checks, options
-from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+from lesionlens.cli.console import Answer, plain, progress_bar
 
 if TYPE_CHECKING:
     from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
@@ -83,7 +83,7 @@ def deidentify(
     """
     check_target(out)
     checks.check_outside(source, out)
-    with progress_bar() as progress:
+    with progress_bar() as context:
         from lesionlens.imaging.deidentification.folder import deidentify_folder
         from lesionlens.imaging.deidentification.profile import Options
         from lesionlens.imaging.reading.readers import check_path
@@ -93,7 +93,7 @@ def deidentify(
             dates is Dates.FULL, keep_uids, device, characteristics, burned_in, keep_faces
         )
         pseudonyms, table = replacement(key, map_file, out)
-        done = deidentify_folder(source, out, pseudonyms, wanted, progress=progress, cancel=STOP)
+        done = deidentify_folder(source, out, pseudonyms, wanted, context=context)
         pseudonyms.write_map(table)
     if json:
         summary = {"files": done.files, "map": str(table), "notices": done.notices}

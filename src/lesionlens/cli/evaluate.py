@@ -77,11 +77,11 @@ def evaluate(
     """
     for file in (json, plot):
         checks.check_file(file)
-    with progress_bar() as progress:
-        progress("looking for cases", 0.0)
+    with progress_bar() as context:
+        context.progress("looking for cases", 0.0)
         from lesionlens.analysis.evaluation.evaluation import evaluate as measure
 
-        done = measure(predictions, truth, convention=convention, progress=progress)
+        done = measure(predictions, truth, convention=convention, context=context)
         if json is not None:
             write_whole(json, json_text.dumps(done.to_json(), indent=1) + "\n")
         if plot is not None:

@@ -12,12 +12,12 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent
 from lesionlens.base.staging import check_target
 from lesionlens.cli import checks, options
-from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+from lesionlens.cli.console import Answer, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
 
 if TYPE_CHECKING:
     from lesionlens.base.records.analysis import Analysis
-    from lesionlens.base.stages import Progress
+    from lesionlens.base.run_context import RunContext
 
 
 def export(
@@ -70,24 +70,23 @@ def export(
     if deidentify:
         _check_new(out)
     wanted = options.wishes(language, hide, surfaces, maps, rest, also=also)
-    with progress_bar() as progress:
-        progress("reading the result", 0.0)
-        from lesionlens.base.stages import StageClock
+    with progress_bar() as context:
+        context.progress("reading the result", 0.0)
         from lesionlens.imaging.preparation.prepare import prepare
         from lesionlens.results.review.reopen import reopen_folder
 
         named = options.named(t1, t1c, t2, flair)
-        opened = options.open_named(study, named, study_uid, progress, same_patient=same_patient)
-        prepared = prepare(opened, StageClock(progress, STOP))
+        opened = options.open_named(study, named, study_uid, context, same_patient=same_patient)
+        prepared = prepare(opened, context)
         documents = options.superseded(supersedes, opened)
         analysis = options.with_wishes(reopen_folder(result, opened, prepared), wanted)
         run = replace(analysis.run, documents=(*documents, *analysis.run.documents))
         analysis = replace(analysis, run=run)
-        progress("writing the result", 0.0)
+        context.progress("writing the result", 0.0)
         if deidentify:
-            folder, notes = _save_nameless(analysis, out, key, map_file, progress)
+            folder, notes = _save_nameless(analysis, out, key, map_file, context)
         else:
-            folder, notes = options.save(analysis, out, layout, progress)
+            folder, notes = options.save(analysis, out, layout, context)
     states = [analysis.review.state_of(c.tracking_uid).value for c in analysis.findings.candidates]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     lines = (
@@ -111,7 +110,7 @@ def _check_new(out: Path) -> None:
 
 
 def _save_nameless(
-    analysis: Analysis, out: Path, key: Path | None, map_file: Path | None, progress: Progress
+    analysis: Analysis, out: Path, key: Path | None, map_file: Path | None, context: RunContext
 ) -> tuple[Path, tuple[str, ...]]:
     from lesionlens.imaging.deidentification.profile import Options
     from lesionlens.results.export.anonymous import anonymous
@@ -119,6 +118,6 @@ def _save_nameless(
 
     pseudonyms, table = replacement(key, map_file, out)
     nameless = anonymous(analysis, pseudonyms, Options())
-    notes = save(nameless.analysis, out, finish=nameless.finish, progress=progress)
+    notes = save(nameless.analysis, out, finish=nameless.finish, context=context)
     pseudonyms.write_map(table)
     return out, notes

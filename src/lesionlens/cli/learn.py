@@ -91,8 +91,8 @@ def learn(
         if place is not None:
             checks.check_outside(place, out)
     STOP.gently()
-    with progress_bar() as progress:
-        progress("loading", 0.0)
+    with progress_bar() as context:
+        context.progress("loading", 0.0)
         from lesionlens.training.config import read_config
         from lesionlens.training.learning.learn import LearnJob
         from lesionlens.training.learning.learn import learn as run
@@ -108,7 +108,7 @@ def learn(
             drawn_volumes=drawn,
             readers=tuple(readers or ()),
         )
-        learnt = run(job, minutes=minutes, progress=progress, cancel=STOP)
+        learnt = run(job, minutes=minutes, context=context)
     return _answer(learnt, out)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lesionlens.cli import options
-from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+from lesionlens.cli.console import Answer, plain, progress_bar
 
 
 def monitor(
@@ -52,10 +52,8 @@ def monitor(
     from lesionlens.site.monitoring.watch import PAGE, watch, write
 
     bounds = StopBounds(least_acceptance=least_acceptance, most_candidates=most_candidates)
-    with progress_bar() as progress:
-        watched = watch(
-            results, bounds, baseline_weeks, images=studies, progress=progress, cancel=STOP
-        )
+    with progress_bar() as context:
+        watched = watch(results, bounds, baseline_weeks, images=studies, context=context)
     write(watched, out)
     standing.keep(watched.stops, out / PAGE)
     judged = sum(group.verdicts for group in watched.weeks)

@@ -13,12 +13,11 @@ import typer
 from lesionlens.base.labels import ComputePrecision, Extra, Identity, MapExtent, MrSequence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.staging import check_target
-from lesionlens.cli.console import STOP
 
 if TYPE_CHECKING:
     from lesionlens.base.records.analysis import Analysis, Document
     from lesionlens.base.records.study import Study
-    from lesionlens.base.stages import Progress
+    from lesionlens.base.run_context import RunContext
     from lesionlens.imaging.preparation.prepare import PrepareOptions
 
 
@@ -274,7 +273,7 @@ def open_named(
     study: Path,
     sequences: Mapping[MrSequence, str],
     study_uid: str | None,
-    progress: Progress,
+    context: RunContext,
     *,
     same_patient: bool = False,
 ) -> Study:
@@ -287,8 +286,7 @@ def open_named(
         study_uid=study_uid,
         recall=True,
         same_patient=same_patient,
-        progress=progress,
-        cancel=STOP,
+        context=context,
     )
 
 
@@ -373,15 +371,15 @@ def superseded(place: Path | None, study: Study) -> tuple[Document, ...]:
 
 
 def save(
-    analysis: Analysis, out: Path, layout: ResultLayout, progress: Progress
+    analysis: Analysis, out: Path, layout: ResultLayout, context: RunContext
 ) -> tuple[Path, tuple[str, ...]]:
     """Write a result in a layout; return the folder of the whole result, and all warnings."""
     from lesionlens.results.export import exporter
 
     if layout is ResultLayout.OWN:
-        return out, exporter.save(analysis, out, progress=progress)
+        return out, exporter.save(analysis, out, context=context)
     from lesionlens.imaging.reading.bids import RESULTS
     from lesionlens.results.export.bids import save_bids
 
-    notices = save_bids(analysis, out, progress=progress)
+    notices = save_bids(analysis, out, context=context)
     return out / RESULTS / analysis.study.name, notices

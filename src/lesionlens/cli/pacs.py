@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.run_context import RunContext
 from lesionlens.base.staging import check_target
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
@@ -80,7 +81,7 @@ def find(
         modality=modality,
     )
     archive = connect(address, Access(user=user, ca=ca, certificate=cert, title=aet))
-    found = archive.find(query, cancel=STOP)
+    found = archive.find(query, context=RunContext(cancel=STOP))
     cut = f"Only the first {LIMIT} studies are listed: search for less"
     notes = (cut,) if len(found) == LIMIT else ()
     if json:
@@ -114,8 +115,8 @@ def get(
     check_target(out)
     access = Access(user=user, ca=ca, certificate=cert, title=aet, port=port, by=by)
     archive = connect(address, access)
-    with progress_bar() as progress:
-        got = archive.get(study, out, same_patient=same_patient, progress=progress, cancel=STOP)
+    with progress_bar() as context:
+        got = archive.get(study, out, same_patient=same_patient, context=context)
     return Answer((f"{got.files} files in {plain(str(out))}",), got.notices)
 
 
@@ -162,20 +163,19 @@ def send(
     from lesionlens.site.pacs.outbox import SendOptions, files_to_send, send_result
 
     kinds = dicom_files.kinds_in(only)
-    with TemporaryDirectory(prefix="lesionlens-") as place, progress_bar() as progress:
+    with TemporaryDirectory(prefix="lesionlens-") as place, progress_bar() as context:
         if deidentify:
             files_to_send(result)  # asked before any work
             files, notices = _nameless(result, Path(place), key, map_file)
             chosen = dicom_files.only(files, kinds)
-            done = archive.send(chosen, progress=progress, cancel=STOP)
+            done = archive.send(chosen, context=context)
         else:
             done, notices = send_result(
                 archive,
                 result,
                 address,
                 chosen=SendOptions(kinds, same_patient, supersede),
-                progress=progress,
-                cancel=STOP,
+                context=context,
             )
         done.check()
     before = f", {done.before} of them before" if done.before else ""

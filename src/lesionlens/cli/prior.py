@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lesionlens.base.stages import StageClock
-from lesionlens.cli.console import STOP, new_table
+from lesionlens.base.run_context import RunContext
+from lesionlens.cli.console import new_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from lesionlens.base.records.analysis import Analysis
     from lesionlens.base.records.study import Study
-    from lesionlens.base.stages import Progress
     from lesionlens.imaging.preparation.prepare import PrepareOptions
     from lesionlens.lens import Lens
     from lesionlens.results.review.prior import Located
@@ -46,7 +45,7 @@ def compare(
     found: Located | None,
     lens: Lens,
     options: PrepareOptions,
-    progress: Progress,
+    context: RunContext,
 ) -> Analysis:
     """Compare an analysis with the prior examination that was found, if one was."""
     if found is None:
@@ -55,15 +54,14 @@ def compare(
     from lesionlens.analysis.followup.patient import visit_of
     from lesionlens.results.review.prior import open_prior
 
-    progress("opening the prior examination", 0.0)
-    clock = StageClock(progress, STOP)
+    context.progress("opening the prior examination", 0.0)
 
     def analyse(study: Study) -> Analysis:
-        return lens(study, options, progress=progress, cancel=STOP).analysis
+        return lens(study, options, context=context).analysis
 
-    prior = open_prior(found, clock, options, analyse)
-    progress("comparing with the prior examination", 0.5)
-    return followup.compare(analysis, visit_of(analysis.study), prior, cancel=STOP)
+    prior = open_prior(found, context, options, analyse)
+    context.progress("comparing with the prior examination", 0.5)
+    return followup.compare(analysis, visit_of(analysis.study), prior, context=context)
 
 
 def table_of(analysis: Analysis) -> tuple[str | Table, ...]:

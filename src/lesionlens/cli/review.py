@@ -9,7 +9,7 @@ import typer
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent
 from lesionlens.cli import checks, options
-from lesionlens.cli.console import STOP, Answer, plain, progress_bar
+from lesionlens.cli.console import Answer, plain, progress_bar
 
 if TYPE_CHECKING:
     from lesionlens.base.records.analysis import Analysis
@@ -49,21 +49,20 @@ def review(
         options.check_layout(out, options.ResultLayout.OWN)
         checks.check_outside(study, out)
     wanted = options.wishes(language, hide, False, MapExtent.CUT)
-    with progress_bar() as progress:
-        from lesionlens.base.stages import StageClock
+    with progress_bar() as context:
         from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
         from lesionlens.results.review.reopen import options_for, reopen_folder
 
-        progress("reading the study", 0.0)
+        context.progress("reading the study", 0.0)
         named = options.named(t1, t1c, t2, flair)
-        opened = options.open_named(study, named, study_uid, progress, same_patient=same_patient)
+        opened = options.open_named(study, named, study_uid, context, same_patient=same_patient)
         wishes = options_for(result, PrepareOptions())
-        prepared = prepare(opened, StageClock(progress, STOP), wishes)
-        progress("reading the result", 0.0)
+        prepared = prepare(opened, context, wishes)
+        context.progress("reading the result", 0.0)
         analysis = options.with_wishes(reopen_folder(result, opened, prepared), wanted)
         notes = analysis.run.notices
         if out is not None:
-            _, more = options.save(analysis, out, options.ResultLayout.OWN, progress)
+            _, more = options.save(analysis, out, options.ResultLayout.OWN, context)
             notes = tuple(dict.fromkeys((*notes, *more)))
     if out is None:
         from lesionlens.results.result import Result

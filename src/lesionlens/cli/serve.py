@@ -13,6 +13,7 @@ import typer
 from lesionlens.base import plugins
 from lesionlens.base.errors import MissingPluginError, UnusableInputError
 from lesionlens.base.labels import ComputePrecision
+from lesionlens.base.run_context import RunContext
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 from lesionlens.cli.network import named as named_precision
@@ -105,8 +106,8 @@ def serve(
             expected="a folder of studies",
             next_step="Make it first",
         )
-    with progress_bar() as progress:
-        progress("loading the network", 0.0)
+    with progress_bar() as context:
+        context.progress("loading the network", 0.0)
         wanted = ServedNetwork(device, weights, engine, patience, precision, threads)
         models = load_models(wanted, bundle)
     limits = Limits(memory_bytes=int(memory * 2**30), heartbeat_s=heartbeat)
@@ -117,7 +118,7 @@ def serve(
         devices = {model.info.device for model in models.values()}
         print_line(f"Serving {', '.join(models)} ({', '.join(devices)}) at {address}")
 
-    listen(app, where, opened, STOP)
+    listen(app, where, opened, RunContext(cancel=STOP))
     return Answer((), ("the server has stopped; what it held is gone",))
 
 

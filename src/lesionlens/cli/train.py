@@ -11,7 +11,7 @@ from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, progress_bar
 
 if TYPE_CHECKING:
-    from lesionlens.base.stages import Progress
+    from lesionlens.base.run_context import RunContext
     from lesionlens.training.config import TrainConfig
     from lesionlens.training.loop import TrainEvent, TrainSummary
     from lesionlens.training.real_cases import RealCases
@@ -61,29 +61,27 @@ def train(
     --no-python lesionlens train CONFIG --out DIR --device cuda.
     """
     STOP.gently()
-    with progress_bar() as progress:
-        progress("loading", 0.0)
+    with progress_bar() as context:
+        context.progress("loading", 0.0)
         from lesionlens.training.config import read_config
         from lesionlens.training.distributed import joined
         from lesionlens.training.loop import TrainOptions
         from lesionlens.training.loop import train as run
 
         def report(event: TrainEvent) -> None:
-            progress(f"step {event.step}, loss {event.loss:.3f}", event.step / event.steps)
+            context.progress(f"step {event.step}, loss {event.loss:.3f}", event.step / event.steps)
 
         recipe, cases = read_config(config), None
         with joined(device) as processes:
             if finetune is not None:
                 with processes.first_alone():
-                    recipe, cases = _real_cases(
-                        recipe, out, finetune, studies, convention, progress
-                    )
+                    recipe, cases = _real_cases(recipe, out, finetune, studies, convention, context)
             summary = run(
                 recipe,
                 out,
                 TrainOptions(minutes, not fresh, processes, cases),
-                progress=report,
-                cancel=STOP,
+                on_step=report,
+                context=context,
             )
     return _answer(summary, speak=processes.leads)
 
@@ -94,7 +92,7 @@ def _real_cases(
     folder: Path,
     studies: Path | None,
     convention: str | None,
-    progress: Progress,
+    context: RunContext,
 ) -> tuple[TrainConfig, RealCases]:
     """Find the cases to learn from; the recipe then starts from weights."""
     from lesionlens.analysis.evaluation.label_conventions import convention_reader
@@ -104,7 +102,7 @@ def _real_cases(
     cases = find_real_cases(
         folder, studies=studies, convention=convention_reader(convention, folder)
     )
-    return with_start(recipe), RealCases(cases, out, recipe, progress, STOP)
+    return with_start(recipe), RealCases(cases, out, recipe, context)
 
 
 def _answer(summary: TrainSummary, *, speak: bool = True) -> Answer:

@@ -61,15 +61,15 @@ def scan(
     from lesionlens.site.worklist.describing import describe_all
     from lesionlens.site.worklist.sources import studies_at, studies_of
 
-    with progress_bar() as progress:
-        progress("looking for studies", 0.0)
+    with progress_bar() as context:
+        context.progress("looking for studies", 0.0)
         archive = None
         if "://" in source:
             from lesionlens.site.pacs.peer import Access, StudyQuery
 
             access = Access(user=user, ca=ca, certificate=cert, title=aet)
             query = StudyQuery(patient_id=patient, study_date=date)
-            found = studies_of(source, access, query, cancel=STOP)
+            found = studies_of(source, access, query, context=context)
             archive = Server.of(source, access)
         else:
             found = studies_at(Path(source), folder)
@@ -78,7 +78,7 @@ def scan(
             new = book.add_studies(found)
             if archive is not None:
                 book.take_note(ARCHIVE, archive.note())
-            describe_all(book, progress=progress, cancel=STOP, again=again)
+            describe_all(book, context=context, again=again)
             entries = book.entries()
         finally:
             book.close()
@@ -170,8 +170,8 @@ def ahead(
     step_aside()
     if while_open:
         threading.Thread(target=_until_end_of_input, daemon=True).start()
-    with book_of(folder) as book, progress_bar() as progress:
-        done = run_ahead(book, choice, progress=progress, cancel=STOP)
+    with book_of(folder) as book, progress_bar() as context:
+        done = run_ahead(book, choice, context=context)
     stopped = STOP.is_set()
     lines = tuple(f"{plain(o.name)}: {plain(o.message)}" for o in done)
     count = sum(o.status is Status.ANALYSED for o in done)

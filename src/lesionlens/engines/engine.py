@@ -27,7 +27,7 @@ from lesionlens.base.records.prediction import (
 )
 from lesionlens.base.records.prompts import PromptedRegion, PromptQuestion
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import Cancel, Progress
+from lesionlens.base.run_context import RunContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +44,14 @@ class Engine(Protocol):
     def info(self) -> EngineInfo:
         """Name, version, weights, capabilities, device."""
 
-    def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
+    def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Answer on the working grid.
 
         Parameters
         ----------
         prepared : PreparedStudy
             Channels in scanner units: any normalisation is the engine's own.
-        progress, cancel
+        context : RunContext
             Called with, and checked between, all steps that take longer than a moment.
 
         Raises
@@ -93,8 +93,7 @@ class SupportsPerturbation(Protocol):
         prepared: PreparedStudy,
         perturbations: Sequence[InputPerturbation],
         *,
-        progress: Progress,
-        cancel: Cancel,
+        context: RunContext,
     ) -> PerturbedPrediction:
         """Run a quick first pass over the whole brain on each perturbed input.
 
@@ -106,9 +105,7 @@ class SupportsPerturbation(Protocol):
 class SupportsFirstLook(Protocol):
     """The part of an engine that can say quickly, before `predict`, what it is about to flag."""
 
-    def first_look(
-        self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel
-    ) -> FirstLook:
+    def first_look(self, prepared: PreparedStudy, *, context: RunContext) -> FirstLook:
         """Run a coarse pass over the whole brain; `predict` need not run that again."""
 
 
@@ -122,8 +119,7 @@ class SupportsPrompts(Protocol):
         question: PromptQuestion,
         probability: Mapping[Region, NDArray[np.float32]] | None,
         *,
-        progress: Progress,
-        cancel: Cancel,
+        context: RunContext,
     ) -> PromptedRegion:
         """Outline what was pointed at, or correct an outline, on the working grid.
 
@@ -135,7 +131,7 @@ class SupportsPrompts(Protocol):
             In voxels of the working grid.
         probability : mapping or None
             The prediction's, where the study was analysed.
-        progress, cancel
+        context : RunContext
             As everywhere.
 
         Raises

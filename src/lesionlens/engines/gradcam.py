@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lesionlens.base.labels import Region
-from lesionlens.base.stages import NEVER, Cancel, check
+from lesionlens.base.run_context import SILENT, RunContext
 
 
 def last_convolution_below(network: nn.Module, stride: int, x: Tensor) -> nn.Module:
@@ -48,7 +48,7 @@ def maps(
     layer: nn.Module,
     x: Tensor,
     channels: Mapping[Region, int],
-    cancel: Cancel = NEVER,
+    context: RunContext = SILENT,
 ) -> dict[Region, Tensor]:
     """Return a map of each region.
 
@@ -62,7 +62,7 @@ def maps(
         The input.
     channels : mapping of Region to int
         Output channel of each region.
-    cancel : Cancel
+    context : RunContext
         Checked before each region's gradient.
 
     Returns
@@ -91,7 +91,7 @@ def maps(
     features = kept[-1]
     found = {}
     for region, channel in channels.items():
-        check(cancel, "Grad-CAM")
+        context.check("Grad-CAM")
         score = logits[0, channel]
         drawn = score > 0
         if not bool(drawn.any()):

@@ -9,15 +9,14 @@ from threading import Lock
 from torch import nn
 
 from lesionlens.base.errors import ResourceError, is_lack_of_memory
-from lesionlens.base.stages import Cancel, Progress, check
+from lesionlens.base.run_context import RunContext
 
 
 @contextmanager
 def interruptible(
     network: nn.Module,
     stage: str,
-    progress: Progress,
-    cancel: Cancel,
+    context: RunContext,
     passes: int = 1,
     seldom: nn.Module | None = None,
 ) -> Iterator[None]:
@@ -29,7 +28,7 @@ def interruptible(
         Whose leaves are watched.
     stage : str
         Name for progress, in words.
-    progress, cancel
+    context : RunContext
         Called with the share of layers done; polled before each layer.
     passes : int
         How many passes follow.
@@ -50,10 +49,10 @@ def interruptible(
     def before(module: nn.Module, arguments: tuple[object, ...]) -> None:
         nonlocal done
         del module, arguments
-        check(cancel, stage)
+        context.check(stage)
         with one_at_a_time:  # passes may run side by side, and progress never falls back
             done += 1
-            progress(stage, min(done / total, 1.0))
+            context.progress(stage, min(done / total, 1.0))
 
     hooks = [leaf.register_forward_pre_hook(before) for leaf in leaves]
     try:

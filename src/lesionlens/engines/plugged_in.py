@@ -13,7 +13,7 @@ from lesionlens.base.errors import PluginError
 from lesionlens.base.labels import Region, without_enhancing
 from lesionlens.base.records.prediction import EngineInfo, Prediction
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import Cancel, Progress
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import Engine
 
 Floats = NDArray[np.float32]
@@ -42,9 +42,7 @@ def make_engine(name: str, **given: Any) -> Engine:
     return engine
 
 
-def predict(
-    engine: Engine, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel
-) -> Prediction:
+def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
     """Return what an engine predicts; of one of another package, only what no rule forbids.
 
     Our own engines are held to the same rules by tests, and are not asked again here. What
@@ -57,7 +55,7 @@ def predict(
         Who predicts.
     prepared : PreparedStudy
         What it is given.
-    progress, cancel
+    context : RunContext
         As everywhere.
 
     Raises
@@ -67,10 +65,10 @@ def predict(
         probabilities, regions that are not nested.
     """
     if plugins.is_ours(engine):
-        found = engine.predict(prepared, progress=progress, cancel=cancel)
+        found = engine.predict(prepared, context=context)
         return _what_is_seen(found, prepared)
     with plugins.blamed(engine, f"engine {type(engine).__name__!r}", "when it predicted"):
-        found = engine.predict(prepared, progress=progress, cancel=cancel)
+        found = engine.predict(prepared, context=context)
     return _what_is_seen(_checked(engine, found, prepared), prepared)
 
 

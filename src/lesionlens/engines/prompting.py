@@ -15,7 +15,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import LOOK_MM, Points, PromptedRegion, PromptQuestion
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.network_input import make_network_input
 from lesionlens.engines.prompts import Prompter, PromptStudy
 from lesionlens.imaging.preparation.resampling import cut_grid, resample, resample_mask_near
@@ -62,26 +62,25 @@ class StudyPrompts:
         question: PromptQuestion,
         probability: Chances | None,
         *,
-        progress: Progress = no_progress,
-        cancel: Cancel = NEVER,
+        context: RunContext = SILENT,
     ) -> PromptedRegion:
         """Answer prompts in voxels of the working grid; see `engines.engine.SupportsPrompts`."""
         with self._lock:
-            check(cancel, _READING)
+            context.check(_READING)
             if self._network is None:
                 self._network = load_shipped(self._device)[0]
-            study, grid = self._read(prepared, probability, progress)
-            check(cancel, "answering a prompt")
+            study, grid = self._read(prepared, probability, context)
+            context.check("answering a prompt")
             asked = _moved(question, prepared.working, grid)
             return _back(Prompter(self._network).answer(study, asked), grid, prepared, question)
 
     def _read(
-        self, prepared: PreparedStudy, chances: Chances | None, progress: Progress
+        self, prepared: PreparedStudy, chances: Chances | None, context: RunContext
     ) -> tuple[PromptStudy, Grid]:
         kept = self._kept
         if kept is not None and kept[0] is prepared and kept[1] is chances:
             return kept[2], kept[3]
-        progress(_READING, 0.0)
+        context.progress(_READING, 0.0)
         found = make_network_input(prepared, _SPACING_MM, torch.device("cpu"))
         known = None
         if chances is not None:
@@ -92,7 +91,7 @@ class StudyPrompts:
             found.channels[0].half().numpy(), found.brain[0].numpy(), found.present, known
         )
         self._kept = (prepared, chances, study, found.grid)
-        progress(_READING, 1.0)
+        context.progress(_READING, 1.0)
         return study, found.grid
 
 

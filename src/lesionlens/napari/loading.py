@@ -11,10 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lesionlens.base.run_context import SILENT, RunContext
+
 if TYPE_CHECKING:
     from lesionlens.base.labels import MrSequence
     from lesionlens.base.records.study import Series, Study
-    from lesionlens.base.stages import Cancel, Progress
     from lesionlens.imaging.preparation.exchanged_names import Exchange
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -51,8 +52,7 @@ def read_study(
     named: Mapping[MrSequence, str | Path] | None = None,
     study_uid: str | None = None,
     same_patient: bool = False,
-    progress: Progress | None = None,
-    cancel: Cancel | None = None,
+    context: RunContext = SILENT,
 ) -> list[LayerData]:
     """Open a study and load its sequences as layers, in a worker or on the main thread.
 
@@ -66,7 +66,7 @@ def read_study(
         Which study, where the folder holds several.
     same_patient : bool
         As `open_study` takes it.
-    progress, cancel
+    context : RunContext
         As everywhere.
 
     Returns
@@ -74,26 +74,23 @@ def read_study(
     list of (data, keywords, "image")
         On axis-aligned RAS+ grids in mm; the sequence that is read first comes last, on top.
     """
-    from lesionlens.base.stages import NEVER, no_progress  # noqa: PLC0415
     from lesionlens.imaging.reading import remembered_series  # noqa: PLC0415
     from lesionlens.imaging.reading.readers import open_study  # noqa: PLC0415
 
-    report, stop = progress or no_progress, cancel or NEVER
     study = open_study(
         place,
         named=named,
         study_uid=study_uid,
         recall=True,
         same_patient=same_patient,
-        progress=report,
-        cancel=stop,
+        context=context,
     )
     if named:
         remembered_series.remember(study)
-    return layers_of(study, report, stop)
+    return layers_of(study, context)
 
 
-def exchanged_in(layers: Sequence[LayerData], cancel: Cancel) -> Exchange | None:
+def exchanged_in(layers: Sequence[LayerData], context: RunContext) -> Exchange | None:
     """Return the two sequences among layer data whose names seem exchanged, or None."""
     import numpy as np  # noqa: PLC0415
 
@@ -107,20 +104,19 @@ def exchanged_in(layers: Sequence[LayerData], cancel: Cancel) -> Exchange | None
         affine[:3, 3] = keywords["translate"]
         sequence = MrSequence(keywords["metadata"][KEY]["sequence"])
         scans[sequence] = (np.asarray(data, dtype=np.float32), Grid(data.shape, affine))
-    return exchanged_as_read(scans, cancel=cancel)
+    return exchanged_as_read(scans, context=context)
 
 
-def layers_of(study: Study, progress: Progress, cancel: Cancel) -> list[LayerData]:
+def layers_of(study: Study, context: RunContext) -> list[LayerData]:
     """Load every sequence of a study as layer data; the one that is read first comes last."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
     from lesionlens.base.labels import REFERENCE_ORDER  # noqa: PLC0415
-    from lesionlens.base.stages import check  # noqa: PLC0415
 
     wanted = [s for s in REFERENCE_ORDER if s in study.series]
 
     def read(sequence: MrSequence) -> LayerData:
-        check(cancel, "reading the images")
+        context.check("reading the images")
         return _layer(study, sequence, study.series[sequence], top=sequence is wanted[0])
 
     layers = []
@@ -128,12 +124,12 @@ def layers_of(study: Study, progress: Progress, cancel: Cancel) -> list[LayerDat
         coming = [pool.submit(read, sequence) for sequence in wanted]
         try:
             for number, (sequence, one) in enumerate(zip(wanted, coming, strict=True)):
-                progress(f"read {sequence.words}", number / len(wanted))
+                context.progress(f"read {sequence.words}", number / len(wanted))
                 layers.append(one.result())
         finally:
             for one in coming:
                 one.cancel()
-    progress("read", 1.0)
+    context.progress("read", 1.0)
     return layers[::-1]
 
 

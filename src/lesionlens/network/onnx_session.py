@@ -21,7 +21,7 @@ from lesionlens.base.errors import (
     WeightsError,
     is_lack_of_memory,
 )
-from lesionlens.base.stages import NEVER, Cancel, check
+from lesionlens.base.run_context import NEVER, SILENT, RunContext
 
 _ASKED_EVERY_S = 0.05
 
@@ -150,7 +150,7 @@ class OnnxSession:
         inputs: Mapping[str, NDArray[np.float32]],
         outputs: Sequence[str],
         *,
-        cancel: Cancel = NEVER,
+        context: RunContext = SILENT,
         stage: str = "the network",
     ) -> list[NDArray[np.float32]]:
         """Run once, only as far as these outputs need.
@@ -162,16 +162,16 @@ class OnnxSession:
         ResourceError
             Memory does not suffice.
         """
-        check(cancel, stage)
+        context.check(stage)
         how = self._ort.RunOptions()
         how.only_execute_path_to_fetches = True
         try:
-            with _stopped_by(cancel, how):
+            with _stopped_by(context, how):
                 found: list[NDArray[np.float32]] = self._session.run(
                     list(outputs), dict(inputs), how
                 )
         except Exception as error:
-            check(cancel, stage)
+            context.check(stage)
             if not is_lack_of_memory(error):
                 raise
             raise ResourceError(
@@ -183,16 +183,16 @@ class OnnxSession:
 
 
 @contextmanager
-def _stopped_by(cancel: Cancel, how: Any) -> Iterator[None]:
+def _stopped_by(context: RunContext, how: Any) -> Iterator[None]:
     """End a run when the user asks; onnxruntime looks at `terminate` before every layer."""
-    if cancel is NEVER:
+    if context.cancel is NEVER:
         yield
         return
     done = threading.Event()
 
     def watch() -> None:
         while not done.wait(_ASKED_EVERY_S):
-            if cancel.is_set():
+            if context.cancel.is_set():
                 how.terminate = True
                 return
 

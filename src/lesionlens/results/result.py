@@ -28,7 +28,7 @@ from lesionlens.base.records.prompts import (
 )
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
-from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import Engine, SupportsPrompts, as_perturbable, as_prompted
 from lesionlens.results import notebook as as_notebook
 from lesionlens.results import prompted
@@ -156,9 +156,7 @@ class Result:
             self.trace, self.analysis.prepared, Region(region), layer, head
         )
 
-    def what_if(
-        self, candidate: int, *, progress: Progress = no_progress, cancel: Cancel = NEVER
-    ) -> WhatIf:
+    def what_if(self, candidate: int, *, context: RunContext = SILENT) -> WhatIf:
         """Hide one candidate, by its id, and predict again; see `explain.counterfactual.ask`."""
         prediction, engine = self._prediction, as_perturbable(self._engine)
         seen = None if prediction is None else prediction.unperturbed
@@ -171,8 +169,7 @@ class Result:
         prepared = self.analysis.prepared
         marked = component_mask_of(self.analysis.findings, prepared.native)
         spots = component_voxels(marked, seen.grid)
-        clock = StageClock(progress, cancel)
-        return counterfactual.ask(engine, prepared, prediction, spots, candidate - 1, clock)
+        return counterfactual.ask(engine, prepared, prediction, spots, candidate - 1, context)
 
     def prompt(
         self,
@@ -221,9 +218,7 @@ class Result:
         known = None if self._prediction is None else self._prediction.probability
         asked = as_prompted(self._engine) or self._prompter or _local_prompts()
         self._prompter = asked
-        return asked.answer_prompts(
-            self.analysis.prepared, question, known, progress=no_progress, cancel=NEVER
-        )
+        return asked.answer_prompts(self.analysis.prepared, question, known, context=SILENT)
 
     def save(self, out: str | Path) -> Path:
         """Write every file of the contract into a folder: together, or not at all."""

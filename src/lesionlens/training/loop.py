@@ -17,7 +17,7 @@ from torch import nn
 
 from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.base.manifest import claim
-from lesionlens.base.stages import NEVER, Cancel
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import check_target
 from lesionlens.engines.device import autocast, choose
 from lesionlens.network import weights
@@ -74,7 +74,7 @@ class TrainSummary:
     """Averaged weights, safetensors."""
 
 
-Progress = Callable[[TrainEvent], None]
+OnStep = Callable[[TrainEvent], None]
 
 
 class Cases(Protocol):
@@ -305,7 +305,7 @@ def _check(run: _TrainingRun, board: Any) -> None:
     board.picture("validation/t1c, truth, found", picture, run.step)
 
 
-def _sit(run: _TrainingRun, limit_s: float, progress: Progress | None, cancel: Cancel) -> None:
+def _sit(run: _TrainingRun, limit_s: float, on_step: OnStep | None, context: RunContext) -> None:
     """Step until the recipe or the time is used up, or the user asks to stop."""
     config, leads = run.config, run.processes.leads
     board = open_event_writer(run.out if leads else None)
@@ -314,7 +314,7 @@ def _sit(run: _TrainingRun, limit_s: float, progress: Progress | None, cancel: C
     saved = begun
     try:
         while run.step < config.steps:
-            if run.processes.any(cancel.is_set() or time.monotonic() - begun >= limit_s):
+            if run.processes.any(context.cancel.is_set() or time.monotonic() - begun >= limit_s):
                 break
             now = config.stage_at(run.step)[0]
             if source is None or now != stage:
@@ -326,13 +326,13 @@ def _sit(run: _TrainingRun, limit_s: float, progress: Progress | None, cancel: C
             run.loss = value if math.isnan(run.loss) else 0.98 * run.loss + 0.02 * value
             if leads and run.step % _REPORT_EVERY == 0:
                 _report(run, value, parts, source, board)
-                if progress is not None:
-                    progress(TrainEvent(run.step, config.steps, run.loss, run.spent_s / 60, stage))
+                if on_step is not None:
+                    on_step(TrainEvent(run.step, config.steps, run.loss, run.spent_s / 60, stage))
             if time.monotonic() - saved > config.checkpoint_minutes * 60:
                 run.save()
                 _check(run, board)
                 saved = time.monotonic()
-        if run.cases is not None and not cancel.is_set():
+        if run.cases is not None and not context.cancel.is_set():
             _check(run, board)
     finally:
         if source is not None:
@@ -345,8 +345,8 @@ def train(
     out: Path,
     options: TrainOptions = TO_THE_END,
     *,
-    progress: Progress | None = None,
-    cancel: Cancel = NEVER,
+    on_step: OnStep | None = None,
+    context: RunContext = SILENT,
 ) -> TrainSummary:
     """Train, or go on training, until the recipe's steps or the sitting's minutes are used up.
 
@@ -359,9 +359,9 @@ def train(
         `validation.jsonl` and, where TensorBoard is installed, `board/`.
     options : TrainOptions
         How long, with whom, from what.
-    progress : callable or None
+    on_step : callable or None
         Called every `_REPORT_EVERY` steps.
-    cancel : Cancel
+    context : RunContext
         Asked before every step; a stop saves a checkpoint like any other end.
 
     Raises
@@ -373,7 +373,7 @@ def train(
     """
     run = _begin(config, out, options)
     limit_s = math.inf if options.minutes is None else 60 * options.minutes
-    _sit(run, limit_s, progress, cancel)
+    _sit(run, limit_s, on_step, context)
     path = run.save()
     finished = run.step >= config.steps
     return TrainSummary(run.step, config.steps, finished, run.spent_s / 60, run.loss, path)

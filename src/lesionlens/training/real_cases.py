@@ -20,7 +20,7 @@ from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, check, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.whole_file import whole_file
 from lesionlens.engines.device import autocast
 from lesionlens.engines.network_input import make_network_input
@@ -77,7 +77,7 @@ class RealCases:
         The run's folder: gets `split.json` and, prepared once, `cases/`.
     recipe : TrainConfig
         Its seed decides the split.
-    progress, cancel
+    context : RunContext
         Called before each case that is prepared.
 
     Raises
@@ -91,11 +91,10 @@ class RealCases:
         cases: Sequence[RealCase],
         out: Path,
         recipe: TrainConfig,
-        progress: Progress = no_progress,
-        cancel: Cancel = NEVER,
+        context: RunContext = SILENT,
     ) -> None:
         self._out, self._recipe = out, recipe
-        self._progress, self._cancel = progress, cancel
+        self._context = context
         self.parts = part(cases, out, recipe.seed, recipe.data.held_out)
 
     @property
@@ -155,9 +154,9 @@ class RealCases:
         spacing = _spacing(stage)
         files = []
         for number, case in enumerate(cases):
-            check(self._cancel, "preparing real cases")
-            self._progress(f"preparing {case.name}", number / len(cases))
-            files.append(_prepare_once(case, spacing, self._out / CASES_NAME, self._cancel))
+            self._context.check("preparing real cases")
+            self._context.progress(f"preparing {case.name}", number / len(cases))
+            files.append(_prepare_once(case, spacing, self._out / CASES_NAME, self._context))
         return files
 
     def _drawn(self, stage: StageConfig, config: DataConfig) -> list[Path]:
@@ -168,8 +167,8 @@ class RealCases:
         key = hashlib.sha256(repr((draw, stage.window, config.paintings)).encode()).hexdigest()
         folder = self._out / DRAWN_NAME / key[:12]
         for number in range(config.drawn_kept):
-            check(self._cancel, "drawing volumes")
-            self._progress("drawing volumes", number / config.drawn_kept)
+            self._context.check("drawing volumes")
+            self._context.progress("drawing volumes", number / config.drawn_kept)
             _draw_once(folder / f"{number:05d}", draw, stage, config.paintings)
         return sorted(folder.glob(f"*/*{kept_arrays.SUFFIX}"))
 
@@ -223,13 +222,13 @@ def part(cases: Sequence[RealCase], out: Path, seed: int, share: float = 0.2) ->
     )
 
 
-def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, cancel: Cancel) -> Path:
+def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, context: RunContext) -> Path:
     """Prepare a case for a voxel size and keep it as `<key>-<spacing>.kept`."""
     file = folder / f"{case.key[:24]}-{spacing_mm:g}mm{kept_arrays.SUFFIX}"
     if kept_arrays.is_whole(file):
         return file
     try:
-        prepared = prepare(case.study(), StageClock(cancel=cancel))
+        prepared = prepare(case.study(), context.quiet())
         packed = pack_case(prepared, case.truth(), spacing_mm)
     except UnusableInputError as error:
         raise UnusableInputError(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lesionlens.base.errors import CancelledError, UnusableInputError
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import (
     Capability,
@@ -27,10 +27,9 @@ class BrightFlair:
         bright = (flair - np.median(inside)) / (inside.std() + 1e-6)
         return (1 / (1 + np.exp(4 - 2 * bright)) * prepared.brain).astype(np.float32)
 
-    def predict(self, prepared, *, progress, cancel):
-        if cancel.is_set():
-            raise CancelledError("looking at FLAIR")
-        progress("looking at FLAIR", 1.0)
+    def predict(self, prepared, *, context):
+        context.check("looking at FLAIR")
+        context.progress("looking at FLAIR", 1.0)
         shares = self._shares(prepared, (True,) * 4)
         seen = PerturbedPrediction(shares[None], prepared.working)
         return Prediction(dict.fromkeys(Region, shares), self.info, unperturbed=seen)
@@ -43,7 +42,7 @@ class BrightFlair:
     def perturbation_grid(self, prepared):
         return prepared.working
 
-    def predict_perturbed(self, prepared, variants, *, progress, cancel):
+    def predict_perturbed(self, prepared, variants, *, context):
         return PerturbedPrediction(
             np.stack([self._shares(prepared, v.keep) for v in variants]), prepared.working
         )

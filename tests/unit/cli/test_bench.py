@@ -10,7 +10,7 @@ import torch
 
 from lesionlens import lens
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.stages import StageTime
+from lesionlens.base.run_context import StageTime
 from lesionlens.cli.bench import bench, busy_words
 from lesionlens.imaging.samples import STUDY
 
@@ -23,7 +23,7 @@ class Instant:
         engine = SimpleNamespace(weights_sha256="0" * 64)
         self.run = SimpleNamespace(stages=stages, engine=engine)
 
-    def __call__(self, study, *, cancel):
+    def __call__(self, study, *, context):
         return SimpleNamespace(analysis=SimpleNamespace(run=self.run))
 
 

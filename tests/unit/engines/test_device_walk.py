@@ -13,7 +13,7 @@ from tests.unit.engines.pretend_device import Pretended, pretended
 
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import InputPerturbation
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.run_context import SILENT
 from lesionlens.engines import device as devices
 from lesionlens.engines.engine import Target
 from lesionlens.engines.lens import patch_refinement
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:at..frobenius_norm")
 
 def answers(engine, study):
     """Ask an engine all that it can be asked."""
-    prediction = engine.predict(study, progress=no_progress, cancel=NEVER)
+    prediction = engine.predict(study, context=SILENT)
     trace, found = prediction.trace, {}
     found.update({f"probability {r}": v for r, v in prediction.probability.items()})
     found.update({f"attention {r}": v for r, v in trace.cross.items()})
@@ -58,7 +58,7 @@ def answers(engine, study):
         InputPerturbation(hidden=hidden),
         InputPerturbation((False, True, False, True)),
     ]
-    seen = engine.predict_perturbed(study, variants, progress=no_progress, cancel=NEVER)
+    seen = engine.predict_perturbed(study, variants, context=SILENT)
     found["perturbed"] = seen.probability
     found["grad-cam"] = engine.attribute(study, Target(Region.TC), "grad-cam").data
     return found, trace.method

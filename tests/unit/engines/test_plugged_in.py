@@ -12,7 +12,7 @@ from tests.third_party import install
 from lesionlens.base.errors import CancelledError, PluginError
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction, Trace
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.run_context import SILENT
 from lesionlens.engines.plugged_in import make_engine, predict
 from lesionlens.engines.testing.engine_contract import prepared_head
 
@@ -32,7 +32,7 @@ def answered(found):
             raise found
         return found
 
-    return predict(SimpleNamespace(predict=answer), HEAD, progress=no_progress, cancel=NEVER)
+    return predict(SimpleNamespace(predict=answer), HEAD, context=SILENT)
 
 
 def each(change):

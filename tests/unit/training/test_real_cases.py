@@ -19,7 +19,7 @@ from lesionlens.base.labels import Label, MrSequence, ReviewState
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.files import write_nifti
 from lesionlens.engines.testing.simple import Lesion, make_patient
@@ -133,7 +133,7 @@ def test_a_case_that_cannot_be_read_is_refused_by_name(copy, tmp_path):
 
 
 def _prepared(case):
-    return prepare(case.study(), StageClock())
+    return prepare(case.study(), RunContext())
 
 
 def test_the_truth_keeps_its_volume_and_its_side(root):

@@ -25,7 +25,7 @@ from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.files import FindingsFile, RunFile
-from lesionlens.base.stages import Progress, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.resampling import resample
 
 SEGMENTATION = "segmentation.nii.gz"
@@ -42,7 +42,7 @@ def evaluate(
     predictions: Path,
     cases: Sequence[Case],
     convention_of: ConventionOf,
-    progress: Progress = no_progress,
+    context: RunContext = SILENT,
 ) -> list[CaseScore]:
     """Score every case.
 
@@ -54,7 +54,7 @@ def evaluate(
         With their truth; without one, or with an empty one, a case is healthy.
     convention_of : callable
         Convention of a case's labels, None where it follows from the numbers themselves.
-    progress : Progress
+    context : RunContext
         Called before each case.
 
     Raises
@@ -72,7 +72,7 @@ def evaluate(
         )
     scores = []
     for number, case in enumerate(cases):
-        progress(f"scoring {case.name}", number / len(cases))
+        context.progress(f"scoring {case.name}", number / len(cases))
         scores.append(score_case(case, places[case.name], convention_of(case)))
     return scores
 

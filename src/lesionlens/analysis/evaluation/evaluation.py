@@ -17,7 +17,7 @@ from lesionlens.analysis.evaluation.label_conventions import convention_reader
 from lesionlens.analysis.evaluation.metrics import Bins
 from lesionlens.analysis.evaluation.summary import CaseScore, Summary, summarise
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.stages import Progress, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +87,7 @@ def evaluate(
     truth: str | Path,
     *,
     convention: str | None = None,
-    progress: Progress = no_progress,
+    context: RunContext = SILENT,
 ) -> Evaluation:
     """Score result folders against reference segmentations.
 
@@ -99,7 +99,7 @@ def evaluate(
         The cases with their segmentations, in the layout of BraTS or Decathlon.
     convention : str or None
         What the labels of the truth mean: a name such as "brats" or "msd", or a table's path.
-    progress : Progress
+    context : RunContext
         Called before each case.
 
     Raises
@@ -111,7 +111,7 @@ def evaluate(
     for place in (results, references):
         _check_folder(place)
     cases = find_cases(references)
-    scores = score_cases(results, cases, convention_reader(convention, references), progress)
+    scores = score_cases(results, cases, convention_reader(convention, references), context)
     return Evaluation(tuple(scores), summarise(scores), without_truth(results, cases))
 
 

@@ -13,7 +13,7 @@ from lesionlens.analysis.findings.component_scores import ComponentVoxels, score
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.prediction import InputPerturbation, Prediction
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import SupportsPerturbation
 
 _MARGIN_MM = 3.0
@@ -40,7 +40,7 @@ def ask(
     prediction: Prediction,
     components: Sequence[ComponentVoxels],
     index: int,
-    clock: StageClock,
+    context: RunContext,
 ) -> WhatIf:
     """Hide one candidate and predict again.
 
@@ -57,7 +57,7 @@ def ask(
         All candidates, on the grid of the first pass.
     index : int
         Which of them to hide.
-    clock : StageClock
+    context : RunContext
         Receives progress, is asked between passes whether to stop.
 
     Raises
@@ -78,8 +78,7 @@ def ask(
     perturbed = engine.predict_perturbed(
         prepared,
         [InputPerturbation(hidden=hidden), InputPerturbation.showing(())],
-        progress=clock.progress,
-        cancel=clock.cancel,
+        context=context,
     )
     before = score_components(seen, components, prediction.scoring)[0]
     after, base = score_components(perturbed, components, prediction.scoring)

@@ -13,7 +13,7 @@ from lesionlens.base.records.prediction import (
     QuestionTime,
 )
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import NEVER, Cancel, Progress, TimeLimit, no_progress
+from lesionlens.base.run_context import SILENT, RunContext, TimeLimit
 from lesionlens.engines.engine import SupportsPerturbation
 
 NO_LIMIT = QuestionTime()
@@ -30,7 +30,7 @@ class Questions:
         The study.
     time : QuestionTime
         What all questions together may take, from the first on.
-    progress, cancel
+    context : RunContext
         Called, and checked, between passes.
     """
 
@@ -39,12 +39,10 @@ class Questions:
         engine: SupportsPerturbation,
         prepared: PreparedStudy,
         time: QuestionTime = NO_LIMIT,
-        progress: Progress = no_progress,
-        cancel: Cancel = NEVER,
+        context: RunContext = SILENT,
     ) -> None:
-        self._engine, self._prepared, self._progress = engine, prepared, progress
-        self._pass_s = time.seconds_per_pass
-        self._seconds, self._cancel = time.seconds, cancel
+        self._engine, self._prepared, self._context = engine, prepared, context
+        self._seconds, self._pass_s = time.seconds, time.seconds_per_pass
         self._limit: TimeLimit | None = None
         self._unanswered: list[str] = []
 
@@ -84,14 +82,14 @@ class Questions:
             The user asked to stop.
         """
         if self._limit is None:
-            self._limit = TimeLimit(self._seconds, self._cancel)
+            self._limit = TimeLimit(self._seconds, self._context)
         needed = (len(perturbations) if passes is None else passes) * self._pass_s
         if needed <= self._limit.seconds_left:
             name = f"engine {type(self._engine).__name__!r}"
             when = "when it predicted perturbed inputs"
             with self._limit, plugins.blamed(self._engine, name, when):
                 return self._engine.predict_perturbed(
-                    self._prepared, perturbations, progress=self._progress, cancel=self._limit
+                    self._prepared, perturbations, context=self._limit.context
                 )
         if what not in self._unanswered:
             self._unanswered.append(what)
@@ -102,11 +100,10 @@ def questions_to(
     engine: object,
     prepared: PreparedStudy,
     prediction: Prediction,
-    progress: Progress,
-    cancel: Cancel,
+    context: RunContext,
 ) -> Questions | None:
     """Return what asks the engine of a prediction; None for one that cannot be asked."""
     able = Capability.PERTURB in prediction.engine.capabilities
     if prediction.unperturbed is None or not able or not isinstance(engine, SupportsPerturbation):
         return None
-    return Questions(engine, prepared, prediction.question_time, progress, cancel)
+    return Questions(engine, prepared, prediction.question_time, context)

@@ -19,7 +19,7 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.findings import Point
 from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines import native
 from lesionlens.engines.engine import Engine, SupportsFirstLook
 
@@ -28,16 +28,16 @@ Listener = Callable[[PreliminaryFindings], None]
 
 
 def notify(
-    engine: Engine, prepared: PreparedStudy, clock: StageClock, listener: Listener | None
+    engine: Engine, prepared: PreparedStudy, context: RunContext, listener: Listener | None
 ) -> None:
     """Call a listener with what the engine's first look flags, where the engine has one."""
     if listener is not None and isinstance(engine, SupportsFirstLook):
-        with clock.stage("first look"):
-            listener(flag(engine, prepared, clock))
+        with context.stage("first look"):
+            listener(flag(engine, prepared, context))
 
 
 def flag(
-    engine: SupportsFirstLook, prepared: PreparedStudy, clock: StageClock
+    engine: SupportsFirstLook, prepared: PreparedStudy, context: RunContext
 ) -> PreliminaryFindings:
     """Draw and score what the engine's first look flags.
 
@@ -47,7 +47,7 @@ def flag(
         Asked once.
     prepared : PreparedStudy
         The study.
-    clock : StageClock
+    context : RunContext
         Passes on progress and cancellation.
 
     Returns
@@ -55,7 +55,7 @@ def flag(
     PreliminaryFindings
         On the native grid; scored as the final candidates are, drawn from the coarse pass.
     """
-    found = engine.first_look(prepared, progress=clock.progress, cancel=clock.cancel)
+    found = engine.first_look(prepared, context=context)
     whole = native.bring(found.seen.probability[0], prepared, found.seen.grid)
     inner = np.zeros(whole.shape, np.float32)
     criteria = CandidateCriteria({**dict.fromkeys(Region, 1.0), Region.WT: found.threshold})

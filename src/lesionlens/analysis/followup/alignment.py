@@ -9,7 +9,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import NEVER, Cancel
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.registration import (
     Excluded,
     Registration,
@@ -47,7 +47,7 @@ def common_sequence(now: PreparedStudy, prior: PreparedStudy) -> MrSequence:
 
 
 def align(
-    now: Analysis, prior: Analysis, *, cancel: Cancel = NEVER
+    now: Analysis, prior: Analysis, *, context: RunContext = SILENT
 ) -> tuple[Registration, MrSequence]:
     """Find the rigid movement from this examination to the prior one, and by which sequence.
 
@@ -56,7 +56,7 @@ def align(
     """
     sequence = common_sequence(now.prepared, prior.prepared)
     fixed, moving = (_pyramid(one, sequence) for one in (now, prior))
-    return register(fixed, moving, cancel=cancel), sequence
+    return register(fixed, moving, context=context), sequence
 
 
 def _pyramid(analysis: Analysis, sequence: MrSequence) -> ResolutionPyramid:

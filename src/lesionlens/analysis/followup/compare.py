@@ -23,7 +23,7 @@ from lesionlens.base.records.followup import (
     TimePoint,
 )
 from lesionlens.base.records.patient import Agreement
-from lesionlens.base.stages import NEVER, Cancel, check
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.registration import Registration
 
 _UNTOLD = (
@@ -31,7 +31,9 @@ _UNTOLD = (
 )
 
 
-def compare(now: Analysis, visit: Examination, prior: Prior, *, cancel: Cancel = NEVER) -> Analysis:
+def compare(
+    now: Analysis, visit: Examination, prior: Prior, *, context: RunContext = SILENT
+) -> Analysis:
     """Return an analysis with its comparison; matched candidates take the prior's tracking UIDs.
 
     Parameters
@@ -42,7 +44,7 @@ def compare(now: Analysis, visit: Examination, prior: Prior, *, cancel: Cancel =
         Of this examination.
     prior : Prior
         Opened by `review.prior.open_prior`.
-    cancel : Cancel
+    context : RunContext
         Asked between steps.
 
     Returns
@@ -52,7 +54,7 @@ def compare(now: Analysis, visit: Examination, prior: Prior, *, cancel: Cancel =
         so where nothing tells that both are of one patient, or where a person confirmed it.
     """
     now, before = applied(now), applied(prior.analysis)
-    found, sequence = align(now, before, cancel=cancel)
+    found, sequence = align(now, before, context=context)
     matches = match(
         before.findings.components,
         before.prepared.native,
@@ -69,7 +71,7 @@ def compare(now: Analysis, visit: Examination, prior: Prior, *, cancel: Cancel =
     points = (*earlier, _point(before, prior.visit), _point(named, visit))
     changes = _changes(points[-2], points[-1], matches)
     laid = Comparison(points, changes, _alignment(found, sequence.words))
-    joint = tuple(_joint(c, laid, (before, named), found, cancel) for c in changes)
+    joint = tuple(_joint(c, laid, (before, named), found, context) for c in changes)
     done = replace(named, followup=replace(laid, changes=joint))
     unknown = visit.patient.compared(prior.visit.patient).agreement is Agreement.UNKNOWN
     return _with_notice(done, prior.confirmed or (_UNTOLD if unknown else ""))
@@ -88,7 +90,7 @@ def _joint(
     found: Comparison,
     sides: tuple[Analysis, Analysis],
     laid: Registration,
-    cancel: Cancel,
+    context: RunContext,
 ) -> Change:
     """Measure a matched lesion by one criterion, with all that merged with it or split from it.
 
@@ -96,7 +98,7 @@ def _joint(
     """
     if change.kind is not ChangeKind.MATCHED:
         return change
-    check(cancel, "comparing")
+    context.check("comparing")
     group = found.linked(change)
     lesions = [[c.before for c in group if c.before], [c.now for c in group if c.now]]
     both = tuple(zip(sides, lesions, strict=True))

@@ -18,7 +18,7 @@ from lesionlens.base.records.followup import Comparison
 from lesionlens.base.records.prediction import EngineInfo
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import PreparedStudy, Study
-from lesionlens.base.stages import StageTime
+from lesionlens.base.run_context import StageTime
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,7 +24,7 @@ from lesionlens.base.records.findings import (
 )
 from lesionlens.base.records.review import Review, ReviewEvent, UnaidedRead
 from lesionlens.base.records.study import PreparationStep, QualityCheck
-from lesionlens.base.stages import StageTime
+from lesionlens.base.run_context import StageTime
 
 CONSIDERED = "considered.json"
 """File of a result: a `ConsideredFile`."""

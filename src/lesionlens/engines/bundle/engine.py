@@ -28,7 +28,7 @@ from lesionlens.base.records.prediction import (
     Trace,
 )
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import Cancel, Progress, TimeLimit, check, no_progress
+from lesionlens.base.run_context import RunContext, TimeLimit
 from lesionlens.engines import device as devices
 from lesionlens.engines import gradcam, network_input
 from lesionlens.engines.bundle import attention as bundle_attention
@@ -146,18 +146,18 @@ class BundleEngine:
 
     @devices.on_its_device
     @computed_by(_THREADS)
-    def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
+    def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Answer on the working grid; see `engines.engine.Engine.predict`."""
         with kept_memory():
             started = time.perf_counter()
-            examined = self._examine(prepared, progress, cancel)
+            examined = self._examine(prepared, context)
             pass_s = time.perf_counter() - started
-            check(cancel, EXPLAIN)
-            limit = TimeLimit(self._patience_s, cancel)
+            context.check(EXPLAIN)
+            limit = TimeLimit(self._patience_s, context)
             trace = None
             with limit:
-                trace = self._trace(examined, progress, limit)
-            unperturbed, pass_s = self._unperturbed(examined, pass_s, progress, limit)
+                trace = self._trace(examined, limit.context)
+            unperturbed, pass_s = self._unperturbed(examined, pass_s, limit)
         late = () if trace is not None else (QuestionTime.left_out(["the attention maps"]),)
         return Prediction(
             probability=bundle_maps.nested(
@@ -170,17 +170,17 @@ class BundleEngine:
             question_time=QuestionTime(limit.seconds_left, pass_s),
         )
 
-    def _examine(self, prepared: PreparedStudy, progress: Progress, cancel: Cancel) -> _Examined:
+    def _examine(self, prepared: PreparedStudy, context: RunContext) -> _Examined:
         """Run the network once on the whole study, as MONAI would; the last study is kept."""
         if self._last is None or self._last.prepared is not prepared:
             study = self._cache.of(prepared)
             passes = self._windows(study.grid)
-            with interruptible(self._network, RUN, progress, cancel, passes=passes):
+            with interruptible(self._network, RUN, context, passes=passes):
                 self._last = _Examined(prepared, study, self._shares(self._input(study)))
         return self._last
 
     def _unperturbed(
-        self, examined: _Examined, pass_s: float, progress: Progress, limit: TimeLimit
+        self, examined: _Examined, pass_s: float, limit: TimeLimit
     ) -> tuple[PerturbedPrediction, float]:
         """Return the answer that perturbed inputs are compared with, and what one of them takes.
 
@@ -194,18 +194,20 @@ class BundleEngine:
             started = time.perf_counter()
             with limit:
                 found = self.predict_perturbed(
-                    examined.prepared, [InputPerturbation()], progress=progress, cancel=limit
+                    examined.prepared,
+                    [InputPerturbation()],
+                    context=limit.context,
                 )
                 return found, time.perf_counter() - started
         return PerturbedPrediction(whole.cpu().numpy()[None], study.grid), pass_s
 
-    def _trace(self, examined: _Examined, progress: Progress, limit: TimeLimit) -> Trace:
+    def _trace(self, examined: _Examined, context: RunContext) -> Trace:
         """Return the maps, and who answers more questions where the network attends."""
         method = ATTENTION if self._attends else GRAD_CAM
-        progress(EXPLAIN, 0.0)
-        with interruptible(self._network, EXPLAIN, no_progress, limit):
-            cross, layer = self._explain(examined, method, tuple(self._channels()), limit)
-        progress(EXPLAIN, 1.0)
+        context.progress(EXPLAIN, 0.0)
+        with interruptible(self._network, EXPLAIN, context.quiet()):
+            cross, layer = self._explain(examined, method, tuple(self._channels()), context)
+        context.progress(EXPLAIN, 1.0)
         if method != ATTENTION:
             return Trace(cross, METHODS[method], (layer,))
         shares = {region: examined.shares[channel] for region, channel in self._channels().items()}
@@ -231,8 +233,7 @@ class BundleEngine:
         prepared: PreparedStudy,
         perturbations: Sequence[InputPerturbation],
         *,
-        progress: Progress,
-        cancel: Cancel,
+        context: RunContext,
     ) -> PerturbedPrediction:
         """Run the network on each perturbation; see `engines.engine.SupportsPerturbation`."""
         study = self._cache.of(prepared)
@@ -240,7 +241,7 @@ class BundleEngine:
 
         def take(inputs: Sequence[InputPerturbation]) -> Iterator[Tensor]:
             passes = len(inputs) * self._windows(study.grid)
-            with interruptible(self._network, AGAIN, progress, cancel, passes=passes):
+            with interruptible(self._network, AGAIN, context, passes=passes):
                 for one in inputs:
                     yield self._shares(self._input(study, one), fast=True)[self._whole]
 
@@ -272,9 +273,9 @@ class BundleEngine:
             )
         limit = TimeLimit(self._patience_s)
         with limit, kept_memory():
-            examined = self._examine(prepared, no_progress, limit)
-            with interruptible(self._network, RUN, no_progress, limit):
-                cross, _ = self._explain(examined, method, (target.region,), limit)
+            examined = self._examine(prepared, limit.context)
+            with interruptible(self._network, RUN, limit.context):
+                cross, _ = self._explain(examined, method, (target.region,), limit.context)
             return Volume(cross[target.region], prepared.working)
         raise ResourceError(
             found=f"more than {self._patience_s:.0f} s for {method}",
@@ -354,12 +355,12 @@ class BundleEngine:
         return self._channels()[Region.WT]
 
     def _explain(
-        self, examined: _Examined, method: str, regions: Sequence[Region], cancel: Cancel
+        self, examined: _Examined, method: str, regions: Sequence[Region], context: RunContext
     ) -> tuple[dict[Region, Floats], str]:
         """Return each region's weights on the working grid, and which layers they are of."""
         channels = {region: self._channels()[region] for region in regions}
         if method != ATTENTION:
-            return self._attributed(examined, method, channels, cancel)
+            return self._attributed(examined, method, channels, context)
         shares = torch.stack([examined.shares[channel] for channel in channels.values()])
         x = self._input(examined.study)
         found = bundle_maps.attention(self._reader, x, shares)
@@ -369,7 +370,7 @@ class BundleEngine:
         ), "all transformer blocks"
 
     def _attributed(
-        self, examined: _Examined, method: str, channels: Mapping[Region, int], cancel: Cancel
+        self, examined: _Examined, method: str, channels: Mapping[Region, int], context: RunContext
     ) -> tuple[dict[Region, Floats], str]:
         """Ask at 2 mm or coarser, or in one window where the network reads no other size."""
         study = examined.study
@@ -388,7 +389,7 @@ class BundleEngine:
             name = "the output"
         else:
             layer = gradcam.last_convolution_below(self._network, _CAM_STRIDE, x)
-            answers = gradcam.maps(self._run, layer, x, channels, cancel)
+            answers = gradcam.maps(self._run, layer, x, channels, context)
             name = next((n for n, m in self._network.named_modules() if m is layer), "")
         size = [side.stop - side.start for side in place]
         maps = {}

@@ -18,7 +18,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.prompts import PromptedRegion, PromptQuestion
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import Cancel, Progress
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines import device as devices
 from lesionlens.engines import gradcam, network_input, separable
 from lesionlens.engines.engine import Target, unknown_method
@@ -93,13 +93,10 @@ class LensEngine(LensMethod):
         question: PromptQuestion,
         probability: Mapping[Region, NDArray[np.float32]] | None,
         *,
-        progress: Progress,
-        cancel: Cancel,
+        context: RunContext,
     ) -> PromptedRegion:
         """Outline what was pointed at; see `engines.engine.SupportsPrompts`."""
-        return self._prompts.answer_prompts(
-            prepared, question, probability, progress=progress, cancel=cancel
-        )
+        return self._prompts.answer_prompts(prepared, question, probability, context=context)
 
     @property
     @override
@@ -163,11 +160,9 @@ class LensEngine(LensMethod):
         return Volume(shares / max(float(shares.sum(dtype="float64")), 1e-12), prepared.working)
 
     @override
-    def _watch(
-        self, stage: str, progress: Progress, cancel: Cancel, passes: int
-    ) -> AbstractContextManager[None]:
+    def _watch(self, stage: str, context: RunContext, passes: int) -> AbstractContextManager[None]:
         seldom = self._network.lesions
-        return interruptible(self._network, stage, progress, cancel, passes, seldom)
+        return interruptible(self._network, stage, context, passes, seldom)
 
     @override
     def _pass(self, x: Tensor, *, place: Tensor | None = None, trace: bool = False) -> LensOutput:

@@ -44,7 +44,7 @@ from lesionlens.base.records.prediction import (
     Trace,
 )
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import Cancel, Progress
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines import network_input, rollout, separable, windows
 from lesionlens.engines.lens import (
     cuts,
@@ -147,9 +147,7 @@ class LensMethod(ABC):
         """Run the network on (1, 8, I, J, K) once; `place` as for `LensNetwork.forward`."""
 
     @abstractmethod
-    def _watch(
-        self, stage: str, progress: Progress, cancel: Cancel, passes: int
-    ) -> AbstractContextManager[None]:
+    def _watch(self, stage: str, context: RunContext, passes: int) -> AbstractContextManager[None]:
         """Return the context in which passes can be stopped and tell how far they are."""
 
     def _each(self, run: Callable[[_T], _R], inputs: Sequence[_T]) -> Iterator[_R]:
@@ -180,14 +178,14 @@ class LensMethod(ABC):
         """The score below which nothing is flagged."""
         return self._about.score_floor or _UNFITTED_FLOOR
 
-    def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
+    def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Answer on the working grid; see `engines.engine.Engine.predict`."""
         study = network_input.make_network_input(prepared, self._about.spacing_mm, self._device)
-        out, logits = self._first_pass(study, progress, cancel)
+        out, logits = self._first_pass(study, context)
         box, cut = study.box, study.cut
         along = separable.matrices(study.grid, cut, antialias=False)
         fine = separable.apply(logits, along)
-        refined = self._refined(prepared, study, logits, progress, cancel)
+        refined = self._refined(prepared, study, logits, context)
         if refined is not None:
             fine[-1] += refined[0]
         brain = take(prepared.brain[box].copy(), self._device)
@@ -209,18 +207,14 @@ class LensMethod(ABC):
             engine=self.info,
             trace=_trace(out, maps, method, study.grid, prepared),
             notices=self._notices,
-            unperturbed=self.predict_perturbed(
-                prepared, [EVERYTHING], progress=progress, cancel=cancel
-            ),
+            unperturbed=self.predict_perturbed(prepared, [EVERYTHING], context=context),
             thresholds=self._thresholds(study.present, probability[1]),
             slight_enhancement=_SLIGHT_ENHANCEMENT,
             scoring=self._scoring,
             class_probabilities=_class_probabilities(out, study.grid),
         )
 
-    def _first_pass(
-        self, study: NetworkInput, progress: Progress, cancel: Cancel
-    ) -> tuple[PassOutput, Array]:
+    def _first_pass(self, study: NetworkInput, context: RunContext) -> tuple[PassOutput, Array]:
         """Average the ensemble; return the pass with everything, and (3, I, J, K) mean logits.
 
         What everything shown calls core is whole tumour too, whatever FLAIR alone says of it.
@@ -231,7 +225,7 @@ class LensMethod(ABC):
         def run(one: InputPerturbation) -> PassOutput:
             return self._pass(study.input_of(one), trace=one is EVERYTHING)
 
-        with self._watch(FIRST_PASS, progress, cancel, len(inputs)):
+        with self._watch(FIRST_PASS, context, len(inputs)):
             out, mirrored, *more = self._each(run, inputs)
         xp = namespace(out.logits)
         there, back = (sigmoid(self._calibrated(one.logits)[0]) for one in (out, mirrored))
@@ -255,11 +249,9 @@ class LensMethod(ABC):
     def _scoring(self) -> Scoring:
         return Scoring(*self._about.score, self._floor)
 
-    def first_look(
-        self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel
-    ) -> FirstLook:
+    def first_look(self, prepared: PreparedStudy, *, context: RunContext) -> FirstLook:
         """Predict at the spacing of perturbed inputs; see `engines.engine.SupportsFirstLook`."""
-        seen = self.predict_perturbed(prepared, [EVERYTHING], progress=progress, cancel=cancel)
+        seen = self.predict_perturbed(prepared, [EVERYTHING], context=context)
         shown = _shown(prepared.present.tolist())
         cut = cuts.of_whole_tumour(shown, self._about.thresholds[0])
         return FirstLook(seen, cut, self._scoring)
@@ -273,8 +265,7 @@ class LensMethod(ABC):
         prepared: PreparedStudy,
         perturbations: Sequence[InputPerturbation],
         *,
-        progress: Progress,
-        cancel: Cancel,
+        context: RunContext,
     ) -> PerturbedPrediction:
         """Run one fast pass on each input; see `engines.engine.SupportsPerturbation`."""
         study = self._cache.of(prepared)
@@ -288,7 +279,7 @@ class LensMethod(ABC):
         def answer(inputs: Sequence[InputPerturbation]) -> Iterator[Array]:
             size = self._together
             batches = [inputs[i : i + size] for i in range(0, len(inputs), size)]
-            with self._watch(PERTURBATION, progress, cancel, len(batches)):
+            with self._watch(PERTURBATION, context, len(batches)):
                 yield from chain.from_iterable(self._each(run, batches))
 
         return self._cache.predict_perturbed(prepared, groups, answer)
@@ -310,8 +301,7 @@ class LensMethod(ABC):
         prepared: PreparedStudy,
         first: NetworkInput,
         logits: Array,
-        progress: Progress,
-        cancel: Cancel,
+        context: RunContext,
     ) -> Array | None:
         """Return `patch_refinement.refine` on the grid `first.cut`; None where nothing needs it."""
         spacing = self._about.focus_spacing_mm
@@ -329,7 +319,7 @@ class LensMethod(ABC):
             out = self._pass(x[(slice(None), slice(None), *window)], place=place)
             return self._calibrated(out.logits)[0, -1], out.attention[0, -1]
 
-        with self._watch(REFINEMENT, progress, cancel, len(chosen.places)):
+        with self._watch(REFINEMENT, context, len(chosen.places)):
             # two at once would take 2.2 GB
             answers = [next(iter(self._each(run, [window]))) for window in chosen.places]
         change, attended = patch_refinement.refine(chosen, logits[-1], study, answers)

@@ -16,7 +16,7 @@ from lesionlens.base.errors import UnusableInputError, WeightsError
 from lesionlens.base.labels import ComputePrecision
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import NEVER, Cancel, Progress, check
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.lens.method import LensMethod
 from lesionlens.network.notes import (
@@ -110,7 +110,7 @@ class OnnxEngine(LensMethod):
         path = exported_path(str(weights or "default")) if named else Path(str(weights))
         self._session = OnnxSession(path, device)
         super().__init__(_about(path, self._session), None)
-        self._stage: tuple[str, Progress, Cancel] | None = None
+        self._stage: tuple[str, RunContext] | None = None
         self._done, self._passes = 0, 1
 
     @property
@@ -139,9 +139,9 @@ class OnnxEngine(LensMethod):
 
     @override
     @contextmanager
-    def _watch(self, stage: str, progress: Progress, cancel: Cancel, passes: int) -> Iterator[None]:
-        check(cancel, stage)
-        self._stage, self._done, self._passes = (stage, progress, cancel), 0, max(passes, 1)
+    def _watch(self, stage: str, context: RunContext, passes: int) -> Iterator[None]:
+        context.check(stage)
+        self._stage, self._done, self._passes = (stage, context), 0, max(passes, 1)
         try:
             yield
         finally:
@@ -168,14 +168,12 @@ class OnnxEngine(LensMethod):
         )
 
     def _run(self, x: Floats, place: Floats, wanted: list[str]) -> dict[str, Floats]:
-        stage, progress, cancel = self._stage or ("the network", None, NEVER)
-        if progress is not None:
-            progress(stage, min(self._done / self._passes, 1.0))
+        stage, context = self._stage or ("the network", SILENT)
+        context.progress(stage, min(self._done / self._passes, 1.0))
         inputs = {"x": np.ascontiguousarray(x), "place": place}
-        answers = self._session.run(inputs, wanted, cancel=cancel, stage=stage)
+        answers = self._session.run(inputs, wanted, context=context, stage=stage)
         self._done += 1
-        if progress is not None:
-            progress(stage, min(self._done / self._passes, 1.0))
+        context.progress(stage, min(self._done / self._passes, 1.0))
         return dict(zip(wanted, answers, strict=True))
 
 

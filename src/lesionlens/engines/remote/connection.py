@@ -21,7 +21,7 @@ from requests.exceptions import ConnectionError as CutError
 
 from lesionlens.base import errors
 from lesionlens.base.errors import FullError, GoneError, LesionLensError, ServerError
-from lesionlens.base.stages import Cancel, Progress, check
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.remote.address import KEY_VARIABLE, ServerAddress
 
 PROTOCOL = 2
@@ -106,9 +106,7 @@ class Connection:
         """Send one request below the session."""
         return self._send(method, f"/v1/sessions/{self.session}{path}", **how)
 
-    def patiently(
-        self, attempt: Callable[[], Any], stage: str, progress: Progress, cancel: Cancel
-    ) -> Any:
+    def patiently(self, attempt: Callable[[], Any], stage: str, context: RunContext) -> Any:
         """Make an attempt again while the line is cut or the server full, within the patience.
 
         Raises
@@ -120,7 +118,7 @@ class Connection:
         """
         end = time.monotonic() + self.address.patience_s
         while True:
-            check(cancel, stage)
+            context.check(stage)
             try:
                 return attempt()
             except (CutLineError, FullError) as error:
@@ -128,8 +126,8 @@ class Connection:
                 if left <= 0:
                     raise
                 why = "is full" if isinstance(error, FullError) else "does not answer"
-                progress(f"{self.address.name} {why}, trying for {left:.0f} s more", 0.0)
-                _pause(min(_PAUSE_S, left), cancel)
+                context.progress(f"{self.address.name} {why}, trying for {left:.0f} s more", 0.0)
+                _pause(min(_PAUSE_S, left), context)
 
     def _send(self, method: str, path: str, **how: Any) -> requests.Response:
         if not hasattr(self._own, "http"):
@@ -182,9 +180,9 @@ def _http(address: ServerAddress) -> requests.Session:
     return http
 
 
-def _pause(seconds: float, cancel: Cancel) -> None:
+def _pause(seconds: float, context: RunContext) -> None:
     end = time.monotonic() + seconds
-    while time.monotonic() < end and not cancel.is_set():
+    while time.monotonic() < end and not context.cancel.is_set():
         time.sleep(0.05)
 
 

@@ -29,7 +29,7 @@ from lesionlens.base.records.prediction import (
     Prediction,
 )
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import Target
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.address import ServerAddress
@@ -78,11 +78,9 @@ class RemoteEngine:
         """End the session: the server forgets the study."""
         self._line.close()
 
-    def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
+    def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Answer on the working grid; see `engines.engine.Engine.predict`."""
-        header, arrays = self._ask(
-            prepared, _RemoteQuestion(QuestionKind.PREDICT), progress, cancel
-        )
+        header, arrays = self._ask(prepared, _RemoteQuestion(QuestionKind.PREDICT), context)
         found = messages.prediction_in(
             header,
             arrays,
@@ -101,9 +99,7 @@ class RemoteEngine:
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Explain by a method of the server's engine; see `engines.engine.Engine.attribute`."""
         about = {"region": target.region.value, "method": method}
-        _, arrays = self._ask(
-            prepared, _RemoteQuestion(QuestionKind.ATTRIBUTE, about), no_progress, NEVER
-        )
+        _, arrays = self._ask(prepared, _RemoteQuestion(QuestionKind.ATTRIBUTE, about), SILENT)
         return Volume(arrays["values"], prepared.working)
 
     def _probe(self, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> Floats:
@@ -122,16 +118,16 @@ class RemoteEngine:
         patience = _Losses(self._line.address)
         while True:
             try:
-                return self._ask(prepared, question, no_progress, NEVER)[1]["values"]
+                return self._ask(prepared, question, SILENT)[1]["values"]
             except GoneError:
                 patience.one_more()
-                self._ask(prepared, _RemoteQuestion(QuestionKind.PREDICT), no_progress, NEVER)
+                self._ask(prepared, _RemoteQuestion(QuestionKind.PREDICT), SILENT)
 
     def _ask(
-        self, prepared: PreparedStudy, question: _RemoteQuestion, progress: Progress, cancel: Cancel
+        self, prepared: PreparedStudy, question: _RemoteQuestion, context: RunContext
     ) -> tuple[Header, Mapping[str, NDArray[Any]]]:
         """Ask one question about a study; what the server lost meanwhile is sent again."""
-        check(cancel, SENDING)
+        context.check(SENDING)
         if not prepared.knows_brain:
             raise UnusableInputError(
                 found="a head whose brain could not be outlined",
@@ -143,12 +139,12 @@ class RemoteEngine:
         while True:
             session = self._line.session
             try:
-                self._send_study(study, progress, cancel)
+                self._send_study(study, context)
                 asked = pack(
                     {"kind": question.kind.value, "study": study.name, **question.about},
                     question.arrays,
                 )
-                answer = self._run(asked, progress, cancel)
+                answer = self._run(asked, context)
                 return unpack(answer, np.asarray(prepared.brain))
             except GoneError as error:
                 self._held.discard((session, study.name))
@@ -157,7 +153,7 @@ class RemoteEngine:
                 patience.one_more()
                 if error.what == "session":
                     reopen = partial(self._line.reopen, session)
-                    self._line.patiently(reopen, SENDING, progress, cancel)
+                    self._line.patiently(reopen, SENDING, context)
 
     def _travelling(self, prepared: PreparedStudy) -> messages.TravellingStudy:
         """Return a study as it travels; the last one is kept."""
@@ -166,31 +162,29 @@ class RemoteEngine:
                 self._last = (prepared, messages.take_apart(prepared))
             return self._last[1]
 
-    def _send_study(
-        self, study: messages.TravellingStudy, progress: Progress, cancel: Cancel
-    ) -> None:
+    def _send_study(self, study: messages.TravellingStudy, context: RunContext) -> None:
         """Send what the server does not hold of a study."""
         held = (self._line.session, study.name)
         if held in self._held:
             return
 
-        patiently = partial(self._patiently, SENDING, progress, cancel)
+        patiently = partial(self._patiently, SENDING, context)
         missing = patiently("POST", "/studies", json=study.manifest).json()["missing"]
         for number, name in enumerate(missing):
-            progress(SENDING, number / len(missing))
+            context.progress(SENDING, number / len(missing))
             patiently("PUT", f"/parts/{name}", data=study.parts[str(name)])
         if missing:
             patiently("POST", "/studies", json=study.manifest)
-            progress(SENDING, 1.0)
+            context.progress(SENDING, 1.0)
         self._held.add(held)
 
-    def _run(self, asked: bytes, progress: Progress, cancel: Cancel) -> bytes:
+    def _run(self, asked: bytes, context: RunContext) -> bytes:
         """Run one job on the server and return its answer; a line that was cut is taken up again.
 
         The job has its name from here, so that it is run once however often the line is cut.
         """
         path = f"/jobs/{uuid.uuid4().hex}"
-        patiently = partial(self._patiently, WAITING, progress, cancel)
+        patiently = partial(self._patiently, WAITING, context)
         try:
             patiently("PUT", path, data=asked)
             seen = 0
@@ -199,20 +193,20 @@ class RemoteEngine:
                 if state["done"]:
                     break
                 seen = int(state["seen"])
-                progress(str(state["stage"]), float(state["fraction"]))
-                check(cancel, str(state["stage"]))
+                context.progress(str(state["stage"]), float(state["fraction"]))
+                context.check(str(state["stage"]))
             answer = patiently("GET", f"{path}/answer").content
-            progress(str(state["stage"]), 1.0)
+            context.progress(str(state["stage"]), 1.0)
             return answer
         finally:
             with contextlib.suppress(ServerError):
                 self._line.ask("DELETE", path)
 
     def _patiently(
-        self, stage: str, progress: Progress, cancel: Cancel, method: str, path: str, **how: Any
+        self, stage: str, context: RunContext, method: str, path: str, **how: Any
     ) -> requests.Response:
         attempt = partial(self._line.ask, method, path, **how)
-        answer: requests.Response = self._line.patiently(attempt, stage, progress, cancel)
+        answer: requests.Response = self._line.patiently(attempt, stage, context)
         return answer
 
 
@@ -249,7 +243,7 @@ class RemotePerturbable(RemoteEngine):
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`."""
         question = _RemoteQuestion(QuestionKind.GRID)
-        header, _ = self._ask(prepared, question, no_progress, NEVER)
+        header, _ = self._ask(prepared, question, SILENT)
         return messages.grid_in(header["grid"])
 
     def predict_perturbed(
@@ -257,24 +251,21 @@ class RemotePerturbable(RemoteEngine):
         prepared: PreparedStudy,
         perturbations: Sequence[InputPerturbation],
         *,
-        progress: Progress,
-        cancel: Cancel,
+        context: RunContext,
     ) -> PerturbedPrediction:
         """Run a pass on each input; see `engines.engine.SupportsPerturbation`."""
         about, hidden = messages.perturbations_out(perturbations)
         question = _RemoteQuestion(QuestionKind.PERTURBED, about, hidden)
-        return messages.perturbed_in(*self._ask(prepared, question, progress, cancel))
+        return messages.perturbed_in(*self._ask(prepared, question, context))
 
 
 class RemoteQuick(RemotePerturbable):
     """A remote engine that also has a first look."""
 
-    def first_look(
-        self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel
-    ) -> FirstLook:
+    def first_look(self, prepared: PreparedStudy, *, context: RunContext) -> FirstLook:
         """Run a coarse pass; see `engines.engine.SupportsFirstLook`."""
         question = _RemoteQuestion(QuestionKind.FIRST_LOOK)
-        return messages.first_look_in(*self._ask(prepared, question, progress, cancel))
+        return messages.first_look_in(*self._ask(prepared, question, context))
 
 
 def connect(

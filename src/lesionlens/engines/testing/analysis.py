@@ -30,7 +30,7 @@ from lesionlens.base.records.study import (
     Study,
     StudyKind,
 )
-from lesionlens.base.stages import StageTime
+from lesionlens.base.run_context import StageTime
 from lesionlens.engines.testing.acquire import AS_IS, Acquisition, acquire
 from lesionlens.engines.testing.files import write_dicom, write_nifti
 from lesionlens.engines.testing.headers import NOBODY

@@ -30,7 +30,7 @@ from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region
 from lesionlens.base.records.prediction import Capability, InputPerturbation, Prediction
 from lesionlens.base.records.prompts import PromptedRegion, PromptQuestion
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import Engine, SupportsPerturbation, SupportsPrompts, Target
 from lesionlens.engines.testing.simple import Patient, make_patient
 
@@ -81,10 +81,11 @@ class Trial:
     study: PreparedStudy = field(default_factory=prepared_head)
     """What it predicts."""
 
-    def predict(self, study: PreparedStudy | None = None, **how: Any) -> Prediction:
+    def predict(
+        self, study: PreparedStudy | None = None, context: RunContext = SILENT
+    ) -> Prediction:
         """Ask the engine."""
-        wanted = {"progress": no_progress, "cancel": NEVER, **how}
-        return self.engine.predict(study or self.study, **wanted)
+        return self.engine.predict(study or self.study, context=context)
 
     @cached_property
     def prediction(self) -> Prediction:
@@ -187,7 +188,9 @@ def cancelling(trial: Trial) -> None:
     """Check that it begins not, and ends soon, when asked to stop."""
     stop = threading.Event()
     stop.set()
-    _owes(_stopped(trial, stop, no_progress), "CancelledError where it was asked to stop before")
+    _owes(
+        _stopped(trial, RunContext(cancel=stop)), "CancelledError where it was asked to stop before"
+    )
     stop = threading.Event()
     asked: list[float] = []
 
@@ -196,15 +199,15 @@ def cancelling(trial: Trial) -> None:
         asked.append(time.monotonic())
         stop.set()
 
-    _stopped(trial, stop, ask)  # what was all but done may end as usual, if soon
+    _stopped(trial, RunContext(ask, stop))  # what was all but done may end as usual, if soon
     _owes(bool(asked), "progress, or nobody knows that it runs")
     late = time.monotonic() - asked[0]
     _owes(late < trial.patience_s, f"an end within {trial.patience_s:g} s, not {late:.1f}")
 
 
-def _stopped(trial: Trial, stop: threading.Event, progress: Callable[[str, float], None]) -> bool:
+def _stopped(trial: Trial, context: RunContext) -> bool:
     try:
-        trial.predict(cancel=stop, progress=progress)
+        trial.predict(context=context)
     except CancelledError:
         return True
     return False
@@ -213,7 +216,7 @@ def _stopped(trial: Trial, stop: threading.Event, progress: Callable[[str, float
 def progress(trial: Trial) -> None:
     """Check that it tells its stage in words and how much of it is done, 0 to 1."""
     reported: list[tuple[str, float]] = []
-    trial.predict(progress=lambda stage, fraction: reported.append((stage, fraction)))
+    trial.predict(context=RunContext(lambda stage, fraction: reported.append((stage, fraction))))
     _owes(bool(reported), "progress")
     _owes(all(stage and 0 <= share <= 1 for stage, share in reported), "words and shares of 0 to 1")
 
@@ -234,7 +237,7 @@ def perturbing(trial: Trial) -> None:
         return
     grid = engine.perturbation_grid(trial.study)
     asked = [InputPerturbation(), InputPerturbation(mirrored=True)]
-    seen = engine.predict_perturbed(trial.study, asked, progress=no_progress, cancel=NEVER)
+    seen = engine.predict_perturbed(trial.study, asked, context=SILENT)
     _owes(seen.probability.shape == (2, *grid.shape), "an answer to each input on its grid")
     first = trial.prediction.unperturbed
     _owes(first is not None, "Prediction.unperturbed, from which scores are taken")
@@ -279,7 +282,7 @@ def _prompted(
     asked: PromptQuestion,
     known: Mapping[Region, NDArray[np.float32]],
 ) -> PromptedRegion:
-    return engine.answer_prompts(study, asked, known, progress=no_progress, cancel=NEVER)
+    return engine.answer_prompts(study, asked, known, context=SILENT)
 
 
 def memory(trial: Trial) -> None:

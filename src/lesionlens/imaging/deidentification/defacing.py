@@ -21,7 +21,7 @@ from pydicom.uid import UID
 from lesionlens.base import geometry
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.deidentification.face import Face, find_face
 from lesionlens.imaging.preparation.brain import is_stripped
 from lesionlens.imaging.preparation.brain_extraction import find_brain, reading_grid
@@ -73,21 +73,19 @@ class Faces:
     """Series that show a brain alone."""
 
 
-def find_faces(
-    files: list[Path], progress: Progress = no_progress, cancel: Cancel = NEVER
-) -> Faces:
+def find_faces(files: list[Path], context: RunContext = SILENT) -> Faces:
     """Find the face of each frame of reference in DICOM files.
 
     Parameters
     ----------
     files : list of Path
         Of any kind; what is no MR image is passed over.
-    progress, cancel
+    context : RunContext
         Called, and polled for a stop, between files and series.
     """
     frames: dict[str, list[Stack]] = defaultdict(list)
     series: dict[str, list[DicomSlice]] = defaultdict(list)
-    for item in scan(files, progress, cancel).slices:
+    for item in scan(files, context).slices:
         series[item.text("SeriesInstanceUID")].append(item)
     for items in series.values():
         for stack in sort_series(items).stacks:
@@ -96,10 +94,10 @@ def find_faces(
     found: dict[str, Face] = {}
     bare: set[str] = set()
     for frame, stacks in frames.items():
-        check(cancel, "finding faces")
+        context.check("finding faces")
         stacks.sort(key=_shown, reverse=True)
         for stack in [s for s in stacks if _can_judge(s)][:TRIED]:
-            answer = _face_of(stack, cancel)
+            answer = _face_of(stack, context)
             if answer is not None:
                 found[frame] = answer
                 break
@@ -135,13 +133,13 @@ def _is_bare(stack: Stack) -> bool:
     return values is not None and is_stripped(values, stack.grid)
 
 
-def _face_of(stack: Stack, cancel: Cancel) -> Face | None:
+def _face_of(stack: Stack, context: RunContext) -> Face | None:
     values = _values(stack)
     if values is None or is_stripped(values, stack.grid):
         return None
     grid = reading_grid(stack.grid)
     image = resample(values, stack.grid, grid)
-    brain = find_brain({MrSequence.T1: image}, grid, cancel=cancel)
+    brain = find_brain({MrSequence.T1: image}, grid, context=context)
     if not brain.mask.any() or brain.doubtful is not None:
         return None
     return find_face(brain.mask, brain.grid)

@@ -12,7 +12,7 @@ from typing import Any
 
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.manifest import Owned
-from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import staged
 from lesionlens.imaging.deidentification.clean import Cleaner, coded, telling_words
 from lesionlens.imaging.deidentification.defacing import (
@@ -59,8 +59,7 @@ def deidentify_folder(
     pseudonyms: Pseudonyms,
     options: Options,
     *,
-    progress: Progress = no_progress,
-    cancel: Cancel = NEVER,
+    context: RunContext = SILENT,
 ) -> Done:
     """Write a de-identified copy of every DICOM file below a folder, under new names.
 
@@ -70,7 +69,7 @@ def deidentify_folder(
         What is read, and the folder that gets one sub-folder a series.
     pseudonyms, options
         How; see `Cleaner`.
-    progress, cancel
+    context : RunContext
         Called, and polled for a stop, between files.
 
     Raises
@@ -90,11 +89,11 @@ def deidentify_folder(
         )
     telling: set[str] = set()
     for number, path in enumerate(files):
-        check(cancel, "reading the headers")
-        progress("reading the headers", 0.5 * number / len(files))
+        context.check("reading the headers")
+        context.progress("reading the headers", 0.5 * number / len(files))
         telling |= telling_words(_read(path, stop_before_pixels=True))
     cleaner = Cleaner(options, pseudonyms, frozenset(telling))
-    faces = None if options.keep_faces else find_faces(files, cancel=cancel)
+    faces = None if options.keep_faces else find_faces(files, context=context.quiet())
     counts: Counter[str] = Counter()
     kept: Counter[FaceOutcome] = Counter()
     if left := len(paths) - len(files):
@@ -102,8 +101,8 @@ def deidentify_folder(
     with staged(out, ours=lambda place: _earlier_copies(place, aside), shared=True) as aside:
         written = 0
         for number, path in enumerate(files):
-            check(cancel, "de-identifying")
-            progress("de-identifying", 0.5 + 0.5 * number / len(files))
+            context.check("de-identifying")
+            context.progress("de-identifying", 0.5 + 0.5 * number / len(files))
             written += _one(path, aside, cleaner, faces, kept, counts)
         if not written:
             raise UnusableInputError(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lesionlens.base.geometry import bounding_box, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.stages import NEVER, Cancel, check
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.brain import BrainMask, filled, is_even, largest
 from lesionlens.imaging.preparation.resampling import HALF, block_means, crop_grid, resample
 from lesionlens.network.brain import (
@@ -60,7 +60,7 @@ def logits_of(
 
 
 def brain_logit(
-    images: Mapping[MrSequence, NDArray[np.float32]], *, cancel: Cancel = NEVER
+    images: Mapping[MrSequence, NDArray[np.float32]], *, context: RunContext = SILENT
 ) -> NDArray[np.float32]:
     """Average the logits of all sequences, each where it was scanned.
 
@@ -68,7 +68,7 @@ def brain_logit(
     ----------
     images : mapping of MrSequence to (I, J, K) float32
         The sequences together on `reading_grid`, the reference first; zero outside a field of view.
-    cancel : Cancel
+    context : RunContext
         Asked between sequences.
 
     Returns
@@ -80,7 +80,7 @@ def brain_logit(
     total, weight = 0.0, 0.0
     with closing(logits_of(shown)) as logits:  # cancelled: no pass goes on behind it
         for image in shown:
-            check(cancel, "finding the brain")
+            context.check("finding the brain")
             seen = (image != 0).astype(np.float32) + np.float32(1e-3)
             total = total + seen * next(logits)
             weight = weight + seen
@@ -88,7 +88,7 @@ def brain_logit(
 
 
 def find_brain(
-    images: Mapping[MrSequence, NDArray[np.float32]], grid: Grid, *, cancel: Cancel = NEVER
+    images: Mapping[MrSequence, NDArray[np.float32]], grid: Grid, *, context: RunContext = SILENT
 ) -> BrainMask:
     """Find the brain in a head with skull.
 
@@ -98,7 +98,7 @@ def find_brain(
         As for `brain_logit`.
     grid : Grid
         From `reading_grid`.
-    cancel : Cancel
+    context : RunContext
         Asked between sequences.
 
     Returns
@@ -106,7 +106,7 @@ def find_brain(
     BrainMask
         On a grid finer than `grid`, cut to the brain; empty where no brain is found.
     """
-    logit = brain_logit(images, cancel=cancel)
+    logit = brain_logit(images, context=context)
     doubt = _absent(logit, next(iter(images.values())), grid)
     if doubt is not None:
         return BrainMask(np.zeros(grid.shape, dtype=bool), grid, METHOD, doubt)

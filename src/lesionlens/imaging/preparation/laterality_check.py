@@ -16,7 +16,7 @@ from lesionlens.base.geometry import Affine, centre_mm
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import QualityCheck
-from lesionlens.base.stages import NEVER, Cancel
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.registration import one_level, roughly
 from lesionlens.imaging.preparation.resampling import HALF, block_means, resample
 
@@ -37,7 +37,7 @@ def sides(
     brain: NDArray[np.bool_],
     grid: Grid,
     *,
-    cancel: Cancel = NEVER,
+    context: RunContext = SILENT,
 ) -> QualityCheck | None:
     """Report whether left and right agree between the sequences.
 
@@ -51,7 +51,7 @@ def sides(
         Brain mask.
     grid : Grid
         Axis-aligned RAS+ cubes.
-    cancel : Cancel
+    context : RunContext
         Asked between steps.
 
     Returns
@@ -64,7 +64,7 @@ def sides(
     small = {s: block_means(values, grid, BLOCK) for s, values in channels.items()}
     fixed, where = small[reference]
     inside = block_means(brain.astype(np.float32), grid, BLOCK)[0] > HALF
-    reflection = symmetry(fixed, where, cancel=cancel)
+    reflection = symmetry(fixed, where, context=context)
     gains = {
         s: gain_of_mirror(fixed, values, inside, where, reflection)
         for s, (values, _) in small.items()
@@ -84,7 +84,7 @@ def sides(
     )
 
 
-def symmetry(values: NDArray[np.float32], grid: Grid, *, cancel: Cancel = NEVER) -> Affine:
+def symmetry(values: NDArray[np.float32], grid: Grid, *, context: RunContext = SILENT) -> Affine:
     """Find the reflection that lays a head on itself.
 
     Returns
@@ -94,7 +94,7 @@ def symmetry(values: NDArray[np.float32], grid: Grid, *, cancel: Cancel = NEVER)
     """
     flip = np.eye(4)
     flip[0, 0], flip[0, 3] = -1.0, 2.0 * float(centre_mm(grid.affine, grid.shape)[0])
-    moved = roughly(one_level(values, grid), one_level(values[::-1], grid), cancel=cancel)
+    moved = roughly(one_level(values, grid), one_level(values[::-1], grid), context=context)
     return np.asarray(flip @ moved)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
-from lesionlens.base.stages import NEVER, Cancel
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation import brain as brains
 from lesionlens.imaging.preparation.brain_extraction import brain_logit, reading_grid
 from lesionlens.imaging.preparation.exchanged_names import Exchange, exchanged
@@ -19,14 +19,14 @@ from lesionlens.imaging.preparation.resampling import resample
 Scans = Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]
 
 
-def exchanged_as_read(scans: Scans, *, cancel: Cancel = NEVER) -> Exchange | None:
+def exchanged_as_read(scans: Scans, *, context: RunContext = SILENT) -> Exchange | None:
     """Return the two sequences whose names seem exchanged, None where all seem right.
 
     Parameters
     ----------
     scans : mapping of MrSequence to (voxels, Grid)
         (I, J, K) float32 where the headers say that they lie.
-    cancel : Cancel
+    context : RunContext
         Asked between sequences.
     """
     there = [s for s in REFERENCE_ORDER if s in scans]
@@ -38,5 +38,5 @@ def exchanged_as_read(scans: Scans, *, cancel: Cancel = NEVER) -> Exchange | Non
     if all(brains.is_stripped(units[s], scans[s][1]) for s in there):
         inside = np.all([image > 0 for image in images.values()], axis=0)
     else:
-        inside = brains.largest(brain_logit(images, cancel=cancel) > 0)
+        inside = brains.largest(brain_logit(images, context=context) > 0)
     return exchanged(images, inside, stride=1)

@@ -21,8 +21,8 @@ from lesionlens.base.records.study import (
     StepName,
     Study,
 )
+from lesionlens.base.run_context import RunContext
 from lesionlens.base.scan_limits import check_grid, check_voxels
-from lesionlens.base.stages import StageClock, check
 from lesionlens.imaging.preparation import brain as brains
 from lesionlens.imaging.preparation import exchanged_names, lost_signal, quality
 from lesionlens.imaging.preparation.intensity_units import standard_units
@@ -46,7 +46,7 @@ DEFAULT_OPTIONS = PrepareOptions()
 
 
 def prepare(
-    study: Study, clock: StageClock, options: PrepareOptions = DEFAULT_OPTIONS
+    study: Study, context: RunContext, options: PrepareOptions = DEFAULT_OPTIONS
 ) -> PreparedStudy:
     """Load, check, co-register, find the brain and resample.
 
@@ -57,7 +57,7 @@ def prepare(
     ----------
     study : Study
         At least one sequence.
-    clock : StageClock
+    context : RunContext
         Times the stages, passes on progress and cancellation.
     options : PrepareOptions
         Which steps.
@@ -76,24 +76,24 @@ def prepare(
     """
     notes = Notes(study.notices)
     reference = reference_of(study.series)
-    with clock.stage("load"):
-        loaded = _load_all(study.series, clock, options, notes)
+    with context.stage("load"):
+        loaded = _load_all(study.series, context, options, notes)
     native = loaded[reference].series.grid
-    with clock.stage("register"):
-        bring_together(loaded, reference, clock, options, notes)
-    with clock.stage(StepName.BRAIN):
-        mask, where = brain_of(loaded, reference, options, notes, clock.cancel)
-    with clock.stage("resample"):
+    with context.stage("register"):
+        bring_together(loaded, reference, context, options, notes)
+    with context.stage(StepName.BRAIN):
+        mask, where = brain_of(loaded, reference, options, notes, context)
+    with context.stage("resample"):
         working = _working_grid(mask, where, native, options.edge_mm)
-        channels, present, brain = _resample_all(loaded, mask, where, working, clock)
+        channels, present, brain = _resample_all(loaded, mask, where, working, context)
         _even_out(channels, brain, notes)
     if options.bias:
-        with clock.stage(StepName.BIAS):
-            take_bias_out(channels, brain, working, clock, options, notes)
-    with clock.stage("check quality"):
+        with context.stage(StepName.BIAS):
+            take_bias_out(channels, brain, working, context, options, notes)
+    with context.stage("check quality"):
         there = {s: channels[i] for i, s in enumerate(MrSequence) if present[i]}
         with ThreadPoolExecutor(1) as aside:  # a registration, which leaves Python to the rest
-            compare = partial(sides, there, reference, brain, working, cancel=clock.cancel)
+            compare = partial(sides, there, reference, brain, working, context=context)
             agreement = aside.submit(compare) if options.sides else None
             checks = _quality(loaded, there, brain, working, notes, agreement)
     return PreparedStudy(
@@ -130,7 +130,7 @@ def reference_of(series: Mapping[MrSequence, Series]) -> MrSequence:
 
 
 def _load_all(
-    series: Mapping[MrSequence, Series], clock: StageClock, options: PrepareOptions, notes: Notes
+    series: Mapping[MrSequence, Series], context: RunContext, options: PrepareOptions, notes: Notes
 ) -> dict[MrSequence, Loaded]:
     for sequence, item in series.items():
         check_grid(item.grid, _where(sequence, item))
@@ -140,8 +140,8 @@ def _load_all(
         for number, (sequence, job) in enumerate(jobs.items(), 1):
             loaded[sequence], found = job.result()
             notes.notices.extend(found)
-            check(clock.cancel, "load")
-            clock.progress("load", number / len(jobs))
+            context.check("load")
+            context.progress("load", number / len(jobs))
     return loaded
 
 
@@ -194,7 +194,7 @@ def _resample_all(
     mask: NDArray[np.bool_],
     where: Grid,
     working: Grid,
-    clock: StageClock,
+    context: RunContext,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
     """Bring mask and sequences onto the working grid; outside of the brain stays as scanned."""
     same = where.matches(working)
@@ -207,7 +207,7 @@ def _resample_all(
             values, grid = divided(item.values, item.series.grid, min(working.spacing_mm))
             channels[index] = resample(values, grid, working, moved=item.moved)
             present[index] = True
-            check(clock.cancel, "resample")
+            context.check("resample")
     return channels, present, brain
 
 

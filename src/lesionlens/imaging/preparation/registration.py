@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from lesionlens.base.geometry import Affine, ras_grid
 from lesionlens.base.grid import Grid
-from lesionlens.base.stages import NEVER, Cancel, check
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.resampling import resample, resample_mask
 
 COARSE_MM, FINE_MM, FINEST_MM = 4.0, 2.0, 1.0
@@ -226,7 +226,7 @@ def one_level(values: NDArray[np.float32], grid: Grid) -> ResolutionPyramid:
 
 
 def register(
-    fixed: ResolutionPyramid, moving: ResolutionPyramid, *, cancel: Cancel = NEVER
+    fixed: ResolutionPyramid, moving: ResolutionPyramid, *, context: RunContext = SILENT
 ) -> Registration:
     """Find the rigid movement between two sequences of one head.
 
@@ -237,7 +237,7 @@ def register(
     ----------
     fixed, moving : ResolutionPyramid
         Reference and sequence.
-    cancel : Cancel
+    context : RunContext
         Asked between starts.
 
     Returns
@@ -249,17 +249,17 @@ def register(
     -----
     Mattes et al., IEEE TMI 2003, 22(1):120-128, doi 10.1109/TMI.2003.809072.
     """
-    best = _coarsely(fixed, moving, cancel)
+    best = _coarsely(fixed, moving, context)
     if best is None:
         return Registration(np.eye(4), 0.0, 0.0, 0.0, 0.0)
     fine = best
     # few samples until nothing moves any more, then more of them: half the error of one descent of
     # the same cost, which had not arrived (research/experiments.md)
     for method in (_method(0.03, 200, 1.0, 3e-4), _method(0.12, 20, 0.05)):
-        check(cancel, "registration")
+        context.check("registration")
         fine = _run((fixed.fine, moving.fine), fine[1], method) or fine
     if fixed.finest is not None and moving.finest is not None:
-        check(cancel, "registration")
+        context.check("registration")
         last = (fixed.finest, moving.finest)
         fine = _run(last, fine[1], _method(0.06, 40, 0.2)) or fine
     pair = fixed.coarse.image, moving.coarse.image
@@ -267,19 +267,19 @@ def register(
 
 
 def roughly(
-    fixed: ResolutionPyramid, moving: ResolutionPyramid, *, cancel: Cancel = NEVER
+    fixed: ResolutionPyramid, moving: ResolutionPyramid, *, context: RunContext = SILENT
 ) -> Affine:
     """Find the movement at the coarse level, unjudged; (4, 4), the identity without overlap."""
-    best = _coarsely(fixed, moving, cancel, sampling=0.07)
+    best = _coarsely(fixed, moving, context, sampling=0.07)
     return np.eye(4) if best is None else _matrix(best[1])
 
 
 def _coarsely(
-    fixed: ResolutionPyramid, moving: ResolutionPyramid, cancel: Cancel, sampling: float = 0.1
+    fixed: ResolutionPyramid, moving: ResolutionPyramid, context: RunContext, sampling: float = 0.1
 ) -> tuple[float, sitk.Euler3DTransform] | None:
     best: tuple[float, sitk.Euler3DTransform] | None = None
     for shift in _starts(moving.centre_mm - fixed.centre_mm):
-        check(cancel, "registration")
+        context.check("registration")
         start = sitk.Euler3DTransform(fixed.centre_mm.tolist(), 0.0, 0.0, 0.0, shift.tolist())
         found = _run((fixed.coarse, moving.coarse), start, _method(sampling, 80, 3.0))
         if found is not None and (best is None or found[0] < best[0]):

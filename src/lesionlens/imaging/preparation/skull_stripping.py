@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.grid import Grid
-from lesionlens.base.stages import NEVER, Cancel, check
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.brain import BrainMask
 
 TIME_LIMIT_S = 1800.0
@@ -75,7 +75,7 @@ def identity(name: str) -> str:
 
 
 def strip(
-    name: str, values: NDArray[np.float32], grid: Grid, *, cancel: Cancel = NEVER
+    name: str, values: NDArray[np.float32], grid: Grid, *, context: RunContext = SILENT
 ) -> BrainMask:
     """Find the brain with an installed program.
 
@@ -87,7 +87,7 @@ def strip(
         One sequence, with skull.
     grid : Grid
         Its grid.
-    cancel : Cancel
+    context : RunContext
         Asked twice a second; stops the program.
 
     Raises
@@ -101,7 +101,7 @@ def strip(
     with tempfile.TemporaryDirectory(prefix="lesionlens-") as scratch:
         image, mask = Path(scratch) / "image.nii.gz", Path(scratch) / program.mask_name
         nib.Nifti1Image(values, grid.affine).to_filename(image)
-        _run([str(found), *program.arguments(image, mask)], name, cancel)
+        _run([str(found), *program.arguments(image, mask)], name, context)
         brain = _read(mask, grid, name)
     volume = float(brain.sum()) * grid.voxel_ml
     doubtful = None if 700.0 < volume < 2000.0 else f"it measures {volume:.0f} ml"
@@ -121,13 +121,13 @@ def _program(name: str) -> tuple[Path, Program]:
     return Path(found), program
 
 
-def _run(command: list[str], name: str, cancel: Cancel) -> None:
+def _run(command: list[str], name: str, context: RunContext) -> None:
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603  a fixed program
         try:
             end = time.monotonic() + TIME_LIMIT_S
             while process.poll() is None:
-                check(cancel, "finding the brain")
+                context.check("finding the brain")
                 if time.monotonic() > end:
                     raise _failed(name, f"no answer within {TIME_LIMIT_S / 60:.0f} minutes")
                 time.sleep(0.05)

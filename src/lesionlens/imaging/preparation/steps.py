@@ -15,7 +15,7 @@ from lesionlens.base.geometry import Affine
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparationStep, Series, StepName
-from lesionlens.base.stages import Cancel, StageClock, check
+from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import (
     bias_field,
     brain_extraction,
@@ -91,7 +91,7 @@ class Notes:
 def bring_together(
     loaded: dict[MrSequence, Loaded],
     reference: MrSequence,
-    clock: StageClock,
+    context: RunContext,
     options: PrepareOptions,
     notes: Notes,
 ) -> None:
@@ -108,9 +108,7 @@ def bring_together(
         return
     lent = _lender(fixed)
     with ThreadPoolExecutor(max(options.threads, 1)) as pool:  # ITK lets the interpreter go
-        jobs = [
-            pool.submit(_registered, fixed, loaded[s], lent, options, clock.cancel) for s in others
-        ]
+        jobs = [pool.submit(_registered, fixed, loaded[s], lent, options, context) for s in others]
         for number, (sequence, job) in enumerate(zip(others, jobs, strict=True), 1):
             found, moving = job.result(), loaded[sequence]
             if _at_rest(fixed, moving, found):
@@ -118,7 +116,7 @@ def bring_together(
             else:
                 moving.moved = found.moved
             _note_registration(sequence, found, notes)
-            clock.progress("register", number / len(others))
+            context.progress("register", number / len(others))
 
 
 def _lender(fixed: Loaded) -> Callable[[], ResolutionPyramid]:
@@ -153,10 +151,10 @@ def _registered(
     moving: Loaded,
     lent: Callable[[], ResolutionPyramid],
     options: PrepareOptions,
-    cancel: Cancel,
+    context: RunContext,
 ) -> Registration:
     """Register, or take what was found for these very voxels before."""
-    check(cancel, "registration")
+    context.check("registration")
     key = ""
     if options.cache:
         pair = {"fixed": fixed, "moving": moving}
@@ -167,7 +165,7 @@ def _registered(
             shift, angle, information, pronounced = kept["figures"].tolist()
             return Registration(kept["moved"], shift, angle, information, pronounced)
     its = pyramid(moving.values, moving.series.grid)
-    found = register(lent(), its, cancel=cancel)
+    found = register(lent(), its, context=context)
     if options.cache:
         figures = (found.shift_mm, found.angle_deg, found.information, found.pronounced)
         cache.save(key, {"moved": found.moved, "figures": np.array(figures)})
@@ -208,7 +206,7 @@ def brain_of(
     reference: MrSequence,
     options: PrepareOptions,
     notes: Notes,
-    cancel: Cancel,
+    context: RunContext,
 ) -> tuple[NDArray[np.bool_], Grid]:
     """Return a brain mask and the grid on which it lies."""
     first = next((s for s in (reference, *loaded) if loaded[s].stripped), None)
@@ -238,7 +236,7 @@ def brain_of(
             return kept.mask, kept.grid
         notes.steps.append(PreparationStep(StepName.BRAIN, None, False, "Left out on request."))
         return loaded[reference].values > 0, loaded[reference].series.grid
-    found = _brain_in(loaded, reference, options, notes, cancel)
+    found = _brain_in(loaded, reference, options, notes, context)
     _note_brain(found, reference, notes)
     return found.mask, found.grid
 
@@ -266,17 +264,17 @@ def _brain_in(
     reference: MrSequence,
     options: PrepareOptions,
     notes: Notes,
-    cancel: Cancel,
+    context: RunContext,
 ) -> brains.BrainMask:
     """Find the brain by the method asked for; under "auto" a program mends a doubtful mask."""
     auto = options.stripper == skull_stripping.AUTO
     method = skull_stripping.OWN if auto else options.stripper
-    found = _kept_brain(loaded, reference, method, options, cancel)
+    found = _kept_brain(loaded, reference, method, options, context)
     others = skull_stripping.installed() if auto and found.doubtful else ()
     if not others:
         return found
     try:
-        other = _kept_brain(loaded, reference, others[0], options, cancel)
+        other = _kept_brain(loaded, reference, others[0], options, context)
     except ResourceError as error:
         notes.notices.append(f"The brain mask is doubtful, and {others[0]} did not help: {error}")
         return found
@@ -289,16 +287,16 @@ def _kept_brain(
     reference: MrSequence,
     method: str,
     options: PrepareOptions,
-    cancel: Cancel,
+    context: RunContext,
 ) -> brains.BrainMask:
     """Find the brain, or take what was found in these very voxels by this method before."""
     if not options.cache:
-        return _searched(loaded, reference, method, cancel)
+        return _searched(loaded, reference, method, context)
     key = _brain_key(loaded, reference, method)
     before = kept_brain.recall(key, loaded[reference].series.grid.frame_uid)
     if before is not None:
         return before
-    found = _searched(loaded, reference, method, cancel)
+    found = _searched(loaded, reference, method, context)
     kept_brain.keep(key, found)
     return found
 
@@ -309,17 +307,17 @@ def _brain_key(loaded: Mapping[MrSequence, Loaded], reference: MrSequence, metho
 
 
 def _searched(
-    loaded: Mapping[MrSequence, Loaded], reference: MrSequence, method: str, cancel: Cancel
+    loaded: Mapping[MrSequence, Loaded], reference: MrSequence, method: str, context: RunContext
 ) -> brains.BrainMask:
     """Find the brain: our network looks at every sequence, a program at the reference alone."""
     item = loaded[reference]
     if method != skull_stripping.OWN:
-        return skull_stripping.strip(method, item.values, item.series.grid, cancel=cancel)
+        return skull_stripping.strip(method, item.values, item.series.grid, context=context)
     grid = brain_extraction.reading_grid(item.series.grid)
     images = {
         s: resample(one.values, one.series.grid, grid, moved=one.moved) for s, one in loaded.items()
     }
-    return brain_extraction.find_brain(images, grid, cancel=cancel)
+    return brain_extraction.find_brain(images, grid, context=context)
 
 
 def _note_brain(found: brains.BrainMask, reference: MrSequence, notes: Notes) -> None:
@@ -355,7 +353,7 @@ def take_bias_out(
     channels: NDArray[np.float32],
     brain: NDArray[np.bool_],
     working: Grid,
-    clock: StageClock,
+    context: RunContext,
     options: PrepareOptions,
     notes: Notes,
 ) -> None:
@@ -365,12 +363,12 @@ def take_bias_out(
     ----------
     channels, brain : (4, I, J, K) float32, (I, J, K) bool
         On `working`; channels in the order of MrSequence.
-    working, clock, options, notes
+    working, context, options, notes
         As in `preparation.prepare.prepare`; `notes` gets a step for each sequence.
     """
     there = [pair for pair in zip(MrSequence, channels, strict=True) if pair[1].any()]
     for number, (sequence, values) in enumerate(there, 1):
-        check(clock.cancel, StepName.BIAS)
+        context.check(StepName.BIAS)
         found = _kept_field(values, brain, working, options)
         if found is None:
             words = "Left out: too little of the brain is shown."
@@ -379,7 +377,7 @@ def take_bias_out(
             values[...] = bias_field.corrected(values, working, found)
             step = PreparationStep(StepName.BIAS, sequence, True, found.words, found.strength)
             notes.steps.append(step)
-        clock.progress(StepName.BIAS, number / len(there))
+        context.progress(StepName.BIAS, number / len(there))
 
 
 def _kept_field(

@@ -16,7 +16,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import Study
-from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading import remembered_series
 from lesionlens.imaging.reading.plugged_in import read_by, surest_reader
 from lesionlens.imaging.reading.series_selection import NothingRecognisedError
@@ -29,9 +29,8 @@ class ReadOptions:
     study_uid: str | None = None
     """Which study, where the folder holds several: a Study Instance UID, or the name that the
     refusal listed."""
-    progress: Progress = no_progress
-    cancel: Cancel = NEVER
-    """As everywhere; asked between files."""
+    context: RunContext = SILENT
+    """Polled between files."""
     among: tuple[Path, ...] = ()
     """The files and folders below the path that are meant; empty for all."""
     same_patient: bool = False
@@ -64,8 +63,7 @@ def open_study(
     study_uid: str | None = None,
     recall: bool = False,
     same_patient: bool = False,
-    progress: Progress = no_progress,
-    cancel: Cancel = NEVER,
+    context: RunContext = SILENT,
 ) -> Study:
     """Open a folder of NIfTI or DICOM files, or one NIfTI file.
 
@@ -84,7 +82,7 @@ def open_study(
     same_patient : bool
         A person confirmed that the files are of one patient, though their identities contradict
         each other; a notice says so. Otherwise that is a `PatientConflictError`.
-    progress, cancel
+    context : RunContext
         Called between files.
 
     Returns
@@ -102,8 +100,8 @@ def open_study(
         The user asked to stop.
     """
     places = (Path(path),) if isinstance(path, str | Path) else tuple(Path(p) for p in path)
-    check(cancel, "opening the study")
-    progress("open", 0.0)
+    context.check("opening the study")
+    context.progress("open", 0.0)
     for one in places:
         check_path(one)
     place = places[0] if len(places) == 1 else _common_folder(places)
@@ -115,11 +113,9 @@ def open_study(
             expected="a folder of NIfTI files (.nii, .nii.gz) or of DICOM files, or one NIfTI file",
             next_step="Choose the folder that holds the scans themselves",
         )
-    options = ReadOptions(
-        study_uid, progress, cancel, places if len(places) > 1 else (), same_patient
-    )
+    options = ReadOptions(study_uid, context, places if len(places) > 1 else (), same_patient)
     study = _read(reader, place, wanted, options, recall=recall and not wanted)
-    progress("open", 1.0)
+    context.progress("open", 1.0)
     return replace(study, notices=(*study.notices, *notices)) if notices else study
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from lesionlens.base.labels import MrSequence, how_to_name
 from lesionlens.base.records.study import Series, Witness
-from lesionlens.base.stages import NEVER, Cancel, check
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.sequences import Guess
 
 MOST_IMAGES = 8
@@ -15,7 +15,7 @@ MOST_IMAGES = 8
 
 
 def judge_by_image(
-    found: Sequence[Series], named: Collection[MrSequence], *, cancel: Cancel = NEVER
+    found: Sequence[Series], named: Collection[MrSequence], *, context: RunContext = SILENT
 ) -> tuple[list[Series], list[str]]:
     """Judge by their images the series that nothing else identifies.
 
@@ -25,7 +25,7 @@ def judge_by_image(
         All of a study that the user did not name.
     named : collection of MrSequence
         What the user named.
-    cancel : Cancel
+    context : RunContext
         Asked between series.
 
     Returns
@@ -44,7 +44,7 @@ def judge_by_image(
         if not silent or not left or len(known) == len(MrSequence):
             out.append(series)
             continue
-        check(cancel, "opening the study")
+        context.check("opening the study")
         left -= 1
         from lesionlens.imaging.reading import sequence_from_image  # noqa: PLC0415  slow to import, and seldom asked
 

@@ -15,7 +15,7 @@ from typing_extensions import override
 from lesionlens.analysis.followup import places
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
-from lesionlens.base.stages import Cancel, Progress
+from lesionlens.base.run_context import RunContext
 from lesionlens.imaging import samples
 from lesionlens.napari.controllers.adding import Adding
 from lesionlens.napari.controllers.asking import Asking
@@ -118,17 +118,16 @@ class Actions(Marking, EditActs, Asking, Signing):
         if here:
             preferences = replace(preferences, server="")
 
-        def task(progress: Progress, cancel: Cancel) -> Any:
-            progress("loading the network", 0.0)
+        def task(context: RunContext) -> Any:
+            context.progress("loading the network", 0.0)
             lens = self._lens_for(preferences)
             result = lens(
                 study,
                 preferences.preparation,
-                progress=progress,
-                cancel=cancel,
+                context=context,
                 first=self.jobs.hand_over,
             )
-            progress("draw", 0.0)
+            context.progress("draw", 0.0)
             return result, overlays_of(result.analysis)
 
         def done(value: Any) -> str | None:
@@ -204,7 +203,7 @@ class Actions(Marking, EditActs, Asking, Signing):
         if address is None:
             return
 
-        def task(progress: Progress, cancel: Cancel) -> tuple[str, ...]:  # noqa: ARG001
+        def task(context: RunContext) -> tuple[str, ...]:  # noqa: ARG001
             from lesionlens.engines.remote.connection import models_of  # noqa: PLC0415
 
             return models_of(address)
@@ -234,11 +233,11 @@ class Actions(Marking, EditActs, Asking, Signing):
             return False
         analysis = replace(state.analysis, review=state.review)
 
-        def task(progress: Progress, cancel: Cancel) -> tuple[str, ...]:  # noqa: ARG001
+        def task(context: RunContext) -> tuple[str, ...]:
             from lesionlens.results.export.exporter import save  # noqa: PLC0415
             from lesionlens.results.export.run import warnings_of  # noqa: PLC0415
 
-            progress("write and read back", 0.0)
+            context.progress("write and read back", 0.0)
             known = set(warnings_of(analysis))
             return tuple(words for words in save(analysis, folder) if words not in known)
 

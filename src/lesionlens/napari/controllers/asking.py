@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from lesionlens.base.stages import Cancel, Progress
+from lesionlens.base.run_context import RunContext
 from lesionlens.napari.model.acts.session import QUESTION
 from lesionlens.napari.model.acts.views import Viewing
 from lesionlens.napari.model.choices.choices import LayerChoice
@@ -39,7 +39,7 @@ class Asking(Viewing):
         if not all(0 <= n < size for n, size in zip((i, j, k), grid.shape, strict=True)):
             return False
 
-        def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
+        def task(context: RunContext) -> Any:  # noqa: ARG001
             return probed(result, prepared, (i, j, k))
 
         def done(answer: Any) -> None:
@@ -57,7 +57,7 @@ class Asking(Viewing):
             return
         prepared = state.analysis.prepared
 
-        def task(progress: Progress, cancel: Cancel) -> Any:  # noqa: ARG001
+        def task(context: RunContext) -> Any:  # noqa: ARG001
             return layer_view(result, prepared, layer_choice)
 
         def done(view: Any) -> None:
@@ -77,8 +77,8 @@ class Asking(Viewing):
         if candidate is None or result is None:
             return False
 
-        def task(progress: Progress, cancel: Cancel) -> str:
-            return str(result.what_if(candidate.id, progress=progress, cancel=cancel).words)
+        def task(context: RunContext) -> str:
+            return str(result.what_if(candidate.id, context=context).words)
 
         def done(words: str) -> None:
             if self.session.result is result:

@@ -17,7 +17,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.stages import Cancel, Progress, StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.opener import AskPatient
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout
@@ -90,14 +90,14 @@ def compare_with(
         return False
     options, asks = read_preferences().preparation, questions or PriorQuestions()
 
-    def task(progress: Progress, cancel: Cancel) -> tuple[Analysis, ComparedPictures]:
-        progress("looking for the earlier examination", 0.0)
+    def task(context: RunContext) -> tuple[Analysis, ComparedPictures]:
+        context.progress("looking for the earlier examination", 0.0)
         found = find_prior(
             chosen.place, analysis.study, chosen.study, same_patient=chosen.same_patient
         )
-        prior = open_prior(found, StageClock(progress, cancel), options)
-        progress("laying it onto this one", 0.0)
-        after = compare(analysis, visit_of(analysis.study), prior, cancel=cancel)
+        prior = open_prior(found, context, options)
+        context.progress("laying it onto this one", 0.0)
+        after = compare(analysis, visit_of(analysis.study), prior, context=context.quiet())
         return after, pictures_of(prior, after)
 
     def done(value: tuple[Analysis, ComparedPictures]) -> str | None:

@@ -16,7 +16,7 @@ from qtpy.QtCore import QObject, QTimer
 from lesionlens.base.errors import CancelledError, LesionLensError
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
-from lesionlens.base.stages import NEVER, Cancel, Progress, StageClock, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.reading import Turn
@@ -49,7 +49,7 @@ class Opened:
 
 
 def read_entry(
-    entry: StudyEntry, result: Path, options: PrepareOptions, progress: Progress, cancel: Cancel
+    entry: StudyEntry, result: Path, options: PrepareOptions, context: RunContext
 ) -> Opened:
     """Read a study of a list, and its result where there is one; in a thread.
 
@@ -58,26 +58,24 @@ def read_entry(
     from lesionlens.napari.loading import KEY, read_study  # noqa: PLC0415
 
     if not entry.place:
-        progress("fetch it from the archive", 0.0)
+        context.progress("fetch it from the archive", 0.0)
         with book_of(result.parent) as book:
-            entry = at_hand(book, entry, cancel)
+            entry = at_hand(book, entry, context)
     uid = entry.study_uid or None
-    layers = read_study(Path(entry.place), study_uid=uid, progress=progress, cancel=cancel)
+    layers = read_study(Path(entry.place), study_uid=uid, context=context)
     study = layers[0][1]["metadata"][KEY]["study"]
     if not is_result(result):
         return Opened(study, Path(entry.place), layers)
-    return Opened(
-        study, Path(entry.place), layers, *_reopened(study, result, options, progress, cancel)
-    )
+    return Opened(study, Path(entry.place), layers, *_reopened(study, result, options, context))
 
 
 def _reopened(
-    study: Study, result: Path, options: PrepareOptions, progress: Progress, cancel: Cancel
+    study: Study, result: Path, options: PrepareOptions, context: RunContext
 ) -> tuple[Any, Any]:
     from lesionlens.napari.model.overlays.maps import overlays_of  # noqa: PLC0415
     from lesionlens.results.result import Result  # noqa: PLC0415
 
-    prepared = prepare(study, StageClock(progress, cancel), options_for(result, options))
+    prepared = prepare(study, context, options_for(result, options))
     analysis = replace(reopen_folder(result, study, prepared), review=Review())
     return Result(analysis), overlays_of(analysis)
 
@@ -184,7 +182,7 @@ class Day:
         if folder is None:
             return False
 
-        def task(progress: Progress, cancel: Cancel) -> WrittenTables:  # noqa: ARG001
+        def task(context: RunContext) -> WrittenTables:  # noqa: ARG001
             return tables_of(folder, out)
 
         def done(written: WrittenTables) -> str:
@@ -193,11 +191,11 @@ class Day:
         return self.jobs.start("Writing the tables", task, done)
 
     def _list(self, folder: Path, add: Callable[[Book], int]) -> bool:
-        def task(progress: Progress, cancel: Cancel) -> int:
+        def task(context: RunContext) -> int:
             book = open_book(folder)
             try:
                 new = add(book)
-                describe_all(book, progress=progress, cancel=cancel)
+                describe_all(book, context=context)
             finally:
                 book.close()
             return new
@@ -265,20 +263,20 @@ class Day:
             return False
         return True
 
-    def _reader_of(self, row: WorklistRow) -> Callable[[Progress, Cancel], Opened]:
+    def _reader_of(self, row: WorklistRow) -> Callable[[RunContext], Opened]:
         """Return what reads a study in a thread; what was read beforehand is taken."""
         entry, result = row.entry, self._result_of(row)
         options = read_preferences().preparation
         before, self._next = self._next, None
         ready = before[1] if before is not None and before[0] == entry.name else None
 
-        def task(progress: Progress, cancel: Cancel) -> Opened:
+        def task(context: RunContext) -> Opened:
             if ready is not None:
                 with contextlib.suppress(LesionLensError):
                     found = ready.result()
                     if found.result is not None or not is_result(result):
                         return found
-            return read_entry(entry, result, options, progress, cancel)
+            return read_entry(entry, result, options, context)
 
         return task
 
@@ -314,7 +312,7 @@ class Day:
         if row is None or not row.entry.place:
             return
         options, result = read_preferences().preparation, self._result_of(row)
-        future = self._pool.submit(read_entry, row.entry, result, options, no_progress, NEVER)
+        future = self._pool.submit(read_entry, row.entry, result, options, SILENT)
         self._next = (row.entry.name, future)
 
     # --- analysed ahead -------------------------------------------------------------------
@@ -387,8 +385,8 @@ class Day:
             return
         options = read_preferences().preparation
 
-        def task(progress: Progress, cancel: Cancel) -> tuple[Any, Any]:
-            return _reopened(study, result, options, progress, cancel)
+        def task(context: RunContext) -> tuple[Any, Any]:
+            return _reopened(study, result, options, context)
 
         def done(found: tuple[Any, Any]) -> None:
             if self.actions.session.state.study is study:

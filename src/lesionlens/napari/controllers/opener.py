@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lesionlens.base.errors import CancelledError, PatientConflictError
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.stages import Cancel, Progress
+from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.reading.series_selection import NothingRecognisedError, SeveralStudiesError
 from lesionlens.napari.model.acts.session import OPENING, ReviewSession
 from lesionlens.napari.model.state.state import Problem, Query, Request
@@ -46,7 +46,7 @@ class Opener:
     def open(self, request: Request, then: Callable[[], object] | None = None) -> bool:
         """Open a request, and act then once the window is idle; False where something runs."""
 
-        def task(progress: Progress, cancel: Cancel) -> Any:
+        def task(context: RunContext) -> Any:
             from lesionlens.napari.loading import exchanged_in, read_study  # noqa: PLC0415
 
             found = read_study(
@@ -54,10 +54,9 @@ class Opener:
                 named=request.named,
                 study_uid=request.study_uid,
                 same_patient=request.same_patient,
-                progress=progress,
-                cancel=cancel,
+                context=context,
             )
-            return found, exchanged_in(found, cancel)
+            return found, exchanged_in(found, context)
 
         def done(answer: tuple[list[Any], Any]) -> None:
             found, doubted = answer

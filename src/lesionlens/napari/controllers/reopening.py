@@ -8,7 +8,7 @@ from typing import Any
 
 from lesionlens.analysis.followup import places
 from lesionlens.base.errors import LesionLensError
-from lesionlens.base.stages import Cancel, Progress, StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.napari.controllers.opener import Opener
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -46,11 +46,11 @@ def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, place: Path, take
         )
     preferences = read_preferences()
 
-    def task(progress: Progress, cancel: Cancel) -> Any:
+    def task(context: RunContext) -> Any:
         from lesionlens.results.result import Result  # noqa: PLC0415
 
         options = options_for(place, preferences.preparation)
-        prepared = prepare(study, StageClock(progress, cancel), options)
+        prepared = prepare(study, context, options)
         analysis = reopen_folder(place, study, prepared)
         return Result(analysis), overlays_of(analysis)
 

@@ -9,7 +9,7 @@ from typing import Any
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.base.errors import CancelledError, LesionLensError
 from lesionlens.base.labels import DrawingMethod, ReviewState
-from lesionlens.base.stages import Cancel, Progress, check
+from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import SAVING, ReviewSession
@@ -176,13 +176,13 @@ class Reviewing:
         if analysis is None or self._signed():
             return False
 
-        def task(progress: Progress, cancel: Cancel) -> Any:
-            progress("bring it onto the scan", 0.1)
+        def task(context: RunContext) -> Any:
+            context.progress("bring it onto the scan", 0.1)
             make(log)
-            check(cancel, "keeping the outline")
-            progress("measure", 0.4)
+            context.check("keeping the outline")
+            context.progress("measure", 0.4)
             found = reviewed(analysis, state.overlays, log.review)
-            check(cancel, "keeping the outline")
+            context.check("keeping the outline")
             return found
 
         return self._settle(words, log, task, then)
@@ -217,10 +217,10 @@ class Reviewing:
             self._autosave()
             return
 
-        def task(progress: Progress, cancel: Cancel) -> Any:
-            progress("measure", 0.1)
+        def task(context: RunContext) -> Any:
+            context.progress("measure", 0.1)
             found = reviewed(analysis, state.overlays, log.review)
-            check(cancel, "measuring anew")
+            context.check("measuring anew")
             return found
 
         self._settle(_TURNING, log, task, lambda: None)

@@ -1,6 +1,6 @@
 """Work in a thread: progress, cancellation and errors come back on the main thread.
 
-A task is a callable `task(progress, cancel)` that returns one complete value. It runs in a Python
+A task is a callable `task(context)` that returns one complete value. It runs in a Python
 thread; the window stays alive. One job at a time: what the reader started ends or is stopped
 before the next begins.
 """
@@ -17,13 +17,13 @@ from typing import Any, Protocol
 from qtpy.QtCore import QObject, Signal
 
 from lesionlens.base.errors import CancelledError, LesionLensError, ResourceError, ServerError
-from lesionlens.base.stages import Cancel, Progress
+from lesionlens.base.run_context import RunContext
 from lesionlens.napari.model.state.state import Problem
 
 logger = logging.getLogger(__name__)
 
 _TELL_S = 0.15  # seconds between two words on how far a stage is
-Task = Callable[[Progress, Cancel], Any]
+Task = Callable[[RunContext], Any]
 
 
 class Listener(Protocol):
@@ -93,7 +93,7 @@ class Jobs(QObject):
         words : str
             What runs, for the reader.
         task : callable
-            `task(progress, cancel)`, in a thread.
+            `task(context)`, in a thread.
         done : callable
             Takes its value on the main thread; may return a message.
         refused : callable, optional
@@ -185,7 +185,7 @@ def work(task: Task, messenger: Messenger, cancel: threading.Event) -> None:
     value: Any = None
     error: BaseException | None = None
     try:
-        value = task(progress, cancel)
+        value = task(RunContext(progress, cancel))
     except LesionLensError as refusal:
         error = refusal
     except MemoryError:

@@ -29,7 +29,7 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens.base.errors import LesionLensError
-from lesionlens.base.stages import Cancel, Progress
+from lesionlens.base.run_context import RunContext
 from lesionlens.napari.model.studies import archive
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.widgets.pacs_form import SearchForm, ServerForm
@@ -197,7 +197,9 @@ class PacsDialog(QDialog):
             return
         self.session.found(())
         self.jobs.start(
-            "Searching", lambda _, cancel: archive.search(server, query, cancel), self.session.found
+            "Searching",
+            lambda context: archive.search(server, query, context),
+            self.session.found,
         )
 
     def retrieve(self) -> None:
@@ -207,8 +209,8 @@ class PacsDialog(QDialog):
             return
         target = archive.free_folder(self._folder, study)
 
-        def task(progress: Progress, cancel: Cancel) -> Path:
-            return archive.retrieve(server, study.study_uid, target, progress, cancel)
+        def task(context: RunContext) -> Path:
+            return archive.retrieve(server, study.study_uid, target, context)
 
         self.jobs.start("Retrieving", task, self._opened)
 
@@ -241,8 +243,8 @@ class PacsDialog(QDialog):
         if server is None or not self._agreed(result, server.address):
             return
 
-        def task(progress: Progress, cancel: Cancel) -> str:
-            return archive.send(server, result, progress, cancel)
+        def task(context: RunContext) -> str:
+            return archive.send(server, result, context)
 
         self.jobs.start("Sending", task, lambda told: told)
 

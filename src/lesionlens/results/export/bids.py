@@ -29,7 +29,7 @@ from lesionlens.base.manifest import Owned
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import Series
-from lesionlens.base.stages import Progress, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import staged
 from lesionlens.base.whole_file import write_whole
 from lesionlens.imaging.reading import bids
@@ -80,7 +80,7 @@ class _Source:
 
 
 def save_bids(
-    analysis: Analysis, dataset: Path, name: str | None = None, *, progress: Progress = no_progress
+    analysis: Analysis, dataset: Path, name: str | None = None, *, context: RunContext = SILENT
 ) -> tuple[str, ...]:
     """Add a study to a dataset of derivatives: all of its files, or none.
 
@@ -92,7 +92,7 @@ def save_bids(
         Root of the derivatives; made where it is not there.
     name : str or None
         Of the study, `sub-01_ses-2` or any; by default the study's own.
-    progress : Progress
+    context : RunContext
         Called for each exporter.
 
     Returns
@@ -122,7 +122,7 @@ def save_bids(
 
     with staged(dataset, ours=ours, shared=True) as aside:
         (aside / home).mkdir(parents=True)
-        warnings = write_result(analysis, dataset / home, aside / home, progress)
+        warnings = write_result(analysis, dataset / home, aside / home, context)
         source = _source_of(analysis)
         stem = aside / _stem(label)
         stem.parent.mkdir(parents=True)

@@ -29,7 +29,7 @@ from lesionlens.base.peak_memory import peak_memory_mib
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.files import CONSIDERED, ReviewFile, left_out_warning
 from lesionlens.base.records.review import Review
-from lesionlens.base.stages import Progress, StageTime, no_progress
+from lesionlens.base.run_context import SILENT, RunContext, StageTime
 from lesionlens.base.staging import staged
 from lesionlens.imaging.reading.dicom.documents import SENT, documents_of
 from lesionlens.results.export.listed import ALWAYS, KEPT, REVIEW, owned, write_list
@@ -113,7 +113,7 @@ def save(
     out: Path,
     *,
     finish: Callable[[Path], None] | None = None,
-    progress: Progress = no_progress,
+    context: RunContext = SILENT,
 ) -> tuple[str, ...]:
     """Write every file of a result into a folder: together or not at all.
 
@@ -129,7 +129,7 @@ def save(
         The folder; made where it is not there. See the module's text for an earlier result.
     finish : callable or None
         Has the last word on the staged folder, such as `anonymous.Anonymous.finish`.
-    progress : Progress
+    context : RunContext
         Called for each exporter.
 
     Returns
@@ -150,14 +150,16 @@ def save(
     out = Path(out)
     analysis = applied(with_earlier_review(analysis, out))
     with staged(out, ours=owned) as aside:
-        notices = write_result(analysis, out, aside, progress)
+        notices = write_result(analysis, out, aside, context)
         if finish is not None:
             finish(aside)
         write_list(aside)
         return notices
 
 
-def write_result(analysis: Analysis, out: Path, aside: Path, progress: Progress) -> tuple[str, ...]:
+def write_result(
+    analysis: Analysis, out: Path, aside: Path, context: RunContext
+) -> tuple[str, ...]:
     """Write every file of a result into a staged folder that will take the place of `out`.
 
     Parameters
@@ -166,7 +168,7 @@ def write_result(analysis: Analysis, out: Path, aside: Path, progress: Progress)
         From `findings.edits.applied`.
     out, aside : Path
         The folder whose earlier review is kept, and the staged one.
-    progress : Progress
+    context : RunContext
         Called for each exporter.
 
     Returns
@@ -177,7 +179,7 @@ def write_result(analysis: Analysis, out: Path, aside: Path, progress: Progress)
     documents = tuple(dict.fromkeys((*analysis.run.documents, *documents_of(out))))
     analysis = replace(analysis, run=replace(analysis.run, documents=documents))
     with kept_pages():
-        record = _write_all(analysis, aside, progress)
+        record = _write_all(analysis, aside, context)
     write_original(analysis, aside)
     kept = _keep_review(out, aside, analysis.review)
     record = replace(record, notices=(*record.notices, *kept))
@@ -185,7 +187,7 @@ def write_result(analysis: Analysis, out: Path, aside: Path, progress: Progress)
     return (*warnings_of(analysis), *record.notices)
 
 
-def _write_all(analysis: Analysis, aside: Path, progress: Progress) -> ExportRecord:
+def _write_all(analysis: Analysis, aside: Path, context: RunContext) -> ExportRecord:
     times: list[StageTime] = []
     left_out: dict[str, str] = {}
     notices: list[str] = []
@@ -195,7 +197,7 @@ def _write_all(analysis: Analysis, aside: Path, progress: Progress) -> ExportRec
         notices.append(left_out_warning(name, error.brief))
     for index, (name, exporter) in enumerate(every.items()):
         stage = f"export: {name}"
-        progress("saving", index / len(every))
+        context.progress("saving", index / len(every))
         start = time.perf_counter()
         if plugins.is_ours(exporter):
             done = exporter.missing(analysis) or _attempt(exporter, analysis, aside)
@@ -208,7 +210,7 @@ def _write_all(analysis: Analysis, aside: Path, progress: Progress) -> ExportRec
         left_out.update(done.left_out)
         notices += (*done.notices, *(left_out_warning(*item) for item in done.left_out.items()))
         times.append(StageTime(stage, time.perf_counter() - start, peak_memory_mib()))
-    progress("saving", 1.0)
+    context.progress("saving", 1.0)
     return ExportRecord(tuple(times), left_out, tuple(dict.fromkeys(notices)))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from lesionlens.base.bounded_read import read_object
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.files import AttentionMethod, InputRow, RunFile
-from lesionlens.base.stages import StageTime
+from lesionlens.base.run_context import StageTime
 
 
 def warnings_of(analysis: Analysis) -> tuple[str, ...]:

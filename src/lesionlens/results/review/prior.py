@@ -19,7 +19,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.patient import Agreement, PatientField
 from lesionlens.base.records.study import Study
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.review.reopen import is_result, read_run, reopen_folder
@@ -133,7 +133,7 @@ def find_prior(
 
 def open_prior(
     found: Located,
-    clock: StageClock,
+    context: RunContext,
     options: PrepareOptions = DEFAULT_OPTIONS,
     analyse: Analyse | None = None,
 ) -> Prior:
@@ -143,7 +143,7 @@ def open_prior(
     ----------
     found : Located
         From `find_prior`.
-    clock : StageClock
+    context : RunContext
         Receives progress.
     options : PrepareOptions
         Of its preparation.
@@ -158,7 +158,7 @@ def open_prior(
         The result is damaged, or of another study.
     """
     if found.result is not None:
-        prepared = prepare(found.study, clock, options)
+        prepared = prepare(found.study, context, options)
         reopened = reopen_folder(found.result, found.study, prepared)
         return Prior(found.visit, reopened, found.confirmed)
     if analyse is None:

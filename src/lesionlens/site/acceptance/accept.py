@@ -18,7 +18,7 @@ from lesionlens.base.bounded_read import MIB, read_json, read_text
 from lesionlens.base.errors import CancelledError, ReadError, UnusableInputError
 from lesionlens.base.manifest import Owned, check_free
 from lesionlens.base.provenance import sha256_of, utc_now, versions
-from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import staged
 from lesionlens.results.export.run import read_run
 from lesionlens.site.acceptance.bounds import METRICS, AcceptanceBounds
@@ -63,15 +63,13 @@ class SiteTest:
     """Who signs the report; None while nobody has."""
 
 
-def accept(
-    test: SiteTest, *, progress: Progress = no_progress, cancel: Cancel = NEVER
-) -> AcceptanceReport:
+def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     """Test on all cases; those that are analysed and unchanged are not analysed again.
 
     Parameters
     ----------
     test : SiteTest
-    progress, cancel
+    context : RunContext
         Called, and polled for a stop, before each case.
 
     Raises
@@ -87,8 +85,7 @@ def accept(
         Cohort(test.cases, test.out / RESULTS, resume=True),
         test.choice,
         test.crew,
-        progress=lambda stage, done: progress(stage, _ANALYSED * done),
-        cancel=cancel,
+        context=context.part(0, _ANALYSED),
     )
     if run.exit_status == 130:
         raise CancelledError("the acceptance test")
@@ -103,7 +100,7 @@ def accept(
     scores = [
         _lost(case, failed[case.name], test.out, convention(case)) if case.name in failed else score
         for case, score in zip(
-            cases, evaluate(test.out / RESULTS, cases, convention, progress), strict=True
+            cases, evaluate(test.out / RESULTS, cases, convention, context), strict=True
         )
     ]
     scanners = scanners_table(test.cases)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.site.cohort.run import Cohort, CohortRun, Crew, run_cohort
 from lesionlens.site.cohort.table import check_tables, write_table
 from lesionlens.site.cohort.work import Choice
@@ -18,8 +18,7 @@ def batch(
     resume: bool = False,
     device: str = "auto",
     weights: str | None = None,
-    progress: Progress = no_progress,
-    cancel: Cancel = NEVER,
+    context: RunContext = SILENT,
 ) -> CohortRun:
     """Analyse every study below a folder and write one table of all.
 
@@ -36,7 +35,7 @@ def batch(
         Leave out studies that are complete and unchanged.
     device, weights : str
         As `Lens` takes them.
-    progress, cancel
+    context : RunContext
         Called at the end of each study; a stop keeps what is complete.
 
     Raises
@@ -50,8 +49,7 @@ def batch(
         Cohort(Path(studies), folder, resume),
         Choice(device, weights=weights),
         Crew(workers),
-        progress=progress,
-        cancel=cancel,
+        context=context,
     )
     write_table(folder, done.outcomes)
     return done

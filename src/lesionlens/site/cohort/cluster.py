@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from lesionlens.base.errors import MissingPluginError, ResourceError
-from lesionlens.base.stages import Cancel
+from lesionlens.base.run_context import RunContext
 from lesionlens.site.cohort.processes import DIED, GRACE_S, LEFT, POLL_S
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.cohort.work import Choice, Status, StudyOutcome, analyse
@@ -22,7 +22,7 @@ _LOST = "left: the dask scheduler no longer answers; start it again, then go on 
 
 
 def on_cluster(
-    jobs: Sequence[StudyJob], choice: Choice, scheduler: str, cancel: Cancel
+    jobs: Sequence[StudyJob], choice: Choice, scheduler: str, context: RunContext
 ) -> Iterator[StudyOutcome]:
     """Yield the outcome of each study as it comes from the cluster.
 
@@ -42,7 +42,7 @@ def on_cluster(
     from distributed.comm import CommClosedError  # noqa: PLC0415  (an extra)
 
     try:
-        yield from _handed_out(jobs, choice, scheduler, cancel)
+        yield from _handed_out(jobs, choice, scheduler, context)
     except CommClosedError as error:
         raise ResourceError(
             found="a dask scheduler that no longer answers",
@@ -53,7 +53,7 @@ def on_cluster(
 
 
 def _handed_out(
-    jobs: Sequence[StudyJob], choice: Choice, scheduler: str, cancel: Cancel
+    jobs: Sequence[StudyJob], choice: Choice, scheduler: str, context: RunContext
 ) -> Iterator[StudyOutcome]:
     """Hand every study to the cluster and yield what comes back, until nothing is under way."""
     import distributed  # noqa: PLC0415  (an extra)
@@ -65,7 +65,7 @@ def _handed_out(
         }
         cancelled: float | None = None
         while waiting:
-            if cancelled is None and cancel.is_set():
+            if cancelled is None and context.cancel.is_set():
                 stop.set()
                 cancelled = time.monotonic()
             if cancelled is not None and time.monotonic() - cancelled > GRACE_S:
@@ -128,4 +128,4 @@ class _StopThere:
 
 def _analyse_there(job: StudyJob, choice: Choice, stop: str) -> StudyOutcome:
     """Analyse in a worker of the cluster."""
-    return analyse(job, choice, _StopThere(stop))
+    return analyse(job, choice, RunContext(cancel=_StopThere(stop)))

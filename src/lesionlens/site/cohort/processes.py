@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from typing import Any
 
-from lesionlens.base.stages import Cancel
+from lesionlens.base.run_context import RunContext
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.cohort.work import Status, StudyOutcome
 
@@ -30,11 +30,15 @@ _END_S = 5.0
 LEFT = "left behind: its worker did not stop in time"
 DIED = "its worker died, most likely for lack of memory; give fewer --workers"
 
-Task = Callable[[StudyJob, Cancel], StudyOutcome]
+Task = Callable[[StudyJob, RunContext], StudyOutcome]
 
 
 def in_processes(
-    jobs: Sequence[StudyJob], task: Task, workers: int, cancel: Cancel, grace_s: float = GRACE_S
+    jobs: Sequence[StudyJob],
+    task: Task,
+    workers: int,
+    context: RunContext,
+    grace_s: float = GRACE_S,
 ) -> Iterator[StudyOutcome]:
     """Yield the outcome of each study as it comes.
 
@@ -49,14 +53,14 @@ def in_processes(
         Analyses one study in a worker; it is pickled, and never raises.
     workers : int
         Processes at most.
-    cancel : Cancel
+    context : RunContext
         Polled; workers stop at their next step, and what was not begun is left.
     grace_s : float
         How long they have for that.
     """
     pool = _Pool(task, min(workers, len(jobs)), jobs)
     try:
-        yield from pool.outcomes(cancel, grace_s)
+        yield from pool.outcomes(context, grace_s)
     finally:
         pool.end()
 
@@ -79,11 +83,11 @@ class _Pool:
         self._died: set[str] = set()
         self._workers: list[_Worker] = []
 
-    def outcomes(self, cancel: Cancel, grace_s: float) -> Iterator[StudyOutcome]:
+    def outcomes(self, context: RunContext, grace_s: float) -> Iterator[StudyOutcome]:
         """Hand out studies and yield what comes back, until nothing is under way."""
         stopped: float | None = None
         while self._waiting or self._again or self._busy:
-            if stopped is None and cancel.is_set():
+            if stopped is None and context.cancel.is_set():
                 stopped = time.monotonic()
                 yield from self._stop()
             if stopped is not None and time.monotonic() - stopped > grace_s:
@@ -208,7 +212,7 @@ def _work(task: Task, jobs: Connection, outcomes: Connection) -> None:
     threading.Thread(target=listen, name="jobs", daemon=True).start()
     while (job := todo.get()) is not None:
         try:
-            outcomes.send(task(job, stop))
+            outcomes.send(task(job, RunContext(cancel=stop)))
         except BrokenPipeError:  # nobody waits for it any more
             break
     os._exit(0)  # no thread of a library keeps it alive

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.bids import refuse_one_label
 from lesionlens.site.cohort.cluster import on_cluster
 from lesionlens.site.cohort.processes import in_processes
@@ -60,8 +60,7 @@ def run_cohort(
     choice: Choice,
     crew: Crew,
     *,
-    progress: Progress = no_progress,
-    cancel: Cancel = NEVER,
+    context: RunContext = SILENT,
 ) -> CohortRun:
     """Analyse every study below a folder; each failure is its own.
 
@@ -73,7 +72,7 @@ def run_cohort(
         What analyses.
     crew : Crew
         Who works.
-    progress, cancel
+    context : RunContext
         Called at each study's end, polled before and within each; a stop keeps what is complete.
 
     Raises
@@ -100,47 +99,40 @@ def run_cohort(
                 outcomes[job.name] = known
         kept = len(outcomes)
         todo = [job for job in jobs if job.name not in outcomes]
-        for outcome in _outcomes(todo, choice, crew, progress, cancel):
+        for outcome in _outcomes(todo, choice, crew, context):
             outcomes[outcome.name] = outcome
             if outcome.status is not Status.STOPPED:
                 worklist.record(outcome, prints[outcome.name])
-            progress(f"{len(outcomes)} of {len(jobs)} studies", len(outcomes) / len(jobs))
+            context.progress(f"{len(outcomes)} of {len(jobs)} studies", len(outcomes) / len(jobs))
         return CohortRun(tuple(outcomes[job.name] for job in jobs), kept)
 
 
 def _outcomes(
-    jobs: Sequence[StudyJob], choice: Choice, crew: Crew, progress: Progress, cancel: Cancel
+    jobs: Sequence[StudyJob], choice: Choice, crew: Crew, context: RunContext
 ) -> Iterator[StudyOutcome]:
     if not jobs:
         return
     if crew.scheduler is None and crew.workers <= 1:
         for number, job in enumerate(jobs):
-            yield analyse(job, choice, cancel, _within(progress, number, len(jobs)))
+            done = number / len(jobs)
+            yield analyse(
+                job, choice, context.part(done, done, f"{number + 1} of {len(jobs)}: {{}}")
+            )
         return
     absolute = [_absolute(job) for job in jobs]
     if crew.scheduler is not None:
-        yield from on_cluster(absolute, choice, crew.scheduler, cancel)
+        yield from on_cluster(absolute, choice, crew.scheduler, context)
         return
     threads = choice.threads or max(1, (os.cpu_count() or 1) // crew.workers)
     task = partial(_analyse_alone, choice=replace(choice, threads=threads))
-    yield from in_processes(absolute, task, crew.workers, cancel)
+    yield from in_processes(absolute, task, crew.workers, context)
 
 
-def _analyse_alone(job: StudyJob, cancel: Cancel, choice: Choice) -> StudyOutcome:
+def _analyse_alone(job: StudyJob, context: RunContext, choice: Choice) -> StudyOutcome:
     """Analyse in a worker of this machine."""
-    return analyse(job, choice, cancel)
+    return analyse(job, choice, context)
 
 
 def _absolute(job: StudyJob) -> StudyJob:
     dataset = None if job.dataset is None else job.dataset.resolve()
     return StudyJob(job.name, job.study.resolve(), job.out.resolve(), dataset)
-
-
-def _within(progress: Progress, number: int, count: int) -> Progress:
-    """Report a study's stages as those of one of many."""
-
-    def report(stage: str, fraction: float) -> None:
-        del fraction
-        progress(f"{number + 1} of {count}: {stage}", number / count)
-
-    return report

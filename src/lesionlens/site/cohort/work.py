@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from lesionlens.base.errors import LesionLensError, is_lack_of_memory
 from lesionlens.base.labels import ComputePrecision
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.base.stages import Cancel, Progress, no_progress
+from lesionlens.base.run_context import RunContext
 from lesionlens.base.staging import check_target
 from lesionlens.base.text import writable
 from lesionlens.site.cohort.studies import StudyJob
@@ -118,15 +118,13 @@ def _asked(files: ExportOptions) -> tuple[str, ...]:
     )
 
 
-def analyse(
-    job: StudyJob, choice: Choice, cancel: Cancel, progress: Progress = no_progress
-) -> StudyOutcome:
+def analyse(job: StudyJob, choice: Choice, context: RunContext) -> StudyOutcome:
     """Analyse a study and write its result; a failure is an outcome, never an exception."""
-    if cancel.is_set():
+    if context.cancel.is_set():
         return StudyOutcome(job.name, Status.STOPPED, 130, "not begun")
     start = time.perf_counter()
     try:
-        done = _analyse(job, choice, cancel, progress)
+        done = _analyse(job, choice, context)
     except Exception as error:
         logger.debug("a study of the cohort failed", exc_info=True)
         status, message = failure(error)
@@ -136,7 +134,7 @@ def analyse(
     return done
 
 
-def _analyse(job: StudyJob, choice: Choice, cancel: Cancel, progress: Progress) -> StudyOutcome:
+def _analyse(job: StudyJob, choice: Choice, context: RunContext) -> StudyOutcome:
     from lesionlens.imaging.preparation.prepare import PrepareOptions  # noqa: PLC0415
     from lesionlens.imaging.reading.readers import open_study  # noqa: PLC0415
     from lesionlens.results.export.listed import check_folder  # noqa: PLC0415
@@ -145,9 +143,9 @@ def _analyse(job: StudyJob, choice: Choice, cancel: Cancel, progress: Progress) 
     check_target(job.out)
     check_folder(job.out)
     lens = load_lens(choice)
-    study = open_study(job.study, recall=True, progress=progress, cancel=cancel)
+    study = open_study(job.study, recall=True, context=context)
     options = PrepareOptions(stripper=choice.stripper, bias=choice.bias)
-    result = lens(study, options, progress=progress, cancel=cancel)
+    result = lens(study, options, context=context)
     analysis = replace(result.analysis, options=choice.files)
     if job.dataset is None:
         from lesionlens.results.export.exporter import save  # noqa: PLC0415

@@ -16,7 +16,7 @@ from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.study import StepName
-from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.image_features import image_features
 
 SEEN_TRUE = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
@@ -114,8 +114,7 @@ def with_images(
     studies: Sequence[MonitoredStudy],
     folder: Path,
     *,
-    progress: Progress = no_progress,
-    cancel: Cancel = NEVER,
+    context: RunContext = SILENT,
 ) -> tuple[list[MonitoredStudy], list[str]]:
     """Add how the images look, of studies that lie in a folder under the names of their results.
 
@@ -134,8 +133,8 @@ def with_images(
     stage = "looking at images"
     found, notices, missing = [], [], 0
     for number, study in enumerate(studies):
-        check(cancel, stage)
-        progress(stage, number / len(studies))
+        context.check(stage)
+        context.progress(stage, number / len(studies))
         place = folder / study.name
         if not place.is_dir():
             missing += 1

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from lesionlens.base.manifest import replace_listed
-from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import check_target
 from lesionlens.site.monitoring import figures, page, stop_rules
 from lesionlens.site.monitoring.gather import gather, with_images
@@ -22,8 +22,7 @@ def watch(
     baseline_weeks: int = 4,
     *,
     images: Path | None = None,
-    progress: Progress = no_progress,
-    cancel: Cancel = NEVER,
+    context: RunContext = SILENT,
 ) -> page.Watched:
     """Read the results below a folder and compare.
 
@@ -37,7 +36,7 @@ def watch(
         The first weeks, against which all later ones are compared.
     images : Path or None
         The studies, under the names of their results: contrast, noise and voxels are compared too.
-    progress, cancel
+    context : RunContext
         Called, and polled for a stop, before each study's images.
 
     Raises
@@ -47,7 +46,7 @@ def watch(
     """
     studies, notices = gather(folder)
     if images is not None:
-        studies, more = with_images(studies, images, progress=progress, cancel=cancel)
+        studies, more = with_images(studies, images, context=context)
         notices += more
     end = studies[0].day + timedelta(weeks=baseline_weeks)
     first = [study for study in studies if study.day < end]

@@ -14,7 +14,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification
 
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
-from lesionlens.base.stages import NEVER, Cancel
+from lesionlens.base.run_context import NEVER, Cancel
 from lesionlens.site.pacs.peer import DICOM_PORT, DICOM_TLS_PORT, Access, unreachable
 from lesionlens.site.pacs.tls import client_context
 

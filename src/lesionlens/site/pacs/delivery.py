@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlens.base.errors import CancelledError, ExportError, LesionLensError, ResourceError
-from lesionlens.base.stages import Cancel, Progress, check
+from lesionlens.base.run_context import RunContext
 from lesionlens.site.pacs.files import Outgoing
 
 WAITS_S = (1.0, 2.0, 4.0, 8.0)
@@ -86,16 +86,16 @@ class Ledger:
     ----------
     items : sequence of Outgoing
         All that is to be stored.
-    progress : Progress
+    context : RunContext
         Called with each file that is dealt with.
     notices : tuple of str
         What to know of it already.
     """
 
     def __init__(
-        self, items: Sequence[Outgoing], progress: Progress, notices: tuple[str, ...] = ()
+        self, items: Sequence[Outgoing], context: RunContext, notices: tuple[str, ...] = ()
     ) -> None:
-        self._items, self._progress, self._notices = items, progress, notices
+        self._items, self._progress, self._notices = items, context.progress, notices
         self._stored: set[str] = set()
         self._refused: dict[str, Refusal] = {}
         self._before = 0
@@ -176,7 +176,7 @@ def deliver(
     ledger: Ledger,
     store: Callable[[], None],
     listed: Callable[[str], Mapping[str, str]],
-    cancel: Cancel,
+    context: RunContext,
 ) -> Delivery:
     """Store what is left, again where an archive is busy or the line breaks; nothing twice.
 
@@ -188,7 +188,7 @@ def deliver(
         Sends what the ledger has left and notes the outcomes; raises `BrokenOffError`.
     listed : callable
         Returns what the archive has of a study, by SOP Instance UID.
-    cancel : Cancel
+    context : RunContext
         Asked while it waits.
     """
     ledger.take_stock(listed)
@@ -204,12 +204,12 @@ def deliver(
                 break
             if wait is None:
                 raise ledger.broken(error, certain) from error
-            _pause(min(error.wait_s or wait, LONGEST_WAIT_S), cancel)
+            _pause(min(error.wait_s or wait, LONGEST_WAIT_S), context)
     return ledger.delivery()
 
 
-def _pause(seconds: float, cancel: Cancel) -> None:
+def _pause(seconds: float, context: RunContext) -> None:
     idle = threading.Event()
     for _ in range(max(1, round(seconds / 0.1))):
-        check(cancel, "sending")
+        context.check("sending")
         idle.wait(min(seconds, 0.1))

@@ -11,7 +11,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as F
 from typing_extensions import override
 
 from lesionlens.base.records.patient import Patient
-from lesionlens.base.stages import NEVER, Cancel, check
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.site.pacs.association import MOST_CONTEXTS, Peer, raise_if_stopped
 from lesionlens.site.pacs.delivery import BrokenOffError, Ledger
 from lesionlens.site.pacs.files import Outgoing
@@ -41,7 +41,7 @@ class DimsePacs(Pacs):
         self._peer = Peer(address, access)
 
     @override
-    def find(self, query: StudyQuery, *, cancel: Cancel = NEVER) -> tuple[FoundStudy, ...]:
+    def find(self, query: StudyQuery, *, context: RunContext = SILENT) -> tuple[FoundStudy, ...]:
         """Return the studies that match, by date; the first `LIMIT` where there are more."""
         asked = _question("STUDY", StudyInstanceUID=query.study_uid)
         asked.PatientID, asked.PatientName = query.patient_id, query.patient_name
@@ -49,27 +49,27 @@ class DimsePacs(Pacs):
         asked.ModalitiesInStudy, asked.StudyDescription = query.modality, ""
         asked.NumberOfStudyRelatedInstances = None
         asked.IssuerOfPatientID = asked.PatientBirthDate = asked.PatientSex = ""
-        with self._finding(cancel) as link:
-            found = [_study(item) for item in self._answers(link, asked, cancel, LIMIT)]
+        with self._finding(context) as link:
+            found = [_study(item) for item in self._answers(link, asked, context, LIMIT)]
         return tuple(sorted((s for s in found if is_uid(s.study_uid)), key=lambda s: s.study_date))
 
     @override
-    def _series(self, study_uid: str, cancel: Cancel) -> dict[str, str]:
+    def _series(self, study_uid: str, context: RunContext) -> dict[str, str]:
         asked = _question(
             "SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID="", SeriesDescription=""
         )
-        with self._finding(cancel) as link:
+        with self._finding(context) as link:
             return {
                 _text(item, "SeriesInstanceUID"): _text(item, "SeriesDescription")
-                for item in self._answers(link, asked, cancel, MOST_IMAGES)
+                for item in self._answers(link, asked, context, MOST_IMAGES)
             }
 
     @override
-    def _listing(self, study_uid: str, cancel: Cancel, series_uid: str = "") -> dict[str, str]:
+    def _listing(self, study_uid: str, context: RunContext, series_uid: str = "") -> dict[str, str]:
         listed: dict[str, str] = {}
-        with self._finding(cancel) as link:
+        with self._finding(context) as link:
             series = _question("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID=series_uid)
-            for found in list(self._answers(link, series, cancel, MOST_IMAGES)):
+            for found in list(self._answers(link, series, context, MOST_IMAGES)):
                 images = _question(
                     "IMAGE",
                     StudyInstanceUID=study_uid,
@@ -77,23 +77,23 @@ class DimsePacs(Pacs):
                     SOPInstanceUID="",
                     SOPClassUID="",
                 )
-                for item in self._answers(link, images, cancel, MOST_IMAGES):
+                for item in self._answers(link, images, context, MOST_IMAGES):
                     listed[_text(item, "SOPInstanceUID")] = _text(item, "SOPClassUID")
         return listed
 
     @override
-    def _fetch(self, study_uid: str, intake: Intake, cancel: Cancel) -> None:
-        fetch(self._peer, study_uid, intake, cancel)
+    def _fetch(self, study_uid: str, intake: Intake, context: RunContext) -> None:
+        fetch(self._peer, study_uid, intake, context)
 
-    def _finding(self, cancel: Cancel) -> Any:
-        return self._peer.associated([build_context(FindModel)], stop=cancel)
+    def _finding(self, context: RunContext) -> Any:
+        return self._peer.associated([build_context(FindModel)], stop=context.cancel)
 
-    def _answers(self, link: Any, asked: Dataset, cancel: Cancel, most: int) -> Iterator[Any]:
+    def _answers(self, link: Any, asked: Dataset, context: RunContext, most: int) -> Iterator[Any]:
         """Yield at most so many matches of a query."""
         count = 0
         try:
             for status, item in link.send_c_find(asked, FindModel):
-                raise_if_stopped(cancel, "the search")
+                raise_if_stopped(context.cancel, "the search")
                 if not status:
                     raise self._peer.broke(count)
                 if status.Status in _PENDING and item is not None:
@@ -110,33 +110,33 @@ class DimsePacs(Pacs):
             ) from error
 
     @override
-    def _store(self, ledger: Ledger, cancel: Cancel) -> None:
+    def _store(self, ledger: Ledger, context: RunContext) -> None:
         """Send by C-STORE; each kind of object is agreed on by itself."""
         items = ledger.left
         pairs = sorted({(item.sop_class, item.syntax) for item in items})[:MOST_CONTEXTS]
         contexts = [build_context(kind, syntax) for kind, syntax in pairs]
-        with self._peer.associated(contexts, stop=cancel) as link:
+        with self._peer.associated(contexts, stop=context.cancel) as link:
             agreed = {(c.abstract_syntax, c.transfer_syntax[0]) for c in link.accepted_contexts}
             for item in items:
-                check(cancel, "sending")
+                context.check("sending")
                 if (item.sop_class, item.syntax) in agreed:
-                    self._store_one(link, item, ledger, cancel)
+                    self._store_one(link, item, ledger, context)
                 elif (item.sop_class, item.syntax) in pairs:
                     ledger.refuse(item, "it takes no objects of this kind")
         if ledger.left:  # of more kinds than one association agrees on
-            self._store(ledger, cancel)
+            self._store(ledger, context)
 
-    def _store_one(self, link: Any, item: Outgoing, ledger: Ledger, cancel: Cancel) -> None:
+    def _store_one(self, link: Any, item: Outgoing, ledger: Ledger, context: RunContext) -> None:
         content = item.load()
         try:
             status = link.send_c_store(content)
         except (ValueError, RuntimeError, AttributeError) as error:
-            raise_if_stopped(cancel, "sending")
+            raise_if_stopped(context.cancel, "sending")
             if link.is_established:
                 ledger.refuse(item, f"it cannot be sent as it is ({type(error).__name__})")
                 return
             raise BrokenOffError(self.address, "the connection broke") from error
-        raise_if_stopped(cancel, "sending")
+        raise_if_stopped(context.cancel, "sending")
         if not status and not ledger.count:
             raise self._peer.broke(0)
         if not status:

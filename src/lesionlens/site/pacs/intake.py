@@ -18,7 +18,7 @@ from pathlib import Path
 from lesionlens.base.errors import CancelledError, LesionLensError, ReadError, ResourceError
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.records.patient import Patient, PatientField, conflict_among, settle
-from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import staged
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.site.pacs.delivery import Delivery, Ledger, deliver
@@ -52,7 +52,7 @@ class Intake:
         SOP Instance UID to SOP Class UID of what the archive says it has.
     same_patient : bool
         Whether a person confirmed that all files are of one patient.
-    progress, cancel
+    context : RunContext
         Called, and polled for a stop, with each file.
     """
 
@@ -63,15 +63,14 @@ class Intake:
         listed: Mapping[str, str],
         *,
         same_patient: bool = False,
-        progress: Progress = no_progress,
-        cancel: Cancel = NEVER,
+        context: RunContext = SILENT,
     ) -> None:
         self.listed = listed
         self._same_patient, self._patients = same_patient, set[Patient]()
         self.failure: BaseException | None = None
         """Why no more is taken; set where `keep` refused."""
         self._folder, self._study_uid = folder, study_uid
-        self._progress, self._cancel = progress, cancel
+        self._context = context
         self._room = max(shutil.disk_usage(folder).free - RESERVE_BYTES, 0)
         self._taken: set[str] = set()
         self._open = True
@@ -104,7 +103,7 @@ class Intake:
                 path.unlink()  # sent twice
                 return
             self._taken.add(uid)
-        self._progress("fetch", len(self._taken) / max(len(self.listed), 1))
+        self._context.progress("fetch", len(self._taken) / max(len(self.listed), 1))
 
     def keep(self, data: bytes) -> bool:
         """Take a whole file; False where it is refused, and `failure` then says why."""
@@ -124,7 +123,7 @@ class Intake:
         """Raise what went wrong, or that images are missing; return what to know of the patient."""
         if self.failure is not None:
             raise self.failure
-        check(self._cancel, "fetching the study")
+        self._context.check("fetching the study")
         if self.count < len(self.listed):
             raise ResourceError(
                 found=f"{self.count} of the study's {len(self.listed)} images",
@@ -141,7 +140,7 @@ class Intake:
     def _write(self, path: Path, chunks: Iterable[bytes]) -> None:
         with path.open("wb") as file:
             for chunk in chunks:
-                check(self._cancel, "fetching the study")
+                self._context.check("fetching the study")
                 self._room -= len(chunk)
                 if self._room < 0:
                     raise ResourceError(
@@ -169,7 +168,7 @@ class Pacs(ABC):
     """An archive, of which a study comes whole or not at all."""
 
     @abstractmethod
-    def find(self, query: StudyQuery, *, cancel: Cancel = NEVER) -> tuple[FoundStudy, ...]:
+    def find(self, query: StudyQuery, *, context: RunContext = SILENT) -> tuple[FoundStudy, ...]:
         """Return the studies that match, by date; the first `LIMIT` where there are more."""
 
     def send(
@@ -177,8 +176,7 @@ class Pacs(ABC):
         files: Sequence[Path],
         *,
         same_patient: bool = False,
-        progress: Progress = no_progress,
-        cancel: Cancel = NEVER,
+        context: RunContext = SILENT,
     ) -> Delivery:
         """Store files; what the archive refuses costs no other file, what it has is not sent.
 
@@ -192,17 +190,17 @@ class Pacs(ABC):
             The archive does not answer, or no longer; says how many files it has.
         """
         items = read_outgoing(files)
-        notices = self._settle_patients(items, same_patient, cancel)
-        ledger = Ledger(items, progress, notices)
+        notices = self._settle_patients(items, same_patient, context)
+        ledger = Ledger(items, context, notices)
         return deliver(
             ledger,
-            lambda: self._store(ledger, cancel),
-            lambda study: self._listing(study, cancel),
-            cancel,
+            lambda: self._store(ledger, context),
+            lambda study: self._listing(study, context),
+            context,
         )
 
     def _settle_patients(
-        self, items: Sequence[Outgoing], confirmed: bool, cancel: Cancel
+        self, items: Sequence[Outgoing], confirmed: bool, context: RunContext
     ) -> tuple[str, ...]:
         """Refuse files whose study is another patient's in the archive; return what to know."""
         ours: dict[str, set[Patient]] = {}
@@ -212,7 +210,7 @@ class Pacs(ABC):
         fields: set[PatientField] = set()
         for study, patients in ours.items():
             try:
-                found = self.find(StudyQuery(study_uid=study, modality=""), cancel=cancel)
+                found = self.find(StudyQuery(study_uid=study, modality=""), context=context)
             except ResourceError:
                 return ("The archive could not be asked whose study this is there.",)
             for patient in (one.patient for one in found if one.study_uid == study):
@@ -227,7 +225,7 @@ class Pacs(ABC):
         return (notice,) if notice else ()
 
     @abstractmethod
-    def _store(self, ledger: Ledger, cancel: Cancel) -> None:
+    def _store(self, ledger: Ledger, context: RunContext) -> None:
         """Send what is left, and note what becomes of each file.
 
         Raises
@@ -237,27 +235,29 @@ class Pacs(ABC):
         """
 
     def objects_of(
-        self, study_uid: str, wanted: Callable[[str], bool], *, cancel: Cancel = NEVER
+        self, study_uid: str, wanted: Callable[[str], bool], *, context: RunContext = SILENT
     ) -> tuple[Document, ...]:
         """Return the objects of a study that lie in series whose description is wanted."""
         return tuple(
             Document(study_uid, series, kind, uid)
-            for series, description in self._series(study_uid, cancel).items()
+            for series, description in self._series(study_uid, context).items()
             if wanted(description) and is_uid(series)
-            for uid, kind in self._listing(study_uid, cancel, series).items()
+            for uid, kind in self._listing(study_uid, context, series).items()
             if is_uid(uid) and is_uid(kind)
         )
 
     @abstractmethod
-    def _series(self, study_uid: str, cancel: Cancel) -> Mapping[str, str]:
+    def _series(self, study_uid: str, context: RunContext) -> Mapping[str, str]:
         """Return the description of each series of a study, by Series Instance UID."""
 
     @abstractmethod
-    def _listing(self, study_uid: str, cancel: Cancel, series_uid: str = "") -> Mapping[str, str]:
+    def _listing(
+        self, study_uid: str, context: RunContext, series_uid: str = ""
+    ) -> Mapping[str, str]:
         """Return SOP Instance UID to SOP Class UID of what the archive has of a study or series."""
 
     @abstractmethod
-    def _fetch(self, study_uid: str, intake: Intake, cancel: Cancel) -> None:
+    def _fetch(self, study_uid: str, intake: Intake, context: RunContext) -> None:
         """Hand every file of the study to the intake."""
 
     def get(
@@ -266,8 +266,7 @@ class Pacs(ABC):
         target: Path,
         *,
         same_patient: bool = False,
-        progress: Progress = no_progress,
-        cancel: Cancel = NEVER,
+        context: RunContext = SILENT,
     ) -> Retrieved:
         """Fetch a study into an empty or new folder, whole or not at all.
 
@@ -279,8 +278,8 @@ class Pacs(ABC):
         """
         check_uid(study_uid)
         check_empty(target)
-        progress("fetch", 0.0)
-        listed = self._listing(study_uid, cancel)
+        context.progress("fetch", 0.0)
+        listed = self._listing(study_uid, context)
         if not listed:
             raise absent(study_uid)
         with staged(target) as aside:
@@ -289,11 +288,10 @@ class Pacs(ABC):
                 study_uid,
                 listed,
                 same_patient=same_patient,
-                progress=progress,
-                cancel=cancel,
+                context=context,
             )
             try:
-                self._fetch(study_uid, intake, cancel)
+                self._fetch(study_uid, intake, context)
             finally:
                 intake.close()
             notice = intake.check_whole()

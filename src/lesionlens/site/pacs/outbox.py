@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.records.parts import check_objects
-from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.dicom.documents import note_sent
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 from lesionlens.site.pacs.delivery import Delivery
@@ -58,8 +58,7 @@ def send_result(
     address: str,
     *,
     chosen: SendOptions | None = None,
-    progress: Progress = no_progress,
-    cancel: Cancel = NEVER,
+    context: RunContext = SILENT,
 ) -> tuple[Delivery, tuple[str, ...]]:
     """Send a result's objects, and note in its folder that its report left.
 
@@ -73,7 +72,7 @@ def send_result(
         Of the archive, for the note.
     chosen : SendOptions or None
         What to send, and what a person confirmed.
-    progress, cancel : Progress, Cancel
+    context : RunContext
         As `Pacs.send` takes them.
 
     Returns
@@ -93,8 +92,8 @@ def send_result(
     if chosen.supersede:
         from lesionlens.site.pacs import supersede  # noqa: PLC0415  slow: highdicom
 
-        earlier = supersede.earlier_objects(archive, owner, files, address, chosen.kinds, cancel)
-    taken = archive.send(files, same_patient=chosen.same_patient, progress=progress, cancel=cancel)
+        earlier = supersede.earlier_objects(archive, owner, files, address, chosen.kinds, context)
+    taken = archive.send(files, same_patient=chosen.same_patient, context=context)
     done = _noted(owner, taken, taken.stored, address)
     if earlier and taken.refused:
         notice = "The earlier objects stay as they are: the archive refused some of the new ones."
@@ -102,7 +101,7 @@ def send_result(
     elif earlier:
         from lesionlens.site.pacs import supersede  # noqa: PLC0415  slow: highdicom
 
-        note = supersede.reject(archive, earlier, same_patient=chosen.same_patient, cancel=cancel)
+        note = supersede.reject(archive, earlier, same_patient=chosen.same_patient, context=context)
         done = _with_note(done, note, len(earlier))
         if not note.refused:
             uids = tuple(str(one.SOPInstanceUID) for one in earlier)

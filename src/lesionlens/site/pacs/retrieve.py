@@ -36,7 +36,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove as M
 from pynetdicom.sop_class import Verification
 
 from lesionlens.base.errors import ResourceError
-from lesionlens.base.stages import Cancel
+from lesionlens.base.run_context import Cancel, RunContext
 from lesionlens.site.pacs.association import (
     HURRY,
     MAX_PDU_BYTES,
@@ -73,7 +73,7 @@ _SOME_CAME = (
 )
 
 
-def fetch(peer: Peer, study_uid: str, intake: Intake, cancel: Cancel) -> None:
+def fetch(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> None:
     """Let a study come into the intake, by the way that was chosen or is offered.
 
     Raises
@@ -84,21 +84,21 @@ def fetch(peer: Peer, study_uid: str, intake: Intake, cancel: Cancel) -> None:
         The user asked to stop.
     """
     by = peer.access.by
-    if by is Retrieval.MOVE or not _by_get(peer, study_uid, intake, cancel):
+    if by is Retrieval.MOVE or not _by_get(peer, study_uid, intake, context):
         if by is Retrieval.GET:
             raise unreachable(
                 peer.address, "it does not answer C-GET", "Fetch the study with --by move"
             )
-        _by_move(peer, study_uid, intake, cancel)
+        _by_move(peer, study_uid, intake, context)
 
 
-def _by_get(peer: Peer, study_uid: str, intake: Intake, cancel: Cancel) -> bool:
+def _by_get(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> bool:
     """Fetch by C-GET; False where the archive does not offer it."""
     kinds = _kinds(intake)
     roles = [build_role(kind, scp_role=True) for kind in kinds]
     contexts = [build_context(GetModel), *_storage(kinds)]
     handlers = [(evt.EVT_C_STORE, lambda event: _keep(event, intake))]
-    stop = _Either(cancel, intake)
+    stop = _Either(context, intake)
     with peer.associated(contexts, roles=roles, handlers=handlers, stop=stop) as link:
         if not any(context.abstract_syntax == GetModel for context in link.accepted_contexts):
             return False
@@ -106,9 +106,9 @@ def _by_get(peer: Peer, study_uid: str, intake: Intake, cancel: Cancel) -> bool:
         return _follow(peer, answers, stop, intake, "Try --by move; nothing was kept")
 
 
-def _by_move(peer: Peer, study_uid: str, intake: Intake, cancel: Cancel) -> None:
+def _by_move(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> None:
     """Fetch by C-MOVE: the archive connects to us."""
-    stop = _Either(cancel, intake)
+    stop = _Either(context, intake)
     with (
         _provider(peer, intake),
         peer.associated([build_context(MoveModel)], stop=stop) as link,
@@ -159,8 +159,8 @@ def _keep(event: Any, intake: Intake) -> int:
 class _Either:
     """The user's wish, or the intake's refusal: both end the association."""
 
-    def __init__(self, cancel: Cancel, intake: Intake) -> None:
-        self._cancel, self._intake = cancel, intake
+    def __init__(self, context: RunContext, intake: Intake) -> None:
+        self._cancel, self._intake = context.cancel, intake
 
     def is_set(self) -> bool:
         """Whether to stop now."""

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.analysis import Document
-from lesionlens.base.stages import Cancel
+from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.reading.dicom.documents import MANUFACTURER, rejected_before, sent_before
 from lesionlens.results.export.dicom.identity import says_unreviewed
 from lesionlens.results.export.dicom.rejection import rejection_of
@@ -34,7 +34,7 @@ def earlier_objects(
     files: Sequence[Path],
     address: str,
     kinds: Sequence[ObjectKind],
-    cancel: Cancel,
+    context: RunContext,
 ) -> tuple[Dataset, ...]:
     """Return the headers of what a reviewed result supersedes in an archive.
 
@@ -50,7 +50,7 @@ def earlier_objects(
         Of the archive, as it is recorded.
     kinds : sequence of ObjectKind
         These alone; all where none is named.
-    cancel : Cancel
+    context : RunContext
         Polled while the archive is asked.
 
     Returns
@@ -68,7 +68,7 @@ def earlier_objects(
     study = str(new.StudyInstanceUID)
     known = sent_before(result, address, says_unreviewed)
     known = tuple(one for one in known if one.study_uid == study)
-    known = known or archive.objects_of(study, says_unreviewed, cancel=cancel)
+    known = known or archive.objects_of(study, says_unreviewed, context=context)
     done = {str(one.SOPInstanceUID) for one in headers} | rejected_before(result)
     left = [
         one
@@ -86,13 +86,13 @@ def earlier_objects(
 
 
 def reject(
-    archive: Pacs, earlier: Sequence[Dataset], *, same_patient: bool, cancel: Cancel
+    archive: Pacs, earlier: Sequence[Dataset], *, same_patient: bool, context: RunContext
 ) -> Delivery:
     """Send a note that rejects earlier objects."""
     with TemporaryDirectory(prefix="lesionlens-") as place:
         note = Path(place) / "rejection.dcm"
         rejection_of(earlier).save_as(note, enforce_file_format=True)
-        return archive.send([note], same_patient=same_patient, cancel=cancel)
+        return archive.send([note], same_patient=same_patient, context=context.quiet())
 
 
 def _reviewed(headers: Sequence[Dataset]) -> Dataset:

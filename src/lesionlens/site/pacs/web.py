@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.patient import Patient, PatientField
-from lesionlens.base.stages import NEVER, Cancel, check
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.site.pacs.credentials import login
 from lesionlens.site.pacs.delivery import BrokenOffError, Ledger
 from lesionlens.site.pacs.files import Outgoing, batches
@@ -90,9 +90,9 @@ class WebPacs(Pacs):
         self._client.set_http_retry_params(retry=False)  # it would log each attempt
 
     @override
-    def find(self, query: StudyQuery, *, cancel: Cancel = NEVER) -> tuple[FoundStudy, ...]:
+    def find(self, query: StudyQuery, *, context: RunContext = SILENT) -> tuple[FoundStudy, ...]:
         """Return the studies that match, by date; the first `LIMIT` where there are more."""
-        check(cancel, "the search")
+        context.check("the search")
         filters = {tag: getattr(query, name) for tag, name in _FILTERS.items()}
         wanted = {tag: value for tag, value in filters.items() if value}
         with self._asking():
@@ -100,21 +100,21 @@ class WebPacs(Pacs):
                 fields=_FIELDS, search_filters=wanted, limit=LIMIT
             )
             studies = [_study(item) for item in found[:LIMIT]]
-        check(cancel, "the search")
+        context.check("the search")
         return tuple(sorted(studies, key=lambda s: s.study_date))
 
     @override
-    def _series(self, study_uid: str, cancel: Cancel) -> dict[str, str]:
-        check(cancel, "the search")
+    def _series(self, study_uid: str, context: RunContext) -> dict[str, str]:
+        context.check("the search")
         with self._asking():
             found = self._client.search_for_series(study_uid, fields=["SeriesDescription"])
             return {_text(item, "0020000E"): _text(item, "0008103E") for item in found}
 
     @override
-    def _listing(self, study_uid: str, cancel: Cancel, series_uid: str = "") -> dict[str, str]:
+    def _listing(self, study_uid: str, context: RunContext, series_uid: str = "") -> dict[str, str]:
         listed: dict[str, str] = {}
         while True:
-            check(cancel, "fetching the study")
+            context.check("fetching the study")
             with self._asking():
                 page = self._client.search_for_instances(
                     study_uid, series_uid or None, offset=len(listed), limit=_PAGE
@@ -125,8 +125,8 @@ class WebPacs(Pacs):
             listed |= new
 
     @override
-    def _fetch(self, study_uid: str, intake: Intake, cancel: Cancel) -> None:
-        del cancel  # the intake asks with each file
+    def _fetch(self, study_uid: str, intake: Intake, context: RunContext) -> None:
+        del context  # the intake asks with each file
         with (
             self._asking(),
             self._session.get(
@@ -142,10 +142,10 @@ class WebPacs(Pacs):
                 intake.take(part)
 
     @override
-    def _store(self, ledger: Ledger, cancel: Cancel) -> None:
+    def _store(self, ledger: Ledger, context: RunContext) -> None:
         """Send by STOW-RS, some files a request."""
         for batch in batches(ledger.left):
-            check(cancel, "sending")
+            context.check("sending")
             self._store_batch(batch, ledger)
 
     def _store_batch(self, batch: Sequence[Outgoing], ledger: Ledger) -> None:

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.hosts import is_loopback
-from lesionlens.base.stages import Cancel
+from lesionlens.base.run_context import RunContext
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
 HEADER_S = 10.0
@@ -125,7 +125,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-def listen(app: FastAPI, where: Listening, on_open: Callable[[str], None], cancel: Cancel) -> None:
+def listen(
+    app: FastAPI, where: Listening, on_open: Callable[[str], None], context: RunContext
+) -> None:
     """Serve until asked to stop.
 
     Parameters
@@ -136,7 +138,7 @@ def listen(app: FastAPI, where: Listening, on_open: Callable[[str], None], cance
         Checked before.
     on_open : callable
         Called with the address as soon as it is open.
-    cancel : Cancel
+    context : RunContext
         Asked whether to stop.
 
     Raises
@@ -171,12 +173,12 @@ def listen(app: FastAPI, where: Listening, on_open: Callable[[str], None], cance
     scheme = "http" if where.certificate is None else "https"
     host = f"[{where.host}]" if ":" in where.host else where.host
     on_open(f"{scheme}://{host}:{door.getsockname()[1]}")
-    asyncio.run(_serve(_Server(config), door, cancel))
+    asyncio.run(_serve(_Server(config), door, context))
 
 
-async def _serve(server: _Server, door: socket.socket, cancel: Cancel) -> None:
+async def _serve(server: _Server, door: socket.socket, context: RunContext) -> None:
     async def watch() -> None:
-        while not cancel.is_set():
+        while not context.cancel.is_set():
             await asyncio.sleep(_STOP_S)
         server.should_exit = True
 

@@ -79,7 +79,7 @@ def answer(engine: Engine, study: HeldStudy, question: Question, job: Job) -> by
 
 def _predict(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
     del question
-    found = predict(engine, study.prepared, progress=job.report, cancel=job.cancel)
+    found = predict(engine, study.prepared, context=job.context)
     study.trace = found.trace
     return messages.prediction_out(found)
 
@@ -89,7 +89,9 @@ def _perturbed(engine: Engine, study: HeldStudy, question: Question, job: Job) -
     able = _able(engine, SupportsPerturbation)
     return messages.perturbed_out(
         able.predict_perturbed(
-            study.prepared, perturbations, progress=job.report, cancel=job.cancel
+            study.prepared,
+            perturbations,
+            context=job.context,
         )
     )
 
@@ -97,9 +99,7 @@ def _perturbed(engine: Engine, study: HeldStudy, question: Question, job: Job) -
 def _first_look(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
     del question
     able = _able(engine, SupportsFirstLook)
-    return messages.first_look_out(
-        able.first_look(study.prepared, progress=job.report, cancel=job.cancel)
-    )
+    return messages.first_look_out(able.first_look(study.prepared, context=job.context))
 
 
 def _grid(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:

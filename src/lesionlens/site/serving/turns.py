@@ -16,7 +16,7 @@ from lesionlens.base.errors import (
     ServerError,
     is_lack_of_memory,
 )
-from lesionlens.base.stages import check
+from lesionlens.base.run_context import RunContext
 
 logger = logging.getLogger(__name__)
 WAITING = "waiting for a turn"
@@ -37,6 +37,11 @@ class Job:
     error: LesionLensError | None = None
     seen: int = 0
     changed: threading.Condition = field(default_factory=threading.Condition)
+
+    @property
+    def context(self) -> RunContext:
+        """What the work is handed."""
+        return RunContext(self.report, self.cancel)
 
     @property
     def held_bytes(self) -> int:
@@ -151,7 +156,7 @@ class Turns:
 def run(job: Job) -> None:
     """Do a job's work here and now; whatever goes wrong becomes its error."""
     try:
-        check(job.cancel, WAITING)
+        job.context.check(WAITING)
         job.finish(job.work(job), None)
     except PluginError as error:
         logger.warning("an engine of another package failed", exc_info=error)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lesionlens.base.errors import LesionLensError, UnusableInputError
-from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.site.cohort.studies import StudyJob, fingerprint
 from lesionlens.site.cohort.work import Choice, Status, StudyOutcome, analyse, engine_of, load_lens
 from lesionlens.site.cohort.worklist import CohortWorklist, open_worklist
@@ -25,7 +25,7 @@ CURSOR, UNDER_WAY, ARCHIVE = "cursor", "under way", "archive"
 
 
 def run_ahead(
-    book: Book, choice: Choice, *, progress: Progress = no_progress, cancel: Cancel = NEVER
+    book: Book, choice: Choice, *, context: RunContext = SILENT
 ) -> tuple[StudyOutcome, ...]:
     """Analyse every study of a list that has no result of this engine, each on its own.
 
@@ -40,7 +40,7 @@ def run_ahead(
     choice : Choice
         What analyses. What each sequence adds and what was dismissed is kept of every study, so
         that its reader can ask for it without analysing again.
-    progress, cancel
+    context : RunContext
         As everywhere; a study that was not finished leaves nothing behind.
 
     Returns
@@ -52,9 +52,9 @@ def run_ahead(
     engine = engine_of(load_lens(choice), choice)
     done: dict[str, StudyOutcome] = {}
     with open_worklist(book.folder) as outcomes:
-        run = _AheadRun(book, outcomes, choice, engine, progress, cancel)
+        run = _AheadRun(book, outcomes, choice, engine, context)
         left = {entry.name for entry in book.entries()}
-        while not cancel.is_set():
+        while not context.cancel.is_set():
             entry = next((e for e in from_cursor(book) if e.name in left), None)
             if entry is None:
                 break
@@ -85,14 +85,13 @@ class _AheadRun:
     choice: Choice
     engine: str
     """As `cohort.work.engine_of` names it."""
-    progress: Progress
-    cancel: Cancel
+    context: RunContext
 
     def analyse(self, entry: StudyEntry) -> StudyOutcome | None:
         """Analyse one study; None where that was done before."""
         book = self.book
         try:
-            entry = at_hand(book, entry, self.cancel)
+            entry = at_hand(book, entry, self.context)
             place = Path(entry.place)
             job = StudyJob(entry.name, place, book.folder / entry.name)
             mark = fingerprint(place) if place.is_dir() else str(place.stat().st_mtime_ns)
@@ -104,12 +103,8 @@ class _AheadRun:
             if entry.candidates is None:
                 book.update(with_result(entry, job.out))
             return None
-
-        def report(stage: str, fraction: float) -> None:
-            self.progress(f"{entry.name}: {stage}", fraction)
-
         book.take_note(UNDER_WAY, entry.name)
-        outcome = analyse(job, self.choice, self.cancel, report)
+        outcome = analyse(job, self.choice, self.context.part(0, 1, f"{entry.name}: {{}}"))
         if outcome.status is Status.STOPPED:
             return outcome
         self.outcomes.record(outcome, mark)
@@ -120,7 +115,7 @@ class _AheadRun:
         return outcome
 
 
-def at_hand(book: Book, entry: StudyEntry, cancel: Cancel) -> StudyEntry:
+def at_hand(book: Book, entry: StudyEntry, context: RunContext) -> StudyEntry:
     """Return a study that is on this machine and described; the list keeps what was found.
 
     One that is in the archive alone is fetched.
@@ -138,7 +133,7 @@ def at_hand(book: Book, entry: StudyEntry, cancel: Cancel) -> StudyEntry:
                 expected="a study on this machine, or a list that was made from an archive",
                 next_step="Make the list anew from the archive: List ▾",
             )
-        entry = fetched(entry, Server(**archive), book.folder, cancel=cancel)
+        entry = fetched(entry, Server(**archive), book.folder, context=context)
         book.update(entry)
     if not (entry.sequences or entry.warnings):
         entry = described(entry)

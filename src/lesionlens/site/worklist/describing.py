@@ -13,7 +13,7 @@ from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import LesionLensError, ReadError
 from lesionlens.base.labels import REFERENCE_ORDER
 from lesionlens.base.records.study import Study, StudyKind
-from lesionlens.base.stages import NEVER, Cancel, Progress, check, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.site.worklist.book import Book
@@ -25,16 +25,14 @@ _TAGS = ("PatientID", "StudyDate")
 _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
 
 
-def describe_all(
-    book: Book, *, progress: Progress = no_progress, cancel: Cancel = NEVER, again: bool = False
-) -> int:
+def describe_all(book: Book, *, context: RunContext = SILENT, again: bool = False) -> int:
     """Read what a list shows of every study that is not described yet, and of every new result.
 
     Parameters
     ----------
     book : Book
         Is kept up to date, study by study.
-    progress, cancel
+    context : RunContext
         Called, and polled for a stop, between studies.
     again : bool
         Look at all of them.
@@ -47,8 +45,8 @@ def describe_all(
     entries = book.entries()
     count = 0
     for number, entry in enumerate(entries):
-        check(cancel, "reading the studies")
-        progress(f"read {number + 1} of {len(entries)}", number / len(entries))
+        context.check("reading the studies")
+        context.progress(f"read {number + 1} of {len(entries)}", number / len(entries))
         now = entry
         if entry.place and (again or not (entry.sequences or entry.warnings)):
             now, count = described(entry), count + 1
@@ -56,7 +54,7 @@ def describe_all(
             now = with_result(now, book.folder / entry.name)
         if now != entry:
             book.update(now)
-    progress("read", 1.0)
+    context.progress("read", 1.0)
     return count
 
 

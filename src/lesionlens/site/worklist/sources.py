@@ -11,7 +11,7 @@ from pathlib import Path
 from lesionlens.base.bounded_read import read_rows
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.stages import NEVER, Cancel
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import writable
 from lesionlens.imaging.reading import bids
 from lesionlens.site.cohort.studies import StudyJob, find_jobs
@@ -124,7 +124,7 @@ def _no_table(table: Path, found: str) -> UnusableInputError:
 
 
 def studies_of(
-    address: str, access: Access, query: StudyQuery, *, cancel: Cancel = NEVER
+    address: str, access: Access, query: StudyQuery, *, context: RunContext = SILENT
 ) -> tuple[StudyEntry, ...]:
     """Return the studies of an archive that match; they are fetched when their turn comes.
 
@@ -133,7 +133,7 @@ def studies_of(
     UnusableInputError
         None matches.
     """
-    found = connect(address, access).find(query, cancel=cancel)
+    found = connect(address, access).find(query, context=context)
     if not found:
         raise UnusableInputError(
             found="no study in the archive that matches",
@@ -149,9 +149,11 @@ def archived(study: FoundStudy) -> StudyEntry:
     return StudyEntry(study.study_uid, "", study.patient_id, date, study_uid=study.study_uid)
 
 
-def fetched(entry: StudyEntry, archive: Server, folder: Path, *, cancel: Cancel) -> StudyEntry:
+def fetched(entry: StudyEntry, archive: Server, folder: Path, *, context: RunContext) -> StudyEntry:
     """Fetch a study whole into `studies/UID` below the list; return it with its place."""
     target = folder / "studies" / entry.study_uid
     if not target.is_dir():
-        connect(archive.address, archive.access()).get(entry.study_uid, target, cancel=cancel)
+        connect(archive.address, archive.access()).get(
+            entry.study_uid, target, context=context.quiet()
+        )
     return replace(entry, place=str(target.resolve()))

@@ -15,7 +15,7 @@ from lesionlens.analysis.evaluation.evaluate import SEGMENTATION, score_case
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.records.parts import ORIGINAL
-from lesionlens.base.stages import Cancel, Progress, check
+from lesionlens.base.run_context import RunContext
 from lesionlens.base.whole_file import whole_file
 from lesionlens.engines.device import choose
 from lesionlens.network import weights as weight_files
@@ -54,7 +54,7 @@ class Judge:
     """As `engines.device.choose` reads it."""
 
     def score(
-        self, reviews: Sequence[SignedReview], side: Side, progress: Progress, cancel: Cancel
+        self, reviews: Sequence[SignedReview], side: Side, context: RunContext
     ) -> list[CaseScore]:
         """Analyse held-out cases and score them against what was signed; goes on where it left off.
 
@@ -65,13 +65,17 @@ class Judge:
         """
         scores = []
         for number, review in enumerate(reviews):
-            check(cancel, "judging")
+            context.check("judging")
             name = review.case.name
-            progress(f"{side.name}: {name}", number / len(reviews))
+            context.progress(f"{side.name}: {name}", number / len(reviews))
             place = self.folder / side.name / name
             if _made_by(place) != side.sha256 and not self._reused(name, place, side):
                 job = StudyJob(name, review.study, place)
-                outcome = analyse(job, Choice(self.device, weights=str(side.weights)), cancel)
+                outcome = analyse(
+                    job,
+                    Choice(self.device, weights=str(side.weights)),
+                    context.quiet(),
+                )
                 if outcome.status is Status.STOPPED:
                     raise CancelledError("judging")
             scores.append(score_case(self._case(review), place, _CONVENTION))
@@ -111,7 +115,7 @@ def _package(place: Path) -> str:
 
 
 def drawn_figures(
-    side: Side, recipe: TrainConfig, volumes: int, device: str, progress: Progress, cancel: Cancel
+    side: Side, recipe: TrainConfig, volumes: int, device: str, context: RunContext
 ) -> list[dict[str, float]]:
     """Return the figures of one pass on drawn brains that no training has seen.
 
@@ -125,7 +129,7 @@ def drawn_figures(
         How many.
     device : str
         As `engines.device.choose` reads it.
-    progress, cancel
+    context : RunContext
         Called, and polled for a stop, before each.
     """
     place = choose(device)
@@ -134,7 +138,7 @@ def drawn_figures(
     grid = DrawConfig(shape=stage.shape, spacing_mm=stage.spacing_mm)
     found = []
     for number in range(volumes):
-        check(cancel, "judging on drawn brains")
-        progress(f"{side.name}: drawn brain {number + 1}", number / volumes)
+        context.check("judging on drawn brains")
+        context.progress(f"{side.name}: drawn brain {number + 1}", number / volumes)
         found += [figures for figures, _ in validate_each(network, grid, [number], place)]
     return found

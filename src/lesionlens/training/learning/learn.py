@@ -18,7 +18,7 @@ from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ConfigError, ReadError
 from lesionlens.base.manifest import check_free
 from lesionlens.base.provenance import utc_now
-from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import check_target
 from lesionlens.base.whole_file import write_whole
 from lesionlens.engines.device import choose
@@ -107,8 +107,7 @@ def learn(
     job: LearnJob,
     *,
     minutes: float | None = None,
-    progress: Progress = no_progress,
-    cancel: Cancel = NEVER,
+    context: RunContext = SILENT,
 ) -> Learnt:
     """Learn from signed reviews and propose weights; the same call goes on where it was stopped.
 
@@ -117,7 +116,7 @@ def learn(
     job : LearnJob
     minutes : float or None
         Stop training after this long.
-    progress, cancel
+    context : RunContext
         Called, and polled for a stop, before each step and case.
 
     Raises
@@ -128,7 +127,7 @@ def learn(
         The user asked to stop while weights were judged; what is complete stays.
     """
     check_target(job.out)
-    progress("reading reviews", 0.0)
+    context.progress("reading reviews", 0.0)
     gathered = gather(job.results, job.studies, job.readers)
     parent = weight_files.chosen_path(job.start)
     _, about = weight_files.load(parent)
@@ -138,31 +137,30 @@ def learn(
     _check_same(job.out, about.sha256, recipe)
     _carry_split(job.out, gathered, WeightsStore(), about.sha256)
     cases = RealCases(
-        [one.case for one in gathered.reviews], job.out, recipe, _within(progress, 0, 0.1), cancel
+        [one.case for one in gathered.reviews],
+        job.out,
+        recipe,
+        context.part(0, 0.1),
     )
     processes = ProcessGroup(choose(job.device))
 
     def report(event: TrainEvent) -> None:
         done = 0.1 + (_TRAINED - 0.1) * event.step / event.steps
-        progress(f"step {event.step} of {event.steps}, loss {event.loss:.3f}", done)
+        context.progress(f"step {event.step} of {event.steps}, loss {event.loss:.3f}", done)
 
     sitting = TrainOptions(minutes, processes=processes, cases=cases)
-    trained = train(recipe, job.out, sitting, progress=report, cancel=cancel)
+    trained = train(recipe, job.out, sitting, on_step=report, context=context)
     if not trained.finished:
         return Learnt(trained, gathered, None)
     new = _release(job.out, trained, about, cases.words)
     sides = Side("before", parent, about.sha256), Side("after", job.out / WEIGHTS, new.sha256)
     held = {case.name for case in cases.parts.validation}
     judged = _judged(job, recipe, [r for r in gathered.reviews if r.case.name in held], sides,
-                     _within(progress, _TRAINED, 1.0), cancel)  # fmt: skip
+                     context.part(_TRAINED, 1.0))  # fmt: skip
     proposal = _proposal(gathered, cases, about, new, judged, trained.step)
     write_whole(job.out / PAGE, page.html(proposal))
     write_proposal(proposal, job.out)
     return Learnt(trained, gathered, proposal)
-
-
-def _within(progress: Progress, low: float, high: float) -> Progress:
-    return lambda stage, done: progress(stage, low + (high - low) * done)
 
 
 def _check_recipe(recipe: TrainConfig) -> None:
@@ -248,21 +246,20 @@ def _judged(
     recipe: TrainConfig,
     held: Sequence[SignedReview],
     sides: tuple[Side, Side],
-    progress: Progress,
-    cancel: Cancel,
+    context: RunContext,
 ) -> _Judged:
     judge = Judge(job.results, job.out / "judged", job.device)
-    steps = [_within(progress, n / 4, (n + 1) / 4) for n in range(4)]
+    steps = [context.part(n / 4, (n + 1) / 4) for n in range(4)]
     volumes = job.drawn_volumes
     return _Judged(
         held,
         (
-            judge.score(held, sides[0], steps[0], cancel),
-            judge.score(held, sides[1], steps[1], cancel),
+            judge.score(held, sides[0], steps[0]),
+            judge.score(held, sides[1], steps[1]),
         ),
         (
-            drawn_figures(sides[0], recipe, volumes, job.device, steps[2], cancel),
-            drawn_figures(sides[1], recipe, volumes, job.device, steps[3], cancel),
+            drawn_figures(sides[0], recipe, volumes, job.device, steps[2]),
+            drawn_figures(sides[1], recipe, volumes, job.device, steps[3]),
         ),
     )
 

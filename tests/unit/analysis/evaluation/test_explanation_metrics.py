@@ -8,7 +8,7 @@ from lesionlens.analysis.evaluation.explanation_metrics import measures
 from lesionlens.base.labels import Region
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.files import AttentionMethod, RunFile
-from lesionlens.base.stages import StageTime
+from lesionlens.base.run_context import StageTime
 
 KEYS = ("t1c", "flair", "t2", "t1", "none")
 FINDINGS = SimpleNamespace(

@@ -14,7 +14,7 @@ from lesionlens.base.records.prediction import (
     PerturbedPrediction,
     Prediction,
 )
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 
 SHAPE = (20, 20, 20)
 GRID = Grid(SHAPE, np.diag([3.0, 3.0, 3.0, 1.0]))
@@ -40,7 +40,7 @@ def asked(make_prepared):
     shown[0, FIRST], shown[0, SECOND] = 0.9, 0.8
     prediction = Prediction({}, info, unperturbed=PerturbedPrediction(shown, GRID))
     return lambda index: counterfactual.ask(
-        engine, prepared, prediction, SPOTS, index, StageClock()
+        engine, prepared, prediction, SPOTS, index, RunContext()
     )
 
 

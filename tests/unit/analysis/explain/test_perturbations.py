@@ -16,7 +16,7 @@ from lesionlens.base.records.prediction import (
     Prediction,
     Trace,
 )
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.run_context import SILENT
 
 GRID = Grid((6, 5, 4), np.eye(4))
 
@@ -30,9 +30,7 @@ def asked_of(prepared, components):
         GRID,
         lambda keep, _: np.full(GRID.shape, 0.05 + (SHARES * keep * prepared.present).sum()),
     )
-    full = engine.predict_perturbed(
-        prepared, [InputPerturbation((True,) * 4)], progress=no_progress, cancel=NEVER
-    )
+    full = engine.predict_perturbed(prepared, [InputPerturbation((True,) * 4)], context=SILENT)
     engine.asked.clear()
     info = EngineInfo("additive", "1", None, frozenset({Capability.PERTURB}))
     prediction = Prediction({}, info, unperturbed=full)

@@ -10,7 +10,7 @@ import pytest
 from lesionlens.analysis.findings import preliminary
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.records.prediction import FirstLook, PerturbedPrediction, Scoring
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 
@@ -28,8 +28,8 @@ class Looking:
             sure[np.linalg.norm(at - centre, axis=-1) <= radius] = value
         self.found = FirstLook(PerturbedPrediction(sure[None], grid), 0.5, Scoring(floor=0.3))
 
-    def first_look(self, prepared, *, progress, cancel):
-        progress("coarse", 1.0)
+    def first_look(self, prepared, *, context):
+        context.progress("coarse", 1.0)
         return self.found
 
 
@@ -42,8 +42,8 @@ def prepared(tmp_path_factory):
 
 def test_a_first_look_flags_regions_where_they_are_by_falling_score(prepared):
     reported = []
-    clock = StageClock()
-    preliminary.notify(Looking(prepared), prepared, clock, reported.append)
+    context = RunContext().timed()
+    preliminary.notify(Looking(prepared), prepared, context, reported.append)
     (found,) = reported
     assert [c.id for c in found.candidates] == [1, 2]
     assert [round(c.score, 1) for c in found.candidates] == [0.9, 0.6]
@@ -56,26 +56,26 @@ def test_a_first_look_flags_regions_where_they_are_by_falling_score(prepared):
         np.testing.assert_allclose(low, inside.min(axis=0) - half, atol=1e-3)
         np.testing.assert_allclose(high, inside.max(axis=0) + half, atol=1e-3)
         assert candidate.volume_ml == pytest.approx(len(inside) * found.grid.voxel_ml)
-    assert [time.name for time in clock.times] == ["first look"]
+    assert [time.name for time in context.times] == ["first look"]
 
 
 def test_what_scores_below_the_floor_is_not_told(prepared):
     engine = Looking(prepared)
     seen = engine.found.seen
     engine.found = FirstLook(seen, 0.5, Scoring(floor=0.8))
-    found = preliminary.flag(engine, prepared, StageClock())
+    found = preliminary.flag(engine, prepared, RunContext())
     assert len(found.candidates) == 1
     assert set(np.unique(found.components)) == {0, 1}
 
 
 def test_an_engine_without_a_first_look_is_passed_over(prepared):
-    reported, clock = [], StageClock()
-    preliminary.notify(SimpleNamespace(predict=None), prepared, clock, reported.append)
+    reported, context = [], RunContext().timed()
+    preliminary.notify(SimpleNamespace(predict=None), prepared, context, reported.append)
     assert not reported
-    assert not clock.times
+    assert not context.times
 
 
 def test_it_is_not_begun_once_a_stop_was_asked_for(prepared):
-    clock = StageClock(cancel=SimpleNamespace(is_set=lambda: True))
+    context = RunContext(cancel=SimpleNamespace(is_set=lambda: True))
     with pytest.raises(CancelledError):
-        preliminary.notify(Looking(prepared), prepared, clock, pytest.fail)
+        preliminary.notify(Looking(prepared), prepared, context, pytest.fail)

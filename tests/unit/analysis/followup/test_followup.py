@@ -35,7 +35,7 @@ from lesionlens.base.records.followup import (
 )
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.records.review import Outline
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.readers import open_study
@@ -276,7 +276,7 @@ def test_the_study_of_a_prior_result_is_found_where_it_was(before, now, tmp_path
     found = find_prior(out, now.study)
     assert found.study.root == before.study.root
     monkeypatch.setattr("lesionlens.results.review.prior.prepare", lambda *_: before.prepared)
-    prior = open_prior(found, StageClock())
+    prior = open_prior(found, RunContext())
     uids = [c.tracking_uid for c in prior.analysis.findings.candidates]
     assert uids == [c.tracking_uid for c in before.findings.candidates]
     with pytest.raises(UnusableInputError, match="whose it is"):

@@ -16,7 +16,7 @@ from lesionlens.analysis.explain import probe
 from lesionlens.base.errors import ResourceError, UnusableInputError, WeightsError
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 from lesionlens.base.records.prediction import Capability, InputPerturbation, QuestionTime
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.run_context import SILENT
 from lesionlens.engines.bundle import files
 from lesionlens.engines.bundle.engine import BundleEngine
 from lesionlens.engines.engine import Target
@@ -38,7 +38,7 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def prediction(bundle, make_prepared):
-    return patient_engine(bundle).predict(make_prepared(), progress=no_progress, cancel=NEVER)
+    return patient_engine(bundle).predict(make_prepared(), context=SILENT)
 
 
 def test_it_answers_as_every_engine_does(prediction, make_prepared):
@@ -135,7 +135,7 @@ def test_a_transformer_bundle_shows_its_own_attention(name, tmp_path, make_prepa
     window = 64 if name == "SwinUNETR" else 32
     engine = patient_engine(write_bundle(tmp_path / name, TRANSFORMERS[name], window=window))
     study = make_prepared()
-    found = engine.predict(study, progress=no_progress, cancel=NEVER)
+    found = engine.predict(study, context=SILENT)
     assert found.probability[Region.WT].any()
     assert "self-attention" in found.trace.method
     for weights in found.trace.cross.values():
@@ -171,7 +171,7 @@ def test_a_probe_keeps_the_window_until_it_is_left(tmp_path, make_prepared):
     pytest.importorskip("einops", reason="MONAI's transformers need einops")
     engine = patient_engine(write_bundle(tmp_path / "vit", TRANSFORMERS["ViTAutoEnc"]))
     study = make_prepared()
-    trace = engine.predict(study, progress=no_progress, cancel=NEVER).trace
+    trace = engine.predict(study, context=SILENT).trace
     passes = []
     engine._network.register_forward_hook(lambda *_: passes.append(1))
     inside = np.argwhere(study.brain)
@@ -202,7 +202,7 @@ def test_a_transformer_bundle_gives_grad_cam_beside(tmp_path, make_prepared):
 
 def test_a_missing_sequence_is_reported(bundle, make_prepared):
     engine = BundleEngine("cpu", bundle=bundle)
-    found = engine.predict(make_prepared(present={"flair"}), progress=no_progress, cancel=NEVER)
+    found = engine.predict(make_prepared(present={"flair"}), context=SILENT)
     assert "T1c, T1, T2" in found.notices[0]
 
 
@@ -232,11 +232,9 @@ def test_no_perturbation_is_predicted_twice(bundle, make_prepared, monkeypatch, 
         engine, "_precision", ComputePrecision.BFLOAT16 if fast else ComputePrecision.FLOAT32
     )
     monkeypatch.setattr(engine, "_shares", lambda x, fast=False: asked.append(x) or shares(x))
-    prediction = engine.predict(study, progress=no_progress, cancel=NEVER)
+    prediction = engine.predict(study, context=SILENT)
     without_t1 = InputPerturbation.showing(set(MrSequence) - {MrSequence.T1})
-    engine.predict_perturbed(
-        study, [InputPerturbation(), without_t1], progress=no_progress, cancel=NEVER
-    )
+    engine.predict_perturbed(study, [InputPerturbation(), without_t1], context=SILENT)
     assert len(asked) == 1 + fast
     assert prediction.unperturbed.grid.matches(engine.perturbation_grid(study))
 
@@ -310,9 +308,9 @@ def test_what_time_suffices_for_is_kept(keen_bundle, make_study, monkeypatch):
     engine = BundleEngine("cpu", bundle=keen_bundle, patience_s=math.inf)
     predict = engine.predict
 
-    def seven_passes(prepared, *, progress, cancel):
+    def seven_passes(prepared, *, context):
         return replace(
-            predict(prepared, progress=progress, cancel=cancel),
+            predict(prepared, context=context),
             question_time=QuestionTime(700.0, 100.0),
         )
 
@@ -328,9 +326,9 @@ def test_what_time_suffices_for_is_kept(keen_bundle, make_study, monkeypatch):
 def test_grad_cam_is_bounded_too(bundle, make_prepared):
     engine = slowed(BundleEngine("cpu", bundle=bundle, patience_s=0.2), 0.005)
     started = time.perf_counter()
-    engine._examine(make_prepared(), no_progress, NEVER)
+    engine._examine(make_prepared(), SILENT)
     first_pass = time.perf_counter() - started
-    prediction = engine.predict(make_prepared(), progress=no_progress, cancel=NEVER)
+    prediction = engine.predict(make_prepared(), context=SILENT)
     assert prediction.trace is None
     assert prediction.question_time.seconds == 0
     assert time.perf_counter() - started < 2 * first_pass + 1.5 * 0.2 + 1
@@ -348,7 +346,7 @@ def test_an_output_that_is_no_map_is_refused(tmp_path, make_prepared):
     five = {**SEGRESNET, "out_channels": 5}
     engine = BundleEngine("cpu", bundle=write_bundle(tmp_path / "five", five))
     with pytest.raises(UnusableInputError, match="3 volumes"):
-        engine.predict(make_prepared(), progress=no_progress, cancel=NEVER)
+        engine.predict(make_prepared(), context=SILENT)
 
 
 class Bomb:
@@ -412,7 +410,7 @@ def test_a_bundle_answers_with_the_same_bits_with_any_number_of_threads(bundle, 
     before, found = torch.get_num_threads(), []
     for count in (1, 3):
         torch.set_num_threads(count)
-        answer = patient_engine(bundle).predict(make_prepared(), progress=no_progress, cancel=NEVER)
+        answer = patient_engine(bundle).predict(make_prepared(), context=SILENT)
         assert torch.get_num_threads() == count
         found.append(answer)
     torch.set_num_threads(before)

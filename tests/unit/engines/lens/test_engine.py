@@ -10,7 +10,7 @@ import torch
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import InputPerturbation
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines import network_input
 from lesionlens.engines.engine import SupportsPerturbation, Target
 from lesionlens.engines.interruptible import interruptible
@@ -43,7 +43,7 @@ def refining_weights(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def prediction(engine, study):
-    return engine.predict(study, progress=no_progress, cancel=NEVER)
+    return engine.predict(study, context=SILENT)
 
 
 def test_probabilities_are_nested_and_only_in_the_brain(prediction, study):
@@ -68,16 +68,14 @@ def test_a_core_is_not_voted_away_by_flair_alone(random_weights, study, monkeypa
         return out._replace(logits=torch.full_like(out.logits, 4.0 if everything else -9.0))
 
     monkeypatch.setattr(engine, "_pass", answer)
-    said = engine.predict(study, progress=no_progress, cancel=NEVER).probability
+    said = engine.predict(study, context=SILENT).probability
     assert said[Region.TC][study.brain].min() > 0.9
 
 
 def test_core_and_enhancement_are_those_of_the_mirror_image(engine, study):
     shown = network_input.make_network_input(study, 8.0, torch.device("cpu"))
     turned = replace(shown, channels=shown.channels.flip(2), brain=shown.brain.flip(1))
-    (one, here), (_, there) = (
-        engine._first_pass(either, no_progress, NEVER) for either in (shown, turned)
-    )
+    (one, here), (_, there) = (engine._first_pass(either, SILENT) for either in (shown, turned))
     torch.testing.assert_close(there.flip(1)[1:], here[1:], atol=1e-4, rtol=1e-4)
     alone = engine._calibrated(one.logits)[0]
     assert not torch.allclose(alone[1:], here[1:], atol=0.01)  # else one pass would do
@@ -91,14 +89,14 @@ def test_attention_is_a_share_of_the_brain(prediction, study):
 
 
 def test_the_same_study_gives_the_same_answer(engine, study, prediction):
-    again = engine.predict(study, progress=no_progress, cancel=NEVER)
+    again = engine.predict(study, context=SILENT)
     np.testing.assert_array_equal(again.probability[Region.ET], prediction.probability[Region.ET])
 
 
 def test_an_unperturbed_pass_is_the_predictions_own(engine, study, prediction):
     assert isinstance(engine, SupportsPerturbation)
     everything = InputPerturbation((True,) * 4)
-    seen = engine.predict_perturbed(study, [everything], progress=no_progress, cancel=NEVER)
+    seen = engine.predict_perturbed(study, [everything], context=SILENT)
     np.testing.assert_allclose(seen.probability, prediction.unperturbed.probability, atol=1e-5)
     assert seen.grid.matches(prediction.unperturbed.grid)
     assert seen.grid.matches(engine.perturbation_grid(study))
@@ -114,7 +112,7 @@ def test_perturbations_are_what_they_declare(engine, study):
         InputPerturbation((True,) * 4, mirrored=True),
         InputPerturbation((True,) * 4, hidden=hidden),
     ]
-    said = engine.predict_perturbed(study, variants, progress=no_progress, cancel=NEVER).probability
+    said = engine.predict_perturbed(study, variants, context=SILENT).probability
     assert len({answer.tobytes() for answer in said}) == 4
     only_flair = engine._cache.of(study).input_of(variants[1])
     assert not only_flair[0, :3].any()
@@ -142,13 +140,13 @@ def test_no_pass_is_run_twice(random_weights, make_prepared, monkeypatch):
         InputPerturbation.showing([MrSequence.FLAIR]),
         InputPerturbation(alone=True),
     ]
-    first = engine.predict_perturbed(study, some, progress=no_progress, cancel=NEVER)
-    again = engine.predict_perturbed(study, some, progress=no_progress, cancel=NEVER)
+    first = engine.predict_perturbed(study, some, context=SILENT)
+    again = engine.predict_perturbed(study, some, context=SILENT)
     assert len(taken) == 2
     np.testing.assert_array_equal(again.probability, first.probability)
     everything, flair, alone = first.probability
     np.testing.assert_allclose(everything, (alone + flair) / 2, atol=1e-6)
-    engine.predict_perturbed(make_prepared(), some, progress=no_progress, cancel=NEVER)
+    engine.predict_perturbed(make_prepared(), some, context=SILENT)
     assert len(taken) == 4
 
 
@@ -163,15 +161,15 @@ def test_weights_say_where_to_cut(tmp_path, make_prepared, monkeypatch):
     engine = LensEngine("cpu", path)
     real = engine._pass
     monkeypatch.setattr(engine, "_pass", lambda x, **more: sure_of(real(x, **more)))
-    found = engine.predict(make_prepared(), progress=no_progress, cancel=NEVER)
+    found = engine.predict(make_prepared(), context=SILENT)
     assert found.thresholds == {Region.WT: 0.5, Region.TC: 0.4, Region.ET: 0.3}
 
 
 def test_where_no_sequence_shows_oedema_only_what_is_nearly_certain_is_drawn(engine, make_prepared):
     def cut(*sequences):
         study = make_prepared(present=set(sequences))
-        found = engine.predict(study, progress=no_progress, cancel=NEVER)
-        first = engine.first_look(study, progress=no_progress, cancel=NEVER)
+        found = engine.predict(study, context=SILENT)
+        first = engine.first_look(study, context=SILENT)
         assert first.threshold == found.thresholds[Region.WT]
         return found.thresholds[Region.WT]
 
@@ -204,7 +202,7 @@ def test_scanner_units_do_not_matter(engine, study, prediction):
         study.to_native,
         study.reference,
     )
-    again = engine.predict(other, progress=no_progress, cancel=NEVER)
+    again = engine.predict(other, context=SILENT)
     np.testing.assert_allclose(
         again.probability[Region.WT], prediction.probability[Region.WT], atol=2e-3
     )
@@ -234,16 +232,17 @@ def test_it_stops_in_the_middle_of_a_pass(random_weights, study):
             stop.set()
 
     with pytest.raises(CancelledError):
-        engine.predict(study, progress=progress, cancel=stop)
+        engine.predict(study, context=RunContext(progress=progress, cancel=stop))
     assert max(reported) < 0.5
-    engine.predict(study, progress=no_progress, cancel=NEVER)
+    engine.predict(study, context=SILENT)
 
 
 def test_progress_of_each_stage_reaches_the_end_and_never_falls(engine, study):
     reported = {}
     engine.forget()  # what another test has asked of this study is not predicted again
     engine.predict(
-        study, progress=lambda stage, f: reported.setdefault(stage, []).append(f), cancel=NEVER
+        study,
+        context=RunContext(progress=lambda stage, f: reported.setdefault(stage, []).append(f)),
     )
     assert len(reported) == 2
     for fractions in reported.values():
@@ -257,7 +256,7 @@ def test_too_little_memory_is_reported_in_words(engine):
 
     with (
         pytest.raises(ResourceError, match="too little memory"),
-        interruptible(engine.network, "a test", no_progress, NEVER),
+        interruptible(engine.network, "a test", SILENT),
     ):
         refuse()
 
@@ -281,7 +280,7 @@ def predicted(tmp_path, study, state, focus_spacing_mm):
     path = tmp_path / "weights.safetensors"
     notes = WeightsNotes(spacing_mm=6.0, focus_spacing_mm=focus_spacing_mm)
     weights.save(path, preset("tiny"), state, notes)
-    return LensEngine("cpu", path).predict(study, progress=no_progress, cancel=NEVER)
+    return LensEngine("cpu", path).predict(study, context=SILENT)
 
 
 @pytest.fixture(scope="module")
@@ -321,7 +320,7 @@ def test_nothing_is_refined_where_nothing_is_suspected(tmp_path, study, suspicio
 def test_the_gpu_agrees_with_the_cpu(random_weights, study, prediction):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    found = LensEngine("cuda", random_weights).predict(study, progress=no_progress, cancel=NEVER)
+    found = LensEngine("cuda", random_weights).predict(study, context=SILENT)
     np.testing.assert_allclose(
         found.probability[Region.WT], prediction.probability[Region.WT], atol=0.03
     )
@@ -363,7 +362,7 @@ def test_a_prediction_has_the_same_bits_with_any_number_of_threads(
     for count in (1, 2, 3, 4):
         torch.set_num_threads(count)
         engine.forget()
-        found.append(engine.predict(study, progress=no_progress, cancel=NEVER))
+        found.append(engine.predict(study, context=SILENT))
         assert torch.get_num_threads() == count
     torch.set_num_threads(before)
     assert [p.engine.threads for p in found] == [1, 2, 3, 4]

@@ -23,7 +23,7 @@ from lesionlens.base.errors import (
 )
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Capability, InputPerturbation
-from lesionlens.base.stages import NEVER, StageClock, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import Target
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.engines.onnx.engine import OnnxEngine, exported_path
@@ -56,7 +56,7 @@ def lens():
 
 @pytest.fixture(scope="module")
 def both(onnx, lens, study):
-    return [e.predict(study, progress=no_progress, cancel=NEVER) for e in (onnx, lens)]
+    return [e.predict(study, context=SILENT) for e in (onnx, lens)]
 
 
 def test_probability_is_that_of_torch(both):
@@ -93,10 +93,7 @@ def test_classes_and_perturbed_inputs_are_those_of_torch(both, onnx, lens, study
     hidden = np.zeros(lens.perturbation_grid(study).shape, bool)
     hidden[:5] = True
     asked = [InputPerturbation(mirrored=True), InputPerturbation(hidden=hidden)]
-    reported = [
-        e.predict_perturbed(study, asked, progress=no_progress, cancel=NEVER).probability
-        for e in (onnx, lens)
-    ]
+    reported = [e.predict_perturbed(study, asked, context=SILENT).probability for e in (onnx, lens)]
     np.testing.assert_allclose(reported[0], reported[1], atol=TINY_CLOSE)
 
 
@@ -126,7 +123,12 @@ def test_a_pass_is_ended_while_it_runs():
     x = np.zeros((1, 8, 96, 96, 96), np.float32)
     place = np.array([[[-1.0, 1.0]] * 3], np.float32)
     with pytest.raises(CancelledError):
-        session.run({"x": x, "place": place}, ["logits"], cancel=_Later(), stage="the test")
+        session.run(
+            {"x": x, "place": place},
+            ["logits"],
+            context=RunContext(cancel=_Later()),
+            stage="the test",
+        )
     assert threading.active_count() < 20
 
 
@@ -202,9 +204,7 @@ def test_what_is_exported_anew_answers_as_torch(tmp_path, study, lens, precision
 
     network, about = weights.load(HERE / "tiny.safetensors")
     export_lens(network, about, tmp_path / "new.onnx", Precision(precision))
-    found = OnnxEngine("cpu", tmp_path / "new.onnx").predict(
-        study, progress=no_progress, cancel=NEVER
-    )
+    found = OnnxEngine("cpu", tmp_path / "new.onnx").predict(study, context=SILENT)
     for region in Region:
         np.testing.assert_allclose(
             found.probability[region],
@@ -222,9 +222,9 @@ def test_the_shipped_network_reads_the_sample_as_torch_does(tmp_path):
 
     export_lens(*weights.load_shipped(), tmp_path / "shipped.onnx")
     sample = Path(__file__).parents[4] / "sample_data" / "study_dicom"
-    prepared = prepare(open_study(sample), StageClock(), PrepareOptions(cache=False))
+    prepared = prepare(open_study(sample), RunContext(), PrepareOptions(cache=False))
     engines = OnnxEngine("cpu", tmp_path / "shipped.onnx"), LensEngine("cpu", "default")
-    one, other = (e.predict(prepared, progress=no_progress, cancel=NEVER) for e in engines)
+    one, other = (e.predict(prepared, context=SILENT) for e in engines)
     for region in Region:
         ours, theirs = one.probability[region], other.probability[region]
         np.testing.assert_allclose(ours, theirs, atol=CLOSE, rtol=0)

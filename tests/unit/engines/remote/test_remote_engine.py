@@ -18,7 +18,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Capability, InputPerturbation
 from lesionlens.base.records.study import PreparationStep, StepName
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import SupportsFirstLook, SupportsPerturbation, Target
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.address import ServerAddress
@@ -49,8 +49,8 @@ def remote(server):
     engine.close()
 
 
-def predict(engine, study, **how):
-    return engine.predict(study, **{"progress": no_progress, "cancel": NEVER, **how})
+def predict(engine, study, context=SILENT):
+    return engine.predict(study, context=context)
 
 
 def test_it_answers_bit_by_bit_as_the_engine_does(remote, study):
@@ -77,9 +77,8 @@ def test_a_what_if_travels_with_what_is_hidden(remote, study):
     hidden = np.zeros(QuickEngine().perturbation_grid(study).shape, bool)
     hidden[3:7] = True
     asked = [InputPerturbation(hidden=hidden), InputPerturbation.showing(())]
-    how = {"progress": no_progress, "cancel": NEVER}
-    here = QuickEngine().predict_perturbed(study, asked, **how)
-    there = remote.predict_perturbed(study, asked, **how)
+    here = QuickEngine().predict_perturbed(study, asked, context=SILENT)
+    there = remote.predict_perturbed(study, asked, context=SILENT)
     assert np.array_equal(here.probability, there.probability)
 
 
@@ -152,7 +151,7 @@ def test_cancel_ends_the_question_here_and_there(study):
 
         began = time.monotonic()
         with pytest.raises(CancelledError):
-            predict(engine, study, progress=report, cancel=stop)
+            predict(engine, study, context=RunContext(progress=report, cancel=stop))
         assert time.monotonic() - began < 10
         assert "looking" in reported
         hold.set()
@@ -286,7 +285,7 @@ def test_a_line_cut_while_the_server_works_is_taken_up_again(study):
             elif "does not answer" in stage:
                 cable.mend()
 
-        found = predict(engine, study, progress=report)
+        found = predict(engine, study, context=RunContext(progress=report))
         assert any("does not answer" in stage for stage in reported)
         assert len(quick.order) == 1  # the work was done once
         share = predict(QuickEngine(), study).probability[Region.WT]

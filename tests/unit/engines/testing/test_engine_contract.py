@@ -9,7 +9,7 @@ import pytest
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
-from lesionlens.base.stages import check
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing import engine_contract
 
 
@@ -18,10 +18,10 @@ class Honest:
 
     info = EngineInfo("honest", "1", None, frozenset({Capability.SEGMENT}))
 
-    def predict(self, prepared, *, progress, cancel):
+    def predict(self, prepared, *, context):
         for step in range(2):
-            check(cancel, "looking")
-            progress("looking", step / 2)
+            context.check("looking")
+            context.progress("looking", step / 2)
         inside = prepared.channels[3] * prepared.brain
         share = (inside / max(float(inside.max()), 1.0)).astype(np.float32)
         return Prediction(dict.fromkeys(Region, share), self.info)
@@ -35,21 +35,21 @@ class Boastful(Honest):
 
 
 class Deaf(Honest):
-    def predict(self, prepared, *, progress, cancel):
-        return super().predict(prepared, progress=progress, cancel=type("No", (), {"is_set": bool}))
+    def predict(self, prepared, *, context):
+        return super().predict(prepared, context=RunContext(progress=context.progress))
 
 
 class Careless(Honest):
-    def predict(self, prepared, *, progress, cancel):
-        found = super().predict(prepared, progress=progress, cancel=cancel)
+    def predict(self, prepared, *, context):
+        found = super().predict(prepared, context=context)
         prepared.channels.flags.writeable = True
         prepared.channels[3] += 1
         return replace(found, probability={r: p + 0.1 for r, p in found.probability.items()})
 
 
 class Dreaming(Honest):
-    def predict(self, prepared, *, progress, cancel):
-        found = super().predict(prepared, progress=progress, cancel=cancel)
+    def predict(self, prepared, *, context):
+        found = super().predict(prepared, context=context)
         shift = float(prepared.working.affine[0, 3]) > -80
         return replace(
             found, probability={r: p * (1 - shift) for r, p in found.probability.items()}
@@ -59,9 +59,9 @@ class Dreaming(Honest):
 class Hoarding(Honest):
     kept: ClassVar = []
 
-    def predict(self, prepared, *, progress, cancel):
+    def predict(self, prepared, *, context):
         self.kept.append(np.ones(40 * 2**18))
-        return super().predict(prepared, progress=progress, cancel=cancel)
+        return super().predict(prepared, context=context)
 
 
 class Mumbling(Honest):

@@ -9,7 +9,7 @@ from scipy import ndimage
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.study import StepName
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import bias_field, cache
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
@@ -69,19 +69,19 @@ def test_too_little_brain_has_no_field(shaded):
 
 
 def test_it_is_left_out_unless_asked_for(make_study):
-    prepared = prepare(open_study(make_study()), StageClock(), PrepareOptions(edge_mm=4.0))
+    prepared = prepare(open_study(make_study()), RunContext(), PrepareOptions(edge_mm=4.0))
     assert not any(step.step == StepName.BIAS for step in prepared.steps)
 
 
 def test_every_sequence_is_corrected_with_a_figure_and_kept(make_study, monkeypatch):
     study = open_study(make_study(sequences={"t1c", "flair"}))
-    first = prepare(study, StageClock(), WITH)
+    first = prepare(study, RunContext(), WITH)
     done = [step for step in first.steps if step.step == StepName.BIAS]
     assert [step.sequence.value for step in done] == ["t1c", "flair"]
     assert all(step.done and step.figure >= 1 for step in done)
     assert list(cache.folder().glob("*.kept"))
     monkeypatch.setattr(bias_field, "estimate", None)
-    second = prepare(study, StageClock(), WITH)
+    second = prepare(study, RunContext(), WITH)
     np.testing.assert_array_equal(second.channels, first.channels)
     assert second.steps == first.steps
 
@@ -94,4 +94,4 @@ def test_a_request_to_stop_is_heard(make_study):
             stop.set()
 
     with pytest.raises(CancelledError):
-        prepare(open_study(make_study()), StageClock(progress, stop), WITH)
+        prepare(open_study(make_study()), RunContext(progress, stop), WITH)

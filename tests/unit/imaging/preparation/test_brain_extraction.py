@@ -13,7 +13,7 @@ from lesionlens.base.geometry import ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, Study, StudyKind
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.brain import filled, largest
 from lesionlens.imaging.preparation.brain_extraction import find_brain, reading_grid, share_of_brain
@@ -62,7 +62,7 @@ def test_the_mask_lies_at_the_same_millimetres_however_it_is_stored(make_study, 
         folder = make_study(
             name=orientation, patient=head, sequences={"t1c"}, orientation=orientation
         )
-        prepared = prepare(open_study(folder), StageClock(), UNCACHED)
+        prepared = prepare(open_study(folder), RunContext(), UNCACHED)
         masks.append((prepared.brain, prepared.working))
     (one, where), (other, elsewhere) = masks
     moved = resample(other.astype(np.float32), elsewhere, where, nearest=True) > 0.5
@@ -81,7 +81,7 @@ def test_a_bottle_of_water_is_no_brain(air, radius):
     water = np.where(away_mm() < radius, 700.0 + rng.normal(0, 12, GRID.shape), 0.0)
     noisy = np.hypot(water, rng.normal(0, air, GRID.shape)) if air else water
     with pytest.raises(UnusableInputError, match="no brain") as caught:
-        prepare(study_of(noisy.astype(np.float32)), StageClock(), UNCACHED)
+        prepare(study_of(noisy.astype(np.float32)), RunContext(), UNCACHED)
     assert "series" in caught.value.next_step
 
 
@@ -91,7 +91,7 @@ def test_a_drawn_head_with_a_lesion_is_analysed_whatever_it_looks_like():
     values = np.where(lesion, 520.0, plain) + (plain > 0) * np.random.default_rng(0).normal(
         0, 25, GRID.shape
     )
-    prepared = prepare(study_of(values.astype(np.float32)), StageClock(), UNCACHED)
+    prepared = prepare(study_of(values.astype(np.float32)), RunContext(), UNCACHED)
     assert prepared.brain.sum() > 1e6
 
 
@@ -102,7 +102,7 @@ def test_a_knee_is_no_brain():
     knee = np.select([away < 22, away < 26, away < 55, away < 70], [700.0, 60, 350, 900], 0.0)
     noisy = np.hypot(knee, rng.normal(0, 15, GRID.shape)).astype(np.float32)
     with pytest.raises(UnusableInputError, match="no brain"):
-        prepare(study_of(noisy), StageClock(), UNCACHED)
+        prepare(study_of(noisy), RunContext(), UNCACHED)
 
 
 def test_a_brain_without_skull_looks_like_brain():

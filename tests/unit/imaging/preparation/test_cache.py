@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.acquire import Acquisition
 from lesionlens.imaging.preparation import cache, steps
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
@@ -28,7 +28,7 @@ def study(make_study):
 
 
 def test_an_entry_spares_the_search_and_a_damaged_one_is_made_anew(study, monkeypatch, own_folder):
-    first = prepare(study, StageClock(), COARSE)
+    first = prepare(study, RunContext(), COARSE)
     entries = list(own_folder.glob("*.kept"))
     assert entries
 
@@ -37,11 +37,11 @@ def test_an_entry_spares_the_search_and_a_damaged_one_is_made_anew(study, monkey
 
     with monkeypatch.context() as spared:
         spared.setattr(steps, "register", never)
-        second = prepare(study, StageClock(), COARSE)
+        second = prepare(study, RunContext(), COARSE)
     whole = [path.read_bytes() for path in entries]
     for path, content in zip(entries, whole, strict=True):
         path.write_bytes(content[:-1])
-    anew = prepare(study, StageClock(), COARSE)
+    anew = prepare(study, RunContext(), COARSE)
     for again in (second, anew):
         np.testing.assert_array_equal(again.channels, first.channels)
         assert again.steps == first.steps
@@ -62,12 +62,12 @@ def test_other_voxels_are_another_key(study):
 def test_a_cache_that_cannot_be_written_is_no_failure(make_study, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setattr(cache, "folder", lambda: tmp_path / "file" / "below")
-    prepare(open_study(make_study(sequences={"t1c", "t2"})), StageClock(), COARSE)
+    prepare(open_study(make_study(sequences={"t1c", "t2"})), RunContext(), COARSE)
 
 
 def test_it_can_be_left_out(make_study, own_folder):
     study = open_study(make_study(sequences={"t1c", "t2"}))
-    prepare(study, StageClock(), replace(COARSE, cache=False))
+    prepare(study, RunContext(), replace(COARSE, cache=False))
     assert not own_folder.exists()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation import exchanged_names, quality
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
@@ -74,7 +74,7 @@ def test_preparing_a_study_with_exchanged_names_says_so(make_study):
     folder = make_study()
     named = {T2: folder / "flair.nii.gz", FLAIR: folder / "t2.nii.gz"}
     study = open_study(folder, named=named)
-    found = prepare(study, StageClock(), PrepareOptions(sides=False, cache=False))
+    found = prepare(study, RunContext(), PrepareOptions(sides=False, cache=False))
     (check,) = (q for q in found.quality if q.check == "names")
     assert not check.passed
 

@@ -6,14 +6,14 @@ import pytest
 
 from lesionlens.base.geometry import centre_mm
 from lesionlens.base.grid import Grid
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.laterality_check import mutual_information, symmetry
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
 
 
 def checked(folder):
-    prepared = prepare(open_study(folder), StageClock())
+    prepared = prepare(open_study(folder), RunContext())
     return {item.check: item for item in prepared.quality}["sides"]
 
 
@@ -39,12 +39,12 @@ def test_the_series_with_swapped_sides_is_named(make_study, swapped):
 
 def test_one_sequence_alone_has_nothing_to_agree_with(make_study):
     folder = make_study(sequences={"t2"})
-    prepared = prepare(open_study(folder), StageClock())
+    prepared = prepare(open_study(folder), RunContext())
     assert "sides" not in {item.check for item in prepared.quality}
 
 
 def test_it_can_be_left_out(make_study):
-    prepared = prepare(open_study(make_study()), StageClock(), PrepareOptions(sides=False))
+    prepared = prepare(open_study(make_study()), RunContext(), PrepareOptions(sides=False))
     assert "sides" not in {item.check for item in prepared.quality}
 
 

@@ -11,8 +11,8 @@ from lesionlens.base.errors import CancelledError, GeometryError, ReadError, Unu
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, StepName, Study, StudyKind
+from lesionlens.base.run_context import RunContext
 from lesionlens.base.scan_limits import check_grid
-from lesionlens.base.stages import StageClock
 from lesionlens.engines.testing.acquire import Acquisition
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.brain import filled, foreground, largest, of_stripped
@@ -48,14 +48,14 @@ def bare():
 
 def test_registered_stripped_input_is_left_alone_and_stages_are_timed(make_study):
     reported = []
-    clock = StageClock(progress=lambda stage, fraction: reported.append((stage, fraction)))
-    prepared = prepare(open_study(make_study()), clock)
+    context = RunContext(lambda stage, fraction: reported.append((stage, fraction))).timed()
+    prepared = prepare(open_study(make_study()), context)
     assert not any(step.done for step in prepared.steps)
     assert prepared.present.all()
     assert prepared.reference is T1C
     np.testing.assert_allclose(np.diag(prepared.working.affine), 1.0)
     assert 1000 < prepared.brain.sum() / 1000 < 2000
-    names = [time.name for time in clock.times]
+    names = [time.name for time in context.times]
     assert names == ["load", "register", "find the brain", "resample", "check quality"]
     assert {stage for stage, _ in reported} == set(names)
     assert all(0 <= fraction <= 1 for _, fraction in reported)
@@ -63,7 +63,7 @@ def test_registered_stripped_input_is_left_alone_and_stages_are_timed(make_study
 
 def test_voxels_that_coincide_are_copied_not_interpolated(make_study):
     study = open_study(make_study(orientation="LPS"))
-    prepared = prepare(study, StageClock(), COARSE)
+    prepared = prepare(study, RunContext(), COARSE)
     original = set(np.unique(study.series[T1C].load()).tolist())
     assert set(np.unique(prepared.channels[1]).tolist()) <= original | {0.0}
 
@@ -73,7 +73,7 @@ def test_voxels_that_coincide_are_copied_not_interpolated(make_study):
     [((T1, T1C), T1C), ((T1, T2, FLAIR), FLAIR), ((T1, T2), T2), ((T1,), T1)],
 )
 def test_absent_t1c_makes_flair_the_reference_and_so_on(make_study, there, reference):
-    prepared = prepare(open_study(make_study(sequences=there)), StageClock(), COARSE)
+    prepared = prepare(open_study(make_study(sequences=there)), RunContext(), COARSE)
     assert prepared.reference is reference
     for index, sequence in enumerate(MrSequence):
         assert prepared.present[index] == (sequence in there)
@@ -81,7 +81,7 @@ def test_absent_t1c_makes_flair_the_reference_and_so_on(make_study, there, refer
 
 
 def test_an_absent_t1c_is_reported_with_its_cost(make_study):
-    prepared = prepare(open_study(make_study(sequences={"flair"})), StageClock(), COARSE)
+    prepared = prepare(open_study(make_study(sequences={"flair"})), RunContext(), COARSE)
     missing = next(q for q in prepared.quality if q.check == "missing")
     assert not missing.passed
     assert ".49" in missing.message
@@ -93,7 +93,7 @@ def test_sequences_on_their_own_grids_come_together(make_study, patient):
         "flair": Acquisition("LIP", (4, 4, 6), tilt_deg=8),
     }
     study = open_study(make_study(sequences={"t1c", "flair"}, how=how))
-    prepared = prepare(study, StageClock(), FINER)
+    prepared = prepare(study, RunContext(), FINER)
     assert [step.sequence for step in prepared.steps if step.step is StepName.REGISTER] == [FLAIR]
     lesion = np.argwhere(patient.labels.data > 0)
     centre = patient.labels.grid.to_mm(lesion).mean(axis=0)
@@ -111,7 +111,7 @@ def test_registered_at_once_they_lie_as_registered_one_by_one(make_study):
     }
     study = open_study(make_study(sequences=set(how), how=how))
     one, both = (
-        prepare(study, StageClock(), replace(COARSE, threads=n, cache=False)) for n in (1, 2)
+        prepare(study, RunContext(), replace(COARSE, threads=n, cache=False)) for n in (1, 2)
     )
     registered = [step.sequence for step in both.steps if step.step is StepName.REGISTER]
     assert registered == [T2, FLAIR]
@@ -151,13 +151,13 @@ def test_the_rim_that_resampling_leaves_is_not_brain(step_mm):
 
 def test_one_grid_is_no_proof_that_the_patient_lay_still(make_study):
     study = open_study(make_study(sequences={"t1c", "flair"}))
-    still = prepare(study, StageClock(), FINER)
+    still = prepare(study, RunContext(), FINER)
     flair = study.series[FLAIR]
     motion = np.eye(4)
     motion[:3, 3] = 9.0, -7.0, 6.0
     elsewhere = resample(flair.load(), flair.grid, flair.grid, moved=motion)
     series = {**study.series, FLAIR: replace(flair, load=lambda: elsewhere)}
-    prepared = prepare(replace(study, series=series), StageClock(), FINER)
+    prepared = prepare(replace(study, series=series), RunContext(), FINER)
     assert [step.sequence for step in prepared.steps if step.done] == [FLAIR]
     found, true = prepared.channels[3], still.channels[3]
     inside = still.brain & (found != 0)
@@ -168,7 +168,7 @@ def test_one_grid_is_no_proof_that_the_patient_lay_still(make_study):
 def test_a_head_that_lay_still_on_one_grid_is_not_interpolated(make_study):
     head = make_patient(spacing_mm=2.0, skull=True)
     study = open_study(make_study(patient=head, sequences={"t1c", "flair"}))
-    prepared = prepare(study, StageClock(), PrepareOptions(edge_mm=2.0, strip=False, sides=False))
+    prepared = prepare(study, RunContext(), PrepareOptions(edge_mm=2.0, strip=False, sides=False))
     asked = [step for step in prepared.steps if step.step is StepName.REGISTER]
     assert [step.sequence for step in asked] == [FLAIR]
     assert "Moved by 0.0 mm and 0.0 degrees" in asked[0].message
@@ -179,7 +179,7 @@ def test_a_head_that_lay_still_on_one_grid_is_not_interpolated(make_study):
 @pytest.mark.slow
 def test_a_head_with_skull_is_stripped_and_the_mask_is_the_brain(make_study):
     head = make_patient(spacing_mm=2.0, skull=True)
-    prepared = prepare(open_study(make_study(patient=head)), StageClock())
+    prepared = prepare(open_study(make_study(patient=head)), RunContext())
     grid, working = head.brain.grid, prepared.working
     truth = np.argwhere(head.brain.data)
     inside = np.rint(working.to_voxel(grid.to_mm(truth))).astype(int)
@@ -198,7 +198,7 @@ def test_a_request_to_stop_is_heard_in_every_stage(make_study, when):
             stop.set()
 
     with pytest.raises(CancelledError):
-        prepare(open_study(make_study()), StageClock(progress, stop), COARSE)
+        prepare(open_study(make_study()), RunContext(progress, stop), COARSE)
 
 
 def spoiled(values, kind):
@@ -234,13 +234,13 @@ def spoiled(values, kind):
 )
 def test_what_is_no_head_is_refused_by_name(ball, kind, words):
     with pytest.raises((ReadError, UnusableInputError), match=words) as caught:
-        prepare(study_of(spoiled(ball, kind)), StageClock(), COARSE)
+        prepare(study_of(spoiled(ball, kind)), RunContext(), COARSE)
     assert "x.nii.gz" in caught.value.found
 
 
 def test_nan_outside_the_head_counts_as_background_with_a_notice(bare):
     values = np.where(bare == 0, np.nan, bare).astype(np.float32)
-    prepared = prepare(study_of(values), StageClock(), COARSE)
+    prepared = prepare(study_of(values), RunContext(), COARSE)
     assert any("NaN" in notice for notice in prepared.notices)
     assert np.isfinite(prepared.channels).all()
 
@@ -248,7 +248,7 @@ def test_nan_outside_the_head_counts_as_background_with_a_notice(bare):
 def test_single_wild_voxels_are_capped_with_a_notice(bare):
     values = bare.copy()
     values[20, 20, 20] = 1e30
-    prepared = prepare(study_of(values), StageClock(), COARSE)
+    prepared = prepare(study_of(values), RunContext(), COARSE)
     assert prepared.channels.max() < 1e5
     assert any("capped" in notice for notice in prepared.notices)
 
@@ -264,7 +264,7 @@ def test_single_wild_voxels_are_capped_with_a_notice(bare):
 )
 def test_a_grid_that_no_head_has_is_refused(ball, affine, words):
     with pytest.raises(GeometryError, match=words):
-        prepare(study_of(ball, Grid(ball.shape, affine)), StageClock())
+        prepare(study_of(ball, Grid(ball.shape, affine)), RunContext())
 
 
 def test_the_thinnest_slab_that_is_named_as_enough_is_enough(ball):
@@ -284,5 +284,5 @@ def test_no_sequence_has_no_reference():
 def test_steps_can_be_left_out(make_study):
     how = {"t1c": Acquisition("LPS"), "t2": Acquisition("LPS", (4, 4, 8))}
     study = open_study(make_study(sequences={"t1c", "t2"}, how=how))
-    prepared = prepare(study, StageClock(), replace(COARSE, register=False, strip=False))
+    prepared = prepare(study, RunContext(), replace(COARSE, register=False, strip=False))
     assert not any(step.done for step in prepared.steps)

@@ -9,7 +9,7 @@ import pytest
 
 from lesionlens.base.errors import CancelledError, MissingPluginError, ResourceError
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.cli import options
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation import brain_extraction, skull_stripping
@@ -69,7 +69,7 @@ def test_the_program_s_mask_is_taken(stand_in, head):
 
 def test_preparation_uses_the_program_that_is_asked_for(stand_in, head_study):
     stand_in(GOOD)
-    prepared = prepare(head_study, StageClock(), replace(COARSE, stripper="synthstrip"))
+    prepared = prepare(head_study, RunContext(), replace(COARSE, stripper="synthstrip"))
     assert any("synthstrip" in step.message for step in prepared.steps)
 
 
@@ -92,7 +92,7 @@ def test_a_request_to_stop_ends_the_program(stand_in, head):
     stop = threading.Event()
     threading.Timer(0.5, stop.set).start()
     with pytest.raises(CancelledError):
-        skull_stripping.strip("synthstrip", head.data, head.grid, cancel=stop)
+        skull_stripping.strip("synthstrip", head.data, head.grid, context=RunContext(cancel=stop))
 
 
 @pytest.mark.parametrize("name", ["hd-bet", "nothing"])
@@ -102,19 +102,19 @@ def test_a_program_that_is_not_there_is_named(monkeypatch, head, name):
         skull_stripping.strip(name, head.data, head.grid)
 
 
-def doubtful(images, grid, *, cancel):
+def doubtful(images, grid, *, context):
     return BrainMask(np.ones(grid.shape, bool), grid, "own", "it measures 9999 ml")
 
 
-def sure(images, grid, *, cancel):
-    return replace(find_brain(images, grid, cancel=cancel), doubtful=None)
+def sure(images, grid, *, context):
+    return replace(find_brain(images, grid, context=context), doubtful=None)
 
 
 @pytest.mark.parametrize("own", [sure, doubtful])
 def test_a_program_mends_a_doubtful_mask_and_no_other(stand_in, head_study, monkeypatch, own):
     stand_in(GOOD)
     monkeypatch.setattr(brain_extraction, "find_brain", own)
-    prepared = prepare(head_study, StageClock(), COARSE)
+    prepared = prepare(head_study, RunContext(), COARSE)
     used = any("synthstrip" in step.message for step in prepared.steps)
     assert used == (own is doubtful)
 
@@ -122,7 +122,7 @@ def test_a_program_mends_a_doubtful_mask_and_no_other(stand_in, head_study, monk
 def test_a_program_that_fails_leaves_the_own_mask_with_a_notice(stand_in, head_study, monkeypatch):
     stand_in("import sys; sys.exit('no weights')")
     monkeypatch.setattr(brain_extraction, "find_brain", doubtful)
-    prepared = prepare(head_study, StageClock(), COARSE)
+    prepared = prepare(head_study, RunContext(), COARSE)
     assert any("no weights" in notice for notice in prepared.notices)
     assert any(step.message.startswith("own") for step in prepared.steps)
 

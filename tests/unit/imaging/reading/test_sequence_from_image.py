@@ -11,6 +11,7 @@ from lesionlens.base.errors import CancelledError, ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, Witness
+from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.reading import sequence_from_image, unlabelled_series
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.sequences import UNKNOWN, Guess
@@ -97,7 +98,7 @@ def test_a_request_to_stop_is_heard():
     stop = threading.Event()
     stop.set()
     with pytest.raises(CancelledError):
-        unlabelled_series.judge_by_image([SILENT], set(), cancel=stop)
+        unlabelled_series.judge_by_image([SILENT], set(), context=RunContext(cancel=stop))
 
 
 def test_figures_are_ratios_to_white_matter():

@@ -10,6 +10,7 @@ import pytest
 from lesionlens.base.errors import ExportError, ResourceError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent
+from lesionlens.base.run_context import RunContext
 from lesionlens.results.export import exporter, page
 from lesionlens.results.export.exporter import EARLIER, save
 from lesionlens.results.export.sections import sections_of
@@ -207,7 +208,7 @@ def test_progress_ends_at_one(make, tmp_path):
     save(
         make(),
         tmp_path / "out",
-        progress=lambda stage, fraction: reported.append((stage, fraction)),
+        context=RunContext(progress=lambda stage, fraction: reported.append((stage, fraction))),
     )
     fractions = [f for _, f in reported]
     assert fractions == sorted(fractions)

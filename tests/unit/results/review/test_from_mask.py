@@ -12,7 +12,7 @@ import pytest
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.acquire import Acquisition, acquire
 from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.files import write_nifti
@@ -146,12 +146,12 @@ def test_a_brain_that_was_found_before_is_taken_without_a_network(tmp_path, monk
     mask_of = brain.BrainMask(head.brain.data, head.brain.grid, "drawn")
     monkeypatch.setattr(steps, "_searched", lambda *_: mask_of)
     monkeypatch.setattr("lesionlens.imaging.preparation.cache.folder", lambda: tmp_path / "cache")
-    prepare(study, StageClock(), PrepareOptions(edge_mm=4.0))
+    prepare(study, RunContext(), PrepareOptions(edge_mm=4.0))
     monkeypatch.setattr(steps, "_searched", lambda *_: pytest.fail("searched again"))
-    again = prepare(study, StageClock(), PrepareOptions(edge_mm=4.0, strip=False))
+    again = prepare(study, RunContext(), PrepareOptions(edge_mm=4.0, strip=False))
     assert again.knows_brain
     assert again.brain.sum() < 0.8 * (head.sequences[MrSequence.T1C].data > 200).sum()
-    without = prepare(study, StageClock(), PrepareOptions(edge_mm=4.0, strip=False, cache=False))
+    without = prepare(study, RunContext(), PrepareOptions(edge_mm=4.0, strip=False, cache=False))
     assert not without.knows_brain
 
 

@@ -14,7 +14,7 @@ from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Considered, Location
 from lesionlens.base.records.review import Outline
-from lesionlens.base.stages import StageClock
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.acquire import Acquisition
 from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
@@ -202,7 +202,7 @@ def test_a_result_is_prepared_without_comparing_sides_and_keeps_what_was_found(c
     analysis, folder = closed
     assert options_for(folder, PrepareOptions()) == PrepareOptions(strip=False, sides=False)
     assert options_for(tmp_path / "mask.nii.gz", PrepareOptions()).sides
-    prepared = prepare(analysis.study, StageClock(), options_for(folder, PrepareOptions()))
+    prepared = prepare(analysis.study, RunContext(), options_for(folder, PrepareOptions()))
     assert "sides" not in {check.check for check in prepared.quality}
     saved = read_result(folder)
     assert (

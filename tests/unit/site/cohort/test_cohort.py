@@ -13,6 +13,7 @@ import pytest
 from lesionlens.base.errors import MissingPluginError, ReadError, UnusableInputError
 from lesionlens.base.labels import Identity
 from lesionlens.base.records.export import ExportOptions
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.analysis import make_analysis
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.lens import Lens
@@ -51,7 +52,7 @@ def small(random_weights, monkeypatch):
 def quick(patient, monkeypatch):
     """Write the truth of the head in the place of an analysis: seconds faster."""
 
-    def analyse(job, choice, cancel, progress):
+    def analyse(job, choice, context):
         study = open_study(job.study)
         job.out.mkdir(parents=True, exist_ok=True)
         analysis = make_analysis(patient, study)
@@ -165,7 +166,9 @@ def test_a_stop_keeps_what_is_complete(quick, studies, tmp_path):
         if stage.startswith("1 of"):
             stop.set() if stage.endswith("studies") else None
 
-    done = run_cohort(Cohort(studies, out), CPU, HERE, progress=first_done, cancel=stop)
+    done = run_cohort(
+        Cohort(studies, out), CPU, HERE, context=RunContext(progress=first_done, cancel=stop)
+    )
     assert states(done) == {"a": "analysed", "b": "stopped", "c": "stopped"}
     assert done.exit_status == 130
     with open_worklist(out) as worklist:
@@ -217,7 +220,9 @@ def test_a_cluster_gives_what_this_process_gives(quick, studies, tmp_path):
         done = run_cohort(Cohort(studies, tmp_path / "there"), CPU, crew)
         stop = threading.Event()
         stop.set()
-        stopped = run_cohort(Cohort(studies, tmp_path / "no"), CPU, crew, cancel=stop)
+        stopped = run_cohort(
+            Cohort(studies, tmp_path / "no"), CPU, crew, context=RunContext(cancel=stop)
+        )
     alone = run_cohort(Cohort(studies, tmp_path / "here"), CPU, HERE)
     assert states(done) == states(alone)
     assert [o.candidates for o in done.outcomes] == [o.candidates for o in alone.outcomes]

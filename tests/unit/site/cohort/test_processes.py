@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.site.cohort.processes import in_processes
 from lesionlens.site.cohort.studies import StudyJob
 
@@ -24,42 +25,43 @@ from lesionlens.site.cohort.work import Status, StudyOutcome
 def answered(job, words="done"):
     return StudyOutcome(job.name, Status.ANALYSED, 0, words)
 
-def names_its_sockets(job, cancel):
+def names_its_sockets(job, context):
     places = [Path(f"/proc/self/fd/{number}") for number in range(64)]
     links = [str(place.readlink()) for place in places if place.is_symlink()]
     return answered(job, " ".join(link for link in links if link.startswith("socket")))
 
-def dies_once(job, cancel):
+def dies_once(job, context):
     mark = job.out / f"{job.name}.died"
     if job.name == "b" and not mark.exists():
         mark.touch()
         os._exit(9)
     return answered(job)
 
-def always_dies(job, cancel):
+def always_dies(job, context):
     return os._exit(9) if job.name == "b" else answered(job)
 
-def waits(job, cancel):
+def waits(job, context):
     (job.out / f"{job.name}.pid").write_text(str(os.getpid()))
-    while not cancel.is_set():
+    while not context.cancel.is_set():
         time.sleep(0.01)
     return StudyOutcome(job.name, Status.STOPPED, 130, "stopped")
 
-def hears_nothing(job, cancel):
+def hears_nothing(job, context):
     (job.out / f"{job.name}.pid").write_text(str(os.getpid()))
     time.sleep(600)
 """
 PARENT = """
-import sys, threading
+import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 if __name__ == "__main__":
     import tasks
+    from lesionlens.base.run_context import RunContext
     from lesionlens.site.cohort.processes import in_processes
     from lesionlens.site.cohort.studies import StudyJob
     out = Path(sys.argv[1])
     jobs = [StudyJob(name, out, out) for name in "ab"]
-    list(in_processes(jobs, tasks.waits, 2, threading.Event()))
+    list(in_processes(jobs, tasks.waits, 2, RunContext()))
 """
 
 
@@ -78,8 +80,8 @@ def jobs(folder, names="abc"):
     return [StudyJob(name, folder, folder) for name in names]
 
 
-def answers(tmp_path, task, cancel=None, **more):
-    found = in_processes(jobs(tmp_path), task, 2, cancel or threading.Event(), **more)
+def answers(tmp_path, task, context=SILENT, **more):
+    found = in_processes(jobs(tmp_path), task, 2, context, **more)
     return {one.name: one for one in found}
 
 
@@ -111,7 +113,7 @@ def sockets():
 def test_workers_and_their_parent_open_no_socket(tasks, tmp_path):
     before, during = sockets(), set()
     found = []
-    for outcome in in_processes(jobs(tmp_path), tasks.names_its_sockets, 2, threading.Event()):
+    for outcome in in_processes(jobs(tmp_path), tasks.names_its_sockets, 2, SILENT):
         during |= sockets()
         found.append(outcome)
     assert sorted((one.name, one.message) for one in found) == [("a", ""), ("b", ""), ("c", "")]
@@ -139,7 +141,7 @@ def test_a_stop_reaches_workers_and_leaves_what_was_not_begun(tasks, tmp_path):
         )
     )
     begun.start()
-    found = answers(tmp_path, tasks.waits, stop)
+    found = answers(tmp_path, tasks.waits, RunContext(cancel=stop))
     begun.join()
     assert {one.exit_status for one in found.values()} == {130}
     assert sorted(one.message for one in found.values()) == ["not begun", "stopped", "stopped"]
@@ -155,7 +157,7 @@ def test_a_worker_that_does_not_stop_is_ended(tasks, tmp_path, monkeypatch):
         )
     )
     begun.start()
-    found = answers(tmp_path, tasks.hears_nothing, stop, grace_s=0.2)
+    found = answers(tmp_path, tasks.hears_nothing, RunContext(cancel=stop), grace_s=0.2)
     begun.join()
     assert {one.exit_status for one in found.values()} == {130}
     assert all(gone(int(file.read_text())) for file in tmp_path.glob("*.pid"))

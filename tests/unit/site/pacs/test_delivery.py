@@ -22,6 +22,7 @@ from lesionlens.base.errors import (
     UnusableInputError,
 )
 from lesionlens.base.records.patient import Patient
+from lesionlens.base.run_context import RunContext
 from lesionlens.site.pacs import delivery
 from lesionlens.site.pacs import web as web_archive
 from lesionlens.site.pacs.connect import connect
@@ -70,12 +71,12 @@ class Archive(Pacs):
     def _series(self, *_):
         return {}
 
-    def _listing(self, study_uid, cancel, series_uid=""):
+    def _listing(self, study_uid, context, series_uid=""):
         if not self.lists:
             raise ResourceError(found="no list", expected="one", next_step="None")
         return dict(self.has)
 
-    def _store(self, ledger, cancel):
+    def _store(self, ledger, context):
         bears = self.breaks.pop(0) if self.breaks else 1000
         for number, item in enumerate(ledger.left):
             self.came.append(item.sop_instance)
@@ -114,13 +115,13 @@ def test_a_stop_ends_the_waiting(files, monkeypatch):
     stop = threading.Event()
 
     class Stopped(Archive):
-        def _listing(self, study_uid, cancel):
+        def _listing(self, study_uid, context):
             if self.came:
                 stop.set()
-            return super()._listing(study_uid, cancel)
+            return super()._listing(study_uid, context)
 
     with pytest.raises(CancelledError):
-        Stopped(breaks=(1,)).send(files, cancel=stop)
+        Stopped(breaks=(1,)).send(files, context=RunContext(cancel=stop))
 
 
 @contextmanager
@@ -262,7 +263,7 @@ def test_files_of_two_patients_under_one_study_are_not_kept_unless_confirmed(fil
         header.save_as(made[-1])
 
     class Holds(Archive):
-        def _fetch(self, study_uid, intake, cancel):
+        def _fetch(self, study_uid, intake, context):
             assert all(intake.keep(path.read_bytes()) for path in made)
 
     archive = Holds()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.unit.site.pacs.conftest import STUDY, files_of
 
 from lesionlens.base.errors import CancelledError, ReadError, ResourceError
+from lesionlens.base.run_context import RunContext
 from lesionlens.base.staging import staged
 from lesionlens.site.pacs import intake as intake_module
 from lesionlens.site.pacs.intake import Intake
@@ -122,7 +123,7 @@ def test_a_wish_to_stop_is_heard_within_a_file(tmp_path, image):
     stop = threading.Event()
     stop.set()
     with pytest.raises(CancelledError):
-        taking(tmp_path, image, cancel=stop).take((image[0],))
+        taking(tmp_path, image, context=RunContext(cancel=stop)).take((image[0],))
 
 
 bodies = st.lists(st.binary(max_size=60), max_size=4)

@@ -21,6 +21,7 @@ from tests.unit.site.pacs.conftest import (
 
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.headers import NOBODY
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.site.pacs import association
@@ -40,7 +41,9 @@ def test_what_is_sent_is_found_and_comes_back_the_same(archive, sent, tmp_path):
     assert study.patient_name
     assert "MR" in study.modalities
     steps = []
-    done = archive.get(STUDY, tmp_path / "got", progress=lambda stage, done: steps.append(done))
+    done = archive.get(
+        STUDY, tmp_path / "got", context=RunContext(progress=lambda stage, done: steps.append(done))
+    )
     assert done.notices == ()
     assert done.files == len(files) == len(files_of(tmp_path / "got"))
     assert steps == sorted(steps)
@@ -67,7 +70,7 @@ def test_a_request_to_stop_leaves_no_half_study(archive, sent, tmp_path):
             stop.set()
 
     with pytest.raises(CancelledError):
-        archive.get(STUDY, tmp_path / "got", progress=first, cancel=stop)
+        archive.get(STUDY, tmp_path / "got", context=RunContext(progress=first, cancel=stop))
     assert not list(tmp_path.iterdir())
 
 
@@ -117,7 +120,11 @@ def test_an_archive_that_dies_while_sending_leaves_no_half_study(
         archive = archive_at(it, by)
         archive.send(files_of(sent))
         with pytest.raises(ResourceError, match="no usable answer"):
-            archive.get(STUDY, tmp_path / "got", progress=lambda _, done: done and it.kill())
+            archive.get(
+                STUDY,
+                tmp_path / "got",
+                context=RunContext(progress=lambda _, done: done and it.kill()),
+            )
     assert not list(tmp_path.iterdir())
 
 
@@ -128,7 +135,7 @@ def test_a_silent_archive_can_be_left_at_once(tmp_path, sent):
         stop.set()
         start = time.monotonic()
         with pytest.raises((CancelledError, ResourceError)):
-            archive.find(StudyQuery(), cancel=stop)
+            archive.find(StudyQuery(), context=RunContext(cancel=stop))
         assert time.monotonic() - start < association.CONNECT_SECONDS + 5
 
 

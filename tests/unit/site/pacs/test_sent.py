@@ -25,7 +25,7 @@ class Shelf:
     def __init__(self, error=None):
         self.error = error
 
-    def send(self, files, *, same_patient, progress, cancel):
+    def send(self, files, *, same_patient, context):
         if self.error:
             raise self.error
         return Delivery(tuple(files))

@@ -21,7 +21,7 @@ from tests.serving_here import QuickEngine, serving
 
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import InputPerturbation
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.run_context import SILENT
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.engines.remote.engine import connect
 from lesionlens.engines.testing.engine_contract import prepared_head
@@ -30,7 +30,6 @@ from lesionlens.site.serving.listen import Listening
 from lesionlens.site.serving.sessions import Limits
 
 pytestmark = pytest.mark.slow
-HOW = {"progress": no_progress, "cancel": NEVER}
 LEFT_OUT = [InputPerturbation(keep=(True, True, True, False)), InputPerturbation()]
 KILLS = 20
 
@@ -87,14 +86,14 @@ def studies(count):
 
 
 def same_as_here(engine, study):
-    here = QuickEngine().predict(study, **HOW)
-    there = engine.predict(study, **HOW)
+    here = QuickEngine().predict(study, context=SILENT)
+    there = engine.predict(study, context=SILENT)
     for region in Region:
         assert np.array_equal(here.probability[region], there.probability[region])
         assert np.array_equal(here.trace.cross[region], there.trace.cross[region])
     assert np.array_equal(here.trace.probe_row((7, 8, 9)), there.trace.probe_row((7, 8, 9)))
-    here = QuickEngine().predict_perturbed(study, LEFT_OUT, **HOW)
-    there = engine.predict_perturbed(study, LEFT_OUT, **HOW)
+    here = QuickEngine().predict_perturbed(study, LEFT_OUT, context=SILENT)
+    there = engine.predict_perturbed(study, LEFT_OUT, context=SILENT)
     assert np.array_equal(here.probability, there.probability)
 
 
@@ -169,8 +168,8 @@ def test_a_server_killed_twenty_times_at_any_moment_costs_time_and_nothing_else(
 def ask_for_ever(url, seed):
     engine, study = connect(server=url), prepared_head(patient=make_patient(seed, spacing_mm=4.0))
     while True:
-        engine.predict(study, **HOW)
-        engine.predict_perturbed(study, LEFT_OUT, **HOW)
+        engine.predict(study, context=SILENT)
+        engine.predict_perturbed(study, LEFT_OUT, context=SILENT)
 
 
 def test_clients_killed_twenty_times_at_any_moment_leave_nothing_behind():

@@ -12,7 +12,7 @@ import requests
 from tests.serving_here import QuickEngine, serving
 
 from lesionlens.base.errors import ResourceError, ServerError, UnusableInputError
-from lesionlens.base.stages import NEVER
+from lesionlens.base.run_context import SILENT
 from lesionlens.engines.remote.address import ServerAddress, read_keys
 from lesionlens.engines.remote.engine import connect
 from lesionlens.site.serving.admission import Admission
@@ -92,7 +92,7 @@ def test_a_port_that_is_taken_is_explained():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         where = Listening(port=taken.getsockname()[1])
         with pytest.raises(ResourceError, match="cannot be opened"):
-            listen(app, where, lambda _: None, NEVER)
+            listen(app, where, lambda _: None, SILENT)
     app.state.sessions.end()
     app.state.monailabel.uploads.end()
 

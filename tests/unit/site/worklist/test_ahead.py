@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from lesionlens.base.errors import ConfigError, UnusableInputError
+from lesionlens.base.run_context import RunContext
 from lesionlens.cli import worklist as commands
 from lesionlens.engines.testing.headers import NOBODY
 from lesionlens.site.cohort.work import Choice, Status, StudyOutcome
@@ -34,7 +35,7 @@ def list_of_three(tmp_path, monkeypatch):
     book.add_studies(StudyEntry(name, str(tmp_path / name), sequences=("t1c",)) for name in "abc")
     begun = []
 
-    def analyse(job, choice, cancel, progress):
+    def analyse(job, choice, context):
         begun.append(job.name)
         assert choice.files.evidence, "so that its reader can ask without analysing again"
         if job.name == "b":
@@ -88,7 +89,7 @@ def test_a_stop_leaves_the_rest(list_of_three):
     stop = threading.Event()
     original = ahead.analyse
     ahead.analyse = lambda job, *rest: (stop.set(), original(job, *rest))[1]
-    run_ahead(book, Choice(), cancel=stop)
+    run_ahead(book, Choice(), context=RunContext(cancel=stop))
     assert begun == ["a"]
     assert book.entries()[1].candidates is None
 
@@ -128,12 +129,12 @@ def test_a_dicom_study_says_patient_and_day_but_no_name(tmp_path, make_study):
 def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monkeypatch, make_study):
     there = make_study(name="there", sequences={"t1c"}, dicom=True)
 
-    def get(uid, target, *, cancel):
+    def get(uid, target, *, context):
         target.parent.mkdir(exist_ok=True)
         there.rename(target)
 
     found = FoundStudy(NOBODY.uid("study"), "P1", "20260105", "Head", ("MR",), 4, "Doe^Jane")
-    archive = SimpleNamespace(find=lambda query, cancel: (found,), get=get)
+    archive = SimpleNamespace(find=lambda query, context: (found,), get=get)
     monkeypatch.setattr(sources, "connect", lambda address, access: archive)
     entries = studies_of("https://a/dicom-web", Access(), StudyQuery(study_date="20260105"))
     assert "Doe" not in repr(entries)

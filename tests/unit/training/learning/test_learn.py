@@ -22,6 +22,7 @@ from lesionlens.base.errors import (
 from lesionlens.base.labels import DrawingMethod, ReviewState
 from lesionlens.base.records.prediction import EngineInfo
 from lesionlens.base.records.review import WHOLE_STUDY, Outline
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.network import weights
@@ -278,7 +279,10 @@ def test_stopped_training_goes_on_and_a_request_to_stop_is_heard_while_judging(
 
     from_there(begun, tmp_path)
     with pytest.raises(CancelledError):
-        learn(job(reviews, tmp_path, random_weights), progress=report, cancel=cancel)
+        learn(
+            job(reviews, tmp_path, random_weights),
+            context=RunContext(progress=report, cancel=cancel),
+        )
     assert not (tmp_path / "proposal.json").exists()
 
 

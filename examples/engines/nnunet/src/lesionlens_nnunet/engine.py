@@ -18,7 +18,7 @@ from lesionlens.base.errors import UnusableInputError, WeightsError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import Cancel, Progress, check
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines import device as devices
 from lesionlens.engines.engine import Target
 from lesionlens.engines.interruptible import interruptible
@@ -92,9 +92,9 @@ class NnUNetEngine:
             device=devices.describe(self._device),
         )
 
-    def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
+    def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Answer on the working grid; see `lesionlens.engines.engine.Engine.predict`."""
-        check(cancel, STAGE)
+        context.check(STAGE)
         there = dict(zip(MrSequence, prepared.present.tolist(), strict=True))
         missing = [s.words for s in self._sequences if not there[s]]
         if missing:
@@ -107,7 +107,7 @@ class NnUNetEngine:
         order = [list(MrSequence).index(s) for s in self._sequences]
         image = _as_itk(prepared.channels[order] * prepared.brain)
         spacing = [float(edge) for edge in prepared.working.spacing_mm[::-1]]
-        with interruptible(self._predictor.network, STAGE, progress, cancel), _quiet():
+        with interruptible(self._predictor.network, STAGE, context), _quiet():
             _, shares = self._predictor.predict_single_npy_array(
                 image, {"spacing": spacing}, None, None, True
             )

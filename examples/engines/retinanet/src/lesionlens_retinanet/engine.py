@@ -20,7 +20,7 @@ from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.base.stages import Cancel, Progress, check
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines import device as devices
 from lesionlens.engines.engine import Target
 from lesionlens.engines.interruptible import interruptible
@@ -149,9 +149,9 @@ class RetinaNetEngine:
             device=devices.describe(self._device),
         )
 
-    def predict(self, prepared: PreparedStudy, *, progress: Progress, cancel: Cancel) -> Prediction:
+    def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Answer on the working grid; see `lesionlens.engines.engine.Engine.predict`."""
-        check(cancel, STAGE)
+        context.check(STAGE)
         present = [bool(there) for there in prepared.present]
         there = {s for s, shown in zip(MrSequence, present, strict=True) if shown}
         missing = [s.words for s in self._sequences if s not in there]
@@ -162,19 +162,17 @@ class RetinaNetEngine:
                 f"{', '.join(s.words for s in self._sequences)}; and one of FLAIR, T2, T1c",
                 next_step="Add the sequence, or use the engine lens, which reads any subset",
             )
-        boxes = self._boxes(prepared, progress, cancel)
+        boxes = self._boxes(prepared, context.progress, context.cancel)
         found = outlines(prepared.channels, present, prepared.brain, boxes)
         cut = dict.fromkeys(Region, self._config.score_from)
         return Prediction(dict(found), self.info, notices=(METHOD,), thresholds=cut)
 
-    def _boxes(
-        self, prepared: PreparedStudy, progress: Progress, cancel: Cancel
-    ) -> list[tuple[Box, float]]:
+    def _boxes(self, prepared: PreparedStudy, context: RunContext) -> list[tuple[Box, float]]:
         """Return boxes in voxels of the working grid, with their scores."""
         study = make_network_input(prepared, self._config.spacing_mm, self._device)
         order = [list(MrSequence).index(s) for s in self._sequences]
         image = study.channels[0, order]
-        with interruptible(self._detector, STAGE, progress, cancel), torch.inference_mode():
+        with interruptible(self._detector, STAGE, context), torch.inference_mode():
             found = self._detector([image], use_inferer=False)[0]
         boxes, scores = (
             found[key].cpu().numpy()

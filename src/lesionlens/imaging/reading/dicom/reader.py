@@ -75,7 +75,7 @@ class DicomReader:
         root = path.parent if path.name.upper() == "DICOMDIR" and path.is_file() else path
         files = options.files(root, walk)
         base = root.parent if root.is_file() else root
-        found = dicom_scan.scan(files, options.progress, options.cancel)
+        found = dicom_scan.scan(files, options.context)
         if not found.slices:
             raise _no_images(found)
         slices = _one_study(found.slices, options)
@@ -83,7 +83,7 @@ class DicomReader:
         patients = [item.patient for item in slices]
         wanted, remarks = _named(named, series, base, options, patients)
         remarks += _one_patient(patients, options)
-        series, seen = unlabelled_series.judge_by_image(series, wanted, cancel=options.cancel)
+        series, seen = unlabelled_series.judge_by_image(series, wanted, context=options.context)
         chosen, set_aside, why = choose(series, wanted)
         study = Study(
             name=writable(root.name or root.resolve().name),
@@ -321,7 +321,7 @@ def _series_below(
     if hits:
         return hits
     files = [place] if place.is_file() else list(walk(place))
-    found = dicom_scan.scan(files, options.progress, options.cancel)
+    found = dicom_scan.scan(files, options.context)
     patients.extend(item.patient for item in found.slices)
     made, _ = _series_of(found.slices, root, found.contradictions)
     series.extend(made)

@@ -22,7 +22,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from lesionlens.base.records.patient import Patient, PatientField
-from lesionlens.base.stages import Cancel, Progress, check
+from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.dicom import header as dicom_header
 from lesionlens.imaging.reading.dicom.bounded import (
@@ -188,14 +188,14 @@ def sop_class(path: Path) -> str:
         return ""
 
 
-def scan(files: list[Path], progress: Progress, cancel: Cancel) -> Scan:
+def scan(files: list[Path], context: RunContext) -> Scan:
     """Read the headers of all DICOM files.
 
     Parameters
     ----------
     files : list of Path
         Regular files of any kind.
-    progress, cancel
+    context : RunContext
         Called every 50 files.
     """
     found = Scan()
@@ -204,8 +204,8 @@ def scan(files: list[Path], progress: Progress, cancel: Cancel) -> Scan:
         warnings.simplefilter("ignore")  # odd values are judged here, one by one
         for number, path in enumerate(files):
             if number % 50 == 0:
-                check(cancel, "opening the study")
-                progress("open", number / len(files))
+                context.check("opening the study")
+                context.progress("open", number / len(files))
             if path.name.lower().endswith((".nii", ".nii.gz")):
                 found.nifti += 1
             else:

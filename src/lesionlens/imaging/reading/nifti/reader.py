@@ -17,7 +17,6 @@ from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputErro
 from lesionlens.base.labels import MrSequence, how_to_name
 from lesionlens.base.records.patient import Patient, conflict_among, settle
 from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind, Witness
-from lesionlens.base.stages import check
 from lesionlens.base.text import writable
 from lesionlens.imaging.reading import bids, sequences, unlabelled_series
 from lesionlens.imaging.reading.nifti import folder
@@ -56,13 +55,13 @@ class NiftiReader:
         named_series = {seq: _series(p, root, seq, notices) for seq, p in wanted.items()}
         found: list[Series] = []
         for number, file in enumerate(files):
-            check(options.cancel, "opening the study")
-            options.progress("open", number / len(files))
+            options.context.check("opening the study")
+            options.context.progress("open", number / len(files))
             if file.resolve() not in user_named:
                 series = _detected(file, root, notices)
                 if series is not None:
                     found.append(series)
-        found, seen = unlabelled_series.judge_by_image(found, wanted, cancel=options.cancel)
+        found, seen = unlabelled_series.judge_by_image(found, wanted, context=options.context)
         chosen, set_aside, remarks = choose(found, named_series)
         files = [s.files[0].path for s in chosen.values()]
         confirmed = _one_patient(files, options)

@@ -34,7 +34,7 @@ from lesionlens.site.pacs.peer import (
 from lesionlens.site.pacs.server import Server
 
 if TYPE_CHECKING:
-    from lesionlens.base.stages import Cancel, Progress
+    from lesionlens.base.run_context import RunContext
 
 logger = logging.getLogger(__name__)
 
@@ -263,26 +263,24 @@ class ArchiveSession:
 # --- tasks: called in a thread -----------------------------------------------------------
 
 
-def search(server: Server, query: StudyQuery, cancel: Cancel) -> tuple[FoundStudy, ...]:
+def search(server: Server, query: StudyQuery, context: RunContext) -> tuple[FoundStudy, ...]:
     """Ask an archive for studies."""
-    return connect(server.address, server.access()).find(query, cancel=cancel)
+    return connect(server.address, server.access()).find(query, context=context)
 
 
-def retrieve(
-    server: Server, study_uid: str, target: Path, progress: Progress, cancel: Cancel
-) -> Path:
+def retrieve(server: Server, study_uid: str, target: Path, context: RunContext) -> Path:
     """Fetch a study, whole or not at all; return its folder."""
     archive = connect(server.address, server.access())
-    archive.get(study_uid, target, progress=progress, cancel=cancel)
+    archive.get(study_uid, target, context=context)
     return target
 
 
-def send(server: Server, result: Path, progress: Progress, cancel: Cancel) -> str:
+def send(server: Server, result: Path, context: RunContext) -> str:
     """Send the DICOM objects of a result; return what became of it, and what to know of that."""
     from lesionlens.site.pacs.outbox import send_result  # noqa: PLC0415  slow: pydicom
 
     archive = connect(server.address, server.access())
-    done, notices = send_result(archive, result, server.address, progress=progress, cancel=cancel)
+    done, notices = send_result(archive, result, server.address, context=context)
     done.check()
     before = f", {done.before} of them there before" if done.before else ""
     stored = f"{len(done.stored)} objects stored in {server.address}{before}."

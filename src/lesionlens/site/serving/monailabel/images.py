@@ -15,7 +15,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import Study, Witness
-from lesionlens.base.stages import NEVER, Cancel, Progress, no_progress
+from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.prepare import reference_of
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.series_selection import NothingRecognisedError
@@ -66,9 +66,7 @@ def image_name(file: str) -> str:
     return plain[: len(plain) - len(suffix)]
 
 
-def study_of(
-    place: Path, wishes: Mapping[str, Any], aside: Path, progress: Progress, cancel: Cancel
-) -> Study:
+def study_of(place: Path, wishes: Mapping[str, Any], aside: Path, context: RunContext) -> Study:
     """Open an image as a study.
 
     Parameters
@@ -80,7 +78,7 @@ def study_of(
         else by the image itself), `channels` those of a 4-D file in their order.
     aside : Path
         An empty folder for what has to be unpacked.
-    progress, cancel
+    context : RunContext
         As everywhere.
 
     Raises
@@ -90,23 +88,21 @@ def study_of(
     """
     if place.is_file() and zipfile.is_zipfile(place):
         unpack(place, aside)
-        return open_study(_only_folder(aside), progress=progress, cancel=cancel)
+        return open_study(_only_folder(aside), context=context)
     sequence = wishes.get("sequence")
     sequence = None if sequence in ("", AUTO) else sequence
     if place.is_dir() or sequence is not None:
         named = {} if sequence is None else {_sequence(sequence): place}
-        return open_study(place, named=named or None, progress=progress, cancel=cancel)
+        return open_study(place, named=named or None, context=context)
     if _volumes(place) > 1:
         place = _split(place, wishes.get("channels"), aside)
     try:
-        return open_study(place, progress=progress, cancel=cancel)
+        return open_study(place, context=context)
     except NothingRecognisedError as error:
-        return _as_likeliest(place, error, progress, cancel)
+        return _as_likeliest(place, error, context)
 
 
-def _as_likeliest(
-    place: Path, error: NothingRecognisedError, progress: Progress, cancel: Cancel
-) -> Study:
+def _as_likeliest(place: Path, error: NothingRecognisedError, context: RunContext) -> Study:
     """Open a volume as what its image most likely is, with a notice that says how unsure that is.
 
     Raises
@@ -134,7 +130,7 @@ def _as_likeliest(
     )
     if {sequence, other} == {MrSequence.T1, MrSequence.T1C}:
         notice += " Whether contrast was given is in doubt, and with it whatever enhances."
-    study = open_study(place, named={sequence: place}, progress=progress, cancel=cancel)
+    study = open_study(place, named={sequence: place}, context=context)
     series = replace(
         study.series[sequence],
         detected_by=f"the image itself, in doubt: {words}",
@@ -157,7 +153,7 @@ def as_volume(place: Path, aside: Path) -> Path:
     """
     if place.is_file() and not zipfile.is_zipfile(place):
         return place
-    study = study_of(place, {}, aside, no_progress, NEVER)
+    study = study_of(place, {}, aside, SILENT)
     series = study.series[reference_of(study.series)]
     volume = Volume(series.load(), series.grid)
     return write_volume(aside / volume_name(place), volume, codes=series.nifti_codes)

@@ -80,9 +80,14 @@ class Inference:
 
     def _work(self, job: Job) -> bytes:
         with tempfile.TemporaryDirectory(prefix=own_prefix()) as aside:
-            study = study_of(self._image, self._wishes, Path(aside), job.report, job.cancel)
+            study = study_of(
+                self._image,
+                self._wishes,
+                Path(aside),
+                job.context,
+            )
             began = time.perf_counter()
-            result = Lens(engine=self._engine)(study, progress=job.report, cancel=job.cancel)
+            result = Lens(engine=self._engine)(study, context=job.context)
             seconds = time.perf_counter() - began
             self._found = _inferred(result.analysis, self._wanted, seconds)
         return b"done"

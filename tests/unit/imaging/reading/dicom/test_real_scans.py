@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lesionlens.base.stages import NEVER, no_progress
+from lesionlens.base.run_context import SILENT
 from lesionlens.imaging.reading.dicom import scan as dicom_scan
 from lesionlens.imaging.reading.dicom.pixels import load_stack
 from lesionlens.imaging.reading.dicom.series import sort_series
@@ -50,7 +50,7 @@ def test_volumes_equal_dcm2niix(folder, case):
     expected = nib.load(folder / f"{name}.expected" / f"{expected_name}.nii.gz")
     truth = np.asarray(expected.dataobj, dtype=np.float64)
     files = list(dicom_scan.walk(folder / name))
-    found = sort_series(dicom_scan.scan(files, no_progress, NEVER).slices)
+    found = sort_series(dicom_scan.scan(files, SILENT).slices)
     matches = 0
     for stack in found.stacks:
         values, affine = reoriented(load_stack(stack), stack.grid.affine, expected)
