@@ -113,7 +113,7 @@ def reviewed(loaded: Any, result: FakeResult) -> Any:
     """The panel after the analysis."""
     from lesionlens.napari.model.overlays.maps import overlays_of
 
-    loaded.actions_.take(result, overlays_of(result.analysis))
+    loaded.actions_.show_result(result, overlays_of(result.analysis))
     return loaded
 
 
@@ -123,13 +123,19 @@ def prefer(monkeypatch, tmp_path):
 
     def set_(**reported):
         wanted = Preferences(reader_name="A. Reader", **reported)
-        for module in ("actions", "reading", "reviewing", "day", "signing"):
+        for module in (
+            "actions",
+            "read_controller",
+            "review_controller",
+            "worklist_controller",
+            "sign_acts",
+        ):
             monkeypatch.setattr(
                 f"lesionlens.napari.controllers.{module}.read_preferences", lambda: wanted
             )
 
     monkeypatch.setattr(
-        "lesionlens.napari.controllers.reading.own_folder", lambda: tmp_path / "own"
+        "lesionlens.napari.controllers.read_controller.own_folder", lambda: tmp_path / "own"
     )
     set_()
     return set_

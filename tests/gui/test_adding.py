@@ -27,7 +27,7 @@ PATIENCE_MS = 120_000
 def missed(loaded, analysis):
     """The panel with an analysis that found the left lesion and missed the right one."""
     found = without_right(analysis)
-    loaded.actions_.take(FakeResult(found), overlays_of(found))
+    loaded.actions_.show_result(FakeResult(found), overlays_of(found))
     loaded.session.go_to(1)
     return loaded
 
@@ -52,7 +52,7 @@ def test_a_missed_lesion_is_added_by_a_click_or_a_key_and_leaves_with_the_rest(
     truth = analysis.findings.components == 2
     missed.actions_.show_layout(Layout.PAIR)
     linked = missed.views.linked
-    missed.actions_.travel.move(point_mm=RIGHT, centre_mm=RIGHT)
+    missed.actions_.viewpoint.move(point_mm=RIGHT, centre_mm=RIGHT)
     view = linked.tiles[0]
     middle = QPoint(view.width() // 2, view.height() // 2)
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ControlModifier, middle)
@@ -67,7 +67,7 @@ def test_a_missed_lesion_is_added_by_a_click_or_a_key_and_leaves_with_the_rest(
     settled(missed, qtbot)
     assert len(rows(missed)) == 1
     missed.actions_.crosshair_left()
-    assert missed.actions_.travel.place.point_mm != RIGHT
+    assert missed.actions_.viewpoint.now.point_mm != RIGHT
     missed.actions_.add_lesion()
     settled(missed, qtbot)
     assert rows(missed)[-1].location.side == "right"
@@ -149,7 +149,7 @@ def test_a_candidate_is_split_where_two_clicks_say_merged_and_taken_back(missed,
     acts.split()
     assert edit_layer(missed).mode == "pan_zoom"
     for end in ends:
-        acts.adding.point(tuple(overlays.grid.to_mm(end)))
+        acts.adder.point(tuple(overlays.grid.to_mm(end)))
     settled(missed, qtbot)
     first, second = rows(missed)
     assert second.source is Source.READER
@@ -177,7 +177,7 @@ def test_nothing_of_the_brush_stays_on_the_picture(missed, qtbot):
     QApplication.processEvents()
     shown = canvas()
     before = viewer.screenshot(canvas_only=True, flash=False)
-    missed.actions_.adding.begin_split()  # not yet: the brush is in the hand again
+    missed.actions_.adder.begin_split()  # not yet: the brush is in the hand again
     for off in (40, 0):
         qtbot.mouseMove(shown, shown.rect().center() + QPoint(off, 30))
         qtbot.wait(30)
@@ -200,7 +200,7 @@ def test_the_larger_part_of_a_split_keeps_score_and_identity(missed, qtbot):
     sliver = inside[inside[:, 0].argmin()]
     acts.split()
     for end in (sliver, np.add(sliver, (2, 0, 0))):
-        acts.adding.point(tuple(overlays.grid.to_mm(end)))
+        acts.adder.point(tuple(overlays.grid.to_mm(end)))
     settled(missed, qtbot)
     kept = next(c for c in rows(missed) if c.tracking_uid == before.tracking_uid)
     added = next(c for c in rows(missed) if c.tracking_uid != before.tracking_uid)
@@ -224,7 +224,7 @@ def test_strokes_before_done_are_there_after_a_kill_and_ask_to_go_on(missed, qtb
     kept = journal.found(analysis)
     np.testing.assert_array_equal(kept.drawn, drawn)
     session.end_edit()  # what a kill leaves: the file, and nothing said
-    acts.take(FakeResult(analysis), overlays)
+    acts.show_result(FakeResult(analysis), overlays)
     assert "interrupted" in reads(missed.candidates)
     acts.draw_lesion()
     assert session.state.editing is None  # first say what becomes of it

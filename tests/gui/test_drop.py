@@ -160,8 +160,8 @@ def test_every_kind_of_study_opens_by_a_drop(panel, window, qtbot, make_study, n
 
 def test_the_first_picture_is_there_before_the_others(panel, qtbot, make_study, monkeypatch):
     seen = []
-    paint = panel.actions_.opener.arrived
-    assert paint == panel.views.arrive
+    paint = panel.actions_.opener.images_loaded
+    assert paint == panel.views.on_images_loaded
     names = lambda: [layer.name for layer in panel.viewer.layers]  # noqa: E731
     monkeypatch.setattr(panel.actions_.opener, "arrived", lambda: (seen.append(names()), paint()))
     drop(panel, make_study())

@@ -89,7 +89,7 @@ def test_what_needs_final_candidates_is_disabled_until_then_and_says_why(looked,
 
 def add_left(panel):
     """Ctrl and a click on the lesion at the left."""
-    return lambda: panel.actions_.adding.grow(LEFT)
+    return lambda: panel.actions_.adder.grow(LEFT)
 
 
 def test_a_stopped_analysis_takes_its_first_look_away(looked, qtbot):

@@ -27,13 +27,13 @@ PATIENCE_MS = 120_000
 def reader(monkeypatch):
     """Preferences that forget: what is kept in one test is not there in the next."""
     kept = {"name": None}
-    for module in ("signing", "reviewing", "reading"):
+    for module in ("sign_acts", "review_controller", "read_controller"):
         monkeypatch.setattr(
             f"lesionlens.napari.controllers.{module}.read_preferences",
             lambda: Preferences(reader_name=kept["name"]),
         )
     monkeypatch.setattr(
-        "lesionlens.napari.controllers.signing.keep_reader",
+        "lesionlens.napari.controllers.sign_acts.keep_reader",
         lambda name: kept.update(name=name),
     )
     return kept
@@ -204,7 +204,7 @@ def test_a_study_without_a_candidate_is_signed_as_nothing_seen(loaded, analysis)
     none = replace(analysis.findings, candidates=(), conclusion="no candidate region")
     empty = replace(none, components=np.zeros_like(none.components))
     own = replace(analysis, findings=empty, study=loaded.session.state.study)
-    loaded.actions_.take(FakeResult(own), overlays_of(own))
+    loaded.actions_.show_result(FakeResult(own), overlays_of(own))
     assert control(loaded, "Nothing seen").isVisibleTo(loaded)
     control(loaded, "Nothing seen").click()
     answer(loaded, "A. Reader")

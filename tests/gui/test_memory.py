@@ -31,7 +31,7 @@ def read_one(panel, qtbot, analysis, root):
     qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
     volumes = replace(analysis.volumes, labels=replace(analysis.volumes.labels))
     own = replace(analysis, study=panel.session.state.study, volumes=volumes)
-    panel.actions_.take(FakeResult(own), overlays_of(own))
+    panel.actions_.show_result(FakeResult(own), overlays_of(own))
     panel.session.choose_overlay(Overlay.MAP)
     panel.session.go_to(1)
     assert panel.actions_.probe(LEFT)

@@ -396,7 +396,7 @@ def test_a_larger_font_in_an_open_window_leaves_it_as_wide_as_it_is(reviewed, qt
         qtbot.waitUntil(lambda: window.width() == 1600, timeout=10_000)
         assert lists[0].isVisible()  # with a larger font they want more than there is
         settings.font_size = 14
-        room = reviewed.room
+        room = reviewed.dock_layout
         qtbot.waitUntil(lambda: not room.keeps, timeout=10_000)
         assert window.width() == 1600
         assert window.centralWidget().width() >= 0.6 * window.width()
@@ -498,7 +498,7 @@ def test_signature_export_and_answers_are_in_sight_in_a_small_window_with_the_li
     viewer = reviewed.viewer
     viewer.window.resize(1280, 800)
     viewer.window.show()
-    reviewed.worklist_asked.emit()
+    reviewed.worklist_requested.emit()
     reviewed.session.go_to(1)
     reviewed.session.notify("an answer")
     settled_in(reviewed, qtbot)

@@ -14,7 +14,7 @@ from tests.gui.window import canvas, read, reads, sign, wait
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.run_context import SILENT
-from lesionlens.napari.controllers import day as day_module
+from lesionlens.napari.controllers import worklist_controller
 from lesionlens.napari.loading import layers_of
 from lesionlens.site.worklist.records import ActKind
 
@@ -24,7 +24,7 @@ def slow(monkeypatch):
     """Studies whose reading waits until the test lets it go on, or fail."""
     gate, fails = threading.Event(), []
     gate.set()
-    plain = day_module.read_entry
+    plain = worklist_controller.read_entry
 
     def wait_and_read(*given):
         gate.wait(30)
@@ -32,8 +32,8 @@ def slow(monkeypatch):
             raise fails.pop()
         return plain(*given)
 
-    monkeypatch.setattr(day_module, "read_entry", wait_and_read)
-    monkeypatch.setattr(day_module.Day, "_read_next", lambda _: None)
+    monkeypatch.setattr(worklist_controller, "read_entry", wait_and_read)
+    monkeypatch.setattr(worklist_controller.WorklistController, "_read_next", lambda _: None)
     return gate, fails
 
 
@@ -113,14 +113,14 @@ def test_a_closed_result_is_still_closed_when_its_study_comes_back(
     assert listed.day.open(listed.list_folder)
     listed.day.open_row(listed.model.rows[0])
     wait(qtbot, panel)
-    assert panel.actions_.reading.waiting
+    assert panel.actions_.read_controller.waiting
     gate.clear()
     listed.day.open_row(listed.model.rows[1])
-    assert not panel.actions_.reading.waiting
+    assert not panel.actions_.read_controller.waiting
     fails.append(ReadError(found="x", expected="y", next_step="z"))
     gate.set()
     wait(qtbot, panel)
-    assert panel.actions_.reading.waiting
+    assert panel.actions_.read_controller.waiting
     assert panel.session.state.analysis is None
     sign(panel)
     assert panel.session.state.analysis is not None
@@ -200,11 +200,11 @@ def test_a_mark_is_where_the_pointer_is_though_it_has_not_moved(panel, analysis,
     camera = panel.viewer.scene.camera  # millimetres grow to the left and up
     off = shown.mapFromGlobal(QCursor.pos()) - shown.rect().center()
     panel.actions_.mark_here()
-    (mark,) = panel.actions_.reading.marks
+    (mark,) = panel.actions_.read_controller.marks
     expected = np.array(camera.center[:0:-1]) - np.array([off.x(), off.y()]) / camera.zoom
     vertical, horizontal = panel.viewer.dims.order[1:]
     assert np.allclose((mark.at_mm[horizontal], mark.at_mm[vertical]), expected, atol=2.5)
     QCursor.setPos(panel.mapToGlobal(panel.rect().center()))
     panel.actions_.mark_here()
-    assert len(panel.actions_.reading.marks) == 1
+    assert len(panel.actions_.read_controller.marks) == 1
     assert "Point at the place" in panel.session.state.message

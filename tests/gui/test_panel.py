@@ -234,7 +234,7 @@ def test_the_probe_shows_its_answer_where_it_was_asked_and_draws_nothing_else(re
 
 def test_the_counter_question_is_answered_for_its_candidate_only(reviewed, qtbot):
     reviewed.session.go_to(1)
-    reviewed.footer.without_asked.emit()
+    reviewed.footer.without_requested.emit()
     qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
     assert "score falls" in reads(reviewed.attention)
     assert "Without candidate 1: " in reads(reviewed)  # the answer names whom it is about
@@ -572,7 +572,7 @@ def test_keeping_an_outline_leaves_the_window_alive_and_can_be_cancelled(
         go_on.wait(20)
         return outline_of(*given)
 
-    monkeypatch.setattr("lesionlens.napari.controllers.reviewing.outline_of", slow)
+    monkeypatch.setattr("lesionlens.napari.controllers.review_controller.outline_of", slow)
     reviewed.session.go_to(1)
     reviewed.actions_.edit_outline()
     layer = paint(reviewed, np.add(LEFT, [0, 40.0, 0]), 3)
@@ -641,7 +641,7 @@ def test_analysing_again_keeps_what_was_decided_on_the_same_candidates(
     )
     reviewed.session.go_to(2)
     reviewed.session.mark(ReviewState.REJECTED)
-    reviewed.actions_.take(result, overlays_of(result.analysis))
+    reviewed.actions_.show_result(result, overlays_of(result.analysis))
     assert reviewed.candidates.model.rows[1].state is ReviewState.REJECTED
 
 

@@ -44,7 +44,7 @@ def test_the_prior_stands_beside_this_examination(compared, qtbot):
         then, now = (panel.views.linked.drawing(view.tile) for view in tiles)
         assert "2026-01-05" in then.words[0] and "2026-01-05" not in now.words[0]  # noqa: PT018
         assert then.image.data.shape == now.image.data.shape
-    panel.actions_.prior_beside()
+    panel.actions_.toggle_prior()
     assert panel.session.state.choices.views.layout is Layout.SINGLE
 
 

@@ -83,8 +83,8 @@ def unaided(panel, loaded, prefer):
 
 def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(panel, unaided, result):
     acts, session = unaided
-    acts.take(result, overlays_of(result.analysis))
-    assert acts.reading.waiting
+    acts.show_result(result, overlays_of(result.analysis))
+    assert acts.read_controller.waiting
     assert session.state.analysis is None
     assert session.state.overlays is None
     assert session.listed() == ()
@@ -99,10 +99,10 @@ def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(panel
     assert [layer.name for layer in panel.viewer.layers][-1] == "Your marks"
     acts.unmark()
     assert "Your marks" not in [layer.name for layer in panel.viewer.layers]
-    panel.reading.findChild(QSpinBox).setValue(80)
+    panel.read_block.findChild(QSpinBox).setValue(80)
     panel.viewer.cursor.position = LEFT
     acts.mark_here()
-    assert control(panel.reading, "Sign 1 mark ⇧A")
+    assert control(panel.read_block, "Sign 1 mark ⇧A")
     sign(panel)
     assert session.state.analysis is not None
     (unaided,) = session.state.review.unaided
@@ -112,11 +112,11 @@ def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(panel
     assert unaided.marks[0].confidence == 80
     acts.next_candidate()
     acts.reject()
-    own = acts.reading.sitting.read
+    own = acts.read_controller.sitting.read
     assert [mark.phase for mark in own.marks] == [Phase.UNAIDED]
     assert [verdict.state for verdict in own.verdicts] == [ReviewState.REJECTED]
     acts.unmark()
-    assert len(acts.reading.marks) == 1  # what was signed stays
+    assert len(acts.read_controller.marks) == 1  # what was signed stays
 
 
 def test_a_mark_of_the_unaided_read_becomes_a_candidate_by_one_key_or_button(
@@ -130,18 +130,18 @@ def test_a_mark_of_the_unaided_read_becomes_a_candidate_by_one_key_or_button(
     acts.mark_to_candidate()
     assert "Sign your own read first" in session.state.message
     found = without_right(analysis)
-    acts.take(FakeResult(found), overlays_of(found))
-    assert not control(panel.reading, "Make it a candidate").isVisibleTo(panel)
+    acts.show_result(FakeResult(found), overlays_of(found))
+    assert not control(panel.read_block, "Make it a candidate").isVisibleTo(panel)
     sign(panel)
-    assert control(panel.reading, "Make it a candidate").isVisibleTo(panel)
-    control(panel.reading, "Make it a candidate").click()  # the mark that lies in no candidate
+    assert control(panel.read_block, "Make it a candidate").isVisibleTo(panel)
+    control(panel.read_block, "Make it a candidate").click()  # the mark that lies in no candidate
     wait(qtbot, panel)
     first, second = session.state.analysis.findings.candidates
     assert second.source is Source.READER
     assert dist(second.centroid_mm, RIGHT) < 8
     assert session.state.choices.candidate == second.id
-    panel.reading.findChild(QListWidget).setCurrentRow(0)
-    control(panel.reading, "Make it a candidate").click()
+    panel.read_block.findChild(QListWidget).setCurrentRow(0)
+    control(panel.read_block, "Make it a candidate").click()
     assert len(session.state.analysis.findings.candidates) == 2
     assert session.state.choices.candidate == first.id
     assert "lies in candidate 1" in session.state.message
@@ -165,7 +165,7 @@ def test_an_earlier_examination_shows_its_pictures_alone_until_the_reader_signed
     session.open(study)
     assert not acts.compare(study.root)
     assert "Analyse the study first" in session.state.message
-    acts.take(FakeResult(analysis), overlays_of(analysis))
+    acts.show_result(FakeResult(analysis), overlays_of(analysis))
     assert acts.compare(study.root)
     wait(qtbot, panel)
     there = session.state.choices.views.compared
@@ -218,10 +218,10 @@ def test_closing_the_list_puts_the_study_away(panel, listed, prefer, qtbot):
     assert listed.day.open(listed.list_folder)
     panel.actions_.next_study()
     wait(qtbot, panel)
-    assert panel.actions_.reading.waiting
+    assert panel.actions_.read_controller.waiting
     listed.release()
     assert panel.session.state.study is None
-    assert not panel.actions_.reading.waiting
+    assert not panel.actions_.read_controller.waiting
 
 
 def test_the_panel_opens_the_worklist_once(panel):
@@ -229,7 +229,7 @@ def test_the_panel_opens_the_worklist_once(panel):
 
     docked = panel.viewer.window.dock_widgets
     for _ in range(2):
-        panel.worklist_asked.emit()
+        panel.worklist_requested.emit()
     assert [name for name in docked if name == WORKLIST] == [WORKLIST]
     docked[WORKLIST].release()
 
@@ -290,7 +290,7 @@ def test_a_closed_read_calls_for_the_readers_own_read_first(panel, unaided, qtbo
     button = control(panel.run, "Analyse")
     assert button.text() == "Analyse: opens once you have signed"
     assert button.property("role") != "primary"
-    assert control(panel.reading, "Nothing seen").property("role") == "primary"
+    assert control(panel.read_block, "Nothing seen").property("role") == "primary"
     sign(panel)
     assert button.text() == "Analyse"
     assert button.property("role") == "primary"

@@ -200,6 +200,6 @@ def test_a_picture_that_the_analysis_moved_is_not_called_turned(loaded, result):
     elsewhere = replace(
         overlays, moved=frozenset(overlays.images), grid=Grid(overlays.grid.shape, affine)
     )
-    loaded.actions_.take(result, elsewhere)
+    loaded.actions_.show_result(result, elsewhere)
     assert np.allclose(current_viewer().layers["T1c"].translate, affine[:3, 3])
     assert not was_notified(loaded)

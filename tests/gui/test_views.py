@@ -78,12 +78,12 @@ def test_a_key_shows_four_sequences_two_or_three_in_a_row_or_three_planes(shown)
     assert not shown.views.linked.isVisible()
     assert shown.session.state.choices.views.layout is Layout.SINGLE
     for count in (2, 3):
-        shown.actions_.row_of_views()
+        shown.actions_.next_row_layout()
         views = tiles(shown)
         assert len(views) == count
         assert len({view.y() for view in views}) == 1
         assert shown.session.state.choices.sequence in {view.tile.sequence for view in views}
-    shown.actions_.row_of_views()
+    shown.actions_.next_row_layout()
     assert not shown.views.linked.isVisible()
     shown.actions_.three_planes()
     assert [view.tile.plane for view in tiles(shown)] == list(Plane)
@@ -153,12 +153,12 @@ def test_a_candidate_is_centred_outlined_and_fits_in_every_view_zoomed_in_or_not
     for layout in (Layout.FOUR, Layout.PLANES, Layout.TRIPLE):
         shown.actions_.show_layout(layout)
         shown.session.go_to(1)
-        shown.actions_.travel.move(zoom=40.0)
+        shown.actions_.viewpoint.move(zoom=40.0)
         shown.actions_.next_candidate()
         for view in tiles(shown):
             seen = drawn(shown, view)
             to = view.projection(seen)
-            place = shown.actions_.travel.place
+            place = shown.actions_.viewpoint.now
             assert place.point_mm == place.centre_mm == second.centroid_mm
             middle = to.point(*seen.crosshair)
             assert middle.x() == pytest.approx(view.width() / 2, abs=1)
@@ -193,7 +193,7 @@ def test_a_click_puts_the_crosshair_there_and_two_show_one_view_alone(shown, qtb
     at = QPoint(axial.width() // 2 + 30, axial.height() // 2 - 20)
     x, y = axial.projection(drawn(shown, axial)).at(QPointF(at))
     qtbot.mouseClick(axial, Qt.MouseButton.LeftButton, pos=at)
-    place = shown.actions_.travel.place
+    place = shown.actions_.viewpoint.now
     np.testing.assert_allclose(place.point_mm[:2], (-x, -y), atol=0.6)
     assert drawn(shown, coronal).crosshair[0] == pytest.approx(x, abs=0.6)
     shown.views.settle()
@@ -210,7 +210,7 @@ def test_a_candidate_gone_to_at_once_leaves_new_views_as_large_as_they_can_be(sh
         shown.actions_.go_to(1)
         qtbot.wait(200)
         linked = shown.views.linked
-        assert shown.actions_.travel.place.zoom >= 0.98 * linked.whole_zoom()
+        assert shown.actions_.viewpoint.now.zoom >= 0.98 * linked.whole_zoom()
 
 
 def test_wheel_and_napari_sliders_scroll_and_control_zooms_about_the_pointer(shown):
@@ -226,14 +226,14 @@ def test_wheel_and_napari_sliders_scroll_and_control_zooms_about_the_pointer(sho
     assert drawn(shown, view).image.number == before + 1
     viewer = shown.viewer
     viewer.dims.set_point(2, 20.0)  # napari's slider
-    assert shown.actions_.travel.place.point_mm[2] == pytest.approx(viewer.dims.point[2])
+    assert shown.actions_.viewpoint.now.point_mm[2] == pytest.approx(viewer.dims.point[2])
     shown.actions_.next_slice()
     shown.views.settle()
-    assert viewer.dims.point[2] == pytest.approx(shown.actions_.travel.place.point_mm[2], abs=2.1)
+    assert viewer.dims.point[2] == pytest.approx(shown.actions_.viewpoint.now.point_mm[2], abs=2.1)
     shown.views.set_wheel(zooms=True)
-    zoom = shown.actions_.travel.place.zoom
+    zoom = shown.actions_.viewpoint.now.zoom
     wheel(view, 1)
-    assert shown.actions_.travel.place.zoom > zoom
+    assert shown.actions_.viewpoint.now.zoom > zoom
 
 
 def test_a_right_drag_changes_brightness_of_that_sequence_alone(shown, qtbot):
@@ -316,9 +316,9 @@ def test_the_next_study_of_the_kind_opens_in_linked_views_at_once(shown, analysi
 def test_the_other_sequence_is_shown_while_its_key_is_held(shown):
     shown.session.choose_sequence(MrSequence.FLAIR)
     shown.actions_.show_layout(Layout.ONE)
-    shown.actions_.hold_other(True)
+    shown.actions_.hold_comparison(True)
     assert tiles(shown)[0].tile.sequence is MrSequence.T1C
-    shown.actions_.hold_other(False)
+    shown.actions_.hold_comparison(False)
     assert tiles(shown)[0].tile.sequence is MrSequence.FLAIR
 
 
@@ -329,7 +329,7 @@ def test_cine_runs_from_the_last_slice_to_the_first(shown, qtbot):
         shown.actions_.next_slice()
     last = drawn(shown, view).image
     assert last.number == last.count
-    shown.actions_.roll()
+    shown.actions_.scroll_looped()
     assert drawn(shown, view).image.number == 1
     shown.actions_.toggle_cine()
     qtbot.waitUntil(lambda: drawn(shown, view).image.number > 3, timeout=20_000)
@@ -337,13 +337,13 @@ def test_cine_runs_from_the_last_slice_to_the_first(shown, qtbot):
 
 
 def test_every_view_act_has_a_button(shown):
-    strip = shown.views.strip
-    assert strip.isVisible()
-    strip.layouts[Layout.FOUR].click()
+    toolbar = shown.views.toolbar
+    assert toolbar.isVisible()
+    toolbar.layouts[Layout.FOUR].click()
     assert shown.session.state.choices.views.layout is Layout.FOUR
-    strip.windows[Window.WIDE].click()
+    toolbar.windows[Window.WIDE].click()
     assert shown.session.state.choices.views.window is Window.WIDE
-    for button in strip.switches.values():
+    for button in toolbar.switches.values():
         button.click()
         button.click()
     assert shown.session.state.choices.views.layout is Layout.FOUR
@@ -357,39 +357,39 @@ def test_buttons_and_slices_stand_by_a_study_that_was_there_before_the_panel(
         viewer.layers.append(Layer.create(*data))
     panel = open_panel(viewer)
     viewer.window._qt_window.show()
-    qtbot.waitUntil(lambda: panel.views.strip is not None and panel.views.strip.isVisible())
+    qtbot.waitUntil(lambda: panel.views.toolbar is not None and panel.views.toolbar.isVisible())
     assert panel.views.bar.isVisible()
     assert panel.session.state.study is not None
     panel.release()
 
 
 def lit(panel):
-    return [layout for layout, one in panel.views.strip.layouts.items() if one.isChecked()]
+    return [layout for layout, one in panel.views.toolbar.layouts.items() if one.isChecked()]
 
 
 def test_the_button_of_the_layout_that_is_seen_is_lit_and_stays_so_when_it_is_clicked(shown):
-    strip = shown.views.strip
-    strip.layouts[Layout.FOUR].click()
-    strip.layouts[Layout.FOUR].click()
-    strip.windows[Window.AUTO].click()
+    toolbar = shown.views.toolbar
+    toolbar.layouts[Layout.FOUR].click()
+    toolbar.layouts[Layout.FOUR].click()
+    toolbar.windows[Window.AUTO].click()
     assert lit(shown) == [Layout.FOUR]
-    assert strip.windows[Window.AUTO].isChecked()
+    assert toolbar.windows[Window.AUTO].isChecked()
 
 
 def test_while_an_outline_is_redrawn_the_buttons_say_that_napari_s_canvas_is_seen(shown):
-    strip = shown.views.strip
+    toolbar = shown.views.toolbar
     shown.actions_.four_views()
     shown.actions_.go_to(1)
     shown.actions_.edit_outline()
     assert shown.session.state.editing is not None
     assert lit(shown) == [Layout.SINGLE]
-    assert not strip.layouts[Layout.FOUR].isEnabled()
-    assert not strip.switches["toggle_slab"].isEnabled()
+    assert not toolbar.layouts[Layout.FOUR].isEnabled()
+    assert not toolbar.switches["toggle_slab"].isEnabled()
     shown.actions_.three_planes()
     assert "end that first" in shown.session.state.message.lower()
     shown.actions_.discard_edit()
     assert lit(shown) == [Layout.FOUR]
-    assert strip.layouts[Layout.FOUR].isEnabled()
+    assert toolbar.layouts[Layout.FOUR].isEnabled()
 
 
 def test_in_three_dimensions_the_button_of_the_single_view_is_lit(shown):
@@ -446,7 +446,7 @@ def test_an_oblique_study_opens_in_the_slices_that_were_acquired(panel, analysis
     panel.actions_.show_layout(Layout.SINGLE)
     assert bar.words.text().endswith("interpolated")
     panel.actions_.show_layout(Layout.FOUR)
-    panel.actions_.own_slices()
+    panel.actions_.toggle_acquired_slices()
     assert "interpolated" in " ".join(drawn(panel, tiles(panel)[0]).words)
 
 
@@ -494,9 +494,9 @@ def test_another_plane_keeps_place_and_zoom(shown):
     assert viewer.scene.camera.center[-1] == pytest.approx(point[viewer.dims.order[-1]])
     shown.actions_.four_views()
     shown.session.go_to(2)
-    place = shown.actions_.travel.place
+    place = shown.actions_.viewpoint.now
     shown.actions_.next_plane()
-    assert shown.actions_.travel.place == place
+    assert shown.actions_.viewpoint.now == place
 
 
 def test_rulers_equal_the_reported_diameters_and_can_be_dragged(shown, analysis, qtbot):
@@ -538,7 +538,7 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
     acts.compare_with(prior_of(shown))
     acts.four_views()
     now = {view.tile.sequence: drawn(shown, view).image.data.max() for view in tiles(shown)}
-    acts.hold_other(True)
+    acts.hold_comparison(True)
     held = {view.tile.sequence: drawn(shown, view) for view in tiles(shown)}
     assert list(held) == list(now)  # no other sequence takes a place
     for sequence, drawing in held.items():
@@ -547,16 +547,16 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
         assert (drawing.image.data.max() == now[sequence]) is not swapped
     low, high = shown.views.linked.limits(tiles(shown)[1].tile)
     assert 450 < low < high < 950
-    acts.hold_other(False)
+    acts.hold_comparison(False)
     assert all(not drawn(shown, v).words[0].startswith("prior") for v in tiles(shown))
     acts.four_views()
-    acts.hold_other(True)
+    acts.hold_comparison(True)
     assert shown.viewer.layers["prior"].visible
     assert shown.viewer.canvas.overlays["lesionlens_caption"].text.startswith("prior")
-    acts.hold_other(False)
+    acts.hold_comparison(False)
     assert not shown.viewer.layers["prior"].visible
     acts.compare_with(None)
-    acts.hold_other(True)
+    acts.hold_comparison(True)
     assert "prior" not in shown.viewer.canvas.overlays["lesionlens_caption"].text
 
 
@@ -570,13 +570,13 @@ def test_linked_views_are_a_widget_like_any_other(loaded):
 
 def test_the_buttons_above_the_views_are_as_large_as_there_is_room(loaded):
     """Larger ones in a wide window, and none of them keeps it from becoming narrow again."""
-    strip, words = loaded.views.strip, []
+    toolbar, words = loaded.views.toolbar, []
     for width in (760, 1200):
-        strip.resize(width, 30)
-        QApplication.sendEvent(strip, QResizeEvent(strip.size(), strip.size()))
-        words.append(strip.findChild(QToolButton).sizeHint().width())
+        toolbar.resize(width, 30)
+        QApplication.sendEvent(toolbar, QResizeEvent(toolbar.size(), toolbar.size()))
+        words.append(toolbar.findChild(QToolButton).sizeHint().width())
     assert words[1] > words[0]
-    assert strip.minimumSizeHint().width() < 768
+    assert toolbar.minimumSizeHint().width() < 768
 
 
 def test_words_at_the_top_of_a_narrow_view_do_not_meet(qtbot):
@@ -624,7 +624,7 @@ def test_layers_that_come_and_go_leave_the_reader_at_the_place_looked_at(shown, 
     viewer, take = shown.viewer, shown.layers.take
     viewer.dims.set_point((0, 1, 2), (6.0, -4.0, 2.0))
     QApplication.processEvents()
-    before = shown.actions_.travel.place.point_mm
+    before = shown.actions_.viewpoint.now.point_mm
     finer = Layer.create(np.zeros((9, 9, 9)), {"scale": (1.7, 1.7, 1.7)}, "image")
 
     def come(overlays, study):
@@ -639,5 +639,5 @@ def test_layers_that_come_and_go_leave_the_reader_at_the_place_looked_at(shown, 
         monkeypatch.setattr(shown.layers, "take", change)
         shown.session.layer_arrived(replace(shown.session.state.overlays))
         QApplication.processEvents()
-        assert shown.actions_.travel.place.point_mm == before
+        assert shown.actions_.viewpoint.now.point_mm == before
     assert viewer.dims.point == pytest.approx(before)

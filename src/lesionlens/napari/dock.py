@@ -22,12 +22,12 @@ from lesionlens.napari.model.geometry.head import HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.first_look import with_first_look
 from lesionlens.napari.model.screen.screen import Screen, ShownScene, resolve
-from lesionlens.napari.model.state.state import State, only_further
+from lesionlens.napari.model.state.state import State, only_progress_differs
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.clashes import clashes, keymap_of
+from lesionlens.napari.qt.dock_layout import DockLayout
 from lesionlens.napari.qt.drops import Drops, canvas_of
 from lesionlens.napari.qt.keyboard import Keyboard, main_window
-from lesionlens.napari.qt.room import Room
 from lesionlens.napari.qt.waiting import once_idle, when_idle
 from lesionlens.napari.viewer.layers import Layers
 from lesionlens.napari.viewer.marks import Marks
@@ -67,14 +67,14 @@ class LesionLens(Panel):
         self.views = Views(viewer, self.layers, self.actions_, self)
         self.layers.turned = self.views.single.turned = self._on_turned
         self.actions_.renew_pointer = self.views.renew_pointer
-        self.actions_.reading.in_head = HeadOfStudy(self.layers.pictures).contains
-        self.views.asked.connect(self.actions_.probe)
+        self.actions_.read_controller.in_head = HeadOfStudy(self.layers.pictures).contains
+        self.views.probe_requested.connect(self.actions_.probe)
         self.marks = Marks(viewer)
-        self.mark_asked.connect(self.views.go_to)
-        self.worklist_asked.connect(open_worklist)
-        self.views.added.connect(self.actions_.adding.grow)
-        self.views.laid.connect(self.lead_tabs)
-        self.actions_.opener.arrived = self.views.arrive
+        self.mark_location_requested.connect(self.views.go_to)
+        self.worklist_requested.connect(open_worklist)
+        self.views.growth_requested.connect(self.actions_.adder.grow)
+        self.views.layout_changed.connect(self.lead_tabs)
+        self.actions_.opener.images_loaded = self.views.on_images_loaded
         session.changed.connect(self._on_changed)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.events.theme.connect(self._on_theme)
@@ -89,8 +89,8 @@ class LesionLens(Panel):
         self.keyboard = Keyboard(self, acts, self._is_left)
         self.here = True
         self.drops: Drops | None = None
-        self.room: Room | None = None
-        when_idle(self._settle_in)
+        self.dock_layout: DockLayout | None = None
+        when_idle(self._connect_to_window)
         self.show_screen(self._screen, session.state)
         for layer in list(viewer.layers):
             self._adopt(layer)
@@ -106,28 +106,30 @@ class LesionLens(Panel):
             while self._state is not self.session.state:
                 self.actions_.hang(self._state.study)
                 old, self._state = self._state, self.session.state
-                if self.room is not None:
-                    self.room.draw(self._state.editing is not None)
+                if self.dock_layout is not None:
+                    self.dock_layout.draw(self._state.editing is not None)
                 self._draw(old, self._state)
         finally:
             self._drawing = False
 
     def _draw(self, old: State, new: State) -> None:
-        if only_further(old, new):
+        if only_progress_differs(old, new):
             self._screen = replace(self._screen, activity=new.activity)
             self.run.show_screen(self._screen)
             return
         before, screen = self._screen.scene, with_first_look(resolve(new), new)
         self._screen = screen
         if new.study is not old.study:
-            self.views.still(lambda: self.layers.forget_others(new.study, self.session.aside))
+            self.views.without_events(
+                lambda: self.layers.forget_others(new.study, self.session.aside)
+            )
             if new.study is not None:
                 self.views.set_up()
                 self.views.set_wheel(zooms=read_preferences().wheel_zooms)
         if new.overlays is not old.overlays:
             bare = not any(KEY in layer.metadata for layer in self.viewer.layers)
-            self.views.still(lambda: self.layers.take(new.overlays, new.study))
-            when_idle(self._make_room)
+            self.views.without_events(lambda: self.layers.take(new.overlays, new.study))
+            when_idle(self._lay_out_docks)
             if old.overlays is None or new.overlays is None:
                 self._resting.start(0)
             if bare:
@@ -177,7 +179,7 @@ class LesionLens(Panel):
             self.views.single.show_plane(self.session.state.choices.plane)
             self.views.fit()
 
-    def _settle_in(self) -> None:
+    def _connect_to_window(self) -> None:
         """Hear keys and take drops on the canvas, once the panel is docked beside it."""
         window = main_window(self) if self.here and self.drops is None else None
         if window is None:
@@ -186,21 +188,21 @@ class LesionLens(Panel):
         self.drops = Drops(canvas, self.take_dropped, self)
         self.keyboard.listen(window, *canvas)
         self.show_clashes(clashes(self.viewer))
-        self.room = Room(window, self)
+        self.dock_layout = DockLayout(window, self)
         self.views.show(self._screen.scene, self._screen, self._state)  # opened before the dock
-        self._make_room()
+        self._lay_out_docks()
         self._make_ready()
 
-    def _make_room(self) -> None:
+    def _lay_out_docks(self) -> None:
         """Leave the picture its share of the window."""
-        if self.room is not None:
-            self.room.make()
+        if self.dock_layout is not None:
+            self.dock_layout.make()
 
     def _on_theme(self) -> None:
-        if self.room is not None:
-            self.room.keep()
+        if self.dock_layout is not None:
+            self.dock_layout.keep()
         self.show_theme(self.viewer.theme)
-        self._make_room()
+        self._lay_out_docks()
 
     def _on_order(self) -> None:
         plane = plane_of(self.viewer.dims.order)
@@ -229,9 +231,9 @@ class LesionLens(Panel):
         if "Shift" in event.modifiers:
             self.actions_.probe((i, j, k))
         elif self.session.state.editing is not None:
-            self.actions_.adding.point((i, j, k))
+            self.actions_.adder.point((i, j, k))
         elif "Control" in event.modifiers:
-            self.actions_.adding.grow((i, j, k))
+            self.actions_.adder.grow((i, j, k))
 
     def _on_move(self, _: Any, __: Any) -> None:
         """While the probe's key is held, every voxel that the pointer comes to is asked."""
@@ -257,7 +259,7 @@ class LesionLens(Panel):
         if self.archive is not None:
             self.archive.release()
         self.session.changed.disconnect(self._on_changed)
-        self.actions_.reading.release()
+        self.actions_.read_controller.release()
         viewer.layers.events.inserted.disconnect(self._on_inserted)
         viewer.events.theme.disconnect(self._on_theme)
         get_settings().appearance.events.font_size.disconnect(self._on_theme)
@@ -270,9 +272,9 @@ class LesionLens(Panel):
         self.views.release()
         if self.drops is not None:
             self.drops.release()
-        if self.room is not None:
-            self.room.release()
-            self.room = None
+        if self.dock_layout is not None:
+            self.dock_layout.release()
+            self.dock_layout = None
         self.keyboard.release()
 
     def changeEvent(self, event: QEvent) -> None:
@@ -370,7 +372,7 @@ def show(result: Any, *, block: bool | None = None) -> napari.Viewer:
     """
     viewer = napari.Viewer(title="LesionLens")
     panel = open_panel(viewer)
-    panel.actions_.take(result, overlays_of(result.analysis))
+    panel.actions_.show_result(result, overlays_of(result.analysis))
     panel.session.step(1)
     if block is not False:
         napari.run()

@@ -17,16 +17,16 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging import samples
-from lesionlens.napari.controllers.adding import Adding
-from lesionlens.napari.controllers.asking import Asking
-from lesionlens.napari.controllers.comparing import PriorChoice, PriorQuestions, compare_with
+from lesionlens.napari.controllers.comparing import PriorChoice, PriorDialogs, compare_with
 from lesionlens.napari.controllers.edit_acts import EditActs
 from lesionlens.napari.controllers.editor import OutlineEditor
-from lesionlens.napari.controllers.marking import Marking
+from lesionlens.napari.controllers.lesion_adder import LesionAdder
+from lesionlens.napari.controllers.mark_acts import MarkActs
+from lesionlens.napari.controllers.network_questions import NetworkQuestions
 from lesionlens.napari.controllers.opener import Opener
 from lesionlens.napari.controllers.reopening import reopen
-from lesionlens.napari.controllers.reviewing import Reviewing
-from lesionlens.napari.controllers.signing import Signing
+from lesionlens.napari.controllers.review_controller import ReviewController
+from lesionlens.napari.controllers.sign_acts import SignActs
 from lesionlens.napari.controllers.units import read_units, take_units
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay
@@ -35,7 +35,7 @@ from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.state.state import Request
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs
-from lesionlens.napari.qt.latest import Latest
+from lesionlens.napari.qt.latest_question import LatestQuestion
 from lesionlens.results.review import journal, store
 from lesionlens.results.review.reopen import is_mask, is_result
 from lesionlens.site.worklist.records import Mark
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-class Actions(Marking, EditActs, Asking, Signing):
+class Actions(MarkActs, EditActs, NetworkQuestions, SignActs):
     """Every act of the reader.
 
     Parameters
@@ -53,21 +53,23 @@ class Actions(Marking, EditActs, Asking, Signing):
         Holds what follows from them.
     jobs : Jobs
         Runs what takes longer than a blink.
-    questions : Latest
+    questions : LatestQuestion
         Runs what is asked anew while a pointer or a choice moves.
     viewer : ViewerModel
         Where opened layers go and where the pointer is.
     """
 
     def __init__(
-        self, session: ReviewSession, jobs: Jobs, questions: Latest, viewer: ViewerModel
+        self, session: ReviewSession, jobs: Jobs, questions: LatestQuestion, viewer: ViewerModel
     ) -> None:
         super().__init__(session, viewer)
         self.jobs, self.questions = jobs, questions
         self.editor = OutlineEditor(viewer)
         self.opener = Opener(session, jobs, viewer)
-        self.reviewing = Reviewing(session, jobs, self.editor, self.reading.whose)
-        self.adding = Adding(session, self.reviewing, self.editor)
+        self.review_controller = ReviewController(
+            session, jobs, self.editor, self.read_controller.decision_owner
+        )
+        self.adder = LesionAdder(session, self.review_controller, self.editor)
         self.exported: Path | None = None
         self.ask_prior_images: Callable[[Path], object] | None = None
         self._lens: tuple[Any, Any] | None = None
@@ -92,7 +94,7 @@ class Actions(Marking, EditActs, Asking, Signing):
         self.jobs.stop()
         return self.leave_for(self.session.close)
 
-    def take_in(self, places: tuple[Path, ...]) -> bool:
+    def open_dropped(self, places: tuple[Path, ...]) -> bool:
         """Open what was dropped: scans, or a saved result of the study that is open."""
         if self.jobs.running:
             self.session.notify("Something still runs. Cancel it first, then drop again.")
@@ -134,11 +136,11 @@ class Actions(Marking, EditActs, Asking, Signing):
             if self.session.state.study is not study:
                 return f"The result of {study.name} was dropped: another study is open."
             result, overlays = value
-            self.take(result, overlays, preferences)
+            self.show_result(result, overlays, preferences)
             return None
 
         def partly(found: Any) -> None:
-            if self.session.state.study is study and not self.reading.closed:
+            if self.session.state.study is study and not self.read_controller.closed:
                 self.session.preliminary_arrived(found)
                 if preferences.overlay is not Overlay.OFF:
                     self.session.choose_overlay(Overlay.CONTOUR)
@@ -146,14 +148,16 @@ class Actions(Marking, EditActs, Asking, Signing):
         return self.jobs.start("Analysing", task, done, partly=partly)
 
     @override
-    def take(self, result: Any, overlays: Any, preferences: Preferences | None = None) -> None:
+    def show_result(
+        self, result: Any, overlays: Any, preferences: Preferences | None = None
+    ) -> None:
         """Show a result; decisions that a crash interrupted are there again.
 
         While the reader reads unaided it is kept closed, out of the window.
         """
-        if self.reading.keep_closed(result, overlays):
+        if self.read_controller.keep_closed(result, overlays):
             return
-        result, overlays = self.reading.as_shown(result, overlays)
+        result, overlays = self.read_controller.as_shown(result, overlays)
         analysis, review = result.analysis, self.session.state.review
         known = {c.tracking_uid for c in analysis.findings.candidates}
         if analysis.review.events:
@@ -161,14 +165,14 @@ class Actions(Marking, EditActs, Asking, Signing):
         elif review.events and review.speaks_of(known).events == review.events:
             found = review  # the same candidates, found again
         else:
-            found = store.recover(analysis, reader=self.reading.whose())
-        self.session.analysed(result, overlays, self.reading.with_unaided(found))
+            found = store.recover(analysis, reader=self.read_controller.decision_owner())
+        self.session.analysed(result, overlays, self.read_controller.with_unaided(found))
         wanted = (preferences or read_preferences()).overlay
         if wanted is not Overlay.OFF:
             self.session.choose_overlay(wanted)
         if found is not analysis.review and found is not review and found.events:
             self.session.ended("Your decisions of an earlier session are shown again.")
-        self.session.offer(journal.found(analysis, self.reading.whose()))
+        self.session.offer(journal.found(analysis, self.read_controller.decision_owner()))
 
     def make_ready(self) -> None:
         """Load the network and units in threads of their own, before the reader asks for them."""
@@ -250,16 +254,16 @@ class Actions(Marking, EditActs, Asking, Signing):
 
     def reopen(self, place: Path) -> bool:
         """Show a saved result, or a segmentation, with its review; its study is opened first."""
-        return reopen(self.session, self.jobs, self.opener, place, self.take)
+        return reopen(self.session, self.jobs, self.opener, place, self.show_result)
 
     def compare(self, place: Path, study: Path | None = None) -> bool:
         """Compare the open result with an earlier one; its pictures stand beside this study's."""
         return self.leave_for(lambda: self._compare(place, study))
 
     def _compare(self, place: Path, study: Path | None) -> bool:
-        asks = PriorQuestions(self.ask_prior_images, self.opener.ask_patient)
+        asks = PriorDialogs(self.ask_prior_images, self.opener.ask_patient)
         chosen = PriorChoice(place, study)
-        return compare_with(self.session, self.jobs, chosen, self.reading.held, asks)
+        return compare_with(self.session, self.jobs, chosen, self.read_controller.held, asks)
 
     def stop(self) -> None:
         """Ask what runs to stop."""
@@ -283,33 +287,33 @@ class Actions(Marking, EditActs, Asking, Signing):
     @override
     def leave_for(self, act: Callable[[], object]) -> bool:
         """Act once what is typed and what is being redrawn is kept."""
-        self.reviewing.settle_reason()
-        return self.reviewing.after_edit(lambda: act() is not False)
+        self.review_controller.settle_reason()
+        return self.review_controller.after_edit(lambda: act() is not False)
 
     def accept(self) -> None:
         """Accept the candidate in focus."""
-        self.reviewing.mark(ReviewState.ACCEPTED)
+        self.review_controller.mark(ReviewState.ACCEPTED)
 
     def reject(self) -> None:
         """Reject it."""
-        self.reviewing.mark(ReviewState.REJECTED)
+        self.review_controller.mark(ReviewState.REJECTED)
 
     def defer(self) -> None:
         """Leave it for later."""
-        self.reviewing.mark(ReviewState.DEFERRED)
+        self.review_controller.mark(ReviewState.DEFERRED)
 
     def explain_mark(self) -> None:
         """Say why no candidate can be decided now."""
-        self.reviewing.explain()
+        self.review_controller.explain()
 
     def mark_to_candidate(self, uid: str = "") -> None:
         """Make a mark a candidate: the one named, else the last that lies in none yet."""
-        marks = self.reading.marks
+        marks = self.read_controller.marks
         if not marks:
             self.session.notify("There is no mark of yours. Ctrl and a click add a lesion.")
             return
         named = next((mark for mark in marks if mark.uid == uid), None)
-        self.adding.from_mark((named or self._unlisted(marks)).at_mm)
+        self.adder.from_mark((named or self._unlisted(marks)).at_mm)
 
     def _unlisted(self, marks: Sequence[Mark]) -> Mark:
         overlays = self.session.state.overlays
@@ -318,19 +322,19 @@ class Actions(Marking, EditActs, Asking, Signing):
 
     def edit_outline(self) -> None:
         """Redraw the outline of the candidate in focus, or end that and keep what was drawn."""
-        self.reviewing.edit_outline()
+        self.review_controller.edit_outline()
 
     def discard_edit(self) -> None:
         """Leave the outline as it was before."""
-        self.reviewing.discard_edit()
+        self.review_controller.discard_edit()
 
     def undo(self) -> None:
         """Take the last decision, or the last stroke, back."""
-        self.reviewing.undo()
+        self.review_controller.undo()
 
     def redo(self) -> None:
         """Repeat what was taken back."""
-        self.reviewing.redo()
+        self.review_controller.redo()
 
     def toggle_overlay(self) -> None:
         """Overlay on (contours) or off."""

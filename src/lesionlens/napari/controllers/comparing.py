@@ -40,7 +40,7 @@ class PriorChoice:
 
 
 @dataclass(frozen=True, slots=True)
-class PriorQuestions:
+class PriorDialogs:
     """Asks the reader where a comparison cannot go on without their word."""
 
     images: Callable[[Path], object] | None = None
@@ -64,7 +64,7 @@ def compare_with(
     jobs: Jobs,
     chosen: PriorChoice,
     closed: Analysis | None = None,
-    questions: PriorQuestions | None = None,
+    questions: PriorDialogs | None = None,
 ) -> bool:
     """Compare what is open with a prior result (or a folder of them), in the background.
 
@@ -81,14 +81,14 @@ def compare_with(
         The prior.
     closed : Analysis or None
         What is kept out of the window until the reader has signed.
-    questions : PriorQuestions or None
+    questions : PriorDialogs or None
         None where nobody can be asked.
     """
     analysis = session.state.analysis or closed
     if analysis is None:
         session.notify("Analyse the study first: the earlier one is laid onto its result.")
         return False
-    options, asks = read_preferences().preparation, questions or PriorQuestions()
+    options, asks = read_preferences().preparation, questions or PriorDialogs()
 
     def task(context: RunContext) -> tuple[Analysis, ComparedPictures]:
         context.progress("looking for the earlier examination", 0.0)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lesionlens.base.records.findings import Point
-from lesionlens.napari.controllers.adding import Adding
-from lesionlens.napari.model.acts.views import Viewing
+from lesionlens.napari.controllers.lesion_adder import LesionAdder
+from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.board import frame_of
@@ -25,10 +25,10 @@ _SLICE_MM = 2.0
 """How far off the slice shown the pointer may be: it was there before the last turn."""
 
 
-class EditActs(Viewing):
-    """Every act on outlines; `adding` does what they ask for."""
+class EditActs(ViewActs):
+    """Every act on outlines; `adder` does what they ask for."""
 
-    adding: Adding
+    adder: LesionAdder
     viewer: ViewerModel
 
     # --- candidates -----------------------------------------------------------------------
@@ -39,19 +39,19 @@ class EditActs(Viewing):
         if point is None:
             self.session.notify(_NOWHERE)
         else:
-            self.adding.grow(point)
+            self.adder.grow(point)
 
     def draw_lesion(self) -> None:
         """Draw a candidate by hand; Done adds it."""
-        self.adding.draw()
+        self.adder.draw()
 
     def merge(self) -> None:
         """Make the candidate in focus and the one nearest to it one."""
-        self.adding.merge()
+        self.adder.merge()
 
     def pointed(self) -> Point | None:
         """Return the crosshair of linked views, else the pointer; None where it is elsewhere."""
-        crosshair = self.travel.place.point_mm
+        crosshair = self.viewpoint.now.point_mm
         if self._is_linked():
             return crosshair
         if self.renew_pointer() is False:
@@ -85,11 +85,11 @@ class EditActs(Viewing):
         self._move((0.0, _STEP_MM))
 
     def _move(self, by: tuple[float, float]) -> None:
-        state, point = self.session.state, np.asarray(self.travel.place.point_mm)
+        state, point = self.session.state, np.asarray(self.viewpoint.now.point_mm)
         if state.study is None or not self._is_linked():
             return
         x, y, z = (float(v) for v in point + by @ frame_of(state).screen(state.choices.plane))
-        self.travel.move(point_mm=(x, y, z))
+        self.viewpoint.move(point_mm=(x, y, z))
 
     # --- tools of the outline -------------------------------------------------------------
 
@@ -105,31 +105,31 @@ class EditActs(Viewing):
 
     def smooth(self) -> None:
         """Smooth the outline."""
-        self.adding.smooth()
+        self.adder.smooth()
 
     def fill_holes(self) -> None:
         """Fill what the outline encloses."""
-        self.adding.fill_holes()
+        self.adder.fill_holes()
 
     def remove_islands(self) -> None:
         """Drop its small parts."""
-        self.adding.remove_islands()
+        self.adder.remove_islands()
 
     def interpolate(self) -> None:
         """Draw the slices left out between those drawn."""
-        self.adding.interpolate()
+        self.adder.interpolate()
 
     def split(self) -> None:
         """Split where two points say: begins, then takes the pointer twice."""
         if self.session.state.tools.points is None:
-            self.adding.begin_split()
+            self.adder.begin_split()
             return
         point = self.pointed()
         if point is None:
             self.session.notify("Point at a half of the outline, on the slice shown.")
         else:
-            self.adding.point(point)
+            self.adder.point(point)
 
     def split_here(self) -> None:
         """Split at the slice shown."""
-        self.adding.split_at(self.travel.place.point_mm)
+        self.adder.split_at(self.viewpoint.now.point_mm)

@@ -38,7 +38,7 @@ class Opener:
 
     def __init__(self, session: ReviewSession, jobs: Jobs, viewer: ViewerModel) -> None:
         self.session, self.jobs, self.viewer = session, jobs, viewer
-        self.arrived: Callable[[], object] = lambda: None
+        self.images_loaded: Callable[[], object] = lambda: None
         """Called when the first picture is there, before the others take their time."""
         self.ask_patient: AskPatient | None = None
         """Asks whether files that contradict each other are of one patient."""
@@ -70,7 +70,7 @@ class Opener:
             for number, data in enumerate(reversed(found)):  # the one that is read first, first
                 layers.insert(len(layers) - number, Layer.create(*data))
                 if number == 0:
-                    self.arrived()
+                    self.images_loaded()
             self.session.bring_back()  # where nothing was found
             if found:
                 layers.selection.active = layers[-1]

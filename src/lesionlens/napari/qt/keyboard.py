@@ -153,7 +153,7 @@ class Keyboard(QObject):
         return True
 
 
-class Unwheeled(QObject):
+class WheelGuard(QObject):
     """Keeps the wheel from changing values: over a list or slider it scrolls what lies behind.
 
     Nor does it bring the focus, for letters would then be typed into what was only scrolled over.

@@ -13,7 +13,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.choices.views import ComparedPictures
 from lesionlens.napari.model.geometry.slices import Picture
-from lesionlens.napari.model.geometry.viewpoint import Place, Travel
+from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint, Viewpoint
 from lesionlens.napari.model.overlays.maps import contrast_limits
 from lesionlens.napari.model.screen.board import Board, Tile, stepped
 from lesionlens.napari.model.screen.drawing import Artist, Drawing
@@ -42,15 +42,15 @@ class BoardView(QWidget):
 
     Parameters
     ----------
-    travel : Travel
+    viewpoint : SharedViewpoint
         The place.
     window_of : callable
         Which values of a sequence are black and white now.
     """
 
-    asked = Signal(object)
+    probe_requested = Signal(object)
     """A voxel is to be probed: RAS+ mm."""
-    added = Signal(object)
+    growth_requested = Signal(object)
     """A lesion is to be added: RAS+ mm."""
     pointed = Signal(object)
     """The pointer is over a point: RAS+ mm."""
@@ -61,12 +61,12 @@ class BoardView(QWidget):
     """An end of a ruler was moved: the candidate's rulers as they are now."""
 
     def __init__(
-        self, travel: Travel, window_of: Callable[[MrSequence], Window], parent: QWidget
+        self, viewpoint: SharedViewpoint, window_of: Callable[[MrSequence], Window], parent: QWidget
     ) -> None:
         super().__init__(parent)
         self.setObjectName("lesionlens_board")
         self.wheel_zooms = False
-        self._travel, self._window_of = travel, window_of
+        self._viewpoint, self._window_of = viewpoint, window_of
         self.board: Board | None = None
         self._alone: int | None = None
         self._artist = Artist({})
@@ -82,11 +82,11 @@ class BoardView(QWidget):
         grid.setSpacing(2)
         self._grid = grid
         self.setStyleSheet("#lesionlens_board { background: #303440; }")
-        travel.changed.connect(self._moved)
+        viewpoint.changed.connect(self._moved)
 
     def release(self) -> None:
         """Hear no more of the place."""
-        self._travel.changed.disconnect(self._moved)
+        self._viewpoint.changed.disconnect(self._moved)
 
     def show_board(self, board: Board) -> None:
         """Show a board; the views stay where they are as long as the same ones are shown."""
@@ -113,7 +113,7 @@ class BoardView(QWidget):
         for view in self.tiles:
             view.update()
 
-    def _moved(self, _: Place) -> None:
+    def _moved(self, _: Viewpoint) -> None:
         self._foot = None
         self.repaint_all()
 
@@ -160,7 +160,7 @@ class BoardView(QWidget):
         if first is not None:
             middle = first.grid.to_mm((np.asarray(first.grid.shape) - 1) / 2)
             self._fitted = True
-            self._travel.move(centre_mm=_point(middle), zoom=self.whole_zoom())
+            self._viewpoint.move(centre_mm=_point(middle), zoom=self.whole_zoom())
 
     def whole_zoom(self) -> float:
         """Return the zoom at which everything is seen in every view."""
@@ -170,24 +170,24 @@ class BoardView(QWidget):
             if drawing is not None and drawing.image is not None:
                 width, height = drawing.image.size
                 zooms.append(_FILL * min(view.width() / width, view.height() / height))
-        return min(zooms, default=self._travel.place.zoom)
+        return min(zooms, default=self._viewpoint.now.zoom)
 
     def go_to(self, point_mm: Point, box_mm: tuple[Point, Point] | None = None) -> None:
         """Centre a point in every view; where a box is larger than a view, all of them widen."""
-        zoom = self._travel.place.zoom
+        zoom = self._viewpoint.now.zoom
         if box_mm is not None and self.board is not None:
             corners = np.asarray(np.meshgrid(*np.asarray(box_mm).T)).reshape(3, -1).T
             for view in self.tiles:
                 flat = self.board.frame.on_screen(view.tile.plane, corners)
                 room = ROOM * np.maximum(np.ptp(flat, axis=0), 1.0)
                 zoom = min(zoom, view.width() / room[0], view.height() / room[1])
-        self._fitted = self._fitted and zoom == self._travel.place.zoom
-        self._travel.move(point_mm=point_mm, centre_mm=point_mm, zoom=zoom)
+        self._fitted = self._fitted and zoom == self._viewpoint.now.zoom
+        self._viewpoint.move(point_mm=point_mm, centre_mm=point_mm, zoom=zoom)
 
-    def look_at(self, centre_mm: Point) -> None:
+    def go_to_point(self, centre_mm: Point) -> None:
         """Bring a point into the middle of every view."""
         self._fitted = False
-        self._travel.move(centre_mm=centre_mm)
+        self._viewpoint.move(centre_mm=centre_mm)
 
     # --- called by the tiles---------------------------------------------------------------
 
@@ -197,8 +197,8 @@ class BoardView(QWidget):
             return None
         other = self._compared(tile)
         if other is None:
-            return self._artist.draw(self.board, tile, self._travel.place)
-        place, flagged = self._travel.place, other.compared.components
+            return self._artist.draw(self.board, tile, self._viewpoint.now)
+        place, flagged = self._viewpoint.now, other.compared.components
         drawn = other.artist.draw(self.board, tile, place)
         marked = () if flagged is None else other.artist.marked(self.board, tile, place, flagged)
         words = (f"{other.compared.words} · {drawn.words[0]}", *drawn.words[1:])
@@ -224,7 +224,7 @@ class BoardView(QWidget):
 
     def zoom(self) -> float:
         """Return pixels a millimetre."""
-        return self._travel.place.zoom
+        return self._viewpoint.now.zoom
 
     def corner(self, tile: Tile) -> tuple[str, ...]:
         """Return who is shown and which series, unless that is hidden."""
@@ -250,16 +250,16 @@ class BoardView(QWidget):
         point = self._patient(tile, at)
         if point is None or (not ask and self._drag_ruler(tile, at, point)):
             return
-        self._travel.move(point_mm=point)
+        self._viewpoint.move(point_mm=point)
         if ask:
-            self.asked.emit(point)
+            self.probe_requested.emit(point)
 
     def added_at(self, tile: Tile, at: tuple[float, float]) -> None:
         """Put the crosshair there and add the lesion at it."""
         point = self._patient(tile, at)
         if point is not None:
-            self._travel.move(point_mm=point)
-            self.added.emit(point)
+            self._viewpoint.move(point_mm=point)
+            self.growth_requested.emit(point)
 
     def _drag_ruler(self, tile: Tile, at: tuple[float, float], point: Point) -> bool:
         """Move the end of a ruler that is held, or take hold of one that is near."""
@@ -267,7 +267,7 @@ class BoardView(QWidget):
         if self.board is None or drawing is None:
             return False
         if self._held is None and not self._pressing:
-            reach = _REACH / self._travel.place.zoom
+            reach = _REACH / self._viewpoint.now.zoom
             for index, ends, _ in drawing.rulers:
                 for which in (0, 1):
                     if np.linalg.norm(ends[which] - np.asarray(at)) <= reach:
@@ -289,7 +289,7 @@ class BoardView(QWidget):
         if self.board is None:
             return None
         frame = self.board.frame
-        depth = float(frame.depth(tile.plane, self._travel.place.point_mm))
+        depth = float(frame.depth(tile.plane, self._viewpoint.now.point_mm))
         return _point(frame.in_patient(tile.plane, at, depth))
 
     def dragged(self, tile: Tile, by: tuple[float, float], *, window: bool) -> None:
@@ -297,10 +297,10 @@ class BoardView(QWidget):
         if window:
             self.window_dragged.emit(tile.sequence, *by)
         elif self.board is not None:
-            place = self._travel.place
+            place = self._viewpoint.now
             move = -(np.asarray(by) / place.zoom) @ self.board.frame.screen(tile.plane)
             self._fitted = False
-            self._travel.move(centre_mm=_point(np.asarray(place.centre_mm) + move))
+            self._viewpoint.move(centre_mm=_point(np.asarray(place.centre_mm) + move))
 
     def hovered(self, tile: Tile | None, at: tuple[float, float]) -> None:
         """Show the value under the pointer."""
@@ -334,15 +334,15 @@ class BoardView(QWidget):
             self._turns += steps  # a touchpad turns by less than a notch at a time
             by = int(self._turns)
             self._turns -= by
-            point = stepped(self.board.state, tile.plane, self._travel.place.point_mm, by)
-            self._travel.move(point_mm=point)
+            point = stepped(self.board.state, tile.plane, self._viewpoint.now.point_mm, by)
+            self._viewpoint.move(point_mm=point)
             return
-        place, frame = self._travel.place, self.board.frame
+        place, frame = self._viewpoint.now, self.board.frame
         zoom = place.zoom * ZOOM_STEP**steps
         away = np.asarray(at) - frame.on_screen(tile.plane, place.centre_mm)
         move = away * (1 - place.zoom / zoom) @ frame.screen(tile.plane)
         self._fitted = False
-        self._travel.move(centre_mm=_point(np.asarray(place.centre_mm) + move), zoom=zoom)
+        self._viewpoint.move(centre_mm=_point(np.asarray(place.centre_mm) + move), zoom=zoom)
 
     def doubled(self, tile: Tile) -> None:
         """Show this view alone, or all again."""
@@ -357,7 +357,7 @@ class BoardView(QWidget):
     def resized(self) -> None:
         """Fit again, as long as nobody zoomed or moved."""
         if self._fitted:
-            self._travel.move(zoom=self.whole_zoom())
+            self._viewpoint.move(zoom=self.whole_zoom())
 
 
 def _rooms(tiles: Iterable[Tile]) -> tuple[tuple[int, int, int], ...]:

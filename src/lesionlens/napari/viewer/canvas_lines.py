@@ -23,7 +23,7 @@ from vispy.scene.visuals import Line as LineVisual
 from lesionlens.napari.model.geometry.contours import Line, rectangle
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import Frame
-from lesionlens.napari.model.geometry.viewpoint import Place
+from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.drawing import Artist, Drawing
 from lesionlens.napari.viewer.colours import BOX_COLOUR, map_colours
@@ -106,7 +106,7 @@ class CanvasLines:
         found: Strokes | None = self._overlay.strokes
         return found
 
-    def show(self, board: Board | None, place: Place) -> None:
+    def show(self, board: Board | None, place: Viewpoint) -> None:
         """Draw what a board says of the slice that napari shows; nothing in three dimensions."""
         strokes = None if board is None else self._strokes(board, place)
         if strokes is None and self.strokes is None:
@@ -120,7 +120,7 @@ class CanvasLines:
 
     def forget(self) -> None:
         """Let go of the volumes of a study that was closed."""
-        self.show(None, Place())
+        self.show(None, Viewpoint())
         self._artist = Artist({})
 
     def release(self) -> None:
@@ -129,7 +129,7 @@ class CanvasLines:
         if NAME in self._viewer.scene.overlays:
             del self._viewer.scene.overlays[NAME]
 
-    def _strokes(self, board: Board, place: Place) -> Strokes | None:
+    def _strokes(self, board: Board, place: Viewpoint) -> Strokes | None:
         dims = self._viewer.dims
         more = dims.ndim - _SPACE
         sequence = board.scene.sequence

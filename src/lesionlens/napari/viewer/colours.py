@@ -9,7 +9,7 @@ from napari.utils.colormaps import Colormap, DirectLabelColormap, ensure_colorma
 from numpy.typing import NDArray
 
 from lesionlens.base.labels import Region
-from lesionlens.napari.model.choices.choices import LayerChoice, Second
+from lesionlens.napari.model.choices.choices import LayerChoice, SecondOpinion
 
 ATTENTION, UNCERTAINTY, PROBE, EVIDENCE = "attention", "uncertainty", "probe", "evidence"
 MAPS = {ATTENTION: "inferno", UNCERTAINTY: "cividis", PROBE: "viridis"}
@@ -57,14 +57,14 @@ def map_words(region: Region, layer_choice: LayerChoice | None) -> str:
     --------
     >>> map_words(Region.ET, LayerChoice(Region.ET, 0, 1))
     'Attention · enhancing tumour · layer 1, head 2'
-    >>> map_words(Region.WT, LayerChoice(Region.WT, Second.GRADIENTS))
+    >>> map_words(Region.WT, LayerChoice(Region.WT, SecondOpinion.GRADIENTS))
     'Grad-CAM · whole tumour'
-    >>> map_words(Region.ET, LayerChoice(Region.ET, Second.BY_FLAIR))
+    >>> map_words(Region.ET, LayerChoice(Region.ET, SecondOpinion.BY_FLAIR))
     'Evidence of FLAIR · whole tumour'
     """
     if layer_choice is None:
         return f"Attention · {region.words}"
-    if isinstance(layer_choice.layer, Second):
+    if isinstance(layer_choice.layer, SecondOpinion):
         if layer_choice.layer.sequence is not None:
             return f"Evidence of {layer_choice.layer.sequence.words} · {Region.WT.words}"
         return f"{layer_choice.layer.words} · {region.words}"

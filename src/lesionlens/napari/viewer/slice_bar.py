@@ -11,9 +11,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QMouseEvent, QWheelEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QSlider, QStyle, QWidget
 
-from lesionlens.napari.model.acts.views import Viewing
+from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.geometry.slices import Slices
-from lesionlens.napari.model.geometry.viewpoint import Place
+from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.maps import AXIS_LABELS
 from lesionlens.napari.model.screen.board import slices_of
 from lesionlens.napari.model.state.state import State
@@ -45,13 +45,13 @@ class SliceBar(QWidget):
 
     Parameters
     ----------
-    acts : Viewing
+    acts : ViewActs
         Holds the place, and goes to a slice.
     parent : QWidget
         Below whose views it lies.
     """
 
-    def __init__(self, acts: Viewing, parent: QWidget) -> None:
+    def __init__(self, acts: ViewActs, parent: QWidget) -> None:
         super().__init__(parent)
         self.setObjectName("lesionlens_slices")
         self._acts = acts
@@ -74,11 +74,11 @@ class SliceBar(QWidget):
         row.addWidget(self.words)
         self.setStyleSheet(_STYLE)
         self.hide()
-        acts.travel.changed.connect(self._follow)
+        acts.viewpoint.changed.connect(self._follow)
 
     def release(self) -> None:
         """Hear no more of the place; napari's sliders come back."""
-        self._acts.travel.changed.disconnect(self._follow)
+        self._acts.viewpoint.changed.disconnect(self._follow)
         self._aside(False)
 
     def show_state(self, state: State, *, flat: bool) -> None:
@@ -88,7 +88,7 @@ class SliceBar(QWidget):
         if self._slices is not None:
             self.axis.setText(AXIS_LABELS[plane.through])
             self._silently(self.slider.setMaximum, self._slices.count)
-            self._follow(self._acts.travel.place)
+            self._follow(self._acts.viewpoint.now)
         self._aside(self._slices is not None)
         self.setVisible(self._slices is not None)
 
@@ -97,7 +97,7 @@ class SliceBar(QWidget):
         self._acts.scroll(1 if event.angleDelta().y() > 0 else -1)
         event.accept()
 
-    def _follow(self, place: Place) -> None:
+    def _follow(self, place: Viewpoint) -> None:
         slices = self._slices
         if slices is not None:
             number = slices.number(place.point_mm)

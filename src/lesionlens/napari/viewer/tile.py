@@ -27,7 +27,7 @@ NOTCH = 120
 _SMALLEST = QSize(120, 120)
 
 
-class Hears(Protocol):
+class TileListener(Protocol):
     """What a tile tells of; `at` is in millimetres on the screen."""
 
     def drawing(self, tile: Tile) -> Drawing | None:
@@ -73,10 +73,10 @@ class Hears(Protocol):
 class TileView(QWidget):
     """Paints one tile; every act of the mouse is handed on."""
 
-    def __init__(self, tile: Tile, hears: Hears, parent: QWidget) -> None:
+    def __init__(self, tile: Tile, listener: TileListener, parent: QWidget) -> None:
         super().__init__(parent)
         self.tile = tile
-        self._hears = hears
+        self._listener = listener
         self._at: QPointF | None = None
         self._images: dict[str, tuple[Any, QImage]] = {}
         self.setMouseTracking(True)
@@ -91,17 +91,17 @@ class TileView(QWidget):
 
     def projection(self, drawing: Drawing) -> Projection:
         """Return where millimetres on the screen lie in this widget."""
-        return Projection(drawing.centre, self._hears.zoom(), self.width(), self.height())
+        return Projection(drawing.centre, self._listener.zoom(), self.width(), self.height())
 
     def paintEvent(self, _: QPaintEvent) -> None:
         """Paint what this tile shows now."""
-        drawing = self._hears.drawing(self.tile)
+        drawing = self._listener.drawing(self.tile)
         painter = QPainter(self)
         if drawing is None:
             painter.fillRect(self.rect(), Qt.GlobalColor.black)
             painter.end()
             return
-        window, to = self._hears.limits(self.tile), self.projection(drawing)
+        window, to = self._listener.limits(self.tile), self.projection(drawing)
         grey = colours = None
         if drawing.image is not None:
             image: Slice = drawing.image
@@ -113,7 +113,7 @@ class TileView(QWidget):
             )
         paint(painter, drawing, (grey, colours), to)
         paint_words(
-            painter, drawing, self._hears.corner(self.tile), self._hears.foot(self.tile), to
+            painter, drawing, self._listener.corner(self.tile), self._listener.foot(self.tile), to
         )
         painter.end()
 
@@ -128,12 +128,12 @@ class TileView(QWidget):
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Signal that the room has changed."""
         super().resizeEvent(event)
-        self._hears.resized()
+        self._listener.resized()
 
     # --- the mouse ------------------------------------------------------------------------
 
     def _where(self, position: QPointF) -> tuple[float, float] | None:
-        drawing = self._hears.drawing(self.tile)
+        drawing = self._listener.drawing(self.tile)
         return None if drawing is None else self.projection(drawing).at(position)
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
@@ -142,7 +142,7 @@ class TileView(QWidget):
         where = self._where(event.position())
         held = event.modifiers() & Qt.KeyboardModifier.ControlModifier
         if held and event.button() == Qt.MouseButton.LeftButton and where is not None:
-            self._hears.added_at(self.tile, where)
+            self._listener.added_at(self.tile, where)
             return
         self._at = event.position()
         self._cross(event)
@@ -153,35 +153,35 @@ class TileView(QWidget):
         left = bool(event.buttons() & Qt.MouseButton.LeftButton)
         if where is not None and left and not held & Qt.KeyboardModifier.AltModifier:
             ask = bool(held & Qt.KeyboardModifier.ShiftModifier)
-            self._hears.pressed(self.tile, where, ask=ask)
+            self._listener.pressed(self.tile, where, ask=ask)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Go on with what the button began; without one, tell where the pointer is."""
         buttons, before = event.buttons(), self._at
         where = self._where(event.position())
         if where is not None:
-            self._hears.hovered(self.tile, where)
+            self._listener.hovered(self.tile, where)
         if before is None or buttons == Qt.MouseButton.NoButton:
             return
         by = (event.position().x() - before.x(), event.position().y() - before.y())
         self._at = event.position()
         alt = bool(event.modifiers() & Qt.KeyboardModifier.AltModifier)
         if buttons & Qt.MouseButton.RightButton:
-            self._hears.dragged(self.tile, by, window=True)
+            self._listener.dragged(self.tile, by, window=True)
         elif buttons & Qt.MouseButton.MiddleButton or alt:
-            self._hears.dragged(self.tile, by, window=False)
+            self._listener.dragged(self.tile, by, window=False)
         else:
             self._cross(event)
 
     def mouseReleaseEvent(self, _: QMouseEvent) -> None:
         """End what the button began."""
         self._at = None
-        self._hears.released()
+        self._listener.released()
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         """Show this view alone, or all again."""
         if event.button() == Qt.MouseButton.LeftButton:
-            self._hears.doubled(self.tile)
+            self._listener.doubled(self.tile)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         """Hand the wheel's turn on."""
@@ -190,10 +190,10 @@ class TileView(QWidget):
         if where is not None:
             control = bool(event.modifiers() & Qt.KeyboardModifier.ControlModifier)
             steps = (delta.y() or delta.x()) / NOTCH
-            self._hears.turned(self.tile, steps, where, control=control)
+            self._listener.turned(self.tile, steps, where, control=control)
         event.accept()
 
     def leaveEvent(self, event: QEvent) -> None:
         """Signal that the pointer is gone."""
         super().leaveEvent(event)
-        self._hears.hovered(None, (0.0, 0.0))
+        self._listener.hovered(None, (0.0, 0.0))

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QVBoxLayou
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.geometry.slices import Picture
-from lesionlens.napari.model.geometry.viewpoint import Place
+from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.window_level import dragged, limits_of
 from lesionlens.napari.model.screen.board import Board, board_of
 from lesionlens.napari.model.screen.screen import Screen, ShownScene
@@ -32,12 +32,12 @@ from lesionlens.napari.viewer.layers import Layers
 from lesionlens.napari.viewer.mouse import CanvasMouse, move_at_pointer
 from lesionlens.napari.viewer.single import SPACE, SingleView
 from lesionlens.napari.viewer.slice_bar import SliceBar
-from lesionlens.napari.viewer.strip import Strip
+from lesionlens.napari.viewer.view_toolbar import ViewToolbar
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from lesionlens.napari.model.acts.views import Viewing
+    from lesionlens.napari.model.acts.views import ViewActs
 
 _IDLE_MS = 150
 """How long linked views must stand still before napari's hidden canvas is brought up to date."""
@@ -52,29 +52,36 @@ class Views(QObject):
         napari's.
     layers : Layers
         Whose pictures all views show.
-    acts : Viewing
+    acts : ViewActs
         What buttons above the views do; it holds the place that all views share.
     docked : QWidget
         Anything in the window, to find its canvas by.
     """
 
-    asked = Signal(object)
+    probe_requested = Signal(object)
     """A voxel is to be probed: RAS+ mm."""
-    added = Signal(object)
+    growth_requested = Signal(object)
     """A lesion is to be added: RAS+ mm."""
-    laid = Signal(object, object)
+    layout_changed = Signal(object, object)
     """The linked views lie in the place of napari's canvas: those, and that."""
 
-    def __init__(self, viewer: ViewerModel, layers: Layers, acts: Viewing, docked: QWidget) -> None:
+    def __init__(
+        self, viewer: ViewerModel, layers: Layers, acts: ViewActs, docked: QWidget
+    ) -> None:
         super().__init__(docked)
-        travel = acts.travel
-        self._acts, self._cine = acts, Cine(acts.roll, self)
-        self.strip: Strip | None = None
+        viewpoint = acts.viewpoint
+        self._acts, self._cine = acts, Cine(acts.scroll_looped, self)
+        self.toolbar: ViewToolbar | None = None
         self.bar: SliceBar | None = None
         self.single = SingleView(viewer)
         self.lines = CanvasLines(viewer)
         self.linked: BoardView | None = None
-        self._viewer, self._layers, self._travel, self._docked = viewer, layers, travel, docked
+        self._viewer, self._layers, self._viewpoint, self._docked = (
+            viewer,
+            layers,
+            viewpoint,
+            docked,
+        )
         self.canvas: QWidget | None = None
         self._board: Board | None = None
         self._moving = self._turning = False
@@ -83,7 +90,7 @@ class Views(QObject):
         self._mouse = CanvasMouse(viewer, acts.scroll, self._drag_shown)
         self._applied = self._wanted = ShownScene()
         self._later = once_idle(self.settle, self, _IDLE_MS)
-        travel.changed.connect(self._on_travel)
+        viewpoint.changed.connect(self._on_viewpoint)
         viewer.dims.events.point.connect(self._on_point)
         viewer.dims.events.order.connect(self._draw_lines)
         viewer.events.reset_view.connect(self._on_reset)
@@ -134,8 +141,8 @@ class Views(QObject):
 
     def _show_bars(self) -> None:
         """Say above and below the views what is seen in them."""
-        if self.strip is not None and self.bar is not None and self._board is not None:
-            self.strip.show_state(self._board.state, linked=self._is_linked)
+        if self.toolbar is not None and self.bar is not None and self._board is not None:
+            self.toolbar.show_state(self._board.state, linked=self._is_linked)
             self.bar.show_state(self._board.state, flat=self._viewer.dims.ndisplay < SPACE)
 
     def settle(self) -> None:
@@ -143,7 +150,7 @@ class Views(QObject):
         self._later.stop()
         applied, self._applied = self._applied, self._wanted
         self._layers.apply(applied, self._wanted)
-        self._follow(self._travel.place)
+        self._follow(self._viewpoint.now)
         self._draw_lines()
 
     def show_dimensions(self) -> None:
@@ -169,7 +176,7 @@ class Views(QObject):
         if self.linked is not None and self._is_linked:
             self.linked.fit()
 
-    def arrive(self) -> None:
+    def on_images_loaded(self) -> None:
         """Paint a study's first picture before anything else is done; keys are for the picture.
 
         Tab then goes on to the panel. Where somebody types meanwhile, they type on.
@@ -189,7 +196,7 @@ class Views(QObject):
         """Give napari its canvas back."""
         self._cine.run(False)
         self._later.stop()
-        self._travel.changed.disconnect(self._on_travel)
+        self._viewpoint.changed.disconnect(self._on_viewpoint)
         self._viewer.dims.events.point.disconnect(self._on_point)
         self._viewer.dims.events.order.disconnect(self._draw_lines)
         self._viewer.events.reset_view.disconnect(self._on_reset)
@@ -204,11 +211,11 @@ class Views(QObject):
             self._reveal(False)
         if self.bar is not None:
             self.bar.release()
-        for ours in (self.linked, self.strip, self.bar):
+        for ours in (self.linked, self.toolbar, self.bar):
             if ours is not None:
                 ours.hide()
                 ours.deleteLater()
-        self.linked = self.strip = self.bar = None
+        self.linked = self.toolbar = self.bar = None
 
     # --- one or the other -----------------------------------------------------------------
 
@@ -238,21 +245,21 @@ class Views(QObject):
         layout = None if home is None else home.layout()
         if home is None or not isinstance(layout, QVBoxLayout):
             return
-        view = BoardView(self._travel, self._window_of, home)
+        view = BoardView(self._viewpoint, self._window_of, home)
         view.wheel_zooms = self._mouse.wheel_zooms
-        view.asked.connect(self.asked)
-        view.added.connect(self.added)
+        view.probe_requested.connect(self.probe_requested)
+        view.growth_requested.connect(self.growth_requested)
         view.pointed.connect(self._on_pointed)
         view.window_dragged.connect(self._drag)
         view.ruler_dragged.connect(self._acts.drag_rulers)
         view.hide()
-        self.strip = Strip(self._acts, home)
+        self.toolbar = ViewToolbar(self._acts, home)
         layout.insertWidget(layout.indexOf(canvas), view, 1)
-        layout.insertWidget(0, self.strip)
+        layout.insertWidget(0, self.toolbar)
         self.bar = SliceBar(self._acts, home)
         layout.addWidget(self.bar)
         self.canvas, self.linked = canvas, view
-        self.laid.emit(view, canvas)
+        self.layout_changed.emit(view, canvas)
 
     def _reveal(self, linked: bool) -> None:
         if self.linked is not None and self.canvas is not None:
@@ -269,12 +276,12 @@ class Views(QObject):
         near = camera.zoom / max(self._fitting(), 1e-9)
         self.linked.fit()
         if near > 1.1:
-            self._travel.move(zoom=self._travel.place.zoom * near)
+            self._viewpoint.move(zoom=self._viewpoint.now.zoom * near)
             more = dims.ndim - SPACE
-            centre = list(self._travel.place.point_mm)
+            centre = list(self._viewpoint.now.point_mm)
             for axis, value in zip(dims.order[-2:], camera.center[-2:], strict=True):
                 centre[axis - more] = float(value)
-            self.linked.look_at((centre[0], centre[1], centre[2]))
+            self.linked.go_to_point((centre[0], centre[1], centre[2]))
 
     def _leave(self) -> None:
         """Let napari's canvas look at the same point."""
@@ -282,7 +289,7 @@ class Views(QObject):
         more = self._viewer.dims.ndim - SPACE
         if more >= 0 and self._viewer.dims.ndisplay == 2:
             shown = [axis - more for axis in self._viewer.dims.order[-SPACE:]]
-            centre = self._travel.place.centre_mm
+            centre = self._viewpoint.now.centre_mm
             self._viewer.scene.camera.center = tuple(float(centre[axis]) for axis in shown)
 
     def _fitting(self) -> float:
@@ -300,16 +307,16 @@ class Views(QObject):
         if not self._moving and dims.ndim >= SPACE:
             self._moving = True
             x, y, z = (float(v) for v in dims.point[-SPACE:])
-            self._travel.move(point_mm=(x, y, z))
+            self._viewpoint.move(point_mm=(x, y, z))
             self._moving = False
             self._draw_lines()
 
     def _draw_lines(self) -> None:
         """Draw outlines on napari's canvas, where that is seen."""
         if not self._is_linked:
-            self.lines.show(self._board, self._travel.place)
+            self.lines.show(self._board, self._viewpoint.now)
 
-    def _on_travel(self, place: Place) -> None:
+    def _on_viewpoint(self, place: Viewpoint) -> None:
         """Let napari's sliders follow: at once where its canvas is seen, else soon."""
         if self._moving:
             return
@@ -318,7 +325,7 @@ class Views(QObject):
         else:
             self._follow(place)
 
-    def _follow(self, place: Place) -> None:
+    def _follow(self, place: Viewpoint) -> None:
         dims = self._viewer.dims
         more = dims.ndim - SPACE
         if more < 0 or np.allclose(dims.point[-SPACE:], place.point_mm):
@@ -328,12 +335,12 @@ class Views(QObject):
         self._moving = False
         self._draw_lines()
 
-    def still(self, change: Callable[[], object]) -> None:
+    def without_events(self, change: Callable[[], object]) -> None:
         """Change layers and stay where the reader is: napari goes to the nearest step of theirs."""
         self._moving = True
         change()
         self._moving = False
-        self._follow(self._travel.place)
+        self._follow(self._viewpoint.now)
 
     def _on_pointed(self, point_mm: Point) -> None:
         """Let napari know where the pointer is, for keys that ask there."""
@@ -378,9 +385,9 @@ class Views(QObject):
     def _apply_window(self, state: State) -> None:
         """Take the preset that was asked for, for every sequence."""
         views = state.choices.views
-        if views.windowed == self._presses:
+        if views.windowings == self._presses:
             return
-        self._presses = views.windowed
+        self._presses = views.windowings
         for sequence in MrSequence:
             layer = self._layers.picture(sequence)
             if layer is not None:

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens.base.labels import Region
-from lesionlens.napari.model.choices.choices import Overlay, Second
+from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
 from lesionlens.napari.model.overlays.maps import MapView, Overlays
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.viewer.colours import ATTENTION, PROBE, UNCERTAINTY, map_colours
@@ -172,9 +172,11 @@ def shown_map(screen: Screen, overlays: Overlays | None) -> tuple[str, MapView |
     return UNCERTAINTY, overlays.uncertainty if scene.uncertainty else None
 
 
-_SECONDS = {
-    Second.GRADIENTS: "Grad-CAM: what made the network draw the region (gradients, not attention).",
-    Second.ROLLOUT: "Rollout: where the candidate's peak attended, through all layers.",
+_SECOND_OPINIONS = {
+    SecondOpinion.GRADIENTS: (
+        "Grad-CAM: what made the network draw the region (gradients, not attention)."
+    ),
+    SecondOpinion.ROLLOUT: "Rollout: where the candidate's peak attended, through all layers.",
 }
 
 
@@ -191,8 +193,8 @@ def _hint(screen: Screen, overlays: Overlays | None) -> str:
     _, view = shown_map(screen, overlays)
     if view is not None and view.words:
         return view.words
-    if layer_choice is not None and isinstance(layer_choice.layer, Second):
-        return _SECONDS[layer_choice.layer]
+    if layer_choice is not None and isinstance(layer_choice.layer, SecondOpinion):
+        return _SECOND_OPINIONS[layer_choice.layer]
     return _offered(screen)
 
 

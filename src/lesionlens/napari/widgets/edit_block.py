@@ -129,12 +129,12 @@ class AddRow(QWidget):
         self._menu = QMenu(self._merge)
         self._merge.setMenu(self._menu)
         self._draft = label("", "warn", wrap=True)
-        self._go_on = QPushButton("Go on ⇧E")
+        self._open_wanted = QPushButton("Go on ⇧E")
         self._drop = flat_button("drop it", "Drop the strokes that were interrupted")
         for button, act in (
             (self._add, "add_lesion"),
             (self._draw, "draw_lesion"),
-            (self._go_on, "edit_outline"),
+            (self._open_wanted, "edit_outline"),
             (self._drop, "discard_edit"),
         ):
             button.clicked.connect(lambda _=False, act=act: self.acted.emit(act))
@@ -143,7 +143,7 @@ class AddRow(QWidget):
         outer.setSpacing(4)
         outer.addLayout(row(self._add, self._draw, self._merge, None, spacing=2))
         outer.addWidget(self._draft)
-        outer.addLayout(row(self._go_on, self._drop, None))
+        outer.addLayout(row(self._open_wanted, self._drop, None))
 
     def show_screen(self, screen: Screen) -> None:
         """Show what can be done now."""
@@ -157,5 +157,5 @@ class AddRow(QWidget):
             act = self._menu.addAction(f"{one.id} · {one.place}")
             act.triggered.connect(lambda _=False, number=one.id: self.merged.emit(number))
         self._draft.setText(screen.draft_words)
-        for part in (self._draft, self._go_on, self._drop):
+        for part in (self._draft, self._open_wanted, self._drop):
             part.setVisible(bool(screen.draft_words))

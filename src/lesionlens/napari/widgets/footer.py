@@ -12,11 +12,11 @@ from lesionlens.napari.widgets.parts import label, row, set_role
 class Footer(QWidget):
     """Shows how far the review is; emits what the reader does. Hidden before an analysis."""
 
-    keys_asked = Signal()
-    without_asked = Signal()
-    sign_asked = Signal()
-    withdrawal_asked = Signal()
-    export_asked = Signal()
+    keys_requested = Signal()
+    without_requested = Signal()
+    sign_requested = Signal()
+    withdrawal_requested = Signal()
+    export_requested = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,15 +25,15 @@ class Footer(QWidget):
         self._sign, self._export, keys = QPushButton(), QPushButton("Export…"), QToolButton()
         self._sign.setToolTip("Sign the study under your name, once every candidate is decided")
         self._sign.clicked.connect(lambda _=False: self._on_sign())
-        self._export.clicked.connect(lambda _=False: self.export_asked.emit())
+        self._export.clicked.connect(lambda _=False: self.export_requested.emit())
         keys.setText("Keys (K)")
         keys.setProperty("role", "flat")
-        keys.clicked.connect(lambda _=False: self.keys_asked.emit())
+        keys.clicked.connect(lambda _=False: self.keys_requested.emit())
         self._without = QToolButton()
         self._without.setText("without it?")
         self._without.setToolTip("Hide this candidate and ask the network again")
         self._without.setProperty("role", "flat")
-        self._without.clicked.connect(lambda _=False: self.without_asked.emit())
+        self._without.clicked.connect(lambda _=False: self.without_requested.emit())
         column = QVBoxLayout(self)
         column.setContentsMargins(12, 4, 12, 6)
         column.setSpacing(4)
@@ -52,4 +52,4 @@ class Footer(QWidget):
         self.setVisible(screen.analysed)
 
     def _on_sign(self) -> None:
-        (self.withdrawal_asked if self._signed else self.sign_asked).emit()
+        (self.withdrawal_requested if self._signed else self.sign_requested).emit()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QWidget
 
-from lesionlens.napari.model.choices.choices import Second
+from lesionlens.napari.model.choices.choices import SecondOpinion
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.widgets.parts import row
 
@@ -51,7 +51,7 @@ class LayerChooser(QWidget):
         layers: list[tuple[str, object]] = [
             (f"{n + 1} · {name.removesuffix(' resolution')}", n) for n, name in enumerate(names)
         ]
-        layers += [(second.words, second) for second in screen.seconds]
+        layers += [(second.words, second) for second in screen.second_opinions]
         _offer(self.layer, "all layers", layers, screen.layer)
         heads = screen.attention_layers[screen.layer][1] if isinstance(screen.layer, int) else 0
         numbers = [(f"head {n + 1}", n) for n in range(heads)]
@@ -59,7 +59,7 @@ class LayerChooser(QWidget):
 
     def _emit_layer(self, head: int | None) -> None:
         layer = self.layer.currentData()  # Qt hands a StrEnum back as its text
-        self.layer_chosen.emit(Second(layer) if isinstance(layer, str) else layer, head)
+        self.layer_chosen.emit(SecondOpinion(layer) if isinstance(layer, str) else layer, head)
 
 
 def _list(tooltip: str) -> QComboBox:

@@ -26,7 +26,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.actions import Actions
-from lesionlens.napari.controllers.reading import analyse_words
+from lesionlens.napari.controllers.read_controller import analyse_words
 from lesionlens.napari.loading import places_of
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.screen.screen import Screen
@@ -40,8 +40,8 @@ from lesionlens.napari.preferences import (
 )
 from lesionlens.napari.qt.drops import local_paths
 from lesionlens.napari.qt.jobs import Jobs, problem_of
-from lesionlens.napari.qt.keyboard import Unwheeled
-from lesionlens.napari.qt.latest import Latest
+from lesionlens.napari.qt.keyboard import WheelGuard
+from lesionlens.napari.qt.latest_question import LatestQuestion
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.napari.widgets.attention_block import AttentionBlock
 from lesionlens.napari.widgets.candidate_block import CandidateBlock
@@ -53,7 +53,7 @@ from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 from lesionlens.napari.widgets.parts import label, style_sheet
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.napari.widgets.preparation_block import PreparationBlock
-from lesionlens.napari.widgets.reading_block import ReadingBlock
+from lesionlens.napari.widgets.read_block import ReadBlock
 from lesionlens.napari.widgets.run_block import MessageBlock, ProblemBlock, RunBlock
 from lesionlens.napari.widgets.sign_dialog import SignDialog
 from lesionlens.napari.widgets.studies_dialog import StudiesDialog
@@ -85,9 +85,9 @@ class Panel(QWidget):
         What is shown.
     """
 
-    mark_asked = Signal(object)
+    mark_location_requested = Signal(object)
     """The views are to go to a mark: RAS+ mm."""
-    worklist_asked = Signal()
+    worklist_requested = Signal()
     """The worklist is to stand beside the picture."""
 
     def __init__(self, viewer: ViewerModel, session: ReviewSession) -> None:
@@ -96,7 +96,7 @@ class Panel(QWidget):
         self.setAcceptDrops(True)
         self.session = session
         self.jobs = Jobs(session, self)
-        self.questions = Latest(session, self)
+        self.questions = LatestQuestion(session, self)
         self.actions_ = Actions(session, self.jobs, self.questions, viewer)
         self.archive: PacsDialog | None = None
         self.studies = StudiesDialog(self)
@@ -118,7 +118,7 @@ class Panel(QWidget):
         self.preparation.models_wanted.connect(lambda: self.actions_.name_models(self._show_models))
         self.preparation.show_preferences(read_preferences())
         self.run = RunBlock()
-        self.reading = ReadingBlock(self.actions_.reading)
+        self.read_block = ReadBlock(self.actions_.read_controller)
         self.candidates = CandidateBlock()
         self.considered, self.followup = ConsideredBlock(), FollowupBlock()
         self.attention = AttentionBlock()
@@ -128,7 +128,7 @@ class Panel(QWidget):
         self.show_stops()
         self.footer = Footer()
         self._lay_out()
-        guard = Unwheeled(self)
+        guard = WheelGuard(self)
         for kind in (QComboBox, QSlider, QAbstractSpinBox):
             guard.guard(*self.findChildren(kind))
         self.lead_tabs()
@@ -142,7 +142,7 @@ class Panel(QWidget):
         for block in (
             self._stops,
             self.empty, self.study, self.quality, self.assign, self.preparation, self.run,
-            self.reading, self.candidates, self.considered, self.followup, self.attention,
+            self.read_block, self.candidates, self.considered, self.followup, self.attention,
             self._clash,
         ):  # fmt: skip
             column.addWidget(block)
@@ -191,7 +191,7 @@ class Panel(QWidget):
             ("Reopen a saved result…", lambda _=False: self.ask_result()),
             ("Compare with an earlier result…", lambda _=False: self.ask_prior()),
             ("Reopen a segmentation (NIfTI, DICOM)…", lambda _=False: self.ask_mask()),
-            ("Worklist…", lambda _=False: self.worklist_asked.emit()),
+            ("Worklist…", lambda _=False: self.worklist_requested.emit()),
             ("Try the sample", lambda _=False: self.actions_.open_sample()),
         )
 
@@ -209,23 +209,23 @@ class Panel(QWidget):
         self.problem.here.connect(acts.analyse_here)
         self.studies.chosen.connect(acts.opener.choose_study)
         self.studies.rejected.connect(session.dismiss)
-        acts.reading.changed.connect(self._show_closed)
-        self.reading.marked.connect(acts.mark_by_mouse)
-        self.reading.taken_back.connect(acts.unmark)
-        self.reading.added.connect(acts.mark_to_candidate)
-        self.reading.gone_to.connect(self.mark_asked)
-        self.reading.signed.connect(acts.sign)
+        acts.read_controller.changed.connect(self._show_closed)
+        self.read_block.marked.connect(acts.mark_by_mouse)
+        self.read_block.taken_back.connect(acts.unmark)
+        self.read_block.added.connect(acts.mark_to_candidate)
+        self.read_block.gone_to.connect(self.mark_location_requested)
+        self.read_block.signed.connect(acts.sign)
         self.candidates.gone_to.connect(acts.go_to)
         self.candidates.threshold_chosen.connect(session.choose_threshold)
         self.candidates.reason_changed.connect(session.type_reason)
-        self.candidates.reason_settled.connect(acts.reviewing.settle_reason)
+        self.candidates.reason_settled.connect(acts.review_controller.settle_reason)
         self.candidates.marked.connect(lambda act: getattr(acts, act)())
-        self.candidates.merged.connect(acts.adding.merge)
+        self.candidates.merged.connect(acts.adder.merge)
         self.candidates.tools.limit_chosen.connect(session.choose_limit)
         self.candidates.tools.range_chosen.connect(session.choose_range)
         self.candidates.undone.connect(acts.undo)
         self.candidates.redone.connect(acts.redo)
-        self.considered.looked_at.connect(acts.look_at)
+        self.considered.looked_at.connect(acts.go_to_point)
         self.followup.gone_to.connect(acts.go_to)
         self._connect_attention()
 
@@ -238,12 +238,12 @@ class Panel(QWidget):
         self.attention.opacity_chosen.connect(session.choose_opacity)
         self.attention.uncertainty_chosen.connect(session.choose_uncertainty)
         self.attention.unreliable_chosen.connect(session.choose_unreliable)
-        self.footer.without_asked.connect(acts.ask_without)
+        self.footer.without_requested.connect(acts.ask_without)
         self.attention.probe_ended.connect(acts.end_probe)
-        self.footer.keys_asked.connect(self.show_keys)
-        self.footer.sign_asked.connect(acts.sign)
-        self.footer.withdrawal_asked.connect(acts.withdraw)
-        self.footer.export_asked.connect(self.ask_export)
+        self.footer.keys_requested.connect(self.show_keys)
+        self.footer.sign_requested.connect(acts.sign)
+        self.footer.withdrawal_requested.connect(acts.withdraw)
+        self.footer.export_requested.connect(self.ask_export)
 
     # --- shown ----------------------------------------------------------------------------
 
@@ -271,7 +271,7 @@ class Panel(QWidget):
         self.footer.show_screen(screen)
 
     def _show_closed(self) -> None:
-        self.run.show_closed(analyse_words(self.actions_.reading))
+        self.run.show_closed(analyse_words(self.actions_.read_controller))
 
     def _ask(self, query: Query | None) -> None:
         """Ask which study is meant, or which series is which sequence."""
@@ -381,7 +381,7 @@ class Panel(QWidget):
     def take_dropped(self, paths: Sequence[Path]) -> None:
         """Open what was dropped, on the panel or on the canvas; say why where it is no scan."""
         one_mask = len(paths) == 1 and is_mask(paths[0])
-        self.actions_.take_in(tuple(paths) if one_mask else places_of(paths) or tuple(paths))
+        self.actions_.open_dropped(tuple(paths) if one_mask else places_of(paths) or tuple(paths))
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Accept files and folders of this machine."""

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens.napari.controllers.actions import Actions
-from lesionlens.napari.controllers.day import Day
+from lesionlens.napari.controllers.worklist_controller import WorklistController
 from lesionlens.napari.model.studies.worklist import WorklistSession, WorklistState
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import when_idle
@@ -53,7 +53,7 @@ class WorklistDock(QWidget):
         self.setObjectName("lesionlens")
         self._viewer = viewer
         self.session = WorklistSession()
-        self.day = Day(self.session, actions, self._add, self)
+        self.day = WorklistController(self.session, actions, self._add, self)
         self.archive: PacsDialog | None = None
         self._followed: tuple[str, int] | None = None
         self.model = WorklistModel(self)

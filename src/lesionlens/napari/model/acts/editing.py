@@ -55,7 +55,7 @@ class Editing(StateHolder):
     def end_edit(self) -> None:
         """Leave the outline as it was."""
         self._set(**ENDED)
-        self.cured(OUTLINE)
+        self.clear_problem(OUTLINE)
 
     # --- strokes that were interrupted ----------------------------------------------------
 

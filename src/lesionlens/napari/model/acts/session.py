@@ -17,7 +17,7 @@ from lesionlens.base.records.preliminary import PreliminaryFindings
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.acts.editing import ENDED, OUTLINE, Editing
-from lesionlens.napari.model.choices.choices import Choices, Overlay, Second
+from lesionlens.napari.model.choices.choices import Choices, Overlay, SecondOpinion
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays.redraw import redrawn, reviewed
 from lesionlens.napari.model.screen.board import opening
@@ -29,7 +29,7 @@ from lesionlens.napari.model.state.state import (
     Request,
     State,
     listed_ids,
-    seconds_of,
+    second_opinions_of,
     without_first_look,
 )
 from lesionlens.results.review.log import ReviewLog
@@ -92,7 +92,7 @@ class ReviewSession(Editing):
             probability=None,
             **ENDED,
             attention_layers=(),
-            seconds=(),
+            second_opinions=(),
             typed={},
             reopened=False,
             marks=(),
@@ -143,7 +143,7 @@ class ReviewSession(Editing):
             probability=None,
             **ENDED,
             attention_layers=() if trace is None else trace.attention_layers,
-            seconds=seconds_of(result),
+            second_opinions=second_opinions_of(result),
             reopened=result.engine is None,
         )
 
@@ -233,7 +233,7 @@ class ReviewSession(Editing):
     def _moved_on(self) -> None:
         """Put away what was refused at a place that the reader has left."""
         for cause in (QUESTION, OUTLINE, OPENING):
-            self.cured(cause)
+            self.clear_problem(cause)
 
     def step(self, by: int) -> None:
         """Go `by` candidates on; from the last one on to the first."""
@@ -260,11 +260,11 @@ class ReviewSession(Editing):
         if analysis is None or region in analysis.prepared.regions:
             self._choose(region=region)
 
-    def choose_layer(self, layer: int | Second | None, head: int | None = None) -> None:
+    def choose_layer(self, layer: int | SecondOpinion | None, head: int | None = None) -> None:
         """Show one layer, one of its heads, or a second opinion; None for all combined."""
         attention_layers = self._state.attention_layers
-        if isinstance(layer, Second):
-            layer, head = layer if layer in self._state.seconds else None, None
+        if isinstance(layer, SecondOpinion):
+            layer, head = layer if layer in self._state.second_opinions else None, None
         elif layer is None or not 0 <= layer < len(attention_layers):
             layer = head = None
         elif head is not None and not 0 <= head < attention_layers[layer][1]:
@@ -370,7 +370,7 @@ class ReviewSession(Editing):
         self._log = log
         ended = {} if self._state.editing is None else ENDED
         self._set(
-            typed=self._untold(log.review),
+            typed=self._undecided_reasons(log.review),
             review=log.review,
             analysis=analysis,
             overlays=overlays,
@@ -381,7 +381,7 @@ class ReviewSession(Editing):
 
     def _reviewed(self) -> None:
         state, review = self._state, self._log.review
-        typed = self._untold(review)
+        typed = self._undecided_reasons(review)
         analysis, overlays = state.analysis, state.overlays
         if analysis is not None:
             analysis, overlays = reviewed(analysis, overlays, review)
@@ -395,7 +395,7 @@ class ReviewSession(Editing):
         )
         self._moved_on()
 
-    def _untold(self, review: Review) -> dict[str, str]:
+    def _undecided_reasons(self, review: Review) -> dict[str, str]:
         """Return the reasons typed for candidates on which nothing new was decided in a review."""
         decided = {e.tracking_uid for e in review.events[len(self._state.review.events) :]}
         return {uid: words for uid, words in self._state.typed.items() if uid not in decided}

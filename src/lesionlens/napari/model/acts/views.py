@@ -8,10 +8,10 @@ from lesionlens.base.records.findings import Point
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.acts import hanging
 from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.choices.choices import Overlay, Second
+from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout, Window
 from lesionlens.napari.model.geometry.rulers import Ruler, rulers_of
-from lesionlens.napari.model.geometry.viewpoint import Travel
+from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
 from lesionlens.napari.model.screen.board import slices_of, stepped
 from lesionlens.napari.model.wording.considered import shown_considered
 
@@ -22,7 +22,7 @@ _NO_LAYERS = "The network's layers are not kept in files. Analyse again to see t
 _TO_THE_END = 1_000_000
 
 
-class Viewing:
+class ViewActs:
     """Acts on the views of one session.
 
     Parameters
@@ -33,7 +33,7 @@ class Viewing:
 
     def __init__(self, session: ReviewSession) -> None:
         self.session = session
-        self.travel = Travel()
+        self.viewpoint = SharedViewpoint()
         self.renew_pointer: Callable[[], bool | None] = lambda: None
         """Set by the window: takes where the pointer is now; False where it is off the picture."""
 
@@ -80,13 +80,13 @@ class Viewing:
         """Axial, coronal and sagittal together, or the single view again."""
         self._turn(Layout.PLANES)
 
-    def row_of_views(self) -> None:
+    def next_row_layout(self) -> None:
         """Two sequences in a row, three, the single view."""
         now = self.session.state.choices.views.layout
         place = _ROWS.index(now) if now in _ROWS else len(_ROWS) - 1
         self.show_layout(_ROWS[(place + 1) % len(_ROWS)])
 
-    def own_slices(self) -> None:
+    def toggle_acquired_slices(self) -> None:
         """Slices as they were acquired, or along the patient's own axes."""
         views = self.session.state.choices.views
         if views.layout is Layout.SINGLE:
@@ -109,24 +109,24 @@ class Viewing:
 
     def scroll(self, by: int) -> bool:
         """Go `by` slices on; False at the end."""
-        state, before = self.session.state, self.travel.place.point_mm
+        state, before = self.session.state, self.viewpoint.now.point_mm
         if state.study is None:
             return False
         point = stepped(state, state.choices.plane, before, by)
-        self.travel.move(point_mm=point)
+        self.viewpoint.move(point_mm=point)
         return point != before
 
     def show_slice(self, number: int) -> None:
         """Go to a slice of the plane shown, from 1."""
         slices = slices_of(self.session.state, self.session.state.choices.plane)
         if slices is not None:
-            self.travel.move(point_mm=slices.at(self.travel.place.point_mm, number))
+            self.viewpoint.move(point_mm=slices.at(self.viewpoint.now.point_mm, number))
 
-    def roll(self) -> None:
+    def scroll_looped(self) -> None:
         """One slice on; from the last one to the first."""
-        before = self.travel.place.point_mm
+        before = self.viewpoint.now.point_mm
         self.scroll(1)
-        if self.travel.place.point_mm == before:
+        if self.viewpoint.now.point_mm == before:
             self.scroll(-_TO_THE_END)
 
     def toggle_cine(self) -> None:
@@ -138,7 +138,7 @@ class Viewing:
     def show_window(self, window: Window) -> None:
         """Take a preset of brightness for all sequences."""
         views = self.session.state.choices.views
-        self.session.choose_views(window=window, windowed=views.windowed + 1)
+        self.session.choose_views(window=window, windowings=views.windowings + 1)
 
     def window_auto(self) -> None:
         """Brightness: without background and the brightest half percent."""
@@ -152,7 +152,7 @@ class Viewing:
         """Brightness: everything in the data."""
         self.show_window(Window.WIDE)
 
-    def hold_other(self, held: bool) -> None:
+    def hold_comparison(self, held: bool) -> None:
         """Show what is compared in place of this: a prior, else the sequence shown before."""
         self.session.choose_views(swapped=held)
 
@@ -160,7 +160,7 @@ class Viewing:
         """Let the key that shows the other sequence show these pictures instead; None ends that."""
         self.session.choose_views(compared=compared, swapped=False)
 
-    def prior_beside(self) -> None:
+    def toggle_prior(self) -> None:
         """Show what is compared beside this study, or the single view again."""
         views = self.session.state.choices.views
         if views.compared is not None and not self._is_drawing():
@@ -181,9 +181,9 @@ class Viewing:
     def next_evidence(self) -> None:
         """Show what each sequence adds at every voxel, in turn; then the attention again."""
         state = self.session.state
-        maps = [second for second in state.seconds if second.sequence is not None]
+        maps = [second for second in state.second_opinions if second.sequence is not None]
         now = state.choices.layer if state.choices.overlay is Overlay.MAP else None
-        at = maps.index(now) + 1 if isinstance(now, Second) and now in maps else 0
+        at = maps.index(now) + 1 if isinstance(now, SecondOpinion) and now in maps else 0
         if maps:
             self._show_map(maps[at] if at < len(maps) else None)
         else:
@@ -204,13 +204,13 @@ class Viewing:
         if state.reopened and state.overlays is not None and state.overlays.attention:
             self.session.notify(words)
 
-    def _show_map(self, layer: int | Second | None) -> None:
+    def _show_map(self, layer: int | SecondOpinion | None) -> None:
         self.session.choose_overlay(Overlay.MAP)
         self.session.choose_layer(layer)
 
-    def look_at(self, point_mm: Point) -> None:
+    def go_to_point(self, point_mm: Point) -> None:
         """Bring a point (RAS+ mm) into every view; no candidate comes into focus."""
-        self.travel.move(point_mm=point_mm, centre_mm=point_mm)
+        self.viewpoint.move(point_mm=point_mm, centre_mm=point_mm)
 
     def next_considered(self) -> None:
         """Go to the next place that was considered and dismissed; after the last, the first."""
@@ -219,10 +219,10 @@ class Viewing:
         if not rows:
             self.session.notify("Nothing else was considered.")
             return
-        here = [n for n, one in enumerate(rows) if one.point_mm == self.travel.place.point_mm]
+        here = [n for n, one in enumerate(rows) if one.point_mm == self.viewpoint.now.point_mm]
         number = (here[0] + 1) % len(rows) if here else 0
         one = rows[number]
-        self.look_at(one.point_mm)
+        self.go_to_point(one.point_mm)
         words = f"Also considered, {number + 1} of {len(rows)}: {one.words}, score {one.score}."
         self.session.notify(words)
 
@@ -248,7 +248,7 @@ class Viewing:
         self.session.choose_views(rulers=True, dragged=None, layout=layout)
         if found:
             x, y, z = ((a + b) / 2 for a, b in zip(found[0].start, found[0].end, strict=True))
-            self.travel.move(point_mm=(x, y, z))
+            self.viewpoint.move(point_mm=(x, y, z))
 
     def drag_rulers(self, rulers: tuple[Ruler, ...]) -> None:
         """Take rulers that were moved by hand; the report keeps its own."""

@@ -11,7 +11,7 @@ from lesionlens.napari.model.choices.views import ViewChoices
 from lesionlens.napari.model.geometry.planes import Plane
 
 
-class Second(StrEnum):
+class SecondOpinion(StrEnum):
     """A second opinion on a region, computed when asked."""
 
     GRADIENTS = "grad-cam"
@@ -35,7 +35,7 @@ class Second(StrEnum):
         """In the panel."""
         if self.sequence is not None:
             return f"{self.sequence.words} evidence"
-        return {Second.GRADIENTS: "Grad-CAM", Second.ROLLOUT: "rollout"}[self]
+        return {SecondOpinion.GRADIENTS: "Grad-CAM", SecondOpinion.ROLLOUT: "rollout"}[self]
 
 
 class LayerChoice(NamedTuple):
@@ -45,7 +45,7 @@ class LayerChoice(NamedTuple):
     """
 
     region: Region
-    layer: int | Second
+    layer: int | SecondOpinion
     head: int | None = None
     at_mm: tuple[float, float, float] | None = None
 
@@ -68,7 +68,7 @@ class Choices:
     """The image shown."""
     region: Region = Region.WT
     """Whose contour and attention are shown."""
-    layer: int | Second | None = None
+    layer: int | SecondOpinion | None = None
     """Of the attention, or a second opinion; None for all layers and heads combined."""
     head: int | None = None
     """Of the layer; None for their mean."""

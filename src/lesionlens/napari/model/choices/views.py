@@ -63,7 +63,7 @@ class ViewChoices:
     """Whether the planes follow the slices of the sequence shown; else the patient's own axes."""
     window: Window = Window.AUTO
     """Preset of brightness; a drag by hand goes on from there."""
-    windowed: int = 0
+    windowings: int = 0
     """Counts how often a preset was asked for; it is applied when this grows."""
     cine: bool = False
     """Whether slices run one after the other."""

@@ -13,7 +13,7 @@ MOST, LEAST = 80.0, 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Viewpoint:
     """What the views have in common."""
 
     point_mm: Point = (0.0, 0.0, 0.0)
@@ -24,18 +24,18 @@ class Place:
     """Pixels a millimetre."""
 
 
-class Travel:
-    """The place of now; a move to where it is emits nothing."""
+class SharedViewpoint:
+    """The viewpoint that all views share; a move to where it is emits nothing."""
 
-    changed = Signal(Place)
+    changed = Signal(Viewpoint)
 
     def __init__(self) -> None:
-        self._place = Place()
+        self._now = Viewpoint()
 
     @property
-    def place(self) -> Place:
+    def now(self) -> Viewpoint:
         """Where the views look now."""
-        return self._place
+        return self._now
 
     def move(
         self,
@@ -44,8 +44,8 @@ class Travel:
         centre_mm: Point | None = None,
         zoom: float | None = None,
     ) -> None:
-        """Move to another point; what is None stays."""
-        now = self._place
+        """Move; what is None stays."""
+        now = self._now
         wanted = replace(
             now,
             point_mm=now.point_mm if point_mm is None else point_mm,
@@ -53,5 +53,5 @@ class Travel:
             zoom=now.zoom if zoom is None else min(max(zoom, LEAST), MOST),
         )
         if wanted != now:
-            self._place = wanted
+            self._now = wanted
             self.changed.emit(wanted)

@@ -15,7 +15,7 @@ from lesionlens.analysis.explain.maps import relative
 from lesionlens.analysis.explain.probe import ask_raw, layer_attention_raw
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.engine import Target
-from lesionlens.napari.model.choices.choices import LayerChoice, Second
+from lesionlens.napari.model.choices.choices import LayerChoice, SecondOpinion
 from lesionlens.napari.model.overlays.evidence import evidence_view, search_words
 from lesionlens.napari.model.overlays.maps import EVEN_SHARE, MapView, attention_view, probe_view
 
@@ -49,12 +49,12 @@ def layer_view(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) 
         The engine cannot answer that.
     """
     region, layer, head, at_mm = layer_choice
-    if isinstance(layer, Second) and layer.sequence is not None:
+    if isinstance(layer, SecondOpinion) and layer.sequence is not None:
         return evidence_view(result.analysis, layer.sequence)
-    if layer is Second.GRADIENTS:
+    if layer is SecondOpinion.GRADIENTS:
         weights = result.engine.attribute(prepared, Target(region), layer.value).data
         return attention_view(relative(weights, prepared.brain), EVEN_SHARE)
-    if layer is Second.ROLLOUT:
+    if layer is SecondOpinion.ROLLOUT:
         place = np.array(at_mm or _strongest(result.trace.cross[region], prepared))
         i, j, k = (round(float(v)) for v in prepared.native.to_voxel(place))
         return probed(result, prepared, (i, j, k))

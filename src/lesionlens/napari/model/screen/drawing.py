@@ -19,7 +19,7 @@ from lesionlens.napari.model.geometry.contours import Line, box_on_screen, lines
 from lesionlens.napari.model.geometry.planes import Edges
 from lesionlens.napari.model.geometry.rulers import NEAR_MM, Ruler, rulers_of
 from lesionlens.napari.model.geometry.slices import Picture, Slice, plane_of_acquisition
-from lesionlens.napari.model.geometry.viewpoint import Place
+from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.maps import MapView
 from lesionlens.napari.model.screen.board import Board, Tile
 
@@ -85,7 +85,7 @@ class Artist:
         self._kept: OrderedDict[Any, Any] = OrderedDict()
         self._volumes: dict[str, Picture] = {}
 
-    def draw(self, board: Board, tile: Tile, place: Place) -> Drawing:
+    def draw(self, board: Board, tile: Tile, place: Viewpoint) -> Drawing:
         """Return what a tile shows at a place."""
         frame, picture = board.frame, self.pictures.get(tile.sequence)
         image = None if picture is None else self._image(board, tile, place, picture)
@@ -120,7 +120,9 @@ class Artist:
         key = ("rulers", id(source), number)
         return self._keep(key, source, lambda: rulers_of(analysis, candidate))
 
-    def _rulers(self, board: Board, tile: Tile, place: Place) -> tuple[tuple[int, Line, str], ...]:
+    def _rulers(
+        self, board: Board, tile: Tile, place: Viewpoint
+    ) -> tuple[tuple[int, Line, str], ...]:
         frame, plane = board.frame, tile.plane
         depth = frame.depth(plane, place.point_mm)
         found = []
@@ -130,14 +132,14 @@ class Artist:
                 found.append((index, frame.on_screen(plane, ends), ruler.words))
         return tuple(found)
 
-    def _image(self, board: Board, tile: Tile, place: Place, picture: Picture) -> Slice:
+    def _image(self, board: Board, tile: Tile, place: Viewpoint, picture: Picture) -> Slice:
         thick = board.views.slab and tile.sequence is MrSequence.T1C
         step = picture.step_mm(board.frame, tile.plane)
         slab = round(SLAB_MM / 2 / step) if thick else 0
         return self._cut(tile.sequence.value, picture, board, tile, place, slab=slab)
 
     def _cut(
-        self, name: str, picture: Picture, board: Board, tile: Tile, place: Place, **how: Any
+        self, name: str, picture: Picture, board: Board, tile: Tile, place: Viewpoint, **how: Any
     ) -> Slice:
         frame, plane = board.frame, tile.plane
         number = picture.number_at(frame, plane, float(frame.depth(plane, place.point_mm)))
@@ -166,7 +168,7 @@ class Artist:
     # --- overlays -------------------------------------------------------------------------
 
     def _outlines(
-        self, board: Board, tile: Tile, place: Place
+        self, board: Board, tile: Tile, place: Viewpoint
     ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
         analysis, outline = board.state.analysis, board.scene.outline
         if not outline.visible:
@@ -194,7 +196,7 @@ class Artist:
         return self._keep(key, (which, parts), made) + self._original(board, tile, place)
 
     def _at_first(
-        self, board: Board, tile: Tile, place: Place
+        self, board: Board, tile: Tile, place: Viewpoint
     ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
         """Return the outlines of a first look."""
         found, colours = board.state.preliminary, board.scene.outline.colours
@@ -209,7 +211,7 @@ class Artist:
         return self._keep(("preliminary", id(which), colours), which, made)
 
     def marked(
-        self, board: Board, tile: Tile, place: Place, volume: Volume
+        self, board: Board, tile: Tile, place: Viewpoint, volume: Volume
     ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
         """Return the outlines of what was flagged at another examination."""
         if not board.scene.outline.visible:
@@ -221,7 +223,7 @@ class Artist:
         return ((PRIOR_COLOUR, lines),)
 
     def _original(
-        self, board: Board, tile: Tile, place: Place
+        self, board: Board, tile: Tile, place: Viewpoint
     ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
         """Return a candidate as the network drew it, beside what the reader made of it."""
         analysis, number = board.state.analysis, board.scene.outline.original
@@ -234,7 +236,7 @@ class Artist:
         lines = self._keep(key, which, lambda: lines_around(which.data == number, which))
         return ((ORIGINAL_COLOUR, lines),)
 
-    def _map(self, board: Board, tile: Tile, place: Place) -> MapDrawing | None:
+    def _map(self, board: Board, tile: Tile, place: Viewpoint) -> MapDrawing | None:
         overlays, asked = board.state.overlays, map_of(board)
         if overlays is None or asked is None:
             return None
@@ -285,7 +287,7 @@ def isolines(part: Slice, view: MapView) -> tuple[tuple[float, tuple[Line, ...]]
     return tuple(((level - view.low) / span, lines_at(part.data, level, part)) for level in levels)
 
 
-def _box(board: Board, tile: Tile, place: Place) -> tuple[float, float, float, float] | None:
+def _box(board: Board, tile: Tile, place: Viewpoint) -> tuple[float, float, float, float] | None:
     found, outline = board.state.analysis, board.scene.outline
     first = board.state.preliminary
     there: tuple[Candidate | PreliminaryCandidate, ...] = ()
@@ -306,7 +308,9 @@ def _box(board: Board, tile: Tile, place: Place) -> tuple[float, float, float, f
     return box_on_screen(board.frame.on_screen(tile.plane, corners))
 
 
-def _marks(board: Board, tile: Tile, place: Place) -> tuple[tuple[int, tuple[float, float]], ...]:
+def _marks(
+    board: Board, tile: Tile, place: Viewpoint
+) -> tuple[tuple[int, tuple[float, float]], ...]:
     frame, plane, found = board.frame, tile.plane, []
     depth = float(frame.depth(plane, place.point_mm))
     for number, at in enumerate(board.state.marks, 1):

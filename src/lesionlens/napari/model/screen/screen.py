@@ -11,7 +11,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.base.records.prediction import Capability
 from lesionlens.base.records.study import Study
-from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay, Second
+from lesionlens.napari.model.choices.choices import Choices, LayerChoice, Overlay, SecondOpinion
 from lesionlens.napari.model.choices.tools import Tools
 from lesionlens.napari.model.choices.views import ComparedPictures
 from lesionlens.napari.model.geometry.planes import Plane
@@ -171,8 +171,8 @@ class Screen:
     regions: tuple[Region, ...] = tuple(Region)
     """Those that can be chosen: without T1c no enhancing tumour."""
     attention_layers: tuple[tuple[str, int], ...] = ()
-    seconds: tuple[Second, ...] = ()
-    layer: int | Second | None = None
+    second_opinions: tuple[SecondOpinion, ...] = ()
+    layer: int | SecondOpinion | None = None
     head: int | None = None
     alone: bool = False
     opacity: float = 0.6
@@ -259,7 +259,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         can_probe=str(Capability.PROBE) in capabilities,
         reopened=state.reopened,
         attention_layers=state.attention_layers,
-        seconds=state.seconds,
+        second_opinions=state.second_opinions,
         layer=choices.layer,
         head=choices.head,
         alone=choices.alone and focus is not None,
@@ -342,7 +342,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
 def _layer_choice(choices: Choices, candidate: Candidate | None) -> LayerChoice | None:
     if choices.layer is None:
         return None
-    rolls = choices.layer is Second.ROLLOUT and candidate is not None
+    rolls = choices.layer is SecondOpinion.ROLLOUT and candidate is not None
     at_mm = candidate.peak_mm if rolls and candidate is not None else None
     return LayerChoice(choices.region, choices.layer, choices.head, at_mm)
 

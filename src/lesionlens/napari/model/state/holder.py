@@ -54,7 +54,7 @@ class StateHolder:
         """Report something beside what runs."""
         self._set(message=message)
 
-    def cured(self, cause: str) -> None:
+    def clear_problem(self, cause: str) -> None:
         """Take a failure off the screen whose cause has gone."""
         if self._state.problem is not None and self._state.problem.cause == cause:
             self._set(problem=None)

@@ -17,7 +17,7 @@ from lesionlens.base.records.preliminary import PreliminaryCandidate, Preliminar
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.imaging.reading.series_selection import ListedStudy
-from lesionlens.napari.model.choices.choices import Choices, Overlay, Second
+from lesionlens.napari.model.choices.choices import Choices, Overlay, SecondOpinion
 from lesionlens.napari.model.choices.tools import Tools
 from lesionlens.napari.model.choices.views import ComparedPictures
 from lesionlens.napari.model.overlays.maps import Overlays
@@ -157,7 +157,7 @@ class State:
     """Of the whole tumour on the working grid, once a range of it was asked for."""
     attention_layers: tuple[tuple[str, int], ...] = ()
     """Name and number of heads of each layer that can be shown, coarse to fine."""
-    seconds: tuple[Second, ...] = ()
+    second_opinions: tuple[SecondOpinion, ...] = ()
     """The second opinions that can be asked for."""
     reopened: bool = False
     """Whether the result comes from files, without the engine that could be asked more."""
@@ -192,7 +192,7 @@ def without_first_look(state: State, at_first: Overlay) -> dict[str, Any]:
     return {"preliminary": None, "choices": replace(state.choices, candidate=None, overlay=overlay)}
 
 
-def only_further(old: State, new: State) -> bool:
+def only_progress_differs(old: State, new: State) -> bool:
     """Whether two states differ in how far what runs is, and in nothing else."""
     if old.activity is None or new.activity is None:
         return False
@@ -227,7 +227,7 @@ def other_sequence(study: Study, choices: Choices) -> MrSequence | None:
     return there[(there.index(choices.sequence) + 1) % len(there)]
 
 
-def seconds_of(result: Any) -> tuple[Second, ...]:
+def second_opinions_of(result: Any) -> tuple[SecondOpinion, ...]:
     """Return the second opinions that a result can be asked for; few once it was reopened.
 
     Where there is one sequence alone, what it adds is all that there is: no map of it is offered.
@@ -235,5 +235,5 @@ def seconds_of(result: Any) -> tuple[Second, ...]:
     rolls = result.trace is not None and result.trace.probe_row is not None
     evidence = result.analysis.volumes.evidence
     known = () if evidence is None or len(evidence.shares) < 2 else tuple(evidence.shares)
-    there = {Second.GRADIENTS: result.engine is not None, Second.ROLLOUT: rolls}
-    return tuple(s for s in Second if there.get(s, s.sequence in known))
+    there = {SecondOpinion.GRADIENTS: result.engine is not None, SecondOpinion.ROLLOUT: rolls}
+    return tuple(s for s in SecondOpinion if there.get(s, s.sequence in known))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.napari.model.choices.choices import Choices, Second
+from lesionlens.napari.model.choices.choices import Choices, SecondOpinion
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.model.wording.candidates import Fact
 
@@ -44,12 +44,12 @@ def verdict(analysis: Analysis, state: State) -> Fact | None:
 
 def _evidence(choices: Choices) -> bool:
     """Whether what one sequence adds is shown, which the attention's checks say nothing of."""
-    return isinstance(choices.layer, Second) and choices.layer.sequence is not None
+    return isinstance(choices.layer, SecondOpinion) and choices.layer.sequence is not None
 
 
 def _unchecked(choices: Choices) -> str:
     """Name what is shown where it is less than the whole map that was checked."""
-    if isinstance(choices.layer, Second):
+    if isinstance(choices.layer, SecondOpinion):
         return "second opinion"
     if choices.layer is not None:
         return "one layer"

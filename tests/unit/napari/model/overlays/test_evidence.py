@@ -12,8 +12,8 @@ from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.findings import Considered, Location
 from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.acts.views import Viewing
-from lesionlens.napari.model.choices.choices import LayerChoice, Overlay, Second
+from lesionlens.napari.model.acts.views import ViewActs
+from lesionlens.napari.model.choices.choices import LayerChoice, Overlay, SecondOpinion
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.overlays.on_demand import layer_view
 from lesionlens.napari.model.screen.screen import resolve
@@ -47,25 +47,29 @@ def session(asked):
 
 
 def test_the_map_of_a_sequence_has_a_sign_and_says_what_was_measured(asked):
-    view = layer_view(asked, asked.analysis.prepared, LayerChoice(Region.ET, Second.BY_FLAIR))
+    view = layer_view(
+        asked, asked.analysis.prepared, LayerChoice(Region.ET, SecondOpinion.BY_FLAIR)
+    )
     assert view.data.max() == pytest.approx(0.6)
     assert view.low == -view.top
     assert "candidates · 1: +0.60, 2: +0.60" in view.words
-    against = layer_view(asked, asked.analysis.prepared, LayerChoice(Region.WT, Second.BY_T1C))
+    against = layer_view(
+        asked, asked.analysis.prepared, LayerChoice(Region.WT, SecondOpinion.BY_T1C)
+    )
     assert against.data.min() == pytest.approx(-0.1)
     with pytest.raises(UnusableInputError, match="T2"):
-        layer_view(asked, asked.analysis.prepared, LayerChoice(Region.WT, Second.BY_T2))
+        layer_view(asked, asked.analysis.prepared, LayerChoice(Region.WT, SecondOpinion.BY_T2))
 
 
 def test_one_key_shows_each_sequences_evidence_and_then_the_attention_again(session):
-    acts = Viewing(session)
+    acts = ViewActs(session)
     shown = []
     for _ in range(4):
         acts.next_evidence()
         shown.append(session.state.choices.layer)
-    assert shown == [Second.BY_T1C, Second.BY_FLAIR, None, Second.BY_T1C]
+    assert shown == [SecondOpinion.BY_T1C, SecondOpinion.BY_FLAIR, None, SecondOpinion.BY_T1C]
     assert session.state.choices.overlay is Overlay.MAP
-    assert resolve(session.state).scene.layer_choice == LayerChoice(Region.WT, Second.BY_T1C)
+    assert resolve(session.state).scene.layer_choice == LayerChoice(Region.WT, SecondOpinion.BY_T1C)
 
 
 def test_a_map_that_failed_its_checks_does_not_withhold_the_evidence(session):
@@ -75,33 +79,33 @@ def test_a_map_that_failed_its_checks_does_not_withhold_the_evidence(session):
     session.analysed(FakeResult(analysis), session.state.overlays)
     session.choose_overlay(Overlay.MAP)
     assert resolve(session.state).scene.attention is None
-    session.choose_layer(Second.BY_FLAIR)
+    session.choose_layer(SecondOpinion.BY_FLAIR)
     screen = resolve(session.state)
     assert screen.scene.attention is not None
     assert "exact" in screen.verdict.words
 
 
 def test_the_first_look_says_where_it_went(session, asked):
-    Viewing(session).toggle_first_layer()
+    ViewActs(session).toggle_first_layer()
     assert session.state.choices.layer == 0
     view = layer_view(asked, asked.analysis.prepared, LayerChoice(Region.WT, 0))
     assert "First layer: 100% in candidates, 0% opposite them" in view.words
-    Viewing(session).toggle_first_layer()
+    ViewActs(session).toggle_first_layer()
     assert session.state.choices.layer is None
 
 
 def test_a_result_that_was_reopened_without_them_says_how_to_get_them(session, analysis):
     reopened = SimpleNamespace(analysis=analysis, trace=None, engine=None)
     session.analysed(reopened, overlays_of(analysis))
-    Viewing(session).next_evidence()
+    ViewActs(session).next_evidence()
     assert "Analyse again" in session.state.message
     session.notify("")
-    Viewing(session).toggle_first_layer()
+    ViewActs(session).toggle_first_layer()
     assert "Analyse again" in session.state.message
     session.notify("")
     bare = replace(overlays_of(analysis), attention={})
     session.analysed(reopened, bare)
-    Viewing(session).next_evidence()
+    ViewActs(session).next_evidence()
     assert session.state.message == "", "an arm without maps says nothing of maps"
 
 
@@ -110,13 +114,13 @@ def test_what_was_dismissed_is_listed_and_not_counted(session):
     assert [(c.score, c.words) for c in screen.considered] == [("0.07", "left insula, 0.4 ml")]
     assert len(screen.candidates) == 2
     assert screen.conclusion == "2 candidate regions"
-    acts = Viewing(session)
-    acts.look_at(screen.considered[0].point_mm)
-    assert acts.travel.place.point_mm == (-38, 0, 5)
+    acts = ViewActs(session)
+    acts.go_to_point(screen.considered[0].point_mm)
+    assert acts.viewpoint.now.point_mm == (-38, 0, 5)
     assert session.state.choices.candidate is None
-    acts.look_at((0, 0, 0))
+    acts.go_to_point((0, 0, 0))
     acts.next_considered()
-    assert acts.travel.place.point_mm == (-38, 0, 5)
+    assert acts.viewpoint.now.point_mm == (-38, 0, 5)
     assert "Also considered, 1 of 1: left insula, 0.4 ml, score 0.07." in session.state.message
 
 

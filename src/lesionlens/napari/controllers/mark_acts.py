@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from lesionlens.napari.controllers.reading import Reading
+from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.acts.views import Viewing
+from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.views import Layout
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class WindowWorklist(Protocol):
         """Open the study so many rows on."""
 
 
-class Marking(Viewing):
+class MarkActs(ViewActs):
     """Marks, and steps through a worklist.
 
     Parameters
@@ -35,7 +35,7 @@ class Marking(Viewing):
     def __init__(self, session: ReviewSession, viewer: ViewerModel) -> None:
         super().__init__(session)
         self.viewer = viewer
-        self.reading = Reading(session)
+        self.read_controller = ReadController(session)
         self.worklist: WindowWorklist | None = None
         self.placing = False
 
@@ -47,13 +47,13 @@ class Marking(Viewing):
         """Mark the place under the pointer."""
         if self.pointing() and len(self.viewer.cursor.position) == 3:
             x, y, z = (float(v) for v in self.viewer.cursor.position)
-            self.reading.mark((x, y, z))
+            self.read_controller.mark((x, y, z))
 
     def mark_by_mouse(self) -> None:
         """Mark the place under the crosshair of linked views, else the one that is clicked next."""
         if self.session.state.choices.views.layout is not Layout.SINGLE:
-            self.reading.mark(self.travel.place.point_mm)
-        elif self.reading.sitting is not None:
+            self.read_controller.mark(self.viewpoint.now.point_mm)
+        elif self.read_controller.sitting is not None:
             self.placing = True
             self.session.notify("Click on the place to mark.")
 
@@ -61,13 +61,13 @@ class Marking(Viewing):
         """Take a click as the place of a mark, where one waits for it."""
         waited, self.placing = self.placing, False
         if waited:
-            self.reading.mark(at_mm)
+            self.read_controller.mark(at_mm)
             self.session.notify("")
         return waited
 
     def unmark(self, uid: str = "") -> None:
         """Take a mark back, the last one where none is named."""
-        self.reading.take_back(uid or None)
+        self.read_controller.take_back(uid or None)
 
     def next_study(self) -> None:
         """Go to the next study of the worklist."""

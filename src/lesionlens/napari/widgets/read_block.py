@@ -5,7 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QListWidget, QListWidgetItem, QPushButton, QSpinBox
 
-from lesionlens.napari.controllers.reading import Reading, phase_words, sign_words
+from lesionlens.napari.controllers.read_controller import ReadController, phase_words, sign_words
 from lesionlens.napari.widgets.parts import Section, label, row, set_role
 from lesionlens.site.worklist.records import Mark
 
@@ -13,7 +13,7 @@ _UNSAID = -1
 VISIBLE_ROWS = 4
 
 
-class ReadingBlock(Section):
+class ReadBlock(Section):
     """Shows the read that goes on; hides itself where there is none."""
 
     marked = Signal()
@@ -24,7 +24,7 @@ class ReadingBlock(Section):
     added = Signal(str)
     """A mark is to be a candidate: its name, or empty for the last."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: ReadController) -> None:
         super().__init__("YOUR READ")
         self._reading = reading
         self._words = label("", "dim", wrap=True)
@@ -62,10 +62,10 @@ class ReadingBlock(Section):
         self.body.addLayout(row(label("sure", "dim"), self._confidence, self._mark, self._back))
         self.body.addWidget(self._add)
         self.body.addWidget(self._sign)
-        reading.changed.connect(self.show_reading)
-        self.show_reading()
+        reading.changed.connect(self.show_read)
+        self.show_read()
 
-    def show_reading(self) -> None:
+    def show_read(self) -> None:
         """Show the read of now."""
         sitting = self._reading.sitting
         self.setVisible(sitting is not None)

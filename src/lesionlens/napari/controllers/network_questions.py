@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.model.acts.session import QUESTION
-from lesionlens.napari.model.acts.views import Viewing
+from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.choices import LayerChoice
 from lesionlens.napari.model.overlays.on_demand import layer_view, probed
 from lesionlens.napari.model.overlays.plain import plain_layers
 from lesionlens.napari.qt.jobs import Jobs, problem_of
-from lesionlens.napari.qt.latest import Latest
+from lesionlens.napari.qt.latest_question import LatestQuestion
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-class Asking(Viewing):
+class NetworkQuestions(ViewActs):
     """Every question; what is asked while something moves runs by `questions`, the rest by jobs."""
 
     jobs: Jobs
-    questions: Latest
+    questions: LatestQuestion
     viewer: ViewerModel
     probing = False
 

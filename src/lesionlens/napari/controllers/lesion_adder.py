@@ -14,7 +14,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import DrawingMethod, ReviewState, Source
 from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.napari.controllers.editor import OutlineEditor
-from lesionlens.napari.controllers.reviewing import Reviewing
+from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.state.state import shown_sequence
@@ -31,27 +31,29 @@ _OTHER = "Now point at the other half."
 Labels = NDArray[np.uint8]
 
 
-class Adding:
+class LesionAdder:
     """Adds, merges and splits candidates of one session.
 
     Parameters
     ----------
     session : ReviewSession
         Holds the decisions.
-    reviewing : Reviewing
+    review_controller : ReviewController
         Records it, undoably, and measures anew.
     editor : OutlineEditor
         Where outlines are drawn.
     """
 
-    def __init__(self, session: ReviewSession, reviewing: Reviewing, editor: OutlineEditor) -> None:
-        self.session, self.reviewing, self.editor = session, reviewing, editor
+    def __init__(
+        self, session: ReviewSession, review_controller: ReviewController, editor: OutlineEditor
+    ) -> None:
+        self.session, self.review_controller, self.editor = session, review_controller, editor
 
     # --- candidates -----------------------------------------------------------------------
 
     def grow(self, point_mm: Point) -> bool:
         """Add the region that grows from a point (RAS+ mm)."""
-        return self.reviewing.after_edit(lambda: self._grow(point_mm))
+        return self.review_controller.after_edit(lambda: self._grow(point_mm))
 
     def _grow(self, point_mm: Point) -> bool:
         analysis, uid = self.session.state.analysis, new_tracking_uid()
@@ -65,8 +67,8 @@ class Adding:
             outline = outline_of(analysis, uid, np.zeros_like(drawn), drawn)
             log.add(outline, DrawingMethod.SEMIAUTOMATIC, reader=reader)
 
-        return self.reviewing.change(
-            "Growing a region", make, lambda: self.reviewing.go_to_uid(uid)
+        return self.review_controller.change(
+            "Growing a region", make, lambda: self.review_controller.go_to_uid(uid)
         )
 
     def from_mark(self, point_mm: Point) -> bool:
@@ -78,7 +80,7 @@ class Adding:
         there = overlays.candidate_at(point_mm)
         if there == 0:
             return self.grow(point_mm)
-        return self.reviewing.after_edit(lambda: self._go_to_marked(there))
+        return self.review_controller.after_edit(lambda: self._go_to_marked(there))
 
     def _go_to_marked(self, candidate_id: int) -> bool:
         self.session.go_to(candidate_id)
@@ -87,7 +89,7 @@ class Adding:
 
     def draw(self) -> None:
         """Begin a new candidate by hand; Done adds it."""
-        self.reviewing.after_edit(self._draw)
+        self.review_controller.after_edit(self._draw)
 
     def _draw(self) -> bool:
         words = why_not_added(self.session.state)
@@ -103,7 +105,7 @@ class Adding:
         It stays the one in focus, but where the network flagged the other alone: that one has a
         score, and a reader did not add it.
         """
-        return self.reviewing.after_edit(lambda: self._merge(other))
+        return self.review_controller.after_edit(lambda: self._merge(other))
 
     def _merge(self, other: int | None) -> bool:
         analysis, into = self.session.state.analysis, self.session.candidate()
@@ -136,10 +138,10 @@ class Adding:
                 )
 
         def then() -> None:
-            self.reviewing.go_to_uid(kept.tracking_uid)
+            self.review_controller.go_to_uid(kept.tracking_uid)
             self.session.notify(f"Candidate {gone.id} is part of {kept.id} now; U takes that back.")
 
-        return self.reviewing.change("Merging", make, then)
+        return self.review_controller.change("Merging", make, then)
 
     # --- tools ----------------------------------------------------------------------------
 
@@ -153,12 +155,12 @@ class Adding:
         except LesionLensError as refusal:
             self.session.refused(replace(problem_of(refusal), cause=OUTLINE))
         else:
-            self.session.cured(OUTLINE)
+            self.session.clear_problem(OUTLINE)
             self.session.notify("" if changed else nothing)
 
     def _sides(self) -> tuple[Labels, Labels] | None:
-        sides = None if self.reviewing.busy else self.editor.drawn()
-        if sides is None and not self.reviewing.busy:
+        sides = None if self.review_controller.busy else self.editor.drawn()
+        if sides is None and not self.review_controller.busy:
             self.session.notify(_FIRST)
         return sides
 
@@ -248,7 +250,9 @@ class Adding:
                 )
                 log.add(rest, DrawingMethod.SEMIAUTOMATIC, reader=reader, reason=words)
 
-        self.reviewing.change("Splitting", make, lambda: self.reviewing.go_to_uid(uid))
+        self.review_controller.change(
+            "Splitting", make, lambda: self.review_controller.go_to_uid(uid)
+        )
 
     def _also(self, candidate: Candidate, words: str) -> str:
         """Return a reason beside the one that was given before."""

@@ -8,7 +8,7 @@ from tests.reviewed_head import LEFT, analysis, head  # noqa: F401  fixtures
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.napari.controllers.reading import Reading, Turn
+from lesionlens.napari.controllers.read_controller import ExpectedRead, ReadController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.geometry.head import Head, HeadOfStudy
 from lesionlens.site.worklist.book import open_book
@@ -18,8 +18,10 @@ from lesionlens.site.worklist.records import ReadKey
 @pytest.fixture
 def reading(analysis, tmp_path):  # noqa: F811
     session = ReviewSession()
-    made = Reading(session)
-    turn = Turn(open_book(tmp_path), ReadKey("a", "A. Reader"), unaided_first=True, rated=True)
+    made = ReadController(session)
+    turn = ExpectedRead(
+        open_book(tmp_path), ReadKey("a", "A. Reader"), unaided_first=True, rated=True
+    )
     made.expect(turn)
     session.open(analysis.study)
     yield made

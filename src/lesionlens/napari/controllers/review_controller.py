@@ -24,7 +24,7 @@ from lesionlens.results.review.log import ReviewLog
 _KEEPING, _TURNING = "Keeping the outline", "Measuring anew"
 
 
-class Reviewing:
+class ReviewController:
     """Decisions, redrawn outlines, undo and redo; each is kept on disk at once.
 
     Parameters
@@ -35,7 +35,7 @@ class Reviewing:
         Measures a changed outline anew.
     editor : OutlineEditor
         Where it is drawn.
-    whose : callable
+    decision_owner : callable
         Names whose decisions these are: those of each reader and session are kept for themselves.
     """
 
@@ -44,9 +44,9 @@ class Reviewing:
         session: ReviewSession,
         jobs: Jobs,
         editor: OutlineEditor,
-        whose: Callable[[], str | None] = lambda: None,
+        decision_owner: Callable[[], str | None] = lambda: None,
     ) -> None:
-        self._whose = whose
+        self._decision_owner = decision_owner
         self.session, self.jobs, self.editor = session, jobs, editor
         self._settling = False
         editor.drew = self._keep_draft
@@ -268,18 +268,18 @@ class Reviewing:
     def _autosave(self) -> bool:
         analysis = self.session.state.analysis
         return analysis is not None and self._saved(
-            lambda: store.autosave(analysis, reader=self._whose())
+            lambda: store.autosave(analysis, reader=self._decision_owner())
         )
 
     def _keep_draft(self, draft: Draft) -> None:
         """Keep what is drawn, after each stroke: a crash or a kill loses none."""
         analysis = self.session.state.analysis
         if analysis is not None:
-            self._saved(lambda: journal.keep(analysis, draft, self._whose()))
+            self._saved(lambda: journal.keep(analysis, draft, self._decision_owner()))
 
     def _forget_draft(self) -> None:
         if self.session.state.analysis is not None:
-            journal.forget(self.session.state.analysis, self._whose())
+            journal.forget(self.session.state.analysis, self._decision_owner())
 
     def _saved(self, write: Callable[[], object]) -> bool:
         try:
@@ -287,5 +287,5 @@ class Reviewing:
         except LesionLensError as refusal:
             self.session.refused(replace(problem_of(refusal), cause=SAVING))
             return False
-        self.session.cured(SAVING)
+        self.session.clear_problem(SAVING)
         return True

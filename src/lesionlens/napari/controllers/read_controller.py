@@ -32,7 +32,7 @@ _UNRATED = "This reader study wants a rating of every mark: choose how sure you 
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ExpectedRead:
     """Whose read of what begins when a study is opened."""
 
     book: Book
@@ -50,7 +50,7 @@ def own_folder() -> Path:
     return user_folders.data() / "reading"
 
 
-class Reading:
+class ReadController:
     """The read that goes on in one window.
 
     Parameters
@@ -67,9 +67,13 @@ class Reading:
         self.confidence: int | None = None
         self.in_head: Callable[[Point], bool] = lambda _: True
         """Set by the window: whether a point (RAS+ mm) lies in the head."""
-        self._turn: Turn | None = None
-        self._begun: Turn | None = None
-        self._aside: tuple[Study | None, Turn | None, tuple[Any, Any] | None] = (None, None, None)
+        self._turn: ExpectedRead | None = None
+        self._begun: ExpectedRead | None = None
+        self._aside: tuple[Study | None, ExpectedRead | None, tuple[Any, Any] | None] = (
+            None,
+            None,
+            None,
+        )
         """What was set aside with the study while another one is opened."""
         self._own: Book | None = None
         self._held: tuple[Any, Any] | None = None
@@ -78,7 +82,7 @@ class Reading:
 
     # --- begin and end --------------------------------------------------------------------
 
-    def expect(self, turn: Turn | None) -> None:
+    def expect(self, turn: ExpectedRead | None) -> None:
         """Report whose read begins with the study that is opened next."""
         self._turn = turn
 
@@ -97,7 +101,7 @@ class Reading:
                 self._own = open_book(own_folder())
             named = study.uid or str(study.root.resolve())
             key = ReadKey(hashlib.sha256(named.encode()).hexdigest()[:32], _reader())
-            turn = Turn(self._own, key, unaided_first=True)
+            turn = ExpectedRead(self._own, key, unaided_first=True)
         if turn is not None:
             self.sitting = Sitting(turn.book, turn.key, unaided_first=turn.unaided_first)
 
@@ -108,7 +112,7 @@ class Reading:
         if sitting is not None:
             sitting.leave()
 
-    def whose(self) -> str | None:
+    def decision_owner(self) -> str | None:
         """Name whose decisions are kept together: the reader's, in a reader study of one session.
 
         What somebody decided in another session or arm is not shown again.
@@ -205,7 +209,7 @@ class Reading:
         except LesionLensError as refusal:
             self.session.notify(f"{refusal.found}. {refusal.in_window}.".capitalize())
             return False
-        self.session.cured(SAVING)
+        self.session.clear_problem(SAVING)
         self._show()
         return True
 
@@ -283,7 +287,7 @@ def _reader() -> str:
     return read_preferences().reader_name or ""
 
 
-def phase_words(reading: Reading) -> str:
+def phase_words(reading: ReadController) -> str:
     """Describe in one line which part of the reading this is, and what ends it."""
     sitting = reading.sitting
     if sitting is None:
@@ -302,14 +306,14 @@ def phase_words(reading: Reading) -> str:
     return f"{session}{there} stays closed until you sign your own read."
 
 
-def analyse_words(reading: Reading) -> str | None:
+def analyse_words(reading: ReadController) -> str | None:
     """Report what *Analyse* does while a read is closed; empty where nothing is to be analysed.
 
     None where nothing is closed.
 
     Examples
     --------
-    >>> analyse_words(Reading(ReviewSession())) is None
+    >>> analyse_words(ReadController(ReviewSession())) is None
     True
     """
     sitting = reading.sitting
@@ -320,7 +324,7 @@ def analyse_words(reading: Reading) -> str | None:
     return "Analyse: opens once you have signed"
 
 
-def what_is_signed(reading: Reading) -> str:
+def what_is_signed(reading: ReadController) -> str:
     """Return what an unaided signature would say; empty, said why, where it is signed already."""
     sitting = reading.sitting
     if sitting is None or sitting.locked:
@@ -330,12 +334,12 @@ def what_is_signed(reading: Reading) -> str:
     return f"{count} marked" if count else NOTHING_SEEN
 
 
-def sign_words(reading: Reading) -> str:
+def sign_words(reading: ReadController) -> str:
     """Report what would be signed now.
 
     Examples
     --------
-    >>> sign_words(Reading(ReviewSession()))
+    >>> sign_words(ReadController(ReviewSession()))
     ''
     """
     if reading.sitting is None or not reading.closed or reading.sitting.locked:

@@ -17,7 +17,7 @@ _CONTROLS = "layer controls"
 _ASIDE = (_CONTROLS, "layer list")
 
 
-class Room(QObject):
+class DockLayout(QObject):
     """Hides napari's lists of layers while they would leave the picture too little of the window.
 
     What the reader shows again (*Window* menu) stays shown. It keeps no widget: what Qt owns would
@@ -37,10 +37,10 @@ class Room(QObject):
         self._taken = 0
         self._overruled = self._drawing = False
         self._kept: int | None = None
-        self._later = once_idle(self._narrow, self, _SETTLED_MS)
+        self._later = once_idle(self._undo_growth, self, _SETTLED_MS)
         self._soon = once_idle(self.make, self)
-        self._lent = once_idle(self._lend, self)
-        self._onto_screen = once_idle(self._place, self, _SETTLED_MS)
+        self._drawing_controls_due = once_idle(self._show_drawing_controls, self)
+        self._fit_to_screen = once_idle(self._place, self, _SETTLED_MS)
         window.installEventFilter(self)
 
     def make(self) -> None:
@@ -78,19 +78,19 @@ class Room(QObject):
             return
         self._drawing = drawing
         if drawing:
-            self._lent.start()
+            self._drawing_controls_due.start()
         else:
-            self._lend()
+            self._show_drawing_controls()
             self.make()
 
-    def _lend(self) -> None:
+    def _show_drawing_controls(self) -> None:
         """Show or hide the controls, once what stepped aside for them is laid out."""
         window = main_window(self.parent())
         QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
         for dock in _own(window) if window is not None else ():
             if dock.windowTitle() == _CONTROLS and _CONTROLS in self._aside:
                 dock.setVisible(self._drawing)
-        self._onto_screen.start()
+        self._fit_to_screen.start()
 
     @property
     def keeps(self) -> bool:
@@ -104,7 +104,7 @@ class Room(QObject):
             self._kept = window.width()
         self._later.start()
 
-    def _narrow(self) -> None:
+    def _undo_growth(self) -> None:
         """Take back what a larger font made the window grow by, once docks stepped aside."""
         self.make()
         width, self._kept = self._kept, None
@@ -118,7 +118,7 @@ class Room(QObject):
     def _place(self) -> None:
         window = main_window(self.parent())
         if window is not None:
-            _onto_screen(window)
+            _fit_to_screen(window)
 
     def release(self) -> None:
         """Give napari its docks back."""
@@ -138,13 +138,13 @@ class Room(QObject):
         """Measure again when the size changes; what the reader did not draw larger is placed."""
         grew = isinstance(event, QResizeEvent) and not event.spontaneous()
         if grew or event.type() == QEvent.Type.Show:
-            self._onto_screen.start()
+            self._fit_to_screen.start()
         if event.type() in (QEvent.Type.Resize, QEvent.Type.Show) and not self._overruled:
             self._soon.start()
         return False
 
 
-def _onto_screen(window: QMainWindow) -> None:
+def _fit_to_screen(window: QMainWindow) -> None:
     """Let a window that grew by the panel end where its screen does."""
     screen = window.screen()
     if screen is None or window.isMaximized() or window.isFullScreen():

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lesionlens.base.records.study import Study
-from lesionlens.napari.controllers.reading import Reading, what_is_signed
-from lesionlens.napari.controllers.reviewing import Reviewing
+from lesionlens.napari.controllers.read_controller import ReadController, what_is_signed
+from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.acts.views import Viewing
+from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.state.identity import Identity
 from lesionlens.napari.preferences import keep_reader, read_preferences
 
@@ -37,12 +37,12 @@ class AskSignature(Protocol):
         """Ask."""
 
 
-class Signing(Viewing):
+class SignActs(ViewActs):
     """Acts that sign a study and take a signature back."""
 
     session: ReviewSession
-    reading: Reading
-    reviewing: Reviewing
+    read_controller: ReadController
+    review_controller: ReviewController
     ask_signature: AskSignature
     """Set by the window."""
 
@@ -50,7 +50,7 @@ class Signing(Viewing):
         """Act once what is begun is kept."""
         raise NotImplementedError
 
-    def take(self, result: Any, overlays: Any) -> None:
+    def show_result(self, result: Any, overlays: Any) -> None:
         """Show a result."""
         raise NotImplementedError
 
@@ -60,8 +60,12 @@ class Signing(Viewing):
 
     def _ask_to_sign(self) -> bool:
         study = self.session.state.study
-        unaided = self.reading.closed
-        what = what_is_signed(self.reading) if unaided else self.reviewing.what_is_signed()
+        unaided = self.read_controller.closed
+        what = (
+            what_is_signed(self.read_controller)
+            if unaided
+            else self.review_controller.what_is_signed()
+        )
         if study is None or not what:
             return False
         reader = read_preferences().reader_name or ""
@@ -75,13 +79,13 @@ class Signing(Viewing):
             return
         if not read_preferences().reader_name:
             keep_reader(reader)
-        self.reading.name_reader(reader)
-        if not self.reading.closed:
-            self.reviewing.sign(what, reader)
+        self.read_controller.name_reader(reader)
+        if not self.read_controller.closed:
+            self.review_controller.sign(what, reader)
             return
-        opened = self.reading.sign_unaided()
+        opened = self.read_controller.sign_unaided()
         if opened is not None:
-            self.take(*opened)
+            self.show_result(*opened)
 
     def withdraw(self) -> None:
         """Ask why the signature is withdrawn, and take it back then."""
@@ -93,7 +97,7 @@ class Signing(Viewing):
 
         def then(reason: str) -> None:
             if self.session.state.study is study:
-                self.reviewing.withdraw(reason)
+                self.review_controller.withdraw(reason)
 
         reader = read_preferences().reader_name or ""
         self.ask_signature(Signature(state.identity, signed, reader, withdrawn=True), then)

@@ -7,7 +7,7 @@ from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QToolButton, QWidget
 
 from lesionlens.napari.model.acts.keys import KEYS
-from lesionlens.napari.model.acts.views import Viewing
+from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.views import Layout, Window
 from lesionlens.napari.model.state.state import State
 
@@ -50,18 +50,18 @@ def _style(roomy: bool) -> str:
     return _STYLE % (_ROOMY if roomy else _NARROW)
 
 
-class Strip(QWidget):
+class ViewToolbar(QWidget):
     """Buttons for layouts, brightness and comparison.
 
     Parameters
     ----------
-    acts : Viewing
+    acts : ViewActs
         What they do.
     parent : QWidget
         Above the views.
     """
 
-    def __init__(self, acts: Viewing, parent: QWidget) -> None:
+    def __init__(self, acts: ViewActs, parent: QWidget) -> None:
         super().__init__(parent)
         self.setObjectName("lesionlens_strip")
         self._is_roomy = False

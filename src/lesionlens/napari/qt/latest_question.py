@@ -24,7 +24,7 @@ class _PendingTask(NamedTuple):
     refused: Callable[[BaseException], None]
 
 
-class Latest(QObject):
+class LatestQuestion(QObject):
     """Answers one question at a time, then the last one that was asked meanwhile.
 
     Parameters
@@ -98,7 +98,7 @@ class Latest(QObject):
             return
         if error is None:
             question.done(value)
-            self._session.cured(QUESTION)
+            self._session.clear_problem(QUESTION)
         else:
             question.refused(error)
         following, self._next = self._next, None

@@ -19,7 +19,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.napari.controllers.actions import Actions
-from lesionlens.napari.controllers.reading import Turn
+from lesionlens.napari.controllers.read_controller import ExpectedRead
 from lesionlens.napari.model.state.state import Problem, Request, State
 from lesionlens.napari.model.studies.worklist import WorklistSession
 from lesionlens.napari.preferences import read_preferences
@@ -38,7 +38,7 @@ _POLL_MS = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Opened:
+class OpenedStudy:
     """A study as it is shown: its layers, and its result where it has one."""
 
     study: Study
@@ -50,7 +50,7 @@ class Opened:
 
 def read_entry(
     entry: StudyEntry, result: Path, options: PrepareOptions, context: RunContext
-) -> Opened:
+) -> OpenedStudy:
     """Read a study of a list, and its result where there is one; in a thread.
 
     Nothing that other readers decided comes with it.
@@ -65,8 +65,10 @@ def read_entry(
     layers = read_study(Path(entry.place), study_uid=uid, context=context)
     study = layers[0][1]["metadata"][KEY]["study"]
     if not is_result(result):
-        return Opened(study, Path(entry.place), layers)
-    return Opened(study, Path(entry.place), layers, *_reopened(study, result, options, context))
+        return OpenedStudy(study, Path(entry.place), layers)
+    return OpenedStudy(
+        study, Path(entry.place), layers, *_reopened(study, result, options, context)
+    )
 
 
 def _reopened(
@@ -80,7 +82,7 @@ def _reopened(
     return Result(analysis), overlays_of(analysis)
 
 
-class Day:
+class WorklistController:
     """Opens studies of a list in a window, and has the rest analysed in a process of its own.
 
     Parameters
@@ -105,14 +107,14 @@ class Day:
         self.session, self.actions, self._show = session, actions, show
         self.jobs = Jobs(session, parent)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="lesionlens-next")
-        self._next: tuple[str, Future[Opened]] | None = None
+        self._next: tuple[str, Future[OpenedStudy]] | None = None
         self._opening: WorklistRow | None = None
         self._shown: tuple[Study, WorklistRow] | None = None
         self._wanted: WorklistRow | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._poll = QTimer(parent)
         self._poll.setInterval(_POLL_MS)
-        self._poll.timeout.connect(self._poll_book)
+        self._poll.timeout.connect(self._poll_database)
         actions.worklist = self
         actions.session.changed.connect(self._on_study)
 
@@ -132,7 +134,7 @@ class Day:
         self.actions.session.changed.disconnect(self._on_study)
         if self.actions.worklist is self:
             self.actions.worklist = None
-        sitting = self.actions.reading.sitting
+        sitting = self.actions.read_controller.sitting
         if sitting is not None and sitting.book is self.session.book:
             self.actions.close()  # what is closed in it stays closed
         self.session.close()
@@ -237,14 +239,14 @@ class Day:
             return False
 
         def refused(error: BaseException) -> None:
-            if self._go_on():
+            if self._open_wanted():
                 return
             self.actions.session.bring_back()
             if not isinstance(error, CancelledError):
                 self.actions.session.failed(problem_of(error))
 
-        def done(found: Opened) -> None:
-            if not self._go_on():
+        def done(found: OpenedStudy) -> None:
+            if not self._open_wanted():
                 self._show_opened(row, found)
 
         self._opening = row
@@ -263,14 +265,14 @@ class Day:
             return False
         return True
 
-    def _reader_of(self, row: WorklistRow) -> Callable[[RunContext], Opened]:
+    def _reader_of(self, row: WorklistRow) -> Callable[[RunContext], OpenedStudy]:
         """Return what reads a study in a thread; what was read beforehand is taken."""
         entry, result = row.entry, self._result_of(row)
         options = read_preferences().preparation
         before, self._next = self._next, None
         ready = before[1] if before is not None and before[0] == entry.name else None
 
-        def task(context: RunContext) -> Opened:
+        def task(context: RunContext) -> OpenedStudy:
             if ready is not None:
                 with contextlib.suppress(LesionLensError):
                     found = ready.result()
@@ -280,18 +282,20 @@ class Day:
 
         return task
 
-    def _show_opened(self, row: WorklistRow, found: Opened) -> None:
+    def _show_opened(self, row: WorklistRow, found: OpenedStudy) -> None:
         book = self.session.book
         if book is None:
             return
         first = self.session.unaided_first and not row.session
-        self.actions.reading.expect(Turn(book, self.session.key_of(row), first, self.session.rated))
+        self.actions.read_controller.expect(
+            ExpectedRead(book, self.session.key_of(row), first, self.session.rated)
+        )
         self._shown = (found.study, row)
         self.actions.session.open(found.study, Request((found.place,)), row.entry.name)
         for layer in found.layers:
             self._show(layer)
         if found.result is not None:
-            self.actions.take(found.result, found.overlays)
+            self.actions.show_result(found.result, found.overlays)
         self.session.analyse_from(row)
         self._read_next()
 
@@ -299,7 +303,7 @@ class Day:
         folder = self.session.state.folder
         return (Path() if folder is None else folder) / row.entry.name
 
-    def _go_on(self) -> bool:
+    def _open_wanted(self) -> bool:
         """Open what was asked for while another study was being opened, if any was."""
         self._opening, wanted = None, self._wanted
         self._wanted = None
@@ -348,7 +352,7 @@ class Day:
             process.wait(0)
         self.session.ahead(False)
 
-    def _poll_book(self) -> None:
+    def _poll_database(self) -> None:
         """Take what was done ahead; a result of the study that is open is shown at once."""
         process = self._process
         if process is not None and process.poll() is not None:
@@ -374,11 +378,11 @@ class Day:
     def _show_new_result(self) -> None:
         row, folder = self.session.row(self.session.state.current), self.session.state.folder
         state = self.actions.session.state
-        idle = not self.actions.jobs.running and not self.actions.reading.waiting
+        idle = not self.actions.jobs.running and not self.actions.read_controller.waiting
         if row is None or folder is None or state.study is None or state.analysis is not None:
             return
         result, study = folder / row.entry.name, state.study
-        sitting = self.actions.reading.sitting
+        sitting = self.actions.read_controller.sitting
         if not idle or sitting is None or sitting.key.study != row.entry.name:
             return
         if not is_result(result) or not sitting.key.arm.aided:
@@ -390,6 +394,6 @@ class Day:
 
         def done(found: tuple[Any, Any]) -> None:
             if self.actions.session.state.study is study:
-                self.actions.take(*found)
+                self.actions.show_result(*found)
 
         self.actions.jobs.start("Opening the result", task, done)
