@@ -63,10 +63,10 @@ def test_a_missed_lesion_is_added_by_a_click_or_a_key_and_leaves_with_the_rest(
     assert np.count_nonzero(grown & truth) > 0.5 * np.count_nonzero(truth)
     assert missed.session.state.choices.candidate == new.id
     assert missed.candidates.model.rows[-1].score == "added"
-    missed.actions_.undo()
+    missed.commands.run("undo")
     settled(missed, qtbot)
     assert len(rows(missed)) == 1
-    missed.actions_.crosshair_left()
+    missed.commands.run("crosshair_left")
     assert missed.actions_.viewpoint.now.point_mm != RIGHT
     missed.actions_.add_lesion()
     settled(missed, qtbot)
@@ -81,7 +81,7 @@ def test_a_missed_lesion_is_added_by_a_click_or_a_key_and_leaves_with_the_rest(
 
 
 def test_a_lesion_drawn_in_one_stroke_stays_in_tissue_and_in_its_range(missed, qtbot):
-    missed.actions_.draw_lesion()
+    missed.commands.run("draw_lesion")
     layer = edit_layer(missed)
     assert layer.mode == "paint"
     assert layer._type_string == "labels"
@@ -97,8 +97,8 @@ def test_a_lesion_drawn_in_one_stroke_stays_in_tissue_and_in_its_range(missed, q
     assert not drawn[~allowed].any()
     count = np.count_nonzero(drawn == 3)
     assert count > 100
-    missed.actions_.undo()
-    missed.actions_.undo()
+    missed.commands.run("undo")
+    missed.commands.run("undo")
     missed.session.choose_limit(Limit.INTENSITY)
     image = missed.session.state.overlays.images[missed.session.state.tools.sequence]
     bright = float(np.percentile(image, 99))
@@ -107,7 +107,7 @@ def test_a_lesion_drawn_in_one_stroke_stays_in_tissue_and_in_its_range(missed, q
     drawn = np.asarray(layer.data)
     assert 0 < np.count_nonzero(drawn) < count
     assert image[drawn > 0].min() >= bright
-    missed.actions_.edit_outline()
+    missed.commands.run("edit_outline")
     settled(missed, qtbot)
     assert rows(missed)[-1].drawn is DrawingMethod.SEMIAUTOMATIC  # the range helped
     assert missed.session.state.review.state_of(rows(missed)[-1].tracking_uid) is (
@@ -116,34 +116,33 @@ def test_a_lesion_drawn_in_one_stroke_stays_in_tissue_and_in_its_range(missed, q
 
 
 def test_tools_change_the_outline_as_strokes_and_it_is_split_and_merged(missed, qtbot):
-    acts = missed.actions_
-    acts.edit_outline()
+    missed.commands.run("edit_outline")
     layer = edit_layer(missed)
     before = np.asarray(layer.data).copy()
     inside = np.argwhere(before > 0)
     middle = tuple(inside[len(inside) // 2])
     layer.brush_size = 1
     layer.paint(middle, 0)
-    acts.fill_holes()
+    missed.commands.run("fill_holes")
     assert np.asarray(layer.data)[middle] > 0
-    acts.undo()
+    missed.commands.run("undo")
     assert np.asarray(layer.data)[middle] == 0
-    acts.redo()
+    missed.commands.run("redo")
     layer.data_setitem(tuple(np.array([[2], [2], [2]])), 3)
-    acts.remove_islands()
+    missed.commands.run("remove_islands")
     assert np.asarray(layer.data)[2, 2, 2] == 0
     slices = np.flatnonzero((np.asarray(layer.data) > 0).any(axis=(0, 1)))
     hole = np.nonzero(np.asarray(layer.data)[:, :, slices[2]])
     layer.data_setitem((*hole, np.full(len(hole[0]), slices[2])), 0)
-    acts.interpolate()
+    missed.commands.run("interpolate")
     assert np.asarray(layer.data)[:, :, slices[2]].any()
-    acts.smooth()
+    missed.commands.run("smooth")
     assert missed.session.state.problem is None
 
 
 def test_a_candidate_is_split_where_two_clicks_say_merged_and_taken_back(missed, qtbot):
     acts, overlays = missed.actions_, missed.session.state.overlays
-    acts.edit_outline()
+    missed.commands.run("edit_outline")
     inside = np.argwhere(overlays.components == 1)
     ends = inside[inside[:, 0].argmin()], inside[inside[:, 0].argmax()]
     acts.split()
@@ -155,14 +154,14 @@ def test_a_candidate_is_split_where_two_clicks_say_merged_and_taken_back(missed,
     assert second.source is Source.READER
     assert missed.session.state.editing is None
     acts.go_to(second.id)
-    acts.merge()
+    missed.commands.run("merge")
     settled(missed, qtbot)
     (both,) = rows(missed)  # the one that the network flagged stays, also when it was not in focus
     assert (both.id, both.source, both.score) == (first.id, Source.NETWORK, first.score)
-    acts.undo()
+    missed.commands.run("undo")
     settled(missed, qtbot)
     assert [c.id for c in rows(missed)] == [first.id, second.id]
-    acts.undo()
+    missed.commands.run("undo")
     settled(missed, qtbot)
     assert [c.source for c in rows(missed)] == [Source.NETWORK]
 
@@ -172,7 +171,7 @@ def test_nothing_of_the_brush_stays_on_the_picture(missed, qtbot):
     viewer = missed.viewer
     viewer.window.resize(900, 700)
     viewer.window.show()
-    missed.actions_.edit_outline()
+    missed.commands.run("edit_outline")
     missed.actions_.split()
     QApplication.processEvents()
     shown = canvas()
@@ -194,8 +193,8 @@ def test_the_larger_part_of_a_split_keeps_score_and_identity(missed, qtbot):
     acts, overlays = missed.actions_, missed.session.state.overlays
     (before,) = rows(missed)
     missed.session.type_reason("ring")
-    acts.accept()
-    acts.edit_outline()
+    missed.commands.run("accept")
+    missed.commands.run("edit_outline")
     inside = np.argwhere(overlays.components == 1)
     sliver = inside[inside[:, 0].argmin()]
     acts.split()
@@ -213,7 +212,7 @@ def test_the_larger_part_of_a_split_keeps_score_and_identity(missed, qtbot):
 
 def test_strokes_before_done_are_there_after_a_kill_and_ask_to_go_on(missed, qtbot):
     acts, session = missed.actions_, missed.session
-    acts.edit_outline()
+    missed.commands.run("edit_outline")
     layer = edit_layer(missed)
     layer.brush_size = 5
     place = tuple(np.rint(layer.world_to_data(RIGHT)).astype(int))
@@ -226,11 +225,11 @@ def test_strokes_before_done_are_there_after_a_kill_and_ask_to_go_on(missed, qtb
     session.end_edit()  # what a kill leaves: the file, and nothing said
     acts.show_result(FakeResult(analysis), overlays)
     assert "interrupted" in reads(missed.candidates)
-    acts.draw_lesion()
+    missed.commands.run("draw_lesion")
     assert session.state.editing is None  # first say what becomes of it
-    acts.edit_outline()
+    missed.commands.run("edit_outline")
     np.testing.assert_array_equal(edit_layer(missed).data, drawn)
-    acts.edit_outline()
+    missed.commands.run("edit_outline")
     settled(missed, qtbot)
     assert rows(missed)[0].volume_ml != analysis.findings.candidates[0].volume_ml
     assert journal.found(analysis) is None

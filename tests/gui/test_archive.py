@@ -305,7 +305,7 @@ def test_a_search_becomes_a_worklist_whose_studies_are_fetched_when_opened(
     assert {r.entry.place for r in rows} == {""}
     assert b"Doe" not in (tmp_path / "list" / "reading.sqlite").read_bytes()
     assert all(asked[0] == "find" for asked in peer.asked)
-    panel.actions_.next_study()
+    panel.commands.run("next_study")
     qtbot.waitUntil(lambda: not panel.jobs.running, timeout=30000)
     assert peer.asked[-1][:2] == ("get", rows[0].entry.study_uid)
     assert panel.session.state.study is not None

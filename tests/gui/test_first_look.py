@@ -42,13 +42,13 @@ def test_preliminary_candidates_are_listed_gone_to_and_not_decided(looked, qtbot
     assert panel.candidates.isVisibleTo(panel)
     assert "preliminary" in reads(panel.candidates)
     assert panel.views.lines.strokes is None  # the reader reads unaided first
-    panel.actions_.next_candidate()
+    panel.commands.run("next_candidate")
     np.testing.assert_allclose(panel.viewer.dims.point, LEFT, atol=2.1)
     strokes = panel.views.lines.strokes
     box = 4
     assert 0 < len(strokes.pieces) < len(strokes.points) - 2 - box  # dashed
     assert not control(panel, "Accept A").isEnabled()
-    panel.actions_.accept()
+    panel.commands.run("accept")
     assert not panel.session.state.review.events
     panel.actions_.show_layout(Layout.FOUR)
     view = panel.views.linked.tiles[0]
@@ -70,7 +70,7 @@ def test_what_needs_final_candidates_is_disabled_until_then_and_says_why(looked,
     acts = ("Accept A", "Reject R", "Defer D", "Edit", "Add the", "Draw a", "Merge with")
     buttons = [control(panel, name) for name in acts]
     hints = [button.toolTip() for button in buttons]
-    panel.actions_.next_candidate()
+    panel.commands.run("next_candidate")
     assert not any(button.isEnabled() for button in buttons)
     assert all("wait for the final" in words for words in hints)
     names = ("accept", "sign", "edit_outline", "draw_lesion", "merge")
@@ -82,7 +82,7 @@ def test_what_needs_final_candidates_is_disabled_until_then_and_says_why(looked,
     go_on.set()
     qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
     assert "Go to a candidate" in control(panel, "Accept A").toolTip()  # none is in focus yet
-    panel.actions_.next_candidate()
+    panel.commands.run("next_candidate")
     assert all(button.isEnabled() for button in buttons)
     assert "Shift+P" in control(panel, "Add the").toolTip()
 
@@ -95,7 +95,7 @@ def add_left(panel):
 def test_a_stopped_analysis_takes_its_first_look_away(looked, qtbot):
     """With the contour that came with one of its candidates: the next one begins unaided."""
     panel, _ = looked
-    panel.actions_.next_candidate()
+    panel.commands.run("next_candidate")
     assert panel.session.state.choices.overlay is Overlay.CONTOUR
     panel.actions_.stop()
     qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)

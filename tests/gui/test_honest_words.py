@@ -59,11 +59,11 @@ def test_a_reason_belongs_to_the_candidate_it_was_typed_for(reviewed, qtbot):
     """Typed for the first, then N and Reject: the second has none, the first still has its own."""
     reviewed.session.go_to(1)
     type_into(reviewed, qtbot, "vessel")
-    reviewed.actions_.next_candidate()
+    reviewed.commands.run("next_candidate")
     assert reason(reviewed).currentText() == ""
-    reviewed.actions_.reject()
+    reviewed.commands.run("reject")
     assert events(reviewed) == [(2, "rejected", None)]
-    reviewed.actions_.previous_candidate()
+    reviewed.commands.run("previous_candidate")
     assert reason(reviewed).currentText() == "vessel"
     control(reviewed.candidates, "Reject").click()
     assert events(reviewed)[1:] == [(1, "rejected", "vessel")]
@@ -71,12 +71,12 @@ def test_a_reason_belongs_to_the_candidate_it_was_typed_for(reviewed, qtbot):
 
 def test_a_reason_typed_after_the_decision_is_added_to_it(reviewed, qtbot):
     reviewed.session.go_to(1)
-    reviewed.actions_.reject()
+    reviewed.commands.run("reject")
     type_into(reviewed, qtbot, "artefact")
     qtbot.keyClick(reason(reviewed).lineEdit(), Qt.Key.Key_Return)
     assert events(reviewed)[-1] == (1, "rejected", "artefact")
     type_into(reviewed, qtbot, "dura")
-    reviewed.actions_.next_candidate()
+    reviewed.commands.run("next_candidate")
     assert events(reviewed)[-1] == (1, "rejected", "dura")
     assert reason(reviewed).currentText() == ""
 
@@ -84,11 +84,11 @@ def test_a_reason_typed_after_the_decision_is_added_to_it(reviewed, qtbot):
 def test_another_decision_does_not_inherit_the_reason_of_the_first(reviewed, qtbot):
     reviewed.session.go_to(1)
     type_into(reviewed, qtbot, "vessel")
-    reviewed.actions_.reject()
-    reviewed.actions_.accept()
+    reviewed.commands.run("reject")
+    reviewed.commands.run("accept")
     assert events(reviewed) == [(1, "rejected", "vessel"), (1, "accepted", None)]
     assert reason(reviewed).currentText() == ""
-    reviewed.actions_.undo()
+    reviewed.commands.run("undo")
     assert reason(reviewed).currentText() == "vessel"
 
 
@@ -97,7 +97,7 @@ def test_the_reason_of_a_decision_stays_beside_that_of_the_redraw(reviewed, qtbo
     session = reviewed.session
     session.go_to(1)
     type_into(reviewed, qtbot, "ring")
-    reviewed.actions_.accept()
+    reviewed.commands.run("accept")
     candidate = session.candidate()
     assert session.reason_for(candidate, ReviewState.EDITED) == "ring"
     type_into(reviewed, qtbot, "margin")
@@ -157,14 +157,14 @@ def test_sizes_say_of_what_they_are(reviewed):
 
 def test_nothing_further_is_signed_once_all_is_decided(reviewed, analysis):
     """The signature is kept on disk; nothing is changed below it, and undo does not end it."""
-    acts, session = reviewed.actions_, reviewed.session
+    session = reviewed.session
     session.go_to(1)
-    acts.accept()
+    reviewed.commands.run("accept")
     control(reviewed, "Nothing further").click()
     assert session.state.review.signed is None
     assert "Not decided yet: 2. Accept or reject" in session.state.message
     session.go_to(2)
-    acts.reject()
+    reviewed.commands.run("reject")
     control(reviewed, "Nothing further").click()
     assert session.state.review.signed is None  # asked first
     answer(reviewed, "A. Reader")
@@ -174,8 +174,8 @@ def test_nothing_further_is_signed_once_all_is_decided(reviewed, analysis):
     page = report_html(replace(analysis, review=session.state.review))
     assert "Signed: nothing further seen." in page
     signed = session.state.review
-    for act in (acts.undo, acts.redo, acts.defer, acts.edit_outline, acts.merge, acts.draw_lesion):
-        act()
+    for name in ("undo", "redo", "defer", "edit_outline", "merge", "draw_lesion"):
+        reviewed.commands.run(name)
         assert session.state.review == signed
         assert session.state.editing is None
         assert "withdraw the signature" in session.state.message
@@ -183,10 +183,10 @@ def test_nothing_further_is_signed_once_all_is_decided(reviewed, analysis):
 
 
 def test_a_signature_is_withdrawn_for_a_reason_and_recorded_as_that(reviewed):
-    acts, session = reviewed.actions_, reviewed.session
+    session = reviewed.session
     for number in (1, 2):
         session.go_to(number)
-        acts.accept()
+        reviewed.commands.run("accept")
     sign(reviewed, "A. Reader")
     control(reviewed, "Withdraw the signature").click()
     reviewed.signing.accept()
@@ -195,7 +195,7 @@ def test_a_signature_is_withdrawn_for_a_reason_and_recorded_as_that(reviewed):
     last = session.state.review.events[-1]
     assert session.state.review.signed is None
     assert (last.act, last.reason, last.reader) == (ReviewAct.WITHDRAW, "wrong side", "A. Reader")
-    acts.undo()  # the last decision, not the withdrawal
+    reviewed.commands.run("undo")  # the last decision, not the withdrawal
     assert session.state.review.events[-1].tracking_uid != WHOLE_STUDY
     assert session.state.review.signed is None
 

@@ -7,7 +7,7 @@ from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QApplication, QComboBox, QDialog, QLabel, QScrollArea
 
-from lesionlens.napari.model.acts.keys import KEYS
+from lesionlens.napari.commands.table import KEYED
 
 
 def test_no_key_takes_one_of_naparis():
@@ -20,7 +20,7 @@ def test_no_key_takes_one_of_naparis():
         str(key) for kind in (Image, Labels, Viewer) for key in getattr(kind, "class_keymap", {})
     }
     shapes_only = {"A", "R", "D", "T", "S", "I", "Shift+A", "Shift+L", "Shift+P"}
-    ours = {key.shown for key in KEYS}
+    ours = {key.shown_key for key in KEYED}
     assert not (ours & viewer_and_layers)
     assert (ours & taken) <= shapes_only
 
@@ -32,7 +32,7 @@ def test_all_keys_are_read_at_once_on_a_small_screen(panel):
     dialogs = [one for one in panel.findChildren(QDialog) if one.windowTitle() == "LesionLens keys"]
     (dialog,) = dialogs
     table = dialog.findChild(QLabel)
-    assert all(escape(key.words) in table.text() for key in KEYS)
+    assert all(escape(key.words) in table.text() for key in KEYED)
     assert table.heightForWidth(table.width()) <= table.height() < 0.9 * 1000
     assert table.width() < 0.9 * 1280
     assert dialog.findChild(QScrollArea).widget() is table
@@ -113,13 +113,13 @@ def test_a_reason_is_typed_and_left_without_a_mouse(reviewed, qtbot):
 def test_the_key_of_the_reason_says_why_where_none_is_in_focus(reviewed, qtbot):
     reviewed.window().show()
     qtbot.waitUntil(lambda: reviewed.drops is not None)
-    reviewed.type_reason()
+    reviewed.commands.run("type_reason")
     assert "Go to a candidate first" in reviewed.session.state.message
 
 
 def test_export_by_key_waits_for_a_result(loaded, monkeypatch):
     asked = []
     monkeypatch.setattr(loaded, "_ask_path", lambda *words: asked.append(words))
-    loaded.ask_export()
+    loaded.commands.run("export")
     assert not asked
     assert "no result to export" in loaded.session.state.message

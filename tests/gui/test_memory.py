@@ -36,9 +36,9 @@ def read_one(panel, qtbot, analysis, root):
     panel.session.go_to(1)
     assert panel.actions_.probe(LEFT)
     qtbot.waitUntil(lambda: not panel.questions.running, timeout=PATIENCE_MS)
-    panel.actions_.accept()
-    panel.actions_.edit_outline()
-    panel.actions_.discard_edit()
+    panel.commands.run("accept")
+    panel.commands.run("edit_outline")
+    panel.commands.run("discard_edit")
     overlays = panel.session.state.overlays
     arrays = [layer.data for layer in panel.viewer.layers]
     arrays += [view.data for view in overlays.attention.values()]
@@ -81,14 +81,14 @@ def analyse_one(panel, qtbot, root):
     assert panel.actions_.analyse()
     qtbot.waitUntil(idle, timeout=5 * PATIENCE_MS)
     assert panel.session.state.analysis is not None
-    panel.actions_.next_candidate()
+    panel.commands.run("next_candidate")
     panel.session.choose_overlay(Overlay.MAP)
-    panel.actions_.four_views()
+    panel.commands.run("four_views")
     qtbot.wait(300)
     assert panel.actions_.probe(LEFT)
     qtbot.waitUntil(idle, timeout=PATIENCE_MS)
-    panel.actions_.four_views()
-    panel.actions_.accept()
+    panel.commands.run("four_views")
+    panel.commands.run("accept")
     panel.actions_.close()
     qtbot.wait(50)
     QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)

@@ -96,7 +96,7 @@ def test_keys_work_wherever_the_focus_is(reviewed, qtbot):
         qtbot.keyClick(widget, Qt.Key.Key_N, Qt.KeyboardModifier.ShiftModifier)
         qtbot.keyClick(widget, Qt.Key.Key_R)
         assert row().state is ReviewState.REJECTED
-        reviewed.actions_.undo()
+        reviewed.commands.run("undo")
         assert row().state is not ReviewState.REJECTED
 
 
@@ -215,9 +215,9 @@ def test_a_failure_goes_when_its_cause_goes(reviewed, qtbot, monkeypatch):
     reviewed.session.go_to(1)
     with monkeypatch.context() as broken:
         broken.setattr(store, "autosave", full)
-        reviewed.actions_.accept()
+        reviewed.commands.run("accept")
     assert "full disk" in reviewed.session.state.problem.found
-    reviewed.actions_.reject()
+    reviewed.commands.run("reject")
     assert reviewed.session.state.problem is None
     assert reviewed.actions_.probe((-1.0, 2.0, -1.0)) or True
 
@@ -464,12 +464,12 @@ def test_napari_s_controls_come_back_while_an_outline_is_drawn(reviewed, qtbot):
     window.resize(1200, 700)
     assert window.width() == 1200
     reviewed.session.go_to(1)
-    reviewed.actions_.edit_outline()
+    reviewed.commands.run("edit_outline")
     qtbot.waitUntil(controls.isVisible, timeout=10_000)
     assert not layers.isVisible()
     assert window.width() == 1200
     assert reviewed.width() >= reviewed.minimumWidth()
-    reviewed.actions_.discard_edit()
+    reviewed.commands.run("discard_edit")
     assert not controls.isVisible()
 
 

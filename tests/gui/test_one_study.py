@@ -57,7 +57,7 @@ def marks(dock, name):
 def test_no_act_reaches_the_study_before_while_another_one_opens(panel, listed, slow, qtbot):
     gate, _ = slow
     opened(panel, listed, qtbot)
-    acts, session = panel.actions_, panel.session
+    session = panel.session
     gate.clear()
     listed.day.open_row(listed.model.rows[1])
     assert highlighted(listed) == ["b"]
@@ -65,8 +65,8 @@ def test_no_act_reaches_the_study_before_while_another_one_opens(panel, listed, 
     assert [layer.name for layer in panel.viewer.layers] == []
     assert not panel.study.isVisibleTo(panel)
     panel.viewer.cursor.position = LEFT
-    for act in (acts.mark_here, acts.accept, acts.reject, acts.sign, acts.edit_outline, acts.undo):
-        act()
+    for name in ("mark_here", "accept", "reject", "sign", "edit_outline", "undo"):
+        panel.commands.run(name)
     assert not panel.signing.isVisible()
     gate.set()
     wait(qtbot, panel)
@@ -83,7 +83,7 @@ def test_a_study_comes_back_as_it_was_where_the_other_does_not_open(
     gate, fails = slow
     opened(panel, listed, qtbot)
     session = panel.session
-    panel.actions_.reject()
+    panel.commands.run("reject")
     before, layers = session.state, list(panel.viewer.layers)
     pictures = [layer for layer in layers if "sequence" in layer.metadata.get("lesionlens", {})]
     gate.clear()
@@ -100,7 +100,7 @@ def test_a_study_comes_back_as_it_was_where_the_other_does_not_open(
     assert (session.state.problem is None) is (error is None)
     assert [layer for layer in panel.viewer.layers if layer in pictures] == pictures
     assert highlighted(listed) == ["a"]
-    panel.actions_.accept()
+    panel.commands.run("accept")
     (verdict,) = read(listed, "a").verdicts
     assert verdict.state is ReviewState.ACCEPTED
 
@@ -141,7 +141,7 @@ def test_the_highlight_follows_the_keys_and_is_in_sight(panel, listed, qtbot):
     opened(panel, listed, qtbot)
     listed.table.setFixedHeight(70)
     for name in "bc":
-        panel.actions_.next_study()
+        panel.commands.run("next_study")
         wait(qtbot, panel)
         assert highlighted(listed) == [name]
         row = listed.table.currentIndex()
@@ -153,8 +153,8 @@ def test_a_signature_names_patient_study_and_reader_before_it_counts(panel, list
     opened(panel, listed, qtbot)
     acts, session = panel.actions_, panel.session
     for _ in range(2):
-        acts.accept()
-        acts.next_candidate()
+        panel.commands.run("accept")
+        panel.commands.run("next_candidate")
     acts.sign()
     assert session.state.review.signed is None
     words = reads(panel.signing)

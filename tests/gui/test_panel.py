@@ -21,9 +21,9 @@ from lesionlens.analysis.followup import places
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.run_context import SILENT
+from lesionlens.napari.commands.table import KEYED
 from lesionlens.napari.demo import run_study
 from lesionlens.napari.loading import layers_of
-from lesionlens.napari.model.acts.keys import KEYS
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays.maps import overlays_of
@@ -107,9 +107,9 @@ def test_the_analysis_keeps_the_unaided_read_until_the_reader_asks(reviewed):
     assert len(drawn(reviewed, UNREVIEWED))
     reviewed.actions_.next_overlay()
     assert visible() == {"T1c", "Attention · whole tumour"}
-    reviewed.actions_.hold_hidden(True)
+    reviewed.commands.run("hold_hidden", True)
     assert visible() == {"T1c"}
-    reviewed.actions_.hold_hidden(False)
+    reviewed.commands.run("hold_hidden", False)
     assert visible() == {"T1c", "Attention · whole tumour"}
     reviewed.actions_.toggle_overlay()
     assert visible() == {"T1c"}
@@ -144,7 +144,7 @@ def test_axial_slices_show_the_patients_right_on_the_left(reviewed):
 
 def test_the_contour_lies_where_the_lesion_is(reviewed):
     reviewed.session.go_to(1)
-    reviewed.actions_.accept()
+    reviewed.commands.run("accept")
     for plane, axes in ((Plane.AXIAL, (0, 1)), (Plane.CORONAL, (0, 2)), (Plane.SAGITTAL, (1, 2))):
         reviewed.session.choose_plane(plane)
         around = drawn(reviewed, STATE_COLOURS[ReviewState.ACCEPTED])
@@ -157,9 +157,9 @@ def test_decisions_are_shown_undone_and_counted(reviewed):
     reviewed.candidates.marked.emit("accept")
     assert reviewed.candidates.model.rows[0].state is ReviewState.ACCEPTED
     assert "1 of 2 reviewed" in reads(reviewed)
-    reviewed.actions_.undo()
+    reviewed.commands.run("undo")
     assert "0 of 2 reviewed" in reads(reviewed)
-    reviewed.actions_.redo()
+    reviewed.commands.run("redo")
     assert "1 of 2 reviewed" in reads(reviewed)
 
 
@@ -244,7 +244,7 @@ def test_the_counter_question_is_answered_for_its_candidate_only(reviewed, qtbot
 
 def test_a_saved_result_is_shown_again_with_its_review(reviewed, analysis, qtbot, tmp_path: Path):
     reviewed.session.go_to(2)
-    reviewed.actions_.reject()
+    reviewed.commands.run("reject")
     out = tmp_path / "out"
     assert reviewed.actions_.export(out)
     qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
@@ -353,7 +353,7 @@ def test_closing_the_panel_leaves_the_viewer_as_a_plain_one(reviewed):
     viewer.window.remove_dock_widget(reviewed)
     ours = [c for c in viewer.mouse_drag_callbacks if c.__module__.startswith("lesionlens")]
     assert not ours
-    assert not {str(key) for key in viewer.keymap} & {key.shown for key in KEYS}
+    assert not {str(key) for key in viewer.keymap} & {key.shown_key for key in KEYED}
     viewer.layers.clear()
 
 
@@ -539,7 +539,7 @@ def test_a_candidate_is_redrawn_measured_undone_and_kept(reviewed, qtbot, tmp_pa
     layer = paint(reviewed, np.add(LEFT, [0, 40.0, 0]), 3)
     assert layer.mode == "paint"
     assert set(np.unique(np.asarray(layer.data)[components == 2])) == {0}
-    reviewed.actions_.edit_outline()
+    reviewed.commands.run("edit_outline")
     settled(reviewed, qtbot)
     after = reviewed.candidates.model.rows[0]
     assert layer not in current_viewer().layers
@@ -552,11 +552,11 @@ def test_a_candidate_is_redrawn_measured_undone_and_kept(reviewed, qtbot, tmp_pa
     assert np.count_nonzero(now == 1) > np.count_nonzero(components == 1)
     (kept,) = (tmp_path / "reviews").rglob("*.nii.gz")
     assert kept.exists()
-    reviewed.actions_.undo()
+    reviewed.commands.run("undo")
     settled(reviewed, qtbot)
     assert reviewed.candidates.model.rows[0].volume == before.volume
     assert not len(drawn(reviewed, ORIGINAL_COLOUR))
-    reviewed.actions_.redo()
+    reviewed.commands.run("redo")
     settled(reviewed, qtbot)
     assert reviewed.candidates.model.rows[0].volume == after.volume
 
@@ -574,18 +574,18 @@ def test_keeping_an_outline_leaves_the_window_alive_and_can_be_cancelled(
 
     monkeypatch.setattr("lesionlens.napari.controllers.review_controller.outline_of", slow)
     reviewed.session.go_to(1)
-    reviewed.actions_.edit_outline()
+    reviewed.commands.run("edit_outline")
     layer = paint(reviewed, np.add(LEFT, [0, 40.0, 0]), 3)
     drawn = np.asarray(layer.data).copy()
     review = reviewed.session.state.review
-    reviewed.actions_.edit_outline()
+    reviewed.commands.run("edit_outline")
     assert reviewed.session.state.activity.words == "Keeping the outline"
     assert not layer.editable
     before = reviewed.session.state.choices.overlay
     reviewed.actions_.next_overlay()  # the window is alive
     assert reviewed.session.state.choices.overlay is not before
-    reviewed.actions_.accept()
-    reviewed.actions_.undo()
+    reviewed.commands.run("accept")
+    reviewed.commands.run("undo")
     reviewed.run.cancel.emit()
     go_on.set()
     settled(reviewed, qtbot)
@@ -593,7 +593,7 @@ def test_keeping_an_outline_leaves_the_window_alive_and_can_be_cancelled(
     assert reviewed.session.state.editing == 1
     assert (layer.editable, layer.mode) == (True, "paint")
     np.testing.assert_array_equal(layer.data, drawn)
-    reviewed.actions_.accept()
+    reviewed.commands.run("accept")
     settled(reviewed, qtbot)
     assert reviewed.candidates.model.rows[0].state is ReviewState.ACCEPTED
     assert reviewed.session.state.editing is None
@@ -603,14 +603,14 @@ def test_keeping_an_outline_leaves_the_window_alive_and_can_be_cancelled(
 def test_an_edit_that_is_discarded_or_empty_changes_nothing(reviewed, qtbot):
     state = reviewed.session.state
     reviewed.session.go_to(2)
-    reviewed.actions_.edit_outline()
+    reviewed.commands.run("edit_outline")
     paint(reviewed, RIGHT, 1)
-    reviewed.actions_.discard_edit()
+    reviewed.commands.run("discard_edit")
     assert reviewed.session.state.review == state.review
-    reviewed.actions_.edit_outline()
+    reviewed.commands.run("edit_outline")
     layer = paint(reviewed, RIGHT, 0)
     layer.data = np.zeros_like(layer.data)
-    reviewed.actions_.next_candidate()
+    reviewed.commands.run("next_candidate")
     settled(reviewed, qtbot)
     assert reviewed.session.state.editing == 2
     assert "reject" in reviewed.session.state.problem.next_step.lower()
@@ -619,13 +619,13 @@ def test_an_edit_that_is_discarded_or_empty_changes_nothing(reviewed, qtbot):
 
 def test_strokes_are_taken_back_one_by_one_and_a_decision_ends_the_edit(reviewed, qtbot):
     reviewed.session.go_to(1)
-    reviewed.actions_.edit_outline()
+    reviewed.commands.run("edit_outline")
     clean = np.asarray(reviewed.actions_.editor.drawn()[1]).copy()
     paint(reviewed, np.add(LEFT, [0, 40.0, 0]), 3)
-    reviewed.actions_.undo()
+    reviewed.commands.run("undo")
     np.testing.assert_array_equal(reviewed.actions_.editor.drawn()[1], clean)
-    reviewed.actions_.redo()
-    reviewed.actions_.accept()
+    reviewed.commands.run("redo")
+    reviewed.commands.run("accept")
     settled(reviewed, qtbot)
     row = reviewed.candidates.model.rows[0]
     assert row.state is ReviewState.ACCEPTED

@@ -35,7 +35,7 @@ def test_the_prior_stands_beside_this_examination(compared, qtbot):
     panel.followup.lines.picked.emit(lines[1][0])
     assert panel.session.state.choices.candidate == lines[1][0]
     panel.session.go_to(1)
-    panel.actions_.accept()
+    panel.commands.run("accept")
     assert panel.session.state.analysis.followup is not None
     changes = panel.session.state.analysis.compared.changes
     assert changes[0].now.state is ReviewState.ACCEPTED

@@ -42,31 +42,31 @@ def test_two_hundred_studies_open_in_a_second(panel, tmp_path, prefer, qtbot):
 
 
 def test_a_study_opens_with_its_result_and_keys_go_on(panel, listed, qtbot):
-    day, acts = listed.day, panel.actions_
+    day = listed.day
     assert day.open(listed.list_folder)
-    acts.next_study()
+    panel.commands.run("next_study")
     wait(qtbot, panel)
     state = panel.session.state
     assert listed.session.state.current == ("a", 0)
     assert len(state.analysis.findings.candidates) == 2
-    acts.next_candidate()
-    acts.accept()
-    acts.next_study()
+    panel.commands.run("next_candidate")
+    panel.commands.run("accept")
+    panel.commands.run("next_study")
     wait(qtbot, panel)
     assert listed.session.state.current == ("b", 0)
     (verdict,) = read(listed, "a").verdicts
     assert verdict.state is ReviewState.ACCEPTED
-    acts.previous_study()
+    panel.commands.run("previous_study")
     wait(qtbot, panel)
     assert panel.session.state.review.state_of(verdict.tracking_uid) is ReviewState.ACCEPTED
     listed.session.refresh(always=True)
     assert listed.session.row(("a", 0)).state is StudyState.IN_REVIEW
-    acts.next_study()
-    acts.next_study()  # while the one before it still opens
+    panel.commands.run("next_study")
+    panel.commands.run("next_study")  # while the one before it still opens
     qtbot.waitUntil(lambda: listed.session.state.current == ("c", 0), timeout=60_000)
     wait(qtbot, panel)
     assert panel.session.state.analysis is None
-    acts.next_study()
+    panel.commands.run("next_study")
     wait(qtbot, panel)
     assert "last study" in panel.session.state.message
 
@@ -92,7 +92,7 @@ def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(panel
     assert not names & {"candidates", "attention", "uncertainty"}
     assert not panel.candidates.isVisibleTo(panel)
     acts.toggle_overlay()
-    acts.next_candidate()
+    panel.commands.run("next_candidate")
     assert session.state.analysis is None
     panel.viewer.cursor.position = LEFT
     acts.mark_here()
@@ -110,8 +110,8 @@ def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(panel
     assert unaided.reader == "A. Reader"
     assert unaided.marks[0].at_mm == LEFT
     assert unaided.marks[0].confidence == 80
-    acts.next_candidate()
-    acts.reject()
+    panel.commands.run("next_candidate")
+    panel.commands.run("reject")
     own = acts.read_controller.sitting.read
     assert [mark.phase for mark in own.marks] == [Phase.UNAIDED]
     assert [verdict.state for verdict in own.verdicts] == [ReviewState.REJECTED]
@@ -145,7 +145,7 @@ def test_a_mark_of_the_unaided_read_becomes_a_candidate_by_one_key_or_button(
     assert len(session.state.analysis.findings.candidates) == 2
     assert session.state.choices.candidate == first.id
     assert "lies in candidate 1" in session.state.message
-    acts.undo()
+    panel.commands.run("undo")
     wait(qtbot, panel)
     assert len(session.state.analysis.findings.candidates) == 1
 
@@ -208,15 +208,15 @@ def test_an_arm_shows_no_more_than_it_says(panel, listed, prefer, qtbot):
             assert bool(state.overlays.attention) is maps
             assert bool(state.analysis.volumes.attention) is maps
             assert (state.analysis.findings.candidates[0].sequence_relevance is not None) is maps
-            panel.actions_.next_candidate()
-            panel.actions_.accept()
+            panel.commands.run("next_candidate")
+            panel.commands.run("accept")
     assert seen == set(Arm)
 
 
 def test_closing_the_list_puts_the_study_away(panel, listed, prefer, qtbot):
     prefer(unaided_first=True)
     assert listed.day.open(listed.list_folder)
-    panel.actions_.next_study()
+    panel.commands.run("next_study")
     wait(qtbot, panel)
     assert panel.actions_.read_controller.waiting
     listed.release()
@@ -269,10 +269,10 @@ def test_the_tables_of_a_list_are_written_from_its_menu(
     assert not entry.isEnabled()  # no list is open
     assert listed.day.open(listed.list_folder)
     assert entry.isEnabled()
-    panel.actions_.next_study()
+    panel.commands.run("next_study")
     wait(qtbot, panel)
-    panel.actions_.next_candidate()
-    panel.actions_.accept()
+    panel.commands.run("next_candidate")
+    panel.commands.run("accept")
     out = tmp_path / "tables"
     monkeypatch.setattr(
         "lesionlens.napari.widgets.worklist_dock.QFileDialog.getExistingDirectory",
@@ -301,7 +301,7 @@ def test_an_unaided_arm_has_nothing_to_analyse(panel, listed, qtbot):
         'title = "t"\nseed = 1\nreaders = ["A. Reader"]\narms = ["unaided"]\n', encoding="utf-8"
     )
     assert listed.day.open(listed.list_folder)
-    panel.actions_.next_study()
+    panel.commands.run("next_study")
     wait(qtbot, panel)
     assert panel.session.state.study is not None
     assert control(panel.run, "Analyse").isHidden()

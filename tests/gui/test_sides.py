@@ -143,7 +143,7 @@ def test_going_to_a_candidate_centres_it_also_when_zoomed_in(reviewed, analysis)
     viewer = current_viewer()
     reviewed.session.go_to(first.id)
     viewer.scene.camera.zoom = 30.0
-    reviewed.actions_.next_candidate()
+    reviewed.commands.run("next_candidate")
     for plane in Plane:
         reviewed.session.choose_plane(plane)
         reviewed.session.go_to(second.id)

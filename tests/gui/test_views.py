@@ -68,13 +68,13 @@ def drag(qtbot, view, button, start, end, modifiers=Qt.KeyboardModifier.NoModifi
 
 
 def test_a_key_shows_four_sequences_two_or_three_in_a_row_or_three_planes(shown):
-    shown.actions_.four_views()
+    shown.commands.run("four_views")
     views = tiles(shown)
     assert [view.tile.sequence for view in views] == list(MrSequence)
     assert all(view.isVisible() for view in views)
     assert len({(view.x(), view.y()) for view in views}) == 4
     assert len({view.size().width() // 8 for view in views}) == 1
-    shown.actions_.four_views()
+    shown.commands.run("four_views")
     assert not shown.views.linked.isVisible()
     assert shown.session.state.choices.views.layout is Layout.SINGLE
     for count in (2, 3):
@@ -85,7 +85,7 @@ def test_a_key_shows_four_sequences_two_or_three_in_a_row_or_three_planes(shown)
         assert shown.session.state.choices.sequence in {view.tile.sequence for view in views}
     shown.actions_.next_row_layout()
     assert not shown.views.linked.isVisible()
-    shown.actions_.three_planes()
+    shown.commands.run("three_planes")
     assert [view.tile.plane for view in tiles(shown)] == list(Plane)
     assert {view.tile.sequence for view in tiles(shown)} == {MrSequence.T1C}
 
@@ -154,7 +154,7 @@ def test_a_candidate_is_centred_outlined_and_fits_in_every_view_zoomed_in_or_not
         shown.actions_.show_layout(layout)
         shown.session.go_to(1)
         shown.actions_.viewpoint.move(zoom=40.0)
-        shown.actions_.next_candidate()
+        shown.commands.run("next_candidate")
         for view in tiles(shown):
             seen = drawn(shown, view)
             to = view.projection(seen)
@@ -172,7 +172,7 @@ def test_a_candidate_is_centred_outlined_and_fits_in_every_view_zoomed_in_or_not
 
 
 def test_overlays_follow_the_choices_in_linked_views(shown):
-    shown.actions_.four_views()
+    shown.commands.run("four_views")
     shown.session.go_to(1)
     view = tiles(shown)[0]
     assert drawn(shown, view).outlines
@@ -180,15 +180,15 @@ def test_overlays_follow_the_choices_in_linked_views(shown):
     assert drawn(shown, view).map.role == "attention"
     shown.actions_.toggle_isolines()
     assert drawn(shown, view).map.lines
-    shown.actions_.hold_hidden(True)
+    shown.commands.run("hold_hidden", True)
     hidden = drawn(shown, view)
     assert (hidden.outlines, hidden.map, hidden.box) == ((), None, None)
-    shown.actions_.hold_hidden(False)
+    shown.commands.run("hold_hidden", False)
     assert drawn(shown, view).outlines
 
 
 def test_a_click_puts_the_crosshair_there_and_two_show_one_view_alone(shown, qtbot):
-    shown.actions_.three_planes()
+    shown.commands.run("three_planes")
     axial, coronal, _ = tiles(shown)
     at = QPoint(axial.width() // 2 + 30, axial.height() // 2 - 20)
     x, y = axial.projection(drawn(shown, axial)).at(QPointF(at))
@@ -214,7 +214,7 @@ def test_a_candidate_gone_to_at_once_leaves_new_views_as_large_as_they_can_be(sh
 
 
 def test_wheel_and_napari_sliders_scroll_and_control_zooms_about_the_pointer(shown):
-    shown.actions_.four_views()
+    shown.commands.run("four_views")
     view = tiles(shown)[0]
     before = drawn(shown, view).image.number
     wheel(view, 1)
@@ -227,7 +227,7 @@ def test_wheel_and_napari_sliders_scroll_and_control_zooms_about_the_pointer(sho
     viewer = shown.viewer
     viewer.dims.set_point(2, 20.0)  # napari's slider
     assert shown.actions_.viewpoint.now.point_mm[2] == pytest.approx(viewer.dims.point[2])
-    shown.actions_.next_slice()
+    shown.commands.run("next_slice")
     shown.views.settle()
     assert viewer.dims.point[2] == pytest.approx(shown.actions_.viewpoint.now.point_mm[2], abs=2.1)
     shown.views.set_wheel(zooms=True)
@@ -237,7 +237,7 @@ def test_wheel_and_napari_sliders_scroll_and_control_zooms_about_the_pointer(sho
 
 
 def test_a_right_drag_changes_brightness_of_that_sequence_alone(shown, qtbot):
-    shown.actions_.four_views()
+    shown.commands.run("four_views")
     view = next(v for v in tiles(shown) if v.tile.sequence is MrSequence.FLAIR)
     layers = shown.viewer.layers
     before = {name: tuple(layers[name].contrast_limits) for name in ("T1", "FLAIR")}
@@ -252,24 +252,24 @@ def test_presets_of_brightness_reach_the_full_range(shown):
     layer = shown.viewer.layers["T1c"]
     data = np.asarray(layer.data)
     assert layer.contrast_limits_range == pytest.approx(list(full_range(data)))
-    for act, window in (
-        (shown.actions_.window_wide, Window.WIDE),
-        (shown.actions_.window_brain, Window.BRAIN),
-        (shown.actions_.window_auto, Window.AUTO),
+    for name, window in (
+        ("window_wide", Window.WIDE),
+        ("window_brain", Window.BRAIN),
+        ("window_auto", Window.AUTO),
     ):
-        act()
+        shown.commands.run(name)
         assert tuple(layer.contrast_limits) == pytest.approx(limits_of(data, window))
     assert limits_of(data, Window.WIDE) == (float(data.min()), float(data.max()))
     assert limits_of(data, Window.BRAIN) != limits_of(data, Window.AUTO)
 
 
 def test_redrawing_and_three_dimensions_are_naparis_and_the_views_come_back(shown):
-    shown.actions_.four_views()
+    shown.commands.run("four_views")
     shown.session.go_to(1)
-    shown.actions_.edit_outline()
+    shown.commands.run("edit_outline")
     assert not shown.views.linked.isVisible()
     assert shown.viewer.layers.selection.active.mode == "paint"
-    shown.actions_.discard_edit()
+    shown.commands.run("discard_edit")
     assert shown.views.linked.isVisible()
     assert len(tiles(shown)) == 4
     shown.viewer.dims.ndisplay = 3
@@ -279,7 +279,7 @@ def test_redrawing_and_three_dimensions_are_naparis_and_the_views_come_back(show
 
 
 def test_views_are_remembered_by_kind_of_study(shown, analysis):
-    shown.actions_.four_views()
+    shown.commands.run("four_views")
     assert hanging.recall(analysis.study) is Layout.FOUR
     shown.session.close()
     for data in layers_of(analysis.study, SILENT):
@@ -301,7 +301,7 @@ class Shows(QObject):
 
 def test_the_next_study_of_the_kind_opens_in_linked_views_at_once(shown, analysis):
     """napari's canvas was shown in between, and painted twice for nobody."""
-    shown.actions_.four_views()
+    shown.commands.run("four_views")
     counted = Shows()
     shown.views.canvas.installEventFilter(counted)
     for data in layers_of(replace(analysis.study), SILENT):
@@ -323,10 +323,10 @@ def test_the_other_sequence_is_shown_while_its_key_is_held(shown):
 
 
 def test_cine_runs_from_the_last_slice_to_the_first(shown, qtbot):
-    shown.actions_.four_views()
+    shown.commands.run("four_views")
     view = tiles(shown)[0]
     for _ in range(200):
-        shown.actions_.next_slice()
+        shown.commands.run("next_slice")
     last = drawn(shown, view).image
     assert last.number == last.count
     shown.actions_.scroll_looped()
@@ -378,22 +378,22 @@ def test_the_button_of_the_layout_that_is_seen_is_lit_and_stays_so_when_it_is_cl
 
 def test_while_an_outline_is_redrawn_the_buttons_say_that_napari_s_canvas_is_seen(shown):
     toolbar = shown.views.toolbar
-    shown.actions_.four_views()
+    shown.commands.run("four_views")
     shown.actions_.go_to(1)
-    shown.actions_.edit_outline()
+    shown.commands.run("edit_outline")
     assert shown.session.state.editing is not None
     assert lit(shown) == [Layout.SINGLE]
     assert not toolbar.layouts[Layout.FOUR].isEnabled()
     assert not toolbar.switches["toggle_slab"].isEnabled()
-    shown.actions_.three_planes()
+    shown.commands.run("three_planes")
     assert "end that first" in shown.session.state.message.lower()
-    shown.actions_.discard_edit()
+    shown.commands.run("discard_edit")
     assert lit(shown) == [Layout.FOUR]
     assert toolbar.layouts[Layout.FOUR].isEnabled()
 
 
 def test_in_three_dimensions_the_button_of_the_single_view_is_lit(shown):
-    shown.actions_.four_views()
+    shown.commands.run("four_views")
     shown.viewer.dims.ndisplay = 3
     assert lit(shown) == [Layout.SINGLE]
     assert not shown.views.bar.isVisible()
@@ -474,7 +474,7 @@ def test_the_slider_below_the_views_goes_one_step_a_slice_as_acquired(panel, ana
         assert bar.words.text() == f"slice {number} of {k // 4}"
     middles = [thick_grid.to_mm((0, 0, number))[2] for number in range(k // 4)]
     assert seen == pytest.approx(middles, abs=0.01)
-    panel.actions_.previous_slice()
+    panel.commands.run("previous_slice")
     assert bar.slider.value() == k // 4 - 1
     panel.session.choose_sequence(MrSequence.T1C)
     assert bar.slider.maximum() == k
@@ -492,7 +492,7 @@ def test_another_plane_keeps_place_and_zoom(shown):
     assert viewer.scene.camera.zoom == pytest.approx(7.0)
     assert tuple(viewer.dims.point) == pytest.approx(point)
     assert viewer.scene.camera.center[-1] == pytest.approx(point[viewer.dims.order[-1]])
-    shown.actions_.four_views()
+    shown.commands.run("four_views")
     shown.session.go_to(2)
     place = shown.actions_.viewpoint.now
     shown.actions_.next_plane()
@@ -536,7 +536,7 @@ def prior_of(panel):
 def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown):
     acts = shown.actions_
     acts.compare_with(prior_of(shown))
-    acts.four_views()
+    shown.commands.run("four_views")
     now = {view.tile.sequence: drawn(shown, view).image.data.max() for view in tiles(shown)}
     acts.hold_comparison(True)
     held = {view.tile.sequence: drawn(shown, view) for view in tiles(shown)}
@@ -549,7 +549,7 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
     assert 450 < low < high < 950
     acts.hold_comparison(False)
     assert all(not drawn(shown, v).words[0].startswith("prior") for v in tiles(shown))
-    acts.four_views()
+    shown.commands.run("four_views")
     acts.hold_comparison(True)
     assert shown.viewer.layers["prior"].visible
     assert shown.viewer.canvas.overlays["lesionlens_caption"].text.startswith("prior")
@@ -562,7 +562,7 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
 
 def test_linked_views_are_a_widget_like_any_other(loaded):
     """Qt and napari ask the widget in focus for its window."""
-    loaded.actions_.four_views()
+    loaded.commands.run("four_views")
     linked = loaded.views.linked
     assert linked.window() is loaded.window()
     assert linked.tiles[0].focusProxy() is linked
@@ -608,12 +608,12 @@ def test_the_first_picture_is_as_large_as_the_canvas_until_it_is_moved(loaded, q
 
 def test_the_canvas_comes_back_as_high_as_the_linked_views_were(shown):
     """Beside them for a moment it had half of their height, and the next study was as small."""
-    shown.actions_.four_views()
+    shown.commands.run("four_views")
     QApplication.processEvents()
     height = shown.views.linked.height()
     sizes = []
     shown.viewer.canvas.events.size.connect(lambda _: sizes.append(shown.viewer.canvas.size[0]))
-    shown.actions_.four_views()
+    shown.commands.run("four_views")
     QApplication.processEvents()
     assert all(size > 0.9 * height for size in sizes)
     assert shown.viewer.canvas.size[0] > 0.9 * height

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import napari
@@ -15,13 +16,14 @@ from qtpy.QtCore import QEvent
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.memory import rest
+from lesionlens.napari.commands.command import Command
+from lesionlens.napari.commands.table import KEYED
 from lesionlens.napari.loading import KEY
-from lesionlens.napari.model.acts.keys import KEYS, Key
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.geometry.head import HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.first_look import with_first_look
-from lesionlens.napari.model.screen.screen import Screen, ShownScene, resolve
+from lesionlens.napari.model.screen.screen import ShownScene, resolve
 from lesionlens.napari.model.state.state import State, only_progress_differs
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.clashes import clashes, keymap_of
@@ -59,7 +61,6 @@ class LesionLens(Panel):
         session = ReviewSession(reader=preferences.reader_name, defaults=preferences.choices())
         super().__init__(viewer, session)
         self.viewer = viewer
-        self._screen = Screen()
         self._state = session.state
         self._drawing = self._moving = False
         self._resting = once_idle(rest, self)
@@ -83,15 +84,15 @@ class LesionLens(Panel):
         viewer.dims.events.ndisplay.connect(self._on_ndisplay)
         viewer.mouse_drag_callbacks.append(self._on_click)
         viewer.mouse_move_callbacks.append(self._on_move)
-        acts: dict[Key, Callable[..., Any]] = {
-            key: getattr(self if key.of_panel else self.actions_, key.act) for key in KEYS
+        acts: dict[Command, Callable[..., Any]] = {
+            command: partial(self.commands.run, command.name) for command in KEYED
         }
         self.keyboard = Keyboard(self, acts, self._is_left)
         self.here = True
         self.drops: Drops | None = None
         self.dock_layout: DockLayout | None = None
         when_idle(self._connect_to_window)
-        self.show_screen(self._screen, session.state)
+        self.show_screen(self.shown, session.state)
         for layer in list(viewer.layers):
             self._adopt(layer)
 
@@ -114,11 +115,11 @@ class LesionLens(Panel):
 
     def _draw(self, old: State, new: State) -> None:
         if only_progress_differs(old, new):
-            self._screen = replace(self._screen, activity=new.activity)
-            self.run.show_screen(self._screen)
+            self.shown = replace(self.shown, activity=new.activity)
+            self.run.show_screen(self.shown)
             return
-        before, screen = self._screen.scene, with_first_look(resolve(new), new)
-        self._screen = screen
+        before, screen = self.shown.scene, with_first_look(resolve(new), new)
+        self.shown = screen
         if new.study is not old.study:
             self.views.without_events(
                 lambda: self.layers.forget_others(new.study, self.session.aside)
@@ -189,7 +190,7 @@ class LesionLens(Panel):
         self.keyboard.listen(window, *canvas)
         self.show_clashes(clashes(self.viewer))
         self.dock_layout = DockLayout(window, self)
-        self.views.show(self._screen.scene, self._screen, self._state)  # opened before the dock
+        self.views.show(self.shown.scene, self.shown, self._state)  # opened before the dock
         self._lay_out_docks()
         self._make_ready()
 
@@ -216,7 +217,7 @@ class LesionLens(Panel):
         if self._state.study is None:
             return
         self.views.show_dimensions()
-        visit = self._screen.scene.visit
+        visit = self.shown.scene.visit
         if self.viewer.dims.ndisplay == 2 and visit is not None:
             self.viewer.reset_view()
             self.views.go_to(visit.point_mm, visit.box_mm)
@@ -242,12 +243,12 @@ class LesionLens(Panel):
 
     # --- keys -----------------------------------------------------------------------------
 
-    def _is_left(self, key: Key) -> bool:
+    def _is_left(self, command: Command) -> bool:
         """Whether napari has a use for a key on the active layer, which is none of ours."""
         active = self.viewer.layers.selection.active
         if active is None or KEY in active.metadata:
             return False
-        return key.shown in {str(used) for used in keymap_of(type(active))}
+        return command.shown_key in {str(used) for used in keymap_of(type(active))}
 
     def release(self) -> None:
         """Let go of the viewer: nothing of it is heard or bound any more; once is enough."""

@@ -1,4 +1,4 @@
-"""What the panel, the keys and the menus can do: each act calls the session or starts a job."""
+"""What the reader does to a study: each act calls the session or starts a job."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from typing_extensions import override
 
 from lesionlens.analysis.followup import places
 from lesionlens.base.errors import LesionLensError
-from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging import samples
 from lesionlens.napari.controllers.comparing import PriorChoice, PriorDialogs, compare_with
@@ -44,6 +44,40 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
+class Dialogs(Protocol):
+    """What the panel asks or shows in windows of its own."""
+
+    def ask_folder(self) -> None:
+        """Ask for a folder and open it."""
+
+    def ask_file(self) -> None:
+        """Ask for a NIfTI file and open it."""
+
+    def ask_archive(self) -> None:
+        """Show the archive's dialog."""
+
+    def ask_result(self) -> None:
+        """Ask for a saved result and show it."""
+
+    def ask_prior(self) -> None:
+        """Ask for an earlier result and compare with it."""
+
+    def ask_mask(self) -> None:
+        """Ask for a segmentation and show it."""
+
+    def ask_export(self) -> None:
+        """Ask for a folder and export into it."""
+
+    def ask_worklist(self) -> None:
+        """Show the worklist."""
+
+    def type_reason(self) -> None:
+        """Put the cursor where the reason is typed."""
+
+    def show_keys(self) -> None:
+        """Show the table of keys."""
+
+
 class Actions(MarkActs, EditActs, NetworkQuestions, SignActs):
     """Every act of the reader.
 
@@ -71,6 +105,8 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs):
         )
         self.adder = LesionAdder(session, self.review_controller, self.editor)
         self.exported: Path | None = None
+        self.dialogs: Dialogs
+        """Set by the panel."""
         self.ask_prior_images: Callable[[Path], object] | None = None
         self._lens: tuple[Any, Any] | None = None
         self._loading = threading.Lock()
@@ -219,14 +255,6 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs):
             lambda _: done(preferences.server, ()),
         )
 
-    def may_export(self) -> bool:
-        """Whether there is a result to export and nothing runs; say so where there is none."""
-        state = self.session.state
-        if state.analysis is None or state.activity is not None:
-            self.session.notify("There is no result to export yet.")
-            return False
-        return True
-
     def export(self, folder: Path) -> bool:
         """Write everything of the result, with the review, into a folder."""
         return self.leave_for(lambda: self._export(folder))
@@ -269,42 +297,22 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs):
         """Ask what runs to stop."""
         self.jobs.stop()
 
-    # --- keys -----------------------------------------------------------------------------
+    # --- candidates and overlays ----------------------------------------------------------
 
     def go_to(self, candidate_id: int) -> None:
         """Go to a candidate; an edit of another one is kept first."""
         if candidate_id != self.session.state.editing:
             self.leave_for(lambda: self.session.go_to(candidate_id))
 
-    def next_candidate(self) -> None:
-        """Go to the next candidate."""
-        self.leave_for(lambda: self.session.step(1))
-
-    def previous_candidate(self) -> None:
-        """Go to the previous candidate."""
-        self.leave_for(lambda: self.session.step(-1))
+    def step_candidate(self, by: int) -> None:
+        """Go so many candidates on."""
+        self.leave_for(lambda: self.session.step(by))
 
     @override
     def leave_for(self, act: Callable[[], object]) -> bool:
         """Act once what is typed and what is being redrawn is kept."""
         self.review_controller.settle_reason()
         return self.review_controller.after_edit(lambda: act() is not False)
-
-    def accept(self) -> None:
-        """Accept the candidate in focus."""
-        self.review_controller.mark(ReviewState.ACCEPTED)
-
-    def reject(self) -> None:
-        """Reject it."""
-        self.review_controller.mark(ReviewState.REJECTED)
-
-    def defer(self) -> None:
-        """Leave it for later."""
-        self.review_controller.mark(ReviewState.DEFERRED)
-
-    def explain_mark(self) -> None:
-        """Say why no candidate can be decided now."""
-        self.review_controller.explain()
 
     def mark_to_candidate(self, uid: str = "") -> None:
         """Make a mark a candidate: the one named, else the last that lies in none yet."""
@@ -320,22 +328,6 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs):
         free = [m for m in marks if overlays is not None and overlays.candidate_at(m.at_mm) == 0]
         return (free or marks)[-1]
 
-    def edit_outline(self) -> None:
-        """Redraw the outline of the candidate in focus, or end that and keep what was drawn."""
-        self.review_controller.edit_outline()
-
-    def discard_edit(self) -> None:
-        """Leave the outline as it was before."""
-        self.review_controller.discard_edit()
-
-    def undo(self) -> None:
-        """Take the last decision, or the last stroke, back."""
-        self.review_controller.undo()
-
-    def redo(self) -> None:
-        """Repeat what was taken back."""
-        self.review_controller.redo()
-
     def toggle_overlay(self) -> None:
         """Overlay on (contours) or off."""
         now = self.session.state.choices.overlay
@@ -345,10 +337,6 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs):
         """Contours, or contours with the map."""
         now = self.session.state.choices.overlay
         self.session.choose_overlay(Overlay.CONTOUR if now is Overlay.MAP else Overlay.MAP)
-
-    def hold_hidden(self, held: bool) -> None:
-        """Hide every overlay while held."""
-        self.session.hold_hidden(held)
 
     def next_region(self) -> None:
         """Whole tumour, tumour core, and with T1c enhancing tumour."""

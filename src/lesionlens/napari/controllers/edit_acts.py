@@ -41,14 +41,6 @@ class EditActs(ViewActs):
         else:
             self.adder.grow(point)
 
-    def draw_lesion(self) -> None:
-        """Draw a candidate by hand; Done adds it."""
-        self.adder.draw()
-
-    def merge(self) -> None:
-        """Make the candidate in focus and the one nearest to it one."""
-        self.adder.merge()
-
     def pointed(self) -> Point | None:
         """Return the crosshair of linked views, else the pointer; None where it is elsewhere."""
         crosshair = self.viewpoint.now.point_mm
@@ -68,23 +60,9 @@ class EditActs(ViewActs):
 
     # --- the crosshair by keys ------------------------------------------------------------
 
-    def crosshair_left(self) -> None:
-        """Move the crosshair of linked views to the left of the screen."""
-        self._move((-_STEP_MM, 0.0))
-
-    def crosshair_right(self) -> None:
-        """Move it to the right."""
-        self._move((_STEP_MM, 0.0))
-
-    def crosshair_up(self) -> None:
-        """Move it up."""
-        self._move((0.0, -_STEP_MM))
-
-    def crosshair_down(self) -> None:
-        """Move it down."""
-        self._move((0.0, _STEP_MM))
-
-    def _move(self, by: tuple[float, float]) -> None:
+    def move_crosshair(self, right: int, down: int) -> None:
+        """Move the crosshair of linked views so many steps on the screen."""
+        by = (_STEP_MM * right, _STEP_MM * down)
         state, point = self.session.state, np.asarray(self.viewpoint.now.point_mm)
         if state.study is None or not self._is_linked():
             return
@@ -103,22 +81,6 @@ class EditActs(ViewActs):
         now = kinds.index(self.session.state.tools.limit)
         self.session.choose_limit(kinds[(now + 1) % len(kinds)])
 
-    def smooth(self) -> None:
-        """Smooth the outline."""
-        self.adder.smooth()
-
-    def fill_holes(self) -> None:
-        """Fill what the outline encloses."""
-        self.adder.fill_holes()
-
-    def remove_islands(self) -> None:
-        """Drop its small parts."""
-        self.adder.remove_islands()
-
-    def interpolate(self) -> None:
-        """Draw the slices left out between those drawn."""
-        self.adder.interpolate()
-
     def split(self) -> None:
         """Split where two points say: begins, then takes the pointer twice."""
         if self.session.state.tools.points is None:
@@ -129,7 +91,3 @@ class EditActs(ViewActs):
             self.session.notify("Point at a half of the outline, on the slice shown.")
         else:
             self.adder.point(point)
-
-    def split_here(self) -> None:
-        """Split at the slice shown."""
-        self.adder.split_at(self.viewpoint.now.point_mm)

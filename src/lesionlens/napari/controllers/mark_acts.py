@@ -69,15 +69,8 @@ class MarkActs(ViewActs):
         """Take a mark back, the last one where none is named."""
         self.read_controller.take_back(uid or None)
 
-    def next_study(self) -> None:
-        """Go to the next study of the worklist."""
-        self._step_study(1)
-
-    def previous_study(self) -> None:
-        """Go to the study before it."""
-        self._step_study(-1)
-
-    def _step_study(self, by: int) -> None:
+    def step_study(self, by: int) -> None:
+        """Go so many studies of the worklist on."""
         worklist = self.worklist
         if worklist is None:
             self.session.notify("Open a worklist first: Plugins → LesionLens → Worklist.")

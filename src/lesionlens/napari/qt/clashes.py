@@ -7,7 +7,7 @@ from typing import Any
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
 
-from lesionlens.napari.model.acts.keys import KEYS
+from lesionlens.napari.commands.table import KEYED
 
 
 def keymap_of(kind: type) -> dict[Any, Any]:
@@ -31,10 +31,11 @@ def clashes(viewer: Any) -> tuple[str, ...]:
     bound: dict[str, Any] = {}
     for keymap in (*map(keymap_of, (Viewer, Image, Labels)), viewer.keymap):
         bound |= {str(key): act for key, act in keymap.items()}
+    ours = ((command.shown_key, command.words) for command in KEYED)
     return tuple(
-        f"{key.shown} is also a key of {_owner(bound[key.shown])}; here it means: {key.words}."
-        for key in KEYS
-        if key.shown in bound
+        f"{key} is also a key of {_owner(bound[key])}; here it means: {words}."
+        for key, words in ours
+        if key in bound
     )
 
 

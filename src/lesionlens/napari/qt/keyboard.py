@@ -25,7 +25,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens.napari.model.acts.keys import Key
+from lesionlens.napari.commands.command import Command
 from lesionlens.napari.qt.waiting import when_idle
 
 _TYPED_INTO = (QLineEdit, QTextEdit, QPlainTextEdit, QAbstractSpinBox)
@@ -67,7 +67,7 @@ class Keyboard(QObject):
     ----------
     panel : QWidget
         Lives as long as this.
-    acts : mapping of Key to callable
+    acts : mapping of Command to callable
         What each does; one that is held takes True, then False.
     left : callable
         Whether a key is left to napari now.
@@ -76,11 +76,11 @@ class Keyboard(QObject):
     def __init__(
         self,
         panel: QWidget,
-        acts: Mapping[Key, Callable[..., Any]],
-        left: Callable[[Key], bool],
+        acts: Mapping[Command, Callable[..., Any]],
+        left: Callable[[Command], bool],
     ) -> None:
         super().__init__(panel)
-        self._acts = {key.key: (key, act) for key, act in acts.items()}
+        self._acts = {command.key: (command, act) for command, act in acts.items()}
         self._left = left
         self._held: dict[int, Callable[[bool], Any]] = {}
         self._painted = True
@@ -124,13 +124,13 @@ class Keyboard(QObject):
 
     def _pressed(self, event: QKeyEvent) -> bool:
         """Do what a key of ours says, once; where it repeats, as often as the window can paint."""
-        key, act = self._acts.get(name_of(event), (None, None))
-        if key is None or act is None or self._left(key):
+        command, act = self._acts.get(name_of(event), (None, None))
+        if command is None or act is None or self._left(command):
             return False
         again = event.isAutoRepeat()
-        if event.key() in self._held or (again and not (key.repeats and self._painted)):
+        if event.key() in self._held or (again and not (command.repeats and self._painted)):
             return True
-        if key.hold:
+        if command.hold:
             self._held[event.key()] = act
             act(True)
             return True

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QToolButton, QWidget
 
-from lesionlens.napari.model.acts.keys import KEYS
+from lesionlens.napari.commands.table import COMMANDS
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.views import Layout, Window
 from lesionlens.napari.model.state.state import State
@@ -70,17 +73,17 @@ class ViewToolbar(QWidget):
         row.setContentsMargins(2, 2, 2, 2)
         row.setSpacing(1)
         self.layouts = {
-            layout: self._button(words, tip, lambda _=False, to=layout: acts.show_layout(to))
+            layout: self._button(words, tip, partial(acts.show_layout, layout))
             for layout, words, tip in _LAYOUTS
         }
         self.windows = {
-            window: self._button(words, tip, lambda _=False, to=window: acts.show_window(to))
+            window: self._button(words, tip, partial(acts.show_window, window))
             for window, words, tip in _WINDOWS
         }
-        helps = {key.act: f"{key.words[0].upper()}{key.words[1:]} ({key.shown})" for key in KEYS}
+        commands = {command.name: command for command in COMMANDS}
         self.switches = {
-            act: self._button(words, helps[act], lambda _=False, to=act: getattr(acts, to)())
-            for act, words in _SWITCHES
+            name: self._button(words, commands[name].tip, partial(commands[name].run, acts))
+            for name, words in _SWITCHES
         }
         for group in (self.layouts, self.windows, self.switches):
             for button in group.values():
@@ -91,14 +94,14 @@ class ViewToolbar(QWidget):
         row.addStretch(1)
         self.setStyleSheet(_style(self._is_roomy))
 
-    def _button(self, words: str, tip: str, act: object) -> QToolButton:
+    def _button(self, words: str, tip: str, act: Callable[[], object]) -> QToolButton:
         button = QToolButton()
         button.setText(words)
         button.setToolTip(tip)
         button.setAccessibleName(tip)
         button.setCheckable(True)
         button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        button.clicked.connect(act)
+        button.clicked.connect(lambda _=False: act())
         button.clicked.connect(self._restate)
         return button
 

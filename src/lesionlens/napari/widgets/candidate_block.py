@@ -37,11 +37,10 @@ class CandidateBlock(Section):
 
     gone_to = Signal(int)
     threshold_chosen = Signal(float)
-    marked = Signal(str)
+    commanded = Signal(str)
+    """The name of a command."""
     reason_changed = Signal(str)
     reason_settled = Signal()
-    undone = Signal()
-    redone = Signal()
     merged = Signal(int)
 
     def __init__(self) -> None:
@@ -65,18 +64,18 @@ class CandidateBlock(Section):
             "Redraw the outline with napari's brush, fill and eraser, and tools (Shift+E)"
         )
         self._discard = flat_button("discard", "Leave the outline as it was")
-        self._discard.clicked.connect(lambda _=False: self.marked.emit("discard_edit"))
+        self._discard.clicked.connect(lambda _=False: self.commanded.emit("discard_edit"))
         self._outline = label("", "dim", wrap=True)
         self.tools, self.adding = EditTools(), AddRow()
         for part in (self.tools, self.adding):
-            part.acted.connect(self.marked)
+            part.commanded.connect(self.commanded)
         self.adding.merged.connect(self.merged)
         self._reason = ReasonBox()
         self._reason.currentTextChanged.connect(self.reason_changed)
         self._reason.settled.connect(self.reason_settled)
         self._reason.left.connect(self.table.setFocus)
-        self._undo.clicked.connect(lambda _=False: self.undone.emit())
-        self._redo.clicked.connect(lambda _=False: self.redone.emit())
+        self._undo.clicked.connect(lambda _=False: self.commanded.emit("undo"))
+        self._redo.clicked.connect(lambda _=False: self.commanded.emit("redo"))
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -92,7 +91,7 @@ class CandidateBlock(Section):
 
     def _button(self, words: str, act: str) -> QPushButton:
         button = QPushButton(words)
-        button.clicked.connect(lambda _=False: self.marked.emit(act))
+        button.clicked.connect(lambda _=False: self.commanded.emit(act))
         return button
 
     def _set_up_table(self) -> None:
@@ -199,11 +198,8 @@ class CandidateBlock(Section):
             self.gone_to.emit(clicked)
 
     def type_reason(self) -> None:
-        """Put the cursor into the reason of the candidate in focus; say why where it cannot be."""
-        if self._reason.isVisible() and self._reason.isEnabled():
-            self._reason.setFocus(Qt.FocusReason.ShortcutFocusReason)
-        else:
-            self.marked.emit("explain_mark")
+        """Put the cursor into the reason of the candidate in focus."""
+        self._reason.setFocus(Qt.FocusReason.ShortcutFocusReason)
 
     def _show_reason(self, screen: Screen) -> None:
         """Show the reason of the candidate in focus; a cursor within the same words stays."""

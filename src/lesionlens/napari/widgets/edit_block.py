@@ -14,7 +14,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens.napari.model.acts.keys import KEYS
+from lesionlens.napari.commands.table import COMMANDS
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.widgets.parts import flat_button, label, offer, row
@@ -29,7 +29,7 @@ _TOOLS = (
     ("cut here", "split_here"),
 )
 _COLUMNS = 4
-_KEY_OF = {key.act: key for key in KEYS}
+_COMMAND_OF = {command.name: command for command in COMMANDS}
 _LIMITS = (
     (Limit.ANYWHERE, "paint anywhere"),
     (Limit.INTENSITY, "within intensity"),
@@ -40,7 +40,7 @@ _LIMITS = (
 class EditTools(QWidget):
     """Shown while an outline is drawn; emits the name of an act, or what the range is to be."""
 
-    acted = Signal(str)
+    commanded = Signal(str)
     limit_chosen = Signal(object)
     range_chosen = Signal(float, float)
 
@@ -70,16 +70,15 @@ class EditTools(QWidget):
         outer.addLayout(row(self.low, self._until, self.high, None, spacing=4))
 
     def _button(self, words: str, act: str) -> QToolButton:
-        button, key = QToolButton(), _KEY_OF[act]
+        button = QToolButton()
         button.setText(words)
-        hint = key.words.removeprefix("edit: ")
-        button.setToolTip(f"{hint[0].upper()}{hint[1:]} ({key.shown})")
+        button.setToolTip(_COMMAND_OF[act].tip)
         button.setAccessibleName(button.toolTip())
         button.setProperty("role", "segment")
         policy = button.sizePolicy()
         policy.setHorizontalPolicy(policy.Policy.Expanding)
         button.setSizePolicy(policy)
-        button.clicked.connect(lambda _=False: self.acted.emit(act))
+        button.clicked.connect(lambda _=False: self.commanded.emit(act))
         return button
 
     def _bound(self, name: str) -> QDoubleSpinBox:
@@ -116,7 +115,7 @@ class EditTools(QWidget):
 class AddRow(QWidget):
     """Offers to add, to draw and to merge, and to go on with strokes that were interrupted."""
 
-    acted = Signal(str)
+    commanded = Signal(str)
     merged = Signal(int)
 
     def __init__(self) -> None:
@@ -137,7 +136,7 @@ class AddRow(QWidget):
             (self._open_wanted, "edit_outline"),
             (self._drop, "discard_edit"),
         ):
-            button.clicked.connect(lambda _=False, act=act: self.acted.emit(act))
+            button.clicked.connect(lambda _=False, act=act: self.commanded.emit(act))
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.setSpacing(4)

@@ -12,11 +12,8 @@ from lesionlens.napari.widgets.parts import label, row, set_role
 class Footer(QWidget):
     """Shows how far the review is; emits what the reader does. Hidden before an analysis."""
 
-    keys_requested = Signal()
-    without_requested = Signal()
-    sign_requested = Signal()
-    withdrawal_requested = Signal()
-    export_requested = Signal()
+    commanded = Signal(str)
+    """The name of a command."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,15 +22,15 @@ class Footer(QWidget):
         self._sign, self._export, keys = QPushButton(), QPushButton("Export…"), QToolButton()
         self._sign.setToolTip("Sign the study under your name, once every candidate is decided")
         self._sign.clicked.connect(lambda _=False: self._on_sign())
-        self._export.clicked.connect(lambda _=False: self.export_requested.emit())
+        self._export.clicked.connect(lambda _=False: self.commanded.emit("export"))
         keys.setText("Keys (K)")
         keys.setProperty("role", "flat")
-        keys.clicked.connect(lambda _=False: self.keys_requested.emit())
+        keys.clicked.connect(lambda _=False: self.commanded.emit("show_keys"))
         self._without = QToolButton()
         self._without.setText("without it?")
         self._without.setToolTip("Hide this candidate and ask the network again")
         self._without.setProperty("role", "flat")
-        self._without.clicked.connect(lambda _=False: self.without_requested.emit())
+        self._without.clicked.connect(lambda _=False: self.commanded.emit("ask_without"))
         column = QVBoxLayout(self)
         column.setContentsMargins(12, 4, 12, 6)
         column.setSpacing(4)
@@ -52,4 +49,4 @@ class Footer(QWidget):
         self.setVisible(screen.analysed)
 
     def _on_sign(self) -> None:
-        (self.withdrawal_requested if self._signed else self.sign_requested).emit()
+        self.commanded.emit("withdraw" if self._signed else "sign")

@@ -8,7 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QDialog, QLabel, QScrollArea, QStyle, QVBoxLayout, QWidget
 
-from lesionlens.napari.model.acts.keys import KEYS
+from lesionlens.napari.commands.table import KEYED
 
 _COLUMNS, _LETTERS = 2, 150
 """Of keys side by side, and how many letters wide they are in all."""
@@ -47,13 +47,13 @@ class KeysDialog(QDialog):
 
 
 def _table() -> str:
-    rows = -(-len(KEYS) // _COLUMNS)
+    rows = -(-len(KEYED) // _COLUMNS)
     lines = []
     for number in range(rows):
         cells = "".join(
-            f'<td style="white-space: nowrap"><b>{escape(key.shown)}</b>&nbsp;&nbsp;</td>'
-            f"<td>{escape(key.words)}&nbsp;&nbsp;&nbsp;&nbsp;</td>"
-            for key in KEYS[number::rows]
+            f'<td style="white-space: nowrap"><b>{escape(command.shown_key)}</b>&nbsp;&nbsp;</td>'
+            f"<td>{escape(command.words)}&nbsp;&nbsp;&nbsp;&nbsp;</td>"
+            for command in KEYED[number::rows]
         )
         lines.append(f"<tr>{cells}</tr>")
     return f"<table>{''.join(lines)}</table>"

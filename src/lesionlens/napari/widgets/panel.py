@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ from qtpy.QtWidgets import (
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.study import Study
+from lesionlens.napari.commands.command import Command, Commands
+from lesionlens.napari.commands.study import OPENERS
+from lesionlens.napari.commands.table import COMMANDS
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.read_controller import analyse_words
 from lesionlens.napari.loading import places_of
@@ -98,19 +102,22 @@ class Panel(QWidget):
         self.jobs = Jobs(session, self)
         self.questions = LatestQuestion(session, self)
         self.actions_ = Actions(session, self.jobs, self.questions, viewer)
+        self.actions_.dialogs = self
+        self.commands = Commands(COMMANDS, self.actions_, lambda: self.shown, session.notify)
+        self.shown = Screen()
         self.archive: PacsDialog | None = None
         self.studies = StudiesDialog(self)
         self.signing = SignDialog(self)
         self.actions_.ask_signature = self.signing.ask
         self.actions_.opener.ask_patient = PatientDialog(self).ask
-        self._shown: Study | None = None
+        self._study: Study | None = None
         self._build()
         self._connect()
         self.show_theme(viewer.theme)
 
     def _build(self) -> None:
         self.study = StudyBlock(self._menu())
-        self.empty = empty_state([one for one in self._openers() if "earlier" not in one[0]])
+        self.empty = empty_state([self._entry(one) for one in OPENERS if one.name != "compare"])
         self.problem, self.message = ProblemBlock(), MessageBlock()
         self.assign = AssignmentEditor()
         self.quality = QualityBlock()
@@ -169,12 +176,9 @@ class Panel(QWidget):
 
     def _menu(self) -> QMenu:
         menu = QMenu(self)
-        for words, slot in self._openers():
-            menu.addAction(words).triggered.connect(slot)
-        menu.addAction("Add the result as plain layers").triggered.connect(
-            lambda _=False: self.actions_.add_layers()
-        )
-        menu.addAction("Close the study").triggered.connect(lambda _=False: self.actions_.close())
+        for command in (*OPENERS, self.commands["add_layers"], self.commands["close"]):
+            words, run = self._entry(command)
+            menu.addAction(words).triggered.connect(run)
         menu.addSeparator()
         folders = menu.addAction("Let napari open folders with LesionLens")
         folders.setCheckable(True)
@@ -183,17 +187,9 @@ class Panel(QWidget):
         menu.aboutToShow.connect(lambda: folders.setChecked(used_for_folders()))
         return menu
 
-    def _openers(self) -> tuple[tuple[str, Callable[..., Any]], ...]:
-        return (
-            ("Open a folder…", lambda _=False: self.ask_folder()),
-            ("Open a NIfTI file…", lambda _=False: self.ask_file()),
-            ("From the archive (PACS)…", lambda _=False: self.ask_archive()),
-            ("Reopen a saved result…", lambda _=False: self.ask_result()),
-            ("Compare with an earlier result…", lambda _=False: self.ask_prior()),
-            ("Reopen a segmentation (NIfTI, DICOM)…", lambda _=False: self.ask_mask()),
-            ("Worklist…", lambda _=False: self.worklist_requested.emit()),
-            ("Try the sample", lambda _=False: self.actions_.open_sample()),
-        )
+    def _entry(self, command: Command) -> tuple[str, Callable[..., Any]]:
+        """Return the words of a command in a menu or on a button, and what runs it."""
+        return command.title, lambda _=False: self.commands.run(command.name)
 
     def _connect(self) -> None:
         acts, session = self.actions_, self.session
@@ -202,7 +198,7 @@ class Panel(QWidget):
         self.assign.applied.connect(acts.name)
         self.preparation.changed.connect(self._prepare_so)
         self.preparation.served.connect(self._ask_of)
-        self.run.analyse.connect(acts.analyse)
+        self.run.analyse.connect(partial(self.commands.run, "analyse"))
         self.run.cancel.connect(acts.stop)
         self.problem.dismissed.connect(session.dismiss)
         acts.ask_prior_images = self.ask_prior_images
@@ -219,12 +215,10 @@ class Panel(QWidget):
         self.candidates.threshold_chosen.connect(session.choose_threshold)
         self.candidates.reason_changed.connect(session.type_reason)
         self.candidates.reason_settled.connect(acts.review_controller.settle_reason)
-        self.candidates.marked.connect(lambda act: getattr(acts, act)())
+        self.candidates.commanded.connect(self.commands.run)
         self.candidates.merged.connect(acts.adder.merge)
         self.candidates.tools.limit_chosen.connect(session.choose_limit)
         self.candidates.tools.range_chosen.connect(session.choose_range)
-        self.candidates.undone.connect(acts.undo)
-        self.candidates.redone.connect(acts.redo)
         self.considered.looked_at.connect(acts.go_to_point)
         self.followup.gone_to.connect(acts.go_to)
         self._connect_attention()
@@ -238,20 +232,17 @@ class Panel(QWidget):
         self.attention.opacity_chosen.connect(session.choose_opacity)
         self.attention.uncertainty_chosen.connect(session.choose_uncertainty)
         self.attention.unreliable_chosen.connect(session.choose_unreliable)
-        self.footer.without_requested.connect(acts.ask_without)
+        self.footer.commanded.connect(self.commands.run)
         self.attention.probe_ended.connect(acts.end_probe)
-        self.footer.keys_requested.connect(self.show_keys)
-        self.footer.sign_requested.connect(acts.sign)
-        self.footer.withdrawal_requested.connect(acts.withdraw)
-        self.footer.export_requested.connect(self.ask_export)
 
     # --- shown ----------------------------------------------------------------------------
 
     def show_screen(self, screen: Screen, state: State) -> None:
         """Show a screen."""
+        self.shown = screen
         opened = state.study is not None
-        if state.study is not self._shown:
-            self._shown = state.study
+        if state.study is not self._study:
+            self._study = state.study
             self.show_stops()
             self._scroll.verticalScrollBar().setValue(0)
         self.empty.setVisible(not opened and screen.activity is None)
@@ -354,9 +345,12 @@ class Panel(QWidget):
         self.archive.raise_()
 
     def ask_export(self) -> None:
-        """Ask for a folder and export into it, once there is a result."""
-        if self.actions_.may_export():
-            self._ask_path(self.actions_.export, "Export into this folder")
+        """Ask for a folder and export into it."""
+        self._ask_path(self.actions_.export, "Export into this folder")
+
+    def ask_worklist(self) -> None:
+        """Show the worklist beside the picture."""
+        self.worklist_requested.emit()
 
     def type_reason(self) -> None:
         """Let the reader type the reason for a decision."""

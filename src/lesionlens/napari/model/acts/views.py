@@ -68,17 +68,10 @@ class ViewActs:
         if layout is not None:
             self.session.choose_views(layout=layout)
 
-    def _turn(self, layout: Layout) -> None:
+    def toggle_layout(self, layout: Layout) -> None:
+        """Show these views, or the single one again."""
         now = self.session.state.choices.views.layout
         self.show_layout(Layout.SINGLE if now is layout else layout)
-
-    def four_views(self) -> None:
-        """All sequences together, or the single view again."""
-        self._turn(Layout.FOUR)
-
-    def three_planes(self) -> None:
-        """Axial, coronal and sagittal together, or the single view again."""
-        self._turn(Layout.PLANES)
 
     def next_row_layout(self) -> None:
         """Two sequences in a row, three, the single view."""
@@ -98,14 +91,6 @@ class ViewActs:
             self.session.choose_views(acquired=not views.acquired)
 
     # --- slices ---------------------------------------------------------------------------
-
-    def next_slice(self) -> None:
-        """One slice on, towards the right, front or top."""
-        self.scroll(1)
-
-    def previous_slice(self) -> None:
-        """One slice back."""
-        self.scroll(-1)
 
     def scroll(self, by: int) -> bool:
         """Go `by` slices on; False at the end."""
@@ -139,18 +124,6 @@ class ViewActs:
         """Take a preset of brightness for all sequences."""
         views = self.session.state.choices.views
         self.session.choose_views(window=window, windowings=views.windowings + 1)
-
-    def window_auto(self) -> None:
-        """Brightness: without background and the brightest half percent."""
-        self.show_window(Window.AUTO)
-
-    def window_brain(self) -> None:
-        """Brightness: the inner part of the head."""
-        self.show_window(Window.BRAIN)
-
-    def window_wide(self) -> None:
-        """Brightness: everything in the data."""
-        self.show_window(Window.WIDE)
 
     def hold_comparison(self, held: bool) -> None:
         """Show what is compared in place of this: a prior, else the sequence shown before."""

@@ -1,0 +1,94 @@
+"""A command: one thing that the reader can do, however they ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from lesionlens.napari.model.screen.screen import Screen
+
+
+def _always(_: Screen) -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a key, a button, a menu and napari's palette run alike."""
+
+    name: str
+    """Unique; in napari's palette the command is `lesionlens.` and this name."""
+    words: str
+    """What it does, for the table of keys; a button's tip begins with it."""
+    run: Callable[..., object]
+    """Takes the `Actions` of a window; one that is held also whether the key is down."""
+    key: str = ""
+    """As napari writes it, such as "Shift-N"; empty where it has none."""
+    menu: str = ""
+    """In the panel's menu, where the words of the table of keys are too long for it."""
+    hold: bool = False
+    """Whether letting the key go ends it: `run` is called with True, then with False."""
+    repeats: bool = False
+    """Whether it goes on while the key stays down."""
+    unavailable: Callable[[Screen], str] = _always
+    """Why it cannot be run with what is shown now, in words; empty where it can."""
+
+    def enabled(self, screen: Screen) -> bool:
+        """Whether it can be run with what is shown now."""
+        return not self.unavailable(screen)
+
+    @property
+    def shown_key(self) -> str:
+        """The key as people write it."""
+        return self.key.replace("-", "+")
+
+    @property
+    def title(self) -> str:
+        """In menus and in napari's palette."""
+        words = self.menu or self.words.removeprefix("edit: ")
+        return f"{words[:1].upper()}{words[1:]}"
+
+    @property
+    def tip(self) -> str:
+        """Beside a button: what it does, and its key."""
+        words = self.words.removeprefix("edit: ")
+        key = f" ({self.shown_key})" if self.key else ""
+        return f"{words[:1].upper()}{words[1:]}{key}"
+
+
+class Commands:
+    """The commands of one window.
+
+    Parameters
+    ----------
+    table : iterable of Command
+        All of them.
+    acts : object
+        The `Actions` of the window.
+    shown : callable
+        Returns what is shown now.
+    notify : callable
+        Takes the reason why a command cannot be run.
+    """
+
+    def __init__(
+        self,
+        table: Iterable[Command],
+        acts: object,
+        shown: Callable[[], Screen],
+        notify: Callable[[str], object],
+    ) -> None:
+        self._by_name = {command.name: command for command in table}
+        self._acts, self._shown, self._notify = acts, shown, notify
+
+    def __getitem__(self, name: str) -> Command:
+        return self._by_name[name]
+
+    def run(self, name: str, *held: bool) -> object:
+        """Run a command, or say why it cannot be run; one that is held takes True, then False."""
+        command = self._by_name[name]
+        reason = command.unavailable(self._shown())
+        if reason and any(held) is bool(held):
+            self._notify(f"{reason}.")
+            return None
+        return command.run(self._acts, *held)

@@ -1,0 +1,79 @@
+"""Commands that add candidates and draw outlines."""
+
+from __future__ import annotations
+
+from lesionlens.napari.commands.command import Command
+from lesionlens.napari.commands.review import not_marked
+
+COMMANDS = (
+    Command(
+        "edit_outline",
+        "redraw the candidate's outline, or end that and keep it",
+        lambda acts: acts.review_controller.edit_outline(),
+        "Shift-E",
+        unavailable=not_marked,
+    ),
+    Command(
+        "discard_edit",
+        "leave the outline as it was",
+        lambda acts: acts.review_controller.discard_edit(),
+    ),
+    Command(
+        "add_lesion",
+        "add the lesion at the crosshair, or under the pointer",
+        lambda acts: acts.add_lesion(),
+        "Shift-P",
+    ),
+    Command("draw_lesion", "draw a lesion by hand", lambda acts: acts.adder.draw(), "Shift-L"),
+    Command(
+        "merge",
+        "merge the candidate with the one nearest to it",
+        lambda acts: acts.adder.merge(),
+        "Shift-K",
+    ),
+    Command(
+        "brush_ball",
+        "edit: the brush is a ball, or a disc on the slice",
+        lambda acts: acts.brush_ball(),
+        "Shift-T",
+    ),
+    Command(
+        "brush_limit",
+        "edit: paint anywhere, or within intensity or probability",
+        lambda acts: acts.brush_limit(),
+        "Shift-R",
+    ),
+    Command("smooth", "edit: smooth the outline", lambda acts: acts.adder.smooth(), ","),
+    Command(
+        "fill_holes",
+        "edit: fill its holes",
+        lambda acts: acts.adder.fill_holes(),
+        ".",
+        "fill the outline's holes",
+    ),
+    Command(
+        "remove_islands",
+        "edit: remove its islands",
+        lambda acts: acts.adder.remove_islands(),
+        "Control-I",
+        menu="remove the outline's islands",
+    ),
+    Command(
+        "interpolate",
+        "edit: draw the slices left out between those drawn",
+        lambda acts: acts.adder.interpolate(),
+        "Shift-W",
+    ),
+    Command(
+        "split",
+        "edit: split between two points, each under the pointer",
+        lambda acts: acts.split(),
+        "Shift-Y",
+    ),
+    Command(
+        "split_here",
+        "edit: split at the slice shown",
+        lambda acts: acts.adder.split_at(acts.viewpoint.now.point_mm),
+        "Shift-H",
+    ),
+)

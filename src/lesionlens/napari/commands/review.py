@@ -1,0 +1,112 @@
+"""Commands of the review: candidates, decisions, marks, signature, worklist."""
+
+from __future__ import annotations
+
+from lesionlens.base.labels import ReviewState
+from lesionlens.napari.commands.command import Command
+from lesionlens.napari.model.screen.screen import Screen
+
+
+def not_marked(screen: Screen) -> str:
+    """Say why nothing can be decided now; while an outline is drawn, that is kept first."""
+    return "" if screen.editing else screen.not_marked
+
+
+COMMANDS = (
+    Command(
+        "next_candidate",
+        "go to the next candidate",
+        lambda acts: acts.step_candidate(1),
+        "N",
+    ),
+    Command(
+        "previous_candidate",
+        "go to the previous candidate",
+        lambda acts: acts.step_candidate(-1),
+        "Shift-N",
+    ),
+    Command(
+        "next_considered",
+        "go to the next place that was also considered",
+        lambda acts: acts.next_considered(),
+        "Control-Shift-N",
+    ),
+    Command(
+        "accept",
+        "accept the candidate",
+        lambda acts: acts.review_controller.mark(ReviewState.ACCEPTED),
+        "A",
+        unavailable=not_marked,
+    ),
+    Command(
+        "reject",
+        "reject the candidate",
+        lambda acts: acts.review_controller.mark(ReviewState.REJECTED),
+        "R",
+        unavailable=not_marked,
+    ),
+    Command(
+        "defer",
+        "defer the candidate",
+        lambda acts: acts.review_controller.mark(ReviewState.DEFERRED),
+        "D",
+        unavailable=not_marked,
+    ),
+    Command(
+        "type_reason",
+        "type the reason; Enter or Escape leads back to the candidates",
+        lambda acts: acts.dialogs.type_reason(),
+        "Control-Shift-R",
+        unavailable=not_marked,
+    ),
+    Command(
+        "sign",
+        "sign that nothing further was seen, once all is decided",
+        lambda acts: acts.sign(),
+        "Shift-A",
+    ),
+    Command(
+        "withdraw",
+        "withdraw the signature, for a reason",
+        lambda acts: acts.withdraw(),
+    ),
+    Command(
+        "mark_here",
+        "mark the place under the pointer, in a worklist or unaided first",
+        lambda acts: acts.mark_here(),
+        "Shift-X",
+    ),
+    Command("unmark", "take the last mark back", lambda acts: acts.unmark(), "Shift-Z"),
+    Command(
+        "mark_to_candidate",
+        "make your mark a candidate, once you have signed",
+        lambda acts: acts.mark_to_candidate(),
+        "Control-Shift-X",
+    ),
+    Command(
+        "next_study",
+        "go to the next study of the worklist",
+        lambda acts: acts.step_study(1),
+        "PgDown",
+    ),
+    Command(
+        "previous_study",
+        "go to the study before it",
+        lambda acts: acts.step_study(-1),
+        "PgUp",
+        menu="go to the previous study of the worklist",
+    ),
+    Command(
+        "undo",
+        "undo the last decision",
+        lambda acts: acts.review_controller.undo(),
+        "U",
+    ),
+    Command(
+        "redo",
+        "redo it",
+        lambda acts: acts.review_controller.redo(),
+        "Shift-U",
+        "redo the decision",
+    ),
+)

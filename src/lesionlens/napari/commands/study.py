@@ -1,0 +1,43 @@
+"""Commands on whole studies: open, analyse, compare, export, close."""
+
+from __future__ import annotations
+
+from lesionlens.napari.commands.command import Command
+from lesionlens.napari.model.screen.screen import Screen
+
+
+def _no_result(screen: Screen) -> str:
+    return "" if screen.can_export else "There is no result to export yet"
+
+
+OPENERS = (
+    Command("open_folder", "Open a folder…", lambda acts: acts.dialogs.ask_folder()),
+    Command("open_file", "Open a NIfTI file…", lambda acts: acts.dialogs.ask_file()),
+    Command("archive", "From the archive (PACS)…", lambda acts: acts.dialogs.ask_archive()),
+    Command("reopen_result", "Reopen a saved result…", lambda acts: acts.dialogs.ask_result()),
+    Command("compare", "Compare with an earlier result…", lambda acts: acts.dialogs.ask_prior()),
+    Command(
+        "reopen_mask",
+        "Reopen a segmentation (NIfTI, DICOM)…",
+        lambda acts: acts.dialogs.ask_mask(),
+    ),
+    Command("worklist", "Worklist…", lambda acts: acts.dialogs.ask_worklist()),
+    Command("open_sample", "Try the sample", lambda acts: acts.open_sample()),
+)
+"""What the menu opens a study with."""
+
+COMMANDS = (
+    Command("analyse", "analyse the study", lambda acts: acts.analyse()),
+    Command("add_layers", "add the result as plain layers", lambda acts: acts.add_layers()),
+    Command(
+        "export",
+        "export the result and your review",
+        lambda acts: acts.dialogs.ask_export(),
+        "Control-Shift-S",
+        unavailable=_no_result,
+    ),
+    Command("close", "close the study", lambda acts: acts.close()),
+    Command(
+        "show_keys", "show these keys", lambda acts: acts.dialogs.show_keys(), "K", "show the keys"
+    ),
+)

@@ -1,0 +1,179 @@
+"""Commands of the views: overlays, maps, layouts, slices, brightness."""
+
+from __future__ import annotations
+
+from lesionlens.napari.commands.command import Command
+from lesionlens.napari.model.choices.views import Layout, Window
+
+_OVERLAYS = (
+    Command("toggle_overlay", "overlay on or off", lambda acts: acts.toggle_overlay(), "T"),
+    Command(
+        "hold_hidden",
+        "hide every overlay while held",
+        lambda acts, held: acts.session.hold_hidden(held),
+        "H",
+        hold=True,
+    ),
+    Command("next_overlay", "contour or attention map", lambda acts: acts.next_overlay(), "G"),
+    Command(
+        "next_evidence",
+        "what T1, T1c, T2 and FLAIR each add, one after another",
+        lambda acts: acts.next_evidence(),
+        "Control-D",
+    ),
+    Command(
+        "toggle_first_layer",
+        "where the first layer attends, or what decided",
+        lambda acts: acts.toggle_first_layer(),
+        "Shift-B",
+    ),
+    Command(
+        "next_region",
+        "whole tumour, tumour core or enhancing tumour",
+        lambda acts: acts.next_region(),
+        "W",
+    ),
+    Command("next_sequence", "show the next sequence", lambda acts: acts.next_sequence(), "S"),
+    Command("next_plane", "axial, coronal or sagittal", lambda acts: acts.next_plane(), "J"),
+    Command(
+        "probe_cursor",
+        "ask the voxel under the pointer what it attended to; hold it and move to ask on",
+        lambda acts, held: acts.probe_cursor(held),
+        "Q",
+        hold=True,
+    ),
+    Command("end_probe", "put the probe's answer away", lambda acts: acts.end_probe(), "Shift-Q"),
+    Command(
+        "ask_without",
+        "ask what the network says with the candidate hidden",
+        lambda acts: acts.ask_without(),
+    ),
+)
+_LAYOUTS = (
+    Command(
+        "four_views",
+        "four sequences side by side, or one view",
+        lambda acts: acts.toggle_layout(Layout.FOUR),
+        "Shift-F",
+    ),
+    Command(
+        "next_row_layout",
+        "two sequences in a row, three, or one view",
+        lambda acts: acts.next_row_layout(),
+        "Shift-S",
+    ),
+    Command(
+        "three_planes",
+        "axial, coronal and sagittal together, or one view",
+        lambda acts: acts.toggle_layout(Layout.PLANES),
+        "Shift-J",
+    ),
+    Command(
+        "toggle_prior",
+        "an earlier examination beside this one, or one view",
+        lambda acts: acts.toggle_prior(),
+        "Control-B",
+    ),
+    Command(
+        "toggle_acquired_slices",
+        "slices as they were acquired, or along the patient's axes",
+        lambda acts: acts.toggle_acquired_slices(),
+        "Shift-O",
+    ),
+)
+_PLACES = (
+    Command(
+        "next_slice",
+        "next slice, towards the top, front or right",
+        lambda acts: acts.scroll(1),
+        "Up",
+        repeats=True,
+    ),
+    Command("previous_slice", "previous slice", lambda acts: acts.scroll(-1), "Down", repeats=True),
+    Command(
+        "crosshair_left",
+        "move the crosshair of linked views to the left",
+        lambda acts: acts.move_crosshair(-1, 0),
+        "Control-Shift-Left",
+        repeats=True,
+    ),
+    Command(
+        "crosshair_right",
+        "move it to the right",
+        lambda acts: acts.move_crosshair(1, 0),
+        "Control-Shift-Right",
+        menu="move the crosshair of linked views to the right",
+        repeats=True,
+    ),
+    Command(
+        "crosshair_up",
+        "move it up",
+        lambda acts: acts.move_crosshair(0, -1),
+        "Control-Shift-Up",
+        menu="move the crosshair of linked views up",
+        repeats=True,
+    ),
+    Command(
+        "crosshair_down",
+        "move it down",
+        lambda acts: acts.move_crosshair(0, 1),
+        "Control-Shift-Down",
+        menu="move the crosshair of linked views down",
+        repeats=True,
+    ),
+    Command(
+        "toggle_cine",
+        "let the slices run, or stand still",
+        lambda acts: acts.toggle_cine(),
+        "Shift-C",
+    ),
+)
+_PICTURE = (
+    Command(
+        "hold_comparison",
+        "the sequence shown before, while held",
+        lambda acts, held: acts.hold_comparison(held),
+        "I",
+        hold=True,
+    ),
+    Command(
+        "window_auto", "brightness: as at first", lambda acts: acts.show_window(Window.AUTO), "8"
+    ),
+    Command(
+        "window_brain",
+        "brightness: for the brain",
+        lambda acts: acts.show_window(Window.BRAIN),
+        "9",
+    ),
+    Command(
+        "window_wide",
+        "brightness: everything in the data",
+        lambda acts: acts.show_window(Window.WIDE),
+        "0",
+    ),
+    Command(
+        "toggle_slab",
+        "T1c as the brightest of a thick slab",
+        lambda acts: acts.toggle_slab(),
+        "Shift-M",
+    ),
+    Command(
+        "toggle_isolines",
+        "maps as lines of equal value, or as colour",
+        lambda acts: acts.toggle_isolines(),
+        "Shift-G",
+    ),
+    Command(
+        "toggle_rulers",
+        "both diameters of the candidate, to measure along",
+        lambda acts: acts.toggle_rulers(),
+        "Shift-D",
+    ),
+    Command(
+        "toggle_names",
+        "patient, date and series on linked views, or not",
+        lambda acts: acts.toggle_names(),
+        "Shift-I",
+    ),
+)
+COMMANDS = (*_OVERLAYS, *_LAYOUTS, *_PLACES, *_PICTURE)

@@ -1,0 +1,25 @@
+"""The commands of the window in napari's own palette (Ctrl+Shift+P): one function each, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import napari
+
+from lesionlens.napari.commands.table import COMMANDS
+from lesionlens.napari.dock import open_panel
+
+OFFERED = tuple(command for command in COMMANDS if not command.hold)
+"""All but those that last as long as a key is held."""
+
+
+def __getattr__(name: str) -> Callable[[], None]:
+    if name not in {command.name for command in OFFERED}:
+        raise AttributeError(name)
+
+    def run() -> None:
+        viewer = napari.current_viewer()
+        if viewer is not None:
+            open_panel(viewer).commands.run(name)
+
+    return run
