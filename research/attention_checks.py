@@ -4,8 +4,8 @@
     python research/attention_checks.py --label-randomisation 300 --json OUT.json --plot OUT.png
 
 A case is a folder with any of t1, t1c, t2, flair and seg as .nii.gz. For each: does the peak of a
-candidate's map lie inside it, how much of the attention lies in the drawn tumour, deletion and
-insertion against random and centred baselines, whether removing the most relevant sequence hurts
+candidate's map lie inside it, how much of the attention lies in the drawn tumour, deletion
+against random and centred baselines, whether removing the most relevant sequence hurts
 the score most, what the explanations cost beside the network, and the time of a probe. Then sanity
 checks after Adebayo et al. 2018 (arXiv:1810.03292): the map must change when weights are made
 random, part after part from the queries down (section 4.1), and when a network is trained on
@@ -186,7 +186,7 @@ def check_case(engine: LensEngine, network: LensNetwork, spacing_mm: float, fold
         "case": folder.name,
         "candidates": len(result.candidates),
         "peaks_inside": [c.attention.peak_inside for c in result.candidates],
-        **{k: v for k, v in dataclasses.asdict(trust).items() if k.startswith(("del", "ins", "r"))},
+        **{k: v for k, v in dataclasses.asdict(trust).items() if k.startswith(("del", "r"))},
         "relevance": [dict(c.sequence_relevance) for c in result.candidates],
         "top_sequence_hurts_most": top_hurts_most(result),
         "score_left_out": [dict(c.score_left_out or {}) for c in result.candidates],
@@ -221,8 +221,8 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
     peaks_in = [f"peak_in_{region.value}" for region in Region]
     keys = ("mass_in_wt", "mass_in_tc", "mass_in_et", "volume_share",
-            "deletion", "deletion_random", "deletion_centre",
-            "insertion", "insertion_random", "probe_ms", "alike_noisy", "alike_random")  # fmt: skip
+            "deletion", "deletion_half", "deletion_random",
+            "deletion_centre", "probe_ms", "alike_noisy", "alike_random")  # fmt: skip
     return {
         "peak_inside": share(peaks),
         **{key: share([row[key] for row in rows if row.get(key) is not None]) for key in peaks_in},

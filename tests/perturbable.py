@@ -18,11 +18,12 @@ Answer = Callable[[tuple[bool, ...], NDArray[np.bool_]], NDArray[np.float32]]
 class Perturbable:
     """Has `Capability.PERTURB` and nothing else.
 
-    `asked` lists the perturbations it was asked, `sizes` how many at a time.
+    `inner` answers for the core and the enhancing tumour alike. `asked` lists the perturbations it
+    was asked, `sizes` how many at a time.
     """
 
-    def __init__(self, grid: Grid, answer: Answer) -> None:
-        self.grid, self._answer = grid, answer
+    def __init__(self, grid: Grid, answer: Answer, inner: Answer | None = None) -> None:
+        self.grid, self._answer, self._inner = grid, answer, inner
         self.asked: list[Any] = []
         self.sizes: list[int] = []
 
@@ -37,8 +38,11 @@ class Perturbable:
         self.asked += perturbations
         self.sizes.append(len(perturbations))
         nothing = np.zeros(self.grid.shape, bool)
-        answers = [
-            self._answer(one.keep, nothing if one.hidden is None else one.hidden)
-            for one in perturbations
-        ]
-        return PerturbedPrediction(np.stack(answers).astype(np.float32), self.grid)
+
+        def by(answer: Answer) -> NDArray[np.float32]:
+            hidden = [nothing if one.hidden is None else one.hidden for one in perturbations]
+            found = [answer(one.keep, h) for one, h in zip(perturbations, hidden, strict=True)]
+            return np.stack(found).astype(np.float32)
+
+        inner = None if self._inner is None else np.stack([by(self._inner)] * 2, axis=1)
+        return PerturbedPrediction(by(self._answer), self.grid, inner)

@@ -16,7 +16,11 @@ from lesionlens.analysis.explain import maps as attention_maps
 from lesionlens.analysis.explain.questions import questions_to
 from lesionlens.analysis.findings import anatomy, preliminary
 from lesionlens.analysis.findings.candidates import Context, Evidence, considered, describe
-from lesionlens.analysis.findings.component_scores import ComponentVoxels, score_components
+from lesionlens.analysis.findings.component_scores import (
+    ComponentVoxels,
+    score_components,
+    voxels_on,
+)
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     ComponentMask,
@@ -26,6 +30,7 @@ from lesionlens.analysis.findings.components import (
     keep,
     plain_scores,
 )
+from lesionlens.analysis.findings.doubtful import doubtful_parts
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import ComputePrecision, Region
@@ -209,20 +214,27 @@ class _Steps:
         with self._run_context.stage("explanations"):
             evidence = self._evidence(marked, spots, probability, attention)
             if maps is not None:
-                maps = replace(maps, checks=self._check_maps(marked, spots, attention))
+                maps = replace(maps, checks=self._check_maps(marked, attention))
             if self._questions is not None and self._questions.unanswered:
                 self._notices.append(QuestionTime.left_out(self._questions.unanswered))
         with self._run_context.stage("measures"):
             context = self._context(study, probability[Region.WT], hashes.result())
             below = considered(*self._dismissed, context) if self._dismissed else ()
             findings = replace(describe(marked, evidence, context), considered=below)
-        unsure = evidence.uncertainty
+            unsure, grid, shares = evidence.uncertainty, marked.grid, evidence.by_voxel
+            numbers = None
+            if unsure is not None and shares is not None:
+                doubtful, numbers = doubtful_parts(
+                    findings.candidates, findings.components, unsure, shares, grid
+                )
+                findings = replace(findings, doubtful=doubtful)
         volumes = Volumes(
             labels=Volume(marked.labels, prepared.native),
             probability={r: Volume(p, prepared.native) for r, p in probability.items()},
             attention={r: Volume(a, prepared.native) for r, a in attention.items()},
             uncertainty=None if unsure is None else Volume(unsure, prepared.native),
-            evidence=evidence.by_voxel,
+            evidence=shares,
+            doubtful=Volume(numbers, grid) if numbers is not None and findings.doubtful else None,
         )
         return _Found(maps, volumes, findings, tuple(self._notices))
 
@@ -287,25 +299,27 @@ class _Steps:
         return None if values is None else native.bring(values, self._prepared, grid)
 
     def _check_maps(
-        self,
-        marked: ComponentMask,
-        spots: list[ComponentVoxels],
-        attention: Mapping[Region, Floats],
+        self, marked: ComponentMask, attention: Mapping[Region, Floats]
     ) -> dict[Region, MapChecks]:
-        """Check each map; ask the engine about the whole tumour's."""
+        """Check where each map lies, and whether the network needed what it shows."""
         prepared, prediction, questions = self._prepared, self._prediction, self._questions
         voxels = np.count_nonzero(prepared.brain) * prepared.working.voxel_ml
         found = faithfulness.all_pointing(
             attention, marked.labels, voxels / prepared.native.voxel_ml
         )
         seen, trace = prediction.unperturbed, prediction.trace
-        if seen is None or trace is None or questions is None or not spots:
+        if seen is None or trace is None or questions is None or not marked.count:
             return found
-        weights = faithfulness.onto(trace.cross[Region.WT], prepared.working, seen.grid)
         inside = prepared.brain.astype(np.float32)
         brain = faithfulness.onto(inside, prepared.working, seen.grid) > 0
-        whole = faithfulness.deletion_test(found[Region.WT], questions, weights, brain, spots)
-        return {**found, Region.WT: whole}
+        trials = {}
+        for region, weights in trace.cross.items():
+            flagged = np.argwhere(np.isin(marked.labels, region.labels))
+            trials[region] = faithfulness.MapOnTrial(
+                faithfulness.onto(weights, prepared.working, seen.grid),
+                voxels_on(marked.grid.to_mm(flagged), seen.grid),
+            )
+        return faithfulness.deletion_test(found, questions, trials, brain)
 
     def _context(
         self,

@@ -192,6 +192,13 @@ class Source(StrEnum):
     """Added in the review."""
 
 
+class RelevanceMeasure(StrEnum):
+    """What sequence relevance is shared out of; the value is the key in files."""
+
+    OVERLAP = "overlap"
+    """Dice of the probability that a subset of the sequences gives with the candidate's outline."""
+
+
 class DrawingMethod(StrEnum):
     """How a reader's own candidate was drawn, in the words of DICOM's Segment Algorithm Type."""
 

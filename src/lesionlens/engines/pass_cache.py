@@ -42,9 +42,9 @@ class PassCache:
             self._last, self._known = (prepared, study), {}
         return self._last[1]
 
-    def note(self, perturbed: InputPerturbation, whole: Array) -> None:
-        """Keep the (I, J, K) whole-tumour probability of an input that was predicted elsewhere."""
-        self._known[_key(perturbed)] = give(whole)
+    def note(self, perturbed: InputPerturbation, found: Array) -> None:
+        """Keep the (R, I, J, K) probability of an input that was predicted elsewhere."""
+        self._known[_key(perturbed)] = give(found)
 
     def predict_perturbed(
         self,
@@ -54,6 +54,8 @@ class PassCache:
     ) -> PerturbedPrediction:
         """Answer each group by the mean over its inputs; predict those that are not known.
 
+        Core and enhancing tumour are returned where each group is one input.
+
         Parameters
         ----------
         prepared : PreparedStudy
@@ -61,20 +63,24 @@ class PassCache:
         groups : sequence of sequences of InputPerturbation
             Inputs whose predictions are averaged to one answer.
         take : callable
-            Inputs to the (I, J, K) probability of each, mirrored where the input is. Those that
-            come before it is stopped are kept.
+            Inputs to the (R, I, J, K) probability of each, the whole tumour first, mirrored where
+            the input is. Those that come before it is stopped are kept.
         """
         study = self.of(prepared)
         new = {_key(one): one for group in groups for one in group}
         new = {key: one for key, one in new.items() if key not in self._known}
         seen = dict(self._known)
         if new:
-            for (key, one), whole in zip(new.items(), take(list(new.values())), strict=True):
-                seen[key] = give(namespace(whole).flip(whole, (0,)) if one.mirrored else whole)
+            for (key, one), found in zip(new.items(), take(list(new.values())), strict=True):
+                seen[key] = give(namespace(found).flip(found, (1,)) if one.mirrored else found)
                 if one.hidden is None:
                     self._known[key] = seen[key]
-        votes = [np.mean([seen[_key(one)] for one in group], axis=0) for group in groups]
-        return PerturbedPrediction(np.stack(votes), study.grid)
+        votes = [np.mean([seen[_key(one)][0] for one in group], axis=0) for group in groups]
+        inner = None
+        if all(len(group) == 1 and group[0].alone for group in groups):
+            inner = np.stack([seen[_key(group[0])][1:] for group in groups])
+        has_inner = inner is not None and inner.shape[1] > 0
+        return PerturbedPrediction(np.stack(votes), study.grid, inner if has_inner else None)
 
 
 def _key(perturbed: InputPerturbation) -> Key:

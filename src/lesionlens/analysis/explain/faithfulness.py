@@ -1,46 +1,50 @@
 """Checks that a map must pass before a reader is asked to believe it.
 
-Pointing and mass ask whether the map lies where the network drew the region. Deletion and
-insertion ask whether the network needed what the map shows: hide the most attended voxels, and
-the score should fall faster than when as many voxels are hidden at random, or in a ball about the
-brain's centre, where tumours like to be; show nothing else, and it should come back. A map that
-fails is labelled and not shown by default.
+Pointing and mass ask whether the map lies where the network drew the region. Deletion asks whether
+the network needed what the map shows: hide the most attended voxels, and the region's probability
+should fall, at each step, faster than when as many voxels are hidden at random, or in a ball about
+the brain's centre, where tumours like to be. A map that fails is labelled and not shown by default.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.explain.questions import Questions
-from lesionlens.analysis.findings.component_scores import ComponentVoxels, score_components
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.attention import MapChecks
-from lesionlens.base.records.prediction import InputPerturbation, Scoring
+from lesionlens.base.records.prediction import InputPerturbation
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
-UNTOUCHED = 0.99
-"""Share of the probability from which on hiding as much as was flagged changed nothing."""
-SHOWN_TIMES = 2.0
-"""Volume that is shown, in multiples of what was flagged."""
-FAITHFUL = 0.5
-"""A faithful map's deletion leaves at most this share of what a random one leaves."""
+FAITHFUL = {0.5: 0.9, 1.0: 0.5}
+"""What a faithful map's deletion leaves at most of what a random one leaves, by the hidden share of
+the flagged volume."""
+SEEN = 0.1
+"""Mean probability of what was flagged below which the pass itself hardly sees it."""
 DELETION = "the deletion check"
-_PASSES = 8  # that deletion and insertion need in all: five, and three for the half
 _BLOCK_VOX = 4
 _SEED = 20
+
+
+class Baseline(StrEnum):
+    """What a map is compared with."""
+
+    RANDOM = "random"
+    CENTRE = "centre"
 
 
 class MapFault(StrEnum):
     """Why a map is not to be relied on."""
 
+    NOT_SEEN = "the pass that it shows hardly sees what is flagged"
     PEAK_OUTSIDE = "its peak lies outside what is flagged"
     HIDING_CHANGES_LITTLE = "hiding what it shows changes the probability too little"
     CENTRE_AS_MUCH = "hiding the brain's centre changes the probability as much"
@@ -61,7 +65,7 @@ def pointing(attention: Floats, inside: Mask, brain_voxels: float) -> MapChecks:
     Returns
     -------
     MapChecks
-        Without deletion and insertion; all None where nothing is flagged or attended.
+        Without deletion; all None where nothing is flagged or attended.
     """
     total = float(attention.sum(dtype=np.float64))
     if total <= 0 or not inside.any():
@@ -84,109 +88,123 @@ def _judged(found: MapChecks) -> MapChecks:
 def faults_of(found: MapChecks) -> tuple[MapFault, ...]:
     """Return which of the checks that were made a map failed."""
     faults = []
+    if not found.seen:
+        faults.append(MapFault.NOT_SEEN)
     if found.peak_inside is False:
         faults.append(MapFault.PEAK_OUTSIDE)
-    if found.deletion is not None and found.deletion_random is not None:
-        if found.deletion > FAITHFUL * found.deletion_random:
+    for step, left in ((0.5, found.deletion_half), (1.0, found.deletion)):
+        if left is None or found.deletion_random is None:
+            continue
+        random, centre = (
+            None if one is None else 1 - step * (1 - one)
+            for one in (found.deletion_random, found.deletion_centre)
+        )
+        if random is not None and left > FAITHFUL[step] * random:
             faults.append(MapFault.HIDING_CHANGES_LITTLE)
-        elif found.deletion_centre is not None and found.deletion >= found.deletion_centre:
+        elif centre is not None and left >= centre:
             faults.append(MapFault.CENTRE_AS_MUCH)
-    return tuple(faults)
+    return tuple(dict.fromkeys(faults))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapOnTrial:
+    """A region's map, and what it is to explain, on the grid of the perturbed predictions."""
+
+    attention: Floats
+    """(I, J, K) float32."""
+    flagged: NDArray[np.intp]
+    """(n,) int: flat indices of what was flagged of the region."""
 
 
 def deletion_test(
-    found: MapChecks,
+    found: Mapping[Region, MapChecks],
     questions: Questions,
-    attention: Floats,
+    trials: Mapping[Region, MapOnTrial],
     brain: Mask,
-    components: Sequence[ComponentVoxels],
-) -> MapChecks:
-    """Add deletion and insertion to a map's checks.
+) -> dict[Region, MapChecks]:
+    """Add deletion to the checks of each region's map.
 
     Parameters
     ----------
-    found : MapChecks
-        From `pointing`.
+    found : mapping of Region to MapChecks
+        From `all_pointing`.
     questions : Questions
         To the engine, about the study.
-    attention : (I, J, K) float32
-        The map, on the grid of the perturbed predictions.
+    trials : mapping of Region to MapOnTrial
+        The whole tumour among them.
     brain : (I, J, K) bool
         Same grid.
-    components : sequence of ComponentVoxels
-        What was flagged, on that grid.
 
     Returns
     -------
-    MapChecks
-        Unchanged where nothing is flagged, or where there was no time.
+    dict
+        Unchanged for a region that is not on trial or that the engine's passes do not predict, and
+        where there was no time.
 
     Notes
     -----
-    Petsiuk, Das and Saenko 2018, arXiv:1806.07421, section 3: deletion and insertion, here with
-    two steps, half the flagged volume and all of it, hidden voxels set to the brain's mean, and the
-    area taken as the mean over the steps. Where hiding all of it changes nothing, the half, which
-    is part of it, is left out. Asked is the one pass whose attention the map is; how others of an
-    ensemble would vote is no property of this map. Random voxels are hidden in blocks of 4, so that
-    they are not simply interpolated away.
+    Petsiuk, Das and Saenko 2018, arXiv:1806.07421, section 3: deletion, here in two steps, half the
+    flagged volume and all of it, hidden voxels set to the brain's mean. Each step is judged by
+    itself: the mean probability of what was flagged must fall below the share that `FAITHFUL`
+    allows of what is left when as many voxels are hidden at random, and below what is left when
+    they are hidden about the centre. Those two are asked once, for the whole tumour's volume, and
+    taken as falling evenly up to it. Asked is the one pass whose attention the map is; how others
+    of an ensemble would vote is no property of this map. Random voxels are hidden in blocks of 4,
+    so that they are not simply interpolated away.
     """
-    if not components:
-        return found
-    flagged = len(np.unique(np.concatenate([c.voxels for c in components])))
+    trials = {region: trial for region, trial in trials.items() if trial.flagged.size}
+    if Region.WT not in trials:
+        return dict(found)
+    whole = trials[Region.WT].flagged.size
+    hidden = [_first(_baseline(kind, brain), brain, whole) for kind in Baseline]
+    for trial in trials.values():
+        value = trial.attention.astype(np.float64)
+        hidden += [_first(value, brain, share * trial.flagged.size) for share in FAITHFUL]
+    asked = [InputPerturbation(hidden=mask, alone=True) for mask in (None, *hidden)]
+    answers = questions.ask(DELETION, asked)
+    if answers is None:
+        return dict(found)
+    out = dict(found)
+    for number, (region, trial) in enumerate(trials.items()):
+        probability = answers.of(region)
+        if probability is not None and region in found:
+            inside = probability.reshape(len(asked), -1)[:, trial.flagged]
+            left = inside.mean(axis=1, dtype=np.float64)
+            own = 1 + len(Baseline) + number * len(FAITHFUL)
+            steps = [left[0], *left[1 : 1 + len(Baseline)], *left[own : own + len(FAITHFUL)]]
+            out[region] = _judged(_left(found[region], steps, trial.flagged.size / whole))
+    return out
 
-    def left(trials: Mapping[str, Mask], passes: int | None = None) -> dict[str, float]:
-        if not trials:
-            return {}
-        perturbations = [
-            InputPerturbation(alone=True),
-            *(InputPerturbation(hidden=h, alone=True) for h in trials.values()),
-        ]
-        answers = questions.ask(DELETION, perturbations, passes)
-        if answers is None:
-            return {}
-        # by the network's own probability: the fitted score also counts the size
-        full, *rest = score_components(answers, components, Scoring()).mean(axis=1)
-        return {k: min(float(r / full), 1.0) for k, r in zip(trials, rest, strict=True)}
 
-    ranks = _ranks(attention, brain)
-    whole = left({**_hidden(ranks, brain, flagged), **_shown(ranks, brain, flagged)}, _PASSES)
-    touched = {k: rank for k, rank in ranks.items() if whole.get(k, UNTOUCHED) < UNTOUCHED}
-    half = left(_hidden(touched, brain, flagged / 2), len(touched))
-    if not whole or half.keys() != touched.keys():  # no time
-        return found
-    area = {kind: (whole[kind] + half.get(kind, whole[kind])) / 2 for kind in ranks}
-    return _judged(
-        replace(
-            found,
-            deletion=area["deletion"],
-            deletion_random=area["deletion_random"],
-            deletion_centre=area["deletion_centre"],
-            insertion=whole["insertion"],
-            insertion_random=whole["insertion_random"],
-        )
+def _left(found: MapChecks, means: Sequence[float], share: float) -> MapChecks:
+    """Fill in what is left of a region's probability.
+
+    `means` are those of the study as it is, of the baselines and of the map's steps; the region is
+    `share` of what the baselines hid.
+    """
+    if means[0] < SEEN:
+        return replace(found, seen=False)
+    random, centre, half, whole = (min(float(mean / means[0]), 1.0) for mean in means[1:])
+    return replace(
+        found,
+        deletion=whole,
+        deletion_random=1 - share * (1 - random),
+        deletion_centre=1 - share * (1 - centre),
+        deletion_half=half,
     )
 
 
-def _ranks(attention: Floats, brain: Mask) -> dict[str, NDArray[np.intp]]:
-    """Return in which order each check hides the brain's voxels."""
-    blocks = _blocks(np.random.default_rng(_SEED), brain.shape)
-    return {
-        "deletion": _rank(attention.astype(np.float64), brain),
-        "deletion_random": _rank(blocks, brain),
-        "deletion_centre": _rank(-_from_centre(brain), brain),
-    }
+def _baseline(kind: Baseline, brain: Mask) -> NDArray[np.float64]:
+    """Return in which order a baseline hides the brain's voxels, highest first."""
+    if kind is Baseline.CENTRE:
+        return -_from_centre(brain)
+    return _blocks(np.random.default_rng(_SEED), brain.shape)
 
 
-def _hidden(ranks: Mapping[str, NDArray[np.intp]], brain: Mask, voxels: float) -> dict[str, Mask]:
+def _first(value: NDArray[np.float64], brain: Mask, voxels: float) -> Mask:
+    """Return the brain's voxels of the highest values."""
     size = int(np.count_nonzero(brain))
-    return {kind: (rank < min(round(voxels), size)) & brain for kind, rank in ranks.items()}
-
-
-def _shown(ranks: Mapping[str, NDArray[np.intp]], brain: Mask, flagged: int) -> dict[str, Mask]:
-    """Return what is hidden where only so much is shown."""
-    shown = min(round(SHOWN_TIMES * flagged), int(np.count_nonzero(brain)))
-    sources = {"insertion": "deletion", "insertion_random": "deletion_random"}
-    return {kind: (ranks[source] >= shown) & brain for kind, source in sources.items()}
+    return (_rank(value, brain) < min(round(voxels), size)) & brain
 
 
 def _rank(value: NDArray[np.float64], brain: Mask) -> NDArray[np.intp]:

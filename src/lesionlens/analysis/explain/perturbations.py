@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from lesionlens.analysis.explain import shapley
 from lesionlens.analysis.explain.questions import Questions
@@ -19,10 +20,11 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.evidence import SequenceEvidence
-from lesionlens.base.records.prediction import InputPerturbation, PerturbedPrediction, Prediction
+from lesionlens.base.records.prediction import InputPerturbation, Prediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.uncertainty import undecided
 
+Floats = NDArray[np.float32]
 UNCERTAINTY, RELEVANCE = "the uncertainty", "which sequence mattered"
 _MIRRORED = InputPerturbation(mirrored=True, alone=True)
 
@@ -34,11 +36,11 @@ class PerturbedScores:
     scores: NDArray[np.float64]
     """(N,) float64: of each component, with all sequences."""
     relevance: list[dict[str, float | None]] | None
-    """Of each component: signed Shapley values that sum to its score. None where there is no
-    component, or no time."""
+    """Of each component: signed Shapley values of what each subset shows of it (`shown_of`). None
+    where there is no component, or no time."""
     alone: list[dict[str, float | None]] | None
     left_out: list[dict[str, float | None]] | None
-    """Of each component: its score with each sequence alone, and with all but that one."""
+    """Of each component: what each sequence alone shows, and all but that one."""
     uncertainty: NDArray[np.float32] | None
     """(I, J, K) float32 or None: 0 to 1, on `grid`; None where there was no time."""
     grid: Grid
@@ -94,17 +96,13 @@ def ask(
     more = questions.ask(RELEVANCE, [*map(InputPerturbation.showing, rest)]) if rest else None
     if more is not None:
         by_subset.update(zip(rest, more.probability, strict=True))
-    table = {
-        subset: score_components(
-            PerturbedPrediction(answer[None], seen.grid), spots, prediction.scoring
-        )[0]
-        for subset, answer in by_subset.items()
-    }
+    nearest = _nearest(spots, seen.grid.shape)
+    table = {subset: shown_of(answer, spots, nearest) for subset, answer in by_subset.items()}
     complete = more is not None
     alone = {s: frozenset({s}) for s in present}
     left_out = {s: everything - {s} for s in present}
     return PerturbedScores(
-        scores=table[everything],
+        scores=score_components(seen, spots, prediction.scoring)[0],
         relevance=shapley.of_components(present, table) if complete else None,
         alone=shapley.picked(table, alone) if complete else None,
         left_out=shapley.picked(table, left_out) if complete else None,
@@ -112,3 +110,54 @@ def ask(
         grid=seen.grid,
         by_voxel=shapley.evidence_maps(present, by_subset, seen.grid) if complete else None,
     )
+
+
+def shown_of(
+    probability: Floats, components: Sequence[ComponentVoxels], nearest: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return how much of each component's outline an answer shows, and of nothing else.
+
+    The score would not do: the size of the finished outline counts in it, and a sequence that shows
+    nothing would be credited with it.
+
+    Parameters
+    ----------
+    probability : (I, J, K) float32
+        The answer.
+    components : sequence of N ComponentVoxels
+        On its grid.
+    nearest : (I, J, K) int
+        The index of the component that each voxel is nearest to.
+
+    Returns
+    -------
+    (N,) float64
+        Dice of the probability with the outline, 0 to 1; of the probability elsewhere what lies
+        nearest to the component counts.
+
+    Examples
+    --------
+    >>> spot = ComponentVoxels(np.array([0, 1]), 1.0)
+    >>> shown = np.float32([1, 0.5, 0.5, 0]).reshape(4, 1, 1)
+    >>> shown_of(shown, [spot], np.zeros((4, 1, 1), np.intp)).tolist()
+    [0.75]
+    """
+    flat = probability.ravel()
+    total = np.bincount(nearest.ravel(), flat, minlength=len(components))
+    inside = [flat[c.voxels].sum(dtype=np.float64) for c in components]
+    sizes = [c.voxels.size for c in components]
+    return np.array(
+        [2 * hit / (all_ + n) for hit, all_, n in zip(inside, total, sizes, strict=False)]
+    )
+
+
+def _nearest(components: Sequence[ComponentVoxels], shape: tuple[int, ...]) -> NDArray[np.intp]:
+    """Return the index of the component that each voxel is nearest to."""
+    owner = np.zeros(shape, np.intp)
+    if len(components) < 2:
+        return owner
+    free = np.ones(shape, bool)
+    for number, one in enumerate(components):
+        owner.ravel()[one.voxels], free.ravel()[one.voxels] = number, False
+    at = ndimage.distance_transform_edt(free, return_distances=False, return_indices=True)
+    return np.asarray(owner[tuple(at)])

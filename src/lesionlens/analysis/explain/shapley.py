@@ -1,4 +1,4 @@
-"""How much each sequence contributes to a candidate's score: exact signed Shapley values."""
+"""How much each sequence contributes to what is shown: exact signed Shapley values."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lesionlens.base.records.evidence import SequenceEvidence
 
 Subset = frozenset[MrSequence]
 NONE = "none"
-"""Key of the network's score without any sequence."""
+"""Key of what is shown without any sequence."""
 CLEAR = 0.05
 """How far the largest value must lead the next for its sequence to be named as the one that
-decides: by a twentieth of the score's scale. What lies nearer also changes places when the study is
+decides: by a twentieth of the scale. What lies nearer also changes places when the study is
 mirrored."""
 
 
@@ -40,20 +40,20 @@ def subsets_of(present: Sequence[MrSequence]) -> list[Subset]:
 def shapley_values(
     present: Sequence[MrSequence], value: Mapping[Subset, float]
 ) -> dict[str, float | None]:
-    """Share a score out among the sequences.
+    """Share a figure out among the sequences.
 
     Parameters
     ----------
     present : sequence of MrSequence
         The players.
     value : mapping of subset to float
-        The score that each subset of them gives.
+        The figure that each subset of them gives.
 
     Returns
     -------
     dict
-        One signed value for each sequence, None for an absent one, and "none" for the score
-        without any; together they sum to the score of all.
+        One signed value for each sequence, None for an absent one, and "none" for the figure
+        without any; together they sum to the figure of all.
 
     Notes
     -----
@@ -89,7 +89,7 @@ def _before(player: MrSequence, present: Sequence[MrSequence]) -> Iterator[tuple
 def evidence_maps(
     present: Sequence[MrSequence], answers: Mapping[Subset, NDArray[np.float32]], grid: Grid
 ) -> SequenceEvidence:
-    """Share the probability at every voxel out among the sequences, as `shapley_values` a score.
+    """Share the probability at every voxel out among the sequences, as `shapley_values` a figure.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def of_components(
     present : sequence of MrSequence
         The sequences of the study.
     table : mapping of subset to (N,) float64
-        The components' scores with each subset.
+        The components' figures with each subset.
     """
     count = len(next(iter(table.values())))
     return [
@@ -135,12 +135,12 @@ def of_components(
 def picked(
     table: Mapping[Subset, NDArray[np.float64]], subsets: Mapping[MrSequence, Subset]
 ) -> list[dict[str, float | None]]:
-    """Return each component's score with one subset a sequence; None where there is none.
+    """Return each component's figure with one subset a sequence; None where there is none.
 
     Parameters
     ----------
     table : mapping of subset to (N,) float64
-        The components' scores with each subset.
+        The components' figures with each subset.
     subsets : mapping of MrSequence to subset
         Such as the sequence alone, or all but it.
     """
@@ -151,7 +151,7 @@ def picked(
 
 
 def deciding(relevance: Mapping[str, float | None]) -> MrSequence | None:
-    """Return the sequence that adds most to a score; None where it leads by less than `CLEAR`.
+    """Return the sequence that adds most; None where it leads by less than `CLEAR`.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.findings import anatomy, class_probabilities, measure, pointing_game
 from lesionlens.analysis.findings.components import Component, ComponentMask, Floats, components_of
-from lesionlens.base.labels import DrawingMethod, Region, Source
+from lesionlens.base.labels import DrawingMethod, Region, RelevanceMeasure, Source
 from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.findings import (
     Agreement,
@@ -38,10 +38,10 @@ class Evidence:
     scores: Sequence[float | None]
     """0 to 1; None of what a reader drew."""
     relevance: Sequence[Mapping[str, float | None]] | None = None
-    """Signed Shapley values that sum to the score."""
+    """Signed Shapley values of `RelevanceMeasure.OVERLAP`."""
     alone: Sequence[Mapping[str, float | None]] | None = None
     left_out: Sequence[Mapping[str, float | None]] | None = None
-    """Scores with each sequence alone, and with all but it."""
+    """The same with each sequence alone, and with all but it."""
     uncertainty: Floats | None = None
     """(I, J, K) float32 or None: on the native grid."""
     attention: Floats | None = None
@@ -163,6 +163,7 @@ def _candidate(
         uncertainty=None if unsure is None else float(unsure[part.box][part.mask].mean()),
         attention=fit,
         sequence_relevance=None if evidence.relevance is None else evidence.relevance[part.index],
+        relevance_of=None if evidence.relevance is None else RelevanceMeasure.OVERLAP,
         score_alone=None if evidence.alone is None else evidence.alone[part.index],
         score_left_out=None if evidence.left_out is None else evidence.left_out[part.index],
         resemblance=class_probabilities.of_component(part, context.class_probabilities),
@@ -178,6 +179,7 @@ def measured_again(
         tracking_uid=candidate.tracking_uid,
         score=candidate.score,
         sequence_relevance=candidate.sequence_relevance,
+        relevance_of=candidate.relevance_of,
         score_alone=candidate.score_alone,
         score_left_out=candidate.score_left_out,
         resemblance=candidate.resemblance,

@@ -21,6 +21,7 @@ from lesionlens.analysis.findings.candidates import (
     measured_again,
 )
 from lesionlens.analysis.findings.components import ComponentMask, components_of
+from lesionlens.analysis.findings.doubtful import still_there
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Affine, Box, Shape3
@@ -105,6 +106,9 @@ def _findings(
         components=components,
         conclusion=conclusion_of(len(found) - readers, readers),
         notices=(*own.notices, *notices),
+        doubtful=()
+        if volumes.doubtful is None
+        else still_there(own.doubtful, volumes.doubtful.data, components),
     )
 
 

@@ -35,6 +35,9 @@ class Volumes:
     """Volume of float32 or None. 0 to 1."""
     evidence: SequenceEvidence | None = None
     """What each sequence adds at every voxel, on the grid of the first pass."""
+    doubtful: Volume | None = None
+    """Volume of uint16 or None. Number of the doubtful part of each voxel, 0 elsewhere; None where
+    there is none."""
 
     def without_enhancing(self) -> Volumes:
         """Return them without enhancing tumour: what is labelled so belongs to the core."""

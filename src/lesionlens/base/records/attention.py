@@ -23,13 +23,12 @@ class MapChecks:
     deletion: float | None = None
     deletion_random: float | None = None
     deletion_centre: float | None = None
-    """Share of the candidates' probability that is left, on average, when the most attended voxels
-    are hidden; and when as many are hidden at random or about the brain's centre. Low is good for
-    the first."""
-    insertion: float | None = None
-    insertion_random: float | None = None
-    """Share of the probability that is there when only the most attended voxels are shown; and when
-    as many are shown at random. High is good for the first."""
+    deletion_half: float | None = None
+    """Share of the region's probability that is left when as many of the most attended voxels are
+    hidden as were flagged; when as many are hidden at random or about the brain's centre; and when
+    half as many of the most attended are hidden. Low is good for the first and the last."""
+    seen: bool = True
+    """Whether the pass whose attention the map is sees what was flagged."""
     reliable: bool | None = None
     """Whether all checks that were made were passed."""
     words: str = ""

@@ -17,6 +17,7 @@ from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.findings import (
     Candidate,
     Considered,
+    DoubtfulPart,
     Location,
     Millilitres,
     Point,
@@ -27,6 +28,8 @@ from lesionlens.base.records.study import PreparationStep, QualityCheck
 from lesionlens.base.run_context import StageTime
 
 CONSIDERED = "considered.json"
+DOUBTFUL = "doubtful.nii.gz"
+"""Which doubtful part each voxel belongs to; there where an outline has any."""
 """File of a result: a `ConsideredFile`."""
 
 
@@ -92,6 +95,8 @@ class FindingsFile(_Strict):
     sequences: dict[MrSequence, SequenceRow]
     conclusion: str
     warnings: tuple[str, ...] = ()
+    doubtful: tuple[DoubtfulPart, ...] = ()
+    """Parts of outlines where the answers disagree."""
     signed: ReviewRow | None = None
     """What a reader signed of the whole study; null where nobody has."""
 

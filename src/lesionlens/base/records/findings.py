@@ -12,7 +12,14 @@ from typing_extensions import override
 
 from lesionlens.base import notebook
 from lesionlens.base.file_fields import STRICT, Decimals, Keys
-from lesionlens.base.labels import DrawingMethod, LesionClass, MrSequence, Region, Source
+from lesionlens.base.labels import (
+    DrawingMethod,
+    LesionClass,
+    MrSequence,
+    Region,
+    RelevanceMeasure,
+    Source,
+)
 from lesionlens.base.records.arrays import frozen
 from lesionlens.base.records.study import QualityCheck
 
@@ -131,12 +138,14 @@ class Candidate:
     uncertainty: Share | None
     attention: Agreement
     sequence_relevance: Relevance | None
-    """Mapping of str to float or None. Keys t1c, flair, t2, t1, none: signed Shapley values that
-    sum to the score."""
+    """Mapping of str to float or None. Keys t1c, flair, t2, t1, none: signed Shapley values of what
+    each subset of the sequences shows of it by itself; they sum to what all show."""
+    relevance_of: RelevanceMeasure | None = None
+    """How it was measured what a subset shows; None where that is not known."""
     score_alone: ScoreBySequence | None = None
     score_left_out: ScoreBySequence | None = None
-    """Mapping of str to float or None. Keys t1c, flair, t2, t1: the score with that sequence alone,
-    and with all but it."""
+    """Mapping of str to float or None. Keys t1c, flair, t2, t1: what that sequence alone shows, and
+    all but it, by the same measure."""
     resemblance: Annotated[Mapping[LesionClass, Share], Keys(LesionClass)] | None = None
     """Mapping of LesionClass to float or None. Class probabilities by the engine; shares that add
     up to one, not the probability of a diagnosis."""
@@ -225,6 +234,53 @@ class Considered:
         object.__setattr__(self, "voxels", frozen(self.voxels))
 
 
+@dataclass(frozen=True, slots=True)
+class DoubtfulPart:
+    """A connected part of an outline that the network is undecided about, and why."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    number: int
+    """From 1; its voxels' value in `Volumes.doubtful`."""
+    candidate: int
+    """Whose outline it is part of."""
+    volume_ml: Millilitres
+    centroid_mm: Point
+    uncertainty: Share
+    """Mean over its voxels."""
+    in_favour: tuple[MrSequence, ...]
+    against: tuple[MrSequence, ...]
+    """Sequences that add to the probability there, and that take from it, the strongest first."""
+
+    @property
+    def words(self) -> str:
+        """The reason in words.
+
+        Examples
+        --------
+        >>> M = MrSequence
+        >>> DoubtfulPart(1, 1, 2.0, (0, 0, 0), 0.7, (M.FLAIR,), (M.T2, M.T1C)).words
+        'FLAIR alone shows it; T2 and T1c speak against it'
+        >>> DoubtfulPart(1, 1, 2.0, (0, 0, 0), 0.7, (), ()).words
+        'no sequence shows it by itself'
+        """
+        shown = [sequence.words for sequence in self.in_favour]
+        if not shown:
+            reason = "no sequence shows it by itself"
+        elif len(shown) == 1:
+            reason = f"{shown[0]} alone shows it"
+        else:
+            reason = f"{_joined(shown)} each show some of it"
+        if not self.against:
+            return reason
+        verb = "speaks" if len(self.against) == 1 else "speak"
+        return f"{reason}; {_joined([one.words for one in self.against])} {verb} against it"
+
+
+def _joined(names: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Findings:
     """All candidates of one study."""
@@ -241,6 +297,12 @@ class Findings:
     """Why a field is None, and other warnings."""
     considered: tuple[Considered, ...] = ()
     """What was drawn and scored too little, by falling score; of a fresh result alone."""
+    doubtful: tuple[DoubtfulPart, ...] = ()
+    """Parts of outlines, candidate by candidate, the largest first."""
+
+    def doubtful_of(self, candidate: Candidate) -> tuple[DoubtfulPart, ...]:
+        """Return the doubtful parts of one candidate's outline."""
+        return tuple(one for one in self.doubtful if one.candidate == candidate.id)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "components", frozen(self.components))

@@ -17,7 +17,7 @@ from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.manifest import is_inside
 from lesionlens.base.provenance import sha256_of
-from lesionlens.base.records.files import CONSIDERED, RunFile
+from lesionlens.base.records.files import CONSIDERED, DOUBTFUL, RunFile
 
 ORIGINAL = "review_edits/original"
 """What the network drew, where readers redrew some of it."""
@@ -39,6 +39,7 @@ MAPS = (
     *(f"{kind}_{r.value}.nii.gz" for kind in ("probability", "attention") for r in Region),
     *(f"evidence_{name}.nii.gz" for name in (*MrSequence, "none")),
     "uncertainty.nii.gz",
+    DOUBTFUL,
     CONSIDERED,
     "followup.json",
 )

@@ -120,6 +120,15 @@ class PerturbedPrediction:
     """(V, I, J, K) float32: calibrated whole-tumour probability for each input."""
     grid: Grid
     """Where its voxels lie; axis-aligned RAS+."""
+    inner: NDArray[np.float32] | None = None
+    """(V, 2, I, J, K) float32 or None: of core and enhancing tumour, from an engine that predicts
+    them, where every input was answered by one pass (`InputPerturbation.alone`)."""
+
+    def of(self, region: Region) -> NDArray[np.float32] | None:
+        """Return the (V, I, J, K) probability of a region; None where the engine has none."""
+        if region is Region.WT:
+            return self.probability
+        return None if self.inner is None else self.inner[:, list(Region).index(region) - 1]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

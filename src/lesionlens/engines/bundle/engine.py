@@ -189,7 +189,7 @@ class BundleEngine:
         """
         whole, study = examined.shares[self._whole], examined.study
         if self._precision is ComputePrecision.FLOAT32:
-            self._cache.note(self._as_shown(InputPerturbation(), study), whole)
+            self._cache.note(self._as_shown(InputPerturbation(), study), whole[None])
         elif pass_s <= limit.seconds_left:
             started = time.perf_counter()
             with limit:
@@ -243,7 +243,7 @@ class BundleEngine:
             passes = len(inputs) * self._windows(study.grid)
             with interruptible(self._network, AGAIN, context, passes=passes):
                 for one in inputs:
-                    yield self._shares(self._input(study, one), fast=True)[self._whole]
+                    yield self._shares(self._input(study, one), fast=True)[self._whole][None]
 
         with kept_memory():
             return self._cache.predict_perturbed(prepared, groups, take)

@@ -274,7 +274,7 @@ class LensMethod(ABC):
         def run(batch: Sequence[InputPerturbation]) -> Array:
             shown = [study.input_of(one) for one in batch]
             x = shown[0] if len(shown) == 1 else namespace(shown[0]).concatenate(shown)
-            return sigmoid(self._calibrated(self._pass(x).logits)[:, 0])
+            return sigmoid(self._calibrated(self._pass(x).logits))
 
         def answer(inputs: Sequence[InputPerturbation]) -> Iterator[Array]:
             size = self._together

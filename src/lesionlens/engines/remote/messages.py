@@ -260,12 +260,15 @@ def _of_regions(arrays: Arrays, prefix: str) -> dict[Region, NDArray[np.float32]
 
 def perturbed_out(found: PerturbedPrediction) -> tuple[Header, Arrays]:
     """Return answers to perturbed inputs as a message."""
-    return {"grid": grid_out(found.grid)}, {"probability": found.probability}
+    arrays = {"probability": found.probability}
+    if found.inner is not None:
+        arrays["inner"] = found.inner
+    return {"grid": grid_out(found.grid)}, arrays
 
 
 def perturbed_in(header: Header, arrays: Arrays) -> PerturbedPrediction:
     """Return answers to perturbed inputs from a message."""
-    return PerturbedPrediction(arrays["probability"], grid_in(header["grid"]))
+    return PerturbedPrediction(arrays["probability"], grid_in(header["grid"]), arrays.get("inner"))
 
 
 def first_look_out(found: FirstLook) -> tuple[Header, Arrays]:

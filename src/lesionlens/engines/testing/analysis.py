@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import REFERENCE_ORDER, Label, MrSequence, Region
+from lesionlens.base.labels import REFERENCE_ORDER, Label, MrSequence, Region, RelevanceMeasure
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
@@ -233,6 +233,7 @@ def _candidate(
         uncertainty=0.05,
         attention=Agreement(True, 0.7),
         sequence_relevance={**relevance, "none": 0.1 * score},
+        relevance_of=RelevanceMeasure.OVERLAP,
         score_alone=alone,
         score_left_out=left_out,
     )

@@ -42,7 +42,7 @@ def _region_list() -> QComboBox:
     return made
 
 
-_EQUAL = "No sequence stands out: each adds about as much to the score."
+_EQUAL = "No sequence stands out: each shows about as much of it."
 
 
 class AttentionBlock(Section):

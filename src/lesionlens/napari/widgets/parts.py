@@ -294,7 +294,7 @@ class Bars(QWidget):
             self.setToolTip(
                 "\n".join(
                     [
-                        "How much each sequence adds to the score (Shapley values):",
+                        "How much of the outline each sequence shows (Shapley values):",
                         *(bar.details for bar in bars),
                         deciding,
                     ]

@@ -27,7 +27,7 @@ from lesionlens.base.errors import PluginError, ReadError
 from lesionlens.base.labels import Extra, MrSequence, Region
 from lesionlens.base.peak_memory import peak_memory_mib
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.files import CONSIDERED, ReviewFile, left_out_warning
+from lesionlens.base.records.files import CONSIDERED, DOUBTFUL, ReviewFile, left_out_warning
 from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import SILENT, RunContext, StageTime
 from lesionlens.base.staging import staged
@@ -67,6 +67,7 @@ RESERVED = (
         for region in Region
     ),
     "uncertainty.nii.gz",
+    DOUBTFUL,
     *(f"evidence_{name}.nii.gz" for name in (*MrSequence, "none")),
     CONSIDERED,
     "followup.json",

@@ -14,7 +14,7 @@ from pathlib import Path
 from lesionlens.base import manifest
 from lesionlens.base.bounded_read import read_object
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.records.files import CONSIDERED
+from lesionlens.base.records.files import CONSIDERED, DOUBTFUL
 from lesionlens.base.whole_file import write_whole
 
 RUN, REVIEW = "run.json", "review.json"
@@ -27,7 +27,7 @@ _WITHOUT_LIST = re.compile(
     r"segmentation\.(nii\.gz|tsv|seg\.nrrd)|segmentation_itksnap\.txt|candidates\.nii\.gz"
     rf"|(probability|attention)_({'|'.join(Region)})\.nii\.gz|uncertainty\.nii\.gz"
     rf"|evidence_({'|'.join(MrSequence)}|none)\.nii\.gz|findings\.(json|csv)|report\.html"
-    rf"|{re.escape(CONSIDERED)}|run\.json|review\.json"
+    rf"|{re.escape(CONSIDERED)}|{re.escape(DOUBTFUL)}|run\.json|review\.json"
     rf"|dicom/(seg|sr|key_objects|attention(_({'|'.join(Region)}))?)\.dcm"
 )
 _WITH_RUN = re.compile(

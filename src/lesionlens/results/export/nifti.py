@@ -20,7 +20,7 @@ from lesionlens.base import geometry
 from lesionlens.base.errors import ExportError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.files import CONSIDERED, ConsideredFile, ConsideredRow
+from lesionlens.base.records.files import CONSIDERED, DOUBTFUL, ConsideredFile, ConsideredRow
 from lesionlens.results.export import lookup
 from lesionlens.results.export.written import Written
 
@@ -40,8 +40,9 @@ SHEAR_LIMIT = 1e-4
 class NiftiExporter:
     """Writes segmentation, candidates, probability_*, attention_* and uncertainty `.nii.gz`.
 
-    Beside them the segmentation's names and colours, as a table and for ITK-SNAP. Where evidence
-    was asked for, `evidence_*.nii.gz` on the grid of the first pass, and `considered.json`.
+    Where an outline has doubtful parts, their numbers too. Beside them the segmentation's names and
+    colours, as a table and for ITK-SNAP. Where evidence was asked for, `evidence_*.nii.gz` on the
+    grid of the first pass, and `considered.json`.
     """
 
     name = "nifti"
@@ -95,6 +96,8 @@ def _named(analysis: Analysis) -> Iterator[tuple[str, Volume, int | None]]:
         yield f"probability_{region.value}", volume, STEPS
     for region, volume in volumes.attention.items():
         yield f"attention_{region.value}", volume, STEPS
+    if volumes.doubtful is not None:
+        yield DOUBTFUL.removesuffix(".nii.gz"), volumes.doubtful, None
     if volumes.uncertainty is not None:
         yield "uncertainty", volumes.uncertainty, UNCERTAINTY_STEPS
     if analysis.options.evidence and volumes.evidence is not None:

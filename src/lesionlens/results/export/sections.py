@@ -15,12 +15,15 @@ from lesionlens.results.export.pictures import CandidatePictures
 from lesionlens.results.export.slices import SliceScene
 from lesionlens.results.export.words import Words, moment
 
+MOST_DOUBTS = 5
+"""Doubtful parts of one outline that are named; findings.json lists all."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReportBar:
     """One signed bar of the sequence relevance; start and length in percent of the width.
 
-    `alone` and `left_out` are the scores with the sequence alone and with all but it.
+    `alone` and `left_out` are the overlaps with the sequence alone and with all but it.
     """
 
     name: str
@@ -96,7 +99,7 @@ def _block(
         size=size,
         measured=measured,
         line=words("line", place=place, size=size, measured=measured, volume=volume, state=state),
-        facts=_facts(row, candidate, attention, words),
+        facts=(*_facts(row, candidate, attention, words), *_doubts(analysis, candidate, words)),
         pictures=pictures.candidate_pictures(
             scene, candidate.id, analysis.prepared.reference, words, trusted=trusted
         ),
@@ -139,6 +142,12 @@ def _facts(
         reader_line = ", ".join(filter(None, who)) + (f": {review.reason}" if review.reason else "")
         facts.append((words("f_reader"), reader_line))
     return tuple(facts)
+
+
+def _doubts(analysis: Analysis, candidate: Candidate, words: Words) -> tuple[tuple[str, str], ...]:
+    """Name the doubtful parts of a candidate's outline, the largest first."""
+    parts = analysis.findings.doubtful_of(candidate)
+    return tuple((words("f_doubtful"), words.doubtful(part)) for part in parts[:MOST_DOUBTS])
 
 
 def _deciding(candidate: Candidate, words: Words) -> str:

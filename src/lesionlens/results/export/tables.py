@@ -41,6 +41,7 @@ def findings_file(analysis: Analysis) -> FindingsFile:
         },
         conclusion=findings.conclusion,
         warnings=warnings_of(analysis),
+        doubtful=findings.doubtful,
         signed=_signed(analysis.review),
     )
 

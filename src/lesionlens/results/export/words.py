@@ -19,7 +19,7 @@ from lesionlens.base.bounded_read import read_toml
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import LesionClass, Region, ReviewState, Source
 from lesionlens.base.records.attention import MapChecks
-from lesionlens.base.records.findings import UNSURE, Location
+from lesionlens.base.records.findings import UNSURE, DoubtfulPart, Location
 
 LANGUAGES = ("en", "de")
 """Those that are in the package."""
@@ -126,6 +126,25 @@ class Words:
         '0.24 (0 sure, 1 undecided)'
         """
         return self("unsure" if value < UNSURE else "very_unsure", value=self.number(value, 2))
+
+    def doubtful(self, part: DoubtfulPart) -> str:
+        """Describe a doubtful part of an outline: its size, its place, and why.
+
+        Examples
+        --------
+        >>> from lesionlens.base.labels import MrSequence
+        >>> part = DoubtfulPart(1, 1, 2.04, (1, -20, 5), 0.7, (MrSequence.FLAIR,), (MrSequence.T2,))
+        >>> load("en").doubtful(part)
+        '2.0 ml about 1, -20, 5 mm: FLAIR shows it; T2 against it'
+        """
+        x, y, z = (self.number(value, 0) for value in part.centroid_mm)
+        shown, against = (
+            ", ".join(one.words for one in names) for names in (part.in_favour, part.against)
+        )
+        why = self("doubt_shown", sequences=shown) if shown else self("doubt_none")
+        if against:
+            why += self("doubt_against", sequences=against)
+        return self("doubt", volume=self.volume(part.volume_ml), x=x, y=y, z=z, why=why)
 
     def looks_like(self, shares: Mapping[LesionClass, float]) -> str:
         """Describe what a candidate resembles to the engine, likest first, and what that is not."""

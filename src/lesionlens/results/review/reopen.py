@@ -33,6 +33,7 @@ from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.files import (
     CONSIDERED,
+    DOUBTFUL,
     AttentionMethod,
     ConsideredFile,
     FindingsFile,
@@ -157,6 +158,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
             conclusion=content.conclusion,
             notices=content.warnings,
             considered=_considered(folder),
+            doubtful=content.doubtful,
         ),
         volumes=Volumes(
             labels=labels,
@@ -164,6 +166,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
             attention=_regions(folder, "attention"),
             uncertainty=_optional(folder / "uncertainty.nii.gz"),
             evidence=_evidence(folder),
+            doubtful=_optional(folder / DOUBTFUL, np.uint16),
         )
         if maps
         else Volumes(labels, {}, {}),
@@ -330,8 +333,8 @@ def _volume(path: Path, dtype: Any) -> Volume:
     return Volume(data, grid)
 
 
-def _optional(path: Path) -> Volume | None:
-    return _volume(path, np.float32) if path.exists() else None
+def _optional(path: Path, dtype: Any = np.float32) -> Volume | None:
+    return _volume(path, dtype) if path.exists() else None
 
 
 def _regions(folder: Path, kind: str) -> dict[Region, Volume]:

@@ -6,7 +6,6 @@ from tests.perturbable import Perturbable
 
 from lesionlens.analysis.explain import faithfulness as trust
 from lesionlens.analysis.explain.questions import Questions
-from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 
@@ -24,29 +23,33 @@ def by_what_is_needed(keep, hidden):
     return np.full(SHAPE, 0.02 + 0.9 * (1 - hidden[NEEDED].mean()), np.float32)
 
 
-def checked(attention, make_prepared, engine=None):
-    spots = [ComponentVoxels(np.flatnonzero(NEEDED), 1.0)]
-    found = trust.pointing(attention, NEEDED, float(BRAIN.sum()))
-    questions = Questions(engine or Perturbable(GRID, by_what_is_needed), make_prepared())
-    return trust.deletion_test(found, questions, attention, BRAIN, spots)
+def checked(attention, make_prepared, engine=None, region=Region.WT):
+    engine = engine or Perturbable(GRID, by_what_is_needed, by_what_is_needed)
+    flagged = np.flatnonzero(NEEDED)
+    trials = {Region.WT: trust.MapOnTrial(map_on(NEEDED), flagged)}
+    trials[region] = trust.MapOnTrial(attention, flagged)
+    found = {one: trust.pointing(attention, NEEDED, float(BRAIN.sum())) for one in Region}
+    questions = Questions(engine, make_prepared())
+    return trust.deletion_test(found, questions, trials, BRAIN)[region]
 
 
 def map_on(place, background=1e-4):
     return np.where(place, 1.0, background).astype(np.float32)
 
 
-def test_a_map_of_what_is_needed_passes(make_prepared):
-    found = checked(map_on(NEEDED), make_prepared)
+@pytest.mark.parametrize("region", Region)
+def test_a_map_of_what_is_needed_passes(make_prepared, region):
+    found = checked(map_on(NEEDED), make_prepared, region=region)
     assert found.reliable
     assert found.peak_inside
     assert found.mass_inside > 0.8 > found.volume_share
     assert found.deletion < 0.5 * found.deletion_random
-    assert found.insertion > 0.9 > found.insertion_random
     assert found.words == "passed its checks"
 
 
-def test_a_map_of_another_place_fails_with_its_reasons(make_prepared):
-    found = checked(map_on(ELSEWHERE), make_prepared)
+@pytest.mark.parametrize("region", Region)
+def test_a_map_of_another_place_fails_with_its_reasons(make_prepared, region):
+    found = checked(map_on(ELSEWHERE), make_prepared, region=region)
     assert found.reliable is False
     assert "peak lies outside" in found.words
     assert "changes the probability too little" in found.words
@@ -74,22 +77,58 @@ def test_an_even_map_has_the_mass_of_its_volume():
 
 
 def test_as_much_is_hidden_of_each_map():
-    ranks = trust._ranks(map_on(NEEDED), BRAIN)
-    for count in (32, 64):
-        hidden = trust._hidden(ranks, BRAIN, count)
-        assert [int(h.sum()) for h in hidden.values()] == [count] * 3
-        assert not any(h[~BRAIN].any() for h in hidden.values())
-    shown = trust._shown(ranks, BRAIN, 64)
-    assert [int((~h & BRAIN).sum()) for h in shown.values()] == [128, 128]
+    for value in (
+        map_on(NEEDED).astype(float),
+        *(trust._baseline(b, BRAIN) for b in trust.Baseline),
+    ):
+        hidden = trust._first(value, BRAIN, 64)
+        assert int(hidden.sum()) == 64
+        assert not hidden[~BRAIN].any()
 
 
-def test_a_half_step_is_asked_only_where_the_whole_one_mattered(make_prepared):
+def test_each_step_is_judged_by_itself(make_prepared):
+    def all_or_nothing(keep, hidden):
+        return np.full(SHAPE, 0.92 if hidden[NEEDED].mean() < 0.9 else 0.0, np.float32)
+
+    found = checked(map_on(NEEDED), make_prepared, Perturbable(GRID, all_or_nothing))
+    assert found.deletion == 0
+    assert found.deletion_half == found.deletion_random == 1
+    assert found.reliable is False
+    assert "changes the probability too little" in found.words
+
+
+def test_the_brains_centre_may_not_do_as_well(make_prepared):
+    def by_amount(keep, hidden):
+        return np.full(SHAPE, 0.05 if hidden[10:14, 11:15, 8:12].mean() > 0.3 else by(hidden))
+
+    def by(hidden):
+        return 0.9 * (1 - 0.9 * hidden[NEEDED].mean())
+
+    found = checked(map_on(NEEDED), make_prepared, Perturbable(GRID, by_amount))
+    assert found.deletion_centre < found.deletion < 0.5
+    assert "centre" in found.words
+
+
+def test_a_pass_that_sees_nothing_there_explains_nothing(make_prepared):
+    blind = Perturbable(GRID, lambda keep, hidden: np.full(SHAPE, 0.01, np.float32))
+    found = checked(map_on(NEEDED), make_prepared, blind)
+    assert found.deletion is None
+    assert found.reliable is False
+    assert "hardly sees" in found.words
+
+
+def test_two_steps_of_each_region_and_two_baselines_are_asked_at_once(make_prepared):
+    engine = Perturbable(GRID, by_what_is_needed, by_what_is_needed)
+    flagged = np.flatnonzero(NEEDED)
+    trials = {region: trust.MapOnTrial(map_on(NEEDED), flagged) for region in Region}
+    trust.deletion_test({}, Questions(engine, make_prepared()), trials, BRAIN)
+    assert engine.sizes == [9]
+
+
+def test_an_engine_of_whole_tumours_alone_leaves_the_other_maps_as_they_were(make_prepared):
     engine = Perturbable(GRID, by_what_is_needed)
-    found = checked(map_on(NEEDED), make_prepared, engine)
-    assert engine.sizes == [6, 2]
-    assert found.deletion_centre == pytest.approx(1)
-    half, whole = 0.02 + 0.45, 0.02
-    assert found.deletion == pytest.approx((half + whole) / 2 / 0.92, abs=0.02)
+    found = checked(map_on(ELSEWHERE), make_prepared, engine, Region.TC)
+    assert found.deletion is None
 
 
 def test_maps_are_sampled_where_they_lie():

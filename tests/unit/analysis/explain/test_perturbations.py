@@ -14,6 +14,7 @@ from lesionlens.base.records.prediction import (
     EngineInfo,
     InputPerturbation,
     Prediction,
+    Scoring,
     Trace,
 )
 from lesionlens.base.run_context import SILENT
@@ -38,27 +39,58 @@ def asked_of(prepared, components):
     return answers, engine
 
 
-def test_each_sequence_gets_what_it_adds(make_prepared):
-    answers, engine = asked_of(make_prepared(), [ComponentVoxels(np.arange(10), 1.0)])
+EVERYWHERE = [ComponentVoxels(np.arange(120), 1.0)]
+"""One component that fills the grid."""
+
+
+def overlap(probability):
+    return 2 * probability / (1 + probability)
+
+
+def test_each_sequence_gets_what_it_shows(make_prepared):
+    answers, engine = asked_of(make_prepared(), EVERYWHERE)
     assert answers.scores[0] == pytest.approx(0.86, abs=1e-6)
-    assert answers.relevance[0] == pytest.approx(
-        {"t1": 0.01, "t1c": 0.2, "t2": 0.1, "flair": 0.5, "none": 0.05}, abs=1e-4
-    )
-    assert answers.alone[0]["t1c"] == pytest.approx(0.25, abs=1e-6)
-    assert answers.left_out[0]["t1c"] == pytest.approx(0.66, abs=1e-6)
+    found = answers.relevance[0]
+    assert found["none"] == pytest.approx(overlap(0.05), abs=1e-4)
+    assert sum(found.values()) == pytest.approx(overlap(0.86), abs=1e-4)
+    assert found["flair"] > found["t1c"] > found["t2"] > found["t1"] > 0
+    assert answers.alone[0]["t1c"] == pytest.approx(overlap(0.25), abs=1e-6)
+    assert answers.left_out[0]["t1c"] == pytest.approx(overlap(0.66), abs=1e-6)
     assert len(engine.asked) == 16
 
 
 def test_absent_sequences_cost_no_pass(make_prepared):
-    answers, engine = asked_of(
-        make_prepared(present={"flair", "t2"}), [ComponentVoxels(np.arange(10), 1.0)]
-    )
+    answers, engine = asked_of(make_prepared(present={"flair", "t2"}), EVERYWHERE)
     assert answers.relevance[0]["t1c"] is answers.alone[0]["t1c"] is None
-    assert answers.alone[0]["t2"] == pytest.approx(0.15, abs=1e-6)
-    assert sum(v for v in answers.relevance[0].values() if v is not None) == pytest.approx(
-        answers.scores[0]
-    )
+    assert answers.alone[0]["t2"] == pytest.approx(overlap(0.15), abs=1e-6)
+    shared = sum(v for v in answers.relevance[0].values() if v is not None)
+    assert shared == pytest.approx(overlap(0.65), abs=1e-6)
     assert len(engine.asked) == 4
+
+
+def test_a_sequence_that_shows_nothing_gets_nothing_of_a_large_outline(make_prepared):
+    def by_flair_alone(keep, _):
+        return np.where(keep[3], 0.95, 1e-4) * np.ones(GRID.shape)
+
+    prepared, engine = make_prepared(), Perturbable(GRID, by_flair_alone)
+    everything = [InputPerturbation((True,) * 4)]
+    full = engine.predict_perturbed(prepared, everything, context=SILENT)
+    info = EngineInfo("flair", "1", None, frozenset({Capability.PERTURB}))
+    fitted = Scoring(intercept=3.0, logit=0.1, log_ml=0.8)  # counts the size
+    prediction = Prediction({}, info, unperturbed=full, scoring=fitted)
+    spots = [ComponentVoxels(np.arange(120), 130.0)]
+    found = perturbations.ask(Questions(engine, prepared), prediction, spots)
+    assert found.relevance[0]["flair"] > 0.9
+    assert max(abs(found.relevance[0][key]) for key in ("t1", "t1c", "t2", "none")) < 0.01
+    assert found.alone[0]["t1"] < 0.01
+
+
+def test_what_is_shown_elsewhere_counts_against_the_nearest_component():
+    spots = [ComponentVoxels(np.array([0]), 1.0), ComponentVoxels(np.array([9]), 1.0)]
+    answer = np.zeros((10, 1, 1), np.float32)
+    answer[[0, 9, 7]] = 1
+    shown = perturbations.shown_of(answer, spots, perturbations._nearest(spots, (10, 1, 1)))
+    assert shown.tolist() == pytest.approx([1, 2 / 3])
 
 
 def test_without_a_candidate_only_uncertainty_is_asked(make_prepared):

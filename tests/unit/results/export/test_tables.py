@@ -25,8 +25,8 @@ REPOSITORY = Path(__file__).parents[4]
 CANDIDATE_KEYS = [
     *("id", "tracking_uid", "score", "centroid_mm", "bounding_box_mm", "peak_mm", "volume_ml"),
     *("longest_axial_diameter_mm", "perpendicular_diameter_mm", "rano_measurable", "location"),
-    *("uncertainty", "attention", "sequence_relevance", "score_alone", "score_left_out"),
-    *("resemblance", "source", "drawn", "review"),
+    *("uncertainty", "attention", "sequence_relevance", "relevance_of", "score_alone"),
+    *("score_left_out", "resemblance", "source", "drawn", "review"),
 ]
 
 
@@ -46,7 +46,7 @@ def test_the_json_holds_the_contracts_fields(make):
     assert all(a < m < b for a, m, b in zip(low, first["centroid_mm"], high, strict=True))
 
 
-def test_relevance_still_sums_to_the_score(make):
+def test_relevance_still_sums_to_what_all_sequences_show(make):
     for row in findings_json(make())["candidates"]:
         reported = [v for v in row["sequence_relevance"].values() if v is not None]
         assert sum(reported) == pytest.approx(row["score"], abs=1e-5)

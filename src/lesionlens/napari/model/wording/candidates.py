@@ -37,7 +37,7 @@ class Bar:
     value: float
     alone: float | None = None
     left_out: float | None = None
-    """The score with that sequence alone, and with all but it."""
+    """The overlap with the outline with that sequence alone, and with all but it."""
 
     @property
     def details(self) -> str:
@@ -215,7 +215,7 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
 
 
 def bars_of(candidate: Candidate) -> tuple[Bar, ...]:
-    """Return one bar per sequence: what it adds to the candidate's score; none where all are equal.
+    """Return one bar per sequence: what it adds to what is shown; none where all are equal.
 
     Bars of one length would say nothing that words do not.
     """

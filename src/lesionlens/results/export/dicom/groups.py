@@ -28,9 +28,10 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from lesionlens.base import codes as own
+from lesionlens.base import geometry
 from lesionlens.base.labels import DrawingMethod, Region, Source
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Candidate
+from lesionlens.base.records.findings import Candidate, DoubtfulPart
 from lesionlens.base.records.followup import ChangeKind
 from lesionlens.base.records.review import ReviewEvent
 from lesionlens.results.export.dicom import identity
@@ -292,7 +293,15 @@ def _remarks(analysis: Analysis, candidate: Candidate) -> list[Any]:
             TextContentItem(identity.concept(own.COMMENT), words, CONTAINS),
             TextContentItem(identity.concept(score), percent, CONTAINS),
         ]
+    made += [_doubt(part) for part in analysis.findings.doubtful_of(candidate)]
     return made if event is None else made + signed_by(event, own.REVIEW_REASON)
+
+
+def _doubt(part: DoubtfulPart) -> TextContentItem:
+    """Describe a doubtful part of an outline; DICOM's millimetres are LPS."""
+    x, y, z = geometry.points_lps_from_ras([part.centroid_mm])[0]
+    words = f"{part.volume_ml:.1f} ml about {x:.0f}, {y:.0f}, {z:.0f} mm (LPS): {part.words}"
+    return TextContentItem(identity.concept(own.DOUBTFUL_PART), words, CONTAINS)
 
 
 def signed_by(event: ReviewEvent, reason: own.Code) -> list[Any]:

@@ -1,0 +1,114 @@
+"""Doubtful parts of an outline: the network stays undecided, and at most one sequence is for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.analysis.findings.components import TOUCHING, boxes_of
+from lesionlens.base.geometry import Box
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.evidence import LEAST_SHARE, SequenceEvidence
+from lesionlens.base.records.findings import UNSURE, Candidate, DoubtfulPart
+
+Numbers = NDArray[np.uint16]
+LEAST_ML = 0.3
+"""Smaller parts are not named: a stroke of the brush."""
+
+
+def doubtful_parts(
+    candidates: Sequence[Candidate],
+    components: NDArray[np.int32],
+    uncertainty: NDArray[np.float32],
+    evidence: SequenceEvidence,
+    grid: Grid,
+) -> tuple[tuple[DoubtfulPart, ...], Numbers]:
+    """Find the connected parts of outlines that a reader should look at first.
+
+    A voxel is doubtful where the uncertainty is high (`UNSURE`) and at most one sequence adds
+    `LEAST_SHARE` to the probability: the answers disagree, and no two sequences show the same.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+        By falling score.
+    components : (I, J, K) int32
+        Candidate id of each voxel, 0 elsewhere.
+    uncertainty : (I, J, K) float32
+        0 to 1.
+    evidence : SequenceEvidence
+        On the grid of the first pass.
+    grid : Grid
+        Native, of the arrays.
+
+    Returns
+    -------
+    parts : tuple of DoubtfulPart
+        Candidate by candidate, the largest part first; numbered from 1.
+    numbers : (I, J, K) uint16
+        Which part each voxel belongs to, 0 elsewhere.
+    """
+    numbers = np.zeros(grid.shape, np.uint16)
+    if len(evidence.shares) < 2:
+        return (), numbers
+    boxes = boxes_of(components)
+    found: list[DoubtfulPart] = []
+    for candidate in candidates:
+        box = boxes[candidate.id]
+        unsure = (components[box] == candidate.id) & (uncertainty[box] >= UNSURE)
+        places = np.argwhere(unsure)
+        shares = _shares_at(places, box, evidence, grid)
+        carried = np.sum([one >= LEAST_SHARE for one in shares.values()], axis=0)
+        unsure[tuple(places[carried > 1].T)] = False
+        labels, count = ndimage.label(unsure, structure=TOUCHING)
+        sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+        of_place = labels[tuple(places.T)]
+        for part in np.argsort(-sizes, kind="stable") + 1:
+            ml = float(sizes[part - 1]) * grid.voxel_ml
+            if ml < LEAST_ML:
+                break
+            mine = of_place == part
+            numbers[box][labels == part] = len(found) + 1
+            middle = grid.to_mm(places[mine].mean(axis=0) + [side.start for side in box])
+            means = {s: float(one[mine].mean()) for s, one in shares.items()}
+            found.append(
+                DoubtfulPart(
+                    number=len(found) + 1,
+                    candidate=candidate.id,
+                    volume_ml=ml,
+                    centroid_mm=(float(middle[0]), float(middle[1]), float(middle[2])),
+                    uncertainty=float(uncertainty[box][labels == part].mean()),
+                    in_favour=_ordered(means, 1),
+                    against=_ordered(means, -1),
+                )
+            )
+    return tuple(found), numbers
+
+
+def still_there(
+    parts: Sequence[DoubtfulPart], numbers: Numbers, components: NDArray[np.int32]
+) -> tuple[DoubtfulPart, ...]:
+    """Return the parts of which a redrawn outline still holds more than half."""
+    before = np.bincount(numbers.ravel(), minlength=len(parts) + 1)
+    kept = np.bincount(numbers[components > 0], minlength=len(parts) + 1)
+    return tuple(one for one in parts if 2 * kept[one.number] > before[one.number])
+
+
+def _shares_at(
+    places: NDArray[np.intp], box: Box, evidence: SequenceEvidence, grid: Grid
+) -> dict[MrSequence, NDArray[np.float32]]:
+    """Return what each sequence adds at (N, 3) voxels of a box, from the nearest of its grid."""
+    points = grid.to_mm(places + np.array([side.start for side in box]))
+    last = np.array(evidence.grid.shape) - 1
+    at = np.clip(np.rint(evidence.grid.to_voxel(points)).astype(np.intp), 0, last)
+    return {sequence: share[tuple(at.T)] for sequence, share in evidence.shares.items()}
+
+
+def _ordered(means: dict[MrSequence, float], sign: int) -> tuple[MrSequence, ...]:
+    """Return the sequences that speak for (1) or against (-1), the strongest first."""
+    strong = {s: sign * mean for s, mean in means.items() if sign * mean >= LEAST_SHARE}
+    return tuple(sorted(strong, key=lambda sequence: -strong[sequence]))
