@@ -7,6 +7,7 @@ import shutil
 import threading
 from dataclasses import replace
 
+import pydicom
 import pytest
 
 pytest.importorskip("pynetdicom")
@@ -15,9 +16,12 @@ pytest.importorskip("dicomweb_client")
 from tests.files_below import files_below
 from tests.gui.window import control, reads
 
-from lesionlens.base.errors import ResourceError, UnusableInputError
+from lesionlens.base.errors import PatientConflictError, ResourceError, UnusableInputError
 from lesionlens.engines.testing.headers import NOBODY
+from lesionlens.imaging.reading.dicom.documents import MANUFACTURER, SENT
 from lesionlens.napari.model.studies import archive as model
+from lesionlens.napari.widgets.patient_dialog import PatientDialog
+from lesionlens.site.pacs import outbox
 from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
@@ -50,7 +54,7 @@ class StandIn:
             raise self.answer
         return self.answer
 
-    def get(self, study_uid, target, *, context):
+    def get(self, study_uid, target, *, same_patient=False, context):
         self.asked.append(("get", study_uid, threading.current_thread()))
         context.progress("fetch", 0.5)
         self.hold(context)
@@ -221,6 +225,68 @@ def test_what_is_to_know_of_a_delivery_is_shown(dialog, peer, qtbot, tmp_path, m
     dialog.send(tmp_path / "result")
     qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=10000)
     assert peer.notices[0] in dialog.session.state.message
+
+
+@pytest.fixture
+def conflict(peer, monkeypatch):
+    """Let the archive know the study under another patient until somebody confirms it."""
+    words = "Birth date differs; a person confirmed that it is the same patient."
+
+    def settled(done):
+        def asked(*args, same_patient, **how):
+            if not same_patient:
+                raise PatientConflictError(
+                    ("Birth date",), found="another patient", expected="one patient",
+                    next_step="Find out", values=(("1950-01-01", "1951-01-01"),),
+                )  # fmt: skip
+            peer.notices = (words,)
+            return done(*args, same_patient=same_patient, **how)
+
+        return asked
+
+    for name in ("send", "get"):
+        monkeypatch.setattr(peer, name, settled(getattr(peer, name)))
+    return words
+
+
+def _answered(dialog, qtbot, button):
+    asked = dialog.findChild(PatientDialog)
+    qtbot.waitUntil(asked.isVisible, timeout=10000)
+    assert "1950-01-01 / 1951-01-01" in asked.words.text()
+    button(asked).click()
+    qtbot.waitUntil(lambda: not dialog.jobs.running and not asked.isVisible(), timeout=10000)
+
+
+def test_another_patient_in_the_archive_is_confirmed_and_noted(
+    dialog, peer, conflict, qtbot, tmp_path, monkeypatch
+):
+    result = tmp_path / "result"
+    shutil.copytree(peer.folder, result / "dicom")
+    (result / "run.json").write_text("{}")
+    for path in (result / "dicom").rglob("*"):
+        if path.is_file():
+            data = pydicom.dcmread(path)
+            data.Manufacturer = MANUFACTURER
+            data.save_as(path)
+    monkeypatch.setattr(outbox, "check_objects", lambda _: None)
+    monkeypatch.setattr(dialog, "_agreed", lambda *_: True)
+    dialog.send(result)
+    _answered(dialog, qtbot, lambda asked: asked.cancel)
+    assert not peer.asked
+    assert "another patient" in reads(dialog.problem)
+    dialog.send(result)
+    _answered(dialog, qtbot, lambda asked: asked.yes)
+    assert conflict in dialog.session.state.message
+    (noted,) = json.loads((result / SENT).read_text())["notices"]
+    assert (noted["to"], noted["notice"]) == (ADDRESS, conflict)
+
+
+def test_another_patient_in_what_is_fetched_is_confirmed(dialog, peer, conflict, qtbot):
+    search(dialog, qtbot)
+    dialog.table.selectRow(0)
+    control(dialog, "Retrieve and open").click()
+    _answered(dialog, qtbot, lambda asked: asked.yes)
+    assert "Retrieved whole" in dialog.session.state.message
 
 
 def test_a_result_without_dicom_objects_says_why(dialog, peer, qtbot, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens.base.errors import LesionLensError
-from lesionlens.base.run_context import RunContext
+from lesionlens.base.errors import CancelledError, LesionLensError, PatientConflictError
 from lesionlens.napari.model.studies import archive
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.widgets.pacs_form import SearchForm, ServerForm
 from lesionlens.napari.widgets.parts import ElidedLabel, label, row
+from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.napari.widgets.run_block import ProblemBlock
 from lesionlens.site.pacs import credentials
 from lesionlens.site.pacs.peer import FoundStudy, check_address
@@ -70,6 +71,7 @@ class PacsDialog(QDialog):
         self._open_study, self._exported, self._make_list = open_study, exported, make_list
         self.session = archive.ArchiveSession()
         self.jobs = Jobs(self.session, self)
+        self.patient = PatientDialog(self)
         self._folder = archive.studies_folder()
         self._began = 0.0
         self._build()
@@ -208,11 +210,8 @@ class PacsDialog(QDialog):
         if study is None or server is None:
             return
         target = archive.free_folder(self._folder, study)
-
-        def task(context: RunContext) -> Path:
-            return archive.retrieve(server, study.study_uid, target, context)
-
-        self.jobs.start("Retrieving", task, self._opened)
+        task = archive.Fetching(server, study.study_uid, target)
+        self._settled("Retrieving", task, self._opened)
 
     def make_list(self) -> None:
         """Make a worklist of all studies that were found, in the archive's order of days."""
@@ -242,11 +241,21 @@ class PacsDialog(QDialog):
         server = self._server()
         if server is None or not self._agreed(result, server.address):
             return
+        self._settled("Sending", archive.Sending(server, result), lambda words: words)
 
-        def task(context: RunContext) -> str:
-            return archive.send(server, result, context)
+    def _settled(
+        self, words: str, task: archive.Fetching | archive.Sending, done: Callable[[Any], str]
+    ) -> None:
+        """Run a task; where patients contradict each other, run it again if a person confirms."""
 
-        self.jobs.start("Sending", task, lambda told: told)
+        def refused(error: BaseException) -> None:
+            if not isinstance(error, CancelledError):
+                self.session.failed(problem_of(error))
+            if isinstance(error, PatientConflictError):
+                confirmed = replace(task, same_patient=True)
+                self.patient.ask(error, lambda: self._settled(words, confirmed, done))
+
+        self.jobs.start(words, task, done, refused)
 
     def _agreed(self, result: Path, address: str) -> bool:
         words = f"Send the DICOM objects of “{result.name}” to {address}?"

@@ -48,7 +48,7 @@ class PatientDialog(QDialog):
         self.words.setText(
             "\n".join(
                 (
-                    "What was chosen contradicts itself about the patient:",
+                    f"Found {error.found}.",
                     *rows,
                     "If you are sure that it is one person, confirm it: that you did stays in the "
                     "record.",

@@ -208,12 +208,14 @@ class Pacs(ABC):
             study, patient = item.identity()
             ours.setdefault(study, set()).add(patient)
         fields: set[PatientField] = set()
+        known: list[Patient] = []
         for study, patients in ours.items():
             try:
                 found = self.find(StudyQuery(study_uid=study, modality=""), context=context)
             except ResourceError:
                 return ("The archive could not be asked whose study this is there.",)
             for patient in (one.patient for one in found if one.study_uid == study):
+                known.extend((*patients, patient))
                 for mine in patients:
                     fields.update(mine.compared(patient).conflicts)
         notice = settle(
@@ -221,6 +223,7 @@ class Pacs(ABC):
             "these files and their study in the archive",
             confirmed=confirmed,
             advice="Find out which of them is right: stored as they are, they split the study",
+            patients=known,
         )
         return (notice,) if notice else ()
 

@@ -94,7 +94,7 @@ def send_result(
 
         earlier = supersede.earlier_objects(archive, owner, files, address, chosen.kinds, context)
     taken = archive.send(files, same_patient=chosen.same_patient, context=context)
-    done = _noted(owner, taken, taken.stored, address)
+    done = _noted(owner, taken, taken.stored, address, known=taken.notices)
     if earlier and taken.refused:
         notice = "The earlier objects stay as they are: the archive refused some of the new ones."
         done = replace(done, notices=(*done.notices, notice))
@@ -126,12 +126,13 @@ def _noted(
     files: tuple[Path, ...],
     address: str,
     rejected: tuple[str, ...] = (),
+    known: tuple[str, ...] = (),
 ) -> Delivery:
     """Note in a result's folder what was sent or rejected; say so where it cannot be noted."""
     if not (owner / "run.json").is_file():
         return done
     try:
-        notices = note_sent(owner, files, address, utc_now(), rejected)
+        notices = note_sent(owner, files, address, utc_now(), rejected, known)
     except ResourceError as error:
         notices = (f"That the report was sent could not be noted: {error}",)
     return replace(done, notices=(*done.notices, *notices))

@@ -19,7 +19,7 @@ from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 
 SENT = "sent.json"
 """In a result folder: which of its reports and objects were sent where, the last one last."""
-_KEPT = ("sent", "objects", "rejected")
+_KEPT = ("sent", "objects", "rejected", "notices")
 SCHEMA = "lesionlens/sent/1"
 MANUFACTURER = "LesionLens"
 """Of every report of ours."""
@@ -47,6 +47,7 @@ def note_sent(
     address: str,
     time: str,
     rejected: Sequence[str] = (),
+    known: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Note in a result folder which objects of ours were sent; nothing where there are none.
 
@@ -62,6 +63,8 @@ def note_sent(
         ISO 8601, UTC.
     rejected : sequence of str
         SOP Instance UIDs of earlier objects that a note rejects now.
+    known : sequence of str
+        What was to know of the delivery, such as that a person confirmed the patient.
 
     Returns
     -------
@@ -90,6 +93,7 @@ def note_sent(
             "sent": [*_rows(place, "sent"), *reports],
             "objects": [*_rows(place, "objects"), *objects],
             "rejected": [*_rows(place, "rejected"), *rejected],
+            "notices": [*_rows(place, "notices"), *({**sitting, "notice": one} for one in known)],
         }
         write_whole(place, json.dumps(content, indent=2) + "\n")
     except OSError as error:

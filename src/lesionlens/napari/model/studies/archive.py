@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -35,6 +35,7 @@ from lesionlens.site.pacs.server import Server
 
 if TYPE_CHECKING:
     from lesionlens.base.run_context import RunContext
+    from lesionlens.site.pacs.delivery import Delivery
 
 logger = logging.getLogger(__name__)
 
@@ -268,20 +269,60 @@ def search(server: Server, query: StudyQuery, context: RunContext) -> tuple[Foun
     return connect(server.address, server.access()).find(query, context=context)
 
 
-def retrieve(server: Server, study_uid: str, target: Path, context: RunContext) -> Path:
-    """Fetch a study, whole or not at all; return its folder."""
-    archive = connect(server.address, server.access())
-    archive.get(study_uid, target, context=context)
-    return target
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """A study that is fetched, whole or not at all, into a folder that is not there yet."""
+
+    server: Server
+    study_uid: str
+    target: Path
+    same_patient: bool = False
+    """Whether a person confirmed that contradicting files are of one patient."""
+
+    def __call__(self, context: RunContext) -> Path:
+        """Return the folder."""
+        archive = connect(self.server.address, self.server.access())
+        archive.get(
+            self.study_uid,
+            self.target,
+            same_patient=self.same_patient,
+            context=context,
+        )
+        return self.target
 
 
-def send(server: Server, result: Path, context: RunContext) -> str:
-    """Send the DICOM objects of a result; return what became of it, and what to know of that."""
-    from lesionlens.site.pacs.outbox import send_result  # noqa: PLC0415  slow: pydicom
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A result whose DICOM objects are sent."""
 
-    archive = connect(server.address, server.access())
-    done, notices = send_result(archive, result, server.address, context=context)
+    server: Server
+    result: Path
+    same_patient: bool = False
+    """Whether a person confirmed that the study is this patient's in the archive too."""
+
+    def __call__(self, context: RunContext) -> str:
+        """Return what became of them, and what is to know of that."""
+        from lesionlens.site.pacs.outbox import (  # noqa: PLC0415  slow: pydicom
+            SendOptions,
+            send_result,
+        )
+
+        address = self.server.address
+        archive = connect(address, self.server.access())
+        chosen = SendOptions(same_patient=self.same_patient)
+        done, notices = send_result(archive, self.result, address, chosen=chosen, context=context)
+        return _delivered(done, address, notices)
+
+
+def _delivered(done: Delivery, address: str, notices: Iterable[str]) -> str:
+    """Say what became of a delivery.
+
+    Raises
+    ------
+    ResourceError
+        The archive refused some of it.
+    """
     done.check()
     before = f", {done.before} of them there before" if done.before else ""
-    stored = f"{len(done.stored)} objects stored in {server.address}{before}."
+    stored = f"{len(done.stored)} objects stored in {address}{before}."
     return "\n".join((stored, *notices))
