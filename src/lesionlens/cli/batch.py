@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, ComputePrecision, MapExtent
+from lesionlens.base.processors import usable_processors
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
 from lesionlens.cli.network import named, refuse_beside_server, server_address
@@ -100,7 +100,7 @@ def batch(
         count = len(find_jobs(studies, results))
         if loose := loose_files(studies):
             notes.append(f"{loose} files beside the studies' folders belong to none: left out")
-        wanted = min(workers or max(1, (os.cpu_count() or 2) // 2), count)
+        wanted = min(workers or max(1, usable_processors() // 2), count)
         STOP.gently()
         done = run_cohort(
             Cohort(studies, results, resume, None if results == out else out),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lesionlens.base.manifest import check_free, listed, replace_listed
+from lesionlens.base.processors import usable_processors
 from lesionlens.base.provenance import version_of
 from lesionlens.base.staging import check_target
 from lesionlens.cli import options
@@ -122,7 +123,7 @@ def circumstances(device: str, study: Path) -> dict[str, Any]:
 
     machine = {
         "processor": _processor(),
-        "cores": os.cpu_count(),
+        "cores": usable_processors(),
         "threads": torch.get_num_threads(),
         "load_before": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": platform.system(),

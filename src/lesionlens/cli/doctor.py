@@ -12,6 +12,7 @@ from typing import Any
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import LesionLensError
+from lesionlens.base.processors import usable_processors
 from lesionlens.base.provenance import version_of
 from lesionlens.cli import options
 from lesionlens.cli.console import Answer
@@ -89,7 +90,7 @@ def _extra(extra: str, parts: tuple[tuple[str, str], ...]) -> dict[str, Any]:
 def _device() -> dict[str, Any]:
     """Return what `--device auto` takes, and the accelerators there are."""
     if version_of("torch") is None:
-        return {"auto": None, "gpus": [], "accelerators": [], "cpu_threads": os.cpu_count()}
+        return {"auto": None, "gpus": [], "accelerators": [], "cpu_threads": usable_processors()}
     import torch
 
     from lesionlens.engines import device as devices

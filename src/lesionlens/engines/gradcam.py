@@ -11,6 +11,9 @@ from torch.nn import functional
 from lesionlens.base.labels import Region
 from lesionlens.base.run_context import SILENT, RunContext
 
+THREADS = 4
+"""By which a gradient is computed on any CPU: another number would give other last digits."""
+
 
 def last_convolution_below(network: nn.Module, stride: int, x: Tensor) -> nn.Module:
     """Return the last convolution whose output is `stride` times coarser than the input.

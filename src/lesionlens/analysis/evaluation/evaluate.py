@@ -23,7 +23,8 @@ from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.arrays import enhancing_as_core
 from lesionlens.base.records.files import FindingsFile, RunFile
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.resampling import resample
@@ -131,6 +132,8 @@ def _truth(case: Case, convention: str | None) -> _Truth | None:
 def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> None:
     labels, grid = _labels(result)
     findings = _findings(result)
+    if MrSequence.T1C not in findings.sequences:  # results of earlier versions may hold some
+        labels = enhancing_as_core(labels)
     score.made_by = _made_by(result)
     image = _reference(score, case, findings, grid)
     truth = np.zeros(grid.shape, np.uint8) if known is None else _onto(known, grid)

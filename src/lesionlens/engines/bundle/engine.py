@@ -249,6 +249,7 @@ class BundleEngine:
             return self._cache.predict_perturbed(prepared, groups, take)
 
     @devices.on_its_device
+    @computed_by(_THREADS)
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Explain by gradients, occlusion or attention; see `engines.engine.Engine.attribute`.
 

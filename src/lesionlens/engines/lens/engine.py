@@ -138,6 +138,7 @@ class LensEngine(LensMethod):
     predict_perturbed = devices.on_its_device(computed_by(1)(LensMethod.predict_perturbed))
 
     @devices.on_its_device
+    @computed_by(gradcam.THREADS)
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Give a second opinion by "grad-cam"; see `engines.engine.Engine.attribute`.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from lesionlens.base.processors import usable_processors
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.bids import refuse_one_label
 from lesionlens.site.cohort.cluster import on_cluster
@@ -123,7 +123,7 @@ def _outcomes(
     if crew.scheduler is not None:
         yield from on_cluster(absolute, choice, crew.scheduler, context)
         return
-    threads = choice.threads or max(1, (os.cpu_count() or 1) // crew.workers)
+    threads = choice.threads or max(1, usable_processors() // crew.workers)
     task = partial(_analyse_alone, choice=replace(choice, threads=threads))
     yield from in_processes(absolute, task, crew.workers, context)
 

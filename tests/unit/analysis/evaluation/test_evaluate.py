@@ -128,6 +128,19 @@ def test_a_fourth_axis_of_length_one_is_a_volume(cohort, tmp_path):
     assert score.metrics["wt"] == 1
 
 
+def test_without_t1c_nothing_of_an_earlier_result_is_enhancing(cohort, tmp_path):
+    shutil.copytree(cohort[0] / "a", tmp_path / "results" / "a")
+    shutil.copytree(cohort[1] / "a", tmp_path / "cases" / "a")
+    place = tmp_path / "results" / "a" / "findings.json"
+    findings = json.loads(place.read_text())
+    findings["sequences"]["flair"] = findings["sequences"].pop("t1c")
+    findings["reference"] = "flair"
+    place.write_text(json.dumps(findings))
+    (tmp_path / "cases" / "a" / "t1c.nii.gz").rename(tmp_path / "cases" / "a" / "flair.nii.gz")
+    (score,) = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
+    assert (score.metrics["wt"], score.metrics["tc"], score.metrics["et"]) == (1, 1, 0)
+
+
 @pytest.mark.parametrize("damage", ["missing", "other grid", "no json", "label 7"])
 def test_a_damaged_result_fails_alone(cohort, tmp_path, damage):
     results, cases = tmp_path / "results", cohort[1]

@@ -17,6 +17,7 @@ from lesionlens.base.errors import ResourceError, UnusableInputError, WeightsErr
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 from lesionlens.base.records.prediction import Capability, InputPerturbation, QuestionTime
 from lesionlens.base.run_context import SILENT
+from lesionlens.engines import gradcam
 from lesionlens.engines.bundle import files
 from lesionlens.engines.bundle.engine import BundleEngine
 from lesionlens.engines.engine import Target
@@ -404,6 +405,22 @@ def test_a_bundle_for_something_else_is_refused(tmp_path):
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
     with pytest.raises(UnusableInputError, match="a MONAI bundle"):
         files.read(tmp_path)
+
+
+def test_a_bundle_explains_by_the_same_number_of_threads(bundle, make_prepared, monkeypatch):
+    before, used, maps = torch.get_num_threads(), [], gradcam.maps
+
+    def watched(*given):
+        used.append(torch.get_num_threads())
+        return maps(*given)
+
+    monkeypatch.setattr(gradcam, "maps", watched)
+    explainer = patient_engine(bundle)
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        explainer.attribute(make_prepared(), Target(Region.WT), "grad-cam")
+    torch.set_num_threads(before)
+    assert used[0] == used[1]
 
 
 def test_a_bundle_answers_with_the_same_bits_with_any_number_of_threads(bundle, make_prepared):

@@ -11,7 +11,7 @@ from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputE
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines import network_input
+from lesionlens.engines import gradcam, network_input
 from lesionlens.engines.engine import SupportsPerturbation, Target
 from lesionlens.engines.interruptible import interruptible
 from lesionlens.engines.lens import patch_refinement
@@ -351,6 +351,23 @@ def test_a_second_opinion_by_gradients_lies_in_the_brain(engine, study):
     assert found.data.sum() == pytest.approx(1, abs=1e-2)
     with pytest.raises(UnusableInputError, match="grad-cam"):
         engine.attribute(study, Target(Region.TC), "tea leaves")
+
+
+def test_a_second_opinion_is_computed_by_the_same_number_of_threads(engine, study, monkeypatch):
+    before, found, used, maps = torch.get_num_threads(), [], [], gradcam.maps
+
+    def watched(*given):
+        used.append(torch.get_num_threads())
+        return maps(*given)
+
+    monkeypatch.setattr(gradcam, "maps", watched)
+    for count in (1, 3):
+        torch.set_num_threads(count)
+        found.append(engine.attribute(study, Target(Region.WT), "grad-cam").data)
+        assert torch.get_num_threads() == count
+    torch.set_num_threads(before)
+    assert used == [gradcam.THREADS] * 2
+    np.testing.assert_array_equal(*found)
 
 
 def test_a_prediction_has_the_same_bits_with_any_number_of_threads(

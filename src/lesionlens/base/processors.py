@@ -1,0 +1,55 @@
+"""How many processors this process may use, which is often fewer than the machine has."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN = Path("/proc/self/cgroup")
+
+
+def usable_processors() -> int:
+    """Return the least of what affinity, a container's or service's quota, and Slurm allow.
+
+    Returns
+    -------
+    int
+        At least 1; a quota of two and a half processors counts as 2.
+    """
+    found = [os.cpu_count() or 1, *_quotas()]
+    if hasattr(os, "sched_getaffinity"):
+        found.append(len(os.sched_getaffinity(0)))
+    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if granted.isdecimal():
+        found.append(int(granted))
+    return max(1, min(found))
+
+
+def _quotas() -> Iterator[int]:
+    """Yield the quotas of the process's cgroup (version 2, or 1) and of those above it."""
+    try:
+        lines = _OWN.read_text("utf-8").splitlines()
+    except (OSError, ValueError):
+        return  # not Linux
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "cpu,cpuacct", "cpu"):
+            root, inside = _CGROUPS / controllers, Path(path.lstrip("/"))
+            for part in (inside, *inside.parents):
+                yield from _quota(root / part)
+
+
+def _quota(folder: Path) -> Iterator[int]:
+    try:
+        if (folder / "cpu.max").is_file():
+            quota, period = (folder / "cpu.max").read_text("utf-8").split()
+        else:
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            quota, period = ((folder / name).read_text("utf-8").strip() for name in names)
+        if quota not in ("max", "-1"):
+            yield max(1, math.floor(int(quota) / int(period)))
+    except (OSError, ValueError, ZeroDivisionError):
+        return  # no limit there
