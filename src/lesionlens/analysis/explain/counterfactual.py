@@ -9,8 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.analysis.findings.component_scores import ComponentVoxels, score_components
+from lesionlens.analysis.findings.component_scores import (
+    ComponentVoxels,
+    score_components,
+    score_what_is_drawn,
+)
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import InputPerturbation, Prediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
@@ -25,13 +30,14 @@ class WhatIf:
 
     before: tuple[float, ...]
     after: tuple[float, ...]
-    """Scores of all candidates, in their order, as they are and with the region hidden."""
+    """Scores of all candidates, in their order, as they are and with the region hidden; 0 where
+    nothing would be drawn of one then."""
     hidden: int
     """Index of the region that was hidden."""
     words: str
     """What this means, for a reader."""
     base: float
-    """What the region scores without any sequence: a score hidden that low owes nothing to it."""
+    """What the region scores without any sequence; 0 where nothing would be drawn."""
 
 
 def ask(
@@ -81,7 +87,8 @@ def ask(
         context=context,
     )
     before = score_components(seen, components, prediction.scoring)[0]
-    after, base = score_components(perturbed, components, prediction.scoring)
+    threshold = prediction.thresholds[Region.WT]
+    after, base = score_what_is_drawn(perturbed, components, prediction.scoring, threshold)
     words = _words(before, after, index, float(base[index]))
     return WhatIf(tuple(before.tolist()), tuple(after.tolist()), index, words, float(base[index]))
 
@@ -93,9 +100,15 @@ def _grown(mask: NDArray[np.bool_], spacing_mm: float) -> NDArray[np.bool_]:
 
 def _words(before: NDArray[np.float64], after: NDArray[np.float64], index: int, base: float) -> str:
     own = (
-        f"score {before[index]:.2f} as it is, {after[index]:.2f} with this region hidden "
-        f"({base:.2f} without any image)"
+        f"score {before[index]:.2f} as it is, {_scored(after[index])} with this region hidden "
+        f"({_scored(base)} without any image)"
     )
     leant = [n for n in range(len(before)) if n != index and after[n] < 0.5 * before[n]]
-    others = (f"candidate {n + 1}: {before[n]:.2f} as it is, {after[n]:.2f} then" for n in leant)
+    others = (
+        f"candidate {n + 1}: {before[n]:.2f} as it is, {_scored(after[n])} then" for n in leant
+    )
     return "; ".join((own, *others))
+
+
+def _scored(score: float) -> str:
+    return f"{score:.2f}" if score > 0 else "nothing drawn"

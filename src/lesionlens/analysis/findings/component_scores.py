@@ -48,3 +48,41 @@ def score_components(
         return np.zeros((len(flat), 0))
     found = [component_score(flat[:, c.voxels], c.volume_ml, scoring) for c in components]
     return np.stack(found, axis=1)
+
+
+def score_what_is_drawn(
+    passes: PerturbedPrediction,
+    components: Sequence[ComponentVoxels],
+    scoring: Scoring,
+    threshold: float,
+) -> NDArray[np.float64]:
+    """Score what each perturbed input would draw of each component: 0 where that is nothing.
+
+    The size of an outline counts in its score. An input that shows nothing there must not be
+    credited with the size of what another drew.
+
+    Parameters
+    ----------
+    passes : PerturbedPrediction
+        The answers.
+    components : sequence of N ComponentVoxels
+        Where something was drawn before.
+    scoring : Scoring
+        How it is scored.
+    threshold : float
+        Probability from which a voxel is drawn.
+
+    Returns
+    -------
+    (V, N) float64
+        0 to 1.
+    """
+    flat = passes.probability.reshape(len(passes.probability), -1)
+    found = np.zeros((len(flat), len(components)))
+    for n, component in enumerate(components):
+        for v, values in enumerate(flat[:, component.voxels]):
+            drawn = values[values >= threshold]
+            if drawn.size:
+                ml = component.volume_ml * drawn.size / values.size
+                found[v, n] = component_score(drawn, ml, scoring)
+    return found

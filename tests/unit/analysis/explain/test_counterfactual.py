@@ -13,6 +13,7 @@ from lesionlens.base.records.prediction import (
     EngineInfo,
     PerturbedPrediction,
     Prediction,
+    Scoring,
 )
 from lesionlens.base.run_context import RunContext
 
@@ -47,11 +48,23 @@ def asked(make_prepared):
 def test_hiding_a_region_takes_its_score_and_what_leans_on_it(asked):
     found = asked(0)
     assert found.before == pytest.approx((0.9, 0.8), abs=1e-6)
-    assert found.after == pytest.approx((0.01, 0.2), abs=1e-6)
+    assert found.after == (0, 0)
     assert found.words == (
-        "score 0.90 as it is, 0.01 with this region hidden (0.01 without any image); "
-        "candidate 2: 0.80 as it is, 0.20 then"
+        "score 0.90 as it is, nothing drawn with this region hidden (nothing drawn without any "
+        "image); candidate 2: 0.80 as it is, nothing drawn then"
     )
+
+
+def test_a_large_outline_scores_nothing_without_an_image(make_prepared):
+    prepared, engine = make_prepared(), Perturbable(GRID, leaning)
+    info = EngineInfo("leaning", "1", None, frozenset({Capability.PERTURB}))
+    seen = PerturbedPrediction(leaning((True,) * 4, np.zeros(SHAPE, bool))[None], GRID)
+    by_size = Scoring(intercept=2.0, logit=0.3, log_ml=0.5)
+    prediction = Prediction({}, info, unperturbed=seen, scoring=by_size)
+    large = [ComponentVoxels(np.flatnonzero(FIRST), 130.0)]
+    found = counterfactual.ask(engine, prepared, prediction, large, 0, RunContext())
+    assert found.before[0] > 0.95
+    assert found.after[0] == found.base == 0
 
 
 def test_hiding_a_region_that_nothing_leans_on_changes_only_it(asked):

@@ -40,11 +40,14 @@ def _without_maps(analysis: Analysis) -> Analysis:
     return replace(
         analysis,
         maps=None,
-        volumes=replace(analysis.volumes, attention=empty, uncertainty=None, evidence=None),
+        volumes=replace(
+            analysis.volumes, attention=empty, uncertainty=None, evidence=None, doubtful=None
+        ),
         findings=replace(
             analysis.findings,
             candidates=tuple(_without_reasons(c) for c in analysis.findings.candidates),
             considered=(),
+            doubtful=(),
         ),
         run=replace(analysis.run, engine=engine),
     )
@@ -56,6 +59,7 @@ def _without_reasons(candidate: Candidate) -> Candidate:
         uncertainty=None,
         attention=Agreement(None, None),
         sequence_relevance=None,
+        relevance_of=None,
         score_alone=None,
         score_left_out=None,
         resemblance=None,
