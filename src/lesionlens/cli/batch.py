@@ -24,7 +24,9 @@ def batch(
     studies: Annotated[
         Path,
         typer.Argument(
-            help="Folder with one sub-folder a study, or a BIDS dataset.", metavar="STUDIES"
+            help="Folder with one sub-folder a study, a BIDS dataset, or a CSV table with a column "
+            "study.",
+            metavar="STUDIES",
         ),
     ],
     out: options.Out,
@@ -42,6 +44,10 @@ def batch(
         bool,
         typer.Option("--resume", help="Leave out studies that are complete and unchanged."),
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", help="Only this part of the studies, such as 2/4.", metavar="I/N"),
+    ] = None,
     bundle: options.Bundle = None,
     weights: options.Weights = None,
     engine: options.EngineName = "lens",
@@ -69,7 +75,8 @@ def batch(
     resources in at least one; 2 at least one cannot be used, or there is none; 130 interrupted.
     """
     results = options.check_layout(out, layout)
-    checks.check_outside(studies, out)
+    if studies.is_dir():
+        checks.check_outside(studies, out)
     asked = options.wishes(language, hide, surfaces, maps, also=also)
     address = server_address(server, api_key_file, server_ca, plain_http)
     if address is not None:
@@ -78,7 +85,7 @@ def batch(
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
         from lesionlens.site.cohort.run import Cohort, Crew, run_cohort
-        from lesionlens.site.cohort.studies import find_jobs, loose_files
+        from lesionlens.site.cohort.studies import Shard, find_jobs, loose_files
         from lesionlens.site.cohort.table import check_tables, write_table
         from lesionlens.site.cohort.work import Choice
 
@@ -95,20 +102,21 @@ def batch(
             precision=precision,
             threads=threads,
         )
+        part = Shard() if shard is None else Shard.of(shard)
         check_tables(results)
         notes = []
-        count = len(find_jobs(studies, results))
+        count = len(part.part(find_jobs(studies, results)))
         if loose := loose_files(studies):
             notes.append(f"{loose} files beside the studies' folders belong to none: left out")
         wanted = min(workers or max(1, usable_processors() // 2), count)
         STOP.gently()
         done = run_cohort(
-            Cohort(studies, results, resume, None if results == out else out),
+            Cohort(studies, results, resume, None if results == out else out, part),
             choice,
             Crew(wanted, scheduler),
             context=context,
         )
-        written = write_table(results, done.outcomes)
+        written = () if part.count > 1 else write_table(results, done.outcomes)
     return _answer(done, notes, written, json=json)
 
 
@@ -118,7 +126,8 @@ def _answer(done: CohortRun, notes: list[str], written: Sequence[Path], *, json:
     if json:
         return Answer((_json(done),), tuple(notes), done.exit_status)
     tables = ", ".join(plain(str(path)) for path in written)
-    last = (_counts(done), f"Tables: {tables}", RESEARCH_USE_NOTICE)
+    after = "After the last shard, the same command with --resume and no --shard writes the table"
+    last = (_counts(done), f"Tables: {tables}" if written else after, RESEARCH_USE_NOTICE)
     return Answer((_table(done), *last), tuple(notes), done.exit_status)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import threading
+import time
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -70,6 +72,9 @@ class Stop:
 
 
 logger = logging.getLogger(__name__)
+_FIGURES = re.compile(r"[\d.]+")
+_LOG_S = 30.0
+"""Seconds between the lines of one stage in a log."""
 QUIET: ContextVar[bool] = ContextVar("QUIET", default=False)
 """Whether the user wants no progress bar."""
 STOP = Stop()
@@ -132,14 +137,15 @@ def progress_bar() -> Iterator[RunContext]:
 
 
 def _logged(progress: Progress) -> Progress:
-    """Log each stage once, when it begins."""
-    latest = ""
+    """Log each stage once, when it begins; one that counts its steps now and then."""
+    latest, due = "", 0.0
 
     def report(stage: str, fraction: float) -> None:
-        nonlocal latest
-        if stage != latest:
-            latest = stage
+        nonlocal latest, due
+        kind, now = _FIGURES.sub("", stage), time.monotonic()
+        if kind != latest or now >= due:
             logger.info("%s", plain(stage))
+            latest, due = kind, now + _LOG_S
         progress(stage, fraction)
 
     return report

@@ -31,7 +31,7 @@ def train(
     ],
     device: Annotated[
         str, typer.Option("--device", help="auto, cpu, cuda, cuda:N, xpu or mps.", metavar="DEVICE")
-    ] = "cpu",
+    ] = "auto",
     minutes: Annotated[
         float | None,
         typer.Option("--minutes", help="Stop after this long; start again to go on.", min=0),
@@ -109,6 +109,8 @@ def _answer(summary: TrainSummary, *, speak: bool = True) -> Answer:
     if not speak:
         return Answer(status=130 if STOP.is_set() else 0)
     done = f"{summary.step} of {summary.steps} steps in {summary.minutes:.1f} minutes"
+    if summary.began_at:
+        done += f" (went on from step {summary.began_at})"
     lines = (f"{done}, loss {summary.loss:.3f}", f"Weights: {summary.weights}")
     if STOP.is_set():
         return Answer(lines, ("stopped; the same command goes on from here",), status=130)

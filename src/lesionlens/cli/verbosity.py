@@ -15,10 +15,9 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.logs import REPORT
 from lesionlens.cli.console import QUIET
 
-REPORT = logging.INFO + 5
-"""Level of what a log without a terminal holds by default, such as a line for each study."""
 _LINE = logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
 _OURS = logging.getLogger("lesionlens")
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from lesionlens.base.errors import ResourceError, WeightsError
+from lesionlens.base.logs import REPORT
 from lesionlens.base.manifest import claim
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import check_target
@@ -39,6 +40,7 @@ from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.initial_network import initial_network, name_of
 from lesionlens.training.losses import lens_loss
 from lesionlens.training.optimiser import Optimiser
+from lesionlens.training.recipe_changes import check_same_recipe, recipe_record
 from lesionlens.training.tensorboard import open_event_writer
 from lesionlens.training.validate import validate
 
@@ -72,6 +74,8 @@ class TrainSummary:
     """Running mean."""
     weights: Path
     """Averaged weights, safetensors."""
+    began_at: int = 0
+    """The step of the checkpoint that this sitting went on from."""
 
 
 OnStep = Callable[[TrainEvent], None]
@@ -147,6 +151,7 @@ class _TrainingRun:
             "loss": self.loss,
             "network": name_of(self.config),
             "seed": self.config.seed,
+            "recipe": recipe_record(self.config),
         }
         checkpoints.save(self.out / "checkpoint", checkpoints.Checkpoint(tensors, meta))
         stage = self.config.stages[self.config.stage_at(max(0, self.step - 1))[0]]
@@ -174,6 +179,8 @@ class _TrainingRun:
                 expected=f'"{name_of(self.config)}" as in the recipe',
                 next_step="Choose another output folder, or start afresh without resuming",
             )
+        if "recipe" in found.meta:
+            check_same_recipe(found.meta["recipe"], self.config, int(found.meta["step"]))
         prefix = "network/"
         own = {n[len(prefix) :]: t for n, t in found.tensors.items() if n.startswith(prefix)}
         try:
@@ -372,8 +379,12 @@ def train(
         A checkpoint cannot be written; the last one is intact.
     """
     run = _begin(config, out, options)
+    began_at = run.step
+    if began_at and run.processes.leads:
+        logger.log(REPORT, "going on from step %d of %d", began_at, config.steps)
     limit_s = math.inf if options.minutes is None else 60 * options.minutes
     _sit(run, limit_s, on_step, context)
     path = run.save()
     finished = run.step >= config.steps
-    return TrainSummary(run.step, config.steps, finished, run.spent_s / 60, run.loss, path)
+    minutes = run.spent_s / 60
+    return TrainSummary(run.step, config.steps, finished, minutes, run.loss, path, began_at)

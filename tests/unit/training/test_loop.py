@@ -119,3 +119,16 @@ def test_a_run_learns(tmp_path):
     run = loop._begin(config, tmp_path, TrainOptions(resume=False))
     losses = [loop.learn(run, batch)[0] for _ in range(8)]
     assert losses[-1] < losses[0]
+
+
+def test_a_changed_recipe_is_refused_by_name_and_later_stages_may_change(uninterrupted, caplog):
+    _, out = uninterrupted
+    faster = dataclasses.replace(RECIPE.optimiser, rate=RECIPE.optimiser.rate / 2)
+    with pytest.raises(WeightsError, match=r"optimiser\.rate was .* and is .*"):
+        train(dataclasses.replace(RECIPE, optimiser=faster), out)
+    caplog.set_level("INFO", "lesionlens")
+    summary = train(
+        dataclasses.replace(RECIPE, stages=(*RECIPE.stages, RECIPE.stages[0])), out, AT_ONCE
+    )
+    assert summary.began_at == RECIPE.steps
+    assert f"going on from step {RECIPE.steps} of" in caplog.text

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from lesionlens.base.logs import REPORT, spoken_time
 from lesionlens.base.processors import usable_processors
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.bids import refuse_one_label
 from lesionlens.site.cohort.cluster import on_cluster
 from lesionlens.site.cohort.processes import in_processes
-from lesionlens.site.cohort.studies import StudyJob, find_jobs, fingerprint
+from lesionlens.site.cohort.studies import (
+    SHARD_PREFIX,
+    WHOLE,
+    Shard,
+    StudyJob,
+    find_jobs,
+    fingerprint,
+)
 from lesionlens.site.cohort.work import Choice, Status, StudyOutcome, analyse, engine_of, load_lens
-from lesionlens.site.cohort.worklist import alone_in, open_worklist
+from lesionlens.site.cohort.worklist import CohortWorklist, alone_in, open_worklist
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +45,15 @@ class Cohort:
     """What is worked on."""
 
     studies: Path
-    """One sub-folder a study."""
+    """One sub-folder a study, a BIDS dataset or a CSV table."""
     out: Path
     """Gets one result folder a study and `worklist.sqlite`."""
     resume: bool = False
     """Leave studies alone that are complete and unchanged."""
     dataset: Path | None = None
     """BIDS derivatives that the results become a part of; `out` lies in it."""
+    shard: Shard = WHOLE
+    """Which part of the studies; the whole adopts what shards have done when it resumes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,27 +99,72 @@ def run_cohort(
     ResourceError
         The scheduler does not answer, or the folder cannot be written.
     """
-    jobs = find_jobs(cohort.studies, cohort.out)
+    jobs = cohort.shard.part(find_jobs(cohort.studies, cohort.out))
     if cohort.dataset is not None:
         refuse_one_label([job.name for job in jobs])
         jobs = tuple(replace(job, dataset=cohort.dataset) for job in jobs)
     here = crew.scheduler is None or cohort.resume
     engine = engine_of(load_lens(choice), choice) if here else ""
     outcomes: dict[str, StudyOutcome] = {}
-    with alone_in(cohort.out), open_worklist(cohort.out) as worklist:
+    with _worklist_of(cohort) as worklist:
         prints = {job.name: fingerprint(job.study) for job in jobs}
-        for job in jobs if cohort.resume else ():
-            known = worklist.complete(job, prints[job.name], engine)
-            if known is not None:
-                outcomes[job.name] = known
-        kept = len(outcomes)
+        if cohort.resume:
+            outcomes |= _complete(cohort, worklist, jobs, prints, engine)
+        kept, began = len(outcomes), time.monotonic()
         todo = [job for job in jobs if job.name not in outcomes]
         for outcome in _outcomes(todo, choice, crew, context):
             outcomes[outcome.name] = outcome
             if outcome.status is not Status.STOPPED:
                 worklist.record(outcome, prints[outcome.name])
             context.progress(f"{len(outcomes)} of {len(jobs)} studies", len(outcomes) / len(jobs))
+            so_far = time.monotonic() - began, len(outcomes) - kept, len(jobs) - len(outcomes)
+            logger.log(REPORT, "%d of %d: %s", len(outcomes), len(jobs), _line(outcome, *so_far))
         return CohortRun(tuple(outcomes[job.name] for job in jobs), kept)
+
+
+@contextmanager
+def _worklist_of(cohort: Cohort) -> Iterator[CohortWorklist]:
+    """Open the worklist of a cohort or its shard, which nobody else writes meanwhile."""
+    records = cohort.shard.records(cohort.out)
+    with ExitStack() as held:
+        if records != cohort.out:
+            held.enter_context(alone_in(cohort.out, beside_shards=True))
+        held.enter_context(alone_in(records))
+        yield held.enter_context(open_worklist(records))
+
+
+def _complete(
+    cohort: Cohort,
+    worklist: CohortWorklist,
+    jobs: Sequence[StudyJob],
+    prints: Mapping[str, str],
+    engine: str,
+) -> dict[str, StudyOutcome]:
+    """Return what need not be analysed again; the worklist of all adopts that of the shards."""
+    with ExitStack() as held:
+        known = [worklist]
+        if cohort.shard.count == 1:
+            shards = sorted(cohort.out.glob(f"{SHARD_PREFIX}*-of-*"))
+            known += [held.enter_context(open_worklist(shard)) for shard in shards]
+        found: dict[str, StudyOutcome] = {}
+        for job in jobs:
+            print_ = prints[job.name]
+            outcomes = (source.complete(job, print_, engine) for source in known)
+            outcome = next((one for one in outcomes if one is not None), None)
+            if outcome is not None:
+                worklist.record(outcome, print_)
+                found[job.name] = outcome
+        return found
+
+
+def _line(outcome: StudyOutcome, elapsed_s: float, done: int, left: int) -> str:
+    """Return what a log says of a study that ended, and when the last one may."""
+    spent = f"{outcome.seconds:.1f} s"
+    if outcome.status is Status.ANALYSED:
+        text = f"{outcome.name} analysed in {spent}, {outcome.candidates} candidates"
+    else:
+        text = f"{outcome.name} {outcome.status.value} after {spent}: {outcome.message}"
+    return f"{text}; about {spoken_time(elapsed_s / done * left)} left" if left else text
 
 
 def _outcomes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from lesionlens.base.text import writable
 from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.sequences import is_label_name
+from lesionlens.site.cohort.study_table import read_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,52 @@ class StudyJob:
     """The BIDS derivatives that the result is a part of."""
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of several parts of a list of studies, for machines that share nothing but files."""
+
+    number: int = 1
+    """From 1."""
+    count: int = 1
+
+    @classmethod
+    def of(cls, text: str) -> Shard:
+        """Read a shard as a user writes it.
+
+        Raises
+        ------
+        UnusableInputError
+            It is none.
+
+        Examples
+        --------
+        >>> Shard.of("2/4")
+        Shard(number=2, count=4)
+        """
+        number, slash, count = text.partition("/")
+        if slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count):
+            return cls(int(number), int(count))
+        raise UnusableInputError(
+            found=f"the shard {text!r}",
+            expected="a number and how many there are, from 1/4 to 4/4",
+            next_step="In a SLURM array: --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT",
+        )
+
+    def part(self, jobs: Sequence[StudyJob]) -> tuple[StudyJob, ...]:
+        """Return every `count`-th job, so that neighbours, often alike, are shared out."""
+        return tuple(jobs[self.number - 1 :: self.count])
+
+    def records(self, out: Path) -> Path:
+        """Return the folder of this shard's worklist: that of all studies where it is the whole."""
+        return out if self.count == 1 else out / f"{SHARD_PREFIX}{self.number}-of-{self.count}"
+
+
+SHARD_PREFIX = ".shard-"
+WHOLE = Shard()
+
+
 def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
-    """Return a job for each folder directly below `studies`, by name.
+    """Return a job for each folder directly below `studies`, by name, or each row of a table.
 
     Hidden folders, and those of segmentations alone (a truth beside the studies), are left out. Of
     a BIDS dataset it is one for each session, or subject without one; `derivatives` stays alone.
@@ -37,10 +83,13 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
     UnusableInputError
         There is no such folder, or it holds no folder.
     """
+    if studies.is_file():
+        rows = read_table(studies)
+        return tuple(StudyJob(row.name, row.study, out / row.name) for row in rows)
     if not studies.is_dir():
         raise UnusableInputError(
             found=f"no folder {studies.name!r}",
-            expected="a folder with one sub-folder a study",
+            expected="a folder with one sub-folder a study, or a CSV table",
             next_step="Check the path",
         )
     if bids.is_dataset(studies):
@@ -78,7 +127,7 @@ def loose_files(studies: Path) -> int:
 
     A BIDS dataset has its descriptions there.
     """
-    if bids.is_dataset(studies):
+    if studies.is_file() or bids.is_dataset(studies):
         return 0
     return sum(p.is_file() and not p.name.startswith(".") for p in studies.iterdir())
 

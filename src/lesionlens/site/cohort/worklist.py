@@ -74,8 +74,10 @@ class CohortWorklist:
 
 
 @contextmanager
-def alone_in(out: Path) -> Iterator[None]:
+def alone_in(out: Path, *, beside_shards: bool = False) -> Iterator[None]:
     """Keep a second batch out of an output folder while the block runs.
+
+    With `beside_shards` other shards may work there too, and no batch of all studies.
 
     A lock of SQLite, which the system drops with the process however that ends.
 
@@ -89,15 +91,16 @@ def alone_in(out: Path) -> Iterator[None]:
     connection = open_database(out, LOCK, 0.0)
     try:
         with damage_named(out, LOCK):
-            _lock(connection, out)
+            _lock(connection, out, "BEGIN" if beside_shards else "BEGIN EXCLUSIVE")
         yield
     finally:
         connection.close()
 
 
-def _lock(connection: sqlite3.Connection, out: Path) -> None:
+def _lock(connection: sqlite3.Connection, out: Path, begin: str) -> None:
     try:
-        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute(begin)
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # a reader's lock
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
             raise

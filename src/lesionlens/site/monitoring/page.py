@@ -35,6 +35,9 @@ class Watched:
     drifts: tuple[Drift, ...]
     baseline: str
     stops: tuple[str, ...]
+    """Which stop rules are broken, in words."""
+    unjudged: tuple[str, ...]
+    """Which rules cannot speak yet, in words."""
     notices: tuple[str, ...]
 
 

@@ -24,7 +24,7 @@ class StopBounds:
 
 _BY_CHANCE = 0.01
 """Of all figures that are compared together (Bonferroni)."""
-_FEW = 10  # studies or verdicts below which no rule speaks
+FEW = 10  # studies or verdicts below which no rule speaks
 
 
 def broken(
@@ -38,13 +38,13 @@ def broken(
     if weeks:
         last = weeks[-1]
         _, high = last.acceptance.interval
-        if last.verdicts >= _FEW and high < bounds.least_acceptance:
+        if last.verdicts >= FEW and high < bounds.least_acceptance:
             sentences.append(
                 f"{last.name}: {last.acceptance.part} of {last.acceptance.of} candidates were "
                 f"accepted or edited; surely fewer than {bounds.least_acceptance:.0%}"
             )
         mean = last.candidates / max(last.studies, 1)
-        if last.studies >= _FEW and mean > bounds.most_candidates:
+        if last.studies >= FEW and mean > bounds.most_candidates:
             sentences.append(
                 f"{last.name}: {mean:.1f} candidates a study, more than {bounds.most_candidates:g}"
             )
@@ -54,7 +54,7 @@ def broken(
         if one.stability is not None and one.p is not None
     ]
     error = calibration.error
-    if error is not None and calibration.judged >= _FEW and error > bounds.most_calibration_error:
+    if error is not None and calibration.judged >= FEW and error > bounds.most_calibration_error:
         sentences.append(f"Scores differ from verdicts by {error:.2f} in the mean")
     sentences += [
         f"{name} has shifted: stability index {stability:.2f}, p {p:.2g}"
@@ -62,3 +62,20 @@ def broken(
         if stability > bounds.most_drift and p < _BY_CHANCE / len(judged)
     ]
     return tuple(sentences)
+
+
+def unjudged(
+    weeks: Sequence[Group], calibration: ScoreReliability, drifts: Sequence[Drift]
+) -> tuple[str, ...]:
+    """Return which rules cannot speak yet, in words: a rule that is not judged is not kept."""
+    last = weeks[-1] if weeks else None
+    verdicts, studies = (last.verdicts, last.studies) if last else (0, 0)
+    counted = (
+        (verdicts, f"acceptance: {verdicts} of {FEW} verdicts in the latest week"),
+        (studies, f"candidates a study: {studies} of {FEW} studies in the latest week"),
+        (calibration.judged, f"scores: {calibration.judged} of {FEW} verdicts"),
+    )
+    waiting = [words for count, words in counted if count < FEW]
+    if not any(one.stability is not None for one in drifts):
+        waiting.append("drift: too few studies before or after the baseline")
+    return tuple(waiting)

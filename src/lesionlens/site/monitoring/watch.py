@@ -63,6 +63,7 @@ def watch(
         drifts=drifts,
         baseline=f"the first {baseline_weeks} weeks ({len(first)} studies)",
         stops=stop_rules.broken(weeks, calibration, drifts, bounds),
+        unjudged=stop_rules.unjudged(weeks, calibration, drifts),
         notices=tuple(notices),
     )
 

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from lesionlens.base.bounded_read import read_rows
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.text import writable
 from lesionlens.imaging.reading import bids
 from lesionlens.site.cohort.studies import StudyJob, find_jobs
+from lesionlens.site.cohort.study_table import read_table
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import Access, FoundStudy, StudyQuery
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist.records import StudyEntry
 
-COLUMNS = ("study", "name", "patient", "date")
-"""Of a CSV table; `study` is needed, a path, absolute or from the table's own folder."""
-_NAME = re.compile(r"[^\w.-]+")
 _RESULTS_OF_OURS = frozenset({"report.html", "findings.json"})
 
 
@@ -75,52 +70,8 @@ def _subject(name: str) -> str:
 
 
 def _of_table(table: Path) -> tuple[StudyEntry, ...]:
-    try:
-        rows = read_rows(table)
-    except (OSError, ValueError) as error:
-        raise _no_table(table, f"a file that cannot be read as a table ({error})") from error
-    if not rows or "study" not in rows[0]:
-        raise _no_table(table, f"{len(rows)} rows and no column `study`")
-    entries: list[StudyEntry] = []
-    for row in rows:
-        cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
-        if not cells["study"]:
-            raise _no_table(table, f"no path in row {len(entries) + 2}")
-        place = (table.parent / cells["study"]).resolve()
-        name = _plain(cells["name"] or place.name)
-        entries.append(StudyEntry(name, str(place), cells["patient"], cells["date"]))
-    _refuse_twins(entries)
-    return tuple(entries)
-
-
-def _refuse_twins(entries: Iterable[StudyEntry]) -> None:
-    twin = next((n for n, count in Counter(e.name for e in entries).items() if count > 1), None)
-    if twin is not None:
-        raise UnusableInputError(
-            found=f"two studies of the name {twin!r}",
-            expected="a name of its own for each: its result's folder is called so",
-            next_step="Add a column `name`",
-        )
-
-
-def _plain(name: str) -> str:
-    """Return a name that can be a folder's.
-
-    Examples
-    --------
-    >>> _plain("../a b/c"), _plain("...")
-    ('.._a_b_c', 'study')
-    """
-    plain = _NAME.sub("_", name)
-    return plain if plain.strip("._") else "study"
-
-
-def _no_table(table: Path, found: str) -> UnusableInputError:
-    return UnusableInputError(
-        found=f"{found}: {table.name!r}",
-        expected=f"a CSV table in UTF-8 with the columns {', '.join(COLUMNS)}; study is needed",
-        next_step="Give the path of a study's folder or file in each row",
-    )
+    rows = read_table(table)
+    return tuple(StudyEntry(r.name, str(r.study), r.patient, r.date) for r in rows)
 
 
 def studies_of(

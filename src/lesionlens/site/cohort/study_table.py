@@ -1,0 +1,84 @@
+"""A CSV table of studies: what `batch` and `worklist scan` take in place of a folder."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lesionlens.base.bounded_read import read_rows
+from lesionlens.base.errors import UnusableInputError
+
+COLUMNS = ("study", "name", "patient", "date")
+"""`study` is needed: a path, absolute or from the table's own folder."""
+_NAME = re.compile(r"[^\w.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One study of a table."""
+
+    name: str
+    """Of its result's folder; by default the name of the study's."""
+    study: Path
+    """Absolute."""
+    patient: str = ""
+    date: str = ""
+
+
+def read_table(table: Path) -> tuple[TableRow, ...]:
+    """Return the studies of a table, in its order.
+
+    Raises
+    ------
+    UnusableInputError
+        It is no such table, or two of its studies have one name.
+    """
+    try:
+        rows = read_rows(table)
+    except (OSError, ValueError) as error:
+        raise _no_table(table, f"a file that cannot be read as a table ({error})") from error
+    if not rows or "study" not in rows[0]:
+        raise _no_table(table, f"{len(rows)} rows and no column `study`")
+    entries: list[TableRow] = []
+    for row in rows:
+        cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
+        if not cells["study"]:
+            raise _no_table(table, f"no path in row {len(entries) + 2}")
+        place = (table.parent / cells["study"]).resolve()
+        name = _plain(cells["name"] or place.name)
+        entries.append(TableRow(name, place, cells["patient"], cells["date"]))
+    _refuse_twins(entries)
+    return tuple(entries)
+
+
+def _refuse_twins(entries: Iterable[TableRow]) -> None:
+    twin = next((n for n, count in Counter(e.name for e in entries).items() if count > 1), None)
+    if twin is not None:
+        raise UnusableInputError(
+            found=f"two studies of the name {twin!r}",
+            expected="a name of its own for each: its result's folder is called so",
+            next_step="Add a column `name`",
+        )
+
+
+def _plain(name: str) -> str:
+    """Return a name that can be a folder's.
+
+    Examples
+    --------
+    >>> _plain("../a b/c"), _plain("...")
+    ('.._a_b_c', 'study')
+    """
+    plain = _NAME.sub("_", name)
+    return plain if plain.strip("._") else "study"
+
+
+def _no_table(table: Path, found: str) -> UnusableInputError:
+    return UnusableInputError(
+        found=f"{found}: {table.name!r}",
+        expected=f"a CSV table in UTF-8 with the columns {', '.join(COLUMNS)}; study is needed",
+        next_step="Give the path of a study's folder or file in each row",
+    )

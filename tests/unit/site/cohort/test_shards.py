@@ -1,0 +1,141 @@
+"""A cohort in parts: shards, a table of studies, the lines of a log, a SLURM array."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.logs import REPORT
+from lesionlens.cli.main import app
+from lesionlens.site.cohort import run, work
+from lesionlens.site.cohort.run import Cohort, Crew, run_cohort
+from lesionlens.site.cohort.studies import Shard, find_jobs
+from lesionlens.site.cohort.work import Choice, Status, StudyOutcome
+from lesionlens.site.cohort.worklist import RESULT, alone_in
+
+SLURM = Path(__file__).resolve().parents[4] / "packaging" / "slurm"
+NAMES = ["a", "b", "c", "d", "e"]
+CPU, HERE = Choice("cpu"), Crew()
+
+
+@pytest.fixture
+def studies(tmp_path):
+    for name in NAMES:
+        (tmp_path / "studies" / name).mkdir(parents=True)
+        (tmp_path / "studies" / name / "flair.nii.gz").write_bytes(b"")
+    return tmp_path / "studies"
+
+
+@pytest.fixture(autouse=True)
+def begun(monkeypatch):
+    """Names of the studies that were analysed; no network, a result of two empty files."""
+    names = []
+
+    def analyse(job, *_):
+        names.append(job.name)
+        job.out.mkdir(parents=True, exist_ok=True)
+        for name in RESULT:
+            (job.out / name).write_text("")
+        return StudyOutcome(job.name, Status.ANALYSED, 0, "", 41.2, 2, "one engine")
+
+    monkeypatch.setattr(run, "analyse", analyse)
+    for module in (run, work):
+        monkeypatch.setattr(module, "load_lens", lambda choice: None)
+    monkeypatch.setattr(run, "engine_of", lambda lens, choice: "one engine")
+    return names
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_shards_share_out_every_study_once(studies, tmp_path, count):
+    jobs = find_jobs(studies, tmp_path / "out")
+    parts = [Shard(number, count).part(jobs) for number in range(1, count + 1)]
+    assert sorted(job.name for part in parts for job in part) == NAMES
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "2", "a/b", "1/0", "-1/2", "1/2/3"])
+def test_a_shard_that_is_none_is_refused(text):
+    with pytest.raises(UnusableInputError, match="shard"):
+        Shard.of(text)
+
+
+def test_the_whole_adopts_what_shards_have_done(studies, tmp_path, begun):
+    out = tmp_path / "out"
+    for number in (1, 2):
+        run_cohort(Cohort(studies, out, resume=True, shard=Shard(number, 3)), CPU, HERE)
+    done = run_cohort(Cohort(studies, out, resume=True), CPU, HERE)
+    assert sorted(begun) == NAMES  # each once
+    assert done.kept == 4
+    again = run_cohort(Cohort(studies, out, resume=True, shard=Shard(1, 3)), CPU, HERE)
+    assert again.kept == len(again.outcomes) == 2
+
+
+def test_shards_work_beside_each_other_and_not_beside_a_batch_of_all(studies, tmp_path):
+    out = tmp_path / "out"
+    with alone_in(out, beside_shards=True):
+        assert run_cohort(Cohort(studies, out, shard=Shard(1, 2)), CPU, HERE).exit_status == 0
+        with pytest.raises(UnusableInputError, match="another batch"):
+            run_cohort(Cohort(studies, out), CPU, HERE)
+    with alone_in(out), pytest.raises(UnusableInputError, match="another batch"):
+        run_cohort(Cohort(studies, out, shard=Shard(1, 2)), CPU, HERE)
+
+
+def test_a_table_names_the_studies(studies, tmp_path, begun):
+    table = tmp_path / "chosen.csv"
+    table.write_text("study,name\nstudies/c,third\nstudies/a,\n")
+    done = run_cohort(Cohort(table, tmp_path / "out"), CPU, HERE)
+    assert [outcome.name for outcome in done.outcomes] == begun == ["third", "a"]
+    table.write_text("folder\nstudies/c\n")
+    with pytest.raises(UnusableInputError, match="no column `study`"):
+        find_jobs(table, tmp_path / "out")
+
+
+def test_a_log_has_a_line_for_each_study(studies, tmp_path, caplog):
+    caplog.set_level(REPORT, "lesionlens")
+    run_cohort(Cohort(studies, tmp_path / "out"), CPU, HERE)
+    lines = [record.getMessage() for record in caplog.records if record.levelno == REPORT]
+    assert lines[0].startswith("1 of 5: a analysed in 41.2 s, 2 candidates; about ")
+    assert lines[-1] == "5 of 5: e analysed in 41.2 s, 2 candidates"
+    assert logging.getLevelName(REPORT)
+
+
+def test_a_slurm_array_gives_each_task_its_shard_and_then_writes_the_table(tmp_path):
+    """With a stand-in of sbatch, which runs what it is given at once."""
+    tools, called = tmp_path / "bin", tmp_path / "called"
+    tools.mkdir()
+    for name, text in (("sbatch", SBATCH), ("lesionlens", f'echo "$@" >> {called}\n')):
+        (tools / name).write_text(f"#!/bin/bash\n{text}")
+        (tools / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+    arguments = [SLURM / "submit.sh", "3", "my studies", "out", "--weights", "synthetic"]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = called.read_text().splitlines()
+    assert [f"--shard {n}/3" in line for n, line in enumerate(lines[:3], 1)] == [True] * 3
+    assert lines[3] == "batch my studies --out out --resume --weights synthetic"
+    command = typer.main.get_command(app).commands["batch"]
+    for line in lines:
+        command.make_context("batch", shlex.split(line.replace("my studies", "studies"))[1:])
+
+
+SBATCH = """
+set -euo pipefail
+for word in "$@"; do
+  case $word in
+    --wrap=*) exec bash -c "${word#--wrap=}" ;;
+    --array=1-*) count=${word#--array=1-}; shift ;;
+    --*) shift ;;
+    *) break ;;
+  esac
+done
+for task in $(seq "$count"); do
+  SLURM_ARRAY_TASK_ID=$task SLURM_ARRAY_TASK_COUNT=$count SLURM_CPUS_PER_TASK=4 bash "$@" >&2
+done
+echo 17
+"""
