@@ -14,7 +14,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.findings import Candidate, Point
+from lesionlens.base.records.findings import Candidate, DoubtfulPart, Point
 from lesionlens.base.records.review import Outline
 from lesionlens.imaging.preparation.resampling import resample
 
@@ -105,6 +105,28 @@ def merged(analysis: Analysis, into: Candidate, other: Candidate) -> tuple[Outli
     labels = np.where(both[box], analysis.volumes.labels.data[box], np.uint8(0))
     i, j, k = (int(side.start) for side in box)
     return Outline(into.tracking_uid, (i, j, k), labels), Outline.empty(other.tracking_uid)
+
+
+def without_doubtful(analysis: Analysis, part: DoubtfulPart) -> Outline:
+    """Return the outline of a candidate without one of its doubtful parts.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        As it is shown.
+    part : DoubtfulPart
+        One of its findings; its candidate keeps the rest, which may be nothing.
+    """
+    candidate = next(c for c in analysis.findings.candidates if c.id == part.candidate)
+    rest = analysis.findings.components == part.candidate
+    if analysis.volumes.doubtful is not None:
+        rest &= analysis.volumes.doubtful.data != part.number
+    box = geometry.bounding_box(rest)
+    if box is None:
+        return Outline.empty(candidate.tracking_uid)
+    labels = np.where(rest[box], analysis.volumes.labels.data[box], np.uint8(0))
+    i, j, k = (int(side.start) for side in box)
+    return Outline(candidate.tracking_uid, (i, j, k), labels)
 
 
 def halves(

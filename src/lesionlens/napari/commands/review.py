@@ -32,6 +32,25 @@ COMMANDS = (
         "Control-Shift-N",
     ),
     Command(
+        "next_doubtful",
+        "go to the next doubtful part of an outline",
+        lambda acts: acts.step_doubtful(1),
+        "Control-Shift-D",
+    ),
+    Command(
+        "previous_doubtful",
+        "go to the previous doubtful part",
+        lambda acts: acts.step_doubtful(-1),
+        "Control-Shift-E",
+    ),
+    Command(
+        "leave_out",
+        "leave the doubtful part that is shown out of the outline",
+        lambda acts: acts.leave_out(),
+        "Control-Shift-L",
+        unavailable=not_marked,
+    ),
+    Command(
         "accept",
         "accept the candidate",
         lambda acts: acts.review_controller.mark(ReviewState.ACCEPTED),

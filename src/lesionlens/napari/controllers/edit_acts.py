@@ -33,6 +33,14 @@ class EditActs(ViewActs):
 
     # --- candidates -----------------------------------------------------------------------
 
+    def leave_out(self) -> None:
+        """Leave the doubtful part that the views were brought to out of its outline."""
+        part = self.doubtful_here()
+        if part is None:
+            self.session.notify("Go to a doubtful part first.")
+        else:
+            self.adder.leave_out(part)
+
     def add_lesion(self) -> None:
         """Add the region that grows at the crosshair, or under the pointer of the single view."""
         point = self.pointed()

@@ -12,7 +12,7 @@ from lesionlens.analysis.findings import additions, edit_tools
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import DrawingMethod, ReviewState, Source
-from lesionlens.base.records.findings import Candidate, Point
+from lesionlens.base.records.findings import Candidate, DoubtfulPart, Point
 from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
@@ -142,6 +142,32 @@ class LesionAdder:
             self.session.notify(f"Candidate {gone.id} is part of {kept.id} now; U takes that back.")
 
         return self.review_controller.change("Merging", make, then)
+
+    def leave_out(self, part: DoubtfulPart) -> bool:
+        """Leave a doubtful part out of its outline, as an edit that undo takes back."""
+        return self.review_controller.after_edit(lambda: self._leave_out(part))
+
+    def _leave_out(self, part: DoubtfulPart) -> bool:
+        analysis, reader = self.session.state.analysis, read_preferences().reader_name
+        candidate = next((c for c in self.session.listed() if c.id == part.candidate), None)
+        if analysis is None or candidate is None:
+            self.session.notify("Go to a doubtful part of a listed candidate first.")
+            return False
+        words = self._also(candidate, f"doubtful part of {part.volume_ml:.1f} ml left out")
+
+        def make(log: ReviewLog) -> None:
+            log.mark(
+                candidate.tracking_uid,
+                ReviewState.EDITED,
+                reader=reader,
+                reason=words,
+                outline=additions.without_doubtful(analysis, part),
+            )
+
+        def then() -> None:
+            self.session.notify(f"{part.volume_ml:.1f} ml left out; U takes that back.")
+
+        return self.review_controller.change("Leaving a part out", make, then)
 
     # --- tools ----------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lesionlens.base.records.findings import Point
+from lesionlens.base.records.findings import DoubtfulPart, Point
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.acts import hanging
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -198,6 +198,31 @@ class ViewActs:
         self.go_to_point(one.point_mm)
         words = f"Also considered, {number + 1} of {len(rows)}: {one.words}, score {one.score}."
         self.session.notify(words)
+
+    def step_doubtful(self, step: int) -> None:
+        """Go to the next doubtful part of an outline, or the one before; the ends meet."""
+        analysis = self.session.state.analysis
+        parts = () if analysis is None else analysis.findings.doubtful
+        if not parts:
+            self.session.notify("No part of an outline is named as doubtful.")
+            return
+        now = self.doubtful_here()
+        last = -1 if step > 0 else 0
+        number = ((last if now is None else parts.index(now)) + step) % len(parts)
+        part = parts[number]
+        if part.candidate in {one.id for one in self.session.listed()}:
+            self.session.go_to(part.candidate)
+        self.go_to_point(part.centroid_mm)
+        self.session.notify(
+            f"Doubtful part {number + 1} of {len(parts)}, {part.volume_ml:.1f} ml of candidate "
+            f"{part.candidate}: {part.words}."
+        )
+
+    def doubtful_here(self) -> DoubtfulPart | None:
+        """Return the doubtful part that the views were brought to; None once they moved on."""
+        analysis, here = self.session.state.analysis, self.viewpoint.now.point_mm
+        parts = () if analysis is None else analysis.findings.doubtful
+        return next((one for one in parts if one.centroid_mm == here), None)
 
     def toggle_isolines(self) -> None:
         """Draw maps as lines of equal value, or as colour."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.preliminary import PreliminaryCandidate
@@ -28,7 +28,9 @@ SLAB_MM = 10.0
 """Thickness of the slab whose brightest voxels are shown."""
 MARK_MM = 3.0
 """How near to a slice a reader's mark is shown on it."""
-ORIGINAL_COLOUR, PRIOR_COLOUR = "#FFFFFF", "#0072B2"
+ORIGINAL_COLOUR, PRIOR_COLOUR, DOUBT_COLOUR = "#FFFFFF", "#0072B2", "#F0E442"
+DOT_MM = 1.0
+"""Length of a dot, and of the gap after it, along the border of a doubtful part."""
 T = TypeVar("T")
 
 
@@ -193,7 +195,28 @@ class Artist:
             )
 
         key = ("outlines", id(which), id(parts), outline.region, outline.colours)
-        return self._keep(key, (which, parts), made) + self._original(board, tile, place)
+        drawn = self._keep(key, (which, parts), made)
+        return drawn + self._doubts(board, tile, place, which) + self._original(board, tile, place)
+
+    def _doubts(
+        self, board: Board, tile: Tile, place: Viewpoint, which: Slice
+    ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+        """Return the borders of the doubtful parts, dotted, where the whole outline is shown."""
+        analysis, outline = board.state.analysis, board.scene.outline
+        found = None if analysis is None else analysis.volumes.doubtful
+        if analysis is None or found is None or outline.region is not Region.WT:
+            return ()
+        shown = {number for number, _ in outline.colours}
+        named = [p.number for p in analysis.findings.doubtful if p.candidate in shown]
+        volume = self._volume("doubtful", found.data, analysis.prepared.native)
+        parts = self._cut("doubtful", volume, board, tile, place, nearest=True)
+
+        def made() -> tuple[Line, ...]:
+            return dotted(lines_around(np.isin(parts.data, named) & (which.data > 0), parts))
+
+        key = ("doubts", id(parts), id(which), tuple(named))
+        lines = self._keep(key, (parts, which), made)
+        return ((DOUBT_COLOUR, lines),) if lines else ()
 
     def _at_first(
         self, board: Board, tile: Tile, place: Viewpoint
@@ -252,6 +275,25 @@ class Artist:
         if board.views.isolines:
             lines = self._keep(("lines", id(part)), part, lambda: isolines(part, view))
         return MapDrawing(role, part, view.top, board.scene.opacity, lines, view.low)
+
+
+def dotted(lines: tuple[Line, ...]) -> tuple[Line, ...]:
+    """Cut lines into dots of `DOT_MM` with gaps as long.
+
+    Examples
+    --------
+    >>> line = np.array([[0.0, 0.0], [4.0, 0.0]])
+    >>> [dot[:, 0].tolist() for dot in dotted((line,))]
+    [[0.0, 1.0], [2.0, 3.0]]
+    """
+    found = []
+    for line in lines:
+        along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
+        for start in np.arange(0.0, along[-1], 2 * DOT_MM):
+            at = np.array([start, min(start + DOT_MM, along[-1])])
+            ends = [np.interp(at, along, line[:, axis]) for axis in range(2)]
+            found.append(np.stack(ends, axis=1))
+    return tuple(found)
 
 
 def map_of(board: Board) -> tuple[str, MapView, int | None] | None:

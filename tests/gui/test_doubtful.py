@@ -1,0 +1,73 @@
+"""A doubtful part of an outline: gone to by key, dotted in the picture, left out and taken back."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.gui.conftest import FakeResult
+
+from lesionlens.base.labels import MrSequence, ReviewState
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.findings import DoubtfulPart
+from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.model.screen.drawing import DOUBT_COLOUR
+
+
+@pytest.fixture
+def doubted(analysis):
+    """The head with the front half of the first candidate named as doubtful."""
+    grid = analysis.volumes.labels.grid
+    places = np.argwhere(analysis.findings.components == 1)
+    half = places[places[:, 1] >= np.median(places[:, 1])]
+    numbers = np.zeros(grid.shape, np.uint16)
+    numbers[tuple(half.T)] = 1
+    x, y, z = (float(v) for v in grid.to_mm(half.mean(axis=0)))
+    ml = len(half) * grid.voxel_ml
+    part = DoubtfulPart(1, 1, ml, (x, y, z), 0.6, (MrSequence.FLAIR,), (MrSequence.T2,))
+    return replace(
+        analysis,
+        volumes=replace(analysis.volumes, doubtful=Volume(numbers, grid)),
+        findings=replace(analysis.findings, doubtful=(part,)),
+    )
+
+
+def settled(panel, qtbot):
+    qtbot.waitUntil(lambda: not panel.jobs.running, timeout=120_000)
+    assert panel.session.state.problem is None, panel.session.state.problem
+
+
+def dotted(panel):
+    """Return how many dots each linked view draws."""
+    linked = panel.views.linked
+    drawings = [linked.drawing(view.tile) for view in linked.tiles]
+    return [
+        sum(len(lines) for colour, lines in drawing.outlines if colour == DOUBT_COLOUR)
+        for drawing in drawings
+        if drawing is not None
+    ]
+
+
+def test_a_doubtful_part_is_shown_left_out_and_taken_back(loaded, doubted, qtbot):
+    loaded.actions_.show_result(FakeResult(doubted), overlays_of(doubted))
+    loaded.actions_.show_layout(Layout.FOUR)
+    loaded.session.go_to(1)
+    loaded.commands.run("leave_out")
+    assert loaded.session.state.message == "Go to a doubtful part first."
+    loaded.commands.run("next_doubtful")
+    assert "FLAIR alone shows it; T2 speaks against it" in loaded.session.state.message
+    qtbot.waitUntil(lambda: min(dotted(loaded), default=0) > 3)
+    before = np.count_nonzero(doubted.findings.components == 1)
+    loaded.commands.run("leave_out")
+    settled(loaded, qtbot)
+    shown = loaded.session.state.analysis
+    left = np.count_nonzero(shown.findings.components == 1)
+    assert left == before - np.count_nonzero(doubted.volumes.doubtful.data)
+    assert shown.findings.doubtful == ()
+    event = loaded.session.state.review.of(shown.findings.candidates[0].tracking_uid)
+    assert event.state is ReviewState.EDITED
+    assert "doubtful part" in event.reason
+    qtbot.waitUntil(lambda: max(dotted(loaded), default=0) == 0)
+    loaded.commands.run("undo")
+    settled(loaded, qtbot)
+    assert loaded.session.state.analysis.findings.doubtful == doubted.findings.doubtful

@@ -1,0 +1,83 @@
+"""Doubtful parts in the window: gone to one by one, dotted on the outline, left out as an edit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.reviewed_head import FakeResult
+
+from lesionlens.analysis.findings.additions import without_doubtful
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.findings import DoubtfulPart
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.acts.views import ViewActs
+from lesionlens.napari.model.overlays.maps import overlays_of
+
+
+@pytest.fixture
+def doubted(analysis):
+    """The head with a doubtful half of each candidate."""
+    numbers, parts = np.zeros(analysis.findings.components.shape, np.uint16), []
+    grid = analysis.volumes.labels.grid
+    for one in analysis.findings.candidates:
+        places = np.argwhere(analysis.findings.components == one.id)
+        half = places[: len(places) // 2]
+        numbers[tuple(half.T)] = one.id
+        middle = tuple(float(v) for v in grid.to_mm(half.mean(axis=0)))
+        ml = len(half) * grid.voxel_ml
+        parts.append(DoubtfulPart(one.id, one.id, ml, middle, 0.6, (MrSequence.FLAIR,), ()))
+    return replace(
+        analysis,
+        volumes=replace(analysis.volumes, doubtful=Volume(numbers, grid)),
+        findings=replace(analysis.findings, doubtful=tuple(parts)),
+    )
+
+
+@pytest.fixture
+def acts(doubted):
+    session = ReviewSession()
+    session.open(doubted.study)
+    session.analysed(FakeResult(doubted), overlays_of(doubted))
+    return ViewActs(session)
+
+
+def test_the_next_and_the_previous_part_come_into_view_with_their_reason(acts, doubted):
+    first, second = doubted.findings.doubtful
+    acts.step_doubtful(1)
+    assert acts.viewpoint.now.point_mm == first.centroid_mm
+    assert acts.doubtful_here() == first
+    assert acts.session.state.choices.candidate == first.candidate
+    assert "Doubtful part 1 of 2" in acts.session.state.message
+    assert "FLAIR alone shows it" in acts.session.state.message
+    acts.step_doubtful(1)
+    assert acts.doubtful_here() == second
+    acts.step_doubtful(1)
+    assert acts.doubtful_here() == first
+    acts.step_doubtful(-1)
+    assert acts.doubtful_here() == second
+    acts.go_to_point((0.0, 0.0, 0.0))
+    assert acts.doubtful_here() is None
+    acts.step_doubtful(-1)
+    assert acts.doubtful_here() == second
+
+
+def test_without_one_the_reader_is_told(analysis):
+    session = ReviewSession()
+    session.open(analysis.study)
+    session.analysed(FakeResult(analysis), overlays_of(analysis))
+    ViewActs(session).step_doubtful(1)
+    assert session.state.message == "No part of an outline is named as doubtful."
+
+
+def test_what_is_left_out_is_the_part_and_nothing_else(doubted):
+    part = doubted.findings.doubtful[0]
+    outline = without_doubtful(doubted, part)
+    left = np.zeros(doubted.findings.components.shape, bool)
+    left[outline.box] = outline.labels > 0
+    mine = doubted.findings.components == part.candidate
+    np.testing.assert_array_equal(left, mine & (doubted.volumes.doubtful.data != part.number))
+    everything = np.full(left.shape, part.number, np.uint16)
+    whole = Volume(everything, doubted.volumes.labels.grid)
+    all_of_it = replace(doubted, volumes=replace(doubted.volumes, doubtful=whole))
+    assert without_doubtful(all_of_it, part).is_empty
