@@ -104,3 +104,21 @@ def test_dicom_files_are_opened_in_one_place():
     ]
     assert home in opened
     assert [path for path in opened if path != home and path.parent != written] == []
+
+
+def test_one_module_alone_reaches_for_what_napari_keeps_to_itself():
+    """With a fallback, so that another version of napari may lack it."""
+    private = re.compile(
+        r"(?:from|import) napari(?:\.\w+)*\._vispy|from napari\._|import napari\._"
+    )
+    files = files_below(REPOSITORY / "src" / "lesionlens", "*.py")
+    users = [path.name for path in files if private.search(path.read_text(encoding="utf-8"))]
+    assert users == ["canvas_strokes.py"]
+
+
+def test_the_host_process_is_set_in_few_places_that_ask_first():
+    """Other plugins live in the same napari."""
+    sets = re.compile(r"gc\.(?:freeze|disable|set_threshold)\(|mallopt\(|application_registry")
+    files = files_below(REPOSITORY / "src" / "lesionlens", "*.py")
+    found = {path.name for path in files if sets.search(path.read_text(encoding="utf-8"))}
+    assert found == {"actions.py", "kept_memory.py", "memory.py", "units.py", "main.py"}

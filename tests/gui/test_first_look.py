@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_what_needs_final_candidates_is_disabled_until_then_and_says_why(looked,
     assert not any(button.isEnabled() for button in buttons)
     assert all("wait for the final" in words for words in hints)
     names = ("accept", "sign", "edit_outline", "draw_lesion", "merge")
-    for act in (*(getattr(panel.actions_, name) for name in names), add_left(panel)):
+    for act in (*(partial(panel.commands.run, name) for name in names), add_left(panel)):
         panel.session.notify("")
         act()
         assert "wait for the final" in panel.session.state.message

@@ -108,7 +108,7 @@ def test_the_reason_of_a_decision_stays_beside_that_of_the_redraw(reviewed, qtbo
 def test_deferred_is_not_reviewed(reviewed, analysis):
     for number, act in ((1, "defer"), (2, "accept")):
         reviewed.session.go_to(number)
-        getattr(reviewed.actions_, act)()
+        reviewed.commands.run(act)
     assert "1 of 2 reviewed · 1 deferred" in reads(reviewed)
     assert control(reviewed, "Export").property("role") != "primary"
     page = report_html(replace(analysis, review=reviewed.session.state.review))

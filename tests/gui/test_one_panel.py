@@ -281,7 +281,7 @@ def test_a_refusal_at_one_place_goes_as_the_reader_goes_on(reviewed, act):
     for cause in ("outline", "question"):
         reviewed.session.refused(replace(problem_of(refusal), cause=cause))
         assert reviewed.session.state.problem is not None
-        getattr(reviewed.actions_, act)()
+        reviewed.commands.run(act)
         assert reviewed.session.state.problem is None
 
 

@@ -25,6 +25,8 @@ from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout, Window
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays.window_level import full_range, limits_of
+from lesionlens.napari.viewer import canvas_strokes
+from lesionlens.napari.viewer.canvas_lines import CanvasLines
 from lesionlens.napari.viewer.paint import rows_below
 
 SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
@@ -641,3 +643,24 @@ def test_layers_that_come_and_go_leave_the_reader_at_the_place_looked_at(shown, 
         QApplication.processEvents()
         assert shown.actions_.viewpoint.now.point_mm == before
     assert viewer.dims.point == pytest.approx(before)
+
+
+def test_outlines_are_a_layer_where_napari_draws_no_overlays_of_ours(shown, monkeypatch):
+    """What napari keeps to itself may be gone in another version."""
+    monkeypatch.setattr(canvas_strokes, "_HAS_OVERLAYS", False)
+    lines = CanvasLines(shown.viewer)
+    shown.session.choose_overlay(Overlay.CONTOUR)
+    shown.session.go_to(1)
+    board = shown.views._board
+    lines.show(board, shown.actions_.viewpoint.now)
+    (layer,) = [one for one in shown.viewer.layers if one.name == "LesionLens lines"]
+    strokes = shown.views.lines.strokes
+    assert len(layer.data) == len(strokes.pieces) > 20
+    starts = layer.data[:, 0]
+    assert np.allclose(starts[:, 2], shown.viewer.dims.point[2], atol=2.1)
+    right, down = strokes.points[strokes.pieces[:, 0]].T
+    order = shown.viewer.dims.order
+    assert np.allclose(starts[:, order[2]], right)
+    assert np.allclose(starts[:, order[1]], down)
+    lines.release()
+    assert layer not in shown.viewer.layers

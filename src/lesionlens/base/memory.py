@@ -8,6 +8,8 @@ import platform
 from functools import cache
 from typing import Any
 
+from lesionlens.base import host_process
+
 
 def give_back() -> bool:
     """Collect what nothing refers to, and hand free pages back to the system.
@@ -33,8 +35,10 @@ def rest() -> bool:
 
     napari asks the collector whenever a layer goes, and going through the modules of a network
     takes a quarter of a second each time. What is spared is traced again here, so nothing is
-    kept for good.
+    kept for good. In a process that is not ours to tune nothing is spared.
     """
+    if not host_process.tunable():
+        return give_back()
     gc.unfreeze()
     given = give_back()
     gc.freeze()

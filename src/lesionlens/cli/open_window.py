@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib import util
@@ -11,6 +12,7 @@ from typing import Annotated
 import typer
 
 from lesionlens.base.errors import MissingPluginError, UnusableInputError
+from lesionlens.base.host_process import TUNE
 from lesionlens.cli.console import Answer
 
 _NEEDED = ("napari", "qtpy")
@@ -39,4 +41,5 @@ def open_window(
             next_step='Install it: pip install "lesionlens[gui]"',
         )
     command = [sys.executable, "-m", "napari", "--plugin", "lesionlens", str(place.absolute())]
-    return Answer(status=subprocess.run(command, check=False).returncode)  # noqa: S603  our own
+    env = {**os.environ, TUNE: "1"}  # this napari is ours
+    return Answer(status=subprocess.run(command, check=False, env=env).returncode)  # noqa: S603  our own

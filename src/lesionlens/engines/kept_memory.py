@@ -14,6 +14,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lesionlens.base import host_process
+
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of malloc.h
 _NEVER_TRIM, _NEVER_MAP, _ONE_ARENA = -1, 0, 1
 _TRIM_DEFAULT, _MMAP_DEFAULT = 64 << 20, 65536
@@ -28,10 +30,11 @@ def kept_memory() -> Iterator[None]:
 
     Threads begun from then on share one arena, for what one keeps another could not use: passes
     side by side would take 300 MB more. glibc reads that once, so it stays; threads begun before
-    have arenas of their own, in which large blocks are not kept.
+    have arenas of their own, in which large blocks are not kept. A process that is not ours to tune
+    is left as it is.
     """
     global _inside  # noqa: PLW0603  (one allocator a process)
-    libc = _glibc()
+    libc = _glibc() if host_process.tunable() else None
     if libc is None:
         yield
         return

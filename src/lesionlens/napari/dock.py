@@ -14,6 +14,7 @@ import napari
 from napari.settings import get_settings
 from qtpy.QtCore import QEvent
 
+from lesionlens.base import host_process
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.memory import rest
 from lesionlens.napari.commands.command import Command
@@ -58,6 +59,7 @@ class LesionLens(Panel):
         # napari hands plugins a proxy, which is not the same object as its own viewer
         viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         preferences = read_preferences()
+        host_process.set_tunable(preferences.tune_process)
         session = ReviewSession(reader=preferences.reader_name, defaults=preferences.choices())
         super().__init__(viewer, session)
         self.viewer = viewer

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from lesionlens.base.host_process import TUNE
 from lesionlens.engines.remote.address import ServerAddress, read_key
 from lesionlens.imaging.preparation import skull_stripping
 from lesionlens.imaging.preparation.prepare import PrepareOptions
@@ -41,6 +42,8 @@ class Preferences:
     """auto, own, or a program of `preparation.skull_stripping`."""
     bias_correction: bool = False
     """Whether the coils' shading is taken out first."""
+    tune_process: bool = False
+    """Whether the collector, the allocator and pint of the whole napari process may be set."""
     unaided_first: bool = False
     """Whether the reader signs an unaided read before anything of an analysis is shown: by their
     own wish, or because the site requires it."""
@@ -91,6 +94,7 @@ def read_preferences() -> Preferences:
         wheel_zooms=str(review.wheel) == "zoom",
         brain_extraction=str(settings.preparation.brain_extraction),
         bias_correction=bool(settings.preparation.bias_correction),
+        tune_process=bool(engine.tune_process) or os.environ.get(TUNE) == "1",
         unaided_first=bool(review.unaided_first) or unaided_first_required(),
     )
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import weakref
 
+from lesionlens.base import host_process
 from lesionlens.base.memory import rest
+from lesionlens.engines import kept_memory
 
 
 class Knot:
@@ -15,7 +17,8 @@ class Knot:
         self.me = self
 
 
-def test_what_was_spared_and_is_no_longer_used_goes_at_the_next_rest():
+def test_what_was_spared_and_is_no_longer_used_goes_at_the_next_rest(monkeypatch):
+    monkeypatch.setitem(host_process._host, "tunable", True)
     try:
         knot = Knot()
         there = weakref.ref(knot)
@@ -28,3 +31,16 @@ def test_what_was_spared_and_is_no_longer_used_goes_at_the_next_rest():
         assert there() is None
     finally:
         gc.unfreeze()
+
+
+def test_a_process_of_others_is_left_as_it_is(monkeypatch):
+    """napari's collector and allocator serve every plugin in it."""
+    monkeypatch.setitem(host_process._host, "tunable", False)
+    asked = []
+    monkeypatch.setattr(kept_memory, "_glibc", lambda: asked.append("libc"))
+    before = gc.get_freeze_count()
+    rest()
+    with kept_memory.kept_memory():
+        pass
+    assert gc.get_freeze_count() == before
+    assert not asked

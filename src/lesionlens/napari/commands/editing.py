@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from lesionlens.napari.commands.command import Command
-from lesionlens.napari.commands.review import not_marked
 
 COMMANDS = (
     Command(
@@ -11,7 +10,6 @@ COMMANDS = (
         "redraw the candidate's outline, or end that and keep it",
         lambda acts: acts.review_controller.edit_outline(),
         "Shift-E",
-        unavailable=not_marked,
     ),
     Command(
         "discard_edit",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from typing_extensions import override
 
 from lesionlens.analysis.followup import places
+from lesionlens.base import host_process
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.run_context import RunContext
@@ -211,14 +212,16 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs):
         self.session.offer(journal.found(analysis, self.read_controller.decision_owner()))
 
     def make_ready(self) -> None:
-        """Load the network and units in threads of their own, before the reader asks for them."""
-        self.questions.ask("units", lambda *_: read_units(), take_units)
+        """Load the network, and in a process of our own units, before the reader asks for them."""
+        if host_process.tunable():
+            self.questions.ask("units", lambda *_: read_units(), take_units)
         threading.Thread(target=self._load, name="lesionlens-network", daemon=True).start()
 
     def _load(self) -> None:
         with contextlib.suppress(LesionLensError):  # reported when the analysis is asked for
             self._lens_for(read_preferences())
-            gc.freeze()  # until the next `rest`
+            if host_process.tunable():
+                gc.freeze()  # until the next `rest`
 
     def _lens_for(self, preferences: Preferences) -> Any:
         server = preferences.server_address

@@ -1,0 +1,183 @@
+"""Strokes over all layers of napari's canvas.
+
+napari finds the drawing of an overlay in a table that is not public: this module alone reaches for
+it. Where napari has no such table, a plain layer of napari's holds the strokes.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from napari.components.overlays import SceneOverlay
+from napari.layers import Vectors
+from napari.layers.base._base_constants import Blending
+from numpy.typing import NDArray
+from vispy.scene.visuals import Line as LineVisual
+
+from lesionlens.napari.loading import KEY
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+logger = logging.getLogger(__name__)
+NAME = "lesionlens_lines"
+WIDTH_PX = 1.6
+_WIDTH_MM = 0.6
+_LAYER = "LesionLens lines"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Strokes:
+    """Lines as they lie in the canvas."""
+
+    points: NDArray[np.float32]
+    """(N, 2) float32: millimetres along the horizontal and the vertical axis that napari shows."""
+    colours: NDArray[np.float32]
+    """(N, 4) float32: 0 to 1."""
+    pieces: NDArray[np.uint32]
+    """(M, 2) uint32: which points are joined."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPlane:
+    """Where strokes lie in the world of napari."""
+
+    axes: tuple[int, int, int]
+    """The axis that is sliced, the vertical one, the horizontal one."""
+    depth_mm: float
+    """Along the axis that is sliced."""
+
+
+class CanvasStrokes(Protocol):
+    """Shows strokes over the layers of one viewer."""
+
+    @property
+    def strokes(self) -> Strokes | None:
+        """What is drawn now."""
+
+    def draw(self, strokes: Strokes | None, plane: ShownPlane | None) -> None:
+        """Draw these in place of those before."""
+
+    def release(self) -> None:
+        """Leave the viewer."""
+
+
+class LinesOverlay(SceneOverlay):
+    """Tells napari that something lies over the layers."""
+
+    blending: Blending = Blending.TRANSLUCENT_NO_DEPTH
+    strokes: Any = None
+    """Strokes, or None; pydantic knows no arrays."""
+
+
+def _register() -> bool:
+    """Teach napari to draw a `LinesOverlay`; False where it cannot be taught."""
+    try:
+        from napari._vispy.overlays.base import VispySceneOverlay  # noqa: PLC0415
+        from napari._vispy.utils.visual import overlay_to_visual  # noqa: PLC0415
+    except ImportError as error:
+        logger.warning("Outlines are drawn as a layer: napari has no overlays of ours (%s)", error)
+        return False
+
+    class LinesVisual(VispySceneOverlay):
+        """Draws the strokes of a `LinesOverlay`."""
+
+        overlay: LinesOverlay
+
+        def __init__(self, **kwargs: Any) -> None:
+            node = LineVisual(pos=np.zeros((2, 2), np.float32), width=WIDTH_PX, antialias=True)
+            super().__init__(node=node, **kwargs)
+            self.overlay.events.strokes.connect(self._draw)
+            self.reset()
+            self._draw()
+
+        def _draw(self) -> None:
+            found: Strokes | None = self.overlay.strokes
+            if found is not None:
+                self.node.set_data(pos=found.points, color=found.colours, connect=found.pieces)
+            if self.node.visible is not (found is not None):
+                self.node.visible = found is not None
+
+        def close(self) -> None:
+            """Stop listening to the overlay."""
+            self.overlay.events.strokes.disconnect(self._draw)
+            super().close()
+
+    overlay_to_visual[LinesOverlay] = LinesVisual
+    return True
+
+
+_HAS_OVERLAYS = _register()
+
+
+def strokes_over(viewer: ViewerModel) -> CanvasStrokes:
+    """Return what draws over a viewer's layers."""
+    return OverlayStrokes(viewer) if _HAS_OVERLAYS else LayerStrokes(viewer)
+
+
+class OverlayStrokes:
+    """Thin smooth lines of one width at any zoom, by the graphics card."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer, self._overlay = viewer, LinesOverlay()
+
+    @property
+    def strokes(self) -> Strokes | None:
+        """What is drawn now."""
+        found: Strokes | None = self._overlay.strokes
+        return found
+
+    def draw(self, strokes: Strokes | None, plane: ShownPlane | None) -> None:  # noqa: ARG002
+        """Draw these in place of those before."""
+        overlays = self._viewer.scene.overlays
+        if NAME not in overlays:
+            overlays[NAME] = self._overlay
+        if not self._overlay.visible:
+            self._overlay.visible = True
+        self._overlay.strokes = strokes
+
+    def release(self) -> None:
+        """Leave the viewer."""
+        if NAME in self._viewer.scene.overlays:
+            del self._viewer.scene.overlays[NAME]
+
+
+class LayerStrokes:
+    """The same lines as a layer of vectors, with nothing of napari that is not public."""
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._layer: Any = None
+        self.strokes: Strokes | None = None
+
+    def draw(self, strokes: Strokes | None, plane: ShownPlane | None) -> None:
+        """Draw these in place of those before."""
+        self.strokes = strokes
+        self.release()
+        if strokes is None or plane is None:
+            return
+        points = np.full((len(strokes.points), 3), plane.depth_mm)
+        _, down, right = plane.axes
+        points[:, right], points[:, down] = strokes.points.T
+        start, end = points[strokes.pieces[:, 0]], points[strokes.pieces[:, 1]]
+        active = self._viewer.layers.selection.active
+        self._layer = Vectors(
+            np.stack([start, end - start], axis=1),
+            name=_LAYER,
+            units=("mm",) * 3,
+            vector_style="line",
+            edge_width=_WIDTH_MM,
+            edge_color=strokes.colours[strokes.pieces[:, 0]],
+            metadata={KEY: {"role": "lines", "study": None}},
+        )
+        self._viewer.layers.append(self._layer)
+        self._viewer.layers.selection.active = active
+
+    def release(self) -> None:
+        """Leave the viewer."""
+        if self._layer is not None and self._layer in self._viewer.layers:
+            self._viewer.layers.remove(self._layer)
+        self._layer = None
