@@ -199,6 +199,15 @@ class RelevanceMeasure(StrEnum):
     """Dice of the probability that a subset of the sequences gives with the candidate's outline."""
 
 
+class PromptKind(StrEnum):
+    """How a reader points at something; the value stands in files."""
+
+    POINT = "point"
+    SCRIBBLE = "scribble"
+    BOX = "box"
+    LASSO = "lasso"
+
+
 class DrawingMethod(StrEnum):
     """How a reader's own candidate was drawn, in the words of DICOM's Segment Algorithm Type."""
 

@@ -18,6 +18,7 @@ from lesionlens.base import host_process
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.memory import rest
 from lesionlens.napari.commands.command import Command
+from lesionlens.napari.commands.editing import FINISH
 from lesionlens.napari.commands.table import KEYED
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -32,8 +33,10 @@ from lesionlens.napari.qt.dock_layout import DockLayout
 from lesionlens.napari.qt.drops import Drops, canvas_of
 from lesionlens.napari.qt.keyboard import Keyboard, main_window
 from lesionlens.napari.qt.waiting import once_idle, when_idle
+from lesionlens.napari.viewer.board_view import BoardView
 from lesionlens.napari.viewer.layers import Layers
 from lesionlens.napari.viewer.marks import Marks
+from lesionlens.napari.viewer.prompt_mouse import PromptMouse
 from lesionlens.napari.viewer.single import plane_of
 from lesionlens.napari.viewer.views import Views
 from lesionlens.napari.widgets.panel import Panel
@@ -76,6 +79,7 @@ class LesionLens(Panel):
         self.mark_location_requested.connect(self.views.go_to)
         self.worklist_requested.connect(open_worklist)
         self.views.growth_requested.connect(self.actions_.adder.grow)
+        self.views.layout_changed.connect(self._on_laid)
         self.views.layout_changed.connect(self.lead_tabs)
         self.actions_.opener.images_loaded = self.views.on_images_loaded
         session.changed.connect(self._on_changed)
@@ -89,6 +93,9 @@ class LesionLens(Panel):
         acts: dict[Command, Callable[..., Any]] = {
             command: partial(self.commands.run, command.name) for command in KEYED
         }
+        self.pointer = PromptMouse(
+            viewer, lambda: self.actions_.prompting.held, self.actions_.prompting.take
+        )
         self.keyboard = Keyboard(self, acts, self._is_left)
         self.here = True
         self.drops: Drops | None = None
@@ -212,6 +219,10 @@ class LesionLens(Panel):
         if plane is not None and self.session.state.study is not None:
             self.session.choose_plane(plane)
 
+    def _on_laid(self, linked: BoardView, _: object) -> None:
+        linked.prompting = lambda: self.actions_.prompting.held
+        linked.prompted.connect(self.actions_.prompting.take)
+
     def _on_turned(self) -> None:
         self.session.notify(_TURNED)
 
@@ -226,7 +237,7 @@ class LesionLens(Panel):
 
     def _on_click(self, _: Any, event: Any) -> None:
         """Place a mark that waits, or a point where to split; Shift asks, Ctrl adds a lesion."""
-        if event.button != 1 or len(event.position) != 3:
+        if event.button != 1 or len(event.position) != 3 or self.actions_.prompting.held:
             return
         i, j, k = (float(v) for v in event.position)
         if self.actions_.place_mark((i, j, k)):
@@ -247,6 +258,8 @@ class LesionLens(Panel):
 
     def _is_left(self, command: Command) -> bool:
         """Whether napari has a use for a key on the active layer, which is none of ours."""
+        if command.name == FINISH and self.session.state.editing is None:
+            return True
         active = self.viewer.layers.selection.active
         if active is None or KEY in active.metadata:
             return False
@@ -272,6 +285,7 @@ class LesionLens(Panel):
             viewer.mouse_drag_callbacks.remove(self._on_click)
         if self._on_move in viewer.mouse_move_callbacks:
             viewer.mouse_move_callbacks.remove(self._on_move)
+        self.pointer.release()
         self.views.release()
         if self.drops is not None:
             self.drops.release()

@@ -177,6 +177,7 @@ class Result:
         *,
         scribbles: Sequence[tuple[Sequence[Sequence[int]], bool]] = (),
         box: Sequence[Sequence[int]] | None = None,
+        lasso: Sequence[Sequence[int]] = (),
         start: NDArray[Any] | None = None,
         region: Region | RegionKey | None = None,
     ) -> PromptedVolume:
@@ -190,6 +191,8 @@ class Result:
             Lines of voxels.
         box : ((i, j, k), (i, j, k)) or None
             Opposite corners of a box that holds it; one slice will do.
+        lasso : sequence of (i, j, k)
+            Corners of a closed line round it on one slice, in any of the three directions.
         start : (I, J, K) array or None
             The outline to correct. Only what is joined to a prompt that contradicts it, and near
             to that, changes.
@@ -207,14 +210,17 @@ class Result:
         UnusableInputError
             A prompt lies outside the brain, prompts contradict each other, or nothing stands out.
         """
-        return self.prompt_again(Prompts.of(points, scribbles, box, region), start)
+        return self.prompt_again(Prompts.of(points, scribbles, box, lasso, region), start)
 
     def prompt_again(self, prompts: Prompts, start: NDArray[Any] | None = None) -> PromptedVolume:
         """Answer prompts that were kept; with the same start they give the same voxels."""
-        return prompted.ask(prompts, self.analysis.prepared, self._answer_prompts, start)
+        return prompted.ask(prompts, self.analysis.prepared, self.answer_prompts, start)
 
-    def _answer_prompts(self, question: PromptQuestion) -> PromptedRegion:
-        """Ask the engine; one that takes no prompts leaves them to the network of the package."""
+    def answer_prompts(self, question: PromptQuestion) -> PromptedRegion:
+        """Answer prompts on the working grid.
+
+        The engine is asked; one that takes no prompts leaves them to the network of the package.
+        """
         known = None if self._prediction is None else self._prediction.probability
         asked = as_prompted(self._engine) or self._prompter or _local_prompts()
         self._prompter = asked

@@ -103,3 +103,22 @@ def test_too_many_voxels_are_refused():
     line = [(i, j, 0) for i in range(150) for j in range(150)]
     with pytest.raises(UnusableInputError, match="22500 voxels"):
         Prompts.of(scribbles=[(line, True)]).voxels(True)
+
+
+@pytest.mark.parametrize("across", [0, 1, 2])
+def test_a_lasso_says_that_what_it_holds_belongs_and_what_is_beside_it_does_not(across):
+    square = np.array([(4, 4), (4, 14), (14, 14), (14, 4)])
+    line = np.insert(square, across, 7, axis=1)
+    lasso = Prompts.of(lasso=line.tolist())
+    assert Prompts.from_json(lasso.as_json()) == lasso
+    inside = np.delete(lasso.voxels(True), across, axis=1)
+    outside = np.delete(lasso.voxels(False), across, axis=1)
+    assert ((inside > 5) & (inside < 13)).all()
+    assert len(outside) >= 8
+    assert ((outside < 4) | (outside > 14)).any(1).all()
+    assert (lasso.voxels(False)[:, across] == 7).all()
+
+
+def test_a_lasso_off_one_slice_is_refused_in_words():
+    with pytest.raises(UnusableInputError, match="all on one slice"):
+        Prompts.of(lasso=[(1, 1, 1), (5, 2, 3), (9, 9, 9)])

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.file_fields import STRICT, Decimals
 from lesionlens.base.geometry import Box, Shape3
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import PromptKind, Region
 from lesionlens.base.records.arrays import Volume, frozen
 
 Voxel = tuple[int, int, int]
 Points = NDArray[np.int64]
 LOOK_MM = 48.0
 """A correction looks no further than this from its prompts, along each axis."""
+_LEAST_CORNERS, _OF_A_LASSO, _SPINE, _BESIDE_VOX = 3, 24, 0.7, 3
 _LARGEST = 20_000
 """Voxels that may be pointed at in one go."""
 
@@ -33,6 +36,8 @@ class Prompts:
     """Lines of voxels, and whether each is part of the thing."""
     box: tuple[Voxel, Voxel] | None = None
     """Opposite corners, both inside, of a box that the thing does not leave; one slice will do."""
+    lasso: tuple[Voxel, ...] = ()
+    """Corners of a closed line round the thing on one slice, any of the three directions."""
     region: Region | None = None
     """Which region is meant; None for the thing pointed at."""
 
@@ -42,6 +47,7 @@ class Prompts:
         points: Sequence[tuple[Sequence[int], bool]] = (),
         scribbles: Sequence[tuple[Sequence[Sequence[int]], bool]] = (),
         box: Sequence[Sequence[int]] | None = None,
+        lasso: Sequence[Sequence[int]] = (),
         region: Region | str | None = None,
     ) -> Prompts:
         """Make a record of plain sequences.
@@ -56,25 +62,29 @@ class Prompts:
                 tuple((_voxel(at), bool(yes)) for at, yes in points),
                 tuple((tuple(map(_voxel, line)), bool(yes)) for line, yes in scribbles),
                 None if box is None else _corners(*box),
+                _closed(tuple(map(_voxel, lasso))),
                 None if region is None else Region(region),
             )
         except (TypeError, ValueError) as error:
             raise UnusableInputError(
                 found=f"prompts that cannot be read ({error})",
                 expected="points=[((i, j, k), True)], scribbles=[([(i, j, k), ...], True)], "
-                "box=((i, j, k), (i, j, k)), region 'wt', 'tc' or 'et'",
+                "box=((i, j, k), (i, j, k)), lasso=[(i, j, k), ...] on one slice, region 'wt', "
+                "'tc' or 'et'",
                 next_step="Give voxels of the reference grid, counted from 0",
             ) from error
 
     def voxels(self, belongs: bool) -> Points:
         """Return the voxels pointed at as part of the thing, or as no part of it; (N, 3).
 
-        A box says that its middle belongs and that the frame round it does not.
+        A box or a lasso says that its middle belongs and that what frames it does not.
         """
         found = [at for at, yes in self.points if yes == belongs]
         found += [at for line, yes in self.scribbles if yes == belongs for at in line]
         if self.box is not None:
             found += _of_box(self.box, belongs)
+        if self.lasso:
+            found += _of_lasso(self.lasso, belongs)
         if len(found) > _LARGEST:
             raise UnusableInputError(
                 found=f"{len(found)} voxels pointed at",
@@ -89,13 +99,15 @@ class Prompts:
             "points": [[list(at), yes] for at, yes in self.points],
             "scribbles": [[[list(at) for at in line], yes] for line, yes in self.scribbles],
             "box": None if self.box is None else [list(corner) for corner in self.box],
+            "lasso": [list(at) for at in self.lasso],
             "region": None if self.region is None else self.region.value,
         }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Prompts:
         """Read what `as_json` wrote."""
-        return cls.of(values["points"], values["scribbles"], values["box"], values["region"])
+        lasso = values.get("lasso", ())
+        return cls.of(values["points"], values["scribbles"], values["box"], lasso, values["region"])
 
 
 def _voxel(at: Sequence[int]) -> Voxel:
@@ -122,6 +134,66 @@ def _of_box(box: tuple[Voxel, Voxel], belongs: bool) -> list[Voxel]:
     ]
     middle = tuple(edge[len(edge) // 2] for edge in edges)
     return [(i, j, k) for i, j, k in product(*edges) if (i, j, k) != middle]
+
+
+def _closed(line: tuple[Voxel, ...]) -> tuple[Voxel, ...]:
+    if line and (len(set(line)) < _LEAST_CORNERS or min(np.ptp(np.array(line), axis=0)) > 0):
+        raise ValueError("a lasso has three corners or more, all on one slice")
+    return line
+
+
+def _of_lasso(line: tuple[Voxel, ...], belongs: bool) -> list[Voxel]:
+    """Return the spine of what a lasso holds, or a ring just outside."""
+    corners = np.array(line)
+    across = int(np.argmin(np.ptp(corners, axis=0)))
+    axes = [axis for axis in range(3) if axis != across]
+    low = corners[:, axes].min(0) - _BESIDE_VOX - 1
+    shape = np.ptp(corners[:, axes], axis=0) + 2 * _BESIDE_VOX + 3
+    inside = _polygon(corners[:, axes] - low, (int(shape[0]), int(shape[1])))
+    if belongs:
+        deep = ndimage.distance_transform_edt(inside)
+        chosen = deep >= max(_SPINE * float(deep.max()), 1.0)
+    else:
+        beside = ndimage.binary_dilation(inside, iterations=_BESIDE_VOX)
+        chosen = beside & ~ndimage.binary_dilation(inside, iterations=_BESIDE_VOX - 1)
+    places = np.argwhere(chosen)[:: max(1, int(chosen.sum()) // _OF_A_LASSO)] + low
+    whole = np.insert(places, across, corners[0, across], axis=1)
+    return [(i, j, k) for i, j, k in whole.tolist()]
+
+
+def _polygon(corners: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Fill a closed line on a slice: even-odd rule at voxel centres, and the line itself."""
+    out = np.zeros(shape, bool)
+    rows, columns = np.indices(shape)
+    for (a, b), (c, d) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        if a != c:
+            crossing = b + (rows - a) * (d - b) / (c - a)
+            out ^= (np.minimum(a, c) <= rows) & (rows < np.maximum(a, c)) & (columns < crossing)
+    for (a, b), (c, d) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        steps = int(max(abs(c - a), abs(d - b))) + 1
+        along = np.rint(np.linspace((a, b), (c, d), steps)).astype(int)
+        out[tuple(along.T)] = True
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRound:
+    """One prompt of a reader in the window, in voxels of the working grid."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    kind: PromptKind
+    """How it was made."""
+    wanted: tuple[Voxel, ...]
+    """All voxels pointed at as part of it so far."""
+    unwanted: tuple[Voxel, ...]
+    """All pointed at as no part of it."""
+    region: Region | None
+    """The region that was meant; None for the thing pointed at."""
+    paint: int
+    """`base.labels.Label` of what was added where nothing was known of it."""
+    seconds: Annotated[float, Decimals(1, 0.0)]
+    """Since the outline was begun."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,6 +15,7 @@ from typing_extensions import override
 from lesionlens.base.file_fields import STRICT
 from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
 from lesionlens.base.records.arrays import enhancing_as_core, frozen
+from lesionlens.base.records.prompts import PromptRound
 
 WHOLE_STUDY = "study"
 """Stands for a tracking UID in an event that speaks of the whole study."""
@@ -98,6 +99,9 @@ class ReviewEvent:
     """How the candidate was drawn, where this event brings it in; None of the network's."""
     with_previous: bool = False
     """Whether it is one act with the event before it: both are taken back together."""
+    prompts: tuple[PromptRound, ...] = ()
+    """What the reader pointed at while the outline was drawn; replayed on the outline before, they
+    give the same voxels where no brush was used between."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,10 +105,19 @@ def resample_mask_near(
         return out
     reach = reach_mm / target.spacing_mm
     box = box_over(points.min(0) - reach, points.max(0) + reach, target.shape)
-    to_source = index_map(target.affine, source.affine)
-    part = grown(moved_box(box, to_source, source.shape), spread_vox(source, target), source.shape)
-    out[box] = resample_mask(mask[part], cut_grid(source, part), cut_grid(target, box))
+    out[box] = resample_part(mask, source, cut_grid(target, box)) > HALF
     return out
+
+
+def resample_part(values: NDArray[np.generic], source: Grid, target: Grid) -> NDArray[np.float32]:
+    """Bring an image onto a small grid in the same space, by what lies near that alone."""
+    whole = (slice(0, target.shape[0]), slice(0, target.shape[1]), slice(0, target.shape[2]))
+    to_source = index_map(target.affine, source.affine)
+    near = moved_box(whole, to_source, source.shape)
+    part = grown(near, spread_vox(source, target), source.shape)
+    if not values[part].size:
+        return np.zeros(target.shape, np.float32)
+    return resample(values[part].astype(np.float32), cut_grid(source, part), target)
 
 
 def antialias(values: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:

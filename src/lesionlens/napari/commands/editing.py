@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from lesionlens.napari.commands.command import Command
 
+FINISH = "finish_outline"
+"""Enter means something else while nothing is drawn."""
 COMMANDS = (
     Command(
         "edit_outline",
@@ -28,6 +30,21 @@ COMMANDS = (
         "merge the candidate with the one nearest to it",
         lambda acts: acts.adder.merge(),
         "Shift-K",
+    ),
+    Command(
+        "hold_prompt",
+        "hold it and point: a click belongs, with Alt it does not; drag to scribble, with Shift "
+        "for a box, with Ctrl for a lasso",
+        lambda acts, held: acts.prompting.hold(held),
+        "Y",
+        hold=True,
+    ),
+    Command(
+        FINISH,
+        "edit: done; keep what is drawn",
+        lambda acts: acts.review_controller.edit_outline(),
+        "Return",
+        unavailable=lambda screen: "" if screen.editing else "No outline is drawn now",
     ),
     Command(
         "brush_ball",

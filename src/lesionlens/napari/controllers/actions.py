@@ -25,6 +25,7 @@ from lesionlens.napari.controllers.lesion_adder import LesionAdder
 from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.controllers.network_questions import NetworkQuestions
 from lesionlens.napari.controllers.opener import Opener
+from lesionlens.napari.controllers.prompting import Prompting
 from lesionlens.napari.controllers.reopening import reopen
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.controllers.sign_acts import SignActs
@@ -105,6 +106,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs):
             session, jobs, self.editor, self.read_controller.decision_owner
         )
         self.adder = LesionAdder(session, self.review_controller, self.editor)
+        self.prompting = Prompting(session, self.review_controller, questions)
         self.exported: Path | None = None
         self.dialogs: Dialogs
         """Set by the panel."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.edit_tools import tissue_of
 from lesionlens.base.labels import Label, Region
+from lesionlens.base.records.prompts import PromptRound
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.choices.tools import NEW, Limit, Tools
 from lesionlens.napari.model.overlays.maps import Overlays, geometry_keywords
@@ -49,6 +51,10 @@ class OutlineEditor:
         self._labels = tuple(label for label in Label if label)
         self._uid = ""
         self.assisted = False
+        self.rounds: list[PromptRound] = []
+        """Prompts that what is drawn follows, oldest first."""
+        self._steps: list[_Step] = []
+        self._taken_back: list[_Step] = []
         self.drew: Callable[[Draft], None] = lambda _: None
         """Called with what is drawn after each stroke."""
 
@@ -93,17 +99,38 @@ class OutlineEditor:
             self._layer.data_setitem(places, changed[places].tolist())
         return True
 
+    def prompted(self, changed: Labelled, asked: PromptRound) -> bool:
+        """Draw the answer to a prompt, as one stroke; False where nothing changes."""
+        before = self._digest()
+        if not self.change(changed):
+            return False
+        self._steps.append(_Step(asked, before, self._digest()))
+        self._taken_back.clear()
+        self.rounds = [*self.rounds, asked]
+        return True
+
     def undo(self) -> None:
-        """Take the last stroke back."""
+        """Take the last stroke back, and with it the prompt that it follows."""
         if self._there():
+            now = self._digest()
             self._layer.undo()
+            if self._steps and (now, self._digest()) == self._steps[-1][:0:-1]:
+                self._taken_back.append(self._steps.pop())
+                self.rounds = [step.asked for step in self._steps]
             self._on_stroke()
 
     def redo(self) -> None:
         """Repeat it."""
         if self._there():
+            now = self._digest()
             self._layer.redo()
+            if self._taken_back and (now, self._digest()) == self._taken_back[-1][1:]:
+                self._steps.append(self._taken_back.pop())
+                self.rounds = [step.asked for step in self._steps]
             self._on_stroke()
+
+    def _digest(self) -> bytes:
+        return hashlib.sha256(np.asarray(self._layer.data).tobytes()).digest()
 
     def lock(self, locked: bool) -> None:
         """Take the tool out of the hand while what was drawn is kept, and give it back."""
@@ -161,7 +188,7 @@ class OutlineEditor:
         before, self._tools = self._tools, state.tools
         self._layer.n_edit_dimensions = 3 if state.tools.ball else 2
         self._values = values_of(state)
-        pointing, pointed = state.tools.points is not None, before.points is not None
+        pointing, pointed = _is_pointing(state.tools), _is_pointing(before)
         if pointing and not pointed:
             self._mode = self._layer.mode
             self._layer.mode = "pan_zoom"
@@ -196,8 +223,19 @@ class OutlineEditor:
                 self._viewer.layers.selection.active = self._before
         self._layer = self._before = self._values = None
         self._mode, self._tools = _PAINT, Tools()
+        self.rounds, self._steps, self._taken_back = [], [], []
         self._shown = np.zeros((0, 0, 0), np.uint8)
         self._free = np.zeros((0, 0, 0), bool)
+
+
+class _Step(NamedTuple):
+    asked: PromptRound
+    before: bytes
+    after: bytes
+
+
+def _is_pointing(tools: Tools) -> bool:
+    return tools.points is not None or tools.prompting
 
 
 def values_of(state: State) -> NDArray[np.float32] | None:

@@ -145,6 +145,7 @@ class ReviewController:
     def _keep(self, sides: Any, act: Callable[[], bool]) -> bool:
         candidate, analysis = self.session.edited(), self.session.state.analysis
         uid, assisted = self.session.state.edited_uid, self.editor.assisted
+        asked = tuple(self.editor.rounds)
         if analysis is None:
             return False
         reader = read_preferences().reader_name
@@ -155,10 +156,13 @@ class ReviewController:
         def make(log: ReviewLog) -> None:
             if candidate is None:
                 drawn = DrawingMethod.SEMIAUTOMATIC if assisted else DrawingMethod.MANUAL
-                log.add(outline_of(analysis, uid, *sides), drawn, reader=reader)
+                log.add(outline_of(analysis, uid, *sides), drawn, reader=reader, prompts=asked)
             else:
                 outline = outline_of(analysis, candidate, *sides)
-                log.mark(uid, ReviewState.EDITED, reader=reader, reason=reason, outline=outline)
+                log.mark(
+                    uid, ReviewState.EDITED, reader=reader, reason=reason, outline=outline,
+                    prompts=asked,
+                )  # fmt: skip
 
         def then() -> bool:
             if candidate is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint, Viewpoin
 from lesionlens.napari.model.overlays.maps import contrast_limits
 from lesionlens.napari.model.screen.board import Board, Tile, stepped
 from lesionlens.napari.model.screen.drawing import Artist, Drawing
+from lesionlens.napari.viewer.prompt_mouse import gesture_of
 from lesionlens.napari.viewer.tile import TileView
 
 ROOM = 1.25
@@ -52,6 +53,8 @@ class BoardView(QWidget):
     """A voxel is to be probed: RAS+ mm."""
     growth_requested = Signal(object)
     """A lesion is to be added: RAS+ mm."""
+    prompted = Signal(object)
+    """The reader said yes or no to something: a `Gesture`."""
     pointed = Signal(object)
     """The pointer is over a point: RAS+ mm."""
     window_dragged = Signal(object, float, float)
@@ -66,6 +69,8 @@ class BoardView(QWidget):
         super().__init__(parent)
         self.setObjectName("lesionlens_board")
         self.wheel_zooms = False
+        self.prompting: Callable[[], bool] = lambda: False
+        """Whether the pointer is for prompts now."""
         self._viewpoint, self._window_of = viewpoint, window_of
         self.board: Board | None = None
         self._alone: int | None = None
@@ -260,6 +265,15 @@ class BoardView(QWidget):
         if point is not None:
             self._viewpoint.move(point_mm=point)
             self.growth_requested.emit(point)
+
+    def prompted_along(
+        self, tile: Tile, path: Sequence[tuple[float, float]], moved: bool, modifiers: set[str]
+    ) -> None:
+        """Hand on what the pointer did while it was for prompts."""
+        points = [point for at in path if (point := self._patient(tile, at)) is not None]
+        if points:
+            self._viewpoint.move(point_mm=points[0])
+            self.prompted.emit(gesture_of(points, moved, modifiers))
 
     def _drag_ruler(self, tile: Tile, at: tuple[float, float], point: Point) -> bool:
         """Move the end of a ruler that is held, or take hold of one that is near."""

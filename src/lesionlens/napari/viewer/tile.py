@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qtpy.QtCore import QEvent, QPointF, QSize, Qt
@@ -18,6 +19,7 @@ from lesionlens.napari.viewer.paint import (
     paint,
     paint_words,
 )
+from lesionlens.napari.viewer.prompt_mouse import STILL_PX
 
 if TYPE_CHECKING:
     from lesionlens.napari.model.geometry.slices import Slice
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 NOTCH = 120
 """What Qt reports for one step of a wheel."""
 _SMALLEST = QSize(120, 120)
+_NAMES = (
+    (Qt.KeyboardModifier.ControlModifier, "Control"),
+    (Qt.KeyboardModifier.ShiftModifier, "Shift"),
+    (Qt.KeyboardModifier.AltModifier, "Alt"),
+)
 
 
 class TileListener(Protocol):
@@ -63,11 +70,35 @@ class TileListener(Protocol):
     def added_at(self, tile: Tile, at: tuple[float, float]) -> None:
         """Add the lesion at a point."""
 
+    def prompting(self) -> bool:
+        """Say whether the pointer is for prompts now."""
+
+    def prompted_along(
+        self, tile: Tile, path: Sequence[tuple[float, float]], moved: bool, modifiers: set[str]
+    ) -> None:
+        """Take a prompt: the way of the pointer, and the keys held when it began."""
+
     def doubled(self, tile: Tile) -> None:
         """Show this view alone, or all again."""
 
     def resized(self) -> None:
         """Take that the room has changed."""
+
+
+@dataclass
+class _Way:
+    """Of the pointer, while it makes a prompt."""
+
+    begun: QPointF
+    path: list[tuple[float, float]]
+    modifiers: set[str]
+    moved: bool = False
+
+    def go(self, position: QPointF, where: tuple[float, float]) -> None:
+        """Go on; a hand that trembles does not move."""
+        by = position - self.begun
+        self.moved = self.moved or max(abs(by.x()), abs(by.y())) > STILL_PX
+        self.path.append(where)
 
 
 class TileView(QWidget):
@@ -78,6 +109,7 @@ class TileView(QWidget):
         self.tile = tile
         self._listener = listener
         self._at: QPointF | None = None
+        self._way: _Way | None = None
         self._images: dict[str, tuple[Any, QImage]] = {}
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
@@ -140,6 +172,11 @@ class TileView(QWidget):
         """Left: crosshair; Shift: probe; Ctrl: a lesion. Right: brightness. Middle, Alt: move."""
         self.setFocus(Qt.FocusReason.MouseFocusReason)
         where = self._where(event.position())
+        left = event.button() == Qt.MouseButton.LeftButton
+        if left and where is not None and self._listener.prompting():
+            names = {name for modifier, name in _NAMES if event.modifiers() & modifier}
+            self._way = _Way(event.position(), [where], names)
+            return
         held = event.modifiers() & Qt.KeyboardModifier.ControlModifier
         if held and event.button() == Qt.MouseButton.LeftButton and where is not None:
             self._listener.added_at(self.tile, where)
@@ -161,6 +198,8 @@ class TileView(QWidget):
         where = self._where(event.position())
         if where is not None:
             self._listener.hovered(self.tile, where)
+        if self._way is not None and where is not None:
+            self._way.go(event.position(), where)
         if before is None or buttons == Qt.MouseButton.NoButton:
             return
         by = (event.position().x() - before.x(), event.position().y() - before.y())
@@ -176,11 +215,16 @@ class TileView(QWidget):
     def mouseReleaseEvent(self, _: QMouseEvent) -> None:
         """End what the button began."""
         self._at = None
+        way, self._way = self._way, None
+        if way is not None:
+            self._listener.prompted_along(self.tile, way.path, way.moved, way.modifiers)
         self._listener.released()
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         """Show this view alone, or all again."""
-        if event.button() == Qt.MouseButton.LeftButton:
+        if self._listener.prompting():
+            self.mousePressEvent(event)
+        elif event.button() == Qt.MouseButton.LeftButton:
             self._listener.doubled(self.tile)
 
     def wheelEvent(self, event: QWheelEvent) -> None:

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
+from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
 
 
@@ -127,6 +128,7 @@ class ReviewLog:
         reader: str | None = None,
         reason: str | None = None,
         outline: Outline | None = None,
+        prompts: tuple[PromptRound, ...] = (),
     ) -> None:
         """Record a reader's decision about a candidate; nothing can be redone after that.
 
@@ -136,7 +138,9 @@ class ReviewLog:
         if holds is not None:
             self._outlines[holds.sha256] = holds
         digest = None if holds is None else holds.sha256
-        event = ReviewEvent(tracking_uid, ReviewState(state), reader, now(), reason, outline=digest)
+        event = ReviewEvent(
+            tracking_uid, ReviewState(state), reader, now(), reason, outline=digest, prompts=prompts
+        )
         self._take(event)
 
     def add(
@@ -146,6 +150,7 @@ class ReviewLog:
         *,
         reader: str | None = None,
         reason: str | None = None,
+        prompts: tuple[PromptRound, ...] = (),
     ) -> None:
         """Record a candidate that a reader brings in, accepted by that; its UID is the outline's.
 
@@ -160,6 +165,7 @@ class ReviewLog:
             reason,
             outline=outline.sha256,
             added=drawn,
+            prompts=prompts,
         )
         self._take(event)
 

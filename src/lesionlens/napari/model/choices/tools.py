@@ -40,6 +40,8 @@ class Tools:
     points: tuple[tuple[float, float, float], ...] | None = None
     """Tuple of (3,). Where to split, RAS+ mm, as far as they were pointed at; None while nothing is
     split."""
+    prompting: bool = False
+    """Whether the pointer says what belongs, and does not paint."""
 
 
 def usual_range(values: NDArray[np.float32], mine: NDArray[np.bool_]) -> tuple[float, float]:

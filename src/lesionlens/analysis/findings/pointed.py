@@ -1,0 +1,92 @@
+"""What an answer to prompts does to labels: pure functions, on the working grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.labels import Label, Region
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.prompts import PromptedRegion, PromptQuestion, PromptRound
+from lesionlens.imaging.preparation.resampling import cut_grid, resample_part
+
+Labels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+_WITHIN = {
+    Region.WT: (Label.CORE, Label.OEDEMA, Label.ENHANCING),
+    Region.TC: (Label.CORE, Label.ENHANCING),
+    Region.ET: (Label.ENHANCING,),
+}
+_ADDED = {Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
+_LEFT = {Region.TC: Label.OEDEMA, Region.ET: Label.CORE}
+
+
+def region_of(labels: Labels, region: Region | None) -> Mask:
+    """Return what of an outline belongs to a region; None for all of it."""
+    return np.isin(labels, _WITHIN[region or Region.WT])
+
+
+def question_of(labels: Labels, asked: PromptRound) -> PromptQuestion:
+    """Make the question about an outline; there is none where nothing is drawn yet."""
+    outline = region_of(labels, asked.region)
+    wanted, unwanted = (
+        np.array(some, np.int64).reshape(-1, 3) for some in (asked.wanted, asked.unwanted)
+    )
+    return PromptQuestion(wanted, unwanted, outline if outline.any() else None, asked.region)
+
+
+def redrawn(
+    labels: Labels, found: PromptedRegion, asked: PromptRound, free: Mask, parts: Labels
+) -> Labels:
+    """Return labels as an answer changes them.
+
+    Parameters
+    ----------
+    labels : (I, J, K) uint8
+        `base.labels.Label` as drawn so far.
+    found : PromptedRegion
+        The answer.
+    asked : PromptRound
+        What was asked: of which region, and how what is added is painted.
+    free : (I, J, K) bool
+        Where something may be painted.
+    parts : (i, j, k) uint8
+        What the analysis says of the answer's box; 0 where nothing.
+    """
+    now, mask = labels[found.box], found.probability >= 0.5
+    inside = region_of(now, asked.region)
+    added = mask & ~inside & free[found.box]
+    gone = inside & ~mask & ~found.settled
+    paint = _ADDED.get(asked.region) if asked.region else None
+    new = np.where(parts > 0, parts, asked.paint) if paint is None else np.uint8(paint)
+    left = np.uint8(_LEFT.get(asked.region, 0)) if asked.region else np.uint8(0)
+    out = labels.copy()
+    out[found.box] = np.where(added, new, np.where(gone, left, now))
+    return out
+
+
+def parts_in(analysis: Analysis, found: PromptedRegion) -> Labels:
+    """Return core and enhancing parts that the analysis sees in an answer's box; 0 elsewhere."""
+    grid = cut_grid(analysis.prepared.working, found.box)
+    out = np.zeros(grid.shape, np.uint8)
+    for region, label in ((Region.TC, Label.CORE), (Region.ET, Label.ENHANCING)):
+        volume = analysis.volumes.probability.get(region)
+        if volume is not None and label in analysis.prepared.labels:
+            out[resample_part(volume.data, volume.grid, grid) >= 0.5] = label
+    return out
+
+
+def replayed(
+    labels: Labels,
+    rounds: Sequence[PromptRound],
+    answer: Callable[[PromptQuestion], PromptedRegion],
+    analysis: Analysis,
+    free: Mask,
+) -> Labels:
+    """Ask again what was asked, one round after the other, from the labels before the first."""
+    for one in rounds:
+        found = answer(question_of(labels, one))
+        labels = redrawn(labels, found, one, free, parts_in(analysis, found))
+    return labels

@@ -1,0 +1,212 @@
+"""Point at it: what a reader says yes or no to while an outline is drawn, and what follows.
+
+Each prompt is answered in a thread, in the order in which they were made, and is one stroke of the
+outline: undo takes it back, other candidates and air stay as they are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lesionlens.analysis.findings.pointed import parts_in, question_of, redrawn
+from lesionlens.base.errors import LesionLensError, UnusableInputError
+from lesionlens.base.labels import PromptKind, Region, Source
+from lesionlens.base.records.findings import Point
+from lesionlens.base.records.prompts import PromptRound, Prompts, Voxel
+from lesionlens.base.run_context import RunContext
+from lesionlens.napari.controllers.review_controller import ReviewController
+from lesionlens.napari.model.acts.editing import OUTLINE
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.wording.edits import why_not_added
+from lesionlens.napari.qt.jobs import problem_of
+from lesionlens.napari.qt.latest import Latest
+
+_BOTH = "You said the opposite of this place before: the last word counts."
+_FIRST = "Reading the brain for the first prompt: the next ones follow at once."
+_HOLD = (
+    "Click: it belongs; with Alt: it does not. Drag: scribble; with Shift: box; with Ctrl: lasso. "
+    "Enter: done."
+)
+_NEAR_VOX = 1
+
+
+class Gesture(NamedTuple):
+    """What the pointer did on a picture."""
+
+    kind: PromptKind
+    belongs: bool
+    path_mm: Sequence[Point]
+    """RAS+ mm: the point, the line, two corners of the box, or the corners of the lasso."""
+
+
+class Prompting:
+    """Takes prompts of one session, asks, and draws the answers.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        Holds the result.
+    review_controller : ReviewController
+        Begins and keeps outlines; its editor draws.
+    questions : Latest
+        Answers in a thread.
+    """
+
+    def __init__(
+        self, session: ReviewSession, review_controller: ReviewController, questions: Latest
+    ) -> None:
+        self.session, self.review_controller, self.questions = session, review_controller, questions
+        self.held = False
+        self._waiting: list[Gesture] = []
+        self._asking = False
+        self._begun = (-1, 0.0)
+
+    def hold(self, held: bool) -> None:
+        """Take the pointer for prompts while the key is held."""
+        self.held = held and not why_not_added(self.session.state)
+        if held and not self.held:
+            self.session.notify(f"{why_not_added(self.session.state)}.")
+        elif held:
+            self.session.notify(_HOLD)
+        self.session.choose_tools(prompting=self.held)
+
+    def take(self, gesture: Gesture) -> None:
+        """Answer a gesture, after those before it."""
+        if self.session.state.editing is None and not self._begin(gesture):
+            return
+        self._waiting.append(gesture)
+        self._next()
+
+    def _begin(self, gesture: Gesture) -> bool:
+        """Begin to redraw the candidate that lies there, else a new one."""
+        overlays = self.session.state.overlays
+        if overlays is None or why_not_added(self.session.state):
+            why = why_not_added(self.session.state) or "Analyse the study first"
+            self.session.notify(f"{why}.")
+            return False
+        there = next((n for n in map(overlays.candidate_at, gesture.path_mm) if n), 0)
+        if there == 0 and not gesture.belongs:
+            self.session.notify("Point at what belongs to it first: there is no outline here.")
+            return False
+        if there:
+            self.session.go_to(there)
+            self.session.begin_edit()
+        else:
+            self.session.begin_new()
+        self.session.choose_tools(prompting=self.held)
+        return self.session.state.editing is not None
+
+    def _next(self) -> None:
+        if self._asking or not self._waiting or self.review_controller.busy:
+            return
+        gesture, editor = self._waiting.pop(0), self.review_controller.editor
+        sides, result = editor.drawn(), self.session.result
+        analysis = self.session.state.analysis
+        if sides is None or result is None or analysis is None:
+            self._waiting.clear()
+            return
+        try:
+            asked = self._round(gesture)
+        except LesionLensError as refusal:
+            self._say(refusal)
+            self._next()
+            return
+        labels, free = sides[1], editor.allowed
+
+        def task(context: RunContext) -> Any:  # noqa: ARG001
+            found = result.answer_prompts(question_of(labels, asked))
+            return redrawn(labels, found, asked, free, parts_in(analysis, found))
+
+        def done(changed: Any) -> None:
+            self._asking = False
+            if self.session.result is result and self.review_controller.editor is editor:
+                if editor.prompted(changed, asked):
+                    self.session.cured(OUTLINE)
+                else:
+                    self.session.notify("Nothing changes by that: it is drawn so already.")
+            self._next()
+
+        def refused(error: BaseException) -> None:
+            self._asking = False
+            self._say(error)
+            self._next()
+
+        self._asking = True
+        if not editor.rounds:
+            self.session.notify(_FIRST)
+        self.questions.ask((id(result), "prompt", time.monotonic()), task, done, refused)
+
+    def _say(self, error: BaseException) -> None:
+        self.session.refused(replace(problem_of(error), cause=OUTLINE))
+
+    def _round(self, gesture: Gesture) -> PromptRound:
+        """Make the record of a gesture: with the prompts before it that it does not take back."""
+        editor = self.review_controller.editor
+        here = self._voxels(gesture)
+        wanted = here.voxels(True)
+        if len(wanted) and not editor.allowed[tuple(wanted.T)].any():
+            raise UnusableInputError(
+                found="a prompt on air or on another candidate",
+                expected="a place that nothing else holds",
+                next_step="Other candidates are left alone: redraw or merge that one",
+            )
+        before = editor.rounds[-1] if editor.rounds else None
+        sides = [before.wanted, before.unwanted] if before else [(), ()]
+        new = [wanted, here.voxels(False)]
+        kept: list[tuple[Voxel, ...]] = []
+        for old, added, opposite in zip(sides, new, reversed(new), strict=True):
+            left = [at for at in old if not _is_near(at, opposite)]
+            if len(left) < len(old):
+                self.session.notify(_BOTH)
+            every = [*left, *((i, j, k) for i, j, k in added.tolist())]
+            kept.append(tuple(dict.fromkeys(every)))
+        if self._begun[0] != id(editor.rounds):
+            self._begun = (id(editor.rounds), time.monotonic())
+        return PromptRound(
+            gesture.kind, kept[0], kept[1], self._region(), int(editor.label),
+            round(time.monotonic() - self._begun[1], 1),
+        )  # fmt: skip
+
+    def _region(self) -> Region | None:
+        """Return what is meant: of a network's candidate the region shown, else the thing."""
+        shown, candidate = self.session.state.choices.region, self.session.edited()
+        flagged = candidate is not None and candidate.source is Source.NETWORK
+        return shown if flagged or shown is not Region.WT else None
+
+    def _voxels(self, gesture: Gesture) -> Prompts:
+        """Bring a gesture to voxels of the working grid."""
+        overlays = self.session.state.overlays
+        if overlays is None:
+            raise _outside()
+        at = np.rint([overlays.grid.to_voxel(p) for p in gesture.path_mm]).astype(int)
+        inside = at[((at >= 0) & (at < overlays.grid.shape)).all(1)]
+        if not len(inside):
+            raise _outside()
+        line: list[tuple[int, ...]] = list(dict.fromkeys(map(tuple, inside.tolist())))
+        if gesture.kind is PromptKind.BOX and len(line) > 1:
+            return Prompts.of(box=(line[0], line[-1]))
+        if gesture.kind is PromptKind.LASSO:
+            corners = np.array(line)
+            across = int(np.argmin(np.ptp(corners, axis=0)))
+            corners[:, across] = np.median(corners[:, across])
+            return Prompts.of(lasso=corners.tolist())
+        if gesture.kind is PromptKind.SCRIBBLE:
+            return Prompts.of(scribbles=[(line, gesture.belongs)])
+        return Prompts.of(points=[(line[0], gesture.belongs)])
+
+
+def _is_near(voxel: Voxel, others: Any) -> bool:
+    return bool(len(others)) and bool((np.abs(others - voxel).max(1) <= _NEAR_VOX).any())
+
+
+def _outside() -> UnusableInputError:
+    return UnusableInputError(
+        found="a prompt outside of the pictures",
+        expected="a place in the brain",
+        next_step="Point at the middle of what is meant",
+    )

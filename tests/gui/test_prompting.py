@@ -1,0 +1,123 @@
+"""Point at it: clicks, scribbles, boxes and lassos outline and correct, one stroke each."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QPoint, Qt
+from tests.gui.conftest import LEFT, RIGHT, FakeResult
+from tests.gui.test_adding import edit_layer, rows, settled
+from tests.gui.window import canvas, reads
+from tests.reviewed_head import without_right
+
+from lesionlens.analysis.findings.pointed import replayed
+from lesionlens.base.labels import DrawingMethod, PromptKind
+from lesionlens.napari.controllers.prompting import Gesture
+from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.results.review.store import recover
+
+
+@pytest.fixture
+def missed(loaded, analysis):
+    """The panel with an analysis that missed the lesion on the right; no prompt key is held."""
+    found = without_right(analysis)
+    loaded.actions_.take(FakeResult(found), overlays_of(found))
+    loaded.session.go_to(1)
+    return loaded
+
+
+def answered(panel, qtbot):
+    qtbot.waitUntil(lambda: not panel.questions.running, timeout=60_000)
+
+
+def point(panel, qtbot, at_mm, belongs=True, kind=PromptKind.POINT):
+    path = at_mm if kind is not PromptKind.POINT else [at_mm]
+    panel.actions_.prompting.take(Gesture(kind, belongs, path))
+    answered(panel, qtbot)
+
+
+def drawn(panel):
+    return panel.actions_.editor.drawn()[1]
+
+
+def test_a_missed_lesion_is_pointed_at_kept_by_enter_and_replayed_to_the_voxel(missed, qtbot):
+    point(missed, qtbot, RIGHT)
+    first = drawn(missed)
+    grid = missed.session.state.overlays.grid
+    assert first[tuple(np.rint(grid.to_voxel(RIGHT)).astype(int))]
+    away = (RIGHT[0], RIGHT[1] + 8, RIGHT[2])
+    point(missed, qtbot, away, belongs=False)
+    second, free = drawn(missed), missed.actions_.editor.allowed
+    assert 0 < np.count_nonzero(second) < np.count_nonzero(first)
+    missed.actions_.undo()
+    np.testing.assert_array_equal(drawn(missed), first)
+    assert len(missed.actions_.editor.rounds) == 1
+    missed.actions_.redo()
+    np.testing.assert_array_equal(drawn(missed), second)
+    result = missed.session.result
+    missed.actions_.finish_outline()
+    settled(missed, qtbot)
+    assert rows(missed)[-1].drawn is DrawingMethod.SEMIAUTOMATIC
+    kept = recover(missed.session.state.analysis).events[-1]
+    assert [one.kind for one in kept.prompts] == [PromptKind.POINT] * 2
+    assert kept.prompts == missed.session.state.review.events[-1].prompts
+    nothing = np.zeros(grid.shape, np.uint8)
+    again = replayed(nothing, kept.prompts, result.answer_prompts, result.analysis, free)
+    np.testing.assert_array_equal(again, second)
+
+
+def test_a_candidate_is_corrected_and_the_other_one_is_left_alone(reviewed, qtbot):
+    overlays = reviewed.session.state.overlays
+    point(reviewed, qtbot, LEFT)
+    assert reviewed.session.state.editing == overlays.candidate_at(LEFT)
+    before = drawn(reviewed)
+    point(reviewed, qtbot, LEFT, belongs=False)
+    assert np.count_nonzero(drawn(reviewed)) < np.count_nonzero(before)
+    point(reviewed, qtbot, RIGHT)
+    assert "on another candidate" in reads(reviewed)
+    others = (overlays.components > 0) & (overlays.components != reviewed.session.state.editing)
+    assert not drawn(reviewed)[others].any()
+
+
+@pytest.mark.parametrize("kind", [PromptKind.SCRIBBLE, PromptKind.BOX, PromptKind.LASSO])
+def test_scribbles_boxes_and_lassos_are_prompts_too(missed, qtbot, kind):
+    x, y, z = RIGHT
+    around = [(x - 8, y - 8, z), (x + 8, y - 8, z), (x + 8, y + 8, z)]
+    point(missed, qtbot, around if kind is not PromptKind.BOX else around[::2], kind=kind)
+    assert [one.kind for one in missed.actions_.editor.rounds] == [kind]
+    assert drawn(missed).any()
+
+
+def test_what_cannot_be_answered_is_said_in_words(missed, qtbot):
+    point(missed, qtbot, RIGHT, belongs=False)
+    assert "what belongs to it first" in reads(missed)
+    assert missed.session.state.editing is None
+    point(missed, qtbot, (500.0, 0.0, 0.0))
+    assert "outside of the pictures" in reads(missed)
+
+
+def test_a_click_on_the_canvas_and_on_a_linked_view_is_a_prompt_while_the_key_is_held(
+    missed, qtbot
+):
+    missed.actions_.show_layout(Layout.PAIR)
+    missed.actions_.viewpoint.move(point_mm=RIGHT, centre_mm=RIGHT)
+    view = missed.views.linked.tiles[0]
+    middle = QPoint(view.width() // 2, view.height() // 2)
+    qtbot.keyPress(view, Qt.Key.Key_Y)
+    qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=middle)
+    answered(missed, qtbot)
+    qtbot.waitUntil(lambda: bool(missed.actions_.editor.rounds))
+    assert missed.actions_.prompting.held
+    layer = edit_layer(missed)
+    assert layer.mode == "pan_zoom"
+    before = drawn(missed)
+    native = canvas()
+    at = QPoint(native.width() // 2, native.height() // 2)
+    qtbot.mouseClick(native, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.AltModifier, at)
+    answered(missed, qtbot)
+    assert len(missed.actions_.editor.rounds) == 2
+    assert (drawn(missed) != before).any()
+    qtbot.keyRelease(native, Qt.Key.Key_Y)
+    assert not missed.actions_.prompting.held
+    assert layer.mode == "paint"
