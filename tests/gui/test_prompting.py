@@ -22,7 +22,7 @@ from lesionlens.results.review.store import recover
 def missed(loaded, analysis):
     """The panel with an analysis that missed the lesion on the right; no prompt key is held."""
     found = without_right(analysis)
-    loaded.actions_.take(FakeResult(found), overlays_of(found))
+    loaded.actions_.show_result(FakeResult(found), overlays_of(found))
     loaded.session.go_to(1)
     return loaded
 

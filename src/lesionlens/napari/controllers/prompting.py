@@ -24,7 +24,7 @@ from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.wording.edits import why_not_added
 from lesionlens.napari.qt.jobs import problem_of
-from lesionlens.napari.qt.latest import Latest
+from lesionlens.napari.qt.latest_question import LatestQuestion
 
 _BOTH = "You said the opposite of this place before: the last word counts."
 _FIRST = "Reading the brain for the first prompt: the next ones follow at once."
@@ -53,14 +53,18 @@ class Prompting:
         Holds the result.
     review_controller : ReviewController
         Begins and keeps outlines; its editor draws.
-    questions : Latest
+    questions : LatestQuestion
         Answers in a thread.
     """
 
     def __init__(
-        self, session: ReviewSession, review_controller: ReviewController, questions: Latest
+        self,
+        session: ReviewSession,
+        review_controller: ReviewController,
+        questions: LatestQuestion,
     ) -> None:
-        self.session, self.review_controller, self.questions = session, review_controller, questions
+        self.session, self.questions = session, questions
+        self.review_controller = review_controller
         self.held = False
         self._waiting: list[Gesture] = []
         self._asking = False
@@ -126,7 +130,7 @@ class Prompting:
             self._asking = False
             if self.session.result is result and self.review_controller.editor is editor:
                 if editor.prompted(changed, asked):
-                    self.session.cured(OUTLINE)
+                    self.session.clear_problem(OUTLINE)
                 else:
                     self.session.notify("Nothing changes by that: it is drawn so already.")
             self._next()
