@@ -50,13 +50,13 @@ def test_a_missed_lesion_is_pointed_at_kept_by_enter_and_replayed_to_the_voxel(m
     point(missed, qtbot, away, belongs=False)
     second, free = drawn(missed), missed.actions_.editor.allowed
     assert 0 < np.count_nonzero(second) < np.count_nonzero(first)
-    missed.actions_.undo()
+    missed.commands.run("undo")
     np.testing.assert_array_equal(drawn(missed), first)
     assert len(missed.actions_.editor.rounds) == 1
-    missed.actions_.redo()
+    missed.commands.run("redo")
     np.testing.assert_array_equal(drawn(missed), second)
     result = missed.session.result
-    missed.actions_.finish_outline()
+    missed.commands.run("finish_outline")
     settled(missed, qtbot)
     assert rows(missed)[-1].drawn is DrawingMethod.SEMIAUTOMATIC
     kept = recover(missed.session.state.analysis).events[-1]
