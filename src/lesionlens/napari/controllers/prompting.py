@@ -117,7 +117,7 @@ class Prompting:
         try:
             asked = self._round(gesture)
         except LesionLensError as refusal:
-            self._say(refusal)
+            self._show_refusal(refusal)
             self._next()
             return
         labels, free = sides[1], editor.allowed
@@ -137,7 +137,7 @@ class Prompting:
 
         def refused(error: BaseException) -> None:
             self._asking = False
-            self._say(error)
+            self._show_refusal(error)
             self._next()
 
         self._asking = True
@@ -145,7 +145,7 @@ class Prompting:
             self.session.notify(_FIRST)
         self.questions.ask((id(result), "prompt", time.monotonic()), task, done, refused)
 
-    def _say(self, error: BaseException) -> None:
+    def _show_refusal(self, error: BaseException) -> None:
         self.session.refused(replace(problem_of(error), cause=OUTLINE))
 
     def _round(self, gesture: Gesture) -> PromptRound:
