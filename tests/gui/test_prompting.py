@@ -12,7 +12,7 @@ from tests.reviewed_head import without_right
 
 from lesionlens.analysis.findings.pointed import replayed
 from lesionlens.base.labels import DrawingMethod, PromptKind
-from lesionlens.napari.controllers.prompting import Gesture
+from lesionlens.napari.model.choices.gestures import Gesture
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.results.review.store import recover

@@ -7,21 +7,20 @@ outline: undo takes it back, other candidates and air stay as they are.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from lesionlens.analysis.findings.pointed import parts_in, question_of, redrawn
 from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.labels import PromptKind, Region, Source
-from lesionlens.base.records.findings import Point
 from lesionlens.base.records.prompts import PromptRound, Prompts, Voxel
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.choices.gestures import Gesture
 from lesionlens.napari.model.wording.edits import why_not_added
 from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.napari.qt.latest_question import LatestQuestion
@@ -33,15 +32,6 @@ _HOLD = (
     "Enter: done."
 )
 _NEAR_VOX = 1
-
-
-class Gesture(NamedTuple):
-    """What the pointer did on a picture."""
-
-    kind: PromptKind
-    belongs: bool
-    path_mm: Sequence[Point]
-    """RAS+ mm: the point, the line, two corners of the box, or the corners of the lasso."""
 
 
 class Prompting:

@@ -11,13 +11,13 @@ from qtpy.QtWidgets import QGridLayout, QWidget
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
+from lesionlens.napari.model.choices.gestures import gesture_of
 from lesionlens.napari.model.choices.views import ComparedPictures
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint, Viewpoint
 from lesionlens.napari.model.overlays.maps import contrast_limits
 from lesionlens.napari.model.screen.board import Board, Tile, stepped
 from lesionlens.napari.model.screen.drawing import Artist, Drawing
-from lesionlens.napari.viewer.prompt_mouse import gesture_of
 from lesionlens.napari.viewer.tile import TileView
 
 ROOM = 1.25

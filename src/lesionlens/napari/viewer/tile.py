@@ -10,6 +10,7 @@ from qtpy.QtCore import QEvent, QPointF, QSize, Qt
 from qtpy.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
+from lesionlens.napari.model.choices.gestures import STILL_PX
 from lesionlens.napari.model.screen.board import Tile
 from lesionlens.napari.model.screen.drawing import Drawing
 from lesionlens.napari.viewer.paint import (
@@ -19,7 +20,6 @@ from lesionlens.napari.viewer.paint import (
     paint,
     paint_words,
 )
-from lesionlens.napari.viewer.prompt_mouse import STILL_PX
 
 if TYPE_CHECKING:
     from lesionlens.napari.model.geometry.slices import Slice

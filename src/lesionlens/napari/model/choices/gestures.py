@@ -1,0 +1,49 @@
+"""What a pointer does to make a prompt, without Qt or napari."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lesionlens.base.labels import PromptKind
+from lesionlens.base.records.findings import Point
+
+STILL_PX = 4.0
+"""A hand trembles so far."""
+_LEAST_CORNERS = 3
+
+
+class Gesture(NamedTuple):
+    """What the pointer did on a picture."""
+
+    kind: PromptKind
+    belongs: bool
+    path_mm: Sequence[Point]
+    """RAS+ mm: the point, the line, two corners of the box, or the corners of the lasso."""
+
+
+def gesture_of(path: list[Point], moved: bool, modifiers: set[str]) -> Gesture:
+    """Return what a press, a way and a release mean.
+
+    Parameters
+    ----------
+    path : list of (3,)
+        RAS+ mm, at least one.
+    moved : bool
+        Whether the pointer went further than a hand trembles.
+    modifiers : set of str
+        "Alt" denies, "Shift" makes a box of a drag, "Control" a lasso.
+
+    Examples
+    --------
+    >>> gesture_of([(0, 0, 0)], False, {"Alt"}).belongs
+    False
+    """
+    belongs = "Alt" not in modifiers
+    if not moved:
+        return Gesture(PromptKind.POINT, belongs, path[:1])
+    if "Shift" in modifiers:
+        return Gesture(PromptKind.BOX, True, [path[0], path[-1]])
+    if "Control" in modifiers and len(path) >= _LEAST_CORNERS:
+        return Gesture(PromptKind.LASSO, True, path)
+    return Gesture(PromptKind.SCRIBBLE, belongs, path)
