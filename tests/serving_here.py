@@ -45,7 +45,9 @@ class Server:
             self.url = address
             self._open.set()
 
-        self._thread = threading.Thread(target=listen, args=(app, where, report, self._stop))
+        self._thread = threading.Thread(
+            target=listen, args=(app, where, report, RunContext(cancel=self._stop))
+        )
         self._thread.start()
         assert self._open.wait(20)
 

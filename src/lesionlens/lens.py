@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +30,6 @@ from lesionlens.analysis.findings.components import (
     plain_scores,
 )
 from lesionlens.analysis.findings.doubtful import doubtful_parts
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import ComputePrecision, Region
 from lesionlens.base.provenance import utc_now, versions
@@ -43,9 +41,10 @@ from lesionlens.base.records.prediction import Capability, Prediction, QuestionT
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines import native
+from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.engine import Engine
 from lesionlens.engines.kept_memory import kept_memory
-from lesionlens.engines.plugged_in import make_engine, predict
+from lesionlens.engines.plugged_in import predict
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import hashes_of
@@ -97,33 +96,17 @@ class Lens:
         server: str | ServerAddress | None = None,
         precision: ComputePrecision | str = ComputePrecision.AUTO,
     ) -> None:
-        if server is not None and (weights is not None or bundle is not None):
-            raise UnusableInputError(
-                found="weights or a bundle beside a server",
-                expected="the server alone: which network it runs is chosen there",
-                next_step="Leave them out; one of its models is chosen by `engine`",
-            )
-        if bundle is not None and weights is not None:
-            raise UnusableInputError(
-                found="both a weights file and a bundle",
-                expected="one of them",
-                next_step="Leave out `weights`: a bundle brings its own",
-            )
         if not isinstance(engine, str):
             self._engine: Engine = engine
             return
-        if server is not None:
-            model = None if engine == "lens" else engine
-            self._engine = make_engine("remote", device=device, server=server, model=model)
-            return
-        name = engine if bundle is None else "monai-bundle"
-        given: dict[str, Any] = {
-            "weights": weights,
-            "bundle": None if bundle is None else Path(bundle),
-            "precision": None if precision == ComputePrecision.AUTO else precision,
-        }
-        options = {key: value for key, value in given.items() if value is not None}
-        self._engine = make_engine(name, device=device, **options)
+        self._engine = EngineChoice(
+            device,
+            engine,
+            None if weights is None else str(weights),
+            None if bundle is None else Path(bundle),
+            ComputePrecision(precision),
+            server=server,
+        ).load()
 
     @property
     def engine(self) -> Engine:

@@ -10,6 +10,8 @@ import typer
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
+from lesionlens.cli.network import NETWORK, takes_engine
+from lesionlens.engines.choice import EngineChoice
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from lesionlens.site.acceptance.report import AcceptanceReport
 
 
+@takes_engine()
 def acceptance(
     cases: Annotated[
         Path,
@@ -37,8 +40,7 @@ def acceptance(
         typer.Option("--signed-by", help="Who signs the report, once it was read.", metavar="NAME"),
     ] = None,
     convention: options.Convention = None,
-    weights: options.Weights = None,
-    device: options.Device = "auto",
+    network: EngineChoice = NETWORK,
     workers: Annotated[int, typer.Option("--workers", help="Processes that analyse.", min=1)] = 1,
 ) -> Answer:
     """Test the network on a site's own cases against bounds that were stated beforehand.
@@ -55,13 +57,13 @@ def acceptance(
         from lesionlens.site.acceptance.accept import SiteTest, accept
         from lesionlens.site.acceptance.bounds import read_bounds
         from lesionlens.site.cohort.run import Crew
-        from lesionlens.site.cohort.work import Choice
+        from lesionlens.site.cohort.work import CohortChoice
 
         test = SiteTest(
             cases=cases,
             out=out,
             bounds=read_bounds(bounds),
-            choice=Choice(device, weights=weights),
+            choice=CohortChoice(network),
             crew=Crew(workers),
             convention=convention,
             signed_by=None if signed_by is None else checks.person(signed_by),

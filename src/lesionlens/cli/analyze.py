@@ -6,20 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, ComputePrecision, MapExtent, Region
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent, Region
 from lesionlens.cli import checks, options
 from lesionlens.cli import prior as comparison
 from lesionlens.cli.console import Answer, new_table, plain, progress_bar
-from lesionlens.cli.network import ChosenNetwork, server_address
+from lesionlens.cli.network import NETWORK, takes_engine
+from lesionlens.engines.choice import EngineChoice
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from lesionlens.base.records.analysis import Analysis
     from lesionlens.base.records.findings import Candidate, Findings
-    from lesionlens.lens import Lens
 
 
+@takes_engine()
 def analyze(
     study: options.StudyPath,
     out: options.Out,
@@ -29,18 +30,7 @@ def analyze(
     flair: options.Flair = None,
     study_uid: options.StudyUid = None,
     same_patient: options.SamePatient = False,
-    bundle: options.Bundle = None,
-    weights: options.Weights = None,
-    engine: options.EngineName = "lens",
-    patience: options.Patience = 2.0,
-    device: options.Device = "auto",
-    precision: options.Precision = ComputePrecision.AUTO,
-    threads: options.Threads = None,
-    server: options.Server = None,
-    api_key_file: options.ApiKeyFile = None,
-    server_ca: options.ServerCa = None,
-    plain_http: options.PlainHttp = False,
-    fall_back: options.FallBack = False,
+    network: EngineChoice = NETWORK,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.ResultLayout.OWN,
@@ -64,10 +54,6 @@ def analyze(
     options.check_layout(out, layout)
     checks.check_outside(study, out)
     wanted = options.wishes(language, hide, surfaces, maps, evidence=evidence, also=also)
-    address = server_address(server, api_key_file, server_ca, plain_http)
-    network = ChosenNetwork(
-        device, weights, bundle, engine, patience, address, fall_back, precision, threads
-    )
     with progress_bar() as context:
         context.progress("opening the study", 0.0)
         named = options.named(t1, t1c, t2, flair)
@@ -77,8 +63,10 @@ def analyze(
         prepare = options.preparation(brain_extraction, bias_correction)
         context.progress("loading the network", 0.0)
         from lesionlens.imaging.reading.remembered_series import remember
+        from lesionlens.lens import Lens
 
-        def work(lens: Lens) -> Analysis:
+        def work(choice: EngineChoice) -> Analysis:
+            lens = Lens(engine=choice.load())
             result = lens(opened, prepare, context=context)
             return comparison.compare(result.analysis, earlier, lens, prepare, context)
 

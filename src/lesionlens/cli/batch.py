@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, ComputePrecision, MapExtent
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent
 from lesionlens.base.processors import usable_processors
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
-from lesionlens.cli.network import named, refuse_beside_server, server_address
+from lesionlens.cli.network import NETWORK, takes_engine
+from lesionlens.engines.choice import EngineChoice
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from lesionlens.site.cohort.run import CohortRun
 
 
+@takes_engine()
 def batch(
     studies: Annotated[
         Path,
@@ -48,16 +51,7 @@ def batch(
         str | None,
         typer.Option("--shard", help="Only this part of the studies, such as 2/4.", metavar="I/N"),
     ] = None,
-    bundle: options.Bundle = None,
-    weights: options.Weights = None,
-    engine: options.EngineName = "lens",
-    device: options.Device = "auto",
-    precision: options.Precision = ComputePrecision.AUTO,
-    threads: options.Threads = None,
-    server: options.Server = None,
-    api_key_file: options.ApiKeyFile = None,
-    server_ca: options.ServerCa = None,
-    plain_http: options.PlainHttp = False,
+    network: EngineChoice = NETWORK,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.ResultLayout.OWN,
@@ -78,30 +72,21 @@ def batch(
     if studies.is_dir():
         checks.check_outside(studies, out)
     asked = options.wishes(language, hide, surfaces, maps, also=also)
-    address = server_address(server, api_key_file, server_ca, plain_http)
-    if address is not None:
-        unlike = {"scheduler": scheduler, "precision": named(precision)}
-        refuse_beside_server(device, weights=weights, bundle=bundle, **unlike)
+    if scheduler is not None and network.server is not None:
+        raise UnusableInputError(
+            found="a scheduler (--scheduler) beside a server (--server)",
+            expected="one of them: the server's key stays here",
+            next_step="Leave one of them out",
+        )
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
         from lesionlens.site.cohort.run import Cohort, Crew, run_cohort
         from lesionlens.site.cohort.studies import Shard, find_jobs, loose_files
         from lesionlens.site.cohort.table import check_tables, write_table
-        from lesionlens.site.cohort.work import Choice
+        from lesionlens.site.cohort.work import CohortChoice
 
         options.preparation(brain_extraction, bias_correction)
-        choice = Choice(
-            device,
-            bundle,
-            weights=weights,
-            stripper=brain_extraction.value,
-            bias=bias_correction,
-            files=asked,
-            engine=engine,
-            server=address,
-            precision=precision,
-            threads=threads,
-        )
+        choice = CohortChoice(network, brain_extraction.value, bias_correction, asked)
         part = Shard() if shard is None else Shard.of(shard)
         check_tables(results)
         notes = []

@@ -1,125 +1,168 @@
-"""Which network decides, here or on a server, as a command's options say it."""
+"""The options that choose an engine: one set, given to every command that analyses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import functools
+import inspect
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import Annotated, Any, get_type_hints
 
-from lesionlens.base import plugins
-from lesionlens.base.errors import ServerError, UnusableInputError
+import typer
+
 from lesionlens.base.labels import ComputePrecision
+from lesionlens.cli import options
+from lesionlens.cli.console import Answer
+from lesionlens.engines.choice import EngineChoice
 
-if TYPE_CHECKING:
-    from lesionlens.engines.remote.address import ServerAddress
-    from lesionlens.lens import Lens
-
-T = TypeVar("T")
+SERVER = frozenset({"server", "api_key_file", "server_ca", "plain_http", "fall_back"})
+"""The options that reach another machine."""
+NETWORK = EngineChoice()
+"""Default of a command's parameter `network`."""
 
 
 @dataclass(frozen=True, slots=True)
-class ChosenNetwork:
-    """What the user chose of the network."""
+class EngineOptions:
+    """What the user chose; each field is an option."""
 
-    device: str
-    weights: str | None
-    bundle: Path | None
-    engine: str
-    """As `Lens` takes them."""
-    patience: float
-    """Minutes that may go into asking a bundle."""
-    server: ServerAddress | None = None
-    """Where the network is, if not here."""
-    fall_back: bool = False
-    """Whether it is this machine's turn where the server does not answer."""
-    precision: ComputePrecision = ComputePrecision.AUTO
-    """As `Lens` takes it."""
-    threads: int | None = None
-    """Of the CPU; None for as many as there are cores."""
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", help="MONAI bundle to use instead of our network.", metavar="DIR"),
+    ] = None
+    weights: options.Weights = None
+    engine: Annotated[
+        str,
+        typer.Option(
+            "--engine",
+            help="Which installed engine decides: lens, onnx (no torch; see export-model), or one "
+            "of another package.",
+            metavar="NAME",
+        ),
+    ] = "lens"
+    patience: Annotated[
+        float,
+        typer.Option(
+            "--patience",
+            help="Minutes that may go into asking a bundle beyond its first pass (maps, "
+            "uncertainty, which sequence mattered, deletion check); what they do not suffice for "
+            "is left out.",
+            metavar="MIN",
+            min=0.0,
+        ),
+    ] = NETWORK.patience_min
+    device: options.Device = "auto"
+    precision: Annotated[
+        ComputePrecision,
+        typer.Option(
+            "--precision",
+            help="In which numbers the network computes; auto is float32 on a CPU, bfloat16 on a "
+            "GPU of Nvidia, AMD or Intel.",
+        ),
+    ] = ComputePrecision.AUTO
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            help="Threads of a CPU to compute with; results are the same with any number.",
+            metavar="N",
+            min=1,
+        ),
+    ] = None
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            help="Let the network of `lesionlens serve` decide; --engine then names one of its "
+            "models. Only the brain's voxels travel.",
+            metavar="URL",
+        ),
+    ] = None
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--api-key-file",
+            help="File with the server's key; else LESIONLENS_API_KEY, if set.",
+            metavar="FILE",
+        ),
+    ] = None
+    server_ca: Annotated[
+        Path | None,
+        typer.Option(
+            "--server-ca", help="Certificates to trust instead of the usual, PEM.", metavar="FILE"
+        ),
+    ] = None
+    plain_http: Annotated[
+        bool,
+        typer.Option("--plain-http", help="Let scans travel unencrypted to a server (http)."),
+    ] = False
+    fall_back: Annotated[
+        bool,
+        typer.Option("--fall-back", help="Analyse here where the server does not answer."),
+    ] = False
 
-    def run(self, work: Callable[[Lens], T]) -> tuple[T, tuple[str, ...]]:
-        """Let it do some work; return what that gives, and notes for the user.
+    def choice(self) -> EngineChoice:
+        """Return what these options choose.
 
         Raises
         ------
-        ServerError
-            The server does not answer, and falling back was not allowed.
         UnusableInputError
-            A network or device of this machine is named beside a server.
+            They contradict each other, the address or the file of the key cannot be used, or
+            scans would travel unencrypted.
         """
-        from lesionlens.lens import Lens
+        server = None
+        if self.server is not None:
+            from lesionlens.engines.remote.address import ServerAddress, read_key
 
-        if self.server is None:
-            return work(self._here(self.engine)), ()
-        numbers = None if self.fall_back else named(self.precision)
-        refuse_beside_server(
-            self.device, weights=self.weights, bundle=self.bundle, precision=numbers
-        )
-        try:
-            return work(Lens(server=self.server, engine=self.engine)), ()
-        except ServerError as error:
-            if not self.fall_back:
-                raise
-            note = f"Analysed on this machine, as --fall-back says: found {error.found}"
-            return work(self._here("lens")), (note,)
-
-    def _here(self, engine: str) -> Lens:
-        from lesionlens.engines.threads import use_threads
-        from lesionlens.lens import Lens
-
-        use_threads(self.threads, engine)
-        if self.bundle is None or self.weights is not None:
-            return Lens(
-                self.device,
-                weights=self.weights,
-                bundle=self.bundle,
-                engine=engine,
-                precision=self.precision,
-            )
-        load = plugins.load(plugins.ENGINES, "monai-bundle")
-        seconds = 60 * self.patience
-        made = load(self.device, bundle=self.bundle, patience_s=seconds, precision=self.precision)
-        return Lens(engine=made)
-
-
-def named(precision: ComputePrecision) -> str | None:
-    """Return a precision that was asked for; None for that of the device."""
-    return None if precision is ComputePrecision.AUTO else precision.value
-
-
-def refuse_beside_server(device: str, **named: object) -> None:
-    """Refuse what cannot stand beside a server; options by name, None where not given.
-
-    Raises
-    ------
-    UnusableInputError
-        A network or device is named that would run here, or a scheduler that would be sent the
-        server's key.
-    """
-    given = [f"--{name}" for name, value in named.items() if value is not None]
-    given += ["--device"] if device != "auto" else []
-    if given:
-        raise UnusableInputError(
-            found=f"{', '.join(given)} beside --server",
-            expected="the server alone: network and device are chosen there, its key stays here",
-            next_step="Leave it out; --engine NAME chooses one of the server's models",
+            key = None if self.api_key_file is None else read_key(self.api_key_file)
+            server = ServerAddress(self.server, key, self.server_ca, self.plain_http)
+        return EngineChoice(
+            device=self.device,
+            engine=self.engine,
+            weights=self.weights,
+            bundle=self.bundle,
+            precision=self.precision,
+            threads=self.threads,
+            patience_min=self.patience,
+            server=server,
+            fall_back=self.fall_back,
         )
 
 
-def server_address(
-    url: str | None, api_key_file: Path | None, ca: Path | None, plain_http: bool
-) -> ServerAddress | None:
-    """Return where a server is, as options say it; None where none was named.
+def takes_engine(
+    without: Collection[str] = (),
+) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
+    """Give a command the options of an engine in the place of its parameter `network`.
 
-    Raises
-    ------
-    UnusableInputError
-        The address or the file of the key cannot be used, or scans would travel unencrypted.
+    Parameters
+    ----------
+    without : collection of str
+        Fields of `EngineOptions` that the command does not have.
     """
-    if url is None:
-        return None
-    from lesionlens.engines.remote.address import ServerAddress, read_key
 
-    key = None if api_key_file is None else read_key(api_key_file)
-    return ServerAddress(url, key, ca, plain_http)
+    def decorate(command: Callable[..., Answer]) -> Callable[..., Answer]:
+        kinds = get_type_hints(EngineOptions, include_extras=True)
+        taken = [one for one in fields(EngineOptions) if one.name not in without]
+
+        @functools.wraps(command)
+        def wrapped(*given: Any, **arguments: Any) -> Answer:
+            chosen = {one.name: arguments.pop(one.name) for one in taken if one.name in arguments}
+            return command(*given, **arguments, network=EngineOptions(**chosen).choice())
+
+        own = get_type_hints(command, include_extras=True)
+        parameters: list[inspect.Parameter] = []
+        for parameter in inspect.signature(command).parameters.values():
+            if parameter.name != "network":
+                parameters.append(parameter.replace(annotation=own[parameter.name]))
+                continue
+            parameters += [
+                inspect.Parameter(
+                    one.name, parameter.kind, default=one.default, annotation=kinds[one.name]
+                )
+                for one in taken
+            ]
+        wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {one.name: one.annotation for one in parameters}
+        return wrapped
+
+    return decorate

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base.labels import ComputePrecision, Extra, Identity, MapExtent, MrSequence
+from lesionlens.base.labels import Extra, Identity, MapExtent, MrSequence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.staging import check_target
 
@@ -54,10 +54,6 @@ StudyUid = Annotated[
     str | None,
     typer.Option("--study", help="Which study, where a folder holds several.", metavar="UID"),
 ]
-Bundle = Annotated[
-    Path | None,
-    typer.Option("--bundle", help="MONAI bundle to use instead of our network.", metavar="DIR"),
-]
 Weights = Annotated[
     str | None,
     typer.Option(
@@ -67,75 +63,8 @@ Weights = Annotated[
         metavar="FILE|synthetic",
     ),
 ]
-EngineName = Annotated[
-    str,
-    typer.Option(
-        "--engine",
-        help="Which installed engine decides: lens, onnx (no torch; see export-model), or one of "
-        "another package.",
-        metavar="NAME",
-    ),
-]
-Patience = Annotated[
-    float,
-    typer.Option(
-        "--patience",
-        help="Minutes that may go into asking a bundle beyond its first pass (maps, uncertainty, "
-        "which sequence mattered, deletion check); what they do not suffice for is left out.",
-        metavar="MIN",
-        min=0.0,
-    ),
-]
 Device = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda, cuda:N, xpu or mps.", metavar="DEVICE")
-]
-Precision = Annotated[
-    ComputePrecision,
-    typer.Option(
-        "--precision",
-        help="In which numbers the network computes; auto is float32 on a CPU, bfloat16 on a GPU "
-        "of Nvidia, AMD or Intel.",
-    ),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        "--threads",
-        help="Threads of a CPU to compute with; results are the same with any number.",
-        metavar="N",
-        min=1,
-    ),
-]
-Server = Annotated[
-    str | None,
-    typer.Option(
-        "--server",
-        help="Let the network of `lesionlens serve` decide; --engine then names one of its "
-        "models. Only the brain's voxels travel.",
-        metavar="URL",
-    ),
-]
-ApiKeyFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--api-key-file",
-        help="File with the server's key; else LESIONLENS_API_KEY, if set.",
-        metavar="FILE",
-    ),
-]
-ServerCa = Annotated[
-    Path | None,
-    typer.Option(
-        "--server-ca", help="Certificates to trust instead of the usual, PEM.", metavar="FILE"
-    ),
-]
-PlainHttp = Annotated[
-    bool,
-    typer.Option("--plain-http", help="Let scans travel unencrypted to a server (http)."),
-]
-FallBack = Annotated[
-    bool,
-    typer.Option("--fall-back", help="Analyse here where the server does not answer."),
 ]
 BrainExtraction = Annotated[
     Stripping,

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base import plugins
 from lesionlens.base.errors import MissingPluginError, UnusableInputError
-from lesionlens.base.labels import ComputePrecision
 from lesionlens.base.run_context import RunContext
-from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
-from lesionlens.cli.network import named as named_precision
+from lesionlens.cli.network import NETWORK, SERVER, takes_engine
+from lesionlens.engines.choice import EngineChoice
 
 if TYPE_CHECKING:
     from lesionlens.engines.engine import Engine
@@ -31,6 +29,7 @@ Bundles = Annotated[
 ]
 
 
+@takes_engine(without={"bundle", *SERVER})
 def serve(
     host: Annotated[
         str, typer.Option("--host", help="Address to listen at; 127.0.0.1 is this machine alone.")
@@ -56,13 +55,8 @@ def serve(
         bool,
         typer.Option("--plain-http", help="Let other machines in without encryption."),
     ] = False,
-    device: options.Device = "auto",
-    weights: options.Weights = None,
+    network: EngineChoice = NETWORK,
     bundle: Bundles = None,
-    engine: options.EngineName = "lens",
-    patience: options.Patience = 2.0,
-    precision: options.Precision = ComputePrecision.AUTO,
-    threads: options.Threads = None,
     datastore: Annotated[
         Path | None,
         typer.Option(
@@ -108,8 +102,7 @@ def serve(
         )
     with progress_bar() as context:
         context.progress("loading the network", 0.0)
-        wanted = ServedNetwork(device, weights, engine, patience, precision, threads)
-        models = load_models(wanted, bundle)
+        models = load_models(network, bundle)
     limits = Limits(memory_bytes=int(memory * 2**30), heartbeat_s=heartbeat)
     log_requests()
     app = make_app(Sessions(models, limits), Admission(keys, where.hosts), datastore)
@@ -139,23 +132,7 @@ def print_line(line: str) -> None:
     sys.stderr.flush()
 
 
-@dataclass(frozen=True, slots=True)
-class ServedNetwork:
-    """What was said of the network that is served."""
-
-    device: str
-    weights: str | None
-    engine: str
-    """As `Lens` takes them."""
-    patience: float
-    """Minutes that may go into asking a bundle about one study."""
-    precision: ComputePrecision = ComputePrecision.AUTO
-    """As `Lens` takes it."""
-    threads: int | None = None
-    """Of the CPU; None leaves it to each library."""
-
-
-def load_models(wanted: ServedNetwork, bundles: list[Path] | None) -> dict[str, Engine]:
+def load_models(network: EngineChoice, bundles: list[Path] | None) -> dict[str, Engine]:
     """Load what is served, by the names under which clients choose.
 
     Raises
@@ -164,15 +141,8 @@ def load_models(wanted: ServedNetwork, bundles: list[Path] | None) -> dict[str, 
         A weights file beside bundles, bundles of one name, or a precision that the device or the
         engine does not have.
     """
-    from lesionlens.engines.plugged_in import make_engine
-    from lesionlens.engines.threads import use_threads
-
-    device, weights, engine = wanted.device, wanted.weights, wanted.engine
-    use_threads(wanted.threads, "monai-bundle" if bundles else engine)
     if not bundles:
-        named = {"weights": weights, "precision": named_precision(wanted.precision)}
-        given: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
-        return {engine: make_engine(engine, device=device, **given)}
+        return {network.engine: network.load()}
     names = [folder.resolve().name for folder in bundles]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -181,19 +151,8 @@ def load_models(wanted: ServedNetwork, bundles: list[Path] | None) -> dict[str, 
             expected="names that differ: clients choose by a bundle's folder",
             next_step="Rename one of the folders",
         )
-    if weights is not None:
-        raise UnusableInputError(
-            found="both a weights file and a bundle",
-            expected="one of them",
-            next_step="Leave out --weights: a bundle brings its own",
-        )
-    make = plugins.load(plugins.ENGINES, "monai-bundle")
-    return {
-        name: make(
-            device, bundle=folder, patience_s=60 * wanted.patience, precision=wanted.precision
-        )
-        for name, folder in zip(names, bundles, strict=True)
-    }
+    choices = [replace(network, bundle=folder) for folder in bundles]
+    return {name: choice.load() for name, choice in zip(names, choices, strict=True)}
 
 
 def _check_installed() -> None:

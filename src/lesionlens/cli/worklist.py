@@ -14,7 +14,9 @@ import typer
 
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
+from lesionlens.cli.network import NETWORK, takes_engine
 from lesionlens.cli.pacs import Authorities, Certificate, Title, User
+from lesionlens.engines.choice import EngineChoice
 from lesionlens.site.pacs.peer import OWN_TITLE
 
 if TYPE_CHECKING:
@@ -141,15 +143,14 @@ def _row(row: WorklistRow) -> dict[str, object]:
     return asdict(row.entry) | about
 
 
+@takes_engine()
 def ahead(
     folder: List,
     while_open: Annotated[
         bool,
         typer.Option("--while-open", help="Stop when standard input ends: for programs."),
     ] = False,
-    bundle: options.Bundle = None,
-    weights: options.Weights = None,
-    device: options.Device = "auto",
+    network: EngineChoice = NETWORK,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
 ) -> Answer:
@@ -158,14 +159,12 @@ def ahead(
     Each result goes to LIST/NAME as `lesionlens batch` would write it. A study that fails is
     recorded and never stops the rest; Ctrl-C keeps what is complete.
     """
-    from lesionlens.site.cohort.work import Choice, Status
+    from lesionlens.site.cohort.work import CohortChoice, Status
     from lesionlens.site.worklist.ahead import run_ahead, step_aside
     from lesionlens.site.worklist.book import book_of
 
     options.preparation(brain_extraction, bias_correction)
-    choice = Choice(
-        device, bundle, weights=weights, stripper=brain_extraction.value, bias=bias_correction
-    )
+    choice = CohortChoice(network, brain_extraction.value, bias_correction)
     STOP.gently()
     step_aside()
     if while_open:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesionlens.base.host_process import TUNE
+from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.remote.address import ServerAddress, read_key
 from lesionlens.imaging.preparation import skull_stripping
 from lesionlens.imaging.preparation.prepare import PrepareOptions
@@ -66,6 +67,28 @@ class Preferences:
             return None
         key = read_key(Path(self.server_key_file)) if self.server_key_file else None
         return ServerAddress(self.server, key, Path(self.server_ca) if self.server_ca else None)
+
+    @property
+    def engine(self) -> EngineChoice:
+        """What analyses.
+
+        Raises
+        ------
+        UnusableInputError
+            The address or the file of the key cannot be used.
+        """
+        server = self.server_address
+        if server is None:
+            return EngineChoice(self.device)
+        return EngineChoice(engine=self.server_model or "lens", server=server)
+
+    def engine_arguments(self) -> list[str]:
+        """Return what analyses as options of a command."""
+        if not self.server:
+            return ["--device", self.device]
+        named = {"--server": self.server, "--engine": self.server_model,
+                 "--api-key-file": self.server_key_file, "--server-ca": self.server_ca}  # fmt: skip
+        return [word for name, value in named.items() if value for word in (name, value)]
 
     def choices(self) -> Choices:
         """Return what is chosen when a study opens."""

@@ -226,16 +226,12 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs):
                 gc.freeze()  # until the next `rest`
 
     def _lens_for(self, preferences: Preferences) -> Any:
-        server = preferences.server_address
-        model = preferences.server_model or "lens"  # that is: the server's first
-        where = preferences.device if server is None else (server, model)
+        choice = preferences.engine
         with self._loading:
-            if self._lens is None or self._lens[0] != where:
+            if self._lens is None or self._lens[0] != choice:
                 from lesionlens.lens import Lens  # noqa: PLC0415
 
-                here = server is None
-                made = Lens(preferences.device) if here else Lens(server=server, engine=model)
-                self._lens = (where, made)
+                self._lens = (choice, Lens(engine=choice.load()))
             return self._lens[1]
 
     def name_models(self, done: Callable[[str, Sequence[str]], None]) -> None:

@@ -329,7 +329,7 @@ class WorklistController:
         preferences = read_preferences()
         command = [
             sys.executable, "-m", "lesionlens", "worklist", "ahead", str(folder), "--while-open",
-            "--device", preferences.device, "--brain-extraction", preferences.brain_extraction,
+            *preferences.engine_arguments(), "--brain-extraction", preferences.brain_extraction,
         ]  # fmt: skip
         command += ["--bias-correction"] * preferences.bias_correction
         self._process = subprocess.Popen(  # noqa: S603  our own program

@@ -32,7 +32,7 @@ from lesionlens.site.acceptance.report import (
     html,
 )
 from lesionlens.site.cohort.run import Cohort, Crew, run_cohort
-from lesionlens.site.cohort.work import Choice, Status
+from lesionlens.site.cohort.work import CohortChoice, Status
 
 RECORD, PAGE, SUMS, RESULTS, SIGNED = (
     "acceptance.json",
@@ -53,7 +53,7 @@ class SiteTest:
     out: Path
     """Gets `results/`, the report and its hashes."""
     bounds: AcceptanceBounds = field(default_factory=AcceptanceBounds)
-    choice: Choice = field(default_factory=Choice)
+    choice: CohortChoice = field(default_factory=CohortChoice)
     """Weights, device and preparation, as `batch` takes them."""
     crew: Crew = field(default_factory=Crew)
     """Who works."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.engines.choice import EngineChoice
 from lesionlens.site.cohort.run import Cohort, CohortRun, Crew, run_cohort
 from lesionlens.site.cohort.table import check_tables, write_table
-from lesionlens.site.cohort.work import Choice
+from lesionlens.site.cohort.work import CohortChoice
 
 
 def batch(
@@ -47,7 +48,7 @@ def batch(
     check_tables(folder)
     done = run_cohort(
         Cohort(Path(studies), folder, resume),
-        Choice(device, weights=weights),
+        CohortChoice(EngineChoice(device, weights=weights)),
         Crew(workers),
         context=context,
     )

@@ -12,7 +12,7 @@ from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.run_context import RunContext
 from lesionlens.site.cohort.processes import DIED, GRACE_S, LEFT, POLL_S
 from lesionlens.site.cohort.studies import StudyJob
-from lesionlens.site.cohort.work import Choice, Status, StudyOutcome, analyse
+from lesionlens.site.cohort.work import CohortChoice, Status, StudyOutcome, analyse
 
 _ASK_S = 1.0
 _CONNECT_S = 20
@@ -22,7 +22,7 @@ _LOST = "left: the dask scheduler no longer answers; start it again, then go on 
 
 
 def on_cluster(
-    jobs: Sequence[StudyJob], choice: Choice, scheduler: str, context: RunContext
+    jobs: Sequence[StudyJob], choice: CohortChoice, scheduler: str, context: RunContext
 ) -> Iterator[StudyOutcome]:
     """Yield the outcome of each study as it comes from the cluster.
 
@@ -53,7 +53,7 @@ def on_cluster(
 
 
 def _handed_out(
-    jobs: Sequence[StudyJob], choice: Choice, scheduler: str, context: RunContext
+    jobs: Sequence[StudyJob], choice: CohortChoice, scheduler: str, context: RunContext
 ) -> Iterator[StudyOutcome]:
     """Hand every study to the cluster and yield what comes back, until nothing is under way."""
     import distributed  # noqa: PLC0415  (an extra)
@@ -126,6 +126,6 @@ class _StopThere:
         return self._set
 
 
-def _analyse_there(job: StudyJob, choice: Choice, stop: str) -> StudyOutcome:
+def _analyse_there(job: StudyJob, choice: CohortChoice, stop: str) -> StudyOutcome:
     """Analyse in a worker of the cluster."""
     return analyse(job, choice, RunContext(cancel=_StopThere(stop)))

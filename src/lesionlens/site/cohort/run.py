@@ -24,7 +24,7 @@ from lesionlens.site.cohort.studies import (
     find_jobs,
     fingerprint,
 )
-from lesionlens.site.cohort.work import Choice, Status, StudyOutcome, analyse, engine_of, load_lens
+from lesionlens.site.cohort.work import CohortChoice, Status, StudyOutcome, analyse, identity
 from lesionlens.site.cohort.worklist import CohortWorklist, alone_in, open_worklist
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class CohortRun:
 
 def run_cohort(
     cohort: Cohort,
-    choice: Choice,
+    choice: CohortChoice,
     crew: Crew,
     *,
     context: RunContext = SILENT,
@@ -83,7 +83,7 @@ def run_cohort(
     ----------
     cohort : Cohort
         Where studies lie and results go.
-    choice : Choice
+    choice : CohortChoice
         What analyses.
     crew : Crew
         Who works.
@@ -104,7 +104,7 @@ def run_cohort(
         refuse_one_label([job.name for job in jobs])
         jobs = tuple(replace(job, dataset=cohort.dataset) for job in jobs)
     here = crew.scheduler is None or cohort.resume
-    engine = engine_of(load_lens(choice), choice) if here else ""
+    engine = identity(choice) if here else ""
     outcomes: dict[str, StudyOutcome] = {}
     with _worklist_of(cohort) as worklist:
         prints = {job.name: fingerprint(job.study) for job in jobs}
@@ -168,7 +168,7 @@ def _line(outcome: StudyOutcome, elapsed_s: float, done: int, left: int) -> str:
 
 
 def _outcomes(
-    jobs: Sequence[StudyJob], choice: Choice, crew: Crew, context: RunContext
+    jobs: Sequence[StudyJob], choice: CohortChoice, crew: Crew, context: RunContext
 ) -> Iterator[StudyOutcome]:
     if not jobs:
         return
@@ -183,12 +183,14 @@ def _outcomes(
     if crew.scheduler is not None:
         yield from on_cluster(absolute, choice, crew.scheduler, context)
         return
-    threads = choice.threads or max(1, usable_processors() // crew.workers)
-    task = partial(_analyse_alone, choice=replace(choice, threads=threads))
+    threads = choice.engine.threads or max(1, usable_processors() // crew.workers)
+    task = partial(
+        _analyse_alone, choice=replace(choice, engine=replace(choice.engine, threads=threads))
+    )
     yield from in_processes(absolute, task, crew.workers, context)
 
 
-def _analyse_alone(job: StudyJob, context: RunContext, choice: Choice) -> StudyOutcome:
+def _analyse_alone(job: StudyJob, context: RunContext, choice: CohortChoice) -> StudyOutcome:
     """Analyse in a worker of this machine."""
     return analyse(job, choice, context)
 

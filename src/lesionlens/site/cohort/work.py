@@ -11,19 +11,18 @@ import time
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesionlens.base.errors import LesionLensError, is_lack_of_memory
-from lesionlens.base.labels import ComputePrecision
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.staging import check_target
 from lesionlens.base.text import writable
+from lesionlens.engines.choice import EngineChoice
 from lesionlens.site.cohort.studies import StudyJob
 
 if TYPE_CHECKING:
-    from lesionlens.engines.remote.address import ServerAddress
+    from lesionlens.base.records.prediction import EngineInfo
     from lesionlens.lens import Lens
 
 logger = logging.getLogger(__name__)
@@ -38,25 +37,17 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """What analyses: the device, a MONAI bundle in place of our network.
+class CohortChoice:
+    """How every study of a cohort is analysed.
 
-    `threads` are a worker's; None shares the cores among the workers of this machine.
-    `engine` and `server` are those that `Lens` takes: with a server it chooses among its models.
-    `weights` are those that `Lens` takes; `stripper` and `bias` are those of
-    `preparation.steps.PrepareOptions`; `files` is what is asked of the files.
+    With no number of threads the workers of this machine share its cores.
     """
 
-    device: str = "auto"
-    bundle: Path | None = None
-    threads: int | None = None
+    engine: EngineChoice = field(default_factory=EngineChoice)
     stripper: str = "auto"
     bias: bool = False
-    weights: str | None = None
+    """Those of `preparation.steps.PrepareOptions`."""
     files: ExportOptions = field(default_factory=ExportOptions)
-    engine: str = "lens"
-    server: ServerAddress | None = None
-    precision: ComputePrecision = ComputePrecision.AUTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,30 +72,25 @@ class StudyOutcome:
     """Of the process, when the study ended."""
 
 
-@lru_cache(maxsize=1)
-def load_lens(choice: Choice) -> Lens:
-    """Return this process's network, loaded once."""
-    from lesionlens.engines.threads import use_threads  # noqa: PLC0415
+@lru_cache(maxsize=2)
+def load_lens(choice: EngineChoice) -> Lens:
+    """Return this process's network, loaded once; and, where a server fails, the one here."""
     from lesionlens.lens import Lens  # noqa: PLC0415  (a cohort is listed without it)
 
-    if choice.server is not None:
-        return Lens(server=choice.server, engine=choice.engine)
-    use_threads(choice.threads, choice.engine)
-    return Lens(
-        choice.device,
-        weights=choice.weights,
-        bundle=choice.bundle,
-        engine=choice.engine,
-        precision=choice.precision,
-    )
+    return Lens(engine=choice.load())
 
 
-def engine_of(lens: Lens, choice: Choice) -> str:
-    """Name what decides, and what was asked of the files: another choice has another name."""
-    about = lens.engine.info
+def engine_identity(about: EngineInfo, choice: CohortChoice) -> str:
+    """Identify the engine and what was requested of the files: another choice has another name."""
     stripper = "" if choice.stripper == "auto" else choice.stripper
     parts = (about.name, about.version, about.weights_sha256, stripper, "N4" if choice.bias else "")
     return " ".join(part for part in (*parts, *_asked(choice.files)) if part)
+
+
+def identity(choice: CohortChoice) -> str:
+    """Load the engine of a choice and identify it, as outcomes will."""
+    about, _ = choice.engine.run(lambda engine: load_lens(engine).engine.info)
+    return engine_identity(about, choice)
 
 
 def _asked(files: ExportOptions) -> tuple[str, ...]:
@@ -118,7 +104,7 @@ def _asked(files: ExportOptions) -> tuple[str, ...]:
     )
 
 
-def analyse(job: StudyJob, choice: Choice, context: RunContext) -> StudyOutcome:
+def analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOutcome:
     """Analyse a study and write its result; a failure is an outcome, never an exception."""
     if context.cancel.is_set():
         return StudyOutcome(job.name, Status.STOPPED, 130, "not begun")
@@ -134,7 +120,7 @@ def analyse(job: StudyJob, choice: Choice, context: RunContext) -> StudyOutcome:
     return done
 
 
-def _analyse(job: StudyJob, choice: Choice, context: RunContext) -> StudyOutcome:
+def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOutcome:
     from lesionlens.imaging.preparation.prepare import PrepareOptions  # noqa: PLC0415
     from lesionlens.imaging.reading.readers import open_study  # noqa: PLC0415
     from lesionlens.results.export.listed import check_folder  # noqa: PLC0415
@@ -142,11 +128,14 @@ def _analyse(job: StudyJob, choice: Choice, context: RunContext) -> StudyOutcome
     start = time.perf_counter()
     check_target(job.out)
     check_folder(job.out)
-    lens = load_lens(choice)
     study = open_study(job.study, recall=True, context=context)
     options = PrepareOptions(stripper=choice.stripper, bias=choice.bias)
-    result = lens(study, options, context=context)
-    analysis = replace(result.analysis, options=choice.files)
+    result, notices = choice.engine.run(
+        lambda engine: load_lens(engine)(study, options, context=context)
+    )
+    about = result.analysis.run
+    about = replace(about, notices=(*about.notices, *notices))
+    analysis = replace(result.analysis, options=choice.files, run=about)
     if job.dataset is None:
         from lesionlens.results.export.exporter import save  # noqa: PLC0415
 
@@ -162,8 +151,8 @@ def _analyse(job: StudyJob, choice: Choice, context: RunContext) -> StudyOutcome
         message=result.analysis.findings.conclusion,
         seconds=time.perf_counter() - start,
         candidates=len(result.candidates),
-        engine=engine_of(lens, choice),
-        peak_memory_mib=max(s.peak_memory_mib for s in result.analysis.run.stages),
+        engine=engine_identity(about.engine, choice),
+        peak_memory_mib=max(s.peak_memory_mib for s in about.stages),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.site.cohort.studies import StudyJob, fingerprint
-from lesionlens.site.cohort.work import Choice, Status, StudyOutcome, analyse, engine_of, load_lens
+from lesionlens.site.cohort.work import CohortChoice, Status, StudyOutcome, analyse, identity
 from lesionlens.site.cohort.worklist import CohortWorklist, open_worklist
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist.book import Book
@@ -25,7 +25,7 @@ CURSOR, UNDER_WAY, ARCHIVE = "cursor", "under way", "archive"
 
 
 def run_ahead(
-    book: Book, choice: Choice, *, context: RunContext = SILENT
+    book: Book, choice: CohortChoice, *, context: RunContext = SILENT
 ) -> tuple[StudyOutcome, ...]:
     """Analyse every study of a list that has no result of this engine, each on its own.
 
@@ -37,7 +37,7 @@ def run_ahead(
     ----------
     book : Book
         Is called with each result; `cohort.worklist` of each outcome.
-    choice : Choice
+    choice : CohortChoice
         What analyses. What each sequence adds and what was dismissed is kept of every study, so
         that its reader can ask for it without analysing again.
     context : RunContext
@@ -49,7 +49,7 @@ def run_ahead(
         Of the studies that were begun here.
     """
     choice = replace(choice, files=replace(choice.files, evidence=True))
-    engine = engine_of(load_lens(choice), choice)
+    engine = identity(choice)
     done: dict[str, StudyOutcome] = {}
     with open_worklist(book.folder) as outcomes:
         run = _AheadRun(book, outcomes, choice, engine, context)
@@ -82,9 +82,9 @@ class _AheadRun:
 
     book: Book
     outcomes: CohortWorklist
-    choice: Choice
+    choice: CohortChoice
     engine: str
-    """As `cohort.work.engine_of` names it."""
+    """As `cohort.work.engine_identity` names it."""
     context: RunContext
 
     def analyse(self, entry: StudyEntry) -> StudyOutcome | None:

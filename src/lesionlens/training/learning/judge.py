@@ -17,12 +17,13 @@ from lesionlens.base.errors import CancelledError
 from lesionlens.base.records.parts import ORIGINAL
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.whole_file import whole_file
+from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.device import choose
 from lesionlens.network import weights as weight_files
 from lesionlens.network.synth.draw import DrawConfig
 from lesionlens.results.export.run import read_run
 from lesionlens.site.cohort.studies import StudyJob
-from lesionlens.site.cohort.work import Choice, Status, analyse
+from lesionlens.site.cohort.work import CohortChoice, Status, analyse
 from lesionlens.training.config import TrainConfig
 from lesionlens.training.learning.signed_reviews import SignedReview
 from lesionlens.training.validate import validate_each
@@ -73,7 +74,7 @@ class Judge:
                 job = StudyJob(name, review.study, place)
                 outcome = analyse(
                     job,
-                    Choice(self.device, weights=str(side.weights)),
+                    CohortChoice(EngineChoice(self.device, weights=str(side.weights))),
                     context.quiet(),
                 )
                 if outcome.status is Status.STOPPED:

@@ -10,6 +10,7 @@ import pytest
 
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import CancelledError, ConfigError, UnusableInputError
+from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.testing.acquire import AXIAL, Acquisition
 from lesionlens.engines.testing.files import write_dicom, write_nifti
 from lesionlens.engines.testing.simple import Lesion, make_patient
@@ -19,7 +20,7 @@ from lesionlens.site.acceptance.bounds import AcceptanceBounds, read_bounds
 from lesionlens.site.acceptance.facts import Facts, facts_of
 from lesionlens.site.acceptance.report import html
 from lesionlens.site.cohort.run import CohortRun
-from lesionlens.site.cohort.work import Choice, Status, StudyOutcome
+from lesionlens.site.cohort.work import CohortChoice, Status, StudyOutcome
 
 
 def scores(values, **more):
@@ -106,7 +107,9 @@ def test_a_site_is_tested_signed_and_what_was_changed_is_seen(site, tmp_path, ra
     bounds = AcceptanceBounds(
         least_cases=2, least_cases_in_all=3, groups={"dice_wt": 0.9, "failures": 0.0}
     )
-    test = SiteTest(site, tmp_path, bounds, Choice("cpu", weights=str(random_weights)))
+    test = SiteTest(
+        site, tmp_path, bounds, CohortChoice(EngineChoice("cpu", weights=str(random_weights)))
+    )
     report = accept(test)
     assert not report.passed  # weights that learnt nothing
     assert report.signed_by is None

@@ -14,6 +14,7 @@ from lesionlens.base.errors import MissingPluginError, ReadError, UnusableInputE
 from lesionlens.base.labels import Identity
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.run_context import RunContext
+from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.testing.analysis import make_analysis
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.lens import Lens
@@ -22,10 +23,10 @@ from lesionlens.site.cohort import cluster, run, work
 from lesionlens.site.cohort.run import Cohort, Crew, run_cohort
 from lesionlens.site.cohort.studies import StudyJob, find_jobs, fingerprint
 from lesionlens.site.cohort.table import write_table
-from lesionlens.site.cohort.work import Choice, Status, StudyOutcome
+from lesionlens.site.cohort.work import CohortChoice, Status, StudyOutcome
 from lesionlens.site.cohort.worklist import RESULT, alone_in, open_worklist
 
-CPU = Choice("cpu")
+CPU = CohortChoice(EngineChoice("cpu"))
 HERE = Crew()
 
 
@@ -44,8 +45,7 @@ def studies(tmp_path, make_study):
 def small(random_weights, monkeypatch):
     """The smallest network in the place of the shipped one."""
     lens = Lens("cpu", weights=random_weights)
-    for module in (work, run):
-        monkeypatch.setattr(module, "load_lens", lambda choice: lens)
+    monkeypatch.setattr(work, "load_lens", lambda choice: lens)
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ def quick(patient, monkeypatch):
         analysis = make_analysis(patient, study)
         TablesExporter().write(analysis, job.out)
         count = len(analysis.findings.candidates)
-        lens = work.load_lens(choice)
+        about = work.load_lens(choice.engine).engine.info
         return StudyOutcome(
-            job.name, Status.ANALYSED, 0, "", 1.0, count, work.engine_of(lens, choice)
+            job.name, Status.ANALYSED, 0, "", 1.0, count, work.engine_identity(about, choice)
         )
 
     monkeypatch.setattr(work, "_analyse", analyse)

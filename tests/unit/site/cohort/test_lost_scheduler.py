@@ -10,7 +10,7 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.site.cohort import cluster
 from lesionlens.site.cohort.run import CohortRun
 from lesionlens.site.cohort.studies import StudyJob
-from lesionlens.site.cohort.work import Choice, Status, StudyOutcome
+from lesionlens.site.cohort.work import CohortChoice, Status, StudyOutcome
 
 JOB = StudyJob("case", Path("study"), Path("out"))
 
@@ -60,7 +60,7 @@ def test_an_outcome_that_went_with_its_worker_is_waited_for(monkeypatch):
 
     monkeypatch.setattr(distributed, "Event", Event)
     monkeypatch.setattr(cluster, "_client", lambda _: nullcontext(Client()))
-    found = list(cluster.on_cluster([JOB], Choice(), "tcp://here:1", SILENT))
+    found = list(cluster.on_cluster([JOB], CohortChoice(), "tcp://here:1", SILENT))
     assert [one.status for one in found] == [Status.ANALYSED]
 
 
@@ -72,4 +72,4 @@ def test_a_scheduler_that_is_gone_is_named_and_the_way_on(monkeypatch):
 
     monkeypatch.setattr(cluster, "_client", gone)
     with pytest.raises(ResourceError, match="--resume"):
-        list(cluster.on_cluster([JOB], Choice(), "tcp://here:1", SILENT))
+        list(cluster.on_cluster([JOB], CohortChoice(), "tcp://here:1", SILENT))

@@ -8,11 +8,12 @@ from tests.serving_here import QuickEngine, serving
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.cli.batch import batch
+from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.network.onnx_session import OnnxSession
 from lesionlens.site.cohort import work
 from lesionlens.site.cohort.run import Cohort, Crew, run_cohort
-from lesionlens.site.cohort.work import Choice, Status
+from lesionlens.site.cohort.work import CohortChoice, Status
 
 
 @pytest.fixture(autouse=True)
@@ -27,12 +28,12 @@ def test_a_cohort_is_analysed_by_a_server_and_goes_on_with_it(tmp_path, make_stu
         make_study(name=f"studies/{name}", sequences={"t1c", "flair"})
     cohort = Cohort(tmp_path / "studies", tmp_path / "out")
     with serving({"quick": QuickEngine()}) as server:
-        choice = Choice(server=ServerAddress(server.url))
+        choice = CohortChoice(EngineChoice(server=ServerAddress(server.url)))
         done = run_cohort(cohort, choice, Crew())
         assert [o.status for o in done.outcomes] == [Status.ANALYSED] * 2
         assert all((tmp_path / "out" / name / "report.html").is_file() for name in ("a", "b"))
         again = run_cohort(Cohort(cohort.studies, cohort.out, resume=True), choice, Crew())
-        work.load_lens(choice).engine.close()
+        work.load_lens(choice.engine).engine.close()
     assert again.kept == 2
 
 
@@ -40,7 +41,7 @@ def test_a_cohort_is_analysed_by_a_server_and_goes_on_with_it(tmp_path, make_stu
 def test_what_cannot_stand_beside_a_server_is_refused(tmp_path, beside):
     (tmp_path / "studies" / "a").mkdir(parents=True)
     server = "http://127.0.0.1:1"
-    with pytest.raises(UnusableInputError, match="beside --server"):
+    with pytest.raises(UnusableInputError, match="beside a server"):
         batch(tmp_path / "studies", tmp_path / "out", server=server, **beside)
 
 
@@ -49,7 +50,7 @@ def test_a_worker_hands_its_threads_to_onnxruntime_not_to_the_environment(monkey
     monkeypatch.setattr(OnnxSession, "threads", None)
     before = dict(os.environ)
     tiny = Path(__file__).parents[2] / "engines" / "onnx" / "tiny.onnx"
-    lens = work.load_lens(Choice("cpu", engine="onnx", weights=str(tiny), threads=3))
+    lens = work.load_lens(EngineChoice("cpu", "onnx", str(tiny), threads=3))
     settings = lens.engine._session._session.get_session_options()
     assert settings.intra_op_num_threads == 3
     assert dict(os.environ) == before

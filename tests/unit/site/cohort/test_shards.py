@@ -14,15 +14,16 @@ import typer
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.logs import REPORT
 from lesionlens.cli.main import app
-from lesionlens.site.cohort import run, work
+from lesionlens.engines.choice import EngineChoice
+from lesionlens.site.cohort import run
 from lesionlens.site.cohort.run import Cohort, Crew, run_cohort
 from lesionlens.site.cohort.studies import Shard, find_jobs
-from lesionlens.site.cohort.work import Choice, Status, StudyOutcome
+from lesionlens.site.cohort.work import CohortChoice, Status, StudyOutcome
 from lesionlens.site.cohort.worklist import RESULT, alone_in
 
 SLURM = Path(__file__).resolve().parents[4] / "packaging" / "slurm"
 NAMES = ["a", "b", "c", "d", "e"]
-CPU, HERE = Choice("cpu"), Crew()
+CPU, HERE = CohortChoice(EngineChoice("cpu")), Crew()
 
 
 @pytest.fixture
@@ -46,9 +47,7 @@ def begun(monkeypatch):
         return StudyOutcome(job.name, Status.ANALYSED, 0, "", 41.2, 2, "one engine")
 
     monkeypatch.setattr(run, "analyse", analyse)
-    for module in (run, work):
-        monkeypatch.setattr(module, "load_lens", lambda choice: None)
-    monkeypatch.setattr(run, "engine_of", lambda lens, choice: "one engine")
+    monkeypatch.setattr(run, "identity", lambda choice: "one engine")
     return names
 
 

@@ -14,8 +14,9 @@ from tests.serving_here import serving
 
 from lesionlens.base.errors import ServerError, UnusableInputError
 from lesionlens.base.labels import ComputePrecision
-from lesionlens.cli.serve import ServedNetwork, load_models
+from lesionlens.cli.serve import load_models
 from lesionlens.engines.bundle.engine import BundleEngine
+from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.engines.remote.connection import models_of
 from lesionlens.imaging.reading.readers import open_study
@@ -35,7 +36,7 @@ def bundles(tmp_path_factory, make_prepared):
 
 def test_a_bundle_on_a_server_answers_as_here(bundles, make_study):
     study = open_study(make_study(sequences={"t1c", "flair"}))
-    models = load_models(ServedNetwork("cpu", None, "lens", PATIENCE), bundles)
+    models = load_models(EngineChoice("cpu", patience_min=PATIENCE), bundles)
     with serving(models) as server:
         assert models_of(ServerAddress(server.url)) == ("plain", "keen")
         there = Lens(server=server.url, engine="keen")(study)
@@ -60,14 +61,14 @@ def test_a_bundle_on_a_server_answers_as_here(bundles, make_study):
 def test_bundles_that_clients_could_not_tell_apart_are_refused(bundles, tmp_path):
     alike = tmp_path / "plain"
     with pytest.raises(UnusableInputError, match="two bundles called plain"):
-        load_models(ServedNetwork("cpu", None, "lens", 2.0), [bundles[0], alike])
+        load_models(EngineChoice("cpu"), [bundles[0], alike])
 
 
 def test_what_is_served_computes_with_the_threads_and_in_the_numbers_that_were_named(bundles):
     before = torch.get_num_threads(), sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     try:
         numbers = ComputePrecision.BFLOAT16
-        one = ServedNetwork("cpu", None, "lens", 2.0, ComputePrecision.FLOAT32, threads=1)
+        one = EngineChoice("cpu", precision=ComputePrecision.FLOAT32, threads=1)
         models = load_models(one, None)
         assert models["lens"].info.precision is ComputePrecision.FLOAT32
         assert models["lens"].info.threads == 1

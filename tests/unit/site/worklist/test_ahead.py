@@ -15,7 +15,7 @@ from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli import worklist as commands
 from lesionlens.engines.testing.headers import NOBODY
-from lesionlens.site.cohort.work import Choice, Status, StudyOutcome
+from lesionlens.site.cohort.work import CohortChoice, Status, StudyOutcome
 from lesionlens.site.pacs.peer import Access, FoundStudy, StudyQuery
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist import ahead, site, sources
@@ -51,8 +51,7 @@ def list_of_three(tmp_path, monkeypatch):
         return StudyOutcome(job.name, Status.ANALYSED, 0, "", engine="x")
 
     monkeypatch.setattr(ahead, "analyse", analyse)
-    monkeypatch.setattr(ahead, "load_lens", lambda choice: None)
-    monkeypatch.setattr(ahead, "engine_of", lambda lens, choice: "x")
+    monkeypatch.setattr(ahead, "identity", lambda choice: "x")
     yield book, begun
     book.close()
 
@@ -60,7 +59,7 @@ def list_of_three(tmp_path, monkeypatch):
 def test_the_study_that_is_read_comes_first_and_nothing_is_done_twice(list_of_three):
     book, begun = list_of_three
     book.take_note(CURSOR, "b")
-    run_ahead(book, Choice())
+    run_ahead(book, CohortChoice())
     assert begun == ["b", "c", "a"]
     a, b, c = book.entries()
     assert (a.candidates, a.highest, a.warnings) == (1, 0.9, ("w",))
@@ -68,7 +67,7 @@ def test_the_study_that_is_read_comes_first_and_nothing_is_done_twice(list_of_th
     assert c.candidates == 1
     assert book.note(UNDER_WAY) is None
     begun.clear()
-    run_ahead(book, Choice())
+    run_ahead(book, CohortChoice())
     assert begun == ["b"]
 
 
@@ -80,7 +79,7 @@ def test_a_reader_who_goes_on_is_followed(list_of_three):
 
     original = ahead.analyse
     ahead.analyse = lambda job, *rest: (progress("", 0), original(job, *rest))[1]
-    run_ahead(book, Choice())
+    run_ahead(book, CohortChoice())
     assert begun == ["a", "c", "b"]
 
 
@@ -89,7 +88,7 @@ def test_a_stop_leaves_the_rest(list_of_three):
     stop = threading.Event()
     original = ahead.analyse
     ahead.analyse = lambda job, *rest: (stop.set(), original(job, *rest))[1]
-    run_ahead(book, Choice(), context=RunContext(cancel=stop))
+    run_ahead(book, CohortChoice(), context=RunContext(cancel=stop))
     assert begun == ["a"]
     assert book.entries()[1].candidates is None
 
@@ -141,12 +140,11 @@ def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monke
     book = open_book(tmp_path / "list")
     book.add_studies(entries)
     book.take_note(ARCHIVE, Server.of("https://a/dicom-web", Access()).note())
-    monkeypatch.setattr(ahead, "load_lens", lambda choice: None)
-    monkeypatch.setattr(ahead, "engine_of", lambda lens, choice: "x")
+    monkeypatch.setattr(ahead, "identity", lambda choice: "x")
     monkeypatch.setattr(
         ahead, "analyse", lambda job, *_: StudyOutcome(job.name, Status.FAILED, 1, job.study.name)
     )
-    run_ahead(book, Choice())
+    run_ahead(book, CohortChoice())
     (entry,) = book.entries()
     assert entry.place == str(tmp_path / "list" / "studies" / NOBODY.uid("study"))
     assert entry.sequences == ("t1c",)
@@ -179,11 +177,10 @@ def test_a_site_can_require_unaided_reads_and_a_wrong_file_is_not_passed_over(
 
 
 def test_a_study_without_a_folder_or_an_archive_fails_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(ahead, "load_lens", lambda choice: None)
-    monkeypatch.setattr(ahead, "engine_of", lambda lens, choice: "x")
+    monkeypatch.setattr(ahead, "identity", lambda choice: "x")
     book = open_book(tmp_path / "list")
     book.add_studies([StudyEntry("nowhere", "")])
-    (outcome,) = run_ahead(book, Choice())
+    (outcome,) = run_ahead(book, CohortChoice())
     assert outcome.exit_status == 2
     assert "knows no archive" in book.entries()[0].warnings[0]
     book.close()
