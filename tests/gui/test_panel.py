@@ -154,7 +154,7 @@ def test_the_contour_lies_where_the_lesion_is(reviewed):
 
 def test_decisions_are_shown_undone_and_counted(reviewed):
     reviewed.session.go_to(1)
-    reviewed.candidates.marked.emit("accept")
+    reviewed.commands.run("accept")
     assert reviewed.candidates.model.rows[0].state is ReviewState.ACCEPTED
     assert "1 of 2 reviewed" in reads(reviewed)
     reviewed.commands.run("undo")
@@ -183,7 +183,7 @@ def test_a_failure_is_reported_in_the_panel_and_loses_nothing(reviewed, qtbot, c
         raise ZeroDivisionError("by chance")
 
     reviewed.session.go_to(1)
-    reviewed.candidates.marked.emit("reject")
+    reviewed.commands.run("reject")
     reviewed.jobs.start("Opening", task, lambda _: None)
     qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
     assert reviewed.problem.isVisibleTo(reviewed)
@@ -234,7 +234,7 @@ def test_the_probe_shows_its_answer_where_it_was_asked_and_draws_nothing_else(re
 
 def test_the_counter_question_is_answered_for_its_candidate_only(reviewed, qtbot):
     reviewed.session.go_to(1)
-    reviewed.footer.without_requested.emit()
+    reviewed.commands.run("ask_without")
     qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
     assert "score falls" in reads(reviewed.attention)
     assert "Without candidate 1: " in reads(reviewed)  # the answer names whom it is about
@@ -535,7 +535,7 @@ def test_a_candidate_is_redrawn_measured_undone_and_kept(reviewed, qtbot, tmp_pa
     reviewed.session.go_to(1)
     before = reviewed.candidates.model.rows[0]
     components = reviewed.session.state.overlays.components
-    reviewed.candidates.marked.emit("edit_outline")
+    reviewed.commands.run("edit_outline")
     layer = paint(reviewed, np.add(LEFT, [0, 40.0, 0]), 3)
     assert layer.mode == "paint"
     assert set(np.unique(np.asarray(layer.data)[components == 2])) == {0}
