@@ -7,7 +7,7 @@ JOBS ?= $(shell n=$$(nproc); echo $$(( n < 4 ? n : 4 )))
 PYTEST := OMP_NUM_THREADS=1 tools/with_display.sh $(BIN)/pytest -n $(JOBS) --dist loadfile
 COVERAGE := --cov --cov-report=term:skip-covered --cov-report=xml
 
-.PHONY: demo test test-all web lint format types layers install system sample audit hashes clean help
+.PHONY: demo test test-all web docs lint format types layers install system sample audit hashes clean help
 
 help:
 	@echo "make demo      analyse the sample patient and show it in napari (a picture without a display)"
@@ -16,6 +16,7 @@ help:
 	@echo "make audit     known weaknesses of the pinned dependencies, by pip-audit (asks the network)"
 	@echo "make hashes    constraints-hashes.txt: the pinned dependencies with their hashes (asks the network)"
 	@echo "make web       write the page that runs the network in a browser (needs Node.js)"
+	@echo "make docs      the documentation as a site in out/site; notebooks are run, a broken link is an error"
 	@echo "make sample    draw a new patient into out/sample"
 
 install: .venv/installed
@@ -55,6 +56,11 @@ sample: install
 
 web: install
 	@$(BIN)/python web/make_page.py --out out/lesionlens.html
+
+docs: install
+	@$(BIN)/python -m pip install --quiet -c constraints.txt ".[docs,cohort]"
+	@NO_MKDOCS_2_WARNING=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m mkdocs build --quiet
+	@echo "out/site/index.html"
 
 audit: install
 	@$(BIN)/python -m pip install --quiet pip-audit

@@ -1,4 +1,4 @@
-"""Make every picture of the documentation again, from the synthetic sample and the shipped weights.
+"""Make every picture of the documentation again, from the real sample and the shipped weights.
 
 tools/with_display.sh .venv/bin/python research/make_pictures.py
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from lesionlens.napari.dock import LesionLens
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-SAMPLE = DOCS.parent / "sample_data" / "study_dicom"
-SIDE, LARGEST = 520, 150_000
+SAMPLE = DOCS.parent / "sample_data" / "study"
+SIDE, WIDEST, LARGEST = 520, 1040, 150_000
 GROUND = (38, 41, 48)
 
 
@@ -57,7 +57,7 @@ class Studio:
         """Take the whole window."""
         self.settle()
         shown = self.viewer.screenshot(canvas_only=False, flash=False)
-        save(shown[..., :3], self.docs / name, largest=400_000)
+        save(shown[..., :3], self.docs / name)
 
     def part(self, name: str, block: QWidget | None = None) -> None:
         """Take the canvas, and beside it the block of the panel that explains it."""
@@ -86,15 +86,17 @@ def padded(picture: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
     return np.concatenate([picture, below])
 
 
-def save(picture: NDArray[np.uint8], place: Path, largest: int = LARGEST) -> None:
-    """Write a PNG, in 256 colours where it would be larger than allowed."""
+def save(picture: NDArray[np.uint8], place: Path) -> None:
+    """Write a PNG in as many colours as `LARGEST` bytes allow."""
     place.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(np.ascontiguousarray(picture))
-    image.save(place, optimize=True)
-    if place.stat().st_size > largest:
-        image.quantize(256, dither=Image.Dither.NONE).save(place, optimize=True)
-    if place.stat().st_size > largest:
-        raise SystemExit(f"{place.name} stays larger than {largest} bytes: make its side smaller")
+    if image.width > WIDEST:
+        image = image.resize((WIDEST, round(image.height * WIDEST / image.width)))
+    for colours in (256, 128, 64):
+        image.quantize(colours, dither=Image.Dither.NONE).save(place, optimize=True)
+        if place.stat().st_size <= LARGEST:
+            return
+    raise SystemExit(f"{place.name} stays larger than {LARGEST} bytes: make its side smaller")
 
 
 def main(
@@ -130,7 +132,7 @@ def first_look(studio: Studio, panel: LesionLens) -> None:
     panel.actions_.next_candidate()
     wait_for(lambda: False, at_most_s=3.0)  # the panel lays itself out, the analysis goes on
     shown = studio.viewer.screenshot(canvas_only=False, flash=False)
-    save(shown[..., :3], studio.docs / "pictures/first-look.png", largest=400_000)
+    save(shown[..., :3], studio.docs / "pictures/first-look.png")
     panel.actions_.stop()
     wait_for(lambda: not panel.jobs.running)
 
@@ -142,10 +144,6 @@ def windows(studio: Studio, panel: LesionLens) -> None:
     studio.window("pictures/napari-coronal.png")
     panel.actions_.undo()
     panel.session.choose_plane(Plane.AXIAL)
-    panel.session.choose_overlay(Overlay.MAP)
-    panel.actions_.toggle_isolines()
-    studio.window("pictures/isolines.png")
-    panel.actions_.toggle_isolines()
 
 
 def linked(studio: Studio, panel: LesionLens) -> None:
@@ -154,23 +152,11 @@ def linked(studio: Studio, panel: LesionLens) -> None:
     acts.show_layout(Layout.FOUR)
     acts.go_to(1)
     studio.window("pictures/four-views.png")
-    for layout, name in ((Layout.PAIR, "two-views"), (Layout.TRIPLE, "three-views")):
-        acts.show_layout(layout)
-        acts.go_to(1)
-        studio.window(f"pictures/{name}.png")
     session.choose_overlay(Overlay.MAP)
     acts.show_layout(Layout.PLANES)
     acts.go_to(1)
     studio.window("pictures/three-planes.png")
     session.choose_overlay(Overlay.CONTOUR)
-    acts.show_layout(Layout.ONE)
-    acts.go_to(1)
-    acts.toggle_rulers()
-    studio.window("pictures/rulers.png")
-    acts.toggle_rulers()
-    acts.toggle_slab()
-    studio.window("pictures/slab.png")
-    acts.toggle_slab()
     acts.show_layout(Layout.SINGLE)
     acts.go_to(1)
 
@@ -213,8 +199,6 @@ def questions(studio: Studio, panel: LesionLens) -> None:
     x, y, z = candidate.centroid_mm
     panel.actions_.probe((x, y, z))
     studio.part("pictures/probe.png", block)
-    panel.actions_.probe((-x, y, z))
-    studio.part("pictures/rollout.png", block)
     panel.actions_.end_probe()
     session.choose_uncertainty(True)
     studio.part("pictures/uncertainty.png", block)

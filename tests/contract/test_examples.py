@@ -63,9 +63,11 @@ def test_every_command_that_is_shown_parses(line, monkeypatch):
     """The command, its options and arguments exist, as pasted; nothing is run."""
     monkeypatch.chdir(REPOSITORY)
     command, words = typer.main.get_command(app), shlex.split(line)[1:]
-    while hasattr(command, "commands"):
+    while hasattr(command, "commands") and not words[0].startswith("-"):
         command, words = command.commands[words[0]], words[1:]
-    if words:  # else it is spoken of, not called
+    if hasattr(command, "commands"):
+        assert words[0] in {name for option in command.params for name in option.opts}
+    elif words:  # else it is spoken of, not called
         command.make_context(line, words)
 
 

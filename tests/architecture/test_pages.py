@@ -1,0 +1,31 @@
+"""Pages that can be read in one sitting, and all of them on the site."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.files_below import files_below
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCS = REPOSITORY / "docs"
+MOST_WORDS = 2000
+ONE_DOCUMENT = {"conformance.md"}
+"""Made from the code, in the order of DICOM PS3.2: tables to look up."""
+NAV = (REPOSITORY / "mkdocs.yml").read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", files_below(DOCS, "*.md"), ids=lambda p: p.stem)
+def test_a_page_is_no_book_and_stands_on_the_site(page):
+    words = len(page.read_text("utf-8").split())
+    assert words <= MOST_WORDS or page.name in ONE_DOCUMENT
+    assert f": {page.relative_to(DOCS).as_posix()}\n" in NAV
+
+
+def test_every_picture_is_shown_and_small():
+    text = "".join(page.read_text("utf-8") for page in files_below(DOCS, "*.md"))
+    shown = set(re.findall(r"pictures/([\w-]+\.\w+)", text))
+    there = {path.name: path.stat().st_size for path in files_below(DOCS / "pictures")}
+    assert set(there) == shown
+    assert not [name for name, size in there.items() if size > 320_000]
