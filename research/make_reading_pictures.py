@@ -28,8 +28,8 @@ from lesionlens.results.export.nifti import NiftiExporter
 from lesionlens.results.export.run import write_run
 from lesionlens.results.export.tables import TablesExporter
 from lesionlens.results.review.store import ReviewExporter
-from lesionlens.site.worklist.book import open_book
 from lesionlens.site.worklist.records import StudyEntry
+from lesionlens.site.worklist.worklist_database import open_worklist_database
 
 if TYPE_CHECKING:
     from lesionlens.napari.dock import LesionLens
@@ -53,13 +53,13 @@ def result_of(place: Path, radius_mm: float, out: Path) -> None:
 
 def listed(folder: Path, place: Path) -> None:
     """Make a list of three studies, of which the first two have a result."""
-    book = open_book(folder)
-    book.add_studies(
+    database = open_worklist_database(folder)
+    database.add_studies(
         StudyEntry(name, str(place), name, "2026-01-05", SEQUENCES, candidates=1, highest=0.97)
         for name in ("P001", "P002")
     )
-    book.add_studies([StudyEntry("P003", str(place), "P003", "2026-01-06", SEQUENCES)])
-    book.close()
+    database.add_studies([StudyEntry("P003", str(place), "P003", "2026-01-06", SEQUENCES)])
+    database.close()
 
 
 def settle(studio: Studio, dock: WorklistDock | None = None) -> None:

@@ -109,9 +109,9 @@ def cpu_s(processes: list[int]) -> float:
 def done(out: Path) -> int:
     """Return how many studies the worklist holds as analysed."""
     try:
-        with sqlite3.connect(f"file:{out / 'worklist.sqlite'}?mode=ro", uri=True) as book:
+        with sqlite3.connect(f"file:{out / 'worklist.sqlite'}?mode=ro", uri=True) as database:
             query = "SELECT COUNT(*) FROM studies WHERE status = 'analysed'"
-            return int(book.execute(query).fetchone()[0])
+            return int(database.execute(query).fetchone()[0])
     except sqlite3.Error:
         return 0
 
@@ -195,17 +195,17 @@ def main() -> None:
         out = place / "out"
         batch = [sys.executable, "-m", "lesionlens", "batch", str(place / "studies"), "--out",
                  str(out), "--device", "cpu"]  # fmt: skip
-        crew, victim = ["--workers", str(asked.workers)], None
+        worker_options, victim = ["--workers", str(asked.workers)], None
         if asked.kill == "scheduler":
             address, victim = cluster(stack, asked.workers, env)
-            crew = ["--scheduler", address]
+            worker_options = ["--scheduler", address]
         if asked.kill == "worker":
             victim = 0
-        first = watch([*batch, *crew], env, out, victim, asked.studies // 3)
+        first = watch([*batch, *worker_options], env, out, victim, asked.studies // 3)
         report("first run", first, asked.studies)
         if first["done"] < asked.studies:
-            crew = ["--workers", str(asked.workers)]
-            again = watch([*batch, *crew, "--resume"], env, out, None, 0)
+            worker_options = ["--workers", str(asked.workers)]
+            again = watch([*batch, *worker_options, "--resume"], env, out, None, 0)
             report("resumed", again, asked.studies)
         with (out / "cohort.csv").open(encoding="utf-8") as table:
             names = [row["study"] for row in csv.DictReader(table)]

@@ -2,7 +2,7 @@
 
 Needs npm, which fetches its parts once, and the browser of `tests/clients/system_packages.txt`.
 BROWSER_PICTURES names a folder for a picture; BROWSER_NETWORK a file of `lesionlens export-model`
-to be tried on the sample study in place of the small untrained one on a drawn head.
+to be tried on the sample study in place of the small untrained one on a synthetic head.
 """
 
 import base64

@@ -20,8 +20,8 @@ from lesionlens.results.export.nifti import NiftiExporter
 from lesionlens.results.export.run import write_run
 from lesionlens.results.export.tables import TablesExporter
 from lesionlens.results.review.store import ReviewExporter
-from lesionlens.site.worklist.book import open_book
 from lesionlens.site.worklist.records import StudyEntry
+from lesionlens.site.worklist.worklist_database import open_worklist_database
 
 HERE = Path(__file__).parent
 WINDOWS = {"panel", "make_napari_viewer"}
@@ -159,13 +159,13 @@ def listed(panel, one, tmp_path, prefer):
     from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
     folder, place = tmp_path / "list", one / "head"
-    book = open_book(folder)
-    book.add_studies(
+    database = open_worklist_database(folder)
+    database.add_studies(
         StudyEntry(name, str(place), f"P{name}", "2026-01-05", ("t1c",), candidates=2, highest=0.97)
         for name in "ab"
     )
-    book.add_studies([StudyEntry("c", str(place), sequences=("t1c",))])
-    book.close()
+    database.add_studies([StudyEntry("c", str(place), sequences=("t1c",))])
+    database.close()
     for name in "ab":
         (folder / name).symlink_to(one / "result")
     dock = WorklistDock(panel.viewer, panel.actions_)

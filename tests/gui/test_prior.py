@@ -1,4 +1,4 @@
-"""An earlier examination beside this one, in a real window; on drawn heads."""
+"""An earlier examination beside this one, in a real window; on synthetic heads."""
 
 import pydicom
 import pytest

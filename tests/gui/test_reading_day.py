@@ -16,19 +16,19 @@ from lesionlens.base.labels import MrSequence, ReviewState, Source
 from lesionlens.base.records.patient import Patient
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.qt.worklist_model import COLUMNS, cells
-from lesionlens.site.worklist.book import open_book
 from lesionlens.site.worklist.records import Arm, Phase, StudyEntry, StudyState, WorklistRow
+from lesionlens.site.worklist.worklist_database import open_worklist_database
 
 
 def test_two_hundred_studies_open_in_a_second(panel, tmp_path, prefer, qtbot):
     from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
-    book = open_book(tmp_path / "list")
-    book.add_studies(
+    database = open_worklist_database(tmp_path / "list")
+    database.add_studies(
         StudyEntry(f"s{n:03d}", "/x", f"P{n}", "2026-01-05", ("t1c", "flair"), "", n % 4, 0.9)
         for n in range(200)
     )
-    book.close()
+    database.close()
     dock = WorklistDock(panel.viewer, panel.actions_)
     panel.viewer.window.add_dock_widget(dock, name="Worklist")
     begun = time.process_time()
@@ -112,7 +112,7 @@ def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(panel
     assert unaided.marks[0].confidence == 80
     panel.commands.run("next_candidate")
     panel.commands.run("reject")
-    own = acts.read_controller.sitting.read
+    own = acts.read_controller.read_session.read
     assert [mark.phase for mark in own.marks] == [Phase.UNAIDED]
     assert [verdict.state for verdict in own.verdicts] == [ReviewState.REJECTED]
     acts.unmark()
@@ -237,9 +237,9 @@ def test_the_panel_opens_the_worklist_once(panel):
 def test_a_patients_identifier_is_read_whole_in_the_list(panel, tmp_path, prefer):
     from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
-    book = open_book(tmp_path / "list")
-    book.add_studies([StudyEntry("s", "/x", "SYNTHETIC-SAMPLE-0001", "2026-01-05", ("t1c",))])
-    book.close()
+    database = open_worklist_database(tmp_path / "list")
+    database.add_studies([StudyEntry("s", "/x", "SYNTHETIC-SAMPLE-0001", "2026-01-05", ("t1c",))])
+    database.close()
     dock = WorklistDock(panel.viewer, panel.actions_)
     panel.viewer.window.add_dock_widget(dock, name="Worklist")
     assert dock.day.open(tmp_path / "list")

@@ -8,7 +8,7 @@ import pytest
 from tests.gui.window import reads
 
 from lesionlens.base import user_folders
-from lesionlens.site.monitoring import standing
+from lesionlens.site.monitoring import monitor_warning
 
 pytestmark = pytest.mark.gui
 
@@ -16,14 +16,16 @@ pytestmark = pytest.mark.gui
 @pytest.fixture
 def broken(tmp_path, monkeypatch):
     monkeypatch.setattr(user_folders, "data", lambda: tmp_path)
-    standing.keep(("2026-W07: 4.0 candidates a study, more than 3",), tmp_path / "monitor.html")
+    monitor_warning.keep(
+        ("2026-W07: 4.0 candidates a study, more than 3",), tmp_path / "monitor.html"
+    )
 
 
 def test_a_broken_stop_rule_stands_at_the_top_until_none_is(broken, panel, tmp_path):
     assert "4.0 candidates a study, more than 3" in reads(panel)
     if out := os.environ.get("LESIONLENS_PICTURES"):
         panel.grab().save(f"{out}/stop-rule.png")
-    standing.keep((), tmp_path / "monitor.html")
+    monitor_warning.keep((), tmp_path / "monitor.html")
     panel.show_stops()
     assert "Stop and look" not in reads(panel)
 

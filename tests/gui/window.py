@@ -13,7 +13,7 @@ def wait(qtbot, panel):
 
 
 def read(dock, name, reader="A. Reader", **more):
-    return dock.session.book.read(ReadKey(name, reader, **more))
+    return dock.session.database.read(ReadKey(name, reader, **more))
 
 
 def names():

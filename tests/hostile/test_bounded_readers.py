@@ -34,8 +34,7 @@ from lesionlens.results.export.run import read_run
 from lesionlens.results.review import prior
 from lesionlens.site.acceptance import accept, facts
 from lesionlens.site.acceptance.bounds import read_bounds
-from lesionlens.site.monitoring import gather
-from lesionlens.site.monitoring.standing import standing
+from lesionlens.site.monitoring import gather, monitor_warning
 from lesionlens.site.worklist import protocol
 from lesionlens.site.worklist.describing import with_result
 from lesionlens.site.worklist.records import StudyEntry
@@ -94,7 +93,8 @@ READERS = {
     "bounds": Reader("a.toml", "least_cases = 7\n", lambda d: read_bounds(d / "a.toml")),
     "scanner": Reader("a.json", {"Manufacturer": "M"}, lambda d: facts._of_sidecar(d / "a.nii")),
     "monitored": Reader("run.json", {"a": 1}, lambda d: gather._json(d / "run.json")),
-    "standing": Reader("monitor.json", {"time": "", "stops": [], "page": ""}, lambda _: standing()),
+    "warning": Reader("monitor.json", {"time": "", "stops": [], "page": ""},
+                      lambda _: monitor_warning.current()),
     "site": Reader("settings.toml", "[reading]\nunaided_first = true\n",
                    lambda _: unaided_first_required()),
     "protocol": Reader(

@@ -16,7 +16,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
 from lesionlens.site.acceptance.facts import scanners_table
 from lesionlens.site.cohort import worklist as batch
-from lesionlens.site.worklist import book
+from lesionlens.site.worklist import worklist_database
 from lesionlens.site.worklist.records import StudyEntry
 from lesionlens.site.worklist.sources import studies_at
 
@@ -60,8 +60,8 @@ def test_a_hostile_table_is_refused_by_name(tmp_path, monkeypatch, name, kind):
     assert place.read_bytes() == content
 
 
-def _book(folder: Path) -> object:
-    with closing(book.open_book(folder)) as one:
+def _worklist(folder: Path) -> object:
+    with closing(worklist_database.open_worklist_database(folder)) as one:
         return one.entries(), one.reads(), one.note("order"), one.version
 
 
@@ -70,8 +70,8 @@ def _batch(folder: Path) -> object:
         return one.outcome("a")
 
 
-def _make_book(folder: Path) -> None:
-    with closing(book.open_book(folder)) as one:
+def _make_worklist(folder: Path) -> None:
+    with closing(worklist_database.open_worklist_database(folder)) as one:
         one.add_studies([StudyEntry(f"s{n}", "/a") for n in range(400)])
         one.take_note("order", [1])
 
@@ -82,7 +82,8 @@ def _make_batch(folder: Path) -> None:
 
 
 DATABASES = {
-    "book": (book.NAME, _make_book, _book, "UPDATE notes SET value = 'NaN'"),
+    "worklist": (
+        worklist_database.NAME, _make_worklist, _worklist, "UPDATE notes SET value = 'NaN'"),
     "batch": (
         batch.NAME, _make_batch, _batch,
         "INSERT INTO studies VALUES ('a', '', 'unheard of', 0, '', 0, 0, '', 0, '')",

@@ -35,12 +35,12 @@ def device_of(x: Array) -> Device:
     return None if isinstance(x, np.ndarray) else x.device
 
 
-def take(values: NDArray[Any], device: Device) -> Array:
+def to_device(values: NDArray[Any], device: Device) -> Array:
     """Bring a numpy array to a device; None leaves it as it is."""
     return values if device is None else sys.modules["torch"].from_numpy(values).to(device)
 
 
-def give(x: Array) -> NDArray[Any]:
+def to_numpy(x: Array) -> NDArray[Any]:
     """Return an array as numpy's, on the CPU."""
     return x if isinstance(x, np.ndarray) else np.asarray(x.cpu().numpy())
 

@@ -30,7 +30,7 @@ def give_back() -> bool:
     return True
 
 
-def rest() -> bool:
+def collect_and_freeze() -> bool:
     """As `give_back`, and spare what is left from collections until the next call.
 
     napari asks the collector whenever a layer goes, and going through the modules of a network

@@ -56,7 +56,7 @@ def acceptance(
         context.progress("looking for cases", 0.0)
         from lesionlens.site.acceptance.accept import SiteTest, accept
         from lesionlens.site.acceptance.bounds import read_bounds
-        from lesionlens.site.cohort.run import Crew
+        from lesionlens.site.cohort.run import WorkerOptions
         from lesionlens.site.cohort.work import CohortChoice
 
         test = SiteTest(
@@ -64,7 +64,7 @@ def acceptance(
             out=out,
             bounds=read_bounds(bounds),
             choice=CohortChoice(network),
-            crew=Crew(workers),
+            worker_options=WorkerOptions(workers),
             convention=convention,
             signed_by=None if signed_by is None else checks.person(signed_by),
         )

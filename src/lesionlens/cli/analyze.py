@@ -53,7 +53,7 @@ def analyze(
     """
     options.check_layout(out, layout)
     checks.check_outside(study, out)
-    wanted = options.wishes(language, hide, surfaces, maps, evidence=evidence, also=also)
+    wanted = options.export_options(language, hide, surfaces, maps, evidence=evidence, also=also)
     with progress_bar() as context:
         context.progress("opening the study", 0.0)
         named = options.named(t1, t1c, t2, flair)

@@ -71,7 +71,7 @@ def batch(
     results = options.check_layout(out, layout)
     if studies.is_dir():
         checks.check_outside(studies, out)
-    asked = options.wishes(language, hide, surfaces, maps, also=also)
+    asked = options.export_options(language, hide, surfaces, maps, also=also)
     if scheduler is not None and network.server is not None:
         raise UnusableInputError(
             found="a scheduler (--scheduler) beside a server (--server)",
@@ -80,7 +80,7 @@ def batch(
         )
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
-        from lesionlens.site.cohort.run import Cohort, Crew, run_cohort
+        from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
         from lesionlens.site.cohort.studies import Shard, find_jobs, loose_files
         from lesionlens.site.cohort.table import check_tables, write_table
         from lesionlens.site.cohort.work import CohortChoice
@@ -98,7 +98,7 @@ def batch(
         done = run_cohort(
             Cohort(studies, results, resume, None if results == out else out, part),
             choice,
-            Crew(wanted, scheduler),
+            WorkerOptions(wanted, scheduler),
             context=context,
         )
         written = () if part.count > 1 else write_table(results, done.outcomes)

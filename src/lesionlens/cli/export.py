@@ -69,7 +69,7 @@ def export(
     checks.check_outside(study, out)
     if deidentify:
         _check_new(out)
-    wanted = options.wishes(language, hide, surfaces, maps, rest, also=also)
+    wanted = options.export_options(language, hide, surfaces, maps, rest, also=also)
     with progress_bar() as context:
         context.progress("reading the result", 0.0)
         from lesionlens.imaging.preparation.prepare import prepare
@@ -79,7 +79,7 @@ def export(
         opened = options.open_named(study, named, study_uid, context, same_patient=same_patient)
         prepared = prepare(opened, context)
         documents = options.superseded(supersedes, opened)
-        analysis = options.with_wishes(reopen_folder(result, opened, prepared), wanted)
+        analysis = options.with_export_options(reopen_folder(result, opened, prepared), wanted)
         run = replace(analysis.run, documents=(*documents, *analysis.run.documents))
         analysis = replace(analysis, run=run)
         context.progress("writing the result", 0.0)

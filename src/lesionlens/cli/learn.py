@@ -69,7 +69,7 @@ def learn(
     ] = None,
     drawn: Annotated[
         int,
-        typer.Option("--drawn", help="Drawn brains that show what was forgotten.", min=2),
+        typer.Option("--drawn", help="Synthetic brains that show what was forgotten.", min=2),
     ] = 12,
     minutes: Annotated[
         float | None,
@@ -83,8 +83,8 @@ def learn(
 ) -> Answer:
     """Learn from signed reviews, and propose the new weights with a one-page comparison.
 
-    Patients are parted, drawn brains are mixed in, old and new weights are compared on patients
-    who were held out and on drawn brains. Nothing is in use until a person says so with
+    Patients are parted, synthetic brains are mixed in, old and new weights are compared on patients
+    who were held out and on synthetic brains. Nothing is in use until a person says so with
     `lesionlens weights accept`. Ctrl-C keeps what is done; the same command goes on.
     """
     for place in (reviewed, studies):

@@ -47,7 +47,7 @@ def monitor(
     page, a table and Prometheus' text. Exit status 0 also where a stop rule is broken: the answer
     says so, and the panel in napari warns until a later look finds none broken.
     """
-    from lesionlens.site.monitoring import standing
+    from lesionlens.site.monitoring import monitor_warning
     from lesionlens.site.monitoring.stop_rules import StopBounds
     from lesionlens.site.monitoring.watch import PAGE, watch, write
 
@@ -55,7 +55,7 @@ def monitor(
     with progress_bar() as context:
         watched = watch(results, bounds, baseline_weeks, images=studies, context=context)
     write(watched, out)
-    standing.keep(watched.stops, out / PAGE)
+    monitor_warning.keep(watched.stops, out / PAGE)
     judged = sum(group.verdicts for group in watched.weeks)
     counts = (("study", "studies", len(watched.studies)), ("verdict", "verdicts", judged))
     seen = ", ".join(f"{n} {one if n == 1 else many}" for one, many, n in counts)

@@ -59,7 +59,7 @@ Weights = Annotated[
     typer.Option(
         "--weights",
         help="Weights file in place of those in use; or default or synthetic, those in the "
-        "package, of which the latter learnt from no patient; or an accepted version such as v1.",
+        "package, the latter trained on no patient; or an accepted version such as v1.",
         metavar="FILE|synthetic",
     ),
 ]
@@ -240,7 +240,7 @@ def check_layout(out: Path, layout: ResultLayout) -> Path:
     return out / RESULTS
 
 
-def wishes(
+def export_options(
     language: str,
     hide: list[Identity] | None,
     surfaces: bool,
@@ -281,7 +281,7 @@ def wishes(
     )
 
 
-def with_wishes(reopened: Analysis, wanted: ExportOptions) -> Analysis:
+def with_export_options(reopened: Analysis, wanted: ExportOptions) -> Analysis:
     """Return a reopened result with what is asked of its files; evidence that it holds stays."""
     return replace(reopened, options=replace(wanted, evidence=reopened.options.evidence))
 

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 def plan(folder: List, json: options.Json = False) -> Answer:
     """Report in which order each reader of LIST/protocol.toml reads, and in which arms."""
-    from lesionlens.site.worklist.book import book_of
     from lesionlens.site.worklist.protocol import assignments
+    from lesionlens.site.worklist.worklist_database import existing_worklist_database
 
-    with book_of(folder) as book:
+    with existing_worklist_database(folder) as database:
         protocol = _protocol(folder)
-        cases = tuple(entry.name for entry in book.entries())
+        cases = tuple(entry.name for entry in database.entries())
     plans = [one for reader in protocol.readers for one in assignments(protocol, reader, cases)]
     if json:
         rows = [

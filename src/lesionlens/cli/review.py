@@ -48,7 +48,7 @@ def review(
     if out is not None:
         options.check_layout(out, options.ResultLayout.OWN)
         checks.check_outside(study, out)
-    wanted = options.wishes(language, hide, False, MapExtent.CUT)
+    wanted = options.export_options(language, hide, False, MapExtent.CUT)
     with progress_bar() as context:
         from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
         from lesionlens.results.review.reopen import options_for, reopen_folder
@@ -56,10 +56,10 @@ def review(
         context.progress("reading the study", 0.0)
         named = options.named(t1, t1c, t2, flair)
         opened = options.open_named(study, named, study_uid, context, same_patient=same_patient)
-        wishes = options_for(result, PrepareOptions())
-        prepared = prepare(opened, context, wishes)
+        prepare_options = options_for(result, PrepareOptions())
+        prepared = prepare(opened, context, prepare_options)
         context.progress("reading the result", 0.0)
-        analysis = options.with_wishes(reopen_folder(result, opened, prepared), wanted)
+        analysis = options.with_export_options(reopen_folder(result, opened, prepared), wanted)
         notes = analysis.run.notices
         if out is not None:
             _, more = options.save(analysis, out, options.ResultLayout.OWN, context)

@@ -17,7 +17,7 @@ Why = Annotated[str, typer.Option("--why", help="In your words; stays on the rec
 def show() -> Answer:
     """List the weights of this machine's user: those of the package and all accepted versions.
 
-    `synthetic` learnt from no patient and is there for single runs, by --weights synthetic.
+    `synthetic` was trained on no patient and is there for single runs, by --weights synthetic.
     """
     import json
     from importlib.resources import files

@@ -59,9 +59,9 @@ def scan(
     """
     from lesionlens.site.pacs.server import Server
     from lesionlens.site.worklist.ahead import ARCHIVE
-    from lesionlens.site.worklist.book import open_book
     from lesionlens.site.worklist.describing import describe_all
     from lesionlens.site.worklist.sources import studies_at, studies_of
+    from lesionlens.site.worklist.worklist_database import open_worklist_database
 
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
@@ -75,15 +75,15 @@ def scan(
             archive = Server.of(source, access)
         else:
             found = studies_at(Path(source), folder)
-        book = open_book(folder)
+        database = open_worklist_database(folder)
         try:
-            new = book.add_studies(found)
+            new = database.add_studies(found)
             if archive is not None:
-                book.take_note(ARCHIVE, archive.note())
-            describe_all(book, context=context, again=again)
-            entries = book.entries()
+                database.take_note(ARCHIVE, archive.note())
+            describe_all(database, context=context, again=again)
+            entries = database.entries()
         finally:
-            book.close()
+            database.close()
     warned = sum(bool(entry.warnings) for entry in entries)
     summary = (
         f"{len(entries)} studies in {plain(str(folder))}, {new} of them new, {warned} with warnings"
@@ -101,15 +101,15 @@ def show(
     json: options.Json = False,
 ) -> Answer:
     """List the studies as one reader sees them; in a reader study, in the order of their reads."""
-    from lesionlens.site.worklist.book import book_of
     from lesionlens.site.worklist.protocol import read_protocol
     from lesionlens.site.worklist.rows import matching, rows_of
     from lesionlens.site.worklist.site import unaided_first_required
+    from lesionlens.site.worklist.worklist_database import existing_worklist_database
 
-    with book_of(folder) as book:
+    with existing_worklist_database(folder) as database:
         protocol = read_protocol(folder)
         first = unaided_first_required()
-        rows = matching(rows_of(book, reader, protocol, unaided_first=first), words)
+        rows = matching(rows_of(database, reader, protocol, unaided_first=first), words)
     if json:
         return Answer((json_text.dumps([_row(row) for row in rows], indent=1),))
     headings = ("study", "patient", "date", "sequences", "state", "warnings", "score", "candidates")
@@ -161,7 +161,7 @@ def ahead(
     """
     from lesionlens.site.cohort.work import CohortChoice, Status
     from lesionlens.site.worklist.ahead import run_ahead, step_aside
-    from lesionlens.site.worklist.book import book_of
+    from lesionlens.site.worklist.worklist_database import existing_worklist_database
 
     options.preparation(brain_extraction, bias_correction)
     choice = CohortChoice(network, brain_extraction.value, bias_correction)
@@ -169,8 +169,8 @@ def ahead(
     step_aside()
     if while_open:
         threading.Thread(target=_until_end_of_input, daemon=True).start()
-    with book_of(folder) as book, progress_bar() as context:
-        done = run_ahead(book, choice, context=context)
+    with existing_worklist_database(folder) as database, progress_bar() as context:
+        done = run_ahead(database, choice, context=context)
     stopped = STOP.is_set()
     lines = tuple(f"{plain(o.name)}: {plain(o.message)}" for o in done)
     count = sum(o.status is Status.ANALYSED for o in done)
@@ -191,11 +191,11 @@ def _until_end_of_input() -> None:
 
 def compare(folder: List, json: options.Json = False) -> Answer:
     """Compare every two readers of each study: verdicts by candidate, marks by place (10 mm)."""
-    from lesionlens.site.worklist.book import book_of
     from lesionlens.site.worklist.rows import comparisons
+    from lesionlens.site.worklist.worklist_database import existing_worklist_database
 
-    with book_of(folder) as book:
-        found = comparisons(book)
+    with existing_worklist_database(folder) as database:
+        found = comparisons(database)
     if json:
         rows = [
             {

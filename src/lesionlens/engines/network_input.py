@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lesionlens.base import geometry
-from lesionlens.base.array_ops import Array, Device, device_of, floats, namespace, take, zeros
+from lesionlens.base.array_ops import Array, Device, device_of, floats, namespace, to_device, zeros
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
@@ -43,8 +43,8 @@ class NetworkInput:
         channels, xp = self.channels, namespace(self.channels)
         device = device_of(channels)
         if perturbation.hidden is not None:
-            channels = xp.where(take(perturbation.hidden, device), 0.0, channels)
-        x = with_presence(channels, take(np.array([shown]), device), self.brain)
+            channels = xp.where(to_device(perturbation.hidden, device), 0.0, channels)
+        x = with_presence(channels, to_device(np.array([shown]), device), self.brain)
         return xp.flip(x, (2,)) if perturbation.mirrored else x
 
 
@@ -101,13 +101,13 @@ def make_network_input(prepared: PreparedStudy, spacing_mm: float, device: Devic
     box = brain_box(prepared)
     cut = box_grid(prepared, box)
     target = _grid_over(cut, spacing_mm)
-    inside = take(prepared.brain[box].copy(), device)
+    inside = to_device(prepared.brain[box].copy(), device)
     along = separable.matrices(cut, target, antialias=True)
     brain = separable.apply(floats(inside), along) > HALF
     channels = zeros((1, len(prepared.present), *target.shape), device)
     for index in np.flatnonzero(prepared.present):
         values = np.array(prepared.channels[index][box], dtype=np.float32)
-        channels[0, index] = separable.apply(take(values, device) * inside, along)
+        channels[0, index] = separable.apply(to_device(values, device) * inside, along)
     first, second, third, fourth = (bool(there) for there in prepared.present)
     scaled = zscore(channels, brain[None])
     there = (first, second, third, fourth)

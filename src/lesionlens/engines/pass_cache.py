@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.array_ops import Array, Device, give, namespace
+from lesionlens.base.array_ops import Array, Device, namespace, to_numpy
 from lesionlens.base.records.prediction import InputPerturbation, PerturbedPrediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import network_input
@@ -44,7 +44,7 @@ class PassCache:
 
     def note(self, perturbed: InputPerturbation, found: Array) -> None:
         """Keep the (R, I, J, K) probability of an input that was predicted elsewhere."""
-        self._known[_key(perturbed)] = give(found)
+        self._known[_key(perturbed)] = to_numpy(found)
 
     def predict_perturbed(
         self,
@@ -72,7 +72,7 @@ class PassCache:
         seen = dict(self._known)
         if new:
             for (key, one), found in zip(new.items(), take(list(new.values())), strict=True):
-                seen[key] = give(namespace(found).flip(found, (1,)) if one.mirrored else found)
+                seen[key] = to_numpy(namespace(found).flip(found, (1,)) if one.mirrored else found)
                 if one.hidden is None:
                     self._known[key] = seen[key]
         votes = [np.mean([seen[_key(one)][0] for one in group], axis=0) for group in groups]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.array_ops import Array, device_of, floats, take
+from lesionlens.base.array_ops import Array, device_of, floats, to_device
 from lesionlens.base.errors import GeometryError
 from lesionlens.base.grid import Grid
 
@@ -99,7 +99,7 @@ def apply(volumes: Array, along: Matrices) -> Array:
     >>> apply(np.ones((2, 2, 2), np.float32), (halve, halve, halve)).shape
     (1, 1, 1)
     """
-    first, second, third = (take(matrix, device_of(volumes)) for matrix in along)
+    first, second, third = (to_device(matrix, device_of(volumes)) for matrix in along)
     out = floats(volumes) @ third.T
     out = second @ out
     shape = out.shape

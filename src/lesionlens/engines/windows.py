@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.array_ops import Array, Device, device_of, floats, take, zeros
+from lesionlens.base.array_ops import Array, Device, device_of, floats, to_device, zeros
 
 Window = tuple[slice, slice, slice]
 
@@ -67,7 +67,7 @@ def _starts(first: int, stop: int, length: int, edge: int) -> list[int]:
 def place_in(window: Window, shape: tuple[int, ...], device: Device) -> Array:
     """Return where a window lies in a volume that reaches from -1 to 1, (1, 3, 2) float32."""
     edges = [(2 * a.start / n - 1, 2 * a.stop / n - 1) for a, n in zip(window, shape, strict=True)]
-    return take(np.asarray([edges], np.float32), device)
+    return to_device(np.asarray([edges], np.float32), device)
 
 
 class Blend:
@@ -87,7 +87,7 @@ class Blend:
 
     def add(self, window: Window, answer: Array) -> None:
         """Take in one (I, J, K) answer."""
-        bump = take(_bump(answer.shape), device_of(answer))
+        bump = to_device(_bump(answer.shape), device_of(answer))
         self._sum[window] += floats(answer) * bump
         self._weight[window] += bump
 

@@ -16,7 +16,7 @@ from qtpy.QtCore import QEvent
 
 from lesionlens.base import host_process
 from lesionlens.base.errors import ResourceError
-from lesionlens.base.memory import rest
+from lesionlens.base.memory import collect_and_freeze
 from lesionlens.napari.commands.command import Command
 from lesionlens.napari.commands.editing import FINISH
 from lesionlens.napari.commands.table import KEYED
@@ -68,7 +68,7 @@ class LesionLens(Panel):
         self.viewer = viewer
         self._state = session.state
         self._drawing = self._moving = False
-        self._resting = once_idle(rest, self)
+        self._resting = once_idle(collect_and_freeze, self)
         self.layers = Layers(viewer)
         self.views = Views(viewer, self.layers, self.actions_, self)
         self.layers.turned = self.views.single.turned = self._on_turned

@@ -37,14 +37,14 @@ class WeightsVersion(FileModel):
     version : str
         As it stands in results.
     parent_sha256 : str
-        Of the weights that they were trained on from.
+        Of the weights that training began from.
     accepted_by, accepted : str
         Who, and when: ISO 8601, UTC.
     note : str
         In that person's words.
     learnt_from, held_out : tuple of str
-        SHA-256 of the names of patients, those of all ancestors too: a patient who was learnt from
-        never judges later weights, and one who judged is never learnt from.
+        SHA-256 of the names of patients, those of all ancestors too: a training patient
+        never judges later weights, and one who judged is never trained on.
     """
 
     name: str = Field(pattern=r"^v[1-9][0-9]*$")

@@ -24,7 +24,7 @@ from lesionlens.network.notes import WeightsInfo, WeightsNotes, from_json, notes
 DEFAULT_NAME = "default"
 SYNTHETIC_NAME = "synthetic"
 SHIPPED = (DEFAULT_NAME, SYNTHETIC_NAME)
-"""The sets of weights in the package; the second has learnt from no patient."""
+"""The sets of weights in the package; the second was trained on no patient."""
 
 
 def _sha256(path: Path) -> str:

@@ -1,6 +1,6 @@
 """The cheapest way to pair rows with columns: the Hungarian method in numpy.
 
-SciPy has it too, but training on drawn brains needs no more than torch and numpy.
+SciPy has it too, but training on synthetic brains needs no more than torch and numpy.
 """
 
 from __future__ import annotations

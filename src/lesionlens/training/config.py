@@ -39,7 +39,7 @@ class StageConfig:
     """Optimiser steps of this stage."""
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float]
-    """Grid of the drawn volumes, before they are cut to the brain."""
+    """Grid of the synthetic volumes, before they are cut to the brain."""
     batch: int = 2
     """Volumes a step."""
     rate: tuple[float, float] = (1.0, 1.0)
@@ -91,7 +91,7 @@ class LossConfig:
 
 @dataclass(frozen=True, slots=True)
 class DataConfig:
-    """How drawn volumes become batches."""
+    """How synthetic volumes become batches."""
 
     workers: int = 1
     """Generator processes; 0 draws in the training process and is exactly repeatable."""
@@ -113,8 +113,8 @@ class DataConfig:
     drawn_kept: int = 100
     """With real cases: brains drawn for them, once for each grid, and kept."""
     transplanted: float = 0.0
-    """With real cases: share of the whole brains, real or drawn, into which a tumour of a patient
-    who is learnt from is put (`training.transplant`)."""
+    """With real cases: share of the whole brains, real or drawn, into which a tumour
+    of a training patient is put (`training.transplant`)."""
 
 
 @dataclass(frozen=True, slots=True)

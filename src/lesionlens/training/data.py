@@ -1,4 +1,4 @@
-"""Batches: drawn volumes by worker processes, kept in a pool, varied each time they are shown.
+"""Batches: synthetic volumes by worker processes, kept in a pool, varied each time they are shown.
 
 `BatchSource` is all that the loop knows: folders of real cases can take the generator's place.
 """
@@ -74,7 +74,7 @@ class Packed:
     instances: NDArray[np.uint8]
     """(I, J, K), as in `Batch`."""
     present: NDArray[np.bool_] = field(default_factory=lambda: np.ones(4, dtype=bool))
-    """(4,): which sequences there are; a drawn volume has all."""
+    """(4,): which sequences there are; a synthetic volume has all."""
     place: NDArray[np.float32] = field(default_factory=_WHOLE.copy)
     """(3, 2), as in `Batch`."""
 
@@ -204,7 +204,7 @@ def collate(volumes: list[Packed], rng: np.random.Generator, config: DataConfig)
 
 
 class SynthSource:
-    """Drawn volumes for one stage.
+    """Synthetic volumes for one stage.
 
     Parameters
     ----------

@@ -79,7 +79,7 @@ class FolderSource:
         Where the batches begin.
     vary_mm : float or None
         Edge of the voxels of whole real brains, which are varied (`training.variation`) and cut
-        to the stage's window; None serves drawn volumes as they are.
+        to the stage's window; None serves synthetic volumes as they are.
     donors : Donors or None
         Put tumours of these into a share of the volumes, which must be whole.
     """

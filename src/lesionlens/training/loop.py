@@ -90,13 +90,13 @@ class Cases(Protocol):
         ...
 
     def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
-        """Serve the cases that are learnt from."""
+        """Serve the cases to train on."""
         ...
 
     def validate(
         self, network: LensNetwork, stage: StageConfig, device: torch.device
     ) -> dict[str, float]:
-        """Return figures on the patients that are not learnt from."""
+        """Return figures on the patients that are held out."""
         ...
 
 
@@ -112,7 +112,7 @@ class TrainOptions:
     """The processes that train together, from `distributed.joined`; None for this one, on the CPU.
     Each draws its own volumes, so a step reads as many times `batch`; one writes."""
     cases: Cases | None = None
-    """Learn from these in the place of drawn brains."""
+    """Learn from these in the place of synthetic brains."""
 
 
 TO_THE_END = TrainOptions()
@@ -197,7 +197,7 @@ class _TrainingRun:
 
 
 def _focus_mm(stage: StageConfig) -> float | None:
-    """Spacing of patch refinement for weights that learnt from patches; None of the others."""
+    """Spacing of patch refinement for weights trained on patches; None of the others."""
     if stage.patches is None:
         return None
     return round(sum(stage.patches.spacing_mm) / 2, 2)

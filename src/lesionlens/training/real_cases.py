@@ -53,7 +53,7 @@ _REGIONS = tuple(region.value for region in Region)
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Who is learnt from, and who only judges."""
+    """Who is trained on, and who only judges."""
 
     training: tuple[RealCase, ...]
     validation: tuple[RealCase, ...]
@@ -107,7 +107,7 @@ class RealCases:
     def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
         """Prepare the training cases for a stage, where that is not done yet, and serve them.
 
-        With a `drawn_share` drawn volumes are mixed in, and patches are taken from both.
+        With a `drawn_share` synthetic volumes are mixed in, and patches are taken from both.
         """
         if stage.patches is None:
             return self._of_one_grid(stage, config, seed, done)
@@ -232,7 +232,7 @@ def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, context: RunC
         packed = pack_case(prepared, case.truth(), spacing_mm)
     except UnusableInputError as error:
         raise UnusableInputError(
-            found=f"case {case.name!r}, which cannot be learnt from: {error.found}",
+            found=f"case {case.name!r}, which cannot be trained on: {error.found}",
             expected=error.expected,
             next_step=error.next_step,
         ) from error

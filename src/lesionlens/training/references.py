@@ -253,7 +253,7 @@ def split(
     seed : int
         Another seed, another choice.
     known : mapping of str to bool
-        An earlier choice: it stays, so that nobody who was learnt from is ever validated on.
+        An earlier choice: it stays, so that no training patient is ever validated on.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Set prediction: match the lesion queries to the lesions, then ask each for its own.
 
 After DETR (Carion et al. 2020, equations 1 and 2) with the mask terms of Mask2Former (Cheng et al.
-2022, section 3.3). Imports torch and numpy only, as everything does that trains on drawn brains.
+2022, section 3.3). Imports torch and numpy only, as all training on synthetic brains does.
 """
 
 from __future__ import annotations

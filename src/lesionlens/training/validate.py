@@ -1,4 +1,4 @@
-"""Figures on drawn volumes that no step has seen."""
+"""Figures on synthetic volumes that no step has seen."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _picture(channels: Tensor, truth: Tensor, found: Tensor) -> Tensor:
 def validate_each(
     network: LensNetwork, config: DrawConfig, volumes: Sequence[int], device: torch.device
 ) -> Iterator[tuple[dict[str, float], Tensor | None]]:
-    """Yield the figures of each drawn volume, and a picture of those with a tumour.
+    """Yield the figures of each synthetic volume, and a picture of those with a tumour.
 
     Parameters
     ----------

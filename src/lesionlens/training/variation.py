@@ -1,6 +1,6 @@
 """Vary a real volume each time it is shown: shape, contrast and what a scanner does to images.
 
-A drawn volume is new in all of this; of a real one there is a single scan. Shape: turned, scaled,
+Of a synthetic volume all of this is new; of a real one there is one scan. Shape: turned, scaled,
 sheared and gently warped. Contrast: each sequence through a monotone curve of its own. Then the
 scanner of the generator, `synth.artefacts.acquire`: coil field, thick slices, blur, noise, cuts.
 """
@@ -25,7 +25,7 @@ from lesionlens.training.data import Packed, cut_window
 
 _CPU = torch.device("cpu")
 _GENTLE = Damage(bias=0.3, thick=0.25, protocol=0.12, spoiled=0.04, shift_mm=0.6, noise=0.05)
-"""Less than drawn volumes get: real scans bring damage of their own."""
+"""Less than synthetic volumes get: real scans bring damage of their own."""
 _KNOTS = 7
 _BLACK, _WHITE = 0.002, 0.98  # quantiles of the brain that stand for no and for full brightness
 _ROOM = 1.25  # how much larger than wanted a window is cut, so that it stays full when it is turned

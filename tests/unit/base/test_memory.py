@@ -6,7 +6,7 @@ import gc
 import weakref
 
 from lesionlens.base import host_process
-from lesionlens.base.memory import rest
+from lesionlens.base.memory import collect_and_freeze
 from lesionlens.engines import kept_memory
 
 
@@ -22,12 +22,12 @@ def test_what_was_spared_and_is_no_longer_used_goes_at_the_next_rest(monkeypatch
     try:
         knot = Knot()
         there = weakref.ref(knot)
-        rest()
+        collect_and_freeze()
         assert gc.get_freeze_count() > 0
         del knot
         gc.collect()
         assert there() is not None  # spared
-        rest()
+        collect_and_freeze()
         assert there() is None
     finally:
         gc.unfreeze()
@@ -39,7 +39,7 @@ def test_a_process_of_others_is_left_as_it_is(monkeypatch):
     asked = []
     monkeypatch.setattr(kept_memory, "_glibc", lambda: asked.append("libc"))
     before = gc.get_freeze_count()
-    rest()
+    collect_and_freeze()
     with kept_memory.kept_memory():
         pass
     assert gc.get_freeze_count() == before

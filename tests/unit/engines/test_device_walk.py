@@ -129,7 +129,7 @@ def test_a_training_step_is_the_same_on_every_device(kind):
 
 
 def after_a_step(device):
-    """One step of training on a drawn volume: the loss, and the network after it."""
+    """One step of training on a synthetic volume: the loss, and the network after it."""
     torch.manual_seed(5)
     network = build("tiny").to(device)
     (stage,) = RECIPE.stages

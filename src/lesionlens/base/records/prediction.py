@@ -37,7 +37,7 @@ class OperatingPoint(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """Who decided: name, version, SHA-256 of the weights, capabilities, device.
+    """Engine identity: name, version, SHA-256 of the weights, capabilities, device.
 
     `operating_points` rise in threshold; empty where nothing was measured. Regions that score less
     than `floor` are not flagged. `precision` is None where an engine does not say it, `threads` on
@@ -209,7 +209,7 @@ class Prediction:
     """Mapping of Region to (I, J, K) float32. Of each region, 0 to 1, nested: ET within TC within
     WT."""
     engine: EngineInfo
-    """Who decided."""
+    """Engine identity."""
     uncertainty: NDArray[np.float32] | None = None
     """(I, J, K) float32 or None: 0 to 1."""
     trace: Trace | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.array_ops import Array, floats, give, halves
+from lesionlens.base.array_ops import Array, floats, halves, to_numpy
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.study import PreparedStudy
@@ -47,7 +47,7 @@ class AttentionRollout:
         token = int(np.ravel_multi_index(tuple(at), self._grid.shape))
         weights = rollout.row(token, self._layers).reshape(1, *self._grid.shape)
         along = separable.matrices(self._grid, self._working, antialias=False)
-        spread = give(separable.apply(weights, along)[0]) * self._brain
+        spread = to_numpy(separable.apply(weights, along)[0]) * self._brain
         return np.asarray(spread / max(float(spread.max()), 1e-12), dtype=np.float32)
 
 
@@ -103,5 +103,5 @@ class CrossAttentionMaps:
         shape = (self._padded[0] // scale, self._padded[1] // scale, self._padded[2] // scale)
         grid = coarser(self._coarse, scale, shape)
         along = separable.matrices(grid, self._working, antialias=False)
-        spread = give(separable.apply(chosen, along)) * self._brain
+        spread = to_numpy(separable.apply(chosen, along)) * self._brain
         return np.asarray(spread / max(float(spread.sum(dtype=np.float64)), 1e-12), np.float32)

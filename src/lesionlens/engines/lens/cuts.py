@@ -15,7 +15,7 @@ _LEAST_OF_CORE = 0.2
 _BINS = 200
 
 
-def of_whole_tumour(shown: Collection[MrSequence], usual: float) -> float:
+def whole_tumour_threshold(shown: Collection[MrSequence], usual: float) -> float:
     """Return the lowest probability that is drawn as whole tumour, `usual` where water is shown.
 
     Without FLAIR and T2 oedema is guessed from what lies round a core. The guess differs from
@@ -23,9 +23,9 @@ def of_whole_tumour(shown: Collection[MrSequence], usual: float) -> float:
 
     Examples
     --------
-    >>> of_whole_tumour({MrSequence.T1C}, 0.5)
+    >>> whole_tumour_threshold({MrSequence.T1C}, 0.5)
     0.8
-    >>> of_whole_tumour({MrSequence.T1C, MrSequence.T2}, 0.5)
+    >>> whole_tumour_threshold({MrSequence.T1C, MrSequence.T2}, 0.5)
     0.5
     """
     return usual if _WATER & set(shown) else max(usual, _CERTAIN)

@@ -18,14 +18,14 @@ Shown = frozenset[MrSequence]
 _FLAIR = frozenset({MrSequence.FLAIR})
 
 
-def of_whole_tumour(shown: Shown) -> tuple[Shown, ...]:
+def whole_tumour_views(shown: Shown) -> tuple[Shown, ...]:
     """Return the inputs averaged for the whole tumour; without FLAIR only the study itself.
 
     Examples
     --------
-    >>> [len(v) for v in of_whole_tumour(frozenset(MrSequence))]
+    >>> [len(v) for v in whole_tumour_views(frozenset(MrSequence))]
     [4, 1]
-    >>> [len(v) for v in of_whole_tumour(frozenset({MrSequence.FLAIR}))]
+    >>> [len(v) for v in whole_tumour_views(frozenset({MrSequence.FLAIR}))]
     [1]
     """
     return (shown, _FLAIR) if shown > _FLAIR else (shown,)

@@ -21,11 +21,11 @@ from lesionlens.base.array_ops import (
     Device,
     device_of,
     floats,
-    give,
     logit,
     namespace,
     sigmoid,
-    take,
+    to_device,
+    to_numpy,
 )
 from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
@@ -92,7 +92,7 @@ REFINED_METHOD = (
 
 
 class LensMethod(ABC):
-    """The steps of an engine round the Lens network; who runs its passes is left to heirs.
+    """The steps of an engine round the Lens network; subclasses run its passes.
 
     Parameters
     ----------
@@ -188,9 +188,9 @@ class LensMethod(ABC):
         refined = self._refined(prepared, study, logits, context)
         if refined is not None:
             fine[-1] += refined[0]
-        brain = take(prepared.brain[box].copy(), self._device)
+        brain = to_device(prepared.brain[box].copy(), self._device)
         probability = outline_refinement.refine(
-            give(floats(_nested(fine) * brain)),
+            to_numpy(floats(_nested(fine) * brain)),
             prepared.channels[(slice(None), *box)],
             prepared.present,
             prepared.brain[box],
@@ -219,7 +219,7 @@ class LensMethod(ABC):
 
         What everything shown calls core is whole tumour too, whatever FLAIR alone says of it.
         """
-        _, *others = ensemble.of_whole_tumour(_shown(study.present))
+        _, *others = ensemble.whole_tumour_views(_shown(study.present))
         inputs = [EVERYTHING, MIRRORED, *map(InputPerturbation.showing, others)]
 
         def run(one: InputPerturbation) -> PassOutput:
@@ -240,7 +240,7 @@ class LensMethod(ABC):
         """Return the probability from which each region is drawn; `core` is that of the core."""
         outer, inner, enhancing = self._about.thresholds
         return {
-            Region.WT: cuts.of_whole_tumour(_shown(present), outer),
+            Region.WT: cuts.whole_tumour_threshold(_shown(present), outer),
             Region.TC: cuts.of_core(core, inner),
             Region.ET: enhancing,
         }
@@ -253,7 +253,7 @@ class LensMethod(ABC):
         """Predict at the spacing of perturbed inputs; see `engines.engine.SupportsFirstLook`."""
         seen = self.predict_perturbed(prepared, [EVERYTHING], context=context)
         shown = _shown(prepared.present.tolist())
-        cut = cuts.of_whole_tumour(shown, self._about.thresholds[0])
+        cut = cuts.whole_tumour_threshold(shown, self._about.thresholds[0])
         return FirstLook(seen, cut, self._scoring)
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
@@ -289,12 +289,12 @@ class LensMethod(ABC):
     ) -> list[InputPerturbation]:
         """Return the inputs that are averaged for one."""
         shown = _shown([a and b for a, b in zip(perturbation.keep, present, strict=True)])
-        members = (shown,) if perturbation.alone else ensemble.of_whole_tumour(shown)
+        members = (shown,) if perturbation.alone else ensemble.whole_tumour_views(shown)
         return [replace(perturbation, keep=InputPerturbation.showing(one).keep) for one in members]
 
     def _calibrated(self, logits: Array) -> Array:
         temperature = np.asarray(self._about.temperature, np.float32).reshape(-1, 1, 1, 1)
-        return floats(logits) / take(temperature, device_of(logits))
+        return floats(logits) / to_device(temperature, device_of(logits))
 
     def _refined(
         self,
@@ -357,7 +357,7 @@ def _class_probabilities(out: PassOutput, grid: Grid) -> ClassProbabilities | No
     lesions: LesionShares | None = out.lesions
     if lesions is None:
         return None
-    share = give(floats(lesions.class_shares()[0]))
+    share = to_numpy(floats(lesions.class_shares()[0]))
     i, j, k = share.shape[1:]
     return ClassProbabilities(share, coarser(grid, 2, (i, j, k)))
 
@@ -377,7 +377,7 @@ def _nested(logits: Array) -> Array:
 def whole(cut: Array, prepared: PreparedStudy, box: Box) -> Floats:
     """Put (R, i, j, k) maps of the brain's box back into the working grid; zero elsewhere."""
     out = np.zeros((cut.shape[0], *prepared.working.shape), np.float32)
-    out[(slice(None), *box)] = give(floats(cut))
+    out[(slice(None), *box)] = to_numpy(floats(cut))
     return out
 
 

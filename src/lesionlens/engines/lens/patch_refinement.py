@@ -12,7 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from lesionlens.base.array_ops import Array, device_of, give, namespace, sigmoid, take, zeros
+from lesionlens.base.array_ops import (
+    Array,
+    device_of,
+    namespace,
+    sigmoid,
+    to_device,
+    to_numpy,
+    zeros,
+)
 from lesionlens.base.grid import Grid
 from lesionlens.engines import separable, windows
 from lesionlens.engines.network_input import NetworkInput
@@ -54,12 +62,12 @@ def plan(whole: Array, grid: Grid, fine: Grid) -> WindowPlan:
         Without a place where nothing is suspected.
     """
     there = separable.matrices(grid, fine, antialias=False)
-    suspected = give(sigmoid(whole)) >= _FROM
+    suspected = to_numpy(sigmoid(whole)) >= _FROM
     if not suspected.any():
         return WindowPlan(zeros(whole.shape, device_of(whole)), there, ())
     away = ndimage.distance_transform_edt(~suspected, sampling=grid.spacing_mm)
-    near = take((away <= _MARGIN_MM).astype(np.float32), device_of(whole))
-    wanted = give(separable.apply(near, there)) > HALF
+    near = to_device((away <= _MARGIN_MM).astype(np.float32), device_of(whole))
+    wanted = to_numpy(separable.apply(near, there)) > HALF
     return WindowPlan(near, there, tuple(windows.over(wanted, (_WINDOW_VOX,) * 3)))
 
 

@@ -1,4 +1,4 @@
-"""A drawn head as a finished analysis: its truth in the place of an engine's answer.
+"""A synthetic head as a finished analysis: its truth in the place of an engine's answer.
 
 For tests of exports, reviews and the viewer, which need a whole `Analysis` in a second and
 without a network. Nothing here is a measurement of a person or of an engine.

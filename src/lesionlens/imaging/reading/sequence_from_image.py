@@ -2,8 +2,8 @@
 
 The tissue template is laid on the image; how bright fluid and grey matter are against white matter,
 and how far the brightest voxels stand out, then decide by a softmax over a few numbers. It was
-fitted on drawn brains alone (`research/fit_sequence_from_image.py`); what it is worth on real scans
-is in `docs/how-to/studies.md`. It comes last, overrides nothing, and gives no answer where
+fitted on synthetic brains alone (`research/fit_sequence_from_image.py`); its figures on real
+scans are in `docs/how-to/studies.md`. It comes last, overrides nothing, and gives no answer where
 it is not sure.
 """
 
@@ -47,7 +47,7 @@ MEANS = np.array(
         [0.042, -0.419, 0.106, 0.344, 0.484],
     ]
 )
-"""Features of 36 drawn brains, by class in the order of MrSequence; printed by the script."""
+"""Features of 36 synthetic brains, by class in the order of MrSequence; printed by the script."""
 INVERSE = np.array(
     [
         [289.052, -18.349, -86.855, -48.160, 30.040],

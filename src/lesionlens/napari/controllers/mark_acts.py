@@ -53,7 +53,7 @@ class MarkActs(ViewActs):
         """Mark the place under the crosshair of linked views, else the one that is clicked next."""
         if self.session.state.choices.views.layout is not Layout.SINGLE:
             self.read_controller.mark(self.viewpoint.now.point_mm)
-        elif self.read_controller.sitting is not None:
+        elif self.read_controller.read_session is not None:
             self.placing = True
             self.session.notify("Click on the place to mark.")
 

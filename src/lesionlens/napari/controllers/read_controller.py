@@ -24,9 +24,9 @@ from lesionlens.napari.model.acts.session import SAVING, ReviewSession
 from lesionlens.napari.model.overlays.reader_study import shown_in
 from lesionlens.napari.model.state.state import Problem, State
 from lesionlens.napari.preferences import read_preferences
-from lesionlens.site.worklist.book import Book, open_book
+from lesionlens.site.worklist.read_session import NOTHING_SEEN, ReadSession
 from lesionlens.site.worklist.records import Mark, Phase, ReadKey
-from lesionlens.site.worklist.sitting import NOTHING_SEEN, Sitting
+from lesionlens.site.worklist.worklist_database import WorklistDatabase, open_worklist_database
 
 _UNRATED = "This reader study wants a rating of every mark: choose how sure you are, then mark."
 
@@ -35,7 +35,7 @@ _UNRATED = "This reader study wants a rating of every mark: choose how sure you 
 class ExpectedRead:
     """Whose read of what begins when a study is opened."""
 
-    book: Book
+    database: WorklistDatabase
     """Keeps its acts."""
     key: ReadKey
     """Study, reader, session and arm."""
@@ -63,7 +63,7 @@ class ReadController:
 
     def __init__(self, session: ReviewSession) -> None:
         self.session = session
-        self.sitting: Sitting | None = None
+        self.read_session: ReadSession | None = None
         self.confidence: int | None = None
         self.in_head: Callable[[Point], bool] = lambda _: True
         """Set by the window: whether a point (RAS+ mm) lies in the head."""
@@ -75,7 +75,7 @@ class ReadController:
             None,
         )
         """What was set aside with the study while another one is opened."""
-        self._own: Book | None = None
+        self._own: WorklistDatabase | None = None
         self._held: tuple[Any, Any] | None = None
         self._shown: Any = None
         session.changed.connect(self._on_changed)
@@ -98,28 +98,30 @@ class ReadController:
         self._begun = turn
         if turn is None and read_preferences().unaided_first:
             if self._own is None:
-                self._own = open_book(own_folder())
+                self._own = open_worklist_database(own_folder())
             named = study.uid or str(study.root.resolve())
             key = ReadKey(hashlib.sha256(named.encode()).hexdigest()[:32], _reader())
             turn = ExpectedRead(self._own, key, unaided_first=True)
         if turn is not None:
-            self.sitting = Sitting(turn.book, turn.key, unaided_first=turn.unaided_first)
+            self.read_session = ReadSession(
+                turn.database, turn.key, unaided_first=turn.unaided_first
+            )
 
     def leave(self) -> None:
         """Put the study away: time stands still, what is closed stays closed."""
-        sitting, self.sitting = self.sitting, None
+        read_session, self.read_session = self.read_session, None
         self._held = self._shown = self.confidence = None
-        if sitting is not None:
-            sitting.leave()
+        if read_session is not None:
+            read_session.leave()
 
     def decision_owner(self) -> str | None:
         """Name whose decisions are kept together: the reader's, in a reader study of one session.
 
         What somebody decided in another session or arm is not shown again.
         """
-        if self.sitting is None or not self.sitting.key.session:
+        if self.read_session is None or not self.read_session.key.session:
             return read_preferences().reader_name
-        key = self.sitting.key
+        key = self.read_session.key
         return f"{key.reader}, session {key.session}, {key.arm.value}"
 
     # --- closed ---------------------------------------------------------------------------
@@ -127,7 +129,7 @@ class ReadController:
     @property
     def closed(self) -> bool:
         """Whether nothing of an analysis may be shown now."""
-        return self.sitting is not None and self.sitting.closed
+        return self.read_session is not None and self.read_session.closed
 
     @property
     def waiting(self) -> bool:
@@ -149,13 +151,13 @@ class ReadController:
 
     def as_shown(self, result: Any, overlays: Any) -> tuple[Any, Any]:
         """Return a result and its overlays as the arm of this read shows them."""
-        if self.sitting is None:
+        if self.read_session is None:
             return result, overlays
-        return shown_in(self.sitting.key.arm, result, overlays)
+        return shown_in(self.read_session.key.arm, result, overlays)
 
     def with_unaided(self, review: Review) -> Review:
         """Return a review with what this reader signed before they saw the analysis."""
-        mine = None if self.sitting is None else self.sitting.unaided_read()
+        mine = None if self.read_session is None else self.read_session.unaided_read()
         if mine is None or any(one.time == mine.time for one in review.unaided):
             return review
         return replace(review, unaided=(*review.unaided, mine))
@@ -164,28 +166,28 @@ class ReadController:
 
     def mark(self, at_mm: Point) -> None:
         """Mark a place of the head with the confidence of now, which a protocol may require."""
-        if self.sitting is not None and not self.in_head(at_mm):
+        if self.read_session is not None and not self.in_head(at_mm):
             self.session.notify("That is outside of the head: nothing was marked.")
             return
         rated = self._begun is not None and self._begun.rated
         if rated and self.confidence is None:
             self.session.notify(_UNRATED)
             return
-        self._act(lambda sitting: sitting.mark(at_mm, self.confidence))
+        self._act(lambda read_session: read_session.mark(at_mm, self.confidence))
 
     def take_back(self, uid: str | None = None) -> None:
         """Take a mark back; without a name, the last one of this part of the reading."""
-        if self.sitting is None:
+        if self.read_session is None:
             return
-        mine = self.sitting.read.marks_of(self.sitting.phase)
+        mine = self.read_session.read.marks_of(self.read_session.phase)
         wanted = uid or (mine[-1].uid if mine else None)
         if wanted is not None:
-            self._act(lambda sitting: sitting.take_back(wanted))
+            self._act(lambda read_session: read_session.take_back(wanted))
 
     def name_reader(self, reader: str) -> None:
         """Continue a read that nobody was named for under a reader's name."""
-        if self.sitting is not None and not self.sitting.key.reader:
-            self.sitting = self.sitting.under(reader)
+        if self.read_session is not None and not self.read_session.key.reader:
+            self.read_session = self.read_session.under(reader)
 
     def sign_unaided(self) -> tuple[Any, Any] | None:
         """Sign the unaided read; return what was kept closed until now, if anything was."""
@@ -197,12 +199,12 @@ class ReadController:
             return None
         return held
 
-    def _act(self, act: Callable[[Sitting], object]) -> bool:
-        if self.sitting is None:
+    def _act(self, act: Callable[[ReadSession], object]) -> bool:
+        if self.read_session is None:
             self.session.notify("Marks belong to a worklist, or to a reading that begins unaided.")
             return False
         try:
-            act(self.sitting)
+            act(self.read_session)
         except ResourceError as error:
             self._not_kept(error)
             return False
@@ -225,19 +227,23 @@ class ReadController:
         )
 
     def _show(self) -> None:
-        marks = () if self.sitting is None else self.sitting.read.marks
+        marks = () if self.read_session is None else self.read_session.read.marks
         self.session.show_marks(tuple(mark.at_mm for mark in marks))
         self.changed.emit()
 
     @property
     def marks(self) -> tuple[Mark, ...]:
         """The marks of this read, oldest first."""
-        return () if self.sitting is None else self.sitting.read.marks
+        return () if self.read_session is None else self.read_session.read.marks
 
     def may_take_back(self, mark: Mark) -> bool:
         """Whether a mark can still be taken back."""
-        sitting = self.sitting
-        return sitting is not None and not sitting.locked and mark.phase is sitting.phase
+        read_session = self.read_session
+        return (
+            read_session is not None
+            and not read_session.locked
+            and mark.phase is read_session.phase
+        )
 
     # --- what is decided in the review ----------------------------------------------------
 
@@ -257,7 +263,7 @@ class ReadController:
         if (old.analysis is None) is not (new.analysis is None):
             self.changed.emit()
         seen, self._shown = self._shown, self.session.result
-        if self.sitting is None or seen is not self.session.result or new.analysis is None:
+        if self.read_session is None or seen is not self.session.result or new.analysis is None:
             return
         for event in new.review.events[len(old.review.events) :]:
             self._keep(event, new)
@@ -265,15 +271,15 @@ class ReadController:
     def _keep(self, event: ReviewEvent, state: State) -> None:
         """Keep a decision with its seconds."""
         if event.tracking_uid == WHOLE_STUDY and event.state.decided:
-            self._act(lambda sitting: sitting.sign(event.reason or "signed"))
+            self._act(lambda read_session: read_session.sign(event.reason or "signed"))
             return
         if event.tracking_uid == WHOLE_STUDY:
-            self._act(lambda sitting: sitting.withdraw(event.reason or ""))
+            self._act(lambda read_session: read_session.withdraw(event.reason or ""))
             return
         candidates = () if state.analysis is None else state.analysis.findings.candidates
         at = next((c.centroid_mm for c in candidates if c.tracking_uid == event.tracking_uid), None)
         self._act(
-            lambda sitting: sitting.verdict(
+            lambda read_session: read_session.verdict(
                 event.tracking_uid,
                 event.state,
                 at,
@@ -289,18 +295,18 @@ def _reader() -> str:
 
 def phase_words(reading: ReadController) -> str:
     """Describe in one line which part of the reading this is, and what ends it."""
-    sitting = reading.sitting
-    if sitting is None:
+    read_session = reading.read_session
+    if read_session is None:
         return ""
-    session = f"Session {sitting.key.session}, {sitting.key.arm.value}. " * bool(
-        sitting.key.session
+    session = f"Session {read_session.key.session}, {read_session.key.arm.value}. " * bool(
+        read_session.key.session
     )
-    if sitting.locked:
-        return f"{session}Signed: {sitting.read.unaided}. Go to the next study (PgDown)."
-    if not sitting.closed:
-        before = sitting.read.unaided
+    if read_session.locked:
+        return f"{session}Signed: {read_session.read.unaided}. Go to the next study (PgDown)."
+    if not read_session.closed:
+        before = read_session.read.unaided
         return f"{session}{'Unaided: ' + before + '. ' if before else ''}Decide, then sign."
-    if not sitting.key.arm.aided:
+    if not read_session.key.arm.aided:
         return f"{session}Mark what you see, then sign. The analysis is not shown."
     there = "The analysis is there and" if reading.waiting else "The analysis"
     return f"{session}{there} stays closed until you sign your own read."
@@ -316,21 +322,21 @@ def analyse_words(reading: ReadController) -> str | None:
     >>> analyse_words(ReadController(ReviewSession())) is None
     True
     """
-    sitting = reading.sitting
-    if sitting is None or not sitting.closed:
+    read_session = reading.read_session
+    if read_session is None or not read_session.closed:
         return None
-    if not sitting.key.arm.aided or reading.waiting or sitting.locked:
+    if not read_session.key.arm.aided or reading.waiting or read_session.locked:
         return ""
     return "Analyse: opens once you have signed"
 
 
 def what_is_signed(reading: ReadController) -> str:
     """Return what an unaided signature would say; empty, said why, where it is signed already."""
-    sitting = reading.sitting
-    if sitting is None or sitting.locked:
+    read_session = reading.read_session
+    if read_session is None or read_session.locked:
         reading.session.notify("This read is signed. Go to the next study.")
         return ""
-    count = len(sitting.read.marks_of(Phase.UNAIDED))
+    count = len(read_session.read.marks_of(Phase.UNAIDED))
     return f"{count} marked" if count else NOTHING_SEEN
 
 
@@ -342,8 +348,8 @@ def sign_words(reading: ReadController) -> str:
     >>> sign_words(ReadController(ReviewSession()))
     ''
     """
-    if reading.sitting is None or not reading.closed or reading.sitting.locked:
+    if reading.read_session is None or not reading.closed or reading.read_session.locked:
         return ""
-    count = len(reading.sitting.read.marks_of(Phase.UNAIDED))
+    count = len(reading.read_session.read.marks_of(Phase.UNAIDED))
     words = f"Sign {count} mark{'' if count == 1 else 's'}" if count else "Nothing seen"
     return f"{words} ⇧A"

@@ -28,11 +28,16 @@ from lesionlens.results.review.reopen import is_result, options_for, reopen_fold
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist.ahead import ARCHIVE, at_hand
-from lesionlens.site.worklist.book import NAME, Book, book_of, open_book
 from lesionlens.site.worklist.describing import describe_all
 from lesionlens.site.worklist.records import StudyEntry, WorklistRow
 from lesionlens.site.worklist.sources import archived, studies_at
 from lesionlens.site.worklist.table import WrittenTables, tables_of
+from lesionlens.site.worklist.worklist_database import (
+    NAME,
+    WorklistDatabase,
+    existing_worklist_database,
+    open_worklist_database,
+)
 
 _POLL_MS = 1000
 
@@ -59,8 +64,8 @@ def read_entry(
 
     if not entry.place:
         context.progress("fetch it from the archive", 0.0)
-        with book_of(result.parent) as book:
-            entry = at_hand(book, entry, context)
+        with existing_worklist_database(result.parent) as database:
+            entry = at_hand(database, entry, context)
     uid = entry.study_uid or None
     layers = read_study(Path(entry.place), study_uid=uid, context=context)
     study = layers[0][1]["metadata"][KEY]["study"]
@@ -134,8 +139,8 @@ class WorklistController:
         self.actions.session.changed.disconnect(self._on_study)
         if self.actions.worklist is self:
             self.actions.worklist = None
-        sitting = self.actions.read_controller.sitting
-        if sitting is not None and sitting.book is self.session.book:
+        read_session = self.actions.read_controller.read_session
+        if read_session is not None and read_session.database is self.session.database:
             self.actions.close()  # what is closed in it stays closed
         self.session.close()
 
@@ -166,14 +171,14 @@ class WorklistController:
 
     def scan(self, source: Path, folder: Path) -> bool:
         """Make a list of a folder, BIDS dataset or CSV, or add to it; then open it."""
-        return self._list(folder, lambda book: book.add_studies(studies_at(source, folder)))
+        return self._list(folder, lambda database: database.add_studies(studies_at(source, folder)))
 
     def list_archived(self, studies: tuple[FoundStudy, ...], archive: Server, folder: Path) -> bool:
         """Make a list of what an archive found, or add to it; nothing is fetched yet."""
 
-        def add(book: Book) -> int:
-            new = book.add_studies(archived(study) for study in studies)
-            book.take_note(ARCHIVE, archive.note())
+        def add(database: WorklistDatabase) -> int:
+            new = database.add_studies(archived(study) for study in studies)
+            database.take_note(ARCHIVE, archive.note())
             return new
 
         return self._list(folder, add)
@@ -192,14 +197,14 @@ class WorklistController:
 
         return self.jobs.start("Writing the tables", task, done)
 
-    def _list(self, folder: Path, add: Callable[[Book], int]) -> bool:
+    def _list(self, folder: Path, add: Callable[[WorklistDatabase], int]) -> bool:
         def task(context: RunContext) -> int:
-            book = open_book(folder)
+            database = open_worklist_database(folder)
             try:
-                new = add(book)
-                describe_all(book, context=context)
+                new = add(database)
+                describe_all(database, context=context)
             finally:
-                book.close()
+                database.close()
             return new
 
         def done(new: int) -> str | None:
@@ -256,7 +261,7 @@ class WorklistController:
         return self.actions.jobs.start(words, self._reader_of(row), done, refused)
 
     def _may_open(self, row: WorklistRow) -> bool:
-        if self.session.book is None:
+        if self.session.database is None:
             return False
         try:
             self.session.check(row)
@@ -283,12 +288,12 @@ class WorklistController:
         return task
 
     def _show_opened(self, row: WorklistRow, found: OpenedStudy) -> None:
-        book = self.session.book
-        if book is None:
+        database = self.session.database
+        if database is None:
             return
         first = self.session.unaided_first and not row.session
         self.actions.read_controller.expect(
-            ExpectedRead(book, self.session.key_of(row), first, self.session.rated)
+            ExpectedRead(database, self.session.key_of(row), first, self.session.rated)
         )
         self._shown = (found.study, row)
         self.actions.session.open(found.study, Request((found.place,)), row.entry.name)
@@ -382,10 +387,10 @@ class WorklistController:
         if row is None or folder is None or state.study is None or state.analysis is not None:
             return
         result, study = folder / row.entry.name, state.study
-        sitting = self.actions.read_controller.sitting
-        if not idle or sitting is None or sitting.key.study != row.entry.name:
+        read_session = self.actions.read_controller.read_session
+        if not idle or read_session is None or read_session.key.study != row.entry.name:
             return
-        if not is_result(result) or not sitting.key.arm.aided:
+        if not is_result(result) or not read_session.key.arm.aided:
             return
         options = read_preferences().preparation
 

@@ -68,7 +68,7 @@ from lesionlens.napari.widgets.study_block import (
     empty_state,
 )
 from lesionlens.results.review.reopen import is_mask
-from lesionlens.site.monitoring.standing import standing
+from lesionlens.site.monitoring.monitor_warning import current as monitor_warning
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -279,7 +279,7 @@ class Panel(QWidget):
 
     def show_stops(self) -> None:
         """Warn of stop rules that `lesionlens monitor` found broken when it last ran."""
-        found = standing()
+        found = monitor_warning()
         self._stops.setText(found.words if found else "")
         self._stops.setToolTip(found.page if found else "")
         self._stops.setVisible(bool(self._stops.text()))

@@ -67,23 +67,23 @@ class ReadBlock(Section):
 
     def show_read(self) -> None:
         """Show the read of now."""
-        sitting = self._reading.sitting
-        self.setVisible(sitting is not None)
+        read_session = self._reading.read_session
+        self.setVisible(read_session is not None)
         confidence = self._reading.confidence
         self._confidence.setValue(_UNSAID if confidence is None else confidence)
-        if sitting is None:
+        if read_session is None:
             return
         self._words.setText(phase_words(self._reading))
         marks = self._reading.marks
         self._list.clear()
         for number, mark in enumerate(marks, 1):
-            item = QListWidgetItem(words_of(number, mark, apart=sitting.unaided_first))
+            item = QListWidgetItem(words_of(number, mark, apart=read_session.unaided_first))
             item.setData(Qt.ItemDataRole.UserRole, mark)
             self._list.addItem(item)
         rows = min(max(len(marks), 1), VISIBLE_ROWS)
         self._list.setFixedHeight(rows * (self._list.fontMetrics().height() + 8) + 8)
         self._list.setVisible(bool(marks))
-        self._mark.setEnabled(not sitting.locked)
+        self._mark.setEnabled(not read_session.locked)
         self._back.setEnabled(any(self._reading.may_take_back(mark) for mark in marks))
         shown = self._reading.session.state.analysis is not None
         self._add.setVisible(bool(marks) and shown)

@@ -216,7 +216,7 @@ def _write_all(analysis: Analysis, aside: Path, context: RunContext) -> ExportRe
 
 
 def _attempt(exporter: Exporter, analysis: Analysis, aside: Path) -> Written:
-    """Let an exporter write; what one that fails has begun goes again."""
+    """Run an exporter; partial output is deleted on failure."""
     before = set(aside.rglob("*"))
     try:
         done = exporter.write(analysis, aside)

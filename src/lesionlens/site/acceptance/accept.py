@@ -31,7 +31,7 @@ from lesionlens.site.acceptance.report import (
     Judged,
     html,
 )
-from lesionlens.site.cohort.run import Cohort, Crew, run_cohort
+from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.work import CohortChoice, Status
 
 RECORD, PAGE, SUMS, RESULTS, SIGNED = (
@@ -55,7 +55,7 @@ class SiteTest:
     bounds: AcceptanceBounds = field(default_factory=AcceptanceBounds)
     choice: CohortChoice = field(default_factory=CohortChoice)
     """Weights, device and preparation, as `batch` takes them."""
-    crew: Crew = field(default_factory=Crew)
+    worker_options: WorkerOptions = field(default_factory=WorkerOptions)
     """Who works."""
     convention: str | None = None
     """Of the truths' labels; see `evaluation.label_conventions.convention_reader`."""
@@ -84,7 +84,7 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     run = run_cohort(
         Cohort(test.cases, test.out / RESULTS, resume=True),
         test.choice,
-        test.crew,
+        test.worker_options,
         context=context.part(0, _ANALYSED),
     )
     if run.exit_status == 130:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.choice import EngineChoice
-from lesionlens.site.cohort.run import Cohort, CohortRun, Crew, run_cohort
+from lesionlens.site.cohort.run import Cohort, CohortRun, WorkerOptions, run_cohort
 from lesionlens.site.cohort.table import check_tables, write_table
 from lesionlens.site.cohort.work import CohortChoice
 
@@ -49,7 +49,7 @@ def batch(
     done = run_cohort(
         Cohort(Path(studies), folder, resume),
         CohortChoice(EngineChoice(device, weights=weights)),
-        Crew(workers),
+        WorkerOptions(workers),
         context=context,
     )
     write_table(folder, done.outcomes)

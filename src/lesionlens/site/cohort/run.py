@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class WorkerOptions:
     """Who works."""
 
     workers: int = 1
@@ -73,7 +73,7 @@ class CohortRun:
 def run_cohort(
     cohort: Cohort,
     choice: CohortChoice,
-    crew: Crew,
+    worker_options: WorkerOptions,
     *,
     context: RunContext = SILENT,
 ) -> CohortRun:
@@ -85,7 +85,7 @@ def run_cohort(
         Where studies lie and results go.
     choice : CohortChoice
         What analyses.
-    crew : Crew
+    worker_options : WorkerOptions
         Who works.
     context : RunContext
         Called at each study's end, polled before and within each; a stop keeps what is complete.
@@ -103,7 +103,7 @@ def run_cohort(
     if cohort.dataset is not None:
         refuse_one_label([job.name for job in jobs])
         jobs = tuple(replace(job, dataset=cohort.dataset) for job in jobs)
-    here = crew.scheduler is None or cohort.resume
+    here = worker_options.scheduler is None or cohort.resume
     engine = identity(choice) if here else ""
     outcomes: dict[str, StudyOutcome] = {}
     with _worklist_of(cohort) as worklist:
@@ -112,7 +112,7 @@ def run_cohort(
             outcomes |= _complete(cohort, worklist, jobs, prints, engine)
         kept, began = len(outcomes), time.monotonic()
         todo = [job for job in jobs if job.name not in outcomes]
-        for outcome in _outcomes(todo, choice, crew, context):
+        for outcome in _outcomes(todo, choice, worker_options, context):
             outcomes[outcome.name] = outcome
             if outcome.status is not Status.STOPPED:
                 worklist.record(outcome, prints[outcome.name])
@@ -168,11 +168,14 @@ def _line(outcome: StudyOutcome, elapsed_s: float, done: int, left: int) -> str:
 
 
 def _outcomes(
-    jobs: Sequence[StudyJob], choice: CohortChoice, crew: Crew, context: RunContext
+    jobs: Sequence[StudyJob],
+    choice: CohortChoice,
+    worker_options: WorkerOptions,
+    context: RunContext,
 ) -> Iterator[StudyOutcome]:
     if not jobs:
         return
-    if crew.scheduler is None and crew.workers <= 1:
+    if worker_options.scheduler is None and worker_options.workers <= 1:
         for number, job in enumerate(jobs):
             done = number / len(jobs)
             yield analyse(
@@ -180,14 +183,14 @@ def _outcomes(
             )
         return
     absolute = [_absolute(job) for job in jobs]
-    if crew.scheduler is not None:
-        yield from on_cluster(absolute, choice, crew.scheduler, context)
+    if worker_options.scheduler is not None:
+        yield from on_cluster(absolute, choice, worker_options.scheduler, context)
         return
-    threads = choice.engine.threads or max(1, usable_processors() // crew.workers)
+    threads = choice.engine.threads or max(1, usable_processors() // worker_options.workers)
     task = partial(
         _analyse_alone, choice=replace(choice, engine=replace(choice.engine, threads=threads))
     )
-    yield from in_processes(absolute, task, crew.workers, context)
+    yield from in_processes(absolute, task, worker_options.workers, context)
 
 
 def _analyse_alone(job: StudyJob, context: RunContext, choice: CohortChoice) -> StudyOutcome:

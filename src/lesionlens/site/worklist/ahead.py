@@ -15,17 +15,17 @@ from lesionlens.site.cohort.studies import StudyJob, fingerprint
 from lesionlens.site.cohort.work import CohortChoice, Status, StudyOutcome, analyse, identity
 from lesionlens.site.cohort.worklist import CohortWorklist, open_worklist
 from lesionlens.site.pacs.server import Server
-from lesionlens.site.worklist.book import Book
 from lesionlens.site.worklist.describing import described, with_result
 from lesionlens.site.worklist.records import StudyEntry
 from lesionlens.site.worklist.sources import fetched
+from lesionlens.site.worklist.worklist_database import WorklistDatabase
 
 CURSOR, UNDER_WAY, ARCHIVE = "cursor", "under way", "archive"
-"""Notes of a book: the study that is read, what is analysed now, where studies are fetched from."""
+"""Notes of a database: the study being read, the one being analysed, where studies come from."""
 
 
 def run_ahead(
-    book: Book, choice: CohortChoice, *, context: RunContext = SILENT
+    database: WorklistDatabase, choice: CohortChoice, *, context: RunContext = SILENT
 ) -> tuple[StudyOutcome, ...]:
     """Analyse every study of a list that has no result of this engine, each on its own.
 
@@ -35,7 +35,7 @@ def run_ahead(
 
     Parameters
     ----------
-    book : Book
+    database : WorklistDatabase
         Is called with each result; `cohort.worklist` of each outcome.
     choice : CohortChoice
         What analyses. What each sequence adds and what was dismissed is kept of every study, so
@@ -51,26 +51,26 @@ def run_ahead(
     choice = replace(choice, files=replace(choice.files, evidence=True))
     engine = identity(choice)
     done: dict[str, StudyOutcome] = {}
-    with open_worklist(book.folder) as outcomes:
-        run = _AheadRun(book, outcomes, choice, engine, context)
-        left = {entry.name for entry in book.entries()}
+    with open_worklist(database.folder) as outcomes:
+        run = _AheadRun(database, outcomes, choice, engine, context)
+        left = {entry.name for entry in database.entries()}
         while not context.cancel.is_set():
-            entry = next((e for e in from_cursor(book) if e.name in left), None)
+            entry = next((e for e in from_cursor(database) if e.name in left), None)
             if entry is None:
                 break
             left.discard(entry.name)
             found = run.analyse(entry)
             if found is not None:
                 done[entry.name] = found
-        book.take_note(UNDER_WAY, None)
+        database.take_note(UNDER_WAY, None)
     return tuple(done.values())
 
 
-def from_cursor(book: Book) -> Iterator[StudyEntry]:
+def from_cursor(database: WorklistDatabase) -> Iterator[StudyEntry]:
     """Yield the studies from the one that is read to the end, then those before it."""
-    entries = book.entries()
+    entries = database.entries()
     names = [entry.name for entry in entries]
-    cursor = book.note(CURSOR)
+    cursor = database.note(CURSOR)
     start = names.index(cursor) if cursor in names else 0
     yield from entries[start:]
     yield from entries[:start]
@@ -80,7 +80,7 @@ def from_cursor(book: Book) -> Iterator[StudyEntry]:
 class _AheadRun:
     """What every study of a list is analysed with, and where its outcome goes."""
 
-    book: Book
+    database: WorklistDatabase
     outcomes: CohortWorklist
     choice: CohortChoice
     engine: str
@@ -89,33 +89,33 @@ class _AheadRun:
 
     def analyse(self, entry: StudyEntry) -> StudyOutcome | None:
         """Analyse one study; None where that was done before."""
-        book = self.book
+        database = self.database
         try:
-            entry = at_hand(book, entry, self.context)
+            entry = at_hand(database, entry, self.context)
             place = Path(entry.place)
-            job = StudyJob(entry.name, place, book.folder / entry.name)
+            job = StudyJob(entry.name, place, database.folder / entry.name)
             mark = fingerprint(place) if place.is_dir() else str(place.stat().st_mtime_ns)
         except (LesionLensError, OSError) as error:
             words = error.found if isinstance(error, LesionLensError) else str(error.strerror)
-            book.update(_warned(entry, f"not at hand: {words}"))
+            database.update(_warned(entry, f"not at hand: {words}"))
             return StudyOutcome(entry.name, Status.FAILED, 2, words)
         if self.outcomes.complete(job, mark, self.engine) is not None:
             if entry.candidates is None:
-                book.update(with_result(entry, job.out))
+                database.update(with_result(entry, job.out))
             return None
-        book.take_note(UNDER_WAY, entry.name)
+        database.take_note(UNDER_WAY, entry.name)
         outcome = analyse(job, self.choice, self.context.part(0, 1, f"{entry.name}: {{}}"))
         if outcome.status is Status.STOPPED:
             return outcome
         self.outcomes.record(outcome, mark)
         if outcome.status is Status.ANALYSED:
-            book.update(with_result(entry, job.out))
+            database.update(with_result(entry, job.out))
         else:
-            book.update(_warned(entry, outcome.message))
+            database.update(_warned(entry, outcome.message))
         return outcome
 
 
-def at_hand(book: Book, entry: StudyEntry, context: RunContext) -> StudyEntry:
+def at_hand(database: WorklistDatabase, entry: StudyEntry, context: RunContext) -> StudyEntry:
     """Return a study that is on this machine and described; the list keeps what was found.
 
     One that is in the archive alone is fetched.
@@ -126,18 +126,18 @@ def at_hand(book: Book, entry: StudyEntry, context: RunContext) -> StudyEntry:
         It has no folder, and the list knows no archive.
     """
     if not entry.place:
-        archive = book.note(ARCHIVE)
+        archive = database.note(ARCHIVE)
         if archive is None:
             raise UnusableInputError(
                 found=f"{entry.name}, without a folder, and a list that knows no archive",
                 expected="a study on this machine, or a list that was made from an archive",
                 next_step="Make the list anew from the archive: List ▾",
             )
-        entry = fetched(entry, Server(**archive), book.folder, context=context)
-        book.update(entry)
+        entry = fetched(entry, Server(**archive), database.folder, context=context)
+        database.update(entry)
     if not (entry.sequences or entry.warnings):
         entry = described(entry)
-        book.update(entry)
+        database.update(entry)
     return entry
 
 

@@ -16,8 +16,8 @@ from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.site.worklist.book import Book
 from lesionlens.site.worklist.records import StudyEntry
+from lesionlens.site.worklist.worklist_database import WorklistDatabase
 
 logger = logging.getLogger(__name__)
 RESULT = "findings.json"
@@ -25,12 +25,14 @@ _TAGS = ("PatientID", "StudyDate")
 _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
 
 
-def describe_all(book: Book, *, context: RunContext = SILENT, again: bool = False) -> int:
+def describe_all(
+    database: WorklistDatabase, *, context: RunContext = SILENT, again: bool = False
+) -> int:
     """Read what a list shows of every study that is not described yet, and of every new result.
 
     Parameters
     ----------
-    book : Book
+    database : WorklistDatabase
         Is kept up to date, study by study.
     context : RunContext
         Called, and polled for a stop, between studies.
@@ -42,7 +44,7 @@ def describe_all(book: Book, *, context: RunContext = SILENT, again: bool = Fals
     int
         How many were read.
     """
-    entries = book.entries()
+    entries = database.entries()
     count = 0
     for number, entry in enumerate(entries):
         context.check("reading the studies")
@@ -51,9 +53,9 @@ def describe_all(book: Book, *, context: RunContext = SILENT, again: bool = Fals
         if entry.place and (again or not (entry.sequences or entry.warnings)):
             now, count = described(entry), count + 1
         if now.candidates is None or again:
-            now = with_result(now, book.folder / entry.name)
+            now = with_result(now, database.folder / entry.name)
         if now != entry:
-            book.update(now)
+            database.update(now)
     context.progress("read", 1.0)
     return count
 

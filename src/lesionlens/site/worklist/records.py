@@ -76,7 +76,7 @@ class Act:
     time: str
     """ISO 8601, UTC."""
     seconds: float = 0.0
-    """Since the act before it in this sitting, by a clock that is never set; 0 for BEGIN."""
+    """Since the act before it in this read session, by a clock that never jumps; 0 for BEGIN."""
     target: str = ""
     """Of a mark or its taking back: the mark's identifier. Of a verdict: the candidate's tracking
     UID."""

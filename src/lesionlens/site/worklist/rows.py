@@ -9,17 +9,21 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from lesionlens.base.labels import ReviewState
-from lesionlens.site.worklist.book import Book, closed
 from lesionlens.site.worklist.protocol import Assignment, ReadingProtocol, assignments
 from lesionlens.site.worklist.reads import state_of
 from lesionlens.site.worklist.records import Arm, Read, ReadKey, StudyEntry, WorklistRow
+from lesionlens.site.worklist.worklist_database import WorklistDatabase, closed
 
 SAME_PLACE_MM = 10.0
 """Marks of two readers that lie no further apart are of one place."""
 
 
 def rows_of(
-    book: Book, reader: str, protocol: ReadingProtocol | None = None, *, unaided_first: bool = False
+    database: WorklistDatabase,
+    reader: str,
+    protocol: ReadingProtocol | None = None,
+    *,
+    unaided_first: bool = False,
 ) -> tuple[WorklistRow, ...]:
     """Return the rows of a list for one reader, in the order in which they read.
 
@@ -28,7 +32,7 @@ def rows_of(
 
     Parameters
     ----------
-    book : Book
+    database : WorklistDatabase
         Of the list.
     reader : str
         Who reads; empty where nobody is named.
@@ -42,8 +46,8 @@ def rows_of(
     ReadError
         The protocol does not know the reader.
     """
-    entries = {entry.name: entry for entry in book.entries()}
-    reads = {read.key: read for read in book.reads()}
+    entries = {entry.name: entry for entry in database.entries()}
+    reads = {read.key: read for read in database.reads()}
     if protocol is not None:
         plan = assignments(protocol, reader, tuple(entries))
         return tuple(_planned(entries[one.case], one, reads) for one in plan)
@@ -185,10 +189,10 @@ def _pairs(first: Read, second: Read) -> list[tuple[int, int]]:
     return pairs
 
 
-def comparisons(book: Book) -> tuple[ReaderComparison, ...]:
+def comparisons(database: WorklistDatabase) -> tuple[ReaderComparison, ...]:
     """Compare every two readers of every study, outside of reader studies."""
     by_study: dict[str, list[Read]] = {}
-    for read in book.reads():
+    for read in database.reads():
         if not read.key.session and read.key.arm is Arm.MAPS:
             by_study.setdefault(read.key.study, []).append(read)
     return tuple(

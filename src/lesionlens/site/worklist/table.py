@@ -15,10 +15,10 @@ from lesionlens.base.labels import ReviewState
 from lesionlens.base.manifest import replace_listed
 from lesionlens.base.staging import check_target
 from lesionlens.results.export.tables import safe_text
-from lesionlens.site.worklist.book import book_of
 from lesionlens.site.worklist.describing import RESULT
 from lesionlens.site.worklist.protocol import read_protocol
 from lesionlens.site.worklist.records import Phase, Read
+from lesionlens.site.worklist.worklist_database import existing_worklist_database
 
 READS, MARKS = "reads.csv", "marks.csv"
 LIST = "reads.files.json"
@@ -69,10 +69,10 @@ def tables_of(folder: Path, out: Path) -> WrittenTables:
         There is no list, its protocol cannot be read, or `out` cannot be a folder.
     """
     check_target(out)
-    with book_of(folder) as book:
+    with existing_worklist_database(folder) as database:
         study = read_protocol(folder) is not None
-        reads = [read for read in book.reads() if bool(read.key.session) is study]
-        scores = scores_in(folder, (entry.name for entry in book.entries()))
+        reads = [read for read in database.reads() if bool(read.key.session) is study]
+        scores = scores_in(folder, (entry.name for entry in database.entries()))
     written = write_tables(reads, scores, out)
     arms = Counter(read.key.arm.value for read in reads if read.complete)
     return WrittenTables(*written, len(reads), tuple(arms.items()))
@@ -91,7 +91,7 @@ def write_tables(
     Parameters
     ----------
     reads : iterable of Read
-        From `Book.reads`.
+        From `WorklistDatabase.reads`.
     scores : mapping of str to float
         The network's score by tracking UID, where known.
     out : Path

@@ -1,4 +1,4 @@
-"""Old weights against new ones: on held-out patients, and on drawn brains."""
+"""Old weights against new ones: on held-out patients, and on synthetic brains."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _package(place: Path) -> str:
 def drawn_figures(
     side: Side, recipe: TrainConfig, volumes: int, device: str, context: RunContext
 ) -> list[dict[str, float]]:
-    """Return the figures of one pass on drawn brains that no training has seen.
+    """Return the figures of one pass on synthetic brains that no training has seen.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def drawn_figures(
     grid = DrawConfig(shape=stage.shape, spacing_mm=stage.spacing_mm)
     found = []
     for number in range(volumes):
-        context.check("judging on drawn brains")
-        context.progress(f"{side.name}: drawn brain {number + 1}", number / volumes)
+        context.check("judging on synthetic brains")
+        context.progress(f"{side.name}: synthetic brain {number + 1}", number / volumes)
         found += [figures for figures, _ in validate_each(network, grid, [number], place)]
     return found

@@ -47,7 +47,7 @@ from lesionlens.training.real_cases import SPLIT_NAME, RealCases
 
 BEGUN = "begun.json"
 _FEW = 10  # held-out patients below which the page says that they are few
-_LARGE = 0.02  # Dice on drawn brains whose loss is named even where the interval is wide
+_LARGE = 0.02  # Dice on synthetic brains whose loss is named even where the interval is wide
 _TRAINED = 0.85  # share of the progress bar that training gets
 _PATIENTS = (
     ("Dice, whole tumour", "wt", 1), ("Dice, tumour core", "tc", 1),
@@ -62,7 +62,7 @@ _DRAWN = (
 
 @dataclass(frozen=True, slots=True)
 class LearnJob:
-    """What is learnt from, and how.
+    """What is trained on, and how.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class LearnJob:
         Weights to start from, as `network.weights.load_chosen` takes them; None for those in use.
     device : str
     drawn_volumes : int
-        Drawn brains that judge.
+        Synthetic brains that judge.
     readers : tuple of str
         See `learning.signed_reviews.gather`.
     """
@@ -122,7 +122,7 @@ def learn(
     Raises
     ------
     UnusableInputError, ConfigError
-        Nothing is signed; fewer than two patients; a folder of another run; no drawn brains.
+        Nothing is signed; fewer than two patients; a folder of another run; no synthetic brains.
     CancelledError
         The user asked to stop while weights were judged; what is complete stays.
     """
@@ -167,7 +167,7 @@ def _check_recipe(recipe: TrainConfig) -> None:
     if recipe.data.drawn_share <= 0 or recipe.data.held_out <= 0:
         raise ConfigError(
             found="a recipe without "
-            + ("drawn brains" if recipe.data.drawn_share <= 0 else "patients who are held out"),
+            + ("synthetic brains" if recipe.data.drawn_share <= 0 else "patients who are held out"),
             expected="drawn_share and held_out above zero in [data]: what few patients do not "
             "show would be forgotten, and nobody would notice",
             next_step="Set both, or use `lesionlens train --finetune`",
@@ -341,12 +341,12 @@ def cautions(
     """Report what a person must weigh before accepting weights."""
     lines = [
         f"{one.title}: surely worse {where}"
-        for rows, where in ((patients, "on held-out patients"), (drawn, "on drawn brains"))
+        for rows, where in ((patients, "on held-out patients"), (drawn, "on synthetic brains"))
         for one in rows
         if one.figure.surely(one.better) < 0
     ]
     lines += [
-        f"{one.title}: {-one.figure.difference:.3f} lower on drawn brains, though not surely"
+        f"{one.title}: {-one.figure.difference:.3f} lower on synthetic brains, though not surely"
         for one in drawn
         if one.better > 0 and one.figure.difference < -_LARGE and one.figure.surely(1) == 0
     ]

@@ -63,9 +63,9 @@ class Proposal(FileModel):
     Parameters
     ----------
     counts : mapping of str to int
-        What was learnt from and judged on: studies, patients, candidates by verdict.
+        What was trained on and judged on: studies, patients, candidates by verdict.
     patients, drawn : tuple of MetricChange
-        On held-out patients by the whole analysis; on drawn brains by one pass.
+        On held-out patients by the whole analysis; on synthetic brains by one pass.
     cautions : tuple of str
         What a person must weigh before accepting.
     learnt_from, held_out : tuple of str

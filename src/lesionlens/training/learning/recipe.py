@@ -28,7 +28,7 @@ def learn_recipe(init: Path, given: TrainConfig | None = None, steps: int = STEP
     init : Path
         The weights to start from.
     given : TrainConfig or None
-        A site's own recipe; its `init` is not read, its share of drawn brains must not be zero.
+        A site's own recipe; its `init` is not read, its share of synthetic brains must not be zero.
     steps : int
         Of the built-in recipe. No more brains are drawn than that many steps can show.
     """

@@ -14,8 +14,8 @@ from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.review import WHOLE_STUDY
 from lesionlens.results.review import store
 from lesionlens.results.review.reopen import SavedResult, read_result, results_in
-from lesionlens.site.worklist.book import NAME as BOOK
-from lesionlens.site.worklist.book import book_of
+from lesionlens.site.worklist.worklist_database import NAME as BOOK
+from lesionlens.site.worklist.worklist_database import existing_worklist_database
 from lesionlens.training.references import RealCase, reviewed_case
 
 NOTHING_SEEN, ADDED = "nothing seen", "added"
@@ -145,16 +145,16 @@ def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:
             expected="the folder of the studies that they were made of, or a worklist's folder",
             next_step="Name it with --studies",
         )
-    with book_of(results) as book:
-        return {one.name: Path(one.place) for one in book.entries() if one.place}
+    with existing_worklist_database(results) as database:
+        return {one.name: Path(one.place) for one in database.entries() if one.place}
 
 
 def readers_of(results: Path) -> tuple[str, ...]:
     """Name the readers of a worklist; none of a folder that is no list."""
     if not (results / BOOK).is_file():
         return ()
-    with book_of(results) as book:
-        return tuple(dict.fromkeys(read.key.reader for read in book.reads() if read.key.reader))
+    with existing_worklist_database(results) as database:
+        return tuple(dict.fromkeys(read.key.reader for read in database.reads() if read.key.reader))
 
 
 def _signed(case: RealCase, saved: SavedResult, place: Path) -> SignedReview:

@@ -1,4 +1,4 @@
-"""A patient over time: aligned, matched, named alike, measured; on drawn heads of known growth."""
+"""A patient over time: aligned, matched, measured; on synthetic heads of known growth."""
 
 import json
 from dataclasses import replace

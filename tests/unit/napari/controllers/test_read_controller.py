@@ -11,8 +11,8 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.napari.controllers.read_controller import ExpectedRead, ReadController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.geometry.head import Head, HeadOfStudy
-from lesionlens.site.worklist.book import open_book
 from lesionlens.site.worklist.records import ReadKey
+from lesionlens.site.worklist.worklist_database import open_worklist_database
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def reading(analysis, tmp_path):  # noqa: F811
     session = ReviewSession()
     made = ReadController(session)
     turn = ExpectedRead(
-        open_book(tmp_path), ReadKey("a", "A. Reader"), unaided_first=True, rated=True
+        open_worklist_database(tmp_path), ReadKey("a", "A. Reader"), unaided_first=True, rated=True
     )
     made.expect(turn)
     session.open(analysis.study)

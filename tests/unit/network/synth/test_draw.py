@@ -1,4 +1,4 @@
-"""Drawn patients: repeatable, nested, and like a stripped scan."""
+"""Synthetic patients: repeatable, nested, and like a stripped scan."""
 
 import dataclasses
 

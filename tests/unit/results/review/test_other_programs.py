@@ -1,4 +1,4 @@
-"""Segmentations that other programs' own code wrote of a drawn head become candidates.
+"""Segmentations that other programs' own code wrote of a synthetic head become candidates.
 
 `other_programs/make.py` recorded them: dcmqi 1.5.7 (as used by itself, and with the metadata that
 3D Slicer's export writes), highdicom 0.28.2, pydicom-seg 0.4.1, TotalSegmentator 2.18.0 and MONAI

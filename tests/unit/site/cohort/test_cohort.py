@@ -20,14 +20,14 @@ from lesionlens.imaging.reading.readers import open_study
 from lesionlens.lens import Lens
 from lesionlens.results.export.tables import TablesExporter
 from lesionlens.site.cohort import cluster, run, work
-from lesionlens.site.cohort.run import Cohort, Crew, run_cohort
+from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.studies import StudyJob, find_jobs, fingerprint
 from lesionlens.site.cohort.table import write_table
 from lesionlens.site.cohort.work import CohortChoice, Status, StudyOutcome
 from lesionlens.site.cohort.worklist import RESULT, alone_in, open_worklist
 
 CPU = CohortChoice(EngineChoice("cpu"))
-HERE = Crew()
+HERE = WorkerOptions()
 
 
 @pytest.fixture
@@ -216,12 +216,12 @@ def test_a_cluster_gives_what_this_process_gives(quick, studies, tmp_path):
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
     ) as cluster:
-        crew = Crew(2, cluster.scheduler_address)
-        done = run_cohort(Cohort(studies, tmp_path / "there"), CPU, crew)
+        worker_options = WorkerOptions(2, cluster.scheduler_address)
+        done = run_cohort(Cohort(studies, tmp_path / "there"), CPU, worker_options)
         stop = threading.Event()
         stop.set()
         stopped = run_cohort(
-            Cohort(studies, tmp_path / "no"), CPU, crew, context=RunContext(cancel=stop)
+            Cohort(studies, tmp_path / "no"), CPU, worker_options, context=RunContext(cancel=stop)
         )
     alone = run_cohort(Cohort(studies, tmp_path / "here"), CPU, HERE)
     assert states(done) == states(alone)
@@ -232,7 +232,7 @@ def test_a_cluster_gives_what_this_process_gives(quick, studies, tmp_path):
 def test_a_scheduler_without_dask_names_the_extra(studies, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "find_spec", lambda _: None)
     with pytest.raises(MissingPluginError, match=r"lesionlens\[cohort\]"):
-        run_cohort(Cohort(studies, tmp_path / "out"), CPU, Crew(1, "tcp://127.0.0.1:1"))
+        run_cohort(Cohort(studies, tmp_path / "out"), CPU, WorkerOptions(1, "tcp://127.0.0.1:1"))
 
 
 def test_no_study_is_refused(tmp_path):

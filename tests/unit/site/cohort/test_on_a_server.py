@@ -12,7 +12,7 @@ from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.network.onnx_session import OnnxSession
 from lesionlens.site.cohort import work
-from lesionlens.site.cohort.run import Cohort, Crew, run_cohort
+from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.work import CohortChoice, Status
 
 
@@ -29,10 +29,10 @@ def test_a_cohort_is_analysed_by_a_server_and_goes_on_with_it(tmp_path, make_stu
     cohort = Cohort(tmp_path / "studies", tmp_path / "out")
     with serving({"quick": QuickEngine()}) as server:
         choice = CohortChoice(EngineChoice(server=ServerAddress(server.url)))
-        done = run_cohort(cohort, choice, Crew())
+        done = run_cohort(cohort, choice, WorkerOptions())
         assert [o.status for o in done.outcomes] == [Status.ANALYSED] * 2
         assert all((tmp_path / "out" / name / "report.html").is_file() for name in ("a", "b"))
-        again = run_cohort(Cohort(cohort.studies, cohort.out, resume=True), choice, Crew())
+        again = run_cohort(Cohort(cohort.studies, cohort.out, resume=True), choice, WorkerOptions())
         work.load_lens(choice.engine).engine.close()
     assert again.kept == 2
 

@@ -16,14 +16,14 @@ from lesionlens.base.logs import REPORT
 from lesionlens.cli.main import app
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.site.cohort import run
-from lesionlens.site.cohort.run import Cohort, Crew, run_cohort
+from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.studies import Shard, find_jobs
 from lesionlens.site.cohort.work import CohortChoice, Status, StudyOutcome
 from lesionlens.site.cohort.worklist import RESULT, alone_in
 
 SLURM = Path(__file__).resolve().parents[4] / "packaging" / "slurm"
 NAMES = ["a", "b", "c", "d", "e"]
-CPU, HERE = CohortChoice(EngineChoice("cpu")), Crew()
+CPU, HERE = CohortChoice(EngineChoice("cpu")), WorkerOptions()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from lesionlens.base import user_folders
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.site.monitoring import figures, page, standing
+from lesionlens.site.monitoring import figures, monitor_warning, page
 from lesionlens.site.monitoring.gather import gather
 from lesionlens.site.monitoring.stop_rules import StopBounds
 from lesionlens.site.monitoring.watch import watch, write
@@ -183,16 +183,16 @@ def home(tmp_path, monkeypatch):
 
 
 def test_a_broken_rule_is_kept_for_the_panel_until_none_is(home, tmp_path):
-    assert standing.standing() is None
-    standing.keep(("2026-W07: 4.0 candidates a study",), tmp_path / "monitor.html")
-    found = standing.standing()
+    assert monitor_warning.current() is None
+    monitor_warning.keep(("2026-W07: 4.0 candidates a study",), tmp_path / "monitor.html")
+    found = monitor_warning.current()
     assert "Stop and look" in found.words
     assert "4.0 candidates a study" in found.words
     assert found.page == str(tmp_path / "monitor.html")
-    standing.keep((), tmp_path / "monitor.html")
-    assert standing.standing().words == ""
+    monitor_warning.keep((), tmp_path / "monitor.html")
+    assert monitor_warning.current().words == ""
     (home / "monitor.json").write_text("{")
-    assert "cannot be read" in standing.standing().words
+    assert "cannot be read" in monitor_warning.current().words
 
 
 def test_what_a_reader_added_and_took_back_is_not_counted(tmp_path):

@@ -1,4 +1,4 @@
-"""What goes wrong with certificates is told as exactly as the files and the archive tell it."""
+"""What goes wrong with certificates is reported as exactly as the files and the archive allow."""
 
 from __future__ import annotations
 

@@ -20,19 +20,21 @@ from lesionlens.site.pacs.peer import Access, FoundStudy, StudyQuery
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist import ahead, site, sources
 from lesionlens.site.worklist.ahead import ARCHIVE, CURSOR, UNDER_WAY, run_ahead
-from lesionlens.site.worklist.book import open_book
 from lesionlens.site.worklist.describing import describe_all
 from lesionlens.site.worklist.records import StudyEntry
 from lesionlens.site.worklist.sources import studies_at, studies_of
+from lesionlens.site.worklist.worklist_database import open_worklist_database
 
 
 @pytest.fixture
 def list_of_three(tmp_path, monkeypatch):
     """Three studies whose analysis is written in no time; `begun` says in which order."""
-    book = open_book(tmp_path / "list")
+    database = open_worklist_database(tmp_path / "list")
     for name in "abc":
         (tmp_path / name).mkdir()
-    book.add_studies(StudyEntry(name, str(tmp_path / name), sequences=("t1c",)) for name in "abc")
+    database.add_studies(
+        StudyEntry(name, str(tmp_path / name), sequences=("t1c",)) for name in "abc"
+    )
     begun = []
 
     def analyse(job, choice, context):
@@ -52,45 +54,45 @@ def list_of_three(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ahead, "analyse", analyse)
     monkeypatch.setattr(ahead, "identity", lambda choice: "x")
-    yield book, begun
-    book.close()
+    yield database, begun
+    database.close()
 
 
 def test_the_study_that_is_read_comes_first_and_nothing_is_done_twice(list_of_three):
-    book, begun = list_of_three
-    book.take_note(CURSOR, "b")
-    run_ahead(book, CohortChoice())
+    database, begun = list_of_three
+    database.take_note(CURSOR, "b")
+    run_ahead(database, CohortChoice())
     assert begun == ["b", "c", "a"]
-    a, b, c = book.entries()
+    a, b, c = database.entries()
     assert (a.candidates, a.highest, a.warnings) == (1, 0.9, ("w",))
     assert (b.candidates, b.warnings) == (None, ("no brain in the scan",))
     assert c.candidates == 1
-    assert book.note(UNDER_WAY) is None
+    assert database.note(UNDER_WAY) is None
     begun.clear()
-    run_ahead(book, CohortChoice())
+    run_ahead(database, CohortChoice())
     assert begun == ["b"]
 
 
 def test_a_reader_who_goes_on_is_followed(list_of_three):
-    book, begun = list_of_three
+    database, begun = list_of_three
 
     def progress(stage, fraction):
-        book.take_note(CURSOR, "c")
+        database.take_note(CURSOR, "c")
 
     original = ahead.analyse
     ahead.analyse = lambda job, *rest: (progress("", 0), original(job, *rest))[1]
-    run_ahead(book, CohortChoice())
+    run_ahead(database, CohortChoice())
     assert begun == ["a", "c", "b"]
 
 
 def test_a_stop_leaves_the_rest(list_of_three):
-    book, begun = list_of_three
+    database, begun = list_of_three
     stop = threading.Event()
     original = ahead.analyse
     ahead.analyse = lambda job, *rest: (stop.set(), original(job, *rest))[1]
-    run_ahead(book, CohortChoice(), context=RunContext(cancel=stop))
+    run_ahead(database, CohortChoice(), context=RunContext(cancel=stop))
     assert begun == ["a"]
-    assert book.entries()[1].candidates is None
+    assert database.entries()[1].candidates is None
 
 
 def test_a_table_of_studies_is_read_and_refused_in_words(tmp_path, make_study):
@@ -100,13 +102,13 @@ def test_a_table_of_studies_is_read_and_refused_in_words(tmp_path, make_study):
         csv.writer(lines).writerows([("study", "patient", "date"), ("one", "P7", "2026-01-05")])
     (entry,) = studies_at(table, tmp_path / "list")
     assert (entry.place, entry.patient, entry.date) == (str(place), "P7", "2026-01-05")
-    book = open_book(tmp_path / "list")
-    book.add_studies([entry, StudyEntry("gone", str(tmp_path / "gone"))])
-    describe_all(book)
-    one, gone = book.entries()
+    database = open_worklist_database(tmp_path / "list")
+    database.add_studies([entry, StudyEntry("gone", str(tmp_path / "gone"))])
+    describe_all(database)
+    one, gone = database.entries()
     assert one.sequences == ("t1c",)
     assert gone.warnings[0].startswith("cannot be used: no such file")
-    book.close()
+    database.close()
     for text, found in (("name\nx\n", "no column"), ("study\na/x\nb/x\n", "two studies")):
         table.write_text(text)
         with pytest.raises(UnusableInputError, match=found):
@@ -115,13 +117,13 @@ def test_a_table_of_studies_is_read_and_refused_in_words(tmp_path, make_study):
 
 def test_a_dicom_study_says_patient_and_day_but_no_name(tmp_path, make_study):
     make_study(name="studies/one", sequences={"t1c"}, dicom=True)
-    book = open_book(tmp_path / "list")
-    book.add_studies(studies_at(tmp_path / "studies", tmp_path / "list"))
-    describe_all(book)
-    (entry,) = book.entries()
+    database = open_worklist_database(tmp_path / "list")
+    database.add_studies(studies_at(tmp_path / "studies", tmp_path / "list"))
+    describe_all(database)
+    (entry,) = database.entries()
     assert entry.patient
     assert entry.date.count("-") == 2
-    book.close()
+    database.close()
     assert b"^" not in (tmp_path / "list" / "reading.sqlite").read_bytes()
 
 
@@ -137,18 +139,18 @@ def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monke
     monkeypatch.setattr(sources, "connect", lambda address, access: archive)
     entries = studies_of("https://a/dicom-web", Access(), StudyQuery(study_date="20260105"))
     assert "Doe" not in repr(entries)
-    book = open_book(tmp_path / "list")
-    book.add_studies(entries)
-    book.take_note(ARCHIVE, Server.of("https://a/dicom-web", Access()).note())
+    database = open_worklist_database(tmp_path / "list")
+    database.add_studies(entries)
+    database.take_note(ARCHIVE, Server.of("https://a/dicom-web", Access()).note())
     monkeypatch.setattr(ahead, "identity", lambda choice: "x")
     monkeypatch.setattr(
         ahead, "analyse", lambda job, *_: StudyOutcome(job.name, Status.FAILED, 1, job.study.name)
     )
-    run_ahead(book, CohortChoice())
-    (entry,) = book.entries()
+    run_ahead(database, CohortChoice())
+    (entry,) = database.entries()
     assert entry.place == str(tmp_path / "list" / "studies" / NOBODY.uid("study"))
     assert entry.sequences == ("t1c",)
-    book.close()
+    database.close()
 
 
 def test_the_commands_make_show_and_compare_a_list(tmp_path, make_study):
@@ -178,17 +180,17 @@ def test_a_site_can_require_unaided_reads_and_a_wrong_file_is_not_passed_over(
 
 def test_a_study_without_a_folder_or_an_archive_fails_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(ahead, "identity", lambda choice: "x")
-    book = open_book(tmp_path / "list")
-    book.add_studies([StudyEntry("nowhere", "")])
-    (outcome,) = run_ahead(book, CohortChoice())
+    database = open_worklist_database(tmp_path / "list")
+    database.add_studies([StudyEntry("nowhere", "")])
+    (outcome,) = run_ahead(database, CohortChoice())
     assert outcome.exit_status == 2
-    assert "knows no archive" in book.entries()[0].warnings[0]
-    book.close()
+    assert "knows no archive" in database.entries()[0].warnings[0]
+    database.close()
 
 
 def test_what_a_window_has_analysed_ahead_ends_well_while_the_window_stays_open(tmp_path):
     """Python aborted at its end, and a list that was complete was said to have ended early."""
-    open_book(tmp_path / "list").close()
+    open_worklist_database(tmp_path / "list").close()
     command = ["-m", "lesionlens", "worklist", "ahead", str(tmp_path / "list"), "--while-open"]
     process = subprocess.Popen(
         [sys.executable, *command],

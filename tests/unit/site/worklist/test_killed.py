@@ -17,8 +17,8 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.review import journal, store
-from lesionlens.site.worklist.book import NAME, open_book
 from lesionlens.site.worklist.records import ActKind, ReadKey
+from lesionlens.site.worklist.worklist_database import NAME, open_worklist_database
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 
@@ -33,27 +33,27 @@ READINGS = textwrap.dedent(
     from lesionlens.results.review.log import ReviewLog
     from lesionlens.engines.testing.analysis import make_analysis, write_study
     from lesionlens.engines.testing.simple import Lesion, make_patient
-    from lesionlens.site.worklist.book import open_book
+    from lesionlens.site.worklist.worklist_database import open_worklist_database
     from lesionlens.site.worklist.records import ReadKey
-    from lesionlens.site.worklist.sitting import Sitting
+    from lesionlens.site.worklist.read_session import ReadSession
 
     def read(place, analysis):
         store.sessions_folder = lambda: place / "reviews"
         said = os.open(place / "said", os.O_WRONLY | os.O_CREAT)
-        book = open_book(place)
+        database = open_worklist_database(place)
         candidate, log = analysis.findings.candidates[0], ReviewLog()
         drawn = np.zeros(analysis.prepared.working.shape, np.uint8)
         mark, number = None, 0
         while True:
             number += 1
             if number % 5 == 1:  # the case before is signed, and takes no more acts
-                sitting = Sitting(book, ReadKey(f"case {number // 5}", "A. Reader"))
-                mark = sitting.mark((number, 0, 0), 50)
+                read_session = ReadSession(database, ReadKey(f"case {number // 5}", "A. Reader"))
+                mark = read_session.mark((number, 0, 0), 50)
             elif number % 5 == 2:
-                sitting.take_back(mark.uid)
+                read_session.take_back(mark.uid)
             elif number % 5 == 3:
                 uid = candidate.tracking_uid
-                sitting.verdict(uid, ReviewState.ACCEPTED, (number, 0, 0))
+                read_session.verdict(uid, ReviewState.ACCEPTED, (number, 0, 0))
                 log.mark(uid, ReviewState.ACCEPTED, reader="A. Reader", reason=str(number))
                 store.autosave(replace(analysis, review=log.review), reader="A. Reader")
             elif number % 5 == 4:
@@ -61,7 +61,7 @@ READINGS = textwrap.dedent(
                 draft = journal.Draft(candidate.tracking_uid, drawn)
                 journal.keep(analysis, draft, "A. Reader")
             else:
-                sitting.sign(str(number))
+                read_session.sign(str(number))
             os.write(said, b"%d\\n" % number)
 
     head = make_patient(5, spacing_mm=6.0, lesions=(Lesion((-28.0, 8.0, 26.0), 15.0),))
@@ -90,7 +90,7 @@ the kill falls into one act, or between two."""
 
 READER = "A. Reader"
 OF = {1: ActKind.MARK, 2: ActKind.TAKE_BACK, 3: ActKind.VERDICT, 0: ActKind.SIGN}
-"""Which act of the book is every first, second, third and fifth; the fourth is a stroke."""
+"""Which act of the database is every first, second, third and fifth; the fourth is a stroke."""
 
 
 class Anything:
@@ -109,15 +109,15 @@ class Killed:
 
 
 def in_book(place: Path) -> list[ActKind]:
-    """Read the acts of the book, which must be whole, but for that it was begun."""
-    book = open_book(place)
+    """Read the acts of the database, which must be whole, but for that it was begun."""
+    database = open_worklist_database(place)
     acts = []
     for case in count():
-        more = book.read(ReadKey(f"case {case}", READER)).acts
+        more = database.read(ReadKey(f"case {case}", READER)).acts
         acts += more
         if not more:
             break
-    book.close()
+    database.close()
     with closing(sqlite3.connect(place / NAME)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     reported = [act for act in acts if act.kind is not ActKind.BEGIN]

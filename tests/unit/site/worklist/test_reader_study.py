@@ -11,12 +11,12 @@ import pytest
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import ReviewState
-from lesionlens.site.worklist.book import open_book
 from lesionlens.site.worklist.protocol import FILE, ReadingProtocol, assignments, read_protocol
+from lesionlens.site.worklist.read_session import ReadSession
 from lesionlens.site.worklist.records import Arm, Phase, ReadKey, StudyEntry, StudyState
 from lesionlens.site.worklist.rows import comparisons, matching, rows_of, too_early
-from lesionlens.site.worklist.sitting import Sitting
 from lesionlens.site.worklist.table import write_tables
+from lesionlens.site.worklist.worklist_database import open_worklist_database
 
 CASES = tuple(f"case{n:02d}" for n in range(20))
 PROTOCOL = ReadingProtocol(title="drawn", seed=7, readers=("A", "B"))
@@ -87,43 +87,43 @@ def table(place):
         return list(csv.DictReader(lines))
 
 
-def drawn_read(sitting, draw):
+def drawn_read(read_session, draw):
     """Act as a reader would; return what must come out of the tables."""
     went_in = []
     for _ in range(draw.randrange(3)):
         at, rating = tuple(round(draw.uniform(-60, 60), 2) for _ in range(3)), draw.randrange(101)
-        phase = sitting.phase
-        mark = sitting.mark(at, rating)
+        phase = read_session.phase
+        mark = read_session.mark(at, rating)
         if draw.random() < 0.2:
-            sitting.take_back(mark.uid)
+            read_session.take_back(mark.uid)
         else:
             went_in.append((phase.value, "mark", *at, str(rating), ""))
-    if sitting.key.arm.aided:
+    if read_session.key.arm.aided:
         for number in range(draw.randrange(3)):
             at = tuple(round(draw.uniform(-60, 60), 2) for _ in range(3))
             state = draw.choice([ReviewState.ACCEPTED, ReviewState.REJECTED])
             rating = draw.randrange(101)
-            sitting.verdict(f"2.25.{number}", state, at, confidence=rating)
+            read_session.verdict(f"2.25.{number}", state, at, confidence=rating)
             kept = str(rating) if state is ReviewState.ACCEPTED else ""
             went_in.append(("aided", "candidate", *at, kept, state.value))
-        sitting.sign("nothing further seen")
+        read_session.sign("nothing further seen")
     else:
-        sitting.sign()
-    sitting.leave()
+        read_session.sign()
+    read_session.leave()
     return went_in
 
 
 def test_marks_of_a_study_of_twenty_cases_come_out_as_they_went_in(tmp_path):
-    book, draw = open_book(tmp_path / "list"), random.Random(3)
-    book.add_studies([StudyEntry(case, f"/{case}") for case in CASES])
+    database, draw = open_worklist_database(tmp_path / "list"), random.Random(3)
+    database.add_studies([StudyEntry(case, f"/{case}") for case in CASES])
     went_in = {}
     for reader in PROTOCOL.readers:
         for one in assignments(PROTOCOL, reader, CASES)[: 60 if reader == "A" else 20]:
             key = ReadKey(one.case, reader, one.session, one.arm)
             went_in[(reader, str(one.session), one.case, one.arm.value)] = drawn_read(
-                Sitting(book, key), draw
+                ReadSession(database, key), draw
             )
-    reads, marks = write_tables(book.reads(), {"2.25.0": 0.75}, tmp_path / "out")
+    reads, marks = write_tables(database.reads(), {"2.25.0": 0.75}, tmp_path / "out")
     rows = table(reads)
     assert len(rows) == len(went_in) == 80
     assert {row["complete"] for row in rows} == {"true"}
@@ -139,56 +139,56 @@ def test_marks_of_a_study_of_twenty_cases_come_out_as_they_went_in(tmp_path):
 
 
 def test_the_list_of_a_reader_study_tells_nothing_of_the_network_nor_of_others(tmp_path):
-    book = open_book(tmp_path)
-    book.add_studies([StudyEntry(case, "/x", candidates=2, highest=0.9) for case in CASES])
-    Sitting(book, ReadKey(CASES[0], "B", 1, Arm.MAPS)).sign("x")
-    rows = rows_of(book, "A", PROTOCOL)
+    database = open_worklist_database(tmp_path)
+    database.add_studies([StudyEntry(case, "/x", candidates=2, highest=0.9) for case in CASES])
+    ReadSession(database, ReadKey(CASES[0], "B", 1, Arm.MAPS)).sign("x")
+    rows = rows_of(database, "A", PROTOCOL)
     assert len(rows) == 60
     assert {(r.entry.candidates, r.entry.highest, r.others) for r in rows} == {(None, None, ())}
 
 
 def test_the_time_between_sessions_is_kept(tmp_path):
-    book = open_book(tmp_path)
-    book.add_studies([StudyEntry(case, "/x") for case in CASES])
-    rows = rows_of(book, "A", PROTOCOL)
+    database = open_worklist_database(tmp_path)
+    database.add_studies([StudyEntry(case, "/x") for case in CASES])
+    rows = rows_of(database, "A", PROTOCOL)
     later = next(row for row in rows if row.session == 2)
-    assert too_early(PROTOCOL, later, book.reads()) is None
-    Sitting(book, ReadKey(CASES[0], "A", 1, Arm.UNAIDED)).leave()
+    assert too_early(PROTOCOL, later, database.reads()) is None
+    ReadSession(database, ReadKey(CASES[0], "A", 1, Arm.UNAIDED)).leave()
     now = datetime.now(UTC)
-    assert too_early(PROTOCOL, later, book.reads(), now + timedelta(days=27)) is not None
-    assert too_early(PROTOCOL, later, book.reads(), now + timedelta(days=29)) is None
+    assert too_early(PROTOCOL, later, database.reads(), now + timedelta(days=27)) is not None
+    assert too_early(PROTOCOL, later, database.reads(), now + timedelta(days=29)) is None
 
 
 def test_unaided_first_closes_the_list_until_the_reader_signed(tmp_path):
-    book = open_book(tmp_path)
-    book.add_studies([StudyEntry("a", "/a", candidates=1, highest=0.8), StudyEntry("b", "/b")])
-    sitting = Sitting(book, ReadKey("a", "A"), unaided_first=True)
-    (row, new) = rows_of(book, "A", unaided_first=True)
+    database = open_worklist_database(tmp_path)
+    database.add_studies([StudyEntry("a", "/a", candidates=1, highest=0.8), StudyEntry("b", "/b")])
+    read_session = ReadSession(database, ReadKey("a", "A"), unaided_first=True)
+    (row, new) = rows_of(database, "A", unaided_first=True)
     assert (row.entry.candidates, row.state, new.state) == (
         None,
         StudyState.ANALYSED,
         StudyState.NEW,
     )
-    sitting.sign()
-    (row, _) = rows_of(book, "A", unaided_first=True)
+    read_session.sign()
+    (row, _) = rows_of(database, "A", unaided_first=True)
     assert (row.entry.candidates, row.state) == (1, StudyState.IN_REVIEW)
-    sitting.sign("nothing further")
-    (row, _) = rows_of(book, "B")
+    read_session.sign("nothing further")
+    (row, _) = rows_of(database, "B")
     assert row.others == (("A", StudyState.SIGNED),)
     assert row.entry.highest == 0.8
 
 
 def test_two_readers_are_compared_by_verdict_and_by_place(tmp_path):
-    book = open_book(tmp_path)
-    a, b = (Sitting(book, ReadKey("case", who)) for who in "AB")
-    for sitting in (a, b):
-        sitting.verdict("2.25.111111", ReviewState.ACCEPTED, (0, 0, 0))
+    database = open_worklist_database(tmp_path)
+    a, b = (ReadSession(database, ReadKey("case", who)) for who in "AB")
+    for read_session in (a, b):
+        read_session.verdict("2.25.111111", ReviewState.ACCEPTED, (0, 0, 0))
     a.verdict("2.25.222222", ReviewState.ACCEPTED, (0, 0, 0))
     b.verdict("2.25.222222", ReviewState.REJECTED, (0, 0, 0))
     a.mark((10, 0, 0))
     b.mark((10, 8, 0))
     b.mark((-40, 0, 0))
-    (found,) = comparisons(book)
+    (found,) = comparisons(database)
     assert found.agreed == 2
     assert found.differing == (
         "candidate …222222: accepted, rejected",
@@ -197,14 +197,14 @@ def test_two_readers_are_compared_by_verdict_and_by_place(tmp_path):
 
 
 def test_the_filter_takes_every_word_and_leaves_out_what_a_minus_names(tmp_path):
-    book = open_book(tmp_path)
-    book.add_studies(
+    database = open_worklist_database(tmp_path)
+    database.add_studies(
         [
             StudyEntry("a", "/a", "P1", "2026-01-05", ("t1c", "flair")),
             StudyEntry("b", "/b", "P2", "2026-01-06", ("t1",), warnings=("thick slices",)),
         ]
     )
-    rows = rows_of(book, "")
+    rows = rows_of(database, "")
     assert [r.entry.name for r in matching(rows, "flair 2026")] == ["a"]
     assert [r.entry.name for r in matching(rows, "-flair")] == ["b"]
     assert [r.entry.name for r in matching(rows, "THICK new")] == ["b"]
@@ -212,10 +212,10 @@ def test_the_filter_takes_every_word_and_leaves_out_what_a_minus_names(tmp_path)
 
 
 def test_a_phase_belongs_to_the_arm(tmp_path):
-    book = open_book(tmp_path)
-    assert Sitting(book, ReadKey("a", "A", 1, Arm.UNAIDED)).phase is Phase.UNAIDED
-    assert Sitting(book, ReadKey("a", "A", 2, Arm.CANDIDATES)).phase is Phase.AIDED
-    locked = Sitting(book, ReadKey("a", "A", 1, Arm.UNAIDED))
+    database = open_worklist_database(tmp_path)
+    assert ReadSession(database, ReadKey("a", "A", 1, Arm.UNAIDED)).phase is Phase.UNAIDED
+    assert ReadSession(database, ReadKey("a", "A", 2, Arm.CANDIDATES)).phase is Phase.AIDED
+    locked = ReadSession(database, ReadKey("a", "A", 1, Arm.UNAIDED))
     locked.sign()
     with pytest.raises(Exception, match="signed"):
         locked.mark((0, 0, 0))

@@ -31,8 +31,8 @@ from lesionlens.results.export.exporter import save
 from lesionlens.results.review import store as store_module
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 from lesionlens.results.review.reopen import read_result
-from lesionlens.site.worklist.book import open_book
 from lesionlens.site.worklist.records import Act, ActKind, Phase, ReadKey, StudyEntry
+from lesionlens.site.worklist.worklist_database import open_worklist_database
 from lesionlens.training.config import parse_config
 from lesionlens.training.learning import judge
 from lesionlens.training.learning.learn import LearnJob, cautions, learn
@@ -161,9 +161,11 @@ def test_decisions_that_napari_keeps_count_without_an_export(reviews, own_data, 
     assert found.counts["nothing seen"] == 1
     with pytest.raises(ConfigError, match="--studies"):
         gather(results, None)
-    with closing(open_book(results)) as book:
-        book.add_studies([StudyEntry("d", str(reviews / "studies" / "d"))])
-        book.add(ReadKey("d", "B. Reader"), Act(ActKind.BEGIN, Phase.AIDED, "2026-01-05T10:15:00Z"))
+    with closing(open_worklist_database(results)) as database:
+        database.add_studies([StudyEntry("d", str(reviews / "studies" / "d"))])
+        database.add(
+            ReadKey("d", "B. Reader"), Act(ActKind.BEGIN, Phase.AIDED, "2026-01-05T10:15:00Z")
+        )
     (listed,) = gather(results, None).reviews
     assert listed.study == reviews / "studies" / "d"
     assert not listed.case.truth()[0].any()
@@ -258,7 +260,7 @@ def test_stopped_training_proposes_nothing_and_another_recipe_is_refused(
 
 def test_a_recipe_that_forgets_unseen_is_refused(reviews, tmp_path, random_weights):
     bare = dataclasses.replace(RECIPE, data=dataclasses.replace(RECIPE.data, drawn_share=0.0))
-    with pytest.raises(ConfigError, match="without drawn brains"):
+    with pytest.raises(ConfigError, match="without synthetic brains"):
         learn(dataclasses.replace(job(reviews, tmp_path, random_weights), recipe=bare))
 
 
@@ -328,6 +330,6 @@ def test_cautions_name_what_is_surely_worse_and_what_was_likely_forgotten():
     assert cautions((worse, better, more_false), (wide,), [], "")[:3] == (
         "Dice: surely worse on held-out patients",
         "false candidates: surely worse on held-out patients",
-        "Dice: 0.030 lower on drawn brains, though not surely",
+        "Dice: 0.030 lower on synthetic brains, though not surely",
     )
     assert [x for x in cautions((better,), (better,), [], "") if "worse" in x] == []

@@ -10,10 +10,10 @@ from psygnal import Signal
 from lesionlens.base.errors import LesionLensError, ReadError
 from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.site.worklist.ahead import CURSOR, UNDER_WAY
-from lesionlens.site.worklist.book import Book, open_book
 from lesionlens.site.worklist.protocol import ReadingProtocol, read_protocol
 from lesionlens.site.worklist.records import ReadKey, StudyState, WorklistRow
 from lesionlens.site.worklist.rows import matching, rows_of, too_early
+from lesionlens.site.worklist.worklist_database import WorklistDatabase, open_worklist_database
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class WorklistSession:
 
     def __init__(self) -> None:
         self.state = WorklistState()
-        self.book: Book | None = None
+        self.database: WorklistDatabase | None = None
         self.protocol: ReadingProtocol | None = None
         self.reader, self.unaided_first = "", False
         self._all: tuple[WorklistRow, ...] = ()
@@ -81,42 +81,42 @@ class WorklistSession:
             It cannot be read, or its protocol does not know the reader; the earlier list stays.
         """
         protocol = read_protocol(folder)
-        book = open_book(folder)
+        database = open_worklist_database(folder)
         try:
-            rows = rows_of(book, reader, protocol, unaided_first=unaided_first)
+            rows = rows_of(database, reader, protocol, unaided_first=unaided_first)
         except LesionLensError:
-            book.close()
+            database.close()
             raise
-        if self.book is not None:
-            self.book.close()
-        self.book, self.protocol, self._all = book, protocol, rows
+        if self.database is not None:
+            self.database.close()
+        self.database, self.protocol, self._all = database, protocol, rows
         self.reader, self.unaided_first = reader, unaided_first
-        self._seen = book.version
+        self._seen = database.version
         title = folder.name if protocol is None else f"{protocol.title} (reader study)"
         self._set(
             folder=folder, title=title, rows=matching(rows, self.state.words), current=None,
-            opening=None, under_way=book.note(UNDER_WAY), problem=None, message="",
+            opening=None, under_way=database.note(UNDER_WAY), problem=None, message="",
         )  # fmt: skip
 
     def close(self) -> None:
         """Let go of the list."""
-        if self.book is not None:
-            self.book.close()
-        self.book = None
+        if self.database is not None:
+            self.database.close()
+        self.database = None
 
     def refresh(self, *, always: bool = False) -> None:
         """Take what was changed, here or by who analyses ahead."""
-        if self.book is None:
+        if self.database is None:
             return
         try:
-            version = self.book.version
+            version = self.database.version
             if version == self._seen and not always:
                 return
             self._seen = version
             self._all = rows_of(
-                self.book, self.reader, self.protocol, unaided_first=self.unaided_first
+                self.database, self.reader, self.protocol, unaided_first=self.unaided_first
             )
-            under_way = self.book.note(UNDER_WAY)
+            under_way = self.database.note(UNDER_WAY)
         except LesionLensError as error:
             self._set(message=f"The list cannot be read now: {error}")
             return
@@ -156,8 +156,8 @@ class WorklistSession:
 
     def analyse_from(self, row: WorklistRow) -> None:
         """Let what is analysed ahead follow a row."""
-        if self.book is not None:
-            self.book.take_note(CURSOR, row.entry.name)
+        if self.database is not None:
+            self.database.take_note(CURSOR, row.entry.name)
 
     def key_of(self, row: WorklistRow) -> ReadKey:
         """Return whose read of a row it is."""
@@ -176,9 +176,9 @@ class WorklistSession:
         ReadError
             The protocol wants more days since the session before.
         """
-        if self.book is None or self.protocol is None:
+        if self.database is None or self.protocol is None:
             return
-        mine = [read for read in self.book.reads() if read.key.reader == self.reader]
+        mine = [read for read in self.database.reads() if read.key.reader == self.reader]
         until = too_early(self.protocol, row, mine)
         if until is not None:
             raise ReadError(

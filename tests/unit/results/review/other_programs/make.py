@@ -1,4 +1,4 @@
-"""Record Segmentations by the own code of other programs, of a drawn head that is nobody's.
+"""Record Segmentations by the own code of other programs, of a synthetic head that is nobody's.
 
     python make.py study FOLDER                     # with LesionLens and its tests
     python make.py objects FOLDER NAME…             # with what is named below, and dcmqi on PATH
@@ -29,7 +29,7 @@ MASS, NEOPLASM = ("4147007", "Mass"), ("108369006", "Neoplasm")
 
 
 def write_the_study(folder: Path) -> None:
-    """Write the drawn head, `labels.nii.gz` and `components.nii.gz` on its T1c."""
+    """Write the synthetic head, `labels.nii.gz` and `components.nii.gz` on its T1c."""
     sys.path.insert(0, str(HERE.parents[4]))
     from tests.unit.results.review.test_other_programs import drawn_head
 

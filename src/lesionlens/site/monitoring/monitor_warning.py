@@ -12,7 +12,7 @@ from lesionlens.base.provenance import utc_now
 from lesionlens.base.whole_file import write_whole
 
 
-class Standing(FileModel):
+class MonitorWarning(FileModel):
     """Which stop rules are broken.
 
     Parameters
@@ -51,9 +51,9 @@ def keep(stops: tuple[str, ...], page: Path) -> None:
         It cannot be written: a warning that is no longer true would stay, or one be missing.
     """
     now = utc_now()
-    standing = Standing(time=now, stops=stops, page=str(page.resolve()))
+    warning = MonitorWarning(time=now, stops=stops, page=str(page.resolve()))
     try:
-        write_whole(_place(), standing.model_dump_json(indent=1) + "\n")
+        write_whole(_place(), warning.model_dump_json(indent=1) + "\n")
     except OSError as error:
         raise ResourceError(
             found=f"that the warning for the panel could not be kept ({error.strerror or error})",
@@ -62,15 +62,15 @@ def keep(stops: tuple[str, ...], page: Path) -> None:
         ) from error
 
 
-def standing() -> Standing | None:
+def current() -> MonitorWarning | None:
     """Return what was found last; None where nothing was examined.
 
     A file that cannot be read is itself a reason to stop: it is reported as a broken rule.
     """
     place = _place()
     try:
-        return read_model(place, Standing)
+        return read_model(place, MonitorWarning)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, ReadError):
-        return Standing(time="", stops=("what monitor found last cannot be read",), page="")
+        return MonitorWarning(time="", stops=("what monitor found last cannot be read",), page="")

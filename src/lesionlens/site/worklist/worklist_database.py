@@ -46,19 +46,21 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _in_words(method: Callable[Concatenate[Book, P], R]) -> Callable[Concatenate[Book, P], R]:
-    """Put what fails in a method of `Book` into words; see `damage_named`."""
+def _in_words(
+    method: Callable[Concatenate[WorklistDatabase, P], R],
+) -> Callable[Concatenate[WorklistDatabase, P], R]:
+    """Put what fails in a method of `WorklistDatabase` into words; see `damage_named`."""
 
     @wraps(method)
-    def worded(book: Book, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with damage_named(book.folder, NAME):
-            return method(book, *args, **kwargs)
+    def worded(database: WorklistDatabase, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with damage_named(database.folder, NAME):
+            return method(database, *args, **kwargs)
 
     return worded
 
 
-class Book:
-    """What `reading.sqlite` holds; from `open_book`."""
+class WorklistDatabase:
+    """What `reading.sqlite` holds; from `open_worklist_database`."""
 
     def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
         self._connection = connection
@@ -160,13 +162,13 @@ class Book:
     @property
     @_in_words
     def version(self) -> tuple[int, int]:
-        """A pair that differs whenever the book was changed, by whichever process."""
+        """A pair that differs whenever the database was changed, by whichever process."""
         found = self._connection.execute("PRAGMA data_version").fetchone()
         return int(found[0]), self._connection.total_changes
 
 
-def open_book(folder: Path) -> Book:
-    """Open the book of a worklist's folder; both are made where they are not there.
+def open_worklist_database(folder: Path) -> WorklistDatabase:
+    """Open the database of a worklist's folder; both are made where they are not there.
 
     Raises
     ------
@@ -182,7 +184,7 @@ def open_book(folder: Path) -> Book:
     except LesionLensError:
         connection.close()
         raise
-    return Book(connection, folder)
+    return WorklistDatabase(connection, folder)
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:
@@ -199,8 +201,8 @@ def _make_tables(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def book_of(folder: Path) -> Iterator[Book]:
-    """Open the book of a worklist that is there, and close it again.
+def existing_worklist_database(folder: Path) -> Iterator[WorklistDatabase]:
+    """Open the database of a worklist that is there, and close it again.
 
     Raises
     ------
@@ -214,12 +216,12 @@ def book_of(folder: Path) -> Iterator[Book]:
             next_step="Make one: lesionlens worklist scan STUDIES --list DIR",
             in_window="Choose the folder of a list, or make one: List, New list",
         )
-    book = open_book(folder)
+    database = open_worklist_database(folder)
     try:
-        yield book
+        yield database
     finally:
         with suppress(sqlite3.Error):
-            book.close()
+            database.close()
 
 
 def closed(entry: StudyEntry) -> StudyEntry:

@@ -12,19 +12,19 @@ from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.findings import Point
 from lesionlens.base.records.review import UnaidedMark, UnaidedRead
 from lesionlens.results.review.log import now
-from lesionlens.site.worklist.book import Book
 from lesionlens.site.worklist.reads import read_of
 from lesionlens.site.worklist.records import Act, ActKind, Mark, Phase, Read, ReadKey
+from lesionlens.site.worklist.worklist_database import WorklistDatabase
 
 NOTHING_SEEN = "nothing seen"
 
 
-class Sitting:
+class ReadSession:
     """A read that goes on: from the moment the study is before the reader until it is left.
 
     Parameters
     ----------
-    book : Book
+    database : WorklistDatabase
         Keeps the acts.
     key : ReadKey
         Whose read of what.
@@ -36,15 +36,15 @@ class Sitting:
 
     def __init__(
         self,
-        book: Book,
+        database: WorklistDatabase,
         key: ReadKey,
         *,
         unaided_first: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.key, self.unaided_first = key, unaided_first
-        self.book, self._clock = book, clock
-        self._acts = list(book.read(key).acts)
+        self.database, self._clock = database, clock
+        self._acts = list(database.read(key).acts)
         self._last = clock()
         self._left = False
         self._add(ActKind.BEGIN)
@@ -165,13 +165,13 @@ class Sitting:
             self._add(ActKind.LEAVE)
             self._left = True
 
-    def under(self, reader: str) -> Sitting:
+    def under(self, reader: str) -> ReadSession:
         """Leave this read, and continue it under a reader's name: what was done counts there."""
         self.leave()
         key = replace(self.key, reader=reader)
         for act in self._acts:
-            self.book.add(key, act)
-        return Sitting(self.book, key, unaided_first=self.unaided_first, clock=self._clock)
+            self.database.add(key, act)
+        return ReadSession(self.database, key, unaided_first=self.unaided_first, clock=self._clock)
 
     def unaided_read(self) -> UnaidedRead | None:
         """Return the signed unaided read for the review's own record, None where there is none."""
@@ -195,7 +195,7 @@ class Sitting:
         at = self._clock()
         seconds = 0.0 if kind is ActKind.BEGIN else max(at - self._last, 0.0)
         act = Act(kind, self.phase, now(), seconds, **fields)  # type: ignore[arg-type]
-        self.book.add(self.key, act)
+        self.database.add(self.key, act)
         self._acts.append(act)
         self._last = at
 
