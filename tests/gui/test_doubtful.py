@@ -56,7 +56,7 @@ def test_a_doubtful_part_is_shown_left_out_and_taken_back(loaded, doubted, qtbot
     assert loaded.session.state.message == "Go to a doubtful part first."
     loaded.commands.run("next_doubtful")
     assert "FLAIR alone shows it; T2 speaks against it" in loaded.session.state.message
-    qtbot.waitUntil(lambda: min(dotted(loaded), default=0) > 3)
+    qtbot.waitUntil(lambda: min(dotted(loaded), default=0) > 3, timeout=120_000)
     before = np.count_nonzero(doubted.findings.components == 1)
     loaded.commands.run("leave_out")
     settled(loaded, qtbot)
@@ -67,7 +67,7 @@ def test_a_doubtful_part_is_shown_left_out_and_taken_back(loaded, doubted, qtbot
     event = loaded.session.state.review.of(shown.findings.candidates[0].tracking_uid)
     assert event.state is ReviewState.EDITED
     assert "doubtful part" in event.reason
-    qtbot.waitUntil(lambda: max(dotted(loaded), default=0) == 0)
+    qtbot.waitUntil(lambda: max(dotted(loaded), default=0) == 0, timeout=120_000)
     loaded.commands.run("undo")
     settled(loaded, qtbot)
     assert loaded.session.state.analysis.findings.doubtful == doubted.findings.doubtful

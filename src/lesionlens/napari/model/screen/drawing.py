@@ -28,9 +28,9 @@ SLAB_MM = 10.0
 """Thickness of the slab whose brightest voxels are shown."""
 MARK_MM = 3.0
 """How near to a slice a reader's mark is shown on it."""
-ORIGINAL_COLOUR, PRIOR_COLOUR, DOUBT_COLOUR = "#FFFFFF", "#0072B2", "#F0E442"
-DOT_MM = 1.0
-"""Length of a dot, and of the gap after it, along the border of a doubtful part."""
+ORIGINAL_COLOUR, PRIOR_COLOUR, DOUBT_COLOUR = "#FFFFFF", "#0072B2", "#FF66FF"
+DOT_MM, GAP_MM = 2.0, 3.0
+"""Lengths of a dot, and of the gap after it, along the border of a doubtful part."""
 T = TypeVar("T")
 
 
@@ -278,18 +278,18 @@ class Artist:
 
 
 def dotted(lines: tuple[Line, ...]) -> tuple[Line, ...]:
-    """Cut lines into dots of `DOT_MM` with gaps as long.
+    """Cut lines into dots with gaps between them.
 
     Examples
     --------
-    >>> line = np.array([[0.0, 0.0], [4.0, 0.0]])
+    >>> line = np.array([[0.0, 0.0], [6.0, 0.0]])
     >>> [dot[:, 0].tolist() for dot in dotted((line,))]
-    [[0.0, 1.0], [2.0, 3.0]]
+    [[0.0, 2.0], [5.0, 6.0]]
     """
     found = []
     for line in lines:
         along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
-        for start in np.arange(0.0, along[-1], 2 * DOT_MM):
+        for start in np.arange(0.0, along[-1], DOT_MM + GAP_MM):
             at = np.array([start, min(start + DOT_MM, along[-1])])
             ends = [np.interp(at, along, line[:, axis]) for axis in range(2)]
             found.append(np.stack(ends, axis=1))
