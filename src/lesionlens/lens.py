@@ -143,7 +143,7 @@ class Lens:
         context = context.timed()
         with ThreadPoolExecutor(1) as aside, kept_memory():
             hashes = aside.submit(hashes_of, study)
-            prepared = prepare(study, context, options)
+            prepared = _with_name_checked(prepare(study, context, options), study)
             preliminary.notify(self._engine, prepared, context, first)
             with context.stage("network"):
                 prediction = predict(self._engine, prepared, context=context)
@@ -159,6 +159,19 @@ class Lens:
         )
         analysis = Analysis(study, prepared, found.maps, found.volumes, found.findings, run)
         return Result(analysis, prediction, self._engine)
+
+
+def _with_name_checked(prepared: PreparedStudy, study: Study) -> PreparedStudy:
+    """Add whether the only image of a study is what it is called; several were compared before."""
+    if len(study.series) != 1:
+        return prepared
+    from lesionlens.imaging.reading.sequence_from_image import (  # noqa: PLC0415  slow to import
+        named_check,
+    )
+
+    (series,) = study.series.values()
+    found = named_check(series)
+    return prepared if found is None else replace(prepared, quality=(*prepared.quality, found))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,10 +9,12 @@ import pytest
 from lesionlens.base.errors import CancelledError, MissingPluginError, UnusableInputError
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
+from lesionlens.base.records.study import QualityCheck
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.acquire import Acquisition
 from lesionlens.engines.testing.files import write_nifti
 from lesionlens.imaging.preparation import cache
+from lesionlens.imaging.reading import sequence_from_image
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.lens import Lens
 from lesionlens.network import weights
@@ -97,6 +99,17 @@ def test_without_t1c_no_engine_finds_enhancing_tumour(make_study):
     assert set(np.unique(result.labels.data)) == {0, Label.CORE}
     assert result.candidates[0].volume_ml[Region.ET] is None
     assert not any("may enhance" in notice for notice in result.analysis.run.notices)
+
+
+def test_a_single_image_is_asked_whether_it_is_what_it_is_called(make_study, monkeypatch):
+    doubt = QualityCheck("names", False, "It looks like another sequence.")
+    monkeypatch.setattr(sequence_from_image, "named_check", lambda _: doubt)
+    one, two = (
+        Lens(engine=Scripted())(open_study(make_study(sequences=names))).analysis.findings.quality
+        for names in ({"flair"}, {"flair", "t2"})
+    )
+    assert doubt in one
+    assert doubt not in two
 
 
 def test_results_lie_on_the_references_grid(lens, make_study):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ def open_database(folder: Path, name: str, timeout_s: float) -> sqlite3.Connecti
         new = not place.exists()
         if not new and not stat.S_ISREG(place.stat().st_mode):
             raise _unreadable(folder, name, "it is no regular file")
+        if not new and not os.access(place, os.R_OK | os.W_OK):
+            raise _unreadable(folder, name, "you may not read and write it")
         if not new and place.stat().st_size > MOST_BYTES:
             raise _unreadable(folder, name, f"it is larger than {MOST_BYTES // 2**20} MiB")
         connection = sqlite3.connect(place, timeout=timeout_s)

@@ -77,6 +77,24 @@ class ReadError(UnusableInputError):
     """A file that cannot be read as what it claims to be."""
 
 
+def unreadable(error: OSError, name: str) -> ReadError:
+    """Return what to raise where the system refuses to read a file or folder, named without path.
+
+    Examples
+    --------
+    >>> print(unreadable(PermissionError(errno.EACCES, ""), "IM1").found)
+    no permission to read 'IM1'
+    """
+    if error.errno in (errno.EACCES, errno.EPERM):
+        found, next_step = "no permission to read", "Ask its owner for read access, or copy it"
+    else:
+        found = f"the system's refusal ({error.strerror or type(error).__name__}) to read"
+        next_step = "Check the disk, then start again"
+    return ReadError(
+        found=f"{found} {name!r}", expected="files and folders to read", next_step=next_step
+    )
+
+
 class PatientConflictError(UnusableInputError):
     """Files that contradict each other about the patient, and nobody confirmed that it is one.
 

@@ -114,6 +114,7 @@ def logging_as(chosen: Verbosity) -> Iterator[None]:
     _OURS.setLevel(min(handler.level for handler in handlers))
     if not chosen.all_details:
         warnings.simplefilter("ignore")
+        logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # prints by itself
     try:
         yield
     finally:

@@ -6,12 +6,13 @@ BIDS 1.11 (https://bids-specification.readthedocs.io): `sub-<label>[/ses-<label>
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lesionlens.base.bounded_read import read_object
-from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.errors import UnusableInputError, unreadable
 
 DESCRIPTION = "dataset_description.json"
 LEFT_ALONE = frozenset({"derivatives", "sourcedata", "code", "stimuli", "phenotype"})
@@ -32,6 +33,23 @@ def entities(name: str) -> tuple[str, str]:
     subject = re.match(r"sub-([A-Za-z0-9]+)_", name)
     session = re.search(r"_ses-([A-Za-z0-9]+)_", name)
     return (subject[1] if subject else "", session[1] if session else "")
+
+
+def walk_folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield each folder that may hold scans, and the sorted names in it; links are not followed.
+
+    Raises
+    ------
+    ReadError
+        A folder may not be read: what is in it would be missing without a word.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise unreadable(error, Path(error.filename).name) from error
+
+    for base, inner, names in os.walk(folder, onerror=refuse):
+        inner[:] = scans_only(Path(base), inner)
+        yield Path(base), sorted(names)
 
 
 def is_dataset(folder: Path) -> bool:

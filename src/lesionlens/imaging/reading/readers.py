@@ -211,16 +211,19 @@ def _what_is_there(place: Path) -> str:
     """Describe in words what a path holds instead of scans."""
     if place.is_file():
         return f"{_kind_of(place)} named {place.name!r}: not a NIfTI or DICOM file"
-    folders, links, kinds = 0, 0, Counter[str]()
+    folders, links, kinds, others = 0, 0, Counter[str](), list[str]()
     for base, inner, names in os.walk(place):
         folders += len(inner)
         links += sum(Path(base, name).is_symlink() for name in inner)
+        others += names
         kinds.update(_state_of(Path(base, name)) for name in names)
     if not kinds:
         inside = f", only {folders} folder(s)" if folders else ""
         inside += f", {links} of them links, which are not followed" if links else ""
         return f"no image: the folder {place.name!r} is empty, no file in it{inside}"
     parts = [f"no image among the {kinds.total()} file(s) found in {place.name!r}"]
+    pairs = sum(name.lower().endswith((".hdr", ".img")) for name in others)
+    parts += [f"{pairs} of them of a pair (.hdr, .img), which is to be one .nii.gz"] * bool(pairs)
     parts += [f"{count} of them {state}" for state, count in kinds.items() if state]
     return ", ".join(parts)
 
@@ -237,6 +240,8 @@ def _state_of(item: Path) -> str:
 def _kind_of(place: Path) -> str:
     with place.open("rb") as stream:
         head = stream.read(8)
+    if place.suffix.lower() in (".hdr", ".img"):
+        return "half of a pair (.hdr, .img), which is to be one .nii.gz,"
     kinds = ((b"%PDF", "a PDF"), (b"PK\x03\x04", "a zip archive"), (b"", "an empty file, 0 bytes,"))
     if not head:
         return kinds[2][1]

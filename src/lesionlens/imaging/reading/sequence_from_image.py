@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import Series
+from lesionlens.base.records.study import QualityCheck, Series, Witness
 from lesionlens.base.scan_limits import check_grid, check_voxels
 from lesionlens.imaging.preparation.brain import eroded
 from lesionlens.imaging.preparation.intensity_units import standard_units
@@ -58,6 +58,8 @@ INVERSE = np.array(
     ]
 )
 """Inverse of the covariance that the classes share."""
+CONTRADICTED = 1e-4
+"""Probability below which an image contradicts the name that it was given."""
 CONFIDENCE = 0.5
 """Of the evidence of an image at its surest; all other evidence counts more."""
 
@@ -143,6 +145,41 @@ def posterior(
     return weight / weight.sum(), float(np.sqrt(squared.min()))
 
 
+def named_check(series: Series) -> QualityCheck | None:
+    """Report that the only image of a study contradicts its name; None where it does not.
+
+    T2 is told from the others, and what is called so; T1, T1c and FLAIR seldom from each other
+    (`research/RESULTS.md`). Several images are judged together, by `exchanged_names.check`.
+    """
+    if series.witness is Witness.IMAGE:
+        return None
+    values, _ = finite(series.load(), series.grid, repr(series.description))
+    found = _measured(standard_units(values), series.grid)
+    if found is None or series.sequence is None:
+        return None
+    chances, distance = posterior(found.features, MEANS, INVERSE)
+    named = float(chances[list(MrSequence).index(series.sequence)])
+    if _is_flat(found) or distance > FAR or named >= CONTRADICTED:
+        return None
+    likeliest = list(MrSequence)[int(np.argmax(chances))].words
+    words = series.sequence.words
+    return QualityCheck(
+        "names",
+        False,
+        f"The image called {words} looks like another sequence, {likeliest} most of all. Check "
+        "which it is before you trust any result.",
+    )
+
+
+def _measured(values: NDArray[np.float32], grid: Grid) -> TissueContrast | None:
+    image, where = on_ras_grid(values, grid, EDGE_MM)
+    return figures(image, *tissues(image, where, load_template()))
+
+
+def _is_flat(found: TissueContrast) -> bool:
+    return found.fluid[0] > FLAT[0] and found.fluid[1] < FLAT[1]
+
+
 def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
     """Judge an image by its contrast alone.
 
@@ -158,16 +195,14 @@ def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
     Guess
         Without a sequence, and with the reason, where the contrast is not sure.
     """
-    image, where = on_ras_grid(values, grid, EDGE_MM)
-    found = figures(image, *tissues(image, where, load_template()))
+    found = _measured(values, grid)
     if found is None:
         return Guess(None, "nothing tells the sequence, and no brain is found in the image", 0.0)
     chances, distance = posterior(found.features, MEANS, INVERSE)
     order = np.argsort(chances)[::-1]
     first, second = (list(MrSequence)[i] for i in order[:2])
     sure = float(chances[order[0]])
-    flat = found.fluid[0] > FLAT[0] and found.fluid[1] < FLAT[1]
-    if flat or distance > FAR:
+    if _is_flat(found) or distance > FAR:
         words = "nothing tells the sequence, and the image looks like none of the four"
         return Guess(None, words, 0.0)
     if sure < SURE:

@@ -131,16 +131,53 @@ def test_a_head_without_tissue_is_none_of_the_four(patient):
     assert sequence_from_image.guess(values, brain.grid).sequence is None
 
 
-def test_a_drawn_brain_is_recognised_or_left_open_never_mistaken():
+@pytest.fixture(scope="module")
+def drawn():
+    """The four images of a synthetic brain, and their grid."""
     config = DrawConfig(shape=(56, 68, 56), spacing_mm=(3.0, 3.0))
     affine = np.diag([3.0, 3.0, 3.0, 1.0])
     affine[:3, 3] = -1.5 * (np.asarray(config.shape) - 1)
-    channels = draw(config, [42]).channels[0].numpy()
-    found = [
-        sequence_from_image.guess(image, Grid(config.shape, affine)).sequence for image in channels
-    ]
+    return draw(config, [42]).channels[0].numpy(), Grid(config.shape, affine)
+
+
+def test_a_drawn_brain_is_recognised_or_left_open_never_mistaken(drawn):
+    images, grid = drawn
+    found = [sequence_from_image.guess(image, grid).sequence for image in images]
     assert found[2] is T2
     assert all(s in (None, mine) for s, mine in zip(found, MrSequence, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("chances", "distance", "doubted"),
+    [
+        ([0.5, 0.49, 0.00009, 0.00991], 1.0, True),
+        ([0.5, 0.49, 0.0002, 0.0098], 1.0, False),
+        ([0.5, 0.49, 0.00009, 0.00991], 7.0, False),
+    ],
+)
+def test_a_single_image_that_contradicts_its_name_is_named(monkeypatch, chances, distance, doubted):
+    found = sequence_from_image.TissueContrast(0.8, (0.3, 0.5), (1.2, 1.6))
+    monkeypatch.setattr(sequence_from_image, "_measured", lambda *_: found)
+    monkeypatch.setattr(sequence_from_image, "posterior", lambda *_: (np.array(chances), distance))
+    named = replace(SILENT, sequence=T2, witness=Witness.TEXT)
+    check = sequence_from_image.named_check(named)
+    assert (check is not None) is doubted
+    if check is not None:
+        assert (check.check, check.passed) == ("names", False)
+        assert "called T2 looks like another sequence, T1 most of all" in check.message
+    by_image = replace(named, witness=Witness.IMAGE)
+    assert sequence_from_image.named_check(by_image) is None
+
+
+def test_a_single_image_is_doubted_under_a_wrong_name_alone(drawn):
+    images, grid = drawn
+
+    def doubted(image, name):
+        one = replace(SILENT, sequence=name, witness=Witness.TEXT, grid=grid, load=lambda: image)
+        return sequence_from_image.named_check(one) is not None
+
+    assert not any(map(doubted, images, MrSequence))
+    assert all(doubted(images[2], name) for name in (T1, T1C, FLAIR))
 
 
 @pytest.mark.real

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
+from lesionlens.base.errors import ReadError, unreadable
 from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.reading import bids
@@ -156,10 +157,9 @@ class Scan:
 
 def walk(folder: Path) -> Iterator[Path]:
     """Yield regular files below a folder in a stable order; links to folders are not followed."""
-    for base, inner, names in os.walk(folder):
-        inner[:] = bids.scans_only(Path(base), inner)
-        for name in sorted(names):
-            path = Path(base, name)
+    for base, names in bids.walk_folders(folder):
+        for name in names:
+            path = base / name
             if path.is_file():
                 yield path
 
@@ -227,8 +227,8 @@ def _header(path: Path) -> Any:
             if not _is_dicom(head):
                 return None
             header = dicom_header.split(stream, head, os.fstat(stream.fileno()).st_size, _WANTED)
-    except OSError:
-        return None
+    except OSError as error:
+        raise unreadable(error, path.name) from error
     kind = header.get("SOPClassUID") if header else None
     if header and kind and kind not in MULTI_FRAME:
         return header
@@ -243,6 +243,8 @@ def _add(path: Path, found: Scan, seen: dict[str, DicomSlice]) -> None:
             return
         found.files += 1
         kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID", ""))
+    except ReadError:
+        raise
     except (OSError, *DAMAGED) as error:
         found.files += 1
         large = isinstance(error, TooLargeError)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +19,9 @@ def is_nifti(path: Path) -> bool:
 
 def walk(folder: Path) -> Iterator[Path]:
     """Yield NIfTI files below a folder in a stable order; links to folders are not followed."""
-    for base, inner, names in os.walk(folder):
-        inner[:] = bids.scans_only(Path(base), inner)
-        for name in sorted(names):
-            path = Path(base, name)
+    for base, names in bids.walk_folders(folder):
+        for name in names:
+            path = base / name
             if not name.startswith(".") and is_nifti(path):
                 yield path
 

@@ -14,7 +14,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
-from lesionlens.base.errors import GeometryError, ReadError
+from lesionlens.base.errors import GeometryError, ReadError, unreadable
 from lesionlens.base.geometry import Affine, check_affine, spacing_mm
 from lesionlens.base.grid import Grid
 from lesionlens.base.scan_limits import check_size
@@ -54,11 +54,7 @@ def open_image(path: Path) -> Any:
         _check_offset(path)
         image = nib.load(path)
     except PermissionError as error:
-        raise ReadError(
-            found=f"no permission to read {path.name!r}",
-            expected="a readable file",
-            next_step="Ask its owner for read access, or copy it",
-        ) from error
+        raise unreadable(error, path.name) from error
     except BROKEN as error:
         raise ReadError(
             found=f"{path.name!r}, whose header is not that of a NIfTI file (damaged or another "

@@ -1,0 +1,37 @@
+"""How often a study of one image contradicts its name, rightly and falsely.
+
+    python research/single_names.py DATA/tumour DATA/healthy DATA/non_tumour_ms
+
+Every image of every case is judged alone under each of the four names, as `analyze` does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import Witness
+from lesionlens.imaging.reading.readers import open_study
+from lesionlens.imaging.reading.sequence_from_image import named_check
+
+
+def main(groups: list[str]) -> None:
+    """Print how often each sequence is doubted under each name."""
+    doubted: Counter[tuple[MrSequence, MrSequence]] = Counter()
+    images: Counter[MrSequence] = Counter()
+    cases = [case for group in groups for case in sorted(Path(group).iterdir()) if case.is_dir()]
+    for case in cases:
+        for sequence, series in open_study(case).series.items():
+            images[sequence] += 1
+            for name in MrSequence:
+                called = replace(series, sequence=name, witness=Witness.USER)
+                doubted[sequence, name] += named_check(called) is not None
+    for sequence, name in ((s, n) for s in MrSequence for n in MrSequence):
+        print(f"{sequence.words} called {name.words}: {doubted[sequence, name]}/{images[sequence]}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,60 @@
+"""What the system refuses to read is named; it is never missing without a word."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.imaging.reading.readers import open_study
+
+
+@pytest.fixture
+def forbid(monkeypatch):
+    """Let the system refuse a file or a folder by its name, as it does not to an administrator."""
+    opened, listed = Path.open, os.scandir
+
+    def forbidden(name):
+        def refuse(path):
+            if Path(path).name == name:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+        def open_file(path, *how, **more):
+            refuse(path)
+            return opened(path, *how, **more)
+
+        def scan_folder(path="."):
+            refuse(path)
+            return listed(path)
+
+        monkeypatch.setattr(Path, "open", open_file)
+        monkeypatch.setattr(os, "scandir", scan_folder)
+
+    return forbidden
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_slice_that_may_not_be_read_is_named(make_study, forbid):
+    study = make_study(sequences={"t1c"}, dicom=True, spacing_mm=(8, 8, 12))
+    last = max(path for path in study.rglob("*") if path.is_file())
+    forbid(last.name)
+    with pytest.raises(UnusableInputError, match=f"no permission to read '{last.name}'"):
+        open_study(study)
+
+
+@pytest.mark.parametrize("dicom", [True, False])
+def test_a_folder_that_may_not_be_read_is_named(make_study, forbid, dicom):
+    study = make_study(sequences={"t1c"}, dicom=dicom, spacing_mm=(8, 8, 12))
+    (study / "more").mkdir()
+    forbid("more")
+    with pytest.raises(UnusableInputError, match="no permission to read 'more'"):
+        open_study(study)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_pair_of_header_and_image_is_called_that(tmp_path, whole):
+    for name in ("t1c.hdr", "t1c.img"):
+        (tmp_path / name).write_bytes(b"a" * 348)
+    with pytest.raises(UnusableInputError, match=r"pair \(.hdr, .img\)"):
+        open_study(tmp_path if whole else tmp_path / "t1c.img")
