@@ -14,7 +14,7 @@ from tests.gui.window import canvas, read, reads, sign, wait
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.run_context import SILENT
-from lesionlens.napari.controllers import worklist_controller
+from lesionlens.napari.controllers import opened_study, worklist_controller
 from lesionlens.napari.loading import layers_of
 from lesionlens.site.worklist.records import ActKind
 
@@ -208,3 +208,30 @@ def test_a_mark_is_where_the_pointer_is_though_it_has_not_moved(panel, analysis,
     panel.actions_.mark_here()
     assert len(panel.actions_.read_controller.marks) == 1
     assert "Point at the place" in panel.session.state.message
+
+
+def test_pictures_of_an_analysed_study_are_there_before_its_result_and_nothing_reaches_a_left_one(
+    panel, listed, monkeypatch, qtbot
+):
+    """A result is prepared anew, which takes seconds: the reader looks at the scan meanwhile."""
+    gate = threading.Event()
+    plain = opened_study.reopened
+
+    def wait_and_reopen(*given):
+        gate.wait(30)
+        return plain(*given)
+
+    monkeypatch.setattr(opened_study, "reopened", wait_and_reopen)
+    monkeypatch.setattr(worklist_controller.WorklistController, "_read_next", lambda _: None)
+    assert listed.day.open(listed.list_folder)
+    listed.day.open_row(listed.model.rows[0])
+    qtbot.waitUntil(lambda: panel.session.state.study is not None, timeout=30_000)
+    assert panel.jobs.running
+    assert panel.session.state.analysis is None
+    assert [layer.name for layer in panel.viewer.layers]
+    listed.day.open_row(listed.model.rows[1])
+    assert panel.session.state.study is None  # the first one is out of reach at once
+    gate.set()
+    wait(qtbot, panel)
+    assert panel.session.state.identity.study == "b"
+    assert panel.session.state.analysis is not None

@@ -7,84 +7,37 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QObject, QTimer
 
 from lesionlens.base.errors import CancelledError, LesionLensError
-from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.napari.controllers.actions import Actions
+from lesionlens.napari.controllers.opened_study import OpenedStudy, read_entry, reopened
 from lesionlens.napari.controllers.read_controller import ExpectedRead
 from lesionlens.napari.model.state.state import Problem, Request, State
 from lesionlens.napari.model.studies.worklist import WorklistSession
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
-from lesionlens.results.review.reopen import is_result, options_for, reopen_folder
+from lesionlens.results.review.reopen import is_result
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
-from lesionlens.site.worklist.ahead import ARCHIVE, at_hand
+from lesionlens.site.worklist.ahead import ARCHIVE
 from lesionlens.site.worklist.describing import describe_all
-from lesionlens.site.worklist.records import StudyEntry, WorklistRow
+from lesionlens.site.worklist.records import WorklistRow
 from lesionlens.site.worklist.sources import archived, studies_at
 from lesionlens.site.worklist.table import WrittenTables, tables_of
 from lesionlens.site.worklist.worklist_database import (
     NAME,
     WorklistDatabase,
-    existing_worklist_database,
     open_worklist_database,
 )
 
 _POLL_MS = 1000
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class OpenedStudy:
-    """A study as it is shown: its layers, and its result where it has one."""
-
-    study: Study
-    place: Path
-    layers: list[Any]
-    result: Any = None
-    overlays: Any = None
-
-
-def read_entry(
-    entry: StudyEntry, result: Path, options: PrepareOptions, context: RunContext
-) -> OpenedStudy:
-    """Read a study of a list, and its result where there is one; in a thread.
-
-    Nothing that other readers decided comes with it.
-    """
-    from lesionlens.napari.loading import KEY, read_study  # noqa: PLC0415
-
-    if not entry.place:
-        context.progress("fetch it from the archive", 0.0)
-        with existing_worklist_database(result.parent) as database:
-            entry = at_hand(database, entry, context)
-    uid = entry.study_uid or None
-    layers = read_study(Path(entry.place), study_uid=uid, context=context)
-    study = layers[0][1]["metadata"][KEY]["study"]
-    if not is_result(result):
-        return OpenedStudy(study, Path(entry.place), layers)
-    return OpenedStudy(
-        study, Path(entry.place), layers, *_reopened(study, result, options, context)
-    )
-
-
-def _reopened(
-    study: Study, result: Path, options: PrepareOptions, context: RunContext
-) -> tuple[Any, Any]:
-    from lesionlens.napari.model.overlays.maps import overlays_of  # noqa: PLC0415
-    from lesionlens.results.result import Result  # noqa: PLC0415
-
-    prepared = prepare(study, context, options_for(result, options))
-    analysis = replace(reopen_folder(result, study, prepared), review=Review())
-    return Result(analysis), overlays_of(analysis)
 
 
 class WorklistController:
@@ -237,28 +190,46 @@ class WorklistController:
         if self._opening is not None:
             self._wanted = row
             self.session.choose(row)
+            self.actions.session.set_aside()
             self.actions.jobs.stop()
             return True
         if self.actions.jobs.running:
             self.actions.session.notify("Something still runs. Cancel it first, then go on.")
             return False
 
-        def refused(error: BaseException) -> None:
-            if self._open_wanted():
-                return
-            self.actions.session.bring_back()
-            if not isinstance(error, CancelledError):
-                self.actions.session.failed(problem_of(error))
-
-        def done(found: OpenedStudy) -> None:
-            if not self._open_wanted():
-                self._show_opened(row, found)
-
         self._opening = row
         self.session.choose(row)
         self.actions.session.set_aside()
         words = f"Opening {row.entry.name}"
-        return self.actions.jobs.start(words, self._reader_of(row), done, refused)
+        return self.actions.jobs.start(
+            words,
+            self._reader_of(row),
+            partial(self._show_result, row),
+            self._refuse,
+            partial(self._show_pictures, row),
+        )
+
+    def _show_pictures(self, row: WorklistRow, found: OpenedStudy) -> None:
+        """Show a study whose result is still read, unless another one was asked for meanwhile."""
+        if self._wanted is None:
+            self._show_opened(row, found)
+
+    def _show_result(self, row: WorklistRow, found: OpenedStudy) -> None:
+        if self._open_wanted():
+            return
+        if self._shown is None or self._shown[0] is not found.study:
+            self._show_opened(row, found)
+        if found.result is not None and self.actions.session.state.study is found.study:
+            self.actions.show_result(found.result, found.overlays)
+        self.session.analyse_from(row)
+        self._read_next()
+
+    def _refuse(self, error: BaseException) -> None:
+        if self._open_wanted():
+            return
+        self.actions.session.bring_back()  # where no picture came
+        if not isinstance(error, CancelledError):
+            self.actions.session.failed(problem_of(error))
 
     def _may_open(self, row: WorklistRow) -> bool:
         if self.session.database is None:
@@ -283,7 +254,7 @@ class WorklistController:
                     found = ready.result()
                     if found.result is not None or not is_result(result):
                         return found
-            return read_entry(entry, result, options, context)
+            return read_entry(entry, result, options, context, self.actions.jobs.hand_over)
 
         return task
 
@@ -299,10 +270,6 @@ class WorklistController:
         self.actions.session.open(found.study, Request((found.place,)), row.entry.name)
         for layer in found.layers:
             self._show(layer)
-        if found.result is not None:
-            self.actions.show_result(found.result, found.overlays)
-        self.session.analyse_from(row)
-        self._read_next()
 
     def _result_of(self, row: WorklistRow) -> Path:
         folder = self.session.state.folder
@@ -395,7 +362,7 @@ class WorklistController:
         options = read_preferences().preparation
 
         def task(context: RunContext) -> tuple[Any, Any]:
-            return _reopened(study, result, options, context)
+            return reopened(study, result, options, context)
 
         def done(found: tuple[Any, Any]) -> None:
             if self.actions.session.state.study is study:

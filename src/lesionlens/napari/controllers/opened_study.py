@@ -1,0 +1,69 @@
+"""A study of a list, read in a thread: its pictures first, then its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lesionlens.base.records.review import Review
+from lesionlens.base.records.study import Study
+from lesionlens.base.run_context import RunContext
+from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
+from lesionlens.results.review.reopen import is_result, options_for, reopen_folder
+from lesionlens.site.worklist.ahead import at_hand
+from lesionlens.site.worklist.records import StudyEntry
+from lesionlens.site.worklist.worklist_database import existing_worklist_database
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenedStudy:
+    """A study as it is shown: its layers, and its result where it has one."""
+
+    study: Study
+    place: Path
+    layers: list[Any]
+    result: Any = None
+    overlays: Any = None
+
+
+def read_entry(
+    entry: StudyEntry,
+    result: Path,
+    options: PrepareOptions,
+    context: RunContext,
+    pictures: Callable[[OpenedStudy], object] = lambda _: None,
+) -> OpenedStudy:
+    """Read a study of a list, and its result where there is one; in a thread.
+
+    `pictures` takes the study as soon as its images are read. Nothing that other readers decided
+    comes with it.
+    """
+    from lesionlens.napari.loading import KEY, read_study  # noqa: PLC0415
+
+    if not entry.place:
+        context.progress("fetch it from the archive", 0.0)
+        with existing_worklist_database(result.parent) as database:
+            entry = at_hand(database, entry, context)
+    uid = entry.study_uid or None
+    layers = read_study(Path(entry.place), study_uid=uid, context=context)
+    study = layers[0][1]["metadata"][KEY]["study"]
+    found = OpenedStudy(study, Path(entry.place), layers)
+    if not is_result(result):
+        return found
+    pictures(found)
+    shown, overlays = reopened(study, result, options, context)
+    return replace(found, result=shown, overlays=overlays)
+
+
+def reopened(
+    study: Study, result: Path, options: PrepareOptions, context: RunContext
+) -> tuple[Any, Any]:
+    """Return a saved result of a study and its overlays, without anybody's decisions."""
+    from lesionlens.napari.model.overlays.maps import overlays_of  # noqa: PLC0415
+    from lesionlens.results.result import Result  # noqa: PLC0415
+
+    prepared = prepare(study, context, options_for(result, options))
+    analysis = replace(reopen_folder(result, study, prepared), review=Review())
+    return Result(analysis), overlays_of(analysis)
