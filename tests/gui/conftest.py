@@ -86,6 +86,9 @@ def panel(
     monkeypatch.setattr(
         "lesionlens.napari.model.acts.hanging.place", lambda: tmp_path / "views.json"
     )
+    monkeypatch.setattr(
+        "lesionlens.napari.model.studies.recent.place", lambda: tmp_path / "recent.json"
+    )
     npe2pm.register(PluginManifest.from_file(MANIFEST))
 
     viewer = make_napari_viewer(strict_qt="raise")

@@ -26,7 +26,7 @@ from lesionlens.napari.controllers.mark_acts import MarkActs
 from lesionlens.napari.controllers.network_questions import NetworkQuestions
 from lesionlens.napari.controllers.opener import Opener
 from lesionlens.napari.controllers.prompting import Prompting
-from lesionlens.napari.controllers.reopening import reopen
+from lesionlens.napari.controllers.reopening import reopen, study_of_other
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.controllers.sign_acts import SignActs
 from lesionlens.napari.controllers.units import read_units, take_units
@@ -69,6 +69,9 @@ class Dialogs(Protocol):
 
     def ask_export(self) -> None:
         """Ask for a folder and export into it."""
+
+    def confirm(self, words: str, action: str, then: Callable[[], object]) -> None:
+        """Ask for a yes before something is left."""
 
     def ask_worklist(self) -> None:
         """Show the worklist."""
@@ -283,7 +286,19 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs):
 
     def reopen(self, place: Path) -> bool:
         """Show a saved result, or a segmentation, with its review; its study is opened first."""
-        return reopen(self.session, self.jobs, self.opener, place, self.show_result)
+        other = study_of_other(self.session.state.study, place)
+        if other is None:
+            return reopen(self.session, self.jobs, self.opener, place, self.show_result)
+        words = (
+            f"This result is of {other}. Close the open study, and open that one with its result?"
+        )
+
+        def go_on() -> None:
+            if self.close():
+                self.reopen(place)
+
+        self.dialogs.confirm(words, "Close and open", go_on)
+        return False
 
     def compare(self, place: Path, study: Path | None = None) -> bool:
         """Compare the open result with an earlier one; its pictures stand beside this study's."""

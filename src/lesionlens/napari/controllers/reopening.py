@@ -8,6 +8,7 @@ from typing import Any
 
 from lesionlens.analysis.followup import places
 from lesionlens.base.errors import LesionLensError
+from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.napari.controllers.opener import Opener
@@ -60,6 +61,22 @@ def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, place: Path, take
             take(result, overlays, preferences)
 
     return jobs.start("Reopening", task, done)
+
+
+def study_of_other(study: Study | None, place: Path) -> str | None:
+    """Return the name of the study of a result where another one is open; None where it is not.
+
+    None too where it is not known on this machine where the result's study lies.
+    """
+    if study is None or not is_result(place):
+        return None
+    try:
+        known = places.recall(read_run(place).inputs)
+    except LesionLensError:  # reported when it is reopened
+        return None
+    if known is None or (known[0].resolve(), known[1]) == (study.root.resolve(), study.uid):
+        return None
+    return known[0].name
 
 
 def _open_first(

@@ -20,6 +20,7 @@ from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.opened_study import OpenedStudy, read_entry, reopened
 from lesionlens.napari.controllers.read_controller import ExpectedRead
 from lesionlens.napari.model.state.state import Problem, Request, State
+from lesionlens.napari.model.studies import recent
 from lesionlens.napari.model.studies.worklist import WorklistSession
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
@@ -120,6 +121,7 @@ class WorklistController:
             self.session.failed(problem_of(refusal))
             return False
         self._poll.start()
+        recent.remember(recent.LISTS, folder)
         return True
 
     def scan(self, source: Path, folder: Path) -> bool:

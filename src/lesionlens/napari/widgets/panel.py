@@ -35,6 +35,7 @@ from lesionlens.napari.loading import places_of
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.model.state.state import Query, State
+from lesionlens.napari.model.studies import recent
 from lesionlens.napari.preferences import (
     keep_preparation,
     keep_server,
@@ -49,6 +50,7 @@ from lesionlens.napari.qt.latest_question import LatestQuestion
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.napari.widgets.attention_block import AttentionBlock
 from lesionlens.napari.widgets.candidate_block import CandidateBlock
+from lesionlens.napari.widgets.confirm_box import confirm
 from lesionlens.napari.widgets.considered_block import ConsideredBlock
 from lesionlens.napari.widgets.followup_block import FollowupBlock
 from lesionlens.napari.widgets.footer import Footer
@@ -58,6 +60,7 @@ from lesionlens.napari.widgets.parts import label, style_sheet
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.napari.widgets.preparation_block import PreparationBlock
 from lesionlens.napari.widgets.read_block import ReadBlock
+from lesionlens.napari.widgets.recent_menu import recent_menu
 from lesionlens.napari.widgets.run_block import MessageBlock, ProblemBlock, RunBlock
 from lesionlens.napari.widgets.sign_dialog import SignDialog
 from lesionlens.napari.widgets.studies_dialog import StudiesDialog
@@ -179,6 +182,8 @@ class Panel(QWidget):
         for command in (*OPENERS, self.commands["add_layers"], self.commands["close"]):
             words, run = self._entry(command)
             menu.addAction(words).triggered.connect(run)
+        opened = recent_menu(self, "Recent studies", recent.STUDIES, self.actions_.open)
+        menu.insertMenu(menu.actions()[2], opened)
         menu.addSeparator()
         folders = menu.addAction("Let napari open folders with LesionLens")
         folders.setCheckable(True)
@@ -351,6 +356,10 @@ class Panel(QWidget):
     def ask_worklist(self) -> None:
         """Show the worklist beside the picture."""
         self.worklist_requested.emit()
+
+    def confirm(self, words: str, action: str, then: Callable[[], object]) -> None:
+        """Ask for a yes before something is left."""
+        confirm(self, words, action, then)
 
     def type_reason(self) -> None:
         """Let the reader type the reason for a decision."""

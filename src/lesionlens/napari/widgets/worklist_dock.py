@@ -23,12 +23,14 @@ from qtpy.QtWidgets import (
 
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.worklist_controller import WorklistController
+from lesionlens.napari.model.studies import recent
 from lesionlens.napari.model.studies.worklist import WorklistSession, WorklistState
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.napari.qt.worklist_model import COLUMNS, WorklistModel
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 from lesionlens.napari.widgets.parts import label, row, show_rows, style_sheet
+from lesionlens.napari.widgets.recent_menu import recent_menu
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
 
@@ -86,6 +88,7 @@ class WorklistDock(QWidget):
         viewer.events.theme.connect(self._show_theme)
         self._here = True
         when_idle(self._move_down)
+        when_idle(self._open_last)
         self._show_theme()
         self.show_state(self.session.state)
 
@@ -117,6 +120,7 @@ class WorklistDock(QWidget):
             ("New list from an archive (PACS)…", self.ask_archive),
         ):
             menu.addAction(words).triggered.connect(lambda _=False, slot=slot: slot())
+        menu.addMenu(recent_menu(self, "Recent lists", recent.LISTS, self.day.open))
         menu.addSeparator()
         self._tables = menu.addAction("Write the tables of all reads…")
         self._tables.setToolTip("reads.csv and marks.csv, ready for a FROC analysis")
@@ -180,6 +184,12 @@ class WorklistDock(QWidget):
             window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, dock)
             window.resizeDocks([dock], [_HEIGHT], Qt.Orientation.Vertical)
             dock.show()
+
+    def _open_last(self) -> None:
+        """Show the list that was open last: also after a crash the reader goes on in it."""
+        last = recent.recall(recent.LISTS)
+        if self._here and last and self.session.state.folder is None:
+            self.day.open(last[0])
 
     # --- asked ----------------------------------------------------------------------------
 

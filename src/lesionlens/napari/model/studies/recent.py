@@ -1,0 +1,43 @@
+"""Studies and lists that were opened last, remembered in the user's own data folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from lesionlens.base import user_folders
+from lesionlens.base.bounded_read import read_object
+from lesionlens.base.whole_file import write_whole
+
+logger = logging.getLogger(__name__)
+STUDIES, LISTS = "studies", "lists"
+_MOST = 8
+
+
+def place() -> Path:
+    """Return the file in which they are remembered."""
+    return user_folders.data() / "recent.json"
+
+
+def remember(kind: str, opened: Path) -> None:
+    """Put a place first; a folder that cannot be written costs the memory alone."""
+    known = {one: _known(one) for one in (STUDIES, LISTS)}
+    first = str(opened.resolve())
+    if known[kind][:1] == [first]:
+        return
+    known[kind] = [first, *(one for one in known[kind] if one != first)][:_MOST]
+    try:
+        write_whole(place(), json.dumps(known, indent=1))
+    except OSError:
+        logger.warning("what was opened last could not be remembered")
+
+
+def recall(kind: str) -> tuple[Path, ...]:
+    """Return what is still there of a kind, newest first."""
+    return tuple(path for path in map(Path, _known(kind)) if path.exists())
+
+
+def _known(kind: str) -> list[str]:
+    found = read_object(place()).get(kind, [])
+    return [str(one) for one in found] if isinstance(found, list) else []

@@ -1,0 +1,55 @@
+"""What was open last is found again, and a result of another study asks before this one goes."""
+
+from types import SimpleNamespace
+
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QApplication, QMessageBox
+from tests.gui.window import control
+
+from lesionlens.napari.controllers import reopening
+from lesionlens.napari.model.studies import recent
+from lesionlens.napari.widgets.worklist_dock import WorklistDock
+
+
+def test_the_list_is_there_again_after_a_crash(panel, listed, qtbot):
+    assert listed.day.open(listed.list_folder)
+    again = WorklistDock(panel.viewer, panel.actions_)  # as another process would make it
+    qtbot.waitUntil(lambda: again.session.state.folder == listed.list_folder.resolve())
+    assert len(again.model.rows) == len(listed.model.rows) > 0
+    again.release()
+    again.deleteLater()
+    QApplication.sendPostedEvents(again, QEvent.Type.DeferredDelete.value)
+
+
+def test_places_are_remembered_newest_first_and_gone_ones_left_out(panel, tmp_path):
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        recent.remember(recent.STUDIES, tmp_path / name)
+    recent.remember(recent.STUDIES, tmp_path / "a")
+    (tmp_path / "b").rmdir()
+    assert [path.name for path in recent.recall(recent.STUDIES)] == ["a", "c"]
+    assert recent.recall(recent.LISTS) == ()
+    recent.place().write_text("{ damaged")
+    assert recent.recall(recent.STUDIES) == ()
+
+
+def test_a_result_of_another_study_asks_before_this_one_is_closed(loaded, monkeypatch, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.setattr(reopening, "is_result", lambda _: True)
+    monkeypatch.setattr(reopening, "read_run", lambda _: SimpleNamespace(inputs=()))
+    monkeypatch.setattr(reopening.places, "recall", lambda _: (other, None))
+    asked = []
+    monkeypatch.setattr(loaded.actions_.opener, "open", lambda request, _: asked.append(request))
+    study = loaded.session.state.study
+    assert not loaded.actions_.reopen(tmp_path / "result")
+    (box,) = loaded.findChildren(QMessageBox)
+    assert "result is of other" in box.text()
+    assert not asked
+    control(box, "Cancel").click()
+    assert loaded.session.state.study is study
+    loaded.actions_.reopen(tmp_path / "result")
+    box = loaded.findChildren(QMessageBox)[-1]
+    control(box, "Close and open").click()
+    assert loaded.session.state.study is None
+    assert [one.places for one in asked] == [(other,)]
