@@ -33,6 +33,10 @@ def test_places_are_remembered_newest_first_and_gone_ones_left_out(panel, tmp_pa
     assert recent.recall(recent.STUDIES) == ()
 
 
+def test_a_study_that_napari_opened_by_itself_is_remembered(loaded):
+    assert recent.recall(recent.STUDIES) == (loaded.session.state.study.root.resolve(),)
+
+
 def test_a_result_of_another_study_asks_before_this_one_is_closed(loaded, monkeypatch, tmp_path):
     other = tmp_path / "other"
     other.mkdir()

@@ -27,6 +27,7 @@ from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.first_look import with_first_look
 from lesionlens.napari.model.screen.screen import ShownScene, resolve
 from lesionlens.napari.model.state.state import State, only_progress_differs
+from lesionlens.napari.model.studies import recent
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.clashes import clashes, keymap_of
 from lesionlens.napari.qt.dock_layout import DockLayout
@@ -156,7 +157,9 @@ class LesionLens(Panel):
             self._make_ready()
 
     def _make_ready(self) -> None:
-        """Load the network soon, where a reader may ask for it."""
+        """Remember the study; load the network soon, where a reader may ask for it."""
+        if self.session.state.study is not None:
+            recent.remember(recent.STUDIES, self.session.state.study.root)
         if self.window().isVisible():
             when_idle(self.actions_.make_ready, _SOON_MS)
 

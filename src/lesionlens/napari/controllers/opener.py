@@ -13,7 +13,6 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.reading.series_selection import NothingRecognisedError, SeveralStudiesError
 from lesionlens.napari.model.acts.session import OPENING, ReviewSession
 from lesionlens.napari.model.state.state import Problem, Query, Request
-from lesionlens.napari.model.studies import recent
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.waiting import when_idle
 
@@ -66,8 +65,6 @@ class Opener:
             study = found[0][1]["metadata"]["lesionlens"]["study"] if found else None
             if study is not None:
                 self.session.open(study, request)
-                if len(request.places) == 1:
-                    recent.remember(recent.STUDIES, request.places[0])
                 self.session.doubt_names(doubted.pair if doubted else None)
             layers = self.viewer.layers
             for number, data in enumerate(reversed(found)):  # the one that is read first, first
