@@ -7,10 +7,17 @@ JOBS ?= $(shell n=$$(nproc); echo $$(( n < 4 ? n : 4 )))
 PYTEST := OMP_NUM_THREADS=1 tools/with_display.sh $(BIN)/pytest -n $(JOBS) --dist loadfile
 COVERAGE := --cov --cov-report=term:skip-covered --cov-report=xml
 
-.PHONY: demo test test-all web docs lint format types layers install system sample audit hashes clean help
+# Files whose tests prepare whole studies or train: measured, three quarters of the unit tests' time.
+UNHURRIED := napari/ followup/ test_lens.py site/cohort/ site/serving/ site/acceptance/ site/pacs/ preparation/ deidentification/ engines/ \
+  research/ training/ reading/test_sequence_from_image.py base/test_killed.py test_study_geometry.py test_platforms.py \
+  test_intensity_units.py
+QUICK := tests/unit tests/property tests/architecture -m "not slow and not gui" $(foreach part,$(UNHURRIED),--ignore-glob='*/$(part)*')
+
+.PHONY: demo quick test test-all web docs lint format types layers install system sample audit hashes clean help
 
 help:
 	@echo "make demo      analyse the sample patient and show it in napari (a picture without a display)"
+	@echo "make quick     unit tests, laws and architecture without window and whole analyses, in about two minutes"
 	@echo "make test      lint, types, layers and the default tests, as CI does"
 	@echo "make test-all  the same with the slow tests, and which lines they reach"
 	@echo "make audit     known weaknesses of the pinned dependencies, by pip-audit (asks the network)"
@@ -44,6 +51,9 @@ types: install
 
 layers: install
 	@$(BIN)/lint-imports --no-logo
+
+quick: install
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist loadfile $(QUICK)
 
 test: system lint types layers
 	@$(PYTEST) -m "not slow"

@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +23,22 @@ from lesionlens.base import kept_arrays, user_folders
 from lesionlens.base.geometry import Affine
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 METHOD = "4"
 """Counts up when registration or brain extraction changes, so that old entries are not met."""
 KEPT = 400
 """Entries; the oldest go first. The largest, a brain mask, takes about 30 kB."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayForm(Generic[T]):
+    """How a kind of value is kept as arrays."""
+
+    names: frozenset[str]
+    """Of the arrays, all of which must be there."""
+    read: Callable[[Mapping[str, NDArray[Any]]], T]
+    write: Callable[[T], Mapping[str, NDArray[Any]]]
 
 
 def folder() -> Path:
@@ -70,6 +82,23 @@ def save(key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         _drop_old(folder())
     except OSError:
         logger.warning("the cache could not be written; the next run takes as long as this one")
+
+
+def recall(key: str, form: ArrayForm[T]) -> T | None:
+    """Return what is kept under a key; None where nothing is, or not all of it."""
+    kept = load(key, form.names)
+    return None if kept is None else form.read(kept)
+
+
+def cached(key: str | None, compute: Callable[[], T], form: ArrayForm[T]) -> T:
+    """Return what is kept under a key, else compute and keep it; without a key, compute."""
+    known = None if key is None else recall(key, form)
+    if known is not None:
+        return known
+    found = compute()
+    if key is not None and found is not None:
+        save(key, form.write(found))
+    return found
 
 
 def _drop_old(place: Path) -> None:

@@ -17,10 +17,10 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import PreparationStep, Series, StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import (
+    array_forms,
     bias_field,
     brain_extraction,
     cache,
-    kept_brain,
     skull_stripping,
 )
 from lesionlens.imaging.preparation import brain as brains
@@ -155,21 +155,16 @@ def _registered(
 ) -> Registration:
     """Register, or take what was found for these very voxels before."""
     context.check("registration")
-    key = ""
+    key = None
     if options.cache:
         pair = {"fixed": fixed, "moving": moving}
         volumes = {name: (item.values, item.series.grid.affine) for name, item in pair.items()}
         key = cache.key_of(volumes, "register")
-        kept = cache.load(key, ("moved", "figures"))
-        if kept is not None:
-            shift, angle, information, pronounced = kept["figures"].tolist()
-            return Registration(kept["moved"], shift, angle, information, pronounced)
-    its = pyramid(moving.values, moving.series.grid)
-    found = register(lent(), its, context=context)
-    if options.cache:
-        figures = (found.shift_mm, found.angle_deg, found.information, found.pronounced)
-        cache.save(key, {"moved": found.moved, "figures": np.array(figures)})
-    return found
+
+    def compute() -> Registration:
+        return register(lent(), pyramid(moving.values, moving.series.grid), context=context)
+
+    return cache.cached(key, compute, array_forms.REGISTRATION)
 
 
 def _at_rest(fixed: Loaded, moving: Loaded, found: Registration) -> bool:
@@ -230,7 +225,9 @@ def brain_of(
         kept = None
         if options.cache:
             key = _brain_key(loaded, reference, skull_stripping.OWN)
-            kept = kept_brain.recall(key, loaded[reference].series.grid.frame_uid)
+            kept = cache.recall(
+                key, array_forms.brain_form(loaded[reference].series.grid.frame_uid)
+            )
         if kept is not None and kept.mask.any():
             _note_brain(kept, reference, notes)
             return kept.mask, kept.grid
@@ -290,15 +287,9 @@ def _kept_brain(
     context: RunContext,
 ) -> brains.BrainMask:
     """Find the brain, or take what was found in these very voxels by this method before."""
-    if not options.cache:
-        return _searched(loaded, reference, method, context)
-    key = _brain_key(loaded, reference, method)
-    before = kept_brain.recall(key, loaded[reference].series.grid.frame_uid)
-    if before is not None:
-        return before
-    found = _searched(loaded, reference, method, context)
-    kept_brain.keep(key, found)
-    return found
+    key = _brain_key(loaded, reference, method) if options.cache else None
+    form = array_forms.brain_form(loaded[reference].series.grid.frame_uid)
+    return cache.cached(key, lambda: _searched(loaded, reference, method, context), form)
 
 
 def _brain_key(loaded: Mapping[MrSequence, Loaded], reference: MrSequence, method: str) -> str:
@@ -387,21 +378,10 @@ def _kept_field(
     options: PrepareOptions,
 ) -> bias_field.BiasField | None:
     """Find the bias field, or take what was found in these very voxels before."""
-    if not options.cache:
-        return bias_field.estimate(values, brain, working)
-    volumes = {
-        "image": (values, working.affine),
-        "brain": (brain.astype(np.float32), working.affine),
-    }
-    key = cache.key_of(volumes, "bias")
-    kept = cache.load(key, ("log", "affine", "figures"))
-    if kept is not None:
-        strength, before, after = kept["figures"].tolist()
-        log = kept["log"]
-        grid = Grid((log.shape[0], log.shape[1], log.shape[2]), kept["affine"], working.frame_uid)
-        return bias_field.BiasField(log, grid, strength, (before, after))
-    found = bias_field.estimate(values, brain, working)
-    if found is not None:
-        figures = np.array([found.strength, *found.variation])
-        cache.save(key, {"log": found.log, "affine": found.grid.affine, "figures": figures})
-    return found
+    key = None
+    if options.cache:
+        inside = brain.astype(np.float32)
+        volumes = {"image": (values, working.affine), "brain": (inside, working.affine)}
+        key = cache.key_of(volumes, "bias")
+    form = array_forms.bias_form(working.frame_uid)
+    return cache.cached(key, lambda: bias_field.estimate(values, brain, working), form)

@@ -162,7 +162,7 @@ class RetinaNetEngine:
                 f"{', '.join(s.words for s in self._sequences)}; and one of FLAIR, T2, T1c",
                 next_step="Add the sequence, or use the engine lens, which reads any subset",
             )
-        boxes = self._boxes(prepared, context.progress, context.cancel)
+        boxes = self._boxes(prepared, context)
         found = outlines(prepared.channels, present, prepared.brain, boxes)
         cut = dict.fromkeys(Region, self._config.score_from)
         return Prediction(dict(found), self.info, notices=(METHOD,), thresholds=cut)
