@@ -169,7 +169,7 @@ def test_findings_have_the_contract_s_fields(sample_result):
         assert set(candidate["volume_ml"]) == set(REGIONS)
         assert set(candidate["sequence_relevance"]) == {"t1c", "flair", "t2", "t1", "none"}
         total = sum(v for v in candidate["sequence_relevance"].values() if v is not None)
-        assert 0.5 < total <= 1
+        assert total == pytest.approx(1, abs=1e-5)
         assert candidate["relevance_of"] == "overlap"
         assert candidate["review"]["state"] == "unreviewed"
 

@@ -98,7 +98,7 @@ def test_the_whole_analysis_runs_on_it(engine, make_study):
         relevance = candidate.sequence_relevance
         if relevance is not None:
             total = sum(v for v in relevance.values() if v is not None)
-            assert 0 < total <= 1
+            assert -1e-9 <= total <= 1 + 1e-9
             assert candidate.relevance_of is RelevanceMeasure.OVERLAP
 
 

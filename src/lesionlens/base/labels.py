@@ -196,7 +196,7 @@ class RelevanceMeasure(StrEnum):
     """What sequence relevance is shared out of; the value is the key in files."""
 
     OVERLAP = "overlap"
-    """Dice of the probability that a subset of the sequences gives with the candidate's outline."""
+    """Dice of what a subset of the sequences would itself draw with what all of them draw."""
 
 
 class PromptKind(StrEnum):

@@ -18,13 +18,12 @@ from lesionlens.analysis.explain.questions import Questions
 from lesionlens.analysis.findings.component_scores import ComponentVoxels, score_components
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.prediction import InputPerturbation, Prediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.uncertainty import undecided
 
-Floats = NDArray[np.float32]
 UNCERTAINTY, RELEVANCE = "the uncertainty", "which sequence mattered"
 _MIRRORED = InputPerturbation(mirrored=True, alone=True)
 
@@ -96,8 +95,12 @@ def ask(
     more = questions.ask(RELEVANCE, [*map(InputPerturbation.showing, rest)]) if rest else None
     if more is not None:
         by_subset.update(zip(rest, more.probability, strict=True))
-    nearest = _nearest(spots, seen.grid.shape)
-    table = {subset: shown_of(answer, spots, nearest) for subset, answer in by_subset.items()}
+    nearest, threshold = _nearest(spots, seen.grid.shape), prediction.thresholds[Region.WT]
+    drawn = {subset: answer >= threshold for subset, answer in by_subset.items()}
+    table = {
+        subset: shown_of(mask, drawn[everything], nearest, len(spots))
+        for subset, mask in drawn.items()
+    }
     complete = more is not None
     alone = {s: frozenset({s}) for s in present}
     left_out = {s: everything - {s} for s in present}
@@ -113,42 +116,40 @@ def ask(
 
 
 def shown_of(
-    probability: Floats, components: Sequence[ComponentVoxels], nearest: NDArray[np.intp]
+    drawn: NDArray[np.bool_], by_all: NDArray[np.bool_], nearest: NDArray[np.intp], count: int
 ) -> NDArray[np.float64]:
-    """Return how much of each component's outline an answer shows, and of nothing else.
+    """Return how much of each component a subset of the sequences would itself draw.
 
     The score would not do: the size of the finished outline counts in it, and a sequence that shows
-    nothing would be credited with it.
+    nothing would be credited with it. Nor would the finished outline: it is finer than these
+    passes, and how they differ from it would hide how they differ from each other.
 
     Parameters
     ----------
-    probability : (I, J, K) float32
-        The answer.
-    components : sequence of N ComponentVoxels
-        On its grid.
+    drawn, by_all : (I, J, K) bool
+        What a subset draws, and what all sequences draw in a pass of the same kind.
     nearest : (I, J, K) int
         The index of the component that each voxel is nearest to.
+    count : int
+        How many components there are.
 
     Returns
     -------
-    (N,) float64
-        Dice of the probability with the outline, 0 to 1; of the probability elsewhere what lies
-        nearest to the component counts.
+    (count,) float64
+        Dice of the two among the voxels nearest to each component; 0 where neither draws anything.
 
     Examples
     --------
-    >>> spot = ComponentVoxels(np.array([0, 1]), 1.0)
-    >>> shown = np.float32([1, 0.5, 0.5, 0]).reshape(4, 1, 1)
-    >>> shown_of(shown, [spot], np.zeros((4, 1, 1), np.intp)).tolist()
-    [0.75]
+    >>> drawn, by_all = np.zeros((4, 1, 1), bool), np.zeros((4, 1, 1), bool)
+    >>> drawn[1:3], by_all[:3] = True, True
+    >>> shown_of(drawn, by_all, np.zeros((4, 1, 1), np.intp), 1).tolist()
+    [0.8]
     """
-    flat = probability.ravel()
-    total = np.bincount(nearest.ravel(), flat, minlength=len(components))
-    inside = [flat[c.voxels].sum(dtype=np.float64) for c in components]
-    sizes = [c.voxels.size for c in components]
-    return np.array(
-        [2 * hit / (all_ + n) for hit, all_, n in zip(inside, total, sizes, strict=False)]
-    )
+
+    def sizes(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return np.bincount(nearest[mask], minlength=count)[:count].astype(np.float64)
+
+    return np.asarray(2 * sizes(drawn & by_all) / np.maximum(sizes(drawn) + sizes(by_all), 1.0))
 
 
 def _nearest(components: Sequence[ComponentVoxels], shape: tuple[int, ...]) -> NDArray[np.intp]:
