@@ -129,7 +129,7 @@ def first_look(studio: Studio, panel: LesionLens) -> None:
     wait_for(lambda: not panel.jobs.running)
     panel.actions_.analyse()
     wait_for(lambda: panel.session.state.preliminary is not None or not panel.jobs.running)
-    panel.actions_.next_candidate()
+    panel.commands.run("next_candidate")
     wait_for(lambda: False, at_most_s=3.0)  # the panel lays itself out, the analysis goes on
     shown = studio.viewer.screenshot(canvas_only=False, flash=False)
     save(shown[..., :3], studio.docs / "pictures/first-look.png")
@@ -139,10 +139,10 @@ def first_look(studio: Studio, panel: LesionLens) -> None:
 
 def windows(studio: Studio, panel: LesionLens) -> None:
     panel.session.choose_plane(Plane.CORONAL)
-    panel.actions_.accept()
+    panel.commands.run("accept")
     panel.session.choose_overlay(Overlay.CONTOUR)
     studio.window("pictures/napari-coronal.png")
-    panel.actions_.undo()
+    panel.commands.run("undo")
     panel.session.choose_plane(Plane.AXIAL)
 
 
@@ -221,9 +221,9 @@ def solid(studio: Studio, panel: LesionLens) -> None:
 
 def edits(studio: Studio, panel: LesionLens) -> None:
     panel.session.choose_overlay(Overlay.CONTOUR)
-    panel.actions_.edit_outline()
+    panel.commands.run("edit_outline")
     studio.part("pictures/editing.png", panel.candidates)
-    panel.actions_.discard_edit()
+    panel.commands.run("discard_edit")
 
 
 if __name__ == "__main__":
