@@ -509,3 +509,13 @@ def test_signature_export_and_answers_are_in_sight_in_a_small_window_with_the_li
     (answer,) = [one for one in reviewed.findChildren(QLabel) if one.text() == "an answer"]
     assert not answer.visibleRegion().isEmpty()
     viewer.window.dock_widgets[dock.WORKLIST].release()
+
+
+def test_the_candidate_gone_to_is_in_sight_in_a_low_window(reviewed, qtbot):
+    """With the worklist below the picture, key N left its row below the edge of the panel."""
+    reviewed.viewer.window.resize(1280, 480)
+    reviewed.viewer.show()
+    QApplication.processEvents()
+    reviewed.commands.run("next_candidate")
+    table = reviewed.candidates.table
+    qtbot.waitUntil(lambda: table.visibleRegion().boundingRect().height() > 40, timeout=5000)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from qtpy.QtCore import QEvent, QModelIndex, Qt, Signal
 from qtpy.QtWidgets import (
     QHeaderView,
@@ -16,6 +18,7 @@ from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.napari.widgets.edit_block import AddRow, EditTools
 from lesionlens.napari.widgets.parts import (
     Section,
+    bring_into_sight,
     flat_button,
     label,
     offer,
@@ -125,6 +128,7 @@ class CandidateBlock(Section):
         elif self.table.currentIndex().row() != place or not selection.hasSelection():
             self.table.selectRow(place)
             self.table.scrollTo(self.model.index(place, 0))
+            when_idle(partial(bring_into_sight, self._reject, self.table))
         selection.blockSignals(blocked)
         self.table.viewport().update()
         self._fit_table()

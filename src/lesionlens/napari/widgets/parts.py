@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QLabel,
+    QScrollArea,
     QSizePolicy,
     QTableView,
     QToolButton,
@@ -351,3 +352,13 @@ def show_rows(table: QTableView, model: QAbstractItemModel, name: str) -> None:
     table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
     table.verticalHeader().hide()
     table.horizontalHeader().setHighlightSections(False)
+
+
+def bring_into_sight(*widgets: QWidget) -> None:
+    """Scroll the area around these so far that they are seen, the last one above all."""
+    for widget in widgets:
+        around = widget.parentWidget()
+        while around is not None and not isinstance(around, QScrollArea):
+            around = around.parentWidget()
+        if around is not None:
+            around.ensureWidgetVisible(widget)
