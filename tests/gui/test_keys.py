@@ -20,8 +20,7 @@ def test_no_key_takes_one_of_naparis():
         str(key) for kind in (Image, Labels, Viewer) for key in getattr(kind, "class_keymap", {})
     }
     shapes_only = {"A", "R", "D", "T", "S", "I", "Shift+A", "Shift+L", "Shift+P"}
-    plane_of_a_volume = {"Y"}  # in 3-D alone, where we show no plane
-    ours = {key.shown_key for key in KEYED} - plane_of_a_volume
+    ours = {key.shown_key for key in KEYED}
     assert not (ours & viewer_and_layers)
     assert (ours & taken) <= shapes_only
 

@@ -95,6 +95,7 @@ def test_what_cannot_be_answered_is_said_in_words(missed, qtbot):
     assert missed.session.state.editing is None
     point(missed, qtbot, (500.0, 0.0, 0.0))
     assert "outside of the pictures" in reads(missed)
+    assert missed.session.state.editing is None  # nothing was begun by that
 
 
 def test_a_click_on_the_canvas_and_on_a_linked_view_is_a_prompt_while_the_key_is_held(
@@ -104,7 +105,7 @@ def test_a_click_on_the_canvas_and_on_a_linked_view_is_a_prompt_while_the_key_is
     missed.actions_.viewpoint.move(point_mm=RIGHT, centre_mm=RIGHT)
     view = missed.views.linked.tiles[0]
     middle = QPoint(view.width() // 2, view.height() // 2)
-    qtbot.keyPress(view, Qt.Key.Key_Y)
+    qtbot.keyPress(view, Qt.Key.Key_F2)
     qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=middle)
     answered(missed, qtbot)
     qtbot.waitUntil(lambda: bool(missed.actions_.editor.rounds))
@@ -118,6 +119,6 @@ def test_a_click_on_the_canvas_and_on_a_linked_view_is_a_prompt_while_the_key_is
     answered(missed, qtbot)
     assert len(missed.actions_.editor.rounds) == 2
     assert (drawn(missed) != before).any()
-    qtbot.keyRelease(native, Qt.Key.Key_Y)
+    qtbot.keyRelease(native, Qt.Key.Key_F2)
     assert not missed.actions_.prompting.held
     assert layer.mode == "paint"

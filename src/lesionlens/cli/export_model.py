@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import Answer, plain
 
@@ -25,6 +26,10 @@ def export_model(
     precision: Annotated[
         Storage, typer.Option("--precision", help="How weights are stored; computing is float32.")
     ] = Storage.FP16,
+    prompts: Annotated[
+        bool,
+        typer.Option("--prompts", help="The network that takes prompts; it needs --out."),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -39,6 +44,8 @@ def export_model(
     from lesionlens.network.weights import SHIPPED, load_chosen
 
     checks.check_file(out)
+    if prompts:
+        return _export_prompts(out)
     network, about = load_chosen(weights)
     if out is None:
         from lesionlens.engines.onnx.engine import exported_path
@@ -48,3 +55,19 @@ def export_model(
     export_lens(network, about, out, Precision(precision.value))
     size = out.stat().st_size / 1e6
     return Answer((f"Wrote {plain(str(out))}: weights {about.version}, {size:.1f} MB",))
+
+
+def _export_prompts(out: Path | None) -> Answer:
+    from lesionlens.network.onnx_export import export_prompt
+    from lesionlens.network.prompt.weights import load_shipped
+
+    if out is None:
+        raise UnusableInputError(
+            found="--prompts without --out",
+            expected="the file to write",
+            next_step="Name it: --out prompt.onnx",
+        )
+    network, about, _ = load_shipped()
+    export_prompt(network, about, out)
+    size = out.stat().st_size / 1e6
+    return Answer((f"Wrote {plain(str(out))}: prompt weights {about.version}, {size:.1f} MB",))

@@ -30,8 +30,12 @@ from lesionlens.network.brain_unet import BrainUNet
 from lesionlens.network.encoder import STRIDE
 from lesionlens.network.model import LensNetwork, LensOutput
 from lesionlens.network.notes import ONNX_FORMAT, WeightsInfo, WeightsNotes
+from lesionlens.network.prompt.model import FACTS, MAPS, PromptInput, PromptNetwork
+from lesionlens.network.prompt.model import MULTIPLE as PROMPT_MULTIPLE
+from lesionlens.network.prompt.weights import PromptNotes
 
 OPSET = 18
+PROMPT_FORMAT = "lesionlens-prompt-onnx-1"
 _LARGEST_VOX = 512
 _SMALL = 64  # tensors with fewer numbers stay float32: nothing is gained with them
 
@@ -160,6 +164,41 @@ def export_brain(network: BrainUNet, path: Path, metadata: Mapping[str, str]) ->
     image = torch.zeros(1, 1, 5 * MULTIPLE, 3 * MULTIPLE, 4 * MULTIPLE)
     made = _exported(network, {"image": image}, ["logit"], MULTIPLE)
     _write(made, path, metadata, Precision.FP16)
+
+
+class _Prompted(nn.Module):
+    """The prompt network with flat answers."""
+
+    def __init__(self, network: PromptNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    @override
+    def forward(self, maps: Tensor, facts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and where the prompts attended."""
+        found = self.network(PromptInput(maps, facts), trace=True)
+        return found.logits, found.attention
+
+
+def export_prompt(network: PromptNetwork, about: PromptNotes, path: Path) -> None:
+    """Write the prompt network; its shipped weights are float16, so that is how they are stored.
+
+    Inputs, float32: `maps` (1, `MAPS`, I, J, K), multiples of 8, and `facts` (1, `FACTS`), both as
+    `network.prompt.crop.network_input` makes them. Outputs, float32: `logits` (1, 1, I, J, K) and
+    `attention` (1, I/4, J/4, K/4), which adds up to one.
+
+    Raises
+    ------
+    MissingPluginError
+        The extra `onnx` is not installed.
+    ResourceError
+        The file cannot be written.
+    """
+    maps = torch.zeros(1, MAPS, 5 * PROMPT_MULTIPLE, 3 * PROMPT_MULTIPLE, 4 * PROMPT_MULTIPLE)
+    inputs = {"maps": maps, "facts": torch.zeros(1, FACTS)}
+    made = _exported(_Prompted(network), inputs, ["logits", "attention"], PROMPT_MULTIPLE)
+    notes = {name: str(value) for name, value in dataclasses.asdict(about).items()}
+    _write(made, path, {"format": PROMPT_FORMAT, **notes}, Precision.FP16)
 
 
 def _exported(

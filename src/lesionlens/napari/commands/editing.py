@@ -36,7 +36,7 @@ COMMANDS = (
         "hold it and point: a click belongs, with Alt it does not; drag to scribble, with Shift "
         "for a box, with Ctrl for a lasso",
         lambda acts, held: acts.prompting.hold(held),
-        "Y",
+        "F2",
         hold=True,
     ),
     Command(

@@ -57,7 +57,7 @@ class Prompting:
         self.review_controller = review_controller
         self.held = False
         self._waiting: list[Gesture] = []
-        self._asking = False
+        self._asking = self._opened = False
         self._begun = (-1, 0.0)
 
     def hold(self, held: bool) -> None:
@@ -93,7 +93,8 @@ class Prompting:
         else:
             self.session.begin_new()
         self.session.choose_tools(prompting=self.held)
-        return self.session.state.editing is not None
+        self._opened = self.session.state.editing is not None
+        return self._opened
 
     def _next(self) -> None:
         if self._asking or not self._waiting or self.review_controller.busy:
@@ -119,6 +120,7 @@ class Prompting:
         def done(changed: Any) -> None:
             self._asking = False
             if self.session.result is result and self.review_controller.editor is editor:
+                self._opened = False
                 if editor.prompted(changed, asked):
                     self.session.clear_problem(OUTLINE)
                 else:
@@ -136,6 +138,10 @@ class Prompting:
         self.questions.ask((id(result), "prompt", time.monotonic()), task, done, refused)
 
     def _show_refusal(self, error: BaseException) -> None:
+        sides = self.review_controller.editor.drawn()
+        if self._opened and sides is not None and not (sides[0] != sides[1]).any():
+            self.session.end_edit()
+        self._opened = False
         self.session.refused(replace(problem_of(error), cause=OUTLINE))
 
     def _round(self, gesture: Gesture) -> PromptRound:
