@@ -20,6 +20,9 @@ class WindowWorklist(Protocol):
     def step(self, by: int) -> bool:
         """Open the study so many rows on."""
 
+    def name_reader(self, reader: str) -> None:
+        """Take the name of a reader who had none."""
+
 
 class MarkActs(ViewActs):
     """Marks, and steps through a worklist.

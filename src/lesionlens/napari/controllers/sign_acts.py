@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lesionlens.base.records.study import Study
+from lesionlens.napari.controllers.mark_acts import WindowWorklist
 from lesionlens.napari.controllers.read_controller import ReadController, what_is_signed
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -42,6 +43,7 @@ class SignActs(ViewActs):
 
     session: ReviewSession
     read_controller: ReadController
+    worklist: WindowWorklist | None
     review_controller: ReviewController
     ask_signature: AskSignature
     """Set by the window."""
@@ -80,6 +82,8 @@ class SignActs(ViewActs):
         if not read_preferences().reader_name:
             keep_reader(reader)
         self.read_controller.name_reader(reader)
+        if self.worklist is not None:
+            self.worklist.name_reader(reader)
         if not self.read_controller.closed:
             self.review_controller.sign(what, reader)
             return

@@ -179,6 +179,10 @@ class WorklistController:
             return False
         return self.open_row(row)
 
+    def name_reader(self, reader: str) -> None:
+        """Take the name of a reader who had none."""
+        self.session.name_reader(reader)
+
     def open_row(self, row: WorklistRow) -> bool:
         """Open the study of a row, with its result where it has one; what is drawn is kept first.
 

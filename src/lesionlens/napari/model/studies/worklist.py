@@ -122,6 +122,12 @@ class WorklistSession:
             return
         self._set(rows=matching(self._all, self.state.words), under_way=under_way)
 
+    def name_reader(self, reader: str) -> None:
+        """Take the name that somebody gave who had none when the list was opened."""
+        if not self.reader:
+            self.reader = reader
+            self.refresh(always=True)
+
     def filter(self, words: str) -> None:
         """Show the rows that hold these words."""
         self._set(words=words, rows=matching(self._all, words))
