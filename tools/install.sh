@@ -27,4 +27,10 @@ if ! usable .venv/bin/python; then
 fi
 .venv/bin/python -m pip install --quiet --disable-pip-version-check \
   -c constraints.txt -e ".[$extras]"
+# MONAI Label's client for its tests: the wheel alone (20 MB), for what it depends on takes gigabytes
+if ! compgen -G ".venv/wheels/monailabel-*.whl" >/dev/null; then
+  .venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps \
+    -d .venv/wheels monailabel==0.8.5 ||
+    echo "install: found no wheel of MONAI Label 0.8.5; the tests of its client will be skipped" >&2
+fi
 touch .venv/installed

@@ -73,6 +73,12 @@ _TLS_WORDS = (
         "administrator",
     ),
     (
+        ("unexpected eof", "eof occurred"),
+        "it hung up while TLS was agreed on, as archives do that ask for a certificate of ours",
+        "Name ours with --cert FILE: certificate and key in one PEM file, from the archive's "
+        "administrator",
+    ),
+    (
         ("hostname mismatch", "ip address mismatch", "doesn't match"),
         "its certificate is for another host name",
         "Use the name that the certificate is for as the address",

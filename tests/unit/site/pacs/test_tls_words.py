@@ -46,6 +46,7 @@ def test_an_archive_that_asks_for_our_certificate_says_so(secure_orthanc, certif
     ("words", "advice"),
     [
         ("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required", "--cert"),
+        ("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation of protocol", "--cert"),
         ("[SSL: CERTIFICATE_VERIFY_FAILED] unable to get local issuer certificate", "--ca"),
         ("certificate verify failed: Hostname mismatch, not valid for 'x'", "name"),
         ("certificate verify failed: certificate has expired", "clock"),

@@ -66,8 +66,9 @@ def outline_words(state: State, analysis: Analysis, focus: Candidate | None) -> 
     if state.editing == NEW:
         return "A new candidate: paint it with napari's tools, then press Done."
     if state.editing is not None:
+        enhancing = ", 3 enhancing" if analysis.prepared.has_t1c else ""
         return (
-            "Paint, fill or erase with napari's tools: 1 core, 2 oedema, 3 enhancing. "
+            f"Paint, fill or erase with napari's tools: 1 core, 2 oedema{enhancing}. "
             "White: as the network drew it."
         )
     if focus is None or analysis.original is None or not redrawn(state, focus):
