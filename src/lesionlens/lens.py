@@ -192,6 +192,7 @@ class _Steps:
         self._prediction, self._run_context = prediction, context
         self._notices: list[str] = []
         self._dismissed: tuple[ComponentMask, list[float]] | None = None
+        self._scores: list[float] = []  # of the components that were kept
         self._questions = questions_to(engine, prepared, prediction, context)
 
     def run(self, study: Study, hashes: Future[tuple[tuple[str, str], ...]]) -> _Found:
@@ -259,6 +260,7 @@ class _Steps:
         found = score_components(seen, spots, scoring)[0]
         wanted = found >= scoring.floor
         kept = [spot for spot, enough in zip(spots, wanted, strict=True) if enough]
+        self._scores = found[wanted].tolist()
         self._dismissed = keep(marked, (~wanted).tolist()), found[~wanted].tolist()
         return keep(marked, wanted.tolist()), kept
 
@@ -281,7 +283,7 @@ class _Steps:
             )
         answers = perturbations.ask(questions, prediction, spots)
         return Evidence(
-            scores=answers.scores.tolist(),
+            scores=self._scores,
             relevance=answers.relevance,
             alone=answers.alone,
             left_out=answers.left_out,

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from lesionlens.analysis.explain import shapley
 from lesionlens.analysis.explain.questions import Questions
-from lesionlens.analysis.findings.component_scores import ComponentVoxels, score_components
+from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
@@ -30,10 +30,8 @@ _MIRRORED = InputPerturbation(mirrored=True, alone=True)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PerturbedScores:
-    """The engine's scores for perturbed inputs."""
+    """What the engine shows of each component for perturbed inputs."""
 
-    scores: NDArray[np.float64]
-    """(N,) float64: of each component, with all sequences."""
     relevance: list[dict[str, float | None]] | None
     """Of each component: signed Shapley values of what each subset shows of it (`shown_of`). None
     where there is no component, or no time."""
@@ -105,7 +103,6 @@ def ask(
     alone = {s: frozenset({s}) for s in present}
     left_out = {s: everything - {s} for s in present}
     return PerturbedScores(
-        scores=score_components(seen, spots, prediction.scoring)[0],
         relevance=shapley.of_components(present, table) if complete else None,
         alone=shapley.picked(table, alone) if complete else None,
         left_out=shapley.picked(table, left_out) if complete else None,

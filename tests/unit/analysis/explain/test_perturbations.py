@@ -45,7 +45,6 @@ EVERYWHERE = [ComponentVoxels(np.arange(120), 1.0)]
 
 def test_each_sequence_gets_what_it_would_draw_itself(make_prepared):
     answers, engine = asked_of(make_prepared(), EVERYWHERE)
-    assert answers.scores[0] == pytest.approx(0.86, abs=1e-6)
     expected = {"t1": 0, "t1c": 0, "t2": 0, "flair": 1, "none": 0}  # .55 with FLAIR, .36 without
     assert answers.relevance[0] == pytest.approx(expected)
     assert answers.alone[0] == pytest.approx({"t1": 0, "t1c": 0, "t2": 0, "flair": 1})
