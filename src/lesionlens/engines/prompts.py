@@ -34,7 +34,7 @@ from lesionlens.network.steady import computed_by
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-_CORRECTED, _ANEW = 48, 48  # voxels along an edge of the crop, with an outline and without
+_CORRECTED, _ANEW = 48, 64  # voxels along an edge of the crop, with an outline and without
 _FINEST, _COARSEST = 1.0, 3.0  # mm
 _ROOM = 1.3  # how much wider than the thing a crop is
 _UNKNOWN_MM = 1.25  # edge where nothing says how large the thing is
@@ -249,7 +249,7 @@ def _better_place(chance: Floats, box: Box, place: Place, wanted: Points) -> Pla
     high = corner + [side.stop - 1 for side in sides]
     middle, extent = (low + high) / 2, float((high - low).max())
     if max(faces) > _CUT_OFF and spacing < _COARSEST:
-        return Place.straight(middle, min(2 * spacing, _COARSEST), place.size)
+        return Place.straight(middle, min(1.5 * spacing, _COARSEST), place.size)
     closer = max(_FINEST, _ROOM * extent / place.size)
     return Place.straight(middle, closer, place.size) if closer < spacing / 1.2 else None
 
