@@ -152,28 +152,41 @@ def deletion_test(
     of an ensemble would vote is no property of this map. Random voxels are hidden in blocks of 4,
     so that they are not simply interpolated away.
     """
-    trials = {region: trial for region, trial in trials.items() if trial.flagged.size}
+    trials = {r: trials[r] for r in Region if r in trials and trials[r].flagged.size}
     if Region.WT not in trials:
         return dict(found)
     whole = trials[Region.WT].flagged.size
-    hidden = [_first(_baseline(kind, brain), brain, whole) for kind in Baseline]
-    for trial in trials.values():
-        value = trial.attention.astype(np.float64)
-        hidden += [_first(value, brain, share * trial.flagged.size) for share in FAITHFUL]
-    asked = [InputPerturbation(hidden=mask, alone=True) for mask in (None, *hidden)]
-    answers = questions.ask(DELETION, asked)
-    if answers is None:
+    baselines = [_first(_baseline(kind, brain), brain, whole) for kind in Baseline]
+    hidden = {region: _steps(trial, brain) for region, trial in trials.items()}
+    first = questions.ask(DELETION, _showing([None, *baselines, *hidden.pop(Region.WT)]))
+    if first is None:
         return dict(found)
+    rest = [mask for masks in hidden.values() for mask in masks]
+    asks = bool(rest) and first.inner is not None
+    second = questions.ask(DELETION, _showing(rest)) if asks else None
     out = dict(found)
     for number, (region, trial) in enumerate(trials.items()):
-        probability = answers.of(region)
-        if probability is not None and region in found:
-            inside = probability.reshape(len(asked), -1)[:, trial.flagged]
-            left = inside.mean(axis=1, dtype=np.float64)
-            own = 1 + len(Baseline) + number * len(FAITHFUL)
-            steps = [left[0], *left[1 : 1 + len(Baseline)], *left[own : own + len(FAITHFUL)]]
-            out[region] = _judged(_left(found[region], steps, trial.flagged.size / whole))
+        known, more = first.of(region), None if second is None else second.of(region)
+        if region not in found or known is None or (region is not Region.WT and more is None):
+            continue
+        means = known.reshape(len(known), -1)[:, trial.flagged].mean(axis=1, dtype=np.float64)
+        left = means.tolist()
+        if more is not None and region is not Region.WT:
+            own = (number - 1) * len(FAITHFUL)
+            steps = more[own : own + len(FAITHFUL)].reshape(len(FAITHFUL), -1)[:, trial.flagged]
+            left[1 + len(Baseline) :] = steps.mean(axis=1, dtype=np.float64).tolist()
+        out[region] = _judged(_left(found[region], left, trial.flagged.size / whole))
     return out
+
+
+def _steps(trial: MapOnTrial, brain: Mask) -> list[Mask]:
+    """Return what each step of a region's map hides."""
+    value = trial.attention.astype(np.float64)
+    return [_first(value, brain, share * trial.flagged.size) for share in FAITHFUL]
+
+
+def _showing(hidden: Sequence[Mask | None]) -> list[InputPerturbation]:
+    return [InputPerturbation(hidden=mask, alone=True) for mask in hidden]
 
 
 def _left(found: MapChecks, means: Sequence[float], share: float) -> MapChecks:

@@ -117,18 +117,19 @@ def test_a_pass_that_sees_nothing_there_explains_nothing(make_prepared):
     assert "hardly sees" in found.words
 
 
-def test_two_steps_of_each_region_and_two_baselines_are_asked_at_once(make_prepared):
+def test_two_steps_of_each_region_and_two_baselines_are_asked(make_prepared):
     engine = Perturbable(GRID, by_what_is_needed, by_what_is_needed)
     flagged = np.flatnonzero(NEEDED)
     trials = {region: trust.MapOnTrial(map_on(NEEDED), flagged) for region in Region}
     trust.deletion_test({}, Questions(engine, make_prepared()), trials, BRAIN)
-    assert engine.sizes == [9]
+    assert engine.sizes == [5, 4]
 
 
 def test_an_engine_of_whole_tumours_alone_leaves_the_other_maps_as_they_were(make_prepared):
     engine = Perturbable(GRID, by_what_is_needed)
     found = checked(map_on(ELSEWHERE), make_prepared, engine, Region.TC)
     assert found.deletion is None
+    assert engine.sizes == [5]
 
 
 def test_maps_are_sampled_where_they_lie():
