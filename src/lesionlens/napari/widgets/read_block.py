@@ -105,16 +105,17 @@ class ReadBlock(Section):
 
 
 def words_of(number: int, mark: Mark, *, apart: bool) -> str:
-    """Write one mark in a line: the patient's side, millimetres, how sure, before or after.
+    """Write one mark in a line: RAS+ millimetres, how sure, before or after.
+
+    No sides: a file's origin need not lie in the patient's midline.
 
     Examples
     --------
     >>> from lesionlens.site.worklist.records import Phase
     >>> words_of(1, Mark("1", (-30.2, 8.0, -2.0), 70, Phase.UNAIDED), apart=True)
-    '1 · L 30 · A 8 · I 2 mm · 70 % · unaided'
+    '1 · x -30 · y 8 · z -2 mm · 70 % · unaided'
     """
-    sides = (("L", "R"), ("P", "A"), ("I", "S"))
-    places = [f"{pair[v > 0]} {abs(v):.0f}" for pair, v in zip(sides, mark.at_mm, strict=True)]
+    places = [f"{axis} {round(value)}" for axis, value in zip("xyz", mark.at_mm, strict=True)]
     parts = [str(number), *places]
     parts[-1] += " mm"
     if mark.confidence is not None:

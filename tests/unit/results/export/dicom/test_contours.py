@@ -42,6 +42,14 @@ def test_outlines_of_any_mask_fill_to_the_same_mask(mask):
     np.testing.assert_array_equal(found, mask)
 
 
+def test_an_outline_runs_midway_between_pixels():
+    mask = np.zeros((6, 7), bool)
+    mask[2:5, 1:4] = True
+    (line,) = outlines(mask)
+    low, high = np.min(line, axis=0), np.max(line, axis=0)
+    assert {tuple(low), tuple(high)} in ({(1.5, 0.5), (4.5, 3.5)}, {(0.5, 1.5), (3.5, 4.5)})
+
+
 @pytest.mark.parametrize(("orientation", "tilt"), [("LPS", 0), ("PIR", 11), ("LIP", 23)])
 def test_contours_fill_to_the_regions_on_their_images(make, tmp_path, orientation, tilt):
     how = {"orientation": orientation, "spacing_mm": (3.0, 4.0, 6.0), "tilt_deg": tilt}
