@@ -163,7 +163,9 @@ def test_the_first_picture_is_there_before_the_others(panel, qtbot, make_study, 
     paint = panel.actions_.opener.images_loaded
     assert paint == panel.views.on_images_loaded
     names = lambda: [layer.name for layer in panel.viewer.layers]  # noqa: E731
-    monkeypatch.setattr(panel.actions_.opener, "arrived", lambda: (seen.append(names()), paint()))
+    monkeypatch.setattr(
+        panel.actions_.opener, "images_loaded", lambda: (seen.append(names()), paint())
+    )
     drop(panel, make_study())
     settled(panel, qtbot)
     assert seen == [["T1c"]]

@@ -8,13 +8,7 @@ _host = {"tunable": True}
 
 
 def tunable() -> bool:
-    """Whether collector and allocator may be set for the whole process.
-
-    Examples
-    --------
-    >>> tunable()
-    True
-    """
+    """Whether collector and allocator may be set for the whole process."""
     return _host["tunable"]
 
 

@@ -66,8 +66,8 @@ def test_a_gentle_stop_only_notes_the_wish():
 
 
 def test_progress_is_silent_where_nobody_watches(capsys):
-    with console.progress_bar() as progress:
-        progress("loading", 0.5)
+    with console.progress_bar() as context:
+        context.progress("loading", 0.5)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.strip() == ""

@@ -9,6 +9,7 @@ from importlib import util
 import pytest
 
 from lesionlens.base.errors import MissingPluginError, UnusableInputError
+from lesionlens.base.host_process import TUNE
 from lesionlens.cli.open_window import open_window
 from lesionlens.cli.sample import sample
 from lesionlens.imaging.reading.readers import open_study
@@ -35,7 +36,7 @@ def test_a_recipe_is_known_by_its_name():
 def test_the_window_opens_or_says_what_it_lacks(tmp_path, monkeypatch):
     ran = []
     monkeypatch.setattr(
-        subprocess, "run", lambda command, check: ran.append(command) or ended(command)
+        subprocess, "run", lambda command, check, env: ran.append((command, env)) or ended(command)
     )
     monkeypatch.setattr(util, "find_spec", lambda name: None)
     with pytest.raises(MissingPluginError, match=r"lesionlens\[gui\]"):
@@ -43,7 +44,9 @@ def test_the_window_opens_or_says_what_it_lacks(tmp_path, monkeypatch):
     assert not ran
     monkeypatch.setattr(util, "find_spec", lambda name: name)
     assert open_window(tmp_path).status == 3
-    assert ran == [[sys.executable, "-m", "napari", "--plugin", "lesionlens", str(tmp_path)]]
+    ((command, env),) = ran
+    assert command == [sys.executable, "-m", "napari", "--plugin", "lesionlens", str(tmp_path)]
+    assert env[TUNE] == "1"
     with pytest.raises(UnusableInputError, match="gone"):
         open_window(tmp_path / "gone")
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lesionlens.base.errors import CancelledError
+from lesionlens.base.run_context import RunContext
 from lesionlens.cli.bench import circumstances
 from lesionlens.imaging.samples import STUDY
 from lesionlens.network.notes import WeightsNotes
@@ -76,7 +77,7 @@ def test_a_stop_is_heard():
     stop = threading.Event()
     stop.set()
     with pytest.raises(CancelledError):
-        measure(convolution(), CPU, ONCE, stop)
+        measure(convolution(), CPU, ONCE, RunContext(cancel=stop))
 
 
 def test_ours_read_the_whole_brain_in_one_pass(make_prepared, monkeypatch):
