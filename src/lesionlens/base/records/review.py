@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.file_fields import STRICT
 from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
 from lesionlens.base.records.arrays import enhancing_as_core, frozen
@@ -19,6 +20,8 @@ from lesionlens.base.records.prompts import PromptRound
 
 WHOLE_STUDY = "study"
 """Stands for a tracking UID in an event that speaks of the whole study."""
+MAX_REASON = 10_000
+"""Characters of a reason: longer ones are no words of a reader, and no report could be laid out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +105,15 @@ class ReviewEvent:
     prompts: tuple[PromptRound, ...] = ()
     """What the reader pointed at while the outline was drawn; replayed on the outline before, they
     give the same voxels where no brush was used between."""
+
+    def __post_init__(self) -> None:
+        """Refuse a reason that no reader wrote."""
+        if self.reason is not None and len(self.reason) > MAX_REASON:
+            raise UnusableInputError(
+                found=f"a reason of {len(self.reason)} characters",
+                expected=f"at most {MAX_REASON} characters",
+                next_step="Shorten the reason",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QComboBox
 
+from lesionlens.base.records.review import MAX_REASON
+
 REASONS = ("", "vessel", "postoperative change", "artefact", "white-matter lesion", "not certain")
 
 
@@ -22,6 +24,7 @@ class ReasonBox(QComboBox):
         self.setEditable(True)
         self.addItems(REASONS)
         self.lineEdit().setPlaceholderText("reason (optional)")
+        self.lineEdit().setMaxLength(MAX_REASON)
         self.setAccessibleName("Reason for the decision")
         self.activated.connect(lambda _: self.settled.emit())
         self.lineEdit().returnPressed.connect(self._settle)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import ReviewAct, ReviewState
-from lesionlens.base.records.review import WHOLE_STUDY, Review
+from lesionlens.base.records.review import MAX_REASON, WHOLE_STUDY, Review
 from lesionlens.results.review.log import ReviewLog
 
 UIDS = ("1.1", "1.2", "1.3")
@@ -157,3 +157,12 @@ def test_a_signature_that_an_earlier_version_undid_is_not_undone_again():
     assert old.review.signed is None
     old.undo()
     assert old.review.state_of("1.1") is ReviewState.UNREVIEWED
+
+
+def test_a_reason_that_no_reader_wrote_is_refused():
+    """Five million characters kept the report's layout busy for ten minutes and more."""
+    log = ReviewLog()
+    log.mark("1.2", ReviewState.ACCEPTED, reader=None, reason="x" * MAX_REASON)
+    with pytest.raises(UnusableInputError, match="reason of 5000000 characters"):
+        log.mark("1.2", ReviewState.ACCEPTED, reader=None, reason="x" * 5_000_000)
+    assert len(log.review.events) == 1
