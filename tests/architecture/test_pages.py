@@ -30,3 +30,10 @@ def test_every_picture_is_shown_and_small():
     assert set(there) == shown
     most = {".png": 320_000, ".webm": 1_500_000}
     assert not [name for name, size in there.items() if size > most[Path(name).suffix]]
+
+
+@pytest.mark.parametrize("page", files_below(DOCS, "*.md"), ids=lambda p: p.stem)
+def test_modules_that_a_page_names_exist(page):
+    roots = (REPOSITORY, REPOSITORY / "src", REPOSITORY / "src" / "lesionlens")
+    named = re.findall(r"`([a-z_]+(?:/[a-z_]+)+\.(?:py|toml|sh))`", page.read_text("utf-8"))
+    assert not [name for name in named if not any((root / name).exists() for root in roots)]
