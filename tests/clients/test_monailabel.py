@@ -31,7 +31,6 @@ from lesionlens.site.serving.sessions import Limits
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 VARIABLE = "LESIONLENS_MONAILABEL_WHEEL"
-TEMPORARY = Path(tempfile.gettempdir())
 KEY = "a-key-of-more-than-sixteen-letters"
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 
@@ -62,6 +61,15 @@ def client_class(tmp_path_factory):
         except ModuleNotFoundError as error:
             pytest.skip(f"MONAI Label's client does not run here: {error}")
     return module.MONAILabelClient
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path, monkeypatch):
+    """A folder for temporary files of this test alone: other tests' servers come and go."""
+    place = tmp_path / "temporary"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    return place
 
 
 @pytest.fixture
@@ -127,14 +135,14 @@ def test_infer_on_a_session_is_infer_on_the_image(client, folder):
         client.get_session(name)
 
 
-def test_infer_on_a_file_that_is_sent_along_leaves_nothing_behind(client, folder, server):
+def test_infer_on_a_file_that_is_sent_along_leaves_nothing_behind(client, folder, temporary):
     plain = folder.parent / "scan.nii.gz"  # whose name says nothing
     shutil.copy(folder / "three_flair.nii.gz", plain)
-    before = [*TEMPORARY.glob("lesionlens-serve-*/*")]
+    before = [*temporary.glob(f"{own_prefix()}*/*")]
     file, params = client.infer("quick", "", {"sequence": "flair"}, file=str(plain))
     assert labels_in(file).any()
     assert [*params["findings"]["sequences"]] == ["flair"]
-    assert [*TEMPORARY.glob("lesionlens-serve-*/*")] == before
+    assert [*temporary.glob(f"{own_prefix()}*/*")] == before
 
 
 def test_four_sequences_in_one_file_are_taken_in_the_order_that_is_named(client, folder):
@@ -216,7 +224,6 @@ def test_an_archive_that_points_out_of_its_folder_stays_inside(client, folder, t
         archive.writestr("../../../escaped_flair.nii.gz", flair)
     client.infer("quick", "", {}, file=str(evil))
     assert not [*tmp_path.parent.rglob("escaped*")]
-    assert not [*TEMPORARY.glob("escaped*")]
 
 
 def test_damaged_images_are_refused_in_words(client, tmp_path):
@@ -252,11 +259,11 @@ def test_the_key_is_the_password(client_class, folder, tmp_path):
         assert client.info()["models"]
 
 
-def test_what_was_sent_goes_with_the_server(client_class, folder, tmp_path):
+def test_what_was_sent_goes_with_the_server(client_class, folder, tmp_path, temporary):
     with serving({"quick": quick()}, Limits(), datastore=folder) as server:
         client = client_class(server.url, tmpdir=str(tmp_path))
         client.create_session(str(folder / "two.zip"))
-        kept = [*TEMPORARY.glob(f"{own_prefix()}*/*/*")]
+        kept = [*temporary.glob(f"{own_prefix()}*/*/*")]
         assert kept
         assert (kept[0].parents[1].stat().st_mode & 0o077) == 0
     assert not any(file.exists() for file in kept)
@@ -278,7 +285,9 @@ def test_a_segmentation_in_dicom_names_the_images_it_is_of(client_class, make_st
 
 
 @pytest.mark.parametrize("image", ["one", "two", "three_flair"])
-def test_the_next_sample_is_an_image_that_a_viewer_loads(server, image, folder, tmp_path):
+def test_the_next_sample_is_an_image_that_a_viewer_loads(
+    server, image, folder, tmp_path, temporary
+):
     for other in {"one", "two", "three_flair"} - {image}:
         label = folder / "labels" / "final" / f"{other}.nii.gz"
         label.parent.mkdir(parents=True, exist_ok=True)
@@ -294,7 +303,7 @@ def test_the_next_sample_is_an_image_that_a_viewer_loads(server, image, folder, 
     reference = next((folder / "one").glob("*flair*" if image == "three_flair" else "*t1c*"))
     np.testing.assert_allclose(labels_in(file), labels_in(reference), rtol=1e-4)
     assert np.allclose(nib.load(file).affine, nib.load(reference).affine, atol=1e-4)
-    assert not [*TEMPORARY.glob("lesionlens-serve-*/three*")]
+    assert not [*temporary.rglob("three*")]
 
 
 @pytest.mark.parametrize("name", ["case_flair.nii.gz", "scan.nii.gz"])
