@@ -28,8 +28,8 @@ from lesionlens.results.export.nifti import NiftiExporter
 from lesionlens.results.export.run import write_run
 from lesionlens.results.export.tables import TablesExporter
 from lesionlens.results.review.store import ReviewExporter
-from lesionlens.site.worklist.records import StudyEntry
-from lesionlens.site.worklist.worklist_database import open_worklist_database
+from lesionlens.site.database.records import StudyEntry
+from lesionlens.site.database.worklist_database import open_worklist_database
 
 if TYPE_CHECKING:
     from lesionlens.napari.dock import LesionLens

@@ -16,7 +16,7 @@ from lesionlens.base.labels import ReviewState
 from lesionlens.base.run_context import SILENT
 from lesionlens.napari.controllers import opened_study, worklist_controller
 from lesionlens.napari.loading import layers_of
-from lesionlens.site.worklist.records import ActKind
+from lesionlens.site.database.records import ActKind
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from lesionlens.base.labels import MrSequence, ReviewState, Source
 from lesionlens.base.records.patient import Patient
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.qt.worklist_model import COLUMNS, cells
-from lesionlens.site.worklist.records import Arm, Phase, StudyEntry, StudyState, WorklistRow
-from lesionlens.site.worklist.worklist_database import open_worklist_database
+from lesionlens.site.database.records import Arm, Phase, StudyEntry, StudyState, WorklistRow
+from lesionlens.site.database.worklist_database import open_worklist_database
 
 
 def test_two_hundred_studies_open_in_a_second(panel, tmp_path, prefer, qtbot):

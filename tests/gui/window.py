@@ -3,7 +3,7 @@
 from napari import current_viewer
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QWidget
 
-from lesionlens.site.worklist.records import ReadKey
+from lesionlens.site.database.records import ReadKey
 
 CONTROLS = (QAbstractButton, QComboBox, QLineEdit)
 

@@ -16,8 +16,8 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
 from lesionlens.site.acceptance.facts import scanners_table
 from lesionlens.site.cohort import worklist as batch
-from lesionlens.site.worklist import worklist_database
-from lesionlens.site.worklist.records import StudyEntry
+from lesionlens.site.database import worklist_database
+from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.worklist.sources import studies_at
 
 

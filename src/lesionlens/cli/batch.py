@@ -117,7 +117,7 @@ def _answer(done: CohortRun, notes: list[str], written: Sequence[Path], *, json:
 
 
 def _counts(done: CohortRun) -> str:
-    from lesionlens.site.cohort.work import Status
+    from lesionlens.site.database.records import Status
 
     number = {s: sum(o.status is s for o in done.outcomes) for s in Status}
     parts = [f"{number[Status.ANALYSED]} of {len(done.outcomes)} studies analysed"]

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 def plan(folder: List, json: options.Json = False) -> Answer:
     """Report in which order each reader of LIST/protocol.toml reads, and in which arms."""
+    from lesionlens.site.database.worklist_database import existing_worklist_database
     from lesionlens.site.worklist.protocol import assignments
-    from lesionlens.site.worklist.worklist_database import existing_worklist_database
 
     with existing_worklist_database(folder) as database:
         protocol = _protocol(folder)

@@ -20,7 +20,7 @@ from lesionlens.engines.choice import EngineChoice
 from lesionlens.site.pacs.peer import OWN_TITLE
 
 if TYPE_CHECKING:
-    from lesionlens.site.worklist.records import StudyEntry, WorklistRow
+    from lesionlens.site.database.records import StudyEntry, WorklistRow
 
 List = Annotated[Path, typer.Argument(help="Folder of the list, from `scan`.", metavar="LIST")]
 Reader = Annotated[
@@ -57,11 +57,11 @@ def scan(
     What a file header says is kept in LIST/reading.sqlite: patient's ID, date, sequences, what was
     noticed; never a name. Studies of an archive are fetched when their turn comes.
     """
+    from lesionlens.site.database.worklist_database import open_worklist_database
     from lesionlens.site.pacs.server import Server
     from lesionlens.site.worklist.ahead import ARCHIVE
     from lesionlens.site.worklist.describing import describe_all
     from lesionlens.site.worklist.sources import studies_at, studies_of
-    from lesionlens.site.worklist.worklist_database import open_worklist_database
 
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)
@@ -101,10 +101,10 @@ def show(
     json: options.Json = False,
 ) -> Answer:
     """List the studies as one reader sees them; in a reader study, in the order of their reads."""
+    from lesionlens.site.database.worklist_database import existing_worklist_database
     from lesionlens.site.worklist.protocol import read_protocol
     from lesionlens.site.worklist.rows import matching, rows_of
     from lesionlens.site.worklist.site import unaided_first_required
-    from lesionlens.site.worklist.worklist_database import existing_worklist_database
 
     with existing_worklist_database(folder) as database:
         protocol = read_protocol(folder)
@@ -159,9 +159,10 @@ def ahead(
     Each result goes to LIST/NAME as `lesionlens batch` would write it. A study that fails is
     recorded and never stops the rest; Ctrl-C keeps what is complete.
     """
-    from lesionlens.site.cohort.work import CohortChoice, Status
+    from lesionlens.site.cohort.work import CohortChoice
+    from lesionlens.site.database.records import Status
+    from lesionlens.site.database.worklist_database import existing_worklist_database
     from lesionlens.site.worklist.ahead import run_ahead, step_aside
-    from lesionlens.site.worklist.worklist_database import existing_worklist_database
 
     options.preparation(brain_extraction, bias_correction)
     choice = CohortChoice(network, brain_extraction.value, bias_correction)
@@ -191,8 +192,8 @@ def _until_end_of_input() -> None:
 
 def compare(folder: List, json: options.Json = False) -> Answer:
     """Compare every two readers of each study: verdicts by candidate, marks by place (10 mm)."""
+    from lesionlens.site.database.worklist_database import existing_worklist_database
     from lesionlens.site.worklist.rows import comparisons
-    from lesionlens.site.worklist.worklist_database import existing_worklist_database
 
     with existing_worklist_database(folder) as database:
         found = comparisons(database)

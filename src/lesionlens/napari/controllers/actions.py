@@ -40,7 +40,7 @@ from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_question import LatestQuestion
 from lesionlens.results.review import journal, store
 from lesionlens.results.review.reopen import is_mask, is_result
-from lesionlens.site.worklist.records import Mark
+from lesionlens.site.database.records import Mark
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -12,9 +12,9 @@ from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.results.review.reopen import is_result, options_for, reopen_folder
+from lesionlens.site.database.records import StudyEntry
+from lesionlens.site.database.worklist_database import existing_worklist_database
 from lesionlens.site.worklist.ahead import at_hand
-from lesionlens.site.worklist.records import StudyEntry
-from lesionlens.site.worklist.worklist_database import existing_worklist_database
 
 
 @dataclass(frozen=True, slots=True, eq=False)

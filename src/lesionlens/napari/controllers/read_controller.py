@@ -24,9 +24,9 @@ from lesionlens.napari.model.acts.session import SAVING, ReviewSession
 from lesionlens.napari.model.overlays.reader_study import shown_in
 from lesionlens.napari.model.state.state import Problem, State
 from lesionlens.napari.preferences import read_preferences
+from lesionlens.site.database.records import Mark, Phase, ReadKey
+from lesionlens.site.database.worklist_database import WorklistDatabase, open_worklist_database
 from lesionlens.site.worklist.read_session import NOTHING_SEEN, ReadSession
-from lesionlens.site.worklist.records import Mark, Phase, ReadKey
-from lesionlens.site.worklist.worklist_database import WorklistDatabase, open_worklist_database
 
 _UNRATED = "This reader study wants a rating of every mark: choose how sure you are, then mark."
 

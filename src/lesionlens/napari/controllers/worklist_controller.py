@@ -25,18 +25,18 @@ from lesionlens.napari.model.studies.worklist import WorklistSession
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.results.review.reopen import is_result
-from lesionlens.site.pacs.peer import FoundStudy
-from lesionlens.site.pacs.server import Server
-from lesionlens.site.worklist.ahead import ARCHIVE
-from lesionlens.site.worklist.describing import describe_all
-from lesionlens.site.worklist.records import WorklistRow
-from lesionlens.site.worklist.sources import archived, studies_at
-from lesionlens.site.worklist.table import WrittenTables, tables_of
-from lesionlens.site.worklist.worklist_database import (
+from lesionlens.site.database.records import WorklistRow
+from lesionlens.site.database.worklist_database import (
     NAME,
     WorklistDatabase,
     open_worklist_database,
 )
+from lesionlens.site.pacs.peer import FoundStudy
+from lesionlens.site.pacs.server import Server
+from lesionlens.site.worklist.ahead import ARCHIVE
+from lesionlens.site.worklist.describing import describe_all
+from lesionlens.site.worklist.sources import archived, studies_at
+from lesionlens.site.worklist.table import WrittenTables, tables_of
 
 _POLL_MS = 1000
 

@@ -9,7 +9,7 @@ from qtpy.QtGui import QFont
 
 from lesionlens.napari.model.wording.candidates import score_words
 from lesionlens.napari.qt.rows_model import RowsModel
-from lesionlens.site.worklist.records import StudyState, WorklistRow
+from lesionlens.site.database.records import StudyState, WorklistRow
 
 COLUMNS = (
     "Patient", "Date", "Study", "Sequences", "State", "Others", "Found", "Score", "Warnings",
@@ -60,7 +60,7 @@ def cells(row: WorklistRow) -> tuple[str, ...]:
 
     Examples
     --------
-    >>> from lesionlens.site.worklist.records import StudyEntry
+    >>> from lesionlens.site.database.records import StudyEntry
     >>> row = WorklistRow(StudyEntry("A", "", "P1", "2026-01-05", ("t1c",)), StudyState.NEW)
     >>> cells(row)[:5]
     ('P1', '2026-01-05', 'A', 'T1c', '· new')

@@ -7,7 +7,7 @@ from qtpy.QtWidgets import QListWidget, QListWidgetItem, QPushButton, QSpinBox
 
 from lesionlens.napari.controllers.read_controller import ReadController, phase_words, sign_words
 from lesionlens.napari.widgets.parts import Section, label, row, set_role
-from lesionlens.site.worklist.records import Mark
+from lesionlens.site.database.records import Mark
 
 _UNSAID = -1
 VISIBLE_ROWS = 4
@@ -111,7 +111,7 @@ def words_of(number: int, mark: Mark, *, apart: bool) -> str:
 
     Examples
     --------
-    >>> from lesionlens.site.worklist.records import Phase
+    >>> from lesionlens.site.database.records import Phase
     >>> words_of(1, Mark("1", (-30.2, 8.0, -2.0), 70, Phase.UNAIDED), apart=True)
     '1 · x -30 · y 8 · z -2 mm · 70 % · unaided'
     """

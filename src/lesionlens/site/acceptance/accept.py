@@ -32,7 +32,8 @@ from lesionlens.site.acceptance.report import (
     html,
 )
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
-from lesionlens.site.cohort.work import CohortChoice, Status
+from lesionlens.site.cohort.work import CohortChoice
+from lesionlens.site.database.records import Status
 
 RECORD, PAGE, SUMS, RESULTS, SIGNED = (
     "acceptance.json",

@@ -12,7 +12,8 @@ from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.run_context import RunContext
 from lesionlens.site.cohort.processes import DIED, GRACE_S, LEFT, POLL_S
 from lesionlens.site.cohort.studies import StudyJob
-from lesionlens.site.cohort.work import CohortChoice, Status, StudyOutcome, analyse
+from lesionlens.site.cohort.work import CohortChoice, analyse
+from lesionlens.site.database.records import Status, StudyOutcome
 
 _ASK_S = 1.0
 _CONNECT_S = 20

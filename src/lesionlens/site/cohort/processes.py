@@ -21,7 +21,7 @@ from typing import Any
 
 from lesionlens.base.run_context import RunContext
 from lesionlens.site.cohort.studies import StudyJob
-from lesionlens.site.cohort.work import Status, StudyOutcome
+from lesionlens.site.database.records import Status, StudyOutcome
 
 POLL_S = 0.2
 GRACE_S = 120.0

@@ -24,8 +24,9 @@ from lesionlens.site.cohort.studies import (
     find_jobs,
     fingerprint,
 )
-from lesionlens.site.cohort.work import CohortChoice, Status, StudyOutcome, analyse, identity
+from lesionlens.site.cohort.work import CohortChoice, analyse, identity
 from lesionlens.site.cohort.worklist import CohortWorklist, alone_in, open_worklist
+from lesionlens.site.database.records import Status, StudyOutcome
 
 logger = logging.getLogger(__name__)
 

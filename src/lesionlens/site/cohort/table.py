@@ -12,7 +12,7 @@ from lesionlens.base.bounded_read import read_rows
 from lesionlens.base.errors import ReadError
 from lesionlens.base.manifest import check_free, listed, replace_listed
 from lesionlens.results.export.tables import columns, safe_text
-from lesionlens.site.cohort.work import Status, StudyOutcome
+from lesionlens.site.database.records import Status, StudyOutcome
 
 CSV_NAME, PARQUET_NAME = "cohort.csv", "cohort.parquet"
 LIST_NAME = "cohort.files.json"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -20,20 +19,13 @@ from lesionlens.base.staging import check_target
 from lesionlens.base.text import writable
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.site.cohort.studies import StudyJob
+from lesionlens.site.database.records import Status, StudyOutcome
 
 if TYPE_CHECKING:
     from lesionlens.base.records.prediction import EngineInfo
     from lesionlens.lens import Lens
 
 logger = logging.getLogger(__name__)
-
-
-class Status(StrEnum):
-    """How far a study came."""
-
-    ANALYSED = "analysed"
-    FAILED = "failed"
-    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +40,6 @@ class CohortChoice:
     bias: bool = False
     """Those of `preparation.steps.PrepareOptions`."""
     files: ExportOptions = field(default_factory=ExportOptions)
-
-
-@dataclass(frozen=True, slots=True)
-class StudyOutcome:
-    """What became of one study."""
-
-    name: str
-    """Of the study."""
-    status: Status
-    """Stopped: the user asked for it; nothing was written."""
-    exit_status: int
-    """That `lesionlens analyze` would have ended with."""
-    message: str
-    """The conclusion, or why there is none."""
-    seconds: float = 0.0
-    """Wall time."""
-    candidates: int = 0
-    """Flagged regions."""
-    engine: str = ""
-    """Name, version and SHA-256 of the weights."""
-    peak_memory_mib: float = 0.0
-    """Of the process, when the study ended."""
 
 
 @lru_cache(maxsize=2)

@@ -12,7 +12,7 @@ from lesionlens.base.databases import damage_named, open_database
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.provenance import utc_now
 from lesionlens.site.cohort.studies import StudyJob
-from lesionlens.site.cohort.work import Status, StudyOutcome
+from lesionlens.site.database.records import Status, StudyOutcome
 
 NAME, LOCK = "worklist.sqlite", ".worklist.lock"
 RESULT = ("findings.json", "findings.csv")

@@ -12,13 +12,13 @@ from pathlib import Path
 from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.site.cohort.studies import StudyJob, fingerprint
-from lesionlens.site.cohort.work import CohortChoice, Status, StudyOutcome, analyse, identity
+from lesionlens.site.cohort.work import CohortChoice, analyse, identity
 from lesionlens.site.cohort.worklist import CohortWorklist, open_worklist
+from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
+from lesionlens.site.database.worklist_database import WorklistDatabase
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist.describing import described, with_result
-from lesionlens.site.worklist.records import StudyEntry
 from lesionlens.site.worklist.sources import fetched
-from lesionlens.site.worklist.worklist_database import WorklistDatabase
 
 CURSOR, UNDER_WAY, ARCHIVE = "cursor", "under way", "archive"
 """Notes of a database: the study being read, the one being analysed, where studies come from."""

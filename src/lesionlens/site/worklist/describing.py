@@ -16,8 +16,8 @@ from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.site.worklist.records import StudyEntry
-from lesionlens.site.worklist.worklist_database import WorklistDatabase
+from lesionlens.site.database.records import StudyEntry
+from lesionlens.site.database.worklist_database import WorklistDatabase
 
 logger = logging.getLogger(__name__)
 RESULT = "findings.json"

@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from lesionlens.base.bounded_read import read_toml
 from lesionlens.base.errors import ReadError
-from lesionlens.site.worklist.records import Arm
+from lesionlens.site.database.records import Arm
 
 FILE = "protocol.toml"
 

@@ -12,9 +12,9 @@ from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.findings import Point
 from lesionlens.base.records.review import UnaidedMark, UnaidedRead
 from lesionlens.results.review.log import now
-from lesionlens.site.worklist.reads import read_of
-from lesionlens.site.worklist.records import Act, ActKind, Mark, Phase, Read, ReadKey
-from lesionlens.site.worklist.worklist_database import WorklistDatabase
+from lesionlens.site.database.reads import read_of
+from lesionlens.site.database.records import Act, ActKind, Mark, Phase, Read, ReadKey
+from lesionlens.site.database.worklist_database import WorklistDatabase
 
 NOTHING_SEEN = "nothing seen"
 

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from lesionlens.base.labels import ReviewState
+from lesionlens.site.database.reads import state_of
+from lesionlens.site.database.records import Arm, Read, ReadKey, StudyEntry, WorklistRow
+from lesionlens.site.database.worklist_database import WorklistDatabase, closed
 from lesionlens.site.worklist.protocol import Assignment, ReadingProtocol, assignments
-from lesionlens.site.worklist.reads import state_of
-from lesionlens.site.worklist.records import Arm, Read, ReadKey, StudyEntry, WorklistRow
-from lesionlens.site.worklist.worklist_database import WorklistDatabase, closed
 
 SAME_PLACE_MM = 10.0
 """Marks of two readers that lie no further apart are of one place."""
@@ -107,7 +107,7 @@ def matching(rows: Sequence[WorklistRow], words: str) -> tuple[WorklistRow, ...]
 
     Examples
     --------
-    >>> from lesionlens.site.worklist.records import StudyState
+    >>> from lesionlens.site.database.records import StudyState
     >>> row = WorklistRow(StudyEntry("A7", "", "P1", "2026-01-05", ("t1c",)), StudyState.NEW)
     >>> len(matching([row], "p1 NEW")), len(matching([row], "2026 -t1c"))
     (1, 0)

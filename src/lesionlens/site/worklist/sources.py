@@ -13,10 +13,10 @@ from lesionlens.base.text import writable
 from lesionlens.imaging.reading import bids
 from lesionlens.site.cohort.studies import StudyJob, find_jobs
 from lesionlens.site.cohort.study_table import read_table
+from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import Access, FoundStudy, StudyQuery
 from lesionlens.site.pacs.server import Server
-from lesionlens.site.worklist.records import StudyEntry
 
 _RESULTS_OF_OURS = frozenset({"report.html", "findings.json"})
 

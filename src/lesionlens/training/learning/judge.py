@@ -23,7 +23,8 @@ from lesionlens.network import weights as weight_files
 from lesionlens.network.synth.draw import DrawConfig
 from lesionlens.results.export.run import read_run
 from lesionlens.site.cohort.studies import StudyJob
-from lesionlens.site.cohort.work import CohortChoice, Status, analyse
+from lesionlens.site.cohort.work import CohortChoice, analyse
+from lesionlens.site.database.records import Status
 from lesionlens.training.config import TrainConfig
 from lesionlens.training.learning.signed_reviews import SignedReview
 from lesionlens.training.validate import validate_each

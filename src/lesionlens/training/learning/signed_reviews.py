@@ -14,8 +14,8 @@ from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.review import WHOLE_STUDY
 from lesionlens.results.review import store
 from lesionlens.results.review.reopen import SavedResult, read_result, results_in
-from lesionlens.site.worklist.worklist_database import NAME as BOOK
-from lesionlens.site.worklist.worklist_database import existing_worklist_database
+from lesionlens.site.database.worklist_database import NAME as BOOK
+from lesionlens.site.database.worklist_database import existing_worklist_database
 from lesionlens.training.references import RealCase, reviewed_case
 
 NOTHING_SEEN, ADDED = "nothing seen", "added"

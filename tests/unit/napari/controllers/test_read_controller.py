@@ -11,8 +11,8 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.napari.controllers.read_controller import ExpectedRead, ReadController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.geometry.head import Head, HeadOfStudy
-from lesionlens.site.worklist.records import ReadKey
-from lesionlens.site.worklist.worklist_database import open_worklist_database
+from lesionlens.site.database.records import ReadKey
+from lesionlens.site.database.worklist_database import open_worklist_database
 
 
 @pytest.fixture

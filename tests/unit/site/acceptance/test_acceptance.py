@@ -20,7 +20,8 @@ from lesionlens.site.acceptance.bounds import AcceptanceBounds, read_bounds
 from lesionlens.site.acceptance.facts import Facts, facts_of
 from lesionlens.site.acceptance.report import html
 from lesionlens.site.cohort.run import CohortRun
-from lesionlens.site.cohort.work import CohortChoice, Status, StudyOutcome
+from lesionlens.site.cohort.work import CohortChoice
+from lesionlens.site.database.records import Status, StudyOutcome
 
 
 def scores(values, **more):

@@ -23,8 +23,9 @@ from lesionlens.site.cohort import cluster, run, work
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.studies import StudyJob, find_jobs, fingerprint
 from lesionlens.site.cohort.table import write_table
-from lesionlens.site.cohort.work import CohortChoice, Status, StudyOutcome
+from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.cohort.worklist import RESULT, alone_in, open_worklist
+from lesionlens.site.database.records import Status, StudyOutcome
 
 CPU = CohortChoice(EngineChoice("cpu"))
 HERE = WorkerOptions()

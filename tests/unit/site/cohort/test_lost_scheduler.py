@@ -10,7 +10,8 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.site.cohort import cluster
 from lesionlens.site.cohort.run import CohortRun
 from lesionlens.site.cohort.studies import StudyJob
-from lesionlens.site.cohort.work import CohortChoice, Status, StudyOutcome
+from lesionlens.site.cohort.work import CohortChoice
+from lesionlens.site.database.records import Status, StudyOutcome
 
 JOB = StudyJob("case", Path("study"), Path("out"))
 

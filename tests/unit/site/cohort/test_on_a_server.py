@@ -13,7 +13,8 @@ from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.network.onnx_session import OnnxSession
 from lesionlens.site.cohort import work
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
-from lesionlens.site.cohort.work import CohortChoice, Status
+from lesionlens.site.cohort.work import CohortChoice
+from lesionlens.site.database.records import Status
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ from lesionlens.site.cohort.studies import StudyJob
 TASKS = """
 import os, signal, sys, time
 from pathlib import Path
-from lesionlens.site.cohort.work import Status, StudyOutcome
+from lesionlens.site.database.records import Status, StudyOutcome
 
 def answered(job, words="done"):
     return StudyOutcome(job.name, Status.ANALYSED, 0, words)

@@ -15,15 +15,15 @@ from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli import worklist as commands
 from lesionlens.engines.testing.headers import NOBODY
-from lesionlens.site.cohort.work import CohortChoice, Status, StudyOutcome
+from lesionlens.site.cohort.work import CohortChoice
+from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
+from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.pacs.peer import Access, FoundStudy, StudyQuery
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist import ahead, site, sources
 from lesionlens.site.worklist.ahead import ARCHIVE, CURSOR, UNDER_WAY, run_ahead
 from lesionlens.site.worklist.describing import describe_all
-from lesionlens.site.worklist.records import StudyEntry
 from lesionlens.site.worklist.sources import studies_at, studies_of
-from lesionlens.site.worklist.worklist_database import open_worklist_database
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import pytest
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import ReviewState
+from lesionlens.site.database.records import Arm, Phase, ReadKey, StudyEntry, StudyState
+from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.worklist.protocol import FILE, ReadingProtocol, assignments, read_protocol
 from lesionlens.site.worklist.read_session import ReadSession
-from lesionlens.site.worklist.records import Arm, Phase, ReadKey, StudyEntry, StudyState
 from lesionlens.site.worklist.rows import comparisons, matching, rows_of, too_early
 from lesionlens.site.worklist.table import write_tables
-from lesionlens.site.worklist.worklist_database import open_worklist_database
 
 CASES = tuple(f"case{n:02d}" for n in range(20))
 PROTOCOL = ReadingProtocol(title="drawn", seed=7, readers=("A", "B"))

@@ -31,8 +31,8 @@ from lesionlens.results.export.exporter import save
 from lesionlens.results.review import store as store_module
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 from lesionlens.results.review.reopen import read_result
-from lesionlens.site.worklist.records import Act, ActKind, Phase, ReadKey, StudyEntry
-from lesionlens.site.worklist.worklist_database import open_worklist_database
+from lesionlens.site.database.records import Act, ActKind, Phase, ReadKey, StudyEntry
+from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.training.config import parse_config
 from lesionlens.training.learning import judge
 from lesionlens.training.learning.learn import LearnJob, cautions, learn

@@ -11,7 +11,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Agreement, Candidate
 from lesionlens.base.records.prediction import Capability
 from lesionlens.napari.model.overlays.maps import Overlays
-from lesionlens.site.worklist.records import Arm
+from lesionlens.site.database.records import Arm
 
 
 def shown_in(arm: Arm, result: Any, overlays: Overlays) -> tuple[Any, Overlays]:

@@ -9,11 +9,11 @@ from psygnal import Signal
 
 from lesionlens.base.errors import LesionLensError, ReadError
 from lesionlens.napari.model.state.state import Activity, Problem
+from lesionlens.site.database.records import ReadKey, StudyState, WorklistRow
+from lesionlens.site.database.worklist_database import WorklistDatabase, open_worklist_database
 from lesionlens.site.worklist.ahead import CURSOR, UNDER_WAY
 from lesionlens.site.worklist.protocol import ReadingProtocol, read_protocol
-from lesionlens.site.worklist.records import ReadKey, StudyState, WorklistRow
 from lesionlens.site.worklist.rows import matching, rows_of, too_early
-from lesionlens.site.worklist.worklist_database import WorklistDatabase, open_worklist_database
 
 
 @dataclass(frozen=True, slots=True)

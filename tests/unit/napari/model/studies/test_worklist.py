@@ -7,9 +7,9 @@ import pytest
 pytest.importorskip("psygnal")
 
 from lesionlens.napari.model.studies.worklist import WorklistSession
+from lesionlens.site.database.records import ReadKey, StudyEntry, StudyState
+from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.worklist.read_session import ReadSession
-from lesionlens.site.worklist.records import ReadKey, StudyEntry, StudyState
-from lesionlens.site.worklist.worklist_database import open_worklist_database
 
 
 def test_who_names_themselves_to_sign_sees_the_row_as_signed_by_them(tmp_path):

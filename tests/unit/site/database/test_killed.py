@@ -17,8 +17,8 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.review import journal, store
-from lesionlens.site.worklist.records import ActKind, ReadKey
-from lesionlens.site.worklist.worklist_database import NAME, open_worklist_database
+from lesionlens.site.database.records import ActKind, ReadKey
+from lesionlens.site.database.worklist_database import NAME, open_worklist_database
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 
@@ -33,8 +33,8 @@ READINGS = textwrap.dedent(
     from lesionlens.results.review.log import ReviewLog
     from lesionlens.engines.testing.analysis import make_analysis, write_study
     from lesionlens.engines.testing.simple import Lesion, make_patient
-    from lesionlens.site.worklist.worklist_database import open_worklist_database
-    from lesionlens.site.worklist.records import ReadKey
+    from lesionlens.site.database.worklist_database import open_worklist_database
+    from lesionlens.site.database.records import ReadKey
     from lesionlens.site.worklist.read_session import ReadSession
 
     def read(place, analysis):

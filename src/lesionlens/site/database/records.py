@@ -114,6 +114,36 @@ class StudyEntry:
     """Of reading, checks and analysis."""
 
 
+class Status(StrEnum):
+    """How far a study came."""
+
+    ANALYSED = "analysed"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class StudyOutcome:
+    """What became of one study."""
+
+    name: str
+    """Of the study."""
+    status: Status
+    """Stopped: the user asked for it; nothing was written."""
+    exit_status: int
+    """That `lesionlens analyze` would have ended with."""
+    message: str
+    """The conclusion, or why there is none."""
+    seconds: float = 0.0
+    """Wall time."""
+    candidates: int = 0
+    """Flagged regions."""
+    engine: str = ""
+    """Name, version and SHA-256 of the weights."""
+    peak_memory_mib: float = 0.0
+    """Of the process, when the study ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorklistRow:
     """A study as one reader sees it in the list."""

@@ -21,8 +21,8 @@ from lesionlens.base.bounded_read import parse_json
 from lesionlens.base.databases import damage_named, open_database
 from lesionlens.base.errors import LesionLensError, ReadError
 from lesionlens.base.labels import ReviewState
-from lesionlens.site.worklist.reads import read_of
-from lesionlens.site.worklist.records import Act, ActKind, Arm, Phase, Read, ReadKey, StudyEntry
+from lesionlens.site.database.reads import read_of
+from lesionlens.site.database.records import Act, ActKind, Arm, Phase, Read, ReadKey, StudyEntry
 
 NAME = "reading.sqlite"
 _VERSION = 1

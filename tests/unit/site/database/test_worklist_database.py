@@ -9,13 +9,13 @@ import pytest
 
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import ReviewState
-from lesionlens.site.worklist.read_session import ReadSession
-from lesionlens.site.worklist.records import Phase, ReadKey, StudyEntry
-from lesionlens.site.worklist.worklist_database import (
+from lesionlens.site.database.records import Phase, ReadKey, StudyEntry
+from lesionlens.site.database.worklist_database import (
     NAME,
     existing_worklist_database,
     open_worklist_database,
 )
+from lesionlens.site.worklist.read_session import ReadSession
 
 KEY = ReadKey("case", "A. Reader")
 

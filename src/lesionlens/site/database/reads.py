@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lesionlens.base.labels import ReviewState
-from lesionlens.site.worklist.records import (
+from lesionlens.site.database.records import (
     Act,
     ActKind,
     Mark,
