@@ -78,8 +78,8 @@ audit: install
 
 hashes: install
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile constraints.txt --no-deps --generate-hashes --quiet --output-file constraints-hashes.txt
-	@echo "Install what was tested, every file by its hash: pip install --no-deps --require-hashes -r constraints-hashes.txt"
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --constraint constraints.txt --universal --python-version 3.11 \
+	  --generate-hashes --no-annotate --custom-compile-command "make hashes" --quiet --output-file constraints-hashes.txt
 
 clean:
 	rm -rf .venv out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage coverage.xml

@@ -99,6 +99,23 @@ def test_the_cuda_image_takes_no_torch_without_cuda(tmp_path, torch):
     assert package.endswith("onnx]")
 
 
+def test_the_hashes_are_those_of_the_pinned_versions():
+    text = (REPOSITORY / "constraints-hashes.txt").read_text("utf-8")
+    assert "://" not in text, "the address of an index has no place here"
+    rows = re.findall(
+        r"^([\w.-]+)==([\w.]+).*\n((?:    --hash=sha256:[0-9a-f]{64}.*\n)+)", text, re.MULTILINE
+    )
+    assert len(rows) == len(re.findall(r"^[a-z0-9]", text, re.MULTILINE)) > 200
+    hashed = {name: version for name, version, _ in rows}
+    pins = re.findall(
+        r"^([\w.-]+)==(.+)$", (REPOSITORY / "constraints.txt").read_text("utf-8"), re.MULTILINE
+    )
+    names = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins}
+    both = names.keys() & hashed.keys()
+    assert {n: hashed[n] for n in both} == {n: names[n] for n in both}
+    assert {parted(one)[0].lower() for one in PROJECT["dependencies"]} <= hashed.keys()
+
+
 @pytest.fixture
 def manifests():
     """Return the MONAI application package's two manifests, by name."""
