@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.reviewed_head import LEFT, RIGHT, FakeResult, analysis, first, head, result
+from tests.reviewed_head import (
+    LEFT,
+    RIGHT,
+    FakeResult,
+    analysis,
+    first,
+    head,
+    result,
+    without_right,
+)
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.analysis import Analysis
@@ -109,6 +118,17 @@ def loaded(panel: Any, analysis: Analysis) -> Any:
     for data in layers_of(analysis.study, SILENT):
         panel.viewer.layers.append(Layer.create(*data))
     return panel
+
+
+@pytest.fixture
+def missed(loaded: Any, analysis: Analysis) -> Any:
+    """The panel with an analysis that found the left lesion and missed the right one."""
+    from lesionlens.napari.model.overlays.maps import overlays_of
+
+    found = without_right(analysis)
+    loaded.actions_.show_result(FakeResult(found), overlays_of(found))
+    loaded.session.go_to(1)
+    return loaded
 
 
 @pytest.fixture

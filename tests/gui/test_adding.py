@@ -5,31 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import pytest
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import RIGHT, FakeResult
 from tests.gui.window import canvas, reads
-from tests.reviewed_head import without_right
 
 from lesionlens.base.labels import DrawingMethod, Region, ReviewState, Source
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.choices.views import Layout
-from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review import journal
 from lesionlens.results.review.reopen import read_result, reopen
 
 PATIENCE_MS = 120_000
-
-
-@pytest.fixture
-def missed(loaded, analysis):
-    """The panel with an analysis that found the left lesion and missed the right one."""
-    found = without_right(analysis)
-    loaded.actions_.show_result(FakeResult(found), overlays_of(found))
-    loaded.session.go_to(1)
-    return loaded
 
 
 def settled(panel, qtbot):

@@ -5,26 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
-from tests.gui.conftest import LEFT, RIGHT, FakeResult
+from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.test_adding import edit_layer, rows, settled
 from tests.gui.window import canvas, reads
-from tests.reviewed_head import without_right
 
 from lesionlens.analysis.findings.pointed import replayed
 from lesionlens.base.labels import DrawingMethod, PromptKind
 from lesionlens.napari.model.choices.gestures import Gesture
 from lesionlens.napari.model.choices.views import Layout
-from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.results.review.store import recover
-
-
-@pytest.fixture
-def missed(loaded, analysis):
-    """The panel with an analysis that missed the lesion on the right; no prompt key is held."""
-    found = without_right(analysis)
-    loaded.actions_.show_result(FakeResult(found), overlays_of(found))
-    loaded.session.go_to(1)
-    return loaded
 
 
 def answered(panel, qtbot):

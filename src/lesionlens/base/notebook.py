@@ -78,6 +78,8 @@ def axial_picture(
     pixels, ratio
         (rows, columns, 3) uint8, and the height of a pixel divided by its width.
     """
+    from scipy.ndimage import binary_erosion  # noqa: PLC0415  (slow to import; pages alone need it)
+
     order, flips, spacing = _to_ras(grid)
     image = voxels.transpose(order)[flips]
     marked = np.zeros(image.shape, bool) if mask is None else mask.transpose(order)[flips]
@@ -86,7 +88,7 @@ def axial_picture(
     grey = _windowed(image[:, :, level])
     shape = marked[:, :, level]
     rgb = np.repeat(grey[..., None], 3, axis=2)
-    rgb[shape & ~_eroded(shape)] = _OUTLINE
+    rgb[shape & ~binary_erosion(shape)] = _OUTLINE
     turned: NDArray[np.uint8] = np.ascontiguousarray(rgb[::-1, ::-1].transpose(1, 0, 2))
     return turned, float(spacing[1] / spacing[0])
 
@@ -110,12 +112,3 @@ def _windowed(values: NDArray[Any]) -> NDArray[np.uint8]:
     scaled = (np.nan_to_num(values) - low) / max(float(high - low), 1e-9)
     grey: NDArray[np.uint8] = (np.clip(scaled, 0, 1) * 255).astype(np.uint8)
     return grey
-
-
-def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return a mask without its outermost pixels."""
-    padded = np.pad(mask, 1)
-    inner: NDArray[np.bool_] = (
-        padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:] & mask
-    )
-    return inner

@@ -19,8 +19,8 @@ _WITHIN = {
     Region.TC: (Label.CORE, Label.ENHANCING),
     Region.ET: (Label.ENHANCING,),
 }
-_ADDED = {Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
-_LEFT = {Region.TC: Label.OEDEMA, Region.ET: Label.CORE}
+_ADDED: dict[Region | None, Label] = {Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
+_LEFT: dict[Region | None, Label] = {Region.TC: Label.OEDEMA, Region.ET: Label.CORE}
 
 
 def region_of(labels: Labels, region: Region | None) -> Mask:
@@ -59,9 +59,9 @@ def redrawn(
     inside = region_of(now, asked.region)
     added = mask & ~inside & free[found.box]
     gone = inside & ~mask & ~found.settled
-    paint = _ADDED.get(asked.region) if asked.region else None
+    paint = _ADDED.get(asked.region)
     new = np.where(parts > 0, parts, asked.paint) if paint is None else np.uint8(paint)
-    left = np.uint8(_LEFT.get(asked.region, 0)) if asked.region else np.uint8(0)
+    left = np.uint8(_LEFT.get(asked.region, Label.BACKGROUND))
     out = labels.copy()
     out[found.box] = np.where(added, new, np.where(gone, left, now))
     return out
