@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from lesionlens.base.errors import UnusableInputError
@@ -29,6 +30,23 @@ def check_file(file: Path | None) -> None:
             expected="a file in a folder that you may write",
             next_step="Choose another place",
         )
+
+
+def check_readable(arguments: Iterable[object]) -> None:
+    """Refuse a path among the arguments of a command that is there and may not be read.
+
+    Raises
+    ------
+    UnusableInputError
+        It names the path.
+    """
+    for path in (value for value in arguments if isinstance(value, Path)):
+        if os.path.lexists(path) and not os.access(path, os.R_OK):
+            raise UnusableInputError(
+                found=f"{path.name!r}, which you may not read",
+                expected="a file or folder that you may read",
+                next_step=f"Ask its owner, or allow it yourself: chmod -R u+rX {path.name!r}",
+            )
 
 
 def check_outside(study: Path, out: Path) -> None:

@@ -44,12 +44,17 @@ _ROWS = (
 
 def evaluate(
     predictions: Annotated[
-        Path, typer.Argument(help="Folder with one result folder a case.", metavar="PREDICTIONS")
+        Path,
+        typer.Argument(
+            help="Folder with one result folder, or one segmentation (NIfTI), a case.",
+            metavar="PREDICTIONS",
+        ),
     ],
     truth: Annotated[
         Path,
         typer.Argument(
-            help="Folder of cases with their segmentation (BraTS or Decathlon layout).",
+            help="Folder of cases with their segmentation (BraTS or Decathlon layout), or of "
+            "segmentations named as their cases.",
             metavar="TRUTH",
         ),
     ],
@@ -57,8 +62,9 @@ def evaluate(
         str | None,
         typer.Option(
             "--convention",
-            help="What the labels of the truth mean: a name (brats, brats24, brats24ped, msd, "
-            "brats2012), or a table of case and convention parted by tabs.",
+            help="What the labels of the truth and of plain segmentations mean: a name (brats, "
+            "brats24, brats24ped, msd, brats2012), or a table of case and convention, parted by "
+            "tabs.",
             metavar="NAME|FILE",
         ),
     ] = None,

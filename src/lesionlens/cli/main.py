@@ -28,6 +28,7 @@ from lesionlens.cli import (
     analyze,
     batch,
     bench,
+    checks,
     deidentify,
     doctor,
     evaluate,
@@ -139,6 +140,7 @@ def _guarded(command: Callable[..., Answer]) -> Callable[..., None]:
         chosen, in_json = take_from(arguments), arguments.get("json") is True
         try:
             with logging_as(chosen):
+                checks.check_readable(arguments.values())
                 answer = _answer_of(command, arguments)
             _print(answer, quiet=chosen.quiet, in_json=in_json)
         except BrokenPipeError:

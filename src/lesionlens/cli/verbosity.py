@@ -73,6 +73,9 @@ def add_options(wrapper: Callable[..., None], command: Callable[..., Any]) -> No
     """Give `wrapper` the parameters of `command` and those of every command."""
     common = get_type_hints(Verbosity, include_extras=True)
     kinds = {**get_type_hints(command, include_extras=True), **common}
+    for kind in kinds.values():
+        for about in getattr(kind, "__metadata__", ()):
+            about.readable = False  # `check_readable` words it, and names what to do next
     parameters = [
         *inspect.signature(command).parameters.values(),
         *(

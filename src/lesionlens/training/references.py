@@ -110,7 +110,7 @@ def _of_case(case: Case, convention: str | None) -> RealCase:
 
     def read() -> Truth:
         voxels, grid = read_volume(truth)
-        return translate(voxels, convention, case.name), grid
+        return translate(voxels, convention, f"the truth of case {case.name}"), grid
 
     files = [truth, *(image.path for image in case.images.values())]
     _refuse_sample(case.name, samples.digests_of(files))

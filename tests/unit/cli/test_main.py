@@ -8,11 +8,12 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
 
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.cli import checks, console, options
 from lesionlens.cli.console import Stop, plain
-from lesionlens.cli.main import explain
+from lesionlens.cli.main import app, explain
 
 WORDS = {"found": "a cat", "expected": "a dog", "next_step": "Fetch one"}
 
@@ -101,3 +102,13 @@ def test_a_reader_who_stops_reading_gets_no_traceback():
     process.stderr.close()
     process.wait(timeout=120)
     assert "Traceback" not in errors
+
+
+def test_a_path_that_may_not_be_read_is_refused_with_a_next_step(tmp_path, monkeypatch):
+    """In our words, before the command begins: not in a box that names no next step."""
+    monkeypatch.setattr(checks.os, "access", lambda path, how: path != tmp_path / "secret")
+    (tmp_path / "secret").mkdir()
+    outcome = CliRunner().invoke(app, ["evaluate", str(tmp_path / "secret"), str(tmp_path)])
+    assert outcome.exit_code == 2
+    assert "'secret', which you may not read" in outcome.stderr
+    assert "chmod" in outcome.stderr

@@ -1,7 +1,8 @@
 """Find cases with their truth: BraTS of any year, Medical Segmentation Decathlon, nnU-Net, ours.
 
 A case is a folder with images named by their sequence and, where there is a truth, a segmentation
-(`seg`, `label`, `mask` in its name). A folder with `dataset.json` is a Decathlon or nnU-Net set.
+(`seg`, `label`, `mask` in its name). A folder with `dataset.json` is a Decathlon or nnU-Net set;
+one that holds segmentations alone, each named as its case, is a set of truths without images.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ _UNREADABLE = (
 )  # fmt: skip
 _CHUNK = 2**20
 _TRUTH_WORDS = frozenset({"seg", "segm", "segmentation", "label", "labels", "dseg"})
+_AFTER_CASE = re.compile(
+    rf"((^|[-_.])({'|'.join(sorted(_TRUTH_WORDS))}))?\.nii(\.gz)?$", re.IGNORECASE
+)
 _PATIENT = (
     re.compile(r"^(BraTS-[A-Za-z]+-\d+)-\d+$"),
     re.compile(r"^(Brats1[5-8]_.+_[^_]+)_\d$"),
@@ -92,12 +96,15 @@ def find_cases(root: Path) -> tuple[Case, ...]:
     else:
         folders = [root, *sorted(p for p in _below(root) if p.is_dir())] if root.is_dir() else []
         cases = [c for folder in folders if (c := _of_folder(folder)) is not None]
+        if not any(_place_of(c) != root for c in cases):
+            truths = segmentations_in(root) if root.is_dir() else {}
+            cases = [Case(n, patient_of(n), {}, file) for n, file in truths.items()] or cases
     if not cases:
         raise ConfigError(
             found=f"no case in {root.name!r}",
-            expected="folders with images named t1, t1c, t2, flair and seg (BraTS), or a "
-            "Decathlon or nnU-Net set with dataset.json",
-            next_step="Name the folder that holds one folder a case",
+            expected="folders with images named t1, t1c, t2, flair and seg (BraTS), a "
+            "Decathlon or nnU-Net set with dataset.json, or segmentations named as their cases",
+            next_step="Name the folder that holds one folder, or one segmentation, a case",
         )
     return _with_patients(root, _unique(root, cases))
 
@@ -124,6 +131,27 @@ def _of_folder(folder: Path) -> Case | None:
     if not images and (folder / "findings.json").is_file():
         return None
     return Case(folder.name, patient_of(folder.name), images, truth)
+
+
+def segmentations_in(folder: Path) -> dict[str, Path]:
+    """Return segmentations that lie side by side, by the case that each is named after.
+
+    A `seg` (or `label`, `dseg` …) at the end of a name is no part of the case's. Empty where a file
+    is named after a sequence: those are the images of one case.
+    """
+    files = [p for p in sorted(folder.iterdir()) if p.name.lower().endswith(_ENDINGS)]
+    files = [p for p in files if not p.name.startswith(".")]
+    if any(sequence_in_words(words_of(p.name)) and not is_label_name(p.name) for p in files):
+        return {}
+    named = ((_AFTER_CASE.sub("", p.name), p) for p in files)
+    return {name: path for name, path in named if name}
+
+
+def segmentation_of(folder: Path) -> Path | None:
+    """Return the one segmentation in a case's folder: the one called so, else the only file."""
+    files = [p for p in sorted(folder.iterdir()) if p.name.lower().endswith(_ENDINGS)]
+    called = [p for p in files if _TRUTH_WORDS & set(words_of(p.name))]
+    return next((some[0] for some in (called, files) if len(some) == 1), None)
 
 
 def _of_dataset(root: Path) -> list[Case]:
@@ -184,18 +212,20 @@ def _dataset_images(
     return found
 
 
+def _place_of(case: Case) -> Path:
+    return (case.truth or next(iter(case.images.values())).path).parent
+
+
 def _unique(root: Path, cases: list[Case]) -> list[Case]:
     """Name cases by their path where two folders have the same name."""
     often = {name for name, count in Counter(c.name for c in cases).items() if count > 1}
     if not often:
         return cases
 
-    def place(case: Case) -> str:
-        some = case.truth or next(iter(case.images.values())).path
-        return some.parent.relative_to(root).as_posix()
-
     return [
-        Case(place(c), c.patient, c.images, c.truth, c.convention) if c.name in often else c
+        Case(_place_of(c).relative_to(root).as_posix(), c.patient, c.images, c.truth, c.convention)
+        if c.name in often
+        else c
         for c in cases
     ]
 

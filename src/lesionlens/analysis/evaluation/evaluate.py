@@ -1,4 +1,4 @@
-"""Score result folders against reference segmentations, case by case.
+"""Score result folders, or plain segmentations, against reference segmentations, case by case.
 
 A case that failed, or that has no result, counts as Dice 0 and sensitivity 0, so that a crash
 never improves a mean.
@@ -15,7 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.evaluation import metrics
-from lesionlens.analysis.evaluation.cases import Case, read_volume
+from lesionlens.analysis.evaluation.cases import (
+    Case,
+    read_volume,
+    segmentation_of,
+    segmentations_in,
+)
 from lesionlens.analysis.evaluation.explanation_metrics import measures
 from lesionlens.analysis.evaluation.label_conventions import region_mask, translate
 from lesionlens.analysis.evaluation.lesionwise import lesion_wise
@@ -30,7 +35,9 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.resampling import resample
 
 SEGMENTATION = "segmentation.nii.gz"
+_MADE_HERE = ("findings.json", "run.json")
 _SAME_MM, _SLACK = 2e-3, 1e-4
+_CAVITY = 4
 _NO_IMAGE = "no image beside the truth: calibration was not measured"
 ConventionOf = Callable[[Case], str | None]
 
@@ -50,7 +57,8 @@ def evaluate(
     Parameters
     ----------
     predictions : Path
-        One folder a case, as `analyze` writes it; or one such folder for one case.
+        One folder a case, as `analyze` writes it, or one segmentation a case as NIfTI; or that of
+        one case.
     cases : sequence of Case
         With their truth; without one, or with an empty one, a case is healthy.
     convention_of : callable
@@ -63,37 +71,61 @@ def evaluate(
     UnusableInputError
         No case has a result, or a truth cannot be understood.
     """
-    places = {case.name: _place(predictions, case, alone=len(cases) == 1) for case in cases}
-    if not any((place / SEGMENTATION).is_file() for place in places.values()):
+    places = _places(predictions, cases)
+    if not places:
         raise UnusableInputError(
             found=f"no result in {predictions.name!r} for any of {len(cases)} cases, such as "
             f"{cases[0].name!r}",
-            expected=f"one folder a case with {SEGMENTATION}, named like the cases of the truth",
+            expected=f"one folder a case with {SEGMENTATION}, or one segmentation a case such as "
+            f"{cases[0].name}.nii.gz, named like the cases of the truth",
             next_step="Run `lesionlens batch` on the cases, and give its folder first",
         )
+    plain = all(place.is_file() for place in places.values())
     scores = []
     for number, case in enumerate(cases):
         context.progress(f"scoring {case.name}", number / len(cases))
-        scores.append(score_case(case, places[case.name], convention_of(case)))
+        place = places.get(case.name, predictions / case.name)
+        scores.append(score_case(case, place, convention_of(case)))
+        scores[-1].ranked &= not plain
     return scores
 
 
 def without_truth(predictions: Path, cases: Sequence[Case]) -> tuple[str, ...]:
     """Return the names of results that no case of the truth bears, which `evaluate` leaves out."""
-    known = {_place(predictions, case, alone=len(cases) == 1) for case in cases}
-    results = (place for place in sorted(predictions.iterdir()) if place not in known)
-    return tuple(place.name for place in results if (place / SEGMENTATION).is_file())
+    known = set(_places(predictions, cases).values())
+    if predictions in known:
+        return ()
+    left = [p.name for p in sorted(predictions.iterdir()) if _is_result(p) and p not in known]
+    plain = segmentations_in(predictions).values()
+    return (*left, *(path.name for path in plain if path not in known))
 
 
-def _place(predictions: Path, case: Case, *, alone: bool) -> Path:
-    whole = predictions / case.name
-    if alone and not whole.is_dir() and (predictions / SEGMENTATION).is_file():
-        return predictions
-    return whole
+def _places(predictions: Path, cases: Sequence[Case]) -> dict[str, Path]:
+    """Return each case's result: a folder that `analyze` wrote, else a segmentation's file."""
+    side_by_side = segmentations_in(predictions)
+    found = {}
+    for case in cases:
+        own = predictions / case.name
+        if len(cases) == 1 and not own.is_dir() and case.name not in side_by_side:
+            own = predictions
+        if _is_result(own):
+            found[case.name] = own
+        elif own.is_dir() and (plain := segmentation_of(own)) is not None:
+            found[case.name] = plain
+        elif case.name in side_by_side:
+            found[case.name] = side_by_side[case.name]
+    return found
+
+
+def _is_result(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _MADE_HERE)
 
 
 def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
     """Score one case; a failure is recorded, never raised.
+
+    `result` is a folder that `analyze` wrote, or the file of a plain segmentation, whose labels
+    follow the convention of the truth.
 
     Raises
     ------
@@ -104,7 +136,10 @@ def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
     healthy = truth is None or not truth.labels.any()
     score = CaseScore(case.name, healthy, convention)
     try:
-        _score(score, case, result, truth)
+        if result.is_file():
+            _score_plain(score, result, truth)
+        else:
+            _score(score, case, result, truth)
     except _Unscorable as why:
         score.failed = True
         score.problems.insert(0, str(why))
@@ -126,7 +161,7 @@ def _truth(case: Case, convention: str | None) -> _Truth | None:
     if case.truth is None:
         return None
     voxels, grid = read_volume(case.truth)
-    return _Truth(translate(voxels, convention, case.name), grid)
+    return _Truth(translate(voxels, convention, f"the truth of case {case.name}"), grid)
 
 
 def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> None:
@@ -144,23 +179,46 @@ def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> 
         findings.candidates, predicted[Region.WT], region_mask(truth, Region.WT), grid
     )
     found = {lesion for hit in score.hits for lesion in hit.lesions}
-    score.metrics |= {
-        "lesions": len(counted),
-        "found": len(found),
-        "sensitivity": len(found) / len(counted) if counted else None,
-        "candidates": len(findings.candidates),
-        "fp": sum(hit.false_positive for hit in score.hits),
-        "flagged_ml": float(np.count_nonzero(predicted[Region.WT])) * grid.voxel_ml,
-    }
+    score.metrics |= _counts(found, counted, sum(hit.false_positive for hit in score.hits))
+    score.metrics["candidates"] = len(findings.candidates)
+    score.metrics["flagged_ml"] = float(np.count_nonzero(predicted[Region.WT])) * grid.voxel_ml
     score.metrics |= measures(result, findings)
     _score_maps(score, result, grid, truth, image)
 
 
+def _score_plain(score: CaseScore, file: Path, known: _Truth | None) -> None:
+    """Score an outline that comes alone: no candidates with scores, no maps, no calibration."""
+    score.ranked = False
+    voxels, grid = _read(file)
+    try:
+        labels = translate(voxels, score.convention, file.name)
+    except UnusableInputError as why:
+        raise _Unscorable(str(why)) from why
+    truth = np.zeros(grid.shape, np.uint8) if known is None else _onto(known, grid)
+    if known is not None and not known.grid.matches(grid, _SAME_MM):
+        score.problems.append(f"{file.name} has another grid than the truth: compared by place")
+    predicted = {region: region_mask(labels, region) for region in Region}
+    if not score.healthy:
+        _score_regions(score, predicted, truth, grid)
+    found, false, counted = metrics.part_hits(
+        predicted[Region.WT], region_mask(truth, Region.WT), grid
+    )
+    score.metrics |= _counts(found, counted, false)
+    score.metrics["flagged_ml"] = float(np.count_nonzero(predicted[Region.WT])) * grid.voxel_ml
+
+
+def _counts(found: set[int], counted: Sequence[int], false: int) -> dict[str, float | None]:
+    sensitivity = len(found) / len(counted) if counted else None
+    return {
+        "lesions": len(counted), "found": len(found), "sensitivity": sensitivity, "fp": false,
+    }  # fmt: skip
+
+
 def _labels(result: Path) -> tuple[NDArray[np.uint8], Grid]:
     voxels, grid = _read(result / SEGMENTATION)
-    if not set(np.unique(voxels).tolist()) <= {0, 1, 2, 3}:
-        raise _Unscorable(f"{SEGMENTATION} has labels beyond 0 to 3")
-    return voxels.astype(np.uint8), grid
+    if not set(np.unique(voxels).tolist()) <= {0, 1, 2, 3, _CAVITY}:
+        raise _Unscorable(f"{SEGMENTATION} has labels beyond 0 to {_CAVITY}")
+    return np.where(voxels == _CAVITY, 0, voxels).astype(np.uint8), grid
 
 
 def _read(path: Path) -> tuple[NDArray[Any], Grid]:

@@ -89,16 +89,19 @@ def evaluate(
     convention: str | None = None,
     context: RunContext = SILENT,
 ) -> Evaluation:
-    """Score result folders against reference segmentations.
+    """Score results, or plain segmentations, against reference segmentations.
 
     Parameters
     ----------
     predictions : str or Path
-        One result folder for each case, as `lesionlens.batch` writes them, or one result.
+        One result folder for each case, as `lesionlens.batch` writes them, or one result; or one
+        segmentation for each case as NIfTI, of any program.
     truth : str or Path
-        The cases with their segmentations, in the layout of BraTS or Decathlon.
+        The cases with their segmentations, in the layout of BraTS or Decathlon; or one
+        segmentation for each case.
     convention : str or None
-        What the labels of the truth mean: a name such as "brats" or "msd", or a table's path.
+        What the labels of the truth, and of plain segmentations, mean: a name such as "brats" or
+        "msd", or a table's path.
     context : RunContext
         Called before each case.
 

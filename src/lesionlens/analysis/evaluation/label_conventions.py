@@ -84,7 +84,7 @@ def regions_of(convention: str | None) -> tuple[Region, ...]:
     return tuple(r for r in Region if not (r is Region.ET and convention in WITHOUT_ET))
 
 
-def translate(voxels: NDArray[np.generic], convention: str | None, case: str) -> NDArray[np.uint8]:
+def translate(voxels: NDArray[np.generic], convention: str | None, where: str) -> NDArray[np.uint8]:
     """Bring a segmentation to the contract's labels.
 
     Parameters
@@ -93,8 +93,8 @@ def translate(voxels: NDArray[np.generic], convention: str | None, case: str) ->
         Whole numbers, of any type.
     convention : str or None
         None: BraTS's 1/2/4 or 1/2/3, whichever it is.
-    case : str
-        Named where it cannot be understood.
+    where : str
+        Named where it cannot be understood, such as "the truth of case 7".
 
     Raises
     ------
@@ -105,7 +105,7 @@ def translate(voxels: NDArray[np.generic], convention: str | None, case: str) ->
     rounded = np.rint(np.asarray(voxels, np.float32))
     if not np.isfinite(rounded).all():
         raise UnusableInputError(
-            found=f"voxels that are no number in the truth of case {case}",
+            found=f"voxels that are no number in {where}",
             expected="whole numbers",
             next_step="Check that it is a segmentation",
         )
@@ -114,14 +114,13 @@ def translate(voxels: NDArray[np.generic], convention: str | None, case: str) ->
     known = {0, 1, 2, 3, *table}
     if not set(found) <= known:
         raise UnusableInputError(
-            found=f"the labels {found} in the truth of case {case}",
+            found=f"the labels {found} in {where}",
             expected=f"whole numbers of {sorted(known)}",
             next_step="Check that it is a segmentation, or name its convention with --convention",
         )
     if convention is None and {3, 4} <= set(found):
         raise UnusableInputError(
-            found=f"both labels 3 and 4 in the truth of case {case}, which mean different tissue "
-            "in different years",
+            found=f"both labels 3 and 4 in {where}, which mean different tissue in different years",
             expected="1/2/4 or 1/2/3, or a convention by name",
             next_step="Name it: --convention brats24 (4 is a cavity) or --convention brats24ped",
         )

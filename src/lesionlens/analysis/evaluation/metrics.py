@@ -191,6 +191,32 @@ def candidate_hits(
     return hits, counted
 
 
+def part_hits(predicted: Mask, truth: Mask, grid: Grid) -> tuple[set[int], int, list[int]]:
+    """Match the parts of an outline that comes without candidates with true lesions.
+
+    Parameters
+    ----------
+    predicted, truth : (I, J, K) bool
+        Whole tumour; the parts of `predicted` are told apart, and counted, as true lesions are.
+    grid : Grid
+        Of both.
+
+    Returns
+    -------
+    found : set of int
+        The true lesions within `HIT_MM` of a flagged voxel.
+    false : int
+        Parts that touch no lesion.
+    counted : list of int
+        The lesions that are large enough to count.
+    """
+    labels, counted = label_lesions(truth, grid)
+    near = nearest_lesion(labels, grid)
+    parts, large = label_lesions(predicted, grid)
+    found = set(np.unique(near[predicted]).tolist()) & set(counted)
+    return found, sum(not near[parts == part].any() for part in large), counted
+
+
 def attention_measures(attention: Floats, region: Mask) -> tuple[float, float]:
     """Return the pointing game (0 or 1) and the share of all attention inside a region.
 

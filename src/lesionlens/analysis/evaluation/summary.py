@@ -36,6 +36,8 @@ class CaseScore:
     """What a reader of the table must know."""
     failed: bool = False
     """There is no usable result; it counts as Dice 0 and sensitivity 0."""
+    ranked: bool = True
+    """Its candidates have scores; those of a plain segmentation have none, nor a place in FROC."""
     made_by: str = ""
     """Name and version of the engine, SHA-256 of its weights; empty where that is not known."""
 
@@ -144,8 +146,9 @@ def summarise(scores: Sequence[CaseScore]) -> Summary:
     means = {k: float(np.mean(v)) if v else None for k, v in columns.items()}
     means["failures"] = float(sum(s.failed for s in scores))
     means["problems"] = float(sum(len(s.problems) for s in scores))
-    curve = froc_curve(scores)
-    any_lesion = any((s.metrics.get("lesions") or 0) > 0 for s in scores if not s.healthy)
+    ranked = [s for s in scores if s.ranked]
+    curve = froc_curve(ranked)
+    any_lesion = any((s.metrics.get("lesions") or 0) > 0 for s in ranked if not s.healthy)
     return Summary(
         means=means,
         medians={k: float(np.median(v)) if v else None for k, v in columns.items()},

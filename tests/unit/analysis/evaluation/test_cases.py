@@ -125,9 +125,9 @@ def test_labels_are_brought_to_one_convention(convention, given, meant):
 
 def test_labels_that_may_mean_two_things_are_refused_by_name():
     with pytest.raises(UnusableInputError, match="3 and 4 in the truth of case x"):
-        translate(np.array([0, 1, 2, 3, 4]), None, "x")
+        translate(np.array([0, 1, 2, 3, 4]), None, "the truth of case x")
     with pytest.raises(UnusableInputError, match="case x"):
-        translate(np.array([0, 9]), None, "x")
+        translate(np.array([0, 9]), None, "the truth of case x")
 
 
 def test_regions_are_nested():

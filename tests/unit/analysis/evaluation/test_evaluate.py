@@ -300,3 +300,54 @@ def test_conventions_come_by_name_or_table(cohort, tmp_path):
     assert rows["a"]["tc"] < 1
     with pytest.raises(ConfigError, match="brats1999"):
         command(results, cases, convention="brats1999")
+
+
+@pytest.fixture
+def plain(cohort, tmp_path):
+    """The same outlines as another program leaves them: a file a case, and truths alone."""
+    for number, (kind, root) in enumerate(zip(("ours", "truth"), cohort, strict=True)):
+        (tmp_path / kind).mkdir()
+        for name in "abc":
+            file = root / name / ("segmentation.nii.gz", "seg.nii.gz")[number]
+            shutil.copy(file, tmp_path / kind / f"{name}{('', '-seg')[number]}.nii.gz")
+    return tmp_path / "ours", tmp_path / "truth"
+
+
+def test_plain_segmentations_have_the_overlap_of_results(cohort, plain, scores):
+    for truths in (cohort[1], plain[1]):
+        found = {s.case: s for s in evaluate(plain[0], find_cases(truths), lambda _: None)}
+        for name in "abc":
+            wanted = scores[name].metrics
+            keys = (*(k for k in wanted if "dice" in k or "hd95" in k), "lesions", "found", "fp")
+            assert {k: found[name].metrics[k] for k in keys} == {k: wanted[k] for k in keys}, name
+            assert not found[name].problems
+        assert summarise(list(found.values())).froc[0]["sensitivity"] is None
+
+
+def test_plain_segmentations_lie_in_folders_too_and_follow_the_convention(plain, tmp_path):
+    folders, image = tmp_path / "folders", nib.load(plain[0] / "a.nii.gz")
+    (folders / "a").mkdir(parents=True)
+    data = np.asanyarray(image.dataobj)
+    other = np.array([0, 2, 1, 3], np.uint8)[data]  # Decathlon: 1 oedema, 2 core
+    nib.save(nib.Nifti1Image(other, image.affine), folders / "a" / "answer_of_net.nii.gz")
+    cases = [c for c in find_cases(plain[1]) if c.name == "a"]
+    truth = nib.load(plain[1] / "a-seg.nii.gz")
+    turned = np.array([0, 2, 1, 3], np.uint8)[np.asanyarray(truth.dataobj)]
+    nib.save(nib.Nifti1Image(turned, truth.affine), plain[1] / "a-seg.nii.gz")
+    (score,) = evaluate(folders, cases, lambda _: "msd")
+    assert (score.metrics["wt"], score.metrics["tc"], score.metrics["et"]) == (1, 1, 1)
+    nib.save(nib.Nifti1Image(data + 40, image.affine), folders / "a" / "answer_of_net.nii.gz")
+    (score,) = evaluate(folders, cases, lambda _: None)
+    assert score.failed
+    assert "answer_of_net.nii.gz" in score.problems[0]
+
+
+def test_a_cavity_is_no_part_of_a_tumour(cohort, tmp_path):
+    shutil.copytree(cohort[0] / "a", tmp_path / "a")
+    image = nib.load(tmp_path / "a" / "segmentation.nii.gz")
+    data = np.asanyarray(image.dataobj).copy()
+    data[:3] = 4
+    nib.save(nib.Nifti1Image(data, image.affine), tmp_path / "a" / "segmentation.nii.gz")
+    cases = [c for c in find_cases(cohort[1]) if c.name == "a"]
+    (score,) = evaluate(tmp_path, cases, lambda _: None)
+    assert score.metrics["wt"] == 1
