@@ -21,9 +21,24 @@ CONDA_NAMES = {
     "typing-extensions": "typing_extensions",
     "zlib-ng": "python-zlib-ng",
 }
-NOT_ON_CONDA = {"dicom-anonymizer"}
 CONTAINERS = sorted(PACKAGING.rglob("Containerfile"))
 LARGEST_MB = 34
+
+
+FORMS = {
+    "github-workflows": [".github/workflows/*.yml"],
+    "github-issue-forms": [".github/ISSUE_TEMPLATE/[!c]*.yml"],
+    "github-issue-config": [".github/ISSUE_TEMPLATE/config.yml"],
+    "dependabot": [".github/dependabot.yml"],
+    "citation-file-format": ["CITATION.cff"],
+}
+
+
+def tool(name):
+    """Return a program that came with `dev`, or skip."""
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    found = shutil.which(name, path=places)
+    return found or pytest.skip(f"{name} is not installed")
 
 
 def parted(requirement):
@@ -37,7 +52,7 @@ def test_the_conda_recipe_asks_for_what_the_package_asks_for():
     recipe = yaml.safe_load((PACKAGING / "conda/recipe.yaml").read_text("utf-8"))
     assert recipe["context"]["version"] == PROJECT["version"]
     ours = dict(parted(line) for line in PROJECT["dependencies"])
-    wanted = {CONDA_NAMES.get(n, n): v for n, v in ours.items() if n not in NOT_ON_CONDA}
+    wanted = {CONDA_NAMES.get(n, n): v for n, v in ours.items()}
     asked = dict(parted(line) for line in recipe["requirements"]["run"])
     assert asked.pop("python") == PROJECT["requires-python"].replace(" ", "")
     assert asked == wanted
@@ -47,6 +62,22 @@ def test_rattler_build_reads_the_recipe():
     rattler = pytest.importorskip("rattler_build")
     recipe = rattler.Stage0Recipe.from_file(str(PACKAGING / "conda/recipe.yaml"))
     assert recipe.render()
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_workflows_and_forms_follow_their_schemas(kind):
+    files = [str(file) for pattern in FORMS[kind] for file in REPOSITORY.glob(pattern)]
+    assert files
+    command = [tool("check-jsonschema"), "--builtin-schema", f"vendor.{kind}", *files]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_workflows_have_no_known_weakness():
+    """Actions by their hash, no credentials left behind, no text of strangers in a shell."""
+    command = [tool("zizmor"), "--offline", "--no-progress", str(REPOSITORY / ".github")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("path", CONTAINERS, ids=lambda p: str(p.relative_to(PACKAGING)))
@@ -62,10 +93,8 @@ def test_no_container_runs_as_root(path):
 
 @pytest.mark.parametrize("path", CONTAINERS, ids=lambda p: str(p.relative_to(PACKAGING)))
 def test_containers_pass_the_linter(path):
-    hadolint = shutil.which("hadolint")
-    if hadolint is None:
-        pytest.skip("hadolint is not installed")
-    done = subprocess.run([hadolint, str(path)], capture_output=True, text=True, check=False)
+    command = [tool("hadolint"), str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 

@@ -1,8 +1,8 @@
 """What happens to each attribute: DICOM PS3.15, table E.1-1 with the options that are offered.
 
-The table is that of the package `dicom-anonymizer` (BSD), made from the 2026c edition; the options
-and what is stricter than the profile stand here. Free text that the profile does not name is
-removed too, unless it is known to speak of machines alone.
+The table (`profile_2026c.tsv`) is of the 2026c edition, taken from the package `dicom-anonymizer`
+2.1.0 (BSD; see NOTICE); the options and what is stricter than the profile stand here. Free text
+that the profile does not name is removed too, unless it is known to speak of machines alone.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
+from importlib.resources import files
 
 from pydicom.datadict import dictionary_has_tag, keyword_for_tag
 from pydicom.tag import BaseTag
@@ -28,6 +29,14 @@ class Action(StrEnum):
     """A date moves by the patient's number of days; a time stays."""
     CLEAN = "clean"
     """Text stays where it is made of known words alone."""
+
+
+_CODES = {
+    "X": Action.REMOVE, "X/Z": Action.EMPTY, "Z": Action.EMPTY, "U": Action.MAP,
+    "X/Z/U*": Action.MAP, "X/D": Action.DUMMY, "X/Z/D": Action.DUMMY, "Z/D": Action.DUMMY,
+    "D": Action.DUMMY,
+}  # fmt: skip
+"""What becomes of an element by its code in table E.1-1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,20 +184,7 @@ def _repeating(tag: BaseTag) -> bool:
 
 @cache
 def _table() -> dict[tuple[int, int], Action]:
-    from dicomanonymizer.dicom_anonymization_databases import (  # noqa: PLC0415  (at need)
-        dicomfields_2026c as edition,
-    )
-
-    actions = (
-        (edition.X_TAGS, Action.REMOVE),
-        (edition.X_Z_TAGS, Action.EMPTY),
-        (edition.Z_TAGS, Action.EMPTY),
-        (edition.U_TAGS, Action.MAP),
-        (edition.X_Z_U_STAR_TAGS, Action.MAP),
-        (edition.X_D_TAGS, Action.DUMMY),
-        (edition.X_Z_D_TAGS, Action.DUMMY),
-        (edition.Z_D_TAGS, Action.DUMMY),
-        (edition.D_TAGS, Action.DUMMY),
-    )
-    found = {(tag[0], tag[1]): action for tags, action in actions for tag in tags}
+    text = files(__package__).joinpath("profile_2026c.tsv").read_text("utf-8")
+    rows = (line.split("\t") for line in text.splitlines()[1:])
+    found = {(int(group, 16), int(element, 16)): _CODES[code] for group, element, code, _ in rows}
     return {**found, _REFERENCED_STUDY: Action.REMOVE}
