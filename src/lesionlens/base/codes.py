@@ -82,6 +82,7 @@ SOURCES = {
     Source.NETWORK: Code("source-network", OWN_SCHEME, "The algorithm"),
     Source.READER: Code("source-reader", OWN_SCHEME, "A reader"),
 }
+SENTENCE = Code("sentence", OWN_SCHEME, "Sentence to paste into a report")
 DOUBTFUL_PART = Code("doubtful-part", OWN_SCHEME, "Part of the outline that is doubtful")
 REVIEW_READER = Code("review-reader", OWN_SCHEME, "Reader who decided")
 REVIEW_TIME = Code("review-time", OWN_SCHEME, "Time of the decision, UTC")

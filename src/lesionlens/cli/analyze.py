@@ -35,6 +35,7 @@ def analyze(
     bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.ResultLayout.OWN,
     language: options.Language = "en",
+    sentence_template: options.SentenceTemplate = None,
     hide: options.Hide = None,
     surfaces: options.Surfaces = False,
     maps: options.Maps = MapExtent.CUT,
@@ -53,7 +54,15 @@ def analyze(
     """
     options.check_layout(out, layout)
     checks.check_outside(study, out)
-    wanted = options.export_options(language, hide, surfaces, maps, evidence=evidence, also=also)
+    wanted = options.export_options(
+        language,
+        hide,
+        surfaces,
+        maps,
+        evidence=evidence,
+        also=also,
+        sentence_template=sentence_template,
+    )
     with progress_bar() as context:
         context.progress("opening the study", 0.0)
         named = options.named(t1, t1c, t2, flair)

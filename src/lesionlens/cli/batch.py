@@ -56,6 +56,7 @@ def batch(
     bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.ResultLayout.OWN,
     language: options.Language = "en",
+    sentence_template: options.SentenceTemplate = None,
     hide: options.Hide = None,
     surfaces: options.Surfaces = False,
     maps: options.Maps = MapExtent.CUT,
@@ -71,7 +72,9 @@ def batch(
     results = options.check_layout(out, layout)
     if studies.is_dir():
         checks.check_outside(studies, out)
-    asked = options.export_options(language, hide, surfaces, maps, also=also)
+    asked = options.export_options(
+        language, hide, surfaces, maps, also=also, sentence_template=sentence_template
+    )
     if scheduler is not None and network.server is not None:
         raise UnusableInputError(
             found="a scheduler (--scheduler) beside a server (--server)",

@@ -47,6 +47,7 @@ def export(
     map_file: Map = None,
     layout: options.Layouts = options.ResultLayout.OWN,
     language: options.Language = "en",
+    sentence_template: options.SentenceTemplate = None,
     hide: options.Hide = None,
     surfaces: options.Surfaces = False,
     maps: options.Maps = MapExtent.CUT,
@@ -69,7 +70,9 @@ def export(
     checks.check_outside(study, out)
     if deidentify:
         _check_new(out)
-    wanted = options.export_options(language, hide, surfaces, maps, rest, also=also)
+    wanted = options.export_options(
+        language, hide, surfaces, maps, rest, also=also, sentence_template=sentence_template
+    )
     with progress_bar() as context:
         context.progress("reading the result", 0.0)
         from lesionlens.imaging.preparation.prepare import prepare

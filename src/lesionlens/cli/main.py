@@ -41,6 +41,7 @@ from lesionlens.cli import (
     reader_study,
     review,
     sample,
+    sentence,
     serve,
     train,
     weights,
@@ -285,6 +286,7 @@ for _name, _module, _example in (
         "lesionlens review sample_data/reference/segmentation.nii.gz sample_data/study",
     ),
     ("sample", sample.sample, "lesionlens sample sample_data"),
+    ("sentence", sentence.sentence, "lesionlens sentence out/demo --candidate 1 --language de"),
     ("serve", serve.serve, "lesionlens serve --port 8000"),
     ("train", train.train, "lesionlens train default --out runs/mine --minutes 5"),
 ):

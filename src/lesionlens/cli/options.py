@@ -90,6 +90,14 @@ Language = Annotated[
         "--language", help="Of the report: en, de, or a TOML file of your own.", metavar="LANGUAGE"
     ),
 ]
+SentenceTemplate = Annotated[
+    Path | None,
+    typer.Option(
+        "--sentence-template",
+        help="A Jinja file of your own for the sentence that is pasted into a report.",
+        metavar="FILE",
+    ),
+]
 Hide = Annotated[
     list[Identity] | None,
     typer.Option(
@@ -248,6 +256,7 @@ def export_options(
     rest: bool = False,
     evidence: bool = False,
     also: list[Extra] | None = None,
+    sentence_template: Path | None = None,
 ) -> ExportOptions:
     """Return what the user asks of the files.
 
@@ -256,7 +265,7 @@ def export_options(
     MissingPluginError
         Surfaces were asked for, and trimesh is not installed.
     UnusableInputError
-        There is no such language.
+        There is no such language, or the template cannot be used.
     """
     from importlib.util import find_spec
 
@@ -277,8 +286,16 @@ def export_options(
         evidence=evidence,
         also=frozenset(also or ()),
         language=language,
+        sentence_template=read_sentence(sentence_template),
         hidden=frozenset(hide or ()),
     )
+
+
+def read_sentence(path: Path | None) -> str:
+    """Read a site's sentence template; empty where none is named."""
+    from lesionlens.results.export.sentence import read_template
+
+    return "" if path is None else read_template(path)
 
 
 def with_export_options(reopened: Analysis, wanted: ExportOptions) -> Analysis:

@@ -37,6 +37,7 @@ def review(
     study_uid: options.StudyUid = None,
     same_patient: options.SamePatient = False,
     language: options.Language = "en",
+    sentence_template: options.SentenceTemplate = None,
     hide: options.Hide = None,
 ) -> Answer:
     """Open a segmentation for review, measured, with the study that it was drawn on.
@@ -48,7 +49,9 @@ def review(
     if out is not None:
         options.check_layout(out, options.ResultLayout.OWN)
         checks.check_outside(study, out)
-    wanted = options.export_options(language, hide, False, MapExtent.CUT)
+    wanted = options.export_options(
+        language, hide, False, MapExtent.CUT, sentence_template=sentence_template
+    )
     with progress_bar() as context:
         from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
         from lesionlens.results.review.reopen import options_for, reopen_folder

@@ -226,6 +226,41 @@ class Result:
         self._prompter = asked
         return asked.answer_prompts(self.analysis.prepared, question, known, context=SILENT)
 
+    def sentence(
+        self, candidate: int | None = None, *, language: str = "en", template: str | Path = ""
+    ) -> str:
+        """Return a sentence to paste into a report.
+
+        Parameters
+        ----------
+        candidate : int or None
+            Its id; None for the study.
+        language : str
+            "en", "de" or a TOML file of your own.
+        template : str or Path
+            A Path is a file as `--sentence-template` takes it, a text the template itself; empty
+            for that of the language.
+
+        Raises
+        ------
+        UnusableInputError
+            There is no such candidate or language, or the template cannot be used.
+        """
+        from lesionlens.results.export.sentence import Sentences, read_template  # noqa: PLC0415
+
+        text = read_template(template) if isinstance(template, Path) else template
+        written = Sentences(self._held, language, text)
+        if candidate is None:
+            return written.of_study()
+        known = {one.id: one for one in self.candidates}
+        if candidate not in known:
+            raise UnusableInputError(
+                found=f"no candidate {candidate!r}",
+                expected=f"one of {', '.join(map(str, known)) or 'none: nothing was flagged'}",
+                next_step="Name one of them, or None for the study",
+            )
+        return written.of(known[candidate])
+
     def save(self, out: str | Path) -> Path:
         """Write every file of the contract into a folder: together, or not at all."""
         from lesionlens.results.export.exporter import save  # noqa: PLC0415  (exporters load much)

@@ -23,5 +23,7 @@ class ExportOptions:
     """Write what each sequence adds at every voxel too, and what was considered and dismissed."""
     language: str = "en"
     """Of the report: a key of `export.words.LANGUAGES`."""
+    sentence_template: str = ""
+    """A site's own sentence to paste, Jinja; empty for that of the language."""
     hidden: frozenset[Identity] = frozenset()
     """What the report leaves out of its heading and provenance."""

@@ -128,8 +128,8 @@ def _row(change: Change, found: Comparison, words: Words) -> FollowupRow:
         volumes=(_ml(change.before, words), _ml(change.now, words)),
         products=(_mm2(change.before, words), _mm2(change.now, words)),
         changes=(
-            _signed(changed[0], words) if plain else words(f"fu_{change.kind.value}"),
-            _signed(changed[1], words) if plain else "",
+            words.signed(changed[0]) if plain else words(f"fu_{change.kind.value}"),
+            words.signed(changed[1]) if plain else "",
         ),
         note=_note(change, found, words),
     )
@@ -148,7 +148,7 @@ def _note(change: Change, found: Comparison, words: Words) -> str:
     together = found.together(change) if change.kind is ChangeKind.MATCHED else None
     if together is not None:
         before, now = (words.volume(ml) for ml in together)
-        changed = _signed(percent(*together), words)
+        changed = words.signed(percent(*together))
         parts.append(words("fu_together", before=before, now=now, changed=changed))
     if change.joint is not None:
         parts.append(words("fu_joint", changed=_joint(change.joint, words)))
@@ -179,8 +179,8 @@ def _sums(found: Comparison, words: Words) -> tuple[FollowupRow, ...]:
                 volumes=(words.volume(volume), words.volume(now[1])),
                 products=(words.number(product, 0), words.number(now[0], 0)),
                 changes=(
-                    _signed(percent(volume, now[1]), words),
-                    _signed(percent(product, now[0]), words),
+                    words.signed(percent(volume, now[1])),
+                    words.signed(percent(product, now[0])),
                 ),
                 note="",
             )
@@ -233,15 +233,6 @@ def _ml(one: Measured | None, words: Words) -> str:
 
 def _mm2(one: Measured | None, words: Words) -> str:
     return "" if one is None else words.number(one.product_mm2, 0)
-
-
-def _signed(value: float | None, words: Words) -> str:
-    """Write a change in percent with its sign."""
-    if value is None:
-        return words("unknown")
-    return (
-        f"{value:+.0f} %" if abs(value) >= 10 else f"{value:+.1f} %".replace(".", words("decimal"))
-    )
 
 
 def followup_json(found: Comparison) -> str:

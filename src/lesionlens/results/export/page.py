@@ -26,6 +26,7 @@ from lesionlens.results.export.names import names_of, replaced
 from lesionlens.results.export.pictures import ReportPicture
 from lesionlens.results.export.run import run_file
 from lesionlens.results.export.sections import CandidateSection, sections_of
+from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.slices import SliceScene
 from lesionlens.results.export.tables import file_of, findings_file
 from lesionlens.results.export.words import Words, load, moment
@@ -48,8 +49,8 @@ class Page:
     """All that a report shows; `overview` only without a candidate.
 
     `heading` is whose examination it is, `technique` the sequences in one line, `impression` the
-    lines at the end; `checks` holds the attention maps' checks, empty where none was made, and
-    `quality_checks` those of the input.
+    lines at the end, `sentence` the study to paste; `checks` holds the attention maps' checks,
+    empty where none was made, and `quality_checks` those of the input.
     """
 
     words: Words
@@ -63,6 +64,7 @@ class Page:
     blocks: tuple[CandidateSection, ...]
     overview: tuple[ReportPicture, ...]
     impression: tuple[str, ...]
+    sentence: str
     sequences: tuple[SequenceLine, ...]
     absent: tuple[str, ...]
     set_aside: str
@@ -157,6 +159,9 @@ def _gathered(analysis: Analysis) -> Page:
         blocks=blocks,
         overview=() if blocks else pictures.overview_pictures(scene, reference, words),
         impression=_impression(analysis, blocks, words, followup),
+        sentence=Sentences(
+            analysis, analysis.options.language, analysis.options.sentence_template
+        ).of_study(),
         sequences=sequences,
         absent=absent,
         set_aside="; ".join(aside),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lesionlens.analysis.explain import shapley
 from lesionlens.base.labels import Region, Source
@@ -12,6 +12,7 @@ from lesionlens.base.records.files import CandidateRow, FindingsFile
 from lesionlens.base.records.findings import SEQUENCE_KEYS, Agreement, Candidate
 from lesionlens.results.export import pictures
 from lesionlens.results.export.pictures import CandidatePictures
+from lesionlens.results.export.sentence import Sentences
 from lesionlens.results.export.slices import SliceScene
 from lesionlens.results.export.words import Words, moment
 
@@ -70,10 +71,19 @@ def sections_of(
         The language.
     """
     checked = None if analysis.maps is None else analysis.maps.checks.get(Region.WT)
+    sentences = Sentences(analysis, analysis.options.language, analysis.options.sentence_template)
     return tuple(
-        _block(analysis, scene, words, row, candidate, checked)
+        _with_fact(
+            _block(analysis, scene, words, row, candidate, checked),
+            words("f_sentence"),
+            sentences.of(candidate),
+        )
         for row, candidate in zip(content.candidates, analysis.findings.candidates, strict=True)
     )
+
+
+def _with_fact(block: CandidateSection, name: str, value: str) -> CandidateSection:
+    return replace(block, facts=(*block.facts, (name, value)))
 
 
 def _block(

@@ -19,7 +19,7 @@ from lesionlens.base.bounded_read import read_toml
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import LesionClass, Region, ReviewState, Source
 from lesionlens.base.records.attention import MapChecks
-from lesionlens.base.records.findings import UNSURE, DoubtfulPart, Location
+from lesionlens.base.records.findings import UNCERTAIN_PLACE, UNSURE, DoubtfulPart, Location
 
 LANGUAGES = ("en", "de")
 """Those that are in the package."""
@@ -95,11 +95,42 @@ class Words:
         >>> load("en").place(spot), load("de").place(spot)
         ('left temporal lobe', 'Temporallappen links')
         """
-        lobe, side = (
-            "" if word is None else self._of(table, word)
-            for table, word in (("lobes", location.region), ("sides", location.side))
-        )
+        lobe, side = self.lobe(location), self.side(location)
         return " ".join(self("place", words=location.words, lobe=lobe, side=side).split())
+
+    def side(self, location: Location) -> str:
+        """Write on which side a candidate lies; empty where that is not known."""
+        return "" if location.side is None else self._of("sides", location.side)
+
+    def lobe(self, location: Location) -> str:
+        """Write in which lobe or place a candidate lies; empty where that is not known.
+
+        Examples
+        --------
+        >>> load("de").lobe(Location("left", "temporal lobe and insula (uncertain)"))
+        'Temporallappen und Insel (unsicher)'
+        """
+        region = location.region or ""
+        names = region.removesuffix(UNCERTAIN_PLACE)
+        joined = f" {self('and')} ".join(self._of("lobes", name) for name in names.split(" and "))
+        return f"{joined} ({self('uncertain_place')})" if names != region else joined
+
+    def sentence(self, name: str) -> str:
+        """Return the template of a sentence to paste: of a candidate, or of the study."""
+        return self._of("sentences", name)
+
+    def signed(self, value: float | None) -> str:
+        """Write a change in percent with its sign.
+
+        Examples
+        --------
+        >>> [load("de").signed(value) for value in (12.34, -3.21, None)]
+        ['+12 %', '-3,2 %', '–']
+        """
+        if value is None:
+            return self("unknown")
+        digits = 0 if abs(value) >= 10 else 1
+        return f"{value:+.{digits}f} %".replace(".", self("decimal"))
 
     def conclusion(self, sources: Iterable[Source]) -> str:
         """Report how many candidates were flagged and how many added; never that there is nothing.

@@ -6,6 +6,7 @@ records, never raises, and loads the network once a process.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from dataclasses import dataclass, field, replace
@@ -69,9 +70,15 @@ def _asked(files: ExportOptions) -> tuple[str, ...]:
     return (
         "" if files.language == usual.language else f"language={files.language}",
         f"hide={','.join(sorted(files.hidden))}" if files.hidden else "",
+        _digest(files.sentence_template),
         "surfaces" if files.surfaces else "",
         "" if files.maps is usual.maps else f"maps={files.maps.value}",
     )
+
+
+def _digest(template: str) -> str:
+    """Name a site's sentence template; empty without one."""
+    return template and f"sentence={hashlib.sha256(template.encode()).hexdigest()[:12]}"
 
 
 def analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOutcome:

@@ -39,6 +39,7 @@ from lesionlens.results.export.dicom.axis import axes_of, coordinates, measured_
 from lesionlens.results.export.dicom.ko import best_frame
 from lesionlens.results.export.dicom.refs import SourceFrames
 from lesionlens.results.export.dicom.seg import Segment
+from lesionlens.results.export.sentence import Sentences
 
 SIDES = {"left": own.LEFT, "right": own.RIGHT, "both sides": own.BILATERAL}
 CONTAINS = RelationshipTypeValues.CONTAINS
@@ -293,6 +294,8 @@ def _remarks(analysis: Analysis, candidate: Candidate) -> list[Any]:
             TextContentItem(identity.concept(own.COMMENT), words, CONTAINS),
             TextContentItem(identity.concept(score), percent, CONTAINS),
         ]
+    sentence = Sentences(analysis).of(candidate)  # the report is in English
+    made.append(TextContentItem(identity.concept(own.SENTENCE), sentence, CONTAINS))
     made += [_doubt(part) for part in analysis.findings.doubtful_of(candidate)]
     return made if event is None else made + signed_by(event, own.REVIEW_REASON)
 

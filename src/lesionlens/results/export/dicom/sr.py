@@ -36,6 +36,7 @@ from lesionlens.results.export import caveats
 from lesionlens.results.export.dicom import groups, identity
 from lesionlens.results.export.dicom.refs import SourceFrames
 from lesionlens.results.export.dicom.seg import Segment
+from lesionlens.results.export.sentence import Sentences
 
 TRACKING_UID = "112040"
 """DICOM's code of the name under which a group gives its tracking UID."""
@@ -127,7 +128,12 @@ def _about_the_whole(analysis: Analysis) -> ContainerContentItem:
             CodeContentItem(identity.concept(name), identity.concept(value), contains)
             for name, value in items
         ]
-        + [TextContentItem(identity.concept(own.COMMENT), _notice(analysis), contains)]
+        + [
+            TextContentItem(identity.concept(own.COMMENT), _notice(analysis), contains),
+            TextContentItem(
+                identity.concept(own.SENTENCE), Sentences(analysis).of_study(), contains
+            ),
+        ]
         + [
             TextContentItem(identity.concept(own.LIMIT), words, contains)
             for words in caveats.limits(analysis)

@@ -1,0 +1,28 @@
+"""`lesionlens sentence`: what a result says in a sentence, to paste into a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lesionlens.cli import options
+from lesionlens.cli.console import Answer
+
+
+def sentence(
+    result: Annotated[Path, typer.Argument(help="Folder of a saved result.", metavar="RESULT")],
+    candidate: Annotated[
+        int | None,
+        typer.Option("--candidate", help="Of one candidate, by its number; else of the study."),
+    ] = None,
+    language: options.Language = "en",
+    sentence_template: options.SentenceTemplate = None,
+) -> Answer:
+    """Print a result, or one candidate of it, as a sentence to paste into a report."""
+    from lesionlens.results.result import Result
+
+    opened = Result.open(result)
+    template = "" if sentence_template is None else sentence_template
+    return Answer((opened.sentence(candidate, language=language, template=template),))

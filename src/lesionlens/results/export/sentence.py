@@ -1,0 +1,358 @@
+"""One candidate, or the study, in a sentence to paste into a report; a site may write its own.
+
+A sentence is a Jinja template over the fields of `FIELDS`. A site's file holds the sentence of a
+candidate, or blocks named `candidate` and `study`; a block that it lacks is that of the language.
+Templates are data from others: they read fields and call filters of a short list, nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError, meta
+from jinja2.environment import Template
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import LoopContext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from typing_extensions import override
+
+from lesionlens.analysis.findings.measure import Diameters, diameters
+from lesionlens.base import geometry
+from lesionlens.base.bounded_read import read_text
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Identity, MrSequence, Region, ReviewState, Source
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.findings import Candidate, Findings
+from lesionlens.base.records.followup import Comparison
+from lesionlens.base.records.review import Review
+from lesionlens.results.export.words import Words, load
+from lesionlens.results.review.reopen import SavedResult
+
+CANDIDATE_FIELDS = (
+    "id", "place", "side", "lobe", "state", "rejected", "added", "score", "contrast", "sequence",
+    "whole_longest_mm", "whole_perpendicular_mm", "enhancing_longest_mm",
+    "enhancing_perpendicular_mm", "whole_ml", "core_ml", "enhancing_ml",
+    "slice", "slices", "prior_date", "prior_ml", "change_percent", "new",
+)  # fmt: skip
+"""What a candidate's sentence may name. What is not known is None, which `is none` asks; lengths
+and volumes are numbers, written by the filters `mm`, `ml` and `percent`."""
+STUDY_FIELDS = (
+    "conclusion", "candidates", "sentences", "contrast", "prior_date", "gone",
+)  # fmt: skip
+"""What the study's sentence may name; `candidates` are the fields of each that is not rejected,
+`sentences` their sentences."""
+FIELDS: Mapping[str, tuple[str, ...]] = {"candidate": CANDIDATE_FIELDS, "study": STUDY_FIELDS}
+_BYTES = 64 * 1024
+_MOST = 20_000
+_FILTERS = (
+    "capitalize", "default", "first", "int", "join", "last", "length", "list", "lower", "map",
+    "reject", "rejectattr", "round", "select", "selectattr", "sort", "sum", "trim", "upper",
+)  # fmt: skip
+_CALMING = re.compile(
+    r"\b(ab)?normal\w*|unremarkable|no (tumou?r|disease)|kein\w* tumor|unauff[aä]llig\w*",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SentenceSource:
+    """What sentences are made of."""
+
+    findings: Findings
+    labels: Volume
+    review: Review
+    compared: Comparison | None
+    reference: MrSequence
+    has_t1c: bool
+    hidden: frozenset[Identity] = frozenset()
+
+    @classmethod
+    def of(cls, result: Analysis | SavedResult) -> SentenceSource:
+        """Take what a result says, opened with its study or without."""
+        if isinstance(result, Analysis):
+            prepared, hidden = result.prepared, result.options.hidden
+            compared, reference, contrast = result.compared, prepared.reference, prepared.has_t1c
+        else:
+            compared, reference, contrast = result.followup, result.reference, result.has_t1c
+            hidden = frozenset()
+        return cls(result.findings, result.volumes.labels, result.review, compared, reference,
+                   contrast, hidden)  # fmt: skip
+
+
+class Sentences:
+    """Writes the sentences of one result.
+
+    Parameters
+    ----------
+    result : Analysis or SavedResult
+        What was found.
+    language : str
+        As `words.load` takes it.
+    template : str
+        A site's own, as `read_template` returned it; empty for that of the language.
+
+    Raises
+    ------
+    UnusableInputError
+        There is no such language, or the template cannot be used.
+    """
+
+    def __init__(
+        self, result: Analysis | SavedResult, language: str = "en", template: str = ""
+    ) -> None:
+        self._source, self._words = SentenceSource.of(result), load(language)
+        self._blocks = _blocks(template, self._words)
+        self._kept: dict[int, dict[str, Any]] = {}
+
+    def of(self, candidate: Candidate) -> str:
+        """Return a candidate's sentence."""
+        return _rendered(self._blocks["candidate"], self._fields(candidate), "candidate")
+
+    def of_study(self) -> str:
+        """Return the study's sentence: what was flagged, and each that no reader rejected."""
+        shown = [c for c in self._source.findings.candidates if not self._fields(c)["rejected"]]
+        found = self._source.compared
+        conclusion = self._words.conclusion(c.source for c in self._source.findings.candidates)
+        values = {
+            "conclusion": f"{conclusion.rstrip('.')}.",
+            "candidates": [self._fields(candidate) for candidate in shown],
+            "sentences": [self.of(candidate) for candidate in shown],
+            "contrast": self._source.has_t1c,
+            "prior_date": self._prior_date,
+            "gone": None if found is None else sum(c.now is None for c in found.changes),
+        }
+        return _rendered(self._blocks["study"], values, "study")
+
+    @property
+    def _prior_date(self) -> str | None:
+        found = self._source.compared
+        if found is None:
+            return None
+        hidden = Identity.DATE in self._source.hidden
+        unnamed = self._words("fu_examination", n=len(found.points) - 1)
+        return unnamed if hidden else found.points[-2].date or unnamed
+
+    def _fields(self, candidate: Candidate) -> dict[str, Any]:
+        if candidate.id not in self._kept:
+            self._kept[candidate.id] = self._measured(candidate)
+        return self._kept[candidate.id]
+
+    def _measured(self, candidate: Candidate) -> dict[str, Any]:
+        source, words = self._source, self._words
+        drawn = {region: self._diameters(candidate, region) for region in (Region.WT, Region.ET)}
+        longest = drawn[Region.ET] or drawn[Region.WT]
+        number, count = (
+            (None, None) if longest is None else axial_slice(longest, source.labels.grid)
+        )
+        sizes = {region: _lengths(candidate, region, drawn[region]) for region in drawn}
+        state = source.review.state_of(candidate.tracking_uid)
+        return {
+            "id": candidate.id,
+            "place": words.place(candidate.location),
+            "side": words.side(candidate.location),
+            "lobe": words.lobe(candidate.location),
+            "state": words.state(state),
+            "rejected": state is ReviewState.REJECTED,
+            "added": candidate.source is Source.READER,
+            "score": candidate.score,
+            "contrast": source.has_t1c,
+            "sequence": source.reference.words,
+            "whole_longest_mm": sizes[Region.WT][0],
+            "whole_perpendicular_mm": sizes[Region.WT][1],
+            "enhancing_longest_mm": sizes[Region.ET][0],
+            "enhancing_perpendicular_mm": sizes[Region.ET][1],
+            "whole_ml": candidate.volume_ml.get(Region.WT),
+            "core_ml": candidate.volume_ml.get(Region.TC),
+            "enhancing_ml": candidate.volume_ml.get(Region.ET),
+            "slice": number,
+            "slices": count,
+            **self._changed(candidate),
+        }
+
+    def _diameters(self, candidate: Candidate, region: Region) -> Diameters | None:
+        if region is Region.ET and not candidate.has_enhancing:
+            return None
+        mask = self._source.findings.components == candidate.id
+        box = geometry.bounding_box(mask)
+        if box is not None:
+            mask[box] &= np.isin(self._source.labels.data[box], region.labels)
+        return diameters(mask, self._source.labels.grid)
+
+    def _changed(self, candidate: Candidate) -> dict[str, Any]:
+        found, uid = self._source.compared, candidate.tracking_uid
+        changes = () if found is None else found.changes
+        change = next((c for c in changes if c.now and c.now.tracking_uid == uid), None)
+        before = None if change is None else change.before
+        return {
+            "prior_date": self._prior_date,
+            "prior_ml": None if before is None else before.whole_ml,
+            "change_percent": None if change is None else change.volume_percent,
+            "new": None if found is None else before is None,
+        }
+
+
+def axial_slice(found: Diameters, grid: Grid) -> tuple[int, int]:
+    """Return on which axial slice of a series a longest diameter lies, and of how many.
+
+    Slices are counted from 1 at the feet, as the window counts them.
+
+    Examples
+    --------
+    >>> ends = ((0.0, 0.0, 4.0), (9.0, 0.0, 4.0))
+    >>> axial_slice(Diameters(9.0, 1.0, ends, ends), Grid((10, 10, 20), np.eye(4)))
+    (5, 20)
+    """
+    up = grid.affine[2, :3] / grid.spacing_mm
+    axis = int(np.argmax(np.abs(up)))
+    count = grid.shape[axis]
+    index = int(np.rint(grid.to_voxel(np.mean(found.ends_mm, axis=0))[axis]))
+    index = min(max(index, 0), count - 1)
+    return (index + 1 if up[axis] > 0 else count - index), count
+
+
+def _lengths(
+    candidate: Candidate, region: Region, drawn: Diameters | None
+) -> tuple[float | None, float | None]:
+    """Return both diameters of a part: those of the candidate where they are of that part."""
+    if region is (Region.ET if candidate.has_enhancing else Region.WT):
+        return candidate.longest_axial_diameter_mm, candidate.perpendicular_diameter_mm
+    return (None, None) if drawn is None else (drawn.longest_mm, drawn.perpendicular_mm)
+
+
+def read_template(path: Path) -> str:
+    """Read a site's template and try it.
+
+    Raises
+    ------
+    UnusableInputError
+        It cannot be read, is no template, names a field that there is not, or calms.
+    """
+    try:
+        text = read_text(path, _BYTES)
+    except (OSError, ValueError) as error:
+        _refuse(f"that cannot be read ({error})", f"a text file of at most {_BYTES // 1024} kB")
+    for language in ("en", "de"):
+        blocks = _blocks(text, load(language))
+        for values in _trials():
+            for name in FIELDS:
+                _rendered(blocks[name], values[name], name)
+    return text
+
+
+def _trials() -> Iterator[dict[str, dict[str, Any]]]:
+    """Yield fields that are all known, and fields of which none is: both must make a sentence."""
+    numbers = [name for name in CANDIDATE_FIELDS if name.endswith(("_mm", "_ml", "_percent"))]
+    known: dict[str, Any] = dict.fromkeys(CANDIDATE_FIELDS, "x") | dict.fromkeys(numbers, 12.3)
+    known |= {"id": 1, "slice": 7, "slices": 20, "score": 0.9, "contrast": True, "new": False}
+    unknown = known | dict.fromkeys(numbers) | {"slice": None, "score": None, "contrast": False}
+    for one in (known, unknown):
+        rows = [one, one]
+        study = {"candidates": rows, "sentences": ["x", "x"], "conclusion": "x", "gone": 0,
+                 "contrast": one["contrast"], "prior_date": one["prior_date"]}  # fmt: skip
+        yield {"candidate": one, "study": study}
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Reads fields and calls a few filters; no method, no call, no text without end."""
+
+    intercepted_binops = frozenset({"*", "**", "%"})
+
+    @override
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        return isinstance(obj, LoopContext) and not attr.startswith("_")
+
+    @override
+    def is_safe_callable(self, obj: Any) -> bool:
+        return False
+
+    @override
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if not isinstance(left, int | float) or not isinstance(right, int | float):
+            raise SecurityError(f"{operator} of what is no number")
+        if operator == "**":
+            raise SecurityError("a power")
+        return super().call_binop(context, operator, left, right)
+
+
+def _environment(words: Words) -> _Environment:
+    made = _Environment(undefined=StrictUndefined, autoescape=False, trim_blocks=True,
+                        lstrip_blocks=True)  # fmt: skip
+    made.filters = {name: made.filters[name] for name in _FILTERS}
+    made.filters |= {"mm": lambda value: words.number(value, 0), "ml": words.volume,
+                     "percent": words.signed, "number": words.number}  # fmt: skip
+    made.globals.clear()
+    made.loader = None
+    return made
+
+
+def _blocks(template: str, words: Words) -> dict[str, Template]:
+    """Return the template of each block: a site's own, else that of the language."""
+    return {name: _compiled(template, words, name) for name in FIELDS}
+
+
+@cache
+def _compiled(template: str, words: Words, name: str) -> Template:
+    made = _environment(words)
+    try:
+        known = _parts(template)
+        source = known.get(name) or words.sentence(name)
+        tree = made.parse(source)
+        unknown = sorted(meta.find_undeclared_variables(tree) - set(FIELDS[name]))
+        if unknown:
+            _refuse(
+                f"that names {', '.join(unknown)}, which there is not, for {name}",
+                f"of {name}: {', '.join(FIELDS[name])}",
+            )
+        return made.from_string(source)
+    except TemplateSyntaxError as error:
+        _refuse(f"whose line {error.lineno} is no Jinja ({error.message})", "a template of Jinja")
+
+
+_BLOCK = re.compile(r"\{%-?\s*block\s+(\w+)\s*-?%\}(.*?)\{%-?\s*endblock\b[^%]*%\}", re.DOTALL)
+
+
+def _parts(template: str) -> dict[str, str]:
+    """Return the blocks of a template by name; without any the whole is a candidate's sentence."""
+    found = {match[1]: match[2] for match in _BLOCK.finditer(template)}
+    strange = sorted(set(found) - set(FIELDS))
+    if strange:
+        _refuse(f"with a block {', '.join(strange)}", f"blocks {' and '.join(FIELDS)}, or none")
+    return found or ({"candidate": template} if template.strip() else {})
+
+
+def _rendered(template: Template, values: Mapping[str, Any], name: str) -> str:
+    try:
+        pieces: list[str] = []
+        size = 0
+        for piece in template.generate(**values):
+            size += len(piece)
+            if size > _MOST:
+                _refuse(f"whose text is longer than {_MOST} characters", "a sentence")
+            pieces.append(piece)
+    except UndefinedError as error:
+        _refuse(f"that names what there is not ({error.message})",
+                f"of {name}: {', '.join(chain(FIELDS[name], ()))}")  # fmt: skip
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        _refuse(f"that cannot be filled in ({error})", "fields, conditions and plain filters")
+    text = re.sub(r" ([;,.])", r"\1", " ".join("".join(pieces).split()))
+    calming = _CALMING.search(text)
+    if calming:
+        _refuse(f"that says {calming[0]!r}", "words that exclude nothing: a result never does")
+    return text
+
+
+def _refuse(found: str, expected: str) -> NoReturn:
+    raise UnusableInputError(
+        found=f"a sentence template {found}",
+        expected=expected,
+        next_step="Correct the file; docs/how-to/export.md lists the fields, with an example",
+    )

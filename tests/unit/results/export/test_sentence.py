@@ -1,0 +1,111 @@
+"""The sentence to paste: what it states, what it never states, and whose template may say it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
+from lesionlens.base.records.review import Review, ReviewEvent
+from lesionlens.results.export.sentence import Sentences, read_template
+
+MakeAnalysis = Callable[..., Analysis]
+LEVEL = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
+
+
+def _compared(analysis: Analysis) -> Analysis:
+    first, second = (Measured.of(c) for c in analysis.findings.candidates)
+    ml = {region: volume and volume / 2 for region, volume in first.volume_ml.items()}
+    before = replace(first, volume_ml=ml)
+    found = Comparison(
+        (TimePoint("2025-03-01", None, (before,)), TimePoint("2025-06-01", None, (first, second))),
+        (Change(before, first), Change(None, second)),
+        Alignment(LEVEL, 0.0, 0.0, False, "t1c"),
+    )
+    return replace(analysis, followup=found)
+
+
+def test_a_sentence_states_place_sizes_change_and_slice(make: MakeAnalysis) -> None:
+    analysis = _compared(make())
+    one, other = analysis.findings.candidates
+    english, german = (Sentences(analysis, language) for language in ("en", "de"))
+    assert one.location.words in english.of(one)
+    assert f"{one.volume_ml[Region.WT]:.1f} ml" in english.of(one)
+    assert f"enhancing {one.longest_axial_diameter_mm:.0f} ×" in english.of(one)
+    assert "volume +100 % since 2025-03-01" in english.of(one)
+    assert f"of {analysis.volumes.labels.grid.shape[2]} from the feet." in english.of(one)
+    assert "not flagged on 2025-03-01" in english.of(other)
+    assert "Volumen +100 % gegenüber 2025-03-01" in german.of(one)
+    assert f"{one.volume_ml[Region.WT]:.1f}".replace(".", ",") in german.of(one)
+
+
+def test_the_study_leaves_out_what_a_reader_rejected(make: MakeAnalysis) -> None:
+    analysis = make()
+    one, other = analysis.findings.candidates
+    event = ReviewEvent(one.tracking_uid, ReviewState.REJECTED, "A. Reader", "")
+    told = Sentences(replace(analysis, review=Review((event,)))).of_study()
+    assert told.startswith("2 candidate regions. Candidate")
+    assert f"Candidate region {one.id} " not in told
+    assert f"Candidate region {other.id} (unreviewed)" in told
+
+
+def test_unknown_and_zero_differ(make: MakeAnalysis) -> None:
+    without = make(sequences=(MrSequence.FLAIR,))
+    text = Sentences(without).of(without.findings.candidates[0])
+    assert "enhancing part unknown without T1c" in text
+    assert "0 ml" not in text
+    with_contrast = make()
+    (one, *_) = with_contrast.findings.candidates
+    zero = replace(one, volume_ml={**one.volume_ml, Region.ET: 0.0})
+    assert "enhancing part 0 ml" in Sentences(with_contrast).of(zero)
+
+
+def test_nothing_flagged_calms_nobody(make: MakeAnalysis) -> None:
+    analysis = make(lesions=())
+    for language in ("en", "de"):
+        told = Sentences(analysis, language).of_study().lower()
+        assert told
+        assert "normal" not in told
+
+
+def test_a_site_edits_either_block(make: MakeAnalysis, tmp_path: Path) -> None:
+    file = tmp_path / "site.j2"
+    file.write_text("{% block candidate %}{{ place }} {{ whole_ml | ml }}{% endblock %}")
+    analysis = make()
+    (one, *_) = analysis.findings.candidates
+    written = Sentences(analysis, template=read_template(file))
+    assert written.of(one) == f"{one.location.words} {one.volume_ml[Region.WT]:.1f} ml"
+    assert written.of_study().startswith("2 candidate regions")
+    file.write_text("{% block study %}{{ candidates | length }} found{% endblock %}")
+    assert Sentences(analysis, template=read_template(file)).of_study() == "2 found"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{{ longst }}", "longst"),
+        ("{% if contrast %}{{ place.colour }}{% endif %}", "colour"),
+        ("{% block candidat %}x{% endblock %}", "candidat"),
+        ("{{ place ", "no Jinja"),
+        ("a normal brain", "normal"),
+        ("{{ place.__class__.__mro__ }}", "filled in"),
+        ("{{ place.upper() }}", "filled in"),
+        ("{{ 'x' * 10**9 }}", "filled in"),
+        ("{{ range(3) }}", "range"),
+        ("{{ place | attr('x') }}", "no Jinja"),
+        ("{% include '/etc/passwd' %}", "filled in"),
+        ("{{ whole_ml + 1 }}", "filled in"),
+    ],
+)
+def test_a_template_is_refused_when_it_is_read(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "site.j2"
+    file.write_text(text)
+    with pytest.raises(UnusableInputError, match=said) as error:
+        read_template(file)
+    assert "export.md" in str(error.value)
