@@ -6,7 +6,6 @@ napari imports this module when the panel is first opened, never to list plugins
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,28 +15,28 @@ from qtpy.QtCore import QEvent
 
 from lesionlens.base import host_process
 from lesionlens.base.errors import ResourceError
-from lesionlens.base.memory import collect_and_freeze
 from lesionlens.napari.commands.command import Command
 from lesionlens.napari.commands.editing import FINISH
 from lesionlens.napari.commands.table import KEYED
+from lesionlens.napari.controllers.canvas_gestures import CanvasGestures
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.geometry.head import HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
-from lesionlens.napari.model.screen.first_look import with_first_look
-from lesionlens.napari.model.screen.screen import ShownScene, resolve
+from lesionlens.napari.model.screen.view_model import view_model_of
+from lesionlens.napari.model.state.events import Event
 from lesionlens.napari.model.state.state import State, only_progress_differs
 from lesionlens.napari.model.studies import recent
+from lesionlens.napari.painter import Painted, Painter
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.clashes import clashes, keymap_of
 from lesionlens.napari.qt.dock_layout import DockLayout
 from lesionlens.napari.qt.drops import Drops, canvas_of
 from lesionlens.napari.qt.keyboard import Keyboard, main_window
-from lesionlens.napari.qt.waiting import once_idle, when_idle
+from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.napari.viewer.board_view import BoardView
 from lesionlens.napari.viewer.layers import Layers
 from lesionlens.napari.viewer.marks import Marks
-from lesionlens.napari.viewer.prompt_mouse import PromptMouse
 from lesionlens.napari.viewer.single import plane_of
 from lesionlens.napari.viewer.views import Views
 from lesionlens.napari.widgets.panel import Panel
@@ -69,14 +68,32 @@ class LesionLens(Panel):
         self.viewer = viewer
         self._state = session.state
         self._drawing = self._moving = False
-        self._resting = once_idle(collect_and_freeze, self)
+        self._waiting: list[Event] = []
         self.layers = Layers(viewer)
         self.views = Views(viewer, self.layers, self.actions_, self)
         self.layers.turned = self.views.single.turned = self._on_turned
         self.actions_.renew_pointer = self.views.renew_pointer
         self.actions_.read_controller.in_head = HeadOfStudy(self.layers.pictures).contains
+        on = Painted(viewer, self.layers, self.views, Marks(viewer), self)
+        self.painter = Painter(on, lambda: when_idle(self._lay_out_docks))
+        self.gestures = CanvasGestures(viewer, self.actions_)
+        acts: dict[Command, Callable[..., Any]] = {
+            command: partial(self.commands.run, command.name) for command in KEYED
+        }
+        self.keyboard = Keyboard(self, acts, self._is_left)
+        self.here = True
+        self.drops: Drops | None = None
+        self.dock_layout: DockLayout | None = None
+        self._listen()
+        when_idle(self._connect_to_window)
+        self.show_model(self.model)
+        for layer in list(viewer.layers):
+            self._adopt(layer)
+
+    def _listen(self) -> None:
+        """Hear the session, the views and napari."""
+        session, viewer = self.session, self.viewer
         self.views.probe_requested.connect(self.actions_.probe)
-        self.marks = Marks(viewer)
         self.mark_location_requested.connect(self.views.go_to)
         self.worklist_requested.connect(open_worklist)
         self.views.growth_requested.connect(self.actions_.adder.grow)
@@ -84,27 +101,12 @@ class LesionLens(Panel):
         self.views.layout_changed.connect(self.lead_tabs)
         self.actions_.opener.images_loaded = self.views.on_images_loaded
         session.changed.connect(self._on_changed)
+        session.happened.connect(self._on_happened)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.events.theme.connect(self._on_theme)
         get_settings().appearance.events.font_size.connect(self._on_theme)
         viewer.dims.events.order.connect(self._on_order)
         viewer.dims.events.ndisplay.connect(self._on_ndisplay)
-        viewer.mouse_drag_callbacks.append(self._on_click)
-        viewer.mouse_move_callbacks.append(self._on_move)
-        acts: dict[Command, Callable[..., Any]] = {
-            command: partial(self.commands.run, command.name) for command in KEYED
-        }
-        self.pointer = PromptMouse(
-            viewer, lambda: self.actions_.prompting.held, self.actions_.prompting.take
-        )
-        self.keyboard = Keyboard(self, acts, self._is_left)
-        self.here = True
-        self.drops: Drops | None = None
-        self.dock_layout: DockLayout | None = None
-        when_idle(self._connect_to_window)
-        self.show_screen(self.shown, session.state)
-        for layer in list(viewer.layers):
-            self._adopt(layer)
 
     # --- session → screen -----------------------------------------------------------------
 
@@ -117,42 +119,37 @@ class LesionLens(Panel):
             while self._state is not self.session.state:
                 self.actions_.hang(self._state.study)
                 old, self._state = self._state, self.session.state
-                if self.dock_layout is not None:
-                    self.dock_layout.draw(self._state.editing is not None)
                 self._draw(old, self._state)
+                self._follow(old, self._state)
         finally:
             self._drawing = False
+        while self._waiting:
+            self.views.take(self._waiting.pop(0))
+
+    def _on_happened(self, event: Event) -> None:
+        """Let the views do it, once what it belongs to is drawn."""
+        if self._drawing:
+            self._waiting.append(event)
+        else:
+            self.views.take(event)
 
     def _draw(self, old: State, new: State) -> None:
         if only_progress_differs(old, new):
-            self.shown = replace(self.shown, activity=new.activity)
-            self.run.show_screen(self.shown)
+            self.model = self.model.at(new.activity)
+            self.run.show_screen(self.model.screen)
             return
-        before, screen = self.shown.scene, with_first_look(resolve(new), new)
-        self.shown = screen
-        if new.study is not old.study:
-            self.views.without_events(
-                lambda: self.layers.forget_others(new.study, self.session.aside)
-            )
-            if new.study is not None:
-                self.views.set_up()
-                self.views.set_wheel(zooms=read_preferences().wheel_zooms)
-        if new.overlays is not old.overlays:
-            bare = not any(KEY in layer.metadata for layer in self.viewer.layers)
-            self.views.without_events(lambda: self.layers.take(new.overlays, new.study))
-            when_idle(self._lay_out_docks)
-            if old.overlays is None or new.overlays is None:
-                self._resting.start(0)
-            if bare:
-                self.views.fit()
-        elif new.study is not old.study is not None:
-            self._resting.start(_SOON_MS)
-        if new.marks != old.marks or new.study is not old.study:
-            self.marks.show(new.marks, new.study)
-        self.views.show(before, screen, new)
-        self._ask_for(screen.scene, new)
+        if self.dock_layout is not None:
+            self.dock_layout.draw(new.editing is not None)
+        before, self.model = self.model, view_model_of(new, self.session.aside)
+        self.painter.paint(before, self.model)
         self.actions_.editor.apply(old, new)
-        self.show_screen(screen, new)
+        self.show_model(self.model)
+
+    def _follow(self, old: State, new: State) -> None:
+        """Begin what a change sets off, once it is drawn: jobs, files, the network."""
+        missing = self.model.missing_map
+        if missing is not None:
+            self.actions_.layer_choice(missing)
         if new.study is not old.study:
             self._make_ready()
 
@@ -162,13 +159,6 @@ class LesionLens(Panel):
             recent.remember(recent.STUDIES, self.session.state.study.root)
         if self.window().isVisible():
             when_idle(self.actions_.make_ready, _SOON_MS)
-
-    def _ask_for(self, scene: ShownScene, state: State) -> None:
-        """Ask for the single layer that is chosen and not there yet."""
-        if scene.attention is None or scene.layer_choice is None or state.overlays is None:
-            return
-        if state.overlays.attended(scene.attention, scene.layer_choice) is None:
-            self.actions_.layer_choice(scene.layer_choice)
 
     # --- viewer → session -----------------------------------------------------------------
 
@@ -202,7 +192,7 @@ class LesionLens(Panel):
         self.keyboard.listen(window, *canvas)
         self.show_clashes(clashes(self.viewer))
         self.dock_layout = DockLayout(window, self)
-        self.views.show(self.shown.scene, self.shown, self._state)  # opened before the dock
+        self.views.show(self.model)  # opened before the dock
         self._lay_out_docks()
         self._make_ready()
 
@@ -233,29 +223,10 @@ class LesionLens(Panel):
         if self._state.study is None:
             return
         self.views.show_dimensions()
-        visit = self.shown.scene.visit
-        if self.viewer.dims.ndisplay == 2 and visit is not None:
+        focus = self.model.board.scene.focus
+        if self.viewer.dims.ndisplay == 2 and focus is not None:
             self.viewer.reset_view()
-            self.views.go_to(visit.point_mm, visit.box_mm)
-
-    def _on_click(self, _: Any, event: Any) -> None:
-        """Place a mark that waits, or a point where to split; Shift asks, Ctrl adds a lesion."""
-        if event.button != 1 or len(event.position) != 3 or self.actions_.prompting.held:
-            return
-        i, j, k = (float(v) for v in event.position)
-        if self.actions_.place_mark((i, j, k)):
-            return
-        if "Shift" in event.modifiers:
-            self.actions_.probe((i, j, k))
-        elif self.session.state.editing is not None:
-            self.actions_.adder.point((i, j, k))
-        elif "Control" in event.modifiers:
-            self.actions_.adder.grow((i, j, k))
-
-    def _on_move(self, _: Any, __: Any) -> None:
-        """While the probe's key is held, every voxel that the pointer comes to is asked."""
-        if self.actions_.probing:
-            self.actions_.probe_pointer(moving=True)
+            self.views.go_to(focus.point_mm, focus.box_mm)
 
     # --- keys -----------------------------------------------------------------------------
 
@@ -278,17 +249,14 @@ class LesionLens(Panel):
         if self.archive is not None:
             self.archive.release()
         self.session.changed.disconnect(self._on_changed)
+        self.session.happened.disconnect(self._on_happened)
         self.actions_.read_controller.release()
         viewer.layers.events.inserted.disconnect(self._on_inserted)
         viewer.events.theme.disconnect(self._on_theme)
         get_settings().appearance.events.font_size.disconnect(self._on_theme)
         viewer.dims.events.order.disconnect(self._on_order)
         viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
-        if self._on_click in viewer.mouse_drag_callbacks:
-            viewer.mouse_drag_callbacks.remove(self._on_click)
-        if self._on_move in viewer.mouse_move_callbacks:
-            viewer.mouse_move_callbacks.remove(self._on_move)
-        self.pointer.release()
+        self.gestures.release()
         self.views.release()
         if self.drops is not None:
             self.drops.release()

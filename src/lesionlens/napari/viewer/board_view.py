@@ -16,7 +16,7 @@ from lesionlens.napari.model.choices.views import ComparedPictures
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint, Viewpoint
 from lesionlens.napari.model.overlays.maps import contrast_limits
-from lesionlens.napari.model.screen.board import Board, Tile, stepped
+from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.drawing import Artist, Drawing
 from lesionlens.napari.viewer.tile import TileView
 
@@ -233,15 +233,10 @@ class BoardView(QWidget):
 
     def corner(self, tile: Tile) -> tuple[str, ...]:
         """Return who is shown and which series, unless that is hidden."""
-        if self.board is None or not self.board.views.named or self.board.state.study is None:
-            return ()
-        if self._compared(tile) is not None:
+        if self.board is None or not self.board.corner or self._compared(tile) is not None:
             return ()  # who and when stand in what is compared
-        series = self.board.state.study.series.get(tile.sequence)
-        return (
-            *self.board.state.identity.lines,
-            *(() if series is None else (series.description,)),
-        )
+        series = self.board.series.get(tile.sequence)
+        return (*self.board.corner, *(() if series is None else (series,)))
 
     def foot(self, tile: Tile) -> str:
         """Return the value under the pointer, else the window."""
@@ -348,8 +343,9 @@ class BoardView(QWidget):
             self._turns += steps  # a touchpad turns by less than a notch at a time
             by = int(self._turns)
             self._turns -= by
-            point = stepped(self.board.state, tile.plane, self._viewpoint.now.point_mm, by)
-            self._viewpoint.move(point_mm=point)
+            slices = self.board.slices(tile.plane)
+            if slices is not None:
+                self._viewpoint.move(point_mm=slices.stepped(self._viewpoint.now.point_mm, by))
             return
         place, frame = self._viewpoint.now, self.board.frame
         zoom = place.zoom * ZOOM_STEP**steps

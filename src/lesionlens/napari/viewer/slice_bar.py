@@ -15,8 +15,7 @@ from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.geometry.slices import Slices
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.maps import AXIS_LABELS
-from lesionlens.napari.model.screen.board import slices_of
-from lesionlens.napari.model.state.state import State
+from lesionlens.napari.model.screen.board import Board
 
 _STYLE = """
 QSlider::groove:horizontal { height: 4px; border-radius: 2px; background: rgba(128, 140, 160, 90); }
@@ -81,10 +80,10 @@ class SliceBar(QWidget):
         self._acts.viewpoint.changed.disconnect(self._follow)
         self._aside(False)
 
-    def show_state(self, state: State, *, flat: bool) -> None:
+    def show_board(self, board: Board, *, flat: bool) -> None:
         """Count the slices of the plane shown; nothing in three dimensions, or without a study."""
-        plane = state.choices.plane
-        self._slices = slices_of(state, plane) if flat else None
+        plane = board.scene.plane
+        self._slices = board.slices(plane) if flat else None
         if self._slices is not None:
             self.axis.setText(AXIS_LABELS[plane.through])
             self._silently(self.slider.setMaximum, self._slices.count)

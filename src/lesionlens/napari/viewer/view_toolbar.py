@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QToolButton, QWidget
 from lesionlens.napari.commands.table import COMMANDS
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.views import Layout, Window
-from lesionlens.napari.model.state.state import State
+from lesionlens.napari.model.screen.board import Board
 
 _LAYOUTS = (
     (Layout.SINGLE, "1", "One view, napari's own"),
@@ -68,7 +68,7 @@ class ViewToolbar(QWidget):
         super().__init__(parent)
         self.setObjectName("lesionlens_strip")
         self._is_roomy = False
-        self._stated: tuple[State, bool] | None = None
+        self._stated: tuple[Board, bool] | None = None
         row = QHBoxLayout(self)
         row.setContentsMargins(2, 2, 2, 2)
         row.setSpacing(1)
@@ -129,25 +129,24 @@ class ViewToolbar(QWidget):
     def _restate(self) -> None:
         """Show again what holds: Qt turns a button that is clicked, whatever came of the click."""
         if self._stated is not None:
-            self.show_state(self._stated[0], linked=self._stated[1])
+            self.show_board(self._stated[0], linked=self._stated[1])
 
-    def show_state(self, state: State, *, linked: bool) -> None:
+    def show_board(self, board: Board, *, linked: bool) -> None:
         """Show which of them hold.
 
         Parameters
         ----------
-        state : State
+        board : Board
             What was chosen.
         linked : bool
             Whether linked views are seen; else napari's canvas is, whatever layout was chosen.
         """
-        self._stated = (state, linked)
-        views, study = state.choices.views, state.study
-        there = 0 if study is None else len(study.series)
+        self._stated = (board, linked)
+        views, there = board.views, len(board.series)
         layout_shown = views.layout if linked else Layout.SINGLE
         for layout, button in self.layouts.items():
             button.setChecked(layout is layout_shown)
-            free = layout is Layout.SINGLE or state.editing is None
+            free = layout is Layout.SINGLE or not board.editing
             button.setEnabled(free and layout.sequences <= max(there, 1))
             button.setVisible(free and (layout is not Layout.PRIOR or views.compared is not None))
         for window, button in self.windows.items():
@@ -161,7 +160,7 @@ class ViewToolbar(QWidget):
         }
         for act, button in self.switches.items():
             button.setChecked(held[act])
-            free = act not in _LINKED or state.editing is None
+            free = act not in _LINKED or not board.editing
             button.setEnabled(free)
             button.setVisible(free)  # napari's controls want the room
-        self.setVisible(study is not None)  # last: what is seen is laid out anew at every change
+        self.setVisible(board.opened)  # last: what is seen is laid out anew at every change

@@ -17,12 +17,14 @@ from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QVBoxLayou
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
+from lesionlens.napari.model.choices.views import Window as WindowPreset
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.window_level import dragged, limits_of
-from lesionlens.napari.model.screen.board import Board, board_of
-from lesionlens.napari.model.screen.screen import Screen, ShownScene
-from lesionlens.napari.model.state.state import State
+from lesionlens.napari.model.screen.board import Board
+from lesionlens.napari.model.screen.screen import ShownScene
+from lesionlens.napari.model.screen.view_model import ViewModel
+from lesionlens.napari.model.state.events import CandidateVisited, Event
 from lesionlens.napari.qt.cine import Cine
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import once_idle
@@ -86,7 +88,6 @@ class Views(QObject):
         self._board: Board | None = None
         self._moving = self._turning = False
         self._pictures: dict[MrSequence, Picture] = {}
-        self._presses = 0
         self._mouse = CanvasMouse(viewer, acts.scroll, self._drag_shown)
         self._applied = self._wanted = ShownScene()
         self._later = once_idle(self.settle, self, _IDLE_MS)
@@ -101,7 +102,6 @@ class Views(QObject):
         """Turn napari's canvas to radiological convention; a study is shown from now on."""
         self.single.set_up()
         self._mouse.listen()
-        self._presses = 0
 
     def set_wheel(self, zooms: bool) -> None:
         """Let the wheel zoom and Ctrl with it scroll, or the other way round."""
@@ -109,9 +109,10 @@ class Views(QObject):
         if self.linked is not None:
             self.linked.wheel_zooms = zooms
 
-    def show(self, before: ShownScene, screen: Screen, state: State) -> None:
-        """Show a screen in whichever views are chosen; a candidate gone to is centred in all."""
-        scene = self._wanted = screen.scene
+    def show(self, model: ViewModel) -> None:
+        """Show a model in whichever views are chosen."""
+        board, before = model.board, self._wanted
+        scene = self._wanted = board.scene
         self.single.watch(self._layers.picture(scene.sequence))
         if scene.plane is not before.plane:
             self.single.set_right()
@@ -119,14 +120,13 @@ class Views(QObject):
         self._turning = True
         self.single.show_plane(scene.plane)
         self._turning = False
-        self.single.caption(screen.caption)
-        self.single.identify(state.identity.lines if state.choices.views.named else ())
-        self._apply_window(state)
-        self._cine.run(state.choices.views.cine)
-        self._board = board_of(state, scene)
-        if self.linked is None and state.study is not None:
+        self.single.caption(model.screen.caption)
+        self.single.identify(board.corner)
+        self._cine.run(board.views.cine)
+        self._board = board
+        if self.linked is None and board.opened:
             self._make()
-        if self.linked is not None and state.study is None:
+        if self.linked is not None and not board.opened:
             self._pictures = {}
             self.linked.forget()
             self.lines.forget()
@@ -136,14 +136,19 @@ class Views(QObject):
         else:
             self.settle()
         self._show_bars()
-        if scene.visit is not None and scene.visit != before.visit:
-            self.go_to(scene.visit.point_mm, scene.visit.box_mm)
+
+    def take(self, event: Event) -> None:
+        """Do what happened: centre a candidate that was gone to, or take a preset of brightness."""
+        if isinstance(event, CandidateVisited):
+            self.go_to(event.point_mm, event.box_mm)
+        else:
+            self._apply_window(event.window)
 
     def _show_bars(self) -> None:
         """Say above and below the views what is seen in them."""
         if self.toolbar is not None and self.bar is not None and self._board is not None:
-            self.toolbar.show_state(self._board.state, linked=self._is_linked)
-            self.bar.show_state(self._board.state, flat=self._viewer.dims.ndisplay < SPACE)
+            self.toolbar.show_board(self._board, linked=self._is_linked)
+            self.bar.show_board(self._board, flat=self._viewer.dims.ndisplay < SPACE)
 
     def settle(self) -> None:
         """Bring napari's layers and sliders up to what is shown; linked views do not wait."""
@@ -382,16 +387,12 @@ class Views(QObject):
         low, high = layer.contrast_limits
         return float(low), float(high)
 
-    def _apply_window(self, state: State) -> None:
-        """Take the preset that was asked for, for every sequence."""
-        views = state.choices.views
-        if views.windowings == self._presses:
-            return
-        self._presses = views.windowings
+    def _apply_window(self, window: WindowPreset) -> None:
+        """Take a preset of brightness for every sequence."""
         for sequence in MrSequence:
             layer = self._layers.picture(sequence)
             if layer is not None:
-                layer.contrast_limits = limits_of(np.asarray(layer.data), views.window)
+                layer.contrast_limits = limits_of(np.asarray(layer.data), window)
 
     def _drag(self, sequence: MrSequence, right: float, down: float) -> None:
         layer = self._layers.picture(sequence)

@@ -14,10 +14,10 @@ from qtpy.QtWidgets import (
 )
 
 from lesionlens.base.labels import Region
-from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
-from lesionlens.napari.model.overlays.maps import MapView, Overlays
+from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.screen.screen import Screen
-from lesionlens.napari.viewer.colours import ATTENTION, PROBE, UNCERTAINTY, map_colours
+from lesionlens.napari.model.screen.shown_map import ShownMap
+from lesionlens.napari.viewer.colours import ATTENTION, map_colours
 from lesionlens.napari.widgets.layer_chooser import LayerChooser
 from lesionlens.napari.widgets.legend import Legend
 from lesionlens.napari.widgets.parts import Bars, Section, Segments, label, row, show_fact
@@ -110,7 +110,7 @@ class AttentionBlock(Section):
         self.body.addWidget(self._without)
         self.body.addLayout(row(self._hint, self._probe))
 
-    def show_screen(self, screen: Screen, overlays: Overlays | None) -> None:
+    def show_screen(self, screen: Screen, shown: ShownMap) -> None:
         """Show the overlay's settings; hides itself before the analysis."""
         self.setVisible(screen.analysed)
         if not screen.analysed:
@@ -124,8 +124,7 @@ class AttentionBlock(Section):
         self._opacity.blockSignals(blocked)
         self._uncertainty.setVisible(screen.has_uncertainty)
         self._uncertainty.setChecked(screen.scene.uncertainty)
-        role, view = shown_map(screen, overlays)
-        self._legend.show_map(view, map_colours(role))
+        self._legend.show_map(shown.view, map_colours(shown.role))
         self.layer_chooser.show_screen(screen)
         self._show_trust(screen)
         self._title.setText(screen.focus_title)
@@ -138,9 +137,8 @@ class AttentionBlock(Section):
         self._without.setText(screen.without)
         self._without.setVisible(bool(screen.without))
         self._probe.setVisible(screen.scene.probe)
-        hint = _hint(screen, overlays)
-        self._hint.setText(hint)
-        self._hint.setVisible(bool(hint))
+        self._hint.setText(shown.hint)
+        self._hint.setVisible(bool(shown.hint))
 
     def _show_regions(self, screen: Screen) -> None:
         offered = self._region
@@ -156,53 +154,3 @@ class AttentionBlock(Section):
         failed = screen.verdict is not None and screen.verdict.good is False
         self._anyway.setVisible(asked and failed)
         self._anyway.setChecked(not screen.withheld)
-
-
-def shown_map(screen: Screen, overlays: Overlays | None) -> tuple[str, MapView | None]:
-    """Return the map that the legend explains: the topmost that is shown."""
-    scene = screen.scene
-    if overlays is None:
-        return ATTENTION, None
-    if scene.probe:
-        return PROBE, overlays.probe
-    if scene.attention is not None:
-        view = overlays.attended(scene.attention, scene.layer_choice)
-        view = view or overlays.attention.get(scene.attention)
-        return (ATTENTION if view is None else view.role), view
-    return UNCERTAINTY, overlays.uncertainty if scene.uncertainty else None
-
-
-_SECOND_OPINIONS = {
-    SecondOpinion.GRADIENTS: (
-        "Grad-CAM: what made the network draw the region (gradients, not attention)."
-    ),
-    SecondOpinion.ROLLOUT: "Rollout: where the candidate's peak attended, through all layers.",
-}
-
-
-def _hint(screen: Screen, overlays: Overlays | None) -> str:
-    if screen.scene.probe:
-        return screen.probed
-    layer_choice = screen.scene.layer_choice if screen.scene.attention is not None else None
-    if (
-        layer_choice is not None
-        and overlays is not None
-        and overlays.attended(layer_choice.region, layer_choice) is None
-    ):
-        return "Being computed; until then the map before it stays."
-    _, view = shown_map(screen, overlays)
-    if view is not None and view.words:
-        return view.words
-    if layer_choice is not None and isinstance(layer_choice.layer, SecondOpinion):
-        return _SECOND_OPINIONS[layer_choice.layer]
-    return _offered(screen)
-
-
-def _offered(screen: Screen) -> str:
-    if screen.overlay is Overlay.OFF and screen.candidates:
-        return "Overlay off: finish your own reading, then press T."
-    if screen.reopened:
-        return "Reopened from files: analyse again to probe voxels, see single layers or ask more."
-    if screen.can_probe:
-        return "Shift+click a voxel (or point and press Q): what did it attend to?"
-    return ""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from qtpy.QtCore import Signal
 
-from lesionlens.base.records.analysis import Analysis
-from lesionlens.napari.model.wording.followup import lines_of, sums_of, title_of
+from lesionlens.napari.model.wording.followup import ShownFollowup
 from lesionlens.napari.widgets.parts import Section, label
 from lesionlens.napari.widgets.pick_rows import PickRows
 
@@ -24,13 +23,13 @@ class FollowupBlock(Section):
         for widget in (self._title, self.lines, self._sums):
             self.body.addWidget(widget)
 
-    def show_analysis(self, analysis: Analysis | None) -> None:
-        """Show what changed, by the outlines and decisions of now."""
-        self.setVisible(analysis is not None and analysis.followup is not None)
-        if analysis is None or analysis.followup is None:
+    def show_followup(self, shown: ShownFollowup | None) -> None:
+        """Show what changed."""
+        self.setVisible(shown is not None)
+        if shown is None:
             return
-        self._title.setText(title_of(analysis))
-        self._sums.setText(sums_of(analysis))
+        self._title.setText(shown.title)
+        self._sums.setText(shown.sums)
         self.lines.show_lines(
-            [(n, "–" if n is None else str(n), words) for n, words in lines_of(analysis)]
+            [(n, "–" if n is None else str(n), words) for n, words in shown.lines]
         )

@@ -33,8 +33,8 @@ from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.read_controller import analyse_words
 from lesionlens.napari.loading import places_of
 from lesionlens.napari.model.acts.session import ReviewSession
-from lesionlens.napari.model.screen.screen import Screen
-from lesionlens.napari.model.state.state import Query, State
+from lesionlens.napari.model.screen.view_model import ViewModel
+from lesionlens.napari.model.state.state import Query
 from lesionlens.napari.model.studies import recent
 from lesionlens.napari.preferences import (
     keep_preparation,
@@ -106,8 +106,8 @@ class Panel(QWidget):
         self.questions = LatestQuestion(session, self)
         self.actions_ = Actions(session, self.jobs, self.questions, viewer)
         self.actions_.dialogs = self
-        self.commands = Commands(COMMANDS, self.actions_, lambda: self.shown, session.notify)
-        self.shown = Screen()
+        self.commands = Commands(COMMANDS, self.actions_, lambda: self.model.screen, session.notify)
+        self.model = ViewModel()
         self.archive: PacsDialog | None = None
         self.studies = StudiesDialog(self)
         self.signing = SignDialog(self)
@@ -242,28 +242,28 @@ class Panel(QWidget):
 
     # --- shown ----------------------------------------------------------------------------
 
-    def show_screen(self, screen: Screen, state: State) -> None:
-        """Show a screen."""
-        self.shown = screen
-        opened = state.study is not None
-        if state.study is not self._study:
-            self._study = state.study
+    def show_model(self, model: ViewModel) -> None:
+        """Show a model."""
+        self.model, screen = model, model.screen
+        opened = model.study is not None
+        if model.study is not self._study:
+            self._study = model.study
             self.show_stops()
             self._scroll.verticalScrollBar().setValue(0)
         self.empty.setVisible(not opened and screen.activity is None)
         self.study.setVisible(opened)
-        self.study.show_screen(screen, state.study)
+        self.study.show_screen(screen, model.study)
         self.quality.show_screen(screen)
         self.preparation.setVisible(opened and screen.activity is None)
         self.problem.show_problem(screen.problem)
-        self._ask(state.query)
+        self._ask(model.query)
         self._show_closed()
         self.run.show_screen(screen)
         self.message.show_screen(screen, self.run)
         self.candidates.show_screen(screen)
         self.considered.show_screen(screen)
-        self.followup.show_analysis(state.analysis)
-        self.attention.show_screen(screen, state.overlays)
+        self.followup.show_followup(model.followup)
+        self.attention.show_screen(screen, model.map)
         self.footer.show_screen(screen)
 
     def _show_closed(self) -> None:

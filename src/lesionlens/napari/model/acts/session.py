@@ -21,6 +21,7 @@ from lesionlens.napari.model.choices.choices import Choices, Overlay, SecondOpin
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays.redraw import redrawn, reviewed
 from lesionlens.napari.model.screen.board import opening
+from lesionlens.napari.model.state.events import CandidateVisited
 from lesionlens.napari.model.state.identity import identity_of
 from lesionlens.napari.model.state.state import (
     Activity,
@@ -227,8 +228,18 @@ class ReviewSession(Editing):
             overlay = choices.overlay
             if not choices.asked and overlay is Overlay.OFF:
                 overlay = Overlay.CONTOUR
-            self._choose(candidate=candidate_id, overlay=overlay, visits=choices.visits + 1)
+            self._choose(candidate=candidate_id, overlay=overlay)
+            self._visit(candidate_id)
             self._moved_on()
+
+    def _visit(self, candidate_id: int) -> None:
+        """Let the views go to a candidate, of the analysis or of a first look."""
+        analysis, first = self._state.analysis, self._state.preliminary
+        found = first if analysis is None else analysis.findings
+        there = () if found is None else found.candidates
+        one = next((one for one in there if one.id == candidate_id), None)
+        if one is not None:
+            self.happened.emit(CandidateVisited(one.centroid_mm, one.bounding_box_mm))
 
     def _moved_on(self) -> None:
         """Put away what was refused at a place that the reader has left."""

@@ -12,7 +12,8 @@ from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout, Window
 from lesionlens.napari.model.geometry.rulers import Ruler, rulers_of
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
-from lesionlens.napari.model.screen.board import slices_of, stepped
+from lesionlens.napari.model.screen.board import slices_of
+from lesionlens.napari.model.state.events import WindowChosen
 from lesionlens.napari.model.wording.considered import shown_considered
 
 _ROWS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
@@ -95,9 +96,10 @@ class ViewActs:
     def scroll(self, by: int) -> bool:
         """Go `by` slices on; False at the end."""
         state, before = self.session.state, self.viewpoint.now.point_mm
-        if state.study is None:
+        slices = slices_of(state, state.choices.plane)
+        if slices is None:
             return False
-        point = stepped(state, state.choices.plane, before, by)
+        point = slices.stepped(before, by)
         self.viewpoint.move(point_mm=point)
         return point != before
 
@@ -122,8 +124,8 @@ class ViewActs:
 
     def show_window(self, window: Window) -> None:
         """Take a preset of brightness for all sequences."""
-        views = self.session.state.choices.views
-        self.session.choose_views(window=window, windowings=views.windowings + 1)
+        self.session.choose_views(window=window)
+        self.session.happened.emit(WindowChosen(window))
 
     def hold_comparison(self, held: bool) -> None:
         """Show what is compared in place of this: a prior, else the sequence shown before."""

@@ -89,8 +89,6 @@ class Choices:
     hidden: bool = False
     """Whether all overlays are held hidden."""
     plane: Plane = Plane.AXIAL
-    visits: int = 0
-    """Counts how often a candidate was gone to; the view moves when it grows."""
     views: ViewChoices = field(default_factory=ViewChoices)
     """Which views stand together, and how they are drawn."""
     before: MrSequence | None = None

@@ -63,8 +63,6 @@ class ViewChoices:
     """Whether the planes follow the slices of the sequence shown; else the patient's own axes."""
     window: Window = Window.AUTO
     """Preset of brightness; a drag by hand goes on from there."""
-    windowings: int = 0
-    """Counts how often a preset was asked for; it is applied when this grows."""
     cine: bool = False
     """Whether slices run one after the other."""
     swapped: bool = False

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Point
+from lesionlens.base.records.preliminary import PreliminaryFindings
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.choices.choices import Choices
 from lesionlens.napari.model.choices.views import Layout, ViewChoices
@@ -20,6 +23,7 @@ from lesionlens.napari.model.geometry.slices import (
     plane_of_acquisition,
     plane_to_open,
 )
+from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.screen.screen import ShownScene
 from lesionlens.napari.model.state.state import State, shown_sequence
 
@@ -41,29 +45,56 @@ class Tile:
 class Board:
     """The views that stand together, and what all of them show."""
 
-    tiles: tuple[Tile, ...]
+    tiles: tuple[Tile, ...] = ()
     """Empty where napari's own canvas is shown."""
-    frame: Frame
+    frame: Frame = field(default_factory=Frame.patient)
     """Which axes the planes follow."""
-    scene: ShownScene
+    scene: ShownScene = field(default_factory=ShownScene)
     """Outline, box and map, as in the single view."""
-    state: State
-    """Where the voxels come from."""
+    views: ViewChoices = field(default_factory=ViewChoices)
+    """What the reader chose of the views."""
+    opened: bool = False
+    """Whether there is a study."""
+    grid: Grid | None = None
+    """Of the sequence shown; None without a study."""
+    series: Mapping[MrSequence, str] = field(default_factory=dict)
+    """What each sequence that is there calls itself."""
+    corner: tuple[str, ...] = ()
+    """Who is shown, a fact a line."""
+    editing: bool = False
+    """Whether an outline is being redrawn."""
+    analysis: Analysis | None = None
+    """Whose candidates are outlined."""
+    preliminary: PreliminaryFindings | None = None
+    """What is outlined until there is an analysis."""
+    overlays: Overlays | None = None
+    """Where maps come from."""
+    marks: tuple[Point, ...] = ()
+    """Places that the reader marked, RAS+ mm."""
 
-    @property
-    def views(self) -> ViewChoices:
-        """What the reader chose of the views."""
-        return self.state.choices.views
+    def slices(self, plane: Plane) -> Slices | None:
+        """Return the slices of the sequence shown, as the views cut it; None without a study."""
+        return _slices(self.grid, self.frame, plane)
 
 
 def board_of(state: State, scene: ShownScene) -> Board:
     """Report which views stand together in a state; none while an outline is redrawn."""
     free = state.study is not None and state.editing is None
+    series = {} if state.study is None else state.study.series
     return Board(
         tiles=tiles_of(state) if free else (),
         frame=frame_of(state),
         scene=scene,
-        state=state,
+        views=state.choices.views,
+        opened=state.study is not None,
+        grid=shown_grid(state),
+        series={sequence: one.description for sequence, one in series.items()},
+        corner=state.identity.lines if state.choices.views.named else (),
+        editing=state.editing is not None,
+        analysis=state.analysis,
+        preliminary=state.preliminary,
+        overlays=state.overlays,
+        marks=state.marks,
     )
 
 
@@ -160,28 +191,11 @@ def kind_of(study: Study) -> str:
 
 def slices_of(state: State, plane: Plane) -> Slices | None:
     """Return the slices of the sequence shown, as the views cut it; None without a study."""
-    grid = shown_grid(state)
+    return _slices(shown_grid(state), frame_of(state), plane)
+
+
+def _slices(grid: Grid | None, frame: Frame, plane: Plane) -> Slices | None:
     if grid is None:
         return None
     picture = Picture.of(np.broadcast_to(np.uint8(0), grid.shape), grid)
-    return Slices.of(picture, frame_of(state), plane)
-
-
-def stepped(state: State, plane: Plane, point_mm: Point, by: int) -> Point:
-    """Return the point `by` slices on, on the slices of the sequence shown.
-
-    Parameters
-    ----------
-    state : State
-        Says frame and sequence.
-    plane : Plane
-        Which way.
-    point_mm : (3,)
-        RAS+.
-    by : int
-        Towards the right, front or top; it ends at the last slice.
-    """
-    slices = slices_of(state, plane)
-    if slices is None:
-        return point_mm
-    return slices.stepped(point_mm, by)
+    return Slices.of(picture, frame, plane)

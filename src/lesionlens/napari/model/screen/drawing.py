@@ -109,7 +109,7 @@ class Artist:
 
     def rulers(self, board: Board) -> tuple[Ruler, ...]:
         """Return the diameters of the candidate in focus, where they are asked for."""
-        analysis, number = board.state.analysis, board.scene.outline.boxed
+        analysis, number = board.analysis, board.scene.outline.boxed
         if not board.views.rulers or analysis is None or number is None:
             return ()
         dragged = board.views.dragged
@@ -172,7 +172,7 @@ class Artist:
     def _outlines(
         self, board: Board, tile: Tile, place: Viewpoint
     ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
-        analysis, outline = board.state.analysis, board.scene.outline
+        analysis, outline = board.analysis, board.scene.outline
         if not outline.visible:
             return ()
         if analysis is None:
@@ -202,7 +202,7 @@ class Artist:
         self, board: Board, tile: Tile, place: Viewpoint, which: Slice
     ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
         """Return the borders of the doubtful parts, dotted, where the whole outline is shown."""
-        analysis, outline = board.state.analysis, board.scene.outline
+        analysis, outline = board.analysis, board.scene.outline
         found = None if analysis is None else analysis.volumes.doubtful
         if analysis is None or found is None or outline.region is not Region.WT:
             return ()
@@ -222,7 +222,7 @@ class Artist:
         self, board: Board, tile: Tile, place: Viewpoint
     ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
         """Return the outlines of a first look."""
-        found, colours = board.state.preliminary, board.scene.outline.colours
+        found, colours = board.preliminary, board.scene.outline.colours
         if found is None:
             return ()
         volume = self._volume("preliminary", found.components, found.grid)
@@ -249,7 +249,7 @@ class Artist:
         self, board: Board, tile: Tile, place: Viewpoint
     ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
         """Return a candidate as the network drew it, beside what the reader made of it."""
-        analysis, number = board.state.analysis, board.scene.outline.original
+        analysis, number = board.analysis, board.scene.outline.original
         if analysis is None or number is None or not board.scene.outline.visible:
             return ()
         data = (analysis.original or analysis).findings.components
@@ -260,7 +260,7 @@ class Artist:
         return ((ORIGINAL_COLOUR, lines),)
 
     def _map(self, board: Board, tile: Tile, place: Viewpoint) -> MapDrawing | None:
-        overlays, asked = board.state.overlays, map_of(board)
+        overlays, asked = board.overlays, map_of(board)
         if overlays is None or asked is None:
             return None
         role, view, only = asked
@@ -298,7 +298,7 @@ def dotted(lines: tuple[Line, ...]) -> tuple[Line, ...]:
 
 def map_of(board: Board) -> tuple[str, MapView, int | None] | None:
     """Return the one map that is shown, by its role, and whose others are left out of it."""
-    overlays, scene = board.state.overlays, board.scene
+    overlays, scene = board.overlays, board.scene
     if overlays is None:
         return None
     if scene.probe and overlays.probe is not None:
@@ -330,8 +330,8 @@ def isolines(part: Slice, view: MapView) -> tuple[tuple[float, tuple[Line, ...]]
 
 
 def _box(board: Board, tile: Tile, place: Viewpoint) -> tuple[float, float, float, float] | None:
-    found, outline = board.state.analysis, board.scene.outline
-    first = board.state.preliminary
+    found, outline = board.analysis, board.scene.outline
+    first = board.preliminary
     there: tuple[Candidate | PreliminaryCandidate, ...] = ()
     if found is not None:
         there = found.findings.candidates
@@ -355,7 +355,7 @@ def _marks(
 ) -> tuple[tuple[int, tuple[float, float]], ...]:
     frame, plane, found = board.frame, tile.plane, []
     depth = float(frame.depth(plane, place.point_mm))
-    for number, at in enumerate(board.state.marks, 1):
+    for number, at in enumerate(board.marks, 1):
         if abs(float(frame.depth(plane, at)) - depth) <= MARK_MM:
             x, y = frame.on_screen(plane, at)
             found.append((number, (float(x), float(y))))
@@ -372,7 +372,7 @@ def _words(
         return first, "outside this series"
     across = plane_of_acquisition(picture.grid) not in (None, tile.plane)
     how = ""
-    overlays = board.state.overlays
+    overlays = board.overlays
     if overlays is not None and tile.sequence in overlays.moved:
         how = "interpolated (moved)"
     elif image.interpolated:

@@ -8,10 +8,10 @@ from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.preliminary import PreliminaryCandidate
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.screen.screen import (
+    FocusedPlace,
     Screen,
     ShownCandidate,
     ShownOutline,
-    VisitedCandidate,
 )
 from lesionlens.napari.model.state.state import State, listed_at_first
 from lesionlens.napari.model.wording.candidates import score_words, volume_words
@@ -40,9 +40,9 @@ def with_first_look(screen: Screen, state: State) -> Screen:
         boxed=None if focus is None else focus.id,
         preliminary=True,
     )
-    visit = None
+    place = None
     if focus is not None:
-        visit = VisitedCandidate(choices.visits, focus.centroid_mm, focus.bounding_box_mm)
+        place = FocusedPlace(focus.centroid_mm, focus.bounding_box_mm)
     many = "1 preliminary candidate" if len(rows) == 1 else f"{len(rows)} preliminary candidates"
     return replace(
         screen,
@@ -50,7 +50,7 @@ def with_first_look(screen: Screen, state: State) -> Screen:
         conclusion=f"{many} · still analysing",
         candidates=tuple(_row(c, focus=c is focus) for c in rows),
         overlay=choices.overlay,
-        scene=replace(screen.scene, outline=outline, visit=visit),
+        scene=replace(screen.scene, outline=outline, focus=place),
     )
 
 

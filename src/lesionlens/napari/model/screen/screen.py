@@ -97,10 +97,9 @@ class ShownOutline:
 
 
 @dataclass(frozen=True, slots=True)
-class VisitedCandidate:
-    """A candidate that was gone to: which time that was, its middle and its box (RAS+ mm)."""
+class FocusedPlace:
+    """Where the candidate in focus lies: its middle and its box (RAS+ mm)."""
 
-    number: int
     point_mm: Point
     box_mm: tuple[Point, Point]
 
@@ -122,7 +121,7 @@ class ShownScene:
     isolines: bool = False
     """Whether maps are drawn as lines, which are no layers."""
     plane: Plane = Plane.AXIAL
-    visit: VisitedCandidate | None = None
+    focus: FocusedPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,9 +332,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
         compared=compared_now(state),
         isolines=choices.views.isolines,
         plane=choices.plane,
-        visit=None
-        if focus is None
-        else VisitedCandidate(choices.visits, focus.centroid_mm, focus.bounding_box_mm),
+        focus=None if focus is None else FocusedPlace(focus.centroid_mm, focus.bounding_box_mm),
     )
 
 

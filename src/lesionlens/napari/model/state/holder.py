@@ -17,6 +17,8 @@ class StateHolder:
 
     changed = Signal(State, State)
     """Old state, new state."""
+    happened = Signal(object)
+    """An `Event`: what is to be done once, beside what the state says."""
 
     def __init__(self, choices: Choices) -> None:
         self._state = State(choices=choices)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.followup import (
     PRODUCT_LIMITS,
@@ -12,6 +14,23 @@ from lesionlens.base.records.followup import (
     percent,
 )
 from lesionlens.napari.model.wording.candidates import volume_words
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFollowup:
+    """What the panel shows of a comparison, by the outlines and decisions of now."""
+
+    title: str
+    lines: tuple[tuple[int | None, str], ...]
+    """Candidate, None where it is gone, and the words of each change."""
+    sums: str
+
+
+def shown_followup(analysis: Analysis) -> ShownFollowup | None:
+    """Return what the panel shows of a comparison; None where nothing was compared."""
+    if analysis.followup is None:
+        return None
+    return ShownFollowup(title_of(analysis), lines_of(analysis), sums_of(analysis))
 
 
 def title_of(analysis: Analysis) -> str:

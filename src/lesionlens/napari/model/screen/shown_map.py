@@ -1,0 +1,71 @@
+"""The map that the legend explains, and the line below it: pure, frozen, no Qt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
+from lesionlens.napari.model.overlays.maps import MapView, Overlays
+from lesionlens.napari.model.screen.screen import Screen
+
+_SECOND_OPINIONS = {
+    SecondOpinion.GRADIENTS: (
+        "Grad-CAM: what made the network draw the region (gradients, not attention)."
+    ),
+    SecondOpinion.ROLLOUT: "Rollout: where the candidate's peak attended, through all layers.",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShownMap:
+    """The topmost map that is shown."""
+
+    role: str = "attention"
+    """Which colours it is drawn in."""
+    view: MapView | None = None
+    """None where no map is shown."""
+    hint: str = ""
+    """What it is, or how to ask for more; empty where there is nothing to say."""
+
+
+def shown_map(screen: Screen, overlays: Overlays | None) -> ShownMap:
+    """Return the topmost map that is shown, of these overlays."""
+    role, view = _topmost(screen, overlays)
+    return ShownMap(role, view, _hint(screen, overlays, view))
+
+
+def _topmost(screen: Screen, overlays: Overlays | None) -> tuple[str, MapView | None]:
+    scene = screen.scene
+    if overlays is None:
+        return "attention", None
+    if scene.probe:
+        return "probe", overlays.probe
+    if scene.attention is not None:
+        view = overlays.attended(scene.attention, scene.layer_choice)
+        view = view or overlays.attention.get(scene.attention)
+        return ("attention" if view is None else view.role), view
+    return "uncertainty", overlays.uncertainty if scene.uncertainty else None
+
+
+def _hint(screen: Screen, overlays: Overlays | None, view: MapView | None) -> str:
+    if screen.scene.probe:
+        return screen.probed
+    choice = screen.scene.layer_choice if screen.scene.attention is not None else None
+    asked = None if overlays is None or choice is None else (overlays, choice)
+    if asked is not None and asked[0].attended(asked[1].region, asked[1]) is None:
+        return "Being computed; until then the map before it stays."
+    if view is not None and view.words:
+        return view.words
+    if choice is not None and isinstance(choice.layer, SecondOpinion):
+        return _SECOND_OPINIONS[choice.layer]
+    return _offered(screen)
+
+
+def _offered(screen: Screen) -> str:
+    if screen.overlay is Overlay.OFF and screen.candidates:
+        return "Overlay off: finish your own reading, then press T."
+    if screen.reopened:
+        return "Reopened from files: analyse again to probe voxels, see single layers or ask more."
+    if screen.can_probe:
+        return "Shift+click a voxel (or point and press Q): what did it attend to?"
+    return ""

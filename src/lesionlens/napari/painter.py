@@ -1,0 +1,73 @@
+"""Paints the view model: napari's layers, the views, the marks and the panel, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from napari.components import ViewerModel
+
+from lesionlens.base.memory import collect_and_freeze
+from lesionlens.napari.loading import KEY
+from lesionlens.napari.model.screen.view_model import ViewModel
+from lesionlens.napari.preferences import read_preferences
+from lesionlens.napari.qt.waiting import once_idle
+from lesionlens.napari.viewer.layers import Layers
+from lesionlens.napari.viewer.marks import Marks
+from lesionlens.napari.viewer.views import Views
+from lesionlens.napari.widgets.panel import Panel
+
+_SOON_MS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Painted:
+    """What is painted on."""
+
+    viewer: ViewerModel
+    layers: Layers
+    views: Views
+    marks: Marks
+    panel: Panel
+
+
+class Painter:
+    """Paints one window; it changes no state and starts no job.
+
+    Parameters
+    ----------
+    on : Painted
+        Layers, views, marks and panel of the window.
+    laid_out : callable
+        Called when the picture may need another share of the window.
+    """
+
+    def __init__(self, on: Painted, laid_out: Callable[[], object]) -> None:
+        self._on, self._laid_out = on, laid_out
+        self._resting = once_idle(collect_and_freeze, on.panel)
+
+    def paint(self, before: ViewModel, model: ViewModel) -> None:
+        """Paint what differs between two models."""
+        on = self._on
+        if model.study is not before.study:
+            on.views.without_events(lambda: on.layers.forget_others(model.study, model.aside))
+            if model.study is not None:
+                on.views.set_up()
+                on.views.set_wheel(zooms=read_preferences().wheel_zooms)
+        if model.overlays is not before.overlays:
+            self._take_overlays(before, model)
+        elif model.study is not before.study is not None:
+            self._resting.start(_SOON_MS)
+        if model.board.marks != before.board.marks or model.study is not before.study:
+            on.marks.show(model.board.marks, model.study)
+        on.views.show(model)
+
+    def _take_overlays(self, before: ViewModel, model: ViewModel) -> None:
+        on = self._on
+        bare = not any(KEY in layer.metadata for layer in on.viewer.layers)
+        on.views.without_events(lambda: on.layers.take(model.overlays, model.study))
+        self._laid_out()
+        if before.overlays is None or model.overlays is None:
+            self._resting.start(0)
+        if bare:
+            on.views.fit()

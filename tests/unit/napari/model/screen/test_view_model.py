@@ -1,0 +1,91 @@
+"""All that is painted follows from the state; what widgets and views import says so."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import lesionlens.napari
+from lesionlens.base.labels import MrSequence
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.acts.views import ViewActs
+from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.napari.model.choices.views import Layout, Window
+from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.napari.model.screen.view_model import view_model_of
+from lesionlens.napari.model.state.events import CandidateVisited, WindowChosen
+from lesionlens.napari.model.state.state import State
+
+HANDED_MODELS = ("widgets", "viewer", "painter.py")
+
+
+@pytest.fixture
+def session(result):
+    made = ReviewSession(reader="A. Reader")
+    made.open(result.analysis.study)
+    made.analysed(result, overlays_of(result.analysis))
+    return made
+
+
+def files():
+    root = Path(lesionlens.napari.__file__).parent
+    found = [
+        path
+        for name in HANDED_MODELS
+        for path in ([root / name] if name.endswith(".py") else sorted((root / name).rglob("*.py")))
+    ]
+    assert len(found) > 20
+    return found
+
+
+def test_what_paints_is_handed_models_and_never_the_state():
+    for path in files():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        assert "State" not in {alias.name for one in imports for alias in one.names}, path.name
+
+
+def test_an_empty_state_paints_no_view():
+    model = view_model_of(State())
+    assert not model.board.opened
+    assert model.board.tiles == ()
+    assert model.board.slices(model.board.scene.plane) is None
+
+
+def test_views_and_panel_follow_from_one_state(session):
+    session.choose_views(layout=Layout.FOUR)
+    session.go_to(2)
+    model = view_model_of(session.state)
+    assert {tile.sequence for tile in model.board.tiles} == set(session.state.study.series)
+    assert model.board.scene is model.screen.scene
+    assert model.board.scene.focus.point_mm == session.candidate().centroid_mm
+    shown = session.state.study.series[MrSequence.T1C]
+    assert model.board.series[MrSequence.T1C] == shown.description
+
+
+def test_a_layer_that_is_chosen_and_not_there_is_missing(session):
+    session.choose_overlay(Overlay.MAP)
+    assert view_model_of(session.state).missing_map is None
+    session.choose_layer(0)
+    missing = view_model_of(session.state).missing_map
+    assert missing is not None
+    assert missing.layer == 0
+    assert view_model_of(session.state).map.hint.startswith("Being computed")
+
+
+def test_going_to_the_same_candidate_again_happens_again(session):
+    seen = []
+    session.happened.connect(seen.append)
+    session.go_to(2)
+    session.go_to(2)
+    two = session.candidate()
+    assert seen == [CandidateVisited(two.centroid_mm, two.bounding_box_mm)] * 2
+
+
+def test_the_same_preset_asked_for_again_happens_again(session):
+    seen = []
+    session.happened.connect(seen.append)
+    acts = ViewActs(session)
+    acts.show_window(Window.BRAIN)
+    acts.show_window(Window.BRAIN)
+    assert seen == [WindowChosen(Window.BRAIN)] * 2
