@@ -109,8 +109,8 @@ def cpu_s(processes: list[int]) -> float:
 def done(out: Path) -> int:
     """Return how many studies the worklist holds as analysed."""
     try:
-        with sqlite3.connect(f"file:{out / 'worklist.sqlite'}?mode=ro", uri=True) as database:
-            query = "SELECT COUNT(*) FROM studies WHERE status = 'analysed'"
+        with sqlite3.connect(f"file:{out / 'studies.sqlite'}?mode=ro", uri=True) as database:
+            query = "SELECT COUNT(*) FROM outcomes WHERE status = 'analysed'"
             return int(database.execute(query).fetchone()[0])
     except sqlite3.Error:
         return 0

@@ -369,7 +369,7 @@ def test_a_search_becomes_a_worklist_whose_studies_are_fetched_when_opened(
         ("7", "2026-01-05"),
     ]
     assert {r.entry.place for r in rows} == {""}
-    assert b"Doe" not in (tmp_path / "list" / "reading.sqlite").read_bytes()
+    assert b"Doe" not in (tmp_path / "list" / "studies.sqlite").read_bytes()
     assert all(asked[0] == "find" for asked in peer.asked)
     panel.commands.run("next_study")
     qtbot.waitUntil(lambda: not panel.jobs.running, timeout=30000)

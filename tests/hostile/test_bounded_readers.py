@@ -34,10 +34,10 @@ from lesionlens.results.export.run import read_run
 from lesionlens.results.review import prior
 from lesionlens.site.acceptance import accept, facts
 from lesionlens.site.acceptance.bounds import read_bounds
+from lesionlens.site.database.describing import with_result
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.monitoring import gather, monitor_warning
 from lesionlens.site.worklist import protocol
-from lesionlens.site.worklist.describing import with_result
 from lesionlens.site.worklist.site import unaided_first_required
 from lesionlens.site.worklist.table import scores_in
 from lesionlens.training.config import read_config

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +16,6 @@ from lesionlens.base.bounded_read import JSON_BYTES
 from lesionlens.base.errors import LesionLensError
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
 from lesionlens.site.acceptance.facts import scanners_table
-from lesionlens.site.cohort import worklist as batch
 from lesionlens.site.database import worklist_database
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.worklist.sources import studies_at
@@ -66,8 +66,19 @@ def _worklist(folder: Path) -> object:
 
 
 def _batch(folder: Path) -> object:
-    with batch.open_worklist(folder) as one:
+    with closing(worklist_database.open_worklist_database(folder, readers=False)) as one:
         return one.outcome("a")
+
+
+def _earlier(folder: Path) -> object:
+    for place in folder.glob(f"{worklist_database.NAME}*"):
+        place.unlink()
+    return _worklist(folder), _batch(folder)
+
+
+def _make_earlier(folder: Path) -> None:
+    for place in EARLIER.iterdir():
+        shutil.copy(place, folder)
 
 
 def _make_worklist(folder: Path) -> None:
@@ -76,19 +87,19 @@ def _make_worklist(folder: Path) -> None:
         one.take_note("order", [1])
 
 
-def _make_batch(folder: Path) -> None:
-    with batch.open_worklist(folder):
-        pass
-
-
 DATABASES = {
     "worklist": (
         worklist_database.NAME, _make_worklist, _worklist, "UPDATE notes SET value = 'NaN'"),
     "batch": (
-        batch.NAME, _make_batch, _batch,
-        "INSERT INTO studies VALUES ('a', '', 'unheard of', 0, '', 0, 0, '', 0, '')",
+        worklist_database.NAME, _batch, _batch,
+        "INSERT INTO outcomes VALUES ('a', '', 'unheard of', 0, '', 0, 0, '', 0, '')",
     ),
+    "earlier list": (
+        "reading.sqlite", _make_earlier, _earlier, "PRAGMA user_version = 7"),
+    "earlier batch": (
+        "worklist.sqlite", _make_earlier, _earlier, "ALTER TABLE studies RENAME TO others"),
 }  # fmt: skip
+EARLIER = Path(__file__).parents[1] / "data" / "earlier_list"
 
 
 def _rewritten(place: Path, change: str) -> None:

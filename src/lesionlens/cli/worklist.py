@@ -54,13 +54,13 @@ def scan(
 ) -> Answer:
     """Make a list of studies, or add to one; nothing is analysed.
 
-    What a file header says is kept in LIST/reading.sqlite: patient's ID, date, sequences, what was
+    What a file header says is kept in LIST/studies.sqlite: patient's ID, date, sequences, what was
     noticed; never a name. Studies of an archive are fetched when their turn comes.
     """
+    from lesionlens.site.database.describing import describe_all
     from lesionlens.site.database.worklist_database import open_worklist_database
     from lesionlens.site.pacs.server import Server
     from lesionlens.site.worklist.ahead import ARCHIVE
-    from lesionlens.site.worklist.describing import describe_all
     from lesionlens.site.worklist.sources import studies_at, studies_of
 
     with progress_bar() as context:

@@ -25,16 +25,16 @@ from lesionlens.napari.model.studies.worklist import WorklistSession
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.results.review.reopen import is_result
+from lesionlens.site.database.describing import describe_all
 from lesionlens.site.database.records import WorklistRow
 from lesionlens.site.database.worklist_database import (
-    NAME,
     WorklistDatabase,
+    is_list,
     open_worklist_database,
 )
 from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist.ahead import ARCHIVE
-from lesionlens.site.worklist.describing import describe_all
 from lesionlens.site.worklist.sources import archived, studies_at
 from lesionlens.site.worklist.table import WrittenTables, tables_of
 
@@ -102,7 +102,7 @@ class WorklistController:
 
     def open(self, folder: Path) -> bool:
         """Open the list in a folder for the reader of the preferences; none is made here."""
-        if not (folder / NAME).is_file():
+        if not is_list(folder):
             self.session.failed(
                 Problem(
                     "There is no list",

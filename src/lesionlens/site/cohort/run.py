@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.bids import refuse_one_label
 from lesionlens.site.cohort.cluster import on_cluster
 from lesionlens.site.cohort.processes import in_processes
+from lesionlens.site.cohort.resume import alone_in, complete, keep_outcome
 from lesionlens.site.cohort.studies import (
     SHARD_PREFIX,
     WHOLE,
@@ -23,10 +24,11 @@ from lesionlens.site.cohort.studies import (
     StudyJob,
     find_jobs,
     fingerprint,
+    listed,
 )
 from lesionlens.site.cohort.work import CohortChoice, analyse, identity
-from lesionlens.site.cohort.worklist import CohortWorklist, alone_in, open_worklist
 from lesionlens.site.database.records import Status, StudyOutcome
+from lesionlens.site.database.worklist_database import WorklistDatabase, open_worklist_database
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ class Cohort:
     studies: Path
     """One sub-folder a study, a BIDS dataset or a CSV table."""
     out: Path
-    """Gets one result folder a study and `worklist.sqlite`."""
+    """Gets one result folder a study and `studies.sqlite`."""
     resume: bool = False
     """Leave studies alone that are complete and unchanged."""
     dataset: Path | None = None
@@ -107,16 +109,17 @@ def run_cohort(
     here = worker_options.scheduler is None or cohort.resume
     engine = identity(choice) if here else ""
     outcomes: dict[str, StudyOutcome] = {}
-    with _worklist_of(cohort) as worklist:
+    with _database_of(cohort) as database:
+        database.add_studies(entry for entry in map(listed, jobs) if entry is not None)
         prints = {job.name: fingerprint(job.study) for job in jobs}
         if cohort.resume:
-            outcomes |= _complete(cohort, worklist, jobs, prints, engine)
+            outcomes |= _complete(cohort, database, jobs, prints, engine)
         kept, began = len(outcomes), time.monotonic()
-        todo = [job for job in jobs if job.name not in outcomes]
-        for outcome in _outcomes(todo, choice, worker_options, context):
+        todo = {job.name: job for job in jobs if job.name not in outcomes}
+        for outcome in _outcomes(tuple(todo.values()), choice, worker_options, context):
             outcomes[outcome.name] = outcome
             if outcome.status is not Status.STOPPED:
-                worklist.record(outcome, prints[outcome.name])
+                keep_outcome(database, todo[outcome.name], outcome, prints[outcome.name])
             context.progress(f"{len(outcomes)} of {len(jobs)} studies", len(outcomes) / len(jobs))
             so_far = time.monotonic() - began, len(outcomes) - kept, len(jobs) - len(outcomes)
             logger.log(REPORT, "%d of %d: %s", len(outcomes), len(jobs), _line(outcome, *so_far))
@@ -124,36 +127,39 @@ def run_cohort(
 
 
 @contextmanager
-def _worklist_of(cohort: Cohort) -> Iterator[CohortWorklist]:
-    """Open the worklist of a cohort or its shard, which nobody else writes meanwhile."""
+def _database_of(cohort: Cohort) -> Iterator[WorklistDatabase]:
+    """Open the database of a cohort or its shard, which no other batch writes meanwhile."""
     records = cohort.shard.records(cohort.out)
     with ExitStack() as held:
         if records != cohort.out:
             held.enter_context(alone_in(cohort.out, beside_shards=True))
         held.enter_context(alone_in(records))
-        yield held.enter_context(open_worklist(records))
+        yield held.enter_context(closing(open_worklist_database(records, readers=False)))
 
 
 def _complete(
     cohort: Cohort,
-    worklist: CohortWorklist,
+    database: WorklistDatabase,
     jobs: Sequence[StudyJob],
     prints: Mapping[str, str],
     engine: str,
 ) -> dict[str, StudyOutcome]:
-    """Return what need not be analysed again; the worklist of all adopts that of the shards."""
+    """Return what need not be analysed again; the database of all adopts those of the shards."""
     with ExitStack() as held:
-        known = [worklist]
+        known = [database]
         if cohort.shard.count == 1:
             shards = sorted(cohort.out.glob(f"{SHARD_PREFIX}*-of-*"))
-            known += [held.enter_context(open_worklist(shard)) for shard in shards]
+            known += [
+                held.enter_context(closing(open_worklist_database(shard, readers=False)))
+                for shard in shards
+            ]
         found: dict[str, StudyOutcome] = {}
         for job in jobs:
             print_ = prints[job.name]
-            outcomes = (source.complete(job, print_, engine) for source in known)
+            outcomes = (complete(source, job, print_, engine) for source in known)
             outcome = next((one for one in outcomes if one is not None), None)
             if outcome is not None:
-                worklist.record(outcome, print_)
+                keep_outcome(database, job, outcome, print_)
                 found[job.name] = outcome
         return found
 

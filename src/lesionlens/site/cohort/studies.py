@@ -13,6 +13,7 @@ from lesionlens.imaging.reading import bids
 from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.sequences import is_label_name
 from lesionlens.site.cohort.study_table import read_table
+from lesionlens.site.database.records import StudyEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,14 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
         )
     named = ((writable(place.name), place) for place in places)
     return tuple(StudyJob(name, place, out / name) for name, place in named)
+
+
+def listed(job: StudyJob) -> StudyEntry | None:
+    """Return a study as a list holds it; None where its path cannot be written there."""
+    path = str(job.study.resolve())
+    subject, _ = bids.entities(f"{job.name}_")
+    entry = StudyEntry(job.name, path, patient=f"sub-{subject}" if subject else "")
+    return entry if writable(path) == path else None
 
 
 def _bids_jobs(dataset: Path, out: Path) -> tuple[StudyJob, ...]:

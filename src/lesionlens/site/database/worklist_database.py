@@ -1,9 +1,9 @@
-"""`reading.sqlite`: the studies of a worklist, and the acts of its readers, appended and kept.
+"""`studies.sqlite`: the studies of a folder, what became of each analysis, the acts of readers.
 
-An act is on the disk when `add` returns (write-ahead log, synchronised at every commit); what a
-power cut or a kill interrupts is as though it had not begun. Several processes may use one list at
-a time: one reads, one analyses ahead. SQLite needs a disk of its own machine for that, no network
-share.
+A batch opens it as a list without readers. An act is on the disk when `add` returns (write-ahead
+log, synchronised at every commit); what a power cut or a kill interrupts is as though it had not
+begun. Several processes may use one list at a time: one reads, one analyses ahead. With readers
+that needs a disk of its own machine, no network share.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -21,26 +21,44 @@ from lesionlens.base.bounded_read import parse_json
 from lesionlens.base.databases import damage_named, open_database
 from lesionlens.base.errors import LesionLensError, ReadError
 from lesionlens.base.labels import ReviewState
+from lesionlens.base.provenance import utc_now
+from lesionlens.site.database.earlier import READING, adopt
 from lesionlens.site.database.reads import read_of
-from lesionlens.site.database.records import Act, ActKind, Arm, Phase, Read, ReadKey, StudyEntry
+from lesionlens.site.database.records import (
+    Act,
+    ActKind,
+    Arm,
+    Phase,
+    Read,
+    ReadKey,
+    Status,
+    StudyEntry,
+    StudyOutcome,
+)
 
-NAME = "reading.sqlite"
+NAME = "studies.sqlite"
 _VERSION = 1
-_TABLES = """
-CREATE TABLE IF NOT EXISTS studies (
+_TABLES = (
+    """CREATE TABLE studies (
   position INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, place TEXT NOT NULL,
   patient TEXT NOT NULL, date TEXT NOT NULL, sequences TEXT NOT NULL, study_uid TEXT NOT NULL,
-  candidates INTEGER, highest REAL, warnings TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS acts (
+  candidates INTEGER, highest REAL, warnings TEXT NOT NULL)""",
+    """CREATE TABLE outcomes (
+  name TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, status TEXT NOT NULL,
+  exit_status INTEGER NOT NULL, message TEXT NOT NULL, seconds REAL NOT NULL,
+  candidates INTEGER NOT NULL, engine TEXT NOT NULL, peak_memory_mib REAL NOT NULL,
+  finished TEXT NOT NULL)""",
+    """CREATE TABLE acts (
   number INTEGER PRIMARY KEY, study TEXT NOT NULL, reader TEXT NOT NULL, session INTEGER NOT NULL,
   arm TEXT NOT NULL, kind TEXT NOT NULL, phase TEXT NOT NULL, time TEXT NOT NULL,
   seconds REAL NOT NULL, target TEXT NOT NULL, x_mm REAL, y_mm REAL, z_mm REAL, state TEXT,
-  confidence INTEGER, words TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS acts_by_read ON acts (study, reader, session);
-CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-"""
+  confidence INTEGER, words TEXT NOT NULL)""",
+    "CREATE INDEX acts_by_read ON acts (study, reader, session)",
+    "CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+)
 _ENTRY = "name, place, patient, date, sequences, study_uid, candidates, highest, warnings"
 _ACT = "kind, phase, time, seconds, target, x_mm, y_mm, z_mm, state, confidence, words"
+_OUTCOME = "name, status, exit_status, message, seconds, candidates, engine, peak_memory_mib"
 _SEPARATOR = "\x1f"
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,7 +78,7 @@ def _in_words(
 
 
 class WorklistDatabase:
-    """What `reading.sqlite` holds; from `open_worklist_database`."""
+    """What `studies.sqlite` holds; from `open_worklist_database`."""
 
     def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
         self._connection = connection
@@ -68,7 +86,8 @@ class WorklistDatabase:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._connection.close()
+        with suppress(sqlite3.Error):
+            self._connection.close()
 
     # --- studies --------------------------------------------------------------------------
 
@@ -107,6 +126,32 @@ class WorklistDatabase:
                 f"UPDATE studies SET {given} WHERE name = ?",  # noqa: S608  constants
                 (*_entry_row(entry), entry.name),
             )
+
+    # --- what became of each analysis ---------------------------------------------------------
+
+    @_in_words
+    def record(self, outcome: StudyOutcome, fingerprint: str) -> None:
+        """Keep an outcome; it is on the disk when this returns."""
+        row = (
+            outcome.name, outcome.status.value, outcome.exit_status, outcome.message,
+            outcome.seconds, outcome.candidates, outcome.engine, outcome.peak_memory_mib,
+            fingerprint, utc_now(),
+        )  # fmt: skip
+        with self._connection:
+            self._connection.execute(
+                f"INSERT OR REPLACE INTO outcomes ({_OUTCOME}, fingerprint, finished) "  # noqa: S608
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                row,
+            )
+
+    @_in_words
+    def outcome(self, name: str, fingerprint: str | None = None) -> StudyOutcome | None:
+        """Return what became of a study, None where that is not known, or of other files."""
+        query = f"SELECT {_OUTCOME}, fingerprint FROM outcomes WHERE name = ?"  # noqa: S608
+        found = self._connection.execute(query, (name,)).fetchone()
+        if found is None or fingerprint not in (None, found[-1]):
+            return None
+        return StudyOutcome(found[0], Status(found[1]), *found[2:-1])
 
     # --- acts -----------------------------------------------------------------------------
 
@@ -167,8 +212,17 @@ class WorklistDatabase:
         return int(found[0]), self._connection.total_changes
 
 
-def open_worklist_database(folder: Path) -> WorklistDatabase:
-    """Open the database of a worklist's folder; both are made where they are not there.
+def open_worklist_database(folder: Path, *, readers: bool = True) -> WorklistDatabase:
+    """Open the database of a folder of studies; both are made where they are not there.
+
+    What earlier releases kept there in two files is taken over.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the list, or of a batch's results.
+    readers : bool
+        Whether readers use it; without them it may lie on a network share.
 
     Raises
     ------
@@ -180,24 +234,40 @@ def open_worklist_database(folder: Path) -> WorklistDatabase:
     connection = open_database(folder, NAME, 10.0)
     try:
         with damage_named(folder, NAME):
-            _make_tables(connection)
+            if readers:
+                connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            _make_tables(connection, folder)
     except LesionLensError:
         connection.close()
         raise
     return WorklistDatabase(connection, folder)
 
 
-def _make_tables(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-    if version not in (0, _VERSION):
-        raise ValueError(f"form {version}; this release knows {_VERSION}")
-    others = connection.execute("SELECT name FROM sqlite_master").fetchall()
-    if version == 0 and others:
-        raise ValueError("a database of another program")
-    if version == 0:
-        connection.executescript(f"BEGIN;{_TABLES}PRAGMA user_version = {_VERSION};COMMIT;")
+def _make_tables(connection: sqlite3.Connection, folder: Path) -> None:
+    if _version_of(connection) == _VERSION:
+        return
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        version = _version_of(connection)
+        if version not in (0, _VERSION):
+            raise ValueError(f"form {version}; this release knows {_VERSION}")
+        if version == 0:
+            if connection.execute("SELECT name FROM sqlite_master").fetchall():
+                raise ValueError("a database of another program")
+            for statement in _TABLES:
+                connection.execute(statement)
+            adopt(connection, folder)
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+def _version_of(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def is_list(folder: Path) -> bool:
+    """Whether a folder holds a list of studies, of this release or an earlier one."""
+    return any((folder / name).is_file() for name in (NAME, READING))
 
 
 @contextmanager
@@ -209,19 +279,15 @@ def existing_worklist_database(folder: Path) -> Iterator[WorklistDatabase]:
     ReadError
         The folder is no worklist.
     """
-    if not (folder / NAME).is_file():
+    if not is_list(folder):
         raise ReadError(
             found=f"no worklist in {folder.name!r}: it holds no {NAME}",
-            expected="a folder that `lesionlens worklist scan` made",
+            expected="a folder that `lesionlens worklist scan` or `lesionlens batch` made",
             next_step="Make one: lesionlens worklist scan STUDIES --list DIR",
             in_window="Choose the folder of a list, or make one: List, New list",
         )
-    database = open_worklist_database(folder)
-    try:
+    with closing(open_worklist_database(folder)) as database:
         yield database
-    finally:
-        with suppress(sqlite3.Error):
-            database.close()
 
 
 def closed(entry: StudyEntry) -> StudyEntry:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.site.cohort.resume import complete, keep_outcome
 from lesionlens.site.cohort.studies import StudyJob, fingerprint
 from lesionlens.site.cohort.work import CohortChoice, analyse, identity
-from lesionlens.site.cohort.worklist import CohortWorklist, open_worklist
+from lesionlens.site.database.describing import described, with_result, with_warning
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.worklist_database import WorklistDatabase
 from lesionlens.site.pacs.server import Server
-from lesionlens.site.worklist.describing import described, with_result
 from lesionlens.site.worklist.sources import fetched
 
 CURSOR, UNDER_WAY, ARCHIVE = "cursor", "under way", "archive"
@@ -36,7 +36,7 @@ def run_ahead(
     Parameters
     ----------
     database : WorklistDatabase
-        Is called with each result; `cohort.worklist` of each outcome.
+        Is kept up to date, study by study.
     choice : CohortChoice
         What analyses. What each sequence adds and what was dismissed is kept of every study, so
         that its reader can ask for it without analysing again.
@@ -51,18 +51,17 @@ def run_ahead(
     choice = replace(choice, files=replace(choice.files, evidence=True))
     engine = identity(choice)
     done: dict[str, StudyOutcome] = {}
-    with open_worklist(database.folder) as outcomes:
-        run = _AheadRun(database, outcomes, choice, engine, context)
-        left = {entry.name for entry in database.entries()}
-        while not context.cancel.is_set():
-            entry = next((e for e in from_cursor(database) if e.name in left), None)
-            if entry is None:
-                break
-            left.discard(entry.name)
-            found = run.analyse(entry)
-            if found is not None:
-                done[entry.name] = found
-        database.take_note(UNDER_WAY, None)
+    run = _AheadRun(database, choice, engine, context)
+    left = {entry.name for entry in database.entries()}
+    while not context.cancel.is_set():
+        entry = next((e for e in from_cursor(database) if e.name in left), None)
+        if entry is None:
+            break
+        left.discard(entry.name)
+        found = run.analyse(entry)
+        if found is not None:
+            done[entry.name] = found
+    database.take_note(UNDER_WAY, None)
     return tuple(done.values())
 
 
@@ -78,10 +77,9 @@ def from_cursor(database: WorklistDatabase) -> Iterator[StudyEntry]:
 
 @dataclass(frozen=True, slots=True)
 class _AheadRun:
-    """What every study of a list is analysed with, and where its outcome goes."""
+    """What every study of a list is analysed with."""
 
     database: WorklistDatabase
-    outcomes: CohortWorklist
     choice: CohortChoice
     engine: str
     """As `cohort.work.engine_identity` names it."""
@@ -97,21 +95,16 @@ class _AheadRun:
             mark = fingerprint(place) if place.is_dir() else str(place.stat().st_mtime_ns)
         except (LesionLensError, OSError) as error:
             words = error.found if isinstance(error, LesionLensError) else str(error.strerror)
-            database.update(_warned(entry, f"not at hand: {words}"))
+            database.update(with_warning(entry, f"not at hand: {words}"))
             return StudyOutcome(entry.name, Status.FAILED, 2, words)
-        if self.outcomes.complete(job, mark, self.engine) is not None:
+        if complete(database, job, mark, self.engine) is not None:
             if entry.candidates is None:
                 database.update(with_result(entry, job.out))
             return None
         database.take_note(UNDER_WAY, entry.name)
         outcome = analyse(job, self.choice, self.context.part(0, 1, f"{entry.name}: {{}}"))
-        if outcome.status is Status.STOPPED:
-            return outcome
-        self.outcomes.record(outcome, mark)
-        if outcome.status is Status.ANALYSED:
-            database.update(with_result(entry, job.out))
-        else:
-            database.update(_warned(entry, outcome.message))
+        if outcome.status is not Status.STOPPED:
+            keep_outcome(database, job, outcome, mark)
         return outcome
 
 
@@ -139,10 +132,6 @@ def at_hand(database: WorklistDatabase, entry: StudyEntry, context: RunContext) 
         entry = described(entry)
         database.update(entry)
     return entry
-
-
-def _warned(entry: StudyEntry, words: str) -> StudyEntry:
-    return replace(entry, warnings=tuple(dict.fromkeys((*entry.warnings, words))))
 
 
 def step_aside() -> None:

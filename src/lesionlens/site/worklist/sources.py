@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from lesionlens.base.dates import iso_date
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.text import writable
-from lesionlens.imaging.reading import bids
-from lesionlens.site.cohort.studies import StudyJob, find_jobs
+from lesionlens.site.cohort.studies import StudyJob, find_jobs, listed
 from lesionlens.site.cohort.study_table import read_table
 from lesionlens.site.database.records import StudyEntry
+from lesionlens.site.database.worklist_database import is_list
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import Access, FoundStudy, StudyQuery
 from lesionlens.site.pacs.server import Server
@@ -40,33 +38,25 @@ def studies_at(place: Path, folder: Path) -> tuple[StudyEntry, ...]:
         return _of_table(place)
     inside = place.resolve() in folder.resolve().parents
     jobs = [job for job in find_jobs(place, folder) if not (inside and _is_ours(job.study))]
-    _refuse_unwritable(jobs)
-    return tuple(
-        StudyEntry(job.name, str(job.study.resolve()), patient=_subject(job.name)) for job in jobs
-    )
+    return tuple(_listed(job) for job in jobs)
 
 
-def _refuse_unwritable(jobs: Iterable[StudyJob]) -> None:
-    """Refuse a path that the list's database cannot hold; a batch can do without it."""
-    for job in jobs:
-        path = str(job.study.resolve())
-        if writable(path) != path:
-            raise UnusableInputError(
-                found=f"a folder whose path is not UTF-8: '{job.name}'",
-                expected="names that can be written into a list",
-                next_step="Rename it; `lesionlens batch` analyses it as it is",
-                in_window="Rename it",
-            )
+def _listed(job: StudyJob) -> StudyEntry:
+    """Return a study of the list; a path that the database cannot hold is refused."""
+    entry = listed(job)
+    if entry is None:
+        raise UnusableInputError(
+            found=f"a folder whose path is not UTF-8: '{job.name}'",
+            expected="names that can be written into a list",
+            next_step="Rename it; `lesionlens batch` analyses it as it is",
+            in_window="Rename it",
+        )
+    return entry
 
 
 def _is_ours(folder: Path) -> bool:
     """Whether a folder is a list or a result of ours that lies beside the studies."""
-    return any((folder / name).is_file() for name in ("reading.sqlite", *_RESULTS_OF_OURS))
-
-
-def _subject(name: str) -> str:
-    subject, _ = bids.entities(f"{name}_")
-    return f"sub-{subject}" if subject else ""
+    return is_list(folder) or any((folder / name).is_file() for name in _RESULTS_OF_OURS)
 
 
 def _of_table(table: Path) -> tuple[StudyEntry, ...]:

@@ -14,8 +14,7 @@ from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.review import WHOLE_STUDY
 from lesionlens.results.review import store
 from lesionlens.results.review.reopen import SavedResult, read_result, results_in
-from lesionlens.site.database.worklist_database import NAME as BOOK
-from lesionlens.site.database.worklist_database import existing_worklist_database
+from lesionlens.site.database.worklist_database import existing_worklist_database, is_list
 from lesionlens.training.references import RealCase, reviewed_case
 
 NOTHING_SEEN, ADDED = "nothing seen", "added"
@@ -139,7 +138,7 @@ def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:
     if studies is not None:
         folders = results.iterdir() if results.is_dir() else ()
         return {place.name: studies / place.name for place in folders}
-    if not (results / BOOK).is_file():
+    if not is_list(results):
         raise ConfigError(
             found=f"results in {results.name!r}, which hold no images",
             expected="the folder of the studies that they were made of, or a worklist's folder",
@@ -151,7 +150,7 @@ def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:
 
 def readers_of(results: Path) -> tuple[str, ...]:
     """Name the readers of a worklist; none of a folder that is no list."""
-    if not (results / BOOK).is_file():
+    if not is_list(results):
         return ()
     with existing_worklist_database(results) as database:
         return tuple(dict.fromkeys(read.key.reader for read in database.reads() if read.key.reader))

@@ -6,7 +6,9 @@ import csv
 import json
 import sys
 import threading
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -20,12 +22,17 @@ from lesionlens.imaging.reading.readers import open_study
 from lesionlens.lens import Lens
 from lesionlens.results.export.tables import TablesExporter
 from lesionlens.site.cohort import cluster, run, work
+from lesionlens.site.cohort.resume import RESULT, alone_in, complete
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.studies import StudyJob, find_jobs, fingerprint
 from lesionlens.site.cohort.table import write_table
 from lesionlens.site.cohort.work import CohortChoice
-from lesionlens.site.cohort.worklist import RESULT, alone_in, open_worklist
 from lesionlens.site.database.records import Status, StudyOutcome
+from lesionlens.site.database.worklist_database import (
+    NAME,
+    existing_worklist_database,
+    open_worklist_database,
+)
 
 CPU = CohortChoice(EngineChoice("cpu"))
 HERE = WorkerOptions()
@@ -172,9 +179,24 @@ def test_a_stop_keeps_what_is_complete(quick, studies, tmp_path):
     )
     assert states(done) == {"a": "analysed", "b": "stopped", "c": "stopped"}
     assert done.exit_status == 130
-    with open_worklist(out) as worklist:
-        assert worklist.outcome("a") is not None
-        assert worklist.outcome("c") is None
+    with existing_worklist_database(out) as database:
+        assert database.outcome("a") is not None
+        assert database.outcome("c") is None
+
+
+def test_the_folder_of_a_batch_opens_as_a_list(quick, studies, tmp_path):
+    out = tmp_path / "out"
+    done = run_cohort(Cohort(studies, out), CPU, HERE)
+    with existing_worklist_database(out) as database:
+        entries = {entry.name: entry for entry in database.entries()}
+    assert list(entries) == [outcome.name for outcome in done.outcomes]
+    for outcome in done.outcomes:
+        entry = entries[outcome.name]
+        assert Path(entry.place) == (studies / outcome.name).resolve()
+        if outcome.status is Status.ANALYSED:
+            assert entry.candidates == outcome.candidates
+        else:
+            assert outcome.message in entry.warnings
 
 
 def test_the_table_has_a_row_a_candidate_and_one_for_other_studies(quick, studies, tmp_path):
@@ -261,9 +283,9 @@ def test_a_fingerprint_follows_names_and_sizes(tmp_path):
 
 
 def test_a_worklist_that_is_none_is_refused(tmp_path):
-    tmp_path.joinpath("worklist.sqlite").write_text("these are no rows, and this is long enough")
-    with pytest.raises(ReadError, match="cannot be read"), open_worklist(tmp_path):
-        pass
+    tmp_path.joinpath(NAME).write_text("these are no rows, and this is long enough")
+    with pytest.raises(ReadError, match="cannot be read"):
+        open_worklist_database(tmp_path, readers=False)
 
 
 def test_another_engine_analyses_again(tmp_path):
@@ -271,11 +293,11 @@ def test_another_engine_analyses_again(tmp_path):
     job.out.mkdir(parents=True)
     for name in RESULT:
         job.out.joinpath(name).touch()
-    with open_worklist(tmp_path / "out") as worklist:
-        worklist.record(StudyOutcome("a", Status.ANALYSED, 0, "", engine="lens 1"), "f")
-        assert worklist.complete(job, "f", "lens 1") is not None
-        assert worklist.complete(job, "f", "lens 2") is None
-        assert worklist.complete(job, "g", "lens 1") is None
+    with closing(open_worklist_database(tmp_path / "out", readers=False)) as database:
+        database.record(StudyOutcome("a", Status.ANALYSED, 0, "", engine="lens 1"), "f")
+        assert complete(database, job, "f", "lens 1") is not None
+        assert complete(database, job, "f", "lens 2") is None
+        assert complete(database, job, "g", "lens 1") is None
 
 
 def test_a_bids_dataset_becomes_one_dataset_of_derivatives(tmp_path, make_study):

@@ -16,10 +16,10 @@ from lesionlens.base.logs import REPORT
 from lesionlens.cli.main import app
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.site.cohort import run
+from lesionlens.site.cohort.resume import RESULT, alone_in
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.studies import Shard, find_jobs
 from lesionlens.site.cohort.work import CohortChoice
-from lesionlens.site.cohort.worklist import RESULT, alone_in
 from lesionlens.site.database.records import Status, StudyOutcome
 
 SLURM = Path(__file__).resolve().parents[4] / "packaging" / "slurm"

@@ -16,13 +16,13 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.cli import worklist as commands
 from lesionlens.engines.testing.headers import NOBODY
 from lesionlens.site.cohort.work import CohortChoice
+from lesionlens.site.database.describing import describe_all
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.pacs.peer import Access, FoundStudy, StudyQuery
 from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist import ahead, site, sources
 from lesionlens.site.worklist.ahead import ARCHIVE, CURSOR, UNDER_WAY, run_ahead
-from lesionlens.site.worklist.describing import describe_all
 from lesionlens.site.worklist.sources import studies_at, studies_of
 
 
@@ -124,7 +124,7 @@ def test_a_dicom_study_says_patient_and_day_but_no_name(tmp_path, make_study):
     assert entry.patient
     assert entry.date.count("-") == 2
     database.close()
-    assert b"^" not in (tmp_path / "list" / "reading.sqlite").read_bytes()
+    assert b"^" not in (tmp_path / "list" / "studies.sqlite").read_bytes()
 
 
 def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monkeypatch, make_study):

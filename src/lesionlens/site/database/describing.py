@@ -125,3 +125,8 @@ def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
         highest=max(scores, default=None),
         warnings=tuple(dict.fromkeys(notices)),
     )
+
+
+def with_warning(entry: StudyEntry, words: str) -> StudyEntry:
+    """Return an entry with one more warning, each once."""
+    return replace(entry, warnings=tuple(dict.fromkeys((*entry.warnings, words))))

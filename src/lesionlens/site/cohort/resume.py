@@ -1,0 +1,82 @@
+"""A run goes on where it ended, and is alone in its folder."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lesionlens.base.databases import damage_named, open_database
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.site.cohort.studies import StudyJob
+from lesionlens.site.database.describing import with_result, with_warning
+from lesionlens.site.database.records import Status, StudyOutcome
+from lesionlens.site.database.worklist_database import WorklistDatabase
+
+LOCK = ".worklist.lock"
+RESULT = ("findings.json", "findings.csv")
+"""Without one of these a result is not there."""
+
+
+def complete(
+    database: WorklistDatabase, job: StudyJob, fingerprint: str, engine: str
+) -> StudyOutcome | None:
+    """Return the outcome of a study that need not be analysed again.
+
+    Its files have not changed, the engine is the same, and its result is there.
+    """
+    known = database.outcome(job.name, fingerprint)
+    if known is None or known.status is not Status.ANALYSED or known.engine != engine:
+        return None
+    return known if all((job.out / name).is_file() for name in RESULT) else None
+
+
+def keep_outcome(
+    database: WorklistDatabase, job: StudyJob, outcome: StudyOutcome, fingerprint: str
+) -> None:
+    """Keep what became of a study, and what its list shows of it."""
+    database.record(outcome, fingerprint)
+    entry = database.entry(job.name)
+    if entry is not None and outcome.status is Status.ANALYSED:
+        database.update(with_result(entry, job.out))
+    elif entry is not None:
+        database.update(with_warning(entry, outcome.message))
+
+
+@contextmanager
+def alone_in(out: Path, *, beside_shards: bool = False) -> Iterator[None]:
+    """Keep a second batch out of an output folder while the block runs.
+
+    With `beside_shards` other shards may work there too, and no batch of all studies.
+
+    A lock of SQLite, which the system drops with the process however that ends.
+
+    Raises
+    ------
+    UnusableInputError
+        Another batch is at work there.
+    ResourceError
+        The folder cannot be written.
+    """
+    connection = open_database(out, LOCK, 0.0)
+    try:
+        with damage_named(out, LOCK):
+            _lock(connection, out, "BEGIN" if beside_shards else "BEGIN EXCLUSIVE")
+        yield
+    finally:
+        connection.close()
+
+
+def _lock(connection: sqlite3.Connection, out: Path, begin: str) -> None:
+    try:
+        connection.execute(begin)
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # a reader's lock
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+            raise
+        raise UnusableInputError(
+            found=f"another batch at work on {out.name!r}",
+            expected="one at a time in an output folder",
+            next_step="Wait until it has ended or stop it, or choose another folder with --out",
+        ) from error

@@ -1,0 +1,54 @@
+"""The two databases that earlier releases kept in a folder, read once into the one of now."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from lesionlens.base.databases import damage_named, open_database
+
+READING, BATCH = "reading.sqlite", "worklist.sqlite"
+_FORM = 1
+_COPIES = (
+    (READING, "studies", "studies", "position, name, place, patient, date, sequences, study_uid, "
+     "candidates, highest, warnings"),
+    (READING, "acts", "acts", "number, study, reader, session, arm, kind, phase, time, seconds, "
+     "target, x_mm, y_mm, z_mm, state, confidence, words"),
+    (READING, "notes", "notes", "name, value"),
+    (BATCH, "studies", "outcomes", "name, fingerprint, status, exit_status, message, seconds, "
+     "candidates, engine, peak_memory_mib, finished"),
+)  # fmt: skip
+
+
+def adopt(connection: sqlite3.Connection, folder: Path) -> None:
+    """Copy what earlier releases kept in a folder; their files stay as they are.
+
+    Parameters
+    ----------
+    connection : sqlite3.Connection
+        To the new database, its tables empty, within a transaction.
+    folder : Path
+        That holds them, or not.
+
+    Raises
+    ------
+    ReadError
+        One of them is damaged, or of a form that no release had.
+    """
+    for name in (READING, BATCH):
+        if not os.path.lexists(folder / name):
+            continue
+        with closing(open_database(folder, name, 10.0)) as earlier, damage_named(folder, name):
+            if name == READING and earlier.execute("PRAGMA user_version").fetchone() != (_FORM,):
+                raise ValueError("its form is not known")
+            tables = {row[0] for row in earlier.execute("SELECT name FROM sqlite_master")}
+            for _, table, new, columns in (copy for copy in _COPIES if copy[0] == name):
+                if table not in tables:
+                    raise ValueError(f"it has no {table}")
+                marks = ", ".join("?" * (columns.count(",") + 1))
+                connection.executemany(
+                    f"INSERT INTO {new} ({columns}) VALUES ({marks})",  # noqa: S608  constants
+                    earlier.execute(f"SELECT {columns} FROM {table}"),  # noqa: S608  constants
+                )
