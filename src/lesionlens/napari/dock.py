@@ -29,7 +29,7 @@ from lesionlens.napari.model.state.state import State, only_progress_differs
 from lesionlens.napari.model.studies import recent
 from lesionlens.napari.painter import Painted, Painter
 from lesionlens.napari.preferences import read_preferences
-from lesionlens.napari.qt.clashes import clashes, keymap_of
+from lesionlens.napari.qt.clashes import clashes, keymap_of, napari_key
 from lesionlens.napari.qt.dock_layout import DockLayout
 from lesionlens.napari.qt.drops import Drops, canvas_of
 from lesionlens.napari.qt.keyboard import Keyboard, main_window
@@ -237,7 +237,7 @@ class LesionLens(Panel):
         active = self.viewer.layers.selection.active
         if active is None or KEY in active.metadata:
             return False
-        return command.shown_key in {str(used) for used in keymap_of(type(active))}
+        return napari_key(command) in {str(used) for used in keymap_of(type(active))}
 
     def release(self) -> None:
         """Let go of the viewer: nothing of it is heard or bound any more; once is enough."""

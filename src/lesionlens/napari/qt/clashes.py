@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from app_model.types import KeyBinding
 from napari.layers import Image, Labels
 from napari.viewer import Viewer
 
+from lesionlens.napari.commands.command import Command
+from lesionlens.napari.commands.editing import FINISH
 from lesionlens.napari.commands.table import KEYED
+
+_NAPARI_NAMES = {"PgDown": "PageDown", "PgUp": "PageUp", "Return": "Enter"}
+
+
+def napari_key(command: Command) -> str:
+    """Return a command's key as napari writes it in its own tables, such as "Ctrl+B"."""
+    *modifiers, key = command.shown_key.split("+")
+    return str(KeyBinding.from_str("+".join((*modifiers, _NAPARI_NAMES.get(key, key)))))
 
 
 def keymap_of(kind: type) -> dict[Any, Any]:
@@ -21,7 +32,7 @@ def keymap_of(kind: type) -> dict[Any, Any]:
 def clashes(viewer: Any) -> tuple[str, ...]:
     """Report which keys of ours another plugin, or napari as it is set, uses in this window too.
 
-    While the panel is open, they do what LesionLens says.
+    While the panel is open, they do what LesionLens says; `FINISH` does so only within an edit.
 
     Returns
     -------
@@ -31,10 +42,10 @@ def clashes(viewer: Any) -> tuple[str, ...]:
     bound: dict[str, Any] = {}
     for keymap in (*map(keymap_of, (Viewer, Image, Labels)), viewer.keymap):
         bound |= {str(key): act for key, act in keymap.items()}
-    ours = ((command.shown_key, command.words) for command in KEYED)
+    ours = ((napari_key(one), one.shown_key, one.words) for one in KEYED if one.name != FINISH)
     return tuple(
-        f"{key} is also a key of {_owner(bound[key])}; here it means: {words}."
-        for key, words in ours
+        f"{shown} is also a key of {_owner(bound[key])}; here it means: {words}."
+        for key, shown, words in ours
         if key in bound
     )
 
