@@ -9,6 +9,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from lesionlens.analysis.followup import compare as steps
 from lesionlens.analysis.followup import places
 from lesionlens.analysis.followup.alignment import changed
 from lesionlens.analysis.followup.compare import compare
@@ -22,7 +23,7 @@ from lesionlens.analysis.followup.patient import (
 )
 from lesionlens.base.errors import PatientConflictError, UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import Identity, Region, ReviewState
+from lesionlens.base.labels import Identity, MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.followup import (
@@ -38,6 +39,7 @@ from lesionlens.base.records.review import Outline
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.napari.model.wording.followup import lines_of
 from lesionlens.results.export.exporter import save
@@ -101,6 +103,14 @@ def compared(before, now):
     )
 
 
+@pytest.fixture
+def laid_before(compared, monkeypatch):
+    """Lay examinations where `compared` found them; searching takes seconds."""
+    found = compared.followup.alignment
+    laid = Registration(np.asarray(found.matrix), 0.0, 0.0, information=1.0, pronounced=1.0)
+    monkeypatch.setattr(steps, "align", lambda *_, **__: (laid, MrSequence.T1C))
+
+
 def test_the_prior_is_laid_onto_this_examination(compared, now):
     points = now.prepared.working.to_mm(np.argwhere(now.prepared.brain)[::50])
     true = np.linalg.inv(moved_head())
@@ -136,7 +146,7 @@ def test_growth_is_measured_by_one_criterion_too_and_written(compared):
     assert f"criterion for both {grown.joint.words}" in lines_of(compared)[0][1]
 
 
-def test_an_outline_that_a_person_drew_counts_alone(compared, before, now):
+def test_an_outline_that_a_person_drew_counts_alone(compared, before, now, laid_before):
     grown = next(c for c in compared.followup.changes if c.kind == "matched")
     smaller = replace(
         compared.findings.candidates[grown.now.id - 1],
@@ -156,7 +166,10 @@ def test_an_outline_that_a_person_drew_counts_alone(compared, before, now):
     assert [c.joint for c in again.changes if c.kind == "matched"] == [None]
 
 
-def test_a_reader_is_told_where_nothing_says_whose_the_examinations_are(compared, before, now):
+def test_a_reader_is_told_where_nothing_says_whose_the_examinations_are(
+    compared, before, now, laid_before, monkeypatch
+):
+    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     told = "Neither names nor headers say that the earlier examination is of the same patient"
     assert not any(told in one for one in warnings_of(compared))
     untold = compare(now, Examination(SOMEBODY, "2026-03-05"), Prior(Examination(), before))
@@ -249,6 +262,9 @@ def test_the_comparison_is_written_and_read_back(compared, tmp_path, monkeypatch
     assert "2026-01-05" in page
     assert "<polyline" in page
     assert "the category is the reader" in page
+    at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0)
+    monkeypatch.setattr(steps, "align", lambda *_, **__: (at_rest, MrSequence.T1C))
+    monkeypatch.setattr(steps, "joint_change", lambda *_: None)
     again = compare(
         compared,
         Examination(SOMEBODY, "2026-05-05"),

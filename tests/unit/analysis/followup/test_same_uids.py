@@ -3,17 +3,21 @@
 from dataclasses import replace
 
 import highdicom
+import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
+from lesionlens.analysis.followup import compare as steps
 from lesionlens.analysis.followup.compare import compare
 from lesionlens.analysis.followup.patient import Examination, Prior
+from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.acquire import Acquisition
 from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.results.export.dicom.exporter import DicomExporter
 
 STAYS, GOES, COMES = (-28.0, 8.0, 26.0), (34.0, -40.0, 30.0), (30.0, 20.0, 30.0)
@@ -36,8 +40,19 @@ def examined(folder, lesions):
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory):
-    """Return of each examination what its report and its segmentation say: UID by place."""
+    """Return of each examination what its report and its segmentation say: UID by place.
+
+    The head lies alike in all of them, so none is searched for, nor is growth measured.
+    """
     folder = tmp_path_factory.mktemp("examinations")
+    at_rest = Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "align", lambda *_, **__: (at_rest, MrSequence.T1C))
+        patch.setattr(steps, "joint_change", lambda *_: None)
+        return written(folder)
+
+
+def written(folder):
     before, found = None, []
     for number, (day, lesions) in enumerate(zip(DAYS, SEEN, strict=True)):
         place = folder / str(number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,18 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    """Where the result lies that `out` copies, once it is written."""
+    return tmp_path_factory.mktemp("saved") / "out"
+
+
 @pytest.fixture
-def out(make, tmp_path) -> Path:
-    """A result of DICOM."""
-    save(make(dicom=True), tmp_path / "out")
+def out(make, saved, tmp_path) -> Path:
+    """A result of DICOM, the test's own."""
+    if not saved.exists():
+        save(make(dicom=True), saved)
+    shutil.copytree(saved, tmp_path / "out")
     return tmp_path / "out"
 
 
