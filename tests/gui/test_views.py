@@ -664,3 +664,31 @@ def test_outlines_are_a_layer_where_napari_draws_no_overlays_of_ours(shown, monk
     assert np.allclose(starts[:, order[1]], down)
     lines.release()
     assert layer not in shown.viewer.layers
+
+
+def test_a_ruler_is_drawn_by_a_drag_and_its_end_is_moved(shown, qtbot):
+    shown.commands.run("measure_length")
+    qtbot.waitUntil(lambda: shown.views.linked is not None and bool(shown.views.linked.tiles))
+    tile = shown.views.linked.tiles[0]
+    middle = tile.rect().center()
+
+    def drag(start, end):
+        qtbot.mousePress(tile, Qt.MouseButton.LeftButton, pos=start)
+        qtbot.mouseMove(tile, end)
+        point = QPointF(end)
+        held = Qt.MouseButton.LeftButton
+        none = Qt.KeyboardModifier.NoModifier
+        glob = QPointF(tile.mapToGlobal(end))
+        tile.mouseMoveEvent(QMouseEvent(QEvent.Type.MouseMove, point, glob, held, held, none))
+        qtbot.mouseRelease(tile, held, pos=end)
+
+    def lengths():
+        return [one.words for one in shown.session.state.choices.views.measures]
+
+    zoom = shown.actions_.viewpoint.now.zoom
+    drag(middle, middle + QPoint(60, 0))
+    assert lengths() == [f"{60 / zoom:.1f} mm"]
+    drag(middle + QPoint(60, 0), middle + QPoint(90, 0))
+    assert lengths() == [f"{90 / zoom:.1f} mm"]
+    shown.commands.run("remove_measure")
+    assert lengths() == []

@@ -36,7 +36,6 @@ from lesionlens.napari.qt.keyboard import Keyboard, main_window
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.napari.viewer.board_view import BoardView
 from lesionlens.napari.viewer.layers import Layers
-from lesionlens.napari.viewer.marks import Marks
 from lesionlens.napari.viewer.single import plane_of
 from lesionlens.napari.viewer.views import Views
 from lesionlens.napari.widgets.panel import Panel
@@ -74,7 +73,7 @@ class LesionLens(Panel):
         self.layers.turned = self.views.single.turned = self._on_turned
         self.actions_.renew_pointer = self.views.renew_pointer
         self.actions_.read_controller.in_head = HeadOfStudy(self.layers.pictures).contains
-        on = Painted(viewer, self.layers, self.views, Marks(viewer), self)
+        on = Painted(viewer, self.layers, self.views, self)
         self.painter = Painter(on, lambda: when_idle(self._lay_out_docks))
         self.gestures = CanvasGestures(viewer, self.actions_)
         acts: dict[Command, Callable[..., Any]] = {

@@ -1,4 +1,4 @@
-"""Paints the view model: napari's layers, the views, the marks and the panel, and nothing else."""
+"""Paints the view model: napari's layers, the views and the panel, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from lesionlens.napari.model.screen.view_model import ViewModel
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.waiting import once_idle
 from lesionlens.napari.viewer.layers import Layers
-from lesionlens.napari.viewer.marks import Marks
 from lesionlens.napari.viewer.views import Views
 from lesionlens.napari.widgets.panel import Panel
 
@@ -27,7 +26,6 @@ class Painted:
     viewer: ViewerModel
     layers: Layers
     views: Views
-    marks: Marks
     panel: Panel
 
 
@@ -37,7 +35,7 @@ class Painter:
     Parameters
     ----------
     on : Painted
-        Layers, views, marks and panel of the window.
+        Layers, views and panel of the window.
     laid_out : callable
         Called when the picture may need another share of the window.
     """
@@ -58,8 +56,6 @@ class Painter:
             self._take_overlays(before, model)
         elif model.study is not before.study is not None:
             self._resting.start(_SOON_MS)
-        if model.board.marks != before.board.marks or model.study is not before.study:
-            on.marks.show(model.board.marks, model.study)
         on.views.show(model)
 
     def _take_overlays(self, before: ViewModel, model: ViewModel) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lesionlens.napari.commands.command import Command
 from lesionlens.napari.model.choices.views import Layout, Window
+from lesionlens.napari.model.geometry.measures import MeasureKind
 
 _OVERLAYS = (
     Command("toggle_overlay", "overlay on or off", lambda acts: acts.toggle_overlay(), "T"),
@@ -176,4 +177,31 @@ _PICTURE = (
         "Shift-I",
     ),
 )
-COMMANDS = (*_OVERLAYS, *_LAYOUTS, *_PLACES, *_PICTURE)
+MEASURES = (
+    Command(
+        "measure_length",
+        "measure a length on a slice, or put the ruler away",
+        lambda acts: acts.choose_measure(MeasureKind.RULER),
+        "F3",
+    ),
+    Command(
+        "measure_angle",
+        "measure an angle on a slice, or end that",
+        lambda acts: acts.choose_measure(MeasureKind.ANGLE),
+        "F4",
+    ),
+    Command(
+        "measure_region",
+        "measure grey values within an ellipse, or end that",
+        lambda acts: acts.choose_measure(MeasureKind.REGION),
+        "F6",
+    ),
+    Command(
+        "remove_measure",
+        "remove the last measure",
+        lambda acts: acts.remove_measure(),
+        "Shift-F3",
+    ),
+)
+"""What is measured by hand."""
+COMMANDS = (*_OVERLAYS, *_LAYOUTS, *_PLACES, *_PICTURE, *MEASURES)

@@ -62,6 +62,11 @@ class BoardView(QWidget):
 
     ruler_dragged = Signal(object)
     """An end of a ruler was moved: the candidate's rulers as they are now."""
+    measure_begun = Signal(object)
+    """A measure begins at a point: RAS+ mm."""
+    measure_moved = Signal(int, int, object)
+    """A point of a measure is elsewhere: which measure, which point, RAS+ mm."""
+    measure_ended = Signal()
 
     def __init__(
         self, viewpoint: SharedViewpoint, window_of: Callable[[MrSequence], Window], parent: QWidget
@@ -79,7 +84,7 @@ class BoardView(QWidget):
         self._fitted = True
         self._pressing = False
         self._turns = 0.0
-        self._held: tuple[int, int] | None = None
+        self._held: tuple[bool, int, int] | None = None
         self._foot: tuple[Tile, str] | None = None
         self.tiles: tuple[TileView, ...] = ()
         grid = QGridLayout(self)
@@ -248,7 +253,7 @@ class BoardView(QWidget):
     def pressed(self, tile: Tile, at: tuple[float, float], *, ask: bool) -> None:
         """Take hold of a ruler's end, else put the crosshair there; `ask` probes the voxel too."""
         point = self._patient(tile, at)
-        if point is None or (not ask and self._drag_ruler(tile, at, point)):
+        if point is None or (not ask and self._drag_end(tile, at, point)):
             return
         self._viewpoint.move(point_mm=point)
         if ask:
@@ -270,28 +275,46 @@ class BoardView(QWidget):
             self._viewpoint.move(point_mm=points[0])
             self.prompted.emit(gesture_of(points, moved, modifiers))
 
-    def _drag_ruler(self, tile: Tile, at: tuple[float, float], point: Point) -> bool:
-        """Move the end of a ruler that is held, or take hold of one that is near."""
+    def _drag_end(self, tile: Tile, at: tuple[float, float], point: Point) -> bool:
+        """Move the end that is held, or take hold of one that is near, or begin to measure."""
         drawing = self.drawing(tile)
         if self.board is None or drawing is None:
             return False
         if self._held is None and not self._pressing:
-            reach = _REACH / self._viewpoint.now.zoom
-            for index, ends, _ in drawing.rulers:
-                for which in (0, 1):
-                    if np.linalg.norm(ends[which] - np.asarray(at)) <= reach:
-                        self._held = (index, which)
+            self._held = self._end_near(drawing, at)
+            if self._held is None and self.board.views.measuring is not None:
+                self.measure_begun.emit(point)
+                last = len(self.board.views.measures) - 1
+                self._held = (True, last, len(self.board.views.measures[last].points) - 1)
         self._pressing = True
         if self._held is None:
             return False
-        index, which = self._held
-        rulers = list(self._artist.rulers(self.board))
-        rulers[index] = rulers[index].with_end(which, point)
-        self.ruler_dragged.emit(tuple(rulers))
+        by_hand, index, which = self._held
+        if by_hand:
+            self.measure_moved.emit(index, which, point)
+        else:
+            rulers = list(self._artist.rulers(self.board))
+            rulers[index] = rulers[index].with_end(which, point)
+            self.ruler_dragged.emit(tuple(rulers))
         return True
 
+    def _end_near(self, drawing: Drawing, at: tuple[float, float]) -> tuple[bool, int, int] | None:
+        """Return whose end is near: whether a measure's, which, and which of its points."""
+        reach = _REACH / self._viewpoint.now.zoom
+        drawn = [(False, index, line) for index, line, _ in drawing.rulers]
+        drawn += [(True, one.index, one.points) for one in drawing.measures]
+        near = [
+            (by_hand, index, which)
+            for by_hand, index, points in drawn
+            for which, point in enumerate(points)
+            if np.linalg.norm(point - np.asarray(at)) <= reach
+        ]
+        return near[-1] if near else None
+
     def released(self) -> None:
-        """Let go of a ruler."""
+        """Let go of a ruler or a measure."""
+        if self._held is not None and self._held[0]:
+            self.measure_ended.emit()
         self._held, self._pressing = None, False
 
     def _patient(self, tile: Tile, at: tuple[float, float]) -> Point | None:

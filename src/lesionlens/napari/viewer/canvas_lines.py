@@ -14,18 +14,20 @@ import numpy as np
 from napari.utils.colormaps.standardize_color import transform_color
 from numpy.typing import NDArray
 
-from lesionlens.napari.model.geometry.contours import Line, rectangle
+from lesionlens.napari.model.geometry.contours import Line, rectangle, ring
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.geometry.slices import Frame
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.drawing import Artist, Drawing
 from lesionlens.napari.viewer.canvas_strokes import ShownPlane, Strokes, strokes_over
-from lesionlens.napari.viewer.colours import BOX_COLOUR, map_colours
+from lesionlens.napari.viewer.colours import BOX_COLOUR, MARK_COLOUR, map_colours
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+RING_MM = 4.0
+"""Radius of the ring around a reader's mark."""
 _SPACE = 3
 _DASH = 6  # pieces of a line that are drawn, and then left out, where it is preliminary
 _PLANES = (Plane.SAGITTAL, Plane.CORONAL, Plane.AXIAL)  # by the axis that is sliced
@@ -113,6 +115,8 @@ def strokes_of(drawing: Drawing, onto: Callable[[Line], NDArray[np.float32]]) ->
         lines += [(line, colour, drawing.preliminary) for line in found]
     if drawing.box is not None:
         lines.append((rectangle(drawing.box), transform_color(BOX_COLOUR)[0], False))
+    mark = transform_color(MARK_COLOUR)[0]
+    lines += [(ring(at, RING_MM), mark, False) for _, at in drawing.marks]
     if not lines:
         return None
     points, colours, pieces, start = [], [], [], 0

@@ -15,7 +15,7 @@ ATTENTION, UNCERTAINTY, PROBE, EVIDENCE = "attention", "uncertainty", "probe", "
 MAPS = {ATTENTION: "inferno", UNCERTAINTY: "cividis", PROBE: "viridis"}
 AGAINST, FOR = (0.835, 0.369, 0.0), (0.337, 0.706, 0.914)
 """Ends of a map with a sign, in the colours of the panel's bars; between them it is transparent."""
-BOX_COLOUR, ORIGINAL_COLOUR = "#F0E442", "#FFFFFF"
+BOX_COLOUR, ORIGINAL_COLOUR, MARK_COLOUR = "#F0E442", "#FFFFFF", "#FF78DC"
 
 
 def see_through(name: str) -> Colormap:

@@ -14,11 +14,12 @@ from qtpy.QtGui import QColor, QFont, QFontMetricsF, QImage, QPainter, QPen, QPo
 from lesionlens.napari.model.geometry.contours import Line
 from lesionlens.napari.model.geometry.slices import Slice
 from lesionlens.napari.model.screen.drawing import Drawing, MapDrawing
-from lesionlens.napari.viewer.colours import BOX_COLOUR, map_colours
+from lesionlens.napari.model.screen.measured import DrawnMeasure
+from lesionlens.napari.viewer.colours import BOX_COLOUR, MARK_COLOUR, map_colours
 
 LETTER, WORDS, CROSS = QColor(255, 217, 89), QColor(217, 222, 230), QColor(0, 200, 220, 170)
 RULER = QColor(140, 255, 170)
-MARK = QColor(255, 120, 220)
+MARK = QColor(MARK_COLOUR)
 _HANDLE, _RING = 4.0, 9.0
 _OUTLINE_WIDTH, _BOX_WIDTH, _ISO_WIDTH = 1.6, 1.0, 1.2
 _GAP, _MARGIN = 12.0, 8.0
@@ -118,6 +119,8 @@ def paint(
         _paint_mark(painter, to.point(x, y), str(number))
     for _, ends, words in drawing.rulers:
         _paint_ruler(painter, to.point(*ends[0]), to.point(*ends[1]), words)
+    for measure in drawing.measures:
+        _paint_measure(painter, measure, to)
 
 
 def _paint_mark(painter: QPainter, at: QPointF, words: str) -> None:
@@ -137,6 +140,17 @@ def _paint_ruler(painter: QPainter, start: QPointF, end: QPointF, words: str) ->
         painter.drawEllipse(at, _HANDLE, _HANDLE)
     beside = max(start, end, key=lambda at: at.x())
     _text(painter, QPointF(beside.x() + 2 * _HANDLE, beside.y() - _HANDLE), words, RULER)
+
+
+def _paint_measure(painter: QPainter, measure: DrawnMeasure, to: Projection) -> None:
+    """Paint a measure with handles at its points, and its words right of it."""
+    _paint_lines(painter, (measure.line,), QPen(RULER, 1.2), to)
+    for x, y in measure.points.tolist():
+        painter.drawEllipse(to.point(x, y), _HANDLE, _HANDLE)
+    corner = to.point(float(measure.line[:, 0].max()), float(measure.line[:, 1].min()))
+    row = QFontMetricsF(painter.font()).height()
+    for number, words in enumerate(measure.words):
+        _text(painter, QPointF(corner.x() + 2 * _HANDLE, corner.y() + number * row), words, RULER)
 
 
 def _paint_map(painter: QPainter, part: MapDrawing, image: QImage | None, to: Projection) -> None:

@@ -7,9 +7,10 @@ from functools import partial
 
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QResizeEvent
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QToolButton, QWidget
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QMenu, QToolButton, QWidget
 
 from lesionlens.napari.commands.table import COMMANDS
+from lesionlens.napari.commands.viewing import MEASURES
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.views import Layout, Window
 from lesionlens.napari.model.screen.board import Board
@@ -91,6 +92,8 @@ class ViewToolbar(QWidget):
             line = QFrame()
             line.setFrameShape(QFrame.Shape.VLine)
             row.addWidget(line)
+        self.measure = self._measure_button(acts)
+        row.addWidget(self.measure)
         row.addStretch(1)
         self.setStyleSheet(_style(self._is_roomy))
 
@@ -104,6 +107,21 @@ class ViewToolbar(QWidget):
         button.clicked.connect(lambda _=False: act())
         button.clicked.connect(self._restate)
         return button
+
+    def _measure_button(self, acts: ViewActs) -> QToolButton:
+        """Return the button whose menu has every tool that measures."""
+        made = QToolButton()
+        made.setText("measure")
+        made.setToolTip("A length, an angle or grey values on a slice (F3, F4, F6)")
+        made.setAccessibleName("Measure")
+        made.setCheckable(True)
+        made.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        made.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        menu = QMenu(made)
+        for command in MEASURES:
+            menu.addAction(command.tip).triggered.connect(lambda _=False, c=command: c.run(acts))
+        made.setMenu(menu)
+        return made
 
     def minimumSizeHint(self) -> QSize:
         """Return what the narrow buttons need: larger ones do not keep a window wide."""
@@ -163,4 +181,6 @@ class ViewToolbar(QWidget):
             free = act not in _LINKED or not board.editing
             button.setEnabled(free)
             button.setVisible(free)  # napari's controls want the room
+        self.measure.setChecked(views.measuring is not None)
+        self.measure.setVisible(not board.editing)
         self.setVisible(board.opened)  # last: what is seen is laid out anew at every change

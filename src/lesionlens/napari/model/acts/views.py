@@ -7,6 +7,7 @@ from collections.abc import Callable
 from lesionlens.base.records.findings import DoubtfulPart, Point
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.acts import hanging
+from lesionlens.napari.model.acts.measuring import MeasureActs
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout, Window
@@ -23,7 +24,7 @@ _NO_LAYERS = "The network's layers are not kept in files. Analyse again to see t
 _TO_THE_END = 1_000_000
 
 
-class ViewActs:
+class ViewActs(MeasureActs):
     """Acts on the views of one session.
 
     Parameters

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
+from lesionlens.napari.model.geometry.measures import Measure, MeasureKind
 from lesionlens.napari.model.geometry.rulers import Ruler
 
 
@@ -77,5 +78,9 @@ class ViewChoices:
     """Whether patient, date and series stand on the views."""
     rulers: bool = False
     """Whether the two diameters of the candidate in focus are drawn."""
+    measuring: MeasureKind | None = None
+    """What the pointer measures in the linked views."""
+    measures: tuple[Measure, ...] = ()
+    """What was measured by hand, oldest first; never exported."""
     dragged: tuple[int, tuple[Ruler, ...]] | None = None
     """The candidate whose rulers the reader moved, and where they are now; never exported."""

@@ -22,6 +22,7 @@ from lesionlens.napari.model.geometry.slices import Picture, Slice, plane_of_acq
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.maps import MapView
 from lesionlens.napari.model.screen.board import Board, Tile
+from lesionlens.napari.model.screen.measured import DrawnMeasure, measures_on
 
 KEPT = 96
 SLAB_MM = 10.0
@@ -71,6 +72,8 @@ class Drawing:
     """Which ruler, its two ends in millimetres on the screen, its length in words."""
     marks: tuple[tuple[int, tuple[float, float]], ...] = ()
     """Number of each of the reader's marks near this slice, and where it is on the screen."""
+    measures: tuple[DrawnMeasure, ...] = ()
+    """What the reader measured on this slice."""
 
 
 class Artist:
@@ -105,6 +108,7 @@ class Artist:
             preliminary=board.scene.outline.preliminary,
             rulers=self._rulers(board, tile, place),
             marks=_marks(board, tile, place),
+            measures=() if image is None else measures_on(board, tile, image, picture),
         )
 
     def rulers(self, board: Board) -> tuple[Ruler, ...]:

@@ -1,0 +1,146 @@
+"""What a reader measures by hand on a slice: a length, an angle, grey values of a region."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.records.findings import Point
+from lesionlens.napari.model.geometry.contours import Line
+from lesionlens.napari.model.geometry.slices import Slice
+
+_RING_PIECES = 72
+LEAST_MM = 0.5
+"""A measure that is shorter was a click and no drag."""
+
+
+class MeasureKind(StrEnum):
+    """What is measured."""
+
+    RULER = "ruler"
+    ANGLE = "angle"
+    REGION = "region"
+    """An ellipse; its grey values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One measure, in the patient; none is part of a result."""
+
+    kind: MeasureKind
+    points: tuple[Point, ...]
+    """Tuple of (3,). RAS+ mm: two ends, three points of an angle, or two corners around an
+    ellipse."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether an angle has its second arm, which is drawn apart."""
+        return self.kind is not MeasureKind.ANGLE or len(self.points) > 2
+
+    @property
+    def empty(self) -> bool:
+        """Whether its last point lies on the one before it."""
+        return float(np.linalg.norm(np.subtract(self.points[-1], self.points[-2]))) < LEAST_MM
+
+    def with_point(self, which: int, at: Point) -> Measure:
+        """Return it with one of its points elsewhere."""
+        return replace(self, points=(*self.points[:which], at, *self.points[which + 1 :]))
+
+    @property
+    def words(self) -> str:
+        """Its length or its angle; empty of a region, and until an angle is complete.
+
+        Examples
+        --------
+        >>> Measure(MeasureKind.RULER, ((0.0, 0.0, 0.0), (3.0, 4.0, 0.0))).words
+        '5.0 mm'
+        >>> Measure(MeasureKind.ANGLE, ((1.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 9.0, 0.0))).words
+        '90°'
+        """
+        points = np.asarray(self.points)
+        if self.kind is MeasureKind.RULER:
+            return f"{np.linalg.norm(points[1] - points[0]):.1f} mm"
+        if self.kind is MeasureKind.ANGLE and self.complete:
+            arms = points[0] - points[1], points[2] - points[1]
+            lengths = np.linalg.norm(arms[0]) * np.linalg.norm(arms[1])
+            cosine = float(np.clip(arms[0] @ arms[1] / max(lengths, 1e-9), -1.0, 1.0))
+            return f"{np.degrees(np.arccos(cosine)):.0f}°"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class RegionStatistics:
+    """Grey values of the voxels of one slice whose middle lies in an ellipse."""
+
+    count: int
+    mean: float
+    sd: float
+    """Of a sample: divided by one voxel less; 0 of one voxel."""
+    least: float
+    most: float
+    area_mm2: float
+    """Of the ellipse."""
+    volume_ml: float
+    """Of the ellipse, as thick as the slice."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """As written beside it, a line each."""
+        size = f"{self.area_mm2:.0f} mm² · {self.volume_ml:.2f} ml"
+        if not self.count:
+            return size, "no voxel inside"
+        return (
+            f"mean {self.mean:.4g} · SD {self.sd:.3g}",
+            f"min {self.least:.4g} · max {self.most:.4g}",
+            f"{size} · {self.count} voxels",
+        )
+
+
+def statistics_of(part: Slice, corners: NDArray[np.float64]) -> RegionStatistics:
+    """Return the grey values of a slice within an ellipse.
+
+    Parameters
+    ----------
+    part : Slice
+        Of one sequence.
+    corners : (2, 2) float64
+        Opposite corners around the ellipse, in millimetres on the screen.
+
+    Examples
+    --------
+    >>> part = Slice(np.arange(16.0).reshape(4, 4), (0.0, 0.0), (4.0, 4.0), 1, 1, 5.0, False)
+    >>> found = statistics_of(part, np.array([[1.0, 1.0], [3.0, 3.0]]))
+    >>> found.count, found.mean, found.least, found.most, round(found.volume_ml, 4)
+    (4, 7.5, 5.0, 10.0, 0.0157)
+    """
+    middle, half = corners.mean(axis=0), np.abs(corners[1] - corners[0]) / 2
+    rows, columns = part.data.shape
+    x = part.corner[0] + (np.arange(columns) + 0.5) * part.size[0] / columns
+    y = part.corner[1] + (np.arange(rows) + 0.5) * part.size[1] / rows
+    reach = np.maximum(half, 1e-9)
+    inside = ((x - middle[0]) / reach[0])[None, :] ** 2 + ((y - middle[1]) / reach[1])[
+        :, None
+    ] ** 2 <= 1.0
+    values = np.asarray(part.data[inside], np.float64)
+    area = float(np.pi * half[0] * half[1])
+    some = values if values.size else np.zeros(1)
+    return RegionStatistics(
+        count=int(values.size),
+        mean=float(some.mean()),
+        sd=float(some.std(ddof=1)) if some.size > 1 else 0.0,
+        least=float(some.min()),
+        most=float(some.max()),
+        area_mm2=area,
+        volume_ml=area * part.step_mm / 1000,
+    )
+
+
+def ellipse(corners: NDArray[np.float64]) -> Line:
+    """Return the closed line of the ellipse between two opposite corners, (2, 2)."""
+    turn = np.linspace(0.0, 2 * np.pi, _RING_PIECES + 1)
+    half = (corners[1] - corners[0]) / 2
+    around = np.stack([np.cos(turn), np.sin(turn)], axis=1) * half
+    return np.asarray(corners.mean(axis=0) + around)

@@ -1,0 +1,48 @@
+"""The reader's measures as they are drawn on one slice: pure, frozen, no Qt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.napari.model.geometry.contours import Line
+from lesionlens.napari.model.geometry.measures import MeasureKind, ellipse, statistics_of
+from lesionlens.napari.model.geometry.slices import Picture, Slice
+from lesionlens.napari.model.screen.board import Board, Tile
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DrawnMeasure:
+    """A measure on a slice, in millimetres on the screen."""
+
+    index: int
+    """Which of the reader's measures."""
+    points: NDArray[np.float64]
+    """(N, 2) float64: what can be taken hold of."""
+    line: Line
+    words: tuple[str, ...]
+    """Beside it, a line each."""
+
+
+def measures_on(
+    board: Board, tile: Tile, image: Slice, picture: Picture | None
+) -> tuple[DrawnMeasure, ...]:
+    """Return the measures on the slice of a tile; a region's grey values are of its sequence."""
+    found = []
+    for index, measure in enumerate(board.views.measures):
+        depths = np.atleast_1d(board.frame.depth(tile.plane, measure.points))
+        if picture is None or any(
+            picture.number_at(board.frame, tile.plane, float(depth)) + 1 != image.number
+            for depth in depths
+        ):
+            continue
+        points = board.frame.on_screen(tile.plane, measure.points)
+        if measure.kind is MeasureKind.REGION:
+            words = (tile.sequence.words, *statistics_of(image, points).words)
+            found.append(DrawnMeasure(index, points, ellipse(points), words))
+        else:
+            words = (measure.words,) if measure.words else ()
+            found.append(DrawnMeasure(index, points, points, words))
+    return tuple(found)
