@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
     QScrollBar,
     QSlider,
     QToolButton,
+    QWidget,
 )
 from tests.gui.conftest import LEFT
 from tests.gui.test_drop import drop
@@ -38,7 +39,7 @@ from lesionlens.napari.model.state.state import Problem
 from lesionlens.napari.qt.candidate_model import cells_of
 from lesionlens.napari.qt.clashes import clashes
 from lesionlens.napari.qt.jobs import problem_of
-from lesionlens.napari.widgets.parts import Bars
+from lesionlens.napari.widgets.parts import AnchoredScroll, Bars
 from lesionlens.results.review import store
 
 PATIENCE_MS = 120_000
@@ -521,3 +522,20 @@ def test_the_candidate_gone_to_is_in_sight_in_a_low_window(reviewed, qtbot):
     reviewed.commands.run("next_candidate")
     table = reviewed.candidates.table
     qtbot.waitUntil(lambda: table.visibleRegion().boundingRect().height() > 40, timeout=5000)
+
+
+def test_what_stands_at_the_lower_edge_stays_when_a_message_takes_room(panel, qtbot):
+    scroll, inner = AnchoredScroll(), QWidget()
+    inner.setMinimumHeight(2000)
+    scroll.setWidget(inner)
+    qtbot.addWidget(scroll)
+    scroll.resize(300, 400)
+    scroll.show()
+    bar = scroll.verticalScrollBar()
+    scroll.resize(300, 360)
+    assert bar.value() == 0, "nobody has scrolled yet"
+    bar.setValue(500)
+    scroll.resize(300, 300)
+    assert bar.value() == 560
+    scroll.resize(300, 360)
+    assert bar.value() == 500

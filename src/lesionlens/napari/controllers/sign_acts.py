@@ -102,6 +102,7 @@ class SignActs(ViewActs):
         def then(reason: str) -> None:
             if self.session.state.study is study:
                 self.review_controller.withdraw(reason)
+                self.session.notify("The signature is withdrawn.")
 
         reader = read_preferences().reader_name or ""
         self.ask_signature(Signature(state.identity, signed, reader, withdrawn=True), then)

@@ -147,7 +147,7 @@ def _paint_measure(painter: QPainter, measure: DrawnMeasure, to: Projection) -> 
     _paint_lines(painter, (measure.line,), QPen(RULER, 1.2), to)
     for x, y in measure.points.tolist():
         painter.drawEllipse(to.point(x, y), _HANDLE, _HANDLE)
-    corner = to.point(float(measure.line[:, 0].max()), float(measure.line[:, 1].min()))
+    corner = to.point(*measure.beside)
     row = QFontMetricsF(painter.font()).height()
     for number, words in enumerate(measure.words):
         _text(painter, QPointF(corner.x() + 2 * _HANDLE, corner.y() + number * row), words, RULER)

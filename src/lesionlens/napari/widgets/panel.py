@@ -17,7 +17,6 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFrame,
     QMenu,
-    QScrollArea,
     QSlider,
     QVBoxLayout,
     QWidget,
@@ -56,7 +55,7 @@ from lesionlens.napari.widgets.followup_block import FollowupBlock
 from lesionlens.napari.widgets.footer import Footer
 from lesionlens.napari.widgets.keys_dialog import KeysDialog
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
-from lesionlens.napari.widgets.parts import label, style_sheet
+from lesionlens.napari.widgets.parts import AnchoredScroll, label, style_sheet
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.napari.widgets.preparation_block import PreparationBlock
 from lesionlens.napari.widgets.read_block import ReadBlock
@@ -158,7 +157,7 @@ class Panel(QWidget):
             column.addWidget(block)
         column.addStretch(1)
         column.addWidget(label(RESEARCH_USE_NOTICE, "notice", wrap=True))
-        scroll = self._scroll = QScrollArea()
+        scroll = self._scroll = AnchoredScroll()
         scroll.setWidget(inner)
         scroll.setWidgetResizable(True)
         scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qtpy.QtCore import QAbstractItemModel, QRectF, QSize, Qt, Signal
-from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPaintEvent
+from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPaintEvent, QResizeEvent
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QButtonGroup,
@@ -362,3 +362,16 @@ def bring_into_sight(*widgets: QWidget) -> None:
             around = around.parentWidget()
         if around is not None:
             around.ensureWidgetVisible(widget)
+
+
+class AnchoredScroll(QScrollArea):
+    """Keeps what stands at its lower edge there when the room below changes, once it was moved."""
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Scroll by as much as the room has changed."""
+        bar = self.verticalScrollBar()
+        before = bar.value()
+        super().resizeEvent(event)
+        lost = event.oldSize().height() - event.size().height()
+        if before and event.oldSize().isValid():
+            bar.setValue(before + lost)

@@ -93,7 +93,7 @@ class RegionStatistics:
         if not self.count:
             return size, "no voxel inside"
         return (
-            f"mean {self.mean:.4g} · SD {self.sd:.3g}",
+            f"mean {self.mean:.4g} · SD {self.sd:.4g}",
             f"min {self.least:.4g} · max {self.most:.4g}",
             f"{size} · {self.count} voxels",
         )

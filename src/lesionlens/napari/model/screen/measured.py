@@ -24,6 +24,8 @@ class DrawnMeasure:
     line: Line
     words: tuple[str, ...]
     """Beside it, a line each."""
+    beside: tuple[float, float]
+    """(2,): right of this."""
 
 
 def measures_on(
@@ -41,8 +43,11 @@ def measures_on(
         points = board.frame.on_screen(tile.plane, measure.points)
         if measure.kind is MeasureKind.REGION:
             words = (tile.sequence.words, *statistics_of(image, points).words)
-            found.append(DrawnMeasure(index, points, ellipse(points), words))
+            beside = (float(points[:, 0].max()), float(points[:, 1].min()))
+            found.append(DrawnMeasure(index, points, ellipse(points), words, beside))
         else:
             words = (measure.words,) if measure.words else ()
-            found.append(DrawnMeasure(index, points, points, words))
+            ruler = measure.kind is MeasureKind.RULER
+            x, y = points[points[:, 0].argmax() if ruler else 1].tolist()
+            found.append(DrawnMeasure(index, points, points, words, (x, y)))
     return tuple(found)
