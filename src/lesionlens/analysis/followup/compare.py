@@ -129,7 +129,8 @@ def _point(analysis: Analysis, visit: Examination) -> TimePoint:
         Measured.of(c, analysis.review.state_of(c.tracking_uid))
         for c in analysis.findings.candidates
     )
-    return TimePoint(visit.date, analysis.study.uid, lesions)
+    contrast = analysis.prepared.has_t1c
+    return TimePoint(visit.date, analysis.study.uid, lesions, contrast)
 
 
 def _changes(before: TimePoint, now: TimePoint, matches: Matches) -> tuple[Change, ...]:

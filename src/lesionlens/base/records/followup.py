@@ -127,6 +127,8 @@ class TimePoint:
     date: str
     study_uid: str | None
     lesions: tuple[Measured, ...]
+    contrast: bool | None = None
+    """Whether T1c was there; None in results of earlier releases."""
 
     def lesion(self, tracking_uid: str) -> Measured | None:
         """Return what was measured of a lesion; None where it was not found."""

@@ -1,0 +1,142 @@
+"""Response to treatment by RANO 2.0: what a reader enters, what is proposed, what is signed.
+
+A proposal is arithmetic on what was measured. It is no assessment until a reader signs one, and the
+reader's category is the reader's, whatever was proposed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from lesionlens.base.file_fields import STRICT
+
+
+class Criterion(StrEnum):
+    """What is compared; the value is the word in files."""
+
+    BIDIMENSIONAL = "bidimensional"
+    """Sum of the products of two diameters."""
+    VOLUMETRIC = "volumetric"
+
+
+class Disease(StrEnum):
+    """Of which disease; the value is the word in files."""
+
+    ENHANCING = "enhancing"
+    """Measured on T1c."""
+    NON_ENHANCING = "non-enhancing"
+    """The whole region, measured on FLAIR or T2."""
+
+
+class Steroids(StrEnum):
+    """Corticosteroids now beside the examination that is compared with."""
+
+    UNKNOWN = "unknown"
+    NONE = "none"
+    """None, or a physiological dose, at both."""
+    STOPPED = "stopped"
+    LOWER = "lower"
+    SAME = "same"
+    HIGHER = "higher"
+
+
+class Clinical(StrEnum):
+    """The patient's state now beside the examination that is compared with."""
+
+    UNKNOWN = "unknown"
+    BETTER = "better"
+    SAME = "same"
+    WORSE = "worse"
+    """And nothing else explains it."""
+
+
+class Response(StrEnum):
+    """A category; the value is its abbreviation."""
+
+    COMPLETE = "CR"
+    PARTIAL = "PR"
+    STABLE = "SD"
+    PROGRESSION = "PD"
+    NOT_ASSESSABLE = "NE"
+
+    @property
+    def words(self) -> str:
+        """In words."""
+        return {
+            "CR": "complete response",
+            "PR": "partial response",
+            "SD": "stable disease",
+            "PD": "progressive disease",
+            "NE": "not assessable",
+        }[self.value]
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseChoices:
+    """What a reader enters; examinations by their number from 0, the oldest first."""
+
+    baseline: int = 0
+    """What a response is compared with."""
+    nadir: int | None = None
+    """What progression is compared with; None for the smallest sum from the baseline on."""
+    criterion: Criterion = Criterion.BIDIMENSIONAL
+    disease: Disease = Disease.ENHANCING
+    steroids: Steroids = Steroids.UNKNOWN
+    clinical: Clinical = Clinical.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseDraft:
+    """A proposal: nobody's assessment until a reader signs."""
+
+    choices: ResponseChoices
+    category: Response | None
+    """None where what the reader must enter is missing."""
+    steps: tuple[str, ...]
+    """The arithmetic and the rules in words, in their order."""
+    nadir: int | None
+    """Which examination progression was compared with."""
+    missing: tuple[str, ...] = ()
+    """What a reader must enter before anything is proposed."""
+
+    @property
+    def words(self) -> str:
+        """The proposal in words.
+
+        Examples
+        --------
+        >>> ResponseDraft(ResponseChoices(), Response.STABLE, (), 0).words
+        'Proposed: SD (stable disease), a draft until a reader signs'
+        >>> ResponseDraft(ResponseChoices(), None, (), 0, ("steroids",)).words
+        'Nothing proposed: enter steroids'
+        """
+        if self.category is None:
+            return f"Nothing proposed: enter {' and '.join(self.missing)}"
+        return f"Proposed: {self.category} ({self.category.words}), a draft until a reader signs"
+
+
+@dataclass(frozen=True, slots=True)
+class SignedResponse:
+    """What a reader signed of the response."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    category: Response
+    """The reader's."""
+    proposed: Response | None
+    """What the arithmetic came to."""
+    criterion: Criterion
+    disease: Disease
+    steroids: Steroids
+    clinical: Clinical
+    baseline: str
+    nadir: str
+    """Day of the examinations compared with, or which it is."""
+    steps: tuple[str, ...]
+    """The arithmetic as it was signed."""
+    reader: str
+    """Who."""
+    time: str
+    """ISO 8601, UTC."""

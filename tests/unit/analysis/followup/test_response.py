@@ -1,0 +1,204 @@
+"""RANO 2.0 by table: thresholds, and what keeps a category from being proposed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from lesionlens.analysis.followup.response import propose, sign
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import Region, ReviewState
+from lesionlens.base.records.followup import (
+    Alignment,
+    Change,
+    ChangeKind,
+    Comparison,
+    Measured,
+    TimePoint,
+)
+from lesionlens.base.records.response import (
+    Clinical,
+    Criterion,
+    Disease,
+    Response,
+    ResponseChoices,
+    Steroids,
+)
+
+LEVEL = ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0))
+ALIGNED = Alignment(LEVEL, 0, 0, False, "t1c")
+ENTERED = ResponseChoices(steroids=Steroids.SAME, clinical=Clinical.SAME)
+R = Response
+
+
+def lesion(uid: str, long: float, short: float, ml: float | None = 4.0) -> Measured:
+    measurable = None if ml is None else ml > 0 and min(long, short) >= 10
+    volumes = {Region.WT: 30.0, Region.TC: 10.0, Region.ET: ml}
+    return Measured(uid, 1, f"place {uid}", volumes, long, short, measurable)
+
+
+def compared(*examinations: tuple[Measured, ...], contrast: bool | None = True) -> Comparison:
+    points = tuple(
+        TimePoint(f"2025-0{n}-01", None, lesions, contrast)
+        for n, lesions in enumerate(examinations, 1)
+    )
+    before, now = ({m.tracking_uid: m for m in p.lesions} for p in points[-2:])
+    uids = dict.fromkeys([*now, *before])
+    changes = tuple(Change(before.get(u), now.get(u)) for u in uids)
+    return Comparison(points, changes, ALIGNED)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "category"),
+    [
+        ((20, 20), (20, 10), R.PARTIAL),  # -50 %
+        ((20, 20), (20, 10.2), R.STABLE),  # -49 %
+        ((20, 20), (25, 20), R.PROGRESSION),  # +25 %
+        ((20, 20), (24.8, 20), R.STABLE),  # +24 %
+        ((20, 20), (20, 20), R.STABLE),
+    ],
+)
+def test_products_by_the_published_limits(
+    before: tuple[float, float], now: tuple[float, float], category: Response
+) -> None:
+    found = compared((lesion("a", *before),), (lesion("a", *now),))
+    draft = propose(found, ENTERED)
+    assert draft.category is category
+    assert any("mm²" in step and "limit" in step for step in draft.steps)
+
+
+@pytest.mark.parametrize(
+    ("ml", "category"),
+    [(3.5, R.PARTIAL), (3.6, R.STABLE), (14.0, R.PROGRESSION), (13.9, R.STABLE)],
+)
+def test_volumes_by_the_published_limits(ml: float, category: Response) -> None:
+    found = compared((lesion("a", 20, 20, 10.0),), (lesion("a", 20, 20, ml),))
+    chosen = replace(ENTERED, criterion=Criterion.VOLUMETRIC)
+    assert propose(found, chosen).category is category
+
+
+def test_response_is_against_the_baseline_and_progression_against_the_nadir() -> None:
+    found = compared(
+        (lesion("a", 40, 40),), (lesion("a", 20, 10),), (lesion("a", 20, 14),)
+    )  # 1600, 200, 280: -82 % and +40 %
+    draft = propose(found, ENTERED)
+    assert (draft.category, draft.nadir) == (R.PROGRESSION, 1)
+    assert "1600 → 280" in draft.steps[1]
+    assert "200 → 280" in draft.steps[2]
+    assert propose(found, replace(ENTERED, nadir=0)).category is R.PARTIAL
+    assert propose(found, replace(ENTERED, baseline=1)).category is R.PROGRESSION
+
+
+@pytest.mark.parametrize(
+    ("steroids", "clinical", "category"),
+    [
+        (Steroids.NONE, Clinical.SAME, R.COMPLETE),
+        (Steroids.STOPPED, Clinical.BETTER, R.COMPLETE),
+        (Steroids.LOWER, Clinical.SAME, R.PARTIAL),
+        (Steroids.HIGHER, Clinical.SAME, R.STABLE),
+        (Steroids.NONE, Clinical.WORSE, R.PROGRESSION),
+        (Steroids.UNKNOWN, Clinical.SAME, None),
+        (Steroids.NONE, Clinical.UNKNOWN, None),
+    ],
+)
+def test_what_is_gone_needs_steroids_and_state(
+    steroids: Steroids, clinical: Clinical, category: Response | None
+) -> None:
+    found = compared((lesion("a", 20, 20),), ())
+    draft = propose(found, ResponseChoices(steroids=steroids, clinical=clinical))
+    assert draft.category is category
+    assert bool(draft.missing) is (category is None)
+
+
+@pytest.mark.parametrize(
+    ("steroids", "category"),
+    [
+        (Steroids.SAME, R.PROGRESSION),
+        (Steroids.HIGHER, R.PROGRESSION),
+        (Steroids.LOWER, R.NOT_ASSESSABLE),
+        (Steroids.STOPPED, R.NOT_ASSESSABLE),
+        (Steroids.UNKNOWN, None),
+    ],
+)
+def test_growth_on_fewer_steroids_is_not_called(
+    steroids: Steroids, category: Response | None
+) -> None:
+    found = compared((lesion("a", 20, 20),), (lesion("a", 30, 20),))
+    assert propose(found, replace(ENTERED, steroids=steroids)).category is category
+
+
+@pytest.mark.parametrize(("new", "category"), [((10, 10), R.PROGRESSION), ((12, 9), R.STABLE)])
+def test_a_new_lesion_counts_where_it_can_be_measured(
+    new: tuple[float, float], category: Response
+) -> None:
+    one = lesion("a", 20, 20)
+    draft = propose(compared((one,), (one, lesion("b", *new))), ENTERED)
+    assert draft.category is category
+    assert any(step.startswith("new: place b") for step in draft.steps)
+
+
+def test_a_new_lesion_that_a_reader_rejected_does_not_count() -> None:
+    one, other = lesion("a", 20, 20), replace(lesion("b", 20, 20), state=ReviewState.REJECTED)
+    assert propose(compared((one,), (one, other)), ENTERED).category is R.STABLE
+
+
+@pytest.mark.parametrize(
+    ("now", "category"), [((14, 14), R.PROGRESSION), ((12, 12), R.STABLE), ((7, 7), R.STABLE)]
+)
+def test_what_could_not_be_measured_progresses_by_clear_growth(
+    now: tuple[float, float], category: Response
+) -> None:
+    draft = propose(compared((lesion("a", 8, 8),), (lesion("a", *now),)), ENTERED)
+    assert draft.category is category
+
+
+def test_disease_that_cannot_be_measured_never_responds() -> None:
+    draft = propose(compared((lesion("a", 8, 8),), ()), replace(ENTERED, steroids=Steroids.NONE))
+    assert draft.category is R.STABLE
+
+
+def test_without_t1c_enhancing_disease_is_not_assessable() -> None:
+    found = compared((lesion("a", 20, 20),), (lesion("a", 20, 10, None),))
+    draft = propose(found, ENTERED)
+    assert draft.category is R.NOT_ASSESSABLE
+    assert "no T1c" in draft.steps[0]
+    whole = replace(ENTERED, disease=Disease.NON_ENHANCING, criterion=Criterion.VOLUMETRIC)
+    assert propose(found, whole).category is R.STABLE
+
+
+@pytest.mark.parametrize("contrast", [False, None])
+def test_nothing_flagged_without_t1c_is_no_response(contrast: bool | None) -> None:
+    draft = propose(compared((lesion("a", 20, 20),), (), contrast=contrast), ENTERED)
+    assert draft.category is R.NOT_ASSESSABLE
+
+
+def test_no_more_than_three_targets_are_summed() -> None:
+    many = tuple(lesion(str(n), 20 + n, 10) for n in range(5))
+    assert "3 measurable targets" in propose(compared(many, many), ENTERED).steps[0]
+
+
+def test_a_target_that_merged_has_no_sum() -> None:
+    one, other = lesion("a", 20, 20), lesion("b", 30, 20)
+    found = compared((one, replace(other, id=2)), (replace(other, id=2),))
+    changes = tuple(replace(c, beside=(2,)) if c.now is None else c for c in found.changes)
+    assert ChangeKind.MERGED in [c.kind for c in changes]
+    assert propose(replace(found, changes=changes), ENTERED).category is R.NOT_ASSESSABLE
+
+
+@pytest.mark.parametrize("wrong", [{"baseline": 1}, {"baseline": -1}, {"nadir": 1}])
+def test_examinations_that_cannot_be_compared_with_are_refused(wrong: dict[str, int]) -> None:
+    one = (lesion("a", 20, 20),)
+    with pytest.raises(UnusableInputError, match="before the last"):
+        propose(compared(one, one), replace(ENTERED, **wrong))
+
+
+def test_the_readers_category_is_signed_by_name() -> None:
+    one = (lesion("a", 20, 20),)
+    found = compared(one, one)
+    draft = propose(found, ENTERED)
+    signed = sign(draft, found, R.PROGRESSION, "A. Reader", "2026-01-05T10:15:00Z")
+    assert (signed.category, signed.proposed) == (R.PROGRESSION, R.STABLE)
+    assert signed.baseline == signed.nadir == "2025-01-01"
+    with pytest.raises(UnusableInputError, match="no reader"):
+        sign(draft, found, R.STABLE, " ", "")
