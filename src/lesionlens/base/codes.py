@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from lesionlens.base.labels import Label, Region, ReviewState, Source
+from lesionlens.base.records.response import Response
 
 
 class Code(NamedTuple):
@@ -83,6 +84,19 @@ SOURCES = {
     Source.READER: Code("source-reader", OWN_SCHEME, "A reader"),
 }
 SENTENCE = Code("sentence", OWN_SCHEME, "Sentence to paste into a report")
+READER_DIAMETERS = Code(
+    "reader-diameters", OWN_SCHEME, "Ends of both diameters as the reader placed them, mm (LPS)"
+)
+RESPONSE = Code("response", OWN_SCHEME, "Response to treatment that the reader signed")
+RESPONSE_BASIS = Code("response-basis", OWN_SCHEME, "What the response was assessed by")
+RESPONSE_STEP = Code("response-step", OWN_SCHEME, "Arithmetic of the response")
+RESPONSES = {
+    Response.COMPLETE: Code("112041", "DCM", "Target Lesion Complete Response"),
+    Response.PARTIAL: Code("112042", "DCM", "Target Lesion Partial Response"),
+    Response.PROGRESSION: Code("112043", "DCM", "Target Lesion Progressive Disease"),
+    Response.STABLE: Code("112044", "DCM", "Target Lesion Stable Disease"),
+    Response.NOT_ASSESSABLE: Code("response-ne", OWN_SCHEME, "Response not assessable"),
+}
 DOUBTFUL_PART = Code("doubtful-part", OWN_SCHEME, "Part of the outline that is doubtful")
 REVIEW_READER = Code("review-reader", OWN_SCHEME, "Reader who decided")
 REVIEW_TIME = Code("review-time", OWN_SCHEME, "Time of the decision, UTC")

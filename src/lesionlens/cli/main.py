@@ -39,6 +39,7 @@ from lesionlens.cli import (
     open_window,
     pacs,
     reader_study,
+    response,
     review,
     sample,
     sentence,
@@ -280,6 +281,11 @@ for _name, _module, _example in (
     ),
     ("monitor", monitor.monitor, "lesionlens monitor out --out out/monitor"),
     ("open", open_window.open_window, "lesionlens open sample_data/study"),
+    (
+        "response",
+        response.response,
+        "lesionlens response out/now --steroids same --clinical same",
+    ),
     (
         "review",
         review.review,

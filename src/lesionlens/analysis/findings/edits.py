@@ -51,6 +51,29 @@ def applied(analysis: Analysis) -> Analysis:
     Without a reader's outline it is what the network drew.
     """
     own = unedited(analysis)
+    return _with_diameters(_redrawn(own), own)
+
+
+def _with_diameters(shown: Analysis, own: Analysis) -> Analysis:
+    """Return it with the diameters that readers placed in the place of those measured."""
+    review, findings = shown.review, shown.findings
+    placed = {
+        c.id: ends for c in findings.candidates if (ends := review.diameters_of(c.tracking_uid))
+    }
+    if not placed:
+        return shown
+    lengths = {
+        number: [float(np.linalg.norm(np.subtract(*line))) for line in ends]
+        for number, ends in placed.items()
+    }
+    candidates = tuple(
+        c.with_diameters(*lengths[c.id]) if c.id in lengths else c for c in findings.candidates
+    )
+    original = shown.original or Original(own.volumes.labels, own.findings)
+    return replace(shown, findings=replace(findings, candidates=candidates), original=original)
+
+
+def _redrawn(own: Analysis) -> Analysis:
     numbers = _numbers(own)
     drawn = {numbers[u]: o for u, o in own.review.outlined.items() if u in numbers}
     if not drawn:

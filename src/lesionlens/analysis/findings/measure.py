@@ -14,15 +14,13 @@ from skimage.measure import find_contours
 
 from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
-from lesionlens.base.records.findings import Point
+from lesionlens.base.records.findings import MEASURABLE_MM, Point
 from lesionlens.imaging.preparation.resampling import HALF
 
 Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]
 
-RANO_MINIMUM_MM = 10.0
-"""Both diameters of a measurable enhancing lesion reach this (Wen 2010)."""
-RANO_SMALLEST_ML = np.pi / 6 * (RANO_MINIMUM_MM / 10) ** 3
+RANO_SMALLEST_ML = np.pi / 6 * (MEASURABLE_MM / 10) ** 3
 """A ball of that diameter, 0.52 ml."""
 _DOUBTFUL = 0.5
 _PLANE_MM = 1.0
@@ -135,7 +133,7 @@ def is_rano_measurable(
     probability : (I, J, K) float32 or None
         Of enhancement, where it is known: a part that is undecided on average does not count.
     """
-    if found is None or found.perpendicular_mm < RANO_MINIMUM_MM:
+    if found is None or found.perpendicular_mm < MEASURABLE_MM:
         return False
     parts, count = ndimage.label(enhancing, structure=np.ones((3, 3, 3)))
     for number in range(1, count + 1):
@@ -145,7 +143,7 @@ def is_rano_measurable(
         if probability is not None and float(probability[part].mean()) < _DOUBTFUL:
             continue
         own = found if count == 1 else diameters(part, grid)
-        if own is not None and own.perpendicular_mm >= RANO_MINIMUM_MM:
+        if own is not None and own.perpendicular_mm >= MEASURABLE_MM:
             return True
     return False
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region, ReviewState
+from lesionlens.base.records.findings import MEASURABLE_MM
 from lesionlens.base.records.followup import (
     PRODUCT_LIMITS,
     TARGETS,
@@ -38,8 +39,6 @@ from lesionlens.base.records.response import (
     Steroids,
 )
 
-MEASURABLE_MM = 10.0
-"""Both diameters of a measurable lesion reach this."""
 CLEAR_GROWTH_MM = 5.0
 """By which both diameters of a lesion that could not be measured must have grown."""
 _ROUNDING = 1e-9  # percent

@@ -23,6 +23,7 @@ from lesionlens.base.records.findings import (
     Point,
     Score,
 )
+from lesionlens.base.records.response import SignedResponse
 from lesionlens.base.records.review import Review, ReviewEvent, UnaidedRead
 from lesionlens.base.records.study import PreparationStep, QualityCheck
 from lesionlens.base.run_context import StageTime
@@ -221,3 +222,4 @@ class ReviewFile(_Strict):
     events: tuple[ReviewEvent, ...] = ()
     outlines: tuple[OutlineRow, ...] = ()
     unaided: tuple[UnaidedRead, ...] = ()
+    responses: tuple[SignedResponse, ...] = ()

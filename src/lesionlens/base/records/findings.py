@@ -39,6 +39,8 @@ Signed = Annotated[float, Decimals(6)]
 Point = tuple[Mm, Mm, Mm]
 ScoreBySequence = Annotated[Mapping[str, Signed | None], Keys(SEQUENCE_KEYS)]
 Relevance = Annotated[Mapping[str, Signed | None], Keys((*SEQUENCE_KEYS, "none"))]
+MEASURABLE_MM = 10.0
+"""Both diameters of a measurable lesion reach this (RANO, Wen 2010)."""
 UNSURE = 0.5
 """Uncertainty from which it is called high."""
 BOTH_SIDES = "both sides"
@@ -153,6 +155,19 @@ class Candidate:
     """Who flagged it."""
     drawn: DrawingMethod | None = None
     """How a reader's own was drawn; None of the network's."""
+    diameters_by: Source = Source.NETWORK
+    """Who placed both diameters: a reader, or by rule along the outline."""
+
+    def with_diameters(self, longest_mm: float, perpendicular_mm: float) -> Candidate:
+        """Return it with the diameters that a reader placed; whether it is measurable follows."""
+        by_size = min(longest_mm, perpendicular_mm) >= MEASURABLE_MM and self.has_enhancing
+        return replace(
+            self,
+            longest_axial_diameter_mm=max(longest_mm, perpendicular_mm),
+            perpendicular_diameter_mm=min(longest_mm, perpendicular_mm),
+            rano_measurable=None if self.rano_measurable is None else by_size,
+            diameters_by=Source.READER,
+        )
 
     @override
     def __repr__(self) -> str:

@@ -117,6 +117,12 @@ class ResponseDraft:
         return f"Proposed: {self.category} ({self.category.words}), a draft until a reader signs"
 
 
+RESPONSE_BASIS_FIELDS = (
+    "criterion", "disease", "steroids", "clinical", "baseline", "nadir", "proposed",
+)  # fmt: skip
+"""What of a signed response a report states by the names of the record."""
+
+
 @dataclass(frozen=True, slots=True)
 class SignedResponse:
     """What a reader signed of the response."""

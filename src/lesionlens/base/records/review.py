@@ -16,8 +16,12 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.file_fields import STRICT
 from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
 from lesionlens.base.records.arrays import enhancing_as_core, frozen
+from lesionlens.base.records.findings import Point
 from lesionlens.base.records.prompts import PromptRound
+from lesionlens.base.records.response import SignedResponse
 
+DrawnDiameters = tuple[tuple[Point, Point], tuple[Point, Point]]
+"""Both ends of the longest diameter and of the one across it, patient RAS+ mm."""
 WHOLE_STUDY = "study"
 """Stands for a tracking UID in an event that speaks of the whole study."""
 MAX_REASON = 10_000
@@ -106,6 +110,9 @@ class ReviewEvent:
     """What the reader pointed at while the outline was drawn; replayed on the outline before, they
     give the same voxels where no brush was used between."""
 
+    diameters: DrawnDiameters | None = None
+    """The diameters that the reader placed, which hold from now on; None for those measured."""
+
     def __post_init__(self) -> None:
         """Refuse a reason that no reader wrote."""
         if self.reason is not None and len(self.reason) > MAX_REASON:
@@ -160,6 +167,8 @@ class Review:
     events: tuple[ReviewEvent, ...] = ()
     outlines: Mapping[str, Outline] = field(default_factory=dict)
     unaided: tuple[UnaidedRead, ...] = ()
+    responses: tuple[SignedResponse, ...] = ()
+    """What readers signed of the response to treatment; the last one holds."""
 
     def without_enhancing(self) -> Review:
         """Return it without enhancing tumour: what readers marked so belongs to the core."""
@@ -218,6 +227,11 @@ class Review:
         event = self.of(tracking_uid)
         return None if event is None or event.outline is None else self.outlines[event.outline]
 
+    def diameters_of(self, tracking_uid: str) -> DrawnDiameters | None:
+        """Return the diameters that a reader placed; None while those measured hold."""
+        event = self.of(tracking_uid)
+        return None if event is None else event.diameters
+
     @property
     def outlined(self) -> Mapping[str, Outline]:
         """Every outline that holds, by the tracking UID of its candidate, first drawn first."""
@@ -250,7 +264,8 @@ class Review:
             )
             for e in self.events
         )
-        return Review(events, {o.sha256: o for o in drawn.values()}, self.unaided)
+        outlines = {o.sha256: o for o in drawn.values()}
+        return Review(events, outlines, self.unaided, self.responses)
 
     def speaks_of(self, known: Container[str]) -> Review:
         """Return the remarks on the whole study, on some candidates and on those added."""
@@ -261,4 +276,5 @@ class Review:
             tuple(e for e in self.events if e.tracking_uid in kept_uids),
             {name: o for name, o in self.outlines.items() if o.tracking_uid in kept_uids},
             self.unaided,
+            self.responses,
         )

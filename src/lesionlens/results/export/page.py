@@ -49,7 +49,8 @@ class Page:
     """All that a report shows; `overview` only without a candidate.
 
     `heading` is whose examination it is, `technique` the sequences in one line, `impression` the
-    lines at the end, `sentence` the study to paste; `checks` holds the attention maps' checks,
+    lines at the end, `sentence` the study to paste, `response` what
+    a reader signed of the response, empty without; `checks` holds the attention maps' checks,
     empty where none was made, and `quality_checks` those of the input.
     """
 
@@ -65,6 +66,7 @@ class Page:
     overview: tuple[ReportPicture, ...]
     impression: tuple[str, ...]
     sentence: str
+    response: tuple[str, ...]
     sequences: tuple[SequenceLine, ...]
     absent: tuple[str, ...]
     set_aside: str
@@ -162,6 +164,7 @@ def _gathered(analysis: Analysis) -> Page:
         sentence=Sentences(
             analysis, analysis.options.language, analysis.options.sentence_template
         ).of_study(),
+        response=_response(analysis, words),
         sequences=sequences,
         absent=absent,
         set_aside="; ".join(aside),
@@ -274,6 +277,26 @@ def _impression(
         lines.append(words("signed_further" if blocks else "signed_nothing"))
     compared = words("no_comparison") if followup is None else followup.line
     return (*lines, compared, words("physician"))
+
+
+def _response(analysis: Analysis, words: Words) -> tuple[str, ...]:
+    """Return what a reader signed of the response, then its arithmetic; empty without one."""
+    if not analysis.review.responses:
+        return ()
+    one = analysis.review.responses[-1]
+    hidden = Identity.DATE in analysis.options.hidden
+    signed = words(
+        "response_signed",
+        category=f"{one.category} ({words.response(one.category)})",
+        reader=one.reader,
+        time="" if hidden else moment(one.time),
+        criterion=one.criterion,
+        disease=one.disease,
+        steroids=one.steroids,
+        clinical=one.clinical,
+        proposed=one.proposed or words("unknown"),
+    )
+    return (signed,) if hidden else (signed, *one.steps)
 
 
 def _scale(maps: AttentionMaps | None, words: Words) -> str:

@@ -242,6 +242,10 @@ def _impression(page: Page, styles: dict[str, Any]) -> list[Any]:
                 _text(escape(words("impression")), styles["head"]),
                 _text(escape(page.conclusion), styles["name"]),
                 *(_text(f"• {escape(line)}", plain) for line in page.impression),
+                *(
+                    _text(f"<b>{escape(words('response_head'))}</b> {escape(line)}", plain)
+                    for line in page.response
+                ),
                 _text(f"<b>{escape(words('f_sentence'))}</b> {escape(page.sentence)}", plain),
                 _text(escape(words("convention")), styles["soft"]),
                 _text(escape(words("annex_elsewhere")), styles["soft"]),

@@ -20,6 +20,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import LesionClass, Region, ReviewState, Source
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.findings import UNCERTAIN_PLACE, UNSURE, DoubtfulPart, Location
+from lesionlens.base.records.response import Response
 
 LANGUAGES = ("en", "de")
 """Those that are in the package."""
@@ -114,6 +115,10 @@ class Words:
         names = region.removesuffix(UNCERTAIN_PLACE)
         joined = f" {self('and')} ".join(self._of("lobes", name) for name in names.split(" and "))
         return f"{joined} ({self('uncertain_place')})" if names != region else joined
+
+    def response(self, category: Response) -> str:
+        """Write a category of response."""
+        return self._of("responses", category.value)
 
     def sentence(self, name: str) -> str:
         """Return the template of a sentence to paste: of a candidate, or of the study."""

@@ -22,6 +22,7 @@ from scipy import ndimage
 from lesionlens.analysis.findings import anatomy
 from lesionlens.analysis.findings.candidates import Context, Evidence, describe
 from lesionlens.analysis.findings.components import ComponentMask
+from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import DrawingMethod, Region, Source
@@ -77,7 +78,7 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         "Reopened from DICOM objects: probabilities and which sequence mattered were not sent"
     )
     labels = np.where(findings.components > 0, marked.labels, np.uint8(0)).astype(np.uint8)
-    return Analysis(
+    analysis = Analysis(
         study=study,
         prepared=prepared,
         maps=None,
@@ -90,6 +91,7 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
         run=_run(objects, study, tuple(notices)),
         review=_review(findings, reported, objects.report),
     )
+    return applied(analysis)
 
 
 def _lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list[str]]:
@@ -312,8 +314,17 @@ def _review(
         if found is not None and found.decided:
             events.append(
                 ReviewEvent(
-                    candidate.tracking_uid, found.state, found.reader, found.time, found.reason
+                    candidate.tracking_uid,
+                    found.state,
+                    found.reader,
+                    found.time,
+                    found.reason,
+                    diameters=found.diameters,
                 )
             )
     signed = None if report is None else report_items.signed_of(report)
-    return Review((*events, *(() if signed is None else (signed,))))
+    response = None if report is None else report_items.response_of(report)
+    return Review(
+        (*events, *(() if signed is None else (signed,))),
+        responses=() if response is None else (response,),
+    )

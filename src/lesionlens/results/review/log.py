@@ -16,7 +16,8 @@ from uuid import uuid4
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
 from lesionlens.base.records.prompts import PromptRound
-from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
+from lesionlens.base.records.response import SignedResponse
+from lesionlens.base.records.review import WHOLE_STUDY, DrawnDiameters, Outline, Review, ReviewEvent
 
 
 def now() -> str:
@@ -50,13 +51,14 @@ class ReviewLog:
         self._events = list((review or Review()).events)
         self._outlines = dict((review or Review()).outlines)
         self._unaided = (review or Review()).unaided
+        self._responses = (review or Review()).responses
         self._done, self._undone = _replayed(self._events)
         self._together: int | None = None
 
     @property
     def review(self) -> Review:
         """All events up to now."""
-        return Review(tuple(self._events), dict(self._outlines), self._unaided)
+        return Review(tuple(self._events), dict(self._outlines), self._unaided, self._responses)
 
     @property
     def can_undo(self) -> bool:
@@ -95,6 +97,22 @@ class ReviewLog:
             )
         self.mark(WHOLE_STUDY, ReviewState.ACCEPTED, reader=reader, reason=what)
 
+    def sign_response(self, signed: SignedResponse) -> None:
+        """Keep what a reader signed of the response; it takes the place of what was signed before.
+
+        Raises
+        ------
+        UnusableInputError
+            The study is signed: its signature is withdrawn first.
+        """
+        if self._signed:
+            raise UnusableInputError(
+                found="a study that is signed",
+                expected="a response that is signed before the study is",
+                next_step="Withdraw the signature first",
+            )
+        self._responses = (*self._responses, signed)
+
     def withdraw(self, reason: str, *, reader: str | None) -> None:
         """Take the signature back.
 
@@ -132,16 +150,41 @@ class ReviewLog:
     ) -> None:
         """Record a reader's decision about a candidate; nothing can be redone after that.
 
-        A new `outline` takes the place of the one that holds; without one, that one goes on.
+        A new `outline` takes the place of the one that holds; without one, that one goes on, and
+        so do diameters that a reader placed.
         """
         holds = outline or self.review.outline_of(tracking_uid)
         if holds is not None:
             self._outlines[holds.sha256] = holds
         digest = None if holds is None else holds.sha256
         event = ReviewEvent(
-            tracking_uid, ReviewState(state), reader, now(), reason, outline=digest, prompts=prompts
+            tracking_uid,
+            ReviewState(state),
+            reader,
+            now(),
+            reason,
+            outline=digest,
+            prompts=prompts,
+            diameters=self.review.diameters_of(tracking_uid),
         )
         self._take(event)
+
+    def place_diameters(
+        self, tracking_uid: str, ends: DrawnDiameters, *, reader: str | None = None
+    ) -> None:
+        """Record where a reader placed a candidate's diameters; what was decided on it goes on."""
+        before = self.review.of(tracking_uid)
+        self._take(
+            ReviewEvent(
+                tracking_uid,
+                self.review.state_of(tracking_uid),
+                reader,
+                now(),
+                before.reason if before else None,
+                outline=before.outline if before else None,
+                diameters=ends,
+            )
+        )
 
     def add(
         self,
@@ -204,6 +247,7 @@ class ReviewLog:
             before.reason if before else None,
             ReviewAct.UNDO,
             before.outline if before else None,
+            diameters=before.diameters if before else None,
         )
         self._events.append(event)
         return taken

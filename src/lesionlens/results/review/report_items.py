@@ -6,11 +6,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from pydantic import TypeAdapter
 from pydicom.dataset import Dataset
 
-from lesionlens.base import codes
+from lesionlens.base import codes, geometry
 from lesionlens.base.labels import ReviewState, Source
-from lesionlens.base.records.review import WHOLE_STUDY, ReviewEvent
+from lesionlens.base.records.findings import FARTHEST_MM
+from lesionlens.base.records.response import RESPONSE_BASIS_FIELDS, SignedResponse
+from lesionlens.base.records.review import WHOLE_STUDY, DrawnDiameters, ReviewEvent
 
 MEASUREMENT_GROUP, TRACKING_ID, TRACKING_UID = "125007", "112039", "112040"
 _NUMBER = re.compile(r"Candidate ([1-9]\d{0,3})(,|$)")
@@ -28,11 +32,12 @@ class ReportedCandidate:
     score: float | None = None
     source: Source = Source.NETWORK
     number: int | None = None
+    diameters: DrawnDiameters | None = None
 
     @property
     def decided(self) -> bool:
         """Whether a reader decided anything on it."""
-        return self.state is not ReviewState.UNREVIEWED
+        return self.state is not ReviewState.UNREVIEWED or self.diameters is not None
 
 
 def candidates_in(report: Dataset) -> dict[str, ReportedCandidate]:
@@ -61,6 +66,38 @@ def signed_of(report: Dataset) -> ReviewEvent | None:
                 str(children[codes.REVIEW_SIGNED.value].TextValue),
             )
     return None
+
+
+def response_of(report: Dataset) -> SignedResponse | None:
+    """Return the response that a reader signed; None where there is none that can be read."""
+    item = next((one for one in _below(report) if _name(one) == codes.RESPONSE.value), None)
+    if item is None:
+        return None
+    named: dict[str, str] = {}
+    steps, reader, time = [], "", ""
+    for child in item.get("ContentSequence", []):
+        if _name(child) == codes.RESPONSE_BASIS.value and "TextValue" in child:
+            named = dict(part.partition("=")[::2] for part in str(child.TextValue).split("; "))
+        elif _name(child) == codes.RESPONSE_STEP.value:
+            steps.append(str(child.TextValue))
+        elif _name(child) == codes.REVIEW_READER.value:
+            reader = str(child.PersonName)
+        elif _name(child) == codes.REVIEW_TIME.value:
+            time = utc(str(child.DateTime))
+    value = str(item.ConceptCodeSequence[0].get("CodeValue", ""))
+    proposed = named.pop("proposed", "none")
+    fields = {
+        **{name: named.get(name) for name in RESPONSE_BASIS_FIELDS if name != "proposed"},
+        "category": next((r for r, code in codes.RESPONSES.items() if code.value == value), None),
+        "proposed": None if proposed == "none" else proposed,
+        "steps": tuple(steps),
+        "reader": reader,
+        "time": time,
+    }
+    try:
+        return TypeAdapter(SignedResponse).validate_python(fields, strict=False)
+    except ValueError:
+        return None
 
 
 def is_ours(report: Dataset) -> bool:
@@ -124,8 +161,25 @@ def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
         reason=None if reason is None else str(reason.TextValue),
         source=Source.READER if theirs == codes.SOURCES[Source.READER].value else Source.NETWORK,
         number=None if number is None else int(number[1]),
+        diameters=_placed(items.get(codes.READER_DIAMETERS.value)),
         score=next((s for s in map(_score, (items.get(c) for c in SCORES)) if s is not None), None),
     )
+
+
+def _placed(item: Dataset | None) -> DrawnDiameters | None:
+    """Return where a reader placed both diameters, RAS+ mm; None where that cannot be read."""
+    if item is None:
+        return None
+    rows = [part.split(",") for part in str(item.get("TextValue", "")).split(";")]
+    try:
+        points = np.array(rows, np.float64)
+    except ValueError:
+        return None
+    if points.shape != (4, 3) or not (np.abs(points) < FARTHEST_MM).all():
+        return None
+    ends = geometry.points_lps_from_ras(points).tolist()  # the same flip both ways
+    a, b, c, d = ((float(x), float(y), float(z)) for x, y, z in ends)
+    return (a, b), (c, d)
 
 
 def _score(item: Dataset | None) -> float | None:

@@ -28,9 +28,10 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.journal import restore
 from lesionlens.base.records.analysis import Analysis, RunInfo
 from lesionlens.base.records.files import OutlineRow, ReviewFile, SpokenOf
+from lesionlens.base.records.response import SignedResponse
 from lesionlens.base.records.review import Outline, Review
 from lesionlens.base.scan_limits import check_size
-from lesionlens.base.whole_file import whole_file
+from lesionlens.base.whole_file import whole_file, write_whole
 from lesionlens.results.review.saved_parts import inputs_sha256
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ def review_file(analysis: Analysis) -> ReviewFile:
             for name, o in analysis.review.outlines.items()
         ),
         unaided=analysis.review.unaided,
+        responses=analysis.review.responses,
     )
 
 
@@ -73,6 +75,28 @@ def save(analysis: Analysis, folder: Path) -> Path:
         The folder cannot be written; the earlier file is as it was.
     """
     return _write(folder / NAME, analysis, folder / EDITS)
+
+
+def add_response(folder: Path, signed: SignedResponse) -> None:
+    """Add what a reader signed of the response to the review of a saved result, in one step.
+
+    Raises
+    ------
+    ReadError
+        review.json is damaged.
+    ResourceError
+        It cannot be written.
+    """
+    place = folder / NAME
+    try:
+        content = read_model(place, ReviewFile)
+    except (OSError, ValueError) as error:
+        raise _unreadable(place) from error
+    added = content.model_copy(update={"responses": (*content.responses, signed)})
+    try:
+        write_whole(place, added.model_dump_json(by_alias=True, indent=1) + "\n")
+    except OSError as error:
+        raise _unwritable(place, error) from error
 
 
 def load(folder: Path, check: Check | None = None) -> Review:
@@ -189,12 +213,16 @@ def _write(place: Path, analysis: Analysis, edits: Path) -> Path:
         with whole_file(place) as aside:
             aside.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ResourceError(
-            found=f"that the review cannot be saved ({error.strerror or error})",
-            expected=f"room and permission to write {place.name}",
-            next_step="Free some space or export to another folder; nothing was lost yet",
-        ) from error
+        raise _unwritable(place, error) from error
     return place
+
+
+def _unwritable(place: Path, error: OSError) -> ResourceError:
+    return ResourceError(
+        found=f"that the review cannot be saved ({error.strerror or error})",
+        expected=f"room and permission to write {place.name}",
+        next_step="Free some space or export to another folder; nothing was lost yet",
+    )
 
 
 def _write_outline(folder: Path, outline: Outline, native: Grid) -> None:
@@ -222,7 +250,7 @@ def _read(place: Path, edits: Path, check: Check | None = None) -> Review:
     outlines = {row.sha256: _read_outline(edits, row) for row in content.outlines}
     if not {e.outline for e in content.events} - {None} <= set(outlines):
         raise _unreadable(place)
-    return Review(content.events, outlines, content.unaided)
+    return Review(content.events, outlines, content.unaided, content.responses)
 
 
 def _read_outline(folder: Path, row: OutlineRow) -> Outline:

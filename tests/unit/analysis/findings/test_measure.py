@@ -155,7 +155,7 @@ def test_a_speck_or_doubtful_enhancement_is_not_measurable():
         (ball, 0.6, True),
     ):
         found = measure.diameters(mask, grid_of())
-        assert found.perpendicular_mm >= measure.RANO_MINIMUM_MM
+        assert found.perpendicular_mm >= measure.MEASURABLE_MM
         sure = np.full(SHAPE, probability, np.float32)
         assert measure.is_rano_measurable(mask, grid_of(), found, sure) is measurable
 

@@ -44,6 +44,11 @@ def axes_of(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> 
     candidate : Candidate
         Whose diameters are those of its enhancing part, else of the whole.
     """
+    placed = analysis.review.diameters_of(candidate.tracking_uid)
+    if placed is not None:
+        lines = sorted(placed, key=lambda line: -float(np.linalg.norm(np.subtract(*line))))
+        names = (LONG_AXIS, SHORT_AXIS)
+        return {c.value: _axis(sources, ends) for c, ends in zip(names, lines, strict=True)}
     labels = analysis.volumes.labels
     region = measured_region(candidate)
     mask = analysis.findings.components == candidate.id
@@ -53,8 +58,8 @@ def axes_of(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> 
     found = diameters(mask, labels.grid)
     if found is None or candidate.longest_axial_diameter_mm is None:
         return {}
-    lines = ((LONG_AXIS, found.ends_mm), (SHORT_AXIS, found.across_mm))
-    return {code.value: _axis(sources, ends_mm) for code, ends_mm in lines}
+    measured = ((LONG_AXIS, found.ends_mm), (SHORT_AXIS, found.across_mm))
+    return {code.value: _axis(sources, ends_mm) for code, ends_mm in measured}
 
 
 def _axis(sources: SourceFrames, ends_mm: tuple[Point, Point]) -> Axis:

@@ -33,7 +33,7 @@ from lesionlens.base.labels import DrawingMethod, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, DoubtfulPart
 from lesionlens.base.records.followup import ChangeKind
-from lesionlens.base.records.review import ReviewEvent
+from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.results.export.dicom import identity
 from lesionlens.results.export.dicom.axis import axes_of, coordinates, measured_region
 from lesionlens.results.export.dicom.ko import best_frame
@@ -296,8 +296,19 @@ def _remarks(analysis: Analysis, candidate: Candidate) -> list[Any]:
         ]
     sentence = Sentences(analysis).of(candidate)  # the report is in English
     made.append(TextContentItem(identity.concept(own.SENTENCE), sentence, CONTAINS))
+    made += _placed(analysis.review, candidate)
     made += [_doubt(part) for part in analysis.findings.doubtful_of(candidate)]
     return made if event is None else made + signed_by(event, own.REVIEW_REASON)
+
+
+def _placed(review: Review, candidate: Candidate) -> list[Any]:
+    """Return where a reader placed both diameters; DICOM's millimetres are LPS."""
+    placed = review.diameters_of(candidate.tracking_uid)
+    if placed is None:
+        return []
+    ends = geometry.points_lps_from_ras([point for line in placed for point in line])
+    words = "; ".join(", ".join(f"{value:.3f}" for value in point) for point in ends)
+    return [TextContentItem(identity.concept(own.READER_DIAMETERS), words, CONTAINS)]
 
 
 def _doubt(part: DoubtfulPart) -> TextContentItem:
@@ -313,15 +324,15 @@ def signed_by(event: ReviewEvent, reason: own.Code) -> list[Any]:
     if event.reader:
         name = identity.reader_name(event.reader)
         made.append(PnameContentItem(identity.concept(own.REVIEW_READER), name, CONTAINS))
-    moment = _moment(event.time)
-    if moment:
-        made.append(DateTimeContentItem(identity.concept(own.REVIEW_TIME), moment, CONTAINS))
+    when = moment(event.time)
+    if when:
+        made.append(DateTimeContentItem(identity.concept(own.REVIEW_TIME), when, CONTAINS))
     if event.reason:
         made.append(TextContentItem(identity.concept(reason), event.reason, CONTAINS))
     return made
 
 
-def _moment(time: str) -> str:
+def moment(time: str) -> str:
     """Return a time in ISO 8601, UTC, as DICOM writes it; empty where it is none.
 
     Without "+0000", which a content item may have: DCMTK up to 3.6.7 refuses the whole report then.

@@ -18,9 +18,11 @@ from highdicom.sr import (
     CodeContentItem,
     Comprehensive3DSR,
     ContainerContentItem,
+    DateTimeContentItem,
     LanguageOfContentItemAndDescendants,
     MeasurementReport,
     ObservationContext,
+    PnameContentItem,
     RelationshipTypeValues,
     TextContentItem,
 )
@@ -32,6 +34,7 @@ from lesionlens.base import codes as own
 from lesionlens.base.errors import ExportError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.response import RESPONSE_BASIS_FIELDS, SignedResponse
 from lesionlens.results.export import caveats
 from lesionlens.results.export.dicom import groups, identity
 from lesionlens.results.export.dicom.refs import SourceFrames
@@ -138,10 +141,36 @@ def _about_the_whole(analysis: Analysis) -> ContainerContentItem:
             TextContentItem(identity.concept(own.LIMIT), words, contains)
             for words in caveats.limits(analysis)
         ]
+        + [_response(one) for one in analysis.review.responses[-1:]]
         + [item for event in signed for item in groups.signed_by(event, own.REVIEW_SIGNED)],
         is_root=False,
     )
     return made
+
+
+def _response(signed: SignedResponse) -> CodeContentItem:
+    """Return the response that a reader signed, with what it was assessed by."""
+    has = RelationshipTypeValues.HAS_PROPERTIES
+    item = CodeContentItem(
+        identity.concept(own.RESPONSE),
+        identity.concept(own.RESPONSES[signed.category]),
+        RelationshipTypeValues.CONTAINS,
+    )
+    basis = {name: getattr(signed, name) for name in RESPONSE_BASIS_FIELDS}
+    words = "; ".join(f"{name}={value or 'none'}" for name, value in basis.items())
+    children: list[Any] = [
+        CodeContentItem(identity.concept(own.RESPONSE_BASIS), identity.concept(own.RANO), has),
+        TextContentItem(identity.concept(own.RESPONSE_BASIS), words, has),
+        *(TextContentItem(identity.concept(own.RESPONSE_STEP), s, has) for s in signed.steps),
+        PnameContentItem(
+            identity.concept(own.REVIEW_READER), identity.reader_name(signed.reader), has
+        ),
+    ]
+    moment = groups.moment(signed.time)
+    if moment:
+        children.append(DateTimeContentItem(identity.concept(own.REVIEW_TIME), moment, has))
+    item.ContentSequence = ContentSequence(children, is_root=False)
+    return item
 
 
 def _review(analysis: Analysis) -> own.Code:

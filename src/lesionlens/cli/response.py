@@ -1,0 +1,86 @@
+"""`lesionlens response`: a RANO 2.0 category as a draft, with its arithmetic, and its signature."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.base.records.response import (
+    Clinical,
+    Criterion,
+    Disease,
+    Response,
+    ResponseChoices,
+    Steroids,
+)
+from lesionlens.cli.console import Answer, plain
+
+
+def response(
+    result: Annotated[
+        Path, typer.Argument(help="Result that was compared (--prior).", metavar="RESULT")
+    ],
+    baseline: Annotated[
+        int, typer.Option(help="Number of the examination that response is compared with.")
+    ] = 1,
+    nadir: Annotated[
+        int | None,
+        typer.Option(help="Number of that for progression; else the smallest sum since."),
+    ] = None,
+    criterion: Annotated[Criterion, typer.Option(help="What is summed.")] = Criterion.BIDIMENSIONAL,
+    disease: Annotated[Disease, typer.Option(help="Which disease.")] = Disease.ENHANCING,
+    steroids: Annotated[
+        Steroids, typer.Option(help="Now, beside the examination compared with.")
+    ] = Steroids.UNKNOWN,
+    clinical: Annotated[
+        Clinical, typer.Option(help="The patient; worse: and nothing else explains it.")
+    ] = Clinical.UNKNOWN,
+    sign: Annotated[
+        str | None, typer.Option(help="Who assesses the response.", metavar="NAME")
+    ] = None,
+    category: Annotated[
+        Response | None, typer.Option(help="The reader's own; with --sign alone that proposed.")
+    ] = None,
+) -> Answer:
+    """Propose a response category by RANO 2.0 as a draft; sign it as its reader.
+
+    Needs a result that was compared with an earlier examination. What is signed lies in the
+    result's review; `export` writes it into report and SR.
+    """
+    from lesionlens.analysis.followup import response as followup
+    from lesionlens.base.errors import UnusableInputError
+    from lesionlens.results.review import store
+    from lesionlens.results.review.log import now
+    from lesionlens.results.review.reopen import read_reviewed
+
+    saved = read_reviewed(result)
+    if saved.followup is None:
+        raise UnusableInputError(
+            found="a result without an earlier examination",
+            expected="one that was compared",
+            next_step="Analyse the study with --prior RESULT_DIR",
+        )
+    found = saved.followup.at(saved.findings.candidates, saved.review)
+    choices = ResponseChoices(baseline - 1, None if nadir is None else nadir - 1, criterion,
+                              disease, steroids, clinical)  # fmt: skip
+    draft = followup.propose(found, choices)
+    listed = ", ".join(
+        f"{n + 1}: {followup.name_of(found.points, n)}" for n in range(len(found.points))
+    )
+    lines = (plain(f"Examinations {listed}"), *map(plain, draft.steps), draft.words)
+    if sign is None:
+        return Answer((*lines, RESEARCH_USE_NOTICE))
+    chosen = category or draft.category
+    if chosen is None:
+        raise UnusableInputError(
+            found=f"nothing to sign: {' and '.join(draft.missing)} not entered",
+            expected="a category",
+            next_step="Enter them, or name the category with --category",
+        )
+    signed = followup.sign(draft, found, chosen, sign, now())
+    store.add_response(result, signed)
+    said = f"Signed by {plain(signed.reader)}: {chosen} ({chosen.words})"
+    return Answer((*lines[:-1], said, RESEARCH_USE_NOTICE))

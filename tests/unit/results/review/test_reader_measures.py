@@ -1,0 +1,132 @@
+"""Diameters and a response that a reader gave: kept, in every file, and back from the archive."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from lesionlens.analysis.findings.edits import applied, unedited
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import MrSequence, ReviewState, Source
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.response import (
+    Clinical,
+    Criterion,
+    Disease,
+    Response,
+    SignedResponse,
+    Steroids,
+)
+from lesionlens.base.records.study import StudyKind
+from lesionlens.engines.testing.acquire import Acquisition
+from lesionlens.engines.testing.analysis import make_analysis, write_study
+from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.results.export.dicom.exporter import DicomExporter
+from lesionlens.results.export.report import report_html
+from lesionlens.results.review import report_items, store
+from lesionlens.results.review.log import ReviewLog
+from lesionlens.results.review.reopen import reopen_folder
+
+ENDS = (((-20.0, 8.0, 26.0), (1.0, 8.0, 26.0)), ((-10.0, 2.0, 26.0), (-10.0, 14.5, 26.0)))
+SIGNED = SignedResponse(
+    Response.STABLE,
+    Response.PARTIAL,
+    Criterion.VOLUMETRIC,
+    Disease.ENHANCING,
+    Steroids.HIGHER,
+    Clinical.SAME,
+    "2025-01-01",
+    "2025-02-01",
+    ("baseline 10 → 4 ml", "more steroids"),
+    "A. Reader",
+    "2026-01-05T10:15:00Z",
+)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    patient = make_patient(spacing_mm=4.0, lesions=(Lesion(),))
+    study = write_study(
+        patient,
+        tmp_path_factory.mktemp("measured") / "study",
+        kind=StudyKind.DICOM,
+        sequences=(MrSequence.T1C, MrSequence.FLAIR),
+        how=Acquisition("LPS"),
+    )
+    return make_analysis(patient, study)
+
+
+@pytest.fixture(scope="module")
+def measured(plain: Analysis) -> Analysis:
+    log = ReviewLog()
+    log.place_diameters(plain.findings.candidates[0].tracking_uid, ENDS, reader="A. Reader")
+    log.sign_response(SIGNED)
+    return applied(replace(plain, review=log.review))
+
+
+def test_the_readers_diameters_take_the_place_of_those_measured(
+    plain: Analysis, measured: Analysis
+) -> None:
+    (one,) = measured.findings.candidates
+    assert (one.longest_axial_diameter_mm, one.perpendicular_diameter_mm) == (21.0, 12.5)
+    assert (one.rano_measurable, one.diameters_by) == (True, Source.READER)
+    assert unedited(measured).findings.candidates == plain.findings.candidates
+    short = (ENDS[0], ((-10.0, 2.0, 26.0), (-10.0, 11.0, 26.0)))
+    log = ReviewLog(measured.review)
+    log.place_diameters(one.tracking_uid, short)
+    again = applied(replace(plain, review=log.review)).findings.candidates[0]
+    assert again.rano_measurable is False
+
+
+def test_decisions_and_undo_leave_the_diameters_that_held(plain: Analysis) -> None:
+    uid = plain.findings.candidates[0].tracking_uid
+    log = ReviewLog()
+    log.mark(uid, ReviewState.ACCEPTED, reason="seen")
+    log.place_diameters(uid, ENDS)
+    assert (log.review.state_of(uid), log.review.of(uid).reason) == (ReviewState.ACCEPTED, "seen")
+    log.mark(uid, ReviewState.REJECTED)
+    assert log.review.diameters_of(uid) == ENDS
+    log.undo()
+    log.undo()
+    assert log.review.diameters_of(uid) is None
+    assert log.review.state_of(uid) is ReviewState.ACCEPTED
+
+
+def test_a_signed_study_takes_no_response() -> None:
+    log = ReviewLog()
+    log.sign("nothing further seen", reader="A. Reader")
+    with pytest.raises(UnusableInputError, match="signed"):
+        log.sign_response(SIGNED)
+
+
+def test_both_lie_in_the_review_of_a_result(measured: Analysis, tmp_path: Path) -> None:
+    store.save(measured, tmp_path)
+    assert store.load(tmp_path) == measured.review
+    store.add_response(tmp_path, replace(SIGNED, category=Response.PARTIAL))
+    assert [one.category for one in store.load(tmp_path).responses] == ["SD", "PR"]
+
+
+def test_the_report_states_the_reader_s_category(measured: Analysis) -> None:
+    page = report_html(measured)
+    assert "SD (stable disease), signed by A. Reader" in page
+    assert "more steroids" in page
+
+
+def test_both_come_back_from_the_archive(measured: Analysis, tmp_path: Path) -> None:
+    DicomExporter().write(measured, tmp_path)
+    report = pydicom.dcmread(tmp_path / "dicom" / "sr.dcm")
+    assert report_items.response_of(report) == SIGNED
+    study = tmp_path / "study"
+    shutil.copytree(measured.study.root, study)
+    for path in (tmp_path / "dicom").iterdir():
+        shutil.copy(path, study / path.name)
+    back = reopen_folder(study, measured.study, measured.prepared)
+    (one,) = back.findings.candidates
+    np.testing.assert_allclose(back.review.diameters_of(one.tracking_uid), ENDS, atol=1e-3)
+    assert one.longest_axial_diameter_mm == pytest.approx(21.0, abs=1e-3)
+    assert back.review.responses == (SIGNED,)
