@@ -25,7 +25,6 @@ NO_TORCH = [
 ]
 NOT_FOR_TRAINING = [
     "nibabel",
-    "scipy",
     "SimpleITK",
     "pydicom",
     "highdicom",
@@ -79,7 +78,7 @@ def test_the_facade_loads_no_qt():
     assert not loaded_by("import lesionlens.lens") & set(QT)
 
 
-def test_training_on_synthetic_brains_needs_only_torch_numpy_and_safetensors():
+def test_training_on_synthetic_brains_needs_only_torch_numpy_scipy_and_safetensors():
     blocked = (
         "import sys\n"
         "class Block:\n"

@@ -1,7 +1,7 @@
 """Set prediction: match the lesion queries to the lesions, then ask each for its own.
 
 After DETR (Carion et al. 2020, equations 1 and 2) with the mask terms of Mask2Former (Cheng et al.
-2022, section 3.3). Imports torch and numpy only, as all training on synthetic brains does.
+2022, section 3.3). Imports torch and SciPy only, as all training on synthetic brains does.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
 from lesionlens.base.labels import LesionClass, MrSequence
 from lesionlens.network.lesion_queries import LesionOutput
 from lesionlens.network.synth.instances import ENHANCEMENT, WHITE_SPOTS
-from lesionlens.training.assignment import assign
 
 _NONE = len(LesionClass)
 _DISTRACTORS = {WHITE_SPOTS: LesionClass.WHITE_MATTER, ENHANCEMENT: LesionClass.ENHANCEMENT}
@@ -111,7 +111,7 @@ def match(output: LesionOutput, item: int, goal: InstanceTargets) -> tuple[Tenso
     named = output.classes[item].softmax(-1)[:, goal.classes]
     apart = torch.cdist(output.boxes[item], goal.boxes, p=1)
     cost = _MASK * entropy + _DICE * dice + _BOX * apart - _CLASS * named
-    pairs = assign(cost.cpu().numpy())
+    pairs = linear_sum_assignment(cost.cpu().numpy())
     rows, columns = (torch.tensor(side, device=cost.device) for side in pairs)
     return rows, columns
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,11 +10,10 @@ from itertools import combinations
 import numpy as np
 from scipy import stats
 
+from lesionlens.analysis.evaluation.metrics import reliability
 from lesionlens.base.labels import ReviewState
 from lesionlens.site.monitoring.gather import SEEN_TRUE, VERDICTS, MonitoredStudy
 
-_Z = 1.96
-_BINS = 10
 _OFTEN = 0.1  # share of one value that makes it a bin of its own
 _LEAST = 20  # values on either side below which drift is not judged
 
@@ -37,10 +35,8 @@ class Rate:
         """Lower and upper bound; 0 and 1 where nothing was counted."""
         if not self.of:
             return 0.0, 1.0
-        p, n, z2 = self.part / self.of, self.of, _Z**2
-        middle = (p + z2 / (2 * n)) / (1 + z2 / n)
-        half = _Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-        return max(0.0, middle - half), min(1.0, middle + half)
+        found = stats.binomtest(self.part, self.of).proportion_ci(0.95, method="wilson")
+        return float(found.low), float(found.high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,15 +170,10 @@ def calibration(studies: Sequence[MonitoredStudy]) -> ScoreReliability:
                 truth.append(sum(votes) * 2 > len(votes))
     if not scores:
         return ScoreReliability((), None, 0)
-    s, t = np.asarray(scores), np.asarray(truth, float)
-    place = np.minimum((s * _BINS).astype(int), _BINS - 1)
-    bins = [
-        (float(s[place == b].mean()), float(t[place == b].mean()), int((place == b).sum()))
-        for b in range(_BINS)
-        if (place == b).any()
-    ]
-    error = sum(count * abs(mean - share) for mean, share, count in bins) / len(s)
-    return ScoreReliability(tuple(bins), error, len(s))
+    found = reliability(np.asarray(scores), np.asarray(truth))
+    counts = zip(found.count.tolist(), found.confidence, found.positive, strict=True)
+    bins = tuple((float(c / n), float(p / n), int(n)) for n, c, p in counts if n)
+    return ScoreReliability(bins, found.error, len(scores))
 
 
 @dataclass(frozen=True, slots=True)
