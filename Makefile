@@ -2,13 +2,13 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 BIN := .venv/bin
-# tests at a time: an analysis takes about 2 GB
-JOBS ?= $(shell n=$$(nproc); echo $$(( n < 4 ? n : 4 )))
+# tests at a time: an analysis takes about 2 GB; one more than cores, for some wait for servers and windows
+JOBS ?= $(shell n=$$(nproc); echo $$(( n < 3 ? n + 1 : 4 )))
 PYTEST := OMP_NUM_THREADS=1 tools/with_display.sh $(BIN)/pytest -n $(JOBS) --dist loadfile
 COVERAGE := --cov --cov-report=term:skip-covered --cov-report=xml
 
-# Files whose tests prepare whole studies or train: measured, three quarters of the unit tests' time.
-UNHURRIED := napari/ followup/ test_lens.py site/cohort/ site/serving/ site/acceptance/ site/pacs/ preparation/ deidentification/ engines/ \
+# Files whose tests prepare whole studies, train or write networks: measured, most of the unit tests' time.
+UNHURRIED := napari/ followup/ prompt/test_onnx.py review/test_from_dicom.py export/test_without_contrast.py test_lens.py site/cohort/ site/serving/ site/acceptance/ site/pacs/ preparation/ deidentification/ engines/ \
   research/ training/ reading/test_sequence_from_image.py base/test_killed.py test_study_geometry.py test_platforms.py \
   test_intensity_units.py
 QUICK := tests/unit tests/property tests/architecture -m "not slow and not gui" $(foreach part,$(UNHURRIED),--ignore-glob='*/$(part)*')
@@ -53,7 +53,7 @@ layers: install
 	@$(BIN)/lint-imports --no-logo
 
 quick: install
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist loadfile $(QUICK)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $$(nproc) --dist worksteal $(QUICK)
 
 test: system lint types layers
 	@$(PYTEST) -m "not slow"
