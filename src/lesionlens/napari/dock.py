@@ -149,6 +149,8 @@ class LesionLens(Panel):
         missing = self.model.missing_map
         if missing is not None:
             self.actions_.layer_choice(missing)
+        if new.analysis is not old.analysis:
+            self.actions_.second.follow()
         if new.study is not old.study:
             self._make_ready()
 

@@ -129,6 +129,35 @@ def without_doubtful(analysis: Analysis, part: DoubtfulPart) -> Outline:
     return Outline(candidate.tracking_uid, (i, j, k), labels)
 
 
+def with_part(
+    analysis: Analysis, uid: str, part: NDArray[np.bool_], labels: NDArray[np.uint8]
+) -> Outline:
+    """Return the outline of a candidate, known or new, with voxels as another result has them.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        As it is shown; its other candidates keep their voxels.
+    uid : str
+        Tracking UID of the candidate.
+    part : (I, J, K) bool
+        On the native grid: which voxels.
+    labels : (I, J, K) uint8
+        What they become; 0 leaves them out.
+    """
+    known = {c.tracking_uid: c.id for c in analysis.findings.candidates}
+    components = analysis.findings.components
+    mine = (components > 0) & (components == known.get(uid, 0))
+    drawn = np.where(mine, analysis.volumes.labels.data, np.uint8(0))
+    free = part & (mine | (components == 0))
+    drawn = np.where(free, labels, drawn)
+    box = geometry.bounding_box(drawn > 0)
+    if box is None:
+        return Outline.empty(uid)
+    i, j, k = (int(side.start) for side in box)
+    return Outline(uid, (i, j, k), drawn[box])
+
+
 def halves(
     analysis: Analysis, candidate: Candidate, second_uid: str, sides: tuple[Labels, Labels, Labels]
 ) -> tuple[Outline, Outline]:

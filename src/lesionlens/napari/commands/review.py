@@ -51,6 +51,30 @@ COMMANDS = (
         unavailable=not_marked,
     ),
     Command(
+        "next_disagreement",
+        "go to the next place where a second result disagrees",
+        lambda acts: acts.second.step(1),
+        "F7",
+    ),
+    Command(
+        "previous_disagreement",
+        "go to the disagreement before it",
+        lambda acts: acts.second.step(-1),
+        "Shift-F7",
+    ),
+    Command(
+        "take_second",
+        "take what the second result says of this place",
+        lambda acts: acts.second.take(),
+        "F8",
+        unavailable=lambda screen: screen.not_added,
+    ),
+    Command(
+        "close_second",
+        "take the second result away",
+        lambda acts: acts.second.close(),
+    ),
+    Command(
         "accept",
         "accept the candidate",
         lambda acts: acts.review_controller.mark(ReviewState.ACCEPTED),

@@ -17,6 +17,11 @@ OPENERS = (
     Command("reopen_result", "Reopen a saved result…", lambda acts: acts.dialogs.ask_result()),
     Command("compare", "Compare with an earlier result…", lambda acts: acts.dialogs.ask_prior()),
     Command(
+        "open_second",
+        "Second result of this study…",
+        lambda acts: acts.dialogs.ask_second(),
+    ),
+    Command(
         "reopen_mask",
         "Reopen a segmentation (NIfTI, DICOM)…",
         lambda acts: acts.dialogs.ask_mask(),
@@ -25,6 +30,8 @@ OPENERS = (
     Command("open_sample", "Try the sample", lambda acts: acts.open_sample()),
 )
 """What the menu opens a study with."""
+OF_AN_OPEN_STUDY = ("compare", "open_second")
+"""Those of them that need a result first."""
 
 COMMANDS = (
     Command("analyse", "analyse the study", lambda acts: acts.analyse()),

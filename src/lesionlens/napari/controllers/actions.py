@@ -28,6 +28,7 @@ from lesionlens.napari.controllers.opener import Opener
 from lesionlens.napari.controllers.prompting import Prompting
 from lesionlens.napari.controllers.reopening import reopen, study_of_other
 from lesionlens.napari.controllers.review_controller import ReviewController
+from lesionlens.napari.controllers.second_reader import SecondReader
 from lesionlens.napari.controllers.sign_acts import SignActs
 from lesionlens.napari.controllers.units import read_units, take_units
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -63,6 +64,9 @@ class Dialogs(Protocol):
 
     def ask_prior(self) -> None:
         """Ask for an earlier result and compare with it."""
+
+    def ask_second(self) -> None:
+        """Ask for another result of the open study and show it beside this one."""
 
     def ask_mask(self) -> None:
         """Ask for a segmentation and show it."""
@@ -110,6 +114,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs):
         )
         self.adder = LesionAdder(session, self.review_controller, self.editor)
         self.prompting = Prompting(session, self.review_controller, questions)
+        self.second = SecondReader(session, self.review_controller, jobs, self.go_to_point)
         self.exported: Path | None = None
         self.dialogs: Dialogs
         """Set by the panel."""

@@ -26,7 +26,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.records.study import Study
 from lesionlens.napari.commands.command import Command, Commands
-from lesionlens.napari.commands.study import OPENERS
+from lesionlens.napari.commands.study import OF_AN_OPEN_STUDY, OPENERS
 from lesionlens.napari.commands.table import COMMANDS
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.read_controller import analyse_words
@@ -61,6 +61,7 @@ from lesionlens.napari.widgets.preparation_block import PreparationBlock
 from lesionlens.napari.widgets.read_block import ReadBlock
 from lesionlens.napari.widgets.recent_menu import recent_menu
 from lesionlens.napari.widgets.run_block import MessageBlock, ProblemBlock, RunBlock
+from lesionlens.napari.widgets.second_block import SecondBlock
 from lesionlens.napari.widgets.sign_dialog import SignDialog
 from lesionlens.napari.widgets.studies_dialog import StudiesDialog
 from lesionlens.napari.widgets.study_block import (
@@ -119,7 +120,9 @@ class Panel(QWidget):
 
     def _build(self) -> None:
         self.study = StudyBlock(self._menu())
-        self.empty = empty_state([self._entry(one) for one in OPENERS if one.name != "compare"])
+        self.empty = empty_state(
+            [self._entry(one) for one in OPENERS if one.name not in OF_AN_OPEN_STUDY]
+        )
         self.problem, self.message = ProblemBlock(), MessageBlock()
         self.assign = AssignmentEditor()
         self.quality = QualityBlock()
@@ -130,6 +133,7 @@ class Panel(QWidget):
         self.read_block = ReadBlock(self.actions_.read_controller)
         self.candidates = CandidateBlock()
         self.considered, self.followup = ConsideredBlock(), FollowupBlock()
+        self.second = SecondBlock()
         self.attention = AttentionBlock()
         self._clash = label("", "warn", wrap=True)
         self._clash.hide()
@@ -151,8 +155,8 @@ class Panel(QWidget):
         for block in (
             self._stops,
             self.empty, self.study, self.quality, self.assign, self.preparation, self.run,
-            self.read_block, self.candidates, self.considered, self.followup, self.attention,
-            self._clash,
+            self.read_block, self.candidates, self.second, self.considered, self.followup,
+            self.attention, self._clash,
         ):  # fmt: skip
             column.addWidget(block)
         column.addStretch(1)
@@ -225,6 +229,8 @@ class Panel(QWidget):
         self.candidates.tools.range_chosen.connect(session.choose_range)
         self.considered.looked_at.connect(acts.go_to_point)
         self.followup.gone_to.connect(acts.go_to)
+        self.second.gone_to.connect(acts.second.visit)
+        self.second.commanded.connect(self.commands.run)
         self._connect_attention()
 
     def _connect_attention(self) -> None:
@@ -262,6 +268,7 @@ class Panel(QWidget):
         self.candidates.show_screen(screen)
         self.considered.show_screen(screen)
         self.followup.show_followup(model.followup)
+        self.second.show_second(model.second)
         self.attention.show_screen(screen, model.map)
         self.footer.show_screen(screen)
 
@@ -310,6 +317,10 @@ class Panel(QWidget):
     def ask_result(self) -> None:
         """Ask for a result folder of the open study and show it again."""
         self._ask_path(self.actions_.reopen, "Reopen the result in this folder")
+
+    def ask_second(self) -> None:
+        """Ask for another result of the open study and compare with it."""
+        self._ask_path(self.actions_.second.open, "The second result of this study: its folder")
 
     def ask_prior(self) -> None:
         """Ask for an earlier result, or a folder of results, and compare with it."""

@@ -23,6 +23,7 @@ from lesionlens.napari.model.overlays.redraw import redrawn, reviewed
 from lesionlens.napari.model.screen.board import opening
 from lesionlens.napari.model.state.events import CandidateVisited
 from lesionlens.napari.model.state.identity import identity_of
+from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.napari.model.state.state import (
     Activity,
     Problem,
@@ -97,6 +98,7 @@ class ReviewSession(Editing):
             typed={},
             reopened=False,
             marks=(),
+            second=None,
         )
 
     def doubt_names(self, pair: tuple[MrSequence, MrSequence] | None) -> None:
@@ -332,6 +334,10 @@ class ReviewSession(Editing):
     def answer_without(self, candidate_id: int, words: str) -> None:
         """Take what the network says with a candidate hidden."""
         self._set(without=(candidate_id, words))
+
+    def take_second(self, second: SecondResult | None) -> None:
+        """Show another result of the open study beside it; None ends that."""
+        self._set(second=second)
 
     def show_marks(self, marks: tuple[Point, ...]) -> None:
         """Show the places that the reader marked (RAS+ mm)."""

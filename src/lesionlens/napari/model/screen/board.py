@@ -25,6 +25,7 @@ from lesionlens.napari.model.geometry.slices import (
 )
 from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.screen.screen import ShownScene
+from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.napari.model.state.state import State, shown_sequence
 
 
@@ -69,6 +70,8 @@ class Board:
     """What is outlined until there is an analysis."""
     overlays: Overlays | None = None
     """Where maps come from."""
+    second: SecondResult | None = None
+    """Another result, outlined too."""
     marks: tuple[Point, ...] = ()
     """Places that the reader marked, RAS+ mm."""
 
@@ -94,6 +97,7 @@ def board_of(state: State, scene: ShownScene) -> Board:
         analysis=state.analysis,
         preliminary=state.preliminary,
         overlays=state.overlays,
+        second=state.second,
         marks=state.marks,
     )
 

@@ -30,6 +30,7 @@ SLAB_MM = 10.0
 MARK_MM = 3.0
 """How near to a slice a reader's mark is shown on it."""
 ORIGINAL_COLOUR, PRIOR_COLOUR, DOUBT_COLOUR = "#FFFFFF", "#0072B2", "#FF66FF"
+SECOND_COLOUR = "#66CCFF"
 DOT_MM, GAP_MM = 2.0, 3.0
 """Lengths of a dot, and of the gap after it, along the border of a doubtful part."""
 T = TypeVar("T")
@@ -200,7 +201,25 @@ class Artist:
 
         key = ("outlines", id(which), id(parts), outline.region, outline.colours)
         drawn = self._keep(key, (which, parts), made)
-        return drawn + self._doubts(board, tile, place, which) + self._original(board, tile, place)
+        drawn += self._doubts(board, tile, place, which) + self._original(board, tile, place)
+        return drawn + self._second(board, tile, place)
+
+    def _second(
+        self, board: Board, tile: Tile, place: Viewpoint
+    ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
+        """Return the outline of a second result of the study, in a colour of its own."""
+        analysis, second, region = board.analysis, board.second, board.scene.outline.region
+        if analysis is None or second is None:
+            return ()
+        volume = self._volume("second", second.labels, analysis.prepared.native)
+        part = self._cut("second", volume, board, tile, place, nearest=True)
+
+        def made() -> tuple[Line, ...]:
+            inside = np.isin(part.data, [int(label) for label in region.labels])
+            return lines_around(inside, part)
+
+        lines = self._keep(("second lines", id(part), region), part, made)
+        return ((SECOND_COLOUR, lines),) if lines else ()
 
     def _doubts(
         self, board: Board, tile: Tile, place: Viewpoint, which: Slice

@@ -13,6 +13,7 @@ from lesionlens.napari.model.screen.screen import Screen, resolve
 from lesionlens.napari.model.screen.shown_map import ShownMap, shown_map
 from lesionlens.napari.model.state.state import Activity, Query, State
 from lesionlens.napari.model.wording.followup import ShownFollowup, shown_followup
+from lesionlens.napari.model.wording.second import ShownSecond, shown_second
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +28,8 @@ class ViewModel:
     """The map that the legend explains."""
     followup: ShownFollowup | None = None
     """What changed since an earlier examination."""
+    second: ShownSecond | None = None
+    """How a second result of the study agrees."""
     study: Study | None = None
     """Whose series can be named, and whose layers lie in the viewer."""
     aside: Study | None = None
@@ -61,6 +64,7 @@ def view_model_of(state: State, aside: Study | None = None) -> ViewModel:
         board=board_of(state, screen.scene),
         map=shown_map(screen, state.overlays),
         followup=None if state.analysis is None else shown_followup(state.analysis),
+        second=None if state.second is None else shown_second(state.second),
         study=state.study,
         aside=aside,
         query=state.query,

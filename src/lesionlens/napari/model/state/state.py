@@ -22,6 +22,7 @@ from lesionlens.napari.model.choices.tools import Tools
 from lesionlens.napari.model.choices.views import ComparedPictures
 from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.state.identity import Identity
+from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.results.review.journal import Draft
 
 
@@ -161,6 +162,8 @@ class State:
     """The second opinions that can be asked for."""
     reopened: bool = False
     """Whether the result comes from files, without the engine that could be asked more."""
+    second: SecondResult | None = None
+    """Another result of the open study, to compare with."""
     marks: tuple[Point, ...] = ()
     """Places that the reader marked, RAS+ mm."""
     typed: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,135 @@
+"""Two readers' outlines of one study: how far they agree, and where they do not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.analysis.evaluation.metrics import dice
+from lesionlens.base import geometry
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Region, ReviewState
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.findings import Point
+
+Labels = NDArray[np.uint8]
+LEAST_ML = 0.05
+"""A smaller difference is not listed; it counts in Dice all the same."""
+_MARGIN = 2
+_THICK_MM = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class RegionAgreement:
+    """One region in both results."""
+
+    region: Region
+    first_ml: float
+    second_ml: float
+    dice: float
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """A place that one of both drew and the other did not."""
+
+    number: int
+    """Its voxels have it in `Agreement.parts`; 1 is the largest."""
+    by_first: bool
+    """Whether the first drew it; else the second."""
+    volume_ml: float
+    point_mm: Point
+    """(3,): RAS+, its innermost voxel."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Agreement:
+    """Two results of one study."""
+
+    regions: tuple[RegionAgreement, ...]
+    disagreements: tuple[Disagreement, ...]
+    """Largest first."""
+    parts: NDArray[np.int32]
+    """(I, J, K) int32: number of the disagreement at each voxel, else 0."""
+
+
+def outlined(analysis: Analysis) -> Labels:
+    """Return the labels of a result without the candidates that its reader rejected."""
+    rejected = [
+        candidate.id
+        for candidate in analysis.findings.candidates
+        if analysis.review.state_of(candidate.tracking_uid) is ReviewState.REJECTED
+    ]
+    components = analysis.findings.components
+    kept = (components > 0) & ~np.isin(components, rejected)
+    return np.where(kept, analysis.volumes.labels.data, np.uint8(0))
+
+
+def agreement(
+    first: Labels, second: Labels, grid: Grid, regions: tuple[Region, ...] = tuple(Region)
+) -> Agreement:
+    """Compare two results of one study.
+
+    Parameters
+    ----------
+    first, second : (I, J, K) uint8
+        Labels on one grid.
+    grid : Grid
+        Theirs.
+    regions : tuple of Region
+        Those that both can show.
+
+    Returns
+    -------
+    Agreement
+        Rims of a single voxel are no disagreements of their own, though they count in Dice.
+    """
+    rows = tuple(_row(region, first, second, grid) for region in regions)
+    parts = np.zeros(first.shape, np.int32)
+    box = geometry.bounding_box((first > 0) ^ (second > 0), _MARGIN)
+    if box is None:
+        return Agreement(rows, (), parts)
+    mine, other = first[box] > 0, second[box] > 0
+    pieces = [*_pieces(mine & ~other, True, grid), *_pieces(other & ~mine, False, grid)]
+    pieces.sort(key=lambda piece: -piece.volume_ml)
+    corner = [int(side.start) for side in box]
+    listed = []
+    for number, piece in enumerate(pieces, 1):
+        parts[box][piece.inside] = number
+        x, y, z = (float(v) for v in grid.to_mm(np.add(corner, piece.deepest)))
+        listed.append(Disagreement(number, piece.by_first, piece.volume_ml, (x, y, z)))
+    return Agreement(rows, tuple(listed), parts)
+
+
+def _row(region: Region, first: Labels, second: Labels, grid: Grid) -> RegionAgreement:
+    labels = [int(label) for label in region.labels]
+    one, two = np.isin(first, labels), np.isin(second, labels)
+    volumes = [float(np.count_nonzero(mask)) * grid.voxel_ml for mask in (one, two)]
+    return RegionAgreement(region, volumes[0], volumes[1], dice(one, two))
+
+
+class _Piece(NamedTuple):
+    by_first: bool
+    volume_ml: float
+    inside: NDArray[np.bool_]
+    deepest: NDArray[np.int64]
+
+
+def _pieces(alone: NDArray[np.bool_], by_first: bool, grid: Grid) -> list[_Piece]:
+    """Return each connected piece without rims of one voxel; one thick slice may be a piece."""
+    wide = [2 if edge < _THICK_MM else 1 for edge in grid.spacing_mm]
+    numbers, count = ndimage.label(ndimage.binary_opening(alone, np.ones(wide, bool)))
+    volumes = np.bincount(numbers.ravel(), minlength=count + 1) * grid.voxel_ml
+    found = []
+    for number in range(1, count + 1):
+        if volumes[number] < LEAST_ML:
+            continue
+        inside = numbers == number
+        depth = ndimage.distance_transform_edt(inside)
+        deepest = np.asarray(np.unravel_index(int(depth.argmax()), depth.shape))
+        found.append(_Piece(by_first, float(volumes[number]), inside, deepest))
+    return found

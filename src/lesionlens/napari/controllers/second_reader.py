@@ -1,0 +1,165 @@
+"""Two results of one study: the second beside the review, gone through, and taken from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from lesionlens.analysis.evaluation.agreement import Disagreement
+from lesionlens.analysis.findings import additions
+from lesionlens.analysis.findings.edits import applied
+from lesionlens.base.labels import DrawingMethod, ReviewState
+from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.findings import Candidate, Point
+from lesionlens.base.run_context import RunContext
+from lesionlens.napari.controllers.review_controller import ReviewController
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.state.second import SecondResult
+from lesionlens.napari.model.wording.second import disagreement_words
+from lesionlens.napari.preferences import read_preferences
+from lesionlens.napari.qt.jobs import Jobs
+from lesionlens.results.review.log import ReviewLog, new_tracking_uid
+from lesionlens.results.review.reopen import reopen_folder
+
+_NONE = "There is no second result yet: open one by the menu, Second result of this study."
+_SAME = "Both results agree: no part is drawn by one alone."
+
+
+class SecondReader:
+    """The second result of one session.
+
+    Parameters
+    ----------
+    session : ReviewSession
+        Holds it.
+    review_controller : ReviewController
+        Records what is taken from it, undoably.
+    jobs : Jobs
+        Reads it.
+    go_to : callable
+        Brings a point (RAS+ mm) into every view.
+    """
+
+    def __init__(
+        self,
+        session: ReviewSession,
+        review_controller: ReviewController,
+        jobs: Jobs,
+        go_to: Callable[[Point], object],
+    ) -> None:
+        self._session, self._review, self._jobs = session, review_controller, jobs
+        self._go_to = go_to
+        self._number = 0
+        self._compared: Analysis | None = None
+
+    def open(self, place: Path) -> bool:
+        """Show another result of the open study beside it: a folder or a segmentation."""
+        first = self._session.state.analysis
+        if first is None:
+            self._session.notify("Analyse the study, or reopen a result of it, first.")
+            return False
+
+        def task(context: RunContext) -> SecondResult:
+            context.progress("read the second result", 0.0)
+            found = applied(reopen_folder(place, first.study, first.prepared))
+            return SecondResult.of(_whose(found, place), found, first)
+
+        def done(second: SecondResult) -> str | None:
+            if self._session.state.study is not first.study:
+                return "The second result was dropped: another study is open."
+            self._number, self._compared = 0, first
+            self._session.take_second(second)
+            self.follow()
+            many = len(second.agreement.disagreements)
+            return f"{many} disagreements: F7 goes through them, F8 takes the other side's outline."
+
+        return self._jobs.start("Reading a second result", task, done)
+
+    def close(self) -> None:
+        """Take it away."""
+        self._session.take_second(None)
+
+    def follow(self) -> None:
+        """Compare again where the open result was changed."""
+        state = self._session.state
+        if state.second is None or state.analysis is None or state.analysis is self._compared:
+            return
+        self._compared = state.analysis
+        self._session.take_second(state.second.against(state.analysis))
+
+    def step(self, by: int) -> None:
+        """Go to the next disagreement, or the one before; the ends meet."""
+        second = self._session.state.second
+        parts = () if second is None else second.agreement.disagreements
+        if not parts:
+            self._session.notify(_NONE if second is None else _SAME)
+            return
+        last = 0 if by > 0 and not self._number else self._number
+        self._number = (last + by - 1) % len(parts) + 1
+        part = parts[self._number - 1]
+        self._go_to(part.point_mm)
+        self._session.notify(
+            f"Disagreement {self._number} of {len(parts)}: {disagreement_words(part)}. "
+            "F8 takes what is drawn there."
+        )
+
+    def visit(self, point_mm: Point) -> None:
+        """Go to the disagreement at a point (RAS+ mm)."""
+        second = self._session.state.second
+        parts = () if second is None else second.agreement.disagreements
+        found = next((part for part in parts if part.point_mm == point_mm), None)
+        if found is not None:
+            self._number = found.number - 1
+            self.step(1)
+
+    def take(self) -> bool:
+        """Take what the second result says of the disagreement that was gone to."""
+        return self._review.after_edit(self._take)
+
+    def _take(self) -> bool:
+        state = self._session.state
+        second, analysis = state.second, state.analysis
+        parts = () if second is None else second.agreement.disagreements
+        if second is None or analysis is None or not 0 < self._number <= len(parts):
+            self._session.notify("Go to a disagreement first (F7).")
+            return False
+        part = parts[self._number - 1]
+        inside = second.agreement.parts == part.number
+        candidate = _owner(analysis, part, inside)
+        reader = read_preferences().reader_name
+        uid = new_tracking_uid() if candidate is None else candidate.tracking_uid
+        reason = f"{part.volume_ml:.1f} ml as in {second.words}"
+
+        def make(log: ReviewLog) -> None:
+            outline = additions.with_part(analysis, uid, inside, second.labels)
+            if candidate is None:
+                log.add(outline, DrawingMethod.SEMIAUTOMATIC, reader=reader, reason=reason)
+            else:
+                log.mark(uid, ReviewState.EDITED, reader=reader, reason=reason, outline=outline)
+
+        def then() -> None:
+            self._number -= 1  # the next one has its number now
+            self._session.notify(f"{part.volume_ml:.1f} ml taken over; U takes that back.")
+
+        return self._review.change("Taking an outline", make, then)
+
+
+def _owner(analysis: Analysis, part: Disagreement, inside: Any) -> Candidate | None:
+    """Return the candidate that a part belongs to, or touches; None where it stands alone."""
+    components = analysis.findings.components
+    around = inside if part.by_first else ndimage.binary_dilation(inside)
+    numbers = components[around & (components > 0)]
+    if not numbers.size:
+        return None
+    number = int(np.bincount(numbers).argmax())
+    return next(c for c in analysis.findings.candidates if c.id == number)
+
+
+def _whose(found: Analysis, place: Path) -> str:
+    """Return the readers of a result, else the name of its folder."""
+    readers = dict.fromkeys(event.reader for event in found.review.events if event.reader)
+    return ", ".join(readers) or place.name

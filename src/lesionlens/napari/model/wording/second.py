@@ -1,0 +1,45 @@
+"""What the panel says of a second result of the open study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lesionlens.analysis.evaluation.agreement import Disagreement
+from lesionlens.base.records.findings import Point
+from lesionlens.napari.model.state.second import SecondResult
+from lesionlens.napari.model.wording.candidates import volume_words
+
+
+@dataclass(frozen=True, slots=True)
+class ShownSecond:
+    """What the panel shows of it."""
+
+    title: str
+    agreement: tuple[str, ...]
+    """A line a region."""
+    lines: tuple[tuple[Point, str, str], ...]
+    """Place, number and words of each disagreement."""
+
+
+def shown_second(second: SecondResult) -> ShownSecond:
+    """Return what the panel shows of a second result."""
+    rows = tuple(
+        f"{row.region.words}: {volume_words(row.first_ml)} here, {volume_words(row.second_ml)} "
+        f"there, Dice {row.dice:.2f}"
+        for row in second.agreement.regions
+    )
+    parts = second.agreement.disagreements
+    lines = tuple((part.point_mm, str(part.number), disagreement_words(part)) for part in parts)
+    return ShownSecond(f"Light blue: {second.words}", rows, lines)
+
+
+def disagreement_words(part: Disagreement) -> str:
+    """Describe a disagreement.
+
+    Examples
+    --------
+    >>> disagreement_words(Disagreement(1, False, 2.31, (0.0, 0.0, 0.0)))
+    '2.3 ml drawn there alone'
+    """
+    where = "here" if part.by_first else "there"
+    return f"{volume_words(part.volume_ml)} drawn {where} alone"

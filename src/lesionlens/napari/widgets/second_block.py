@@ -1,0 +1,42 @@
+"""How a second result of the study agrees, and where it does not."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Signal
+
+from lesionlens.napari.model.wording.second import ShownSecond
+from lesionlens.napari.widgets.parts import Section, flat_button, label, row
+from lesionlens.napari.widgets.pick_rows import PickRows
+
+MOST = 12
+"""Lines at most; the keys go through all."""
+
+
+class SecondBlock(Section):
+    """Shows the agreement of two results; hides itself where there is one alone."""
+
+    gone_to = Signal(object)
+    """RAS+ mm."""
+    commanded = Signal(str)
+    """The name of a command."""
+
+    def __init__(self) -> None:
+        super().__init__("SECOND RESULT")
+        self._title, self._agreement = label("", wrap=True), label("", "dim", wrap=True)
+        self.lines = PickRows()
+        self.lines.picked.connect(self.gone_to)
+        take = flat_button("take this part F8", "Take what the second result says of it (F8)")
+        take.clicked.connect(lambda _=False: self.commanded.emit("take_second"))
+        close = flat_button("✕", "Take the second result away")
+        close.clicked.connect(lambda _=False: self.commanded.emit("close_second"))
+        self.body.addLayout(row(self._title, None, take, close))
+        self.body.addWidget(self._agreement)
+        self.body.addWidget(self.lines)
+
+    def show_second(self, shown: ShownSecond | None) -> None:
+        """Show how both agree."""
+        self.setVisible(shown is not None)
+        if shown is not None:
+            self._title.setText(shown.title)
+            self._agreement.setText("\n".join(shown.agreement))
+            self.lines.show_lines(shown.lines[:MOST])

@@ -1,0 +1,73 @@
+"""Two results of one study in a window: gone through, and taken from one by one."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy import ndimage
+from tests.gui.window import control, reads, wait
+
+from lesionlens.base.labels import Label
+from lesionlens.napari.model.screen.drawing import SECOND_COLOUR
+
+
+@pytest.fixture
+def second(reviewed, qtbot, tmp_path):
+    """The panel with a second result: without the left lesion, and with a larger right one."""
+    analysis = reviewed.session.state.analysis
+    right = analysis.findings.components == 2
+    labels = np.where(right, analysis.volumes.labels.data, np.uint8(0))
+    labels[ndimage.binary_dilation(right, iterations=2) & ~right] = Label.OEDEMA
+    place = tmp_path / "other_seg.nii.gz"
+    nib.save(nib.Nifti1Image(labels, analysis.volumes.labels.grid.affine), place)
+    assert reviewed.actions_.second.open(place)
+    wait(qtbot, reviewed)
+    return reviewed
+
+
+def agreement(panel):
+    return panel.session.state.second.agreement
+
+
+def test_both_outlines_are_drawn_and_their_agreement_is_read(second, qtbot):
+    second.commands.run("next_candidate")
+    colours = {name for name, _ in second.views.linked.drawing(tile(second)).outlines}
+    assert SECOND_COLOUR in colours
+    assert len(colours) > 1
+    words = reads(second.second)
+    assert "Light blue: other_seg.nii.gz" in words
+    assert "Dice" in words
+    assert [one.by_first for one in agreement(second).disagreements] == [True, False]
+
+
+def tile(panel):
+    panel.commands.run("four_views")
+    return panel.views.linked.tiles[0].tile
+
+
+def test_either_side_is_taken_until_both_agree(second, qtbot):
+    before = [c.volume_ml for c in second.session.state.analysis.findings.candidates]
+    for _ in range(2):
+        second.commands.run("next_disagreement")
+        number = agreement(second).parts[here(second)]
+        assert number, "the views stand in the disagreement"
+        second.commands.run("take_second")
+        wait(qtbot, second)
+    assert agreement(second).disagreements == ()
+    assert all(row.dice == 1.0 for row in agreement(second).regions)
+    for _ in range(2):
+        second.commands.run("undo")
+        wait(qtbot, second)
+    after = [c.volume_ml for c in second.session.state.analysis.findings.candidates]
+    assert after == before
+    assert len(agreement(second).disagreements) == 2
+
+
+def here(panel):
+    grid = panel.session.state.analysis.volumes.labels.grid
+    return tuple(np.rint(grid.to_voxel(panel.actions_.viewpoint.now.point_mm)).astype(int))
+
+
+def test_the_second_result_goes_by_a_click_and_with_its_study(second):
+    control(second.second, "✕").click()
+    assert second.session.state.second is None
+    assert not second.second.isVisibleTo(second)

@@ -1,0 +1,50 @@
+"""Two outlines of one study: volumes, Dice, and the places that one of both drew alone."""
+
+import numpy as np
+
+from lesionlens.analysis.evaluation.agreement import agreement
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Label, Region
+
+SHAPE = (30, 30, 30)
+GRID = Grid(SHAPE, np.diag([2.0, 1.0, 1.0, 1.0]))
+
+
+def box(low, high, label=Label.OEDEMA):
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = label
+    return labels
+
+
+def test_equal_outlines_disagree_nowhere():
+    one = box((5, 5, 5), (15, 15, 15))
+    found = agreement(one, one, GRID)
+    assert found.disagreements == ()
+    assert not found.parts.any()
+    whole = found.regions[0]
+    assert (whole.region, whole.first_ml, whole.second_ml, whole.dice) == (Region.WT, 2.0, 2.0, 1.0)
+
+
+def test_each_side_is_named_with_its_volume_and_a_voxel_within():
+    both = box((5, 5, 5), (15, 15, 15))
+    first = both | box((20, 5, 5), (26, 11, 11))
+    second = both | box((5, 20, 20), (9, 24, 24))
+    found = agreement(first, second, GRID)
+    sides = [(one.by_first, round(one.volume_ml, 3)) for one in found.disagreements]
+    assert sides == [(True, 0.432), (False, 0.128)]
+    for one in found.disagreements:
+        i, j, k = np.rint(GRID.to_voxel(one.point_mm)).astype(int)
+        assert found.parts[i, j, k] == one.number
+
+
+def test_a_rim_of_one_voxel_counts_in_dice_alone():
+    first, second = box((5, 5, 5), (15, 15, 15)), box((5, 5, 5), (15, 15, 16))
+    found = agreement(first, second, GRID)
+    assert found.disagreements == ()
+    assert found.regions[0].dice < 1.0
+
+
+def test_without_t1c_no_enhancing_tumour_is_compared():
+    one = box((5, 5, 5), (15, 15, 15))
+    rows = agreement(one, one, GRID, (Region.WT, Region.TC)).regions
+    assert [row.region for row in rows] == [Region.WT, Region.TC]
