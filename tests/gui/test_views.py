@@ -521,6 +521,13 @@ def test_rulers_equal_the_reported_diameters_and_can_be_dragged(shown, analysis,
     moved = drawn(shown, view).rulers[0]
     assert moved[2].endswith("by hand")
     np.testing.assert_allclose(moved[1][1] - longest[1][1], (25 / to.zoom, 0.0), atol=1.0)
+    (kept, _) = shown.session.state.analysis.findings.candidates
+    assert kept.longest_axial_diameter_mm == pytest.approx(float(moved[2].split()[0]), abs=0.06)
+    shown.commands.run("copy_sentence")
+    assert f"{kept.longest_axial_diameter_mm:.0f} ×" in QApplication.clipboard().text()
+    shown.commands.run("undo")
+    before = first.longest_axial_diameter_mm
+    qtbot.waitUntil(lambda: shown.session.candidate().longest_axial_diameter_mm == before)
     shown.actions_.toggle_rulers()
     assert drawn(shown, view).rulers == ()
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lesionlens.base.host_process import TUNE
+from lesionlens.base.records.export import ExportOptions
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.remote.address import ServerAddress, read_key
 from lesionlens.imaging.preparation import skull_stripping
@@ -45,6 +46,10 @@ class Preferences:
     """Whether the coils' shading is taken out first."""
     tune_process: bool = False
     """Whether the collector, the allocator and pint of the whole napari process may be set."""
+    sentence_language: str = "en"
+    """Of the report and of sentences to paste."""
+    sentence_template: str = ""
+    """A site's own file of sentences; empty for those shipped."""
     unaided_first: bool = False
     """Whether the reader signs an unaided read before anything of an analysis is shown: by their
     own wish, or because the site requires it."""
@@ -90,6 +95,20 @@ class Preferences:
                  "--api-key-file": self.server_key_file, "--server-ca": self.server_ca}  # fmt: skip
         return [word for name, value in named.items() if value for word in (name, value)]
 
+    def asked_of_report(self, options: ExportOptions) -> ExportOptions:
+        """Return options with the language and the sentences of these settings.
+
+        Raises
+        ------
+        UnusableInputError
+            The template cannot be used.
+        """
+        from lesionlens.results.export.sentence import read_template  # noqa: PLC0415
+
+        file = self.sentence_template
+        template = read_template(Path(file)) if file else ""
+        return replace(options, language=self.sentence_language, sentence_template=template)
+
     def choices(self) -> Choices:
         """Return what is chosen when a study opens."""
         return Choices(opacity=self.opacity)
@@ -118,6 +137,8 @@ def read_preferences() -> Preferences:
         brain_extraction=str(settings.preparation.brain_extraction),
         bias_correction=bool(settings.preparation.bias_correction),
         tune_process=bool(engine.tune_process) or os.environ.get(TUNE) == "1",
+        sentence_language=str(review.sentence_language),
+        sentence_template=review.sentence_template.strip(),
         unaided_first=bool(review.unaided_first) or unaided_first_required(),
     )
 

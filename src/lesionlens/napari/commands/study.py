@@ -43,6 +43,25 @@ COMMANDS = (
         "Control-Shift-S",
         unavailable=_no_result,
     ),
+    Command(
+        "copy_sentence",
+        "copy the candidate as a sentence to paste",
+        lambda acts: acts.copy_sentence(),
+        "Control-Shift-C",
+        unavailable=_no_result,
+    ),
+    Command(
+        "copy_study_sentence",
+        "copy the study as a sentence to paste",
+        lambda acts: acts.copy_study_sentence(),
+        unavailable=_no_result,
+    ),
+    Command(
+        "assess_response",
+        "assess the response (RANO 2.0), a draft to sign",
+        lambda acts: acts.assess_response(),
+        unavailable=_no_result,
+    ),
     Command("close", "close the study", lambda acts: acts.close()),
     Command(
         "show_keys", "show these keys", lambda acts: acts.dialogs.show_keys(), "K", "show the keys"

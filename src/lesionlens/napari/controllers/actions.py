@@ -27,6 +27,7 @@ from lesionlens.napari.controllers.network_questions import NetworkQuestions
 from lesionlens.napari.controllers.opener import Opener
 from lesionlens.napari.controllers.prompting import Prompting
 from lesionlens.napari.controllers.reopening import reopen, study_of_other
+from lesionlens.napari.controllers.report_acts import ReportActs
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.controllers.second_reader import SecondReader
 from lesionlens.napari.controllers.sign_acts import SignActs
@@ -87,7 +88,7 @@ class Dialogs(Protocol):
         """Show the table of keys."""
 
 
-class Actions(MarkActs, EditActs, NetworkQuestions, SignActs):
+class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs):
     """Every act of the reader.
 
     Parameters
@@ -272,7 +273,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs):
         state = self.session.state
         if state.analysis is None:
             return False
-        analysis = replace(state.analysis, review=state.review)
+        analysis, preferences = replace(state.analysis, review=state.review), read_preferences()
 
         def task(context: RunContext) -> tuple[str, ...]:
             from lesionlens.results.export.exporter import save  # noqa: PLC0415
@@ -280,7 +281,9 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs):
 
             context.progress("write and read back", 0.0)
             known = set(warnings_of(analysis))
-            return tuple(words for words in save(analysis, folder) if words not in known)
+            asked = preferences.asked_of_report(analysis.options)
+            found = save(replace(analysis, options=asked), folder)
+            return tuple(words for words in found if words not in known)
 
         def done(of_writing: tuple[str, ...]) -> str:
             self.exported = folder

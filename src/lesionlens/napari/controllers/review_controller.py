@@ -9,6 +9,8 @@ from typing import Any
 from lesionlens.analysis.findings.edits import outline_of
 from lesionlens.base.errors import CancelledError, LesionLensError
 from lesionlens.base.labels import DrawingMethod, ReviewState
+from lesionlens.base.records.response import SignedResponse
+from lesionlens.base.records.review import DrawnDiameters
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.model.acts.editing import OUTLINE
@@ -100,6 +102,19 @@ class ReviewController:
             act(log)
             self.session.settle(log, *reviewed(state.analysis, state.overlays, log.review))
             self._autosave()
+
+    def place_diameters(self, tracking_uid: str, ends: DrawnDiameters) -> None:
+        """Keep the diameters of a candidate as a reader placed them."""
+        if not self._signed():
+            reader = read_preferences().reader_name
+            self._record(lambda log: log.place_diameters(tracking_uid, ends, reader=reader))
+
+    def sign_response(self, signed: SignedResponse) -> bool:
+        """Keep what a reader signed of the response; False, said why, once the study is signed."""
+        if self._signed():
+            return False
+        self._record(lambda log: log.sign_response(signed))
+        return True
 
     def settle_reason(self) -> None:
         """Add what was typed to a decision that was made before it was typed."""

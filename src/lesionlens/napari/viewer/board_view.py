@@ -61,6 +61,7 @@ class BoardView(QWidget):
     """Brightness: sequence, pixels to the right, pixels down."""
 
     ruler_dragged = Signal(object)
+    ruler_let_go = Signal()
     """An end of a ruler was moved: the candidate's rulers as they are now."""
     measure_begun = Signal(object)
     """A measure begins at a point: RAS+ mm."""
@@ -315,6 +316,8 @@ class BoardView(QWidget):
         """Let go of a ruler or a measure."""
         if self._held is not None and self._held[0]:
             self.measure_ended.emit()
+        elif self._held is not None:
+            self.ruler_let_go.emit()
         self._held, self._pressing = None, False
 
     def _patient(self, tile: Tile, at: tuple[float, float]) -> Point | None:

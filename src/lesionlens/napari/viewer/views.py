@@ -257,6 +257,7 @@ class Views(QObject):
         view.pointed.connect(self._on_pointed)
         view.window_dragged.connect(self._drag)
         view.ruler_dragged.connect(self._acts.drag_rulers)
+        view.ruler_let_go.connect(self._acts.keep_rulers)
         view.measure_begun.connect(self._acts.begin_measure)
         view.measure_moved.connect(self._acts.move_measure)
         view.measure_ended.connect(self._acts.end_measure)

@@ -60,6 +60,7 @@ from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.napari.widgets.preparation_block import PreparationBlock
 from lesionlens.napari.widgets.read_block import ReadBlock
 from lesionlens.napari.widgets.recent_menu import recent_menu
+from lesionlens.napari.widgets.response_dialog import ReportWords, ResponseDialog
 from lesionlens.napari.widgets.run_block import MessageBlock, ProblemBlock, RunBlock
 from lesionlens.napari.widgets.second_block import SecondBlock
 from lesionlens.napari.widgets.sign_dialog import SignDialog
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
 
 WIDTH, PLAIN_PT = 372, 9.0
 """Pixels that the panel needs with napari's own font size."""
+_MENU = ("copy_study_sentence", "assess_response", "add_layers", "close")
 
 
 class Panel(QWidget):
@@ -111,6 +113,8 @@ class Panel(QWidget):
         self.archive: PacsDialog | None = None
         self.studies = StudiesDialog(self)
         self.signing = SignDialog(self)
+        self.response = ResponseDialog(self, self.actions_.sign_response)
+        self.actions_.report_dialogs = ReportWords(self.response)
         self.actions_.ask_signature = self.signing.ask
         self.actions_.opener.ask_patient = PatientDialog(self).ask
         self._study: Study | None = None
@@ -182,7 +186,7 @@ class Panel(QWidget):
 
     def _menu(self) -> QMenu:
         menu = QMenu(self)
-        for command in (*OPENERS, self.commands["add_layers"], self.commands["close"]):
+        for command in (*OPENERS, *(self.commands[name] for name in _MENU)):
             words, run = self._entry(command)
             menu.addAction(words).triggered.connect(run)
         opened = recent_menu(self, "Recent studies", recent.STUDIES, self.actions_.open)

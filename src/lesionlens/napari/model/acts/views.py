@@ -251,8 +251,12 @@ class ViewActs(MeasureActs):
             x, y, z = ((a + b) / 2 for a, b in zip(found[0].start, found[0].end, strict=True))
             self.viewpoint.move(point_mm=(x, y, z))
 
+    def keep_rulers(self) -> None:
+        """Keep rulers that were moved by hand."""
+        raise NotImplementedError
+
     def drag_rulers(self, rulers: tuple[Ruler, ...]) -> None:
-        """Take rulers that were moved by hand; the report keeps its own."""
+        """Show rulers while they are moved by hand."""
         candidate = self.session.candidate()
         if candidate is not None:
             self.session.choose_views(dragged=(candidate.id, rulers))

@@ -83,4 +83,4 @@ class ViewChoices:
     measures: tuple[Measure, ...] = ()
     """What was measured by hand, oldest first; never exported."""
     dragged: tuple[int, tuple[Ruler, ...]] | None = None
-    """The candidate whose rulers the reader moved, and where they are now; never exported."""
+    """The candidate whose rulers the reader moved, and where they are until they are kept."""

@@ -47,11 +47,14 @@ class Ruler:
 
 
 def rulers_of(analysis: Analysis, candidate: Candidate) -> tuple[Ruler, ...]:
-    """Return both diameters, as they are measured for the report; empty where there are none.
+    """Return both diameters, as the report has them; empty where there are none.
 
-    They are of the enhancing part where one was measured, else of the whole, on one plane that is
-    axial in the patient.
+    Those that a reader placed; else of the enhancing part where one was measured, else of the
+    whole, on one plane that is axial in the patient.
     """
+    placed = analysis.review.diameters_of(candidate.tracking_uid)
+    if placed is not None:
+        return Ruler(*placed[0], moved=True), Ruler(*placed[1], moved=True)
     labels = analysis.volumes.labels
     region = Region.ET if candidate.has_enhancing else Region.WT
     inside = np.isin(labels.data, [int(label) for label in region.labels])

@@ -54,8 +54,15 @@ def reviewed(
 
 
 def redraws(analysis: Analysis, review: Review) -> bool:
-    """Whether other outlines hold in a review than in the one that is shown."""
-    return in_force(review) != in_force(analysis.review)
+    """Whether other outlines or diameters hold in a review than in the one that is shown."""
+    before = analysis.review
+    return in_force(review) != in_force(before) or _placed(review) != _placed(before)
+
+
+def _placed(review: Review) -> dict[str, object]:
+    """Return the diameters that readers placed, by tracking UID."""
+    last = {event.tracking_uid: event.diameters for event in review.events}
+    return {uid: ends for uid, ends in last.items() if ends is not None}
 
 
 def in_force(review: Review) -> dict[str, str]:

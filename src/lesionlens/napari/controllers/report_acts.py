@@ -1,0 +1,90 @@
+"""What leaves the window as words: sentences to paste, and the response that a reader signs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from typing_extensions import override
+
+from lesionlens.analysis.followup import response
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.records.followup import Comparison
+from lesionlens.base.records.response import Response, ResponseDraft
+from lesionlens.napari.controllers.review_controller import ReviewController
+from lesionlens.napari.model.acts.views import ViewActs
+from lesionlens.napari.preferences import read_preferences
+from lesionlens.results.export.sentence import Sentences, read_template
+from lesionlens.results.review.log import now
+
+
+class ReportDialogs(Protocol):
+    """What these acts ask the window for."""
+
+    def copy(self, text: str) -> None:
+        """Put text on the clipboard."""
+
+    def ask_response(self, found: Comparison) -> None:
+        """Show the draft of a response category."""
+
+
+class ReportActs(ViewActs):
+    """Acts that hand the reader's words on."""
+
+    review_controller: ReviewController
+    report_dialogs: ReportDialogs
+    """Set by the window."""
+
+    def copy_sentence(self) -> None:
+        """Copy the candidate in focus as a sentence; without one, the study."""
+        self._copy(whole=False)
+
+    def copy_study_sentence(self) -> None:
+        """Copy the study as a sentence."""
+        self._copy(whole=True)
+
+    def _copy(self, *, whole: bool) -> None:
+        state, candidate = self.session.state, self.session.candidate()
+        if state.analysis is None:
+            self.session.notify("There is no result to copy a sentence of yet.")
+            return
+        analysis, preferences = replace(state.analysis, review=state.review), read_preferences()
+        file = preferences.sentence_template
+        try:
+            template = read_template(Path(file)) if file else ""
+            written = Sentences(analysis, preferences.sentence_language, template)
+            text = written.of_study() if whole or candidate is None else written.of(candidate)
+        except LesionLensError as refusal:
+            self.session.notify(str(refusal))
+            return
+        self.report_dialogs.copy(text)
+        self.session.notify(f"Copied: {text}")
+
+    def assess_response(self) -> None:
+        """Show the draft of a response category by RANO 2.0, for the reader to sign."""
+        state = self.session.state
+        analysis = state.analysis and replace(state.analysis, review=state.review)
+        if analysis is None or analysis.compared is None:
+            self.session.notify("Compare with an earlier result first: response is a change.")
+            return
+        self.report_dialogs.ask_response(analysis.compared)
+
+    def sign_response(
+        self, draft: ResponseDraft, found: Comparison, category: Response, reader: str
+    ) -> None:
+        """Keep what the reader signs of the response."""
+        signed = response.sign(draft, found, category, reader, now())
+        if self.review_controller.sign_response(signed):
+            self.session.notify(f"Response signed by {signed.reader}: {category}.")
+
+    @override
+    def keep_rulers(self) -> None:
+        """Keep the diameters that were moved by hand as the reader's, once the end is let go."""
+        dragged, candidate = self.session.state.choices.views.dragged, self.session.candidate()
+        if dragged is None or candidate is None or dragged[0] != candidate.id:
+            return
+        first, second = dragged[1]
+        ends = (first.start, first.end), (second.start, second.end)
+        self.session.choose_views(dragged=None)
+        self.review_controller.place_diameters(candidate.tracking_uid, ends)

@@ -1,0 +1,174 @@
+"""The response by RANO 2.0 as a draft: what the reader enters, the arithmetic, the signature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TypeVar
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QApplication,
+    QComboBox,
+    QDialog,
+    QDialogButtonBox,
+    QFormLayout,
+    QLineEdit,
+    QVBoxLayout,
+    QWidget,
+)
+
+from lesionlens.analysis.followup.response import name_of, propose
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.records.followup import Comparison
+from lesionlens.base.records.response import (
+    Clinical,
+    Criterion,
+    Disease,
+    Response,
+    ResponseChoices,
+    ResponseDraft,
+    Steroids,
+)
+from lesionlens.napari.preferences import read_preferences
+from lesionlens.napari.widgets.parts import label
+
+Sign = Callable[[ResponseDraft, Comparison, Response, str], object]
+Kind = TypeVar("Kind", bound=StrEnum)
+
+
+class ResponseDialog(QDialog):
+    """Proposes anew at each change; the category is chosen and signed by the reader.
+
+    Parameters
+    ----------
+    parent : QWidget
+        The panel.
+    sign : callable
+        Takes the draft, the comparison, the reader's category and name.
+    """
+
+    def __init__(self, parent: QWidget, sign: Sign) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("Response (RANO 2.0), a draft")
+        self.setWindowModality(Qt.WindowModality.WindowModal)
+        self.setMinimumWidth(560)
+        self._sign, self._draft = sign, ResponseDraft(ResponseChoices(), None, (), None)
+        self._found: Comparison | None = None
+        self._baseline, self._nadir = QComboBox(), QComboBox()
+        self._choices = {kind: _choice(kind) for kind in (Criterion, Disease, Steroids, Clinical)}
+        self._category, self._reader = _choice(Response), QLineEdit()
+        self._steps, self._proposed = label("", wrap=True), label("", "title", wrap=True)
+        self._buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
+        self._yes = self._buttons.addButton("Sign", QDialogButtonBox.ButtonRole.AcceptRole)
+        self._lay_out()
+        for box in (self._baseline, self._nadir, *self._choices.values()):
+            box.currentIndexChanged.connect(self._propose)
+        self._category.currentIndexChanged.connect(self._offer)
+        self._reader.textChanged.connect(self._offer)
+        self._buttons.accepted.connect(self.accept)
+        self._buttons.rejected.connect(self.reject)
+
+    def _lay_out(self) -> None:
+        form, column = QFormLayout(), QVBoxLayout(self)
+        rows = (
+            ("Baseline (response)", self._baseline),
+            ("Nadir (progression)", self._nadir),
+            ("Measured by", self._choices[Criterion]),
+            ("Disease", self._choices[Disease]),
+            ("Steroids, now beside then", self._choices[Steroids]),
+            ("Clinical state, worse only if nothing else explains it", self._choices[Clinical]),
+        )
+        for words, box in rows:
+            box.setAccessibleName(words)
+            form.addRow(words, box)
+        self._reader.setPlaceholderText("your name")
+        self._reader.setAccessibleName("your name")
+        self._category.setAccessibleName("your category")
+        last = QFormLayout()
+        last.addRow("Your category", self._category)
+        last.addRow("Signed by", self._reader)
+        column.addLayout(form)
+        column.addWidget(self._steps)
+        column.addWidget(self._proposed)
+        column.addLayout(last)
+        column.addWidget(self._buttons)
+
+    def ask(self, found: Comparison, reader: str) -> None:
+        """Show the draft of a comparison."""
+        self._found = None
+        earlier = [name_of(found.points, n) for n in range(len(found.points) - 1)]
+        for box, first in ((self._baseline, ()), (self._nadir, ("the smallest sum since",))):
+            box.clear()
+            box.addItems([*first, *earlier])
+        for box in (*self._choices.values(), self._category):
+            box.setCurrentIndex(0)
+        for kind in (Steroids, Clinical):
+            self._choices[kind].setCurrentText("unknown")
+        self._reader.setText(reader)
+        self._found = found
+        self._propose()
+        self.open()
+
+    def _entered(self) -> ResponseChoices:
+        nadir = self._nadir.currentIndex() - 1
+        return ResponseChoices(
+            self._baseline.currentIndex(),
+            None if nadir < 0 else nadir,
+            Criterion(self._choices[Criterion].currentText()),
+            Disease(self._choices[Disease].currentText()),
+            Steroids(self._choices[Steroids].currentText()),
+            Clinical(self._choices[Clinical].currentText()),
+        )
+
+    def _propose(self) -> None:
+        if self._found is None:
+            return
+        try:
+            self._draft = propose(self._found, self._entered())
+        except LesionLensError as refusal:
+            self._draft = ResponseDraft(self._entered(), None, (str(refusal),), None, ("others",))
+        self._steps.setText("\n".join(self._draft.steps))
+        self._proposed.setText(self._draft.words)
+        self._offer()
+
+    def _offer(self) -> None:
+        self._yes.setEnabled(self._chosen() is not None and bool(self._reader.text().strip()))
+
+    def _chosen(self) -> Response | None:
+        """Return the reader's category; None until the reader chose one."""
+        text = self._category.currentText()
+        return Response(text) if text in set(Response) else None
+
+    def accept(self) -> None:
+        """Sign the reader's category."""
+        chosen = self._chosen()
+        if chosen is not None and self._found is not None and self._reader.text().strip():
+            super().accept()
+            self._sign(self._draft, self._found, chosen, self._reader.text())
+
+
+class ReportWords:
+    """The clipboard, and the dialog of the response."""
+
+    def __init__(self, dialog: ResponseDialog) -> None:
+        self._dialog = dialog
+
+    def copy(self, text: str) -> None:
+        """Put text on the clipboard."""
+        clipboard = QApplication.clipboard()
+        if clipboard is not None:
+            clipboard.setText(text)
+
+    def ask_response(self, found: Comparison) -> None:
+        """Show the draft of a response category."""
+        self._dialog.ask(found, read_preferences().reader_name or "")
+
+
+def _choice(kind: type[Kind]) -> QComboBox:
+    """Return a box of every value; a category is chosen, never set by itself."""
+    box = QComboBox()
+    if kind is Response:
+        box.addItem("choose")
+    box.addItems([one.value for one in kind])
+    return box
