@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from scipy.spatial import ConvexHull, QhullError
 from skimage.measure import find_contours
 
 from lesionlens.base import geometry
+from lesionlens.base.geometry import Shape3
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.findings import MEASURABLE_MM, Point
 from lesionlens.imaging.preparation.resampling import HALF
@@ -77,8 +79,35 @@ def diameters(mask: Mask, grid: Grid) -> Diameters | None:
     that plane; holes are filled, so that a rim is measured across. A line may leave a concave
     outline between its ends, where RANO leaves that to the reader's judgement.
     """
+    box = geometry.bounding_box(mask)
+    if box is None:
+        return None
+    sides = tuple((side.start, side.stop) for side in box)
+    return _diameters_of(np.packbits(mask[box]).tobytes(), sides, mask.shape, grid.affine.tobytes())
+
+
+@lru_cache(maxsize=64)
+def _diameters_of(
+    packed: bytes, sides: tuple[tuple[int, int], ...], shape: Shape3, affine: bytes
+) -> Diameters | None:
+    """Measure an outline once, though report, sentences and DICOM objects all need it.
+
+    Parameters
+    ----------
+    packed : bytes
+        The voxels within `sides`, eight a byte.
+    sides : three (int, int)
+        Where they begin and end in an array of `shape`.
+    shape, affine
+        The grid, its (4, 4) float64 matrix as bytes.
+    """
+    mask = np.zeros(shape, bool)
+    part = mask[tuple(slice(*side) for side in sides)]
+    voxels = np.unpackbits(np.frombuffer(packed, np.uint8), count=part.size)
+    part[...] = voxels.reshape(part.shape)
+    grid = Grid(shape, np.frombuffer(affine).reshape(4, 4))
     found = _longest(mask, grid, _PLANE_MM)
-    if found is None and mask.any():
+    if found is None:
         parts, _ = ndimage.label(mask, structure=np.ones((3, 3, 3)))
         largest: Mask = parts == np.bincount(parts[parts > 0]).argmax()
         found = _longest(largest, grid, float(grid.spacing_mm.min()) / _PARTS)
