@@ -10,7 +10,8 @@ import typer
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
-from lesionlens.cli.network import NETWORK, takes_engine
+from lesionlens.cli.network import NETWORK, EngineOptions
+from lesionlens.cli.option_groups import takes
 from lesionlens.engines.choice import EngineChoice
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from lesionlens.site.acceptance.report import AcceptanceReport
 
 
-@takes_engine()
+@takes(network=EngineOptions)
 def acceptance(
     cases: Annotated[
         Path,

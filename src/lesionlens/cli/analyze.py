@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent, Region
+from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
+from lesionlens.base.records.export import ExportOptions
 from lesionlens.cli import checks, options
 from lesionlens.cli import prior as comparison
 from lesionlens.cli.console import Answer, new_table, plain, progress_bar
-from lesionlens.cli.network import NETWORK, takes_engine
+from lesionlens.cli.network import NETWORK, EngineOptions
+from lesionlens.cli.option_groups import FILES, SOURCE, FileOptions, SourceOptions, takes
 from lesionlens.engines.choice import EngineChoice
 
 if TYPE_CHECKING:
@@ -20,27 +22,16 @@ if TYPE_CHECKING:
     from lesionlens.base.records.findings import Candidate, Findings
 
 
-@takes_engine()
+@takes(without={"rest"}, network=EngineOptions, source=SourceOptions, wanted=FileOptions)
 def analyze(
     study: options.StudyPath,
     out: options.Out,
-    t1: options.T1 = None,
-    t1c: options.T1c = None,
-    t2: options.T2 = None,
-    flair: options.Flair = None,
-    study_uid: options.StudyUid = None,
-    same_patient: options.SamePatient = False,
+    source: SourceOptions = SOURCE,
     network: EngineChoice = NETWORK,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.ResultLayout.OWN,
-    language: options.Language = "en",
-    sentence_template: options.SentenceTemplate = None,
-    hide: options.Hide = None,
-    surfaces: options.Surfaces = False,
-    maps: options.Maps = MapExtent.CUT,
-    also: options.Also = None,
-    evidence: options.Evidence = False,
+    wanted: ExportOptions = FILES,
     prior: options.Prior = None,
     prior_study: options.PriorStudy = None,
     supersedes: options.Supersedes = None,
@@ -54,20 +45,10 @@ def analyze(
     """
     options.check_layout(out, layout)
     checks.check_outside(study, out)
-    wanted = options.export_options(
-        language,
-        hide,
-        surfaces,
-        maps,
-        evidence=evidence,
-        also=also,
-        sentence_template=sentence_template,
-    )
     with progress_bar() as context:
         context.progress("opening the study", 0.0)
-        named = options.named(t1, t1c, t2, flair)
-        opened = options.open_named(study, named, study_uid, context, same_patient=same_patient)
-        earlier = comparison.find(prior, prior_study, opened, same_patient=same_patient)
+        opened = source.open(study, context)
+        earlier = comparison.find(prior, prior_study, opened, same_patient=source.same_patient)
         documents = options.superseded(supersedes, opened)
         prepare = options.preparation(brain_extraction, bias_correction)
         context.progress("loading the network", 0.0)
@@ -86,7 +67,7 @@ def analyze(
         folder, notes = options.save(analysis, out, layout, context)
         notes += more
         comparison.remember(analysis)
-        if named:
+        if source.named:
             remember(opened)
     if json:
         return Answer(((folder / "findings.json").read_text(encoding="utf-8").rstrip("\n"),), notes)

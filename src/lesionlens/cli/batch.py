@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent
+from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.base.processors import usable_processors
+from lesionlens.base.records.export import ExportOptions
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
-from lesionlens.cli.network import NETWORK, takes_engine
+from lesionlens.cli.network import NETWORK, EngineOptions
+from lesionlens.cli.option_groups import FILES, FileOptions, takes
 from lesionlens.engines.choice import EngineChoice
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from lesionlens.site.cohort.run import CohortRun
 
 
-@takes_engine()
+@takes(without={"evidence", "rest"}, network=EngineOptions, asked=FileOptions)
 def batch(
     studies: Annotated[
         Path,
@@ -55,12 +57,7 @@ def batch(
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
     layout: options.Layouts = options.ResultLayout.OWN,
-    language: options.Language = "en",
-    sentence_template: options.SentenceTemplate = None,
-    hide: options.Hide = None,
-    surfaces: options.Surfaces = False,
-    maps: options.Maps = MapExtent.CUT,
-    also: options.Also = None,
+    asked: ExportOptions = FILES,
     json: options.Json = False,
 ) -> Answer:
     """Analyse every study below a folder, each on its own, with one table of all.
@@ -72,9 +69,6 @@ def batch(
     results = options.check_layout(out, layout)
     if studies.is_dir():
         checks.check_outside(studies, out)
-    asked = options.export_options(
-        language, hide, surfaces, maps, also=also, sentence_template=sentence_template
-    )
     if scheduler is not None and network.server is not None:
         raise UnusableInputError(
             found="a scheduler (--scheduler) beside a server (--server)",

@@ -21,6 +21,7 @@ from lesionlens.base.provenance import version_of
 from lesionlens.base.staging import check_target
 from lesionlens.cli import options
 from lesionlens.cli.console import Answer, new_table, plain, progress_bar
+from lesionlens.cli.option_groups import SOURCE
 from lesionlens.imaging.samples import STUDY
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _time_analysis(study: Path, repeat: int, device: str, context: RunContext) -
     for turn in range(repeat + 1):
         context.progress(f"run {turn + 1} of {repeat + 1}", turn / (repeat + 1))
         start = time.perf_counter()
-        opened = options.open_named(study, {}, None, context)
+        opened = SOURCE.open(study, context)
         result = lens(opened, context=context.quiet())
         runs.append((time.perf_counter() - start, result.analysis.run))
     return _figures(loading, runs)

@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent
+from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.staging import check_target
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import Answer, plain, progress_bar
 from lesionlens.cli.deidentify import Key, Map, replacement
+from lesionlens.cli.option_groups import FILES, SOURCE, FileOptions, SourceOptions, takes
 
 if TYPE_CHECKING:
     from lesionlens.base.records.analysis import Analysis
     from lesionlens.base.run_context import RunContext
 
 
+@takes(without={"evidence"}, source=SourceOptions, wanted=FileOptions)
 def export(
     result: Annotated[
         Path,
@@ -29,12 +32,7 @@ def export(
     ],
     study: options.StudyPath,
     out: options.Out,
-    t1: options.T1 = None,
-    t1c: options.T1c = None,
-    t2: options.T2 = None,
-    flair: options.Flair = None,
-    study_uid: options.StudyUid = None,
-    same_patient: options.SamePatient = False,
+    source: SourceOptions = SOURCE,
     deidentify: Annotated[
         bool,
         typer.Option(
@@ -46,13 +44,7 @@ def export(
     key: Key = None,
     map_file: Map = None,
     layout: options.Layouts = options.ResultLayout.OWN,
-    language: options.Language = "en",
-    sentence_template: options.SentenceTemplate = None,
-    hide: options.Hide = None,
-    surfaces: options.Surfaces = False,
-    maps: options.Maps = MapExtent.CUT,
-    also: options.Also = None,
-    rest: options.Rest = False,
+    wanted: ExportOptions = FILES,
     supersedes: options.Supersedes = None,
 ) -> Answer:
     """Write a reviewed result anew: every file says what the readers decided.
@@ -70,16 +62,12 @@ def export(
     checks.check_outside(study, out)
     if deidentify:
         _check_new(out)
-    wanted = options.export_options(
-        language, hide, surfaces, maps, rest, also=also, sentence_template=sentence_template
-    )
     with progress_bar() as context:
         context.progress("reading the result", 0.0)
         from lesionlens.imaging.preparation.prepare import prepare
         from lesionlens.results.review.reopen import reopen_folder
 
-        named = options.named(t1, t1c, t2, flair)
-        opened = options.open_named(study, named, study_uid, context, same_patient=same_patient)
+        opened = source.open(study, context)
         prepared = prepare(opened, context)
         documents = options.superseded(supersedes, opened)
         analysis = options.with_export_options(reopen_folder(result, opened, prepared), wanted)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated
 
 import typer
 
 from lesionlens.base.labels import ComputePrecision
 from lesionlens.cli import options
-from lesionlens.cli.console import Answer
 from lesionlens.engines.choice import EngineChoice
 
 SERVER = frozenset({"server", "api_key_file", "server_ca", "plain_http", "fall_back"})
@@ -127,42 +123,3 @@ class EngineOptions:
             server=server,
             fall_back=self.fall_back,
         )
-
-
-def takes_engine(
-    without: Collection[str] = (),
-) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
-    """Give a command the options of an engine in the place of its parameter `network`.
-
-    Parameters
-    ----------
-    without : collection of str
-        Fields of `EngineOptions` that the command does not have.
-    """
-
-    def decorate(command: Callable[..., Answer]) -> Callable[..., Answer]:
-        kinds = get_type_hints(EngineOptions, include_extras=True)
-        taken = [one for one in fields(EngineOptions) if one.name not in without]
-
-        @functools.wraps(command)
-        def wrapped(*given: Any, **arguments: Any) -> Answer:
-            chosen = {one.name: arguments.pop(one.name) for one in taken if one.name in arguments}
-            return command(*given, **arguments, network=EngineOptions(**chosen).choice())
-
-        own = get_type_hints(command, include_extras=True)
-        parameters: list[inspect.Parameter] = []
-        for parameter in inspect.signature(command).parameters.values():
-            if parameter.name != "network":
-                parameters.append(parameter.replace(annotation=own[parameter.name]))
-                continue
-            parameters += [
-                inspect.Parameter(
-                    one.name, parameter.kind, default=one.default, annotation=kinds[one.name]
-                )
-                for one in taken
-            ]
-        wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        wrapped.__annotations__ = {one.name: one.annotation for one in parameters}
-        return wrapped
-
-    return decorate

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base.labels import Extra, Identity, MapExtent, MrSequence
+from lesionlens.base.labels import Extra, Identity, MapExtent
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.staging import check_target
 
@@ -177,19 +176,6 @@ Convention = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")]
 
 
-def named(
-    t1: str | None, t1c: str | None, t2: str | None, flair: str | None
-) -> Mapping[MrSequence, str]:
-    """Return the sequences that the user named."""
-    given = {
-        MrSequence.T1: t1,
-        MrSequence.T1C: t1c,
-        MrSequence.T2: t2,
-        MrSequence.FLAIR: flair,
-    }
-    return {sequence: source for sequence, source in given.items() if source is not None}
-
-
 def preparation(stripping: Stripping, bias: bool) -> PrepareOptions:
     """Return how to prepare a study; a program that is named must be installed.
 
@@ -204,27 +190,6 @@ def preparation(stripping: Stripping, bias: bool) -> PrepareOptions:
     if stripping is not Stripping.AUTO:
         skull_stripping.identity(stripping.value)
     return PrepareOptions(stripper=stripping.value, bias=bias)
-
-
-def open_named(
-    study: Path,
-    sequences: Mapping[MrSequence, str],
-    study_uid: str | None,
-    context: RunContext,
-    *,
-    same_patient: bool = False,
-) -> Study:
-    """Open a study as the user described it, now or, where not now, before."""
-    from lesionlens.imaging.reading.readers import open_study
-
-    return open_study(
-        study,
-        named=sequences or None,
-        study_uid=study_uid,
-        recall=True,
-        same_patient=same_patient,
-        context=context,
-    )
 
 
 def check_layout(out: Path, layout: ResultLayout) -> Path:
@@ -246,49 +211,6 @@ def check_layout(out: Path, layout: ResultLayout) -> Path:
 
     check_dataset(out)
     return out / RESULTS
-
-
-def export_options(
-    language: str,
-    hide: list[Identity] | None,
-    surfaces: bool,
-    maps: MapExtent,
-    rest: bool = False,
-    evidence: bool = False,
-    also: list[Extra] | None = None,
-    sentence_template: Path | None = None,
-) -> ExportOptions:
-    """Return what the user asks of the files.
-
-    Raises
-    ------
-    MissingPluginError
-        Surfaces were asked for, and trimesh is not installed.
-    UnusableInputError
-        There is no such language, or the template cannot be used.
-    """
-    from importlib.util import find_spec
-
-    from lesionlens.base.errors import MissingPluginError
-    from lesionlens.results.export.words import load
-
-    load(language)
-    if surfaces and find_spec("trimesh") is None:
-        raise MissingPluginError(
-            found="no trimesh, which surfaces are written with",
-            expected="it",
-            next_step="Install it: pip install 'lesionlens[mesh]'; or leave --surfaces out",
-        )
-    return ExportOptions(
-        surfaces=surfaces,
-        maps=maps,
-        rest=rest,
-        evidence=evidence,
-        also=frozenset(also or ()),
-        language=language,
-        sentence_template=read_sentence(sentence_template),
-        hidden=frozenset(hide or ()),
-    )
 
 
 def read_sentence(path: Path | None) -> str:

@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base.labels import RESEARCH_USE_NOTICE, MapExtent
+from lesionlens.base.labels import RESEARCH_USE_NOTICE
+from lesionlens.base.records.export import ExportOptions
 from lesionlens.cli import checks, options
 from lesionlens.cli.console import Answer, plain, progress_bar
+from lesionlens.cli.option_groups import FILES, SOURCE, FileOptions, SourceOptions, takes
 
 if TYPE_CHECKING:
     from lesionlens.base.records.analysis import Analysis
 
 
+@takes(
+    without={"surfaces", "maps", "also", "evidence", "rest"},
+    source=SourceOptions,
+    wanted=FileOptions,
+)
 def review(
     result: Annotated[
         Path,
@@ -30,15 +37,8 @@ def review(
             "--out", help="Write a result here in place of opening napari.", metavar="DIR"
         ),
     ] = None,
-    t1: options.T1 = None,
-    t1c: options.T1c = None,
-    t2: options.T2 = None,
-    flair: options.Flair = None,
-    study_uid: options.StudyUid = None,
-    same_patient: options.SamePatient = False,
-    language: options.Language = "en",
-    sentence_template: options.SentenceTemplate = None,
-    hide: options.Hide = None,
+    source: SourceOptions = SOURCE,
+    wanted: ExportOptions = FILES,
 ) -> Answer:
     """Open a segmentation for review, measured, with the study that it was drawn on.
 
@@ -49,16 +49,12 @@ def review(
     if out is not None:
         options.check_layout(out, options.ResultLayout.OWN)
         checks.check_outside(study, out)
-    wanted = options.export_options(
-        language, hide, False, MapExtent.CUT, sentence_template=sentence_template
-    )
     with progress_bar() as context:
         from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
         from lesionlens.results.review.reopen import options_for, reopen_folder
 
         context.progress("reading the study", 0.0)
-        named = options.named(t1, t1c, t2, flair)
-        opened = options.open_named(study, named, study_uid, context, same_patient=same_patient)
+        opened = source.open(study, context)
         prepare_options = options_for(result, PrepareOptions())
         prepared = prepare(opened, context, prepare_options)
         context.progress("reading the result", 0.0)

@@ -13,7 +13,8 @@ import typer
 from lesionlens.base.errors import MissingPluginError, UnusableInputError
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli.console import STOP, Answer, plain, progress_bar
-from lesionlens.cli.network import NETWORK, SERVER, takes_engine
+from lesionlens.cli.network import NETWORK, SERVER, EngineOptions
+from lesionlens.cli.option_groups import takes
 from lesionlens.engines.choice import EngineChoice
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ Bundles = Annotated[
 ]
 
 
-@takes_engine(without={"bundle", *SERVER})
+@takes(without={"bundle", *SERVER}, network=EngineOptions)
 def serve(
     host: Annotated[
         str, typer.Option("--host", help="Address to listen at; 127.0.0.1 is this machine alone.")

@@ -14,7 +14,8 @@ import typer
 
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
-from lesionlens.cli.network import NETWORK, takes_engine
+from lesionlens.cli.network import NETWORK, EngineOptions
+from lesionlens.cli.option_groups import takes
 from lesionlens.cli.pacs import Authorities, Certificate, Title, User
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.site.pacs.peer import OWN_TITLE
@@ -143,7 +144,7 @@ def _row(row: WorklistRow) -> dict[str, object]:
     return asdict(row.entry) | about
 
 
-@takes_engine()
+@takes(network=EngineOptions)
 def ahead(
     folder: List,
     while_open: Annotated[

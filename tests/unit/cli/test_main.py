@@ -11,9 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
-from lesionlens.cli import checks, console, options
+from lesionlens.cli import checks, console
 from lesionlens.cli.console import Stop, plain
 from lesionlens.cli.main import app, explain
+from lesionlens.cli.option_groups import SourceOptions
 
 WORDS = {"found": "a cat", "expected": "a dog", "next_step": "Fetch one"}
 
@@ -75,7 +76,7 @@ def test_progress_is_silent_where_nobody_watches(capsys):
 
 
 def test_only_named_sequences_are_passed_on():
-    assert options.named(None, "a.nii", None, None) == {"t1c": "a.nii"}
+    assert SourceOptions(t1c="a.nii").named == {"t1c": "a.nii"}
 
 
 @pytest.mark.parametrize("inside", [".", "out", "deep/out", "../study/out"])
