@@ -65,7 +65,7 @@ def grown(panel, qtbot, analysis, tmp_path, studies):
 
 
 def test_a_few_studies_leave_nothing_behind(panel, qtbot, analysis, tmp_path):
-    more, left = grown(panel, qtbot, analysis, tmp_path, 6)
+    more, left = grown(panel, qtbot, analysis, tmp_path, 5)
     assert left == []
     assert more < 25
 

@@ -49,7 +49,7 @@ class StageConfig:
     """(3,) int or None: cut windows of this size, most of them at a tumour, instead of whole
     brains."""
     patches: PatchConfig | None = None
-    """Mix patches in. Recipes of earlier versions call the table `closer`."""
+    """Mix patches in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,14 +186,10 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     return value
 
 
-_FORMER = {"closer": "patches"}  # what recipes of earlier versions call a table
-
-
 def _record(kind: type[Any], table: Any, where: str) -> Any:
     if not isinstance(table, Mapping):
         raise _refuse(where, repr(table), "a table")
     hints = typing.get_type_hints(kind)
-    table = {_FORMER.get(key, key): value for key, value in table.items()}
     for key in table:
         if key not in hints:
             raise _refuse(where, f'unknown key "{key}"', f"one of {', '.join(hints)}")

@@ -53,10 +53,3 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path):
 def test_steps_belong_to_stages():
     config = parse_config({"stages": [STAGE, STAGE | {"steps": 2}]})
     assert [config.stage_at(s) for s in (0, 2, 3, 4, 9)] == [(0, 0), (0, 2), (1, 0), (1, 1), (1, 6)]
-
-
-def test_a_recipe_of_an_earlier_version_still_names_its_patches_closer():
-    patches = {"share": 0.5, "shape": [8, 8, 8], "spacing_mm": [1, 2], "window": [4, 4, 4]}
-    new, old = (parse_config({"stages": [STAGE | {n: patches}]}) for n in ("patches", "closer"))
-    assert new == old
-    assert new.stages[0].patches.share == 0.5

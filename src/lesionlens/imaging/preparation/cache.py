@@ -102,8 +102,6 @@ def cached(key: str | None, compute: Callable[[], T], form: ArrayForm[T]) -> T:
 
 
 def _drop_old(place: Path) -> None:
-    for earlier in place.glob("*.npz"):  # of releases before 0.5, which are never met again
-        earlier.unlink(missing_ok=True)
     entries = place.glob(f"*{kept_arrays.SUFFIX}")
     for old in sorted(entries, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT:]:
         old.unlink(missing_ok=True)

@@ -376,13 +376,13 @@ def test_a_prediction_has_the_same_bits_with_any_number_of_threads(
     monkeypatch.setattr(patch_refinement, "_FROM", 0.0)  # untrained, it suspects nothing
     engine, before = LensEngine("cpu", refining_weights), torch.get_num_threads()
     found = []
-    for count in (1, 2, 3, 4):
+    for count in (1, 3):
         torch.set_num_threads(count)
         engine.forget()
         found.append(engine.predict(study, context=SILENT))
         assert torch.get_num_threads() == count
     torch.set_num_threads(before)
-    assert [p.engine.threads for p in found] == [1, 2, 3, 4]
+    assert [p.engine.threads for p in found] == [1, 3]
     assert {p.engine.precision for p in found} == {"float32"}
     for region in Region:
         for other in found[1:]:
