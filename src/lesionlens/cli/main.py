@@ -252,93 +252,74 @@ def top(
     del version
 
 
-for _name, _module, _example in (
-    (
-        "acceptance",
-        acceptance.acceptance,
-        "lesionlens acceptance site_cases --out out/acceptance",
-    ),
-    ("analyze", analyze.analyze, "lesionlens analyze sample_data/study --out out/demo"),
-    ("batch", batch.batch, "lesionlens batch sample_data --out out/batch"),
-    ("bench", bench.bench, "lesionlens bench --repeat 3"),
-    (
-        "deidentify",
-        deidentify.deidentify,
-        "lesionlens deidentify sample_data/study_dicom --out out/shared",
-    ),
-    ("doctor", doctor.doctor, "lesionlens doctor"),
-    ("evaluate", evaluate.evaluate, "lesionlens evaluate out/demo sample_data/reference"),
-    (
-        "export",
-        export.export,
-        "lesionlens export out/demo sample_data/study --out out/reviewed",
-    ),
-    ("export-model", export_model.export_model, "lesionlens export-model"),
-    (
-        "learn",
-        learn.learn,
-        "lesionlens learn out/batch --studies studies --out out/learnt --steps 20",
-    ),
-    ("monitor", monitor.monitor, "lesionlens monitor out --out out/monitor"),
-    ("open", open_window.open_window, "lesionlens open sample_data/study"),
-    (
-        "response",
-        response.response,
-        "lesionlens response out/now --steroids same --clinical same",
-    ),
-    (
-        "review",
-        review.review,
-        "lesionlens review sample_data/reference/segmentation.nii.gz sample_data/study",
-    ),
-    ("sample", sample.sample, "lesionlens sample sample_data"),
-    ("sentence", sentence.sentence, "lesionlens sentence out/demo --candidate 1 --language de"),
-    ("serve", serve.serve, "lesionlens serve --port 8000"),
-    ("train", train.train, "lesionlens train default --out runs/mine --minutes 5"),
-):
-    app.command(_name, help=_flowing(_module.__doc__), epilog=f"Example: {_example}")(
-        _guarded(_module)
-    )
+def _add(to: typer.Typer, command: Callable[..., Answer], example: str, name_at: int = 0) -> None:
+    """Add a command; its name is the word of its example at `name_at`."""
+    to.command(
+        example.split()[name_at],
+        help=_flowing(command.__doc__),
+        epilog=f"Example: lesionlens {example}",
+    )(_guarded(command))
 
-_GROUPS: dict[str, tuple[str, tuple[tuple[str, Callable[..., Answer], str], ...]]] = {
+
+for _command, _example in (
+    (acceptance.acceptance, "acceptance site_cases --out out/acceptance"),
+    (analyze.analyze, "analyze sample_data/study --out out/demo"),
+    (batch.batch, "batch sample_data --out out/batch"),
+    (bench.bench, "bench --repeat 3"),
+    (deidentify.deidentify, "deidentify sample_data/study_dicom --out out/shared"),
+    (doctor.doctor, "doctor"),
+    (evaluate.evaluate, "evaluate out/demo sample_data/reference"),
+    (export.export, "export out/demo sample_data/study --out out/reviewed"),
+    (export_model.export_model, "export-model"),
+    (learn.learn, "learn out/batch --studies studies --out out/learnt --steps 20"),
+    (monitor.monitor, "monitor out --out out/monitor"),
+    (open_window.open_window, "open sample_data/study"),
+    (response.response, "response out/now --steroids same --clinical same"),
+    (review.review, "review sample_data/reference/segmentation.nii.gz sample_data/study"),
+    (sample.sample, "sample sample_data"),
+    (sentence.sentence, "sentence out/demo --candidate 1 --language de"),
+    (serve.serve, "serve --port 8000"),
+    (train.train, "train default --out runs/mine --minutes 5"),
+):
+    _add(app, _command, _example)
+
+_GROUPS: dict[str, tuple[str, tuple[tuple[Callable[..., Answer], str], ...]]] = {
     "pacs": (
         "Find, fetch and send studies: an archive by DICOMweb or DIMSE.",
         (
-            ("find", pacs.find, "pacs find http://127.0.0.1:8042/dicom-web --date 20260105"),
-            ("get", pacs.get, "pacs get dicom://ORTHANC@127.0.0.1:4242 1.2.3 --out study"),
-            ("send", pacs.send, "pacs send http://127.0.0.1:8042/dicom-web out/demo"),
+            (pacs.find, "pacs find http://127.0.0.1:8042/dicom-web --date 20260105"),
+            (pacs.get, "pacs get dicom://ORTHANC@127.0.0.1:4242 1.2.3 --out study"),
+            (pacs.send, "pacs send http://127.0.0.1:8042/dicom-web out/demo"),
         ),
     ),
     "weights": (
         "Which weights are in use: accept what `learn` proposed, choose a version, take it back.",
         (
-            ("list", weights.show, "weights list"),
-            ("accept", weights.accept, 'weights accept out/learnt --by "A. Reader"'),
-            ("use", weights.use, 'weights use default --by "A. Reader"'),
-            ("back", weights.back, 'weights back --by "A. Reader"'),
+            (weights.show, "weights list"),
+            (weights.accept, 'weights accept out/learnt --by "A. Reader"'),
+            (weights.use, 'weights use default --by "A. Reader"'),
+            (weights.back, 'weights back --by "A. Reader"'),
         ),
     ),
     "worklist": (
         "Many studies: list them, analyse them ahead of their reader, compare readers.",
         (
-            ("scan", worklist.scan, "worklist scan sample_data --list out/list"),
-            ("show", worklist.show, 'worklist show out/list --filter "new flair"'),
-            ("ahead", worklist.ahead, "worklist ahead out/list"),
-            ("compare", worklist.compare, "worklist compare out/list"),
+            (worklist.scan, "worklist scan sample_data --list out/list"),
+            (worklist.show, 'worklist show out/list --filter "new flair"'),
+            (worklist.ahead, "worklist ahead out/list"),
+            (worklist.compare, "worklist compare out/list"),
         ),
     ),
     "reader-study": (
         "Reader studies: the order of reads by LIST/protocol.toml, and the tables at the end.",
         (
-            ("plan", reader_study.plan, "reader-study plan out/list"),
-            ("table", reader_study.table, "reader-study table out/list --out out/tables"),
+            (reader_study.plan, "reader-study plan out/list"),
+            (reader_study.table, "reader-study table out/list --out out/tables"),
         ),
     ),
 }
 for _group, (_help, _verbs) in _GROUPS.items():
     _app = typer.Typer(no_args_is_help=True, help=_help)
-    for _verb, _function, _pasted in _verbs:
-        _app.command(
-            _verb, help=_flowing(_function.__doc__), epilog=f"Example: lesionlens {_pasted}"
-        )(_guarded(_function))
+    for _command, _example in _verbs:
+        _add(_app, _command, _example, name_at=1)
     app.add_typer(_app, name=_group)
