@@ -1,6 +1,6 @@
 """Write the conformance statement from the code: what is read, sent, received and written.
 
-    python research/make_conformance.py    # writes docs/reference/conformance.md; a test compares
+    python research/make_conformance.py    # writes both pages of it; a test compares
 
 The attributes are those of objects that are really written, of a drawn head.
 """
@@ -34,7 +34,7 @@ from lesionlens.site.pacs import association
 from lesionlens.site.pacs.peer import Access
 from lesionlens.site.pacs.retrieve import SYNTAXES
 
-PLACE = Path(__file__).parents[1] / "docs" / "reference" / "conformance.md"
+PLACE = Path(__file__).parents[1] / "docs" / "reference"
 WRITTEN = {
     "seg": "Segmentation",
     "sr": "Comprehensive 3D SR",
@@ -51,7 +51,12 @@ Made from the code by `python research/make_conformance.py`; a test compares the
 ## 1 Overview
 LesionLens reads MR images of the head from files or an archive, and writes Segmentation,
 Comprehensive 3D SR, Parametric Map and Key Object Selection, which it sends when a user says so.
-Nothing is sent or fetched on its own.
+Nothing is sent or fetched on its own. Sections 4 and 5, what each object holds, are a page of their
+own: [attributes and terms](conformance_attributes.md).
+"""
+SECOND_HEAD = """# DICOM conformance: attributes and coded terms
+
+Sections 4 and 5 of the [conformance statement](conformance.md), made from the same code.
 """
 
 
@@ -212,21 +217,25 @@ def terms() -> str:
     )
 
 
-def text() -> str:
-    """Return the whole statement."""
+def pages() -> dict[str, str]:
+    """Return both pages of the statement, by file name."""
     made = objects()
-    parts = (
-        HEAD,
-        overview(made),
-        services(),
-        network(),
-        attributes(made),
-        travel(),
-        series(),
-        terms(),
-    )
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    parts = {
+        "conformance.md": (HEAD, overview(made), services(), network()),
+        "conformance_attributes.md": (
+            SECOND_HEAD,
+            attributes(made),
+            travel(),
+            series(),
+            terms(),
+        ),
+    }
+    return {
+        name: "\n\n".join(part.strip() for part in several) + "\n"
+        for name, several in parts.items()
+    }
 
 
 if __name__ == "__main__":
-    PLACE.write_text(text(), encoding="utf-8")
+    for name, text in pages().items():
+        (PLACE / name).write_text(text, encoding="utf-8")

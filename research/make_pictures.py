@@ -179,7 +179,7 @@ def evidence(studio: Studio, panel: LesionLens) -> None:
     """Take what T1c adds beside what FLAIR adds."""
     session, taken = panel.session, []
     for wanted in (MrSequence.T1C, MrSequence.FLAIR):
-        second = next(one for one in session.state.seconds if one.sequence is wanted)
+        second = next(one for one in session.state.second_opinions if one.sequence is wanted)
         session.choose_overlay(Overlay.MAP)
         session.choose_layer(second)
         studio.settle()

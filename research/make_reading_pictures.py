@@ -2,9 +2,10 @@
 
 tools/with_display.sh .venv/bin/python research/make_reading_pictures.py
 
-Writes docs/pictures/worklist.png, unaided.png and prior.png, of drawn heads whose truth stands in
-the place of a network's answer. `--docs`, `--width`, `--height` and `--theme` are as those of
-make_pictures.py.
+Writes docs/pictures/worklist.png, unaided.png and prior.png of the sample patients and the shipped
+weights. There is one examination of the real patient: the prior is the same scan, with an outline
+made smaller, and the page that shows it says so. `--docs`, `--width`, `--height` and `--theme` are
+as those of make_pictures.py.
 """
 
 from __future__ import annotations
@@ -15,19 +16,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import napari
+import nibabel as nib
+import numpy as np
 import typer
 from make_pictures import DOCS, Studio
 from qtpy.QtWidgets import QScrollArea
+from scipy import ndimage
 
-from lesionlens.engines.testing.analysis import make_analysis, write_study
-from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens import Candidate, Lens, open_study
+from lesionlens.base.run_context import SILENT
+from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
+from lesionlens.imaging.samples import FOLDER, STUDY
 from lesionlens.napari.demo import wait_for
 from lesionlens.napari.dock import WORKLIST, open_panel, open_worklist
 from lesionlens.napari.model.choices.choices import Overlay
-from lesionlens.results.export.nifti import NiftiExporter
-from lesionlens.results.export.run import write_run
-from lesionlens.results.export.tables import TablesExporter
-from lesionlens.results.review.store import ReviewExporter
+from lesionlens.results.result import Result
+from lesionlens.results.review.reopen import options_for, reopen_folder
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import open_worklist_database
 
@@ -35,30 +39,37 @@ if TYPE_CHECKING:
     from lesionlens.napari.dock import LesionLens
     from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
-PLACE = (-28.0, 8.0, 26.0)
+PATIENT, DRAWN = "BraTS2021_01660", "SYNTHETIC-SAMPLE"
 SEQUENCES = ("t1", "t1c", "t2", "flair")
-THEN_MM, NOW_MM = 11.0, 17.0
-SEED = 5
+SHRUNK_VOXELS = 4
+
+Place = tuple[float, float, float]
 
 
-def result_of(place: Path, radius_mm: float, out: Path) -> None:
-    """Draw the head with a lesion, and write its truth as a result."""
-    head = make_patient(SEED, lesions=(Lesion(PLACE, radius_mm),), skull=True)
-    made = make_analysis(head, write_study(head, place))
-    out.mkdir(parents=True)
-    for exporter in (TablesExporter(), NiftiExporter(), ReviewExporter()):
-        exporter.write(made, out)
-    write_run(made, out)
+def results_of(now: Path, earlier: Path) -> Candidate:
+    """Analyse the patient; write the result, and a smaller outline's; return what was flagged."""
+    study = open_study(STUDY)
+    result = Lens()(study)
+    result.save(now)
+    drawn = nib.load(now / "segmentation.nii.gz")
+    labels = np.asanyarray(drawn.dataobj)
+    inner = ndimage.binary_erosion(labels > 0, iterations=SHRUNK_VOXELS)
+    mask = earlier.parent / "smaller_seg.nii.gz"
+    nib.save(nib.Nifti1Image(np.where(inner, labels, 0).astype(np.uint8), drawn.affine), mask)
+    prepared = prepare(study, SILENT, options_for(mask, PrepareOptions()))
+    Result(reopen_folder(mask, study, prepared)).save(earlier)
+    return result.candidates[0]
 
 
-def listed(folder: Path, place: Path) -> None:
-    """Make a list of three studies, of which the first two have a result."""
+def listed(folder: Path, highest: float | None) -> None:
+    """Make a list of both sample patients, of whom the first has a result."""
     database = open_worklist_database(folder)
     database.add_studies(
-        StudyEntry(name, str(place), name, "2026-01-05", SEQUENCES, candidates=1, highest=0.97)
-        for name in ("P001", "P002")
+        [
+            StudyEntry(PATIENT, str(STUDY), PATIENT, "", SEQUENCES, candidates=1, highest=highest),
+            StudyEntry(DRAWN, str(FOLDER / "study_dicom"), DRAWN, "2026-01-05", SEQUENCES),
+        ]
     )
-    database.add_studies([StudyEntry("P003", str(place), "P003", "2026-01-06", SEQUENCES)])
     database.close()
 
 
@@ -70,17 +81,18 @@ def settle(studio: Studio, dock: WorklistDock | None = None) -> None:
     studio.settle()
 
 
-def day(studio: Studio, panel: LesionLens, folder: Path) -> None:
+def day(studio: Studio, panel: LesionLens, folder: Path, place: Place) -> None:
     """Open a list, read its first study unaided, sign."""
     open_worklist()
     dock = studio.viewer.window.dock_widgets[WORKLIST]
     dock.day.open(folder)
-    panel.actions_.next_study()
+    panel.commands.run("next_study")
     settle(studio, dock)
-    panel.actions_.look_at(PLACE)
-    panel.actions_.reading.mark(PLACE)
+    panel.actions_.go_to_point(place)
+    panel.actions_.read_controller.mark(place)
     settle(studio, dock)
     studio.window("pictures/worklist.png")
+    panel.actions_.ask_signature = lambda _, then: then("A. Reader")
     panel.actions_.sign()
     settle(studio, dock)
     panel.session.choose_overlay(Overlay.CONTOUR)
@@ -91,15 +103,13 @@ def day(studio: Studio, panel: LesionLens, folder: Path) -> None:
     dock.parentWidget().hide()
 
 
-def prior(
-    studio: Studio, panel: LesionLens, now: tuple[Path, Path], then: tuple[Path, Path]
-) -> None:
-    """Open a study with its result, and compare it with an earlier one: each images, result."""
-    panel.actions_.open(now[0])
+def prior(studio: Studio, panel: LesionLens, now: Path, earlier: Path) -> None:
+    """Open the study with its result, and compare it with the earlier one."""
+    panel.actions_.open(STUDY)
     settle(studio)
-    panel.actions_.reopen(now[1])
+    panel.actions_.reopen(now)
     settle(studio)
-    panel.actions_.compare(then[1], then[0])  # it was never opened here: else a dialog asks
+    panel.actions_.compare(earlier, STUDY)
     settle(studio)
     panel.session.choose_overlay(Overlay.CONTOUR)
     panel.actions_.go_to(1)
@@ -120,18 +130,16 @@ def main(
         site = root / "lesionlens" / "settings.toml"
         site.parent.mkdir()
         site.write_text("[reading]\nunaided_first = true\n", encoding="utf-8")
-        result_of(root / "P001", NOW_MM, root / "list" / "P001")
-        result_of(root / "then", THEN_MM, root / "earlier")
-        (root / "list" / "P002").symlink_to(root / "list" / "P001")
-        listed(root / "list", root / "P001")
+        now, earlier = root / "list" / PATIENT, root / "earlier"
+        flagged = results_of(now, earlier)
+        listed(root / "list", flagged.score)
         viewer = napari.Viewer(title="LesionLens")
         viewer.theme = theme
         viewer.window.resize(width, height)
         studio = Studio(open_panel(viewer), docs)
-        day(studio, studio.panel, root / "list")
+        day(studio, studio.panel, root / "list", flagged.centroid_mm)
         site.unlink()
-        now, then = (root / "P001", root / "list" / "P001"), (root / "then", root / "earlier")
-        prior(studio, studio.panel, now, then)
+        prior(studio, studio.panel, now, earlier)
         viewer.close()
 
 

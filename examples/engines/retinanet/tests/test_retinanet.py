@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("monai")
 torch = pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
-pytestmark = pytest.mark.filterwarnings("ignore")  # of MONAI's own parts
+# trains a detector first; the warnings are of MONAI's own parts
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 from lesionlens_retinanet import engine as retinanet
 from lesionlens_retinanet.outline import outlines

@@ -1,0 +1,1 @@
+"""A TorchScript file as an engine of LesionLens."""
