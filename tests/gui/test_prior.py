@@ -28,7 +28,7 @@ def test_the_prior_stands_beside_this_examination(compared, qtbot):
     qtbot.waitUntil(lambda: panel.session.state.choices.views.compared is not None, timeout=120_000)
     state = panel.session.state
     assert state.choices.views.layout is Layout.PRIOR
-    assert [tile.prior for tile in tiles_of(state)] == [True, False]
+    assert [tile.prior for tile in tiles_of(state, Layout.PRIOR)] == [True, False]
     lines = panel.followup.lines.shown
     assert len(lines) == len(state.analysis.findings.candidates)
     assert all("+0 %" in words for _, _, words in lines)

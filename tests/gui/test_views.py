@@ -699,3 +699,41 @@ def test_a_ruler_is_drawn_by_a_drag_and_its_end_is_moved(shown, qtbot):
     assert lengths() == [f"{90 / zoom:.1f} mm"]
     shown.commands.run("remove_measure")
     assert lengths() == []
+
+
+def test_an_edit_keeps_the_place_and_the_zoom_of_linked_views(shown, qtbot):
+    shown.actions_.show_layout(Layout.FOUR)
+    tiles(shown)
+    shown.session.go_to(1)
+    shown.views.linked.turned(tiles(shown)[0].tile, 6.0, (0.0, 0.0), control=True)
+    before = shown.actions_.viewpoint.now
+    assert shown.views.linked.zoomed
+    shown.commands.run("edit_outline")
+    assert shown.session.state.editing == 1
+    camera = shown.viewer.scene.camera
+    assert camera.zoom == pytest.approx(before.zoom)
+    np.testing.assert_allclose(camera.center[-2:], (before.centre_mm[1], before.centre_mm[0]))
+    shown.commands.run("discard_edit")
+    tiles(shown)
+    assert shown.actions_.viewpoint.now.zoom == pytest.approx(before.zoom)
+
+
+def test_a_second_window_shows_the_same_place_until_it_is_closed(shown, qtbot):
+    shown.commands.run("second_window")
+    beside = shown.views.beside
+    assert beside.isVisible()
+    assert beside.isWindow()
+    four = beside.view.tiles
+    assert {view.tile.sequence for view in four} == set(shown.session.state.study.series)
+    middle = QPointF(four[0].rect().center() + QPoint(20, 10))
+    before = shown.actions_.viewpoint.now
+    qtbot.mousePress(four[0], Qt.MouseButton.LeftButton, pos=middle.toPoint())
+    qtbot.mouseRelease(four[0], Qt.MouseButton.LeftButton, pos=middle.toPoint())
+    place = shown.actions_.viewpoint.now
+    assert place.point_mm[:2] != before.point_mm[:2]
+    assert place.zoom == before.zoom, "the second window changes no zoom to fit"
+    shown.actions_.show_layout(Layout.FOUR)
+    assert {view.tile.plane for view in beside.view.tiles} == set(Plane)
+    beside.close()
+    assert not shown.session.state.choices.views.second_window
+    assert not beside.isVisible()

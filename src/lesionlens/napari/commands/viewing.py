@@ -76,6 +76,12 @@ _LAYOUTS = (
         "Control-B",
     ),
     Command(
+        "second_window",
+        "other linked views in a second window, or one window",
+        lambda acts: acts.toggle_second_window(),
+        "F9",
+    ),
+    Command(
         "toggle_acquired_slices",
         "slices as they were acquired, or along the patient's axes",
         lambda acts: acts.toggle_acquired_slices(),

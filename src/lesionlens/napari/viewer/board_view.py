@@ -75,6 +75,8 @@ class BoardView(QWidget):
         super().__init__(parent)
         self.setObjectName("lesionlens_board")
         self.wheel_zooms = False
+        self.follows = False
+        """Whether the zoom is another window's, which this one does not change to fit."""
         self.prompting: Callable[[], bool] = lambda: False
         """Whether the pointer is for prompts now."""
         self._viewpoint, self._window_of = viewpoint, window_of
@@ -172,6 +174,11 @@ class BoardView(QWidget):
             middle = first.grid.to_mm((np.asarray(first.grid.shape) - 1) / 2)
             self._fitted = True
             self._viewpoint.move(centre_mm=_point(middle), zoom=self.whole_zoom())
+
+    @property
+    def zoomed(self) -> bool:
+        """Whether the reader zoomed or moved, so that not everything is fitted in."""
+        return not self._fitted
 
     def whole_zoom(self) -> float:
         """Return the zoom at which everything is seen in every view."""
@@ -392,7 +399,7 @@ class BoardView(QWidget):
 
     def resized(self) -> None:
         """Fit again, as long as nobody zoomed or moved."""
-        if self._fitted:
+        if self._fitted and not self.follows:
             self._viewpoint.move(zoom=self.whole_zoom())
 
 

@@ -28,6 +28,7 @@ from lesionlens.napari.model.state.events import CandidateVisited, Event
 from lesionlens.napari.qt.cine import Cine
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import once_idle
+from lesionlens.napari.viewer.beside import Beside
 from lesionlens.napari.viewer.board_view import BoardView, Window
 from lesionlens.napari.viewer.canvas_lines import CanvasLines
 from lesionlens.napari.viewer.layers import Layers
@@ -78,6 +79,7 @@ class Views(QObject):
         self.single = SingleView(viewer)
         self.lines = CanvasLines(viewer)
         self.linked: BoardView | None = None
+        self.beside: Beside | None = None
         self._viewer, self._layers, self._viewpoint, self._docked = (
             viewer,
             layers,
@@ -106,8 +108,8 @@ class Views(QObject):
     def set_wheel(self, zooms: bool) -> None:
         """Let the wheel zoom and Ctrl with it scroll, or the other way round."""
         self._mouse.wheel_zooms = zooms
-        if self.linked is not None:
-            self.linked.wheel_zooms = zooms
+        for view in self._boards():
+            view.wheel_zooms = zooms
 
     def show(self, model: ViewModel) -> None:
         """Show a model in whichever views are chosen."""
@@ -128,9 +130,11 @@ class Views(QObject):
             self._make()
         if self.linked is not None and not board.opened:
             self._pictures = {}
-            self.linked.forget()
+            for view in self._boards():
+                view.forget()
             self.lines.forget()
         self._swap()
+        self._show_beside(board)
         if self._is_linked:
             self._later.start()
         else:
@@ -211,16 +215,17 @@ class Views(QObject):
         self._mouse.release()
         self.lines.release()
         self.single.tear_down()
+        for view in self._boards():
+            view.release()
         if self.linked is not None:
-            self.linked.release()
             self._reveal(False)
         if self.bar is not None:
             self.bar.release()
-        for ours in (self.linked, self.toolbar, self.bar):
+        for ours in (self.beside, self.linked, self.toolbar, self.bar):
             if ours is not None:
                 ours.hide()
                 ours.deleteLater()
-        self.linked = self.toolbar = self.bar = None
+        self.beside = self.linked = self.toolbar = self.bar = None
 
     # --- one or the other -----------------------------------------------------------------
 
@@ -241,6 +246,24 @@ class Views(QObject):
             self._reveal(wanted)
             (self._enter if wanted else self._leave)()
 
+    def _boards(self) -> tuple[BoardView, ...]:
+        """Return the linked views of both windows."""
+        beside = None if self.beside is None else self.beside.view
+        return tuple(view for view in (self.linked, beside) if view is not None)
+
+    def _show_beside(self, board: Board) -> None:
+        """Show the second window where it is wanted."""
+        if self.linked is None or (self.beside is None and not board.beside):
+            return
+        if self.beside is None:
+            home = self.linked.parentWidget()
+            self.beside = Beside(self._board_view(home), home)
+            self.beside.closed.connect(lambda: self._acts.keep_second_window(False))
+            self.beside.view.take(self._pictures)
+        if board.beside:
+            self._take_pictures()
+        self.beside.show_board(board)
+
     def _make(self) -> None:
         """Lay the linked views into the place of napari's canvas; not before it is docked."""
         window = main_window(self._docked)
@@ -250,6 +273,18 @@ class Views(QObject):
         layout = None if home is None else home.layout()
         if home is None or not isinstance(layout, QVBoxLayout):
             return
+        view = self._board_view(home)
+        view.hide()
+        self.toolbar = ViewToolbar(self._acts, home)
+        layout.insertWidget(layout.indexOf(canvas), view, 1)
+        layout.insertWidget(0, self.toolbar)
+        self.bar = SliceBar(self._acts, home)
+        layout.addWidget(self.bar)
+        self.canvas, self.linked = canvas, view
+        self.layout_changed.emit(view, canvas)
+
+    def _board_view(self, home: QWidget) -> BoardView:
+        """Return linked views whose acts go on to the window's."""
         view = BoardView(self._viewpoint, self._window_of, home)
         view.wheel_zooms = self._mouse.wheel_zooms
         view.probe_requested.connect(self.probe_requested)
@@ -261,14 +296,7 @@ class Views(QObject):
         view.measure_begun.connect(self._acts.begin_measure)
         view.measure_moved.connect(self._acts.move_measure)
         view.measure_ended.connect(self._acts.end_measure)
-        view.hide()
-        self.toolbar = ViewToolbar(self._acts, home)
-        layout.insertWidget(layout.indexOf(canvas), view, 1)
-        layout.insertWidget(0, self.toolbar)
-        self.bar = SliceBar(self._acts, home)
-        layout.addWidget(self.bar)
-        self.canvas, self.linked = canvas, view
-        self.layout_changed.emit(view, canvas)
+        return view
 
     def _reveal(self, linked: bool) -> None:
         if self.linked is not None and self.canvas is not None:
@@ -285,7 +313,7 @@ class Views(QObject):
         near = camera.zoom / max(self._fitting(), 1e-9)
         self.linked.fit()
         if near > 1.1:
-            self._viewpoint.move(zoom=self._viewpoint.now.zoom * near)
+            self._viewpoint.move(zoom=camera.zoom)  # both count pixels a millimetre
             more = dims.ndim - SPACE
             centre = list(self._viewpoint.now.point_mm)
             for axis, value in zip(dims.order[-2:], camera.center[-2:], strict=True):
@@ -293,13 +321,15 @@ class Views(QObject):
             self.linked.go_to_point((centre[0], centre[1], centre[2]))
 
     def _leave(self) -> None:
-        """Let napari's canvas look at the same point."""
+        """Let napari's canvas look at the same point, as near as the linked views did."""
         self.settle()
         more = self._viewer.dims.ndim - SPACE
         if more >= 0 and self._viewer.dims.ndisplay == 2:
             shown = [axis - more for axis in self._viewer.dims.order[-SPACE:]]
             centre = self._viewpoint.now.centre_mm
             self._viewer.scene.camera.center = tuple(float(centre[axis]) for axis in shown)
+            if self.linked is not None and self.linked.zoomed:
+                self._viewer.scene.camera.zoom = self._viewpoint.now.zoom
 
     def _fitting(self) -> float:
         """Return the zoom at which napari's canvas shows everything."""
@@ -378,11 +408,12 @@ class Views(QObject):
         known = {sequence: picture.source for sequence, picture in self._pictures.items()}
         if {s: id(data) for s, (data, _) in found.items()} != {s: id(d) for s, d in known.items()}:
             self._pictures = {s: Picture.of(data, grid) for s, (data, grid) in found.items()}
-            self.linked.take(self._pictures)
+            for view in self._boards():
+                view.take(self._pictures)
 
     def _repaint(self) -> None:
-        if self.linked is not None:
-            self.linked.repaint_all()
+        for view in self._boards():
+            view.repaint_all()
 
     def _window_of(self, sequence: MrSequence) -> Window:
         layer = self._layers.picture(sequence)

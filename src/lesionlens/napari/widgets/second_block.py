@@ -29,7 +29,8 @@ class SecondBlock(Section):
         take.clicked.connect(lambda _=False: self.commanded.emit("take_second"))
         close = flat_button("✕", "Take the second result away")
         close.clicked.connect(lambda _=False: self.commanded.emit("close_second"))
-        self.body.addLayout(row(self._title, None, take, close))
+        self.body.addWidget(self._title)
+        self.body.addLayout(row(take, None, close))
         self.body.addWidget(self._agreement)
         self.body.addWidget(self.lines)
 

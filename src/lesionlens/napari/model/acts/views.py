@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from lesionlens.base.records.findings import DoubtfulPart, Point
 from lesionlens.base.records.study import Study
@@ -230,6 +231,17 @@ class ViewActs(MeasureActs):
     def toggle_isolines(self) -> None:
         """Draw maps as lines of equal value, or as colour."""
         self.session.choose_views(isolines=not self.session.state.choices.views.isolines)
+
+    def toggle_second_window(self) -> None:
+        """Show other linked views in a window of their own, or close that; so for later studies."""
+        self.keep_second_window(not self.session.state.choices.views.second_window)
+
+    def keep_second_window(self, shown: bool) -> None:
+        """Show the second window, or not."""
+        defaults = self.session.defaults
+        views = replace(defaults.views, second_window=shown)
+        self.session.defaults = replace(defaults, views=views)
+        self.session.choose_views(second_window=shown)
 
     def toggle_names(self) -> None:
         """Patient, date and series on the views, or not."""

@@ -78,6 +78,8 @@ class ViewChoices:
     """Whether patient, date and series stand on the views."""
     rulers: bool = False
     """Whether the two diameters of the candidate in focus are drawn."""
+    second_window: bool = False
+    """Whether other linked views stand in a window of their own."""
     measuring: MeasureKind | None = None
     """What the pointer measures in the linked views."""
     measures: tuple[Measure, ...] = ()

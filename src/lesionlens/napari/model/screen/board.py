@@ -48,6 +48,8 @@ class Board:
 
     tiles: tuple[Tile, ...] = ()
     """Empty where napari's own canvas is shown."""
+    beside: tuple[Tile, ...] = ()
+    """The views of the second window; empty while there is none."""
     frame: Frame = field(default_factory=Frame.patient)
     """Which axes the planes follow."""
     scene: ShownScene = field(default_factory=ShownScene)
@@ -85,7 +87,8 @@ def board_of(state: State, scene: ShownScene) -> Board:
     free = state.study is not None and state.editing is None
     series = {} if state.study is None else state.study.series
     return Board(
-        tiles=tiles_of(state) if free else (),
+        tiles=tiles_of(state, state.choices.views.layout) if free else (),
+        beside=_beside(state),
         frame=frame_of(state),
         scene=scene,
         views=state.choices.views,
@@ -102,26 +105,34 @@ def board_of(state: State, scene: ShownScene) -> Board:
     )
 
 
-def tiles_of(state: State) -> tuple[Tile, ...]:
-    """Return the views of the chosen layout; those for which there is no sequence fall away."""
+def _beside(state: State) -> tuple[Tile, ...]:
+    """Return the views of the second window: four sequences, or planes where those are first."""
+    if not state.choices.views.second_window or state.study is None:
+        return ()
+    planes = state.choices.views.layout is Layout.FOUR or len(state.study.series) < 2
+    return tiles_of(state, Layout.PLANES if planes else Layout.FOUR)
+
+
+def tiles_of(state: State, layout: Layout) -> tuple[Tile, ...]:
+    """Return the views of a layout; those for which there is no sequence fall away."""
     study, choices = state.study, state.choices
-    if study is None or choices.sequence is None or choices.views.layout is Layout.SINGLE:
+    if study is None or choices.sequence is None or layout is Layout.SINGLE:
         return ()
     first = shown_sequence(state) or choices.sequence
-    if choices.views.layout is Layout.PLANES:
+    if layout is Layout.PLANES:
         places = ((0, 0, 2), (0, 1, 1), (1, 1, 1))
         return tuple(
             Tile(first, plane, row, column, rows)
             for plane, (row, column, rows) in zip(Plane, places, strict=True)
         )
-    if choices.views.layout is Layout.PRIOR:
+    if layout is Layout.PRIOR:
         compared = choices.views.compared
         if compared is None or first not in compared.volumes:
             return ()
         return (Tile(first, choices.plane, prior=True), Tile(first, choices.plane, 0, 1))
     there = tuple(study.series)
     start = there.index(choices.sequence)
-    wanted = choices.views.layout.sequences
+    wanted = layout.sequences
     shown = (there[start:] + there[:start])[:wanted] if wanted < len(there) else there
     if wanted == 1:
         shown = (first,)

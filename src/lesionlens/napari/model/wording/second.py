@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lesionlens.analysis.evaluation.agreement import Disagreement
+from lesionlens.analysis.evaluation.agreement import Disagreement, RegionAgreement
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.napari.model.wording.candidates import volume_words
@@ -23,14 +23,17 @@ class ShownSecond:
 
 def shown_second(second: SecondResult) -> ShownSecond:
     """Return what the panel shows of a second result."""
-    rows = tuple(
-        f"{row.region.words}: {volume_words(row.first_ml)} here, {volume_words(row.second_ml)} "
-        f"there, Dice {row.dice:.2f}"
-        for row in second.agreement.regions
-    )
+    rows = tuple(_agreement_words(row) for row in second.agreement.regions)
     parts = second.agreement.disagreements
     lines = tuple((part.point_mm, str(part.number), disagreement_words(part)) for part in parts)
     return ShownSecond(f"Light blue: {second.words}", rows, lines)
+
+
+def _agreement_words(row: RegionAgreement) -> str:
+    if not row.first_ml and not row.second_ml:
+        return f"{row.region.words}: in neither"
+    here, there = volume_words(row.first_ml), volume_words(row.second_ml)
+    return f"{row.region.words}: {here} here, {there} there, Dice {row.dice:.2f}"
 
 
 def disagreement_words(part: Disagreement) -> str:
