@@ -89,6 +89,7 @@ class Views(QObject):
         self.canvas: QWidget | None = None
         self._board: Board | None = None
         self._moving = self._turning = False
+        self._carried = 0.0  # zoom that napari's canvas took over from the linked views
         self._pictures: dict[MrSequence, Picture] = {}
         self._mouse = CanvasMouse(viewer, acts.scroll, self._drag_shown)
         self._applied = self._wanted = ShownScene()
@@ -312,7 +313,7 @@ class Views(QObject):
             return
         near = camera.zoom / max(self._fitting(), 1e-9)
         self.linked.fit()
-        if near > 1.1:
+        if near > 1.1 or camera.zoom == self._carried:
             self._viewpoint.move(zoom=camera.zoom)  # both count pixels a millimetre
             more = dims.ndim - SPACE
             centre = list(self._viewpoint.now.point_mm)
@@ -328,8 +329,9 @@ class Views(QObject):
             shown = [axis - more for axis in self._viewer.dims.order[-SPACE:]]
             centre = self._viewpoint.now.centre_mm
             self._viewer.scene.camera.center = tuple(float(centre[axis]) for axis in shown)
+            self._carried = 0.0
             if self.linked is not None and self.linked.zoomed:
-                self._viewer.scene.camera.zoom = self._viewpoint.now.zoom
+                self._viewer.scene.camera.zoom = self._carried = self._viewpoint.now.zoom
 
     def _fitting(self) -> float:
         """Return the zoom at which napari's canvas shows everything."""
