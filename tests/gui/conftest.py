@@ -89,6 +89,7 @@ def panel(
     monkeypatch.setattr(
         "lesionlens.results.review.store.sessions_folder", lambda: tmp_path / "reviews"
     )
+    monkeypatch.setattr("lesionlens.site.worklist.own_log.own_folder", lambda: tmp_path / "own")
     monkeypatch.setattr(
         "lesionlens.imaging.reading.remembered_series.folder", lambda: tmp_path / "kept"
     )
@@ -157,9 +158,6 @@ def prefer(monkeypatch, tmp_path):
                 f"lesionlens.napari.controllers.{module}.read_preferences", lambda: wanted
             )
 
-    monkeypatch.setattr(
-        "lesionlens.napari.controllers.read_controller.own_folder", lambda: tmp_path / "own"
-    )
     set_()
     return set_
 

@@ -18,7 +18,6 @@ from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.screen import resolve
 from lesionlens.napari.preferences import Preferences
 from lesionlens.results.export.report import report_html
-from lesionlens.results.review import store
 
 PATIENCE_MS = 120_000
 
@@ -169,7 +168,7 @@ def test_nothing_further_is_signed_once_all_is_decided(reviewed, analysis):
     assert session.state.review.signed is None  # asked first
     answer(reviewed, "A. Reader")
     assert "signed: nothing further seen, A. Reader" in reads(reviewed)
-    kept = store.recover(analysis, reader="A. Reader")
+    kept = reviewed.actions_.read_controller.recovered(analysis)
     assert kept.signed == session.state.review.signed
     page = report_html(replace(analysis, review=session.state.review))
     assert "Signed: nothing further seen." in page

@@ -40,7 +40,7 @@ from lesionlens.napari.qt.candidate_model import cells_of
 from lesionlens.napari.qt.clashes import clashes
 from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.napari.widgets.parts import AnchoredScroll, Bars
-from lesionlens.results.review import store
+from lesionlens.site.database.worklist_database import WorklistDatabase
 
 PATIENCE_MS = 120_000
 
@@ -212,12 +212,12 @@ def test_a_failure_pushes_nothing_down(reviewed):
 def test_a_failure_goes_when_its_cause_goes(reviewed, qtbot, monkeypatch):
     """A review that could not be saved is said; the next one that can takes it away."""
 
-    def full(_, **more):
+    def full(*_, **more):
         raise ResourceError(found="a full disk", expected="room", next_step="Free some space")
 
     reviewed.session.go_to(1)
     with monkeypatch.context() as broken:
-        broken.setattr(store, "autosave", full)
+        broken.setattr(WorklistDatabase, "add", full)
         reviewed.commands.run("accept")
     assert "full disk" in reviewed.session.state.problem.found
     reviewed.commands.run("reject")

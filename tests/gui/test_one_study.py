@@ -12,11 +12,10 @@ from tests.gui.conftest import LEFT
 from tests.gui.window import canvas, read, reads, sign, wait
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.labels import ReviewState
+from lesionlens.base.labels import ReviewAct, ReviewState
 from lesionlens.base.run_context import SILENT
 from lesionlens.napari.controllers import opened_study, worklist_controller
 from lesionlens.napari.loading import layers_of
-from lesionlens.site.database.records import ActKind
 
 
 @pytest.fixture
@@ -51,7 +50,9 @@ def highlighted(listed):
 
 
 def marks(dock, name):
-    return [act for act in read(dock, name).acts if act.kind not in (ActKind.BEGIN, ActKind.LEAVE)]
+    return [
+        act for act in read(dock, name).acts if act.act not in (ReviewAct.BEGIN, ReviewAct.LEAVE)
+    ]
 
 
 def test_no_act_reaches_the_study_before_while_another_one_opens(panel, listed, slow, qtbot):
@@ -172,7 +173,7 @@ def test_a_signature_names_patient_study_and_reader_before_it_counts(panel, list
     acts.withdraw()
     panel.signing._field.setText("wrong patient")
     panel.signing.accept()
-    assert [act.kind for act in marks(listed, "a")][-2:] == [ActKind.SIGN, ActKind.WITHDRAW]
+    assert [act.act for act in marks(listed, "a")][-2:] == [ReviewAct.MARK, ReviewAct.WITHDRAW]
 
 
 def test_one_name_in_list_panel_and_picture(panel, listed, qtbot):

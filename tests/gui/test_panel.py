@@ -531,7 +531,7 @@ def settled(panel, qtbot):
     qtbot.waitUntil(lambda: not panel.jobs.running, timeout=PATIENCE_MS)
 
 
-def test_a_candidate_is_redrawn_measured_undone_and_kept(reviewed, qtbot, tmp_path):
+def test_a_candidate_is_redrawn_measured_undone_and_kept(reviewed, qtbot):
     reviewed.session.go_to(1)
     before = reviewed.candidates.model.rows[0]
     components = reviewed.session.state.overlays.components
@@ -550,8 +550,9 @@ def test_a_candidate_is_redrawn_measured_undone_and_kept(reviewed, qtbot, tmp_pa
     assert len(drawn(reviewed, ORIGINAL_COLOUR))
     now = reviewed.session.state.overlays.components
     assert np.count_nonzero(now == 1) > np.count_nonzero(components == 1)
-    (kept,) = (tmp_path / "reviews").rglob("*.nii.gz")
-    assert kept.exists()
+    analysis = reviewed.session.state.analysis
+    kept = reviewed.actions_.read_controller.recovered(analysis)
+    assert kept.outline_of(analysis.findings.candidates[0].tracking_uid) is not None
     reviewed.commands.run("undo")
     settled(reviewed, qtbot)
     assert reviewed.candidates.model.rows[0].volume == before.volume
@@ -637,7 +638,7 @@ def test_analysing_again_keeps_what_was_decided_on_the_same_candidates(
     reviewed, result, monkeypatch
 ):
     monkeypatch.setattr(
-        "lesionlens.results.review.store.recover", lambda _: pytest.fail("not needed")
+        "lesionlens.site.worklist.own_log.recovered", lambda *_: pytest.fail("not needed")
     )
     reviewed.session.go_to(2)
     reviewed.session.mark(ReviewState.REJECTED)

@@ -13,7 +13,6 @@ from lesionlens.analysis.findings.pointed import replayed
 from lesionlens.base.labels import DrawingMethod, PromptKind
 from lesionlens.napari.model.choices.gestures import Gesture
 from lesionlens.napari.model.choices.views import Layout
-from lesionlens.results.review.store import recover
 
 
 def answered(panel, qtbot):
@@ -48,7 +47,7 @@ def test_a_missed_lesion_is_pointed_at_kept_by_enter_and_replayed_to_the_voxel(m
     missed.commands.run("finish_outline")
     settled(missed, qtbot)
     assert rows(missed)[-1].drawn is DrawingMethod.SEMIAUTOMATIC
-    kept = recover(missed.session.state.analysis).events[-1]
+    kept = missed.actions_.read_controller.recovered(missed.session.state.analysis).events[-1]
     assert [one.kind for one in kept.prompts] == [PromptKind.POINT] * 2
     assert kept.prompts == missed.session.state.review.events[-1].prompts
     nothing = np.zeros(grid.shape, np.uint8)

@@ -14,13 +14,13 @@ from tests.gui.window import control, read, reads, sign, wait
 from tests.reviewed_head import without_right
 
 from lesionlens.analysis.followup.patient import Examination, Prior
-from lesionlens.base.labels import MrSequence, ReviewState, Source
+from lesionlens.base.labels import MrSequence, Phase, ReviewState, Source
 from lesionlens.base.records.patient import Patient
 from lesionlens.napari.model.geometry.contours import ring
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.qt.worklist_model import COLUMNS, cells
 from lesionlens.napari.viewer.colours import MARK_COLOUR
-from lesionlens.site.database.records import Arm, Phase, StudyEntry, StudyState, WorklistRow
+from lesionlens.site.database.records import Arm, StudyEntry, StudyState, WorklistRow
 from lesionlens.site.database.worklist_database import open_worklist_database
 
 

@@ -221,14 +221,35 @@ RESEARCH_USE_NOTICE = "Research use only. Flags regions; does not exclude diseas
 """Stands wherever results are shown."""
 
 
+class Phase(StrEnum):
+    """Before or after the reader saw what the network flagged."""
+
+    UNAIDED = "unaided"
+    AIDED = "aided"
+
+
 class ReviewAct(StrEnum):
-    """How an event came about; an undo or redo is an act of its own and stays on the record."""
+    """What a reader did; an undo or redo is an act of its own and stays on the record.
+
+    The first four make a review; the others are in the log of a read alone.
+    """
 
     MARK = "mark"
+    """What a candidate or the whole study is."""
     UNDO = "undo"
     REDO = "redo"
     WITHDRAW = "withdraw"
     """A signature is taken back, for a reason; undo never does that."""
+    BEGIN = "begin"
+    LEAVE = "leave"
+    PLACE = "place"
+    """A place is marked by hand."""
+    TAKE_BACK = "take back"
+    """Of a marked place."""
+    RESPONSE = "response"
+    """A response to treatment is signed."""
+    TAKE_OVER = "take over"
+    """The review starts anew with the decisions that follow, made elsewhere."""
 
 
 class QuestionKind(StrEnum):

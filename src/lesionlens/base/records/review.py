@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.file_fields import STRICT
-from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
+from lesionlens.base.labels import DrawingMethod, Phase, ReviewAct, ReviewState
 from lesionlens.base.records.arrays import enhancing_as_core, frozen
 from lesionlens.base.records.findings import Point
 from lesionlens.base.records.prompts import PromptRound
@@ -84,14 +84,14 @@ class Outline:
 
 @dataclass(frozen=True, slots=True)
 class ReviewEvent:
-    """One act of a reader on one candidate."""
+    """One act of a reader; a review holds those that decide, the log of a read all of them."""
 
     __pydantic_config__: ClassVar = STRICT
 
     tracking_uid: str
-    """Of the candidate."""
+    """Of the candidate, or the identifier of a marked place."""
     state: ReviewState
-    """The state it has from now on."""
+    """The state it has from now on; unreviewed where the act decides nothing."""
     reader: str | None
     """Who, as set in the preferences."""
     time: str
@@ -109,6 +109,21 @@ class ReviewEvent:
     prompts: tuple[PromptRound, ...] = ()
     """What the reader pointed at while the outline was drawn; replayed on the outline before, they
     give the same voxels where no brush was used between."""
+    phase: Phase = Phase.AIDED
+    """Before or after the analysis was shown."""
+    seconds: float = 0.0
+    """Since the act before it in this read, by a clock that never jumps."""
+    at_mm: tuple[float, float, float] | None = None
+    """(3,) or None: where, patient RAS+: the marked place, or the candidate's centroid."""
+    confidence: int | None = None
+    """0 to 100, as the reader gave it."""
+    response: SignedResponse | None = None
+    """What was signed of the response; a review holds it apart from its events."""
+
+    @property
+    def decision(self) -> ReviewEvent:
+        """The act as a review holds it: without when and how surely it came about in a read."""
+        return replace(self, phase=Phase.AIDED, seconds=0.0, at_mm=None, confidence=None)
 
     diameters: DrawnDiameters | None = None
     """The diameters that the reader placed, which hold from now on; None for those measured."""

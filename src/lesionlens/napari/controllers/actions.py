@@ -40,7 +40,7 @@ from lesionlens.napari.model.state.state import Request
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_question import LatestQuestion
-from lesionlens.results.review import journal, store
+from lesionlens.results.review import journal
 from lesionlens.results.review.reopen import is_mask, is_result
 from lesionlens.site.database.records import Mark
 
@@ -110,9 +110,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs):
         self.jobs, self.questions = jobs, questions
         self.editor = OutlineEditor(viewer)
         self.opener = Opener(session, jobs, viewer)
-        self.review_controller = ReviewController(
-            session, jobs, self.editor, self.read_controller.decision_owner
-        )
+        self.review_controller = ReviewController(session, jobs, self.editor, self.read_controller)
         self.adder = LesionAdder(session, self.review_controller, self.editor)
         self.prompting = Prompting(session, self.review_controller, questions)
         self.second = SecondReader(session, self.review_controller, jobs, self.go_to_point)
@@ -213,7 +211,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs):
         elif review.events and review.speaks_of(known).events == review.events:
             found = review  # the same candidates, found again
         else:
-            found = store.recover(analysis, reader=self.read_controller.decision_owner())
+            found = self.read_controller.recovered(analysis)
         self.session.analysed(result, overlays, self.read_controller.with_unaided(found))
         wanted = (preferences or read_preferences()).overlay
         if wanted is not Overlay.OFF:

@@ -6,7 +6,7 @@ count of it is there before the reader has signed.
 
 from __future__ import annotations
 
-import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,20 +14,23 @@ from typing import Any
 
 from psygnal import Signal
 
-from lesionlens.base import user_folders
 from lesionlens.base.errors import LesionLensError, ResourceError
+from lesionlens.base.labels import Phase
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Point
-from lesionlens.base.records.review import WHOLE_STUDY, Review, ReviewEvent
+from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.acts.session import SAVING, ReviewSession
 from lesionlens.napari.model.overlays.reader_study import shown_in
 from lesionlens.napari.model.state.state import Problem, State
 from lesionlens.napari.preferences import read_preferences
-from lesionlens.site.database.records import Mark, Phase, ReadKey
-from lesionlens.site.database.worklist_database import WorklistDatabase, open_worklist_database
+from lesionlens.results.review import store
+from lesionlens.site.database.records import Mark, ReadKey
+from lesionlens.site.database.worklist_database import WorklistDatabase
+from lesionlens.site.worklist import own_log
 from lesionlens.site.worklist.read_session import NOTHING_SEEN, ReadSession
 
+logger = logging.getLogger(__name__)
 _UNRATED = "This reader study wants a rating of every mark: choose how sure you are, then mark."
 
 
@@ -43,11 +46,6 @@ class ExpectedRead:
     """Whether it begins unaided."""
     rated: bool = False
     """Whether every mark needs a rating."""
-
-
-def own_folder() -> Path:
-    """Return where reads of studies are kept that were opened from no worklist."""
-    return user_folders.data() / "reading"
 
 
 class ReadController:
@@ -75,7 +73,15 @@ class ReadController:
             None,
         )
         """What was set aside with the study while another one is opened."""
-        self._own: WorklistDatabase | None = None
+        self._own = own_log.OwnLog()
+        self._log: ReadSession | None = None
+        """Keeps decisions where no read goes on."""
+        self._before = Review()
+        self._follows: ReadSession | None = None
+        """What was kept last, or shown with the analysis, and the log that goes on from it."""
+        self.kept = True
+        """Whether every decision is on disk."""
+        self._noted: tuple[str, Path] | None = None
         self._held: tuple[Any, Any] | None = None
         self._shown: Any = None
         session.changed.connect(self._on_changed)
@@ -90,18 +96,13 @@ class ReadController:
         """End what goes on; the window closes."""
         self.session.changed.disconnect(self._on_changed)
         self.leave()
-        if self._own is not None:
-            self._own.close()
+        self._own.close()
 
     def _begin(self, study: Study) -> None:
         turn, self._turn = self._turn, None
         self._begun = turn
         if turn is None and read_preferences().unaided_first:
-            if self._own is None:
-                self._own = open_worklist_database(own_folder())
-            named = study.uid or str(study.root.resolve())
-            key = ReadKey(hashlib.sha256(named.encode()).hexdigest()[:32], _reader())
-            turn = ExpectedRead(self._own, key, unaided_first=True)
+            turn = ExpectedRead(self._own.database, _own_key(study), unaided_first=True)
         if turn is not None:
             self.read_session = ReadSession(
                 turn.database, turn.key, unaided_first=turn.unaided_first
@@ -109,20 +110,27 @@ class ReadController:
 
     def leave(self) -> None:
         """Put the study away: time stands still, what is closed stays closed."""
-        read_session, self.read_session = self.read_session, None
+        ended = (self.read_session, self._log)
+        self.read_session = self._log = self._follows = None
         self._held = self._shown = self.confidence = None
-        if read_session is not None:
-            read_session.leave()
+        self.kept = True
+        for read_session in ended:
+            if read_session is not None:
+                read_session.leave()
 
     def decision_owner(self) -> str | None:
-        """Name whose decisions are kept together: the reader's, in a reader study of one session.
-
-        What somebody decided in another session or arm is not shown again.
-        """
+        """Name whose drafts are kept together; see `store.owner_of`."""
         if self.read_session is None or not self.read_session.key.session:
             return read_preferences().reader_name
         key = self.read_session.key
-        return f"{key.reader}, session {key.session}, {key.arm.value}"
+        return store.owner_of(key.reader, key.session, key.arm.value)
+
+    def recovered(self, analysis: Analysis) -> Review:
+        """Return what this reader decided on an analysis before; empty where nothing is kept."""
+        read = self.read_session
+        if read is None:
+            return own_log.recovered(analysis, _own_key(analysis.study), own_log.own_folder())
+        return own_log.recovered(analysis, read.key, read.database.folder)
 
     # --- closed ---------------------------------------------------------------------------
 
@@ -188,6 +196,8 @@ class ReadController:
         """Continue a read that nobody was named for under a reader's name."""
         if self.read_session is not None and not self.read_session.key.reader:
             self.read_session = self.read_session.under(reader)
+        if self._log is not None and not self._log.key.reader:
+            self._log = self._log.under(reader)
 
     def sign_unaided(self) -> tuple[Any, Any] | None:
         """Sign the unaided read; return what was kept closed until now, if anything was."""
@@ -206,7 +216,7 @@ class ReadController:
         try:
             act(self.read_session)
         except ResourceError as error:
-            self._not_kept(error)
+            self._not_kept(error, "then do it again")
             return False
         except LesionLensError as refusal:
             self.session.notify(f"{refusal.found}. {refusal.in_window}.".capitalize())
@@ -215,13 +225,13 @@ class ReadController:
         self._show()
         return True
 
-    def _not_kept(self, error: ResourceError) -> None:
+    def _not_kept(self, error: LesionLensError, then: str) -> None:
         self.session.refused(
             Problem(
                 "This act was not kept",
                 found=error.found,
                 expected=error.expected,
-                next_step="Free some space, then do it again",
+                next_step=f"{error.in_window}; {then}",
                 cause=SAVING,
             )
         )
@@ -263,34 +273,52 @@ class ReadController:
         if (old.analysis is None) is not (new.analysis is None):
             self.changed.emit()
         seen, self._shown = self._shown, self.session.result
-        if self.read_session is None or seen is not self.session.result or new.analysis is None:
+        if new.analysis is None:
             return
-        for event in new.review.events[len(old.review.events) :]:
-            self._keep(event, new)
+        if seen is not self.session.result:
+            self._before, self._follows = new.review, None
+        elif new.review is not old.review:
+            self._keep(new.analysis, new.review)
 
-    def _keep(self, event: ReviewEvent, state: State) -> None:
-        """Keep a decision with its seconds."""
-        if event.tracking_uid == WHOLE_STUDY and event.state.decided:
-            self._act(lambda read_session: read_session.sign(event.reason or "signed"))
+    def _log_of(self, analysis: Analysis) -> ReadSession:
+        """Return what keeps decisions: the read that goes on, else a log of the reader's own."""
+        log = self.read_session or self._log
+        if log is None:
+            log = self._log = ReadSession(self._own.database, _own_key(analysis.study))
+        if log is not self._follows:
+            log.show(store.analysis_key(analysis.run), self._before)
+            self._follows = log
+        return log
+
+    def _keep(self, analysis: Analysis, review: Review) -> None:
+        """Keep what was decided, with its seconds."""
+        at = {c.tracking_uid: c.centroid_mm for c in analysis.findings.candidates}
+        try:
+            log = self._log_of(analysis)
+            log.keep(review, at, self.confidence)
+        except LesionLensError as refusal:
+            self.kept = False
+            self._not_kept(refusal, "it is kept with your next decision")
             return
-        if event.tracking_uid == WHOLE_STUDY:
-            self._act(lambda read_session: read_session.withdraw(event.reason or ""))
+        self._before, self.kept = review, True
+        self._note(log, store.analysis_key(analysis.run))
+        self.session.clear_problem(SAVING)
+        self._show()
+
+    def _note(self, log: ReadSession, analysis: str) -> None:
+        """Note where decisions were kept last, so that they are shown wherever this is opened."""
+        noted = (analysis, log.database.folder)
+        if log.key.session or noted == self._noted:
             return
-        candidates = () if state.analysis is None else state.analysis.findings.candidates
-        at = next((c.centroid_mm for c in candidates if c.tracking_uid == event.tracking_uid), None)
-        self._act(
-            lambda read_session: read_session.verdict(
-                event.tracking_uid,
-                event.state,
-                at,
-                confidence=self.confidence,
-                words=event.reason or "",
-            )
-        )
+        try:
+            own_log.note_kept(analysis, log.key.reader, log.database.folder)
+        except LesionLensError as error:
+            logger.warning("Where decisions were kept was not noted: %s", error.found)
+        self._noted = noted
 
 
-def _reader() -> str:
-    return read_preferences().reader_name or ""
+def _own_key(study: Study) -> ReadKey:
+    return own_log.own_key(study, read_preferences().reader_name or "")
 
 
 def phase_words(reading: ReadController) -> str:

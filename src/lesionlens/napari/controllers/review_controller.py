@@ -13,13 +13,14 @@ from lesionlens.base.records.response import SignedResponse
 from lesionlens.base.records.review import DrawnDiameters
 from lesionlens.base.run_context import RunContext
 from lesionlens.napari.controllers.editor import OutlineEditor
+from lesionlens.napari.controllers.read_controller import ReadController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import SAVING, ReviewSession
 from lesionlens.napari.model.overlays.redraw import redraws, reviewed
 from lesionlens.napari.model.wording.edits import SIGNED, why_not_marked
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
-from lesionlens.results.review import journal, store
+from lesionlens.results.review import journal
 from lesionlens.results.review.journal import Draft
 from lesionlens.results.review.log import ReviewLog
 
@@ -37,8 +38,8 @@ class ReviewController:
         Measures a changed outline anew.
     editor : OutlineEditor
         Where it is drawn.
-    decision_owner : callable
-        Names whose decisions these are: those of each reader and session are kept for themselves.
+    reads : ReadController
+        Keeps every decision, and names whose drafts these are.
     """
 
     def __init__(
@@ -46,9 +47,9 @@ class ReviewController:
         session: ReviewSession,
         jobs: Jobs,
         editor: OutlineEditor,
-        decision_owner: Callable[[], str | None] = lambda: None,
+        reads: ReadController,
     ) -> None:
-        self._decision_owner = decision_owner
+        self._reads = reads
         self.session, self.jobs, self.editor = session, jobs, editor
         self._settling = False
         editor.drew = self._keep_draft
@@ -62,7 +63,6 @@ class ReviewController:
         if why_not_marked(self.session.state) or self.session.mark(state) is None:
             self.explain()
             return False
-        self._autosave()
         return True
 
     def explain(self) -> None:
@@ -101,7 +101,6 @@ class ReviewController:
         if state.analysis is not None:
             act(log)
             self.session.settle(log, *reviewed(state.analysis, state.overlays, log.review))
-            self._autosave()
 
     def place_diameters(self, tracking_uid: str, ends: DrawnDiameters) -> None:
         """Keep the diameters of a candidate as a reader placed them."""
@@ -233,7 +232,6 @@ class ReviewController:
         act(log)
         if not redraws(analysis, log.review):
             self.session.settle(log, *reviewed(analysis, state.overlays, log.review))
-            self._autosave()
             return
 
         def task(context: RunContext) -> Any:
@@ -253,7 +251,7 @@ class ReviewController:
             self._hold(False)
             drew = self.session.state.editing is not None
             self.session.settle(log, *found)
-            if self._autosave() and drew:
+            if self._reads.kept and drew:
                 self._forget_draft()
             then()
 
@@ -284,27 +282,18 @@ class ReviewController:
         """Whether outlines are being changed in a thread."""
         return self._settling
 
-    def _autosave(self) -> bool:
-        analysis = self.session.state.analysis
-        return analysis is not None and self._saved(
-            lambda: store.autosave(analysis, reader=self._decision_owner())
-        )
-
     def _keep_draft(self, draft: Draft) -> None:
         """Keep what is drawn, after each stroke: a crash or a kill loses none."""
         analysis = self.session.state.analysis
-        if analysis is not None:
-            self._saved(lambda: journal.keep(analysis, draft, self._decision_owner()))
+        if analysis is None:
+            return
+        try:
+            journal.keep(analysis, draft, self._reads.decision_owner())
+        except LesionLensError as refusal:
+            self.session.refused(replace(problem_of(refusal), cause=SAVING))
+        else:
+            self.session.clear_problem(SAVING)
 
     def _forget_draft(self) -> None:
         if self.session.state.analysis is not None:
-            journal.forget(self.session.state.analysis, self._decision_owner())
-
-    def _saved(self, write: Callable[[], object]) -> bool:
-        try:
-            write()
-        except LesionLensError as refusal:
-            self.session.refused(replace(problem_of(refusal), cause=SAVING))
-            return False
-        self.session.clear_problem(SAVING)
-        return True
+            journal.forget(self.session.state.analysis, self._reads.decision_owner())

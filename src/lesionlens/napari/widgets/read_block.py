@@ -111,7 +111,7 @@ def words_of(number: int, mark: Mark, *, apart: bool) -> str:
 
     Examples
     --------
-    >>> from lesionlens.site.database.records import Phase
+    >>> from lesionlens.base.labels import Phase
     >>> words_of(1, Mark("1", (-30.2, 8.0, -2.0), 70, Phase.UNAIDED), apart=True)
     '1 · x -30 · y 8 · z -2 mm · 70 % · unaided'
     """

@@ -1,11 +1,11 @@
-"""review.json: the log beside findings.json, and the autosave that survives a crash.
+"""review.json: the decisions beside findings.json, by which a result that travels goes on.
 
 Outlines that readers drew lie beside it in `review_edits/<sha256>.nii.gz`: NIfTI of the box round
 the candidate, uint8 labels at the patient's millimetres, named by content, so that damage is known.
 
 Every write goes to a new file that takes the old one's place in one step, so that a power cut
-leaves the last complete state. While a study has no result folder yet, acts are kept in the user's
-own data folder, by what was analysed; nothing is written into or beside the study.
+leaves the last complete state. It is written when a result is saved; until then the log of the read
+holds what was decided (`site.database`). Nothing is written into or beside the study.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import zlib
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ logger = logging.getLogger(__name__)
 Check = Callable[[ReviewFile], None]
 NAME = "review.json"
 EDITS = "review_edits"
+_OF_A_READ = {"phase", "seconds", "at_mm", "confidence", "response"}
+"""Fields of an act that only the log of a read has."""
 
 
 def review_file(analysis: Analysis) -> ReviewFile:
@@ -94,7 +96,7 @@ def add_response(folder: Path, signed: SignedResponse) -> None:
         raise _unreadable(place) from error
     added = content.model_copy(update={"responses": (*content.responses, signed)})
     try:
-        write_whole(place, added.model_dump_json(by_alias=True, indent=1) + "\n")
+        write_whole(place, _json(added))
     except OSError as error:
         raise _unwritable(place, error) from error
 
@@ -119,11 +121,24 @@ def load(folder: Path, check: Check | None = None) -> Review:
 
 
 def session_key(analysis: Analysis, reader: str | None = None) -> str:
-    """Return what an autosave is found by: digest of the input files, the weights and the reader.
+    """Return what a draft is found by: digest of the input files, the weights and the reader.
 
-    Two readers on one machine do not see each other's decisions.
+    Two readers on one machine do not see each other's strokes.
     """
     return _key_of(analysis.run, reader)
+
+
+def analysis_key(run: RunInfo) -> str:
+    """Return what decisions on an analysis are found by: digest of the input and the weights."""
+    return _key_of(run, None)
+
+
+def owner_of(reader: str | None, session: int, arm: str) -> str | None:
+    """Name whose drafts are kept together: the reader's, in a reader study of one session.
+
+    What somebody drew in another session or arm is not shown again.
+    """
+    return f"{reader}, session {session}, {arm}" if session else reader
 
 
 def _key_of(run: RunInfo, reader: str | None) -> str:
@@ -136,64 +151,22 @@ def _key_of(run: RunInfo, reader: str | None) -> str:
 
 
 def sessions_folder() -> Path:
-    """Return the user's own folder of autosaved reviews."""
+    """Return the user's own folder of drafts, and of reviews that earlier releases autosaved."""
     return user_folders.data() / "reviews"
 
 
-def autosave(analysis: Analysis, folder: Path | None = None, *, reader: str | None = None) -> Path:
-    """Keep the acts up to now in the user's data folder, those of each reader apart.
-
-    Parameters
-    ----------
-    analysis : Analysis
-        With its review.
-    folder : Path, optional
-        Instead of the user's own.
-    reader : str or None
-        Who reads, as set in the preferences.
-
-    Raises
-    ------
-    ResourceError
-        The folder cannot be written.
-    """
-    place = (folder or sessions_folder()) / f"{session_key(analysis, reader)}.json"
-    return _write(place, analysis, place.with_suffix(""))
-
-
-def recover(analysis: Analysis, folder: Path | None = None, *, reader: str | None = None) -> Review:
-    """Return the reader's autosaved review of the same input and weights; empty where none is.
-
-    Events of candidates that this analysis does not have are left where they are, unread.
-    """
-    known = {c.tracking_uid for c in analysis.findings.candidates}
-    return recover_of(analysis.run, known, folder, reader=reader)
-
-
-def recover_of(
-    run: RunInfo,
-    known: Container[str],
-    folder: Path | None = None,
-    *,
-    reader: str | None = None,
-) -> Review:
-    """Return the reader's autosaved review of a saved result; see `recover`.
+def autosaved(run: RunInfo, reader: str | None) -> Review:
+    """Return what an earlier release autosaved of a reader's decisions; empty where nothing.
 
     Parameters
     ----------
     run : RunInfo
-        Of the result.
-    known : container of str
-        Tracking UIDs of its candidates.
-    folder : Path or None
-        Where autosaved reviews lie; None for the user's own folder.
+        Of the analysis.
     reader : str or None
-        Whose review.
+        Whose review, as of `owner_of`.
     """
-    own, nobodys = (
-        (folder or sessions_folder()) / f"{_key_of(run, who)}.json" for who in (reader, None)
-    )
-    place = own if own.exists() else nobodys  # earlier releases kept all readers in one file
+    own, nobodys = (sessions_folder() / f"{_key_of(run, who)}.json" for who in (reader, None))
+    place = own if own.exists() else nobodys  # the first of them kept all readers in one file
     try:
         found = _read(place, place.with_suffix(""))
     except ReadError as error:
@@ -201,12 +174,12 @@ def recover_of(
         return Review()
     if place is not own and {e.reader for e in found.events} != {reader}:
         return Review()
-    return found.speaks_of(known)
+    return found
 
 
 def _write(place: Path, analysis: Analysis, edits: Path) -> Path:
     """Write the outlines, then the log that names them, each in one step."""
-    text = review_file(analysis).model_dump_json(by_alias=True, indent=1) + "\n"
+    text = _json(review_file(analysis))
     try:
         for outline in analysis.review.outlines.values():
             _write_outline(edits, outline, analysis.volumes.labels.grid)
@@ -215,6 +188,11 @@ def _write(place: Path, analysis: Analysis, edits: Path) -> Path:
     except OSError as error:
         raise _unwritable(place, error) from error
     return place
+
+
+def _json(content: ReviewFile) -> str:
+    fields = {"events": {"__all__": _OF_A_READ}}
+    return content.model_dump_json(by_alias=True, indent=1, exclude=fields) + "\n"
 
 
 def _unwritable(place: Path, error: OSError) -> ResourceError:

@@ -6,16 +6,30 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from lesionlens.base.databases import damage_named, open_database
+from lesionlens.base.labels import Phase, ReviewAct, ReviewState
+from lesionlens.base.records.review import WHOLE_STUDY, ReviewEvent
 
 READING, BATCH = "reading.sqlite", "worklist.sqlite"
 _FORM = 1
+ACT = TypeAdapter(ReviewEvent)
+"""An act as the database holds it, in JSON."""
+_ACTS = (
+    "SELECT study, reader, session, arm, kind, phase, time, seconds, target, x_mm, y_mm, z_mm, "
+    "state, confidence, words FROM acts ORDER BY number"
+)
+_KINDS = {
+    "begin": ReviewAct.BEGIN, "leave": ReviewAct.LEAVE, "mark": ReviewAct.PLACE,
+    "take back": ReviewAct.TAKE_BACK, "verdict": ReviewAct.MARK, "sign": ReviewAct.MARK,
+    "withdraw": ReviewAct.WITHDRAW,
+}  # fmt: skip
 _COPIES = (
     (READING, "studies", "studies", "position, name, place, patient, date, sequences, study_uid, "
      "candidates, highest, warnings"),
-    (READING, "acts", "acts", "number, study, reader, session, arm, kind, phase, time, seconds, "
-     "target, x_mm, y_mm, z_mm, state, confidence, words"),
     (READING, "notes", "notes", "name, value"),
     (BATCH, "studies", "outcomes", "name, fingerprint, status, exit_status, message, seconds, "
      "candidates, engine, peak_memory_mib, finished"),
@@ -52,3 +66,27 @@ def adopt(connection: sqlite3.Connection, folder: Path) -> None:
                     f"INSERT INTO {new} ({columns}) VALUES ({marks})",  # noqa: S608  constants
                     earlier.execute(f"SELECT {columns} FROM {table}"),  # noqa: S608  constants
                 )
+            if name == READING:
+                connection.executemany(
+                    "INSERT INTO acts (study, reader, session, arm, analysis, act) "
+                    "VALUES (?, ?, ?, ?, '', ?)",
+                    (_act(row) for row in earlier.execute(_ACTS)),
+                )
+
+
+def _act(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    *who, kind, phase, time, seconds, target, x, y, z, state, confidence, words = row
+    about = ReviewState.ACCEPTED if kind == "sign" else ReviewState(state or "unreviewed")
+    act = ReviewEvent(
+        target if kind in ("mark", "take back", "verdict") else WHOLE_STUDY,
+        about,
+        who[1] or None,
+        time,
+        words or None,
+        _KINDS[kind],
+        phase=Phase(phase),
+        seconds=seconds,
+        at_mm=None if x is None else (x, y, z),
+        confidence=confidence,
+    )
+    return (*who, ACT.dump_json(act).decode())

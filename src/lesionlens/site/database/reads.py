@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from lesionlens.base.labels import ReviewState
-from lesionlens.site.database.records import (
-    Act,
-    ActKind,
-    Mark,
-    Phase,
-    Read,
-    ReaderVerdict,
-    ReadKey,
-    StudyState,
-)
+from lesionlens.base.labels import Phase, ReviewAct, ReviewState
+from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
+from lesionlens.site.database.records import Mark, Read, ReaderVerdict, ReadKey, StudyState
 
-_OPENING = (ActKind.MARK, ActKind.TAKE_BACK, ActKind.VERDICT, ActKind.WITHDRAW)
+_NO_DECISION = (ReviewAct.BEGIN, ReviewAct.LEAVE, ReviewAct.RESPONSE)
 
 
-def read_of(key: ReadKey, acts: Sequence[Act]) -> Read:
+def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
     """Return what a reader's acts on one study amount to, oldest act first.
 
     A withdrawal, a mark or a verdict after the last signature opens that read again; the unaided
@@ -30,22 +22,25 @@ def read_of(key: ReadKey, acts: Sequence[Act]) -> Read:
     unaided = signed = None
     seconds = dict.fromkeys(Phase, 0.0)
     for act in acts:
+        uid, whole = act.tracking_uid, act.tracking_uid == WHOLE_STUDY
         seconds[act.phase] += act.seconds
-        if act.kind is ActKind.SIGN and act.phase is Phase.UNAIDED:
-            unaided = act.words
-        elif act.kind is ActKind.SIGN:
-            signed = act.words
-        elif act.kind in _OPENING:
-            signed = None
-        if act.kind is ActKind.MARK and act.at_mm is not None:
-            marks[act.target] = Mark(act.target, act.at_mm, act.confidence, act.phase)
-        elif act.kind is ActKind.TAKE_BACK:
-            marks.pop(act.target, None)
-        elif act.kind is ActKind.VERDICT and act.state is not None:
-            verdicts.pop(act.target, None)
+        if act.act in _NO_DECISION:
+            continue
+        if whole and act.state.decided and act.phase is Phase.UNAIDED:
+            unaided = act.reason or "signed"
+            continue
+        signed = (act.reason or "signed") if whole and act.state.decided else None
+        if act.act is ReviewAct.PLACE and act.at_mm is not None:
+            marks[uid] = Mark(uid, act.at_mm, act.confidence, act.phase)
+        elif act.act is ReviewAct.TAKE_BACK:
+            marks.pop(uid, None)
+        elif act.act is ReviewAct.TAKE_OVER:
+            verdicts.clear()
+        elif not whole:
+            verdicts.pop(uid, None)
             if act.state is not ReviewState.UNREVIEWED:
-                verdicts[act.target] = ReaderVerdict(
-                    act.target, act.state, act.at_mm, act.confidence, act.words
+                verdicts[uid] = ReaderVerdict(
+                    uid, act.state, act.at_mm, act.confidence, act.reason or ""
                 )
     return Read(
         key,
@@ -57,6 +52,26 @@ def read_of(key: ReadKey, acts: Sequence[Act]) -> Read:
         seconds[Phase.AIDED],
         acts[0].time if acts else "",
         tuple(acts),
+    )
+
+
+def review_of(acts: Sequence[ReviewEvent], outlines: Mapping[str, Outline]) -> Review:
+    """Return what was decided on one analysis.
+
+    Parameters
+    ----------
+    acts : sequence of ReviewEvent
+        Of one read on that analysis, oldest first.
+    outlines : mapping of str to Outline
+        Those that the acts name, and others, by SHA-256.
+    """
+    over = [n for n, act in enumerate(acts) if act.act is ReviewAct.TAKE_OVER]
+    since = acts[over[-1] + 1 if over else 0 :]
+    names = {act.outline for act in since}
+    return Review(
+        tuple(act.decision for act in since if act.response is None),
+        {name: outline for name, outline in outlines.items() if name in names},
+        responses=tuple(act.response for act in since if act.response is not None),
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from lesionlens.base.labels import ReviewState
+from lesionlens.base.labels import Phase, ReviewState
 from lesionlens.base.records.findings import Point
-from lesionlens.base.records.review import UnaidedMark
+from lesionlens.base.records.review import ReviewEvent, UnaidedMark
 
 
 class StudyState(StrEnum):
@@ -32,25 +32,6 @@ class Arm(StrEnum):
         return self is not Arm.UNAIDED
 
 
-class Phase(StrEnum):
-    """Before or after the reader saw what the network flagged."""
-
-    UNAIDED = "unaided"
-    AIDED = "aided"
-
-
-class ActKind(StrEnum):
-    """What a reader did."""
-
-    BEGIN = "begin"
-    MARK = "mark"
-    TAKE_BACK = "take back"
-    VERDICT = "verdict"
-    SIGN = "sign"
-    WITHDRAW = "withdraw"
-    LEAVE = "leave"
-
-
 @dataclass(frozen=True, slots=True)
 class ReadKey:
     """Whose read of which study: readers and sessions of a reader study are kept apart."""
@@ -63,31 +44,6 @@ class ReadKey:
     """Of a reader study, from 1; 0 outside one."""
     arm: Arm = Arm.MAPS
     """What is shown; outside a reader study everything."""
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """One act of a reader."""
-
-    kind: ActKind
-    """What was done."""
-    phase: Phase
-    """Before or after the analysis was shown."""
-    time: str
-    """ISO 8601, UTC."""
-    seconds: float = 0.0
-    """Since the act before it in this read session, by a clock that never jumps; 0 for BEGIN."""
-    target: str = ""
-    """Of a mark or its taking back: the mark's identifier. Of a verdict: the candidate's tracking
-    UID."""
-    at_mm: Point | None = None
-    """(3,) or None: where, patient RAS+: of a mark, and of the candidate that a verdict is on."""
-    state: ReviewState | None = None
-    """Of a verdict."""
-    confidence: int | None = None
-    """0 to 100, as the reader gave it."""
-    words: str = ""
-    """Of a signature or a verdict: what was signed, or why. Of a withdrawal: why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +155,7 @@ class Read:
     aided_seconds: float = 0.0
     """Time that the study was before the reader."""
     begun: str = ""
-    acts: tuple[Act, ...] = field(default=(), repr=False)
+    acts: tuple[ReviewEvent, ...] = field(default=(), repr=False)
 
     def marks_of(self, phase: Phase) -> tuple[Mark, ...]:
         """Return the marks that were set in one phase."""

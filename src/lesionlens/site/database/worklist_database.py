@@ -10,34 +10,28 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import numpy as np
+
 from lesionlens.base.bounded_read import parse_json
 from lesionlens.base.databases import damage_named, open_database
 from lesionlens.base.errors import LesionLensError, ReadError
-from lesionlens.base.labels import ReviewState
 from lesionlens.base.provenance import utc_now
-from lesionlens.site.database.earlier import READING, adopt
-from lesionlens.site.database.reads import read_of
-from lesionlens.site.database.records import (
-    Act,
-    ActKind,
-    Arm,
-    Phase,
-    Read,
-    ReadKey,
-    Status,
-    StudyEntry,
-    StudyOutcome,
-)
+from lesionlens.base.records.review import Outline, Review, ReviewEvent
+from lesionlens.base.scan_limits import check_size
+from lesionlens.site.database.earlier import ACT, READING, adopt
+from lesionlens.site.database.reads import read_of, review_of
+from lesionlens.site.database.records import Arm, Read, ReadKey, Status, StudyEntry, StudyOutcome
 
 NAME = "studies.sqlite"
-_VERSION = 1
+_VERSION = 2
 _TABLES = (
     """CREATE TABLE studies (
   position INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, place TEXT NOT NULL,
@@ -50,14 +44,16 @@ _TABLES = (
   finished TEXT NOT NULL)""",
     """CREATE TABLE acts (
   number INTEGER PRIMARY KEY, study TEXT NOT NULL, reader TEXT NOT NULL, session INTEGER NOT NULL,
-  arm TEXT NOT NULL, kind TEXT NOT NULL, phase TEXT NOT NULL, time TEXT NOT NULL,
-  seconds REAL NOT NULL, target TEXT NOT NULL, x_mm REAL, y_mm REAL, z_mm REAL, state TEXT,
-  confidence INTEGER, words TEXT NOT NULL)""",
+  arm TEXT NOT NULL, analysis TEXT NOT NULL, act TEXT NOT NULL)""",
     "CREATE INDEX acts_by_read ON acts (study, reader, session)",
+    "CREATE INDEX acts_by_analysis ON acts (analysis)",
+    """CREATE TABLE outlines (
+  sha256 TEXT PRIMARY KEY, tracking_uid TEXT NOT NULL, corner TEXT NOT NULL, shape TEXT NOT NULL,
+  labels BLOB NOT NULL)""",
     "CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
 )
 _ENTRY = "name, place, patient, date, sequences, study_uid, candidates, highest, warnings"
-_ACT = "kind, phase, time, seconds, target, x_mm, y_mm, z_mm, state, confidence, words"
+_READ = "study, reader, session, arm"
 _OUTCOME = "name, status, exit_status, message, seconds, candidates, engine, peak_memory_mib"
 _SEPARATOR = "\x1f"
 P = ParamSpec("P")
@@ -156,32 +152,80 @@ class WorklistDatabase:
     # --- acts -----------------------------------------------------------------------------
 
     @_in_words
-    def add(self, key: ReadKey, act: Act) -> None:
-        """Append an act; it is on the disk when this returns."""
-        at = act.at_mm or (None, None, None)
-        row = (
-            key.study, key.reader, key.session, key.arm.value, act.kind.value, act.phase.value,
-            act.time, act.seconds, act.target, *at, None if act.state is None else act.state.value,
-            act.confidence, act.words,
-        )  # fmt: skip
+    def add(
+        self,
+        key: ReadKey,
+        acts: Sequence[ReviewEvent],
+        analysis: str = "",
+        outlines: Iterable[Outline] = (),
+    ) -> None:
+        """Append acts; all of them are on the disk when this returns, or none.
+
+        Parameters
+        ----------
+        key : ReadKey
+            Whose log.
+        acts : sequence of ReviewEvent
+            Oldest first.
+        analysis : str
+            What was decided on (`results.review.store.analysis_key`); empty of marks and the like.
+        outlines : iterable of Outline
+            Those that the acts name.
+        """
+        who = (key.study, key.reader, key.session, key.arm.value, analysis)
+        with self._connection:
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO outlines VALUES (?, ?, ?, ?, ?)",
+                [_outline_row(outline) for outline in outlines],
+            )
+            self._connection.executemany(
+                f"INSERT INTO acts ({_READ}, analysis, act) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
+                [(*who, ACT.dump_json(act).decode()) for act in acts],
+            )
+
+    @_in_words
+    def name_reader(self, key: ReadKey, reader: str) -> ReadKey:
+        """Copy the log of a read to another reader's name; return its key."""
+        new = replace(key, reader=reader)
         with self._connection:
             self._connection.execute(
-                f"INSERT INTO acts (study, reader, session, arm, {_ACT}) "  # noqa: S608  constants
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                row,
+                f"INSERT INTO acts ({_READ}, analysis, act) "  # noqa: S608  constants
+                "SELECT study, ?, session, arm, analysis, act FROM acts "
+                "WHERE study = ? AND reader = ? AND session = ? AND arm = ? ORDER BY number",
+                (reader, key.study, key.reader, key.session, key.arm.value),
             )
+        return new
 
     @_in_words
     def reads(self, study: str | None = None) -> tuple[Read, ...]:
         """Return every read, of one study or of all, in the order in which they were begun."""
-        query = f"SELECT study, reader, session, arm, {_ACT} FROM acts"  # noqa: S608  constants
-        given = () if study is None else (study,)
-        where = "" if study is None else " WHERE study = ?"
-        acts: dict[ReadKey, list[Act]] = {}
-        for row in self._connection.execute(f"{query}{where} ORDER BY number", given):
-            key = ReadKey(row[0], row[1], row[2], Arm(row[3]))
-            acts.setdefault(key, []).append(_act(row[4:]))
+        acts = self._acts("" if study is None else "WHERE study = ?", study)
         return tuple(read_of(key, found) for key, found in acts.items())
+
+    @_in_words
+    def reviews(self, analysis: str) -> Mapping[ReadKey, Review]:
+        """Return what was decided on an analysis in each read, the one that ended last at the end.
+
+        Parameters
+        ----------
+        analysis : str
+            As of `add`.
+        """
+        acts = self._acts("WHERE analysis = ?", analysis)
+        names = {act.outline for found in acts.values() for act in found} - {None}
+        query = "SELECT * FROM outlines WHERE sha256 = ?"
+        rows = (self._connection.execute(query, (name,)).fetchone() for name in names)
+        outlines = {outline.sha256: outline for outline in map(_outline, rows)}
+        found = {key: review_of(done, outlines) for key, done in acts.items()}
+        return dict(sorted(found.items(), key=lambda pair: acts[pair[0]][-1].time))
+
+    def _acts(self, where: str, value: str | None) -> dict[ReadKey, list[ReviewEvent]]:
+        query = f"SELECT {_READ}, act FROM acts {where} ORDER BY number"  # noqa: S608  constants
+        acts: dict[ReadKey, list[ReviewEvent]] = {}
+        for *who, act in self._connection.execute(query, () if value is None else (value,)):
+            key = ReadKey(who[0], who[1], who[2], Arm(who[3]))
+            acts.setdefault(key, []).append(ACT.validate_json(act))
+        return acts
 
     def read(self, key: ReadKey) -> Read:
         """Return one read; an empty one where it was not begun."""
@@ -310,16 +354,22 @@ def _entry(row: tuple[Any, ...]) -> StudyEntry:
     )
 
 
-def _act(row: tuple[Any, ...]) -> Act:
-    kind, phase, time, seconds, target, x, y, z, state, confidence, words = row
-    return Act(
-        ActKind(kind),
-        Phase(phase),
-        time,
-        seconds,
-        target,
-        None if x is None else (x, y, z),
-        None if state is None else ReviewState(state),
-        confidence,
-        words,
-    )
+def _outline_row(outline: Outline) -> tuple[str, str, str, str, bytes]:
+    labels = outline.labels
+    packed = zlib.compress(np.ascontiguousarray(labels).tobytes())
+    corner, shape = json.dumps(outline.corner), json.dumps(labels.shape)
+    return outline.sha256, outline.tracking_uid, corner, shape, packed
+
+
+def _outline(row: tuple[Any, ...] | None) -> Outline:
+    if row is None:
+        raise ValueError("an outline is missing")
+    sha256, uid, corner, shape, packed = row
+    i, j, k = parse_json(shape)
+    check_size((i, j, k), NAME)
+    flat = zlib.decompressobj().decompress(packed, i * j * k)
+    x, y, z = parse_json(corner)
+    found = Outline(uid, (x, y, z), np.frombuffer(flat, np.uint8).reshape(i, j, k))
+    if found.sha256 != sha256:
+        raise ValueError("an outline is damaged")
+    return found

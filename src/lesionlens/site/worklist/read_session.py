@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import ReviewState
+from lesionlens.base.labels import Phase, ReviewAct, ReviewState
 from lesionlens.base.records.findings import Point
-from lesionlens.base.records.review import UnaidedMark, UnaidedRead
+from lesionlens.base.records.review import (
+    WHOLE_STUDY,
+    Review,
+    ReviewEvent,
+    UnaidedMark,
+    UnaidedRead,
+)
 from lesionlens.results.review.log import now
 from lesionlens.site.database.reads import read_of
-from lesionlens.site.database.records import Act, ActKind, Mark, Phase, Read, ReadKey
+from lesionlens.site.database.records import Mark, Read, ReadKey
 from lesionlens.site.database.worklist_database import WorklistDatabase
 
 NOTHING_SEEN = "nothing seen"
@@ -47,7 +55,8 @@ class ReadSession:
         self._acts = list(database.read(key).acts)
         self._last = clock()
         self._left = False
-        self._add(ActKind.BEGIN)
+        self._analysis, self._review, self._takes_over = "", Review(), False
+        self._add(ReviewAct.BEGIN)
 
     @property
     def read(self) -> Read:
@@ -87,7 +96,7 @@ class ReadSession:
         self._refuse_signed()
         self._check(confidence)
         uid = f"2.25.{uuid.uuid4().int}"
-        self._add(ActKind.MARK, target=uid, at_mm=at_mm, confidence=confidence)
+        self._add(ReviewAct.PLACE, uid, at_mm=at_mm, confidence=confidence)
         return Mark(uid, at_mm, confidence, self.phase)
 
     def take_back(self, uid: str) -> None:
@@ -106,27 +115,90 @@ class ReadSession:
                 expected="a mark of this part of the reading",
                 next_step="Leave it: what was signed before the analysis was shown stays",
             )
-        self._add(ActKind.TAKE_BACK, target=uid)
+        self._add(ReviewAct.TAKE_BACK, uid)
 
-    def verdict(
+    def show(self, analysis: str, review: Review) -> None:
+        """Go on from the review of an analysis: what is kept from now on follows its decisions.
+
+        Parameters
+        ----------
+        analysis : str
+            Names it (`results.review.store.analysis_key`).
+        review : Review
+            As it is shown; where the log holds other decisions, those of the review take their
+            place with the first new one.
+        """
+        logged = self.database.reviews(analysis).get(self.key, Review())
+        self._analysis, self._review = analysis, review
+        decisions = tuple(event.decision for event in review.events)
+        self._takes_over = (logged.events, logged.responses) != (decisions, review.responses)
+
+    def keep(
         self,
-        tracking_uid: str,
-        state: ReviewState,
-        at_mm: Point | None = None,
-        *,
+        review: Review,
+        at_mm: Mapping[str, Point] = MappingProxyType({}),
         confidence: int | None = None,
-        words: str = "",
     ) -> None:
-        """Keep what was decided on a candidate; UNREVIEWED where that was undone."""
+        """Keep what was decided since, at once and in one step; what a full disk refused, too.
+
+        Parameters
+        ----------
+        review : Review
+            Goes on from the one before.
+        at_mm : mapping of str to (3,)
+            Centroids of candidates by tracking UID, patient RAS+.
+        confidence : int or None
+            0 to 100, of what is new.
+        """
         self._check(confidence)
-        self._add(
-            ActKind.VERDICT,
-            target=tracking_uid,
-            at_mm=at_mm,
-            state=state,
-            confidence=confidence,
-            words=words,
-        )
+        count = len(self._review.events)
+        new = (*review.events[count:], *self._signed(review, len(self._review.responses)))
+        if not new:
+            return
+        at = self._clock()
+        acts = [
+            replace(
+                event,
+                phase=self.phase,
+                seconds=0.0 if number else max(at - self._last, 0.0),
+                at_mm=at_mm.get(event.tracking_uid),
+                confidence=confidence,
+            )
+            for number, event in enumerate(new)
+        ]
+        if self._takes_over:
+            acts = [*self._taken_over(at_mm), *acts]
+        named = {act.outline for act in acts}
+        outlines = [outline for name, outline in review.outlines.items() if name in named]
+        self.database.add(self.key, acts, self._analysis, outlines)
+        self._acts += acts
+        self._review, self._takes_over, self._last = review, False, at
+
+    def _taken_over(self, at_mm: Mapping[str, Point]) -> list[ReviewEvent]:
+        """Return decisions made elsewhere, with the ratings that this read knows of them."""
+        rated = {(v.tracking_uid, v.state): v.confidence for v in self.read.verdicts}
+        taken = [
+            replace(
+                event,
+                at_mm=at_mm.get(event.tracking_uid),
+                confidence=rated.get((event.tracking_uid, event.state)),
+            )
+            for event in self._review.events
+        ]
+        begin = self._made(ReviewAct.TAKE_OVER, WHOLE_STUDY)
+        return [begin, *taken, *self._signed(self._review, 0)]
+
+    def _signed(self, review: Review, since: int) -> list[ReviewEvent]:
+        """Return what was signed of the response, as acts."""
+        return [
+            self._made(ReviewAct.RESPONSE, WHOLE_STUDY, response=signed)
+            for signed in review.responses[since:]
+        ]
+
+    @property
+    def review(self) -> Review:
+        """The review that was kept last."""
+        return self._review
 
     def sign(self, words: str | None = None) -> str:
         """Sign this part of the reading; return what was signed.
@@ -140,37 +212,20 @@ class ReadSession:
         self._refuse_signed()
         count = len(self.read.marks_of(self.phase))
         summary = f"{count} marked" if count else NOTHING_SEEN
-        self._add(ActKind.SIGN, words=summary if words is None or self.closed else words)
-        return summary if words is None or self.closed else words
-
-    def withdraw(self, reason: str) -> None:
-        """Take the signature of the aided read back; the unaided one stays for good.
-
-        Raises
-        ------
-        UnusableInputError
-            There is none, or no reason is given.
-        """
-        if self.closed or self.read.signed is None or not reason.strip():
-            raise UnusableInputError(
-                found="no signature that can be withdrawn, or no reason",
-                expected="a signed review, and why it is opened again",
-                next_step="State the reason",
-            )
-        self._add(ActKind.WITHDRAW, words=reason.strip())
+        what = summary if words is None or self.closed else words
+        self._add(ReviewAct.MARK, state=ReviewState.ACCEPTED, reason=what)
+        return what
 
     def leave(self) -> None:
         """Put the study away; time stands still until it is opened again. Once is enough."""
         if not self._left:
-            self._add(ActKind.LEAVE)
+            self._add(ReviewAct.LEAVE)
             self._left = True
 
     def under(self, reader: str) -> ReadSession:
         """Leave this read, and continue it under a reader's name: what was done counts there."""
         self.leave()
-        key = replace(self.key, reader=reader)
-        for act in self._acts:
-            self.database.add(key, act)
+        key = self.database.name_reader(self.key, reader)
         return ReadSession(self.database, key, unaided_first=self.unaided_first, clock=self._clock)
 
     def unaided_read(self) -> UnaidedRead | None:
@@ -179,7 +234,7 @@ class ReadSession:
         if read.unaided is None:
             return None
         signed = next(
-            a for a in reversed(read.acts) if a.kind is ActKind.SIGN and a.phase is Phase.UNAIDED
+            a for a in reversed(read.acts) if a.state.decided and a.phase is Phase.UNAIDED
         )
         marks = read.marks_of(Phase.UNAIDED)
         return UnaidedRead(
@@ -191,13 +246,23 @@ class ReadSession:
             marks=tuple(UnaidedMark(m.uid, m.at_mm, m.confidence) for m in marks),
         )
 
-    def _add(self, kind: ActKind, **fields: object) -> None:
+    def _add(self, act: ReviewAct, uid: str = WHOLE_STUDY, **fields: Any) -> None:
         at = self._clock()
-        seconds = 0.0 if kind is ActKind.BEGIN else max(at - self._last, 0.0)
-        act = Act(kind, self.phase, now(), seconds, **fields)  # type: ignore[arg-type]
-        self.database.add(self.key, act)
-        self._acts.append(act)
+        seconds = 0.0 if act is ReviewAct.BEGIN else max(at - self._last, 0.0)
+        made = self._made(act, uid, seconds=seconds, **fields)
+        self.database.add(self.key, [made])
+        self._acts.append(made)
         self._last = at
+
+    def _made(
+        self,
+        act: ReviewAct,
+        uid: str,
+        state: ReviewState = ReviewState.UNREVIEWED,
+        **fields: Any,
+    ) -> ReviewEvent:
+        reader = self.key.reader or None
+        return ReviewEvent(uid, state, reader, now(), act=act, phase=self.phase, **fields)
 
     def _refuse_signed(self) -> None:
         if self.signed:

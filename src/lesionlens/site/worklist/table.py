@@ -11,12 +11,12 @@ from pathlib import Path
 
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ReadError
-from lesionlens.base.labels import ReviewState
+from lesionlens.base.labels import Phase, ReviewState
 from lesionlens.base.manifest import replace_listed
 from lesionlens.base.staging import check_target
 from lesionlens.results.export.tables import safe_text
 from lesionlens.site.database.describing import RESULT
-from lesionlens.site.database.records import Phase, Read
+from lesionlens.site.database.records import Read
 from lesionlens.site.database.worklist_database import existing_worklist_database
 from lesionlens.site.worklist.protocol import read_protocol
 

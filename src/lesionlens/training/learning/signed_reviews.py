@@ -12,9 +12,9 @@ from lesionlens.analysis.evaluation.cases import patients_table
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.review import WHOLE_STUDY
-from lesionlens.results.review import store
 from lesionlens.results.review.reopen import SavedResult, read_result, results_in
 from lesionlens.site.database.worklist_database import existing_worklist_database, is_list
+from lesionlens.site.worklist.own_log import reviews_kept
 from lesionlens.training.references import RealCase, reviewed_case
 
 NOTHING_SEEN, ADDED = "nothing seen", "added"
@@ -120,8 +120,9 @@ def read_signed(folder: Path, readers: Sequence[str] = (), *, maps: bool = True)
     """
     saved = read_result(folder, maps=maps)
     known = {one.tracking_uid for one in saved.findings.candidates}
-    kept = (store.recover_of(saved.run, known, reader=who) for who in (*readers, None))
-    signed = [review for review in (saved.review, *kept) if review.signed is not None]
+    kept = reviews_kept(saved.run, (*readers, None), folder.parent)
+    found = (saved.review, *(review.speaks_of(known) for review in kept))
+    signed = [review for review in found if review.signed is not None]
     if not signed:
         return saved
     return replace(saved, review=max(signed, key=lambda review: review.events[-1].time))

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from tests.kept_reads import autosave_as_before
 from tests.reviewed_head import LEFT, analysis, head  # noqa: F401  fixtures
 
+from lesionlens.base.errors import ResourceError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.napari.controllers.read_controller import ExpectedRead, ReadController
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.geometry.head import Head, HeadOfStudy
+from lesionlens.napari.model.overlays.maps import overlays_of
+from lesionlens.results.review import store
+from lesionlens.results.review.log import ReviewLog
 from lesionlens.site.database.records import ReadKey
-from lesionlens.site.database.worklist_database import open_worklist_database
+from lesionlens.site.database.worklist_database import (
+    existing_worklist_database,
+    open_worklist_database,
+)
+from lesionlens.site.worklist import own_log
 
 
 @pytest.fixture
@@ -64,3 +77,111 @@ def test_where_there_is_no_picture_nothing_is_refused():
     pictures[MrSequence.T2] = (data, Grid(data.shape, np.diag([4.0, 4.0, 4.0, 1.0])))
     assert found.contains((40, 40, 40))
     assert not found.contains((1e3, 0, 0))
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    monkeypatch.setattr(own_log, "own_folder", lambda: tmp_path / "own")
+    monkeypatch.setattr(store, "sessions_folder", lambda: tmp_path / "reviews")
+
+
+@contextmanager
+def shown(analysis, turn=None):  # noqa: F811
+    """Show an analysis as a window does, with what its reader decided before."""
+    session = ReviewSession()
+    controller = ReadController(session)
+    controller.expect(turn)
+    session.open(analysis.study)
+    result = SimpleNamespace(analysis=analysis, trace=None, engine=None)
+    session.analysed(result, overlays_of(analysis), controller.recovered(analysis))
+    session.go_to(1)
+    yield controller
+    controller.release()
+
+
+def decided(controller):
+    return [event.state for event in controller.session.state.review.events]
+
+
+def listed(folder):
+    return ExpectedRead(open_worklist_database(folder), ReadKey("a", ""), unaided_first=False)
+
+
+def test_a_decision_is_in_one_log_and_shown_again(analysis, own, tmp_path):  # noqa: F811
+    with shown(analysis) as window:
+        window.session.mark(ReviewState.ACCEPTED)
+        assert window.kept
+    with shown(analysis) as window:
+        assert decided(window) == [ReviewState.ACCEPTED]
+    assert [place.name for place in tmp_path.iterdir()] == ["own"]
+
+
+def test_what_was_decided_last_is_shown_wherever_the_study_is_opened(
+    analysis,  # noqa: F811
+    own,
+    tmp_path,
+):
+    with shown(analysis) as window:
+        window.session.mark(ReviewState.REJECTED)
+    with shown(analysis, listed(tmp_path / "list")) as window:
+        assert decided(window) == [ReviewState.REJECTED]
+        window.session.mark(ReviewState.ACCEPTED)
+    with shown(analysis) as window:
+        assert decided(window) == [ReviewState.REJECTED, ReviewState.ACCEPTED]
+    with existing_worklist_database(tmp_path / "list") as database:
+        (verdict,) = database.read(ReadKey("a", "")).verdicts
+    assert verdict.state is ReviewState.ACCEPTED
+    assert verdict.at_mm == analysis.findings.candidates[0].centroid_mm
+
+
+def test_a_session_of_a_reader_study_sees_no_other_decisions(
+    analysis,  # noqa: F811
+    own,
+    tmp_path,
+):
+    with shown(analysis) as window:
+        window.session.mark(ReviewState.REJECTED)
+    database = open_worklist_database(tmp_path / "list")
+    turn = ExpectedRead(database, ReadKey("a", "", 1), unaided_first=False)
+    with shown(analysis, turn) as window:
+        assert decided(window) == []
+        window.session.mark(ReviewState.DEFERRED)
+    with shown(analysis) as window:
+        assert decided(window) == [ReviewState.REJECTED]
+
+
+def test_what_an_earlier_release_autosaved_is_shown_and_goes_on_in_the_log(
+    analysis,  # noqa: F811
+    own,
+):
+    uid, log = analysis.findings.candidates[0].tracking_uid, ReviewLog()
+    log.mark(uid, ReviewState.REJECTED, reason="a vessel")
+    file = autosave_as_before(replace(analysis, review=log.review))
+    with shown(analysis) as window:
+        assert window.session.state.review == log.review
+        window.session.mark(ReviewState.ACCEPTED)
+    file.unlink()
+    with shown(analysis) as window:
+        assert decided(window) == [ReviewState.REJECTED, ReviewState.ACCEPTED]
+        assert window.session.state.review.events[0] == log.review.events[0]
+
+
+def test_a_log_that_cannot_be_written_is_reported_and_heals(
+    analysis,  # noqa: F811
+    own,
+    monkeypatch,
+):
+    def full(*_):
+        raise ResourceError(found="a full disk", expected="room", next_step="Free some space")
+
+    with shown(analysis) as window:
+        with monkeypatch.context() as broken:
+            broken.setattr(own_log, "open_worklist_database", full)
+            window.session.mark(ReviewState.REJECTED)
+        assert not window.kept
+        assert "full disk" in window.session.state.problem.found
+        window.session.mark(ReviewState.ACCEPTED)
+        assert window.kept
+        assert window.session.state.problem is None
+    with shown(analysis) as window:
+        assert decided(window) == [ReviewState.REJECTED, ReviewState.ACCEPTED]

@@ -6,6 +6,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.kept_reads import autosave_as_before
 
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.labels import ReviewState
@@ -73,10 +74,14 @@ def test_a_damaged_or_missing_outline_is_named_not_swallowed(edited, tmp_path):
         store.load(tmp_path)
 
 
-def test_an_outline_survives_a_crash(edited, tmp_path):
-    store.autosave(edited, tmp_path)
-    plain = replace(edited, review=Review())
-    assert store.recover(plain, tmp_path) == edited.review
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "sessions_folder", lambda: tmp_path / "reviews")
+
+
+def test_an_outline_that_an_earlier_release_kept_is_there(edited, own):
+    autosave_as_before(edited)
+    assert store.autosaved(edited.run, None) == edited.review
 
 
 def test_a_folder_without_a_review_gives_an_empty_one(tmp_path):
@@ -106,28 +111,23 @@ def test_a_write_that_fails_leaves_the_earlier_one(analysis, tmp_path, monkeypat
     assert [p.name for p in tmp_path.iterdir()] == ["review.json"]
 
 
-def test_an_autosave_is_found_again_by_the_same_input(analysis, tmp_path):
-    store.autosave(analysis, tmp_path)
-    fresh = replace(analysis, review=Review())
-    assert store.recover(fresh, tmp_path) == analysis.review
-
-
-def test_an_autosave_of_another_input_or_network_is_not(analysis, tmp_path):
-    store.autosave(analysis, tmp_path)
-    other = replace(analysis, run=replace(analysis.run, inputs=(("t1.nii.gz", "ab" * 32),)))
-    assert store.recover(other, tmp_path) == Review()
+def test_what_an_earlier_release_kept_of_another_input_or_network_is_not_used(analysis, own):
+    autosave_as_before(analysis)
+    assert store.autosaved(analysis.run, None) == analysis.review
+    other = replace(analysis.run, inputs=(("t1.nii.gz", "ab" * 32),))
+    assert store.autosaved(other, None) == Review()
     engine = replace(analysis.run.engine, weights_sha256="cd" * 32)
-    newer = replace(analysis, run=replace(analysis.run, engine=engine))
-    assert store.recover(newer, tmp_path) == Review()
+    assert store.autosaved(replace(analysis.run, engine=engine), None) == Review()
 
 
-def test_a_broken_autosave_does_not_stop_a_study_from_opening(analysis, tmp_path):
-    store.autosave(analysis, tmp_path).write_text("{")
-    assert store.recover(analysis, tmp_path) == Review()
+def test_a_broken_file_of_an_earlier_release_does_not_stop_a_study_from_opening(analysis, own):
+    autosave_as_before(analysis).write_text("{")
+    assert store.autosaved(analysis.run, None) == Review()
 
 
-def test_the_autosave_goes_into_the_users_own_folder(analysis, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    place = store.autosave(analysis)
-    assert tmp_path in place.parents
-    assert not any("review" in p.name for p in analysis.study.root.rglob("*"))
+def test_what_only_a_log_has_is_not_in_the_file_that_travels(analysis, tmp_path):
+    (first, *rest) = analysis.review.events
+    rated = replace(first, confidence=80, seconds=4.5, at_mm=(1.0, 2.0, 3.0))
+    store.save(replace(analysis, review=replace(analysis.review, events=(rated, *rest))), tmp_path)
+    assert store.load(tmp_path) == analysis.review
+    assert "confidence" not in (tmp_path / "review.json").read_text()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lesionlens.base.labels import ReviewState
-from lesionlens.site.database.records import Arm, Phase, ReadKey, Status, StudyEntry, StudyOutcome
+from lesionlens.base.labels import Phase, ReviewState
+from lesionlens.site.database.records import Arm, ReadKey, Status, StudyEntry, StudyOutcome
 from lesionlens.site.database.worklist_database import (
     NAME,
     existing_worklist_database,

@@ -13,22 +13,28 @@ from pathlib import Path
 
 import pytest
 
+from lesionlens.base.labels import ReviewAct
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.review import WHOLE_STUDY
 from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.review import journal, store
-from lesionlens.site.database.records import ActKind, ReadKey
-from lesionlens.site.database.worklist_database import NAME, open_worklist_database
+from lesionlens.site.database.records import ReadKey
+from lesionlens.site.database.worklist_database import (
+    NAME,
+    existing_worklist_database,
+    open_worklist_database,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 
 READINGS = textwrap.dedent(
     """
     import os, random, signal, sys, time
-    from dataclasses import replace
     from pathlib import Path
     import numpy as np
     from lesionlens.base.labels import ReviewState
+    from lesionlens.base.records.review import Review
     from lesionlens.results.review import journal, store
     from lesionlens.results.review.log import ReviewLog
     from lesionlens.engines.testing.analysis import make_analysis, write_study
@@ -41,21 +47,22 @@ READINGS = textwrap.dedent(
         store.sessions_folder = lambda: place / "reviews"
         said = os.open(place / "said", os.O_WRONLY | os.O_CREAT)
         database = open_worklist_database(place)
-        candidate, log = analysis.findings.candidates[0], ReviewLog()
+        candidate = analysis.findings.candidates[0]
         drawn = np.zeros(analysis.prepared.working.shape, np.uint8)
         mark, number = None, 0
         while True:
             number += 1
             if number % 5 == 1:  # the case before is signed, and takes no more acts
                 read_session = ReadSession(database, ReadKey(f"case {number // 5}", "A. Reader"))
+                read_session.show("analysis", Review())
                 mark = read_session.mark((number, 0, 0), 50)
             elif number % 5 == 2:
                 read_session.take_back(mark.uid)
             elif number % 5 == 3:
                 uid = candidate.tracking_uid
-                read_session.verdict(uid, ReviewState.ACCEPTED, (number, 0, 0))
+                log = ReviewLog(read_session.review)
                 log.mark(uid, ReviewState.ACCEPTED, reader="A. Reader", reason=str(number))
-                store.autosave(replace(analysis, review=log.review), reader="A. Reader")
+                read_session.keep(log.review, {uid: (number, 0, 0)})
             elif number % 5 == 4:
                 drawn[number // 5] = 1
                 draft = journal.Draft(candidate.tracking_uid, drawn)
@@ -89,15 +96,8 @@ READINGS = textwrap.dedent(
 the kill falls into one act, or between two."""
 
 READER = "A. Reader"
-OF = {1: ActKind.MARK, 2: ActKind.TAKE_BACK, 3: ActKind.VERDICT, 0: ActKind.SIGN}
+OF = {1: ReviewAct.PLACE, 2: ReviewAct.TAKE_BACK, 3: ReviewAct.MARK, 0: ReviewAct.MARK}
 """Which act of the database is every first, second, third and fifth; the fourth is a stroke."""
-
-
-class Anything:
-    """Contains whatever it is asked for."""
-
-    def __contains__(self, _: object) -> bool:
-        return True
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Killed:
     found: int
 
 
-def in_book(place: Path) -> list[ActKind]:
+def in_book(place: Path) -> list[ReviewAct]:
     """Read the acts of the database, which must be whole, but for that it was begun."""
     database = open_worklist_database(place)
     acts = []
@@ -120,24 +120,25 @@ def in_book(place: Path) -> list[ActKind]:
     database.close()
     with closing(sqlite3.connect(place / NAME)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    reported = [act for act in acts if act.kind is not ActKind.BEGIN]
+    reported = [act for act in acts if act.act is not ReviewAct.BEGIN]
     numbers = [n for n in range(1, 2 * len(reported) + 5) if n % 5 != 4][: len(reported)]
     for number, act in zip(numbers, reported, strict=True):
-        assert act.kind is OF[number % 5]
+        assert act.act is OF[number % 5]
         if act.at_mm is not None:
             assert act.at_mm[0] == number
-        if act.kind is ActKind.SIGN:
-            assert act.words == str(number)
-    return [act.kind for act in reported]
+        if act.tracking_uid == WHOLE_STUDY:
+            assert act.reason == str(number)
+    return [act.act for act in reported]
 
 
 def left_by(place: Path, analysis: Analysis) -> Killed:
     """Look at everything that a killed reading left; nothing that was told may be missing."""
     told = len((place / "said").read_text().split())
     acts = len(in_book(place))
-    review = store.recover_of(analysis.run, Anything(), place / "reviews", reader=READER)
-    reasons = [event.reason for event in review.events]
-    assert reasons == [str(3 + 5 * n) for n in range(len(reasons))]
+    with existing_worklist_database(place) as database:
+        logs = database.reviews("analysis")
+    reasons = [event.reason for review in logs.values() for event in review.events]
+    assert sorted(map(int, reasons)) == [3 + 5 * n for n in range(len(reasons))]
     draft = journal.found(analysis, READER)
     strokes = 0 if draft is None else int(draft.drawn.any(axis=(1, 2)).sum())
     wanted = [sum(n % 5 == k for n in range(1, told + 1)) for k in (3, 4)]

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from tests.kept_reads import decide
 
-from lesionlens.base.errors import ReadError, UnusableInputError
-from lesionlens.base.labels import ReviewState
-from lesionlens.site.database.records import Phase, ReadKey, StudyEntry
+from lesionlens.base.errors import LesionLensError, ReadError, ResourceError, UnusableInputError
+from lesionlens.base.labels import DrawingMethod, Phase, ReviewState
+from lesionlens.base.records.response import (
+    Clinical,
+    Criterion,
+    Disease,
+    Response,
+    SignedResponse,
+    Steroids,
+)
+from lesionlens.base.records.review import Outline, Review
+from lesionlens.results.review.log import ReviewLog
+from lesionlens.site.database.records import Arm, ReadKey, StudyEntry
 from lesionlens.site.database.worklist_database import (
     NAME,
     existing_worklist_database,
@@ -95,7 +108,7 @@ def test_what_was_signed_unaided_stays_and_what_follows_is_kept_apart(tmp_path):
     assert not read_session.closed
     with pytest.raises(Exception, match="signed as unaided"):
         read_session.take_back(seen.uid)
-    read_session.verdict("2.25.1", ReviewState.ACCEPTED, (4, 5, 6), confidence=90)
+    decide(read_session, "2.25.1", ReviewState.ACCEPTED, (4, 5, 6), confidence=90)
     late = read_session.mark((7, 8, 9))
     read = open_worklist_database(tmp_path).read(KEY)
     assert read.marks_of(Phase.UNAIDED) == (seen,)
@@ -103,7 +116,7 @@ def test_what_was_signed_unaided_stays_and_what_follows_is_kept_apart(tmp_path):
     assert not read.complete
     read_session.sign("nothing further")
     assert open_worklist_database(tmp_path).read(KEY).complete
-    read_session.verdict("2.25.1", ReviewState.UNREVIEWED)
+    decide(read_session, "2.25.1", ReviewState.UNREVIEWED)
     read = open_worklist_database(tmp_path).read(KEY)
     assert not read.complete
     assert read.unaided == "1 marked"
@@ -123,15 +136,15 @@ def test_readers_are_kept_apart(tmp_path):
 
 
 def test_a_signed_read_takes_no_mark_until_it_is_withdrawn_for_a_reason(tmp_path):
-    read_session = ReadSession(open_worklist_database(tmp_path), KEY)
-    read_session.sign("nothing further")
+    read_session, log = ReadSession(open_worklist_database(tmp_path), KEY), ReviewLog()
+    log.sign("nothing further", reader="A. Reader")
+    read_session.keep(log.review)
     with pytest.raises(UnusableInputError, match="signed"):
         read_session.mark((1, 2, 3))
-    with pytest.raises(UnusableInputError, match="reason"):
-        read_session.withdraw(" ")
-    read_session.withdraw("wrong study")
+    log.withdraw("wrong study", reader="A. Reader")
+    read_session.keep(log.review)
     assert not open_worklist_database(tmp_path).read(KEY).complete
-    assert open_worklist_database(tmp_path).read(KEY).acts[-1].words == "wrong study"
+    assert open_worklist_database(tmp_path).read(KEY).acts[-1].reason == "wrong study"
     read_session.mark((1, 2, 3))
 
 
@@ -144,3 +157,117 @@ def test_a_read_goes_on_under_a_name_that_comes_late(tmp_path):
     read = database.read(ReadKey("case", "A. Reader"))
     assert read.complete
     assert [mark.at_mm for mark in read.marks] == [(1, 2, 3)]
+
+
+def outline(uid, size):
+    return Outline(uid, (3, 4, 5), np.arange(size**3, dtype=np.uint8).reshape(size, size, size) % 3)
+
+
+RESPONSE = SignedResponse(
+    Response.STABLE, None, Criterion.VOLUMETRIC, Disease.ENHANCING, Steroids.SAME, Clinical.SAME,
+    "2026-01-05", "2026-01-05", ("as before",), "A. Reader", "2026-01-05T10:15:00Z",
+)  # fmt: skip
+
+
+def made():
+    """A review with every kind of decision."""
+    log = ReviewLog()
+    log.mark("1.1", ReviewState.REJECTED, reader="A. Reader", reason="a vessel")
+    log.mark("1.2", ReviewState.EDITED, reader="A. Reader", outline=outline("1.2", 4))
+    log.add(outline("2.25.7", 3), DrawingMethod.MANUAL, reader="A. Reader")
+    log.undo()
+    log.redo()
+    log.undo()
+    ends = ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+    log.place_diameters("1.1", (ends, ends), reader="A. Reader")
+    log.sign_response(RESPONSE)
+    log.sign("nothing further seen", reader="A. Reader")
+    return log.review
+
+
+def test_a_review_comes_back_from_the_log_as_it_was(tmp_path):
+    read_session = ReadSession(open_worklist_database(tmp_path), KEY)
+    read_session.show("analysis", Review())
+    review = made()
+    for count in range(1, len(review.events) + 1):
+        whole = count == len(review.events)
+        signed = review.responses if whole else ()
+        read_session.keep(replace(review, events=review.events[:count], responses=signed))
+    with existing_worklist_database(tmp_path) as database:
+        assert database.reviews("analysis") == {KEY: review}
+        assert database.reviews("another") == {}
+        assert len(database.read(KEY).acts) == 2 + len(review.events)
+    assert ReviewLog(review).review == review
+
+
+def test_what_a_full_disk_refused_is_kept_with_the_next_decision(tmp_path, monkeypatch):
+    database = open_worklist_database(tmp_path)
+    read_session, review = ReadSession(database, KEY), made()
+    read_session.show("analysis", Review())
+    add = database.add
+
+    def full(*_, **__):
+        raise ResourceError(found="a full disk", expected="room", next_step="Free some space")
+
+    monkeypatch.setattr(database, "add", full)
+    with pytest.raises(ResourceError):
+        read_session.keep(replace(review, events=review.events[:2], responses=()))
+    monkeypatch.setattr(database, "add", add)
+    read_session.keep(review)
+    assert database.reviews("analysis")[KEY] == review
+
+
+def test_decisions_made_elsewhere_are_taken_over_with_the_first_new_one(tmp_path):
+    database, review = open_worklist_database(tmp_path), made()
+    first = ReadSession(database, KEY)
+    first.show("analysis", Review())
+    decide(first, "1.1", ReviewState.ACCEPTED, confidence=30)
+    decide(first, "1.9", ReviewState.ACCEPTED)
+    again = ReadSession(database, KEY)
+    elsewhere = replace(review, events=review.events[:2], responses=())
+    again.show("analysis", elsewhere)
+    assert len(database.reviews("analysis")[KEY].events) == 2
+    again.keep(elsewhere)
+    assert database.reviews("analysis")[KEY].state_of("1.9") is ReviewState.ACCEPTED
+    again.keep(review)
+    assert database.reviews("analysis")[KEY] == review
+    states = {one.tracking_uid: one.state for one in database.read(KEY).verdicts}
+    assert states == {"1.1": ReviewState.REJECTED, "1.2": ReviewState.EDITED}
+
+
+def test_two_readers_and_the_sessions_of_a_reader_study_have_logs_of_their_own(tmp_path):
+    database = open_worklist_database(tmp_path)
+    keys = (KEY, ReadKey("case", "B. Reader"), ReadKey("case", "A. Reader", 2, Arm.CANDIDATES))
+    for key, state in zip(keys, list(ReviewState)[1:], strict=False):
+        read_session = ReadSession(database, key)
+        read_session.show("analysis", Review())
+        decide(read_session, "1.1", state, reader=key.reader)
+    found = {key: review.state_of("1.1") for key, review in database.reviews("analysis").items()}
+    assert found == dict(zip(keys, list(ReviewState)[1:], strict=False))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM outlines",
+        "UPDATE outlines SET labels = x'00'",
+        "UPDATE outlines SET shape = '[100000, 100000, 100000]'",
+        "UPDATE outlines SET corner = '[1, 2, 3]'",
+        "UPDATE acts SET act = '{}' WHERE analysis != ''",
+        """UPDATE acts SET act = replace(act, '"reader"', '"other"')""",
+    ],
+)
+def test_a_damaged_log_is_refused_in_words(tmp_path, damage):
+    read_session = ReadSession(open_worklist_database(tmp_path), KEY)
+    read_session.show("analysis", Review())
+    read_session.keep(made())
+    read_session.database.close()
+    connection = sqlite3.connect(tmp_path / NAME)
+    connection.execute(damage)
+    connection.commit()
+    connection.close()
+    with (
+        existing_worklist_database(tmp_path) as database,
+        pytest.raises(LesionLensError, match=r"studies\.sqlite"),
+    ):
+        database.reviews("analysis")

@@ -124,7 +124,9 @@ def test_a_dicom_study_says_patient_and_day_but_no_name(tmp_path, make_study):
     assert entry.patient
     assert entry.date.count("-") == 2
     database.close()
-    assert b"^" not in (tmp_path / "list" / "studies.sqlite").read_bytes()
+    content = (tmp_path / "list" / "studies.sqlite").read_bytes()
+    assert entry.patient.encode() in content
+    assert b"Synthetic^" not in content
 
 
 def test_studies_of_an_archive_are_fetched_when_their_turn_comes(tmp_path, monkeypatch, make_study):

@@ -8,10 +8,11 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from tests.kept_reads import decide
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.labels import ReviewState
-from lesionlens.site.database.records import Arm, Phase, ReadKey, StudyEntry, StudyState
+from lesionlens.base.labels import Phase, ReviewState
+from lesionlens.site.database.records import Arm, ReadKey, StudyEntry, StudyState
 from lesionlens.site.database.worklist_database import open_worklist_database
 from lesionlens.site.worklist.protocol import FILE, ReadingProtocol, assignments, read_protocol
 from lesionlens.site.worklist.read_session import ReadSession
@@ -103,7 +104,7 @@ def drawn_read(read_session, draw):
             at = tuple(round(draw.uniform(-60, 60), 2) for _ in range(3))
             state = draw.choice([ReviewState.ACCEPTED, ReviewState.REJECTED])
             rating = draw.randrange(101)
-            read_session.verdict(f"2.25.{number}", state, at, confidence=rating)
+            decide(read_session, f"2.25.{number}", state, at, confidence=rating)
             kept = str(rating) if state is ReviewState.ACCEPTED else ""
             went_in.append(("aided", "candidate", *at, kept, state.value))
         read_session.sign("nothing further seen")
@@ -182,9 +183,9 @@ def test_two_readers_are_compared_by_verdict_and_by_place(tmp_path):
     database = open_worklist_database(tmp_path)
     a, b = (ReadSession(database, ReadKey("case", who)) for who in "AB")
     for read_session in (a, b):
-        read_session.verdict("2.25.111111", ReviewState.ACCEPTED, (0, 0, 0))
-    a.verdict("2.25.222222", ReviewState.ACCEPTED, (0, 0, 0))
-    b.verdict("2.25.222222", ReviewState.REJECTED, (0, 0, 0))
+        decide(read_session, "2.25.111111", ReviewState.ACCEPTED, (0, 0, 0))
+    decide(a, "2.25.222222", ReviewState.ACCEPTED, (0, 0, 0))
+    decide(b, "2.25.222222", ReviewState.REJECTED, (0, 0, 0))
     a.mark((10, 0, 0))
     b.mark((10, 8, 0))
     b.mark((-40, 0, 0))

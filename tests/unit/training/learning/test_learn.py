@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 import numpy as np
 import pytest
+from tests.kept_reads import autosave_as_before
 
 from lesionlens.base import user_folders
 from lesionlens.base.errors import (
@@ -19,9 +20,9 @@ from lesionlens.base.errors import (
     UnusableInputError,
     WeightsError,
 )
-from lesionlens.base.labels import DrawingMethod, ReviewState
+from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
 from lesionlens.base.records.prediction import EngineInfo
-from lesionlens.base.records.review import WHOLE_STUDY, Outline
+from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
@@ -31,8 +32,9 @@ from lesionlens.results.export.exporter import save
 from lesionlens.results.review import store as store_module
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 from lesionlens.results.review.reopen import read_result
-from lesionlens.site.database.records import Act, ActKind, Phase, ReadKey, StudyEntry
+from lesionlens.site.database.records import ReadKey, StudyEntry
 from lesionlens.site.database.worklist_database import open_worklist_database
+from lesionlens.site.worklist.read_session import ReadSession
 from lesionlens.training.config import parse_config
 from lesionlens.training.learning import judge
 from lesionlens.training.learning.learn import LearnJob, cautions, learn
@@ -154,7 +156,7 @@ def test_decisions_that_napari_keeps_count_without_an_export(reviews, own_data, 
     patient = make_patient(3, spacing_mm=4.0, lesions=(LEFT, RIGHT))
     analysis = make_analysis(patient, write_study(patient, tmp_path / "again"))
     mine = dataclasses.replace(analysis, run=saved.run, findings=saved.findings, review=log.review)
-    store_module.autosave(mine, reader="B. Reader")
+    autosave_as_before(mine, "B. Reader")
     with pytest.raises(UnusableInputError, match="no signed review"):
         gather(results, reviews / "studies")
     found = gather(results, reviews / "studies", ["B. Reader"])
@@ -164,11 +166,38 @@ def test_decisions_that_napari_keeps_count_without_an_export(reviews, own_data, 
     with closing(open_worklist_database(results)) as database:
         database.add_studies([StudyEntry("d", str(reviews / "studies" / "d"))])
         database.add(
-            ReadKey("d", "B. Reader"), Act(ActKind.BEGIN, Phase.AIDED, "2026-01-05T10:15:00Z")
+            ReadKey("d", "B. Reader"),
+            [
+                ReviewEvent(
+                    WHOLE_STUDY,
+                    ReviewState.UNREVIEWED,
+                    None,
+                    "2026-01-05T10:15:00Z",
+                    act=ReviewAct.BEGIN,
+                )
+            ],
         )
     (listed,) = gather(results, None).reviews
     assert listed.study == reviews / "studies" / "d"
     assert not listed.case.truth()[0].any()
+
+
+def test_decisions_in_the_log_of_a_list_or_of_the_reader_count_without_an_export(
+    reviews, own_data, tmp_path
+):
+    results = tmp_path / "list"
+    shutil.copytree(reviews / "results" / "d", results / "d")
+    saved = read_result(results / "d")
+    with closing(open_worklist_database(results)) as database:
+        database.add_studies([StudyEntry("d", str(reviews / "studies" / "d"))])
+        read_session = ReadSession(database, ReadKey("d", "B. Reader"))
+        read_session.show(store_module.analysis_key(saved.run), Review())
+        log = ReviewLog()
+        for one in saved.findings.candidates:
+            log.mark(one.tracking_uid, ReviewState.REJECTED, reader="B. Reader")
+        sign(log)
+        read_session.keep(log.review)
+    assert gather(results, None).counts["nothing seen"] == 1
 
 
 def test_a_word_after_the_signature_opens_a_study_again(reviews, tmp_path):

@@ -1,0 +1,139 @@
+"""The log of reads that belong to no list, in the user's own folder, and where others went on.
+
+Decisions of a reader on an analysis are shown again wherever they open it: the own log notes
+in which folder they were kept last. Earlier releases kept them in one file an analysis and reader,
+which is read where no log holds any.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Container, Iterable
+from contextlib import closing
+from pathlib import Path
+
+from lesionlens.base import user_folders
+from lesionlens.base.errors import LesionLensError
+from lesionlens.base.records.analysis import Analysis, RunInfo
+from lesionlens.base.records.review import Review
+from lesionlens.base.records.study import Study
+from lesionlens.results.review import store
+from lesionlens.site.database.records import ReadKey
+from lesionlens.site.database.worklist_database import (
+    WorklistDatabase,
+    is_list,
+    open_worklist_database,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def own_folder() -> Path:
+    """Return where reads of studies are kept that were opened from no worklist."""
+    return user_folders.data() / "reading"
+
+
+def own_key(study: Study, reader: str) -> ReadKey:
+    """Name a reader's read of a study that was opened from no worklist."""
+    named = study.uid or str(study.root.resolve())
+    return ReadKey(hashlib.sha256(named.encode()).hexdigest()[:32], reader)
+
+
+def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Review:
+    """Return the decisions of a reader on the same input and weights; empty where none are kept.
+
+    Decisions on candidates that this analysis does not have are left where they are.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        About to be shown.
+    key : ReadKey
+        Whose read it is shown in: one of a reader study sees no other.
+    folder : Path
+        Whose log that is: a list's, or `own_folder`.
+    """
+    name = store.analysis_key(analysis.run)
+    try:
+        folders = [folder] if key.session else [*_kept_last(name, key.reader), folder]
+        logs = (_reviews_in(one, name) for one in folders)
+        found = (review for log in logs for of, review in reversed(log) if _same(of, key))
+        review = next((one for one in found if one.events or one.responses), None)
+    except LesionLensError as error:
+        logger.warning("The log of your decisions is not used: %s", error.found)
+        review = Review()
+    if review is None:
+        owner = store.owner_of(key.reader or None, key.session, key.arm.value)
+        review = store.autosaved(analysis.run, owner)
+    return review.speaks_of({c.tracking_uid for c in analysis.findings.candidates})
+
+
+def note_kept(analysis: str, reader: str, folder: Path) -> None:
+    """Note in the own log that decisions on an analysis were kept in a list's folder last."""
+    with closing(open_worklist_database(own_folder())) as database:
+        database.take_note(_note(analysis, reader), str(folder.resolve()))
+
+
+def reviews_kept(run: RunInfo, readers: Iterable[str | None], folder: Path) -> list[Review]:
+    """Return what readers decided on a result that was not saved with it.
+
+    Parameters
+    ----------
+    run : RunInfo
+        Of the result.
+    readers : iterable of str or None
+        Whose decisions.
+    folder : Path
+        That holds the result; it may be a list's.
+    """
+    named = tuple(readers)
+    names: Container[str] = {reader or "" for reader in named}
+    name = store.analysis_key(run)
+    logs = (log for one in (folder, own_folder()) for log in _reviews_in(one, name))
+    kept = [review for of, review in logs if of.reader in names and not of.session]
+    return [*kept, *(store.autosaved(run, reader) for reader in named)]
+
+
+def _kept_last(analysis: str, reader: str) -> tuple[Path, ...]:
+    own = own_folder()
+    if not is_list(own):
+        return ()
+    with closing(open_worklist_database(own)) as database:
+        found = database.note(_note(analysis, reader))
+    return (Path(found),) if isinstance(found, str) else ()
+
+
+def _note(analysis: str, reader: str) -> str:
+    return f"kept last: {analysis} {reader}"
+
+
+def _reviews_in(folder: Path, analysis: str) -> list[tuple[ReadKey, Review]]:
+    if not is_list(folder):
+        return []
+    with closing(open_worklist_database(folder)) as database:
+        return list(database.reviews(analysis).items())
+
+
+def _same(one: ReadKey, other: ReadKey) -> bool:
+    """Whether two reads are of one reader, session and arm."""
+    return (one.reader, one.session, one.arm) == (other.reader, other.session, other.arm)
+
+
+class OwnLog:
+    """The database in the user's own folder, opened when it is first needed."""
+
+    def __init__(self) -> None:
+        self._database: WorklistDatabase | None = None
+
+    @property
+    def database(self) -> WorklistDatabase:
+        """The log."""
+        if self._database is None:
+            self._database = open_worklist_database(own_folder())
+        return self._database
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._database is not None:
+            self._database.close()
