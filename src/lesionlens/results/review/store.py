@@ -5,7 +5,7 @@ the candidate, uint8 labels at the patient's millimetres, named by content, so t
 
 Every write goes to a new file that takes the old one's place in one step, so that a power cut
 leaves the last complete state. It is written when a result is saved; until then the log of the read
-holds what was decided (`site.database`). Nothing is written into or beside the study.
+holds what was decided (`site/database`). Nothing is written into or beside the study.
 """
 
 from __future__ import annotations
