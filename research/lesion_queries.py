@@ -15,13 +15,13 @@ from collections import Counter
 from pathlib import Path
 
 import torch
+from lesionlens.training.assignment import assign
 
 from lesionlens.base.labels import LesionClass
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
 from lesionlens.network.synth.draw import DrawConfig, draw
-from lesionlens.training.assignment import assign
 from lesionlens.training.data import VALIDATION_SEED
 from lesionlens.training.set_loss import wanted
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from tests.architecture.sources import MODULES, nodes_of
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 UNIX_MODULES = (
     "crypt", "curses", "fcntl", "grp", "nis", "posix", "pty", "pwd", "readline", "resource",
     "spwd", "syslog", "termios", "tty",
@@ -118,3 +121,20 @@ def test_a_terminal_that_lacks_a_character_ends_no_command():
     )
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     assert b"Ready." in done.stdout
+
+
+@pytest.mark.skipif(not (REPOSITORY / ".git").exists(), reason="not a clone")
+def test_every_file_of_the_clone_can_be_checked_out_on_windows_and_macos():
+    listed = subprocess.run(
+        ["git", "ls-files", "-s"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split(maxsplit=3) for line in listed.splitlines()]
+    names = [name for *_, name in rows]
+    assert names
+    assert len({name.casefold() for name in names}) == len(names)
+    reserved = re.compile(
+        r"(^|/)(con|prn|aux|nul|com\d|lpt\d)(\.|/|$)|[<>:\"|?*\\\\]|[ .](/|$)", re.IGNORECASE
+    )
+    assert not [name for name in names if reserved.search(name) or len(name) > 150]
+    # where links are files of text, `lesionlens sample` writes the same folder
+    assert [name for mode, *_, name in rows if mode == "120000"] == ["sample_data"]

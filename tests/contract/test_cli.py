@@ -253,7 +253,7 @@ def wait_until_it_listens(pid: int, patience: float = 60) -> None:
     """Wait until the process catches SIGTERM, which Python alone does not."""
     end = time.monotonic() + patience
     while time.monotonic() < end:
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
         caught = int(next(x for x in status.splitlines() if x.startswith("SigCgt")).split()[1], 16)
         if caught >> (signal.SIGTERM - 1) & 1:
             return

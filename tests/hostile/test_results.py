@@ -62,9 +62,9 @@ def test_a_damaged_part_is_refused_by_name(result, how):
 
 
 def _fields(place: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    content = json.loads(place.read_text())
+    content = json.loads(place.read_text(encoding="utf-8"))
     change(content)
-    place.write_text(json.dumps(content))
+    place.write_text(json.dumps(content), encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def test_the_working_folder_of_the_user_stays_the_same_folder(earlier, monkeypat
     with staged(Path(), ours=ours) as aside:
         write(aside, "a.txt")
     assert earlier.stat().st_ino == before
-    assert Path("a.txt").read_text() == "new"
+    assert Path("a.txt").read_text(encoding="utf-8") == "new"
 
 
 @pytest.mark.usefixtures("way")

@@ -91,7 +91,7 @@ def gone(process):
     except ProcessLookupError:
         return True
     state = Path(f"/proc/{process}/stat")
-    return state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z"
+    return state.exists() and state.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
 
 
 def wait_for(question):
