@@ -47,7 +47,7 @@ COMMANDS = (
         "copy_sentence",
         "copy the candidate as a sentence to paste",
         lambda acts: acts.copy_sentence(),
-        "Control-Shift-C",
+        "Control-F9",
         unavailable=_no_result,
     ),
     Command(

@@ -82,6 +82,19 @@ _LAYOUTS = (
         "F9",
     ),
     Command(
+        "show_subtraction",
+        "T1c - T1 beside the sequence shown, or no longer",
+        lambda acts: acts.show_subtraction(),
+        "Control-F7",
+    ),
+    Command(
+        "next_other",
+        "the next other series (ADC, SWI…) beside it; after the last none",
+        lambda acts: acts.next_other(),
+        "Control-F8",
+        "show the next other series",
+    ),
+    Command(
         "toggle_acquired_slices",
         "slices as they were acquired, or along the patient's axes",
         lambda acts: acts.toggle_acquired_slices(),

@@ -18,6 +18,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging import samples
+from lesionlens.napari.controllers.beside_acts import BesideActs
 from lesionlens.napari.controllers.comparing import PriorChoice, PriorDialogs, compare_with
 from lesionlens.napari.controllers.edit_acts import EditActs
 from lesionlens.napari.controllers.editor import OutlineEditor
@@ -88,7 +89,7 @@ class Dialogs(Protocol):
         """Show the table of keys."""
 
 
-class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs):
+class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, BesideActs):
     """Every act of the reader.
 
     Parameters

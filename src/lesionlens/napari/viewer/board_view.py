@@ -219,7 +219,9 @@ class BoardView(QWidget):
         place, flagged = self._viewpoint.now, other.compared.components
         drawn = other.artist.draw(self.board, tile, place)
         marked = () if flagged is None else other.artist.marked(self.board, tile, place, flagged)
-        words = (f"{other.compared.words} · {drawn.words[0]}", *drawn.words[1:])
+        compared = other.compared
+        named = tile.plane.value if compared.beside else drawn.words[0]
+        words = (f"{compared.words} · {named}", *drawn.words[1:], *filter(None, (compared.how,)))
         return replace(drawn, words=words, outlines=marked, map=None, box=None, rulers=())
 
     def _compared(self, tile: Tile) -> _OtherStudy | None:

@@ -54,6 +54,7 @@ from lesionlens.napari.widgets.considered_block import ConsideredBlock
 from lesionlens.napari.widgets.followup_block import FollowupBlock
 from lesionlens.napari.widgets.footer import Footer
 from lesionlens.napari.widgets.keys_dialog import KeysDialog
+from lesionlens.napari.widgets.other_menu import other_menu
 from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 from lesionlens.napari.widgets.parts import AnchoredScroll, label, style_sheet
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
@@ -191,6 +192,7 @@ class Panel(QWidget):
             menu.addAction(words).triggered.connect(run)
         opened = recent_menu(self, "Recent studies", recent.STUDIES, self.actions_.open)
         menu.insertMenu(menu.actions()[2], opened)
+        menu.addMenu(other_menu(self, self.actions_))
         menu.addSeparator()
         folders = menu.addAction("Let napari open folders with LesionLens")
         folders.setCheckable(True)

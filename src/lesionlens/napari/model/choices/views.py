@@ -24,7 +24,7 @@ class Layout(StrEnum):
     FOUR = "2 × 2"
     PLANES = "three planes"
     PRIOR = "prior | now"
-    """One sequence of an earlier examination beside this one's."""
+    """One sequence of an earlier examination, or another picture, beside this one's."""
 
     @property
     def sequences(self) -> int:
@@ -52,6 +52,12 @@ class ComparedPictures:
     components: Volume | None = None
     """Volume of int32 or None. What was flagged there, to be outlined; candidate ids, 0 elsewhere.
     """
+    beside: str = ""
+    """Names another picture of this study (a series, the subtraction); empty for a prior's."""
+    how: str = ""
+    """How it was laid there, with its doubt."""
+    instead_of: ComparedPictures | None = None
+    """What is compared again once that is put away."""
 
 
 @dataclass(frozen=True, slots=True)

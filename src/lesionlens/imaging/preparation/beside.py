@@ -1,0 +1,171 @@
+"""Pictures to look at beside the four sequences: other series of the study, and T1c - T1.
+
+They are for the reader's eye: no network reads them and nothing is measured on them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.study import PreparedStudy, Series
+from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.imaging.preparation.registration import pyramid, register
+
+_ROUNDS = 6
+_DARK = 0.5
+_FAR = 2.5
+"""Residuals beyond so many robust deviations are no tissue that both images show alike."""
+
+
+class OtherKind(StrEnum):
+    """What a series beside the four is, by the words of its name; the value is what is shown."""
+
+    ADC = "ADC"
+    DWI = "DWI"
+    SWI = "SWI"
+    PERFUSION = "perfusion"
+    T2_STAR = "T2*"
+    CT = "CT"
+    OTHER = "series"
+
+
+_WORDS = (
+    (OtherKind.ADC, r"adc|apparent.?diff"),
+    (OtherKind.PERFUSION, r"perf|cbv|cbf|mtt|tmax|ttp|asl|dsc|dce|ktrans"),
+    (OtherKind.SWI, r"swi|swan|suscept|qsm"),
+    (OtherKind.T2_STAR, r"t2\*|t2.?star|haemo|hemo|gre|fl2d"),
+    (OtherKind.DWI, r"dwi|dti|diff|trace|b.?1000"),
+    (OtherKind.CT, r"ct|cct"),
+)
+
+
+def kind_of(series: Series) -> OtherKind:
+    """Return what a series is by its name.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> names = ("ep2d_diff_ADC", "ep2d_diff_b1000", "rCBV map", "SWI_mIP", "t2_fl2d_hemo", "x")
+    >>> [kind_of(SimpleNamespace(description=words)).value for words in names]
+    ['ADC', 'DWI', 'perfusion', 'SWI', 'T2*', 'series']
+    """
+    text = series.description.lower()
+    for kind, words in _WORDS:
+        if re.search(rf"(?<![a-z])r?({words})", text):
+            return kind
+    return OtherKind.OTHER
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BesidePicture:
+    """A picture to be shown beside the sequences, in the patient frame of the study."""
+
+    name: str
+    """What it is."""
+    volume: Volume
+    """Volume of float32 on a grid of its own."""
+    how: str = ""
+    """How it was laid there; empty where it was made of what lies there."""
+    doubtful: bool = False
+    """Whether its place should be checked by eye."""
+
+
+def lay_beside(
+    prepared: PreparedStudy, series: Series, *, context: RunContext = SILENT
+) -> BesidePicture:
+    """Lay another series beside the sequences: as the headers say, else by registration.
+
+    Parameters
+    ----------
+    prepared : PreparedStudy
+        Whose reference it is laid beside.
+    series : Series
+        Read now; never by a network.
+    context : RunContext
+        Asked between steps.
+
+    Returns
+    -------
+    BesidePicture
+        By its header where that names the reference's frame of reference or has its voxels;
+        else moved rigidly, doubtful where the images hardly determine it.
+    """
+    kind = kind_of(series)
+    name = series.description or "without a name"
+    name = f"{kind} ({name})" if kind is not OtherKind.OTHER else name
+    values = np.nan_to_num(series.load()).astype(np.float32, copy=False)
+    frame = series.grid.frame_uid
+    shared = frame is not None and frame == prepared.native.frame_uid
+    if shared or series.grid.matches(prepared.native, 1e-2):
+        return BesidePicture(name, Volume(values, series.grid), "placed by its header")
+    context.progress("laying it beside the sequences", 0.3)
+    fixed = prepared.channels[list(MrSequence).index(prepared.reference)]
+    found = register(
+        pyramid(fixed, prepared.working), pyramid(values, series.grid), context=context
+    )
+    affine = np.asarray(np.linalg.inv(found.moved) @ series.grid.affine)
+    how = f"moved by {found.shift_mm:.1f} mm and {found.angle_deg:.1f}°"
+    doubt = ", doubtful: check by eye" if found.doubtful else ""
+    grid = replace(series.grid, affine=affine)
+    return BesidePicture(name, Volume(values, grid), f"{how}{doubt}", found.doubtful)
+
+
+def subtraction(prepared: PreparedStudy) -> BesidePicture:
+    """Return T1c - T1, once T1's intensities are brought to T1c's by what both show alike.
+
+    Raises
+    ------
+    UnusableInputError
+        One of them is missing.
+    """
+    order = list(MrSequence)
+    t1, t1c = order.index(MrSequence.T1), order.index(MrSequence.T1C)
+    if not (prepared.present[t1] and prepared.present[t1c]):
+        raise UnusableInputError(
+            found="no T1 and T1c together",
+            expected="both: the subtraction is of one from the other",
+            next_step="Open a study with both, or name them",
+        )
+    before, after = prepared.channels[t1], prepared.channels[t1c]
+    scale, offset = matched(before[prepared.brain], after[prepared.brain])
+    covered = (before > 0) & (after > 0)
+    found = after - (np.float32(scale) * before + np.float32(offset))
+    dark = np.percentile(found[covered], _DARK) if covered.any() else 0.0
+    found = np.where(covered, found, np.float32(dark))  # outside of the head as dark as the least
+    return BesidePicture("T1c - T1", Volume(found, prepared.working))
+
+
+def matched(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[float, float]:
+    """Return scale and offset that bring intensities to others where both show the same tissue.
+
+    A line through what both show; what lies far off it, such as enhancement, is left out, round by
+    round.
+
+    Examples
+    --------
+    >>> t1 = np.linspace(50, 150, 1000, dtype=np.float32)
+    >>> t1c = 2 * t1 + 10
+    >>> t1c[:100] += 300
+    >>> [round(float(value), 2) for value in matched(t1, t1c)]
+    [2.0, 10.0]
+    """
+    x, y = before.astype(np.float64), after.astype(np.float64)
+    kept = np.ones(x.shape, bool)
+    scale, offset = 1.0, 0.0
+    for _ in range(_ROUNDS):
+        if np.ptp(x[kept]) <= 0:
+            break
+        scale, offset = np.polyfit(x[kept], y[kept], 1)
+        rest = y - (scale * x + offset)
+        middle = float(np.median(rest))
+        spread = 1.4826 * float(np.median(np.abs(rest - middle)))
+        kept = np.abs(rest - middle) <= max(_FAR * spread, 1e-6)
+    return float(scale), float(offset)

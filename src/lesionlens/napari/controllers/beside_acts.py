@@ -1,0 +1,105 @@
+"""Other series and the subtraction beside the picture: to look at, never read by a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lesionlens.base.records.study import PreparedStudy, Series
+from lesionlens.base.run_context import RunContext
+from lesionlens.imaging.preparation.beside import (
+    BesidePicture,
+    OtherKind,
+    kind_of,
+    lay_beside,
+    subtraction,
+)
+from lesionlens.napari.controllers.read_controller import ReadController
+from lesionlens.napari.model.acts.views import ViewActs
+from lesionlens.napari.model.choices.views import ComparedPictures, Layout
+from lesionlens.napari.qt.jobs import Jobs
+
+_SUBTRACTION = "subtraction"
+_NOT_YET = "Analyse the study first: its sequences are brought together by that."
+_NONE = "The study has no other series."
+
+
+class BesideActs(ViewActs):
+    """Acts that show a picture beside the sequence in view; the prior takes its place back."""
+
+    jobs: Jobs
+    read_controller: ReadController
+
+    def show_subtraction(self) -> None:
+        """Show T1c - T1 beside the sequence in view, or no longer."""
+        self._toggle(_SUBTRACTION, lambda prepared, _: subtraction(prepared))
+
+    def show_other(self, number: int) -> None:
+        """Show one of the study's other series beside the sequence in view, or no longer."""
+        series = self.other_series()[number]
+        self._toggle(
+            f"{number} {series.uid or series.description}",
+            lambda prepared, context: lay_beside(prepared, series, context=context),
+        )
+
+    def next_other(self) -> None:
+        """Show the next other series; after the last one none."""
+        known, shown = self.other_series(), self._shown()
+        if not known:
+            self.session.notify(_NONE)
+            return
+        number = int(shown.partition(" ")[0]) + 1 if shown[:1].isdecimal() else 0
+        if number < len(known):
+            self.show_other(number)
+        else:
+            self._put_away()
+
+    def other_series(self) -> tuple[Series, ...]:
+        """Return the series of the study beside the four, those whose kind is known first."""
+        study = self.session.state.study
+        found = () if study is None else study.set_aside
+        volumes = [one for one in found if min(one.grid.shape) > 1]
+        return tuple(sorted(volumes, key=lambda one: kind_of(one) is OtherKind.OTHER))
+
+    def _shown(self) -> str:
+        compared = self.session.state.choices.views.compared
+        return "" if compared is None else compared.beside
+
+    def _toggle(
+        self, name: str, make: Callable[[PreparedStudy, RunContext], BesidePicture]
+    ) -> None:
+        if self._shown() == name:
+            self._put_away()
+            return
+        analysis = self.session.state.analysis or self.read_controller.held
+        if analysis is None:
+            self.session.notify(_NOT_YET)
+            return
+        study, prepared = self.session.state.study, analysis.prepared
+
+        def task(context: RunContext) -> BesidePicture:
+            context.progress("reading the series", 0.1)
+            return make(prepared, context)
+
+        def done(found: BesidePicture) -> str | None:
+            if study is None or self.session.state.study is not study:
+                return "Another study is open now."
+            views = self.session.state.choices.views
+            before = views.compared
+            pictures = ComparedPictures(
+                found.name,
+                dict.fromkeys(study.series, found.volume),
+                beside=name,
+                how=found.how,
+                instead_of=before if before is None or not before.beside else before.instead_of,
+            )
+            self.session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
+            return f"{found.name}, {found.how}." if found.how else f"{found.name}."
+
+        self.jobs.start("Showing another series", task, done)
+
+    def _put_away(self) -> None:
+        """Show what was compared before, or the single view."""
+        compared = self.session.state.choices.views.compared
+        before = None if compared is None else compared.instead_of
+        layout = Layout.SINGLE if before is None else Layout.PRIOR
+        self.session.choose_views(compared=before, layout=layout, swapped=False)
