@@ -17,6 +17,7 @@ from lesionlens.analysis.findings import anatomy, preliminary
 from lesionlens.analysis.findings.candidates import Context, Evidence, considered, describe
 from lesionlens.analysis.findings.component_scores import (
     ComponentVoxels,
+    score_by_all_views,
     score_components,
     voxels_on,
 )
@@ -283,7 +284,7 @@ class _Steps:
             )
         answers = perturbations.ask(questions, prediction, spots)
         return Evidence(
-            scores=self._scores,
+            scores=score_by_all_views(self._scores, answers.left_out, prediction.scoring),
             relevance=answers.relevance,
             alone=answers.alone,
             left_out=answers.left_out,

@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 from lesionlens.base.bounded_read import parse_json
 from lesionlens.network.config import NetworkConfig
 
+AGREEMENT = (-0.62, 0.55, 10.7, 17 / 18)
+"""Of weights whose notes name none: `research/view_agreement.py`."""
+
 _T = TypeVar("_T")
 ONNX_FORMAT = "lesionlens-onnx-1"
 """Names what a file in the ONNX format holds: inputs, outputs, notes."""
@@ -37,6 +40,8 @@ class WeightsNotes:
     of known truth."""
     score_floor: float = 0.2
     """Regions that score less are not flagged."""
+    agreement: tuple[float, float, float, float] | None = AGREEMENT
+    """(4,) float or None: fields of `base.records.prediction.ViewAgreement`."""
     thresholds: tuple[float, float, float] = (0.5, 0.5, 0.5)
     """(3,) float: probability of WT, TC, ET from which a voxel is drawn. The cut with the best
     expected Dice lies at half of the Dice that can be reached, below one half where a region is

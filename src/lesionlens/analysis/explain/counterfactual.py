@@ -100,8 +100,8 @@ def _grown(mask: NDArray[np.bool_], spacing_mm: float) -> NDArray[np.bool_]:
 
 def _words(before: NDArray[np.float64], after: NDArray[np.float64], index: int, base: float) -> str:
     own = (
-        f"score {before[index]:.2f} as it is, {_scored(after[index])} with this region hidden "
-        f"({_scored(base)} without any image)"
+        f"score by the first pass: {before[index]:.2f} as it is, {_scored(after[index])} with this "
+        f"region hidden ({_scored(base)} without any image)"
     )
     leant = [n for n in range(len(before)) if n != index and after[n] < 0.5 * before[n]]
     others = (

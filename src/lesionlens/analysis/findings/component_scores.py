@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.array_ops import logit
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.prediction import PerturbedPrediction, Scoring
 from lesionlens.engines.component_score import component_score
+
+_EDGE = 1e-9
 
 
 def voxels_on(points_mm: NDArray[np.float64], grid: Grid) -> NDArray[np.intp]:
@@ -48,6 +51,47 @@ def score_components(
         return np.zeros((len(flat), 0))
     found = [component_score(flat[:, c.voxels], c.volume_ml, scoring) for c in components]
     return np.stack(found, axis=1)
+
+
+def score_by_all_views(
+    scores: Sequence[float],
+    left_out: Sequence[Mapping[str, float | None]] | None,
+    scoring: Scoring,
+) -> list[float]:
+    """Return the scores of candidates by the first pass and by what other views draw there.
+
+    Parameters
+    ----------
+    scores : sequence of float
+        By the first pass.
+    left_out : sequence of mappings or None
+        Of each, by sequence: Dice of what all but that sequence draw with what all draw, None of an
+        absent one. None as a whole where the engine was not asked.
+    scoring : Scoring
+        The fitted model.
+
+    Returns
+    -------
+    list of float
+        Not below the floor, for all of them are flagged, nor above what the fit supports.
+
+    Examples
+    --------
+    >>> from lesionlens.base.records.prediction import ViewAgreement
+    >>> fitted = Scoring(floor=0.4, agreement=ViewAgreement(-3, 1, 18, 0.94))
+    >>> left_out = [{"t1c": 0.9, "t2": 0.8}, {"t1c": 0.0, "t2": 0.2}]
+    >>> [round(s, 2) for s in score_by_all_views([0.99, 0.9], left_out, fitted)]
+    [0.94, 0.69]
+    """
+    fitted = scoring.agreement
+    if fitted is None:
+        return list(scores)
+    found = np.asarray(scores, np.float64)
+    if left_out is not None:
+        overlap = [np.mean([v for v in one.values() if v is not None]) for one in left_out]
+        total = fitted.intercept + fitted.log_odds * logit(found, _EDGE)
+        found = fitted.most / (1 + np.exp(-(total + fitted.overlap * np.array(overlap))))
+    return [float(one) for one in np.clip(found, scoring.floor, fitted.most)]
 
 
 def score_what_is_drawn(

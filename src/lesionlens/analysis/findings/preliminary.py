@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 
-from lesionlens.analysis.findings.component_scores import score_components
+from lesionlens.analysis.findings.component_scores import score_by_all_views, score_components
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     Component,
@@ -65,11 +65,12 @@ def flag(
     scores = score_components(found.seen, spots, found.scoring)[0]
     numbers = np.zeros(marked.count + 1, np.int32)
     parts = tuple(components_of(marked))
+    shown = score_by_all_views(scores.tolist(), None, found.scoring)
     candidates: list[PreliminaryCandidate] = []
     for index in np.argsort(-scores, kind="stable").tolist():
         if scores[index] >= found.scoring.floor:
             numbers[index + 1] = len(candidates) + 1
-            candidates.append(_candidate(len(candidates) + 1, float(scores[index]), parts[index]))
+            candidates.append(_candidate(len(candidates) + 1, shown[index], parts[index]))
     return PreliminaryFindings(tuple(candidates), numbers[marked.components], prepared.native)
 
 

@@ -142,6 +142,22 @@ class ClassProbabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class ViewAgreement:
+    """What other views of a study add to a candidate's score, fitted on scans of known truth.
+
+    A view is the study without one of its sequences; a single sequence has none.
+    """
+
+    intercept: float
+    log_odds: float
+    """Slope of the log-odds of the score by the first pass."""
+    overlap: float
+    """Slope of the mean Dice, over the views, of what each draws there with what all draw."""
+    most: float
+    """Factor, and the highest score: 1 - 1 / (n + 2) for n real patients with a right candidate."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scoring:
     """How an engine's candidates are scored: a logistic model, fitted on scans of known truth."""
 
@@ -151,7 +167,9 @@ class Scoring:
     """Score = sigmoid(intercept + logit * mean logit + log_ml * ln(volume in ml)), where the mean
     is over the component's surest voxels in the first pass."""
     floor: float = 0.0
-    """Regions that score less are not flagged."""
+    """Regions that score less in the first pass are not flagged."""
+    agreement: ViewAgreement | None = None
+    """None where other views were not fitted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -42,6 +42,7 @@ from lesionlens.base.records.prediction import (
     Scoring,
     SlightEnhancement,
     Trace,
+    ViewAgreement,
 )
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
@@ -167,6 +168,7 @@ class LensMethod(ABC):
             operating_points=tuple(
                 OperatingPoint(p["threshold"], p["sensitivity"], p["false_per_scan"])
                 for p in self._about.operating_points
+                if not self._about.agreement or p["threshold"] <= self._floor
             ),
             floor=self._floor,
             precision=self._precision,
@@ -247,7 +249,8 @@ class LensMethod(ABC):
 
     @property
     def _scoring(self) -> Scoring:
-        return Scoring(*self._about.score, self._floor)
+        agreement = self._about.agreement
+        return Scoring(*self._about.score, self._floor, agreement and ViewAgreement(*agreement))
 
     def first_look(self, prepared: PreparedStudy, *, context: RunContext) -> FirstLook:
         """Predict at the spacing of perturbed inputs; see `engines.engine.SupportsFirstLook`."""

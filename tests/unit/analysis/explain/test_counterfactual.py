@@ -50,8 +50,8 @@ def test_hiding_a_region_takes_its_score_and_what_leans_on_it(asked):
     assert found.before == pytest.approx((0.9, 0.8), abs=1e-6)
     assert found.after == (0, 0)
     assert found.words == (
-        "score 0.90 as it is, nothing drawn with this region hidden (nothing drawn without any "
-        "image); candidate 2: 0.80 as it is, nothing drawn then"
+        "score by the first pass: 0.90 as it is, nothing drawn with this region hidden (nothing "
+        "drawn without any image); candidate 2: 0.80 as it is, nothing drawn then"
     )
 
 

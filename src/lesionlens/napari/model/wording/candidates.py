@@ -68,9 +68,10 @@ def details(candidate: Candidate) -> str:
 
 
 def point_at(points: Sequence[OperatingPoint], threshold: float) -> OperatingPoint | None:
-    """Return the measured point that a threshold reaches; None below the first, or without any."""
+    """Return the measured point that a threshold reaches; None beyond those that were measured."""
     reached = [point for point in points if point.threshold <= threshold + 1e-9]
-    return max(reached, key=lambda point: point.threshold, default=None)
+    measured = any(point.threshold >= threshold - 1e-9 for point in points)
+    return max(reached, key=lambda point: point.threshold) if measured and reached else None
 
 
 def threshold_words(threshold: float) -> str:

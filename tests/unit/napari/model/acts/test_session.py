@@ -176,6 +176,8 @@ def test_the_threshold_tells_what_it_costs_where_that_was_measured(session, anal
     session.analysed(FakeResult(known), display.overlays_of(known))
     session.choose_threshold(0.6)
     assert screen(session).threshold_words == "score ≥ 0.60"
+    assert screen(session).threshold_costs == ""  # beyond what was measured
+    session.choose_threshold(0.5)
     assert "0.2 false candidates a scan" in screen(session).threshold_costs
     assert "% of lesions" in screen(session).threshold_costs
     assert "synthetic" in screen(session).threshold_source
