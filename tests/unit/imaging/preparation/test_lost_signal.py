@@ -68,6 +68,18 @@ def test_nan_within_a_head_is_refused(noisy):
         lost_signal.finite(cut, grid, "x")
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "reason"),
+    [((30, 35, 30), np.nan, "enclosed"), ((0, 0, 0), np.inf, "infinity")],
+)
+def test_one_voxel_without_a_number_is_refused(bare, place, value, reason):
+    values, grid = bare
+    cut = values.copy()
+    cut[place] = value
+    with pytest.raises(ReadError, match=reason):
+        lost_signal.finite(cut, grid, "x")
+
+
 def test_nan_that_is_background_counts_as_such_and_is_not_called_outside(bare):
     values, grid = bare
     found, notice = lost_signal.finite(np.where(values == 0, np.nan, values), grid, "T2")
