@@ -12,8 +12,10 @@ from lesionlens.analysis.followup import response
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.followup import Comparison
 from lesionlens.base.records.response import Response, ResponseDraft
+from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.views import ViewActs
+from lesionlens.napari.model.state.identity import Identity
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.results.export.sentence import Sentences, read_template
 from lesionlens.results.review.log import now
@@ -25,8 +27,8 @@ class ReportDialogs(Protocol):
     def copy(self, text: str) -> None:
         """Put text on the clipboard."""
 
-    def ask_response(self, found: Comparison) -> None:
-        """Show the draft of a response category."""
+    def ask_response(self, found: Comparison, identity: Identity) -> None:
+        """Show the draft of a response category, and of whom it is."""
 
 
 class ReportActs(ViewActs):
@@ -35,6 +37,7 @@ class ReportActs(ViewActs):
     review_controller: ReviewController
     report_dialogs: ReportDialogs
     """Set by the window."""
+    _asked: Study | None = None
 
     def copy_sentence(self) -> None:
         """Copy the candidate in focus as a sentence; without one, the study."""
@@ -68,12 +71,16 @@ class ReportActs(ViewActs):
         if analysis is None or analysis.compared is None:
             self.session.notify("Compare with an earlier result first: response is a change.")
             return
-        self.report_dialogs.ask_response(analysis.compared)
+        self._asked = state.study
+        self.report_dialogs.ask_response(analysis.compared, state.identity)
 
     def sign_response(
         self, draft: ResponseDraft, found: Comparison, category: Response, reader: str
     ) -> None:
-        """Keep what the reader signs of the response."""
+        """Keep what the reader signs of the response, where it was asked of this study."""
+        if self._asked is not self.session.state.study:
+            self.session.notify("Another study is open now: nothing was signed.")
+            return
         signed = response.sign(draft, found, category, reader, now())
         if self.review_controller.sign_response(signed):
             self.session.notify(f"Response signed by {signed.reader}: {category}.")

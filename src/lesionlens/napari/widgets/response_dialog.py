@@ -30,6 +30,7 @@ from lesionlens.base.records.response import (
     ResponseDraft,
     Steroids,
 )
+from lesionlens.napari.model.state.identity import Identity
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.widgets.parts import label
 
@@ -58,6 +59,7 @@ class ResponseDialog(QDialog):
         self._baseline, self._nadir = QComboBox(), QComboBox()
         self._choices = {kind: _choice(kind) for kind in (Criterion, Disease, Steroids, Clinical)}
         self._category, self._reader = _choice(Response), QLineEdit()
+        self._who = label("", "title", wrap=True)
         self._steps, self._proposed = label("", wrap=True), label("", "title", wrap=True)
         self._buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
         self._yes = self._buttons.addButton("Sign", QDialogButtonBox.ButtonRole.AcceptRole)
@@ -88,14 +90,16 @@ class ResponseDialog(QDialog):
         last = QFormLayout()
         last.addRow("Your category", self._category)
         last.addRow("Signed by", self._reader)
+        column.addWidget(self._who)
         column.addLayout(form)
         column.addWidget(self._steps)
         column.addWidget(self._proposed)
         column.addLayout(last)
         column.addWidget(self._buttons)
 
-    def ask(self, found: Comparison, reader: str) -> None:
+    def ask(self, found: Comparison, identity: Identity, reader: str) -> None:
         """Show the draft of a comparison."""
+        self._who.setText(identity.words)
         self._found = None
         earlier = [name_of(found.points, n) for n in range(len(found.points) - 1)]
         for box, first in ((self._baseline, ()), (self._nadir, ("the smallest sum since",))):
@@ -160,9 +164,9 @@ class ReportWords:
         if clipboard is not None:
             clipboard.setText(text)
 
-    def ask_response(self, found: Comparison) -> None:
-        """Show the draft of a response category."""
-        self._dialog.ask(found, read_preferences().reader_name or "")
+    def ask_response(self, found: Comparison, identity: Identity) -> None:
+        """Show the draft of a response category, and of whom it is."""
+        self._dialog.ask(found, identity, read_preferences().reader_name or "")
 
 
 def _choice(kind: type[Kind]) -> QComboBox:

@@ -30,7 +30,9 @@ def shown_followup(analysis: Analysis) -> ShownFollowup | None:
     """Return what the panel shows of a comparison; None where nothing was compared."""
     if analysis.followup is None:
         return None
-    return ShownFollowup(title_of(analysis), lines_of(analysis), sums_of(analysis))
+    signed = analysis.review.responses[-1:]
+    sums = " ".join((*(f"Signed by {o.reader}: {o.category}." for o in signed), sums_of(analysis)))
+    return ShownFollowup(title_of(analysis), lines_of(analysis), sums.strip())
 
 
 def title_of(analysis: Analysis) -> str:
