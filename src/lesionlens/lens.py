@@ -219,7 +219,8 @@ class _Steps:
             context = self._context(study, probability[Region.WT], hashes.result())
             below = considered(*self._dismissed, context) if self._dismissed else ()
             findings = replace(describe(marked, evidence, context), considered=below)
-            unsure, grid, shares = evidence.uncertainty, marked.grid, evidence.by_voxel
+            unsure, grid, by_sequence = evidence.uncertainty, marked.grid, evidence.by_sequence
+            shares = None if by_sequence is None else by_sequence.by_voxel
             numbers = None
             if unsure is not None and shares is not None:
                 doubtful, numbers = doubtful_parts(
@@ -283,15 +284,13 @@ class _Steps:
                 enhancing=probability.get(Region.ET),
             )
         answers = perturbations.ask(questions, prediction, spots)
+        seen = answers.by_sequence
         return Evidence(
-            scores=score_by_all_views(self._scores, answers.left_out, prediction.scoring),
-            relevance=answers.relevance,
-            alone=answers.alone,
-            left_out=answers.left_out,
+            scores=score_by_all_views(self._scores, seen and seen.left_out, prediction.scoring),
+            by_sequence=seen,
             uncertainty=self._native(answers.uncertainty, answers.grid),
             attention=shown,
             enhancing=probability.get(Region.ET),
-            by_voxel=answers.by_voxel,
         )
 
     def _native(self, values: Floats | None, grid: Grid | None = None) -> Floats | None:

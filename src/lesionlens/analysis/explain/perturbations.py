@@ -19,7 +19,7 @@ from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.records.evidence import SequenceEvidence
+from lesionlens.base.records.evidence import SequenceScores
 from lesionlens.base.records.prediction import InputPerturbation, Prediction
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.uncertainty import undecided
@@ -32,18 +32,13 @@ _MIRRORED = InputPerturbation(mirrored=True, alone=True)
 class PerturbedScores:
     """What the engine shows of each component for perturbed inputs."""
 
-    relevance: list[dict[str, float | None]] | None
-    """Of each component: signed Shapley values of what each subset shows of it (`shown_of`). None
-    where there is no component, or no time."""
-    alone: list[dict[str, float | None]] | None
-    left_out: list[dict[str, float | None]] | None
-    """Of each component: what each sequence alone shows, and all but that one."""
+    by_sequence: SequenceScores | None
+    """What each subset shows of each component (`shown_of`), as shares of the sequences. None where
+    there is no component, or no time."""
     uncertainty: NDArray[np.float32] | None
     """(I, J, K) float32 or None: 0 to 1, on `grid`; None where there was no time."""
     grid: Grid
     """Of the perturbed predictions."""
-    by_voxel: SequenceEvidence | None
-    """What each sequence adds at every voxel; None where `relevance` is."""
 
 
 def present_in(prepared: PreparedStudy) -> tuple[MrSequence, ...]:
@@ -99,17 +94,15 @@ def ask(
         subset: shown_of(mask, drawn[everything], nearest, len(spots))
         for subset, mask in drawn.items()
     }
-    complete = more is not None
-    alone = {s: frozenset({s}) for s in present}
-    left_out = {s: everything - {s} for s in present}
-    return PerturbedScores(
-        relevance=shapley.of_components(present, table) if complete else None,
-        alone=shapley.picked(table, alone) if complete else None,
-        left_out=shapley.picked(table, left_out) if complete else None,
-        uncertainty=uncertainty,
-        grid=seen.grid,
-        by_voxel=shapley.evidence_maps(present, by_subset, seen.grid) if complete else None,
-    )
+    by_sequence = None
+    if more is not None:
+        by_sequence = SequenceScores(
+            relevance=shapley.of_components(present, table),
+            alone=shapley.picked(table, {s: frozenset({s}) for s in present}),
+            left_out=shapley.picked(table, {s: everything - {s} for s in present}),
+            by_voxel=shapley.evidence_maps(present, by_subset, seen.grid),
+        )
+    return PerturbedScores(by_sequence, uncertainty, seen.grid)
 
 
 def shown_of(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lesionlens.analysis.findings import anatomy, class_probabilities, measure, pointing_game
 from lesionlens.analysis.findings.components import Component, ComponentMask, Floats, components_of
 from lesionlens.base.labels import DrawingMethod, Region, RelevanceMeasure, Source
-from lesionlens.base.records.evidence import SequenceEvidence
+from lesionlens.base.records.evidence import SequenceScores
 from lesionlens.base.records.findings import (
     Agreement,
     Candidate,
@@ -37,11 +37,8 @@ class Evidence:
 
     scores: Sequence[float | None]
     """0 to 1; None of what a reader drew."""
-    relevance: Sequence[Mapping[str, float | None]] | None = None
-    """Signed Shapley values of `RelevanceMeasure.OVERLAP`."""
-    alone: Sequence[Mapping[str, float | None]] | None = None
-    left_out: Sequence[Mapping[str, float | None]] | None = None
-    """The same with each sequence alone, and with all but it."""
+    by_sequence: SequenceScores | None = None
+    """What each sequence shows of it."""
     uncertainty: Floats | None = None
     """(I, J, K) float32 or None: on the native grid."""
     attention: Floats | None = None
@@ -49,8 +46,6 @@ class Evidence:
     enhancing: Floats | None = None
     """(I, J, K) float32 or None: probability on the native grid: enhancement that is undecided
     cannot be measured."""
-    by_voxel: SequenceEvidence | None = None
-    """What each sequence adds at every voxel."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,6 +143,7 @@ def _candidate(
     low, high = measure.bounding_box_mm(part.mask, part.grid)
     sizes = _sizes(part, context.has_t1c, evidence.enhancing)
     unsure, score = evidence.uncertainty, evidence.scores[part.index]
+    shown = evidence.by_sequence
     return Candidate(
         id=rank,
         tracking_uid="",
@@ -162,10 +158,10 @@ def _candidate(
         location=anatomy.locate(points, context.head),
         uncertainty=None if unsure is None else float(unsure[part.box][part.mask].mean()),
         attention=fit,
-        sequence_relevance=None if evidence.relevance is None else evidence.relevance[part.index],
-        relevance_of=None if evidence.relevance is None else RelevanceMeasure.OVERLAP,
-        score_alone=None if evidence.alone is None else evidence.alone[part.index],
-        score_left_out=None if evidence.left_out is None else evidence.left_out[part.index],
+        sequence_relevance=None if shown is None else shown.relevance[part.index],
+        relevance_of=None if shown is None else RelevanceMeasure.OVERLAP,
+        score_alone=None if shown is None else shown.alone[part.index],
+        score_left_out=None if shown is None else shown.left_out[part.index],
         resemblance=class_probabilities.of_component(part, context.class_probabilities),
     )
 

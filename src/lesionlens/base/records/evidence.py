@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,3 +53,16 @@ class SequenceEvidence:
         means = self.within(voxels)
         first = max(means, key=lambda sequence: means[sequence])
         return first if means[first] >= LEAST_SHARE else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SequenceScores:
+    """What each sequence shows of each component of a `ComponentMask`, in its order."""
+
+    relevance: Sequence[Mapping[str, float | None]]
+    """Signed Shapley values of `RelevanceMeasure.OVERLAP`."""
+    alone: Sequence[Mapping[str, float | None]]
+    left_out: Sequence[Mapping[str, float | None]]
+    """The same measure with each sequence alone, and with all but it."""
+    by_voxel: SequenceEvidence
+    """What each sequence adds at every voxel."""

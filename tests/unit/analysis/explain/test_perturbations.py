@@ -46,17 +46,21 @@ EVERYWHERE = [ComponentVoxels(np.arange(120), 1.0)]
 def test_each_sequence_gets_what_it_would_draw_itself(make_prepared):
     answers, engine = asked_of(make_prepared(), EVERYWHERE)
     expected = {"t1": 0, "t1c": 0, "t2": 0, "flair": 1, "none": 0}  # .55 with FLAIR, .36 without
-    assert answers.relevance[0] == pytest.approx(expected)
-    assert answers.alone[0] == pytest.approx({"t1": 0, "t1c": 0, "t2": 0, "flair": 1})
-    assert answers.left_out[0] == pytest.approx({"t1": 1, "t1c": 1, "t2": 1, "flair": 0})
+    assert answers.by_sequence.relevance[0] == pytest.approx(expected)
+    assert answers.by_sequence.alone[0] == pytest.approx({"t1": 0, "t1c": 0, "t2": 0, "flair": 1})
+    assert answers.by_sequence.left_out[0] == pytest.approx(
+        {"t1": 1, "t1c": 1, "t2": 1, "flair": 0}
+    )
     assert len(engine.asked) == 16
 
 
 def test_absent_sequences_cost_no_pass(make_prepared):
     answers, engine = asked_of(make_prepared(present={"flair", "t2"}), EVERYWHERE)
-    assert answers.relevance[0]["t1c"] is answers.alone[0]["t1c"] is None
-    assert answers.alone[0]["t2"] == 0
-    assert sum(v for v in answers.relevance[0].values() if v is not None) == pytest.approx(1)
+    assert answers.by_sequence.relevance[0]["t1c"] is answers.by_sequence.alone[0]["t1c"] is None
+    assert answers.by_sequence.alone[0]["t2"] == 0
+    assert sum(
+        v for v in answers.by_sequence.relevance[0].values() if v is not None
+    ) == pytest.approx(1)
     assert len(engine.asked) == 4
 
 
@@ -72,8 +76,10 @@ def test_a_sequence_that_shows_nothing_gets_nothing_of_a_large_outline(make_prep
     prediction = Prediction({}, info, unperturbed=full, scoring=fitted)
     spots = [ComponentVoxels(np.arange(120), 130.0)]
     found = perturbations.ask(Questions(engine, prepared), prediction, spots)
-    assert found.relevance[0]["flair"] > 0.9
-    assert max(abs(found.relevance[0][key]) for key in ("t1", "t1c", "t2", "none")) < 0.01
+    assert found.by_sequence.relevance[0]["flair"] > 0.9
+    assert (
+        max(abs(found.by_sequence.relevance[0][key]) for key in ("t1", "t1c", "t2", "none")) < 0.01
+    )
     assert found.alone[0]["t1"] < 0.01
 
 
@@ -87,7 +93,7 @@ def test_what_is_drawn_elsewhere_counts_against_the_nearest_component():
 
 def test_without_a_candidate_only_uncertainty_is_asked(make_prepared):
     answers, engine = asked_of(make_prepared(), [])
-    assert answers.relevance is None
+    assert answers.by_sequence is None
     assert len(engine.asked) == 5
     voices = np.array([0.86, 0.86, 0.85, 0.66, 0.76, 0.36])
     assert answers.uncertainty.max() == pytest.approx(1 - (2 * voices.mean() - 1), abs=1e-5)
