@@ -80,7 +80,7 @@ def test_a_sequence_that_shows_nothing_gets_nothing_of_a_large_outline(make_prep
     assert (
         max(abs(found.by_sequence.relevance[0][key]) for key in ("t1", "t1c", "t2", "none")) < 0.01
     )
-    assert found.alone[0]["t1"] < 0.01
+    assert found.by_sequence.alone[0]["t1"] < 0.01
 
 
 def test_what_is_drawn_elsewhere_counts_against_the_nearest_component():
