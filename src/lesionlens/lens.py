@@ -285,8 +285,9 @@ class _Steps:
             )
         answers = perturbations.ask(questions, prediction, spots)
         seen = answers.by_sequence
+        left_out = None if seen is None else seen.left_out
         return Evidence(
-            scores=score_by_all_views(self._scores, seen and seen.left_out, prediction.scoring),
+            scores=score_by_all_views(self._scores, left_out, prediction.scoring),
             by_sequence=seen,
             uncertainty=self._native(answers.uncertainty, answers.grid),
             attention=shown,
