@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QDialog, QLabel, QScrollArea, QStyle, QVBoxLayout, QW
 
 from lesionlens.napari.commands.table import KEYED
 
-_COLUMNS, _LETTERS = 2, 150
+_COLUMNS, _LETTERS = 2, 180
 """Of keys side by side, and how many letters wide they are in all."""
 _SHARE = 0.9
 """Of the screen that it may fill; what is more is scrolled to."""
