@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QDialog, QLabel, QScrollArea, QStyle, QVBoxLayout, QW
 
 from lesionlens.napari.commands.table import KEYED
 
-_COLUMNS, _LETTERS = 2, 180
+_COLUMNS, _LETTERS = 2, 164
 """Of keys side by side, and how many letters wide they are in all."""
 _SHARE = 0.9
 """Of the screen that it may fill; what is more is scrolled to."""
@@ -56,4 +56,4 @@ def _table() -> str:
             for command in KEYED[number::rows]
         )
         lines.append(f"<tr>{cells}</tr>")
-    return f"<table>{''.join(lines)}</table>"
+    return f"<table cellspacing='0'>{''.join(lines)}</table>"
