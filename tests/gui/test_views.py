@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from napari.layers import Layer
+from napari.utils.colormaps.standardize_color import transform_color
 from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, Qt
 from qtpy.QtGui import QFont, QFontMetricsF, QMouseEvent, QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication, QToolButton
@@ -23,10 +24,12 @@ from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.acts import hanging
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import ComparedPictures, Layout, Window
+from lesionlens.napari.model.geometry.contours import ring
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.overlays.window_level import full_range, limits_of
 from lesionlens.napari.viewer import canvas_strokes
 from lesionlens.napari.viewer.canvas_lines import CanvasLines
+from lesionlens.napari.viewer.colours import MARK_COLOUR
 from lesionlens.napari.viewer.paint import rows_below
 
 SIDES = (("R", "L"), ("A", "P"), ("S", "I"))
@@ -737,3 +740,20 @@ def test_a_second_window_shows_the_same_place_until_it_is_closed(shown, qtbot):
     beside.close()
     assert not shown.session.state.choices.views.second_window
     assert not beside.isVisible()
+
+
+def rings(panel):
+    """How many marks are drawn on napari's canvas now."""
+    strokes = panel.views.lines.strokes
+    colour = transform_color(MARK_COLOUR)[0]
+    drawn = 0 if strokes is None else np.isclose(strokes.colours, colour).all(axis=1).sum()
+    return drawn // len(ring((0.0, 0.0), 1.0))
+
+
+def test_a_mark_is_seen_on_the_slices_near_it_alone(shown):
+    at = shown.session.state.analysis.findings.candidates[0].centroid_mm
+    shown.actions_.go_to_point(at)
+    shown.session.show_marks((at,))
+    assert rings(shown) == 1
+    shown.actions_.scroll(4)
+    assert rings(shown) == 0
