@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from prompt_samples import HELD_OUT, Thing, Volume, next_click
 from scipy import ndimage
 
-from lesionlens.analysis.findings.grow import Surroundings, grown
+from lesionlens.engines.grow import Surroundings, grown
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prompts import PromptQuestion
@@ -159,7 +159,7 @@ def network_answer(prompter: Prompter) -> Answer:
 
 
 def grow_answer(task: Task, asked: PromptQuestion) -> Mask:
-    """Answer by `findings.grow` from the first prompt for."""
+    """Answer by `engines.grow` from the first prompt for."""
     if not len(asked.wanted):
         return np.asarray(asked.outline)
     seed = asked.wanted[0]

@@ -25,6 +25,8 @@ from torch.nn import functional
 
 from lesionlens.network.prompt.crop import network_input
 from lesionlens.network.prompt.model import PromptConfig, PromptInput, PromptNetwork
+from lesionlens.training.config import OptimiserConfig
+from lesionlens.training.optimiser import Optimiser
 
 _ROUNDS = (0.52, 0.25, 0.13, 0.1)  # chance of as many answers of its own before the one that counts
 _SIZES = (0.6, 0.3, 0.1)  # chance of crops of the size that was asked for, 8 and 24 voxels more
@@ -88,9 +90,9 @@ class Training:
         torch.manual_seed(settings.seed)
         self.network = PromptNetwork(PromptConfig()).to(self._device)
         self.network.to(memory_format=torch.channels_last_3d)
-        self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
-        self._optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=settings.rate, weight_decay=1e-3, betas=(0.9, 0.98)
+        self._optimiser = Optimiser(
+            self.network,
+            OptimiserConfig(rate=settings.rate, weight_decay=1e-3, average=_AVERAGE, clip=1.0),
         )
         self.step, self._spent = 0, 0.0
         self._read()
@@ -100,8 +102,7 @@ class Training:
         if file.is_file():
             kept = torch.load(file, map_location=self._device, weights_only=True)
             self.network.load_state_dict(kept["network"])
-            self.average = kept["average"]
-            self._optimiser.load_state_dict(kept["optimiser"])
+            self._optimiser.load(kept["optimiser"])
             self.step, self._spent = kept["step"], kept["spent"]
 
     def keep(self) -> None:
@@ -110,12 +111,12 @@ class Training:
 
         self._out.mkdir(parents=True, exist_ok=True)
         kept = {
-            "network": self.network.state_dict(), "average": self.average, "step": self.step,
-            "optimiser": self._optimiser.state_dict(), "spent": self._spent,
+            "network": self.network.state_dict(), "optimiser": self._optimiser.state(),
+            "step": self.step, "spent": self._spent,
         }  # fmt: skip
         torch.save(kept, self._out / "state.tmp")
         (self._out / "state.tmp").replace(self._out / "state.pt")
-        plain = {k: v.float().cpu().contiguous() for k, v in self.average.items()}
+        plain = {k: v.float().cpu().contiguous() for k, v in self._optimiser.average.items()}
         save_file(plain, self._out / "prompt.tmp", {"steps": str(self.step)})
         (self._out / "prompt.tmp").replace(self._out / "prompt.safetensors")
 
@@ -159,18 +160,9 @@ class Training:
             logits = self.network(x).logits
         loss = loss_of(logits.float(), target.float().to(self._device), weight.to(self._device))
         warm = min(1.0, (self.step + 1) / 100)
-        rate = settings.rate * warm * (0.03 + 0.97 * (1 + math.cos(math.pi * min(part, 1))) / 2)
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self._optimiser.step()
+        share = warm * (0.03 + 0.97 * (1 + math.cos(math.pi * min(part, 1))) / 2)
+        self._optimiser.step(loss, share, self.step)
         self.step += 1
-        share = min(_AVERAGE, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for name, value in self.network.state_dict().items():
-                self.average[name].lerp_(value, 1 - share)
         return float(loss.detach())
 
     @torch.no_grad()

@@ -22,10 +22,11 @@ REACH_MM: dict[Region | None, float] = {
 further than the nearest part of it is long."""
 TOUCHING = np.ones((3, 3, 3), bool)
 """Voxels that meet at a corner are joined."""
-_SURER = 0.35  # by how much surer a change must be at that distance than at the prompt
+_SURER = 0.15  # by how much surer a change must be at that distance than at the prompt
 _LEAST = 0.05  # probability below which nothing stands out
 _NEAR_MM = 3.0
-_CHANGED, _LEAST_CHANGED = 0.35, 300  # of the outline in the crop, and voxels, at most a prompt
+_CHANGED = 0.35  # of the outline in the crop, at most a prompt
+_DEEP = 3.0  # or so many balls round the prompt that reach to the outline's border
 _LEAST_MM = 4.0  # the shortest reach
 
 
@@ -108,7 +109,8 @@ def may_change(
         change = ((chance >= least) & ~before) if belongs else ((1 - chance > least) & before)
         change &= far <= reach
         sure = (chance if belongs else 1 - chance) - least
-        change = _bounded(change, sure, before)
+        depth = float(far[before == belongs].min()) if (before == belongs).any() else np.inf
+        change = _bounded(change, sure, before, depth)
         parts, count = ndimage.label(change | here)
         keep = np.zeros(count + 1, bool)
         keep[parts[here]] = True
@@ -117,12 +119,13 @@ def may_change(
     return free
 
 
-def _bounded(change: Mask, sure: Floats, outline: Mask) -> Mask:
-    """Keep the surest of a change that is large against the outline near it."""
-    most = max(_LEAST_CHANGED, int(_CHANGED * np.count_nonzero(outline)))
+def _bounded(change: Mask, sure: Floats, outline: Mask, depth: float) -> Mask:
+    """Keep the surest of a change that is large against the outline, and the depth of the error."""
+    ball = _DEEP * 4 / 3 * np.pi * depth**3
+    most = max(ball, _CHANGED * np.count_nonzero(outline), 1)
     if not outline.any() or np.count_nonzero(change) <= most:
         return change
-    return np.asarray(change & (sure >= np.partition(sure[change], -most)[-most]))
+    return np.asarray(change & (sure >= np.partition(sure[change], -int(most))[-int(most)]))
 
 
 def _reach(outline: Mask, far: Floats, most: float) -> float:

@@ -15,9 +15,13 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Box, box_over
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prompts import LOOK_MM, Points, PromptedRegion, PromptQuestion
+from lesionlens.engines.grow import REACH_MM as GROWN_MM
+from lesionlens.engines.grow import Surroundings, grown
+from lesionlens.engines.prompt_likeness import moved_logits
 from lesionlens.engines.prompt_rules import (
     REACH_MM,
     TOUCHING,
@@ -34,13 +38,18 @@ from lesionlens.network.steady import computed_by
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Answered = tuple[Box, Floats, Floats]
 _CORRECTED, _ANEW = 48, 64  # voxels along an edge of the crop, with an outline and without
 _FINEST, _COARSEST = 1.0, 3.0  # mm
 _ROOM = 1.3  # how much wider than the thing a crop is
+_LEAST_CHANCE = 1e-4  # a surer network counts no more than this
 _UNKNOWN_MM = 1.25  # edge where nothing says how large the thing is
 _TOGETHER_MM = 32.0  # prompts this near to each other are answered in one crop
 _CUT_OFF = 0.01  # share of the crop's faces that an answer may touch before it is seen wider
 _THREADS = 2  # whoever has more or fewer gets the same voxels
+_GROWN = int(GROWN_MM) + 6  # voxels round the prompt that growing sees
+_SMALL = 4000  # voxels up to which a thing without a name is grown by intensity
+_ALIKE = 0.5  # share of what looks like the prompts in a correction; the network has the rest
 _FLAGGED = 0.5  # probability from which the analysis flags a voxel
 
 
@@ -99,6 +108,10 @@ class Prompter:
             box, chance, attention = self._predict_at(study, asked, again)
         wanted = asked.wanted - [side.start for side in box]
         chance = joined(standing_out(chance, wanted), wanted, _kept_with(study, asked, box))
+        if asked.region is None and np.count_nonzero(chance >= 0.5) <= _SMALL:
+            found = _grown(study, asked)
+            if found is not None:
+                box, chance, attention = _with_grown(box, chance, attention, *found)
         return _region(box, chance, attention, np.zeros(chance.shape, bool), asked)
 
     def _corrected(
@@ -115,6 +128,7 @@ class Prompter:
             extent = float(np.ptp(group, axis=0).max()) + 2 * REACH_MM[asked.region] + 4
             place = Place.straight(middle, extent / (_CORRECTED - 1), _CORRECTED)
             box, chance, seen = self._predict_at(study, replace(asked, outline=now), place)
+            chance = _with_alike(study, replace(asked, outline=now), box, chance)
             free = may_change(chance, now, group, asked, box)
             i, j, k = (
                 slice(side.start - first, side.stop - first)
@@ -126,9 +140,7 @@ class Prompter:
             now[box] = out[i, j, k] >= 0.5
         return _region(whole, out, attention, settled, asked)
 
-    def _predict_at(
-        self, study: PromptStudy, asked: PromptQuestion, place: Place
-    ) -> tuple[Box, Floats, Floats]:
+    def _predict_at(self, study: PromptStudy, asked: PromptQuestion, place: Place) -> Answered:
         """Run the network at one place; its box, and probability and attention there."""
         spacing = float(place.step[0, 0])
         images = sample(study.images, place)
@@ -156,6 +168,64 @@ class Prompter:
             found = self._network(x, trace=True)
         kept = found.attention
         return PromptAnswer(found.logits.cpu(), None if kept is None else kept.float().cpu())
+
+
+def _with_alike(study: PromptStudy, asked: PromptQuestion, box: Box, chance: Floats) -> Floats:
+    """Let the analysis, moved by the prompts, count in a correction of a region."""
+    index = _index(asked)
+    if index is None or study.chances is None or asked.outline is None:
+        return chance
+    corner = [side.start for side in box]
+    moved = moved_logits(
+        np.asarray(study.chances[index][box], np.float32),
+        np.asarray(study.images[(slice(None), *box)], np.float32),
+        asked.outline[box],
+        (asked.wanted - corner, asked.unwanted - corner),
+    )
+    held = np.clip(chance, _LEAST_CHANCE, 1 - _LEAST_CHANCE)
+    logits = (1 - _ALIKE) * np.log(held / (1 - held)) + _ALIKE * moved
+    return np.asarray(study.brain[box] / (1 + np.exp(-logits)), np.float32)
+
+
+def _grown(study: PromptStudy, asked: PromptQuestion) -> tuple[Box, Mask] | None:
+    """Return what grows by intensity from a prompt, if small and in accord with every prompt."""
+    seed = asked.wanted[0]
+    box = box_over(seed - _GROWN, seed + _GROWN, study.brain.shape)
+    corner = np.array([side.start for side in box])
+    images = {
+        sequence: np.asarray(study.images[n][box], np.float32)
+        for n, sequence in enumerate(MrSequence)
+        if study.present[n]
+    }
+    known: dict[Region, Floats] = {}
+    if study.chances is not None:
+        known = {r: np.asarray(study.chances[n][box], np.float32) for n, r in enumerate(Region)}
+    i, j, k = (int(v) for v in seed - corner)
+    try:
+        found = grown(Surroundings(images, study.brain[box], np.ones(3), known), (i, j, k)) > 0
+    except UnusableInputError:
+        return None
+    wanted, unwanted = (marks(p - corner, found.shape) for p in (asked.wanted, asked.unwanted))
+    agrees = np.count_nonzero(wanted & found) == len(np.unique(asked.wanted, axis=0))
+    small = np.count_nonzero(found) <= _SMALL
+    return (box, found) if small and agrees and not (unwanted & found).any() else None
+
+
+def _with_grown(box: Box, chance: Floats, attention: Floats, part: Box, grown_: Mask) -> Answered:
+    """Let the mask be what was grown; the network's probability shows where it agrees."""
+    whole = tuple(
+        slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(box, part, strict=True)
+    )
+    corner = [side.start for side in whole]
+    shape = tuple(side.stop - side.start for side in whole)
+    here, there = (
+        tuple(slice(s.start - c, s.stop - c) for s, c in zip(one, corner, strict=True))
+        for one in (box, part)
+    )
+    mixed, seen = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    mixed[here], seen[here] = np.minimum(chance / 2, 0.49), attention
+    mixed[there] += grown_ / np.float32(2)
+    return whole, mixed, seen
 
 
 def _kept_with(study: PromptStudy, asked: PromptQuestion, box: Box) -> Mask | None:

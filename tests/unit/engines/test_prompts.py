@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prompts import PromptQuestion
+from lesionlens.engines.grow import Surroundings, grown
 from lesionlens.engines.prompt_rules import REACH_MM
 from lesionlens.engines.prompts import Prompter, PromptStudy
 from lesionlens.network.prompt.model import PromptAnswer
@@ -115,10 +116,25 @@ def test_beside_a_small_part_of_an_outline_little_changes(study):
     assert 2 < far.max() <= 4
 
 
-def test_one_prompt_changes_a_share_of_the_outline_at_most(study):
+def grown_at(study, seed):
+    images = {s: study.images[n] for n, s in enumerate(MrSequence) if study.present[n]}
+    return grown(Surroundings(images, study.brain, np.ones(3), {}), seed) > 0
+
+
+@pytest.mark.parametrize(("at", "most"), [((20, 25, 20), 60), ((20, 22, 20), 804)])
+def test_a_prompt_changes_more_the_deeper_it_lies_in_the_error(study, at, most):
     bar = (slice(14, 26), slice(26, 28), slice(20, 22))  # 48 voxels beside a lesion of 1728
-    mask = mask_of(study, [MIDDLE], outline=drawn(bar))
-    assert 100 < np.count_nonzero(mask & ~drawn(bar)) <= 330  # equally sure ones stay together
+    mask = mask_of(study, [at], outline=drawn(bar))
+    assert most / 4 < np.count_nonzero(mask & ~drawn(bar)) <= 1.1 * most
+
+
+def test_a_small_thing_is_grown_where_the_prompts_agree_and_only_there(study):
+    study.images[3][40:44, 40:44, 40:44] = 1.0
+    small = np.argwhere(mask_of(study, [(42, 42, 42)]))
+    assert np.array_equal(small, np.argwhere(grown_at(study, (42, 42, 42))))
+    assert 20 < len(small) < 250
+    against = tuple(small[-1])
+    assert not mask_of(study, [(42, 42, 42)], [against])[against]
 
 
 def test_prompts_that_an_outline_already_follows_change_nothing(study):

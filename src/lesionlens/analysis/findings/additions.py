@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.edit_tools import tissue_of
 from lesionlens.analysis.findings.edits import Labels, outline_of
-from lesionlens.analysis.findings.grow import REACH_MM, Surroundings, grown
+from lesionlens.engines.grow import REACH_MM, Surroundings, grown
 from lesionlens.base import geometry
 from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid

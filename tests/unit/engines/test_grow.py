@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lesionlens.analysis.findings.grow import REACH_MM, Surroundings, grown
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Label, MrSequence, Region
+from lesionlens.engines.grow import REACH_MM, Surroundings, grown
 
 CENTRE = np.array([3.0, -2.0, 4.0])
 EXTENT = 38.0

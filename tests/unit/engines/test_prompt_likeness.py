@@ -1,0 +1,48 @@
+"""A correction carries over to what looks alike near by."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from lesionlens.engines.prompt_likeness import moved_logits
+
+NONE = np.zeros((0, 3), np.int64)
+AT = np.array([[10, 20, 20]])
+
+
+@pytest.fixture
+def scene():
+    """A thing of two tissues that the analysis sees too weakly, beside an outline."""
+    chance = np.full((40, 40, 40), 0.02, np.float32)
+    chance[5:35, 15:25, 15:25] = 0.2
+    chance[20:35, 15:25, 15:25] = 0.8
+    chance = gaussian_filter(chance, 1.5)
+    images = np.zeros((2, 40, 40, 40), np.float32)
+    images[:, 5:15, 15:25, 15:25] = 2.0
+    images[:, 15:20, 15:25, 15:25] = -2.0
+    return chance, images, chance >= 0.5
+
+
+def test_a_prompt_for_lifts_what_looks_like_it_and_less_what_does_not(scene):
+    before, after = (moved_logits(*scene, (p, NONE)) for p in (NONE, AT))
+    risen = after - before
+    assert before[10, 20, 20] < 0 < after[10, 20, 20]
+    assert risen[8, 20, 20] > 4 * risen[17, 20, 20] > 0
+    assert risen[38, 38, 38] < 0.2 * risen[8, 20, 20]
+
+
+def test_a_prompt_against_lowers_and_one_that_is_followed_changes_nothing(scene):
+    before = moved_logits(*scene, (NONE, NONE))
+    assert np.array_equal(moved_logits(*scene, (NONE, AT)), before)
+    inside = np.array([[28, 20, 20]])
+    assert moved_logits(*scene, (NONE, inside))[28, 20, 20] < 0 < before[28, 20, 20]
+
+
+def test_several_prompts_are_explained_at_once(scene):
+    wanted, unwanted = np.array([[8, 20, 20], [12, 20, 20]]), np.array([[28, 20, 20]])
+    after = moved_logits(*scene, (wanted, unwanted))
+    assert (after[tuple(wanted.T)] > 0).all()
+    assert (after[tuple(unwanted.T)] < 0).all()
+    beyond = np.array([[99, 0, 0]])
+    more = moved_logits(*scene, (wanted, np.concatenate([unwanted, beyond])))
+    assert np.array_equal(after, more)
