@@ -13,8 +13,13 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +37,7 @@ _ROUNDS = (0.52, 0.25, 0.13, 0.1)  # chance of as many answers of its own before
 _SIZES = (0.6, 0.3, 0.1)  # chance of crops of the size that was asked for, 8 and 24 voxels more
 _AVERAGE = 0.9985
 _LOCAL_MM, _REACH_MM = 14.0, 24.0
+One, Made = TypeVar("One"), TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +51,22 @@ class Settings:
     rate: float
     device: str
     seed: int
+    workers: int = 0
+    """Processes that draw samples ahead, and threads that prepare them; 0 for none."""
+    keep_seconds: float = 150.0
 
 
-def stacked(samples: list[Sample], device: torch.device) -> PromptInput:
+def _every(
+    work: Callable[[One], Made], some: Sequence[One], threads: Executor | None
+) -> list[Made]:
+    return list(map(work, some) if threads is None else threads.map(work, some))
+
+
+def stacked(
+    samples: list[Sample], device: torch.device, threads: Executor | None = None
+) -> PromptInput:
     """Make one input of several samples of a size."""
-    made = [network_input(one.scene, one.question) for one in samples]
+    made = _every(lambda one: network_input(one.scene, one.question), samples, threads)
     maps = torch.cat([one.maps for one in made]).to(device)
     facts = torch.cat([one.facts for one in made]).to(device)
     return PromptInput(maps.contiguous(memory_format=torch.channels_last_3d), facts)
@@ -80,13 +97,62 @@ def loss_of(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return (entropy + 0.8 * dice).mean()
 
 
+class Draws:
+    """Batches of samples in order, drawn ahead by other processes where there are any."""
+
+    def __init__(self, pool: Path, settings: Settings, first: int) -> None:
+        self._pool, self._settings, self._next = pool, settings, first
+        self._sampler = None if settings.workers else Sampler(pool)
+        self._processes: Executor | None = None
+        self._ahead: deque[Future[list[Sample]]] = deque()
+        if settings.workers:
+            self._processes = ProcessPoolExecutor(
+                settings.workers, get_context("spawn"), _begin, (pool,)
+            )
+
+    def batch(self) -> list[Sample]:
+        """Return the next batch."""
+        if self._processes is None or self._sampler is not None:
+            return _drawn(self._settings, self._advanced(), self._sampler)
+        while len(self._ahead) < 3 * self._settings.workers:
+            self._ahead.append(self._processes.submit(_drawn, self._settings, self._advanced()))
+        return self._ahead.popleft().result()
+
+    def close(self) -> None:
+        """End the processes."""
+        if self._processes is not None:
+            self._processes.shutdown(cancel_futures=True)
+
+    def _advanced(self) -> int:
+        self._next += 1
+        return self._next - 1
+
+
+_here: Sampler | None = None
+
+
+def _begin(pool: Path) -> None:
+    global _here  # noqa: PLW0603
+    torch.set_num_threads(1)
+    _here = Sampler(pool)
+
+
+def _drawn(settings: Settings, number: int, sampler: Sampler | None = None) -> list[Sample]:
+    rng = np.random.default_rng([settings.seed, number, 1])
+    sampler = sampler or _here
+    assert sampler is not None
+    larger = int(rng.choice((0, 8, 24), p=_SIZES))
+    batch = settings.batch if larger < 24 else max(1, settings.batch // 2)
+    return [sampler.draw(settings.size + larger, rng) for _ in range(batch)]
+
+
 class Training:
     """One run: network, optimiser, average, and how far it is."""
 
     def __init__(self, pool: Path, out: Path, settings: Settings) -> None:
         self._out, self._settings = out, settings
         self._device = torch.device(settings.device)
-        self._sampler = Sampler(pool)
+        self._threads = ThreadPoolExecutor(settings.workers) if settings.workers else None
         torch.manual_seed(settings.seed)
         self.network = PromptNetwork(PromptConfig()).to(self._device)
         self.network.to(memory_format=torch.channels_last_3d)
@@ -96,6 +162,7 @@ class Training:
         )
         self.step, self._spent = 0, 0.0
         self._read()
+        self._draws = Draws(pool, settings, self.step)
 
     def _read(self) -> None:
         file = self._out / "state.pt"
@@ -134,10 +201,11 @@ class Training:
             if self.step % 50 == 0:
                 print(f"{self.step} {self._spent:.0f} s {np.mean(losses):.4f}", flush=True)
                 losses = []
-            if time.monotonic() - kept > 150:
+            if time.monotonic() - kept > self._settings.keep_seconds:
                 self.keep()
                 kept = time.monotonic()
         self.keep()
+        self._draws.close()
 
     def _part(self) -> float:
         settings = self._settings
@@ -146,15 +214,12 @@ class Training:
         return self._spent / (60 * settings.minutes)
 
     def _one(self, rng: np.random.Generator, part: float) -> float:
-        settings = self._settings
-        larger = int(rng.choice((0, 8, 24), p=_SIZES))
-        batch = settings.batch if larger < 24 else max(1, settings.batch // 2)
-        samples = [self._sampler.draw(settings.size + larger, rng) for _ in range(batch)]
+        samples = self._draws.batch()
         for _ in range(int(rng.choice(len(_ROUNDS), p=_ROUNDS))):
             samples = self._answered(samples, rng)
-        x = stacked(samples, self._device)
+        x = stacked(samples, self._device, self._threads)
         target = torch.from_numpy(np.stack([s.target for s in samples])[:, None])
-        weight = torch.from_numpy(np.stack([weights_of(s) for s in samples])[:, None])
+        weight = torch.from_numpy(np.stack(_every(weights_of, samples, self._threads))[:, None])
         self.network.train()
         with torch.autocast(self._device.type, torch.bfloat16):
             logits = self.network(x).logits
@@ -170,9 +235,11 @@ class Training:
         """Let the network answer, and the reader point at what is wrong with that."""
         self.network.eval()
         with torch.autocast(self._device.type, torch.bfloat16):
-            logits = self.network(stacked(samples, self._device)).logits[:, 0]
-        out = []
-        for one, drawn in zip(samples, (logits > 0).cpu().numpy(), strict=True):
+            x = stacked(samples, self._device, self._threads)
+            logits = self.network(x).logits[:, 0]
+
+        def pointed(pair: tuple[Sample, np.ndarray, np.random.Generator]) -> Sample:
+            one, drawn, chance = pair
             outline = drawn & (one.scene.brain[0].numpy() > 0)
             before = one.question.outline
             if one.local and before is not None:
@@ -180,8 +247,10 @@ class Training:
                 outline = np.where(far > _REACH_MM, before, outline)
             asked = replace(one.question, outline=outline)
             again = replace(one, question=asked, local=True)
-            out.append(again if mark(again, rng) else one)
-        return out
+            return again if mark(again, chance) else one
+
+        some = zip(samples, (logits > 0).cpu().numpy(), rng.spawn(len(samples)), strict=True)
+        return _every(pointed, list(some), self._threads)
 
 
 def main() -> None:
@@ -196,6 +265,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--keep-seconds", type=float, default=150.0)
     wanted = vars(parser.parse_args())
     pool, out = wanted.pop("pool"), wanted.pop("out")
     settings = Settings(**wanted)
