@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from prompt_samples import HELD_OUT, Thing, Volume, next_click
 from scipy import ndimage
 
-from lesionlens.engines.grow import Surroundings, grown
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prompts import PromptQuestion
+from lesionlens.engines.grow import Surroundings, grown
 from lesionlens.engines.prompts import Prompter, PromptStudy
 from lesionlens.network.prompt.crop import Place, paste, sample
 from lesionlens.network.prompt.weights import load_file

@@ -213,9 +213,10 @@ def _grown(study: PromptStudy, asked: PromptQuestion) -> tuple[Box, Mask] | None
 
 def _with_grown(box: Box, chance: Floats, attention: Floats, part: Box, grown_: Mask) -> Answered:
     """Let the mask be what was grown; the network's probability shows where it agrees."""
-    whole = tuple(
+    i, j, k = (
         slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(box, part, strict=True)
     )
+    whole = (i, j, k)
     corner = [side.start for side in whole]
     shape = tuple(side.stop - side.start for side in whole)
     here, there = (

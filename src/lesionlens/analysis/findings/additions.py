@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.edit_tools import tissue_of
 from lesionlens.analysis.findings.edits import Labels, outline_of
-from lesionlens.engines.grow import REACH_MM, Surroundings, grown
 from lesionlens.base import geometry
 from lesionlens.base.geometry import Box
 from lesionlens.base.grid import Grid
@@ -16,6 +15,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Candidate, DoubtfulPart, Point
 from lesionlens.base.records.review import Outline
+from lesionlens.engines.grow import REACH_MM, Surroundings, grown
 from lesionlens.imaging.preparation.resampling import resample
 
 
