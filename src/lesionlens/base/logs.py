@@ -7,6 +7,8 @@ import logging
 REPORT = logging.INFO + 5
 """Level of what a log without a terminal holds by default, such as a line for each study."""
 
+logging.addLevelName(REPORT, "REPORT")
+
 
 def spoken_time(seconds: float) -> str:
     """Return a time as people say it.

@@ -102,7 +102,7 @@ def test_a_log_has_a_line_for_each_study(studies, tmp_path, caplog):
     lines = [record.getMessage() for record in caplog.records if record.levelno == REPORT]
     assert lines[0].startswith("1 of 5: a analysed in 41.2 s, 2 candidates; about ")
     assert lines[-1] == "5 of 5: e analysed in 41.2 s, 2 candidates"
-    assert logging.getLevelName(REPORT)
+    assert logging.getLevelName(REPORT) == "REPORT"
 
 
 def test_a_slurm_array_gives_each_task_its_shard_and_then_writes_the_table(tmp_path):
