@@ -168,7 +168,7 @@ def test_nothing_further_is_signed_once_all_is_decided(reviewed, analysis):
     assert session.state.review.signed is None  # asked first
     answer(reviewed, "A. Reader")
     assert "signed: nothing further seen, A. Reader" in reads(reviewed)
-    kept = reviewed.actions_.read_controller.recovered(analysis)
+    kept = reviewed.actions_.read_controller.recovered(analysis)[0]
     assert kept.signed == session.state.review.signed
     page = report_html(replace(analysis, review=session.state.review))
     assert "Signed: nothing further seen." in page

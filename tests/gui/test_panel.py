@@ -551,7 +551,7 @@ def test_a_candidate_is_redrawn_measured_undone_and_kept(reviewed, qtbot):
     now = reviewed.session.state.overlays.components
     assert np.count_nonzero(now == 1) > np.count_nonzero(components == 1)
     analysis = reviewed.session.state.analysis
-    kept = reviewed.actions_.read_controller.recovered(analysis)
+    kept = reviewed.actions_.read_controller.recovered(analysis)[0]
     assert kept.outline_of(analysis.findings.candidates[0].tracking_uid) is not None
     reviewed.commands.run("undo")
     settled(reviewed, qtbot)

@@ -47,7 +47,7 @@ def test_a_missed_lesion_is_pointed_at_kept_by_enter_and_replayed_to_the_voxel(m
     missed.commands.run("finish_outline")
     settled(missed, qtbot)
     assert rows(missed)[-1].drawn is DrawingMethod.SEMIAUTOMATIC
-    kept = missed.actions_.read_controller.recovered(missed.session.state.analysis).events[-1]
+    kept = missed.actions_.read_controller.recovered(missed.session.state.analysis)[0].events[-1]
     assert [one.kind for one in kept.prompts] == [PromptKind.POINT] * 2
     assert kept.prompts == missed.session.state.review.events[-1].prompts
     nothing = np.zeros(grid.shape, np.uint8)

@@ -1,14 +1,19 @@
 """What was open last is found again, and a result of another study asks before this one goes."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication, QMessageBox
+from tests.gui.conftest import FakeResult
 from tests.gui.window import control
 
+from lesionlens.base.labels import ReviewState
 from lesionlens.napari.controllers import reopening
+from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.studies import recent
 from lesionlens.napari.widgets.worklist_dock import WorklistDock
+from lesionlens.results.review.log import ReviewLog
 
 
 def test_the_list_is_there_again_after_a_crash(panel, listed, qtbot):
@@ -57,3 +62,20 @@ def test_a_result_of_another_study_asks_before_this_one_is_closed(loaded, monkey
     control(box, "Close and open").click()
     assert loaded.session.state.study is None
     assert [one.places for one in asked] == [(other,)]
+
+
+def test_a_saved_result_comes_back_with_what_was_decided_since(loaded, analysis):
+    """A crash after the save; the log goes on from the result's own review."""
+    acts, session = loaded.actions_, loaded.session
+    log = ReviewLog()
+    log.mark(analysis.findings.candidates[0].tracking_uid, ReviewState.REJECTED)
+    saved = replace(analysis, review=log.review)
+    for number in (1, 2):
+        study = session.state.study
+        session.close()  # as a new window: nothing of the review is in memory
+        session.open(study)
+        acts.show_result(FakeResult(saved), overlays_of(saved))
+        assert len(session.state.review.events) == number
+        session.go_to(2)
+        session.mark(ReviewState.ACCEPTED)
+    assert acts.read_controller.kept

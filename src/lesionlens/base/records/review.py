@@ -282,6 +282,22 @@ class Review:
         outlines = {o.sha256: o for o in drawn.values()}
         return Review(events, outlines, self.unaided, self.responses)
 
+    def continues(self, earlier: Review) -> bool:
+        """Whether it begins with every decision of another review.
+
+        Examples
+        --------
+        >>> Review().continues(Review())
+        True
+        """
+        return self.events[: len(earlier.events)] == earlier.events
+
+    def with_signed(self, other: Review) -> Review:
+        """Return it with what readers signed in another one too: unaided, and of the response."""
+        unaided = dict.fromkeys((*other.unaided, *self.unaided))
+        responses = dict.fromkeys((*other.responses, *self.responses))
+        return replace(self, unaided=tuple(unaided), responses=tuple(responses))
+
     def speaks_of(self, known: Container[str]) -> Review:
         """Return the remarks on the whole study, on some candidates and on those added."""
         ours = self.added

@@ -207,18 +207,17 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         result, overlays = self.read_controller.as_shown(result, overlays)
         analysis, review = result.analysis, self.session.state.review
         known = {c.tracking_uid for c in analysis.findings.candidates}
-        if analysis.review.events:
-            found = analysis.review
-        elif review.events and review.speaks_of(known).events == review.events:
-            found = review  # the same candidates, found again
+        fits = review.events and review.speaks_of(known).events == review.events
+        if fits and review.continues(analysis.review):  # the same candidates, found again
+            found, words = review.with_signed(analysis.review), ""
         else:
-            found = self.read_controller.recovered(analysis)
+            found, words = self.read_controller.recovered(analysis)
         self.session.analysed(result, overlays, self.read_controller.with_unaided(found))
         wanted = (preferences or read_preferences()).overlay
         if wanted is not Overlay.OFF:
             self.session.choose_overlay(wanted)
-        if found is not analysis.review and found is not review and found.events:
-            self.session.ended("Your decisions of an earlier session are shown again.")
+        if words:
+            self.session.ended(words)
         self.session.offer(journal.found(analysis, self.read_controller.decision_owner()))
 
     def make_ready(self) -> None:

@@ -31,6 +31,7 @@ from lesionlens.site.worklist import own_log
 from lesionlens.site.worklist.read_session import NOTHING_SEEN, ReadSession
 
 logger = logging.getLogger(__name__)
+_SHOWN_AGAIN = "Your decisions of an earlier session are shown again."
 _UNRATED = "This reader study wants a rating of every mark: choose how sure you are, then mark."
 
 
@@ -125,12 +126,19 @@ class ReadController:
         key = self.read_session.key
         return store.owner_of(key.reader, key.session, key.arm.value)
 
-    def recovered(self, analysis: Analysis) -> Review:
-        """Return what this reader decided on an analysis before; empty where nothing is kept."""
+    def recovered(self, analysis: Analysis) -> tuple[Review, str]:
+        """Return what is decided on an analysis, and a word where that is more than came with it.
+
+        The log of this reader goes on from the analysis's own review where it continues that.
+        """
         read = self.read_session
-        if read is None:
-            return own_log.recovered(analysis, _own_key(analysis.study), own_log.own_folder())
-        return own_log.recovered(analysis, read.key, read.database.folder)
+        key = _own_key(analysis.study) if read is None else read.key
+        folder = own_log.own_folder() if read is None else read.database.folder
+        found = own_log.recovered(analysis, key, folder)
+        if found.other.events:
+            return found.review, own_log.words_aside(analysis, found.other)
+        more = found.review.events != analysis.review.events and found.review.events
+        return found.review, _SHOWN_AGAIN if more else ""
 
     # --- closed ---------------------------------------------------------------------------
 

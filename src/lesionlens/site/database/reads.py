@@ -55,8 +55,10 @@ def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
     )
 
 
-def review_of(acts: Sequence[ReviewEvent], outlines: Mapping[str, Outline]) -> Review:
-    """Return what was decided on one analysis.
+def reviews_of(acts: Sequence[ReviewEvent], outlines: Mapping[str, Outline]) -> tuple[Review, ...]:
+    """Return what was decided on one analysis; the last review is the one that holds.
+
+    Those before it are what a review made elsewhere took the place of.
 
     Parameters
     ----------
@@ -66,7 +68,13 @@ def review_of(acts: Sequence[ReviewEvent], outlines: Mapping[str, Outline]) -> R
         Those that the acts name, and others, by SHA-256.
     """
     over = [n for n, act in enumerate(acts) if act.act is ReviewAct.TAKE_OVER]
-    since = acts[over[-1] + 1 if over else 0 :]
+    begins, ends = [0, *(n + 1 for n in over)], [*over, len(acts)]
+    return tuple(
+        _review_of(acts[begin:end], outlines) for begin, end in zip(begins, ends, strict=True)
+    )
+
+
+def _review_of(since: Sequence[ReviewEvent], outlines: Mapping[str, Outline]) -> Review:
     names = {act.outline for act in since}
     return Review(
         tuple(act.decision for act in since if act.response is None),

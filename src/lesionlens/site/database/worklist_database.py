@@ -27,7 +27,7 @@ from lesionlens.base.provenance import utc_now
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.base.scan_limits import check_size
 from lesionlens.site.database.earlier import ACT, READING, adopt
-from lesionlens.site.database.reads import read_of, review_of
+from lesionlens.site.database.reads import read_of, reviews_of
 from lesionlens.site.database.records import Arm, Read, ReadKey, Status, StudyEntry, StudyOutcome
 
 NAME = "studies.sqlite"
@@ -203,8 +203,10 @@ class WorklistDatabase:
         return tuple(read_of(key, found) for key, found in acts.items())
 
     @_in_words
-    def reviews(self, analysis: str) -> Mapping[ReadKey, Review]:
+    def reviews(self, analysis: str) -> Mapping[ReadKey, tuple[Review, ...]]:
         """Return what was decided on an analysis in each read, the one that ended last at the end.
+
+        The last review of a read holds; see `reads.reviews_of`.
 
         Parameters
         ----------
@@ -216,7 +218,7 @@ class WorklistDatabase:
         query = "SELECT * FROM outlines WHERE sha256 = ?"
         rows = (self._connection.execute(query, (name,)).fetchone() for name in names)
         outlines = {outline.sha256: outline for outline in map(_outline, rows)}
-        found = {key: review_of(done, outlines) for key, done in acts.items()}
+        found = {key: reviews_of(done, outlines) for key, done in acts.items()}
         return dict(sorted(found.items(), key=lambda pair: acts[pair[0]][-1].time))
 
     def _acts(self, where: str, value: str | None) -> dict[ReadKey, list[ReviewEvent]]:

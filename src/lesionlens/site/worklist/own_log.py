@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Container, Iterable
 from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lesionlens.base import user_folders
@@ -40,10 +42,22 @@ def own_key(study: Study, reader: str) -> ReadKey:
     return ReadKey(hashlib.sha256(named.encode()).hexdigest()[:32], reader)
 
 
-def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Review:
-    """Return the decisions of a reader on the same input and weights; empty where none are kept.
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a reader decided on an analysis, from its own review and from the logs."""
 
-    Decisions on candidates that this analysis does not have are left where they are.
+    review: Review
+    """To be shown; empty where nothing is kept."""
+    other: Review = field(default_factory=Review)
+    """What the log holds where neither it nor the analysis's own review continues the other."""
+
+
+def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
+    """Return the decisions of a reader on the same input and weights.
+
+    The analysis's own review is shown unless a log continues it. A session of a reader study sees
+    what was decided in that session alone. Decisions on candidates that this analysis does not
+    have are left where they are.
 
     Parameters
     ----------
@@ -54,19 +68,42 @@ def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Review:
     folder : Path
         Whose log that is: a list's, or `own_folder`.
     """
-    name = store.analysis_key(analysis.run)
+    saved = Review() if key.session else analysis.review
+    known = {c.tracking_uid for c in analysis.findings.candidates}
+    kept = [review.speaks_of(known) for review in _kept(analysis.run, key, folder)]
+    decided = [review for review in kept if review.events or review.responses]
+    newer = next((review for review in decided if review.continues(saved)), None)
+    if newer is not None:
+        return Recovered(newer.with_signed(saved))
+    if not decided or saved.continues(decided[0]):
+        return Recovered(saved)
+    return Recovered(saved, decided[0])
+
+
+def words_aside(analysis: Analysis, other: Review) -> str:
+    """Write decisions that are not shown to a folder of the user's own; report where."""
+    last = re.sub(r"\W+", "-", other.events[-1].time)
+    folder = own_folder() / "set_aside" / f"{store.analysis_key(analysis.run)}-{last}"
+    words = "The decisions of this result are shown; other decisions of yours on it"
+    try:
+        store.save(replace(analysis, review=other), folder)
+    except LesionLensError as error:
+        return f"{words} could not be kept aside: {error.found}."
+    return f"{words} are kept in {folder}."
+
+
+def _kept(run: RunInfo, key: ReadKey, folder: Path) -> list[Review]:
+    """Return what the logs hold of a reader's decisions, last kept first."""
+    name = store.analysis_key(run)
     try:
         folders = [folder] if key.session else [*_kept_last(name, key.reader), folder]
-        logs = (_reviews_in(one, name) for one in folders)
-        found = (review for log in logs for of, review in reversed(log) if _same(of, key))
-        review = next((one for one in found if one.events or one.responses), None)
+        logs = [_reviews_in(one, name) for one in folders]
     except LesionLensError as error:
         logger.warning("The log of your decisions is not used: %s", error.found)
-        review = Review()
-    if review is None:
-        owner = store.owner_of(key.reader or None, key.session, key.arm.value)
-        review = store.autosaved(analysis.run, owner)
-    return review.speaks_of({c.tracking_uid for c in analysis.findings.candidates})
+        logs = []
+    found = [r for log in logs for of, all_ in reversed(log) if _same(of, key) for r in all_[::-1]]
+    owner = store.owner_of(key.reader or None, key.session, key.arm.value)
+    return [*found, store.autosaved(run, owner)]
 
 
 def note_kept(analysis: str, reader: str, folder: Path) -> None:
@@ -91,7 +128,7 @@ def reviews_kept(run: RunInfo, readers: Iterable[str | None], folder: Path) -> l
     names: Container[str] = {reader or "" for reader in named}
     name = store.analysis_key(run)
     logs = (log for one in (folder, own_folder()) for log in _reviews_in(one, name))
-    kept = [review for of, review in logs if of.reader in names and not of.session]
+    kept = [reviews[-1] for of, reviews in logs if of.reader in names and not of.session]
     return [*kept, *(store.autosaved(run, reader) for reader in named)]
 
 
@@ -108,7 +145,7 @@ def _note(analysis: str, reader: str) -> str:
     return f"kept last: {analysis} {reader}"
 
 
-def _reviews_in(folder: Path, analysis: str) -> list[tuple[ReadKey, Review]]:
+def _reviews_in(folder: Path, analysis: str) -> list[tuple[ReadKey, tuple[Review, ...]]]:
     if not is_list(folder):
         return []
     with closing(open_worklist_database(folder)) as database:

@@ -128,7 +128,7 @@ class ReadSession:
             As it is shown; where the log holds other decisions, those of the review take their
             place with the first new one.
         """
-        logged = self.database.reviews(analysis).get(self.key, Review())
+        logged = self.database.reviews(analysis).get(self.key, (Review(),))[-1]
         self._analysis, self._review = analysis, review
         decisions = tuple(event.decision for event in review.events)
         self._takes_over = (logged.events, logged.responses) != (decisions, review.responses)

@@ -93,7 +93,8 @@ def shown(analysis, turn=None):  # noqa: F811
     controller.expect(turn)
     session.open(analysis.study)
     result = SimpleNamespace(analysis=analysis, trace=None, engine=None)
-    session.analysed(result, overlays_of(analysis), controller.recovered(analysis))
+    found, controller.words = controller.recovered(analysis)
+    session.analysed(result, overlays_of(analysis), found)
     session.go_to(1)
     yield controller
     controller.release()
@@ -185,3 +186,71 @@ def test_a_log_that_cannot_be_written_is_reported_and_heals(
         assert window.session.state.problem is None
     with shown(analysis) as window:
         assert decided(window) == [ReviewState.REJECTED, ReviewState.ACCEPTED]
+
+
+def saved_with(analysis, *states):  # noqa: F811
+    """Return the analysis as a saved result, reviewed."""
+    log = ReviewLog()
+    for state in states:
+        log.mark(analysis.findings.candidates[0].tracking_uid, state)
+    return replace(analysis, review=log.review)
+
+
+def test_decisions_after_a_result_was_saved_are_shown_with_it_again(
+    analysis,  # noqa: F811
+    own,
+):
+    saved = saved_with(analysis, ReviewState.REJECTED)
+    with shown(saved) as window:
+        assert window.words == ""
+        window.session.mark(ReviewState.ACCEPTED)  # and the window is killed
+    with shown(saved) as window:
+        assert decided(window) == [ReviewState.REJECTED, ReviewState.ACCEPTED]
+        assert "shown again" in window.words
+
+
+def test_each_of_two_results_of_one_study_goes_on_with_its_own_decisions(
+    analysis,  # noqa: F811
+    own,
+):
+    one, two = (saved_with(analysis, s) for s in (ReviewState.REJECTED, ReviewState.DEFERRED))
+    for result in (one, two):
+        with shown(result) as window:
+            window.session.mark(ReviewState.ACCEPTED)
+    for result in (one, two):
+        with shown(result) as window:
+            assert decided(window) == [result.review.events[0].state, ReviewState.ACCEPTED]
+
+
+def test_decisions_that_do_not_continue_a_result_are_kept_aside(
+    analysis,  # noqa: F811
+    own,
+    tmp_path,
+):
+    with shown(analysis) as window:
+        window.session.mark(ReviewState.ACCEPTED)
+    with shown(saved_with(analysis, ReviewState.REJECTED)) as window:
+        assert decided(window) == [ReviewState.REJECTED]
+        assert "kept in" in window.words
+    (aside,) = (tmp_path / "own" / "set_aside").iterdir()
+    assert [event.state for event in store.load(aside).events] == [ReviewState.ACCEPTED]
+
+
+def test_decisions_of_other_weights_are_not_taken_for_these(analysis, own):  # noqa: F811
+    engine = replace(analysis.run.engine, weights_sha256="0" * 64)
+    with shown(replace(analysis, run=replace(analysis.run, engine=engine))) as window:
+        window.session.mark(ReviewState.ACCEPTED)
+    with shown(saved_with(analysis, ReviewState.REJECTED)) as window:
+        assert decided(window) == [ReviewState.REJECTED]
+        assert window.words == ""
+
+
+def test_a_session_of_a_reader_study_sees_no_review_of_the_result(
+    analysis,  # noqa: F811
+    own,
+    tmp_path,
+):
+    database = open_worklist_database(tmp_path / "list")
+    turn = ExpectedRead(database, ReadKey("a", "", 1), unaided_first=False)
+    with shown(saved_with(analysis, ReviewState.REJECTED), turn) as window:
+        assert decided(window) == []

@@ -137,7 +137,7 @@ def left_by(place: Path, analysis: Analysis) -> Killed:
     acts = len(in_book(place))
     with existing_worklist_database(place) as database:
         logs = database.reviews("analysis")
-    reasons = [event.reason for review in logs.values() for event in review.events]
+    reasons = [event.reason for (review,) in logs.values() for event in review.events]
     assert sorted(map(int, reasons)) == [3 + 5 * n for n in range(len(reasons))]
     draft = journal.found(analysis, READER)
     strokes = 0 if draft is None else int(draft.drawn.any(axis=(1, 2)).sum())

@@ -194,7 +194,7 @@ def test_a_review_comes_back_from_the_log_as_it_was(tmp_path):
         signed = review.responses if whole else ()
         read_session.keep(replace(review, events=review.events[:count], responses=signed))
     with existing_worklist_database(tmp_path) as database:
-        assert database.reviews("analysis") == {KEY: review}
+        assert database.reviews("analysis") == {KEY: (review,)}
         assert database.reviews("another") == {}
         assert len(database.read(KEY).acts) == 2 + len(review.events)
     assert ReviewLog(review).review == review
@@ -214,7 +214,7 @@ def test_what_a_full_disk_refused_is_kept_with_the_next_decision(tmp_path, monke
         read_session.keep(replace(review, events=review.events[:2], responses=()))
     monkeypatch.setattr(database, "add", add)
     read_session.keep(review)
-    assert database.reviews("analysis")[KEY] == review
+    assert database.reviews("analysis")[KEY][-1] == review
 
 
 def test_decisions_made_elsewhere_are_taken_over_with_the_first_new_one(tmp_path):
@@ -226,11 +226,11 @@ def test_decisions_made_elsewhere_are_taken_over_with_the_first_new_one(tmp_path
     again = ReadSession(database, KEY)
     elsewhere = replace(review, events=review.events[:2], responses=())
     again.show("analysis", elsewhere)
-    assert len(database.reviews("analysis")[KEY].events) == 2
+    assert len(database.reviews("analysis")[KEY][-1].events) == 2
     again.keep(elsewhere)
-    assert database.reviews("analysis")[KEY].state_of("1.9") is ReviewState.ACCEPTED
+    assert database.reviews("analysis")[KEY][-1].state_of("1.9") is ReviewState.ACCEPTED
     again.keep(review)
-    assert database.reviews("analysis")[KEY] == review
+    assert database.reviews("analysis")[KEY][-1] == review
     states = {one.tracking_uid: one.state for one in database.read(KEY).verdicts}
     assert states == {"1.1": ReviewState.REJECTED, "1.2": ReviewState.EDITED}
 
@@ -242,7 +242,7 @@ def test_two_readers_and_the_sessions_of_a_reader_study_have_logs_of_their_own(t
         read_session = ReadSession(database, key)
         read_session.show("analysis", Review())
         decide(read_session, "1.1", state, reader=key.reader)
-    found = {key: review.state_of("1.1") for key, review in database.reviews("analysis").items()}
+    found = {key: review.state_of("1.1") for key, (review,) in database.reviews("analysis").items()}
     assert found == dict(zip(keys, list(ReviewState)[1:], strict=False))
 
 
