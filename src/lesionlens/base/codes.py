@@ -89,6 +89,9 @@ READER_DIAMETERS = Code(
 )
 RESPONSE = Code("response", OWN_SCHEME, "Response to treatment that the reader signed")
 RESPONSE_BASIS = Code("response-basis", OWN_SCHEME, "What the response was assessed by")
+RESPONSE_MEASURES = Code(
+    "response-figures", OWN_SCHEME, "Measures that the response was computed from"
+)
 RESPONSE_STEP = Code("response-step", OWN_SCHEME, "Arithmetic of the response")
 RESPONSES = {
     Response.COMPLETE: Code("112041", "DCM", "Target Lesion Complete Response"),

@@ -231,7 +231,7 @@ class Phase(StrEnum):
 class ReviewAct(StrEnum):
     """What a reader did; an undo or redo is an act of its own and stays on the record.
 
-    The first four make a review; the others are in the log of a read alone.
+    The first five make a review; the others are in the log of a read alone.
     """
 
     MARK = "mark"
@@ -240,6 +240,8 @@ class ReviewAct(StrEnum):
     REDO = "redo"
     WITHDRAW = "withdraw"
     """A signature is taken back, for a reason; undo never does that."""
+    WITHDRAW_RESPONSE = "withdraw response"
+    """A signed response to treatment is taken back, for a reason."""
     BEGIN = "begin"
     LEAVE = "leave"
     PLACE = "place"

@@ -44,6 +44,10 @@ def response(
     category: Annotated[
         Response | None, typer.Option(help="The reader's own; with --sign alone that proposed.")
     ] = None,
+    withdraw: Annotated[
+        str | None,
+        typer.Option(help="Why the response signed before is withdrawn; --sign: by whom."),
+    ] = None,
 ) -> Answer:
     """Propose a response category by RANO 2.0 as a draft; sign it as its reader.
 
@@ -56,6 +60,9 @@ def response(
     from lesionlens.results.review.log import now
     from lesionlens.results.review.reopen import read_reviewed
 
+    if withdraw is not None:
+        store.change_response(result, lambda log: log.withdraw_response(withdraw, reader=sign))
+        return Answer(("The response is withdrawn.", RESEARCH_USE_NOTICE))
     saved = read_reviewed(result)
     if saved.followup is None:
         raise UnusableInputError(
@@ -81,6 +88,6 @@ def response(
             next_step="Enter them, or name the category with --category",
         )
     signed = followup.sign(draft, found, chosen, sign, now())
-    store.add_response(result, signed)
+    store.change_response(result, lambda log: log.sign_response(signed))
     said = f"Signed by {plain(signed.reader)}: {chosen} ({chosen.words})"
     return Answer((*lines[:-1], said, RESEARCH_USE_NOTICE))

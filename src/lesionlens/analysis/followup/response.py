@@ -26,6 +26,7 @@ from lesionlens.base.records.followup import (
     Comparison,
     Measured,
     TimePoint,
+    measures_of,
     percent,
 )
 from lesionlens.base.records.response import (
@@ -79,10 +80,9 @@ class _Case:
         """Whether a lesion may be a target."""
         if self.part is Region.ET:
             return bool(one.measurable)
-        return (
-            one.measured_part is Region.WT
-            and min(one.longest_mm or 0.0, one.perpendicular_mm or 0.0) >= MEASURABLE_MM
-        ) or (self.volumetric and (one.longest_mm or 0.0) >= MEASURABLE_MM)
+        return (self.volumetric or one.measured_part is Region.WT) and min(
+            one.longest_mm or 0.0, one.perpendicular_mm or 0.0
+        ) >= MEASURABLE_MM
 
     def there(self, number: int) -> dict[str, Measured]:
         """Return the lesions of one examination that show this disease, by tracking UID."""
@@ -168,6 +168,7 @@ def sign(
         steps=draft.steps,
         reader=reader.strip(),
         time=time,
+        measures=measures_of(points),
     )
 
 

@@ -14,8 +14,9 @@ from lesionlens.base.records.attention import AttentionMaps
 from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Findings
-from lesionlens.base.records.followup import Comparison
+from lesionlens.base.records.followup import Comparison, Measured, TimePoint, measures_of
 from lesionlens.base.records.prediction import EngineInfo
+from lesionlens.base.records.response import SignedMeasure
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.base.run_context import StageTime
@@ -131,6 +132,24 @@ class Analysis:
         if self.followup is None:
             return None
         return self.followup.at(self.findings.candidates, self.review)
+
+    @property
+    def response_outdated(self) -> bool:
+        """Whether the response that holds was signed on other measures than those of now.
+
+        Without the earlier examinations, as when reopened from DICOM, those of this one count.
+        """
+        signed, found = self.review.response, self.compared
+        if signed is None:
+            return False
+        if found is None:
+            state = self.review.state_of
+            here = (Measured.of(c, state(c.tracking_uid)) for c in self.findings.candidates)
+            now = measures_of((TimePoint("", None, tuple(here)),))
+            then = tuple(one for one in signed.measures if one.ago == 0)
+        else:
+            now, then = measures_of(found.points), signed.measures
+        return len(now) != len(then) or not all(map(SignedMeasure.same, now, then))
 
     def images(self) -> Mapping[str, NDArray[np.float32]]:
         """Return each present sequence on the working grid (what pictures are drawn from)."""

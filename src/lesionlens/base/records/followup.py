@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar
 from lesionlens.base.file_fields import STRICT, Decimals, Keys
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.findings import Candidate, Length, Millilitres
+from lesionlens.base.records.response import SignedMeasure
 from lesionlens.base.records.review import Review
 
 
@@ -340,6 +341,24 @@ class Comparison:
         if not found or any(b < a for a, b in pairwise(found)) or found[0] == found[-1]:
             return tuple(float(n) for n in range(len(self.points)))
         return tuple(float(day - found[0]) for day in found)
+
+
+def measures_of(points: Sequence[TimePoint]) -> tuple[SignedMeasure, ...]:
+    """Return what a response to treatment is computed from: the lesions that no reader rejected."""
+    last = len(points) - 1
+    return tuple(
+        SignedMeasure(
+            last - number,
+            one.tracking_uid,
+            one.whole_ml,
+            one.volume_ml.get(Region.ET),
+            one.longest_mm,
+            one.perpendicular_mm,
+        )
+        for number, point in enumerate(points)
+        for one in sorted(point.lesions, key=lambda lesion: lesion.tracking_uid)
+        if one.state is not ReviewState.REJECTED
+    )
 
 
 def _redrawn(before: Measured, now: Measured | None) -> bool:

@@ -123,6 +123,39 @@ RESPONSE_BASIS_FIELDS = (
 """What of a signed response a report states by the names of the record."""
 
 
+SAME_WITHIN = 0.002
+"""ml or mm that files may round away."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedMeasure:
+    """What was measured of a lesion that counted when a response was signed; None: unknown."""
+
+    __pydantic_config__: ClassVar = STRICT
+
+    ago: int
+    """Examinations before the one that was assessed; 0 for that one."""
+    tracking_uid: str
+    whole_ml: float | None
+    enhancing_ml: float | None
+    longest_mm: float | None
+    perpendicular_mm: float | None
+
+    def same(self, other: SignedMeasure) -> bool:
+        """Whether the other one is of the same lesion and has the same figures."""
+        if (self.ago, self.tracking_uid) != (other.ago, other.tracking_uid):
+            return False
+        return all(
+            a == b if a is None or b is None else abs(a - b) <= SAME_WITHIN
+            for a, b in zip(self.figures, other.figures, strict=True)
+        )
+
+    @property
+    def figures(self) -> tuple[float | None, ...]:
+        """Both volumes and both diameters."""
+        return self.whole_ml, self.enhancing_ml, self.longest_mm, self.perpendicular_mm
+
+
 @dataclass(frozen=True, slots=True)
 class SignedResponse:
     """What a reader signed of the response."""
@@ -146,3 +179,5 @@ class SignedResponse:
     """Who."""
     time: str
     """ISO 8601, UTC."""
+    measures: tuple[SignedMeasure, ...] = ()
+    """What it was computed from; on other measures it does not hold."""

@@ -118,7 +118,7 @@ class ReviewEvent:
     confidence: int | None = None
     """0 to 100, as the reader gave it."""
     response: SignedResponse | None = None
-    """What was signed of the response; a review holds it apart from its events."""
+    """What was signed of the response, in the log of a read alone; or the one that is withdrawn."""
 
     @property
     def decision(self) -> ReviewEvent:
@@ -183,7 +183,14 @@ class Review:
     outlines: Mapping[str, Outline] = field(default_factory=dict)
     unaided: tuple[UnaidedRead, ...] = ()
     responses: tuple[SignedResponse, ...] = ()
-    """What readers signed of the response to treatment; the last one holds."""
+    """What readers signed of the response to treatment; the last holds unless it is withdrawn."""
+
+    @property
+    def response(self) -> SignedResponse | None:
+        """The response that holds."""
+        last = next(reversed(self.responses), None)
+        acts = (e for e in self.events if e.act is ReviewAct.WITHDRAW_RESPONSE)
+        return None if any(act.response == last for act in acts) else last
 
     def without_enhancing(self) -> Review:
         """Return it without enhancing tumour: what readers marked so belongs to the core."""

@@ -62,6 +62,12 @@ COMMANDS = (
         lambda acts: acts.assess_response(),
         unavailable=_no_result,
     ),
+    Command(
+        "withdraw_response",
+        "withdraw the signed response, for a reason",
+        lambda acts: acts.withdraw_response(),
+        unavailable=_no_result,
+    ),
     Command("close", "close the study", lambda acts: acts.close()),
     Command(
         "show_keys", "show these keys", lambda acts: acts.dialogs.show_keys(), "K", "show the keys"

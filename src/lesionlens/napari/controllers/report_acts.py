@@ -14,8 +14,10 @@ from lesionlens.base.records.followup import Comparison
 from lesionlens.base.records.response import Response, ResponseDraft
 from lesionlens.base.records.study import Study
 from lesionlens.napari.controllers.review_controller import ReviewController
+from lesionlens.napari.controllers.sign_acts import AskSignature, Signature
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.state.identity import Identity
+from lesionlens.napari.model.wording.edits import SIGNED
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.results.export.sentence import Sentences, read_template
 from lesionlens.results.review.log import now
@@ -37,6 +39,7 @@ class ReportActs(ViewActs):
     review_controller: ReviewController
     report_dialogs: ReportDialogs
     """Set by the window."""
+    ask_signature: AskSignature
     _asked: Study | None = None
 
     def copy_sentence(self) -> None:
@@ -84,6 +87,24 @@ class ReportActs(ViewActs):
         signed = response.sign(draft, found, category, reader, now())
         if self.review_controller.sign_response(signed):
             self.session.notify(f"Response signed by {signed.reader}: {category}.")
+
+    def withdraw_response(self) -> None:
+        """Ask why the signed response is withdrawn, and take it back then."""
+        state, study = self.session.state, self.session.state.study
+        signed = state.review.response
+        if signed is None or state.review.signed is not None:
+            self.session.notify(
+                "There is no signed response to withdraw." if signed is None else f"{SIGNED}."
+            )
+            return
+
+        def then(reason: str) -> None:
+            if self.session.state.study is study and self.session.state.review.signed is None:
+                self.review_controller.withdraw_response(reason)
+                self.session.notify("The response is withdrawn.")
+
+        what = f"response {signed.category}, {signed.reader}"
+        self.ask_signature(Signature(state.identity, what, withdrawn=True), then)
 
     @override
     def keep_rulers(self) -> None:

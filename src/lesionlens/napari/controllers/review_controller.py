@@ -115,6 +115,11 @@ class ReviewController:
         self._record(lambda log: log.sign_response(signed))
         return True
 
+    def withdraw_response(self, reason: str) -> None:
+        """Take the signed response back for a reason."""
+        reader = read_preferences().reader_name
+        self._record(lambda log: log.withdraw_response(reason, reader=reader))
+
     def settle_reason(self) -> None:
         """Add what was typed to a decision that was made before it was typed."""
         state, candidate = self.session.state, self.session.candidate()

@@ -80,7 +80,7 @@ if TYPE_CHECKING:
 
 WIDTH, PLAIN_PT = 372, 9.0
 """Pixels that the panel needs with napari's own font size."""
-_MENU = ("copy_study_sentence", "assess_response", "add_layers", "close")
+_MENU = ("copy_study_sentence", "assess_response", "withdraw_response", "add_layers", "close")
 
 
 class Panel(AskingPaths, QWidget):

@@ -281,22 +281,22 @@ def _impression(
 
 def _response(analysis: Analysis, words: Words) -> tuple[str, ...]:
     """Return what a reader signed of the response, then its arithmetic; empty without one."""
-    if not analysis.review.responses:
+    one = analysis.review.response
+    if one is None:
         return ()
-    one = analysis.review.responses[-1]
     hidden = Identity.DATE in analysis.options.hidden
     signed = words(
-        "response_signed",
+        "response_outdated" if analysis.response_outdated else "response_signed",
         category=f"{one.category} ({words.response(one.category)})",
         reader=one.reader,
         time="" if hidden else moment(one.time),
-        criterion=one.criterion,
-        disease=one.disease,
-        steroids=one.steroids,
-        clinical=one.clinical,
+        criterion=words.entered(one.criterion),
+        disease=words.entered(one.disease),
+        steroids=words.entered(one.steroids),
+        clinical=words.entered(one.clinical),
         proposed=one.proposed or words("unknown"),
     )
-    return (signed,) if hidden else (signed, *one.steps)
+    return (signed,) if hidden or analysis.response_outdated else (signed, *one.steps)
 
 
 def _scale(maps: AttentionMaps | None, words: Words) -> str:

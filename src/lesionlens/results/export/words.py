@@ -120,6 +120,10 @@ class Words:
         """Write a category of response."""
         return self._of("responses", category.value)
 
+    def entered(self, value: str) -> str:
+        """Write what a reader entered for a response."""
+        return self._of("entered", value)
+
     def sentence(self, name: str) -> str:
         """Return the template of a sentence to paste: of a candidate, or of the study."""
         return self._of("sentences", name)

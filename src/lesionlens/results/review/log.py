@@ -113,6 +113,33 @@ class ReviewLog:
             )
         self._responses = (*self._responses, signed)
 
+    def withdraw_response(self, reason: str, *, reader: str | None) -> None:
+        """Take back the response that holds.
+
+        Raises
+        ------
+        UnusableInputError
+            The study is signed, there is no such response, or no reason is given.
+        """
+        signed = self.review.response
+        if self._signed or signed is None or not reason.strip():
+            raise UnusableInputError(
+                found="a study that is signed" if self._signed else "no response, or no reason",
+                expected="a signed response, and why it is withdrawn",
+                next_step="Withdraw the signature first" if self._signed else "State the reason",
+            )
+        self._events.append(
+            ReviewEvent(
+                WHOLE_STUDY,
+                ReviewState.UNREVIEWED,
+                reader,
+                now(),
+                reason.strip(),
+                ReviewAct.WITHDRAW_RESPONSE,
+                response=signed,
+            )
+        )
+
     def withdraw(self, reason: str, *, reader: str | None) -> None:
         """Take the signature back.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,10 +75,12 @@ def response_of(report: Dataset) -> SignedResponse | None:
     if item is None:
         return None
     named: dict[str, str] = {}
-    steps, reader, time = [], "", ""
+    steps, reader, time, measures = [], "", "", "[]"
     for child in item.get("ContentSequence", []):
         if _name(child) == codes.RESPONSE_BASIS.value and "TextValue" in child:
             named = dict(part.partition("=")[::2] for part in str(child.TextValue).split("; "))
+        elif _name(child) == codes.RESPONSE_MEASURES.value:
+            measures = str(child.TextValue)
         elif _name(child) == codes.RESPONSE_STEP.value:
             steps.append(str(child.TextValue))
         elif _name(child) == codes.REVIEW_READER.value:
@@ -95,6 +98,7 @@ def response_of(report: Dataset) -> SignedResponse | None:
         "time": time,
     }
     try:
+        fields["measures"] = tuple(json.loads(measures))
         return TypeAdapter(SignedResponse).validate_python(fields, strict=False)
     except ValueError:
         return None

@@ -28,10 +28,10 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.journal import restore
 from lesionlens.base.records.analysis import Analysis, RunInfo
 from lesionlens.base.records.files import OutlineRow, ReviewFile, SpokenOf
-from lesionlens.base.records.response import SignedResponse
 from lesionlens.base.records.review import Outline, Review
 from lesionlens.base.scan_limits import check_size
 from lesionlens.base.whole_file import whole_file, write_whole
+from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.saved_parts import inputs_sha256
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 Check = Callable[[ReviewFile], None]
 NAME = "review.json"
 EDITS = "review_edits"
-_OF_A_READ = {"phase", "seconds", "at_mm", "confidence", "response"}
+_OF_A_READ = {"phase", "seconds", "at_mm", "confidence"}
 """Fields of an act that only the log of a read has."""
 
 
@@ -79,8 +79,8 @@ def save(analysis: Analysis, folder: Path) -> Path:
     return _write(folder / NAME, analysis, folder / EDITS)
 
 
-def add_response(folder: Path, signed: SignedResponse) -> None:
-    """Add what a reader signed of the response to the review of a saved result, in one step.
+def change_response(folder: Path, act: Callable[[ReviewLog], None]) -> None:
+    """Sign or withdraw the response in the review of a saved result, in one step.
 
     Raises
     ------
@@ -94,7 +94,10 @@ def add_response(folder: Path, signed: SignedResponse) -> None:
         content = read_model(place, ReviewFile)
     except (OSError, ValueError) as error:
         raise _unreadable(place) from error
-    added = content.model_copy(update={"responses": (*content.responses, signed)})
+    log = ReviewLog(Review(content.events, responses=content.responses))
+    act(log)
+    changed = {"events": log.review.events, "responses": log.review.responses}
+    added = content.model_copy(update=changed)
     try:
         write_whole(place, _json(added))
     except OSError as error:

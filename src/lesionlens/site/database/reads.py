@@ -8,7 +8,7 @@ from lesionlens.base.labels import Phase, ReviewAct, ReviewState
 from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
 from lesionlens.site.database.records import Mark, Read, ReaderVerdict, ReadKey, StudyState
 
-_NO_DECISION = (ReviewAct.BEGIN, ReviewAct.LEAVE, ReviewAct.RESPONSE)
+_NO_DECISION = (ReviewAct.BEGIN, ReviewAct.LEAVE, ReviewAct.RESPONSE, ReviewAct.WITHDRAW_RESPONSE)
 
 
 def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
@@ -77,9 +77,13 @@ def reviews_of(acts: Sequence[ReviewEvent], outlines: Mapping[str, Outline]) -> 
 def _review_of(since: Sequence[ReviewEvent], outlines: Mapping[str, Outline]) -> Review:
     names = {act.outline for act in since}
     return Review(
-        tuple(act.decision for act in since if act.response is None),
+        tuple(act.decision for act in since if act.act is not ReviewAct.RESPONSE),
         {name: outline for name, outline in outlines.items() if name in names},
-        responses=tuple(act.response for act in since if act.response is not None),
+        responses=tuple(
+            act.response
+            for act in since
+            if act.response is not None and act.act is ReviewAct.RESPONSE
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from lesionlens.analysis.findings.edits import applied, unedited
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState, Source
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.followup import Measured, TimePoint, measures_of
 from lesionlens.base.records.response import (
     Clinical,
     Criterion,
@@ -26,6 +27,7 @@ from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.acquire import Acquisition
 from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
+from lesionlens.napari.model.wording.followup import shown_followup
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.report import report_html
 from lesionlens.results.review import report_items, store
@@ -65,8 +67,50 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
 def measured(plain: Analysis) -> Analysis:
     log = ReviewLog()
     log.place_diameters(plain.findings.candidates[0].tracking_uid, ENDS, reader="A. Reader")
-    log.sign_response(SIGNED)
+    points = (
+        TimePoint(
+            "",
+            None,
+            tuple(map(Measured.of, applied(replace(plain, review=log.review)).findings.candidates)),
+        ),
+    )
+    log.sign_response(replace(SIGNED, measures=measures_of(points)))
     return applied(replace(plain, review=log.review))
+
+
+def test_other_diameters_put_a_signed_response_out_of_date(
+    plain: Analysis, measured: Analysis, tmp_path: Path
+) -> None:
+    assert not measured.response_outdated
+    log = ReviewLog(measured.review)
+    short = (ENDS[0], ((-10.0, 2.0, 26.0), (-10.0, 11.0, 26.0)))
+    log.place_diameters(plain.findings.candidates[0].tracking_uid, short)
+    later = applied(replace(plain, review=log.review))
+    assert later.response_outdated
+    assert "signed on other measures" in report_html(later)
+    assert "more steroids" not in report_html(later)
+    assert "on other measures: sign it again" in shown_followup(later).sums
+    DicomExporter().write(later, tmp_path)
+    report = pydicom.dcmread(tmp_path / "dicom" / "sr.dcm")
+    assert report_items.response_of(report) is None
+    assert (
+        b"left out: it was signed on other measures" in (tmp_path / "dicom" / "sr.dcm").read_bytes()
+    )
+
+
+def test_a_response_is_withdrawn_for_a_reason_and_signed_anew(
+    measured: Analysis, tmp_path: Path
+) -> None:
+    store.save(measured, tmp_path)
+    with pytest.raises(UnusableInputError, match="no reason"):
+        store.change_response(tmp_path, lambda log: log.withdraw_response(" ", reader="A"))
+    store.change_response(tmp_path, lambda log: log.withdraw_response("wrong", reader="A"))
+    back = store.load(tmp_path)
+    assert (back.response, len(back.responses)) == (None, 1)
+    assert (back.events[-1].act, back.events[-1].reason) == ("withdraw response", "wrong")
+    again = replace(SIGNED, time="2026-02-05T10:15:00Z")
+    store.change_response(tmp_path, lambda log: log.sign_response(again))
+    assert store.load(tmp_path).response == again
 
 
 def test_the_readers_diameters_take_the_place_of_those_measured(
@@ -107,7 +151,8 @@ def test_a_signed_study_takes_no_response() -> None:
 def test_both_lie_in_the_review_of_a_result(measured: Analysis, tmp_path: Path) -> None:
     store.save(measured, tmp_path)
     assert store.load(tmp_path) == measured.review
-    store.add_response(tmp_path, replace(SIGNED, category=Response.PARTIAL))
+    second = replace(SIGNED, category=Response.PARTIAL)
+    store.change_response(tmp_path, lambda log: log.sign_response(second))
     assert [one.category for one in store.load(tmp_path).responses] == ["SD", "PR"]
 
 
@@ -120,7 +165,7 @@ def test_the_report_states_the_reader_s_category(measured: Analysis) -> None:
 def test_both_come_back_from_the_archive(measured: Analysis, tmp_path: Path) -> None:
     DicomExporter().write(measured, tmp_path)
     report = pydicom.dcmread(tmp_path / "dicom" / "sr.dcm")
-    assert report_items.response_of(report) == SIGNED
+    assert report_items.response_of(report) == measured.review.response
     study = tmp_path / "study"
     shutil.copytree(measured.study.root, study)
     for path in (tmp_path / "dicom").iterdir():
@@ -129,4 +174,5 @@ def test_both_come_back_from_the_archive(measured: Analysis, tmp_path: Path) -> 
     (one,) = back.findings.candidates
     np.testing.assert_allclose(back.review.diameters_of(one.tracking_uid), ENDS, atol=1e-3)
     assert one.longest_axial_diameter_mm == pytest.approx(21.0, abs=1e-3)
-    assert back.review.responses == (SIGNED,)
+    assert back.review.responses == measured.review.responses
+    assert not back.response_outdated

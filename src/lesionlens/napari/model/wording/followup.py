@@ -28,10 +28,13 @@ class ShownFollowup:
 
 def shown_followup(analysis: Analysis) -> ShownFollowup | None:
     """Return what the panel shows of a comparison; None where nothing was compared."""
-    if analysis.followup is None:
+    signed = analysis.review.response
+    if analysis.followup is None and signed is None:
         return None
-    signed = analysis.review.responses[-1:]
-    sums = " ".join((*(f"Signed by {o.reader}: {o.category}." for o in signed), sums_of(analysis)))
+    said = "" if signed is None else f"Response signed by {signed.reader}: {signed.category}."
+    if analysis.response_outdated:
+        said = f"{said[:-1]}, on other measures: sign it again or withdraw it."
+    sums = f"{said} {sums_of(analysis)}"
     return ShownFollowup(title_of(analysis), lines_of(analysis), sums.strip())
 
 
@@ -63,7 +66,7 @@ def sums_of(analysis: Analysis) -> str:
     return (
         f"{len(found.targets())} measurable: {_signed(volume)} ml, {_signed(product)} mm². "
         f"RANO 2.0 names {PRODUCT_LIMITS[0]:.0f}/+{PRODUCT_LIMITS[1]:.0f} % of mm², "
-        f"{VOLUME_LIMITS[0]:.0f}/+{VOLUME_LIMITS[1]:.0f} % of ml; the category is yours."
+        f"{VOLUME_LIMITS[0]:.0f}/+{VOLUME_LIMITS[1]:.0f} % of ml; a response is a reader's."
     )
 
 

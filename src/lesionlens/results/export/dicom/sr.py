@@ -9,7 +9,9 @@ is, that nothing was flagged) stands in a container of its own.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +143,23 @@ def _about_the_whole(analysis: Analysis) -> ContainerContentItem:
             TextContentItem(identity.concept(own.LIMIT), words, contains)
             for words in caveats.limits(analysis)
         ]
-        + [_response(one) for one in analysis.review.responses[-1:]]
+        + _response_of(analysis)
         + [item for event in signed for item in groups.signed_by(event, own.REVIEW_SIGNED)],
         is_root=False,
     )
     return made
+
+
+def _response_of(analysis: Analysis) -> list[Any]:
+    """Return the response that holds; one that was signed on other measures is named only."""
+    signed = analysis.review.response
+    if signed is None:
+        return []
+    if not analysis.response_outdated:
+        return [_response(signed)]
+    words = f"A response signed by {signed.reader} is left out: it was signed on other measures"
+    contains = RelationshipTypeValues.CONTAINS
+    return [TextContentItem(identity.concept(own.LIMIT), words, contains)]
 
 
 def _response(signed: SignedResponse) -> CodeContentItem:
@@ -158,9 +172,11 @@ def _response(signed: SignedResponse) -> CodeContentItem:
     )
     basis = {name: getattr(signed, name) for name in RESPONSE_BASIS_FIELDS}
     words = "; ".join(f"{name}={value or 'none'}" for name, value in basis.items())
+    measures = json.dumps([asdict(one) for one in signed.measures])
     children: list[Any] = [
         CodeContentItem(identity.concept(own.RESPONSE_BASIS), identity.concept(own.RANO), has),
         TextContentItem(identity.concept(own.RESPONSE_BASIS), words, has),
+        TextContentItem(identity.concept(own.RESPONSE_MEASURES), measures, has),
         *(TextContentItem(identity.concept(own.RESPONSE_STEP), s, has) for s in signed.steps),
         PnameContentItem(
             identity.concept(own.REVIEW_READER), identity.reader_name(signed.reader), has
