@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from lesionlens.base.errors import ReadError
-from lesionlens.base.labels import MrSequence, ReviewState
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence, Region, ReviewState
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.parts import UNLISTED, AlteredResultError, check_objects
 from lesionlens.base.records.review import WHOLE_STUDY
 from lesionlens.engines.testing.analysis import make_analysis, write_study
@@ -20,6 +22,7 @@ from lesionlens.results.export.listed import write_list
 from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import read_result
+from lesionlens.results.review.saved_parts import check_measures
 
 TWO = (Lesion(), Lesion((30.0, -40.0, 12.0), 12.0))
 
@@ -162,6 +165,57 @@ def test_what_was_changed_is_refused_by_name(result, what, listed):
     with pytest.raises(ReadError, match=r"\.json|\.nii\.gz") as caught:
         read_result(result)
     assert caught.value.exit_status == 2
+
+
+ALONE = {
+    "a part without a number": (lambda ids, parts: parts.put(0, 2), "do not fit each other"),
+    "a number without a part": (lambda ids, parts: parts.put(ids.argmax(), 0), "do not fit each"),
+    "a number below 0": (lambda ids, parts: (ids.put(0, -1), parts.put(0, 2)), "mean nothing"),
+    "a number beyond": (
+        lambda ids, parts: ids.put(np.flatnonzero(ids == ids.max()), 65_536),
+        "mean nothing",
+    ),
+    "a part beyond": (lambda ids, parts: parts.put(ids.argmax(), 4), "mean nothing"),
+}
+
+
+def measured(one, number, ids, labels):
+    """Return a candidate of which number, volumes and place are those of its voxels."""
+    mask, grid = ids == number, labels.grid
+    counts = {r: np.count_nonzero(mask & np.isin(labels.data, r.labels)) for r in Region}
+    return replace(
+        one,
+        id=number,
+        volume_ml={r: count * grid.voxel_ml for r, count in counts.items()},
+        centroid_mm=tuple(grid.to_mm(np.argwhere(mask).mean(axis=0)).tolist()),
+    )
+
+
+@pytest.mark.parametrize("what", ALONE)
+def test_voxels_that_mean_nothing_are_refused_though_all_measures_are_theirs(results, what):
+    change, words = ALONE[what]
+    saved = read_result(results[0], maps=False)
+    grid = saved.volumes.labels.grid
+    ids, parts = saved.findings.components.copy(), saved.volumes.labels.data.copy()
+    change(ids, parts)
+    labels = Volume(parts, grid)
+    there = [number for number in np.unique(ids) if number > 0]
+    rows = zip(saved.findings.candidates, there, strict=True)
+    own = [measured(one, int(number), ids, labels) for one, number in rows]
+    with pytest.raises(AlteredResultError, match=words):
+        check_measures(own, Volume(ids, grid), labels)
+
+
+def test_masks_on_two_grids_are_refused(results):
+    saved = read_result(results[0], maps=False)
+    labels, ids = saved.volumes.labels, saved.findings.components
+    check_measures(saved.findings.candidates, Volume(ids, labels.grid), labels)
+    moved = labels.grid.affine.copy()
+    moved[0, 3] += 1
+    with pytest.raises(AlteredResultError, match="do not fit each other"):
+        check_measures(
+            saved.findings.candidates, Volume(ids, Grid(labels.grid.shape, moved)), labels
+        )
 
 
 FOREIGN = ("findings.json", "segmentation.nii.gz", "candidates.nii.gz", "review.json")
