@@ -159,6 +159,11 @@ def report(rows: Sequence[dict[str, Any]]) -> None:
     x = np.column_stack([np.log(before / (1 - before)), [r["overlap"] for r in rows]])
     right, who = np.array([r["right"] for r in rows]), np.array([r["patient"] for r in rows])
     names, counts = np.unique(who, return_counts=True)
+    if len(names) < 2 or right.all() or not right.any():
+        raise SystemExit(
+            f"{len(rows)} candidates of {len(names)} patients, {right.sum()} of them right: a fit "
+            "takes right and wrong ones of two patients or more (more --clear or --drawn)"
+        )
     weight = len(rows) / len(names) / counts[np.searchsorted(names, who)]
     real = {w for w, r, s in zip(who, right, before, strict=True) if r and s >= FLOOR}
     count = sum(not name.startswith("drawn ") for name in real)
