@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from lesionlens.training.assignment import assign
+from scipy.optimize import linear_sum_assignment
 
 from lesionlens.base.labels import LesionClass
 from lesionlens.network import weights
@@ -53,7 +53,7 @@ def examine(
     confidence, kind = out.classes[0].softmax(-1)[:, : len(LesionClass)].max(1)
     sure = confidence >= 0.5
     union, dice = overlaps(masks[sure] > 0, goal.masks > 0.5)
-    rows, columns = assign(-(union * (kind[sure, None] == goal.classes)).numpy())
+    rows, columns = linear_sum_assignment(-(union * (kind[sure, None] == goal.classes)).numpy())
     pair = dict(zip(columns.tolist(), rows.tolist(), strict=True))
     good: list[float] = []
     right = 0

@@ -27,7 +27,8 @@ def test_the_citation_names_the_version_and_licence():
 def test_every_python_that_is_promised_is_tested_on_three_systems():
     matrix = load(GITHUB / "workflows" / "test.yml")["jobs"]["tests"]["strategy"]["matrix"]
     promised = {c.rpartition(" ")[2] for c in PROJECT["classifiers"] if " :: 3." in c}
-    assert set(matrix["python"]) == promised
+    assert promised
+    assert promised <= set(matrix["python"])
     assert {name.partition("-")[0] for name in matrix["os"]} == {"ubuntu", "macos", "windows"}
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from app_model.types import KeyBinding
 from napari.layers import Image, Labels
+from napari.utils.key_bindings import coerce_keybinding
 from napari.viewer import Viewer
 
 from lesionlens.napari.commands.command import Command
@@ -18,7 +18,7 @@ _NAPARI_NAMES = {"PgDown": "PageDown", "PgUp": "PageUp", "Return": "Enter"}
 def napari_key(command: Command) -> str:
     """Return a command's key as napari writes it in its own tables, such as "Ctrl+B"."""
     *modifiers, key = command.shown_key.split("+")
-    return str(KeyBinding.from_str("+".join((*modifiers, _NAPARI_NAMES.get(key, key)))))
+    return str(coerce_keybinding("+".join((*modifiers, _NAPARI_NAMES.get(key, key)))))
 
 
 def keymap_of(kind: type) -> dict[Any, Any]:

@@ -44,9 +44,10 @@ _STYLE = """
 QToolButton { border: none; border-radius: 3px; padding: 4px %dpx; }
 QToolButton:hover { background: rgba(128, 140, 160, 60); }
 QToolButton:checked { background: #2F6FB5; color: white; }
+QToolButton::menu-indicator { image: none; width: 0; }
 QToolButton:disabled { color: rgba(128, 128, 128, 140); }
 """
-_ROOMY, _NARROW = 9, 3
+_ROOMY, _NARROW = 9, 2
 """Pixels beside a button's words: easy to hit, and what a window of 1280 pixels has room for."""
 
 
@@ -72,7 +73,7 @@ class ViewToolbar(QWidget):
         self._stated: tuple[Board, bool] | None = None
         row = QHBoxLayout(self)
         row.setContentsMargins(2, 2, 2, 2)
-        row.setSpacing(1)
+        row.setSpacing(0)
         self.layouts = {
             layout: self._button(words, tip, partial(acts.show_layout, layout))
             for layout, words, tip in _LAYOUTS
@@ -111,7 +112,7 @@ class ViewToolbar(QWidget):
     def _measure_button(self, acts: ViewActs) -> QToolButton:
         """Return the button whose menu has every tool that measures."""
         made = QToolButton()
-        made.setText("measure")
+        made.setText("mm")
         made.setToolTip("A length, an angle or grey values on a slice (F3, F4, F6)")
         made.setAccessibleName("Measure")
         made.setCheckable(True)
