@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import struct
+import weakref
 import zlib
 from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pydicom
 import pytest
 from tests.hostile import dicom
@@ -14,6 +18,7 @@ from tests.hostile.judge import judged
 
 from lesionlens.base.errors import ReadError
 from lesionlens.imaging.reading.dicom import bounded
+from lesionlens.imaging.reading.dicom import pixels as pixels_of
 
 
 @pytest.mark.parametrize("name", dicom.STUDIES)
@@ -100,3 +105,38 @@ def test_a_deflated_file_is_read_up_to_its_bound(make_study, monkeypatch):
     monkeypatch.setattr(bounded, "MOST_BYTES", 100)
     with pytest.raises(bounded.TooLargeError):
         bounded.read_dicom(path)
+
+
+def test_a_deflated_header_keeps_no_large_value(tmp_path, monkeypatch):
+    """A few megabytes would become hundreds in every header of a folder."""
+    path = tmp_path / "a.dcm"
+    _save(path, syntax=pydicom.uid.DeflatedExplicitVRLittleEndian)
+    data = pydicom.dcmread(path)
+    data.PatientComments = "a" * 3000
+    data.save_as(path, enforce_file_format=True)
+    monkeypatch.setattr(bounded, "MOST_OF_A_VALUE", 2000)
+    assert bounded.read_dicom(path).PatientComments == data.PatientComments
+    with pytest.raises(bounded.TooLargeError, match="a value"):
+        bounded.read_dicom(path, stop_before_pixels=True)
+
+
+def test_the_pixels_of_one_file_at_a_time_are_held(monkeypatch):
+    """However many multi-frame files a stack takes its slices from."""
+    made = []
+
+    def decoded(path):
+        assert not [one for one in made if one() is not None]
+        pixels = np.full((2, 3, 4), float(path.name))
+        made.append(weakref.ref(pixels))
+        return pixels
+
+    slices = [
+        SimpleNamespace(path=Path(str(file)), frame=frame, number=lambda name: None)
+        for frame in (0, 1)
+        for file in (5, 6, 7)
+    ]
+    stack = SimpleNamespace(grid=SimpleNamespace(shape=(4, 3, 6)), slices=slices, even=True)
+    monkeypatch.setattr(pixels_of, "decode", decoded)
+    whole = pixels_of.load_stack(stack)
+    assert len(made) == 3
+    assert whole[0, 0].tolist() == [5, 6, 7, 5, 6, 7]

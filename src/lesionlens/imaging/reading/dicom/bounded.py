@@ -25,6 +25,8 @@ from lesionlens.base.errors import ReadError
 
 MOST_BYTES = 512 * 2**20
 """That a deflated file may unfold to; the largest multi-frame MR objects have half of it."""
+MOST_OF_A_VALUE = 16 * 2**20
+"""Of one value in the header of a deflated file: headers of a whole folder are held at once."""
 MOST_READS = 2_000_000
 """Of elements and items in one file; a multi-frame object has about a hundred a frame."""
 DAMAGED = (
@@ -42,7 +44,7 @@ _META_LENGTH_AT, _META_AT, _STEP = 140, 144, 2**20
 
 
 class TooLargeError(ValueError):
-    """A file that unfolds to more than `MOST_BYTES`, or has more than `MOST_READS` elements."""
+    """A file that unfolds to too much, or has too many elements or too large a value."""
 
 
 def read_dicom(path: Path, **how: Any) -> Any:
@@ -51,7 +53,7 @@ def read_dicom(path: Path, **how: Any) -> Any:
     Raises
     ------
     TooLargeError
-        It unfolds to too much, or holds too many elements.
+        It unfolds to too much, or holds too many elements or too large a value.
     ReadError
         It is no regular file.
     Those of `DAMAGED`, OSError
@@ -59,7 +61,9 @@ def read_dicom(path: Path, **how: Any) -> Any:
     """
     with open_regular(path) as file, _damage():
         inflated = _inflated(file)
-        data = pydicom.dcmread(_Bounded(inflated or file), **how)
+        packed_header = inflated is not None and how.get("stop_before_pixels")
+        most = MOST_OF_A_VALUE if packed_header else None
+        data = pydicom.dcmread(_Bounded(inflated or file, most), **how)
     if inflated is not None:
         data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     data.buffer, data.filename = None, str(path)  # holds the whole stream otherwise
@@ -92,8 +96,8 @@ def _damage() -> Iterator[None]:
 class _Bounded:
     """A stream that gives no more than it holds, so often; as pydicom reads from it."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self._reads = stream, 0
+    def __init__(self, stream: BinaryIO, most: int | None) -> None:
+        self._stream, self._most, self._reads = stream, most, 0
         self._size = stream.seek(0, 2)
         stream.seek(0)
         self.seek, self.tell = stream.seek, stream.tell
@@ -102,6 +106,8 @@ class _Bounded:
         self._reads += 1
         if self._reads > MOST_READS:
             raise TooLargeError(f"holds more than {MOST_READS // 10**6} million elements")
+        if self._most is not None and count > self._most:
+            raise TooLargeError(f"holds a value of more than {self._most // 10**6} MB")
         if count > _STEP:  # a claim of gigabytes would be asked of the system
             count = min(count, max(0, self._size - self._stream.tell()))
         return self._stream.read(count)

@@ -44,15 +44,16 @@ def load_stack(stack: Stack) -> NDArray[np.float32]:
     columns, rows, planes = stack.grid.shape
     check_size((columns, rows, max(planes, len(stack.slices))), "a DICOM series")
     whole = np.empty((len(stack.slices), rows, columns), dtype=np.float32)
-    opened: dict[Path, NDArray[Any]] = {}
+    by_file: dict[Path, list[int]] = {}
     for index, item in enumerate(stack.slices):
-        if item.frame is None:
-            opened.clear()
-        if item.path not in opened:
-            opened[item.path] = decode(item.path)
-        pixels = opened[item.path]
-        plane = pixels if item.frame is None or pixels.ndim == 2 else pixels[item.frame]
-        whole[index] = _rescaled(plane, item, (rows, columns))
+        by_file.setdefault(item.path, []).append(index)
+    for path, places in by_file.items():  # one file's pixels are held at a time
+        pixels = decode(path)
+        for index in places:
+            item = stack.slices[index]
+            plane = pixels if item.frame is None or pixels.ndim == 2 else pixels[item.frame]
+            whole[index] = _rescaled(plane, item, (rows, columns))
+        del pixels, plane
     if not stack.even:
         whole = _evened(whole, stack.depth_mm, planes)
     return whole.transpose(2, 1, 0)
