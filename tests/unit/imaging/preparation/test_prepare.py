@@ -245,6 +245,21 @@ def test_nan_outside_the_head_counts_as_background_with_a_notice(bare):
     assert np.isfinite(prepared.channels).all()
 
 
+def test_a_head_half_of_which_is_nan_is_refused(bare):
+    values = bare.copy()
+    values[: len(values) // 2] = np.nan
+    with pytest.raises(ReadError, match="the left part of the head"):
+        prepare(study_of(values), RunContext(), COARSE)
+
+
+def test_a_head_half_of_which_is_blank_has_a_failed_check(bare):
+    values = bare.copy()
+    values[: len(values) // 2] = 0
+    for image, passed in ((values, False), (bare, True)):
+        checks = prepare(study_of(image), RunContext(), COARSE).quality
+        assert next(c for c in checks if c.check == "signal").passed is passed
+
+
 def test_single_wild_voxels_are_capped_with_a_notice(bare):
     values = bare.copy()
     values[20, 20, 20] = 1e30
