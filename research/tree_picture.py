@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from collections import Counter
@@ -59,8 +60,12 @@ def _row(
 
 def main() -> None:
     """Print the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("old")
+    parser.add_argument("new")
+    wanted = parser.parse_args()
     pages = [HEAD]
-    for title, commit in zip(("Before", "Now"), sys.argv[1:], strict=True):
+    for title, commit in (("Before", wanted.old), ("Now", wanted.new)):
         found = modules(commit)
         tops = {path.parts[0] for path in found if not path.name.startswith("__") or path.parts[1:]}
         folders = {path.parent for path in found if len(path.parts) > 2}
