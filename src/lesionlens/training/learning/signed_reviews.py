@@ -11,7 +11,7 @@ from pathlib import Path
 from lesionlens.analysis.evaluation.cases import patients_table
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.labels import ReviewState
-from lesionlens.base.records.review import WHOLE_STUDY
+from lesionlens.base.records.review import WHOLE_STUDY, Review
 from lesionlens.results.review.reopen import SavedResult, read_result, results_in
 from lesionlens.site.database.worklist_database import existing_worklist_database, is_list
 from lesionlens.site.worklist.own_log import reviews_kept
@@ -122,10 +122,17 @@ def read_signed(folder: Path, readers: Sequence[str] = (), *, maps: bool = True)
     known = {one.tracking_uid for one in saved.findings.candidates}
     kept = reviews_kept(saved.run, (*readers, None), folder.parent)
     found = (saved.review, *(review.speaks_of(known) for review in kept))
-    signed = [review for review in found if review.signed is not None]
+    last = [one for one in found if not _went_on(one, found)]
+    signed = [one for one in last if one.signed is not None]
     if not signed:
-        return saved
+        return replace(saved, review=last[0])
     return replace(saved, review=max(signed, key=lambda review: review.events[-1].time))
+
+
+def _went_on(review: Review, others: Sequence[Review]) -> bool:
+    """Whether another one goes on from it, and may have withdrawn its signature."""
+    longer = (other for other in others if len(other.events) > len(review.events))
+    return any(other.continues(review) for other in longer)
 
 
 def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:

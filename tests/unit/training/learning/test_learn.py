@@ -200,6 +200,22 @@ def test_decisions_in_the_log_of_a_list_or_of_the_reader_count_without_an_export
     assert gather(results, None).counts["nothing seen"] == 1
 
 
+def test_a_signature_that_the_log_of_a_list_withdrew_teaches_nothing(reviews, own_data, tmp_path):
+    results = tmp_path / "list"
+    shutil.copytree(reviews / "results" / "a", results / "a")
+    saved = read_result(results / "a")
+    assert saved.review.signed is not None
+    with closing(open_worklist_database(results)) as database:
+        database.add_studies([StudyEntry("a", str(reviews / "studies" / "a"))])
+        read_session = ReadSession(database, ReadKey("a", "B. Reader"))
+        read_session.show(store_module.analysis_key(saved.run), Review())
+        log = ReviewLog(saved.review)
+        log.withdraw("a second look", reader="B. Reader")
+        read_session.keep(log.review)
+    with pytest.raises(UnusableInputError, match="no signed review among 1 results"):
+        gather(results, None)
+
+
 def test_a_word_after_the_signature_opens_a_study_again(reviews, tmp_path):
     shutil.copytree(reviews / "results" / "a", tmp_path / "results" / "a")
     place = tmp_path / "results" / "a" / "review.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +48,20 @@ def load_stack(stack: Stack) -> NDArray[np.float32]:
     by_file: dict[Path, list[int]] = {}
     for index, item in enumerate(stack.slices):
         by_file.setdefault(item.path, []).append(index)
-    for path, places in by_file.items():  # one file's pixels are held at a time
-        pixels = decode(path)
-        for index in places:
-            item = stack.slices[index]
-            plane = pixels if item.frame is None or pixels.ndim == 2 else pixels[item.frame]
-            whole[index] = _rescaled(plane, item, (rows, columns))
-        del pixels, plane
+    for path, places in by_file.items():
+        _fill(whole, decode(path), [(index, stack.slices[index]) for index in places])
     if not stack.even:
         whole = _evened(whole, stack.depth_mm, planes)
     return whole.transpose(2, 1, 0)
+
+
+def _fill(
+    whole: NDArray[np.float32], pixels: NDArray[Any], items: Iterable[tuple[int, DicomSlice]]
+) -> None:
+    """Put one file's frames into their places; only one file's pixels are held at a time."""
+    for index, item in items:
+        plane = pixels if item.frame is None or pixels.ndim == 2 else pixels[item.frame]
+        whole[index] = _rescaled(plane, item, (whole.shape[1], whole.shape[2]))
 
 
 def decode(path: Path) -> NDArray[Any]:
