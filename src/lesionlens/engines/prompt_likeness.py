@@ -54,22 +54,23 @@ def moved_logits(
     smooth = np.stack([ndimage.gaussian_filter(one, 0.8) for one in images])
     at = tuple(points.T)
     missing = np.clip(_MARGIN - signs * logits[at], 0, _MOST) * signs
-    known = np.stack([_likeness(smooth, point, points) for point in points])
+    seen = smooth[(slice(None), *at)]
+    known = np.stack(
+        [_likeness(p, here, points, seen) for p, here in zip(points, seen.T, strict=True)]
+    )
     shares = np.linalg.solve(known + _NOISE * np.eye(len(points)), missing)
     open_ = np.argwhere(np.abs(logits) <= 2 * _MOST)
     values = smooth[(slice(None), *open_.T)]
-    for point, share in zip(points, shares, strict=True):
-        here = smooth[(slice(None), *point)]
-        far = ((open_ - point) ** 2).sum(1) / _NEAR_MM**2
-        unlike = ((values - here[:, None]) ** 2).sum(0) / _ALIKE**2
-        logits[tuple(open_.T)] += (share * np.exp(-(far + unlike) / 2)).astype(np.float32)
+    for point, here, share in zip(points, seen.T, shares, strict=True):
+        alike = _likeness(point, here, open_, values)
+        logits[tuple(open_.T)] += (share * alike).astype(np.float32)
     return np.asarray(logits, np.float32)
 
 
-def _likeness(smooth: Floats, point: Points, points: Points) -> NDArray[np.float64]:
+def _likeness(point: Points, here: Floats, points: Points, values: Floats) -> NDArray[np.float64]:
+    """Return how alike (N, 3) voxels of (C, N) values are to one voxel of (C,) values."""
     far = ((points - point) ** 2).sum(1) / _NEAR_MM**2
-    here = smooth[(slice(None), *point)]
-    unlike = ((smooth[(slice(None), *points.T)] - here[:, None]) ** 2).sum(0) / _ALIKE**2
+    unlike = ((values - here[:, None]) ** 2).sum(0) / _ALIKE**2
     return np.asarray(np.exp(-(far + unlike) / 2), np.float64)
 
 

@@ -99,12 +99,8 @@ def merged(analysis: Analysis, into: Candidate, other: Candidate) -> tuple[Outli
     """
     components = analysis.findings.components
     both = (components == into.id) | (components == other.id)
-    box = geometry.bounding_box(both)
-    if box is None:  # of two candidates that have no voxel
-        return Outline.empty(into.tracking_uid), Outline.empty(other.tracking_uid)
-    labels = np.where(both[box], analysis.volumes.labels.data[box], np.uint8(0))
-    i, j, k = (int(side.start) for side in box)
-    return Outline(into.tracking_uid, (i, j, k), labels), Outline.empty(other.tracking_uid)
+    joined = _cropped(into.tracking_uid, both, analysis.volumes.labels.data)
+    return joined, Outline.empty(other.tracking_uid)
 
 
 def without_doubtful(analysis: Analysis, part: DoubtfulPart) -> Outline:
@@ -121,12 +117,7 @@ def without_doubtful(analysis: Analysis, part: DoubtfulPart) -> Outline:
     rest = analysis.findings.components == part.candidate
     if analysis.volumes.doubtful is not None:
         rest &= analysis.volumes.doubtful.data != part.number
-    box = geometry.bounding_box(rest)
-    if box is None:
-        return Outline.empty(candidate.tracking_uid)
-    labels = np.where(rest[box], analysis.volumes.labels.data[box], np.uint8(0))
-    i, j, k = (int(side.start) for side in box)
-    return Outline(candidate.tracking_uid, (i, j, k), labels)
+    return _cropped(candidate.tracking_uid, rest, analysis.volumes.labels.data)
 
 
 def with_part(
@@ -151,11 +142,16 @@ def with_part(
     drawn = np.where(mine, analysis.volumes.labels.data, np.uint8(0))
     free = part & (mine | (components == 0))
     drawn = np.where(free, labels, drawn)
-    box = geometry.bounding_box(drawn > 0)
+    return _cropped(uid, drawn > 0, drawn)
+
+
+def _cropped(uid: str, inside: NDArray[np.bool_], labels: NDArray[np.uint8]) -> Outline:
+    """Return the labels within a mask as an outline; an empty one where there is no voxel."""
+    box = geometry.bounding_box(inside)
     if box is None:
         return Outline.empty(uid)
     i, j, k = (int(side.start) for side in box)
-    return Outline(uid, (i, j, k), drawn[box])
+    return Outline(uid, (i, j, k), np.where(inside[box], labels[box], np.uint8(0)))
 
 
 def halves(

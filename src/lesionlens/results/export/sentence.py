@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -340,7 +339,7 @@ def _rendered(template: Template, values: Mapping[str, Any], name: str) -> str:
             pieces.append(piece)
     except UndefinedError as error:
         _refuse(f"that names what there is not ({error.message})",
-                f"of {name}: {', '.join(chain(FIELDS[name], ()))}")  # fmt: skip
+                f"of {name}: {', '.join(FIELDS[name])}")  # fmt: skip
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         _refuse(f"that cannot be filled in ({error})", "fields, conditions and plain filters")
     text = re.sub(r" ([;,.])", r"\1", " ".join("".join(pieces).split()))

@@ -128,17 +128,7 @@ class ReviewLog:
                 expected="a signed response, and why it is withdrawn",
                 next_step="Withdraw the signature first" if self._signed else "State the reason",
             )
-        self._events.append(
-            ReviewEvent(
-                WHOLE_STUDY,
-                ReviewState.UNREVIEWED,
-                reader,
-                now(),
-                reason.strip(),
-                ReviewAct.WITHDRAW_RESPONSE,
-                response=signed,
-            )
-        )
+        self._withdrawn(ReviewAct.WITHDRAW_RESPONSE, reason, reader, signed)
 
     def withdraw(self, reason: str, *, reader: str | None) -> None:
         """Take the signature back.
@@ -154,16 +144,19 @@ class ReviewLog:
                 expected="a signature, and why it is withdrawn",
                 next_step="State the reason" if self._signed else "Sign first",
             )
-        self._events.append(
-            ReviewEvent(
-                WHOLE_STUDY,
-                ReviewState.UNREVIEWED,
-                reader,
-                now(),
-                reason.strip(),
-                ReviewAct.WITHDRAW,
-            )
-        )
+        self._withdrawn(ReviewAct.WITHDRAW, reason, reader)
+
+    def _withdrawn(
+        self,
+        act: ReviewAct,
+        reason: str,
+        reader: str | None,
+        response: SignedResponse | None = None,
+    ) -> None:
+        """Append an act that ends what was signed."""
+        state, why = ReviewState.UNREVIEWED, reason.strip()
+        event = ReviewEvent(WHOLE_STUDY, state, reader, now(), why, act, response=response)
+        self._events.append(event)
 
     def mark(
         self,

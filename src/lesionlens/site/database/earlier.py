@@ -8,16 +8,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from lesionlens.base.databases import damage_named, open_database
 from lesionlens.base.labels import Phase, ReviewAct, ReviewState
 from lesionlens.base.records.review import WHOLE_STUDY, ReviewEvent
+from lesionlens.site.database.reads import ACT
 
 READING, BATCH = "reading.sqlite", "worklist.sqlite"
 _FORM = 1
-ACT = TypeAdapter(ReviewEvent)
-"""An act as the database holds it, in JSON."""
 _ACTS = (
     "SELECT study, reader, session, arm, kind, phase, time, seconds, target, x_mm, y_mm, z_mm, "
     "state, confidence, words FROM acts ORDER BY number"

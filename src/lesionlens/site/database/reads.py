@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pydantic import TypeAdapter
+
 from lesionlens.base.labels import Phase, ReviewAct, ReviewState
 from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
 from lesionlens.site.database.records import Mark, Read, ReaderVerdict, ReadKey, StudyState
 
+ACT = TypeAdapter(ReviewEvent)
+"""An act as the database holds it, in JSON."""
 _NO_DECISION = (ReviewAct.BEGIN, ReviewAct.LEAVE, ReviewAct.RESPONSE, ReviewAct.WITHDRAW_RESPONSE)
 
 

@@ -26,8 +26,8 @@ from lesionlens.base.errors import LesionLensError, ReadError
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.base.scan_limits import check_size
-from lesionlens.site.database.earlier import ACT, READING, adopt
-from lesionlens.site.database.reads import read_of, reviews_of
+from lesionlens.site.database.earlier import READING, adopt
+from lesionlens.site.database.reads import ACT, read_of, reviews_of
 from lesionlens.site.database.records import Arm, Read, ReadKey, Status, StudyEntry, StudyOutcome
 
 NAME = "studies.sqlite"

@@ -78,6 +78,7 @@ def groups_of(
     diameters repeated in each group would be read as those of another region.
     """
     found: list[Any] = []
+    sentences = Sentences(analysis)  # the report is in English
     rows = [(one, _parts(one, segments)) for one in identity.exported(analysis)]
     for candidate, parts in sorted(rows, key=lambda row: -_known(*row)):
         if pointed_at.seg is None or not parts:
@@ -87,7 +88,7 @@ def groups_of(
             group = _group(analysis, sources, part, pointed_at.seg)
             if index == 0:
                 _draw(group, analysis, sources, candidate)
-                group[0].ContentSequence.extend(_remarks(analysis, candidate))
+                group[0].ContentSequence.extend(_remarks(analysis, candidate, sentences))
             _explain(group, pointed_at.attention)
             found.append(group)
     return found
@@ -276,7 +277,7 @@ def _evaluations(analysis: Analysis, candidate: Candidate) -> list[QualitativeEv
     return [QualitativeEvaluation(identity.concept(n), identity.concept(v)) for n, v in codes]
 
 
-def _remarks(analysis: Analysis, candidate: Candidate) -> list[Any]:
+def _remarks(analysis: Analysis, candidate: Candidate, sentences: Sentences) -> list[Any]:
     """Return place and state in words, the score, and who decided when and why."""
     made: list[Any]
     event = analysis.review.of(candidate.tracking_uid)
@@ -294,7 +295,7 @@ def _remarks(analysis: Analysis, candidate: Candidate) -> list[Any]:
             TextContentItem(identity.concept(own.COMMENT), words, CONTAINS),
             TextContentItem(identity.concept(score), percent, CONTAINS),
         ]
-    sentence = Sentences(analysis).of(candidate)  # the report is in English
+    sentence = sentences.of(candidate)
     made.append(TextContentItem(identity.concept(own.SENTENCE), sentence, CONTAINS))
     made += _placed(analysis.review, candidate)
     made += [_doubt(part) for part in analysis.findings.doubtful_of(candidate)]
