@@ -27,7 +27,7 @@ Model = tuple[list[str], NDArray[np.float64], NDArray[np.float64]]
 """Names of features, their means and covariance."""
 LOG_RATIO = 4.0
 """Logarithm of the likelihood ratio from which exchanged names explain the images better.
-Measured, each case left out of the fit: docs/how-to/studies.md."""
+Measured, each case left out of the fit: docs/explanation/checks_measured.md."""
 LEAST_LIKELY = -1.6
 """Log-likelihood for each feature, below which the images fit no names at all."""
 ONE_IMAGE = 0.9999

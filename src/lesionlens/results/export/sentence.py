@@ -353,5 +353,5 @@ def _refuse(found: str, expected: str) -> NoReturn:
     raise UnusableInputError(
         found=f"a sentence template {found}",
         expected=expected,
-        next_step="Correct the file; docs/how-to/export.md lists the fields, with an example",
+        next_step="Correct the file; docs/how-to/report.md lists the fields, with an example",
     )

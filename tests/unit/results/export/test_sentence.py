@@ -108,4 +108,4 @@ def test_a_template_is_refused_when_it_is_read(tmp_path: Path, text: str, said: 
     file.write_text(text)
     with pytest.raises(UnusableInputError, match=said) as error:
         read_template(file)
-    assert "export.md" in str(error.value)
+    assert "report.md" in str(error.value)
