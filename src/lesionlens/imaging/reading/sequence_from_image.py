@@ -3,8 +3,8 @@
 The tissue template is laid on the image; how bright fluid and grey matter are against white matter,
 and how far the brightest voxels stand out, then decide by a softmax over a few numbers. It was
 fitted on synthetic brains alone (`research/fit_sequence_from_image.py`); its figures on real
-scans are in `docs/explanation/checks_measured.md`. It comes last, overrides nothing, and gives no answer where
-it is not sure.
+scans are in `docs/explanation/checks_measured.md`. It comes last, overrides nothing, and returns
+None if it is uncertain.
 """
 
 from __future__ import annotations
