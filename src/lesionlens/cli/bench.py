@@ -21,7 +21,9 @@ from lesionlens.base.provenance import version_of
 from lesionlens.base.staging import check_target
 from lesionlens.cli import options
 from lesionlens.cli.console import Answer, new_table, plain, progress_bar
-from lesionlens.cli.option_groups import SOURCE
+from lesionlens.cli.network import NETWORK, ComputeOptions
+from lesionlens.cli.option_groups import SOURCE, takes
+from lesionlens.engines.choice import EngineChoice
 from lesionlens.imaging.samples import STUDY
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ _BUSY = 0.3  # share of the cores in use by others from which clock times are wo
 _CPUINFO = Path("/proc/cpuinfo")
 
 
+@takes(network=ComputeOptions)
 def bench(
     study: Annotated[
         Path, typer.Argument(help="A study; the sample patient if none is given.", metavar="STUDY")
@@ -46,7 +49,7 @@ def bench(
         Path | None,
         typer.Option("--out", help="Write bench.json and bench.md here.", metavar="DIR"),
     ] = None,
-    device: options.Device = "auto",
+    network: EngineChoice = NETWORK,
     json: options.Json = False,
 ) -> Answer:
     """Time the analysis of a study, stage by stage.
@@ -58,10 +61,14 @@ def bench(
         check_free(out, (JSON_NAME, TABLE_NAME), dict.fromkeys(listed(out, LIST_NAME)))
     with progress_bar() as context:
         from lesionlens.engines import device as devices
+        from lesionlens.engines.threads import use_threads
 
-        figures = circumstances(devices.describe(devices.choose(device)), study)
+        use_threads(network.threads, network.engine)
+        place = devices.choose(network.device)
+        precision = devices.choose_precision(place, network.precision)
+        figures = circumstances(devices.describe(place, precision), study)
         busy = busy_words(figures["machine"])
-        figures |= _time_analysis(study, repeat, device, context)
+        figures |= _time_analysis(study, repeat, network, context)
     return _answer(figures, out, () if busy is None else (busy,), json=json)
 
 
@@ -82,12 +89,14 @@ def _answer(
     )
 
 
-def _time_analysis(study: Path, repeat: int, device: str, context: RunContext) -> dict[str, Any]:
+def _time_analysis(
+    study: Path, repeat: int, network: EngineChoice, context: RunContext
+) -> dict[str, Any]:
     context.progress("loading", 0.0)
     start = time.perf_counter()
     from lesionlens.lens import Lens
 
-    lens = Lens(device)
+    lens = Lens(network.device, precision=network.precision)
     loading = time.perf_counter() - start
     runs = []
     for turn in range(repeat + 1):

@@ -10,6 +10,9 @@ import typer
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
 from lesionlens.cli import checks
 from lesionlens.cli.console import STOP, Answer, new_table, plain, progress_bar
+from lesionlens.cli.network import NETWORK, ComputeOptions
+from lesionlens.cli.option_groups import takes
+from lesionlens.engines.choice import EngineChoice
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from lesionlens.training.learning.proposal import MetricChange
 
 
+@takes(network=ComputeOptions)
 def learn(
     reviewed: Annotated[
         Path,
@@ -77,9 +81,7 @@ def learn(
             "--minutes", help="Stop training after this long; start again to go on.", min=0
         ),
     ] = None,
-    device: Annotated[
-        str, typer.Option("--device", help="auto, cpu, cuda, cuda:N, xpu or mps.", metavar="DEVICE")
-    ] = "auto",
+    network: EngineChoice = NETWORK,
 ) -> Answer:
     """Learn from signed reviews, and propose the new weights with a one-page comparison.
 
@@ -104,7 +106,7 @@ def learn(
             recipe=None if recipe is None else read_config(recipe),
             steps=steps,
             start=start,
-            device=device,
+            network=network,
             drawn_volumes=drawn,
             readers=tuple(readers or ()),
         )

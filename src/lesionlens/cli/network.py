@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typing_extensions import override
 
 from lesionlens.base.labels import ComputePrecision
 from lesionlens.cli import options
@@ -19,7 +20,36 @@ NETWORK = EngineChoice()
 
 
 @dataclass(frozen=True, slots=True)
-class EngineOptions:
+class ComputeOptions:
+    """Where the network of this package computes; each field is an option."""
+
+    device: options.Device = "auto"
+    precision: Annotated[
+        ComputePrecision,
+        typer.Option(
+            "--precision",
+            help="In which numbers the network computes; auto is float32 on a CPU, bfloat16 on a "
+            "GPU of Nvidia, AMD or Intel.",
+        ),
+    ] = ComputePrecision.AUTO
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            help="Threads of a CPU to compute with; an analysis gives the same result with any "
+            "number.",
+            metavar="N",
+            min=1,
+        ),
+    ] = None
+
+    def choice(self) -> EngineChoice:
+        """Return the network in use, on this device."""
+        return EngineChoice(device=self.device, precision=self.precision, threads=self.threads)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions(ComputeOptions):
     """What the user chose; each field is an option."""
 
     bundle: Annotated[
@@ -47,24 +77,6 @@ class EngineOptions:
             min=0.0,
         ),
     ] = NETWORK.patience_min
-    device: options.Device = "auto"
-    precision: Annotated[
-        ComputePrecision,
-        typer.Option(
-            "--precision",
-            help="In which numbers the network computes; auto is float32 on a CPU, bfloat16 on a "
-            "GPU of Nvidia, AMD or Intel.",
-        ),
-    ] = ComputePrecision.AUTO
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            "--threads",
-            help="Threads of a CPU to compute with; results are the same with any number.",
-            metavar="N",
-            min=1,
-        ),
-    ] = None
     server: Annotated[
         str | None,
         typer.Option(
@@ -97,6 +109,7 @@ class EngineOptions:
         typer.Option("--fall-back", help="Analyse here where the server does not answer."),
     ] = False
 
+    @override
     def choice(self) -> EngineChoice:
         """Return what these options choose.
 

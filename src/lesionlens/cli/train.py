@@ -9,6 +9,9 @@ import typer
 
 from lesionlens.cli import options
 from lesionlens.cli.console import STOP, Answer, progress_bar
+from lesionlens.cli.network import NETWORK, ComputeOptions
+from lesionlens.cli.option_groups import takes
+from lesionlens.engines.choice import EngineChoice
 
 if TYPE_CHECKING:
     from lesionlens.base.run_context import RunContext
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from lesionlens.training.real_cases import RealCases
 
 
+@takes(network=ComputeOptions)
 def train(
     config: Annotated[
         Path,
@@ -29,9 +33,7 @@ def train(
         Path,
         typer.Option("--out", help="Folder for checkpoints, logs and weights.", metavar="DIR"),
     ],
-    device: Annotated[
-        str, typer.Option("--device", help="auto, cpu, cuda, cuda:N, xpu or mps.", metavar="DEVICE")
-    ] = "auto",
+    network: EngineChoice = NETWORK,
     minutes: Annotated[
         float | None,
         typer.Option("--minutes", help="Stop after this long; start again to go on.", min=0),
@@ -63,6 +65,7 @@ def train(
     STOP.gently()
     with progress_bar() as context:
         context.progress("loading", 0.0)
+        from lesionlens.engines.threads import use_threads
         from lesionlens.training.config import read_config
         from lesionlens.training.distributed import joined
         from lesionlens.training.loop import TrainOptions
@@ -72,14 +75,15 @@ def train(
             context.progress(f"step {event.step}, loss {event.loss:.3f}", event.step / event.steps)
 
         recipe, cases = read_config(config), None
-        with joined(device) as processes:
+        use_threads(network.threads, network.engine)
+        with joined(network.device) as processes:
             if finetune is not None:
                 with processes.first_alone():
                     recipe, cases = _real_cases(recipe, out, finetune, studies, convention, context)
             summary = run(
                 recipe,
                 out,
-                TrainOptions(minutes, not fresh, processes, cases),
+                TrainOptions(minutes, not fresh, processes, cases, network.precision),
                 on_step=report,
                 context=context,
             )

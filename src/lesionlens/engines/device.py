@@ -138,15 +138,22 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
 
 
-def autocast(device: torch.device, wanted: bool) -> AbstractContextManager[object]:
-    """Return the context in which a network is trained in bfloat16.
+def autocast(
+    device: torch.device, wish: ComputePrecision = ComputePrecision.AUTO
+) -> AbstractContextManager[object]:
+    """Return the context in which a network is trained.
 
-    Nothing changes where that is not wanted, nor on a device that would have to emulate it: on a
-    CPU with AVX2 alone a step of training in bfloat16 takes several times as long.
+    By itself in bfloat16, but not on a device that would have to emulate it: on a CPU with AVX2
+    alone a step of training in bfloat16 takes several times as long.
+
+    Raises
+    ------
+    UnusableInputError
+        Bfloat16 is requested of a device that predicts in float32.
     """
-    if not wanted or not has_fast_bfloat16(device):
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
+    if wish is ComputePrecision.AUTO and has_fast_bfloat16(device):
+        return computing_in(ComputePrecision.BFLOAT16, device)
+    return computing_in(choose_precision(device, wish), device)
 
 
 def name_of(device: torch.device) -> str:

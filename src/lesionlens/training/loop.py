@@ -16,11 +16,12 @@ import torch
 from torch import nn
 
 from lesionlens.base.errors import ResourceError, WeightsError
+from lesionlens.base.labels import ComputePrecision
 from lesionlens.base.logs import REPORT
 from lesionlens.base.manifest import claim
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import check_target
-from lesionlens.engines.device import autocast, choose
+from lesionlens.engines.device import autocast, choose, choose_precision
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.model import LensNetwork, channels_last
@@ -94,7 +95,11 @@ class Cases(Protocol):
         ...
 
     def validate(
-        self, network: LensNetwork, stage: StageConfig, device: torch.device
+        self,
+        network: LensNetwork,
+        stage: StageConfig,
+        device: torch.device,
+        precision: ComputePrecision,
     ) -> dict[str, float]:
         """Return figures on the patients that are held out."""
         ...
@@ -113,6 +118,8 @@ class TrainOptions:
     Each draws its own volumes, so a step reads as many times `batch`; one writes."""
     cases: Cases | None = None
     """Learn from these in the place of synthetic brains."""
+    precision: ComputePrecision = ComputePrecision.AUTO
+    """By itself what the recipe says; a bfloat16 that the device lacks is refused."""
 
 
 TO_THE_END = TrainOptions()
@@ -127,6 +134,7 @@ class _TrainingRun:
     processes: ProcessGroup
     network: LensNetwork
     optimiser: Optimiser
+    precision: ComputePrecision
     cases: Cases | None = None
     notes: WeightsNotes = field(default_factory=WeightsNotes)
     """Of the weights that it began with."""
@@ -208,9 +216,13 @@ def _begin(config: TrainConfig, out: Path, options: TrainOptions) -> _TrainingRu
     torch.manual_seed(config.seed)
     begun, notes = initial_network(config)
     network = channels_last(begun.to(processes.device))
-    run = _TrainingRun(
-        config, out, processes, network, Optimiser(network, config.optimiser), options.cases, notes
-    )
+    precision = options.precision
+    if precision is ComputePrecision.AUTO and not config.autocast:
+        precision = ComputePrecision.FLOAT32
+    if precision is not ComputePrecision.AUTO:
+        choose_precision(processes.device, precision)
+    optimiser = Optimiser(network, config.optimiser)
+    run = _TrainingRun(config, out, processes, network, optimiser, precision, options.cases, notes)
     check_target(out)
     if processes.leads:
         claim(out, _FILES, _LIST, begun=(out / "checkpoint" / "latest.json").is_file())
@@ -236,7 +248,7 @@ def learn(run: _TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]:
     moved = Batch(*(t.to(device) for t in batch))
     x = with_presence(moved.channels, moved.present, moved.brain)
     x = x.contiguous(memory_format=torch.channels_last_3d)
-    with autocast(device, run.config.autocast):
+    with autocast(device, run.precision):
         output = run.shared(x, place=moved.place)
     loss, parts = lens_loss(output, moved, run.config.loss)
     value = float(loss.detach())
@@ -304,9 +316,9 @@ def _check(run: _TrainingRun, board: Any) -> None:
     judge.load_state_dict(run.optimiser.average)
     stage = config.stages[config.stage_at(run.step)[0]]
     grid = dataclasses.replace(config.draw, shape=stage.shape, spacing_mm=stage.spacing_mm)
-    figures, picture = validate(judge, grid, config.validation_volumes, device)
+    figures, picture = validate(judge, grid, config.validation_volumes, device, run.precision)
     if run.cases is not None:
-        figures |= run.cases.validate(judge, stage, device)
+        figures |= run.cases.validate(judge, stage, device, run.precision)
     _note(run.out / "validation.jsonl", {"step": run.step, **figures})
     board.scalars({f"validation/{k}": v for k, v in figures.items()}, run.step)
     board.picture("validation/t1c, truth, found", picture, run.step)
@@ -377,6 +389,8 @@ def train(
         The checkpoint is damaged or of another network.
     ResourceError
         A checkpoint cannot be written; the last one is intact.
+    UnusableInputError
+        The device does not compute in the requested precision.
     """
     run = _begin(config, out, options)
     began_at = run.step

@@ -18,7 +18,7 @@ from lesionlens.analysis.evaluation.label_conventions import region_mask
 from lesionlens.base import kept_arrays
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import ComputePrecision, Region
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.whole_file import whole_file
@@ -138,7 +138,11 @@ class RealCases:
         return mixed(real, drawn, config.drawn_share, seed + 2 * _APART, done)
 
     def validate(
-        self, network: LensNetwork, stage: StageConfig, device: torch.device
+        self,
+        network: LensNetwork,
+        stage: StageConfig,
+        device: torch.device,
+        precision: ComputePrecision,
     ) -> dict[str, float]:
         """Return the mean Dice of each region over the patients that were held out, if any were."""
         if not self.parts.validation:
@@ -146,7 +150,8 @@ class RealCases:
         network.eval()
         scores: dict[str, list[float]] = {name: [] for name in _REGIONS}
         for file in self._ready(self.parts.validation, stage):
-            for name, value in zip(_REGIONS, _dice(network, read(file), device), strict=True):
+            found = _dice(network, read(file), device, precision)
+            for name, value in zip(_REGIONS, found, strict=True):
                 scores[name].append(value)
         return {f"patients_{name}": round(float(np.mean(v)), 4) for name, v in scores.items()}
 
@@ -267,12 +272,14 @@ def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packe
 
 
 @torch.no_grad()
-def _dice(network: LensNetwork, packed: Packed, device: torch.device) -> list[float]:
+def _dice(
+    network: LensNetwork, packed: Packed, device: torch.device, precision: ComputePrecision
+) -> list[float]:
     code = torch.from_numpy(packed.code).to(device)
     channels = torch.from_numpy(packed.channels).float()[None].to(device)
     present = torch.from_numpy(packed.present)[None].to(device)
     x = with_presence(channels, present, (code > 0)[None])
-    with autocast(device, wanted=True):
+    with autocast(device, precision):
         logits = network(x.contiguous(memory_format=torch.channels_last_3d)).logits[0]
     scores = []
     for level, found in enumerate(logits > 0, 1):

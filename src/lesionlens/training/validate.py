@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from lesionlens.base.labels import ComputePrecision
 from lesionlens.engines.device import autocast
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
@@ -32,7 +33,11 @@ def _picture(channels: Tensor, truth: Tensor, found: Tensor) -> Tensor:
 
 @torch.no_grad()
 def validate_each(
-    network: LensNetwork, config: DrawConfig, volumes: Sequence[int], device: torch.device
+    network: LensNetwork,
+    config: DrawConfig,
+    volumes: Sequence[int],
+    device: torch.device,
+    precision: ComputePrecision = ComputePrecision.AUTO,
 ) -> Iterator[tuple[dict[str, float], Tensor | None]]:
     """Yield the figures of each synthetic volume, and a picture of those with a tumour.
 
@@ -46,6 +51,8 @@ def validate_each(
         Which ones, from 0: of seeds that no step learns from.
     device : torch.device
         Where the volumes are drawn.
+    precision : ComputePrecision
+        As `engines.device.autocast` takes it.
 
     Yields
     ------
@@ -59,7 +66,7 @@ def validate_each(
     for index in volumes:
         drawn = draw(config, [VALIDATION_SEED + index], str(device))
         x = with_presence(drawn.zscored, torch.ones(1, 4, device=device), drawn.brain)
-        with autocast(device, wanted=True):
+        with autocast(device, precision):
             output = network(x.contiguous(memory_format=torch.channels_last_3d))
         found, truth = output.logits[0] > 0, drawn.labels[0] > 0
         if not bool(truth.any()):
@@ -72,7 +79,11 @@ def validate_each(
 
 
 def validate(
-    network: LensNetwork, config: DrawConfig, volumes: int, device: torch.device
+    network: LensNetwork,
+    config: DrawConfig,
+    volumes: int,
+    device: torch.device,
+    precision: ComputePrecision = ComputePrecision.AUTO,
 ) -> tuple[dict[str, float], Tensor]:
     """Mean Dice with all sequences, peak inside, and what is flagged in tumour-free brains.
 
@@ -85,7 +96,7 @@ def validate(
     """
     scores: dict[str, list[float]] = {}
     picture = torch.zeros(1, 1)
-    for figures, shown in validate_each(network, config, range(volumes), device):
+    for figures, shown in validate_each(network, config, range(volumes), device, precision):
         for name, value in figures.items():
             scores.setdefault(name, []).append(value)
         picture = picture if shown is None else shown

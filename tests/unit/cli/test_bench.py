@@ -18,7 +18,7 @@ from lesionlens.imaging.samples import STUDY
 class Instant:
     """An analysis of two stages that takes no time."""
 
-    def __init__(self, device):
+    def __init__(self, device, *, precision):
         stages = (StageTime("load", 0.5, 100.0), StageTime("network", 1.5, 200.0))
         engine = SimpleNamespace(weights_sha256="0" * 64)
         self.run = SimpleNamespace(stages=stages, engine=engine)

@@ -11,7 +11,11 @@ from lesionlens.base.errors import ServerError, UnusableInputError
 from lesionlens.cli.acceptance import acceptance
 from lesionlens.cli.analyze import analyze
 from lesionlens.cli.batch import batch
+from lesionlens.cli.bench import bench
+from lesionlens.cli.learn import learn
 from lesionlens.cli.network import EngineOptions
+from lesionlens.cli.serve import serve
+from lesionlens.cli.train import train
 from lesionlens.cli.worklist import ahead
 from lesionlens.engines import plugged_in
 from lesionlens.engines.choice import EngineChoice
@@ -80,3 +84,8 @@ def test_nobody_listens_where_nobody_does():
     choice = EngineOptions(server=f"http://127.0.0.1:{port}").choice()
     with pytest.raises(ServerError, match="no answer from"):
         choice.run(EngineChoice.load)
+
+
+@pytest.mark.parametrize("command", [bench, learn, serve, train])
+def test_every_command_that_computes_takes_device_precision_and_threads(command):
+    assert {"device", "precision", "threads"} <= inspect.signature(command).parameters.keys()

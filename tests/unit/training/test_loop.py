@@ -6,7 +6,8 @@ import json
 import pytest
 import torch
 
-from lesionlens.base.errors import ResourceError, WeightsError
+from lesionlens.base.errors import ResourceError, UnusableInputError, WeightsError
+from lesionlens.base.labels import ComputePrecision
 from lesionlens.network import weights
 from lesionlens.network.build import build
 from lesionlens.network.config import preset
@@ -43,6 +44,25 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(uninterrupted, tmp_path):
     train(RECIPE, tmp_path)
     for name, value in average_of(uninterrupted[1]).items():
         torch.testing.assert_close(average_of(tmp_path)[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_a_precision_that_the_device_lacks_is_refused_before_anything_is_written(tmp_path):
+    out = tmp_path / "run"
+    with pytest.raises(UnusableInputError, match="bfloat16 on the device cpu"):
+        train(RECIPE, out, TrainOptions(precision=ComputePrecision.BFLOAT16))
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("recipe_says", [True, False])
+def test_float32_is_trained_in_whatever_the_recipe_says(tmp_path, monkeypatch, recipe_says):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    recipe = dataclasses.replace(RECIPE, autocast=recipe_says)
+    options = TrainOptions(resume=False, precision=ComputePrecision.FLOAT32)
+    asked = loop._begin(recipe, tmp_path / "asked", options)
+    by_recipe = loop._begin(recipe, tmp_path / "recipe", TrainOptions(resume=False))
+    for run, bfloat16 in ((asked, False), (by_recipe, recipe_says)):
+        with loop.autocast(torch.device("cpu"), run.precision):
+            assert torch.is_autocast_enabled("cpu") is bfloat16
 
 
 def test_patches_train_and_set_the_focus(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -52,8 +52,8 @@ class Judge:
     """What was reviewed."""
     folder: Path
     """Gets a result for each held-out case and side, and the truth."""
-    device: str
-    """As `engines.device.choose` reads it."""
+    network: EngineChoice
+    """Where it computes, in which numbers, by how many threads."""
 
     def score(
         self, reviews: Sequence[SignedReview], side: Side, context: RunContext
@@ -75,7 +75,7 @@ class Judge:
                 job = StudyJob(name, review.study, place)
                 outcome = analyse(
                     job,
-                    CohortChoice(EngineChoice(self.device, weights=str(side.weights))),
+                    CohortChoice(replace(self.network, weights=str(side.weights))),
                     context.quiet(),
                 )
                 if outcome.status is Status.STOPPED:
@@ -117,7 +117,7 @@ def _package(place: Path) -> str:
 
 
 def drawn_figures(
-    side: Side, recipe: TrainConfig, volumes: int, device: str, context: RunContext
+    side: Side, recipe: TrainConfig, volumes: int, network: EngineChoice, context: RunContext
 ) -> list[dict[str, float]]:
     """Return the figures of one pass on synthetic brains that no training has seen.
 
@@ -129,18 +129,19 @@ def drawn_figures(
         Its last stage gives the grid.
     volumes : int
         How many.
-    device : str
-        As `engines.device.choose` reads it.
+    network : EngineChoice
+        Where it computes, and in which numbers.
     context : RunContext
         Called, and polled for a stop, before each.
     """
-    place = choose(device)
-    network, _ = weight_files.load(side.weights, place)
+    place = choose(network.device)
+    judged, _ = weight_files.load(side.weights, place)
     stage = recipe.stages[-1]
     grid = DrawConfig(shape=stage.shape, spacing_mm=stage.spacing_mm)
     found = []
     for number in range(volumes):
         context.check("judging on synthetic brains")
         context.progress(f"{side.name}: synthetic brain {number + 1}", number / volumes)
-        found += [figures for figures, _ in validate_each(network, grid, [number], place)]
+        figures, _ = next(validate_each(judged, grid, [number], place, network.precision))
+        found.append(figures)
     return found

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from lesionlens.base.provenance import utc_now
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import check_target
 from lesionlens.base.whole_file import write_whole
+from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.device import choose
+from lesionlens.engines.threads import use_threads
 from lesionlens.network import weights as weight_files
 from lesionlens.network.notes import WeightsInfo, WeightsNotes
 from lesionlens.network.versions import WeightsStore
@@ -76,7 +78,8 @@ class LearnJob:
         Of the built-in recipe.
     start : str or None
         Weights to start from, as `network.weights.load_chosen` takes them; None for those in use.
-    device : str
+    network : EngineChoice
+        Where it computes, in which numbers and by how many threads.
     drawn_volumes : int
         Synthetic brains that judge.
     readers : tuple of str
@@ -89,7 +92,7 @@ class LearnJob:
     recipe: TrainConfig | None = None
     steps: int = STEPS
     start: str | None = None
-    device: str = "cpu"
+    network: EngineChoice = field(default_factory=EngineChoice)
     drawn_volumes: int = 12
     readers: tuple[str, ...] = ()
 
@@ -142,13 +145,16 @@ def learn(
         recipe,
         context.part(0, 0.1),
     )
-    processes = ProcessGroup(choose(job.device))
+    use_threads(job.network.threads, "lens")
+    processes = ProcessGroup(choose(job.network.device))
 
     def report(event: TrainEvent) -> None:
         done = 0.1 + (_TRAINED - 0.1) * event.step / event.steps
         context.progress(f"step {event.step} of {event.steps}, loss {event.loss:.3f}", done)
 
-    sitting = TrainOptions(minutes, processes=processes, cases=cases)
+    sitting = TrainOptions(
+        minutes, processes=processes, cases=cases, precision=job.network.precision
+    )
     trained = train(recipe, job.out, sitting, on_step=report, context=context)
     if not trained.finished:
         return Learnt(trained, gathered, None)
@@ -248,7 +254,7 @@ def _judged(
     sides: tuple[Side, Side],
     context: RunContext,
 ) -> _Judged:
-    judge = Judge(job.results, job.out / "judged", job.device)
+    judge = Judge(job.results, job.out / "judged", job.network)
     steps = [context.part(n / 4, (n + 1) / 4) for n in range(4)]
     volumes = job.drawn_volumes
     return _Judged(
@@ -258,8 +264,8 @@ def _judged(
             judge.score(held, sides[1], steps[1]),
         ),
         (
-            drawn_figures(sides[0], recipe, volumes, job.device, steps[2]),
-            drawn_figures(sides[1], recipe, volumes, job.device, steps[3]),
+            drawn_figures(sides[0], recipe, volumes, job.network, steps[2]),
+            drawn_figures(sides[1], recipe, volumes, job.network, steps[3]),
         ),
     )
 
