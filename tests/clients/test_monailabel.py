@@ -17,14 +17,19 @@ import nibabel as nib
 import numpy as np
 import pytest
 import requests
+from scipy import ndimage
 
 pytest.importorskip("fastapi")
 
 from tests.serving_here import QuickEngine, serving
 
+from lesionlens.base.geometry import apply
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.prediction import Capability
+from lesionlens.base.run_context import SILENT
+from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.reading import sequence_from_image
+from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.sequences import Guess
 from lesionlens.site.serving.monailabel.uploads import own_prefix
 from lesionlens.site.serving.sessions import Limits
@@ -101,9 +106,9 @@ def labels_in(file):
 
 def test_info_names_models_labels_and_strategies(client):
     info = client.info()
-    assert [*info["models"]] == ["quick"]
-    assert info["models"]["quick"]["type"] == "segmentation"
-    assert info["labels"] == ["core", "oedema", "enhancing"]
+    kinds = {name: model["type"] for name, model in info["models"].items()}
+    assert kinds == {"quick": "segmentation", "quick-points": "deepgrow"}
+    assert info["labels"] == ["core", "oedema", "enhancing", "lesion"]
     assert {"first", "random"} <= set(info["strategies"])
     assert info["trainers"] == {}
     assert info["datastore"]["total"] == 3
@@ -119,6 +124,92 @@ def test_infer_gives_a_label_map_on_the_reference_and_figures(client, image, fol
     assert labels_in(file).shape == nib.load(reference).shape
     assert np.allclose(nib.load(file).affine, nib.load(reference).affine, atol=1e-4)
     assert labels_in(file).any()
+
+
+@pytest.fixture
+def bright(folder):
+    """A voxel of the reference in the middle of what FLAIR shows bright."""
+    found, prepared = opened(folder / "one")
+    return [int(v) for v in found.astype(int)], prepared
+
+
+def opened(study):
+    prepared = prepare(open_study(study), SILENT)
+    flair = ndimage.gaussian_filter(prepared.channels[3] * prepared.brain, 3.0)
+    at = np.array(np.unravel_index(flair.argmax(), flair.shape))
+    return np.rint(apply(prepared.to_native, at[None]))[0], prepared
+
+
+def test_points_as_slicer_sends_them_outline_what_they_are_in(client, bright, folder):
+    """Voxels of the image that the client loaded, all of them with each new one."""
+    at, _ = bright
+    params = {"label": "lesion", "foreground": [at], "background": []}
+    first, about = client.infer("quick-points", "one", params)
+    mask = labels_in(first).copy()
+    assert about["label_names"] == {"lesion": 1}
+    assert np.allclose(
+        nib.load(first).affine, nib.load(next((folder / "one").glob("*t1c*"))).affine
+    )
+    assert mask[tuple(at)] == 1
+    assert 20 < mask.sum() < mask.size / 10
+    beside = np.argwhere(mask)[-1].tolist()
+    second, about = client.infer("quick-points", "one", params | {"background": [beside]})
+    assert labels_in(second)[tuple(at)]
+    assert not labels_in(second)[tuple(beside)]
+    assert about["prompts"]["points"] == [[at, True], [beside, False]]
+    again, _ = client.infer("quick-points", "one", params | {"background": [beside]})
+    assert np.array_equal(labels_in(again), labels_in(second))
+
+
+def test_an_outline_that_is_sent_along_is_corrected_near_the_point_alone(client, bright, folder):
+    at, _ = bright
+    params = {"label": "lesion", "foreground": [at]}
+    file, _ = client.infer("quick-points", "two", params)
+    before = labels_in(file) > 0
+    away = np.argwhere(before)[0].tolist()
+    far = before.copy()
+    far[tuple(slice(max(0, v - 30), v + 30) for v in away)] = False
+    fixed, _ = client.infer("quick-points", "two", {"background": [away]}, label_in=file)
+    after = labels_in(fixed) > 0
+    assert not after[tuple(away)]
+    assert (after[before] == 0).any()
+    assert not (after & ~before).any()
+    other = str(folder / "three_flair.nii.gz")
+    small = folder.parent / "small.nii.gz"
+    nib.save(nib.load(other).slicer[2:], small)
+    with pytest.raises(Exception, match="on the grid of the image"):
+        client.infer("quick-points", "two", {"background": [away]}, label_in=str(small))
+
+
+def test_a_box_is_a_prompt_and_a_session_is_pointed_into_until_it_is_removed(
+    server, client, bright, folder
+):
+    at, _ = bright
+    name = client.create_session(str(folder / "two.zip"))["session_id"]
+    roi = [v + side * 8 * (axis < 2) for axis, v in enumerate(at) for side in (-1, 1)]
+    file, _ = client.infer("quick-points", "", {"roi": roi}, session_id=name)
+    assert labels_in(file)[tuple(at)]
+    kept = server.app.state.monailabel.pointed
+    assert kept.bytes > 0
+    client.remove_session(name)
+    assert kept.bytes == 0
+
+
+def test_points_that_cannot_be_answered_are_refused_in_words(client):
+    for params, words in (
+        ({}, "1 to 64 points"),
+        ({"foreground": [[0, 0, 0]]}, "outside the brain"),
+        ({"foreground": [[1, 2]]}, "cannot be read"),
+        ({"foreground": [[1e300, 2, 3]]}, "within"),
+        ({"foreground": [[-1, 2, 3]]}, "within"),
+        ({"foreground": "here"}, "cannot be read"),
+        ({"foreground": [[1, 2, 3]] * 65}, "1 to 64 points"),
+        ({"roi": [1, 2, 3]}, "cannot be read"),
+        ({"background": [[30, 30, 30]]}, "what belongs to it"),
+        ({"foreground": [[30, 30, 30]], "label": "enhancing"}, "without T1c"),
+    ):
+        with pytest.raises(Exception, match=words):
+            client.infer("quick-points", "three_flair", params)
 
 
 def test_infer_on_a_session_is_infer_on_the_image(client, folder):

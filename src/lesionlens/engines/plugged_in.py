@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base import plugins
-from lesionlens.base.errors import PluginError
+from lesionlens.base.errors import PluginError, UnusableInputError
 from lesionlens.base.labels import Region, without_enhancing
 from lesionlens.base.records.prediction import EngineInfo, Prediction
+from lesionlens.base.records.prompts import PromptedRegion, PromptQuestion
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.engine import Engine
+from lesionlens.engines.engine import Engine, SupportsPrompts
 
 Floats = NDArray[np.float32]
 _SLACK = 1e-3
@@ -40,6 +42,30 @@ def make_engine(name: str, **given: Any) -> Engine:
     """
     engine: Engine = plugins.make(plugins.ENGINES, name, **given)
     return engine
+
+
+def answer_prompts(
+    engine: SupportsPrompts,
+    prepared: PreparedStudy,
+    question: PromptQuestion,
+    known: Mapping[Region, Floats] | None,
+    *,
+    context: RunContext,
+) -> PromptedRegion:
+    """Return what an engine answers to prompts; see `engines.engine.SupportsPrompts`.
+
+    Raises
+    ------
+    UnusableInputError
+        A region is meant that the study's sequences do not show; or as the engine raises it.
+    """
+    if question.region is not None and question.region not in prepared.regions:
+        raise UnusableInputError(
+            found=f"a prompt for the {question.region.words} of a study without T1c",
+            expected="a region that its sequences can show",
+            next_step="Point at the whole tumour, at its core or at a thing without a name",
+        )
+    return engine.answer_prompts(prepared, question, known, context=context)
 
 
 def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> Prediction:

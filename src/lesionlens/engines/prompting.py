@@ -84,9 +84,10 @@ class StudyPrompts:
         found = make_network_input(prepared, _SPACING_MM, torch.device("cpu"))
         known = None
         if chances is not None:
-            known = np.stack(
-                [resample(chances[region], prepared.working, found.grid) for region in Region]
-            ).astype(np.float16)
+            known = np.zeros((len(Region), *found.grid.shape), np.float16)
+            for n, region in enumerate(Region):
+                if region in chances:  # without T1c nothing is known to enhance
+                    known[n] = resample(chances[region], prepared.working, found.grid)
         study = PromptStudy(
             found.channels[0].half().numpy(), found.brain[0].numpy(), found.present, known
         )

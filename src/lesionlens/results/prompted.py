@@ -51,8 +51,8 @@ def ask(
         A prompt lies outside the image or the brain, prompts contradict each other, nothing stands
         out there, or `start` is on another grid.
     """
-    wanted, unwanted = prompts.voxels(True), prompts.voxels(False)
     _check_within(prompts, prepared.native)
+    wanted, unwanted = prompts.voxels(True), prompts.voxels(False)
     outline = None if start is None else _outline(start, prepared.native)
     here, away = _placed(wanted, prepared), _placed(unwanted, prepared)
     inside = None
@@ -105,7 +105,7 @@ def _placed(voxels: Points, prepared: PreparedStudy) -> Points:
 def _check_within(prompts: Prompts, grid: Grid) -> None:
     said = [at for at, _ in prompts.points]
     said += [at for line, _ in prompts.scribbles for at in line]
-    said += [] if prompts.box is None else list(prompts.box)
+    said += [*(prompts.box or ()), *prompts.lasso]
     for at in said:
         if not all(0 <= v < n for v, n in zip(at, grid.shape, strict=True)):
             raise UnusableInputError(

@@ -29,6 +29,7 @@ from lesionlens.base.records.prompts import (
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.engines import plugged_in
 from lesionlens.engines.engine import Engine, SupportsPrompts, as_perturbable, as_prompted
 from lesionlens.results import notebook as as_notebook
 from lesionlens.results import prompted
@@ -224,7 +225,8 @@ class Result:
         known = None if self._prediction is None else self._prediction.probability
         asked = as_prompted(self._engine) or self._prompter or _local_prompts()
         self._prompter = asked
-        return asked.answer_prompts(self.analysis.prepared, question, known, context=SILENT)
+        prepared = self.analysis.prepared
+        return plugged_in.answer_prompts(asked, prepared, question, known, context=SILENT)
 
     def sentence(
         self, candidate: int | None = None, *, language: str = "en", template: str | Path = ""

@@ -65,7 +65,7 @@ class Prompts:
                 _closed(tuple(map(_voxel, lasso))),
                 None if region is None else Region(region),
             )
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise UnusableInputError(
                 found=f"prompts that cannot be read ({error})",
                 expected="points=[((i, j, k), True)], scribbles=[([(i, j, k), ...], True)], "

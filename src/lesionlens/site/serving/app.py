@@ -24,7 +24,8 @@ from lesionlens.engines.remote.messages import Header, info_out
 from lesionlens.site.serving.admission import Admission, admitted
 from lesionlens.site.serving.answers import TooLargeError, explained
 from lesionlens.site.serving.gate import Gate
-from lesionlens.site.serving.monailabel.routes import Adapter, make_router
+from lesionlens.site.serving.monailabel.adapter import Adapter
+from lesionlens.site.serving.monailabel.routes import make_router
 from lesionlens.site.serving.sessions import Session, Sessions
 
 _LONGEST_WAIT_S, _NEWS_S = 10.0, 0.1  # a client gets news at most so often, an answer at once

@@ -13,6 +13,7 @@ from typing import Any
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.base.labels import Label
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import Engine
 from lesionlens.lens import Lens
 from lesionlens.results.export import nifti, tables
@@ -43,25 +44,29 @@ class Inferred:
     content: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of an image."""
+
+    engine: Engine
+    image: Path
+    """As `images.study_of` takes it."""
+    wishes: Mapping[str, Any]
+    """The request's parameters."""
+    wanted: RequestedOutput
+
+
 class Inference:
     """The analysis of one image, to be queued for its turn.
 
     Parameters
     ----------
-    engine : Engine
-        What analyses.
-    image : Path
-        As `images.study_of` takes it.
-    wishes : mapping
-        The request's parameters.
-    wanted : RequestedOutput
-        What is asked for.
+    asked : Question
+        What is asked.
     """
 
-    def __init__(
-        self, engine: Engine, image: Path, wishes: Mapping[str, Any], wanted: RequestedOutput
-    ) -> None:
-        self._engine, self._image, self._wishes, self._wanted = engine, image, wishes, wanted
+    def __init__(self, asked: Question) -> None:
+        self._asked = asked
         self._found: Inferred | None = None
         self.job = Job(self._work)
 
@@ -80,17 +85,15 @@ class Inference:
 
     def _work(self, job: Job) -> bytes:
         with tempfile.TemporaryDirectory(prefix=own_prefix()) as aside:
-            study = study_of(
-                self._image,
-                self._wishes,
-                Path(aside),
-                job.context,
-            )
-            began = time.perf_counter()
-            result = Lens(engine=self._engine)(study, context=job.context)
-            seconds = time.perf_counter() - began
-            self._found = _inferred(result.analysis, self._wanted, seconds)
+            self._found = self._answer(Path(aside), job.context)
         return b"done"
+
+    def _answer(self, aside: Path, context: RunContext) -> Inferred:
+        asked = self._asked
+        study = study_of(asked.image, asked.wishes, aside, context)
+        began = time.perf_counter()
+        result = Lens(engine=asked.engine)(study, context=context)
+        return _inferred(result.analysis, asked.wanted, time.perf_counter() - began)
 
 
 def _inferred(analysis: Analysis, wanted: RequestedOutput, seconds: float) -> Inferred:

@@ -7,9 +7,7 @@ import json
 import random
 import tempfile
 import time
-from collections import Counter
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
@@ -20,129 +18,17 @@ from starlette.background import BackgroundTask
 from urllib3.filepost import encode_multipart_formdata
 
 from lesionlens.base.bounded_read import parse_json
-from lesionlens.base.errors import FullError, UnusableInputError
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.errors import UnusableInputError
 from lesionlens.site.serving.admission import Admission, admitted, no_key
 from lesionlens.site.serving.answers import NotFoundError
-from lesionlens.site.serving.monailabel.datastore import FINAL, Datastore
-from lesionlens.site.serving.monailabel.images import (
-    AUTO,
-    LIKELY,
-    as_volume,
-    image_name,
-    volume_name,
-)
-from lesionlens.site.serving.monailabel.inference import (
-    LABELS,
-    Inference,
-    Inferred,
-    RequestedOutput,
-)
-from lesionlens.site.serving.monailabel.uploads import Uploads, own_prefix
-from lesionlens.site.serving.sessions import Sessions
+from lesionlens.site.serving.monailabel.adapter import STRATEGIES, Adapter
+from lesionlens.site.serving.monailabel.datastore import FINAL
+from lesionlens.site.serving.monailabel.images import as_volume, image_name, volume_name
+from lesionlens.site.serving.monailabel.inference import Question, RequestedOutput
+from lesionlens.site.serving.monailabel.uploads import own_prefix
 
-STRATEGIES = {
-    "first": "The first study without a final label",
-    "random": "Any study without a final label",
-}
-_LOOK_S = 0.05
-_MOST_KEYS = 4
-"""How many keys may have as much waiting as one may."""
 _NIFTI = "application/octet-stream"
 Owner = Annotated[str, Depends(admitted)]
-
-
-class Adapter:
-    """What the routes work with.
-
-    Parameters
-    ----------
-    sessions : Sessions
-        The server's models and its turns.
-    folder : Path or None
-        The datastore's folder.
-    """
-
-    def __init__(self, sessions: Sessions, folder: Path | None) -> None:
-        self.sessions, self.datastore = sessions, Datastore(folder)
-        self.uploads = Uploads(sessions.limits.memory_bytes)
-        self._asked: Counter[str] = Counter()
-
-    def image(self, owner: str, image: str, session_id: str) -> Path:
-        """Return where the image of a request lies.
-
-        Raises
-        ------
-        UnusableInputError
-            None was named, or none is of that name.
-        """
-        if session_id:
-            return self.uploads.find(owner, session_id).image
-        if not image:
-            raise UnusableInputError(
-                found="neither an image nor a file nor a session",
-                expected="one of them",
-                next_step="Name one",
-            )
-        return self.datastore.image(image)
-
-    def info(self) -> dict[str, Any]:
-        """Return what is offered, as MONAI Label's `/info/` says it."""
-        models = {
-            name: {
-                "type": "segmentation",
-                "labels": LABELS,
-                "dimension": 3,
-                "description": f"{engine.info.name} {engine.info.version}: candidate tumour "
-                "regions in brain MRI. Research use only. A volume of an unknown sequence is "
-                f"taken for the likeliest by its image, from {LIKELY:.0%} on; the answer's notices "
-                "say so",
-                "config": {"sequence": [AUTO, *MrSequence]},
-            }
-            for name, engine in self.sessions.models.items()
-        }
-        return {
-            "name": "LesionLens",
-            "description": "Flags candidate tumour regions in brain MRI, for review",
-            "version": version("lesionlens"),
-            "labels": [*LABELS],
-            "models": models,
-            "trainers": {},
-            "strategies": {name: {"description": words} for name, words in STRATEGIES.items()},
-            "scoring": {},
-            "train_stats": {},
-            "datastore": self.datastore.status(),
-            "config": {},
-        }
-
-    async def infer(self, request: Request, owner: str, inference: Inference) -> Inferred:
-        """Return what an inference finds when its turn has come; ends it where the client left.
-
-        Raises
-        ------
-        FullError
-            As many wait as may.
-        LesionLensError
-            As `Inference.result`.
-        """
-        most, turns, job = self.sessions.limits.jobs, self.sessions.turns, inference.job
-        if self._asked[owner] >= most or self._asked.total() >= _MOST_KEYS * most:
-            raise FullError(
-                found=f"{self._asked.total()} analyses that wait already",
-                expected=f"at most {most} of one key",
-                next_step="Send it again when some are done",
-            )
-        self._asked[owner] += 1
-        try:
-            turns.add(owner, job)
-            while not job.done:
-                await asyncio.sleep(_LOOK_S)  # and no thread is kept waiting
-                if await request.is_disconnected():
-                    turns.drop(job)
-        finally:
-            turns.drop(job)
-            self._asked[owner] -= 1
-        return inference.result
 
 
 def _adapter(request: Request) -> Adapter:
@@ -234,21 +120,22 @@ def _add_infer(router: APIRouter) -> None:
         asked: Annotated[Asked, Depends()],
         params: Annotated[str, Form()] = "{}",
         file: Annotated[UploadFile | None, File()] = None,
+        label: Annotated[UploadFile | None, File()] = None,
     ) -> Response:
-        engine = adapter.sessions.models.get(model)
-        if engine is None:
-            raise _no("model", model, adapter.sessions.models)
+        engine = adapter.engine(model)
         wishes, sent, session_id = _json(params), None, asked.session_id
         if file is not None and not session_id:
             sent, _ = await run_in_threadpool(adapter.uploads.add, owner, [_named(file)], 0)
             session_id = sent
         try:
             place = await run_in_threadpool(adapter.image, owner, asked.image, session_id)
-            inference = Inference(engine, place, wishes, asked.output)
+            start = None if label is None else await label.read()
+            question = Question(engine, place, wishes, asked.output)
+            inference = adapter.inference(model, question, start)
             found = await adapter.infer(request, owner, inference)
         finally:
             if sent is not None:
-                await run_in_threadpool(adapter.uploads.remove, owner, sent)
+                await run_in_threadpool(adapter.remove, owner, sent)
         return _response(found.params, found.file_name, found.content, asked.output)
 
 
@@ -288,7 +175,7 @@ def _add_sessions(router: APIRouter) -> None:
 
     @router.delete("/session/{session_id}")
     def remove(adapter: All, owner: Owner, session_id: str) -> dict[str, Any]:
-        return adapter.uploads.remove(owner, session_id).info(session_id)
+        return adapter.remove(owner, session_id).info(session_id)
 
 
 def _add_datastore(router: APIRouter) -> None:

@@ -1,0 +1,176 @@
+"""What the routes of MONAI Label work with: models, images, and what is asked of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+
+from lesionlens.base.errors import FullError, UnusableInputError
+from lesionlens.base.labels import Label, MrSequence
+from lesionlens.engines.engine import Engine
+from lesionlens.site.serving.answers import NotFoundError
+from lesionlens.site.serving.monailabel.datastore import Datastore
+from lesionlens.site.serving.monailabel.images import AUTO, LIKELY
+from lesionlens.site.serving.monailabel.inference import (
+    LABELS,
+    Inference,
+    Inferred,
+    Question,
+)
+from lesionlens.site.serving.monailabel.pointing import (
+    LESION,
+    SUFFIX,
+    PointedInference,
+    PointedStudies,
+)
+from lesionlens.site.serving.monailabel.uploads import Upload, Uploads
+from lesionlens.site.serving.sessions import Sessions
+
+STRATEGIES = {
+    "first": "The first study without a final label",
+    "random": "Any study without a final label",
+}
+_LOOK_S = 0.05
+_MOST_KEYS = 4
+"""How many keys may have as much waiting as one may."""
+
+
+_CONFIG = {"sequence": [AUTO, *MrSequence]}
+_POINTED: dict[str, Any] = {
+    "type": "deepgrow",
+    "labels": [LESION],
+    "dimension": 3,
+    "description": "What you point at, by points for and against; under the label "
+    f"“{Label.ENHANCING.name.lower()}” its enhancing part. Research use only",
+    "config": _CONFIG,
+}
+
+
+class Adapter:
+    """What the routes work with.
+
+    Parameters
+    ----------
+    sessions : Sessions
+        The server's models and its turns.
+    folder : Path or None
+        The datastore's folder.
+    """
+
+    def __init__(self, sessions: Sessions, folder: Path | None) -> None:
+        self.sessions, self.datastore = sessions, Datastore(folder)
+        self.uploads = Uploads(sessions.limits.memory_bytes)
+        self.pointed = PointedStudies(sessions.limits.memory_bytes // 4)
+        self._asked: Counter[str] = Counter()
+
+    def image(self, owner: str, image: str, session_id: str) -> Path:
+        """Return where the image of a request lies.
+
+        Raises
+        ------
+        UnusableInputError
+            None was named, or none is of that name.
+        """
+        if session_id:
+            return self.uploads.find(owner, session_id).image
+        if not image:
+            raise UnusableInputError(
+                found="neither an image nor a file nor a session",
+                expected="one of them",
+                next_step="Name one",
+            )
+        return self.datastore.image(image)
+
+    def remove(self, owner: str, session_id: str) -> Upload:
+        """Remove an image that was sent, and what is kept of it."""
+        upload = self.uploads.remove(owner, session_id)
+        self.pointed.drop_gone()
+        return upload
+
+    def info(self) -> dict[str, Any]:
+        """Return what is offered, as MONAI Label's `/info/` says it."""
+        models = {name: _analysing(engine) for name, engine in self.sessions.models.items()}
+        models |= {f"{name}{SUFFIX}": _POINTED for name in self.sessions.models}
+        return {
+            "name": "LesionLens",
+            "description": "Flags candidate tumour regions in brain MRI, for review",
+            "version": version("lesionlens"),
+            "labels": [*LABELS, LESION],
+            "models": models,
+            "trainers": {},
+            "strategies": {name: {"description": words} for name, words in STRATEGIES.items()},
+            "scoring": {},
+            "train_stats": {},
+            "datastore": self.datastore.status(),
+            "config": {},
+        }
+
+    def engine(self, model: str) -> Engine:
+        """Return the engine of a model, which is known by two names: to analyse, and to point with.
+
+        Raises
+        ------
+        NotFoundError
+            There is none of that name.
+        """
+        models = self.sessions.models
+        engine = models.get(model) or models.get(model.removesuffix(SUFFIX))
+        if engine is None:
+            offered = ", ".join(name + more for more in ("", SUFFIX) for name in models)
+            raise NotFoundError(
+                found=f"no model {model!r:.60}", expected=offered, next_step="Choose one of these"
+            )
+        return engine
+
+    def inference(self, model: str, asked: Question, start: bytes | None) -> Inference:
+        """Return what is asked of a model; `start` is the outline that points correct."""
+        if model in self.sessions.models:
+            return Inference(asked)
+        return PointedInference(asked, self.pointed, start)
+
+    async def infer(self, request: Request, owner: str, inference: Inference) -> Inferred:
+        """Return what an inference finds when its turn has come; ends it where the client left.
+
+        Raises
+        ------
+        FullError
+            As many wait as may.
+        LesionLensError
+            As `Inference.result`.
+        """
+        most, turns, job = self.sessions.limits.jobs, self.sessions.turns, inference.job
+        if self._asked[owner] >= most or self._asked.total() >= _MOST_KEYS * most:
+            raise FullError(
+                found=f"{self._asked.total()} analyses that wait already",
+                expected=f"at most {most} of one key",
+                next_step="Send it again when some are done",
+            )
+        self._asked[owner] += 1
+        try:
+            turns.add(owner, job)
+            while not job.done:
+                await asyncio.sleep(_LOOK_S)  # and no thread is kept waiting
+                if await request.is_disconnected():
+                    turns.drop(job)
+        finally:
+            turns.drop(job)
+            self._asked[owner] -= 1
+        return inference.result
+
+
+def _analysing(engine: Engine) -> dict[str, Any]:
+    about = engine.info
+    return {
+        "type": "segmentation",
+        "labels": LABELS,
+        "dimension": 3,
+        "description": f"{about.name} {about.version}: candidate tumour regions in brain MRI. "
+        "Research use only. A volume of an unknown sequence is taken for the likeliest by its "
+        f"image, from {LIKELY:.0%} on; the answer's notices say so",
+        "config": _CONFIG,
+    }

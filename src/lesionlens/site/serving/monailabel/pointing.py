@@ -1,0 +1,270 @@
+"""`/infer/` of the interactive models: points for and against, a box, an outline to correct."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Label, Region
+from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.prompts import PromptedRegion, PromptedVolume, PromptQuestion, Prompts
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.run_context import RunContext
+from lesionlens.engines.engine import as_prompted
+from lesionlens.engines.plugged_in import answer_prompts, predict
+from lesionlens.engines.prompting import StudyPrompts
+from lesionlens.imaging.preparation.prepare import prepare
+from lesionlens.results import prompted
+from lesionlens.results.export import nifti
+from lesionlens.site.serving.monailabel.images import study_of
+from lesionlens.site.serving.monailabel.inference import (
+    Inference,
+    Inferred,
+    Question,
+    RequestedOutput,
+)
+from lesionlens.site.serving.monailabel.uploads import own_prefix
+
+SUFFIX = "-points"
+"""A model's name and this: the same network, to be pointed with."""
+LESION = "lesion"
+"""The label of whatever is pointed at."""
+REGIONS: dict[str, Region] = {
+    Label.ENHANCING.name.lower(): Region.ET,
+    **{name: region for region in Region for name in (region.value, region.words)},
+}
+"""Labels that name a region; under any other the answer is the thing pointed at."""
+_WISHES = ("sequence", "channels")
+_STUDIES, _MOST_POINTS, _MOST_LABEL_BYTES = 4, 64, 2**28
+Wishes = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PointedStudy:
+    """A study that was pointed into, with what the network says of it."""
+
+    image: Path
+    prepared: PreparedStudy
+    chances: Mapping[Region, NDArray[np.float32]]
+    codes: tuple[int, int]
+    """Of the reference's file, as `results.export.nifti` writes them."""
+
+    @property
+    def bytes(self) -> int:
+        """What it holds of the server's memory."""
+        arrays = (self.prepared.channels, self.prepared.brain, *self.chances.values())
+        return sum(int(one.nbytes) for one in arrays)
+
+
+class PointedStudies:
+    """The last studies that were pointed into, so that the next point is answered at once.
+
+    A study goes when its image goes. Safe to use from several threads.
+
+    Parameters
+    ----------
+    most_bytes : int
+        Of all of them together.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._lock = threading.Lock()
+        self._all: OrderedDict[tuple[object, ...], PointedStudy] = OrderedDict()
+        self.own = StudyPrompts()
+        """Answers for engines that take no prompts."""
+
+    def find(self, asked: Question, context: RunContext) -> PointedStudy:
+        """Return a study, prepared and looked at by the network; at once if it was before."""
+        named = (repr(asked.wishes.get(name)) for name in _WISHES)
+        key = (id(asked.engine), _state(asked.image), *named)
+        with self._lock:
+            found = self._all.pop(key, None)
+        found = found or _looked_at(asked, context)
+        with self._lock:
+            self._all[key] = found
+            held = sum(study.bytes for study in self._all.values())
+            while len(self._all) > 1 and (len(self._all) > _STUDIES or held > self._most_bytes):
+                held -= self._all.popitem(last=False)[1].bytes
+        return found
+
+    @property
+    def bytes(self) -> int:
+        """What all of them hold of the server's memory."""
+        with self._lock:
+            return sum(study.bytes for study in self._all.values())
+
+    def drop_gone(self) -> None:
+        """Let go the studies whose image was removed."""
+        with self._lock:
+            for key, study in [*self._all.items()]:
+                if not study.image.exists():
+                    del self._all[key]
+                    self.own.forget()
+
+
+def _looked_at(asked: Question, context: RunContext) -> PointedStudy:
+    with tempfile.TemporaryDirectory(prefix=own_prefix()) as aside:
+        study = study_of(asked.image, asked.wishes, Path(aside), context)
+        prepared = prepare(study, context)
+    chances = predict(asked.engine, prepared, context=context).probability
+    return PointedStudy(
+        asked.image, prepared, chances, study.series[prepared.reference].nifti_codes
+    )
+
+
+class PointedInference(Inference):
+    """What is pointed at in one image, to be queued for its turn.
+
+    Parameters
+    ----------
+    asked : Question
+        What is asked.
+    studies : PointedStudies
+        Those that were pointed into before.
+    start : bytes or None
+        A label map (NIfTI) on the image's grid: the outline to correct.
+    """
+
+    def __init__(self, asked: Question, studies: PointedStudies, start: bytes | None) -> None:
+        super().__init__(asked)
+        self._studies, self._start = studies, start
+
+    @override
+    def _answer(self, aside: Path, context: RunContext) -> Inferred:
+        asked, began = self._asked, time.perf_counter()
+        if asked.wanted is RequestedOutput.DICOM_SEG:
+            raise UnusableInputError(
+                found="points, and a wish for a DICOM Segmentation",
+                expected="output=image, json or all",
+                next_step="Ask for the image, or for the analysis of the whole study",
+            )
+        rounds = rounds_of(asked.wishes)
+        study = self._studies.find(asked, context)
+        found = self._pointed(rounds, study, aside, context)
+        params = {
+            "label_names": {str(asked.wishes.get("label") or LESION): 1},
+            "latencies": {"total": round(time.perf_counter() - began, 2)},
+            "prompts": rounds[-1].as_json(),
+            "notices": [*study.prepared.notices],
+            "device": asked.engine.info.device,
+        }
+        if asked.wanted is RequestedOutput.JSON:
+            return Inferred(params)
+        mask = Volume(found.mask.astype(np.uint8), found.grid)
+        place = nifti.write_volume(aside / "label.nii.gz", mask, codes=study.codes)
+        return Inferred(params, place.name, place.read_bytes())
+
+    def _pointed(
+        self, rounds: list[Prompts], study: PointedStudy, aside: Path, context: RunContext
+    ) -> PromptedVolume:
+        prepared = study.prepared
+        prompter = as_prompted(self._asked.engine) or self._studies.own
+
+        def answer(question: PromptQuestion) -> PromptedRegion:
+            context.check("answering points")
+            known = study.chances
+            return answer_prompts(prompter, prepared, question, known, context=context)
+
+        def ask(prompts: Prompts, start: NDArray[np.bool_] | None) -> PromptedVolume:
+            return prompted.ask(prompts, prepared, answer, start)
+
+        start = None if self._start is None else _outline(self._start, prepared.native, aside)
+        return prompted.replay(rounds, ask, start)
+
+
+def rounds_of(wishes: Wishes) -> list[Prompts]:
+    """Return what a client pointed at, one more point each round; a box is in all of them.
+
+    Parameters
+    ----------
+    wishes : mapping
+        `foreground` and `background`: lists of (i, j, k); `roi`: least and greatest i, j and k;
+        `label`: what is meant.
+
+    Raises
+    ------
+    UnusableInputError
+        There is nothing, something is no point, or there are too many.
+
+    Examples
+    --------
+    >>> [len(one.points) for one in rounds_of({"foreground": [[1, 2, 3], [4, 5, 6]]})]
+    [1, 2]
+    """
+    every = Prompts.of(
+        [(at, yes) for name, yes in _SIDES for at in _listed(wishes, name)],
+        box=_box(wishes.get("roi")),
+        region=REGIONS.get(str(wishes.get("label") or "").lower()),
+    )
+    if len(every.points) > _MOST_POINTS or not (every.points or every.box):
+        raise UnusableInputError(
+            found=f"{len(every.points)} points and no box",
+            expected=f"1 to {_MOST_POINTS} points, or a box",
+            next_step='Send "foreground": [[i, j, k]] among the params: voxels of the image',
+        )
+    first = 0 if every.box else 1
+    counts = range(first, len(every.points) + 1)
+    return [Prompts(every.points[:n], (), every.box, (), every.region) for n in counts]
+
+
+_SIDES = (("foreground", True), ("background", False))
+
+
+def _listed(wishes: Wishes, name: str) -> list[Any]:
+    given = wishes.get(name)
+    return [one for one in given or () if one] if isinstance(given, list | None) else [given]
+
+
+def _box(roi: Any) -> Any:
+    if not roi:
+        return None
+    if not isinstance(roi, list) or len(roi) != 6:
+        return roi  # `Prompts.of` says what is wrong
+    return roi[::2], roi[1::2]
+
+
+def _state(image: Path) -> tuple[object, ...]:
+    """Return what changes where an image changes."""
+    files = sorted(image.rglob("*")) if image.is_dir() else [image]
+    return tuple((str(one), one.stat().st_mtime_ns, one.stat().st_size) for one in files)
+
+
+def _outline(content: bytes, grid: Grid, aside: Path) -> NDArray[np.bool_]:
+    """Read the outline to correct.
+
+    Raises
+    ------
+    UnusableInputError
+        It is no NIfTI, or on another grid.
+    """
+    place = aside / ("start.nii.gz" if content[:2] == b"\x1f\x8b" else "start.nii")
+    place.write_bytes(content)
+    try:
+        image: Any = nib.load(place)
+        if Grid(image.shape, image.affine).matches(grid, 0.01):
+            return np.asarray(image.dataobj) > 0
+    except Exception as error:  # noqa: BLE001  nibabel raises of many kinds
+        raise _odd_outline(f"a label map that cannot be read ({type(error).__name__})") from None
+    raise _odd_outline(f"a label map of {image.shape} voxels, or in another place than the image")
+
+
+def _odd_outline(found: str) -> UnusableInputError:
+    return UnusableInputError(
+        found=found,
+        expected="NIfTI on the grid of the image",
+        next_step="Send the label map as the server gave it, or none",
+    )

@@ -1,0 +1,37 @@
+"""Prompts about a study of which not every sequence is there."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.prompts import PromptQuestion
+from lesionlens.base.run_context import SILENT
+from lesionlens.engines.plugged_in import answer_prompts
+from lesionlens.engines.prompting import StudyPrompts
+from lesionlens.engines.testing.engine_contract import prepared_head
+
+
+def test_without_t1c_the_whole_tumour_is_outlined_and_its_enhancing_part_refused_in_words():
+    head = prepared_head()
+    present = np.array(head.present)
+    present[list(MrSequence).index(MrSequence.T1C)] = False
+    channels = head.channels * present[:, None, None, None]
+    study = replace(head, channels=channels, present=present, reference=MrSequence.FLAIR)
+    here = np.argwhere(study.brain)[900]
+    known = np.zeros(study.working.shape, np.float32)
+    known[tuple(slice(v - 4, v + 5) for v in here)] = 0.9
+    chances = {Region.WT: known, Region.TC: known / 2}
+    nobody = np.zeros((0, 3), np.int64)
+
+    def asked(region):
+        question = PromptQuestion(here[None], nobody, region=region)
+        return answer_prompts(StudyPrompts(), study, question, chances, context=SILENT)
+
+    assert asked(Region.WT).mask_over(None, study.working.shape)[tuple(here)]
+    with pytest.raises(UnusableInputError, match="without T1c"):
+        asked(Region.ET)
