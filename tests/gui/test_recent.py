@@ -1,5 +1,6 @@
 """What was open last is found again, and a result of another study asks before this one goes."""
 
+import hashlib
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -62,6 +63,20 @@ def test_a_result_of_another_study_asks_before_this_one_is_closed(loaded, monkey
     control(box, "Close and open").click()
     assert loaded.session.state.study is None
     assert [one.places for one in asked] == [(other,)]
+
+
+def test_a_copy_of_the_open_study_is_no_other_study(loaded, monkeypatch, tmp_path):
+    study = loaded.session.state.study
+    copied = tmp_path / "t1c.nii.gz"
+    copied.write_bytes(b"the same scan, in the folder of another person")
+    digest = hashlib.sha256(copied.read_bytes()).hexdigest()
+    first = next(iter(study.series.values()))
+    series = {first.sequence: replace(first, files=(replace(first.files[0], path=copied),))}
+    monkeypatch.setattr(reopening, "is_result", lambda _: True)
+    monkeypatch.setattr(reopening.places, "recall", lambda _: (tmp_path / "other", None))
+    for inputs, name in (([("f", digest)], None), ([("f", "0" * 64)], "other")):
+        monkeypatch.setattr(reopening, "read_run", lambda _, i=inputs: SimpleNamespace(inputs=i))
+        assert reopening.study_of_other(replace(study, series=series), tmp_path) == name
 
 
 def test_a_saved_result_comes_back_with_what_was_decided_since(loaded, analysis):

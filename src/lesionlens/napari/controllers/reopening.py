@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -66,17 +67,28 @@ def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, place: Path, take
 def study_of_other(study: Study | None, place: Path) -> str | None:
     """Return the name of the study of a result where another one is open; None where it is not.
 
-    None too where it is not known on this machine where the result's study lies.
+    None too where it is not known on this machine where the result's study lies, and where the open
+    one is a copy of it.
     """
     if study is None or not is_result(place):
         return None
     try:
-        known = places.recall(read_run(place).inputs)
+        inputs = read_run(place).inputs
     except LesionLensError:  # reported when it is reopened
         return None
+    known = places.recall(inputs)
     if known is None or (known[0].resolve(), known[1]) == (study.root.resolve(), study.uid):
         return None
-    return known[0].name
+    return None if _holds_one(study, {sha256 for _, sha256 in inputs}) else known[0].name
+
+
+def _holds_one(study: Study, digests: Collection[str]) -> bool:
+    """Whether a study holds files that were analysed, wherever they lie: a copy is no other."""
+    try:
+        firsts = [series.files[0].path.read_bytes() for series in study.series.values()]
+    except OSError:
+        return False
+    return any(hashlib.sha256(first).hexdigest() in digests for first in firsts)
 
 
 def _open_first(
