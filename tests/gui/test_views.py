@@ -268,14 +268,8 @@ def test_presets_of_brightness_reach_the_full_range(shown):
     assert limits_of(data, Window.BRAIN) != limits_of(data, Window.AUTO)
 
 
-def test_redrawing_and_three_dimensions_are_naparis_and_the_views_come_back(shown):
+def test_three_dimensions_are_naparis_and_the_views_come_back(shown):
     shown.commands.run("four_views")
-    shown.session.go_to(1)
-    shown.commands.run("edit_outline")
-    assert not shown.views.linked.isVisible()
-    assert shown.viewer.layers.selection.active.mode == "paint"
-    shown.commands.run("discard_edit")
-    assert shown.views.linked.isVisible()
     assert len(tiles(shown)) == 4
     shown.viewer.dims.ndisplay = 3
     assert not shown.views.linked.isVisible()
@@ -381,19 +375,22 @@ def test_the_button_of_the_layout_that_is_seen_is_lit_and_stays_so_when_it_is_cl
     assert toolbar.windows[Window.AUTO].isChecked()
 
 
-def test_while_an_outline_is_redrawn_the_buttons_say_that_napari_s_canvas_is_seen(shown):
+def test_an_outline_is_redrawn_in_the_views_that_stand_or_on_naparis_canvas(shown):
     toolbar = shown.views.toolbar
     shown.commands.run("four_views")
     shown.actions_.go_to(1)
     shown.commands.run("edit_outline")
     assert shown.session.state.editing is not None
-    assert lit(shown) == [Layout.SINGLE]
-    assert not toolbar.layouts[Layout.FOUR].isEnabled()
-    assert not toolbar.switches["toggle_slab"].isEnabled()
-    shown.commands.run("three_planes")
-    assert "end that first" in shown.session.state.message.lower()
-    shown.commands.run("discard_edit")
     assert lit(shown) == [Layout.FOUR]
+    assert shown.views.linked.isVisible()
+    assert not toolbar.switches["toggle_slab"].isEnabled()
+    toolbar.layouts[Layout.SINGLE].click()
+    assert lit(shown) == [Layout.SINGLE]
+    assert shown.viewer.layers.selection.active.mode == "paint"
+    shown.commands.run("three_planes")
+    assert lit(shown) == [Layout.PLANES]
+    shown.commands.run("discard_edit")
+    assert lit(shown) == [Layout.PLANES]
     assert toolbar.layouts[Layout.FOUR].isEnabled()
 
 
@@ -713,9 +710,12 @@ def test_an_edit_keeps_the_place_and_the_zoom_of_linked_views(shown, qtbot):
     assert shown.views.linked.zoomed
     shown.commands.run("edit_outline")
     assert shown.session.state.editing == 1
+    assert shown.actions_.viewpoint.now == before
+    shown.actions_.show_layout(Layout.SINGLE)
     camera = shown.viewer.scene.camera
     assert camera.zoom == pytest.approx(before.zoom)
     np.testing.assert_allclose(camera.center[-2:], (before.centre_mm[1], before.centre_mm[0]))
+    shown.actions_.show_layout(Layout.FOUR)
     shown.commands.run("discard_edit")
     tiles(shown)
     assert shown.actions_.viewpoint.now.zoom == pytest.approx(before.zoom)

@@ -19,6 +19,7 @@ from lesionlens.napari.commands.command import Command
 from lesionlens.napari.commands.editing import FINISH
 from lesionlens.napari.commands.table import KEYED
 from lesionlens.napari.controllers.canvas_gestures import CanvasGestures
+from lesionlens.napari.controllers.linked_brush import LinkedBrush
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.geometry.head import HeadOfStudy
@@ -70,6 +71,9 @@ class LesionLens(Panel):
         self._waiting: list[Event] = []
         self.layers = Layers(viewer)
         self.views = Views(viewer, self.layers, self.actions_, self)
+        editor, adder = self.actions_.editor, self.actions_.adder
+        self.views.brush = LinkedBrush(editor, adder.point, session.notify)
+        editor.repaint = self.views.repaint
         self.layers.turned = self.views.single.turned = self._on_turned
         self.actions_.renew_pointer = self.views.renew_pointer
         self.actions_.read_controller.in_head = HeadOfStudy(self.layers.pictures).contains

@@ -64,7 +64,7 @@ class EditActs(ViewActs):
     def _is_linked(self) -> bool:
         state = self.session.state
         shown = state.choices.views.layout is not Layout.SINGLE
-        return shown and state.editing is None and self.viewer.dims.ndisplay == 2
+        return shown and self.viewer.dims.ndisplay == 2
 
     # --- the crosshair by keys ------------------------------------------------------------
 

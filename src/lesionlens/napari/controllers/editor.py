@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.edit_tools import tissue_of
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
+from lesionlens.base.records.findings import Point
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.choices.tools import NEW, Limit, Tools
+from lesionlens.napari.model.geometry.strokes import Slab, stroked_voxels
 from lesionlens.napari.model.overlays.maps import Overlays, geometry_keywords
+from lesionlens.napari.model.screen.drawn_outline import DrawnOutline
 from lesionlens.napari.model.state.state import State
 from lesionlens.napari.viewer.colours import label_colours
 from lesionlens.napari.viewer.outline_layer import OutlineLayer
@@ -23,7 +28,8 @@ from lesionlens.results.review.journal import Draft
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-_PAINT, _BRUSH_VOX = "paint", 6
+_PAINT, _ERASE, _BRUSH_VOX = "paint", "erase", 6
+_MOVES = ("pan_zoom", "transform")
 _FIRST_LABEL = {Region.WT: Label.OEDEMA, Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
 
 Labelled = NDArray[np.uint8]
@@ -57,6 +63,10 @@ class OutlineEditor:
         self._taken_back: list[_Step] = []
         self.drew: Callable[[Draft], None] = lambda _: None
         """Called with what is drawn after each stroke."""
+        self.repaint: Callable[[], None] = lambda: None
+        """Called when something else is drawn than before."""
+        self._version = 0
+        self._grid: Grid | None = None
 
     def apply(self, old: State, new: State) -> None:
         """Make the layer when an edit begins, take it away when it ends, follow the tools."""
@@ -109,6 +119,63 @@ class OutlineEditor:
         self.rounds = [*self.rounds, asked]
         return True
 
+    # --- the brush of linked views --------------------------------------------------------
+
+    @property
+    def outline(self) -> DrawnOutline | None:
+        """What is drawn, for views that are not napari's; None while nothing is or it is hidden."""
+        if not self._there() or self._grid is None or not self._layer.visible:
+            return None
+        colours = tuple((int(label), label.colour) for label in self._labels)
+        return DrawnOutline(self._layer.data, self._grid, self._version, colours)
+
+    @property
+    def pointing(self) -> bool:
+        """Whether the pointer says where to split."""
+        return self._there() and self._tools.points is not None
+
+    @property
+    def other_tool(self) -> bool:
+        """Whether a tool of napari's is in the hand that its own canvas alone has."""
+        return self._there() and self._layer.mode not in (_PAINT, _ERASE, *_MOVES)
+
+    @property
+    def brush_mm(self) -> float | None:
+        """How far the brush or the eraser reaches; None where neither is in the hand."""
+        if not self._there() or self._grid is None or not self._layer.editable:
+            return None
+        if self._layer.mode not in (_PAINT, _ERASE) or not self._layer.visible:
+            return None
+        return float(self._layer.brush_size / 2 * self._grid.spacing_mm.min())
+
+    def one_stroke(self) -> AbstractContextManager[Any]:
+        """Return what makes all that is drawn within it one step of undo."""
+        held: AbstractContextManager[Any] = self._layer.block_history()
+        return held
+
+    def stroke(self, path_mm: tuple[Point, Point], slab: Slab) -> None:
+        """Paint, or erase, along a way (RAS+ mm) on a slice."""
+        radius = self.brush_mm
+        if radius is None or self._grid is None:
+            return
+        label = 0 if self._layer.mode == _ERASE else int(self._layer.selected_label)
+        slab_or_ball = None if self._layer.n_edit_dimensions == self._layer.ndim else slab
+        taken = stroked_voxels(self._grid, path_mm, radius, slab_or_ball)
+        if label and taken[0].size:
+            box = tuple(slice(int(axis.min()), int(axis.max()) + 1) for axis in taken)
+            inside = tuple(axis - side.start for axis, side in zip(taken, box, strict=True))
+            free = self._gate(box)[inside]
+            taken = tuple(axis[free] for axis in taken)
+        if taken[0].size:
+            self._layer.data_setitem(taken, label)
+            self._changed()
+
+    def _changed(self) -> None:
+        self._version += 1
+        self.repaint()
+
+    # --- undo -----------------------------------------------------------------------------
+
     def undo(self) -> None:
         """Take the last stroke back, and with it the prompt that it follows."""
         if self._there():
@@ -151,6 +218,7 @@ class OutlineEditor:
         self._layer.visible = visible
         if visible:
             self._layer.mode = self._mode
+        self._changed()
 
     def _begin(self, state: State, candidate: int, overlays: Overlays) -> None:
         mine = (overlays.components == candidate) & (overlays.components > 0)
@@ -181,7 +249,8 @@ class OutlineEditor:
         self._viewer.layers.append(layer)
         self._viewer.layers.selection.active = layer
         layer.mode = _PAINT
-        self._layer = layer
+        self._layer, self._grid = layer, overlays.grid
+        self._changed()
 
     def _take(self, state: State) -> None:
         """Follow the tools: brush, range, and the hand that points where to split."""
@@ -211,6 +280,7 @@ class OutlineEditor:
 
     def _on_stroke(self, _: Any = None) -> None:
         if self._there():
+            self._changed()
             drawn = np.asarray(self._layer.data).astype(np.uint8)
             self.drew(Draft(self._uid, drawn, self.assisted))
 
@@ -221,7 +291,7 @@ class OutlineEditor:
             self._viewer.layers.remove(self._layer)
             if self._before in self._viewer.layers:
                 self._viewer.layers.selection.active = self._before
-        self._layer = self._before = self._values = None
+        self._layer = self._before = self._values = self._grid = None
         self._mode, self._tools = _PAINT, Tools()
         self.rounds, self._steps, self._taken_back = [], [], []
         self._shown = np.zeros((0, 0, 0), np.uint8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from qtpy.QtCore import Signal
@@ -14,10 +15,12 @@ from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.choices.gestures import gesture_of
 from lesionlens.napari.model.choices.views import ComparedPictures
 from lesionlens.napari.model.geometry.slices import Picture
+from lesionlens.napari.model.geometry.strokes import Slab
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint, Viewpoint
 from lesionlens.napari.model.overlays.maps import contrast_limits
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.drawing import Artist, Drawing
+from lesionlens.napari.model.screen.drawn_outline import DrawnOutline, Lines, OutlineArtist
 from lesionlens.napari.viewer.tile import TileView
 
 ROOM = 1.25
@@ -36,6 +39,24 @@ class _OtherStudy:
     artist: Artist
     limits: Mapping[MrSequence, Window]
     """Which values are black and white."""
+
+
+class Brush(Protocol):
+    """Takes the pointer while an outline is drawn."""
+
+    @property
+    def radius_mm(self) -> float | None:
+        """How far it reaches; None where the pointer does not draw."""
+
+    @property
+    def outline(self) -> DrawnOutline | None:
+        """What is drawn now; None while nothing is."""
+
+    def press(self, at: Point, slab: Slab) -> bool:
+        """Begin or go on at a point (RAS+ mm) of a slice; False where the pointer is free."""
+
+    def lift(self) -> None:
+        """End the stroke."""
 
 
 class BoardView(QWidget):
@@ -79,6 +100,9 @@ class BoardView(QWidget):
         """Whether the zoom is another window's, which this one does not change to fit."""
         self.prompting: Callable[[], bool] = lambda: False
         """Whether the pointer is for prompts now."""
+        self.brush: Brush | None = None
+        """Takes the pointer while an outline is drawn."""
+        self._outlines = OutlineArtist()
         self._viewpoint, self._window_of = viewpoint, window_of
         self.board: Board | None = None
         self._alone: int | None = None
@@ -215,7 +239,9 @@ class BoardView(QWidget):
             return None
         other = self._compared(tile)
         if other is None:
-            return self._artist.draw(self.board, tile, self._viewpoint.now)
+            drawn = self._artist.draw(self.board, tile, self._viewpoint.now)
+            by_hand = self._drawn_by_hand(tile)
+            return replace(drawn, outlines=drawn.outlines + by_hand) if by_hand else drawn
         place, flagged = self._viewpoint.now, other.compared.components
         drawn = other.artist.draw(self.board, tile, place)
         marked = () if flagged is None else other.artist.marked(self.board, tile, place, flagged)
@@ -223,6 +249,33 @@ class BoardView(QWidget):
         named = tile.plane.value if compared.beside else drawn.words[0]
         words = (f"{compared.words} · {named}", *drawn.words[1:], *filter(None, (compared.how,)))
         return replace(drawn, words=words, outlines=marked, map=None, box=None, rulers=())
+
+    def _drawn_by_hand(self, tile: Tile) -> Lines:
+        """Return the outline that is drawn now."""
+        outline = None if self.brush is None or tile.prior else self.brush.outline
+        if self.board is None or outline is None:
+            return ()
+        frame = self.board.frame
+        depth = float(frame.depth(tile.plane, self._viewpoint.now.point_mm))
+        return self._outlines.lines(outline, frame, tile.plane, depth)
+
+    def _draw_at(self, point: Point, slab: Slab | None) -> bool:
+        """Hand the pointer to the brush; False where it is not for drawing."""
+        return self.brush is not None and slab is not None and self.brush.press(point, slab)
+
+    def brush_mm(self) -> float | None:
+        """Return how far the brush reaches; None where the pointer does not draw."""
+        return None if self.brush is None else self.brush.radius_mm
+
+    def _slab(self, tile: Tile) -> Slab | None:
+        """Return the slice that a tile shows."""
+        picture = self._artist.pictures.get(tile.sequence)
+        if self.board is None or picture is None or self._compared(tile) is not None:
+            return None
+        frame, plane = self.board.frame, tile.plane
+        depth = float(frame.depth(plane, self._viewpoint.now.point_mm))
+        middle = picture.depth_of(frame, plane, picture.number_at(frame, plane, depth))
+        return Slab(frame.normal(plane), middle, picture.step_mm(frame, plane))
 
     def _compared(self, tile: Tile) -> _OtherStudy | None:
         """Return what takes a tile's place while the key for that is held, where there is any."""
@@ -262,8 +315,10 @@ class BoardView(QWidget):
 
     def pressed(self, tile: Tile, at: tuple[float, float], *, ask: bool) -> None:
         """Take hold of a ruler's end, else put the crosshair there; `ask` probes the voxel too."""
-        point = self._patient(tile, at)
-        if point is None or (not ask and self._drag_end(tile, at, point)):
+        point, slab = self._patient(tile, at), self._slab(tile)
+        if point is None:
+            return
+        if not ask and (self._draw_at(point, slab) or self._drag_end(tile, at, point)):
             return
         self._viewpoint.move(point_mm=point)
         if ask:
@@ -271,6 +326,9 @@ class BoardView(QWidget):
 
     def added_at(self, tile: Tile, at: tuple[float, float]) -> None:
         """Put the crosshair there and add the lesion at it."""
+        if self.board is not None and self.board.editing:
+            self.pressed(tile, at, ask=False)
+            return
         point = self._patient(tile, at)
         if point is not None:
             self._viewpoint.move(point_mm=point)
@@ -322,7 +380,9 @@ class BoardView(QWidget):
         return near[-1] if near else None
 
     def released(self) -> None:
-        """Let go of a ruler or a measure."""
+        """Let go of a ruler, a measure or the brush."""
+        if self.brush is not None:
+            self.brush.lift()
         if self._held is not None and self._held[0]:
             self.measure_ended.emit()
         elif self._held is not None:

@@ -123,6 +123,13 @@ def paint(
         _paint_measure(painter, measure, to)
 
 
+def paint_brush(painter: QPainter, at: QPointF, radius: float) -> None:
+    """Paint how far the brush reaches, in pixels, around the pointer."""
+    painter.setPen(QPen(WORDS, 1.0))
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    painter.drawEllipse(at, radius, radius)
+
+
 def _paint_mark(painter: QPainter, at: QPointF, words: str) -> None:
     """Paint a reader's mark: a ring that leaves the place itself free, and its number."""
     painter.setPen(QPen(MARK, 1.6))

@@ -18,6 +18,7 @@ from lesionlens.napari.viewer.paint import (
     colour_image,
     grey_image,
     paint,
+    paint_brush,
     paint_words,
 )
 
@@ -78,6 +79,9 @@ class TileListener(Protocol):
     ) -> None:
         """Take a prompt: the way of the pointer, and the keys held when it began."""
 
+    def brush_mm(self) -> float | None:
+        """Return how far the brush reaches; None where the pointer does not draw."""
+
     def doubled(self, tile: Tile) -> None:
         """Show this view alone, or all again."""
 
@@ -110,6 +114,7 @@ class TileView(QWidget):
         self._listener = listener
         self._at: QPointF | None = None
         self._way: _Way | None = None
+        self._over: QPointF | None = None
         self._images: dict[str, tuple[Any, QImage]] = {}
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
@@ -147,6 +152,9 @@ class TileView(QWidget):
         paint_words(
             painter, drawing, self._listener.corner(self.tile), self._listener.foot(self.tile), to
         )
+        radius = self._listener.brush_mm()
+        if radius is not None and self._over is not None:
+            paint_brush(painter, self._over, radius * to.zoom)
         painter.end()
 
     def _image(self, name: str, key: Any, make: Callable[[], QImage]) -> QImage:
@@ -195,6 +203,7 @@ class TileView(QWidget):
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         """Go on with what the button began; without one, tell where the pointer is."""
         buttons, before = event.buttons(), self._at
+        self._over = event.position()
         where = self._where(event.position())
         if where is not None:
             self._listener.hovered(self.tile, where)
@@ -222,7 +231,7 @@ class TileView(QWidget):
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
         """Show this view alone, or all again."""
-        if self._listener.prompting():
+        if self._listener.prompting() or self._listener.brush_mm() is not None:
             self.mousePressEvent(event)
         elif event.button() == Qt.MouseButton.LeftButton:
             self._listener.doubled(self.tile)
@@ -240,4 +249,5 @@ class TileView(QWidget):
     def leaveEvent(self, event: QEvent) -> None:
         """Signal that the pointer is gone."""
         super().leaveEvent(event)
+        self._over = None
         self._listener.hovered(None, (0.0, 0.0))

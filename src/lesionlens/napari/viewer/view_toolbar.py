@@ -165,7 +165,7 @@ class ViewToolbar(QWidget):
         layout_shown = views.layout if linked else Layout.SINGLE
         for layout, button in self.layouts.items():
             button.setChecked(layout is layout_shown)
-            free = layout is Layout.SINGLE or not board.editing
+            free = layout in (Layout.SINGLE, views.layout) or not board.editing  # room is short
             button.setEnabled(free and layout.sequences <= max(there, 1))
             button.setVisible(free and (layout is not Layout.PRIOR or views.compared is not None))
         for window, button in self.windows.items():

@@ -29,7 +29,7 @@ from lesionlens.napari.qt.cine import Cine
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import once_idle
 from lesionlens.napari.viewer.beside import Beside
-from lesionlens.napari.viewer.board_view import BoardView, Window
+from lesionlens.napari.viewer.board_view import BoardView, Brush, Window
 from lesionlens.napari.viewer.canvas_lines import CanvasLines
 from lesionlens.napari.viewer.layers import Layers
 from lesionlens.napari.viewer.mouse import CanvasMouse, move_at_pointer
@@ -80,6 +80,8 @@ class Views(QObject):
         self.lines = CanvasLines(viewer)
         self.linked: BoardView | None = None
         self.beside: Beside | None = None
+        self.brush: Brush | None = None
+        """Takes the pointer over linked views while an outline is drawn; set by the window."""
         self._viewer, self._layers, self._viewpoint, self._docked = (
             viewer,
             layers,
@@ -199,7 +201,7 @@ class Views(QObject):
 
     def adopt(self, layer: Any) -> None:
         """Take the picture of a sequence: its brightness is the same in all views."""
-        layer.events.contrast_limits.connect(self._repaint)
+        layer.events.contrast_limits.connect(self.repaint)
         self._take_pictures()
 
     def release(self) -> None:
@@ -212,7 +214,7 @@ class Views(QObject):
         self._viewer.events.reset_view.disconnect(self._on_reset)
         for layer in self._viewer.layers:
             if hasattr(layer.events, "contrast_limits"):
-                layer.events.contrast_limits.disconnect(self._repaint)
+                layer.events.contrast_limits.disconnect(self.repaint)
         self._mouse.release()
         self.lines.release()
         self.single.tear_down()
@@ -287,7 +289,7 @@ class Views(QObject):
     def _board_view(self, home: QWidget) -> BoardView:
         """Return linked views whose acts go on to the window's."""
         view = BoardView(self._viewpoint, self._window_of, home)
-        view.wheel_zooms = self._mouse.wheel_zooms
+        view.wheel_zooms, view.brush = self._mouse.wheel_zooms, self.brush
         view.probe_requested.connect(self.probe_requested)
         view.growth_requested.connect(self.growth_requested)
         view.pointed.connect(self._on_pointed)
@@ -413,7 +415,8 @@ class Views(QObject):
             for view in self._boards():
                 view.take(self._pictures)
 
-    def _repaint(self) -> None:
+    def repaint(self) -> None:
+        """Paint the linked views anew."""
         for view in self._boards():
             view.repaint_all()
 

@@ -19,7 +19,7 @@ from lesionlens.napari.model.state.events import WindowChosen
 from lesionlens.napari.model.wording.considered import shown_considered
 
 _ROWS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
-_DRAWING = "An outline is being redrawn, on napari's canvas alone. End that first (Shift+E)."
+_DRAWING = "An outline is being redrawn. End that first (Shift+E)."
 _NO_EVIDENCE = "What each sequence adds was not saved with this result. Analyse again to see it."
 _NO_LAYERS = "The network's layers are not kept in files. Analyse again to see the first one."
 _TO_THE_END = 1_000_000
@@ -52,13 +52,13 @@ class ViewActs(MeasureActs):
     def show_layout(self, layout: Layout) -> None:
         """Show these views, and remember them for studies of this kind."""
         study = self.session.state.study
-        if study is not None and not self._is_drawing():
+        if study is not None:
             self.session.choose_views(layout=layout)
             if layout is not Layout.PRIOR:  # which another study of the kind may not have
                 hanging.remember(study, layout)
 
     def _is_drawing(self) -> bool:
-        """Whether an outline is being redrawn: linked views cannot show it; the reader is told."""
+        """Whether an outline is being redrawn, below which no other picture is put."""
         drawing = self.session.state.editing is not None
         if drawing:
             self.session.notify(_DRAWING)

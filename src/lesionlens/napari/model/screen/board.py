@@ -83,11 +83,10 @@ class Board:
 
 
 def board_of(state: State, scene: ShownScene) -> Board:
-    """Report which views stand together in a state; none while an outline is redrawn."""
-    free = state.study is not None and state.editing is None
+    """Report which views stand together in a state."""
     series = {} if state.study is None else state.study.series
     return Board(
-        tiles=tiles_of(state, state.choices.views.layout) if free else (),
+        tiles=tiles_of(state, state.choices.views.layout),
         beside=_beside(state),
         frame=frame_of(state),
         scene=scene,
@@ -157,11 +156,10 @@ def shown_grid(state: State) -> Grid | None:
 def frame_of(state: State) -> Frame:
     """Return the axes that the planes follow: the acquisition's, or the patient's own.
 
-    napari's canvas, on which outlines are redrawn too, has the patient's alone.
+    napari's canvas has the patient's alone.
     """
     grid, views = shown_grid(state), state.choices.views
-    canvas = views.layout is Layout.SINGLE or state.editing is not None
-    if grid is None or canvas or not views.acquired:
+    if grid is None or views.layout is Layout.SINGLE or not views.acquired:
         return Frame.patient()
     if state.analysis is not None and state.overlays is not None and grid is state.overlays.grid:
         grid = state.analysis.prepared.native  # it was moved onto the reference

@@ -1,0 +1,76 @@
+"""The brush in linked views: strokes over slices as they were acquired land in the outline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from lesionlens.base.records.findings import Point
+from lesionlens.napari.model.geometry.strokes import Slab
+from lesionlens.napari.model.screen.drawn_outline import DrawnOutline
+
+if TYPE_CHECKING:
+    from lesionlens.napari.controllers.editor import OutlineEditor
+
+_ELSEWHERE = (
+    "Linked views have the brush and the eraser; show one view (the button 1) for napari's others."
+)
+
+
+class LinkedBrush:
+    """Takes the pointer over linked views while an outline is drawn.
+
+    Parameters
+    ----------
+    editor : OutlineEditor
+        Holds what is drawn.
+    point : callable
+        Takes a point where to split, RAS+ mm.
+    notify : callable
+        Takes words for the reader.
+    """
+
+    def __init__(
+        self,
+        editor: OutlineEditor,
+        point: Callable[[Point], object],
+        notify: Callable[[str], object],
+    ) -> None:
+        self._editor, self._point, self._notify = editor, point, notify
+        self._last: Point | None = None
+        self._held = False
+        self._stroke = ExitStack()
+
+    @property
+    def radius_mm(self) -> float | None:
+        """How far the brush reaches; None where the pointer does not draw."""
+        return self._editor.brush_mm
+
+    @property
+    def outline(self) -> DrawnOutline | None:
+        """What is drawn now; None while nothing is."""
+        return self._editor.outline
+
+    def press(self, at: Point, slab: Slab) -> bool:
+        """Begin a stroke at a point (RAS+ mm), go on with it, or point where to split."""
+        editor = self._editor
+        began, self._held = not self._held, True
+        if editor.brush_mm is None:
+            if began and editor.pointing:
+                self._point(at)
+            elif began and editor.other_tool:
+                self._notify(_ELSEWHERE)
+            return editor.pointing
+        if self._last is None:
+            self._stroke.enter_context(editor.one_stroke())
+        editor.stroke((self._last or at, at), slab)
+        self._last = at
+        return True
+
+    def lift(self) -> None:
+        """End the stroke: it is one step of undo, and is kept."""
+        self._held = False
+        if self._last is not None:
+            self._last = None
+            self._stroke.close()

@@ -1,0 +1,57 @@
+"""An outline while it is drawn, as lines on a slice of a linked view."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.grid import Grid
+from lesionlens.napari.model.geometry.contours import Line, lines_around
+from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.geometry.slices import Frame, Picture
+
+_KEPT = 16
+
+Lines = tuple[tuple[str, tuple[Line, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DrawnOutline:
+    """Labels that change under the brush."""
+
+    labels: NDArray[np.uint8]
+    """(I, J, K) uint8 on the working grid; changes in place."""
+    grid: Grid
+    version: int
+    """Another after every change."""
+    colours: tuple[tuple[int, str], ...]
+    """Label and colour."""
+
+
+class OutlineArtist:
+    """Cuts what is drawn into lines; a slice that did not change is kept."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Any, Lines] = OrderedDict()
+
+    def lines(self, drawn: DrawnOutline, frame: Frame, plane: Plane, depth_mm: float) -> Lines:
+        """Return the border of each label at a depth, in millimetres on the screen."""
+        picture = Picture.of(drawn.labels, drawn.grid)
+        number = picture.number_at(frame, plane, depth_mm)
+        key = (drawn.version, frame.key, plane, number)
+        if key not in self._kept:
+            part = picture.cut(frame, plane, number, nearest=True)
+            there = set(np.unique(part.data).tolist())
+            self._kept[key] = tuple(
+                (colour, lines_around(part.data == label, part))
+                for label, colour in drawn.colours
+                if label in there
+            )
+        self._kept.move_to_end(key)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return self._kept[key]

@@ -1,0 +1,120 @@
+"""Outlines drawn in linked views: what the pointer paints on a slice lies there in the patient."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QEvent, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtWidgets import QApplication
+
+from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.model.geometry.planes import Plane
+
+LEFT_BUTTON, NOTHING_HELD = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+
+
+@pytest.fixture
+def edited(reviewed):
+    """The first candidate in three linked planes, its outline open."""
+    reviewed.viewer.window.resize(1100, 700)
+    reviewed.viewer.show()
+    reviewed.actions_.show_layout(Layout.PLANES)
+    QApplication.processEvents()
+    reviewed.session.go_to(1)
+    reviewed.commands.run("edit_outline")
+    QApplication.processEvents()
+    return reviewed
+
+
+def layer_of(panel):
+    return panel.viewer.layers.selection.active
+
+
+def changed(panel):
+    """Millimetres of the voxels that differ from what the edit began with."""
+    before, now = panel.actions_.editor.drawn()
+    return panel.session.state.overlays.grid.to_mm(np.argwhere(before != now))
+
+
+def stroke(qtbot, view, *points):
+    """Drag over a view, through points of the patient (RAS+ mm)."""
+    linked = view.parentWidget()
+    drawing = linked.drawing(view.tile)
+    frame, to = linked.board.frame, view.projection(drawing)
+    at = [to.point(*frame.on_screen(view.tile.plane, p)).toPoint() for p in points]
+    qtbot.mousePress(view, LEFT_BUTTON, NOTHING_HELD, at[0])
+    for place in at[1:]:
+        move = QMouseEvent(
+            QEvent.Type.MouseMove, QPointF(place), QPointF(view.mapToGlobal(place)),
+            LEFT_BUTTON, LEFT_BUTTON, NOTHING_HELD,
+        )  # fmt: skip
+        QApplication.sendEvent(view, move)
+    qtbot.mouseRelease(view, LEFT_BUTTON, NOTHING_HELD, at[-1])
+
+
+OUTWARD = {Plane.AXIAL: (0, 14, 0), Plane.CORONAL: (0, 0, 14), Plane.SAGITTAL: (0, 14, 0)}
+
+
+def test_a_stroke_on_a_linked_view_lies_there_in_the_patient_and_is_one_step(edited, qtbot):
+    layer_of(edited).brush_size = 4
+    radius = edited.views.linked.brush_mm()
+    for view in edited.views.linked.tiles:
+        plane = view.tile.plane
+        start = edited.actions_.viewpoint.now.point_mm
+        end = tuple(np.add(start, OUTWARD[plane]))
+        stroke(qtbot, view, start, end)
+        painted = changed(edited)
+        assert len(painted) > 10
+        across = plane.through
+        along = int(np.argmax(np.abs(OUTWARD[plane])))
+        other = ({0, 1, 2} - {across, along}).pop()
+        assert len(set(painted[:, across])) == 1
+        assert abs(painted[0, across] - start[across]) <= 2.0  # voxels of 4 mm
+        assert np.abs(painted[:, other] - start[other]).max() <= radius + 1.0
+        assert start[along] + 10.0 < painted[:, along].max() <= end[along] + radius + 1.0
+        edited.commands.run("undo")
+        assert len(changed(edited)) == 0
+        edited.commands.run("redo")
+        assert len(changed(edited)) == len(painted)
+        edited.commands.run("undo")
+
+
+def test_what_is_drawn_is_seen_at_once_and_kept_on_its_own_side(edited, qtbot):
+    linked = edited.views.linked
+    view = linked.tiles[0]
+    here = edited.actions_.viewpoint.now.point_mm
+    lines = sum(len(line) for _, found in linked.drawing(view.tile).outlines for line in found)
+    layer_of(edited).mode = "erase"
+    layer_of(edited).brush_size = 60
+    stroke(qtbot, view, here)
+    after = sum(len(line) for _, found in linked.drawing(view.tile).outlines for line in found)
+    assert after < lines
+    assert linked.brush_mm() > 20
+
+    edited.commands.run("undo")
+    layer_of(edited).brush_size = 6
+    before = edited.session.candidate()
+    layer_of(edited).mode = "erase"
+    stroke(qtbot, edited.views.linked.tiles[0], edited.actions_.viewpoint.now.point_mm)
+    erased = changed(edited)
+    assert len(erased)
+    edited.commands.run("edit_outline")
+    qtbot.waitUntil(lambda: edited.session.state.editing is None, timeout=20_000)
+    found = edited.session.state.analysis
+    i, j, k = np.rint(found.prepared.native.to_voxel(erased.mean(axis=0))).astype(int)
+    assert found.findings.components[i, j, k] == 0
+    now = next(c for c in found.findings.candidates if c.tracking_uid == before.tracking_uid)
+    assert np.sign(now.centroid_mm[0]) == np.sign(before.centroid_mm[0])
+
+
+def test_the_pointer_travels_where_no_brush_is_in_the_hand(edited, qtbot):
+    layer_of(edited).mode = "pan_zoom"
+    place = tuple(np.add(edited.actions_.viewpoint.now.point_mm, (6.0, 0.0, 0.0)))
+    stroke(qtbot, edited.views.linked.tiles[0], place)
+    assert len(changed(edited)) == 0
+    np.testing.assert_allclose(edited.actions_.viewpoint.now.point_mm, place, atol=1.0)
+    layer_of(edited).mode = "fill"
+    stroke(qtbot, edited.views.linked.tiles[0], place)
+    assert len(changed(edited)) == 0
+    assert "brush" in edited.session.state.message

@@ -1,0 +1,96 @@
+"""Strokes on slices of any obliquity take the voxels that lie there, on their own side."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from lesionlens.base.grid import Grid
+from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.geometry.slices import Frame, Picture
+from lesionlens.napari.model.geometry.strokes import Slab, stroked_voxels
+
+WORKING = Grid(
+    (60, 64, 56), np.array([[1.0, 0, 0, -30], [0, 1, 0, -32], [0, 0, 1, -28], [0, 0, 0, 1]])
+)
+
+
+@st.composite
+def slices(draw):
+    """Return a frame, a plane and the slab of a slice of a native series with thick slices."""
+    angles = [draw(st.floats(-25, 25)) for _ in range(3)]
+    turned = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    flips = np.diag([draw(st.sampled_from((-1.0, 1.0))) for _ in range(3)])
+    edges = np.diag([draw(st.floats(0.5, 1.2)), draw(st.floats(0.5, 1.2)), draw(st.floats(2, 6))])
+    affine = np.eye(4)
+    affine[:3, :3] = turned @ flips @ edges
+    shape = (48, 52, 11)
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    grid = Grid(shape, affine)
+    frame, plane = Frame.acquired(grid), draw(st.sampled_from(list(Plane)))
+    picture = Picture.of(np.zeros(shape, np.uint8), grid)
+    number = picture.number_at(frame, plane, 0.0) + draw(st.integers(-1, 1))
+    middle = picture.depth_of(frame, plane, number)
+    return frame, plane, Slab(frame.normal(plane), middle, picture.step_mm(frame, plane))
+
+
+@settings(max_examples=60, deadline=None)
+@given(slices(), st.floats(-8, 8), st.floats(-8, 8), st.floats(-6, 6), st.floats(1.5, 5))
+def test_a_stroke_lies_on_its_slice_and_within_the_brush(view, right, down, along, radius):
+    frame, plane, slab = view
+    start = frame.in_patient(plane, (right, down), slab.depth_mm)
+    end = frame.in_patient(plane, (right + along, down), slab.depth_mm)
+    taken = stroked_voxels(WORKING, (tuple(start), tuple(end)), radius, slab)
+    places = WORKING.to_mm(np.stack(taken, axis=1))
+    assert len(places)
+    thick = max(slab.thickness_mm, 1.0)
+    assert np.abs(places @ slab.normal - slab.depth_mm).max() <= thick / 2 + 1e-3
+    flat = frame.on_screen(plane, places)
+    low, high = sorted((right, right + along))
+    over = np.clip(flat[:, 0], low, high)
+    assert np.hypot(flat[:, 0] - over, flat[:, 1] - down).max() <= radius + 1e-3
+    middle = frame.in_patient(plane, (right + along / 2, down), slab.depth_mm)
+    assert np.linalg.norm(places.mean(axis=0) - middle) <= 1.0 + thick / 4
+
+
+@settings(max_examples=40, deadline=None)
+@given(slices(), st.floats(10, 18))
+def test_left_stays_left(view, away):
+    frame, _, slab = view
+    for side in (-1.0, 1.0):
+        at = frame.axes[:, 0] * side * away
+        at = at + slab.normal * (slab.depth_mm - at @ slab.normal)
+        taken = stroked_voxels(WORKING, (tuple(at), tuple(at)), 2.0, slab)
+        x = WORKING.to_mm(np.stack(taken, axis=1))[:, 0]
+        assert len(x)
+        if abs(at[0]) > 4.0 + slab.thickness_mm:
+            assert (np.sign(x) == np.sign(at[0])).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(slices(), st.integers(-2, 1))
+def test_slices_beside_each_other_share_no_voxel_and_leave_none_out(view, first):
+    _, _, slab = view
+    taken = np.zeros(WORKING.shape, int)
+    for number in range(first, first + 3):
+        one = Slab(slab.normal, slab.depth_mm + number * slab.thickness_mm, slab.thickness_mm)
+        at = tuple(one.normal * one.depth_mm)
+        taken[stroked_voxels(WORKING, (at, at), 6.0, one)] += 1
+    if slab.thickness_mm >= 1.0:
+        assert taken.max() == 1
+    from_axis = WORKING.to_mm(np.argwhere(taken == 0))
+    depth = from_axis @ slab.normal - slab.depth_mm
+    flat = np.linalg.norm(from_axis - (from_axis @ slab.normal)[:, None] * slab.normal, axis=1)
+    within = (depth > (first - 0.5) * slab.thickness_mm + 1e-3) & (
+        depth < (first + 2.5) * slab.thickness_mm - 1e-3
+    )
+    assert not (within & (flat < 5.9)).any()
+
+
+def test_a_ball_goes_through_slices_and_a_stroke_outside_takes_nothing():
+    ball = stroked_voxels(WORKING, ((0.0, 0.0, 0.0),) * 2, 3.0, None)
+    assert np.ptp(ball, axis=1).tolist() == [6, 6, 6]
+    nowhere = stroked_voxels(WORKING, ((500.0, 0.0, 0.0),) * 2, 3.0, None)
+    assert [axis.size for axis in nowhere] == [0, 0, 0]
