@@ -4,16 +4,18 @@ Notes
 -----
 Wen et al. 2023, doi:10.1200/JCO.23.01059: response against the baseline, progression against the
 smallest sum since; products -50 % and +25 %, volumes -65 % and +40 %; at most three targets of at
-least 10 mm in both diameters; a new measurable lesion, clear progression of what could not be
-measured and clinical deterioration are progression too; complete and partial response need four
-weeks of confirmation, stable or fewer steroids and a stable or better patient. What a person must
-see is left to the reader: radiotherapy within 12 weeks, leptomeningeal disease, why it is worse.
+least 10 mm in both diameters, two of each kind where enhancing and non-enhancing disease are mixed;
+a new measurable lesion, clear progression of what could not be measured and clinical deterioration
+are progression too; complete and partial response need four weeks of confirmation, stable or fewer
+steroids and a stable or better patient. How both kinds of mixed disease are joined to one category
+is ours. What a person must see is left to the reader: radiotherapy within 12 weeks, leptomeningeal
+disease, why it is worse.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region, ReviewState
@@ -42,7 +44,41 @@ from lesionlens.base.records.response import (
 
 CLEAR_GROWTH_MM = 5.0
 """By which both diameters of a lesion that could not be measured must have grown."""
+MIXED_TARGETS = 2
+"""Lesions at most of each kind that are summed where both kinds are mixed."""
 _ROUNDING = 1e-9  # percent
+_DIGITS = 3  # of ml
+STEPS = {
+    "blind": "enhancing disease was not judged on {days}: no T1c there",
+    "parts": "the sum is unknown: the diameters of a target are of another part of the lesion then",
+    "tangled": "the sum is unknown: {place} merged with another region or split",
+    "none_enhancing": "no measurable enhancing disease on {day}",
+    "none_non-enhancing": "no measurable non-enhancing disease on {day}",
+    "target": "1 measurable target, sum in {unit}",
+    "targets": "{count} measurable targets, sum in {unit}",
+    "baseline": "baseline {day}: {before} → {now} {unit}, {change} % (limit {limit} %)",
+    "nadir": "nadir {day}: {before} → {now} {unit}, {change} % (limit {limit} %)",
+    "baseline_zero": "baseline {day}: {before} → {now} {unit}, no change in percent from 0",
+    "nadir_zero": "nadir {day}: {before} → {now} {unit}, no change in percent from 0",
+    "new": "new: {place}; progression",
+    "new_small": "new: {place}; too small to be measured: to be followed",
+    "grown": "could not be measured before: {place}; progression",
+    "little": "could not be measured before: {place}; by less than {mm} mm",
+    "worse": "the patient is worse and nothing else explains it: progression",
+    "fewer": "fewer steroids: growth may be due to that; repeat at a stable dose",
+    "beyond": "the sum grew beyond the limit, on no fewer steroids: progression",
+    "unmeasured": "without measurable disease no response can be shown: stable at best",
+    "gone": "nothing of it is flagged now, which a reader must see",
+    "more": "more steroids: no response can be shown, stable at best",
+    "given": "steroids are still given: partial at best",
+    "confirm": "to be confirmed after four weeks or more",
+    "radiotherapy": "within 12 weeks of radiotherapy: to be confirmed by another examination",
+    "kind_enhancing": "enhancing disease, two targets at most",
+    "kind_non-enhancing": "non-enhancing disease, two targets at most",
+    "together": "together: progression of either is progression; complete where both are, partial "
+    "where one responds and the other has not grown",
+}
+"""Every line of the arithmetic; reports in other languages know them by these words."""
 
 
 def name_of(points: Sequence[TimePoint], number: int) -> str:
@@ -56,6 +92,13 @@ class _Case:
 
     points: tuple[TimePoint, ...]
     choices: ResponseChoices
+    mixed: bool = False
+    """Whether the other disease is measured beside it."""
+
+    @property
+    def most(self) -> int:
+        """How many targets there may be."""
+        return MIXED_TARGETS if self.mixed else TARGETS
 
     @property
     def volumetric(self) -> bool:
@@ -69,9 +112,17 @@ class _Case:
     def part(self) -> Region:
         return Region.ET if self.choices.disease is Disease.ENHANCING else Region.WT
 
+    def volume(self, one: Measured) -> float | None:
+        """Return the volume of the part that counts: beside enhancing disease, what is left."""
+        volume = one.volume_ml.get(self.part)
+        if not self.mixed or self.part is Region.ET or volume is None:
+            return volume
+        enhancing = one.volume_ml.get(Region.ET)
+        return None if enhancing is None else max(round(volume - enhancing, _DIGITS), 0.0)
+
     def size(self, one: Measured) -> float | None:
         """Return product or volume of the part that counts; None where it was not measured."""
-        volume = one.volume_ml.get(self.part)
+        volume = self.volume(one)
         if self.volumetric or volume == 0 or volume is None:
             return volume
         return one.product_mm2 if one.measured_part is self.part else None
@@ -89,7 +140,7 @@ class _Case:
         return {
             one.tracking_uid: one
             for one in self.points[number].lesions
-            if one.state is not ReviewState.REJECTED and one.volume_ml.get(self.part) != 0
+            if one.state is not ReviewState.REJECTED and self.volume(one) != 0
         }
 
     def judged(self, number: int) -> bool:
@@ -97,7 +148,7 @@ class _Case:
         point = self.points[number]
         if not point.lesions:
             return self.part is Region.WT or bool(point.contrast)
-        return all(one.volume_ml.get(self.part) is not None for one in point.lesions)
+        return all(self.volume(one) is not None for one in point.lesions)
 
 
 def propose(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
@@ -116,26 +167,61 @@ def propose(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
         The baseline or the nadir is no examination before this one, or the nadir lies before the
         baseline.
     """
-    last = len(found.points) - 1
-    _check(choices, last)
-    case = _Case(found.points, choices)
+    _check(choices, len(found.points) - 1)
+    if choices.disease is Disease.MIXED:
+        return _mixed(found, choices)
+    return _of_one_kind(found, _Case(found.points, choices))
+
+
+def _of_one_kind(found: Comparison, case: _Case) -> ResponseDraft:
+    choices, last = case.choices, len(found.points) - 1
     blind = [n for n in range(choices.baseline, last + 1) if not case.judged(n)]
     if blind:
         where = ", ".join(name_of(found.points, n) for n in blind)
-        steps = (f"enhancing disease was not judged on {where}: no T1c there",)
+        steps = (STEPS["blind"].format(days=where),)
         return ResponseDraft(choices, Response.NOT_ASSESSABLE, steps, None)
     targets = _targets(case)
     tangled = _tangled(found, targets)
     sums = [_sum(case, targets, n) for n in range(last + 1)]
     asked = {choices.baseline, choices.nadir or choices.baseline, last}
     if tangled or any(sums[n] is None for n in asked):
-        why = tangled or "the diameters of a target are of another part of the lesion then"
-        steps = (f"the sum is unknown: {why}",)
-        return ResponseDraft(choices, Response.NOT_ASSESSABLE, steps, None)
+        why = STEPS["tangled"].format(place=tangled) if tangled else STEPS["parts"]
+        return ResponseDraft(choices, Response.NOT_ASSESSABLE, (why,), None)
     known = [0.0 if one is None else one for one in sums]
     earlier = [n for n in range(choices.baseline, last) if sums[n] is not None]
     nadir = min(earlier, key=lambda n: known[n]) if choices.nadir is None else choices.nadir
     return _draft(case, targets, known, nadir)
+
+
+def _mixed(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
+    """Propose a category of both kinds of disease together, each by its own sums."""
+    steps: list[str] = []
+    parts = []
+    for disease in (Disease.ENHANCING, Disease.NON_ENHANCING):
+        case = _Case(found.points, replace(choices, disease=disease), mixed=True)
+        part = _of_one_kind(found, case)
+        steps.append(STEPS[f"kind_{disease}"])
+        steps += [step for step in part.steps if step not in steps]
+        parts.append(part)
+    steps.append(STEPS["together"])
+    first, second = parts
+    nadir = first.nadir if first.nadir == second.nadir else None
+    categories = {part.category for part in parts}
+    missing = tuple(dict.fromkeys(words for part in parts for words in part.missing))
+    if Response.PROGRESSION in categories:
+        return ResponseDraft(choices, Response.PROGRESSION, tuple(steps), nadir)
+    if missing:
+        return ResponseDraft(choices, None, tuple(steps), nadir, missing)
+    return ResponseDraft(choices, _together(categories), tuple(steps), nadir)
+
+
+def _together(categories: set[Response | None]) -> Response:
+    """Return the category of both kinds where neither progressed."""
+    if Response.NOT_ASSESSABLE in categories:
+        return Response.NOT_ASSESSABLE
+    if categories == {Response.COMPLETE}:
+        return Response.COMPLETE
+    return Response.PARTIAL if categories - {Response.STABLE} else Response.STABLE
 
 
 def sign(
@@ -155,7 +241,9 @@ def sign(
             next_step="Name the reader",
         )
     chosen, points = draft.choices, found.points
-    nadir = chosen.baseline if draft.nadir is None else draft.nadir
+    nadir = name_of(points, chosen.baseline if draft.nadir is None else draft.nadir)
+    if draft.nadir is None and chosen.disease is Disease.MIXED:
+        nadir = "the smallest sum of each kind"
     return SignedResponse(
         category=category,
         proposed=draft.category,
@@ -164,7 +252,7 @@ def sign(
         steroids=chosen.steroids,
         clinical=chosen.clinical,
         baseline=name_of(points, chosen.baseline),
-        nadir=name_of(points, nadir),
+        nadir=nadir,
         steps=draft.steps,
         reader=reader.strip(),
         time=time,
@@ -186,23 +274,23 @@ def _check(choices: ResponseChoices, last: int) -> None:
 
 
 def _targets(case: _Case) -> tuple[str, ...]:
-    """Return the targets: the largest measurable lesions of the baseline, three at most."""
+    """Return the targets: the largest measurable lesions of the baseline, few at most."""
     sizes = {
         uid: case.size(one) or 0.0
         for uid, one in case.there(case.choices.baseline).items()
         if case.measurable(one)
     }
-    return tuple(sorted(sizes, key=lambda uid: (-sizes[uid], uid))[:TARGETS])
+    return tuple(sorted(sizes, key=lambda uid: (-sizes[uid], uid))[: case.most])
 
 
 def _tangled(found: Comparison, targets: tuple[str, ...]) -> str:
-    """Say which target merged with another or split since the prior; empty where none did."""
+    """Return which target merged with another or split since the prior; empty where none did."""
     for change in found.changes:
         one = change.before or change.now
         linked = found.linked(change)
         apart = any(c.kind in (ChangeKind.SPLIT, ChangeKind.MERGED) for c in linked)
         if one is not None and one.tracking_uid in targets and apart:
-            return f"{one.place} merged with another region or split"
+            return one.place
     return ""
 
 
@@ -220,15 +308,15 @@ def _draft(
     grown, more = _progression(case, targets, sums, nadir)
     steps += more
     if choices.clinical is Clinical.WORSE:
-        steps.append("the patient is worse and nothing else explains it: progression")
+        steps.append(STEPS["worse"])
     if grown or choices.clinical is Clinical.WORSE:
         category, missing = _progressed(choices, grown, steps)
     else:
         category, missing = _responded(case, targets, sums, steps)
     if category in (Response.COMPLETE, Response.PARTIAL):
-        steps.append("to be confirmed after four weeks or more")
+        steps.append(STEPS["confirm"])
     if category is Response.PROGRESSION:
-        steps.append("within 12 weeks of radiotherapy: to be confirmed by another examination")
+        steps.append(STEPS["radiotherapy"])
     return ResponseDraft(choices, None if missing else category, tuple(steps), nadir, missing)
 
 
@@ -237,18 +325,24 @@ def _arithmetic(
 ) -> Sequence[str]:
     points, baseline, last = case.points, case.choices.baseline, len(case.points) - 1
     if not targets:
-        return (f"no measurable {case.choices.disease} disease on {name_of(points, baseline)}",)
+        none = STEPS[f"none_{case.choices.disease}"]
+        return (none.format(day=name_of(points, baseline)),)
     low, high = VOLUME_LIMITS if case.volumetric else PRODUCT_LIMITS
-    rows = [
-        f"{len(targets)} measurable target{'s' if len(targets) > 1 else ''}, sum in {case.unit}"
-    ]
-    for words, number, limit in (("baseline", baseline, low), ("nadir", nadir, high)):
+    first = STEPS["targets" if len(targets) > 1 else "target"]
+    rows = [first.format(count=len(targets), unit=case.unit)]
+    for name, number, limit in (("baseline", baseline, low), ("nadir", nadir, high)):
         changed = percent(sums[number], sums[last])
-        shown = "no change in percent from 0" if changed is None else f"{changed:+.1f} %"
-        rows.append(
-            f"{words} {name_of(points, number)}: {_figure(sums[number])} → {_figure(sums[last])} "
-            f"{case.unit}, {shown} (limit {limit:+.0f} %)"
-        )
+        shown = {
+            "day": name_of(points, number),
+            "before": _figure(sums[number]),
+            "now": _figure(sums[last]),
+            "unit": case.unit,
+        }
+        if changed is None:
+            rows.append(STEPS[f"{name}_zero"].format(**shown))
+        else:
+            more = {"change": f"{changed:+.1f}", "limit": f"{limit:+.0f}"}
+            rows.append(STEPS[name].format(**shown, **more))
     return rows
 
 
@@ -282,15 +376,14 @@ def _progression(
         if uid not in seen:
             new = case.measurable(one)
             otherwise |= new
-            how = "progression" if new else "too small to be measured: to be followed"
-            steps.append(f"new: {_named(one)}; {how}")
+            steps.append(STEPS["new" if new else "new_small"].format(place=_named(one)))
         elif uid not in targets and case.measurable(one):
             before = case.there(nadir).get(uid)
             if before is not None and not case.measurable(before):
                 clear = _clearly_grown(before, one)
                 otherwise |= clear
-                how = "progression" if clear else f"by less than {CLEAR_GROWTH_MM:.0f} mm"
-                steps.append(f"could not be measured before: {_named(one)}; {how}")
+                words = STEPS["grown" if clear else "little"]
+                steps.append(words.format(place=_named(one), mm=f"{CLEAR_GROWTH_MM:.0f}"))
     return _Grown(by_sum, otherwise), steps
 
 
@@ -319,9 +412,9 @@ def _progressed(
     if choices.steroids is Steroids.UNKNOWN:
         return Response.PROGRESSION, ("steroids",)
     if choices.steroids in (Steroids.LOWER, Steroids.STOPPED):
-        steps.append("fewer steroids: growth may be due to that; repeat at a stable dose")
+        steps.append(STEPS["fewer"])
         return Response.NOT_ASSESSABLE, ()
-    steps.append("the sum grew beyond the limit, on no fewer steroids: progression")
+    steps.append(STEPS["beyond"])
     return Response.PROGRESSION, ()
 
 
@@ -331,7 +424,7 @@ def _responded(
     """Return response or stable disease; only a response asks for steroids and clinical state."""
     choices, last = case.choices, len(case.points) - 1
     if not targets:
-        steps.append("without measurable disease no response can be shown: stable at best")
+        steps.append(STEPS["unmeasured"])
         best = Response.STABLE
     else:
         low, _ = VOLUME_LIMITS if case.volumetric else PRODUCT_LIMITS
@@ -340,7 +433,7 @@ def _responded(
         best = Response.PARTIAL if smaller else Response.STABLE
         if not case.there(last):
             best = Response.COMPLETE
-            steps.append("nothing of it is flagged now, which a reader must see")
+            steps.append(STEPS["gone"])
     missing = tuple(
         words
         for words, value in (
@@ -352,9 +445,9 @@ def _responded(
     if missing:
         return best, missing
     if best is not Response.STABLE and choices.steroids is Steroids.HIGHER:
-        steps.append("more steroids: no response can be shown, stable at best")
+        steps.append(STEPS["more"])
         return Response.STABLE, ()
     if best is Response.COMPLETE and choices.steroids not in (Steroids.NONE, Steroids.STOPPED):
-        steps.append("steroids are still given: partial at best")
+        steps.append(STEPS["given"])
         best = Response.PARTIAL
     return best, ()

@@ -28,6 +28,8 @@ class Disease(StrEnum):
     """Measured on T1c."""
     NON_ENHANCING = "non-enhancing"
     """The whole region, measured on FLAIR or T2."""
+    MIXED = "mixed"
+    """Both, each by targets and sums of its own: beside the enhancing part, what is left of it."""
 
 
 class Steroids(StrEnum):

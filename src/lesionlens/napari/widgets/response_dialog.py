@@ -33,6 +33,7 @@ from lesionlens.base.records.response import (
 from lesionlens.napari.model.state.identity import Identity
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.widgets.parts import label
+from lesionlens.results.export.words import load
 
 Sign = Callable[[ResponseDraft, Comparison, Response, str], object]
 Kind = TypeVar("Kind", bound=StrEnum)
@@ -132,8 +133,9 @@ class ResponseDialog(QDialog):
             self._draft = propose(self._found, self._entered())
         except LesionLensError as refusal:
             self._draft = ResponseDraft(self._entered(), None, (str(refusal),), None, ("others",))
-        self._steps.setText("\n".join(self._draft.steps))
-        self._proposed.setText(self._draft.words)
+        words = load(read_preferences().sentence_language)
+        self._steps.setText("\n".join(map(words.step, self._draft.steps)))
+        self._proposed.setText(words.step(self._draft.words))
         self._offer()
 
     def _offer(self) -> None:

@@ -118,7 +118,7 @@ def _dates(found: Comparison, words: Words, *, hidden: bool) -> tuple[str, ...]:
 
 def _row(change: Change, found: Comparison, words: Words) -> FollowupRow:
     shown = change.now or change.before
-    place = "" if shown is None else shown.place
+    place = "" if shown is None else words.place_named(shown.place)
     number = str(shown.id) if change.now is not None and shown is not None else words("unknown")
     changed = change.volume_percent, change.product_percent
     plain = change.kind is ChangeKind.MATCHED

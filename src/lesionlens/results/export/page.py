@@ -296,7 +296,9 @@ def _response(analysis: Analysis, words: Words) -> tuple[str, ...]:
         clinical=words.entered(one.clinical),
         proposed=one.proposed or words("unknown"),
     )
-    return (signed,) if hidden or analysis.response_outdated else (signed, *one.steps)
+    if hidden or analysis.response_outdated:
+        return (signed,)
+    return (signed, *map(words.step, one.steps))
 
 
 def _scale(maps: AttentionMaps | None, words: Words) -> str:

@@ -5,6 +5,7 @@ A catalogue is a TOML file in `export/languages`, or one of the user's own with 
 
 from __future__ import annotations
 
+import re
 import string
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -120,6 +121,55 @@ class Words:
         """Write a category of response."""
         return self._of("responses", category.value)
 
+    def step(self, text: str) -> str:
+        """Write a line of a response's arithmetic, which is kept in English.
+
+        A line that the catalogue does not know stays as it is.
+
+        Examples
+        --------
+        >>> load("de").step("baseline 2026-01-05: 61.2 → 30.0 ml, -51.0 % (limit -65 %)")
+        'Ausgangswert 2026-01-05: 61,2 → 30,0 ml, -51,0 % (Grenze -65 %)'
+        """
+        for template, own in self._table.get("response_steps", {}).items():
+            found = _pattern(template).fullmatch(text)
+            if found is not None:
+                return str(own).format(
+                    **{k: self._of_step(k, v) for k, v in found.groupdict().items()}
+                )
+        return text
+
+    def _of_step(self, name: str, value: str) -> str:
+        """Write a value of such a line: a place in words and its diameters, a figure, a day."""
+        if name == "category":
+            return f"{value} ({self._of('responses', value)})"
+        if name == "place":
+            place, comma, size = value.rpartition(", ")
+            return f"{self.place_named(place)}, {size}" if comma else self.place_named(value)
+        return value if name in ("day", "days") else value.replace(".", self("decimal"))
+
+    def place_named(self, text: str) -> str:
+        """Write a place that is kept in words alone; one that is not understood stays as it is.
+
+        Examples
+        --------
+        >>> load("de").place_named("left temporal and parietal lobes")
+        'Temporallappen und Parietallappen links'
+        >>> load("de").place_named("both occipital lobes")
+        'Okzipitallappen beidseits'
+        """
+        known: dict[str, Location] = {}
+        names = list(self._table["lobes"])
+        for region in [*names, *(f"{a} and {b}" for a in names for b in names if a != b)]:
+            for side in (*self._table["sides"], None):
+                spot = Location(side, region)
+                known.setdefault(spot.words, spot)
+        plain = text.removesuffix(UNCERTAIN_PLACE)
+        if plain not in known:
+            return text
+        spot = known[plain]
+        return self.place(Location(spot.side, f"{spot.region}{text[len(plain) :]}"))
+
     def entered(self, value: str) -> str:
         """Write what a reader entered for a response."""
         return self._of("entered", value)
@@ -228,6 +278,14 @@ def moment(text: str) -> str:
         return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
     except ValueError:
         return text
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    """Return what matches a template with its places filled."""
+    parts = string.Formatter().parse(template)
+    made = (re.escape(text) + (f"(?P<{name}>.+?)" if name else "") for text, name, _, _ in parts)
+    return re.compile("".join(made))
 
 
 @cache

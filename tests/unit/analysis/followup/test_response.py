@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lesionlens.analysis.followup.response import propose, sign
+from lesionlens.analysis.followup.response import STEPS, propose, sign
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.followup import (
@@ -23,8 +23,10 @@ from lesionlens.base.records.response import (
     Disease,
     Response,
     ResponseChoices,
+    ResponseDraft,
     Steroids,
 )
+from lesionlens.results.export.words import load
 
 LEVEL = ((1.0, 0, 0, 0), (0, 1.0, 0, 0), (0, 0, 1.0, 0), (0, 0, 0, 1.0))
 ALIGNED = Alignment(LEVEL, 0, 0, False, "t1c")
@@ -202,3 +204,95 @@ def test_the_readers_category_is_signed_by_name() -> None:
     assert signed.baseline == signed.nadir == "2025-01-01"
     with pytest.raises(UnusableInputError, match="no reader"):
         sign(draft, found, R.STABLE, " ", "")
+
+
+def plain(uid: str, long: float, short: float, ml: float = 30.0) -> Measured:
+    """A lesion that does not enhance."""
+    volumes = {Region.WT: ml, Region.TC: 0.0, Region.ET: 0.0}
+    return Measured(uid, 1, f"place {uid}", volumes, long, short, min(long, short) >= 10)
+
+
+MIXED = replace(ENTERED, disease=Disease.MIXED)
+
+
+@pytest.mark.parametrize(
+    ("enhancing", "other", "category"),
+    [
+        ((20, 20), (30, 30), R.STABLE),
+        ((20, 10), (30, 30), R.PARTIAL),
+        ((20, 20), (30, 15), R.PARTIAL),
+        ((20, 10), (38, 30), R.PROGRESSION),
+        ((25, 20), (30, 10), R.PROGRESSION),
+        (None, (30, 30), R.PARTIAL),
+        (None, None, R.COMPLETE),
+    ],
+)
+def test_mixed_disease_has_sums_of_each_kind(
+    enhancing: tuple[float, float] | None, other: tuple[float, float] | None, category: Response
+) -> None:
+    now = (lesion("a", *enhancing),) if enhancing else ()
+    now += (plain("b", *other),) if other else ()
+    found = compared((lesion("a", 20, 20), plain("b", 30, 30)), now)
+    draft = propose(found, replace(MIXED, steroids=Steroids.NONE))
+    assert draft.category is category
+    assert any(step.startswith("non-enhancing") for step in draft.steps)
+
+
+def test_mixed_disease_has_two_targets_of_each_kind() -> None:
+    before = tuple(lesion(uid, 20, 20) for uid in "abc") + tuple(plain(u, 30, 30) for u in "def")
+    draft = propose(compared(before, before), MIXED)
+    assert sum(step.startswith("2 measurable targets") for step in draft.steps) == 1
+    assert "baseline 2025-01-01: 800 → 800 mm², +0.0 % (limit -50 %)" in draft.steps
+    assert "baseline 2025-01-01: 1800 → 1800 mm², +0.0 % (limit -50 %)" in draft.steps
+    alone = propose(compared(before, before), ENTERED)
+    assert alone.steps[0].startswith("3 measurable targets")
+
+
+def test_beside_enhancing_disease_the_rest_of_the_region_is_measured_in_millilitres() -> None:
+    chosen = replace(MIXED, criterion=Criterion.VOLUMETRIC)
+    now = replace(lesion("a", 20, 20), volume_ml={Region.WT: 14.0, Region.TC: 6.0, Region.ET: 5.0})
+    draft = propose(compared((lesion("a", 20, 20),), (now,)), chosen)
+    assert any("4.0 → 5.0 ml, +25.0 %" in step for step in draft.steps)
+    assert any("26.0 → 9.0 ml, -65.4 %" in step for step in draft.steps)
+    assert draft.category is R.PARTIAL
+
+
+def test_mixed_disease_without_contrast_is_not_assessable() -> None:
+    one = lesion("a", 20, 20, None)
+    assert propose(compared((one,), (one,)), MIXED).category is R.NOT_ASSESSABLE
+
+
+def test_each_kind_has_its_own_nadir() -> None:
+    found = compared(
+        (lesion("a", 40, 40), plain("b", 20, 20)),
+        (lesion("a", 20, 20), plain("b", 30, 30)),
+        (lesion("a", 20, 21), plain("b", 30, 30)),
+    )
+    draft = propose(found, MIXED)
+    assert draft.nadir is None
+    assert "nadir 2025-02-01" in " ".join(draft.steps)
+    assert "nadir 2025-01-01" in " ".join(draft.steps)
+    signed = sign(draft, found, R.PROGRESSION, "A. Reader", "2026-01-01T00:00:00+00:00")
+    assert signed.nadir == "the smallest sum of each kind"
+
+
+def test_german_knows_every_line_of_the_arithmetic() -> None:
+    german = load("de")
+    examples = {
+        "days": "2026-01-01", "day": "2026-01-01", "place": "left frontal lobe, 12 × 11 mm",
+        "unit": "ml", "count": "2", "before": "3.5", "now": "4.5", "change": "+28.6",
+        "limit": "+40", "mm": "5",
+    }  # fmt: skip
+    for template in STEPS.values():
+        line = template.format(**examples)
+        assert german.step(line) != line, line
+        assert "frontal lobe" not in german.step(line)
+    row = german.step(STEPS["nadir"].format(**examples))
+    assert row == "Nadir 2026-01-01: 3,5 → 4,5 ml, +28,6 % (Grenze +40 %)"
+    new = german.step(STEPS["new"].format(**examples))
+    assert new == "Neu: Frontallappen links, 12 × 11 mm; Progress"
+    for missing in (("steroids",), ("the clinical state",), ("steroids", "the clinical state")):
+        words = ResponseDraft(ENTERED, None, (), 0, missing).words
+        assert german.step(words).startswith("Kein Vorschlag")
+    proposed = ResponseDraft(ENTERED, R.STABLE, (), 0).words
+    assert german.step(proposed).startswith("Vorschlag: SD (stabile Erkrankung)")
