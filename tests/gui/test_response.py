@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QComboBox, QLineEdit, QPushButton
 
 from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
 from lesionlens.base.records.response import Response
+from lesionlens.napari.preferences import Preferences
 
 LEVEL = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
@@ -27,6 +28,33 @@ def compared(reviewed):
     )
     session.settle(session.log(), replace(analysis, followup=found), session.state.overlays)
     return reviewed
+
+
+def test_every_lesion_has_a_curve_in_the_panel_and_the_one_in_focus_stands_out(compared):
+    compared.session.go_to(1)
+    plot = compared.followup.curves
+    assert not plot.isHidden()
+    number = len(compared.session.state.analysis.findings.candidates)
+    assert [len(curve.points) for curve in plot.curves.lines] == [2] * number
+    painted = plot.grab().toImage()
+    colours = {
+        painted.pixelColor(x, y).name()
+        for x in range(painted.width())
+        for y in range(painted.height())
+    }  # noqa: E501
+    assert plot.curves.lines[0].colour.lower() in colours
+
+
+def test_the_draft_is_german_where_the_report_is(compared, monkeypatch):
+    german = replace(Preferences(), sentence_language="de")
+    monkeypatch.setattr(
+        "lesionlens.napari.widgets.response_dialog.read_preferences", lambda: german
+    )
+    compared.commands.run("assess_response")
+    dialog = compared.response
+    assert "Ausgangswert 2025-01-01" in dialog._steps.text()
+    assert "Vorschlag" in dialog._proposed.text()
+    dialog.reject()
 
 
 def test_the_reader_enters_and_signs(compared):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Signal
 
 from lesionlens.napari.model.wording.followup import ShownFollowup
+from lesionlens.napari.widgets.curve_plot import CurvePlot
 from lesionlens.napari.widgets.parts import Section, label
 from lesionlens.napari.widgets.pick_rows import PickRows
 
@@ -20,7 +21,8 @@ class FollowupBlock(Section):
         self._title, self._sums = label("", "dim", wrap=True), label("", "dim", wrap=True)
         self.lines = PickRows()
         self.lines.picked.connect(self.gone_to)
-        for widget in (self._title, self.lines, self._sums):
+        self.curves = CurvePlot()
+        for widget in (self._title, self.lines, self.curves, self._sums):
             self.body.addWidget(widget)
 
     def show_followup(self, shown: ShownFollowup | None) -> None:
@@ -30,6 +32,7 @@ class FollowupBlock(Section):
             return
         self._title.setText(shown.title)
         self._sums.setText(shown.sums)
+        self.curves.show_curves(shown.curves, shown.focus)
         self.lines.show_lines(
             [(n, "–" if n is None else str(n), words) for n, words in shown.lines]
         )

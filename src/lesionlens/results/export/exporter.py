@@ -71,6 +71,7 @@ RESERVED = (
     *(f"evidence_{name}.nii.gz" for name in (*MrSequence, "none")),
     CONSIDERED,
     "followup.json",
+    "followup.csv",
     "report.pdf",
     "dicom/seg.dcm",
     "dicom/sr.dcm",

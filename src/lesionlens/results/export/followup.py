@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from lesionlens.base.labels import Identity
+from lesionlens.base.labels import Identity, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.followup import (
     PRODUCT_LIMITS,
@@ -20,9 +22,10 @@ from lesionlens.base.records.followup import (
     Measured,
     percent,
 )
+from lesionlens.results.export.cells import cell
 from lesionlens.results.export.words import Words
 
-FILE = "followup.json"
+FILE, TABLE = "followup.json", "followup.csv"
 SCHEMA = "lesionlens/followup/1"
 WIDTH, HEIGHT = 640.0, 220.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 110.0, 12.0, 34.0
@@ -49,23 +52,31 @@ class Curve:
     points: tuple[tuple[float, float], ...]
     colour: str
     name: str
+    candidate: int | None
+    """Its number at the last examination; None where it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Volumes over all examinations, on a picture of `WIDTH` by `HEIGHT`."""
+
+    lines: tuple[Curve, ...]
+    ticks: tuple[tuple[float, str], ...]
+    """(x, words) of the examinations."""
+    levels: tuple[tuple[float, str], ...]
+    """(y, words) of the volume."""
 
 
 @dataclass(frozen=True, slots=True)
 class FollowupSection:
-    """All that the page shows of a comparison.
-
-    `ticks` are (x, words) of the examinations, `levels` (y, words) of the volume.
-    """
+    """All that the page shows of a comparison."""
 
     aligned: str
     doubtful: str
     rows: tuple[FollowupRow, ...]
     sums: tuple[FollowupRow, ...]
     limits: str
-    curves: tuple[Curve, ...]
-    ticks: tuple[tuple[float, str], ...]
-    levels: tuple[tuple[float, str], ...]
+    curves: Curves
     line: str
 
 
@@ -80,7 +91,6 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
     prior = found.points[-2].date
     known = prior and prior == dates[-2]
     which = words("fu_which", date=prior) if known else dates[-2]
-    curves, ticks, levels = _drawn(found, dates, words)
     kinds = [change.kind for change in found.changes]
     return FollowupSection(
         aligned=words(
@@ -94,9 +104,7 @@ def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
         rows=tuple(_row(change, found, words) for change in found.changes),
         sums=_sums(found, words),
         limits=_limits(words),
-        curves=curves,
-        ticks=ticks,
-        levels=levels,
+        curves=_drawn(found, dates, words),
         line=words(
             "comparison",
             which=which,
@@ -195,9 +203,12 @@ def _limits(words: Words) -> str:
                  more=f"{more:.0f}")  # fmt: skip
 
 
-def _drawn(
-    found: Comparison, dates: tuple[str, ...], words: Words
-) -> tuple[tuple[Curve, ...], tuple[tuple[float, str], ...], tuple[tuple[float, str], ...]]:
+def curves_of(found: Comparison, words: Words) -> Curves:
+    """Return the volume of every lesion over all examinations, as lines."""
+    return _drawn(found, _dates(found, words, hidden=False), words)
+
+
+def _drawn(found: Comparison, dates: tuple[str, ...], words: Words) -> Curves:
     days = found.days()
     uids = list(
         dict.fromkeys(one.tracking_uid for p in reversed(found.points) for one in p.lesions)
@@ -210,12 +221,13 @@ def _drawn(
         x = _LEFT + (WIDTH - _LEFT - _RIGHT) * (days[number] - days[0]) / span
         return round(x, 1), round(HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * ml / most, 1)
 
-    names = {one.tracking_uid: str(one.id) for one in found.points[-1].lesions}
+    now = {one.tracking_uid: one.id for one in found.points[-1].lesions}
     drawn = tuple(
         Curve(
             tuple(at(number, ml) for number, ml in curves[uid]),
             _COLOURS[n % len(_COLOURS)],
-            names.get(uid, words("fu_gone")),
+            str(now.get(uid, words("fu_gone"))),
+            now.get(uid),
         )
         for n, uid in enumerate(uids)
         if curves[uid]
@@ -224,7 +236,7 @@ def _drawn(
     levels = tuple(
         (at(0, share * most)[1], words.volume(share * most)) for share in (0.0, 0.5, 1.0)
     )
-    return drawn, ticks, levels
+    return Curves(drawn, ticks, levels)
 
 
 def _ml(one: Measured | None, words: Words) -> str:
@@ -255,8 +267,34 @@ def followup_json(found: Comparison) -> str:
     return json.dumps({"schema": SCHEMA, **content, "targets": targets}, indent=2) + "\n"
 
 
-def write_followup(found: Comparison, staged: Path) -> Path:
-    """Write followup.json into a staged folder."""
-    path = staged / FILE
-    path.write_text(followup_json(found), encoding="utf-8")
-    return path
+_COLUMNS = (
+    "examination", "date", "tracking_uid", "candidate", "place", "state", "volume_ml_wt",
+    "volume_ml_tc", "volume_ml_et", "longest_axial_diameter_mm", "perpendicular_diameter_mm",
+)  # fmt: skip
+
+
+def followup_csv(found: Comparison) -> str:
+    """Return followup.csv: a row for each lesion at each examination at which it was measured."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for number, point in enumerate(found.points, 1):
+        for one in point.lesions:
+            volumes = [_rounded(one.volume_ml.get(region)) for region in Region]
+            measures = _rounded(one.longest_mm), _rounded(one.perpendicular_mm)
+            row = (number, point.date, one.tracking_uid, one.id, one.place, one.state.value)
+            writer.writerow([cell(value) for value in (*row, *volumes, *measures)])
+    return text.getvalue()
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def write_followup(found: Comparison, staged: Path) -> tuple[Path, Path]:
+    """Write followup.json and followup.csv into a staged folder."""
+    as_json, as_csv = staged / FILE, staged / TABLE
+    as_json.write_text(followup_json(found), encoding="utf-8")
+    with as_csv.open("w", encoding="utf-8", newline="") as file:
+        file.write(followup_csv(found))
+    return as_json, as_csv

@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +19,7 @@ from lesionlens.base.records.files import CandidateRow, FindingsFile, ReviewRow,
 from lesionlens.base.records.findings import SEQUENCE_KEYS
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Series
+from lesionlens.results.export.cells import cell
 from lesionlens.results.export.followup import write_followup
 from lesionlens.results.export.run import warnings_of
 
@@ -96,7 +96,7 @@ def findings_csv(content: FindingsFile) -> str:
     writer = csv.DictWriter(text, columns(), extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in content.candidates:
-        writer.writerow({name: _cell(value) for name, value in flat_row(row).items()})
+        writer.writerow({name: cell(value) for name, value in flat_row(row).items()})
     return text.getvalue()
 
 
@@ -120,32 +120,6 @@ def _flat(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-_FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@]")  # what a spreadsheet may run
-
-
-def safe_text(text: str) -> str:
-    """Keep a spreadsheet from running text as a formula: such text gets a leading apostrophe."""
-    return f"'{text}" if _FORMULA.match(text) else text
-
-
-def _cell(value: Any) -> str | int | float:
-    """Return a safe cell.
-
-    Examples
-    --------
-    >>> _cell("=1+1"), _cell(-3.5), _cell(None), _cell(True)
-    ("'=1+1", -3.5, '', 'true')
-    """
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return safe_text(value)
-    number: int | float = value
-    return number
-
-
 def schema_text() -> str:
     """Return the JSON Schema of findings.json, as docs/reference/findings.schema.json holds it."""
     schema = FindingsFile.model_json_schema(by_alias=True)
@@ -153,7 +127,7 @@ def schema_text() -> str:
 
 
 class TablesExporter:
-    """Writes findings.json and findings.csv, and followup.json where a prior was compared."""
+    """Writes findings.json and findings.csv; with a prior followup.json and followup.csv too."""
 
     name = "tables"
 
@@ -173,4 +147,4 @@ class TablesExporter:
         compared = analysis.compared
         if compared is None:
             return as_json, as_csv
-        return as_json, as_csv, write_followup(compared, staged)
+        return as_json, as_csv, *write_followup(compared, staged)

@@ -11,7 +11,8 @@ from pathlib import Path
 from lesionlens.base.bounded_read import read_rows
 from lesionlens.base.errors import ReadError
 from lesionlens.base.manifest import check_free, listed, replace_listed
-from lesionlens.results.export.tables import columns, safe_text
+from lesionlens.results.export.cells import safe_text
+from lesionlens.results.export.tables import columns
 from lesionlens.site.database.records import Status, StudyOutcome
 
 CSV_NAME, PARQUET_NAME = "cohort.csv", "cohort.parquet"

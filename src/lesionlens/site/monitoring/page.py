@@ -6,8 +6,8 @@ import csv
 import io
 from dataclasses import dataclass
 
+from lesionlens.results.export.cells import safe_text
 from lesionlens.results.export.html import environment, number
-from lesionlens.results.export.tables import safe_text
 from lesionlens.site.monitoring.figures import Drift, Group, Rate, ScoreReliability
 from lesionlens.site.monitoring.gather import MonitoredStudy
 

@@ -14,7 +14,7 @@ from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import Phase, ReviewState
 from lesionlens.base.manifest import replace_listed
 from lesionlens.base.staging import check_target
-from lesionlens.results.export.tables import safe_text
+from lesionlens.results.export.cells import safe_text
 from lesionlens.site.database.describing import RESULT
 from lesionlens.site.database.records import Read
 from lesionlens.site.database.worklist_database import existing_worklist_database

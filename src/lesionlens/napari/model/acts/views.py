@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from lesionlens.base.errors import ConfigError
 from lesionlens.base.records.findings import DoubtfulPart, Point
 from lesionlens.base.records.study import Study
-from lesionlens.napari.model.acts import hanging
+from lesionlens.napari.model.acts import hanging, hanging_rules
 from lesionlens.napari.model.acts.measuring import MeasureActs
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
@@ -65,9 +66,22 @@ class ViewActs(MeasureActs):
         return drawing
 
     def hang(self, before: Study | None) -> None:
-        """Show the views that were chosen last for this kind of study, if it is another one."""
+        """Show another study's views: by a rule, else as chosen last for this kind of study."""
         study = self.session.state.study
-        layout = None if study is None or study is before else hanging.recall(study)
+        if study is None or study is before:
+            return
+        try:
+            rule = hanging_rules.rule_for(study)
+        except ConfigError as refusal:
+            self.session.notify(str(refusal))
+            rule = None
+        layout = rule.layout if rule is not None else None
+        layout = layout or hanging.recall(study)
+        if rule is not None:
+            first = next(one for one in rule.show if one in study.series)
+            self.session.choose_sequence(first)
+            self.session.choose_plane(rule.plane or self.session.state.choices.plane)
+            self.session.choose_views(hung=rule.show)
         if layout is not None:
             self.session.choose_views(layout=layout)
 

@@ -66,6 +66,8 @@ class ViewChoices:
 
     layout: Layout = Layout.SINGLE
     """Which views are shown together."""
+    hung: tuple[MrSequence, ...] = ()
+    """The order of the sequences in the views, by a rule; empty for the study's own."""
     acquired: bool = True
     """Whether the planes follow the slices of the sequence shown; else the patient's own axes."""
     window: Window = Window.AUTO

@@ -129,7 +129,8 @@ def tiles_of(state: State, layout: Layout) -> tuple[Tile, ...]:
         if compared is None or first not in compared.volumes:
             return ()
         return (Tile(first, choices.plane, prior=True), Tile(first, choices.plane, 0, 1))
-    there = tuple(study.series)
+    hung = tuple(one for one in choices.views.hung if one in study.series)
+    there = tuple(dict.fromkeys((*hung, *study.series)))
     start = there.index(choices.sequence)
     wanted = layout.sequences
     shown = (there[start:] + there[:start])[:wanted] if wanted < len(there) else there

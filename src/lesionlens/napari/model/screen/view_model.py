@@ -63,7 +63,9 @@ def view_model_of(state: State, aside: Study | None = None) -> ViewModel:
         screen=screen,
         board=board_of(state, screen.scene),
         map=shown_map(screen, state.overlays),
-        followup=None if state.analysis is None else shown_followup(state.analysis),
+        followup=None
+        if state.analysis is None
+        else shown_followup(state.analysis, state.choices.candidate),
         second=None if state.second is None else shown_second(state.second),
         study=state.study,
         aside=aside,

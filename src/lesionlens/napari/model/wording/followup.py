@@ -14,6 +14,8 @@ from lesionlens.base.records.followup import (
     percent,
 )
 from lesionlens.napari.model.wording.candidates import volume_words
+from lesionlens.results.export.followup import Curves, curves_of
+from lesionlens.results.export.words import load
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +26,13 @@ class ShownFollowup:
     lines: tuple[tuple[int | None, str], ...]
     """Candidate, None where it is gone, and the words of each change."""
     sums: str
+    curves: Curves | None = None
+    """Volumes over all examinations; None where nothing was compared."""
+    focus: int | None = None
+    """The candidate whose curve stands out."""
 
 
-def shown_followup(analysis: Analysis) -> ShownFollowup | None:
+def shown_followup(analysis: Analysis, focus: int | None = None) -> ShownFollowup | None:
     """Return what the panel shows of a comparison; None where nothing was compared."""
     signed = analysis.review.response
     if analysis.followup is None and signed is None:
@@ -35,7 +41,9 @@ def shown_followup(analysis: Analysis) -> ShownFollowup | None:
     if analysis.response_outdated:
         said = f"{said[:-1]}, on other measures: sign it again or withdraw it."
     sums = f"{said} {sums_of(analysis)}"
-    return ShownFollowup(title_of(analysis), lines_of(analysis), sums.strip())
+    found = analysis.compared
+    curves = None if found is None else curves_of(found, load("en"))
+    return ShownFollowup(title_of(analysis), lines_of(analysis), sums.strip(), curves, focus)
 
 
 def title_of(analysis: Analysis) -> str:

@@ -1,0 +1,69 @@
+"""The volume of every lesion over all examinations, drawn as in the report."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QPointF, QSize, Qt
+from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
+from qtpy.QtWidgets import QSizePolicy, QWidget
+
+from lesionlens.napari.widgets.parts import small_font
+from lesionlens.results.export.followup import HEIGHT, WIDTH, Curves
+
+_HIGH = 120
+_THIN, _THICK, _DOT = 1.4, 3.0, 2.5
+_RULE, _BESIDE = QColor(128, 140, 160, 90), 4.0
+
+
+class CurvePlot(QWidget):
+    """Curves with days below them and millilitres beside them; that in focus is thicker."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.curves: Curves | None = None
+        self._focus: int | None = None
+        self.setProperty("role", "painted")
+        self.setAccessibleName("Volume of each lesion over all examinations")
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def show_curves(self, curves: Curves | None, focus: int | None) -> None:
+        """Show curves, that of a candidate thicker; None hides them."""
+        self.setVisible(curves is not None)
+        self.curves, self._focus = curves, focus
+        self.update()
+
+    def sizeHint(self) -> QSize:
+        """Return room for a few lines."""
+        return QSize(200, _HIGH)
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
+        """Draw levels, days and curves."""
+        if self.curves is None:
+            return
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setFont(small_font(self))
+        words = self.palette().windowText().color()
+        for y, level in self.curves.levels:
+            painter.setPen(_RULE)
+            painter.drawLine(self._at(0.0, y), self._at(WIDTH, y))
+            painter.setPen(words)
+            painter.drawText(self._at(0.0, y) + QPointF(0.0, -2.0), level)
+        last = self.height() - 2.0
+        for n, (x, day) in enumerate(self.curves.ticks):
+            wide = painter.fontMetrics().horizontalAdvance(day)
+            left = self._at(x, 0.0).x() - (wide if n else 0)
+            painter.drawText(QPointF(max(left, 0.0), last), day)
+        for curve in self.curves.lines:
+            thick = curve.candidate is not None and curve.candidate == self._focus
+            painter.setPen(QPen(QColor(curve.colour), _THICK if thick else _THIN))
+            points = [self._at(x, y) for x, y in curve.points]
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.drawPolyline(QPolygonF(points))
+            painter.setBrush(QColor(curve.colour))
+            for point in points:
+                painter.drawEllipse(point, _DOT, _DOT)
+            painter.drawText(points[-1] + QPointF(_BESIDE, _BESIDE), curve.name)
+        painter.end()
+
+    def _at(self, x: float, y: float) -> QPointF:
+        return QPointF(x * self.width() / WIDTH, y * self.height() / HEIGHT)

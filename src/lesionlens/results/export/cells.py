@@ -1,0 +1,31 @@
+"""Cells of a table that a spreadsheet opens: no text is run as a formula."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@]")  # what a spreadsheet may run
+
+
+def safe_text(text: str) -> str:
+    """Keep a spreadsheet from running text as a formula: such text gets a leading apostrophe."""
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def cell(value: Any) -> str | int | float:
+    """Return a safe cell.
+
+    Examples
+    --------
+    >>> cell("=1+1"), cell(-3.5), cell(None), cell(True)
+    ("'=1+1", -3.5, '', 'true')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return safe_text(value)
+    number: int | float = value
+    return number

@@ -1,0 +1,118 @@
+"""Hanging by rule: the first rule that fits a study decides order, views and plane."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lesionlens.base import user_folders
+from lesionlens.base.errors import ConfigError
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import Series, Study, StudyKind
+from lesionlens.napari.model.acts.hanging_rules import read_rules, rule_for
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.acts.views import ViewActs
+from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.model.geometry.planes import Plane
+from lesionlens.napari.model.screen.board import tiles_of
+
+T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR
+GRID = Grid((8, 9, 10), np.eye(4))
+SITE = """
+[reading]
+unaided_first = false
+[[hanging]]
+with = ["t1c", "flair"]
+without = ["t2"]
+show = ["flair", "t1c"]
+views = "1x2"
+plane = "coronal"
+[[hanging]]
+show = ["t2", "t1c", "flair"]
+views = "1x3"
+"""
+
+
+def study(*sequences: MrSequence) -> Study:
+    series = {
+        one: Series(one, "named", 1.0, GRID, (), lambda: np.zeros(GRID.shape, np.float32))
+        for one in sequences
+    }
+    return Study("a", StudyKind.NIFTI, series, Path())
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    for name in ("settings", "site_settings", "data"):
+        place = tmp_path / name
+        place.mkdir()
+        monkeypatch.setattr(user_folders, name, lambda place=place: place)
+    (tmp_path / "site_settings" / "settings.toml").write_text(SITE)
+    return tmp_path
+
+
+def opened(*sequences: MrSequence) -> ViewActs:
+    acts = ViewActs(ReviewSession())
+    acts.session.open(study(*sequences))
+    acts.hang(None)
+    return acts
+
+
+def shown(acts: ViewActs) -> list[MrSequence]:
+    state = acts.session.state
+    return [tile.sequence for tile in tiles_of(state, state.choices.views.layout)]
+
+
+def test_a_rule_of_the_site_hangs_what_it_says_by_what_is_there(folders):
+    acts = opened(T1, T1C, FLAIR)
+    assert shown(acts) == [FLAIR, T1C]
+    assert acts.session.state.choices.plane is Plane.CORONAL
+    acts = opened(T1, T1C, T2, FLAIR)
+    assert shown(acts) == [T2, T1C, FLAIR]
+    acts = opened(T1, FLAIR)
+    assert shown(acts) == [FLAIR, T1]
+
+
+def test_a_readers_rule_goes_first_and_may_leave_the_views_as_they_were_chosen(folders):
+    (folders / "settings" / "hanging.toml").write_text('[[hanging]]\nshow = ["t1"]\n')
+    acts = opened(T1, T1C, FLAIR)
+    assert acts.session.state.choices.sequence is T1
+    acts.show_layout(Layout.FOUR)
+    again = opened(T1, T1C, FLAIR)
+    assert shown(again)[0] is T1
+    assert again.session.state.choices.views.layout is Layout.FOUR
+
+
+def test_a_rule_that_speaks_of_another_kind_or_of_nothing_that_is_there_does_not_hold(folders):
+    (folders / "settings" / "hanging.toml").write_text(
+        '[[hanging]]\nkind = "dicom"\nshow = ["t1c"]\n[[hanging]]\nshow = ["t2"]\n'
+    )
+    (folders / "site_settings" / "settings.toml").unlink()
+    assert rule_for(study(T1, T1C)) is None
+    assert rule_for(replace(study(T1, T1C), kind=StudyKind.DICOM)) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('[[hanging]]\nshow = ["pet"]\n', "pet"),
+        ('[[hanging]]\nviews = "1x2"\n', "shows nothing"),
+        ('[[hanging]]\nshow = ["t1"]\nviews = "5x5"\n', "5x5"),
+        ('[[hanging]]\nshow = ["t1"]\nlayout = "1x2"\n', "layout"),
+        ("[[hanging]]\nshow = 5\n", "int"),
+        ('hanging = "t1"\n', "no list"),
+        ("[[hanging\n", "hanging.toml"),
+    ],
+)
+def test_a_wrong_rule_is_named_and_the_study_opens_all_the_same(folders, text, named):
+    file = folders / "settings" / "hanging.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=named):
+        read_rules(file)
+    acts = opened(T1, T1C, FLAIR)
+    assert acts.session.state.study is not None
+    assert named in acts.session.state.message
