@@ -41,7 +41,7 @@ def test_every_lesion_has_a_curve_in_the_panel_and_the_one_in_focus_stands_out(c
         painted.pixelColor(x, y).name()
         for x in range(painted.width())
         for y in range(painted.height())
-    }  # noqa: E501
+    }
     assert plot.curves.lines[0].colour.lower() in colours
 
 
