@@ -3,43 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.analysis.explain import faithfulness, perturbations
-from lesionlens.analysis.explain import maps as attention_maps
-from lesionlens.analysis.explain.questions import questions_to
-from lesionlens.analysis.findings import anatomy, preliminary
-from lesionlens.analysis.findings.candidates import Context, Evidence, considered, describe
-from lesionlens.analysis.findings.component_scores import (
-    ComponentVoxels,
-    score_by_all_views,
-    score_components,
-    voxels_on,
-)
-from lesionlens.analysis.findings.components import (
-    CandidateCriteria,
-    ComponentMask,
-    component_voxels,
-    doubtful_ml,
-    draw_components,
-    keep,
-    plain_scores,
-)
-from lesionlens.analysis.findings.doubtful import doubtful_parts
-from lesionlens.base.grid import Grid
+from lesionlens.analysis.explain.explain import Explained, explain
+from lesionlens.analysis.findings import preliminary
+from lesionlens.analysis.findings.find import Flagged, find
+from lesionlens.analysis.findings.measured import measure
 from lesionlens.base.labels import ComputePrecision, Region
 from lesionlens.base.provenance import utc_now, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.attention import AttentionMaps, MapChecks
-from lesionlens.base.records.findings import Findings
-from lesionlens.base.records.prediction import Capability, Prediction, QuestionTime
-from lesionlens.base.records.study import PreparedStudy, Study
+from lesionlens.base.records.study import PreparedStudy, QualityCheck, Study
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines import native
 from lesionlens.engines.choice import EngineChoice
@@ -144,11 +123,30 @@ class Lens:
         context = context.timed()
         with ThreadPoolExecutor(1) as aside, kept_memory():
             hashes = aside.submit(hashes_of, study)
-            prepared = _with_name_checked(prepare(study, context, options), study)
+            doubt = aside.submit(_doubt_of_name, study)
+            prepared = prepare(study, context, options)
+            if (check := doubt.result()) is not None:
+                prepared = replace(prepared, quality=(*prepared.quality, check))
             preliminary.notify(self._engine, prepared, context, first)
             with context.stage("network"):
                 prediction = predict(self._engine, prepared, context=context)
-            found = _Steps(self._engine, prepared, prediction, context).run(study, hashes)
+            with context.stage("native grid"):
+                probability = native.bring_regions(prediction.probability, prepared, nested=True)
+            with context.stage("candidates"):
+                flagged = find(prediction, probability, prepared.native)
+            with context.stage("explanations"):
+                explained = explain(
+                    self._engine, prepared, prediction, flagged, probability, context=context
+                )
+            with context.stage("measures"):
+                findings, doubtful = measure(
+                    prepared,
+                    prediction,
+                    flagged,
+                    explained.evidence,
+                    probability,
+                    _identity(study, hashes.result()),
+                )
         run = RunInfo(
             engine=prediction.engine,
             device=prediction.engine.device,
@@ -156,183 +154,42 @@ class Lens:
             versions=versions(),
             inputs=hashes.result(),
             started=started,
-            notices=(*prediction.notices, *found.notices),
+            notices=(*prediction.notices, *flagged.notices, *explained.notices),
         )
-        analysis = Analysis(study, prepared, found.maps, found.volumes, found.findings, run)
+        volumes = _volumes(prepared, flagged, explained, probability, doubtful)
+        analysis = Analysis(study, prepared, explained.maps, volumes, findings, run)
         return Result(analysis, prediction, self._engine)
 
 
-def _with_name_checked(prepared: PreparedStudy, study: Study) -> PreparedStudy:
-    """Add whether the only image of a study is what it is called; several were compared before."""
+def _identity(study: Study, inputs: tuple[tuple[str, str], ...]) -> str:
+    return f"{study.uid}|{','.join(sorted(sha for _, sha in inputs))}"
+
+
+def _volumes(
+    prepared: PreparedStudy,
+    flagged: Flagged,
+    explained: Explained,
+    probability: Mapping[Region, Floats],
+    doubtful: NDArray[np.uint16] | None,
+) -> Volumes:
+    grid, evidence = prepared.native, explained.evidence
+    unsure, by_sequence = evidence.uncertainty, evidence.by_sequence
+    return Volumes(
+        labels=Volume(flagged.marked.labels, grid),
+        probability={r: Volume(p, grid) for r, p in probability.items()},
+        attention={r: Volume(a, grid) for r, a in explained.attention.items()},
+        uncertainty=None if unsure is None else Volume(unsure, grid),
+        evidence=None if by_sequence is None else by_sequence.by_voxel,
+        doubtful=None if doubtful is None else Volume(doubtful, grid),
+    )
+
+
+def _doubt_of_name(study: Study) -> QualityCheck | None:
+    """Check whether the only image of a study is what it is called; several are compared later."""
     if len(study.series) != 1:
-        return prepared
+        return None
     from lesionlens.imaging.reading.sequence_from_image import (  # noqa: PLC0415  slow to import
         named_check,
     )
 
-    (series,) = study.series.values()
-    found = named_check(series)
-    return prepared if found is None else replace(prepared, quality=(*prepared.quality, found))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Found:
-    maps: AttentionMaps | None
-    volumes: Volumes
-    findings: Findings
-    notices: tuple[str, ...]
-
-
-class _Steps:
-    """What follows the network: native grid, candidates, explanations, measures."""
-
-    def __init__(
-        self, engine: Engine, prepared: PreparedStudy, prediction: Prediction, context: RunContext
-    ) -> None:
-        self._engine, self._prepared = engine, prepared
-        self._prediction, self._run_context = prediction, context
-        self._notices: list[str] = []
-        self._dismissed: tuple[ComponentMask, list[float]] | None = None
-        self._scores: list[float] = []  # of the components that were kept
-        self._questions = questions_to(engine, prepared, prediction, context)
-
-    def run(self, study: Study, hashes: Future[tuple[tuple[str, str], ...]]) -> _Found:
-        prepared, prediction = self._prepared, self._prediction
-        maps = None
-        if prediction.trace is not None:
-            maps = attention_maps.draw(prediction.trace, prepared.brain)
-        elif Capability.ATTEND not in prediction.engine.capabilities:
-            self._notices.append("This engine gives no attention map")
-        with self._run_context.stage("native grid"):
-            probability = native.bring_regions(prediction.probability, prepared, nested=True)
-            attention = native.bring_regions(maps.maps if maps else {}, prepared, nested=False)
-        with self._run_context.stage("candidates"):
-            marked, spots = self._flag(self._mark(probability))
-            self._tell_doubtful(marked, probability.get(Region.ET))
-        with self._run_context.stage("explanations"):
-            evidence = self._evidence(marked, spots, probability, attention)
-            if maps is not None:
-                maps = replace(maps, checks=self._check_maps(marked, attention))
-            if self._questions is not None and self._questions.unanswered:
-                self._notices.append(QuestionTime.left_out(self._questions.unanswered))
-        with self._run_context.stage("measures"):
-            context = self._context(study, probability[Region.WT], hashes.result())
-            below = considered(*self._dismissed, context) if self._dismissed else ()
-            findings = replace(describe(marked, evidence, context), considered=below)
-            unsure, grid, by_sequence = evidence.uncertainty, marked.grid, evidence.by_sequence
-            shares = None if by_sequence is None else by_sequence.by_voxel
-            numbers = None
-            if unsure is not None and shares is not None:
-                doubtful, numbers = doubtful_parts(
-                    findings.candidates, findings.components, unsure, shares, grid
-                )
-                findings = replace(findings, doubtful=doubtful)
-        volumes = Volumes(
-            labels=Volume(marked.labels, prepared.native),
-            probability={r: Volume(p, prepared.native) for r, p in probability.items()},
-            attention={r: Volume(a, prepared.native) for r, a in attention.items()},
-            uncertainty=None if unsure is None else Volume(unsure, prepared.native),
-            evidence=shares,
-            doubtful=Volume(numbers, grid) if numbers is not None and findings.doubtful else None,
-        )
-        return _Found(maps, volumes, findings, tuple(self._notices))
-
-    def _mark(self, probability: Mapping[Region, Floats]) -> ComponentMask:
-        return draw_components(probability, self._prepared.native, self._criteria)
-
-    @property
-    def _criteria(self) -> CandidateCriteria:
-        found = self._prediction
-        return CandidateCriteria(found.thresholds, slight_enhancement=found.slight_enhancement)
-
-    def _tell_doubtful(self, marked: ComponentMask, enhancing: Floats | None) -> None:
-        ml = 0.0 if enhancing is None else doubtful_ml(marked, enhancing, self._criteria)
-        if ml:
-            self._notices.append(
-                f"{ml:.1f} ml of the tumour core may enhance, too doubtful to be outlined: look at "
-                "T1c and at the probability of enhancing tumour"
-            )
-
-    def _flag(self, marked: ComponentMask) -> tuple[ComponentMask, list[ComponentVoxels]]:
-        """Keep the components that score enough, where the engine can score them."""
-        seen, scoring = self._prediction.unperturbed, self._prediction.scoring
-        if seen is None:
-            return marked, []
-        spots = component_voxels(marked, seen.grid)
-        found = score_components(seen, spots, scoring)[0]
-        wanted = found >= scoring.floor
-        kept = [spot for spot, enough in zip(spots, wanted, strict=True) if enough]
-        self._scores = found[wanted].tolist()
-        self._dismissed = keep(marked, (~wanted).tolist()), found[~wanted].tolist()
-        return keep(marked, wanted.tolist()), kept
-
-    def _evidence(
-        self,
-        marked: ComponentMask,
-        spots: list[ComponentVoxels],
-        probability: Mapping[Region, Floats],
-        attention: Mapping[Region, Floats],
-    ) -> Evidence:
-        prediction, questions = self._prediction, self._questions
-        shown = attention.get(Region.WT)
-        if questions is None:
-            self._notices.append("This engine cannot tell which sequence mattered")
-            return Evidence(
-                plain_scores(marked, prediction, probability),
-                uncertainty=self._native(prediction.uncertainty),
-                attention=shown,
-                enhancing=probability.get(Region.ET),
-            )
-        answers = perturbations.ask(questions, prediction, spots)
-        seen = answers.by_sequence
-        left_out = None if seen is None else seen.left_out
-        return Evidence(
-            scores=score_by_all_views(self._scores, left_out, prediction.scoring),
-            by_sequence=seen,
-            uncertainty=self._native(answers.uncertainty, answers.grid),
-            attention=shown,
-            enhancing=probability.get(Region.ET),
-        )
-
-    def _native(self, values: Floats | None, grid: Grid | None = None) -> Floats | None:
-        return None if values is None else native.bring(values, self._prepared, grid)
-
-    def _check_maps(
-        self, marked: ComponentMask, attention: Mapping[Region, Floats]
-    ) -> dict[Region, MapChecks]:
-        """Check where each map lies, and whether the network needed what it shows."""
-        prepared, prediction, questions = self._prepared, self._prediction, self._questions
-        voxels = np.count_nonzero(prepared.brain) * prepared.working.voxel_ml
-        found = faithfulness.all_pointing(
-            attention, marked.labels, voxels / prepared.native.voxel_ml
-        )
-        seen, trace = prediction.unperturbed, prediction.trace
-        if seen is None or trace is None or questions is None or not marked.count:
-            return found
-        inside = prepared.brain.astype(np.float32)
-        brain = faithfulness.onto(inside, prepared.working, seen.grid) > 0
-        trials = {}
-        for region, weights in trace.cross.items():
-            flagged = np.argwhere(np.isin(marked.labels, region.labels))
-            trials[region] = faithfulness.MapOnTrial(
-                faithfulness.onto(weights, prepared.working, seen.grid),
-                voxels_on(marked.grid.to_mm(flagged), seen.grid),
-            )
-        return faithfulness.deletion_test(found, questions, trials, brain)
-
-    def _context(
-        self,
-        study: Study,
-        whole: Floats,
-        inputs: tuple[tuple[str, str], ...],
-    ) -> Context:
-        prepared, about = self._prepared, self._prediction.engine
-        digest = ",".join(sorted(sha for _, sha in inputs))
-        return Context(
-            whole_tumour=whole,
-            head=anatomy.find_head(prepared.brain, prepared.working),
-            has_t1c=prepared.has_t1c,
-            identity=f"{study.uid}|{digest}|{about.name}|{about.weights_sha256}",
-            quality=prepared.quality,
-            class_probabilities=self._prediction.class_probabilities,
-        )
+    return named_check(next(iter(study.series.values())))

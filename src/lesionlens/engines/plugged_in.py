@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -90,12 +91,13 @@ def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> 
         It fails, or gives what no prediction may be: another grid, values that are no
         probabilities, regions that are not nested.
     """
-    if plugins.is_ours(engine):
+    name = f"engine {type(engine).__name__!r}"
+    ours = plugins.is_ours(engine)
+    with nullcontext() if ours else plugins.blamed(engine, name, "when it predicted"):
         found = engine.predict(prepared, context=context)
-        return _what_is_seen(found, prepared)
-    with plugins.blamed(engine, f"engine {type(engine).__name__!r}", "when it predicted"):
-        found = engine.predict(prepared, context=context)
-    return _what_is_seen(_checked(engine, found, prepared), prepared)
+    if not ours:
+        found = _checked(engine, found, prepared)
+    return _what_is_seen(found, prepared)
 
 
 def _what_is_seen(found: Prediction, prepared: PreparedStudy) -> Prediction:

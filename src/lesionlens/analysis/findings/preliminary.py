@@ -7,14 +7,14 @@ from itertools import product
 
 import numpy as np
 
-from lesionlens.analysis.findings.component_scores import score_by_all_views, score_components
+from lesionlens.analysis.findings.component_scores import score_by_all_views
 from lesionlens.analysis.findings.components import (
     CandidateCriteria,
     Component,
-    component_voxels,
     components_of,
     draw_components,
 )
+from lesionlens.analysis.findings.find import judged
 from lesionlens.base.labels import Region
 from lesionlens.base.records.findings import Point
 from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
@@ -61,17 +61,14 @@ def flag(
     criteria = CandidateCriteria({**dict.fromkeys(Region, 1.0), Region.WT: found.threshold})
     regions = {Region.WT: whole, Region.TC: inner, Region.ET: inner}
     marked = draw_components(regions, prepared.native, criteria)
-    spots = component_voxels(marked, found.seen.grid)
-    scores = score_components(found.seen, spots, found.scoring)[0]
-    numbers = np.zeros(marked.count + 1, np.int32)
-    parts = tuple(components_of(marked))
-    shown = score_by_all_views(scores.tolist(), None, found.scoring)
-    candidates: list[PreliminaryCandidate] = []
-    for index in np.argsort(-scores, kind="stable").tolist():
-        if scores[index] >= found.scoring.floor:
-            numbers[index + 1] = len(candidates) + 1
-            candidates.append(_candidate(len(candidates) + 1, shown[index], parts[index]))
-    return PreliminaryFindings(tuple(candidates), numbers[marked.components], prepared.native)
+    flagged = judged(marked, found.seen, found.scoring)
+    shown = score_by_all_views(flagged.scores, None, found.scoring)
+    parts = tuple(components_of(flagged.marked))
+    order = np.argsort(-np.array(flagged.scores), kind="stable")
+    candidates = tuple(_candidate(n, shown[i], parts[i]) for n, i in enumerate(order, start=1))
+    numbers = np.zeros(len(parts) + 1, np.int32)
+    numbers[order + 1] = np.arange(1, len(parts) + 1)
+    return PreliminaryFindings(candidates, numbers[flagged.marked.components], prepared.native)
 
 
 def _candidate(number: int, score: float, part: Component) -> PreliminaryCandidate:

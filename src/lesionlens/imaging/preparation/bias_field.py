@@ -14,6 +14,11 @@ from numpy.typing import NDArray
 
 from lesionlens.base.geometry import ras_grid
 from lesionlens.base.grid import Grid
+from lesionlens.base.records.study import PreparationStep, StepName
+from lesionlens.base.run_context import RunContext
+from lesionlens.imaging.preparation import cache
+from lesionlens.imaging.preparation.cache import ArrayForm, Arrays
+from lesionlens.imaging.preparation.draft import Draft
 from lesionlens.imaging.preparation.resampling import resample
 
 COARSE_MM = 5.0
@@ -44,6 +49,24 @@ class BiasField:
             f"N4: shading of {self.strength:.2f} to 1 within the brain taken out; coefficient of "
             f"variation {before:.2f} before, {after:.2f} after."
         )
+
+
+def form(frame_uid: str | None) -> ArrayForm[BiasField | None]:
+    """Return how bias fields are kept, without the study's frame of reference."""
+
+    def read(kept: Arrays) -> BiasField:
+        strength, before, after = kept["figures"].tolist()
+        log = kept["log"]
+        grid = Grid((log.shape[0], log.shape[1], log.shape[2]), kept["affine"], frame_uid)
+        return BiasField(log, grid, strength, (before, after))
+
+    def write(found: BiasField | None) -> Arrays:
+        if found is None:
+            return {}
+        figures = np.array([found.strength, *found.variation])
+        return {"log": found.log, "affine": found.grid.affine, "figures": figures}
+
+    return ArrayForm(frozenset({"log", "affine", "figures"}), read, write)
 
 
 def estimate(values: NDArray[np.float32], brain: NDArray[np.bool_], grid: Grid) -> BiasField | None:
@@ -112,3 +135,31 @@ def corrected(values: NDArray[np.float32], grid: Grid, field: BiasField) -> NDAr
         Found on it.
     """
     return np.asarray(values / np.exp(resample(field.log, field.grid, grid)), dtype=np.float32)
+
+
+def take_bias_out(draft: Draft, context: RunContext) -> None:
+    """Divide the bias field out of every sequence of a draft, in place."""
+    there = [(s, values) for s, values in draft.present.items() if values.any()]
+    for number, (sequence, values) in enumerate(there, 1):
+        context.check(StepName.BIAS)
+        found = _kept(draft, values)
+        if found is None:
+            words = "Left out: too little of the brain is shown."
+            draft.steps.append(PreparationStep(StepName.BIAS, sequence, False, words))
+        else:
+            values[...] = corrected(values, draft.working, found)
+            step = PreparationStep(StepName.BIAS, sequence, True, found.words, found.strength)
+            draft.steps.append(step)
+        context.progress(StepName.BIAS, number / len(there))
+
+
+def _kept(draft: Draft, values: NDArray[np.float32]) -> BiasField | None:
+    """Find the bias field, or take what was found in these very voxels before."""
+    key, working = None, draft.working
+    if draft.options.cache:
+        images = {"image": values, "brain": draft.brain}
+        volumes = {name: (cache.digest_of(one), working.affine) for name, one in images.items()}
+        key = cache.key_of(volumes, "bias")
+    return cache.cached(
+        key, lambda: estimate(values, draft.brain, working), form(working.frame_uid)
+    )

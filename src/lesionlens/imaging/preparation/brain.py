@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from lesionlens.base.geometry import bounding_box
 from lesionlens.base.grid import Grid
+from lesionlens.imaging.preparation.cache import ArrayForm, Arrays
 
 MAX_BRAIN_ML = 2300.0
 MIN_BRAIN_ML = 150.0
@@ -45,6 +46,27 @@ class BrainMask:
     def volume_ml(self) -> float:
         """Of the mask."""
         return float(self.mask.sum()) * self.grid.voxel_ml
+
+
+def form(frame_uid: str | None) -> ArrayForm[BrainMask]:
+    """Return how brain masks are kept: packed, without the study's frame of reference."""
+
+    def read(kept: Arrays) -> BrainMask:
+        i, j, k = kept["shape"].tolist()
+        grid = Grid((i, j, k), kept["affine"], frame_uid)
+        mask = np.unpackbits(kept["mask"], count=i * j * k).astype(bool).reshape(grid.shape)
+        method, doubtful = (str(text) for text in kept["words"])
+        return BrainMask(mask, grid, method, doubtful or None)
+
+    def write(found: BrainMask) -> Arrays:
+        return {
+            "mask": np.packbits(found.mask),
+            "shape": np.array(found.grid.shape),
+            "affine": found.grid.affine,
+            "words": np.array([found.method, found.doubtful or ""]),
+        }
+
+    return ArrayForm(frozenset({"mask", "shape", "affine", "words"}), read, write)
 
 
 def foreground(values: NDArray[np.float32]) -> NDArray[np.bool_]:

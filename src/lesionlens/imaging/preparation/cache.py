@@ -24,8 +24,9 @@ from lesionlens.base.geometry import Affine
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+Arrays = Mapping[str, NDArray[Any]]
 
-METHOD = "4"
+METHOD = "5"
 """Counts up when registration or brain extraction changes, so that old entries are not met."""
 KEPT = 400
 """Entries; the oldest go first. The largest, a brain mask, takes about 30 kB."""
@@ -37,8 +38,8 @@ class ArrayForm(Generic[T]):
 
     names: frozenset[str]
     """Of the arrays, all of which must be there."""
-    read: Callable[[Mapping[str, NDArray[Any]]], T]
-    write: Callable[[T], Mapping[str, NDArray[Any]]]
+    read: Callable[[Arrays], T]
+    write: Callable[[T], Arrays]
 
 
 def folder() -> Path:
@@ -46,26 +47,32 @@ def folder() -> Path:
     return user_folders.cache() / "prepared"
 
 
-def key_of(volumes: Mapping[str, tuple[NDArray[np.float32], Affine]], options: str) -> str:
-    """Return a hash of the voxels, their grids and the options, as hexadecimal text.
+def digest_of(values: NDArray[Any]) -> str:
+    """Return a hash of an array's shape and voxels, as hexadecimal text."""
+    digest = hashlib.blake2b(f"{values.dtype}{values.shape}".encode(), digest_size=20)
+    digest.update(np.ascontiguousarray(values.T).data)
+    return digest.hexdigest()
+
+
+def key_of(volumes: Mapping[str, tuple[str, Affine]], options: str) -> str:
+    """Return a hash of voxels, their grids and the options, as hexadecimal text.
 
     Parameters
     ----------
-    volumes : mapping of str to (voxels, affine)
-        (I, J, K) float32 and (4, 4) float64 by sequence.
+    volumes : mapping of str to (str, affine)
+        `digest_of` the voxels and (4, 4) float64, by sequence.
     options : str
         What else the result depends on.
     """
     digest = hashlib.blake2b(f"{METHOD}|{options}".encode(), digest_size=20)
     for name in sorted(volumes):
-        values, affine = volumes[name]
-        digest.update(f"{name}|{values.shape}".encode())
+        voxels, affine = volumes[name]
+        digest.update(f"{name}|{voxels}".encode())
         digest.update(np.ascontiguousarray(affine, dtype=np.float64).tobytes())
-        digest.update(np.ascontiguousarray(values.T).data)
     return digest.hexdigest()
 
 
-def load(key: str, names: Collection[str] = ()) -> Mapping[str, NDArray[Any]] | None:
+def load(key: str, names: Collection[str] = ()) -> Arrays | None:
     """Return the arrays kept under a key; None where there are none, or not whole with `names`."""
     path = folder() / f"{key}{kept_arrays.SUFFIX}"
     arrays = kept_arrays.read(path, names)
@@ -75,7 +82,7 @@ def load(key: str, names: Collection[str] = ()) -> Mapping[str, NDArray[Any]] | 
     return arrays
 
 
-def save(key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+def save(key: str, arrays: Arrays) -> None:
     """Keep arrays; written aside and moved in, so that no half of an entry is ever met."""
     try:
         kept_arrays.write(folder() / f"{key}{kept_arrays.SUFFIX}", arrays)

@@ -17,6 +17,7 @@ from scipy import ndimage
 from lesionlens.base.geometry import Affine, ras_grid
 from lesionlens.base.grid import Grid
 from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.imaging.preparation.cache import ArrayForm, Arrays
 from lesionlens.imaging.preparation.resampling import resample, resample_mask
 
 COARSE_MM, FINE_MM, FINEST_MM = 4.0, 2.0, 1.0
@@ -53,6 +54,20 @@ class Registration:
     def doubtful(self) -> bool:
         """Whether a reader should check the alignment by eye."""
         return self.information < UNRELATED_BELOW or self.pronounced < DOUBTFUL_BELOW
+
+
+def _from_arrays(kept: Arrays) -> Registration:
+    shift, angle, information, pronounced = kept["figures"].tolist()
+    return Registration(kept["moved"], shift, angle, information, pronounced)
+
+
+def _to_arrays(found: Registration) -> Arrays:
+    figures = (found.shift_mm, found.angle_deg, found.information, found.pronounced)
+    return {"moved": found.moved, "figures": np.array(figures)}
+
+
+FORM = ArrayForm(frozenset({"moved", "figures"}), _from_arrays, _to_arrays)
+"""How a registration is kept in the cache."""
 
 
 def _image(values: NDArray[np.float32], grid: Grid) -> sitk.Image:

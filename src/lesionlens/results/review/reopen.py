@@ -64,7 +64,7 @@ from lesionlens.results.review import store
 from lesionlens.results.review.saved_parts import check_measures, check_review
 
 if TYPE_CHECKING:
-    from lesionlens.imaging.preparation.steps import PrepareOptions
+    from lesionlens.imaging.preparation.draft import PrepareOptions
 
 Model = TypeVar("Model", bound=BaseModel)
 

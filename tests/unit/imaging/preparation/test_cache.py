@@ -8,7 +8,7 @@ import pytest
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.acquire import Acquisition
-from lesionlens.imaging.preparation import cache, steps
+from lesionlens.imaging.preparation import cache, together
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
 
@@ -36,7 +36,7 @@ def test_an_entry_spares_the_search_and_a_damaged_one_is_made_anew(study, monkey
         raise AssertionError
 
     with monkeypatch.context() as spared:
-        spared.setattr(steps, "register", never)
+        spared.setattr(together, "register", never)
         second = prepare(study, RunContext(), COARSE)
     whole = [path.read_bytes() for path in entries]
     for path, content in zip(entries, whole, strict=True):
@@ -48,15 +48,28 @@ def test_an_entry_spares_the_search_and_a_damaged_one_is_made_anew(study, monkey
     assert [path.read_bytes() for path in entries] == whole
 
 
+def test_each_sequence_is_hashed_once(make_study, monkeypatch):
+    tilted = Acquisition("LPS", (4, 4, 6), tilt_deg=6)
+    names, hashed = {"t1", "t1c", "t2", "flair"}, []
+    study = open_study(make_study(sequences=names, how=dict.fromkeys(names - {"t1c"}, tilted)))
+    real = cache.digest_of
+    monkeypatch.setattr(cache, "digest_of", lambda values: hashed.append(1) or real(values))
+    prepare(study, RunContext(), COARSE)
+    assert len(hashed) == 4
+
+
 def test_other_voxels_are_another_key(study):
     values, grid = study.series[MrSequence.T1C].load(), study.series[MrSequence.T1C].grid
-    one = cache.key_of({"a": (values, grid.affine)}, "x")
     other = values.copy()
     other[0, 0, 0] += 1
-    assert cache.key_of({"a": (other, grid.affine)}, "x") != one
-    assert cache.key_of({"a": (values, grid.affine + np.eye(4))}, "x") != one
-    assert cache.key_of({"a": (values, grid.affine)}, "y") != one
-    assert cache.key_of({"a": (np.ascontiguousarray(values), grid.affine)}, "x") == one
+
+    def key(voxels, affine=grid.affine, options="x"):
+        return cache.key_of({"a": (cache.digest_of(voxels), affine)}, options)
+
+    assert key(other) != key(values)
+    assert key(values, grid.affine + np.eye(4)) != key(values)
+    assert key(values, options="y") != key(values)
+    assert key(np.ascontiguousarray(values)) == key(values)
 
 
 def test_a_cache_that_cannot_be_written_is_no_failure(make_study, monkeypatch, tmp_path):

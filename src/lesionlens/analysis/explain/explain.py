@@ -1,0 +1,110 @@
+"""What an engine's maps and its answers to perturbed input say of what it flags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.analysis.explain import faithfulness, maps, perturbations
+from lesionlens.analysis.explain.questions import Questions, questions_to
+from lesionlens.analysis.findings.candidates import Evidence
+from lesionlens.analysis.findings.component_scores import score_by_all_views, voxels_on
+from lesionlens.analysis.findings.components import ComponentMask, plain_scores
+from lesionlens.analysis.findings.find import Flagged
+from lesionlens.base.labels import Region
+from lesionlens.base.records.attention import AttentionMaps, MapChecks
+from lesionlens.base.records.prediction import Capability, Prediction, QuestionTime
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.run_context import RunContext
+from lesionlens.engines import native
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explained:
+    """What explains the flagged components."""
+
+    evidence: Evidence
+    """What is known of each component."""
+    maps: AttentionMaps | None
+    """On the working grid, with their checks; None from an engine without attention."""
+    attention: Mapping[Region, Floats]
+    """(I, J, K) float32 each: the same maps on the native grid."""
+    notices: tuple[str, ...]
+
+
+def explain(
+    engine: object,
+    prepared: PreparedStudy,
+    prediction: Prediction,
+    flagged: Flagged,
+    probability: Mapping[Region, Floats],
+    *,
+    context: RunContext,
+) -> Explained:
+    """Ask the engine what its answer rests on, and check its maps of attention.
+
+    Parameters
+    ----------
+    engine : object
+        The engine; asked again where it has `Capability.PERTURB`.
+    prepared, prediction, flagged
+        The study, what the engine predicts of it, and what of that is flagged.
+    probability : mapping of Region to (I, J, K) float32
+        On the native grid.
+    context : RunContext
+        Checked between passes.
+    """
+    trace, questions = prediction.trace, questions_to(engine, prepared, prediction, context)
+    drawn = None if trace is None else maps.draw(trace, prepared.brain)
+    attention = native.bring_regions(drawn.maps if drawn else {}, prepared, nested=False)
+    shown, enhancing = attention.get(Region.WT), probability.get(Region.ET)
+    notices = []
+    if trace is None and Capability.ATTEND not in prediction.engine.capabilities:
+        notices.append("This engine gives no attention map")
+    if questions is None:
+        notices.append("This engine cannot tell which sequence mattered")
+        scores = plain_scores(flagged.marked, prediction, probability)
+        unsure, grid, by_sequence = prediction.uncertainty, None, None
+    else:
+        answers = perturbations.ask(questions, prediction, flagged.spots)
+        unsure, grid, by_sequence = answers.uncertainty, answers.grid, answers.by_sequence
+        left_out = None if by_sequence is None else by_sequence.left_out
+        scores = score_by_all_views(flagged.scores, left_out, prediction.scoring)
+    uncertainty = None if unsure is None else native.bring(unsure, prepared, grid)
+    if drawn is not None:
+        checks = _checks(prepared, prediction, flagged.marked, attention, questions)
+        drawn = replace(drawn, checks=checks)
+    if questions is not None and questions.unanswered:
+        notices.append(QuestionTime.left_out(questions.unanswered))
+    evidence = Evidence(scores, by_sequence, uncertainty, shown, enhancing)
+    return Explained(evidence, drawn, attention, tuple(notices))
+
+
+def _checks(
+    prepared: PreparedStudy,
+    prediction: Prediction,
+    marked: ComponentMask,
+    attention: Mapping[Region, Floats],
+    questions: Questions | None,
+) -> dict[Region, MapChecks]:
+    """Check where each map lies, and whether the network needed what it shows."""
+    voxels = np.count_nonzero(prepared.brain) * prepared.working.voxel_ml
+    found = faithfulness.all_pointing(attention, marked.labels, voxels / prepared.native.voxel_ml)
+    seen, trace = prediction.unperturbed, prediction.trace
+    if seen is None or trace is None or questions is None or not marked.count:
+        return found
+    inside = prepared.brain.astype(np.float32)
+    brain = faithfulness.onto(inside, prepared.working, seen.grid) > 0
+    trials = {}
+    for region, weights in trace.cross.items():
+        flagged = np.argwhere(np.isin(marked.labels, region.labels))
+        trials[region] = faithfulness.MapOnTrial(
+            faithfulness.onto(weights, prepared.working, seen.grid),
+            voxels_on(marked.grid.to_mm(flagged), seen.grid),
+        )
+    return faithfulness.deletion_test(found, questions, trials, brain)

@@ -1,0 +1,71 @@
+"""The findings of a study: what is flagged, measured and placed, with its doubtful parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.analysis.findings import anatomy
+from lesionlens.analysis.findings.candidates import Context, Evidence, considered, describe
+from lesionlens.analysis.findings.doubtful import Numbers, doubtful_parts
+from lesionlens.analysis.findings.find import Flagged
+from lesionlens.base.labels import Region
+from lesionlens.base.records.findings import Considered, Findings
+from lesionlens.base.records.prediction import Prediction
+from lesionlens.base.records.study import PreparedStudy
+
+Floats = NDArray[np.float32]
+
+
+def measure(
+    prepared: PreparedStudy,
+    prediction: Prediction,
+    flagged: Flagged,
+    evidence: Evidence,
+    probability: Mapping[Region, Floats],
+    study: str,
+) -> tuple[Findings, Numbers | None]:
+    """Measure what is flagged, report what was dismissed, and number the doubtful parts.
+
+    Parameters
+    ----------
+    prepared, prediction, flagged, evidence
+        The study, the engine's answer, what of it is flagged and what is known of that.
+    probability : mapping of Region to (I, J, K) float32
+        On the native grid.
+    study : str
+        Names the study and its files; with the engine and the place it gives the tracking UIDs.
+
+    Returns
+    -------
+    findings : Findings
+        With `considered` and `doubtful`.
+    numbers : (I, J, K) uint16 or None
+        The doubtful part that each voxel of the native grid belongs to; None where there is none.
+    """
+    about, marked = prediction.engine, flagged.marked
+    context = Context(
+        whole_tumour=probability[Region.WT],
+        head=anatomy.find_head(prepared.brain, prepared.working),
+        has_t1c=prepared.has_t1c,
+        identity=f"{study}|{about.name}|{about.weights_sha256}",
+        quality=prepared.quality,
+        class_probabilities=prediction.class_probabilities,
+    )
+    below: tuple[Considered, ...] = ()
+    if flagged.dismissed is not None:
+        below = considered(flagged.dismissed, flagged.dismissed_scores, context)
+    findings = replace(describe(marked, evidence, context), considered=below)
+    if evidence.uncertainty is None or evidence.by_sequence is None:
+        return findings, None
+    doubtful, numbers = doubtful_parts(
+        findings.candidates,
+        findings.components,
+        evidence.uncertainty,
+        evidence.by_sequence.by_voxel,
+        marked.grid,
+    )
+    return replace(findings, doubtful=doubtful), numbers if doubtful else None

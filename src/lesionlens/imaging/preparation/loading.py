@@ -1,0 +1,55 @@
+"""Load the sequences of a study: refuse what is no scan, standardise the units, cap outliers."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import Series
+from lesionlens.base.run_context import RunContext
+from lesionlens.base.scan_limits import check_grid, check_voxels
+from lesionlens.imaging.preparation import brain, lost_signal
+from lesionlens.imaging.preparation.draft import Draft, Loaded
+from lesionlens.imaging.preparation.intensity_units import standard_units
+
+
+def load(draft: Draft, context: RunContext) -> None:
+    """Read every sequence, several at a time; see `scan_limits` and `lost_signal` for refusals."""
+    series = draft.study.series
+    for sequence, item in series.items():
+        check_grid(item.grid, _where(sequence, item))
+    with ThreadPoolExecutor(max(draft.options.threads, 1)) as pool:
+        jobs = {s: pool.submit(_load_one, s, item) for s, item in series.items()}
+        for number, (sequence, job) in enumerate(jobs.items(), 1):
+            draft.loaded[sequence], found = job.result()
+            draft.notices.extend(found)
+            context.check("load")
+            context.progress("load", number / len(jobs))
+
+
+def _where(sequence: MrSequence, series: Series) -> str:
+    return f"{sequence.words} ({series.description!r})"
+
+
+def _load_one(sequence: MrSequence, series: Series) -> tuple[Loaded, list[str]]:
+    where = _where(sequence, series)
+    values, notice = lost_signal.finite(series.load(), series.grid, where)
+    check_voxels(values, where)
+    values = standard_units(values)
+    notices = [notice] if notice else []
+    capped, share = _capped(values)
+    if share:
+        notices.append(f"{where}: {share} voxels far brighter than all others were capped.")
+    stripped = brain.is_stripped(capped, series.grid)
+    return Loaded(series, capped, stripped), notices
+
+
+def _capped(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+    """Cap single voxels ten times brighter than the 99.9th percentile; count them."""
+    top = 10.0 * float(np.quantile(values[::2, ::2, ::2], 0.999))
+    if top <= 0 or float(values.max()) <= top:
+        return values, 0
+    return np.minimum(values, np.float32(top)), int((values > top).sum())

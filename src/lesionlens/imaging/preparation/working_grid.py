@@ -1,0 +1,67 @@
+"""Bring sequences and brain mask onto one working grid: 1 mm RAS+ cubes, cut to the brain."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lesionlens.base.geometry import bounding_box, ras_grid
+from lesionlens.base.grid import Grid
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.study import PreparationStep, StepName
+from lesionlens.base.run_context import RunContext
+from lesionlens.imaging.preparation.draft import Draft
+from lesionlens.imaging.preparation.resampling import crop_grid, resample, resample_mask
+from lesionlens.imaging.preparation.shading import evened, share_taken_out
+from lesionlens.imaging.preparation.thick_slices import divided
+
+MARGIN_VOX = 6
+
+
+def resample_all(draft: Draft, context: RunContext) -> None:
+    """Fill the channels of a draft; outside of the brain stays as scanned."""
+    mask, where = draft.mask, draft.mask_grid
+    working = draft.working = _working_grid(mask, where, draft.native, draft.options.edge_mm)
+    draft.brain = mask if where.matches(working) else resample_mask(mask, where, working)
+    draft.channels = np.zeros((len(MrSequence), *working.shape), dtype=np.float32)
+    for sequence, out in draft.present.items():
+        item = draft.loaded[sequence]
+        values, grid = divided(item.values, item.series.grid, min(working.spacing_mm))
+        out[...] = resample(values, grid, working, moved=item.moved)
+        context.check("resample")
+    _even_out(draft)
+
+
+def _working_grid(mask: NDArray[np.bool_], where: Grid, native: Grid, edge_mm: float) -> Grid:
+    """Lay RAS+ cubes over the native field of view and cut them down to the brain."""
+    affine, shape = ras_grid(native.affine, native.shape, edge_mm)
+    whole = Grid(shape, affine, native.frame_uid)
+    box = bounding_box(mask) or tuple(slice(0, length) for length in mask.shape)
+    corners = np.array(
+        [[s.start - 0.5 if low else s.stop - 0.5 for s, low in zip(box, lows, strict=True)]
+         for lows in np.ndindex(2, 2, 2)]
+    )  # fmt: skip
+    found = whole.to_voxel(where.to_mm(corners))
+    low = np.maximum(np.floor(found.min(axis=0)).astype(int) - MARGIN_VOX, 0)
+    high = np.minimum(np.ceil(found.max(axis=0)).astype(int) + 1 + MARGIN_VOX, shape)
+    if (high - low < 8).any():
+        return whole
+    return crop_grid(
+        whole, (int(low[0]), int(low[1]), int(low[2])), (int(high[0]), int(high[1]), int(high[2]))
+    )
+
+
+def _even_out(draft: Draft) -> None:
+    """Take strong shading out of every sequence that has it, in place."""
+    for sequence, values in draft.present.items():
+        even, strength = evened(values, draft.brain)
+        if even is values:
+            continue
+        values[...] = even
+        part = share_taken_out(strength)
+        words = f"Strong shading of {strength:.1f} to 1 within the brain, {part:.0%} taken out."
+        draft.steps.append(PreparationStep(StepName.BIAS, sequence, True, words, strength))
+        draft.notices.append(
+            f"{sequence.words} is shaded {strength:.1f} to 1 within the brain, as by a surface "
+            f"coil. {part:.0%} of that was taken out; check candidates on the bright side by eye."
+        )
