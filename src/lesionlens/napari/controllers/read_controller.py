@@ -294,7 +294,8 @@ class ReadController:
         if log is None:
             log = self._log = ReadSession(self._own.database, _own_key(analysis.study))
         if log is not self._follows:
-            log.show(store.analysis_key(analysis.run), self._before)
+            known = {c.tracking_uid for c in analysis.findings.candidates}
+            log.show(store.analysis_key(analysis.run), self._before, known)
             self._follows = log
         return log
 

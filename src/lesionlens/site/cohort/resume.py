@@ -10,7 +10,7 @@ from pathlib import Path
 from lesionlens.base.databases import damage_named, open_database
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.site.cohort.studies import StudyJob
-from lesionlens.site.database.describing import with_result, with_warning
+from lesionlens.site.database.describing import with_result, with_warning, without_warning
 from lesionlens.site.database.records import Status, StudyOutcome
 from lesionlens.site.database.worklist_database import WorklistDatabase
 
@@ -35,9 +35,12 @@ def complete(
 def keep_outcome(
     database: WorklistDatabase, job: StudyJob, outcome: StudyOutcome, fingerprint: str
 ) -> None:
-    """Keep what became of a study, and what its list shows of it."""
+    """Keep what became of a study, and what its list shows of it: of this outcome alone."""
+    before = database.outcome(job.name)
     database.record(outcome, fingerprint)
     entry = database.entry(job.name)
+    if entry is not None and before is not None and before.status is not Status.ANALYSED:
+        entry = without_warning(entry, before.message)
     if entry is not None and outcome.status is Status.ANALYSED:
         database.update(with_result(entry, job.out))
     elif entry is not None:

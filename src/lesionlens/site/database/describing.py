@@ -127,6 +127,11 @@ def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
     )
 
 
+def without_warning(entry: StudyEntry, words: str) -> StudyEntry:
+    """Return an entry without a warning that holds no more."""
+    return replace(entry, warnings=tuple(one for one in entry.warnings if one != words))
+
+
 def with_warning(entry: StudyEntry, words: str) -> StudyEntry:
     """Return an entry with one more warning, each once."""
     return replace(entry, warnings=tuple(dict.fromkeys((*entry.warnings, words))))

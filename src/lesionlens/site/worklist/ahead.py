@@ -22,6 +22,8 @@ from lesionlens.site.worklist.sources import fetched
 
 CURSOR, UNDER_WAY, ARCHIVE = "cursor", "under way", "archive"
 """Notes of a database: the study being read, the one being analysed, where studies come from."""
+_AWAY = "not at hand: "
+"""What a warning begins with that holds until the study is there."""
 
 
 def run_ahead(
@@ -95,8 +97,11 @@ class _AheadRun:
             mark = fingerprint(place) if place.is_dir() else str(place.stat().st_mtime_ns)
         except (LesionLensError, OSError) as error:
             words = error.found if isinstance(error, LesionLensError) else str(error.strerror)
-            database.update(with_warning(entry, f"not at hand: {words}"))
+            database.update(with_warning(_said_before(entry), f"{_AWAY}{words}"))
             return StudyOutcome(entry.name, Status.FAILED, 2, words)
+        if _said_before(entry) is not entry:
+            entry = _said_before(entry)
+            database.update(entry)
         if complete(database, job, mark, self.engine) is not None:
             if entry.candidates is None:
                 database.update(with_result(entry, job.out))
@@ -106,6 +111,12 @@ class _AheadRun:
         if outcome.status is not Status.STOPPED:
             keep_outcome(database, job, outcome, mark)
         return outcome
+
+
+def _said_before(entry: StudyEntry) -> StudyEntry:
+    """Return an entry without the word that its study was not at hand."""
+    held = tuple(one for one in entry.warnings if not one.startswith(_AWAY))
+    return entry if held == entry.warnings else replace(entry, warnings=held)
 
 
 def at_hand(database: WorklistDatabase, entry: StudyEntry, context: RunContext) -> StudyEntry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -56,6 +56,7 @@ class ReadSession:
         self._last = clock()
         self._left = False
         self._analysis, self._review, self._takes_over = "", Review(), False
+        self._unseen: tuple[ReviewEvent, ...] = ()
         self._add(ReviewAct.BEGIN)
 
     @property
@@ -117,7 +118,7 @@ class ReadSession:
             )
         self._add(ReviewAct.TAKE_BACK, uid)
 
-    def show(self, analysis: str, review: Review) -> None:
+    def show(self, analysis: str, review: Review, known: Container[str] | None = None) -> None:
         """Go on from the review of an analysis: what is kept from now on follows its decisions.
 
         Parameters
@@ -127,11 +128,16 @@ class ReadSession:
         review : Review
             As it is shown; where the log holds other decisions, those of the review take their
             place with the first new one.
+        known : container of str
+            Tracking UIDs of the candidates that are shown: decisions on others are not seen, so
+            that nothing takes their place. All of them without it.
         """
         logged = self.database.reviews(analysis).get(self.key, (Review(),))[-1]
+        seen = logged if known is None else logged.speaks_of(known)
         self._analysis, self._review = analysis, review
+        self._unseen = tuple(event for event in logged.events if event not in seen.events)
         decisions = tuple(event.decision for event in review.events)
-        self._takes_over = (logged.events, logged.responses) != (decisions, review.responses)
+        self._takes_over = (seen.events, seen.responses) != (decisions, review.responses)
 
     def keep(
         self,
@@ -175,7 +181,10 @@ class ReadSession:
         self._review, self._takes_over, self._last = review, False, at
 
     def _taken_over(self, at_mm: Mapping[str, Point]) -> list[ReviewEvent]:
-        """Return decisions made elsewhere, with the ratings that this read knows of them."""
+        """Return decisions made elsewhere, with the ratings that this read knows of them.
+
+        Those of this log that were not seen, and so were not replaced, stand after them.
+        """
         rated = {(v.tracking_uid, v.state): v.confidence for v in self.read.verdicts}
         taken = [
             replace(
@@ -183,7 +192,7 @@ class ReadSession:
                 at_mm=at_mm.get(event.tracking_uid),
                 confidence=rated.get((event.tracking_uid, event.state)),
             )
-            for event in self._review.events
+            for event in (*self._review.events, *self._unseen)
         ]
         begin = self._made(ReviewAct.TAKE_OVER, WHOLE_STUDY)
         return [begin, *taken, *self._signed(self._review, 0)]

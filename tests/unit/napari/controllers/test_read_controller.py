@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from tests.kept_reads import autosave_as_before
-from tests.reviewed_head import LEFT, analysis, head  # noqa: F401  fixtures
+from tests.reviewed_head import LEFT, analysis, head, without_right  # noqa: F401  fixtures
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.grid import Grid
@@ -133,6 +133,32 @@ def test_what_was_decided_last_is_shown_wherever_the_study_is_opened(
         (verdict,) = database.read(ReadKey("a", "")).verdicts
     assert verdict.state is ReviewState.ACCEPTED
     assert verdict.at_mm == analysis.findings.candidates[0].centroid_mm
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_decisions_on_candidates_that_a_result_lacks_are_not_hidden_by_new_ones(
+    analysis,  # noqa: F811
+    own,
+    saved,
+):
+    """Of one input a smaller result is decided on, with decisions of a file or without."""
+    left, right = (candidate.tracking_uid for candidate in analysis.findings.candidates)
+    with shown(analysis) as window:
+        for number, state in ((1, ReviewState.ACCEPTED), (2, ReviewState.REJECTED)):
+            window.session.go_to(number)
+            window.session.mark(state)
+    fewer = without_right(analysis)
+    if saved:
+        elsewhere = ReviewLog()
+        elsewhere.mark(left, ReviewState.DEFERRED, reader="B. Reader")
+        fewer = replace(fewer, review=elsewhere.review)
+    with shown(fewer) as window:
+        window.session.mark(ReviewState.REJECTED)
+        assert window.kept
+    with shown(analysis) as window:
+        review = window.session.state.review
+        assert review.state_of(right) is ReviewState.REJECTED
+        assert review.state_of(left) is ReviewState.REJECTED
 
 
 def test_a_session_of_a_reader_study_sees_no_other_decisions(

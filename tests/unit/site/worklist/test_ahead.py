@@ -73,6 +73,27 @@ def test_the_study_that_is_read_comes_first_and_nothing_is_done_twice(list_of_th
     assert begun == ["b"]
 
 
+def test_a_message_of_a_failure_goes_once_the_study_is_analysed_or_fails_otherwise(
+    list_of_three, tmp_path, monkeypatch
+):
+    database, _ = list_of_three
+    (tmp_path / "a").rmdir()
+    run_ahead(database, CohortChoice())
+    a, b, _ = database.entries()
+    assert a.warnings[0].startswith("not at hand")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b" / "new.nii").touch()
+    analyse = ahead.analyse
+    failed = StudyOutcome("b", Status.FAILED, 2, "no memory")
+    monkeypatch.setattr(
+        ahead, "analyse", lambda job, *rest: failed if job.name == "b" else analyse(job, *rest)
+    )
+    run_ahead(database, CohortChoice())
+    a, b, _ = database.entries()
+    assert a.warnings == ("w",)
+    assert b.warnings == ("no memory",)
+
+
 def test_a_reader_who_goes_on_is_followed(list_of_three):
     database, begun = list_of_three
 
