@@ -6,7 +6,8 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,18 @@ _WIDTH = 180
 """Of a picture, in pixels of the page."""
 _WINDOW_PERCENT = (1.0, 99.5)
 _OUTLINE = (230, 159, 0)
+
+
+class Painter(Protocol):
+    """What holds the images that a record of numbers was measured on."""
+
+    def picture_of(self, tracking_uid: str) -> str:
+        """Return the picture of one candidate as HTML; empty where there is none."""
+        ...
+
+
+PAINTERS: WeakValueDictionary[str, Painter] = WeakValueDictionary()
+"""Who draws a candidate, by its tracking UID, as long as a notebook holds its result."""
 
 
 def table(rows: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lesionlens.base import notebook
@@ -9,6 +10,7 @@ from lesionlens.base.errors import MissingPluginError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.files import CandidateRow
+from lesionlens.base.records.findings import Candidate
 from lesionlens.results.export.tables import columns, flat_row
 from lesionlens.results.review.reopen import SavedResult
 
@@ -34,17 +36,23 @@ def to_dataframe(held: Analysis | SavedResult) -> pd.DataFrame:
 
 def to_html(held: Analysis | SavedResult) -> str:
     """Return the conclusion and a picture of each candidate, outlined in its largest slice."""
+    facts = {"conclusion": held.findings.conclusion, "network": held.run.engine.name}
+    facts |= {"notice": RESEARCH_USE_NOTICE}
+    shown = held.findings.candidates[:_MOST_PICTURES]
+    return notebook.table(facts) + pictures_of(held, shown)
+
+
+def pictures_of(held: Analysis | SavedResult, candidates: Sequence[Candidate]) -> str:
+    """Return a picture of each candidate, outlined in its largest slice."""
     image, name = _background(held)
     labels, ids = held.volumes.labels, held.findings.components
     shown = []
-    for candidate in held.findings.candidates[:_MOST_PICTURES]:
+    for candidate in candidates:
         pixels, ratio = notebook.axial_picture(image, labels.grid, ids == candidate.id)
         score = "added" if candidate.score is None else f"{candidate.score:.2f}"
         caption = f"{candidate.id}. {candidate.location.words}, score {score} ({name})"
         shown.append((caption, pixels, ratio))
-    facts = {"conclusion": held.findings.conclusion, "network": held.run.engine.name}
-    facts |= {"notice": RESEARCH_USE_NOTICE}
-    return notebook.table(facts) + notebook.pictures(shown)
+    return notebook.pictures(shown)
 
 
 def _background(held: Analysis | SavedResult) -> tuple[Any, str]:

@@ -16,6 +16,7 @@ from lesionlens.analysis.findings.components import component_mask_of, component
 from lesionlens.base import plugins
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import ByRegion, Region, RegionKey
+from lesionlens.base.notebook import PAINTERS
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Candidate
@@ -101,7 +102,9 @@ class Result:
     @property
     def candidates(self) -> tuple[Candidate, ...]:
         """Flagged regions by falling score."""
-        return self._held.findings.candidates
+        found = self._held.findings.candidates
+        PAINTERS.update(dict.fromkeys((one.tracking_uid for one in found), self))
+        return found
 
     @property
     def attention(self) -> ByRegion[Volume]:
@@ -133,6 +136,11 @@ class Result:
 
     def _repr_html_(self) -> str:
         return as_notebook.to_html(self._held)
+
+    def picture_of(self, tracking_uid: str) -> str:
+        """Return the picture of one candidate as HTML; empty where there is none."""
+        found = [one for one in self._held.findings.candidates if one.tracking_uid == tracking_uid]
+        return as_notebook.pictures_of(self._held, found)
 
     @property
     def trace(self) -> Trace | None:

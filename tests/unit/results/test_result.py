@@ -97,8 +97,19 @@ def test_a_notebook_shows_pictures_and_escapes_every_text(saved):
         Result.open(folder)._repr_html_(),
     ]
     assert not [page for page in pages if "<script" in page or "<img src=x" in page]
-    assert [page.count("data:image/png") for page in pages] == [2, 0, 1, 2]
+    assert [page.count("data:image/png") for page in pages] == [2, 1, 1, 2]
     assert "Research use only" in pages[-1]
+
+
+def test_a_candidate_is_drawn_while_its_result_is_held(saved):
+    _, folder = saved
+    result = Result.open(folder)
+    shown = result.candidates[1]
+    assert shown._repr_html_().count("data:image/png") == 1
+    assert f"{shown.id}. {shown.location.words}" in shown._repr_html_()
+    del result
+    assert "data:image/png" not in shown._repr_html_()
+    assert "<table>" in shown._repr_html_()
 
 
 def test_records_are_short_in_a_console(saved):

@@ -175,7 +175,7 @@ class Candidate:
         return f"<Candidate {self.id}: {self.location.words}, {score}>"
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: its measures."""
+        """Return what a notebook shows: its measures, and its picture while its result is held."""
 
         def of(value: float | None, unit: str) -> str:
             return "unknown" if value is None else f"{value:.1f} {unit}".strip()
@@ -183,7 +183,9 @@ class Candidate:
         score = "added by a reader" if self.score is None else f"{self.score:.2f}"
         measurable = {True: "yes", False: "no", None: "unknown"}[self.rano_measurable]
         volumes = {f"{r.words} (ml)": of(ml, "") for r, ml in self.volume_ml.items()}
-        return notebook.table(
+        painter = notebook.PAINTERS.get(self.tracking_uid)
+        picture = "" if painter is None else painter.picture_of(self.tracking_uid)
+        return picture + notebook.table(
             {
                 "candidate": str(self.id),
                 "where": self.location.words,
