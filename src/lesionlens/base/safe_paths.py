@@ -13,7 +13,8 @@ from pathlib import Path
 from lesionlens.base.errors import UnusableInputError
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""Names that are devices on Windows, whatever their ending."""
 _LONGEST_BYTES = 240
 
 
@@ -30,7 +31,7 @@ def safe_name(name: str) -> str:
     >>> safe_name("case-01")
     'case-01'
     """
-    if not _PLAIN.fullmatch(name) or ".." in name or name.endswith(".") or _DEVICES.fullmatch(name):
+    if not _PLAIN.fullmatch(name) or ".." in name or name.endswith(".") or DEVICES.fullmatch(name):
         raise UnusableInputError(
             found=f"{name!r:.80} as a name",
             expected="letters, digits, dots, dashes and underscores",
@@ -73,7 +74,7 @@ def _component(name: str) -> str:
     odd = any(unicodedata.category(letter) in ("Cc", "Cf") for letter in name)
     path = any(letter in name for letter in "/\\:")
     long = len(name.encode("utf-8", "surrogateescape")) > _LONGEST_BYTES
-    if not name or name.startswith(".") or odd or path or long or _DEVICES.fullmatch(name):
+    if not name or name.startswith(".") or odd or path or long or DEVICES.fullmatch(name):
         raise _leads_out(name)
     return name
 

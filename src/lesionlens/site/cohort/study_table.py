@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lesionlens.base.bounded_read import read_rows
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.safe_paths import DEVICES
 
 COLUMNS = ("study", "name", "patient", "date")
 """`study` is needed: a path, absolute or from the table's own folder."""
@@ -55,7 +56,9 @@ def read_table(table: Path) -> tuple[TableRow, ...]:
 
 
 def _refuse_twins(entries: Iterable[TableRow]) -> None:
-    twin = next((n for n, count in Counter(e.name for e in entries).items() if count > 1), None)
+    """Refuse names that Windows or macOS would take for one folder."""
+    counts = Counter(entry.name.casefold() for entry in entries)
+    twin = next((name for name, count in counts.items() if count > 1), None)
     if twin is not None:
         raise UnusableInputError(
             found=f"two studies of the name {twin!r}",
@@ -65,14 +68,16 @@ def _refuse_twins(entries: Iterable[TableRow]) -> None:
 
 
 def _plain(name: str) -> str:
-    """Return a name that can be a folder's.
+    """Return a name that can be a folder's on every system.
 
     Examples
     --------
-    >>> _plain("../a b/c"), _plain("...")
-    ('.._a_b_c', 'study')
+    >>> _plain("../a b/c"), _plain("..."), _plain("a."), _plain("aux")
+    ('.._a_b_c', 'study', 'a', '_aux')
     """
-    plain = _NAME.sub("_", name)
+    plain = _NAME.sub("_", name).rstrip(".")
+    if DEVICES.fullmatch(plain):
+        return f"_{plain}"
     return plain if plain.strip("._") else "study"
 
 

@@ -130,7 +130,12 @@ def test_a_table_of_studies_is_read_and_refused_in_words(tmp_path, make_study):
     assert one.sequences == ("t1c",)
     assert gone.warnings[0].startswith("cannot be used: no such file")
     database.close()
-    for text, found in (("name\nx\n", "no column"), ("study\na/x\nb/x\n", "two studies")):
+    refused = {
+        "name\nx\n": "no column",
+        "study\na/x\nb/x\n": "two studies",
+        "study\na/x\nb/X\n": "two studies",  # one folder on Windows and macOS
+    }
+    for text, found in refused.items():
         table.write_text(text)
         with pytest.raises(UnusableInputError, match=found):
             studies_at(table, tmp_path / "list")
