@@ -1,0 +1,9 @@
+"""What the packed program starts."""
+
+import multiprocessing
+
+from lesionlens.cli.main import run
+
+if __name__ == "__main__":
+    multiprocessing.freeze_support()  # workers of `batch` are this program again
+    run()
