@@ -5,26 +5,36 @@ r"""Count the attention maps that pass their checks: of weights as they are, and
 A check that no map can fail is none. The weights are broken four ways (Adebayo et al. 2018, arXiv
 1810.03292): the projections that ask in the cross-attention made random, then the queries with all
 that belongs to them, then the decoder too, then the encoder. Each broken network is judged twice:
-by its own outline, and as if its map explained what the unbroken network outlined.
+by its own outline, and as if its map explained what the unbroken network outlined. A study is
+prepared once, and each network predicts once. Cases that OUT.json holds are not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from attention_checks import PARTS, randomised
 
-from lesionlens.base.labels import MrSequence
+from lesionlens.analysis.explain import maps as attention_maps
+from lesionlens.analysis.explain.explain import check_maps
+from lesionlens.analysis.explain.questions import questions_to
+from lesionlens.analysis.findings.components import ComponentMask
+from lesionlens.analysis.findings.find import find
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.prediction import Prediction
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.engines import native
 from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.lens import Lens
 from lesionlens.network.build import build
 from lesionlens.network.model import LensNetwork, channels_last
 
@@ -32,25 +42,17 @@ SHIPPED = "as it is"
 OWN, LENT = "its own outline", "the unbroken network's outline"
 
 
-class Broken(LensEngine):
-    """The engine with another network; with `lent`, its attention beside the first one's answer."""
+class Exchangeable(LensEngine):
+    """The engine, whose network can be exchanged."""
 
     def __init__(self, weights: str) -> None:
         super().__init__("cpu", weights)
-        self.first, self.lent = self._network, False
+        self.first = self._network
 
-    def use(self, network: LensNetwork, *, lent: bool) -> None:
+    def use(self, network: LensNetwork) -> None:
         """Predict by a network from now on."""
-        self._network, self.lent = network, lent
+        self._network = network
         self.forget()
-
-    def predict(self, *given: Any, **named: Any) -> Prediction:
-        """Predict; where the attention is lent, the first network answers all but that."""
-        found = super().predict(*given, **named)
-        if not self.lent:
-            return found
-        self.use(self.first, lent=False)
-        return replace(super().predict(*given, **named), trace=found.trace)
 
 
 def without_asking(network: LensNetwork) -> LensNetwork:
@@ -63,32 +65,56 @@ def without_asking(network: LensNetwork) -> LensNetwork:
     return made
 
 
-def networks_of(engine: Broken) -> dict[str, LensNetwork]:
+def networks_of(engine: Exchangeable) -> dict[str, LensNetwork]:
     """Return the network as it is and the broken ones."""
     names = ("attention", *(f"+ {part}" if n else part for n, part in enumerate(PARTS)))
     made = (without_asking(engine.first), *randomised(engine.first))
     return {SHIPPED: engine.first} | dict(zip(names, made, strict=True))
 
 
-def rows_of(engine: Broken, networks: dict[str, LensNetwork], folder: Path) -> Iterator[dict]:
+def outlined(prediction: Prediction, prepared: PreparedStudy) -> ComponentMask:
+    """Return what an analysis flags by a prediction."""
+    chances = native.bring_regions(prediction.probability, prepared, nested=True)
+    return find(prediction, chances, prepared.native).marked
+
+
+def judged(
+    engine: Exchangeable, prepared: PreparedStudy, prediction: Prediction, marked: ComponentMask
+) -> Mapping[Region, MapChecks]:
+    """Return the checks of a prediction's maps, asked of the network in use."""
+    maps = attention_maps.draw(prediction.trace, prepared.brain).maps
+    attention = native.bring_regions(maps, prepared, nested=False)
+    questions = questions_to(engine, prepared, prediction, SILENT)
+    return check_maps(prepared, prediction, marked, attention, questions)
+
+
+def rows_of(engine: Exchangeable, networks: dict[str, LensNetwork], folder: Path) -> Iterator[dict]:
     """Yield a row for each map that could be judged."""
     named = {s: str(folder / f"{s}.nii.gz") for s in MrSequence}
     named = {s: path for s, path in named.items() if Path(path).is_file()}
-    study = open_study(folder, named=named)
+    prepared = prepare(open_study(folder, named=named), RunContext())
+    engine.use(engine.first)
+    first = engine.predict(prepared, context=SILENT)
+    flagged = outlined(first, prepared)
     for name, network in networks.items():
-        for lent in (False,) if name == SHIPPED else (False, True):
-            engine.use(network, lent=lent)
-            maps = Lens(engine=engine)(study).analysis.maps
-            for region, checks in ({} if maps is None else maps.checks).items():
-                if checks.reliable is not None:
+        engine.use(network)
+        own = first if name == SHIPPED else engine.predict(prepared, context=SILENT)
+        found = {OWN: judged(engine, prepared, own, outlined(own, prepared))}
+        if name != SHIPPED:
+            engine.use(engine.first)
+            lent = replace(first, trace=own.trace)
+            found[LENT] = judged(engine, prepared, lent, flagged)
+        for by, checks in found.items():
+            for region, one in checks.items():
+                if one.reliable is not None:
                     yield {
                         "case": folder.name,
                         "weights": name,
-                        "judged_by": LENT if lent else OWN,
+                        "judged_by": by,
                         "region": region.value,
-                        "passed": checks.reliable,
-                        "words": checks.words,
-                        "left": [checks.deletion_half, checks.deletion],
+                        "passed": one.reliable,
+                        "words": one.words,
+                        "checks": asdict(one),
                     }
 
 
@@ -109,18 +135,22 @@ def main() -> None:
     """Measure every case, print a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cases", nargs="*", help="names of folders; all by default")
     parser.add_argument("--weights", default="synthetic")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    engine = Broken(options.weights)
+    engine = Exchangeable(options.weights)
     networks = networks_of(engine)
     rows: list[dict[str, Any]] = []
-    for folder in sorted(p for p in options.data.iterdir() if p.is_dir()):
-        rows += rows_of(engine, networks, folder)
-        print(folder.name, flush=True)
-        if options.json:
+    if options.json.is_file():
+        rows = json.loads(options.json.read_text())
+    done = {row["case"] for row in rows}
+    for name in options.cases or sorted(p.name for p in options.data.iterdir() if p.is_dir()):
+        if name not in done:
+            rows += rows_of(engine, networks, options.data / name)
             options.json.write_text(json.dumps(rows, indent=1))
+            print(name, flush=True)
     print(table(rows))
 
 

@@ -1,32 +1,40 @@
-r"""Run every subset of the sequences of real cases, end to end, and hold it against what was said.
+r"""Run every subset of the sequences of real cases, and hold it against what was said.
 
-    python research/sequence_subsets.py --data CASES --weights synthetic --results RESULTS.md
+    python research/sequence_subsets.py --data CASES --weights synthetic --kept DIR \
+        --results RESULTS.md
 
-Two tables: the Dice of each subset's own result with the reference, and how well the figures that
-evidence by sequence is made of rank the subsets, by the Dice of each subset's own result with
-that of all sequences (Spearman over the subsets of a case).
+Two tables: the Dice of each subset's own result with the reference, its candidates and how many of
+them touch nothing of the reference; and how well the figures that evidence by sequence is made of
+rank the subsets, by the Dice of each subset's own result with that of all sequences (Spearman over
+the subsets of a case). A study is prepared once, and a subset is shown of it; nothing is explained.
+What was measured of a case lies in DIR and is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from broken_maps import outlined
 from page import put_between
 from scipy.stats import spearmanr
 
 from lesionlens.analysis.evaluation.label_conventions import convention_reader, region_mask
+from lesionlens.analysis.explain.perturbations import shown_of
 from lesionlens.analysis.explain.shapley import subsets_of
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import InputPerturbation
-from lesionlens.base.run_context import SILENT
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.engines.lens.engine import LensEngine
+from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.lens import Lens
 from lesionlens.training.references import RealCase, find_real_cases
 
 MARKER = "subsets of sequences"
@@ -43,48 +51,69 @@ def name_of(subset: frozenset[MrSequence]) -> str:
     return " + ".join(s.words for s in MrSequence if s in subset)
 
 
-def run_case(lens: Lens, folder: Path, case: RealCase) -> dict[str, Any]:
-    """Return the Dice of every subset's result, and how well the subsets were ranked."""
+def showing(prepared: PreparedStudy, subset: frozenset[MrSequence]) -> PreparedStudy:
+    """Return a study as if the other sequences had not been there."""
+    keep = np.array([s in subset for s in MrSequence])
+    return replace(prepared, channels=prepared.channels * keep[:, None, None, None], present=keep)
+
+
+def run_case(engine: LensEngine, folder: Path, case: RealCase) -> dict[str, Any]:
+    """Return the Dice of every subset's result, its candidates, and what ranked the subsets."""
     there = [s for s in MrSequence if (folder / f"{s.value}.nii.gz").is_file()]
+    named = {s: str(folder / f"{s.value}.nii.gz") for s in there}
+    prepared = prepare(open_study(folder, named=named), RunContext())
     subsets = subsets_of(there)[1:]
-    labels = {}
+    labels, components = {}, {}
     for subset in subsets:
-        with tempfile.TemporaryDirectory() as place:
-            for one in subset:
-                file = f"{one.value}.nii.gz"
-                (Path(place) / file).symlink_to((folder / file).resolve())
-            result = lens(open_study(Path(place)))
-            labels[subset] = result.labels.data.copy()
-    prediction, prepared = result.prediction, result.analysis.prepared  # of all: the last one
+        shown = showing(prepared, subset)
+        prediction = engine.predict(shown, context=SILENT)
+        marked = outlined(prediction, shown)
+        labels[subset], components[subset] = marked.labels, marked.components
     asked = [InputPerturbation.showing(one) for one in subsets]
-    seen = lens.engine.predict_perturbed(prepared, asked, context=SILENT)
-    masks = seen.probability >= prediction.thresholds[Region.WT]
-    run = [dice(labels[one] > 0, labels[subsets[-1]] > 0) for one in subsets]
-    rank = spearmanr([dice(one, masks[-1]) for one in masks], run).statistic
+    seen = engine.predict_perturbed(prepared, asked, context=SILENT)
+    masks = seen.probability >= prediction.thresholds[Region.WT]  # of all: the last one
+    owner = np.zeros(seen.grid.shape, np.intp)
+    predicted = [float(shown_of(one, masks[-1], owner, 1)[0]) for one in masks]
     values, grid = case.truth()
-    near = resample(values.astype(np.float32), grid, result.labels.grid, nearest=True)
+    near = resample(values.astype(np.float32), grid, prepared.native, nearest=True)
     truth = near.astype(np.uint8)
-    rows = {
-        name_of(one): [dice(region_mask(found, r), region_mask(truth, r)) for r in Region]
-        for one, found in labels.items()
-    }
-    return {"dice": rows, "rank": float(rank)}
+    rows = {}
+    for (one, found), said in zip(labels.items(), predicted, strict=True):
+        parts = components[one]
+        flagged = np.unique(parts[parts > 0])
+        right = np.unique(parts[(truth > 0) & (parts > 0)])
+        rows[name_of(one)] = {
+            "dice": [dice(region_mask(found, r), region_mask(truth, r)) for r in Region],
+            "candidates": len(flagged),
+            "false": len(flagged) - len(right),
+            "run": dice(found > 0, labels[subsets[-1]] > 0),
+            "predicted": said,
+        }
+    return {"subsets": rows, "rank": rank_of(rows)}
+
+
+def rank_of(rows: dict[str, dict[str, Any]]) -> float:
+    """Rank correlation of what was predicted of the subsets with what they flag."""
+    pairs = [[row["predicted"], row["run"]] for row in rows.values()]
+    return float(spearmanr(pairs).statistic)
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
     """Return both tables in Markdown."""
     lines = [
-        f"Mean Dice over {len(found)} cases:",
+        f"Mean Dice over {len(found)} cases, and candidates in all of them:",
         "",
-        "| shown | WT | TC | ET |",
-        "|---|---|---|---|",
+        "| shown | WT | TC | ET | found in | candidates | false ones |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for name in next(iter(found.values()))["dice"]:
-        means = np.mean([one["dice"][name] for one in found.values()], axis=0)
-        cells = [f"{mean:.3f}" for mean in means]
+    for name in next(iter(found.values()))["subsets"]:
+        rows = [one["subsets"][name] for one in found.values()]
+        cells = [f"{mean:.3f}" for mean in np.mean([row["dice"] for row in rows], axis=0)]
         if "T1c" not in name:
             cells[-1] = ""
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        hit = sum(row["candidates"] > row["false"] for row in rows)
+        counts = [hit, *(sum(row[key] for row in rows) for key in ("candidates", "false"))]
+        lines.append(f"| {name} | {' | '.join(cells)} | {' | '.join(map(str, counts))} |")
     lines += ["", "| case | rank correlation |", "|---|---|"]
     lines += [f"| {name} | {one['rank']:.3f} |" for name, one in found.items()]
     return "\n".join(lines)
@@ -96,16 +125,22 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cases", nargs="*", help="names of folders; all by default")
     parser.add_argument("--weights", default="synthetic")
+    parser.add_argument("--kept", type=Path, required=True, help="folder of a JSON file a case")
     parser.add_argument("--results", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    lens, found = Lens("cpu", weights=options.weights), {}
+    engine, found = LensEngine("cpu", options.weights), {}
+    options.kept.mkdir(parents=True, exist_ok=True)
     convention = convention_reader(None, options.data)
-    for case in find_real_cases(options.data, convention=convention):
-        if options.cases and case.name not in options.cases:
-            continue
-        found[case.name] = run_case(lens, options.data / case.name, case)
-        print(case.name, found[case.name]["rank"], flush=True)
+    cases = {c.name: c for c in find_real_cases(options.data, convention=convention)}
+    for name in options.cases or cases:
+        kept = options.kept / f"{name}.json"
+        if not kept.is_file():
+            kept.write_text(
+                json.dumps(run_case(engine, options.data / name, cases[name]), indent=1)
+            )
+        found[name] = json.loads(kept.read_text())
+        print(name, found[name]["rank"], flush=True)
     text = table(found)
     print(text)
     if options.results:

@@ -33,5 +33,5 @@ def weighted_fit(
     rows: NDArray[np.floating], values: NDArray[np.floating], weights: NDArray[np.floating]
 ) -> NDArray[np.float64]:
     """Return the (T,) factors by which (N, T) rows are nearest to (N,) values, weighted squares."""
-    root = np.sqrt(weights)
-    return np.asarray(np.linalg.lstsq(rows * root[:, None], values * root, rcond=None)[0], float)
+    weighted = (rows * weights[:, None]).T.astype(np.float64)
+    return np.asarray(np.linalg.lstsq(weighted @ rows, weighted @ values, rcond=None)[0], float)

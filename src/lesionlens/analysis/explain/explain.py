@@ -77,7 +77,7 @@ def explain(
         scores = score_by_all_views(flagged.scores, left_out, prediction.scoring)
     uncertainty = None if unsure is None else native.bring(unsure, prepared, grid)
     if drawn is not None:
-        checks = _checks(prepared, prediction, flagged.marked, attention, questions)
+        checks = check_maps(prepared, prediction, flagged.marked, attention, questions)
         drawn = replace(drawn, checks=checks)
     if questions is not None and questions.unanswered:
         notices.append(QuestionTime.left_out(questions.unanswered))
@@ -85,14 +85,28 @@ def explain(
     return Explained(evidence, drawn, attention, tuple(notices))
 
 
-def _checks(
+def check_maps(
     prepared: PreparedStudy,
     prediction: Prediction,
     marked: ComponentMask,
     attention: Mapping[Region, Floats],
     questions: Questions | None,
 ) -> dict[Region, MapChecks]:
-    """Check where each map lies, and whether the network needed what it shows."""
+    """Check where each map lies, and whether the network needed what it shows.
+
+    Parameters
+    ----------
+    prepared : PreparedStudy
+        The study.
+    prediction : Prediction
+        With the trace that the maps are drawn from.
+    marked : ComponentMask
+        What is flagged.
+    attention : mapping of Region to (I, J, K) float32
+        The maps, on the native grid.
+    questions : Questions or None
+        To the engine; None for one that cannot be asked: no deletion then.
+    """
     voxels = np.count_nonzero(prepared.brain) * prepared.working.voxel_ml
     found = faithfulness.all_pointing(attention, marked.labels, voxels / prepared.native.voxel_ml)
     seen, trace = prediction.unperturbed, prediction.trace

@@ -12,7 +12,7 @@ from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.draft import Draft
 from lesionlens.imaging.preparation.resampling import crop_grid, resample, resample_mask
-from lesionlens.imaging.preparation.shading import evened, share_taken_out
+from lesionlens.imaging.preparation.shading import divided_by, shading_of
 from lesionlens.imaging.preparation.thick_slices import divided
 
 MARGIN_VOX = 6
@@ -53,15 +53,15 @@ def _working_grid(mask: NDArray[np.bool_], where: Grid, native: Grid, edge_mm: f
 
 def _even_out(draft: Draft) -> None:
     """Take strong shading out of every sequence that has it, in place."""
-    for sequence, values in draft.present.items():
-        even, strength = evened(values, draft.brain)
-        if even is values:
+    for sequence, found in shading_of(draft.present, draft.brain).items():
+        if found.field is None:
             continue
-        values[...] = even
-        part = share_taken_out(strength)
-        words = f"Strong shading of {strength:.1f} to 1 within the brain, {part:.0%} taken out."
-        draft.steps.append(PreparationStep(StepName.BIAS, sequence, True, words, strength))
+        values = draft.present[sequence]
+        values[...] = divided_by(values, found)
+        part = f"{found.taken_out:.0%}"
+        words = f"Shading of {found.ratio:.1f} to 1 within the brain, {part} taken out."
+        draft.steps.append(PreparationStep(StepName.BIAS, sequence, True, words, found.ratio))
         draft.notices.append(
-            f"{sequence.words} is shaded {strength:.1f} to 1 within the brain, as by a surface "
-            f"coil. {part:.0%} of that was taken out; check candidates on the bright side by eye."
+            f"{sequence.words} is shaded {found.ratio:.1f} to 1 within the brain, as by a surface "
+            f"coil. {part} of that was taken out; check candidates on the bright side by eye."
         )

@@ -7,7 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from lesionlens.imaging.preparation.shading import STRONG, evened
+from lesionlens.base.labels import MrSequence
+from lesionlens.imaging.preparation.shading import LOPSIDED, STRONG, divided_by, shading_of
 
 SHAPE = (60, 70, 50)
 
@@ -30,11 +31,30 @@ def _coil(reach):
     return (1 / (1 + (x**2 + (y + 1.1) ** 2 + z**2) / reach)).astype(np.float32)
 
 
+def _even(image, brain, **others):
+    """Return the image without its shading, and what was found."""
+    others = {MrSequence(name): other for name, other in others.items()}
+    found = shading_of({MrSequence.FLAIR: image, **others}, brain)[MrSequence.FLAIR]
+    return divided_by(image, found), found
+
+
+def _lesion():
+    axes = np.ogrid[-1 : 1 : SHAPE[0] * 1j, -1 : 1 : SHAPE[1] * 1j, -1 : 1 : SHAPE[2] * 1j]
+    x, y, z = axes
+    return (x - 0.3) ** 2 + (y + 0.4) ** 2 + z**2 < 0.15
+
+
+def _slope(ratio):
+    """Return a coil's field that falls evenly from front to back, by a ratio within the brain."""
+    along = np.linspace(1, -1, SHAPE[1])[:, None] / 0.89 / 2
+    return np.broadcast_to(ratio**along, SHAPE).astype(np.float32)
+
+
 def test_strong_shading_is_taken_out(head):
     image, brain = head
     shaded = image * _coil(0.7)
-    even, strength = evened(shaded, brain)
-    assert strength > STRONG[1]
+    even, found = _even(shaded, brain)
+    assert found.strength > STRONG[1]
 
     def unevenness(one):
         back, front = (
@@ -49,34 +69,54 @@ def test_strong_shading_is_taken_out(head):
 def test_what_is_even_stays_as_it_is(head):
     image, brain = head
     weak = image * _coil(6.0)
-    even, strength = evened(weak, brain)
+    even, found = _even(weak, brain)
     assert even is weak
-    assert 1 < strength < STRONG[0]
+    assert 1 < found.strength < STRONG[0]
+    assert found.lopsided < LOPSIDED[0]
+
+
+def test_a_coil_on_one_side_is_noticed_before_it_is_strong(head):
+    image, brain = head
+    even, found = _even(image * _slope(2.8), brain)
+    assert found.strength < STRONG[0]
+    assert LOPSIDED[1] < found.lopsided == pytest.approx(2.3, abs=0.1)
+    left = _even(even, brain)[1]
+    assert left.lopsided < 1.15
 
 
 def test_a_large_bright_lesion_is_no_shading(head):
     image, brain = head
-    axes = np.ogrid[-1 : 1 : SHAPE[0] * 1j, -1 : 1 : SHAPE[1] * 1j, -1 : 1 : SHAPE[2] * 1j]
-    x, y, z = axes
-    image[(x - 0.3) ** 2 + (y + 0.4) ** 2 + z**2 < 0.15] *= 2.5
-    even, strength = evened(image, brain)
+    image[_lesion()] *= 2.5
+    even, found = _even(image, brain)
     assert even is image
-    assert strength < STRONG[0]
+    assert found.strength < STRONG[0]
+
+
+def test_a_lesion_of_any_sequence_does_not_bend_the_field(head):
+    image, brain = head
+    shaded, lesion = image * _coil(0.7), _lesion() & brain
+    without = _even(shaded, brain)[0][lesion] / shaded[lesion]
+    seen = shaded.copy()
+    seen[lesion] *= 1.35  # hardly stands out here, clearly in another sequence
+    other = image.copy()
+    other[lesion] *= 3
+    blind = _even(seen, brain, t2=other)[0][lesion] / seen[lesion]
+    assert np.median(blind / without) > 0.97
 
 
 def test_an_absent_sequence_stays_absent(head):
-    nothing = np.zeros(SHAPE, np.float32)
-    assert evened(nothing, head[1]) == (nothing, 1.0)
+    assert shading_of({MrSequence.T1: np.zeros(SHAPE, np.float32)}, head[1]) == {}
 
 
 def test_what_is_taken_out_rises_gradually(head):
     image, brain = head
     left = []
-    for reach in np.linspace(0.7, 2.5, 10):
-        shaded = image * _coil(reach)
-        even, strength = evened(shaded, brain)
-        left.append((strength, float(np.abs(even - shaded)[brain].mean() / shaded[brain].mean())))
+    for ratio in np.linspace(1.4, 4.5, 12):
+        shaded = image * _slope(ratio)
+        even, found = _even(shaded, brain)
+        change = float(np.abs(even - shaded)[brain].mean() / shaded[brain].mean())
+        left.append((found.lopsided, change))
     strengths, changes = zip(*sorted(left), strict=True)
-    assert strengths[0] < STRONG[0] < STRONG[1] < strengths[-1]
+    assert strengths[0] < LOPSIDED[0] < LOPSIDED[1] < strengths[-1]
     assert all(b >= a - 1e-3 for a, b in pairwise(changes))
     assert any(0 < change < 0.5 * changes[-1] for change in changes)
