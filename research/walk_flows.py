@@ -178,7 +178,7 @@ def windowed(study: Path) -> Iterator[tuple[str, Trip]]:
     at = tuple(overlays.grid.to_mm(np.array(overlays.grid.shape) / 2.0).tolist())
 
     def prompted() -> None:
-        panel.actions_.prompting.take(Gesture(PromptKind.POINT, True, at))
+        panel.actions_.prompting.take(Gesture(PromptKind.POINT, True, [at]))
         idle()
         panel.commands.run("finish_outline")
 
@@ -191,16 +191,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("study", type=Path)
     parser.add_argument("--steps", action="store_true", help="print each stay")
+    parser.add_argument("--only", choices=("export", "server", "window"))
     given = parser.parse_args()
     print("| flow | modules | stays | returns | most often come back to | without `base/` |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as own:
         for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
             os.environ[name] = own
-        for flow in (exported(given.study, Path(own) / "out"), served(given.study),
-                     windowed(given.study)):  # fmt: skip
-            for name, trip in flow:
-                show(name, trip, steps=given.steps)
+        flows = {
+            "export": lambda: exported(given.study, Path(own) / "out"),
+            "server": lambda: served(given.study),
+            "window": lambda: windowed(given.study),
+        }
+        for kind, flow in flows.items():
+            if given.only in (None, kind):
+                for name, trip in flow():
+                    show(name, trip, steps=given.steps)
 
 
 def show(name: str, trip: Trip, *, steps: bool) -> None:

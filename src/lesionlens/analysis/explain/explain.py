@@ -66,13 +66,14 @@ def explain(
     notices = []
     if trace is None and Capability.ATTEND not in prediction.engine.capabilities:
         notices.append("This engine gives no attention map")
+    by_sequence = None
     if questions is None:
         notices.append("This engine cannot tell which sequence mattered")
         scores = plain_scores(flagged.marked, prediction, probability)
-        unsure, grid, by_sequence = prediction.uncertainty, None, None
+        unsure, grid = prediction.uncertainty, None
     else:
-        answers = perturbations.ask(questions, prediction, flagged.spots)
-        unsure, grid, by_sequence = answers.uncertainty, answers.grid, answers.by_sequence
+        by_sequence, doubt = perturbations.ask(questions, prediction, flagged.spots)
+        unsure, grid = (None, None) if doubt is None else (doubt.data, doubt.grid)
         left_out = None if by_sequence is None else by_sequence.left_out
         scores = score_by_all_views(flagged.scores, left_out, prediction.scoring)
     uncertainty = None if unsure is None else native.bring(unsure, prepared, grid)

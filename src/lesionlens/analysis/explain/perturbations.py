@@ -7,7 +7,6 @@ of uncertainty (where does the answer change when the input is perturbed?).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,8 @@ from lesionlens.analysis.explain import shapley
 from lesionlens.analysis.explain.questions import Questions
 from lesionlens.analysis.findings.component_scores import ComponentVoxels
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.evidence import SequenceScores
 from lesionlens.base.records.prediction import InputPerturbation, Prediction
 from lesionlens.base.records.study import PreparedStudy
@@ -28,19 +27,6 @@ UNCERTAINTY, RELEVANCE = "the uncertainty", "which sequence mattered"
 _MIRRORED = InputPerturbation(mirrored=True, alone=True)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PerturbedScores:
-    """What the engine shows of each component for perturbed inputs."""
-
-    by_sequence: SequenceScores | None
-    """What each subset shows of each component (`shown_of`), as shares of the sequences. None where
-    there is no component, or no time."""
-    uncertainty: NDArray[np.float32] | None
-    """(I, J, K) float32 or None: 0 to 1, on `grid`; None where there was no time."""
-    grid: Grid
-    """Of the perturbed predictions."""
-
-
 def present_in(prepared: PreparedStudy) -> tuple[MrSequence, ...]:
     """Return the sequences of a study, in channel order."""
     return tuple(s for s, there in zip(MrSequence, prepared.present, strict=True) if there)
@@ -48,7 +34,7 @@ def present_in(prepared: PreparedStudy) -> tuple[MrSequence, ...]:
 
 def ask(
     questions: Questions, prediction: Prediction, spots: Sequence[ComponentVoxels]
-) -> PerturbedScores:
+) -> tuple[SequenceScores | None, Volume | None]:
     """Ask about every subset of the sequences, and mirrored.
 
     What uncertainty needs is asked first; the other subsets, for the Shapley values, only where
@@ -62,6 +48,14 @@ def ask(
         Of the whole study; with `unperturbed`.
     spots : sequence of ComponentVoxels
         Each component on the grid of `unperturbed`.
+
+    Returns
+    -------
+    SequenceScores or None
+        What each subset shows of each component (`shown_of`), as shares of the sequences. None
+        where there is no component, or no time.
+    Volume or None
+        The uncertainty, 0 to 1, on the grid of `unperturbed`; None where there was no time.
 
     Raises
     ------
@@ -83,7 +77,8 @@ def ask(
     uncertainty = None
     if answers is not None:
         by_subset.update(zip(single_out, answers.probability[1:], strict=True))
-        uncertainty = undecided(np.stack([*seen.probability[:1], *answers.probability]))
+        voices = np.stack([*seen.probability[:1], *answers.probability])
+        uncertainty = Volume(undecided(voices), seen.grid)
     rest = [s for s in shapley.subsets_of(present) if s not in by_subset] if spots else []
     more = questions.ask(RELEVANCE, [*map(InputPerturbation.showing, rest)]) if rest else None
     if more is not None:
@@ -102,7 +97,7 @@ def ask(
             left_out=shapley.picked(table, {s: everything - {s} for s in present}),
             by_voxel=shapley.evidence_maps(present, by_subset, seen.grid),
         )
-    return PerturbedScores(by_sequence, uncertainty, seen.grid)
+    return by_sequence, uncertainty
 
 
 def shown_of(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 import numpy as np
 from qtpy.QtCore import Signal
@@ -13,50 +12,22 @@ from qtpy.QtWidgets import QGridLayout, QWidget
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.choices.gestures import gesture_of
-from lesionlens.napari.model.choices.views import ComparedPictures
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.geometry.strokes import Slab
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint, Viewpoint
-from lesionlens.napari.model.overlays.maps import contrast_limits
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.drawing import Artist, Drawing
-from lesionlens.napari.model.screen.drawn_outline import DrawnOutline, Lines, OutlineArtist
+from lesionlens.napari.model.screen.drawn_outline import Lines, OutlineArtist
+from lesionlens.napari.viewer.brush import Brush
+from lesionlens.napari.viewer.dragged_ends import DraggedEnds
+from lesionlens.napari.viewer.other_study import OtherStudies, OtherStudy
 from lesionlens.napari.viewer.tile import TileView
 
 ROOM = 1.25
 """How much larger than a candidate the view must be that it is gone to in."""
 ZOOM_STEP = 1.15
 _FILL = 0.96
-_REACH = 8.0  # pixels from the end of a ruler at which it is taken hold of
 Window = tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class _OtherStudy:
-    """What takes the place of this study's pictures while a key is held."""
-
-    compared: ComparedPictures
-    artist: Artist
-    limits: Mapping[MrSequence, Window]
-    """Which values are black and white."""
-
-
-class Brush(Protocol):
-    """Takes the pointer while an outline is drawn."""
-
-    @property
-    def radius_mm(self) -> float | None:
-        """How far it reaches; None where the pointer does not draw."""
-
-    @property
-    def outline(self) -> DrawnOutline | None:
-        """What is drawn now; None while nothing is."""
-
-    def press(self, at: Point, slab: Slab) -> bool:
-        """Begin or go on at a point (RAS+ mm) of a slice; False where the pointer is free."""
-
-    def lift(self) -> None:
-        """End the stroke."""
 
 
 class BoardView(QWidget):
@@ -81,15 +52,6 @@ class BoardView(QWidget):
     window_dragged = Signal(object, float, float)
     """Brightness: sequence, pixels to the right, pixels down."""
 
-    ruler_dragged = Signal(object)
-    ruler_let_go = Signal()
-    """An end of a ruler was moved: the candidate's rulers as they are now."""
-    measure_begun = Signal(object)
-    """A measure begins at a point: RAS+ mm."""
-    measure_moved = Signal(int, int, object)
-    """A point of a measure is elsewhere: which measure, which point, RAS+ mm."""
-    measure_ended = Signal()
-
     def __init__(
         self, viewpoint: SharedViewpoint, window_of: Callable[[MrSequence], Window], parent: QWidget
     ) -> None:
@@ -107,11 +69,10 @@ class BoardView(QWidget):
         self.board: Board | None = None
         self._alone: int | None = None
         self._artist = Artist({})
-        self._other: _OtherStudy | None = None
+        self._others = OtherStudies()
         self._fitted = True
-        self._pressing = False
         self._turns = 0.0
-        self._held: tuple[bool, int, int] | None = None
+        self.ends = DraggedEnds(lambda: self.board, self)
         self._foot: tuple[Tile, str] | None = None
         self.tiles: tuple[TileView, ...] = ()
         grid = QGridLayout(self)
@@ -136,13 +97,16 @@ class BoardView(QWidget):
 
     def take(self, pictures: Mapping[MrSequence, Picture]) -> None:
         """Draw from these voxels from now on."""
-        self._artist, self._other = Artist(pictures), None
+        self._artist = Artist(pictures)
+        self._others.forget()
         self.repaint_all()
 
     def forget(self) -> None:
         """Let go of a study that was closed."""
-        self.board = self._held = self._foot = None
-        self._artist, self._other = Artist({}), None
+        self.board = self._foot = None
+        self.ends.forget()
+        self._artist = Artist({})
+        self._others.forget()
         self.repaint_all()
 
     def repaint_all(self) -> None:
@@ -277,18 +241,9 @@ class BoardView(QWidget):
         middle = picture.depth_of(frame, plane, picture.number_at(frame, plane, depth))
         return Slab(frame.normal(plane), middle, picture.step_mm(frame, plane))
 
-    def _compared(self, tile: Tile) -> _OtherStudy | None:
+    def _compared(self, tile: Tile) -> OtherStudy | None:
         """Return what takes a tile's place while the key for that is held, where there is any."""
-        views = None if self.board is None else self.board.views
-        wanted = views is not None and (views.swapped or tile.prior)
-        compared = views.compared if views is not None and wanted else None
-        if compared is None or tile.sequence not in compared.volumes:
-            return None
-        if self._other is None or self._other.compared is not compared:
-            pictures = {s: Picture.of(v.data, v.grid) for s, v in compared.volumes.items()}
-            limits = {s: contrast_limits(v.data) for s, v in compared.volumes.items()}
-            self._other = _OtherStudy(compared, Artist(pictures), limits)
-        return self._other
+        return None if self.board is None else self._others.of(self.board, tile)
 
     def limits(self, tile: Tile) -> Window:
         """Return which values are black and white."""
@@ -344,50 +299,17 @@ class BoardView(QWidget):
             self.prompted.emit(gesture_of(points, moved, modifiers))
 
     def _drag_end(self, tile: Tile, at: tuple[float, float], point: Point) -> bool:
-        """Move the end that is held, or take hold of one that is near, or begin to measure."""
         drawing = self.drawing(tile)
         if self.board is None or drawing is None:
             return False
-        if self._held is None and not self._pressing:
-            self._held = self._end_near(drawing, at)
-            if self._held is None and self.board.views.measuring is not None:
-                self.measure_begun.emit(point)
-                last = len(self.board.views.measures) - 1
-                self._held = (True, last, len(self.board.views.measures[last].points) - 1)
-        self._pressing = True
-        if self._held is None:
-            return False
-        by_hand, index, which = self._held
-        if by_hand:
-            self.measure_moved.emit(index, which, point)
-        else:
-            rulers = list(self._artist.rulers(self.board))
-            rulers[index] = rulers[index].with_end(which, point)
-            self.ruler_dragged.emit(tuple(rulers))
-        return True
-
-    def _end_near(self, drawing: Drawing, at: tuple[float, float]) -> tuple[bool, int, int] | None:
-        """Return whose end is near: whether a measure's, which, and which of its points."""
-        reach = _REACH / self._viewpoint.now.zoom
-        drawn = [(False, index, line) for index, line, _ in drawing.rulers]
-        drawn += [(True, one.index, one.points) for one in drawing.measures]
-        near = [
-            (by_hand, index, which)
-            for by_hand, index, points in drawn
-            for which, point in enumerate(points)
-            if np.linalg.norm(point - np.asarray(at)) <= reach
-        ]
-        return near[-1] if near else None
+        rulers = self._artist.rulers(self.board)
+        return self.ends.drag(drawing, rulers, at, point, pixels_per_mm=self.zoom())
 
     def released(self) -> None:
         """Let go of a ruler, a measure or the brush."""
         if self.brush is not None:
             self.brush.lift()
-        if self._held is not None and self._held[0]:
-            self.measure_ended.emit()
-        elif self._held is not None:
-            self.ruler_let_go.emit()
-        self._held, self._pressing = None, False
+        self.ends.let_go()
 
     def _patient(self, tile: Tile, at: tuple[float, float]) -> Point | None:
         if self.board is None:

@@ -17,10 +17,8 @@ from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QVBoxLayou
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
-from lesionlens.napari.model.choices.views import Window as WindowPreset
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
-from lesionlens.napari.model.overlays.window_level import dragged, limits_of
 from lesionlens.napari.model.screen.board import Board
 from lesionlens.napari.model.screen.screen import ShownScene
 from lesionlens.napari.model.screen.view_model import ViewModel
@@ -29,8 +27,11 @@ from lesionlens.napari.qt.cine import Cine
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import once_idle
 from lesionlens.napari.viewer.beside import Beside
-from lesionlens.napari.viewer.board_view import BoardView, Brush, Window
+from lesionlens.napari.viewer.board_view import BoardView
+from lesionlens.napari.viewer.brightness import Brightness
+from lesionlens.napari.viewer.brush import Brush
 from lesionlens.napari.viewer.canvas_lines import CanvasLines
+from lesionlens.napari.viewer.handover import Handover
 from lesionlens.napari.viewer.layers import Layers
 from lesionlens.napari.viewer.mouse import CanvasMouse, move_at_pointer
 from lesionlens.napari.viewer.single import SPACE, SingleView
@@ -88,10 +89,10 @@ class Views(QObject):
             viewpoint,
             docked,
         )
+        self._brightness, self._handover = Brightness(layers), Handover(viewer, viewpoint)
         self.canvas: QWidget | None = None
         self._board: Board | None = None
         self._moving = self._turning = False
-        self._carried = 0.0  # zoom that napari's canvas took over from the linked views
         self._pictures: dict[MrSequence, Picture] = {}
         self._mouse = CanvasMouse(viewer, acts.scroll, self._drag_shown)
         self._applied = self._wanted = ShownScene()
@@ -149,7 +150,7 @@ class Views(QObject):
         if isinstance(event, CandidateVisited):
             self.go_to(event.point_mm, event.box_mm)
         else:
-            self._apply_window(event.window)
+            self._brightness.take(event.window)
 
     def _show_bars(self) -> None:
         """Say above and below the views what is seen in them."""
@@ -247,7 +248,11 @@ class Views(QObject):
             self.linked.show_board(board)
         if wanted is not self._is_linked:
             self._reveal(wanted)
-            (self._enter if wanted else self._leave)()
+            if wanted:
+                self._handover.enter(self.linked)
+            else:
+                self.settle()
+                self._handover.leave(self.linked)
 
     def _boards(self) -> tuple[BoardView, ...]:
         """Return the linked views of both windows."""
@@ -288,17 +293,17 @@ class Views(QObject):
 
     def _board_view(self, home: QWidget) -> BoardView:
         """Return linked views whose acts go on to the window's."""
-        view = BoardView(self._viewpoint, self._window_of, home)
+        view = BoardView(self._viewpoint, self._brightness.window_of, home)
         view.wheel_zooms, view.brush = self._mouse.wheel_zooms, self.brush
         view.probe_requested.connect(self.probe_requested)
         view.growth_requested.connect(self.growth_requested)
         view.pointed.connect(self._on_pointed)
-        view.window_dragged.connect(self._drag)
-        view.ruler_dragged.connect(self._acts.drag_rulers)
-        view.ruler_let_go.connect(self._acts.keep_rulers)
-        view.measure_begun.connect(self._acts.begin_measure)
-        view.measure_moved.connect(self._acts.move_measure)
-        view.measure_ended.connect(self._acts.end_measure)
+        view.window_dragged.connect(self._brightness.drag)
+        view.ends.ruler_dragged.connect(self._acts.drag_rulers)
+        view.ends.ruler_let_go.connect(self._acts.keep_rulers)
+        view.ends.measure_begun.connect(self._acts.begin_measure)
+        view.ends.measure_moved.connect(self._acts.move_measure)
+        view.ends.measure_ended.connect(self._acts.end_measure)
         return view
 
     def _reveal(self, linked: bool) -> None:
@@ -307,41 +312,6 @@ class Views(QObject):
             gone.hide()  # first: beside each other both would have half of the height
             shown.show()
             shown.setFocus()
-
-    def _enter(self) -> None:
-        """Show what napari's canvas showed, as near as it did."""
-        camera, dims = self._viewer.scene.camera, self._viewer.dims
-        if self.linked is None or dims.ndim < SPACE:
-            return
-        near = camera.zoom / max(self._fitting(), 1e-9)
-        self.linked.fit()
-        if near > 1.1 or camera.zoom == self._carried:
-            self._viewpoint.move(zoom=camera.zoom)  # both count pixels a millimetre
-            more = dims.ndim - SPACE
-            centre = list(self._viewpoint.now.point_mm)
-            for axis, value in zip(dims.order[-2:], camera.center[-2:], strict=True):
-                centre[axis - more] = float(value)
-            self.linked.go_to_point((centre[0], centre[1], centre[2]))
-
-    def _leave(self) -> None:
-        """Let napari's canvas look at the same point, as near as the linked views did."""
-        self.settle()
-        more = self._viewer.dims.ndim - SPACE
-        if more >= 0 and self._viewer.dims.ndisplay == 2:
-            shown = [axis - more for axis in self._viewer.dims.order[-SPACE:]]
-            centre = self._viewpoint.now.centre_mm
-            self._viewer.scene.camera.center = tuple(float(centre[axis]) for axis in shown)
-            self._carried = 0.0
-            if self.linked is not None and self.linked.zoomed:
-                self._viewer.scene.camera.zoom = self._carried = self._viewpoint.now.zoom
-
-    def _fitting(self) -> float:
-        """Return the zoom at which napari's canvas shows everything."""
-        dims = self._viewer.dims
-        size = [
-            max(dims.range[axis].stop - dims.range[axis].start, 1.0) for axis in dims.order[-2:]
-        ]
-        return float((np.asarray(self._viewer.canvas.size) / np.asarray(size)).min())
 
     # --- the same place -------------------------------------------------------------------
 
@@ -420,29 +390,6 @@ class Views(QObject):
         for view in self._boards():
             view.repaint_all()
 
-    def _window_of(self, sequence: MrSequence) -> Window:
-        layer = self._layers.picture(sequence)
-        if layer is None:
-            return 0.0, 1.0
-        low, high = layer.contrast_limits
-        return float(low), float(high)
-
-    def _apply_window(self, window: WindowPreset) -> None:
-        """Take a preset of brightness for every sequence."""
-        for sequence in MrSequence:
-            layer = self._layers.picture(sequence)
-            if layer is not None:
-                layer.contrast_limits = limits_of(np.asarray(layer.data), window)
-
-    def _drag(self, sequence: MrSequence, right: float, down: float) -> None:
-        layer = self._layers.picture(sequence)
-        if layer is not None and self._board is not None:
-            auto = self._layers.auto_limits(sequence)
-            low, high = dragged(self._window_of(sequence), auto, (right, down))
-            lowest, highest = layer.contrast_limits_range
-            layer.contrast_limits_range = (min(low, lowest), max(high, highest))
-            layer.contrast_limits = (low, high)
-
     def _drag_shown(self, right: float, down: float) -> None:
         if self._board is not None and self._board.scene.sequence is not None:
-            self._drag(self._board.scene.sequence, right, down)
+            self._brightness.drag(self._board.scene.sequence, right, down)

@@ -13,22 +13,17 @@ from numpy.typing import NDArray
 
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.findings import Candidate
-from lesionlens.base.records.preliminary import PreliminaryCandidate
-from lesionlens.napari.model.geometry.contours import Line, box_on_screen, lines_around, lines_at
+from lesionlens.napari.model.geometry.contours import Line, lines_around, lines_at
 from lesionlens.napari.model.geometry.planes import Edges
 from lesionlens.napari.model.geometry.rulers import NEAR_MM, Ruler, rulers_of
-from lesionlens.napari.model.geometry.slices import Picture, Slice, plane_of_acquisition
+from lesionlens.napari.model.geometry.slices import Picture, Slice
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.overlays.maps import MapView
+from lesionlens.napari.model.screen.around_slice import SLAB_MM, box_of, marks_of, words_of
 from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.measured import DrawnMeasure, measures_on
 
 KEPT = 96
-SLAB_MM = 10.0
-"""Thickness of the slab whose brightest voxels are shown."""
-MARK_MM = 3.0
-"""How near to a slice a reader's mark is shown on it."""
 ORIGINAL_COLOUR, PRIOR_COLOUR, DOUBT_COLOUR = "#FFFFFF", "#0072B2", "#FF66FF"
 SECOND_COLOUR = "#66CCFF"
 DOT_MM, GAP_MM = 2.0, 3.0
@@ -102,13 +97,13 @@ class Artist:
             crosshair=(float(crosshair[0]), float(crosshair[1])),
             centre=(float(centre[0]), float(centre[1])),
             edges=frame.edges(tile.plane),
-            words=_words(board, tile, picture, image),
+            words=words_of(board, tile, picture, image),
             map=self._map(board, tile, place),
             outlines=self._outlines(board, tile, place),
-            box=_box(board, tile, place),
+            box=box_of(board, tile, place),
             preliminary=board.scene.outline.preliminary,
             rulers=self._rulers(board, tile, place),
-            marks=_marks(board, tile, place),
+            marks=marks_of(board, tile, place),
             measures=() if image is None else measures_on(board, tile, image, picture),
         )
 
@@ -350,61 +345,3 @@ def isolines(part: Slice, view: MapView) -> tuple[tuple[float, tuple[Line, ...]]
     levels = sorted({v for v in (*ticks, *halves) if view.low < v < view.top and v != 0})
     span = view.top - view.low
     return tuple(((level - view.low) / span, lines_at(part.data, level, part)) for level in levels)
-
-
-def _box(board: Board, tile: Tile, place: Viewpoint) -> tuple[float, float, float, float] | None:
-    found, outline = board.analysis, board.scene.outline
-    first = board.preliminary
-    there: tuple[Candidate | PreliminaryCandidate, ...] = ()
-    if found is not None:
-        there = found.findings.candidates
-    elif first is not None:
-        there = first.candidates
-    candidate = next((c for c in there if c.id == outline.boxed), None)
-    if not outline.visible:
-        return None
-    if candidate is None:
-        return None
-    sides = np.asarray(candidate.bounding_box_mm)
-    corners = np.asarray(np.meshgrid(*sides.T)).reshape(3, -1).T
-    depths = board.frame.depth(tile.plane, corners)
-    if not depths.min() <= board.frame.depth(tile.plane, place.point_mm) <= depths.max():
-        return None
-    return box_on_screen(board.frame.on_screen(tile.plane, corners))
-
-
-def _marks(
-    board: Board, tile: Tile, place: Viewpoint
-) -> tuple[tuple[int, tuple[float, float]], ...]:
-    frame, plane, found = board.frame, tile.plane, []
-    depth = float(frame.depth(plane, place.point_mm))
-    for number, at in enumerate(board.marks, 1):
-        if abs(float(frame.depth(plane, at)) - depth) <= MARK_MM:
-            x, y = frame.on_screen(plane, at)
-            found.append((number, (float(x), float(y))))
-    return tuple(found)
-
-
-def _words(
-    board: Board, tile: Tile, picture: Picture | None, image: Slice | None
-) -> tuple[str, ...]:
-    first = f"{tile.sequence.words} · {tile.plane.value}"
-    if picture is None or image is None:
-        return (first,)
-    if image.number == 0:
-        return first, "outside this series"
-    across = plane_of_acquisition(picture.grid) not in (None, tile.plane)
-    how = ""
-    overlays = board.overlays
-    if overlays is not None and tile.sequence in overlays.moved:
-        how = "interpolated (moved)"
-    elif image.interpolated:
-        how = "interpolated"
-    elif across:
-        how = f"reformatted from {picture.grid.spacing_mm.max():.3g} mm slices"
-    if board.scene.outline.preliminary and board.scene.outline.visible:
-        first += " · preliminary outlines"
-    second = f"slice {image.number} of {image.count} · {image.step_mm:.3g} mm"
-    if board.views.slab and tile.sequence is MrSequence.T1C:
-        first += f" · brightest of {SLAB_MM:.0f} mm"
-    return (first, second, how) if how else (first, second)

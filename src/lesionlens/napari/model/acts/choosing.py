@@ -1,0 +1,76 @@
+"""What the reader chooses to see: region, overlay, sequence, plane, layer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.napari.model.acts.editing import Editing
+from lesionlens.napari.model.choices.choices import Overlay, SecondOpinion
+from lesionlens.napari.model.geometry.planes import Plane
+
+
+class Choosing(Editing):
+    """Acts that change `Choices` and nothing else."""
+
+    def choose_threshold(self, threshold: float) -> None:
+        """List only candidates that score at least this."""
+        self._choose(threshold=threshold)
+        if self.candidate() is None:
+            self._choose(candidate=None)
+
+    def choose_overlay(self, overlay: Overlay) -> None:
+        """Show nothing, contours, or contours and the attention map."""
+        if self._state.analysis is not None or self._state.preliminary is not None:
+            self._choose(overlay=overlay, asked=True)
+
+    def choose_region(self, region: Region) -> None:
+        """Show this region's contour and attention, where the study's sequences can show it."""
+        analysis = self._state.analysis
+        if analysis is None or region in analysis.prepared.regions:
+            self._choose(region=region)
+
+    def choose_layer(self, layer: int | SecondOpinion | None, head: int | None = None) -> None:
+        """Show one layer, one of its heads, or a second opinion; None for all combined."""
+        attention_layers = self._state.attention_layers
+        if isinstance(layer, SecondOpinion):
+            layer, head = layer if layer in self._state.second_opinions else None, None
+        elif layer is None or not 0 <= layer < len(attention_layers):
+            layer = head = None
+        elif head is not None and not 0 <= head < attention_layers[layer][1]:
+            head = None
+        self._choose(layer=layer, head=head)
+
+    def choose_sequence(self, sequence: MrSequence) -> None:
+        """Show this sequence."""
+        study = self._state.study
+        now = self._state.choices.sequence
+        if study is not None and sequence in study.series and sequence is not now:
+            self._choose(sequence=sequence, before=now)
+
+    def choose_views(self, **changes: Any) -> None:
+        """Change what is chosen of the views (`ViewChoices`)."""
+        self._choose(views=replace(self._state.choices.views, **changes))
+
+    def choose_plane(self, plane: Plane) -> None:
+        """Show this plane."""
+        self._choose(plane=plane)
+
+    def choose_opacity(self, opacity: float) -> None:
+        """Draw maps this strong."""
+        self._choose(opacity=min(max(opacity, 0.0), 1.0))
+
+    def choose_uncertainty(self, shown: bool) -> None:
+        """Show or hide the uncertainty map; asking for it switches the overlay on."""
+        if shown and self._state.choices.overlay is Overlay.OFF:
+            self.choose_overlay(Overlay.CONTOUR)
+        self._choose(uncertainty=shown)
+
+    def choose_unreliable(self, shown: bool) -> None:
+        """Show maps that failed their checks all the same, or not."""
+        self._choose(unreliable=shown)
+
+    def hold_hidden(self, hidden: bool) -> None:
+        """Hide every overlay while a key is held."""
+        self._choose(hidden=hidden)

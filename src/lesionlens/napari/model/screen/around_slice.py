@@ -1,0 +1,79 @@
+"""What is said and shown around a slice: its words, the box in focus, the numbers of marks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.base.records.findings import Candidate
+from lesionlens.base.records.preliminary import PreliminaryCandidate
+from lesionlens.napari.model.geometry.contours import box_on_screen
+from lesionlens.napari.model.geometry.slices import Picture, Slice, plane_of_acquisition
+from lesionlens.napari.model.geometry.viewpoint import Viewpoint
+from lesionlens.napari.model.screen.board import Board, Tile
+
+SLAB_MM = 10.0
+"""Thickness of the slab whose brightest voxels are shown."""
+MARK_MM = 3.0
+"""How near to a slice a reader's mark is shown on it."""
+
+
+def box_of(board: Board, tile: Tile, place: Viewpoint) -> tuple[float, float, float, float] | None:
+    """Return the box of the candidate in focus on the screen, where the slice cuts it."""
+    found, outline = board.analysis, board.scene.outline
+    first = board.preliminary
+    there: tuple[Candidate | PreliminaryCandidate, ...] = ()
+    if found is not None:
+        there = found.findings.candidates
+    elif first is not None:
+        there = first.candidates
+    candidate = next((c for c in there if c.id == outline.boxed), None)
+    if not outline.visible:
+        return None
+    if candidate is None:
+        return None
+    sides = np.asarray(candidate.bounding_box_mm)
+    corners = np.asarray(np.meshgrid(*sides.T)).reshape(3, -1).T
+    depths = board.frame.depth(tile.plane, corners)
+    if not depths.min() <= board.frame.depth(tile.plane, place.point_mm) <= depths.max():
+        return None
+    return box_on_screen(board.frame.on_screen(tile.plane, corners))
+
+
+def marks_of(
+    board: Board, tile: Tile, place: Viewpoint
+) -> tuple[tuple[int, tuple[float, float]], ...]:
+    """Return the number and place of each mark near the slice."""
+    frame, plane, found = board.frame, tile.plane, []
+    depth = float(frame.depth(plane, place.point_mm))
+    for number, at in enumerate(board.marks, 1):
+        if abs(float(frame.depth(plane, at)) - depth) <= MARK_MM:
+            x, y = frame.on_screen(plane, at)
+            found.append((number, (float(x), float(y))))
+    return tuple(found)
+
+
+def words_of(
+    board: Board, tile: Tile, picture: Picture | None, image: Slice | None
+) -> tuple[str, ...]:
+    """Return what stands in the corner of a view: sequence, slice, how it was made."""
+    first = f"{tile.sequence.words} · {tile.plane.value}"
+    if picture is None or image is None:
+        return (first,)
+    if image.number == 0:
+        return first, "outside this series"
+    across = plane_of_acquisition(picture.grid) not in (None, tile.plane)
+    how = ""
+    overlays = board.overlays
+    if overlays is not None and tile.sequence in overlays.moved:
+        how = "interpolated (moved)"
+    elif image.interpolated:
+        how = "interpolated"
+    elif across:
+        how = f"reformatted from {picture.grid.spacing_mm.max():.3g} mm slices"
+    if board.scene.outline.preliminary and board.scene.outline.visible:
+        first += " · preliminary outlines"
+    second = f"slice {image.number} of {image.count} · {image.step_mm:.3g} mm"
+    if board.views.slab and tile.sequence is MrSequence.T1C:
+        first += f" · brightest of {SLAB_MM:.0f} mm"
+    return (first, second, how) if how else (first, second)

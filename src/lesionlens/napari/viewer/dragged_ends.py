@@ -1,0 +1,123 @@
+"""Ends of rulers and points of measures that the pointer takes hold of and moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from qtpy.QtCore import QObject, Signal
+
+from lesionlens.base.records.findings import Point
+from lesionlens.napari.model.geometry.rulers import Ruler
+from lesionlens.napari.model.screen.board import Board
+from lesionlens.napari.model.screen.drawing import Drawing
+
+REACH_PX = 8.0
+"""Distance from an end at which it is taken hold of."""
+
+
+class DraggedEnds(QObject):
+    """Which end is held, and what its movement means.
+
+    Parameters
+    ----------
+    board : callable
+        What is shown now.
+    parent : QObject
+        The views.
+    """
+
+    ruler_dragged = Signal(object)
+    ruler_let_go = Signal()
+    """An end of a ruler was moved: the candidate's rulers as they are now."""
+    measure_begun = Signal(object)
+    """A measure begins at a point: RAS+ mm."""
+    measure_moved = Signal(int, int, object)
+    """A point of a measure is elsewhere: which measure, which point, RAS+ mm."""
+    measure_ended = Signal()
+
+    def __init__(self, board: Callable[[], Board | None], parent: QObject) -> None:
+        super().__init__(parent)
+        self._board = board
+        self._pressing = False
+        self._held: tuple[bool, int, int] | None = None
+
+    def forget(self) -> None:
+        """Hold nothing any more."""
+        self._held = None
+
+    def drag(
+        self,
+        drawing: Drawing,
+        rulers: Sequence[Ruler],
+        at: tuple[float, float],
+        point: Point,
+        *,
+        pixels_per_mm: float,
+    ) -> bool:
+        """Move the end that is held, or take hold of one that is near, or begin to measure.
+
+        Parameters
+        ----------
+        drawing : Drawing
+            What is seen where the pointer is.
+        rulers : sequence of Ruler
+            Of the candidate in focus.
+        at : (2,) float
+            The pointer, mm on the screen.
+        point : (3,) float
+            The pointer, RAS+ mm.
+        pixels_per_mm : float
+            Zoom.
+
+        Returns
+        -------
+        bool
+            Whether an end is held.
+        """
+        if self._held is None and not self._pressing:
+            self._held = _end_near(drawing, at, REACH_PX / pixels_per_mm) or self._begun(point)
+        self._pressing = True
+        if self._held is None:
+            return False
+        by_hand, index, which = self._held
+        if by_hand:
+            self.measure_moved.emit(index, which, point)
+        else:
+            moved = list(rulers)
+            moved[index] = moved[index].with_end(which, point)
+            self.ruler_dragged.emit(tuple(moved))
+        return True
+
+    def _begun(self, point: Point) -> tuple[bool, int, int] | None:
+        """Begin a measure, where the pointer is for that; return its point."""
+        board = self._board()
+        if board is None or board.views.measuring is None:
+            return None
+        self.measure_begun.emit(point)
+        board = self._board()  # with the new measure
+        if board is None:
+            return None
+        last = len(board.views.measures) - 1
+        return True, last, len(board.views.measures[last].points) - 1
+
+    def let_go(self) -> None:
+        """End what was moved."""
+        if self._held is not None:
+            (self.measure_ended if self._held[0] else self.ruler_let_go).emit()
+        self._held, self._pressing = None, False
+
+
+def _end_near(
+    drawing: Drawing, at: tuple[float, float], reach_mm: float
+) -> tuple[bool, int, int] | None:
+    """Return whose end is near: whether a measure's, which, and which of its points."""
+    drawn = [(False, index, line) for index, line, _ in drawing.rulers]
+    drawn += [(True, one.index, one.points) for one in drawing.measures]
+    near = [
+        (by_hand, index, which)
+        for by_hand, index, points in drawn
+        for which, point in enumerate(points)
+        if np.linalg.norm(point - np.asarray(at)) <= reach_mm
+    ]
+    return near[-1] if near else None

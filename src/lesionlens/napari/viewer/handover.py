@@ -1,0 +1,56 @@
+"""Place and zoom, carried between napari's canvas and the linked views when they are swapped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
+from lesionlens.napari.viewer.board_view import BoardView
+from lesionlens.napari.viewer.single import SPACE
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+class Handover:
+    """Lets each kind of view begin where the other one was."""
+
+    def __init__(self, viewer: ViewerModel, viewpoint: SharedViewpoint) -> None:
+        self._viewer, self._viewpoint = viewer, viewpoint
+        self._carried = 0.0  # zoom that napari's canvas took over from the linked views
+
+    def enter(self, linked: BoardView) -> None:
+        """Show in linked views what napari's canvas showed, as near as it did."""
+        camera, dims = self._viewer.scene.camera, self._viewer.dims
+        if dims.ndim < SPACE:
+            return
+        near = camera.zoom / max(self._fitting(), 1e-9)
+        linked.fit()
+        if near > 1.1 or camera.zoom == self._carried:
+            self._viewpoint.move(zoom=camera.zoom)  # both count pixels a millimetre
+            more = dims.ndim - SPACE
+            centre = list(self._viewpoint.now.point_mm)
+            for axis, value in zip(dims.order[-2:], camera.center[-2:], strict=True):
+                centre[axis - more] = float(value)
+            linked.go_to_point((centre[0], centre[1], centre[2]))
+
+    def leave(self, linked: BoardView) -> None:
+        """Let napari's canvas look at the same point, as near as the linked views did."""
+        more = self._viewer.dims.ndim - SPACE
+        if more >= 0 and self._viewer.dims.ndisplay == 2:
+            shown = [axis - more for axis in self._viewer.dims.order[-SPACE:]]
+            centre = self._viewpoint.now.centre_mm
+            self._viewer.scene.camera.center = tuple(float(centre[axis]) for axis in shown)
+            self._carried = 0.0
+            if linked.zoomed:
+                self._viewer.scene.camera.zoom = self._carried = self._viewpoint.now.zoom
+
+    def _fitting(self) -> float:
+        """Return the zoom at which napari's canvas shows everything."""
+        dims = self._viewer.dims
+        size = [
+            max(dims.range[axis].stop - dims.range[axis].start, 1.0) for axis in dims.order[-2:]
+        ]
+        return float((np.asarray(self._viewer.canvas.size) / np.asarray(size)).min())

@@ -1,0 +1,45 @@
+"""What takes the place of a study's pictures while a key is held: a prior, or other series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.napari.model.choices.views import ComparedPictures
+from lesionlens.napari.model.geometry.slices import Picture
+from lesionlens.napari.model.overlays.maps import contrast_limits
+from lesionlens.napari.model.screen.board import Board, Tile
+from lesionlens.napari.model.screen.drawing import Artist
+
+
+@dataclass(frozen=True, slots=True)
+class OtherStudy:
+    """Pictures to compare with, ready to be drawn."""
+
+    compared: ComparedPictures
+    artist: Artist
+    limits: Mapping[MrSequence, tuple[float, float]]
+    """Which values are black and white."""
+
+
+class OtherStudies:
+    """Makes what is compared ready once, and keeps it while it is the same."""
+
+    def __init__(self) -> None:
+        self._made: OtherStudy | None = None
+
+    def forget(self) -> None:
+        """Let go of it."""
+        self._made = None
+
+    def of(self, board: Board, tile: Tile) -> OtherStudy | None:
+        """Return what is shown in place of a tile, where there is any and it is wanted."""
+        compared = board.views.compared if board.views.swapped or tile.prior else None
+        if compared is None or tile.sequence not in compared.volumes:
+            return None
+        if self._made is None or self._made.compared is not compared:
+            pictures = {s: Picture.of(v.data, v.grid) for s, v in compared.volumes.items()}
+            limits = {s: contrast_limits(v.data) for s, v in compared.volumes.items()}
+            self._made = OtherStudy(compared, Artist(pictures), limits)
+        return self._made
