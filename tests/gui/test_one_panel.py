@@ -36,6 +36,7 @@ from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.geometry.planes import Plane
 from lesionlens.napari.model.state.state import Problem
+from lesionlens.napari.qt import dock_layout
 from lesionlens.napari.qt.candidate_model import cells_of
 from lesionlens.napari.qt.clashes import clashes
 from lesionlens.napari.qt.jobs import problem_of
@@ -451,6 +452,12 @@ def test_a_window_that_grew_by_the_panel_ends_where_its_screen_does(loaded, qtbo
     screen = window.screen().availableGeometry()
     window.resize(screen.width() + 200, 500)
     window.move(screen.left() + 100, screen.top())
+    qtbot.waitUntil(lambda: screen.contains(window.frameGeometry()), timeout=10_000)
+    middle = window.centralWidget()
+    middle.setMinimumWidth(screen.width() + 100)  # as a new dock that wants more than it needs
+    qtbot.waitUntil(lambda: window.width() > screen.width(), timeout=10_000)
+    qtbot.wait(2 * dock_layout._SETTLED_MS)
+    middle.setMinimumWidth(0)
     qtbot.waitUntil(lambda: screen.contains(window.frameGeometry()), timeout=10_000)
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from math import dist
 
+import numpy as np
 import pytest
 from qtpy.QtWidgets import QListWidget, QSpinBox
 from tests.gui.conftest import LEFT, RIGHT, FakeResult
 from tests.gui.window import control, read, reads, sign, wait
 from tests.reviewed_head import without_right
 
+from lesionlens.analysis.followup import compare as steps
 from lesionlens.analysis.followup.patient import Examination, Prior
 from lesionlens.base.labels import MrSequence, Phase, ReviewState, Source
 from lesionlens.base.records.patient import Patient
+from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.qt.worklist_model import COLUMNS, cells
 from lesionlens.site.database.records import Arm, StudyEntry, StudyState, WorklistRow
@@ -155,6 +158,8 @@ def test_an_earlier_examination_shows_its_pictures_alone_until_the_reader_signed
 ):
     prefer(unaided_first=True)
     prior = Prior(Examination(Patient("x"), "2026-01-05"), analysis)
+    laid = Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0)
+    monkeypatch.setattr(steps, "align", lambda *_, **__: (laid, MrSequence.T1C))
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", lambda *_, **__: None)
     monkeypatch.setattr(
         "lesionlens.napari.controllers.comparing.open_prior", lambda *_, **__: prior

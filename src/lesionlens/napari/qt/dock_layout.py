@@ -135,9 +135,13 @@ class DockLayout(QObject):
         self._aside = ()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: ARG002
-        """Measure again when the size changes; what the reader did not draw larger is placed."""
+        """Measure again when the size changes; what the reader did not draw larger is placed.
+
+        What a new dock needs is known a while after it came: until then the window is too wide.
+        """
         grew = isinstance(event, QResizeEvent) and not event.spontaneous()
-        if grew or event.type() == QEvent.Type.Show:
+        may_shrink = event.type() == QEvent.Type.LayoutRequest
+        if grew or may_shrink or event.type() == QEvent.Type.Show:
             self._fit_to_screen.start()
         if event.type() in (QEvent.Type.Resize, QEvent.Type.Show) and not self._overruled:
             self._soon.start()

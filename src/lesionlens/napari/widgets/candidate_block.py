@@ -137,6 +137,8 @@ class CandidateBlock(Section):
             offer(button, screen.not_marked)
         self._show_reason(screen)
         offer(self._edit, "" if screen.editing else screen.not_marked)
+        if screen.editing and self.tools.isHidden():
+            when_idle(partial(bring_into_sight, self.tools, self._edit))
         self.tools.show_screen(screen)
         self.adding.show_screen(screen)
         self._edit.setText("Done ⇧E" if screen.editing else "Edit ⇧E")
