@@ -108,8 +108,10 @@ class FakeResult:
             return weights
 
         def row(place: tuple[int, int, int]) -> Any:
-            """Answer with a single bright voxel where it was asked."""
+            """Answer with a bright voxel where it was asked, and one in each lesion."""
             weights = np.zeros(prepared.working.shape, np.float32)
+            for lesion in (LEFT, RIGHT):
+                weights[tuple(np.rint(prepared.working.to_voxel(lesion)).astype(int))] = 0.5
             weights[place] = 1.0
             return weights
 

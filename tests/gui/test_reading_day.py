@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from math import dist
 
 import numpy as np
@@ -12,11 +13,10 @@ from tests.gui.conftest import LEFT, RIGHT, FakeResult
 from tests.gui.window import control, read, reads, sign, wait
 from tests.reviewed_head import without_right
 
-from lesionlens.analysis.followup import compare as steps
 from lesionlens.analysis.followup.patient import Examination, Prior
 from lesionlens.base.labels import MrSequence, Phase, ReviewState, Source
+from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
 from lesionlens.base.records.patient import Patient
-from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.qt.worklist_model import COLUMNS, cells
 from lesionlens.site.database.records import Arm, StudyEntry, StudyState, WorklistRow
@@ -153,13 +153,23 @@ def test_a_mark_of_the_unaided_read_becomes_a_candidate_by_one_key_or_button(
     assert len(session.state.analysis.findings.candidates) == 1
 
 
+def unchanged(now, visit, prior, *, context):
+    """Compare an examination with itself: at rest, every lesion as it was; no search, no sums."""
+    lesions = tuple(Measured.of(one) for one in now.findings.candidates)
+    points = (TimePoint(prior.visit.date, None, lesions), TimePoint(visit.date, None, lesions))
+    at_rest = tuple(tuple(row) for row in np.eye(4).tolist())
+    found = Comparison(
+        points, tuple(map(Change, lesions, lesions)), Alignment(at_rest, 0.0, 0.0, False, "t1c")
+    )
+    return replace(now, followup=found)
+
+
 def test_an_earlier_examination_shows_its_pictures_alone_until_the_reader_signed(
     panel, loaded, analysis, prefer, monkeypatch, qtbot
 ):
     prefer(unaided_first=True)
     prior = Prior(Examination(Patient("x"), "2026-01-05"), analysis)
-    laid = Registration(np.eye(4), 0.0, 0.0, information=1.0, pronounced=1.0)
-    monkeypatch.setattr(steps, "align", lambda *_, **__: (laid, MrSequence.T1C))
+    monkeypatch.setattr("lesionlens.napari.controllers.comparing.compare", unchanged)
     monkeypatch.setattr("lesionlens.napari.controllers.comparing.find_prior", lambda *_, **__: None)
     monkeypatch.setattr(
         "lesionlens.napari.controllers.comparing.open_prior", lambda *_, **__: prior

@@ -15,6 +15,33 @@ from lesionlens.engines import native
 
 REACH_VOX = 3
 """A voxel this near to the brain is answered for the brain's nearest; working voxels are 1 mm."""
+AROUND_MM = 30.0
+"""How far the surroundings of a voxel reach."""
+SEEN, LEAST_ELSEWHERE = 2.0, 0.05
+"""Attention in multiples of an even one that stands out, and the least share of it all elsewhere:
+with less the answer shows where it was asked, and no more."""
+
+
+def elsewhere(
+    answer: NDArray[np.float32], prepared: PreparedStudy, voxel: tuple[int, int, int]
+) -> float:
+    """Return which share of a voxel's attention stands out beyond its surroundings.
+
+    Parameters
+    ----------
+    answer : (I, J, K) float32
+        As `ask_raw` returns it: 1 is even attention.
+    prepared : PreparedStudy
+        Names both grids.
+    voxel : (3,) int
+        Index on the native grid.
+    """
+    inside = np.argwhere(prepared.brain)
+    weights = answer[tuple(inside.T)].astype(np.float64)
+    asked = prepared.native.to_mm(np.asarray(voxel))
+    away = np.linalg.norm(prepared.working.to_mm(inside) - asked, axis=1)
+    standing_out = (away > AROUND_MM) & (weights >= SEEN)
+    return float(weights[standing_out].sum() / max(weights.sum(), np.finfo(np.float64).tiny))
 
 
 def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> Volume:

@@ -173,6 +173,22 @@ def deciding(relevance: Mapping[str, float | None]) -> MrSequence | None:
     return values[0][1]
 
 
+def says_nothing(relevance: Mapping[str, float | None] | None) -> bool:
+    """Whether bars of it would say no more than words: all alike, or one sequence alone.
+
+    Examples
+    --------
+    >>> says_nothing({"t1": 0.2, "t1c": 0.21, "t2": 0.2, "flair": 0.19, "none": 0.1})
+    True
+    >>> says_nothing({"t1": 0.2, "t1c": 0.41, "t2": 0.2, "flair": 0.19, "none": 0.1})
+    False
+    >>> says_nothing({"t1": None, "t1c": None, "t2": None, "flair": 0.7, "none": 0.1})
+    True
+    """
+    values = [v for s in MrSequence if (v := (relevance or {}).get(s.value)) is not None]
+    return len(values) < 2 or max(values) - min(values) < CLEAR
+
+
 def deciding_words(relevance: Mapping[str, float | None] | None) -> str:
     """Report which sequence decides, or that none does; empty where fewer than two were compared.
 

@@ -44,7 +44,12 @@ class NetworkQuestions(ViewActs):
 
         def done(answer: Any) -> None:
             now = self.session.state.overlays
-            if self.session.result is result and now is not None:
+            if self.session.result is not result or now is None:
+                return
+            if isinstance(answer, str):
+                self.end_probe()
+                self.session.notify(answer)
+            else:
                 self.session.probe((i, j, k), replace(now, probe=answer))
 
         self.questions.ask((id(result), i, j, k), task, done, (lambda _: None) if moving else None)

@@ -42,9 +42,6 @@ def _region_list() -> QComboBox:
     return made
 
 
-_EQUAL = "No sequence stands out: each shows about as much of it."
-
-
 class AttentionBlock(Section):
     """Shows and changes the overlay."""
 
@@ -87,7 +84,7 @@ class AttentionBlock(Section):
         self._without = label("", "dim", wrap=True)
         self._facts = [label("", "dim") for _ in range(4)]
         self._bars = Bars()
-        self._equal = label(_EQUAL, "dim", wrap=True)
+        self._no_bars = label("", "dim", wrap=True)
         self._probe = QToolButton()
         self._probe.setText("✕ probe")
         self._probe.setAccessibleName("Put the probe's answer away")
@@ -106,7 +103,7 @@ class AttentionBlock(Section):
         self.body.addWidget(self._title)
         self.body.addLayout(_fact_rows(self._facts))
         self.body.addWidget(self._bars)
-        self.body.addWidget(self._equal)
+        self.body.addWidget(self._no_bars)
         self.body.addWidget(self._without)
         self.body.addLayout(row(self._hint, self._probe))
 
@@ -133,7 +130,8 @@ class AttentionBlock(Section):
             show_fact(fact_label, screen.facts[number] if number < len(screen.facts) else None)
         self._bars.show_bars(screen.relevance, screen.deciding)
         self._bars.setVisible(bool(screen.relevance))
-        self._equal.setVisible(bool(screen.deciding) and not screen.relevance)
+        self._no_bars.setText(screen.no_bars)
+        self._no_bars.setVisible(bool(screen.no_bars))
         self._without.setText(screen.without)
         self._without.setVisible(bool(screen.without))
         self._probe.setVisible(screen.scene.probe)

@@ -217,6 +217,8 @@ def _candidate(block: CandidateSection, page: Page, styles: dict[str, Any]) -> l
             for bar in block.bars
         )
         facts.append(f"<b>{escape(words('adds'))}</b> {escape(f'{added}. {block.deciding}')}")
+    elif block.deciding:
+        facts.append(escape(block.deciding))
     score = words("score_is", value=words.number(row.score, 2))
     return [
         CondPageBreak(330),

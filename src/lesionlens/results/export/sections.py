@@ -113,7 +113,7 @@ def _block(
         pictures=pictures.candidate_pictures(
             scene, candidate.id, analysis.prepared.reference, words, trusted=trusted
         ),
-        bars=bars_of(row, words),
+        bars=() if shapley.says_nothing(row.sequence_relevance) else bars_of(row, words),
         deciding=_deciding(candidate, words),
         trusted=trusted,
     )
@@ -161,10 +161,15 @@ def _doubts(analysis: Analysis, candidate: Candidate, words: Words) -> tuple[tup
 
 
 def _deciding(candidate: Candidate, words: Words) -> str:
-    """Report which sequence decides; empty where fewer than two were compared."""
-    if not shapley.deciding_words(candidate.sequence_relevance):
+    """Report which sequence decides, or why none is named; empty where nothing was compared."""
+    relevance = candidate.sequence_relevance
+    if relevance is None:
         return ""
-    first = shapley.deciding(candidate.sequence_relevance or {})
+    if not shapley.deciding_words(relevance):
+        return words("adds_single")
+    if shapley.says_nothing(relevance):
+        return words("adds_equal")
+    first = shapley.deciding(relevance)
     return words("decides_none") if first is None else words("decides", sequence=first.words)
 
 

@@ -264,11 +264,42 @@ def test_heat_leaves_the_picture_alone_where_there_is_no_attention():
     assert mixed[2, 3, 0] > 180
 
 
+@pytest.mark.parametrize(
+    ("relevance", "english", "german"),
+    [
+        (
+            {"t1": 0.21, "t1c": 0.22, "t2": 0.2, "flair": 0.2, "none": 0.1},
+            "No sequence stands out", "Keine Sequenz ragt heraus",
+        ),
+        (
+            {"t1": None, "t1c": None, "t2": None, "flair": 0.7, "none": 0.1},
+            "One sequence alone was there", "Nur eine Sequenz lag vor",
+        ),
+    ],
+)  # fmt: skip
+def test_where_bars_would_say_nothing_words_stand_instead(make, relevance, english, german):
+    analysis = make()
+    candidates = tuple(
+        replace(one, sequence_relevance=relevance) for one in analysis.findings.candidates
+    )
+    found = replace(analysis, findings=replace(analysis.findings, candidates=candidates))
+    page = report_html(found)
+    assert english in page
+    assert 'class="bars"' not in page
+    options = replace(found.options, language="de")
+    assert german in report_html(replace(found, options=options))
+
+
 def test_beside_a_bar_stands_what_its_sequence_alone_scores(make):
     analysis = make()
+    apart = {"t1": 0.1, "t1c": 0.4, "t2": None, "flair": 0.2, "none": 0.1}
+    candidates = tuple(
+        replace(one, sequence_relevance=apart) for one in analysis.findings.candidates
+    )
+    analysis = replace(analysis, findings=replace(analysis.findings, candidates=candidates))
     page = report_html(analysis)
     assert '<th class="n">alone</th>' in page
-    assert "No single sequence decides." in page
+    assert "T1c decides most." in page
     bars = {bar.name: bar for bar in bars_of(findings_file(analysis).candidates[0], load("en"))}
     assert bars["FLAIR"].alone == pytest.approx(0.5335)
     assert bars["FLAIR"].left_out == pytest.approx(0.5335)

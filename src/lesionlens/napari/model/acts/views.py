@@ -22,6 +22,7 @@ from lesionlens.napari.model.wording.considered import shown_considered
 _ROWS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
 _DRAWING = "An outline is being redrawn. End that first (Shift+E)."
 _NO_EVIDENCE = "What each sequence adds was not saved with this result. Analyse again to see it."
+_ONE_SEQUENCE = "One sequence alone: what it adds is all there is, and no map says more."
 _NO_LAYERS = "The network's layers are not kept in files. Analyse again to see the first one."
 _TO_THE_END = 1_000_000
 
@@ -175,7 +176,9 @@ class ViewActs(MeasureActs):
         maps = [second for second in state.second_opinions if second.sequence is not None]
         now = state.choices.layer if state.choices.overlay is Overlay.MAP else None
         at = maps.index(now) + 1 if isinstance(now, SecondOpinion) and now in maps else 0
-        if maps:
+        if state.analysis is not None and sum(state.analysis.prepared.present) < 2:
+            self.session.notify(_ONE_SEQUENCE)
+        elif maps:
             self._show_map(maps[at] if at < len(maps) else None)
         else:
             self._not_in_files(_NO_EVIDENCE)

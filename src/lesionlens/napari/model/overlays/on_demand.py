@@ -12,23 +12,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.explain.maps import relative
-from lesionlens.analysis.explain.probe import ask_raw, layer_attention_raw
+from lesionlens.analysis.explain.probe import (
+    AROUND_MM,
+    LEAST_ELSEWHERE,
+    ask_raw,
+    elsewhere,
+    layer_attention_raw,
+)
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.engine import Target
 from lesionlens.napari.model.choices.choices import LayerChoice, SecondOpinion
 from lesionlens.napari.model.overlays.evidence import evidence_view, search_words
 from lesionlens.napari.model.overlays.maps import EVEN_SHARE, MapView, attention_view, probe_view
 
+_SURROUNDINGS = (
+    f"This voxel attended to its surroundings, and evenly beyond {AROUND_MM:.0f} mm: a map of that "
+    "would say no more."
+)
 
-def probed(result: Any, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> MapView:
-    """Ask where a voxel of the reference grid attended.
+
+def probed(result: Any, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> MapView | str:
+    """Ask where a voxel of the reference grid attended; in words where a map would say no more.
 
     Raises
     ------
     UnusableInputError
         It lies outside of the brain, or the engine cannot be asked.
     """
-    return probe_view(ask_raw(result.trace, prepared, voxel))
+    answer = ask_raw(result.trace, prepared, voxel)
+    found = elsewhere(answer, prepared, voxel)
+    return _SURROUNDINGS if found < LEAST_ELSEWHERE else probe_view(answer)
 
 
 def layer_view(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) -> MapView:
@@ -57,7 +70,7 @@ def layer_view(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) 
     if layer is SecondOpinion.ROLLOUT:
         place = np.array(at_mm or _strongest(result.trace.cross[region], prepared))
         i, j, k = (round(float(v)) for v in prepared.native.to_voxel(place))
-        return probed(result, prepared, (i, j, k))
+        return probe_view(ask_raw(result.trace, prepared, (i, j, k)))
     view = attention_view(layer_attention_raw(result.trace, prepared, region, int(layer), head))
     if layer == 0 and head is None:
         return replace(view, words=search_words(result.analysis, result.trace, region))

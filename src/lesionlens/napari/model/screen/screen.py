@@ -29,6 +29,7 @@ from lesionlens.napari.model.wording.candidates import (
     bars_of,
     details,
     facts_of,
+    no_bars_words,
     point_at,
     probe_words,
     score_words,
@@ -186,6 +187,8 @@ class Screen:
     facts: tuple[Fact, ...] = ()
     relevance: tuple[Bar, ...] = ()
     deciding: str = ""
+    no_bars: str = ""
+    """Why there are no bars."""
     probed: str = ""
     can_ask_without: bool = False
     without: str = ""
@@ -295,6 +298,7 @@ def _about(state: State, focus: Candidate | None, capabilities: set[str]) -> dic
         "facts": facts_of(focus),
         "relevance": bars_of(focus),
         "deciding": deciding_words(focus.sequence_relevance),
+        "no_bars": no_bars_words(focus),
         "can_ask_without": str(Capability.PERTURB) in capabilities and state.activity is None,
         "without": asked[1] if asked is not None and asked[0] == focus.id else "",
     }

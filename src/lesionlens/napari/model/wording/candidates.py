@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lesionlens.analysis.explain.shapley import CLEAR, deciding_words
+from lesionlens.analysis.explain.shapley import deciding_words, says_nothing
 from lesionlens.base.dates import iso_date
 from lesionlens.base.labels import Label, LesionClass, MrSequence, Region, Source
 from lesionlens.base.records.analysis import Analysis
@@ -216,10 +216,9 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
 
 
 def bars_of(candidate: Candidate) -> tuple[Bar, ...]:
-    """Return one bar per sequence: what it adds to what is shown; none where all are equal.
-
-    Bars of one length would say nothing that words do not.
-    """
+    """Return one bar per sequence: what it adds; none where words say as much (`no_bars_words`)."""
+    if says_nothing(candidate.sequence_relevance):
+        return ()
     relevance = candidate.sequence_relevance or {}
     bars = [
         Bar(
@@ -231,10 +230,17 @@ def bars_of(candidate: Candidate) -> tuple[Bar, ...]:
         for sequence in SEQUENCE_KEYS
         if (value := relevance.get(sequence.value)) is not None
     ]
-    values = [bar.value for bar in bars]
-    if len(bars) > 1 and max(values) - min(values) < CLEAR:
-        return ()
     return tuple(sorted(bars, key=lambda bar: -abs(bar.value)))
+
+
+def no_bars_words(candidate: Candidate) -> str:
+    """Report why there are no bars; empty where there are some, or nothing was compared."""
+    relevance = candidate.sequence_relevance
+    if relevance is None or not says_nothing(relevance):
+        return ""
+    if sum(relevance.get(one.value) is not None for one in MrSequence) < 2:
+        return "One sequence alone was there: what it adds is all there is."
+    return "No sequence stands out: each shows about as much of it."
 
 
 def _of(scores: Mapping[str, float | None] | None, sequence: MrSequence) -> float | None:
