@@ -70,6 +70,7 @@ class CandidateBlock(Section):
         self._discard.clicked.connect(lambda _=False: self.commanded.emit("discard_edit"))
         self._outline = label("", "dim", wrap=True)
         self.tools, self.adding = EditTools(), AddRow()
+        self._offered = ""  # strokes to go on with, which were brought into sight
         for part in (self.tools, self.adding):
             part.commanded.connect(self.commanded)
         self.adding.merged.connect(self.merged)
@@ -139,6 +140,9 @@ class CandidateBlock(Section):
         offer(self._edit, "" if screen.editing else screen.not_marked)
         if screen.editing and self.tools.isHidden():
             when_idle(partial(bring_into_sight, self.tools, self._edit))
+        if screen.draft_words and not self._offered:
+            when_idle(partial(bring_into_sight, self._reject, self.adding))
+        self._offered = screen.draft_words
         self.tools.show_screen(screen)
         self.adding.show_screen(screen)
         self._edit.setText("Done ⇧E" if screen.editing else "Edit ⇧E")
