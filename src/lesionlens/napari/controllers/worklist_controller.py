@@ -19,6 +19,7 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.opened_study import OpenedStudy, read_entry, reopened
 from lesionlens.napari.controllers.read_controller import ExpectedRead
+from lesionlens.napari.model.state.identity import Identity
 from lesionlens.napari.model.state.state import Problem, Request, State
 from lesionlens.napari.model.studies import recent
 from lesionlens.napari.model.studies.worklist import WorklistSession
@@ -273,7 +274,9 @@ class WorklistController:
             ExpectedRead(database, self.session.key_of(row), first, self.session.rated)
         )
         self._shown = (found.study, row)
-        self.actions.session.open(found.study, Request((found.place,)), row.entry.name)
+        entry = row.entry
+        listed = Identity(entry.name, number=entry.patient, date=entry.date)
+        self.actions.session.open(found.study, Request((found.place,)), listed)
         for layer in found.layers:
             self._show(layer)
 

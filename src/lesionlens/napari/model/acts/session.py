@@ -22,7 +22,7 @@ from lesionlens.napari.model.choices.choices import Choices, Overlay
 from lesionlens.napari.model.overlays.redraw import redrawn, reviewed
 from lesionlens.napari.model.screen.board import opening
 from lesionlens.napari.model.state.events import CandidateVisited
-from lesionlens.napari.model.state.identity import identity_of
+from lesionlens.napari.model.state.identity import NOWHERE, Identity, identity_of
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.napari.model.state.state import (
     Activity,
@@ -64,10 +64,12 @@ class ReviewSession(Choosing):
 
     # --- study and analysis ---------------------------------------------------------------
 
-    def open(self, study: Study, request: Request | None = None, listed: str = "") -> None:
+    def open(
+        self, study: Study, request: Request | None = None, listed: Identity = NOWHERE
+    ) -> None:
         """Take a study; an analysis of an earlier one goes, the overlay is off.
 
-        `listed` is its name in a worklist.
+        `listed` is what a worklist calls it.
         """
         self._aside = None
         if study is self._state.study:

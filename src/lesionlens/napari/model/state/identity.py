@@ -6,7 +6,7 @@ One record names the open study everywhere: in the panel, on the pictures and wh
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lesionlens.base.dates import iso_date
 from lesionlens.base.records.study import Study, StudyKind
@@ -57,33 +57,45 @@ class Identity:
         return " · ".join(line for line in self.lines if line != self.born)
 
 
-def identity_of(study: Study, listed: str = "") -> Identity:
-    """Return patient, identifier and date of a DICOM study, and the name of any.
+NOWHERE = Identity()
+"""What a list says of a study that is in none."""
+
+
+def identity_of(study: Study, listed: Identity = NOWHERE) -> Identity:
+    """Return patient, identifier and date of a study as its files name them, else its list.
 
     Parameters
     ----------
     study : Study
         Is shown.
-    listed : str
-        Its name in a worklist; empty outside one.
+    listed : Identity
+        As a worklist names it.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> study = Study("head", StudyKind.NIFTI, {}, Path())
+    >>> identity_of(study, Identity("a", number="7", date="2026-01-05")).words
+    'ID 7 · 2026-01-05 · a'
     """
-    name = listed or study.name
+    name = listed.study or study.name
+    named = replace(listed, study=name)
     file = next((series.files[0] for series in study.series.values() if series.files), None)
     if study.kind is not StudyKind.DICOM or file is None:
-        return Identity(name)
+        return named
     try:
         found = read_dicom(file.path, stop_before_pixels=True, specific_tags=list(_TAGS))
     except (OSError, *DAMAGED):
         logger.warning("who is shown could not be read from the files")
-        return Identity(name)
+        return named
     values = {tag: str(getattr(found, tag, "") or "").strip() for tag in _TAGS}
     born, sex = _date(values["PatientBirthDate"]), values["PatientSex"]
     return Identity(
         study=name,
         patient=values["PatientName"].replace("^", " ").strip(),
-        number=values["PatientID"],
+        number=values["PatientID"] or listed.number,
         born=" · ".join(part for part in (born and f"born {born}", sex) if part),
-        date=_date(values["StudyDate"]),
+        date=_date(values["StudyDate"]) or listed.date,
     )
 
 
