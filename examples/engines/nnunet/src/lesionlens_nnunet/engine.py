@@ -178,6 +178,7 @@ def _regions(labels: Mapping[str, int | Sequence[int]]) -> dict[Region, list[int
     found: dict[Region, list[int]] = {region: [] for region in Region}
     by_region = any(isinstance(labels[name], list | tuple) for name in named)
     for place, name in enumerate(named):
+        parts: tuple[Region, ...]
         if by_region:
             parts = (_REGIONS[_plain(name)],) if _plain(name) in _REGIONS else ()
         else:

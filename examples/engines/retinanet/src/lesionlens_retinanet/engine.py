@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError, WeightsError
 from lesionlens.base.geometry import Box
@@ -68,6 +69,7 @@ class Pyramid(nn.Module):
         )
         self.across = nn.ModuleList(nn.Conv3d(b, self.out_channels, 1) for b in config.channels)
 
+    @override
     def forward(self, image: Tensor) -> list[Tensor]:
         """Return the (B, C, I', J', K') maps of all levels, the finest first."""
         seen = []
@@ -128,7 +130,8 @@ class RetinaNetEngine:
         folder = Path(weights or "")
         try:
             text = (folder / CONFIG).read_text("utf-8") if weights else ""
-            table = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}
+            table: dict[str, Any] = json.loads(text)
+            table = {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
             self._config = DetectorConfig(**table)
             self._sequences = tuple(MrSequence(name) for name in self._config.sequences)
             self._detector = build(self._config)

@@ -64,11 +64,13 @@ def _bright_part(image: Floats, inside: Mask) -> Mask:
     """Return the largest connected bright part, without holes."""
     if not inside.any() or image[inside].min() == image[inside].max():
         return np.zeros_like(inside)
-    bright = inside & (image > threshold_otsu(image[inside]))
+    bright: Mask = inside & (image > threshold_otsu(image[inside]))
     parts, count = ndimage.label(bright)
     if not count:
         return bright
-    return _solid(parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])) & inside
+    largest = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
+    found: Mask = _solid(largest) & inside
+    return found
 
 
 def _enhancing(image: Floats, whole: Mask, box: Box, brain: Mask) -> Mask:
@@ -80,7 +82,8 @@ def _enhancing(image: Floats, whole: Mask, box: Box, brain: Mask) -> Mask:
     apart = float(values[values > cut].mean() - values[values <= cut].mean())
     if apart < ENHANCES_FROM * float(image[brain].std()):
         return np.zeros_like(whole)
-    return whole & (image[box] > cut)
+    found: Mask = whole & (image[box] > cut)
+    return found
 
 
 def _solid(mask: Mask) -> Mask:

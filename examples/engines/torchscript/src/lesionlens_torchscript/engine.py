@@ -59,7 +59,8 @@ class TorchScriptEngine:
         self._sequences, self._regions, window, self._spacing_mm = _channels(about)
         self._device = devices.choose(device)
         try:
-            self._network = torch.jit.load(str(file), map_location=self._device).eval()
+            loaded = torch.jit.load(str(file), map_location=self._device)  # type: ignore[no-untyped-call]
+            self._network = loaded.eval()
         except RuntimeError as error:
             raise WeightsError(
                 found=f"{file.name}, which torch cannot load",
