@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,11 +71,13 @@ def pack(data: Path, out: Path, spacing_mm: float = SPACING_MM) -> int:
     cases = {c.name: c for c in find_real_cases(data, convention=convention_reader(None, data))}
     for folder in folders:
         case, file = cases[folder.name], out / f"{folder.name}{kept_arrays.SUFFIX}"
-        packed = pack_case(prepare(case.study(), SILENT), case.truth(), spacing_mm)
+        prepared = prepare(case.study(), SILENT)
+        packed = pack_case(prepared, case.truth(), spacing_mm)
         fields = {name: getattr(packed, name) for name in packed.__dataclass_fields__}
         kept_arrays.write(file, fields, packed=True)
         images = {f.name: sha256(f) for f in sorted(folder.glob("*.nii.gz"))}
-        rows.append({"case": folder.name, "file": file.name, "sha256": images})
+        scans = sorted(prepared.scans.values())
+        rows.append({"case": folder.name, "file": file.name, "sha256": images, "scans": scans})
         print(folder.name, file.stat().st_size, flush=True)
     content = {"spacing_mm": spacing_mm, "cases": rows}
     (out / MANIFEST).write_text(json.dumps(content, indent=1) + "\n")
@@ -107,6 +109,15 @@ class PackedCases:
     def words(self) -> str:
         """Where the weights come from, for their record."""
         return f"synthetic, then {len(self.rows)} real cases of {len(self.rows)} patients"
+
+    @property
+    def scans(self) -> tuple[str, ...]:
+        """By which the scans that are learnt from are known again."""
+        return tuple(sorted(scan for row in self.rows for scan in row["scans"]))
+
+    def judged_by(self, _: Collection[str]) -> tuple[str, ...]:
+        """Name no case: none is held out here to judge."""
+        return ()
 
     def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
         """Serve whole brains at the packed spacing, real and drawn."""

@@ -14,10 +14,11 @@ from lesionlens.analysis.explain.explain import Explained, explain
 from lesionlens.analysis.findings import preliminary
 from lesionlens.analysis.findings.find import Flagged, find
 from lesionlens.analysis.findings.measured import measure
-from lesionlens.base.labels import ComputePrecision, Region
+from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 from lesionlens.base.provenance import utc_now, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.files import learnt_from_warning
 from lesionlens.base.records.study import PreparedStudy, QualityCheck, Study
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines import native
@@ -147,6 +148,9 @@ class Lens:
                     probability,
                     _identity(study, hashes.result()),
                 )
+        known = prediction.engine.learnt_from
+        learnt = tuple(s for s in MrSequence if prepared.scans.get(s) in known)
+        told = (learnt_from_warning(learnt),) if learnt else ()
         run = RunInfo(
             engine=prediction.engine,
             device=prediction.engine.device,
@@ -154,7 +158,8 @@ class Lens:
             versions=versions(),
             inputs=hashes.result(),
             started=started,
-            notices=(*prediction.notices, *flagged.notices, *explained.notices),
+            notices=(*told, *prediction.notices, *flagged.notices, *explained.notices),
+            learnt_from=learnt,
         )
         volumes = _volumes(prepared, flagged, explained, probability, doubtful)
         analysis = Analysis(study, prepared, explained.maps, volumes, findings, run)

@@ -1,13 +1,16 @@
 """The whole analysis on a phantom, with untrained weights and with scripted engines."""
 
+import json
 import re
 import threading
+from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from lesionlens.base.errors import CancelledError, MissingPluginError, UnusableInputError
-from lesionlens.base.labels import Label, Region
+from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
 from lesionlens.base.records.study import QualityCheck
 from lesionlens.base.run_context import RunContext
@@ -18,6 +21,7 @@ from lesionlens.imaging.reading import sequence_from_image
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.lens import Lens
 from lesionlens.network import weights
+from lesionlens.results.result import Result
 
 
 class Scripted:
@@ -142,6 +146,27 @@ def test_the_run_says_how_it_was_made(result):
     assert re.fullmatch("[0-9a-f]{64}", run.engine.weights_sha256)
     assert {"torch", "numpy", "python"} <= set(run.versions)
     assert run.device.startswith("cpu")
+
+
+def test_what_the_weights_learnt_from_is_named(folder, result, tmp_path):
+    scans = result.analysis.prepared.scans
+    assert result.analysis.run.learnt_from == ()
+
+    class Taught(Scripted):
+        info = replace(Scripted.info, learnt_from=frozenset({scans[MrSequence.T2], "another"}))
+
+    copy = tmp_path / "under_another_name"
+    copy.mkdir()
+    for file in folder.glob("*.nii.gz"):
+        nib.save(nib.load(file), copy / f"case_{file.name.removesuffix('.gz')}")
+    known = Lens(engine=Taught())(open_study(copy))
+    assert known.analysis.run.learnt_from == (MrSequence.T2,)
+    known.save(tmp_path / "out")
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["learnt_from"] == ["t2"]
+    assert any("learnt from this study (T2)" in one for one in run["warnings"])
+    again = Result.open(tmp_path / "out", copy)
+    assert again.analysis.run.learnt_from == (MrSequence.T2,)
 
 
 def test_a_probe_answers_and_a_reopened_result_says_why_it_cannot(result):

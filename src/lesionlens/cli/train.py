@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesionlens.cli import options
-from lesionlens.cli.console import STOP, Answer, progress_bar
+from lesionlens.cli.console import STOP, Answer, plain, progress_bar
 from lesionlens.cli.network import NETWORK, ComputeOptions
 from lesionlens.cli.option_groups import takes
 from lesionlens.engines.choice import EngineChoice
@@ -116,6 +116,19 @@ def _answer(summary: TrainSummary, *, speak: bool = True) -> Answer:
     if summary.began_at:
         done += f" (went on from step {summary.began_at})"
     lines = (f"{done}, loss {summary.loss:.3f}", f"Weights: {summary.weights}")
+    notes: tuple[str, ...] = ()
+    if summary.learnt_before:
+        notes = (
+            "The weights that training began with learnt from cases that are held out to judge, "
+            f"whose figures flatter: {', '.join(map(plain, summary.learnt_before))}",
+        )
     if STOP.is_set():
-        return Answer(lines, ("stopped; the same command goes on from here",), status=130)
-    return Answer(lines)
+        return Answer(
+            lines,
+            (
+                *notes,
+                "stopped; the same command goes on from here",
+            ),
+            status=130,
+        )
+    return Answer(lines, notes)

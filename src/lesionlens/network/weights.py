@@ -116,7 +116,21 @@ def load(
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _unreadable(path, error) from error
     network = channels_last(network.to(device)).eval()
-    return network, WeightsInfo(sha256=actual, config=config, **notes_of(notes))
+    known = notes_of(notes) | {"learnt_from": notes.learnt_from or _learnt_from(path, actual)}
+    return network, WeightsInfo(sha256=actual, config=config, **known)
+
+
+def _learnt_from(path: Path, sha256: str) -> tuple[str, ...]:
+    """Return the scans that shipped weights learnt from, of which a file beside them tells."""
+    beside = path.with_suffix(".json")
+    if path.parent != shipped_path().parent or not beside.is_file():
+        return ()
+    about = json.loads(beside.read_text("utf-8"))
+    if about["sha256"] != sha256:
+        return ()
+    return tuple(
+        sorted(scan for case in about.get("learnt_from", {}).values() for scan in case.values())
+    )
 
 
 def shipped_path(name: str = DEFAULT_NAME) -> Path:
@@ -142,8 +156,7 @@ def load_shipped(
             expected=f"the hash of the {name} weights",
             next_step="Install LesionLens again",
         )
-    expected = json.loads(beside.read_text("utf-8"))["sha256"]
-    return load(path, device, sha256=expected)
+    return load(path, device, sha256=json.loads(beside.read_text("utf-8"))["sha256"])
 
 
 def load_chosen(

@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,6 +77,8 @@ class TrainSummary:
     """Averaged weights, safetensors."""
     began_at: int = 0
     """The step of the checkpoint that this sitting went on from."""
+    learnt_before: tuple[str, ...] = ()
+    """Cases that are held out to judge, and that the weights it began with learnt from."""
 
 
 OnStep = Callable[[TrainEvent], None]
@@ -88,6 +90,15 @@ class Cases(Protocol):
     @property
     def words(self) -> str:
         """Where the weights come from, for their record."""
+        ...
+
+    @property
+    def scans(self) -> tuple[str, ...]:
+        """By which the scans that are learnt from are known again."""
+        ...
+
+    def judged_by(self, learnt_from: Collection[str]) -> tuple[str, ...]:
+        """Name the cases that are held out, and that weights learnt from before."""
         ...
 
     def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
@@ -172,6 +183,7 @@ class _TrainingRun:
                 "steps": self.step,
                 "minutes": round(self.spent_s / 60, 1),
             },
+            learnt_from=(*self.notes.learnt_from, *(self.cases.scans if self.cases else ())),
         )
         weights.save(path, self.network.config, self.optimiser.average, about)
         return path
@@ -401,4 +413,5 @@ def train(
     path = run.save()
     finished = run.step >= config.steps
     minutes = run.spent_s / 60
-    return TrainSummary(run.step, config.steps, finished, minutes, run.loss, path, began_at)
+    before = run.cases.judged_by(run.notes.learnt_from) if run.cases else ()
+    return TrainSummary(run.step, config.steps, finished, minutes, run.loss, path, began_at, before)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from lesionlens.engines.device import autocast
 from lesionlens.engines.network_input import make_network_input
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.imaging.preparation.resampling import resample
+from lesionlens.imaging.preparation.scan_digest import scan_digest
 from lesionlens.network import weights
 from lesionlens.network.model import LensNetwork
 from lesionlens.network.normalise import with_presence
@@ -103,6 +104,18 @@ class RealCases:
         cases = self.parts.training
         patients = len({case.patient for case in cases})
         return f"synthetic, then {len(cases)} real cases of {patients} patients"
+
+    @property
+    def scans(self) -> tuple[str, ...]:
+        """By which the scans that are learnt from are known again."""
+        found = (_scans_of(case, self._out / CASES_NAME) for case in self.parts.training)
+        return tuple(sorted(scan for scans in found for scan in scans))
+
+    def judged_by(self, learnt_from: Collection[str]) -> tuple[str, ...]:
+        """Name the cases that are held out, and that weights learnt from before."""
+        known, folder = frozenset(learnt_from), self._out / CASES_NAME
+        held = self.parts.validation if known else ()
+        return tuple(c.name for c in held if not known.isdisjoint(_scans_of(c, folder)))
 
     def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
         """Prepare the training cases for a stage, where that is not done yet, and serve them.
@@ -241,8 +254,27 @@ def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, context: RunC
             expected=error.expected,
             next_step=error.next_step,
         ) from error
+    _keep_scans(prepared.scans.values(), case, folder)
     keep(packed, file)
     return file
+
+
+def _scans_of(case: RealCase, folder: Path) -> list[str]:
+    """Return by which a case's scans are known again; they are read once."""
+    place = folder / f"{case.key[:24]}-scans.json"
+    try:
+        return [str(scan) for scan in read_json(place)]
+    except (OSError, ValueError, TypeError, ReadError):
+        series = case.study().series.values()
+        return _keep_scans((scan_digest(one.load(), one.grid) for one in series), case, folder)
+
+
+def _keep_scans(scans: Iterable[str], case: RealCase, folder: Path) -> list[str]:
+    found = sorted(scans)
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder / f"{case.key[:24]}-scans.json") as aside:
+        aside.write_text(json.dumps(found), "utf-8")
+    return found
 
 
 def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packed:

@@ -210,6 +210,13 @@ def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, out, random_
     row = json.loads((out / "validation.jsonl").read_text().splitlines()[-1])
     assert 0 <= row["patients_wt"] <= 1
     assert len(list((out / "cases").glob("*.kept"))) == len(NAMES)
+    scans = {scan for c in learnt for scan in prepare(c.study(), RunContext()).scans.values()}
+    assert set(info.learnt_from) == scans
+    assert summary.learnt_before == ()
+    held = cases.parts.validation
+    assert cases.judged_by(scans) == ()
+    known = next(iter(prepare(held[0].study(), RunContext()).scans.values()))
+    assert cases.judged_by({known, "another"}) == (held[0].name,)
 
 
 def test_real_and_drawn_are_mixed_whole_and_in_windows(root, out):

@@ -30,7 +30,7 @@ from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import enhancing_as_core
-from lesionlens.base.records.files import FindingsFile, RunFile
+from lesionlens.base.records.files import FindingsFile, RunFile, learnt_from_warning
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.resampling import resample
 
@@ -169,7 +169,13 @@ def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> 
     findings = _findings(result)
     if MrSequence.T1C not in findings.sequences:  # results of earlier versions may hold some
         labels = enhancing_as_core(labels)
-    score.made_by = _made_by(result)
+    run = _run_of(result)
+    if run is not None:
+        score.made_by = " ".join(
+            part for part in (run.engine, run.engine_version, run.weights_sha256) if part
+        )
+        if run.learnt_from:
+            score.problems.append(learnt_from_warning(run.learnt_from))
     image = _reference(score, case, findings, grid)
     truth = np.zeros(grid.shape, np.uint8) if known is None else _onto(known, grid)
     predicted = {region: region_mask(labels, region) for region in Region}
@@ -244,12 +250,11 @@ def _findings(result: Path) -> FindingsFile:
         raise _Unscorable("findings.json cannot be read") from error
 
 
-def _made_by(result: Path) -> str:
+def _run_of(result: Path) -> RunFile | None:
     try:
-        run = read_model(result / "run.json", RunFile)
+        return read_model(result / "run.json", RunFile)
     except (OSError, ValueError, ReadError):
-        return ""
-    return " ".join(part for part in (run.engine, run.engine_version, run.weights_sha256) if part)
+        return None
 
 
 def _reference(

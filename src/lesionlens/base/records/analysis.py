@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.labels import Region, without_enhancing
+from lesionlens.base.labels import MrSequence, Region, without_enhancing
 from lesionlens.base.records.arrays import Volume, enhancing_as_core
 from lesionlens.base.records.attention import AttentionMaps
 from lesionlens.base.records.evidence import SequenceEvidence
@@ -79,6 +79,8 @@ class RunInfo:
     """ISO 8601, UTC."""
     notices: tuple[str, ...] = ()
     """All warnings of the run."""
+    learnt_from: tuple[MrSequence, ...] = ()
+    """The sequences of this study that the weights learnt from: what they show of it flatters."""
     documents: tuple[Document, ...] = ()
     """Reports that were written of it before."""
 

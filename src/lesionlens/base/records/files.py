@@ -6,6 +6,7 @@ understood in two ways. docs/reference/findings.schema.json is the first one's p
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, Literal
 
@@ -155,6 +156,18 @@ class AttentionMethod(_Strict):
     trust: dict[Region, MapChecks] = {}
 
 
+def learnt_from_warning(sequences: Iterable[MrSequence]) -> str:
+    """Return the warning that weights learnt from a study.
+
+    Examples
+    --------
+    >>> learnt_from_warning([MrSequence.T1, MrSequence.FLAIR])
+    'The weights learnt from this study (T1, FLAIR): what they find in it flatters them'
+    """
+    names = ", ".join(sequence.words for sequence in sequences)
+    return f"The weights learnt from this study ({names}): what they find in it flatters them"
+
+
 def left_out_warning(name: str, reason: str) -> str:
     """Return the warning that a file, or what an exporter writes, is missing."""
     return f"{name} was left out: {reason}"
@@ -184,6 +197,8 @@ class RunFile(_Strict):
     warnings: tuple[str, ...]
     left_out: dict[str, str] = {}
     inputs: tuple[InputRow, ...]
+    learnt_from: tuple[MrSequence, ...] = ()
+    """The sequences of the study that the weights learnt from."""
     files: tuple[InputRow, ...] | None = None
     """Every file of the result but run.json itself; null in results of earlier releases."""
     notice: str = RESEARCH_USE_NOTICE

@@ -184,6 +184,9 @@ class PreparedStudy:
     quality: tuple[QualityCheck, ...] = ()
     """What was done, what was checked."""
     notices: tuple[str, ...] = ()
+    scans: Mapping[MrSequence, str] = field(default_factory=dict)
+    """By which each sequence is known again, whatever its file is called (`scan_digest`); empty
+    where the study did not come from files."""
     brain_box: Box | None = field(init=False, repr=False)
     """(3,) slices or None: the smallest box of `working` that holds the brain, found once; None
     without a brain."""

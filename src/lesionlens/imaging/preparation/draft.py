@@ -51,6 +51,8 @@ class Loaded:
     values: NDArray[np.float32]
     stripped: bool = False
     moved: Affine | None = None
+    scan: str = ""
+    """By which the sequence is known again; see `scan_digest`."""
     _digest: str = ""
 
     def digest(self) -> str:

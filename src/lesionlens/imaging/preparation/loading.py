@@ -14,6 +14,7 @@ from lesionlens.base.scan_limits import check_grid, check_voxels
 from lesionlens.imaging.preparation import brain, lost_signal
 from lesionlens.imaging.preparation.draft import Draft, Loaded
 from lesionlens.imaging.preparation.intensity_units import standard_units
+from lesionlens.imaging.preparation.scan_digest import scan_digest
 
 
 def load(draft: Draft, context: RunContext) -> None:
@@ -36,7 +37,9 @@ def _where(sequence: MrSequence, series: Series) -> str:
 
 def _load_one(sequence: MrSequence, series: Series) -> tuple[Loaded, list[str]]:
     where = _where(sequence, series)
-    values, notice = lost_signal.finite(series.load(), series.grid, where)
+    raw = series.load()
+    scan = scan_digest(raw, series.grid)
+    values, notice = lost_signal.finite(raw, series.grid, where)
     check_voxels(values, where)
     values = standard_units(values)
     notices = [notice] if notice else []
@@ -44,7 +47,7 @@ def _load_one(sequence: MrSequence, series: Series) -> tuple[Loaded, list[str]]:
     if share:
         notices.append(f"{where}: {share} voxels far brighter than all others were capped.")
     stripped = brain.is_stripped(capped, series.grid)
-    return Loaded(series, capped, stripped), notices
+    return Loaded(series, capped, stripped, scan=scan), notices
 
 
 def _capped(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:

@@ -73,6 +73,7 @@ def prepare(
         steps=tuple(draft.steps),
         quality=checks,
         notices=tuple(draft.notices),
+        scans={sequence: item.scan for sequence, item in draft.loaded.items()},
     )
 
 

@@ -141,6 +141,17 @@ def test_without_t1c_nothing_of_an_earlier_result_is_enhancing(cohort, tmp_path)
     assert (score.metrics["wt"], score.metrics["tc"], score.metrics["et"]) == (1, 1, 0)
 
 
+def test_a_case_that_the_weights_learnt_from_is_named(cohort, scores, tmp_path):
+    shutil.copytree(cohort[0] / "a", tmp_path / "results" / "a")
+    shutil.copytree(cohort[1] / "a", tmp_path / "cases" / "a")
+    place = tmp_path / "results" / "a" / "run.json"
+    run = json.loads(place.read_text()) if place.is_file() else {}
+    place.write_text(json.dumps(run | {"learnt_from": ["t1", "flair"]}))
+    (score,) = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
+    assert any("learnt from this study (T1, FLAIR)" in problem for problem in score.problems)
+    assert not any("learnt from" in p for one in scores.values() for p in one.problems)
+
+
 @pytest.mark.parametrize("damage", ["missing", "other grid", "no json", "label 7"])
 def test_a_damaged_result_fails_alone(cohort, tmp_path, damage):
     results, cases = tmp_path / "results", cohort[1]

@@ -1,0 +1,45 @@
+"""A scan is known again whatever its file is called and however it is packed."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lesionlens.base.labels import MrSequence
+from lesionlens.imaging.preparation.scan_digest import scan_digest
+from lesionlens.imaging.reading.readers import open_study
+
+VOXELS = np.random.default_rng(0).integers(0, 900, (20, 24, 18)).astype(np.int16)
+AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
+AFFINE[:3, 3] = 90, 126, -72
+
+
+def _digest(place, name, voxels=VOXELS, affine=AFFINE):
+    place.mkdir(exist_ok=True)
+    nib.save(nib.Nifti1Image(voxels, affine), place / name)
+    (series,) = open_study(place, named={MrSequence.T1C: str(place / name)}).series.values()
+    return scan_digest(series.load(), series.grid)
+
+
+@pytest.fixture
+def digest(tmp_path):
+    return _digest(tmp_path / "one", "t1c.nii.gz")
+
+
+@pytest.mark.parametrize("name", ["t1c.nii", "patient_7_T1_post.nii.gz"])
+def test_name_and_packing_do_not_matter(tmp_path, digest, name):
+    assert _digest(tmp_path / "two", name) == digest
+
+
+def test_the_type_of_numbers_in_the_file_does_not_matter(tmp_path, digest):
+    assert _digest(tmp_path / "two", "t1c.nii.gz", VOXELS.astype(np.float64)) == digest
+
+
+def test_another_place_or_another_voxel_is_another_scan(tmp_path, digest):
+    moved = AFFINE.copy()
+    moved[0, 3] += 1
+    changed = VOXELS.copy()
+    changed[4, 6, 8] += 1
+    assert _digest(tmp_path / "two", "t1c.nii.gz", affine=moved) != digest
+    assert _digest(tmp_path / "three", "t1c.nii.gz", changed) != digest
