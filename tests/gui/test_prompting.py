@@ -109,7 +109,7 @@ def look_at(panel, point_mm):
     panel.viewer.scene.camera.center = (0.0, point_mm[down], point_mm[right])
 
 
-def seen(widget, colour):
+def pixels_of(widget, colour):
     """Count the pixels of a widget that have a colour."""
     image = widget.grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
     data = np.frombuffer(image.constBits(), np.uint8)
@@ -125,9 +125,9 @@ def test_a_line_is_seen_on_a_linked_view_while_it_is_dragged(missed, qtbot, held
     view = missed.views.linked.tiles[0]
     qtbot.keyPress(view, Qt.Key.Key_F2)
     colour = PROMPT_COLOURS[held == Qt.KeyboardModifier.NoModifier]
-    before = seen(view, colour)
+    before = pixels_of(view, colour)
     middle = dragged(qtbot, view, held)
-    assert seen(view, colour) > before + 20
+    assert pixels_of(view, colour) > before + 20
     qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, held, middle)
     answered(missed, qtbot)
 
