@@ -22,29 +22,39 @@ def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
 
 
 def _write(path: str, array: Any, attributes: dict[str, Any]) -> list[str]:
-    """Write an array whose axes are R, A, S with the layer's scale and translate as affine.
+    """Write an array with the way from its voxels to the patient's millimetres as affine.
 
     Raises
     ------
     UnusableInputError
-        The layer is not three-dimensional or is turned, so that its millimetres are not known.
+        The layer is not three-dimensional, or nothing says that its world is the patient.
     """
     import nibabel as nib  # noqa: PLC0415
-    import numpy as np  # noqa: PLC0415
 
     from lesionlens.base.errors import UnusableInputError  # noqa: PLC0415
+    from lesionlens.napari.model.overlays.maps import AXIS_LABELS  # noqa: PLC0415
 
-    turned = not np.allclose(attributes.get("rotate", np.eye(array.ndim)), np.eye(array.ndim))
     ours = "lesionlens" in attributes.get("metadata", {})
-    if array.ndim != 3 or turned or not ours:
+    plain = tuple(attributes.get("axis_labels", ())) == AXIS_LABELS
+    if array.ndim != 3 or not (ours or plain):
         raise UnusableInputError(
             found=f"the layer {attributes.get('name', '')!r}, which LesionLens did not make",
             expected="a layer of LesionLens, whose place in the patient is known",
             next_step="Save it with napari's own writer, or make it from a study opened here",
         )
-    affine = np.diag([*np.asarray(attributes["scale"], float), 1.0])
-    affine[:3, 3] = attributes["translate"]
-    image = nib.Nifti1Image(array, affine)
+    image = nib.Nifti1Image(array, _to_patient(attributes))
     image.header.set_xyzt_units("mm")
-    nib.save(image, path)
-    return [path]
+    named = path if path.endswith((".nii", ".nii.gz")) else f"{path}.nii.gz"
+    nib.save(image, named)
+    return [named]
+
+
+def _to_patient(attributes: dict[str, Any]) -> Any:
+    """Return the (4, 4) float64 affine from a layer's voxels to its world."""
+    import numpy as np  # noqa: PLC0415
+    from napari.utils.transforms import Affine  # noqa: PLC0415
+
+    names = ("scale", "translate", "rotate", "shear")
+    own = Affine(**{name: attributes[name] for name in names if name in attributes}, ndim=3)
+    further = np.asarray(attributes.get("affine", np.eye(4)), np.float64)
+    return further @ np.asarray(own.affine_matrix, np.float64)
