@@ -103,6 +103,7 @@ def test_without_t1c_no_engine_finds_enhancing_tumour(make_study):
     assert set(np.unique(result.labels.data)) == {0, Label.CORE}
     assert result.candidates[0].volume_ml[Region.ET] is None
     assert not any("may enhance" in notice for notice in result.analysis.run.notices)
+    assert any("the core is uncertain" in one for one in result.analysis.findings.notices)
 
 
 def test_a_single_image_is_asked_whether_it_is_what_it_is_called(make_study, monkeypatch):

@@ -28,7 +28,10 @@ from lesionlens.base.records.study import QualityCheck
 _CELL_MM, _CELL_FROM_MM = 20.0, 3.7
 """Edge of the cells by which a candidate's place is named, and an offset that keeps their borders
 off whole and half millimetres, where centroids of regular things lie."""
-NO_T1C = "Without T1c the enhancing part is unknown: its volume and the RANO rule are left empty"
+NO_T1C = (
+    "Without T1c the core is uncertain, and the enhancing part is unknown: its volume and the "
+    "RANO rule are left empty"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

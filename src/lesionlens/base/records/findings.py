@@ -216,6 +216,11 @@ class Candidate:
         return bool(self.volume_ml.get(Region.ET))
 
     @property
+    def core_uncertain(self) -> bool:
+        """Whether its core was outlined without T1c, the sequence that shows it."""
+        return bool(self.volume_ml.get(Region.TC)) and self.volume_ml.get(Region.ET) is None
+
+    @property
     def measured(self) -> str:
         """What its diameters are of, in words."""
         return "enhancing part" if self.has_enhancing else "whole region"

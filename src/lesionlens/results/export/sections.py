@@ -132,6 +132,8 @@ def _facts(
 ) -> tuple[tuple[str, str], ...]:
     """Return the facts of a candidate beside its pictures, by name."""
     volumes = {region.value: words.volume(row.volume_ml[region]) for region in Region}
+    if candidate.core_uncertain:
+        volumes["tc"] = words("uncertain_core", volume=volumes["tc"])
     size = words("sizes", long=words.number(row.longest_axial_diameter_mm, 1),
                  short=words.number(row.perpendicular_diameter_mm, 1, "mm"),
                  rano=words.truth(row.rano_measurable))  # fmt: skip

@@ -157,6 +157,13 @@ def test_a_full_export_of_what_an_engine_drew_has_none(native, tmp_path):
     assert enhancing_in(tmp_path / "out") == {}
 
 
+def test_the_report_calls_the_core_uncertain(native, tmp_path):
+    for sequences, said in ((NATIVE, True), ((*NATIVE, MrSequence.T1C), False)):
+        save(native(sequences), tmp_path / str(said))
+        page = (tmp_path / str(said) / "report.html").read_text("utf-8")
+        assert ("(uncertain without T1c)" in page) is said
+
+
 def test_the_walk_finds_it_in_every_kind_of_file_with_t1c(native, tmp_path):
     """The rules above can fail: with T1c each kind of file that may show it does."""
     analysis = native((*NATIVE, MrSequence.T1C))

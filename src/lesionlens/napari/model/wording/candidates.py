@@ -59,7 +59,10 @@ def details(candidate: Candidate) -> str:
     parts = [candidate.location.words, f"{size_words(candidate)} of the {candidate.measured}"]
     for region in Region:
         volume = candidate.volume_ml.get(region)
-        parts.append(f"{region.words}: {volume_words(volume) if volume is not None else '–'}")
+        words = volume_words(volume) if volume is not None else "–"
+        if region is Region.TC and candidate.core_uncertain:
+            words += ", uncertain without T1c"
+        parts.append(f"{region.words}: {words}")
     if candidate.rano_measurable is not None:
         parts.append("measurable (RANO)" if candidate.rano_measurable else "not measurable (RANO)")
     if candidate.source is Source.READER:

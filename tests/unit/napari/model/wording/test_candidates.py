@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from lesionlens.base.labels import LesionClass
-from lesionlens.napari.model.wording.candidates import bars_of, facts_of, no_bars_words
+from lesionlens.base.labels import LesionClass, Region
+from lesionlens.napari.model.wording.candidates import bars_of, details, facts_of, no_bars_words
 
 
 def test_that_attention_lies_inside_is_no_tick_for_the_candidate(analysis):
@@ -13,6 +13,15 @@ def test_that_attention_lies_inside_is_no_tick_for_the_candidate(analysis):
     facts = facts_of(replace(first, attention=fit, resemblance=shares))
     assert all(fact.good is not True for fact in facts)
     assert not any("looks like" in fact.words for fact in facts)
+
+
+def test_a_core_without_t1c_is_called_uncertain(analysis):
+    first = analysis.findings.candidates[0]
+    known = {Region.WT: 60.0, Region.TC: 24.0, Region.ET: 0.0}
+    assert "uncertain" not in details(replace(first, volume_ml=known))
+    unknown = details(replace(first, volume_ml={**known, Region.ET: None}))
+    assert "24 ml, uncertain without T1c" in unknown
+    assert unknown.count("uncertain") == 1
 
 
 def test_bars_that_are_all_equal_are_not_drawn(analysis):
