@@ -7,6 +7,8 @@ JOBS ?= $(shell n=$$(nproc); echo $$(( n < 3 ? n + 1 : 4 )))
 PYTEST := OMP_NUM_THREADS=1 tools/with_display.sh $(BIN)/pytest -n $(JOBS) --dist loadfile
 COVERAGE := --cov --cov-report=term:skip-covered --cov-report=xml
 
+unexport PYTHONDONTWRITEBYTECODE  # each process of the tests would compile every module anew
+
 # Files whose tests prepare whole studies, train or write networks: measured, most of the unit tests' time.
 UNHURRIED := napari/ followup/ test_lens.py site/cohort/ site/serving/ site/acceptance/ site/pacs/ preparation/ deidentification/ engines/ \
   research/ training/ synth/ reading/test_sequence_from_image.py base/test_killed.py test_study_geometry.py test_platforms.py \
@@ -47,8 +49,7 @@ format: install
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 types: install
-	@$(BIN)/mypy
-	@$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
+	@$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32 & windows=$$!; $(BIN)/mypy && wait $$windows
 
 layers: install
 	@$(BIN)/lint-imports --no-logo

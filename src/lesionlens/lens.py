@@ -60,7 +60,7 @@ class Lens:
     WeightsError
         The weights are missing, altered or made for another network.
     ResourceError
-        The device is not there.
+        The device is missing.
     MissingPluginError
         No such engine is installed.
     ServerError

@@ -72,18 +72,25 @@ def modules_at_rest() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="session")
+def manifest() -> Any:
+    """The plugin's manifest, read and validated once."""
+    from npe2 import PluginManifest
+
+    return PluginManifest.from_file(MANIFEST)
+
+
 @pytest.fixture
 def panel(
     modules_at_rest: None,
     make_napari_viewer: Callable[..., Any],
     plugin_settings: None,
     npe2pm: Any,
+    manifest: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Any]:
     """The docked panel of a real viewer; leaks of Qt widgets fail the test."""
-    from npe2 import PluginManifest
-
     from lesionlens.napari.dock import LesionLens
 
     monkeypatch.setattr(
@@ -99,7 +106,7 @@ def panel(
     monkeypatch.setattr(
         "lesionlens.napari.model.studies.recent.place", lambda: tmp_path / "recent.json"
     )
-    npe2pm.register(PluginManifest.from_file(MANIFEST))
+    npe2pm.register(manifest)
 
     viewer = make_napari_viewer(strict_qt="raise")
     widget = LesionLens(viewer)

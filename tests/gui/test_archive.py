@@ -129,7 +129,7 @@ def test_a_study_is_retrieved_and_opened(dialog, peer, panel, qtbot, tmp_path):
     assert peer.asked[1][:2] == ("get", "1.2.4")
     assert (tmp_path / "studies" / "2026-01-05 1.2.4").is_dir()
     assert {layer.name for layer in panel.viewer.layers} == {"T1", "T2", "FLAIR", "T1c"}
-    assert "Retrieved whole" in dialog.session.state.message
+    assert "Retrieved completely" in dialog.session.state.message
 
 
 def test_cancel_keeps_nothing_and_says_so(dialog, peer, panel, qtbot, tmp_path):
@@ -286,7 +286,7 @@ def test_another_patient_in_what_is_fetched_is_confirmed(dialog, peer, conflict,
     dialog.table.selectRow(0)
     control(dialog, "Retrieve and open").click()
     _answered(dialog, qtbot, lambda asked: asked.yes)
-    assert "Retrieved whole" in dialog.session.state.message
+    assert "Retrieved completely" in dialog.session.state.message
 
 
 def test_a_result_without_dicom_objects_says_why(dialog, peer, qtbot, tmp_path, monkeypatch):

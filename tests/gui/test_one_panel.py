@@ -204,7 +204,7 @@ def test_the_wheel_brings_no_focus_so_that_letters_stay_keys(reviewed):
 def test_a_failure_pushes_nothing_down(reviewed):
     blocks = (reviewed.study, reviewed.candidates)
     before = [block.mapTo(reviewed, QPoint(0, 0)) for block in blocks]
-    reviewed.session.failed(Problem("This did not work", found="this", next_step="Do that"))
+    reviewed.session.failed(Problem("The action failed", found="this", next_step="Do that"))
     QApplication.processEvents()
     assert reviewed.problem.isVisibleTo(reviewed)
     assert [block.mapTo(reviewed, QPoint(0, 0)) for block in blocks] == before

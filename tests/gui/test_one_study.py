@@ -208,7 +208,7 @@ def test_a_mark_is_where_the_pointer_is_though_it_has_not_moved(panel, analysis,
     QCursor.setPos(panel.mapToGlobal(panel.rect().center()))
     panel.actions_.mark_here()
     assert len(panel.actions_.read_controller.marks) == 1
-    assert "Point at the place" in panel.session.state.message
+    assert "Point at the position" in panel.session.state.message
 
 
 def test_pictures_of_an_analysed_study_are_there_before_its_result_and_nothing_reaches_a_left_one(

@@ -400,13 +400,16 @@ def test_the_preparation_is_kept_and_used(loaded, result, qtbot, monkeypatch):
     monkeypatch.setattr(loaded.actions_, "_lens_for", lambda device: lens)
     block = loaded.preparation
     assert block.isVisibleTo(loaded)
-    brain, bias = control(block, "How the brain is found"), control(block, "take out coil shading")
+    brain, bias = (
+        control(block, "Brain extraction method"),
+        control(block, "correct the bias field"),
+    )
     assert not brain.isVisibleTo(loaded)
     control(block, "Preparation").click()
     assert brain.isVisibleTo(loaded)
     brain.setCurrentIndex(brain.findData("own"))
     bias.click()
-    assert "our own, shading taken out" in reads(block)
+    assert "our own, bias field corrected" in reads(block)
     assert get_plugin_settings("lesionlens").preparation.brain_extraction == "own"
     loaded.run.analyse.emit()
     qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=PATIENCE_MS)
@@ -418,7 +421,7 @@ def test_a_program_that_is_not_installed_cannot_be_chosen(panel, monkeypatch):
         "lesionlens.imaging.preparation.skull_stripping.installed", lambda: ("synthstrip",)
     )
     panel.preparation.show_preferences(read_preferences())
-    box = control(panel.preparation, "How the brain is found")
+    box = control(panel.preparation, "Brain extraction method")
     enabled = {box.itemData(n): box.model().item(n).isEnabled() for n in range(box.count())}
     assert enabled == {"auto": True, "own": True, "hd-bet": False, "synthstrip": True}
 

@@ -303,7 +303,7 @@ def test_the_tables_of_a_list_are_written_from_its_menu(
 def test_a_closed_read_calls_for_the_readers_own_read_first(panel, unaided, qtbot):
     """No primary *Analyse* while candidates stay closed; what it does then is on the button."""
     button = control(panel.run, "Analyse")
-    assert button.text() == "Analyse: opens once you have signed"
+    assert button.text() == "Analyse: shown after you have signed"
     assert button.property("role") != "primary"
     assert control(panel.read_block, "Nothing seen").property("role") == "primary"
     sign(panel)

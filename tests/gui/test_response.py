@@ -62,7 +62,7 @@ def test_the_reader_enters_and_signs(compared):
     dialog = compared.response
     boxes = {box.accessibleName(): box for box in dialog.findChildren(QComboBox)}
     sign = next(b for b in dialog.findChildren(QPushButton) if b.text() == "Sign")
-    boxes["Steroids, now beside then"].setCurrentText("same")
+    boxes["Steroids, now compared with then"].setCurrentText("same")
     dialog.findChildren(QLineEdit)[-1].setText("A. Reader")
     assert not sign.isEnabled()  # nothing is signed that the reader did not choose
     boxes["your category"].setCurrentText("PD")

@@ -20,7 +20,7 @@ PATIENCE_MS = 120_000
 
 
 def choose(panel, server):
-    line = control(panel.preparation, "Server whose network is asked")
+    line = control(panel.preparation, "Server that runs the network")
     line.setText(server)
     line.editingFinished.emit()
 

@@ -97,7 +97,7 @@ def was_notified(panel):
     """Whether the reader was told since this was asked last."""
     words = panel.session.state.message
     panel.session.notify("")
-    return "axes were turned" in words
+    return "axes had been flipped" in words
 
 
 def test_the_view_is_right_whatever_napari_prefers(shown):

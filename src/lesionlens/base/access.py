@@ -39,19 +39,19 @@ def umask() -> int:
 
 
 def restrict(path: Path) -> None:
-    """Give a file or folder of ours its permissions; a link stays as it is."""
+    """Give a file or LesionLens folder its permissions; a link stays as it is."""
     if not path.is_symlink():
         path.chmod((0o777 if path.is_dir() else 0o666) & ~umask())
 
 
 def restrict_tree(folder: Path) -> None:
-    """Give everything below a folder of ours, and the folder itself, its permissions."""
+    """Give everything below a LesionLens folder, and the folder itself, its permissions."""
     for path in (folder, *folder.rglob("*")):
         restrict(path)
 
 
 def make_folder(folder: Path) -> tuple[Path, ...]:
-    """Make a folder and its parents where they are not there; return those made, deepest first."""
+    """Make a folder and its parents if missing; return those made, deepest first."""
     made = tuple(p for p in (folder, *folder.parents) if not p.exists())
     for path in reversed(made):
         path.mkdir(exist_ok=True)

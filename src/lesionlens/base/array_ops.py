@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Array = Any
 """A numpy array, or a torch tensor."""
 Device = Any
-"""A torch device; None where arrays are numpy's."""
+"""A torch device; None if arrays are numpy's."""
 
 
 def namespace(x: Array) -> Any:

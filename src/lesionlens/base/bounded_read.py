@@ -41,7 +41,7 @@ def open_regular(path: Path) -> BinaryIO:
     ReadError
         It is no regular file; named without its folder.
     OSError
-        It is not there or cannot be read.
+        It is missing or cannot be read.
     """
     number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     stream = os.fdopen(number, "rb")
@@ -66,7 +66,7 @@ def read_file(path: Path, limit: int = JSON_BYTES) -> bytes:
     ReadError
         It is larger, or no regular file; named without its folder.
     OSError
-        It is not there or cannot be read.
+        It is missing or cannot be read.
     """
     with open_regular(path) as stream:
         content = stream.read(limit + 1)
@@ -81,7 +81,7 @@ def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
 
 
 def read_object(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
-    """Return the JSON object in a file; empty where there is none that can be read."""
+    """Return the JSON object in a file; empty if there is none that can be read."""
     try:
         found = read_json(path, limit)
     except (OSError, ValueError, ReadError):
@@ -102,7 +102,7 @@ def set_aside_damaged(path: Path, whole: Callable[[Any], bool]) -> Path | None:
     Returns
     -------
     Path or None
-        Its new name, that of no other file; None where the file is whole or not there.
+        Its new name, that of no other file; None if the file is whole or not there.
 
     Raises
     ------

@@ -19,7 +19,7 @@ _DAMAGE = (sqlite3.Error, ValueError, TypeError, AttributeError, LookupError)
 
 
 def open_database(folder: Path, name: str, timeout_s: float) -> sqlite3.Connection:
-    """Open a database in a folder; both are made, for their owner alone, where they are not there.
+    """Open a database in a folder; both are made, for their owner alone, if missing.
 
     Parameters
     ----------

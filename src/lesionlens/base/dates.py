@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def iso_date(text: str) -> str:
-    """Write YYYYMMDD, which DICOM requires, as ISO 8601; empty where it is no such date.
+    """Write YYYYMMDD, which DICOM requires, as ISO 8601; empty if it is no such date.
 
     Examples
     --------

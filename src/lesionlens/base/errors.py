@@ -46,7 +46,7 @@ class LesionLensError(Exception):
     Parameters
     ----------
     found, expected, next_step : str
-        Three short texts without a trailing full stop: the thing met, the thing asked for, and
+        Three short texts without a trailing full stop: the thing met, the thing requested, and
         what the user can do about it.
     in_window : str or None
         What to do in a window, where `next_step` names an option or a command.
@@ -129,7 +129,7 @@ class ConfigError(UnusableInputError):
 
 
 class ResourceError(LesionLensError):
-    """Memory, disk or a device that is not there (exit status 1)."""
+    """Memory, disk or a device that is missing (exit status 1)."""
 
 
 class MissingPluginError(LesionLensError):

@@ -1,4 +1,4 @@
-"""Put a new folder in the place of an earlier one, in one step of the system.
+"""Put a new folder in place of an earlier one, in one step of the system.
 
 Linux exchanges two folders at once (`renameat2`); whoever looks, and whatever is killed, meets the
 earlier folder or the new one. Files of others come along as second names of the same file (hard
@@ -23,14 +23,14 @@ _MOST_OTHERS = 2000  # files of others that are linked; where there are more, a 
 
 @cache
 def _renameat2() -> Any:
-    """Return the C library's function, or None where it has none."""
+    """Return the C library's function, or None if it has none."""
     if _SYSTEM != "linux":
         return None
     return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Let two folders change places in one step; False where the system cannot, and neither did."""
+    """Let two folders change places in one step; False if the system cannot, and neither did."""
     function = _renameat2()
     if function is None:
         return False
@@ -56,7 +56,7 @@ def can_exchange(target: Path) -> bool:
 
 
 def others_in(target: Path, ours: Collection[str]) -> list[Path] | None:
-    """Return what lies in a folder and is not ours, relative; None where it is too much."""
+    """Return what lies in a folder and is not ours, relative; None if it is too much."""
     found = []
     for path in target.rglob("*"):
         name = path.relative_to(target)
@@ -68,7 +68,7 @@ def others_in(target: Path, ours: Collection[str]) -> list[Path] | None:
 
 
 def bring(source: Path, new: Path, names: Iterable[Path] | None = None) -> bool:
-    """Link files into a new folder; False where the disk or a right forbids it.
+    """Link files into a new folder; False if the disk or a right forbids it.
 
     Parameters
     ----------

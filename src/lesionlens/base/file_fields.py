@@ -13,7 +13,7 @@ from typing import Any, Final
 STRICT: Final[dict[str, Any]] = {"extra": "forbid", "revalidate_instances": "always"}
 """The `__pydantic_config__` of a record of which a file may hold no unknown field.
 
-A record within another is checked and rounded anew when it is written."""
+A record within another is checked and rounded again when it is written."""
 
 
 class Decimals:

@@ -105,7 +105,7 @@ def shear_of(affine: Affine) -> float:
 
 
 def bounding_box(mask: NDArray[np.bool_], margin: int | NDArray[np.int_] = 0) -> Box | None:
-    """Return the smallest index box that holds what is marked; None where nothing is.
+    """Return the smallest index box that holds what is marked; None if nothing is.
 
     Parameters
     ----------

@@ -105,7 +105,7 @@ def _close(lock: int, work: Work) -> None:
 def restore(target: Path) -> None:
     """Put a folder in order in which a process was killed while it wrote a result there.
 
-    What was moved half way goes back; what was moved whole stays. Does nothing where no process
+    What was moved half way goes back; what was moved whole stays. Does nothing if no process
     was killed, where one is at work, or where the folder may not be written.
     """
     with suppress(OSError):

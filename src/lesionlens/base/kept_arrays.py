@@ -1,8 +1,8 @@
 """Arrays that are kept to spare time, in files that prove to be whole before they are read.
 
 A file is a line that says what it is, the SHA-256 of the rest, and an archive of NumPy arrays. One
-that is empty, cut, altered, of another version or unreadable is as good as none: whoever keeps it
-makes it anew.
+that is empty, cut, altered, of another version or unreadable is treated as missing: whoever keeps
+it makes it again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def write(place: Path, arrays: Mapping[str, NDArray[Any]], *, packed: bool = Tru
 
 
 def read(place: Path, names: Collection[str] = ()) -> Mapping[str, NDArray[Any]] | None:
-    """Return the arrays of a file; None where it is missing, not whole, or lacks one of `names`."""
+    """Return the arrays of a file; None if it is missing, not whole, or lacks one of `names`."""
     body = _body(place)
     if body is None:
         return None

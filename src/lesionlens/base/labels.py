@@ -251,7 +251,7 @@ class ReviewAct(StrEnum):
     RESPONSE = "response"
     """A response to treatment is signed."""
     TAKE_OVER = "take over"
-    """The review starts anew with the decisions that follow, made elsewhere."""
+    """The review starts again with the decisions that follow, made elsewhere."""
 
 
 class QuestionKind(StrEnum):

@@ -19,7 +19,7 @@ from lesionlens.base.whole_file import write_whole
 
 SCHEMA = "lesionlens/files/1"
 Owned = Mapping[str, str | None]
-"""Files of ours by their name below a folder, with `/`, and their SHA-256; None where they may
+"""Files of ours by their name below a folder, with `/`, and their SHA-256; None if they may
 have changed since."""
 _SHOWN = 3
 
@@ -31,7 +31,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 
 def listed(folder: Path, name: str) -> dict[str, str | None]:
-    """Return what a list in a folder names, the list itself included; empty where there is none.
+    """Return what a list in a folder names, the list itself included; empty if there is none.
 
     Parameters
     ----------
@@ -83,12 +83,12 @@ def _write_rows(place: Path, digests: Owned) -> None:
 def replace_listed(
     folder: Path, contents: Mapping[str, str | bytes], name: str
 ) -> tuple[Path, ...]:
-    """Write files of ours into a folder that others may use too, each in one step.
+    """Write LesionLens files into a folder that others may use too, each in one step.
 
     Parameters
     ----------
     folder : Path
-        Made where it is not there.
+        Made if missing.
     contents : mapping of str to str or bytes
         By file name.
     name : str

@@ -20,7 +20,7 @@ def give_back() -> bool:
     Returns
     -------
     bool
-        Whether the C library was asked; False where there is nothing to ask.
+        Whether the C library was asked; False if there is nothing to ask.
     """
     gc.collect()
     trim = _trimmer()

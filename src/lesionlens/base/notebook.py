@@ -24,7 +24,7 @@ class Painter(Protocol):
     """What holds the images that a record of numbers was measured on."""
 
     def picture_of(self, tracking_uid: str) -> str:
-        """Return the picture of one candidate as HTML; empty where there is none."""
+        """Return the picture of one candidate as HTML; empty if there is none."""
         ...
 
 

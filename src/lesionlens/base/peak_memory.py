@@ -30,7 +30,7 @@ def peak_memory_mib() -> float:
 
 
 def windows_peak_mib(kernel32: Any) -> float:
-    """Return the same by `GetProcessMemoryInfo`; 0 where Windows refuses to say.
+    """Return the same by `GetProcessMemoryInfo`; 0 if Windows refuses to say.
 
     Parameters
     ----------

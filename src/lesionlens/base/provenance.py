@@ -40,7 +40,7 @@ def versions() -> dict[str, str]:
 
 
 def version_of(distribution: str) -> str | None:
-    """Return the installed version of a distribution, None where it is not installed."""
+    """Return the installed version of a distribution, None if it is not installed."""
     try:
         return version(distribution)
     except PackageNotFoundError:

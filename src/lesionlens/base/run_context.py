@@ -58,7 +58,7 @@ class RunContext:
     cancel : Cancel
         Polled between steps.
     times : list of StageTime or None
-        Receives what each stage took; None where nobody asks.
+        Receives what each stage took; None if nobody asks.
     """
 
     progress: Progress = no_progress
@@ -119,7 +119,7 @@ class TimeLimit:
     seconds : float
         From now; `math.inf` for no limit.
     context : RunContext
-        Whether the user wants to stop.
+        Whether a stop was requested.
     """
 
     def __init__(self, seconds: float, context: RunContext = SILENT) -> None:

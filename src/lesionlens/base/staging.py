@@ -1,7 +1,7 @@
 """Write aside, swap in whole: an output folder is complete or untouched.
 
 Files are written into a hidden folder on the same file system; only when all of them are there do
-they take the place of the earlier ones: by an exchange of the folders where the system has one,
+they replace the earlier ones: by an exchange of the folders where the system has one,
 else one by one with a journal, which the next start goes by. Files of others in the folder stay,
 and where one has a name of ours, nothing is written.
 """
@@ -81,7 +81,7 @@ def staged(
     Parameters
     ----------
     target : Path
-        The output folder; made if it is not there.
+        The output folder; made if missing.
     ours : callable
         Returns which files of the target are ours, none by default: they are replaced, and go away
         where the staged folder lacks them, so that two results never mix. All others stay.
@@ -166,7 +166,7 @@ def _commit(work: Work, target: Path, files: list[str], gone: list[str], *, whol
 
 
 def _is_there(target: Path, name: str) -> bool:
-    """Whether a file of ours is there, not by way of a link."""
+    """Whether a LesionLens file is there, not by way of a link."""
     return os.path.lexists(target / name) and not any(
         (target / parent).is_symlink() for parent in Path(name).parents
     )

@@ -33,7 +33,7 @@ def whole_file(place: Path) -> Iterator[Path]:
 
 
 def write_whole(place: Path, content: str | bytes) -> None:
-    """Replace a file by this content, whole or not at all; text is written as UTF-8."""
+    """Replace a file by this content, completely or not at all; text is written as UTF-8."""
     with whole_file(place) as aside:
         aside.write_bytes(content.encode() if isinstance(content, str) else content)
 

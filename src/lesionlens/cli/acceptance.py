@@ -1,4 +1,4 @@
-"""`lesionlens acceptance`: whether the network does here what a site asks of it."""
+"""`lesionlens acceptance`: test a network on a site's own cases."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def acceptance(
     cases: Annotated[
         Path,
         typer.Argument(
-            help="One folder a case: images and a segmentation of somebody who knows.",
+            help="One folder per case: images and an expert segmentation.",
             metavar="SITE_CASES",
         ),
     ],
@@ -33,22 +33,26 @@ def acceptance(
     bounds: Annotated[
         Path | None,
         typer.Option(
-            "--bounds", help="What is asked (TOML); see docs/how-to/acceptance.md.", metavar="FILE"
+            "--bounds", help="Bounds (TOML); see docs/how-to/acceptance.md.", metavar="FILE"
         ),
     ] = None,
     signed_by: Annotated[
         str | None,
-        typer.Option("--signed-by", help="Who signs the report, once it was read.", metavar="NAME"),
+        typer.Option(
+            "--signed-by",
+            help="Name of the person who signs the report after reading it.",
+            metavar="NAME",
+        ),
     ] = None,
     convention: options.Convention = None,
     network: EngineChoice = NETWORK,
-    workers: Annotated[int, typer.Option("--workers", help="Processes that analyse.", min=1)] = 1,
+    workers: Annotated[int, typer.Option("--workers", help="Number of processes.", min=1)] = 1,
 ) -> Answer:
-    """Test the network on a site's own cases against bounds that were stated beforehand.
+    """Test the network on a site's own cases against bounds set in advance.
 
     Quality over all cases and by sequence set, scanner and slice thickness; a page and JSON, with
-    their SHA-256. Exit status 0 also where the test is not passed: the answer says so. Analyses
-    that are complete are not repeated.
+    their SHA-256. The exit status is 0 even if the test is not passed; the output says so. Finished
+    analyses are not repeated.
     """
     options.check_layout(out, options.ResultLayout.OWN)
     checks.check_outside(cases, out)
@@ -78,7 +82,7 @@ def _answer(report: AcceptanceReport, out: Path) -> Answer:
 
     notes = tuple(f"{case.name}: {case.problems[0]}" for case in report.cases if case.problems)
     signed = f"Signed by {report.signed_by}" if report.signed_by else (
-        "Not signed yet: read the page, then give --signed-by NAME"
+        "Not signed yet: read the page, then pass --signed-by NAME"
     )  # fmt: skip
     return Answer(
         (

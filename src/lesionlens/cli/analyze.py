@@ -39,9 +39,9 @@ def analyze(
 ) -> Answer:
     """Find candidate tumour regions in one brain MRI and write the result folder.
 
-    Any of the four sequences T1, T1c, T2 and FLAIR will do; which is which is read from names and
-    headers unless you say so, which is remembered for this study. The result appears whole or not
-    at all.
+    Any subset of T1, T1c, T2 and FLAIR is accepted. Sequences are recognised by names and headers
+    unless you name them; your choice is remembered for this study. The result folder is written as
+    a completely or not at all.
     """
     options.check_layout(out, layout)
     checks.check_outside(study, out)
@@ -77,7 +77,7 @@ def analyze(
 def summary(
     findings: Findings, out: Path, compared: tuple[str | Table, ...] = ()
 ) -> tuple[str | Table, ...]:
-    """Return what a person reads: candidates, what changed, where the files are, the notice."""
+    """Return the printed summary: candidates, changes, location of the files, the notice."""
     parts: list[str | Table] = [findings.conclusion[0].upper() + findings.conclusion[1:]]
     if findings.candidates:
         parts.append(_table(findings.candidates))

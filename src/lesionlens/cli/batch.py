@@ -29,15 +29,15 @@ def batch(
     studies: Annotated[
         Path,
         typer.Argument(
-            help="Folder with one sub-folder a study, a BIDS dataset, or a CSV table with a column "
-            "study.",
+            help="Folder with one sub-folder per study, a BIDS dataset, or a CSV table with a "
+            "column study.",
             metavar="STUDIES",
         ),
     ],
     out: options.Out,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", help="Studies at a time; half of the cores.", min=1),
+        typer.Option("--workers", help="Studies in parallel; default: half of the cores.", min=1),
     ] = None,
     scheduler: Annotated[
         str | None,
@@ -47,11 +47,13 @@ def batch(
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Leave out studies that are complete and unchanged."),
+        typer.Option("--resume", help="Skip studies that are complete and unchanged."),
     ] = False,
     shard: Annotated[
         str | None,
-        typer.Option("--shard", help="Only this part of the studies, such as 2/4.", metavar="I/N"),
+        typer.Option(
+            "--shard", help="Analyse only this part of the studies, such as 2/4.", metavar="I/N"
+        ),
     ] = None,
     network: EngineChoice = NETWORK,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
@@ -60,11 +62,11 @@ def batch(
     asked: ExportOptions = FILES,
     json: options.Json = False,
 ) -> Answer:
-    """Analyse every study below a folder, each on its own, with one table of all.
+    """Analyse every study below a folder and write one table of all results.
 
-    A study that fails is recorded with its message and never stops the rest; Ctrl-C keeps what is
-    complete, and --resume goes on from there. Exit status: 0 all analysed; 1 a defect or lack of
-    resources in at least one; 2 at least one cannot be used, or there is none; 130 interrupted.
+    A study that fails is recorded with its message and does not stop the others. Ctrl-C keeps
+    finished studies; --resume continues. Exit status: 0 all analysed; 1 at least one failed or ran
+    out of resources; 2 at least one cannot be used, or there is none; 130 interrupted.
     """
     results = options.check_layout(out, layout)
     if studies.is_dir():
@@ -89,7 +91,9 @@ def batch(
         notes = []
         count = len(part.part(find_jobs(studies, results)))
         if loose := loose_files(studies):
-            notes.append(f"{loose} files beside the studies' folders belong to none: left out")
+            notes.append(
+                f"{loose} files beside the study folders belong to no study and were skipped"
+            )
         wanted = min(workers or max(1, usable_processors() // 2), count)
         STOP.gently()
         done = run_cohort(
@@ -104,11 +108,11 @@ def batch(
 
 def _answer(done: CohortRun, notes: list[str], written: Sequence[Path], *, json: bool) -> Answer:
     if done.exit_status == 130:
-        notes.append("interrupted; what is complete stays, --resume goes on from here")
+        notes.append("interrupted; finished studies are kept, --resume continues")
     if json:
         return Answer((_json(done),), tuple(notes), done.exit_status)
     tables = ", ".join(plain(str(path)) for path in written)
-    after = "After the last shard, the same command with --resume and no --shard writes the table"
+    after = "After the last shard, run it with --resume and without --shard to write the table"
     last = (_counts(done), f"Tables: {tables}" if written else after, RESEARCH_USE_NOTICE)
     return Answer((_table(done), *last), tuple(notes), done.exit_status)
 

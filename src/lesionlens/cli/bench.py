@@ -1,4 +1,4 @@
-"""`lesionlens bench`: how long an analysis takes on this machine, stage by stage."""
+"""`lesionlens bench`: time an analysis on this machine, stage by stage."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 JSON_NAME, TABLE_NAME = "bench.json", "bench.md"
 LIST_NAME = "bench.files.json"
-_BUSY = 0.3  # share of the cores in use by others from which clock times are worth little
+_BUSY = 0.3  # load per core above which wall times are unreliable
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -43,7 +43,7 @@ def bench(
         Path, typer.Argument(help="A study; the sample patient if none is given.", metavar="STUDY")
     ] = STUDY,
     repeat: Annotated[
-        int, typer.Option("--repeat", help="Runs after the first, cold one.", min=1)
+        int, typer.Option("--repeat", help="Warm runs after the first, cold run.", min=1)
     ] = 3,
     out: Annotated[
         Path | None,
@@ -54,7 +54,7 @@ def bench(
 ) -> Answer:
     """Time the analysis of a study, stage by stage.
 
-    Medians of warm runs; the load of the machine is recorded beside. Writes nothing without --out.
+    Reports medians of warm runs and the load of the machine. Writes nothing without --out.
     """
     if out is not None:
         check_target(out)
@@ -75,7 +75,7 @@ def bench(
 def _answer(
     figures: dict[str, Any], out: Path | None, notes: tuple[str, ...], *, json: bool
 ) -> Answer:
-    """Write what is wanted and return it in words."""
+    """Write the requested files and return the printed summary."""
     figures["notes"] = list(notes)
     text = json_text.dumps(figures, indent=1)
     if out is not None:
@@ -128,7 +128,7 @@ def _figures(loading: float, runs: list[tuple[float, Any]]) -> dict[str, Any]:
 
 
 def circumstances(device: str, study: Path) -> dict[str, Any]:
-    """Return what is measured on: the study, the machine, and how busy it was before."""
+    """Return the study, the machine, and its load before the run."""
     import torch
 
     machine = {
@@ -160,7 +160,7 @@ def _processor() -> str:
 
 
 def busy_words(about: Mapping[str, Any]) -> str | None:
-    """Return a warning where others used the machine; None where it was quiet or unknown."""
+    """Return a warning if other programs used the machine; None if it was idle or unknown."""
     load, cores = about["load_before"], about["cores"] or 1
     if load is None or load < _BUSY * cores:
         return None
@@ -171,7 +171,7 @@ def busy_words(about: Mapping[str, Any]) -> str | None:
 
 
 def machine_words(figures: Mapping[str, Any]) -> str:
-    """Describe in a line what the figures were taken on."""
+    """Describe the machine and versions in one line."""
     about = figures["machine"]
     load = about["load_before"]
     monai = f", MONAI {about['monai']}" if about["monai"] else ""
@@ -184,7 +184,7 @@ def machine_words(figures: Mapping[str, Any]) -> str:
 
 
 def summary_words(figures: Mapping[str, Any]) -> str:
-    """Describe in a line how long an analysis takes."""
+    """Describe the time of an analysis in one line."""
     return (
         f"{figures['median_seconds']:.2f} s a study (median of {figures['runs']} warm runs), "
         f"{figures['cold_seconds']:.2f} s the first time, {figures['loading_seconds']:.2f} s to "
@@ -193,7 +193,7 @@ def summary_words(figures: Mapping[str, Any]) -> str:
 
 
 def markdown(figures: Mapping[str, Any]) -> str:
-    """Return the table for a page."""
+    """Return the table as Markdown."""
     lines = [machine_words(figures), ""]
     lines += [f"**{note[0].upper()}{note[1:]}.**\n" for note in figures["notes"]]
     lines += [summary_words(figures), "", "| stage | seconds |", "|---|---:|"]

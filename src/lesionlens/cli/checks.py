@@ -1,4 +1,4 @@
-"""Checks of what a user typed that several commands share."""
+"""Checks of command-line arguments shared by several commands."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lesionlens.cli.console import plain
 
 
 def check_file(file: Path | None) -> None:
-    """Refuse a file to write that has no place; None is none.
+    """Refuse an output file that cannot be written; None is accepted.
 
     Raises
     ------
     UnusableInputError
-        It is a folder, or its folder is not there or may not be written.
+        It is a folder, or its folder does not exist or is not writable.
     """
     if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
         raise UnusableInputError(
@@ -33,7 +33,7 @@ def check_file(file: Path | None) -> None:
 
 
 def check_readable(arguments: Iterable[object]) -> None:
-    """Refuse a path among the arguments of a command that is there and may not be read.
+    """Refuse existing paths among the arguments that cannot be read.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def check_outside(study: Path, out: Path) -> None:
 
 
 def person(name: str) -> str:
-    """Return a name without surplus spaces or control characters; an empty one decides nothing.
+    """Return a person's name without surplus spaces or control characters.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What every command shares: its answer, progress on stderr, the wish to stop, safe text."""
+"""Shared by every command: output, progress on stderr, interruption, text that is safe to print."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command prints when it is done."""
+    """The output of a finished command."""
 
     output: tuple[RenderableType, ...] = ()
     """Tuple of str or rich renderable. For stdout, in this order; a str is printed as it is."""
@@ -34,10 +34,10 @@ class Answer:
 
 
 class Stop:
-    """The user's wish to stop (SIGINT, SIGTERM): raises at once and stays set for workers.
+    """A request to stop (SIGINT, SIGTERM).
 
-    The first signal raises KeyboardInterrupt on the main thread; later ones wait until things are
-    put away.
+    The first signal raises KeyboardInterrupt on the main thread; the request stays set for
+    workers. Later signals are ignored until the state is saved.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Stop:
         """Whether the outcome was printed."""
 
     def gently(self) -> None:
-        """Only note the wish from now on: the work asks for it and puts its state away."""
+        """From now on only record the request: the work polls it and saves its state."""
         self._raises = False
 
     def is_set(self) -> bool:
@@ -55,11 +55,11 @@ class Stop:
         return self._event.is_set()
 
     def set(self) -> None:
-        """Take the wish from elsewhere than a signal; nothing is raised."""
+        """Request a stop without a signal; nothing is raised."""
         self._event.set()
 
     def listen(self) -> None:
-        """Take both signals from now on (main thread only)."""
+        """Install handlers for both signals (main thread only)."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
 
@@ -76,7 +76,7 @@ _FIGURES = re.compile(r"[\d.]+")
 _LOG_S = 30.0
 """Seconds between the lines of one stage in a log."""
 QUIET: ContextVar[bool] = ContextVar("QUIET", default=False)
-"""Whether the user wants no progress bar."""
+"""Whether the progress bar is switched off."""
 STOP = Stop()
 """The one of this process."""
 
@@ -118,7 +118,7 @@ def new_table(headings: Sequence[str], words: int = 1) -> Table:
 
 @contextmanager
 def progress_bar() -> Iterator[RunContext]:
-    """Show stages on stderr while the block runs, where it is a terminal, log them, obey STOP."""
+    """Within the block, show stages on stderr if it is a terminal, log them, and check STOP."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -137,7 +137,7 @@ def progress_bar() -> Iterator[RunContext]:
 
 
 def _logged(progress: Progress) -> Progress:
-    """Log each stage once, when it begins; one that counts its steps now and then."""
+    """Log each stage when it begins, and stages with counted steps from time to time."""
     latest, due = "", 0.0
 
     def report(stage: str, fraction: float) -> None:

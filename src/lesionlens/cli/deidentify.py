@@ -1,4 +1,4 @@
-"""`lesionlens deidentify`: a copy of DICOM files that identifies nobody."""
+"""`lesionlens deidentify`: de-identify DICOM files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Dates(StrEnum):
-    """What becomes of dates; those of birth always go."""
+    """How dates are treated; birth dates are always removed."""
 
     SHIFTED = "shifted"
     FULL = "full"
@@ -28,7 +28,7 @@ Key = Annotated[
     Path | None,
     typer.Option(
         "--key",
-        help="Secret key of the replacement; made where it is not there. By default your own.",
+        help="Secret key of the replacement; created if missing. Default: your own key.",
         metavar="FILE",
     ),
 ]
@@ -36,7 +36,7 @@ Map = Annotated[
     Path | None,
     typer.Option(
         "--map",
-        help="Table of original and new UIDs and patients (CSV), to be kept apart. By default "
+        help="Table of original and new UIDs and patients (CSV); keep it separate. Default: "
         "beside your key.",
         metavar="FILE",
     ),
@@ -45,15 +45,21 @@ Map = Annotated[
 
 def deidentify(
     source: Annotated[
-        Path, typer.Argument(help="Folder of DICOM files, or a result with some.", metavar="SRC")
+        Path,
+        typer.Argument(
+            help="Folder of DICOM files, or a result that contains DICOM objects.", metavar="SRC"
+        ),
     ],
     out: options.Out,
     dates: Annotated[
         Dates,
-        typer.Option("--dates", help="shifted: all dates of a patient by the same days; or full."),
+        typer.Option(
+            "--dates", help="shifted (all dates of a patient by the same number of days) or full."
+        ),
     ] = Dates.SHIFTED,
     keep_uids: Annotated[
-        bool, typer.Option("--keep-uids", help="Keep UIDs: whoever has the originals can match.")
+        bool,
+        typer.Option("--keep-uids", help="Keep UIDs, which can be matched with the originals."),
     ] = False,
     device: Annotated[
         bool, typer.Option("--device/--no-device", help="Keep station and serial number.")
@@ -67,10 +73,10 @@ def deidentify(
     ] = True,
     burned_in: Annotated[
         bool,
-        typer.Option("--burned-in", help="Take pictures along whose pixels may hold text."),
+        typer.Option("--burned-in", help="Include images whose pixels may contain text."),
     ] = False,
     keep_faces: Annotated[
-        bool, typer.Option("--keep-faces", help="Leave all pixels as they are.")
+        bool, typer.Option("--keep-faces", help="Keep faces: leave all pixels unchanged.")
     ] = False,
     key: Key = None,
     map_file: Map = None,
@@ -78,8 +84,8 @@ def deidentify(
 ) -> Answer:
     """Write a de-identified copy of DICOM files, by DICOM PS3.15 (Basic Profile with options).
 
-    Files that are not DICOM are not copied. Faces are taken off where a template fits the head;
-    what remains is reported.
+    Files that are not DICOM are not copied. Faces are removed if a template fits the head; images
+    with remaining faces are counted.
     """
     check_target(out)
     checks.check_outside(source, out)
@@ -106,12 +112,12 @@ def deidentify(
 
 
 def replacement(key: Path | None, table: Path | None, out: Path) -> tuple[Pseudonyms, Path]:
-    """Return what replaces identifiers, and the file that its map goes to.
+    """Return the replacement of identifiers, and the file for its map.
 
     Raises
     ------
     UnusableInputError
-        Key or map lie in the folder that is handed on, or cannot be used.
+        Key or map lie in the output folder, or cannot be used.
     """
     from lesionlens.base.errors import UnusableInputError
     from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms, home, key_at
@@ -120,8 +126,8 @@ def replacement(key: Path | None, table: Path | None, out: Path) -> tuple[Pseudo
     for place in places:
         if out.resolve() in place.resolve().parents:
             raise UnusableInputError(
-                found=f"{place.name!r} within the folder that is handed on",
-                expected="key and map apart from it: they lead back to the patient",
+                found=f"{place.name!r} within the output folder, which is to be shared",
+                expected="key and map elsewhere: they identify the patient",
                 next_step="Choose another place with --key and --map",
             )
     return Pseudonyms(key_at(places[0])), places[1]

@@ -1,4 +1,4 @@
-"""`lesionlens doctor`: what is installed, what it runs on, what is missing and how to add it."""
+"""`lesionlens doctor`: check the installation and the devices."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _GROUPS = (plugins.READERS, plugins.ENGINES, plugins.EXPORTERS, plugins.VIEWERS)
 def doctor(json: options.Json = False) -> Answer:
     """Report what is installed, which device is used, what is missing and how to add it.
 
-    Exit status 1 where the core itself cannot run.
+    Exit status 1 if LesionLens cannot run.
     """
     found = examine()
     status = 0 if found["ready"] else 1
@@ -88,7 +88,7 @@ def _extra(extra: str, parts: tuple[tuple[str, str], ...]) -> dict[str, Any]:
 
 
 def _device() -> dict[str, Any]:
-    """Return what `--device auto` takes, and the accelerators there are."""
+    """Return the device that `--device auto` selects, and the available accelerators."""
     if version_of("torch") is None:
         return {"auto": None, "gpus": [], "accelerators": [], "cpu_threads": usable_processors()}
     import torch
@@ -113,7 +113,7 @@ def _device() -> dict[str, Any]:
 
 
 def _weights(name: str) -> dict[str, Any]:
-    """Load weights of the package, which checks their SHA-256, and report what came of it."""
+    """Load the packaged weights, checking their SHA-256, and report the outcome."""
     try:
         from lesionlens.network.weights import load_shipped
 
@@ -130,7 +130,7 @@ def _weights(name: str) -> dict[str, Any]:
 
 
 def _in_use() -> dict[str, Any]:
-    """Name the weights that are used where none are named, and who accepted them."""
+    """Return the default weights, and who accepted them."""
     from lesionlens.network.versions import SHIPPED_NAME, WeightsStore
 
     store = WeightsStore()

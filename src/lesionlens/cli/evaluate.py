@@ -46,7 +46,7 @@ def evaluate(
     predictions: Annotated[
         Path,
         typer.Argument(
-            help="Folder with one result folder, or one segmentation (NIfTI), a case.",
+            help="Folder with one result folder, or one segmentation (NIfTI), per case.",
             metavar="PREDICTIONS",
         ),
     ],
@@ -62,24 +62,24 @@ def evaluate(
         str | None,
         typer.Option(
             "--convention",
-            help="What the labels of the truth and of plain segmentations mean: a name (brats, "
-            "brats24, brats24ped, msd, brats2012), or a table of case and convention, parted by "
-            "tabs.",
+            help="Label convention of the reference and of plain segmentations: brats, brats24, "
+            "brats24ped, msd or brats2012, or a tab-separated table of case and convention.",
             metavar="NAME|FILE",
         ),
     ] = None,
     json: Annotated[
-        Path | None, typer.Option("--json", help="Write everything measured.", metavar="FILE")
+        Path | None,
+        typer.Option("--json", help="Write all results to a JSON file.", metavar="FILE"),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw it, as PNG.", metavar="FILE")
+        Path | None, typer.Option("--plot", help="Write a plot (PNG).", metavar="FILE")
     ] = None,
 ) -> Answer:
     """Score results against reference segmentations.
 
     Dice, HD95, BraTS 2023's lesion-wise scores, FROC, calibration and whether attention lies in the
-    tumour, each with a 95 % bootstrap interval over cases. A case without a result counts as
-    Dice 0. Needs no extra.
+    tumour, each with a 95 % bootstrap interval over cases. A case without a result counts as Dice
+    0.
     """
     for file in (json, plot):
         checks.check_file(file)

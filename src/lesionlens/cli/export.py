@@ -1,4 +1,4 @@
-"""`lesionlens export`: a reviewed result, written again with what the readers decided."""
+"""`lesionlens export`: write a reviewed result again, with the readers' decisions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def export(
         bool,
         typer.Option(
             "--deidentify",
-            help="Write no name, file name, date or UID of the study; as `lesionlens deidentify` "
+            help="Omit names, file names, dates and UIDs of the study, as `lesionlens deidentify` "
             "does for the study itself.",
         ),
     ] = False,
@@ -47,10 +47,10 @@ def export(
     wanted: ExportOptions = FILES,
     supersedes: options.Supersedes = None,
 ) -> Answer:
-    """Write a reviewed result anew: every file says what the readers decided.
+    """Write a reviewed result again, with the readers' decisions in every file.
 
-    Nothing is computed again; the study is needed for its images and, for DICOM, as the source
-    that the objects point at.
+    Nothing is recomputed. The study is needed for its images and, for DICOM, as the source
+    that the objects reference.
     """
     options.check_layout(out, layout)
     if deidentify and layout is not options.ResultLayout.OWN:
@@ -89,13 +89,13 @@ def export(
 
 
 def _check_new(out: Path) -> None:
-    """Refuse a folder with content: what is there may name the patient, and would be handed on."""
+    """Refuse a folder with content: it may name the patient, and would be shared too."""
     check_target(out)
     if out.is_dir() and any(out.iterdir()):
         raise UnusableInputError(
             found=f"something in {plain(out.name)!r} already, where a de-identified result is "
             "to go",
-            expected="a new or empty folder: what is there would be handed on with it",
+            expected="a new or empty folder: other files would be shared with it",
             next_step="Choose another folder with --out",
         )
 

@@ -1,4 +1,4 @@
-"""`lesionlens export-model`: the network as one file for another runtime."""
+"""`lesionlens export-model`: write the network as an ONNX file."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Storage(StrEnum):
 def export_model(
     weights: options.Weights = None,
     precision: Annotated[
-        Storage, typer.Option("--precision", help="How weights are stored; computing is float32.")
+        Storage, typer.Option("--precision", help="How weights are stored; computation is float32.")
     ] = Storage.FP16,
     prompts: Annotated[
         bool,
-        typer.Option("--prompts", help="The network that takes prompts; it needs --out."),
+        typer.Option("--prompts", help="Export the prompt network instead; needs --out."),
     ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
-            help="File to write; else where `analyze --engine onnx` looks for it.",
+            help="Output file; default: where `analyze --engine onnx` looks for it.",
             metavar="FILE",
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""`lesionlens learn`: from signed reviews to weights that are proposed, never simply used."""
+"""`lesionlens learn`: fine-tune on signed reviews and propose new weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def learn(
     reviewed: Annotated[
         Path,
         typer.Argument(
-            help="Results of `batch`, or a worklist, of which readers have signed some.",
+            help="Results of `batch`, or a worklist, with signed reviews.",
             metavar="DIR_OF_REVIEWED",
         ),
     ],
@@ -34,7 +34,7 @@ def learn(
         Path,
         typer.Option(
             "--out",
-            help="Folder for this round; it will hold patients' images.",
+            help="Output folder; it will contain patients' images.",
             metavar="DIR",
         ),
     ],
@@ -42,7 +42,7 @@ def learn(
         Path | None,
         typer.Option(
             "--studies",
-            help="The studies that they were made of; a worklist knows them itself.",
+            help="Folder of the analysed studies; not needed for a worklist.",
             metavar="DIR",
         ),
     ] = None,
@@ -50,8 +50,8 @@ def learn(
         list[str] | None,
         typer.Option(
             "--reader",
-            help="Whose decisions count that napari keeps on this machine and that were not "
-            "exported; may be given several times. A worklist names its readers itself.",
+            help="Reader whose decisions, kept by napari on this machine and not exported, are "
+            "used; repeatable. Not needed for a worklist.",
             metavar="NAME",
         ),
     ] = None,
@@ -59,35 +59,35 @@ def learn(
         str | None,
         typer.Option(
             "--weights",
-            help="Weights to start from in place of those in use: a file, default, synthetic or an "
+            help="Initial weights in place of those in use: a file, default, synthetic or an "
             "accepted version such as v1.",
             metavar="FILE|NAME",
         ),
     ] = None,
     steps: Annotated[
-        int, typer.Option("--steps", help="Of training, by the built-in recipe.", min=1)
+        int, typer.Option("--steps", help="Training steps, for the built-in recipe.", min=1)
     ] = 260,
     recipe: Annotated[
         Path | None,
-        typer.Option("--recipe", help="A recipe of your own (TOML).", metavar="FILE"),
+        typer.Option("--recipe", help="Your own recipe (TOML).", metavar="FILE"),
     ] = None,
     drawn: Annotated[
         int,
-        typer.Option("--drawn", help="Synthetic brains that show what was forgotten.", min=2),
+        typer.Option("--drawn", help="Number of synthetic brains that test for forgetting.", min=2),
     ] = 12,
     minutes: Annotated[
         float | None,
         typer.Option(
-            "--minutes", help="Stop training after this long; start again to go on.", min=0
+            "--minutes", help="Stop training after this time; run again to continue.", min=0
         ),
     ] = None,
     network: EngineChoice = NETWORK,
 ) -> Answer:
-    """Learn from signed reviews, and propose the new weights with a one-page comparison.
+    """Fine-tune on signed reviews, and propose the new weights with a one-page comparison.
 
-    Patients are parted, synthetic brains are mixed in, old and new weights are compared on patients
-    who were held out and on synthetic brains. Nothing is in use until a person says so with
-    `lesionlens weights accept`. Ctrl-C keeps what is done; the same command goes on.
+    Patients are split, synthetic brains are mixed in, and old and new weights are compared on
+    held-out patients and on synthetic brains. New weights are used only after
+    `lesionlens weights accept`. Ctrl-C keeps finished work; the same command continues.
     """
     for place in (reviewed, studies):
         if place is not None:
@@ -123,10 +123,10 @@ def _answer(learnt: Learnt, out: Path) -> Answer:
         f"{len(gathered.reviews)} signed studies: {counts}",
         f"{trained.step} of {trained.steps} steps in {trained.minutes:.1f} minutes",
     )
-    notes = tuple(f"{name} teaches nothing yet: {why}" for name, why in gathered.left_out)
+    notes = tuple(f"{name} is not used for training: {why}" for name, why in gathered.left_out)
     proposal = learnt.proposal
     if proposal is None:
-        stopped = "stopped; the same command goes on from here"
+        stopped = "stopped; the same command continues"
         return Answer(lines, (*notes, stopped), status=130 if STOP.is_set() else 0)
     table = comparison((*proposal.patients, *proposal.drawn), len(proposal.patients))
     warned = [f"WEIGH  {plain(one)}" for one in proposal.cautions]
@@ -146,7 +146,7 @@ def _answer(learnt: Learnt, out: Path) -> Answer:
 
 
 def comparison(rows: tuple[MetricChange, ...], of_patients: int) -> Table:
-    """Return the figures before and after; the first rows are of patients, the rest of drawings."""
+    """Return the figures before and after; rows of patients first, then of synthetic brains."""
     from lesionlens.training.learning.page import compared_row
 
     heads = ("", "cases", "before", "after", "difference", "95 % interval", "")

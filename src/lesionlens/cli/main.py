@@ -1,6 +1,6 @@
-"""The `lesionlens` command: runs what was asked for, prints its answer, maps errors to statuses.
+"""The `lesionlens` command: runs a subcommand, prints its output, maps errors to exit statuses.
 
-The only place that prints and that catches every exception.
+The only module that prints and that catches every exception.
 """
 
 from __future__ import annotations
@@ -86,15 +86,15 @@ def run() -> int:
         if STOP.answered or not STOP.is_set():
             raise
     finally:
-        gc.freeze()  # the process ends: no object needs to be traced once more
+        gc.freeze()  # the process ends: skip the final garbage collection
     print(f"lesionlens: {_INTERRUPTED}", file=sys.stderr)  # before the command itself began
     return 130
 
 
 def refused_argument(arguments: Sequence[str]) -> str | None:
-    """Report an empty argument, most often a variable of a script that was never set.
+    """Report an empty argument, which is most often an unset variable of a script.
 
-    As a path it would mean the folder that one is in.
+    As a path it would mean the working folder.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def refused_argument(arguments: Sequence[str]) -> str | None:
 
 
 def _lost_folder() -> str | None:
-    """Report that the working folder was deleted, by which relative paths mean nothing."""
+    """Report that the working folder was deleted, so that relative paths have no meaning."""
     try:
         os.getcwd()  # noqa: PTH109
     except OSError:
@@ -122,20 +122,20 @@ def _lost_folder() -> str | None:
 
 
 def _own_the_process() -> None:
-    """Set what only a program may set for itself, not a library for its host."""
-    os.umask(access.umask())  # logs and whatever else is written by others' code
-    # Threads that wait for one another sleep: awake, as is their default, they take the cores from
-    # whatever else runs (three times as slow beside one busy program). Read when torch is loaded.
+    """Apply process-wide settings, which a program may make but not a library."""
+    os.umask(access.umask())  # logs and files written by other packages
+    # Waiting OpenMP threads sleep. By default they spin and take the cores from other programs
+    # (three times slower beside one busy program). Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Importing makes hundreds of thousands of objects that stay: with Python's own threshold of 700
-    # they are traced again and again, which takes a tenth of all imports.
+    # Imports create hundreds of thousands of permanent objects. With Python's threshold of 700 they
+    # are traced repeatedly, which takes a tenth of the import time.
     gc.set_threshold(50_000)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal's encoding lacks ends no command
+    if isinstance(sys.stdout, io.TextIOWrapper):  # unencodable characters are replaced
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _guarded(command: Callable[..., Answer]) -> Callable[..., None]:
-    """Print a command's answer; turn whatever goes wrong into a message and a status."""
+    """Print a command's output; turn any exception into a message and an exit status."""
 
     @functools.wraps(command)
     def guarded(**arguments: Any) -> None:
@@ -161,7 +161,7 @@ def _guarded(command: Callable[..., Answer]) -> Callable[..., None]:
 
 
 def _answer_of(command: Callable[..., Answer], arguments: dict[str, Any]) -> Answer:
-    """Run a command; the log holds when, its notes and how it ended."""
+    """Run a command and log its start, notes and exit status."""
     version = metadata.version("lesionlens")
     logger.info("lesionlens %s %s", version, command.__name__.replace("_", "-"))
     try:
@@ -187,7 +187,7 @@ def _report(error: BaseException, *, in_json: bool) -> int:
 
 
 def explain(error: BaseException) -> tuple[int, str]:
-    """Return the exit status and the one message that an exception deserves.
+    """Return the exit status and the message of an exception.
 
     Examples
     --------
@@ -231,7 +231,7 @@ def _print(answer: Answer, *, quiet: bool, in_json: bool) -> None:
 
 
 def _flowing(text: str | None) -> str:
-    """Join the lines of each paragraph: a terminal folds them to its own width."""
+    """Join the lines of each paragraph, so that the terminal wraps them."""
     return "\n\n".join(" ".join(part.split()) for part in (text or "").split("\n\n"))
 
 
@@ -253,7 +253,7 @@ def top(
 
 
 def _add(to: typer.Typer, command: Callable[..., Answer], example: str, name_at: int = 0) -> None:
-    """Add a command; its name is the word of its example at `name_at`."""
+    """Add a command, named by the word of its example at `name_at`."""
     to.command(
         example.split()[name_at],
         help=_flowing(command.__doc__),
@@ -293,7 +293,8 @@ _GROUPS: dict[str, tuple[str, tuple[tuple[Callable[..., Answer], str], ...]]] = 
         ),
     ),
     "weights": (
-        "Which weights are in use: accept what `learn` proposed, choose a version, take it back.",
+        "Manage weights: accept a proposal of `learn`, choose a version, revert to the previous "
+        "one.",
         (
             (weights.show, "weights list"),
             (weights.accept, 'weights accept out/learnt --by "A. Reader"'),
@@ -302,7 +303,7 @@ _GROUPS: dict[str, tuple[str, tuple[tuple[Callable[..., Answer], str], ...]]] = 
         ),
     ),
     "worklist": (
-        "Many studies: list them, analyse them ahead of their reader, compare readers.",
+        "Worklists: list studies, analyse them in advance, compare readers.",
         (
             (worklist.scan, "worklist scan sample_data --list out/list"),
             (worklist.show, 'worklist show out/list --filter "new flair"'),
@@ -311,7 +312,7 @@ _GROUPS: dict[str, tuple[str, tuple[tuple[Callable[..., Answer], str], ...]]] = 
         ),
     ),
     "reader-study": (
-        "Reader studies: the order of reads by LIST/protocol.toml, and the tables at the end.",
+        "Reader studies: reading order from LIST/protocol.toml, and result tables.",
         (
             (reader_study.plan, "reader-study plan out/list"),
             (reader_study.table, "reader-study table out/list --out out/tables"),

@@ -1,4 +1,4 @@
-"""`lesionlens monitor`: what readers made of many results, week by week."""
+"""`lesionlens monitor`: monitor results and reviews week by week."""
 
 from __future__ import annotations
 
@@ -18,25 +18,31 @@ def monitor(
     out: options.Out,
     baseline_weeks: Annotated[
         int,
-        typer.Option(
-            "--baseline-weeks", help="First weeks that later ones are compared with.", min=1
-        ),
+        typer.Option("--baseline-weeks", help="Number of first weeks used as the baseline.", min=1),
     ] = 4,
     least_acceptance: Annotated[
         float,
         typer.Option(
-            "--least-acceptance", help="Stop rule: share of judged candidates.", min=0.0, max=1.0
+            "--least-acceptance",
+            help="Stop rule: lowest fraction of accepted candidates.",
+            min=0.0,
+            max=1.0,
         ),
     ] = 0.5,
     most_candidates: Annotated[
         float,
-        typer.Option("--most-candidates", help="Stop rule: candidates a study in a week.", min=0.0),
+        typer.Option(
+            "--most-candidates",
+            help="Stop rule: highest mean of candidates per study in a week.",
+            min=0.0,
+        ),
     ] = 3.0,
     studies: Annotated[
         Path | None,
         typer.Option(
             "--studies",
-            help="The studies that they were made of: contrast, noise and voxels are compared too.",
+            help="Folder of the analysed studies; contrast, noise and voxel size are monitored "
+            "too.",
             metavar="DIR",
         ),
     ] = None,
@@ -44,8 +50,8 @@ def monitor(
     """Count candidates and verdicts by week and reader, compare scores with verdicts, warn.
 
     Reads findings.json, run.json and review.json of every result, with --studies images; writes a
-    page, a table and Prometheus' text. Exit status 0 also where a stop rule is broken: the answer
-    says so, and the panel in napari warns until a later look finds none broken.
+    page, a table and a Prometheus text file. The exit status is 0 even if a stop rule is broken:
+    the output says so, and the napari panel warns until a later run finds none broken.
     """
     from lesionlens.site.monitoring import monitor_warning
     from lesionlens.site.monitoring.stop_rules import StopBounds

@@ -1,4 +1,4 @@
-"""The options that choose an engine: one set, given to every command that analyses."""
+"""The options that choose an engine, shared by every command that analyses."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class ComputeOptions:
         ComputePrecision,
         typer.Option(
             "--precision",
-            help="In which numbers the network computes; auto is float32 on a CPU, bfloat16 on a "
-            "GPU of Nvidia, AMD or Intel.",
+            help="Numeric precision of the network; auto is float32 on a CPU, bfloat16 on a GPU "
+            "of Nvidia, AMD or Intel.",
         ),
     ] = ComputePrecision.AUTO
     threads: Annotated[
@@ -54,15 +54,17 @@ class EngineOptions(ComputeOptions):
 
     bundle: Annotated[
         Path | None,
-        typer.Option("--bundle", help="MONAI bundle to use instead of our network.", metavar="DIR"),
+        typer.Option(
+            "--bundle", help="MONAI bundle to use instead of the built-in network.", metavar="DIR"
+        ),
     ] = None
     weights: options.Weights = None
     engine: Annotated[
         str,
         typer.Option(
             "--engine",
-            help="Which installed engine decides: lens, onnx (no torch; see export-model), or one "
-            "of another package.",
+            help="Engine to use: lens, onnx (without torch; see export-model), or one of another "
+            "package.",
             metavar="NAME",
         ),
     ] = "lens"
@@ -70,9 +72,8 @@ class EngineOptions(ComputeOptions):
         float,
         typer.Option(
             "--patience",
-            help="Minutes that may go into asking a bundle beyond its first pass (maps, "
-            "uncertainty, which sequence mattered, deletion check); what they do not suffice for "
-            "is left out.",
+            help="Time limit in minutes for a bundle beyond its first pass (maps, uncertainty, "
+            "sequence relevance, deletion check); what does not fit is omitted.",
             metavar="MIN",
             min=0.0,
         ),
@@ -81,8 +82,8 @@ class EngineOptions(ComputeOptions):
         str | None,
         typer.Option(
             "--server",
-            help="Let the network of `lesionlens serve` decide; --engine then names one of its "
-            "models. Only the brain's voxels travel.",
+            help="Use the network of a `lesionlens serve` server; --engine then names one of its "
+            "models. Only voxels of the brain are sent.",
             metavar="URL",
         ),
     ] = None
@@ -97,21 +98,23 @@ class EngineOptions(ComputeOptions):
     server_ca: Annotated[
         Path | None,
         typer.Option(
-            "--server-ca", help="Certificates to trust instead of the usual, PEM.", metavar="FILE"
+            "--server-ca",
+            help="Certificates to trust instead of the system's (PEM).",
+            metavar="FILE",
         ),
     ] = None
     plain_http: Annotated[
         bool,
-        typer.Option("--plain-http", help="Let scans travel unencrypted to a server (http)."),
+        typer.Option("--plain-http", help="Send scans unencrypted to a server (http)."),
     ] = False
     fall_back: Annotated[
         bool,
-        typer.Option("--fall-back", help="Analyse here where the server does not answer."),
+        typer.Option("--fall-back", help="Analyse on this machine if the server does not respond."),
     ] = False
 
     @override
     def choice(self) -> EngineChoice:
-        """Return what these options choose.
+        """Return the choice described by these options.
 
         Raises
         ------

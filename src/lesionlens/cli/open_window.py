@@ -1,4 +1,4 @@
-"""`lesionlens open`: the window with a study, or with a saved result and its study."""
+"""`lesionlens open`: open a study, or a saved result with its study, in napari."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def open_window(
 ) -> Answer:
     """Open a study, or a saved result with its study, in napari.
 
-    Nothing is analysed until you ask for it.
+    Nothing is analysed until you press Analyse.
     """
     if not place.exists():
         raise UnusableInputError(
@@ -36,7 +36,7 @@ def open_window(
         )
     if any(util.find_spec(name) is None for name in _NEEDED):
         raise MissingPluginError(
-            found="no napari, which shows the window",
+            found="that napari, which shows the window, is not installed",
             expected="LesionLens with its window",
             next_step='Install it: pip install "lesionlens[gui]"',
         )

@@ -1,4 +1,4 @@
-"""Groups of options that several commands share: one frozen class a group, one decorator."""
+"""Groups of options shared by several commands: a frozen class per group, and a decorator."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class OptionGroup(Protocol):
     """A frozen dataclass, each field of which is an option."""
 
     def choice(self) -> Any:
-        """Return what the command takes: what these options choose together."""
+        """Return the value that the command receives for these options."""
         ...
 
 
 def takes(
     without: Collection[str] = (), **groups: Callable[..., OptionGroup]
 ) -> Callable[[Callable[..., Answer]], Callable[..., Answer]]:
-    """Give a command the options of a group in the place of the parameter that takes the choice.
+    """Replace a parameter of a command by the options of a group.
 
     Parameters
     ----------
     without : collection of str
         Fields of the groups that the command does not have.
     groups
-        The class of each group, by the name of the parameter.
+        Class of each group, by parameter name.
     """
 
     def decorate(command: Callable[..., Answer]) -> Callable[..., Answer]:
@@ -75,7 +75,7 @@ def _options(kind: Any, without: Collection[str]) -> list[inspect.Parameter]:
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """Which series of a folder are meant; each field is an option."""
+    """Options that select the series of a folder."""
 
     t1: options.T1 = None
     t1c: options.T1c = None
@@ -85,7 +85,7 @@ class SourceOptions:
     same_patient: options.SamePatient = False
 
     def choice(self) -> SourceOptions:
-        """Return the options themselves, which open a study."""
+        """Return the options, which can open a study."""
         return self
 
     @property
@@ -95,7 +95,7 @@ class SourceOptions:
         return {sequence: source for sequence, source in given if source is not None}
 
     def open(self, study: Path, context: RunContext) -> Study:
-        """Open a study as the user described it, now or, where not now, before."""
+        """Open a study with these options; `now` is false for a prior examination."""
         from lesionlens.imaging.reading.readers import open_study
 
         return open_study(
@@ -110,7 +110,7 @@ class SourceOptions:
 
 @dataclass(frozen=True, slots=True)
 class FileOptions:
-    """What is asked of a result's files; each field is an option."""
+    """Options for the files of a result."""
 
     language: options.Language = "en"
     sentence_template: options.SentenceTemplate = None
@@ -122,12 +122,12 @@ class FileOptions:
     rest: options.Rest = False
 
     def choice(self) -> ExportOptions:
-        """Return what these options ask for.
+        """Return the export options.
 
         Raises
         ------
         MissingPluginError
-            Surfaces were asked for, and trimesh is not installed.
+            Surfaces were requested, and trimesh is not installed.
         UnusableInputError
             There is no such language, or the template cannot be used.
         """
@@ -139,9 +139,9 @@ class FileOptions:
         load(self.language)
         if self.surfaces and find_spec("trimesh") is None:
             raise MissingPluginError(
-                found="no trimesh, which surfaces are written with",
+                found="that trimesh, which writes surfaces, is not installed",
                 expected="it",
-                next_step="Install it: pip install 'lesionlens[mesh]'; or leave --surfaces out",
+                next_step="Install it: pip install 'lesionlens[mesh]'; or omit --surfaces",
             )
         return ExportOptions(
             surfaces=self.surfaces,

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the study that they name."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Stripping(StrEnum):
-    """How the brain is found; the methods of `preparation.skull_stripping`, loaded when used."""
+    """Brain extraction method; the members of `preparation.skull_stripping`, loaded when used."""
 
     AUTO = "auto"
     OWN = "own"
@@ -51,14 +51,14 @@ T2 = Annotated[str | None, typer.Option("--t2", help=f"{_SOURCE} T2.", metavar="
 Flair = Annotated[str | None, typer.Option("--flair", help=f"{_SOURCE} FLAIR.", metavar="F")]
 StudyUid = Annotated[
     str | None,
-    typer.Option("--study", help="Which study, where a folder holds several.", metavar="UID"),
+    typer.Option("--study", help="Study to use if the folder holds several.", metavar="UID"),
 ]
 Weights = Annotated[
     str | None,
     typer.Option(
         "--weights",
-        help="Weights file in place of those in use; or default or synthetic, those in the "
-        "package, the latter trained on no patient; or an accepted version such as v1.",
+        help="Weights to use: a file, default or synthetic (both in the package; synthetic was "
+        "trained on no patient), or an accepted version such as v1.",
         metavar="FILE|synthetic",
     ),
 ]
@@ -69,31 +69,33 @@ BrainExtraction = Annotated[
     Stripping,
     typer.Option(
         "--brain-extraction",
-        help="What takes the skull off; auto is the own method, and an installed program where "
-        "its mask is doubtful.",
+        help="Brain extraction method; auto is the built-in one, or an installed program if its "
+        "mask is doubtful.",
     ),
 ]
 BiasCorrection = Annotated[
-    bool, typer.Option("--bias-correction", help="Take the coils' shading out first (N4); slower.")
+    bool, typer.Option("--bias-correction", help="Correct the bias field first (N4); slower.")
 ]
 Layouts = Annotated[
     ResultLayout,
     typer.Option(
         "--layout",
-        help="bids: DIR is a BIDS dataset of derivatives, to which the study is added.",
+        help="bids: add the study to DIR, a BIDS derivatives dataset.",
     ),
 ]
 Language = Annotated[
     str,
     typer.Option(
-        "--language", help="Of the report: en, de, or a TOML file of your own.", metavar="LANGUAGE"
+        "--language",
+        help="Language of the report: en, de, or your own TOML file.",
+        metavar="LANGUAGE",
     ),
 ]
 SentenceTemplate = Annotated[
     Path | None,
     typer.Option(
         "--sentence-template",
-        help="A Jinja file of your own for the sentence that is pasted into a report.",
+        help="Your own Jinja template for the sentence to paste into a report.",
         metavar="FILE",
     ),
 ]
@@ -101,7 +103,7 @@ Hide = Annotated[
     list[Identity] | None,
     typer.Option(
         "--hide",
-        help="Leave patient, date or series out of the report; may be given several times.",
+        help="Omit patient, date or series from the report; repeatable.",
     ),
 ]
 Surfaces = Annotated[
@@ -110,22 +112,23 @@ Surfaces = Annotated[
 ]
 Maps = Annotated[
     MapExtent,
-    typer.Option("--maps", help="DICOM attention maps: cut to what is visible, or full for OHIF."),
+    typer.Option(
+        "--maps", help="DICOM attention maps: cut (cropped to the visible part) or full (for OHIF)."
+    ),
 ]
 Also = Annotated[
     list[Extra] | None,
     typer.Option(
         "--also",
-        help="Write contours (RTSTRUCT) or key-slices (pictures) into dicom too; may be given "
-        "several times.",
+        help="Also write contours (RTSTRUCT) or key-slices (pictures) into dicom; repeatable.",
     ),
 ]
 Evidence = Annotated[
     bool,
     typer.Option(
         "--evidence",
-        help="Write what each sequence adds at every voxel too (evidence_*.nii.gz), and what was "
-        "considered and dismissed (considered.json).",
+        help="Also write the contribution of each sequence at every voxel (evidence_*.nii.gz), "
+        "and the regions that were considered and dismissed (considered.json).",
     ),
 ]
 Prior = Annotated[
@@ -133,7 +136,7 @@ Prior = Annotated[
     typer.Option(
         "--prior",
         help="Compare with an earlier examination: its result folder, a folder of results (the "
-        "latest earlier one of the same patient is taken), or its study.",
+        "latest earlier one of the same patient is used), or its study.",
         metavar="RESULT_DIR",
     ),
 ]
@@ -141,9 +144,9 @@ Supersedes = Annotated[
     Path | None,
     typer.Option(
         "--supersedes",
-        help="Name the newest report of ours on this study as the one that the new report comes "
-        "after: a result folder, or the study as fetched with its results. One that was sent from "
-        "DIR, or fetched with the study, is named anyway.",
+        help="Name the newest LesionLens report on this study in this folder (a result, or the "
+        "study as fetched with its results) as predecessor of the new report. A report that "
+        "was sent from DIR, or fetched with the study, is named anyway.",
         metavar="DIR",
     ),
 ]
@@ -151,7 +154,7 @@ PriorStudy = Annotated[
     Path | None,
     typer.Option(
         "--prior-study",
-        help="Where the study of that result lies, if no longer where it was analysed.",
+        help="Study of that result, if it has been moved.",
         metavar="STUDY",
     ),
 ]
@@ -159,25 +162,25 @@ SamePatient = Annotated[
     bool,
     typer.Option(
         "--same-patient",
-        help="Confirm that files whose patient ID, issuer, name, birth date or sex differ are of "
-        "one patient; the result says so.",
+        help="Confirm that files with different patient ID, issuer, name, birth date or sex are "
+        "of one patient; the result records this.",
     ),
 ]
 Rest = Annotated[
     bool,
-    typer.Option("--rest", help="DICOM objects hold also what a reader did not accept."),
+    typer.Option(
+        "--rest", help="Include candidates that a reader did not accept in DICOM objects."
+    ),
 ]
 Convention = Annotated[
     str | None,
-    typer.Option(
-        "--convention", help="What the labels mean, as for `evaluate`.", metavar="NAME|FILE"
-    ),
+    typer.Option("--convention", help="Label convention, as for `evaluate`.", metavar="NAME|FILE"),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout and nothing else.")]
 
 
 def preparation(stripping: Stripping, bias: bool) -> PrepareOptions:
-    """Return how to prepare a study; a program that is named must be installed.
+    """Return the preparation options; a named program must be installed.
 
     Raises
     ------
@@ -193,12 +196,12 @@ def preparation(stripping: Stripping, bias: bool) -> PrepareOptions:
 
 
 def check_layout(out: Path, layout: ResultLayout) -> Path:
-    """Refuse an output folder that cannot be written, or holds a BIDS dataset of others.
+    """Refuse an output folder that is not writable, or holds a foreign BIDS dataset.
 
     Returns
     -------
     Path
-        Where whole results go: the folder itself, or its place within a BIDS dataset.
+        Folder of whole results: the folder itself, or the one within a BIDS dataset.
     """
     check_target(out)
     if layout is ResultLayout.OWN:
@@ -214,19 +217,19 @@ def check_layout(out: Path, layout: ResultLayout) -> Path:
 
 
 def read_sentence(path: Path | None) -> str:
-    """Read a site's sentence template; empty where none is named."""
+    """Read a site's sentence template; empty if none is named."""
     from lesionlens.results.export.sentence import read_template
 
     return "" if path is None else read_template(path)
 
 
 def with_export_options(reopened: Analysis, wanted: ExportOptions) -> Analysis:
-    """Return a reopened result with what is asked of its files; evidence that it holds stays."""
+    """Return a reopened result with export options; evidence that it holds is kept."""
     return replace(reopened, options=replace(wanted, evidence=reopened.options.evidence))
 
 
 def superseded(place: Path | None, study: Study) -> tuple[Document, ...]:
-    """Return the report that the new one comes after; empty where none was named.
+    """Return the predecessor of the new report; empty if none was named.
 
     Raises
     ------

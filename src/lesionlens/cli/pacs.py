@@ -47,7 +47,7 @@ Authorities = Annotated[
 ]
 Certificate = Annotated[
     Path | None,
-    typer.Option("--cert", help="Our own certificate with its key, PEM.", metavar="FILE"),
+    typer.Option("--cert", help="Client certificate with its key (PEM).", metavar="FILE"),
 ]
 Title = Annotated[str, typer.Option("--aet", help="Our AE title (DIMSE).", metavar="TITLE")]
 
@@ -56,22 +56,24 @@ def find(
     address: Address,
     patient: Annotated[str, typer.Option("--patient", help="Patient ID.")] = "",
     name: Annotated[
-        str, typer.Option("--name", help="Patient's name, family name first; parts will do.")
+        str, typer.Option("--name", help="Patient's name, family name first; parts are enough.")
     ] = "",
     date: Annotated[
         str, typer.Option("--date", help="YYYYMMDD, or a range YYYYMMDD-YYYYMMDD.")
     ] = "",
     accession: Annotated[str, typer.Option("--accession", help="Accession number.")] = "",
-    modality: Annotated[str, typer.Option("--modality", help="Of any series; '' for all.")] = "MR",
+    modality: Annotated[
+        str, typer.Option("--modality", help="Modality of any series; '' for all.")
+    ] = "MR",
     user: User = None,
     ca: Authorities = None,
     cert: Certificate = None,
     aet: Title = OWN_TITLE,
     json: options.Json = False,
 ) -> Answer:
-    """List the studies of an archive that match.
+    """List the matching studies of an archive.
 
-    Day, Study UID, images, Patient ID, name, accession number, description.
+    Prints date, Study UID, images, Patient ID, name, accession number and description.
     """
     query = StudyQuery(
         patient_id=patient,
@@ -101,17 +103,19 @@ def get(
     same_patient: options.SamePatient = False,
     by: Annotated[
         Retrieval,
-        typer.Option("--by", help="DIMSE: C-GET, C-MOVE, or C-MOVE where there is no C-GET."),
+        typer.Option(
+            "--by", help="DIMSE: C-GET, C-MOVE, or auto (C-MOVE if C-GET is not supported)."
+        ),
     ] = Retrieval.AUTO,
     port: Annotated[
-        int, typer.Option("--port", help="Where we listen for C-MOVE; the archive must know it.")
+        int, typer.Option("--port", help="Port for C-MOVE; it must be configured in the archive.")
     ] = OWN_PORT,
     user: User = None,
     ca: Authorities = None,
     cert: Certificate = None,
     aet: Title = OWN_TITLE,
 ) -> Answer:
-    """Fetch one study into a new folder, whole or not at all."""
+    """Fetch one study into a new folder, completely or not at all."""
     check_target(out)
     access = Access(user=user, ca=ca, certificate=cert, title=aet, port=port, by=by)
     archive = connect(address, access)
@@ -139,7 +143,8 @@ def send(
         str,
         typer.Option(
             "--only",
-            help="Kinds of objects to send, with commas: seg, sr, pm, ko, sc, pr, rtstruct, other.",
+            help="Kinds of objects to send, separated by commas: seg, sr, pm, ko, sc, pr, "
+            "rtstruct, other.",
             metavar="KINDS",
         ),
     ] = "",
@@ -147,7 +152,7 @@ def send(
         bool,
         typer.Option(
             "--supersede",
-            help="Reject (IHE IOCM) what was sent of this study before anyone reviewed it.",
+            help="Reject (IHE IOCM) the unreviewed objects sent earlier for this study.",
         ),
     ] = False,
 ) -> Answer:
@@ -185,7 +190,7 @@ def send(
 def _nameless(
     result: Path, place: Path, key: Path | None, map_file: Path | None
 ) -> tuple[list[Path], tuple[str, ...]]:
-    """Return a de-identified copy of what would be sent, and what to know of it."""
+    """Return a de-identified copy of the objects to send, and notes about it."""
     from lesionlens.imaging.deidentification.folder import deidentify_folder
     from lesionlens.imaging.deidentification.profile import Options
     from lesionlens.site.pacs.outbox import files_to_send, folder_to_send

@@ -1,4 +1,4 @@
-"""What `analyze` does with a prior examination: find it early, compare it at the end."""
+"""The prior examination of `analyze`: found early, compared at the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def find(
     prior: Path | None, study: Path | None, now: Study, *, same_patient: bool = False
 ) -> Located | None:
-    """Find the prior examination before the long work begins; None where none was asked for.
+    """Find the prior examination before the analysis begins; None if none was requested.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def compare(
     options: PrepareOptions,
     context: RunContext,
 ) -> Analysis:
-    """Compare an analysis with the prior examination that was found, if one was."""
+    """Compare an analysis with the prior examination, if there is one."""
     if found is None:
         return analysis
     from lesionlens.analysis.followup import compare as followup
@@ -65,7 +65,7 @@ def compare(
 
 
 def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
-    """Return what a person reads of the comparison; empty without one."""
+    """Return the printed comparison; empty without one."""
     found = analysis.followup
     if found is None:
         return ()
@@ -101,7 +101,7 @@ def _percent(value: float | None) -> str:
 
 
 def remember(analysis: Analysis) -> None:
-    """Remember where the study lies, so that a later examination finds its images."""
+    """Remember the path of the study, so that a later examination finds its images."""
     from lesionlens.analysis.followup import places
 
     places.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)

@@ -1,4 +1,4 @@
-"""`lesionlens reader-study plan|table`: who reads what in which arm, and what came of it."""
+"""`lesionlens reader-study plan|table`: reading order, arms and tables of a reader study."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def plan(folder: List, json: options.Json = False) -> Answer:
-    """Report in which order each reader of LIST/protocol.toml reads, and in which arms."""
+    """Show the reading order and arms of each reader in LIST/protocol.toml."""
     from lesionlens.site.database.worklist_database import existing_worklist_database
     from lesionlens.site.worklist.protocol import assignments
 
@@ -37,9 +37,9 @@ def plan(folder: List, json: options.Json = False) -> Answer:
 
 
 def table(folder: List, out: options.Out) -> Answer:
-    """Write reads.csv (one row a read) and marks.csv (one row a mark, for FROC) of a list.
+    """Write reads.csv (one row per read) and marks.csv (one row per mark, for FROC) of a list.
 
-    Without LIST/protocol.toml it is the tables of a worklist's plain reads.
+    Without LIST/protocol.toml, the reads of an ordinary worklist are written.
     """
     from lesionlens.site.worklist.table import tables_of
 

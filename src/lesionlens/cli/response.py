@@ -21,38 +21,37 @@ from lesionlens.cli.console import Answer, plain
 
 def response(
     result: Annotated[
-        Path, typer.Argument(help="Result that was compared (--prior).", metavar="RESULT")
+        Path,
+        typer.Argument(help="Result that was compared with a prior (--prior).", metavar="RESULT"),
     ],
-    baseline: Annotated[
-        int, typer.Option(help="Number of the examination that response is compared with.")
-    ] = 1,
+    baseline: Annotated[int, typer.Option(help="Number of the baseline examination.")] = 1,
     nadir: Annotated[
         int | None,
-        typer.Option(help="Number of that for progression; else the smallest sum since."),
+        typer.Option(help="Number of the nadir examination; default: the smallest sum since."),
     ] = None,
     criterion: Annotated[Criterion, typer.Option(help="What is summed.")] = Criterion.BIDIMENSIONAL,
     disease: Annotated[Disease, typer.Option(help="Which disease.")] = Disease.ENHANCING,
     steroids: Annotated[
-        Steroids, typer.Option(help="Now, beside the examination compared with.")
+        Steroids, typer.Option(help="Steroid dose now, relative to the examination compared with.")
     ] = Steroids.UNKNOWN,
     clinical: Annotated[
-        Clinical, typer.Option(help="The patient; worse: and nothing else explains it.")
+        Clinical, typer.Option(help="Clinical state; worse means without another explanation.")
     ] = Clinical.UNKNOWN,
     sign: Annotated[
-        str | None, typer.Option(help="Who assesses the response.", metavar="NAME")
+        str | None, typer.Option(help="Name of the reader who signs the response.", metavar="NAME")
     ] = None,
     category: Annotated[
-        Response | None, typer.Option(help="The reader's own; with --sign alone that proposed.")
+        Response | None, typer.Option(help="Category to sign; default: the proposed one.")
     ] = None,
     withdraw: Annotated[
         str | None,
-        typer.Option(help="Why the response signed before is withdrawn; --sign: by whom."),
+        typer.Option(help="Reason to withdraw the signed response; needs --sign NAME."),
     ] = None,
 ) -> Answer:
-    """Propose a response category by RANO 2.0 as a draft; sign it as its reader.
+    """Propose a response category by RANO 2.0 as a draft, or sign one.
 
-    Needs a result that was compared with an earlier examination. What is signed lies in the
-    result's review; `export` writes it into report and SR.
+    Needs a result that was compared with an earlier examination. The signed response is kept
+    in the result's review; `export` writes it into report and SR.
     """
     from lesionlens.analysis.followup import response as followup
     from lesionlens.base.errors import UnusableInputError

@@ -1,4 +1,4 @@
-"""`lesionlens review`: what is there already opens for review; no network, no GPU."""
+"""`lesionlens review`: review an existing segmentation, without a network."""
 
 from __future__ import annotations
 
@@ -26,25 +26,24 @@ def review(
     result: Annotated[
         Path,
         typer.Argument(
-            help="Result folder, DICOM Segmentation (file or folder) or NIfTI mask, of anybody.",
+            help="Result folder, DICOM Segmentation (file or folder) or NIfTI mask, from any "
+            "program.",
             metavar="RESULT",
         ),
     ],
     study: options.StudyPath,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", help="Write a result here in place of opening napari.", metavar="DIR"
-        ),
+        typer.Option("--out", help="Write a result here instead of opening napari.", metavar="DIR"),
     ] = None,
     source: SourceOptions = SOURCE,
     wanted: ExportOptions = FILES,
 ) -> Answer:
-    """Open a segmentation for review, measured, with the study that it was drawn on.
+    """Open a segmentation for review, with measurements, together with its study.
 
-    In napari, or with --out as a result folder with measures, tables and report. Nothing is asked
-    of a network. A brain in its skull is measured all the same; lobes are named where the scan
-    shows the brain alone, or the brain was found in it before.
+    Opens napari, or with --out writes a result folder with measurements, tables and report. No
+    network is used. Lobes are named only if the scan is skull-stripped, or its brain mask is
+    known from before.
     """
     if out is not None:
         options.check_layout(out, options.ResultLayout.OWN)

@@ -1,4 +1,4 @@
-"""`lesionlens sample`: the sample patients and the training recipes as files of your own."""
+"""`lesionlens sample`: write the sample patients and the training recipes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from lesionlens.cli.console import Answer, plain
 
 
 def sample(
-    out: Annotated[Path, typer.Argument(help="A new folder, or one of yours.", metavar="DIR")],
+    out: Annotated[Path, typer.Argument(help="Output folder.", metavar="DIR")],
 ) -> Answer:
     """Write the sample patients and the training recipes into a folder.
 
-    A real patient as NIfTI (BraTS 2021, CC BY 4.0; see README.md there) with what experts drew, a
-    synthetic one as DICOM, and the recipes of `train`. Replaces nothing.
+    A real patient as NIfTI (BraTS 2021, CC BY 4.0; see README.md there) with the expert
+    segmentation, a synthetic one as DICOM, and the recipes of `train`. Existing files are not
+    replaced.
     """
     check_target(out)
     from lesionlens.imaging.samples import FOLDER

@@ -1,4 +1,4 @@
-"""`lesionlens sentence`: what a result says in a sentence, to paste into a report."""
+"""`lesionlens sentence`: print a result as a sentence to paste into a report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def sentence(
     result: Annotated[Path, typer.Argument(help="Folder of a saved result.", metavar="RESULT")],
     candidate: Annotated[
         int | None,
-        typer.Option("--candidate", help="Of one candidate, by its number; else of the study."),
+        typer.Option("--candidate", help="Number of one candidate; default: the whole study."),
     ] = None,
     language: options.Language = "en",
     sentence_template: options.SentenceTemplate = None,

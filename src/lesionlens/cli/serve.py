@@ -1,4 +1,4 @@
-"""`lesionlens serve`: this machine's network, and its GPU, for other machines."""
+"""`lesionlens serve`: serve this machine's network and GPU to other machines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Bundles = Annotated[
     list[Path] | None,
     typer.Option(
         "--bundle",
-        help="MONAI bundle to serve instead of our network; may be given several times.",
+        help="MONAI bundle to serve instead of the built-in network; repeatable.",
         metavar="DIR",
     ),
 ]
@@ -33,28 +33,32 @@ Bundles = Annotated[
 @takes(without={"bundle", *SERVER}, network=EngineOptions)
 def serve(
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen at; 127.0.0.1 is this machine alone.")
+        str, typer.Option("--host", help="Address to listen on; 127.0.0.1 is this machine only.")
     ] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option("--port", help="Port to listen at; 0 for any that is free.", min=0)
+        int, typer.Option("--port", help="Port to listen on; 0 for any free port.", min=0)
     ] = 8000,
     api_key_file: Annotated[
         Path | None,
         typer.Option(
             "--api-key-file",
-            help="Text file of the keys that open, one a line; wanted where others come in.",
+            help="Text file of API keys, one per line; required for access from other machines.",
             metavar="FILE",
         ),
     ] = None,
     certificate: Annotated[
-        Path | None, typer.Option("--certificate", help="For https, PEM.", metavar="FILE")
+        Path | None,
+        typer.Option("--certificate", help="Certificate for https (PEM).", metavar="FILE"),
     ] = None,
     certificate_key: Annotated[
-        Path | None, typer.Option("--certificate-key", help="Its key, PEM.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            "--certificate-key", help="Private key of the certificate (PEM).", metavar="FILE"
+        ),
     ] = None,
     plain_http: Annotated[
         bool,
-        typer.Option("--plain-http", help="Let other machines in without encryption."),
+        typer.Option("--plain-http", help="Accept unencrypted connections from other machines."),
     ] = False,
     network: EngineChoice = NETWORK,
     bundle: Bundles = None,
@@ -62,27 +66,29 @@ def serve(
         Path | None,
         typer.Option(
             "--datastore",
-            help="Folder of studies that clients of MONAI Label may list, and keep labels in.",
+            help="Folder of studies for MONAI Label clients, which also save labels there.",
             metavar="DIR",
         ),
     ] = None,
     memory: Annotated[
         float,
-        typer.Option("--memory", help="GB for what is held for all clients together.", min=0.1),
+        typer.Option(
+            "--memory", help="Memory limit in GB for the studies of all clients.", min=0.1
+        ),
     ] = 8.0,
     heartbeat: Annotated[
         float,
         typer.Option(
             "--heartbeat",
-            help="Seconds after which a client that is silent is forgotten, and its study.",
+            help="Seconds after which a silent client and its study are discarded.",
             min=1.0,
         ),
     ] = 30.0,
 ) -> Answer:
-    """Lend this machine's network and GPU to LesionLens on other machines.
+    """Serve this machine's network and GPU to LesionLens on other machines.
 
-    Studies are held in memory and forgotten with their session. Clients of MONAI Label are answered
-    too. Stop it with Ctrl-C.
+    Studies are kept in memory and discarded with their session. The MONAI Label API is
+    supported too. Stop the server with Ctrl-C.
     """
     STOP.gently()
     _check_installed()
@@ -113,11 +119,11 @@ def serve(
         print_line(f"Serving {', '.join(models)} ({', '.join(devices)}) at {address}")
 
     listen(app, where, opened, RunContext(cancel=STOP))
-    return Answer((), ("the server has stopped; what it held is gone",))
+    return Answer((), ("the server has stopped and discarded all studies",))
 
 
 def log_requests() -> None:
-    """Write a line a request to stderr: route, status, time, bytes; nothing of a patient."""
+    """Write one line per request to stderr: route, status, time, bytes; no patient data."""
     from lesionlens.site.serving.gate import requests
 
     handler = logging.StreamHandler(sys.stderr)
@@ -128,13 +134,13 @@ def log_requests() -> None:
 
 
 def print_line(line: str) -> None:
-    """Print a line for whoever started the server, while it runs."""
+    """Print a line while the server runs."""
     sys.stderr.write(f"{plain(line)}\n")
     sys.stderr.flush()
 
 
 def load_models(network: EngineChoice, bundles: list[Path] | None) -> dict[str, Engine]:
-    """Load what is served, by the names under which clients choose.
+    """Load the served models, by the names that clients use.
 
     Raises
     ------
@@ -163,7 +169,7 @@ def _check_installed() -> None:
     missing = [name for name in needed if find_spec(name) is None]
     if missing:
         raise MissingPluginError(
-            found=f"no {' and no '.join(missing)}, which the server is made with",
+            found=f"no {' and no '.join(missing)}, which the server needs",
             expected="all of the extra `serve`",
             next_step="Install them: pip install 'lesionlens[serve]'",
         )

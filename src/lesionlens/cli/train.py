@@ -1,4 +1,4 @@
-"""`lesionlens train`: make weights from a recipe; stops and resumes."""
+"""`lesionlens train`: train weights from a recipe; can be stopped and resumed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def train(
     config: Annotated[
         Path,
         typer.Argument(
-            help="Recipe: a TOML file, or ours: default, continued, finetune, mixed.",
+            help="Recipe: a TOML file, or a built-in one: default, continued, finetune, mixed.",
             metavar="CONFIG",
         ),
     ],
@@ -36,30 +36,30 @@ def train(
     network: EngineChoice = NETWORK,
     minutes: Annotated[
         float | None,
-        typer.Option("--minutes", help="Stop after this long; start again to go on.", min=0),
+        typer.Option("--minutes", help="Stop after this time; run again to continue.", min=0),
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Begin anew instead of going on from a checkpoint.")
+        bool, typer.Option("--fresh", help="Start from scratch instead of from a checkpoint.")
     ] = False,
     finetune: Annotated[
         Path | None,
         typer.Option(
             "--finetune",
-            help="Learn from real cases: BraTS or Decathlon layout, or reviewed results.",
+            help="Train on real cases: BraTS or Decathlon layout, or reviewed results.",
             metavar="DIR",
         ),
     ] = None,
     studies: Annotated[
         Path | None,
-        typer.Option("--studies", help="The studies of reviewed results.", metavar="DIR"),
+        typer.Option("--studies", help="Folder of the studies of reviewed results.", metavar="DIR"),
     ] = None,
     convention: options.Convention = None,
 ) -> Answer:
-    """Train the network on synthetic brains, as a recipe says; goes on where DIR left off.
+    """Train the network on synthetic brains by a recipe; resumes from a checkpoint in DIR.
 
-    No patient's scan is needed. With --finetune it learns from your own cases instead, from the
-    default weights on; patients are parted once, and those held out only judge. Ctrl-C saves a
-    checkpoint; the same command goes on from there. On several GPUs: torchrun --nproc-per-node 4
+    No patient's scan is needed. With --finetune the default weights are trained on your own
+    cases; patients are split once, and held-out patients are used for validation only. Ctrl-C
+    saves a checkpoint; the same command continues. On several GPUs: torchrun --nproc-per-node 4
     --no-python lesionlens train CONFIG --out DIR --device cuda.
     """
     STOP.gently()
@@ -98,7 +98,7 @@ def _real_cases(
     convention: str | None,
     context: RunContext,
 ) -> tuple[TrainConfig, RealCases]:
-    """Find the cases to learn from; the recipe then starts from weights."""
+    """Find the training cases; the recipe then starts from existing weights."""
     from lesionlens.analysis.evaluation.label_conventions import convention_reader
     from lesionlens.training.real_cases import RealCases, with_start
     from lesionlens.training.references import find_real_cases
@@ -114,21 +114,14 @@ def _answer(summary: TrainSummary, *, speak: bool = True) -> Answer:
         return Answer(status=130 if STOP.is_set() else 0)
     done = f"{summary.step} of {summary.steps} steps in {summary.minutes:.1f} minutes"
     if summary.began_at:
-        done += f" (went on from step {summary.began_at})"
+        done += f" (resumed from step {summary.began_at})"
     lines = (f"{done}, loss {summary.loss:.3f}", f"Weights: {summary.weights}")
     notes: tuple[str, ...] = ()
     if summary.learnt_before:
         notes = (
-            "The weights that training began with learnt from cases that are held out to judge, "
-            f"whose figures flatter: {', '.join(map(plain, summary.learnt_before))}",
+            "The initial weights were trained on cases that are held out for validation, whose "
+            f"figures are therefore too good: {', '.join(map(plain, summary.learnt_before))}",
         )
     if STOP.is_set():
-        return Answer(
-            lines,
-            (
-                *notes,
-                "stopped; the same command goes on from here",
-            ),
-            status=130,
-        )
+        return Answer(lines, (*notes, "stopped; the same command continues"), status=130)
     return Answer(lines, notes)

@@ -1,4 +1,4 @@
-"""How much a command reports while it works, and where: options that every command has."""
+"""Verbosity and log file: options of every command."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OURS = logging.getLogger("lesionlens")
 
 @dataclass(frozen=True, slots=True)
 class Verbosity:
-    """What the user chose; each field is an option of every command."""
+    """The options; each field is an option of every command."""
 
     verbose: Annotated[
         int,
@@ -34,7 +34,7 @@ class Verbosity:
     ] = 0
     quiet: Annotated[
         bool,
-        typer.Option("--quiet", "-q", help="Only errors, and what --json prints."),
+        typer.Option("--quiet", "-q", help="Print only errors and the output of --json."),
     ] = False
     log_file: Annotated[
         Path | None,
@@ -70,7 +70,7 @@ def take_from(arguments: dict[str, Any]) -> Verbosity:
 
 
 def add_options(wrapper: Callable[..., None], command: Callable[..., Any]) -> None:
-    """Give `wrapper` the parameters of `command` and those of every command."""
+    """Set the signature of `wrapper` to that of `command` plus the common options."""
     common = get_type_hints(Verbosity, include_extras=True)
     kinds = {**get_type_hints(command, include_extras=True), **common}
     for kind in kinds.values():
@@ -91,7 +91,7 @@ def add_options(wrapper: Callable[..., None], command: Callable[..., Any]) -> No
 
 @contextmanager
 def logging_as(chosen: Verbosity) -> Iterator[None]:
-    """Send log lines where the user wants them while the block runs.
+    """Configure logging within the block.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def logging_as(chosen: Verbosity) -> Iterator[None]:
     if chosen.log_file is not None:
         handlers.append(_to_file(chosen.log_file, chosen))
     root = logging.getLogger()
-    silent = logging.NullHandler()  # else Python itself prints what libraries warn of
+    silent = logging.NullHandler()  # otherwise Python prints warnings of libraries
     before = _OURS.level
     QUIET.set(chosen.quiet)
     root.addHandler(silent)
@@ -145,7 +145,7 @@ def _to_file(path: Path, chosen: Verbosity) -> logging.Handler:
     except OSError as error:
         raise UnusableInputError(
             found=f"a log file that cannot be written: {path} ({error.strerror})",
-            expected="a file in a folder that exists and may be written",
+            expected="a file in a writable folder",
             next_step="Name another with --log-file",
         ) from error
     handler.setLevel(logging.DEBUG if chosen.all_details else logging.INFO)
@@ -154,7 +154,7 @@ def _to_file(path: Path, chosen: Verbosity) -> logging.Handler:
 
 
 def error_fields(error: BaseException, status: int, message: str) -> Mapping[str, Any]:
-    """Return what `--json` prints of a failure.
+    """Return the JSON object that `--json` prints for a failure.
 
     Examples
     --------

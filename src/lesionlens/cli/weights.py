@@ -10,14 +10,16 @@ import typer
 from lesionlens.cli import checks
 from lesionlens.cli.console import Answer, new_table, plain
 
-By = Annotated[str, typer.Option("--by", help="Who decides; stays on the record.", metavar="NAME")]
-Why = Annotated[str, typer.Option("--why", help="In your words; stays on the record.")]
+By = Annotated[
+    str, typer.Option("--by", help="Name of the person who decides; recorded.", metavar="NAME")
+]
+Why = Annotated[str, typer.Option("--why", help="Reason; recorded.")]
 
 
 def show() -> Answer:
     """List the weights of this machine's user: those of the package and all accepted versions.
 
-    `synthetic` was trained on no patient and is there for single runs, by --weights synthetic.
+    `synthetic` was trained on no patient; use it for single runs with --weights synthetic.
     """
     import json
     from importlib.resources import files
@@ -55,7 +57,7 @@ def show() -> Answer:
 
 def accept(
     proposed: Annotated[
-        Path, typer.Argument(help="Folder that `lesionlens learn` finished.", metavar="DIR")
+        Path, typer.Argument(help="Output folder of `lesionlens learn`.", metavar="DIR")
     ],
     by: By,
     why: Why = "",
@@ -77,7 +79,7 @@ def accept(
     return Answer(
         (
             f"{new.name} ({new.version}, SHA-256 {new.sha256[:12]}…) is in use from now on",
-            f'To take it back: lesionlens weights back --by "{plain(name)}"',
+            f'To revert: lesionlens weights back --by "{plain(name)}"',
         ),
         tuple(plain(one) for one in found.cautions),
     )
@@ -85,12 +87,13 @@ def accept(
 
 def use(
     version: Annotated[
-        str, typer.Argument(help="v1, v2, …, or default: those of the package.", metavar="VERSION")
+        str,
+        typer.Argument(help="v1, v2, …, or default for the packaged weights.", metavar="VERSION"),
     ],
     by: By,
     why: Why = "",
 ) -> Answer:
-    """Use a version from now on: any that was accepted before, or those of the package."""
+    """Select a version: any that was accepted before, or the packaged weights."""
     from lesionlens.network.versions import WeightsStore
 
     WeightsStore().use(version, by=checks.person(by), why=why)
@@ -98,10 +101,10 @@ def use(
 
 
 def back(by: By, why: Why = "") -> Answer:
-    """Take the version in use back: use what it was trained on from. Nothing is deleted."""
+    """Revert to the weights that the current version was trained from. Nothing is deleted."""
     from lesionlens.network.versions import WeightsStore
 
     store = WeightsStore()
     taken = store.in_use
     name = store.back(by=checks.person(by), why=why)
-    return Answer((f"{taken.name if taken else ''} taken back; {name} is in use from now on",))
+    return Answer((f"{taken.name if taken else ''} reverted; {name} is in use from now on",))

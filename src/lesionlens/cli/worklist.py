@@ -1,4 +1,4 @@
-"""`lesionlens worklist scan|show|ahead|compare`: many studies, and how far each reader is."""
+"""`lesionlens worklist scan|show|ahead|compare`: worklists and the progress of readers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 List = Annotated[Path, typer.Argument(help="Folder of the list, from `scan`.", metavar="LIST")]
 Reader = Annotated[
-    str, typer.Option("--reader", help="Whose list; as in the preferences of the plugin.")
+    str, typer.Option("--reader", help="Reader's name, as in the preferences of the plugin.")
 ]
 
 
@@ -33,8 +33,8 @@ def scan(
     source: Annotated[
         str,
         typer.Argument(
-            help="Folder with one sub-folder a study, BIDS dataset, CSV table with a column "
-            "`study`, or the address of an archive (see `lesionlens pacs find`).",
+            help="Folder with one sub-folder per study, BIDS dataset, CSV table with a column "
+            "`study`, or address of an archive (see `lesionlens pacs find`).",
             metavar="SOURCE",
         ),
     ],
@@ -49,14 +49,12 @@ def scan(
     ca: Authorities = None,
     cert: Certificate = None,
     aet: Title = OWN_TITLE,
-    again: Annotated[
-        bool, typer.Option("--again", help="Look at every study anew, also at known ones.")
-    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="Scan known studies again.")] = False,
 ) -> Answer:
-    """Make a list of studies, or add to one; nothing is analysed.
+    """Create a list of studies, or add to one; nothing is analysed.
 
-    What a file header says is kept in LIST/studies.sqlite: patient's ID, date, sequences, what was
-    noticed; never a name. Studies of an archive are fetched when their turn comes.
+    LIST/studies.sqlite stores patient ID, date, sequences and notices from the file headers, but
+    no names. Studies of an archive are fetched when needed.
     """
     from lesionlens.site.database.describing import describe_all
     from lesionlens.site.database.worklist_database import open_worklist_database
@@ -97,11 +95,11 @@ def show(
     reader: Reader = "",
     words: Annotated[
         str,
-        typer.Option("--filter", help="Words that a row must hold; -word: must not hold."),
+        typer.Option("--filter", help="Words that a row must contain; -word: must not contain."),
     ] = "",
     json: options.Json = False,
 ) -> Answer:
-    """List the studies as one reader sees them; in a reader study, in the order of their reads."""
+    """List the studies as shown to one reader; in a reader study, in their reading order."""
     from lesionlens.site.database.worklist_database import existing_worklist_database
     from lesionlens.site.worklist.protocol import read_protocol
     from lesionlens.site.worklist.rows import matching, rows_of
@@ -149,16 +147,16 @@ def ahead(
     folder: List,
     while_open: Annotated[
         bool,
-        typer.Option("--while-open", help="Stop when standard input ends: for programs."),
+        typer.Option("--while-open", help="Stop when standard input is closed (for programs)."),
     ] = False,
     network: EngineChoice = NETWORK,
     brain_extraction: options.BrainExtraction = options.Stripping.AUTO,
     bias_correction: options.BiasCorrection = False,
 ) -> Answer:
-    """Analyse the studies of a list ahead of their reader, the next ones first.
+    """Analyse the studies of a list in advance, the next ones first.
 
-    Each result goes to LIST/NAME as `lesionlens batch` would write it. A study that fails is
-    recorded and never stops the rest; Ctrl-C keeps what is complete.
+    Each result is written to LIST/NAME as by `lesionlens batch`. A study that fails is recorded and
+    does not stop the others; Ctrl-C keeps finished results.
     """
     from lesionlens.site.cohort.work import CohortChoice
     from lesionlens.site.database.records import Status
@@ -176,15 +174,15 @@ def ahead(
     stopped = STOP.is_set()
     lines = tuple(f"{plain(o.name)}: {plain(o.message)}" for o in done)
     count = sum(o.status is Status.ANALYSED for o in done)
-    notes = ("interrupted; what is complete stays",) if stopped else ()
+    notes = ("interrupted; finished results are kept",) if stopped else ()
     worst = max((o.exit_status for o in done if o.status is Status.FAILED), default=0)
     return Answer((*lines, f"{count} studies analysed"), notes, 130 if stopped else worst)
 
 
 def _until_end_of_input() -> None:
-    """Wait for the end of standard input: whoever started this has closed its end, or died.
+    """Wait until standard input is closed by the parent process.
 
-    Unbuffered: Python aborts at its end where a thread still waits in a buffered read.
+    Unbuffered: Python aborts at exit if a thread still waits in a buffered read.
     """
     while os.read(sys.stdin.fileno(), 4096):
         pass
@@ -192,7 +190,7 @@ def _until_end_of_input() -> None:
 
 
 def compare(folder: List, json: options.Json = False) -> Answer:
-    """Compare every two readers of each study: verdicts by candidate, marks by place (10 mm)."""
+    """Compare all pairs of readers: verdicts by candidate, marks by position (10 mm)."""
     from lesionlens.site.database.worklist_database import existing_worklist_database
     from lesionlens.site.worklist.rows import comparisons
 

@@ -35,7 +35,7 @@ class EngineChoice:
     weights: str | None = None
     """A file, default, synthetic or a version; None for those in use."""
     bundle: Path | None = None
-    """Folder of a MONAI bundle, whose network takes the place of ours."""
+    """Folder of a MONAI bundle, whose network replaces ours."""
     precision: ComputePrecision = ComputePrecision.AUTO
     threads: int | None = None
     """Of the CPU; None leaves it to each library."""

@@ -44,7 +44,7 @@ def choose(wish: str = "auto") -> torch.device:
     UnusableInputError
         The words name no kind of device that is known here.
     ResourceError
-        The device asked for is not there.
+        The device requested is missing.
 
     Examples
     --------

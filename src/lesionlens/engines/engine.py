@@ -142,7 +142,7 @@ class SupportsPrompts(Protocol):
 
 
 def unknown_method(method: str, expected: str, next_step: str) -> UnusableInputError:
-    """Return the error of an engine that is asked for a method of attribution it has not."""
+    """Return the error of an engine that is requested a method of attribution it has not."""
     return UnusableInputError(
         found=f"the attribution method {method!r}", expected=expected, next_step=next_step
     )

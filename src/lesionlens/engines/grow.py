@@ -45,7 +45,7 @@ class Surroundings:
     spacing_mm: NDArray[np.float64]
     """(3,) float64: voxel edges."""
     probability: Mapping[Region, Floats]
-    """Mapping of Region to (I, J, K) float32. 0 to 1; empty where it is not known."""
+    """Mapping of Region to (I, J, K) float32. 0 to 1; empty if it is not known."""
     attention: Floats | None = None
     """(I, J, K) float32 or None: of the whole tumour, 0 to 1."""
     shown: MrSequence | None = None

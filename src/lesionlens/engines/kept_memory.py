@@ -1,6 +1,6 @@
 """Keep freed memory for the next pass, where the C library would hand it back to the system.
 
-glibc maps every block of more than 32 MB anew and unmaps it when it is freed. A network that reads
+glibc maps every block of more than 32 MB again and unmaps it when it is freed. A network that reads
 a whole head at 1 mm allocates some 20 GB in a pass, in blocks of hundreds of MB: the system then
 clears five million pages a pass, which takes a third of the time. Other C libraries keep what was
 freed, and so do the allocators of accelerators: there nothing is changed.

@@ -147,7 +147,7 @@ def _within_brain(found: Prediction, prepared: PreparedStudy) -> Prediction:
 
 
 def _not_a_map(values: Any, shape: tuple[int, ...]) -> tuple[str, str] | None:
-    """Return what is wrong with an array, and what it should be; None where it is a map."""
+    """Return what is wrong with an array, and what it should be; None if it is a map."""
     found, kind = getattr(values, "shape", None), getattr(values, "dtype", None)
     real = isinstance(values, np.ndarray) and np.issubdtype(values.dtype, np.floating)
     if real and found == shape:
@@ -157,7 +157,7 @@ def _not_a_map(values: Any, shape: tuple[int, ...]) -> tuple[str, str] | None:
 
 
 def _no_probability(values: Floats, inside_of: dict[Region, Floats]) -> tuple[str, str] | None:
-    """Return what is wrong with a probability, and what it should be; None where nothing is."""
+    """Return what is wrong with a probability, and what it should be; None if nothing is."""
     low, high = float(values.min()), float(values.max())
     if not (low >= -_SLACK and high <= 1 + _SLACK):  # so that not-a-number is refused too
         return f"from {low:g} to {high:g}", "probabilities of 0 to 1, none of them NaN"

@@ -64,7 +64,7 @@ class PromptStudy:
     present: tuple[bool, ...]
     """(4,)."""
     chances: NDArray[np.floating] | None = None
-    """(3, I, J, K): probability of WT, TC, ET by the analysis; None where there was none."""
+    """(3, I, J, K): probability of WT, TC, ET by the analysis; None if there was none."""
     flagged: tuple[NDArray[np.int32], ...] = field(init=False)
     """What the analysis flagged of WT, TC and ET: connected parts, on every second voxel."""
 

@@ -23,7 +23,7 @@ def undecided(probability: Floats) -> Floats:
     Returns
     -------
     (I, J, K) float32
-        1 - |2 mean - 1|: 0 where all say the same with certainty, 1 where half say yes and half
+        1 - |2 mean - 1|: 0 if all say the same with certainty, 1 where half say yes and half
         say no.
 
     Examples

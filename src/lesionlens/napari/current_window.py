@@ -1,4 +1,4 @@
-"""What napari's reader asks of the window that is open now; nothing where there is none."""
+"""What napari's reader asks of the window that is open now; nothing if there is none."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def ask_in_panel(places: tuple[Path, ...], error: UnusableInputError) -> bool:
     Returns
     -------
     bool
-        False where there is no window to ask in.
+        False if there is no window to ask in.
     """
     return _in_panel(lambda panel: panel.actions_.opener.refused(Request.of(places), error))
 
 
 def reopen_in_panel(result: Path) -> bool:
-    """Reopen a saved result; False where there is no window."""
+    """Reopen a saved result; False if there is no window."""
     return _in_panel(lambda panel: panel.actions_.reopen(result))
 
 

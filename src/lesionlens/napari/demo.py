@@ -30,10 +30,10 @@ def demo(
     study: Annotated[Path, typer.Argument(help="A folder of NIfTI or DICOM files.")],
     result: Annotated[
         Path | None,
-        typer.Option(help="Its saved result, which is then shown instead of analysing again."),
+        typer.Option(help="Its saved result, to show instead of analysing again."),
     ] = None,
     screenshot: Annotated[
-        Path | None, typer.Option(help="Paint the window into this PNG and end.")
+        Path | None, typer.Option(help="Save a screenshot of the window as PNG and exit.")
     ] = None,
 ) -> None:
     """Open a study in napari and analyse it, or reopen its result, as a reader would."""

@@ -43,7 +43,7 @@ from lesionlens.napari.widgets.panel import Panel
 from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
 _SOON_MS = 500
-_TURNED = "Napari's axes were turned. The picture is right again: the patient's right on its left."
+_TURNED = "Napari's axes had been flipped: the patient's right is on the left again."
 WORKLIST = "LesionLens worklist"
 DOCK = "LesionLens (LesionLens)"
 """What napari's own menu calls the dock, so that the menu shows and hides this very one."""
@@ -55,7 +55,7 @@ class LesionLens(Panel):
     Parameters
     ----------
     napari_viewer : napari.Viewer
-        Its layers of ours, if any, become the session's study.
+        Its LesionLens layers, if any, become the session's study.
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:

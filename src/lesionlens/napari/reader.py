@@ -21,7 +21,7 @@ NOTHING_YET: list[Any] = [(None,)]
 
 
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
-    """Return the reading function, or None where the path is no study of ours.
+    """Return the reading function, or None if the path is no study of ours.
 
     Parameters
     ----------

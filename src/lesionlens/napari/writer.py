@@ -39,8 +39,8 @@ def _write(path: str, array: Any, attributes: dict[str, Any]) -> list[str]:
     if array.ndim != 3 or not (ours or plain):
         raise UnusableInputError(
             found=f"the layer {attributes.get('name', '')!r}, which LesionLens did not make",
-            expected="a layer of LesionLens, whose place in the patient is known",
-            next_step="Save it with napari's own writer, or make it from a study opened here",
+            expected="a LesionLens layer, whose position in the patient is known",
+            next_step="Save it with napari's writer, or create it from a study opened here",
         )
     image = nib.Nifti1Image(array, _to_patient(attributes))
     image.header.set_xyzt_units("mm")

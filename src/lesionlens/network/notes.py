@@ -26,7 +26,7 @@ class WeightsNotes:
     spacing_mm: float = 2.0
     """Grid of the first pass over the whole brain."""
     focus_spacing_mm: float | None = None
-    """Grid of the patches round candidates; None where refinement does not help."""
+    """Grid of the patches round candidates; None if refinement does not help."""
     temperature: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """(3,) float: logits of WT, TC, ET are divided by these before the sigmoid."""
     operating_points: tuple[Mapping[str, float], ...] = ()

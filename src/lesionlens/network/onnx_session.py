@@ -47,7 +47,7 @@ def runtime() -> ModuleType:
 
 
 def _providers(wish: str, there: Sequence[str]) -> list[Any]:
-    """Turn a user's words into execution providers; what is not there is refused."""
+    """Turn a user's words into execution providers; what is missing is refused."""
     words = wish.strip().lower()
     match = re.fullmatch(r"cuda(?::(\d{1,3}))?", words)
     if words == "auto":
@@ -86,7 +86,7 @@ class OnnxSession:
     WeightsError
         The file is missing or no ONNX.
     MissingPluginError, ResourceError, UnusableInputError
-        onnxruntime is not installed; the device is not there; its name means nothing.
+        onnxruntime is not installed; the device is missing; its name means nothing.
     """
 
     threads: ClassVar[int | None] = None
@@ -135,7 +135,7 @@ class OnnxSession:
 
     @property
     def thread_count(self) -> int | None:
-        """How many threads compute; None where onnxruntime chose, or on an accelerator."""
+        """How many threads compute; None if onnxruntime chose, or on an accelerator."""
         on_cpu = self._session.get_providers()[0] == "CPUExecutionProvider"
         return self._threads or None if on_cpu else None
 

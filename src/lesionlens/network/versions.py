@@ -124,11 +124,11 @@ class WeightsStore:
         return next((one for one in log.versions if one.name == used), None)
 
     def version(self, name: str) -> WeightsVersion | None:
-        """Return a version by its name; None where there is none."""
+        """Return a version by its name; None if there is none."""
         return next((one for one in self.versions if one.name == name), None)
 
     def of(self, sha256: str) -> WeightsVersion | None:
-        """Return a version by the hash of its file; None where there is none."""
+        """Return a version by the hash of its file; None if there is none."""
         return next((one for one in self.versions if one.sha256 == sha256), None)
 
     def accept(self, file: Path, lineage: Lineage, *, by: str, note: str = "") -> WeightsVersion:

@@ -138,7 +138,7 @@ class Result:
         return as_notebook.to_html(self._held)
 
     def picture_of(self, tracking_uid: str) -> str:
-        """Return the picture of one candidate as HTML; empty where there is none."""
+        """Return the picture of one candidate as HTML; empty if there is none."""
         found = [one for one in self._held.findings.candidates if one.tracking_uid == tracking_uid]
         return as_notebook.pictures_of(self._held, found)
 

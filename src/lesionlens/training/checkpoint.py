@@ -89,7 +89,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, part_bytes: int = PART_BYTES) 
 
 
 def load(folder: Path) -> Checkpoint | None:
-    """Read the latest checkpoint, or None where there is none.
+    """Read the latest checkpoint, or None if there is none.
 
     Raises
     ------

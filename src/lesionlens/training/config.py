@@ -80,7 +80,7 @@ class LossConfig:
     voxel: float = 3.0
     """Soft Dice and cross-entropy."""
     each_lesion: float = 0.0
-    """The same once more in a box round each lesion, all lesions alike: finds more of the small
+    """The same again in a box round each lesion, all lesions alike: finds more of the small
     ones, and draws faint ones too large."""
     attention: float = 0.03
     exists: float = 0.1
@@ -123,7 +123,7 @@ class TrainConfig:
 
     stages: tuple[StageConfig, ...]
     network: str | None = None
-    """A preset; None takes the network of `init`, and is "base" where there is none."""
+    """A preset; None takes the network of `init`, and is "base" if there is none."""
     seed: int = 0
     autocast: bool = True
     checkpoint_minutes: float = 4.0

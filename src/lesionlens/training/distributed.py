@@ -54,7 +54,7 @@ class ProcessGroup:
         return DistributedDataParallel(network, device_ids=own, find_unused_parameters=True)
 
     def check_step(self, step: int) -> None:
-        """Make sure that all go on from the same step.
+        """Make sure that all continue from the same step.
 
         Raises
         ------

@@ -30,7 +30,7 @@ def read(file: Path) -> Packed:
     Raises
     ------
     ReadError
-        It was damaged since the run began, which makes such volumes anew.
+        It was damaged since the run began, which makes such volumes again.
     """
     kept = kept_arrays.read(file)
     if kept is None:

@@ -14,7 +14,7 @@ from lesionlens.training.set_loss import pool_like, set_loss
 
 _SPATIAL = (2, 3, 4)
 _SMOOTH = 20.0
-"""Voxels added to both sides of the Dice ratio, so that an empty region is learnt gently."""
+"""Voxels added to both sides of the Dice ratio, so that an empty region is learned gently."""
 _SMOOTH_NEAR = 4.0  # the same round one lesion, where the smallest has twelve voxels
 _NEAR_VOX = 4  # how far the surroundings of a lesion reach
 _LEAST_VOX = 4  # a lesion below this many voxels is left to the whole volume
@@ -45,7 +45,7 @@ def mask_loss(logits: Tensor, target: Tensor, smooth: float, config: LossConfig)
 
 
 def each_lesion_loss(logits: Tensor, batch: Batch, config: LossConfig) -> Tensor:
-    """Mask loss in a box round each lesion, every lesion alike, mean (R,); zero where none is.
+    """Mask loss in a box round each lesion, every lesion alike, mean (R,); zero if none is.
 
     Over a whole volume a voxel counts as much as any other, so that a metastasis of 1 ml weighs a
     hundredth of a glioma. After the blob loss (Kofler et al. 2023), but for the domain: theirs is

@@ -1,4 +1,4 @@
-"""A folder of real cases as a source of batches, parted by patient."""
+"""A folder of real cases as a source of batches, split by patient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a run that goes on is still the one that its recipe began."""
+"""Whether a run in progress is still the one that its recipe began."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def find_real_cases(
     studies : Path or None
         For reviewed results: the folder of studies that `batch` was given.
     convention : callable
-        Convention of a case's labels, None where it follows from the numbers themselves.
+        Convention of a case's labels, None if it follows from the numbers themselves.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def reviewed_case(
     patient: str | None = None,
     read: Callable[[Path], SavedResult] = _READ,
 ) -> RealCase:
-    """Return a reviewed result as a case; what it holds is read again whenever it is asked for.
+    """Return a reviewed result as a case; what it holds is read again whenever it is requested.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def reviewed_case(
     patient : str or None
         Who; None reads it from the DICOM objects, else from the name.
     read : callable
-        Reads the result with the review that counts; called again whenever it is asked for.
+        Reads the result with the review that counts; called again whenever it is requested.
 
     Raises
     ------

@@ -65,14 +65,14 @@ def _boxes(masks: Tensor) -> Tensor:
 
 
 def wanted(parts: Tensor, present: Tensor, like: Tensor) -> InstanceTargets:
-    """Turn the numbered parts of one volume into what the queries are asked for.
+    """Turn the numbered parts of one volume into what the queries are requested.
 
     Parameters
     ----------
     parts : (I, J, K) uint8 Tensor
         From `synth.instances.number`.
     present : (4,) bool Tensor
-        A distractor is asked for only where a sequence is shown in which it can be recognised.
+        A distractor is requested only where a sequence is shown in which it can be recognised.
     like : (Q, I/2, J/2, K/2) Tensor
         The queries' masks, whose padded grid is taken.
     """

@@ -2,7 +2,7 @@
 
 After CarveMix (Zhang et al. 2021, 2023): a few patients show each tumour in one brain alone, and a
 network learns the two together. The region that is carried over follows the outline of the lesion,
-at a distance that is rolled anew; here it is also blended, mirrored, moved, and brought to the
+at a distance that is rolled again; here it is also blended, mirrored, moved, and brought to the
 brightness of its new surroundings.
 """
 
@@ -120,7 +120,7 @@ def _overlap(corner: NDArray[np.int64], size: tuple[int, ...], room: tuple[int, 
 
 
 def _pasted(host: Packed, cutting: _Cutting, corner: NDArray[np.int64]) -> Packed | None:
-    """Lay a cutting on the host; None where too little of it falls into the brain."""
+    """Lay a cutting on the host; None if too little of it falls into the brain."""
     there, here = _overlap(corner, cutting.code.shape, host.code.shape)
     brain = host.code[there] > 0
     code, share = cutting.code[here], cutting.share[here] * brain
@@ -154,7 +154,7 @@ def _difference(
 
 
 def _scored(channels: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Zero mean and unit deviation inside the brain; a sequence that is not there stays zero."""
+    """Zero mean and unit deviation inside the brain; a sequence that is missing stays zero."""
     inside = channels[:, brain]
     deviation = inside.std(1).clip(1e-4)
     mean = inside.mean(1)

@@ -231,7 +231,7 @@ def _unique(root: Path, cases: list[Case]) -> list[Case]:
 
 
 def patients_table(root: Path) -> dict[str, str]:
-    """Read the user's own table of patients by case; empty where there is none.
+    """Read the user's own table of patients by case; empty if there is none.
 
     Raises
     ------
@@ -245,7 +245,7 @@ def patients_table(root: Path) -> dict[str, str]:
 
 
 def read_table(path: Path, column: str, next_step: str) -> dict[str, str]:
-    """Read a table parted by tabs; return what `column` holds by case.
+    """Read a table separated by tabs; return what `column` holds by case.
 
     Raises
     ------
@@ -263,7 +263,7 @@ def read_table(path: Path, column: str, next_step: str) -> dict[str, str]:
 
 
 def read_cases(path: Path, next_step: str) -> list[dict[str, str]]:
-    """Read a table parted by tabs.
+    """Read a table separated by tabs.
 
     Raises
     ------

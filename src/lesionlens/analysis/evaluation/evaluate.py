@@ -62,7 +62,7 @@ def evaluate(
     cases : sequence of Case
         With their truth; without one, or with an empty one, a case is healthy.
     convention_of : callable
-        Convention of a case's labels, None where it follows from the numbers themselves.
+        Convention of a case's labels, None if it follows from the numbers themselves.
     context : RunContext
         Called before each case.
 
@@ -260,7 +260,7 @@ def _run_of(result: Path) -> RunFile | None:
 def _reference(
     score: CaseScore, case: Case, findings: FindingsFile, grid: Grid
 ) -> NDArray[Any] | None:
-    """Return the result's reference image, whose grid it must share; None where none is there.
+    """Return the result's reference image, whose grid it must share; None if none is there.
 
     It is that of the case where the result was made without it.
     """

@@ -32,7 +32,7 @@ def measures(result: Path, findings: FindingsFile) -> dict[str, float | None]:
         ``deletion_half``: whether that is at most a half; ``reliable``: whether the map passed;
         ``top_sequence``: share of candidates whose score falls most without the sequence that adds
         most to it; ``top_named``: the same of those in which one is named as the one that decides;
-        ``explaining``: seconds of the explanations per second of the network. None where it was not
+        ``explaining``: seconds of the explanations per second of the network. None if it was not
         measured; empty without a run.json.
     """
     try:

@@ -33,7 +33,7 @@ class LesionWise:
 
     dice: float
     hd95_mm: float
-    """Means over lesions and false parts; 1 and 0 where there is neither."""
+    """Means over lesions and false parts; 1 and 0 if there is neither."""
     found: int
     missed: int
     false: int
@@ -41,7 +41,7 @@ class LesionWise:
 
     @property
     def f1(self) -> float | None:
-        """Harmonic mean of sensitivity and precision by lesion; None where there is nothing."""
+        """Harmonic mean of sensitivity and precision by lesion; None if there is nothing."""
         total = 2 * self.found + self.missed + self.false
         return 2 * self.found / total if total else None
 

@@ -67,7 +67,7 @@ class Bins:
 
 
 def dice(a: Mask, b: Mask) -> float:
-    """Return the overlap of two masks; 1 where both are empty, 0 where one is.
+    """Return the overlap of two masks; 1 where both are empty, 0 if one is.
 
     Notes
     -----
@@ -95,7 +95,7 @@ def hd95(a: Mask, b: Mask, spacing_mm: Sequence[float] | NDArray[np.float64]) ->
     Returns
     -------
     float or None
-        None where one mask is empty.
+        None if one mask is empty.
 
     Notes
     -----
@@ -198,7 +198,7 @@ def part_hits(predicted: Mask, truth: Mask, grid: Grid) -> tuple[set[int], int, 
     Parameters
     ----------
     predicted, truth : (I, J, K) bool
-        Whole tumour; the parts of `predicted` are told apart, and counted, as true lesions are.
+        Whole tumour; the parts of `predicted` are distinguished, and counted, as true lesions are.
     grid : Grid
         Of both.
 

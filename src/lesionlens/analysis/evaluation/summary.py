@@ -39,7 +39,7 @@ class CaseScore:
     ranked: bool = True
     """Its candidates have scores; those of a plain segmentation have none, nor a place in FROC."""
     made_by: str = ""
-    """Name and version of the engine, SHA-256 of its weights; empty where that is not known."""
+    """Name and version of the engine, SHA-256 of its weights; empty if that is not known."""
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def column(scores: Sequence[CaseScore], key: str) -> list[float]:
 
 
 def froc_curve(scores: Sequence[CaseScore]) -> list[FrocPoint]:
-    """Return a point a threshold, by falling threshold; empty where nothing is to be found.
+    """Return a point a threshold, by falling threshold; empty if nothing is to be found.
 
     Notes
     -----
@@ -102,7 +102,7 @@ def froc_curve(scores: Sequence[CaseScore]) -> list[FrocPoint]:
 
 
 def froc_table(curve: Sequence[FrocPoint], *, any_lesion: bool) -> list[dict[str, float | None]]:
-    """Return the best sensitivity at each of `FROC_RATES`; None where nothing is to be found."""
+    """Return the best sensitivity at each of `FROC_RATES`; None if nothing is to be found."""
     rows: list[dict[str, float | None]] = []
     for rate in FROC_RATES:
         allowed = [p for p in curve if p.false_per_scan <= rate]

@@ -30,14 +30,14 @@ class WhatIf:
 
     before: tuple[float, ...]
     after: tuple[float, ...]
-    """Scores of all candidates, in their order, as they are and with the region hidden; 0 where
+    """Scores of all candidates, in their order, as they are and with the region hidden; 0 if
     nothing would be drawn of one then."""
     hidden: int
     """Index of the region that was hidden."""
     words: str
     """What this means, for a reader."""
     base: float
-    """What the region scores without any sequence; 0 where nothing would be drawn."""
+    """What the region scores without any sequence; 0 if nothing would be drawn."""
 
 
 def ask(
@@ -64,7 +64,7 @@ def ask(
     index : int
         Which of them to hide.
     context : RunContext
-        Receives progress, is asked between passes whether to stop.
+        Receives progress and is checked for cancellation between passes.
 
     Raises
     ------

@@ -65,7 +65,7 @@ def pointing(attention: Floats, inside: Mask, brain_voxels: float) -> MapChecks:
     Returns
     -------
     MapChecks
-        Without deletion; all None where nothing is flagged or attended.
+        Without deletion; all None if nothing is flagged or attended.
     """
     total = float(attention.sum(dtype=np.float64))
     if total <= 0 or not inside.any():

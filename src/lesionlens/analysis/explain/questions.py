@@ -53,7 +53,7 @@ class Questions:
 
     @property
     def unanswered(self) -> tuple[str, ...]:
-        """What was left out for want of time, in words, in the order in which it was asked."""
+        """What was left out for lack of time, in words, in the order in which it was asked."""
         return tuple(self._unanswered)
 
     def ask(
@@ -74,7 +74,7 @@ class Questions:
         Returns
         -------
         PerturbedPrediction or None
-            None where time does not, or did not, suffice.
+            None if time does not, or did not, suffice.
 
         Raises
         ------

@@ -22,12 +22,12 @@ class Places:
     opposite: Mask
     """What lies opposite the candidates in the other half of the brain."""
     dismissed: Mask
-    """What scored too little to be flagged; empty where nothing did."""
+    """What scored too little to be flagged; empty if nothing did."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attended:
-    """Shares of all attention in the brain, 0 to 1; None where there is no such place."""
+    """Shares of all attention in the brain, 0 to 1; None if there is no such place."""
 
     candidates: float
     opposite: float

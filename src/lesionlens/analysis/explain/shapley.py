@@ -135,7 +135,7 @@ def of_components(
 def picked(
     table: Mapping[Subset, NDArray[np.float64]], subsets: Mapping[MrSequence, Subset]
 ) -> list[dict[str, float | None]]:
-    """Return each component's figure with one subset a sequence; None where there is none.
+    """Return each component's figure with one subset a sequence; None if there is none.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def picked(
 
 
 def deciding(relevance: Mapping[str, float | None]) -> MrSequence | None:
-    """Return the sequence that adds most; None where it leads by less than `CLEAR`.
+    """Return the sequence that adds most; None if it leads by less than `CLEAR`.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def says_nothing(relevance: Mapping[str, float | None] | None) -> bool:
 
 
 def deciding_words(relevance: Mapping[str, float | None] | None) -> str:
-    """Report which sequence decides, or that none does; empty where fewer than two were compared.
+    """Report which sequence decides, or that none does; empty if fewer than two were compared.
 
     Examples
     --------

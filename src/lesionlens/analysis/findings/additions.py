@@ -146,7 +146,7 @@ def with_part(
 
 
 def _cropped(uid: str, inside: NDArray[np.bool_], labels: NDArray[np.uint8]) -> Outline:
-    """Return the labels within a mask as an outline; an empty one where there is no voxel."""
+    """Return the labels within a mask as an outline; an empty one if there is no voxel."""
     box = geometry.bounding_box(inside)
     if box is None:
         return Outline.empty(uid)

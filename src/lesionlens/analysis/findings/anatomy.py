@@ -90,7 +90,7 @@ def find_head(brain: Mask, grid: Grid) -> Head | None:
     Returns
     -------
     Head or None
-        None where the mask is too small to be a brain's.
+        None if the mask is too small to be a brain's.
     """
     rows = brain.sum(axis=0)
     if np.count_nonzero(rows) < 50:

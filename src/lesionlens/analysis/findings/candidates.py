@@ -36,7 +36,7 @@ NO_T1C = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What is known of each component of a `ComponentMask`, in its order; None where unknown."""
+    """What is known of each component of a `ComponentMask`, in its order; None if unknown."""
 
     scores: Sequence[float | None]
     """0 to 1; None of what a reader drew."""

@@ -28,7 +28,7 @@ def of_component(
     Returns
     -------
     mapping or None
-        None where the engine names nothing.
+        None if the engine names nothing.
     """
     if found is None:
         return None

@@ -100,7 +100,7 @@ def score_what_is_drawn(
     scoring: Scoring,
     threshold: float,
 ) -> NDArray[np.float64]:
-    """Score what each perturbed input would draw of each component: 0 where that is nothing.
+    """Score what each perturbed input would draw of each component: 0 if that is nothing.
 
     The size of an outline counts in its score. An input that shows nothing there must not be
     credited with the size of what another drew.

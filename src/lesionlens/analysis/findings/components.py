@@ -195,7 +195,7 @@ def merged(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], 
 
 
 def keep(marked: ComponentMask, wanted: Sequence[bool]) -> ComponentMask:
-    """Return only the wanted components, numbered anew in the same order.
+    """Return only the wanted components, numbered again in the same order.
 
     Parameters
     ----------
@@ -269,7 +269,7 @@ def component_voxels(marked: ComponentMask, grid: Grid) -> list[ComponentVoxels]
 def plain_scores(
     marked: ComponentMask, prediction: Prediction, probability: Mapping[Region, Floats]
 ) -> list[float]:
-    """Score components by their probability on the native grid, where there is no first pass."""
+    """Score components by their probability on the native grid, if there is no first pass."""
     whole = probability[Region.WT]
     return [
         float(component_score(whole[p.box][p.mask], p.volume_ml, prediction.scoring))

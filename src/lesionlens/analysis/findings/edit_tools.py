@@ -168,7 +168,7 @@ def _between(first: Labels, last: Labels, steps: int, edges_mm: NDArray[np.float
 
 
 def _depth(mask: Mask, edges_mm: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Return the distance to a region's border, positive inside; None where there is none."""
+    """Return the distance to a region's border, positive inside; None if there is none."""
     if not mask.any():
         return None
     inside = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=edges_mm)[1:-1, 1:-1]

@@ -1,4 +1,4 @@
-"""What readers redrew and added: outlines beside the network's, measured anew; its own are kept.
+"""What readers redrew and added: outlines beside the network's, measured again; its own are kept.
 
 The network's findings are never changed. `applied` returns an analysis as the readers left it,
 which keeps the network's own beside it; `unedited` returns that one.
@@ -44,7 +44,7 @@ def unedited(analysis: Analysis) -> Analysis:
 
 
 def applied(analysis: Analysis) -> Analysis:
-    """Return the analysis as the review has it: what readers redrew and added, measured anew.
+    """Return the analysis as the review has it: what readers redrew and added, measured again.
 
     Scores and what the sequences contributed stay those of what the network drew, and a notice
     says so; what a reader added has none. A candidate whose outline is empty went into another one.
@@ -55,7 +55,7 @@ def applied(analysis: Analysis) -> Analysis:
 
 
 def _with_diameters(shown: Analysis, own: Analysis) -> Analysis:
-    """Return it with the diameters that readers placed in the place of those measured."""
+    """Return it with the diameters that readers placed in place of those measured."""
     review, findings = shown.review, shown.findings
     placed = {
         c.id: ends for c in findings.candidates if (ends := review.diameters_of(c.tracking_uid))

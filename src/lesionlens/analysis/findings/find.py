@@ -35,7 +35,7 @@ class Flagged:
     spots: Sequence[ComponentVoxels] = ()
     """Each component on the grid of the first pass; empty without one."""
     dismissed: ComponentMask | None = None
-    """What scores too low; None where no first pass judged it."""
+    """What scores too low; None if no first pass judged it."""
     dismissed_scores: Sequence[float] = ()
     """Of each component of `dismissed`."""
     notices: tuple[str, ...] = ()

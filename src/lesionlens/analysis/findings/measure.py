@@ -69,7 +69,7 @@ def diameters(mask: Mask, grid: Grid) -> Diameters | None:
     Returns
     -------
     Diameters or None
-        None where nothing is marked.
+        None if nothing is marked.
 
     Notes
     -----
@@ -115,7 +115,7 @@ def _diameters_of(
 
 
 def _longest(mask: Mask, grid: Grid, edge_mm: float) -> Diameters | None:
-    """Return the longest diameter on axial planes of this edge; None where they show nothing."""
+    """Return the longest diameter on axial planes of this edge; None if they show nothing."""
     best: Diameters | None = None
     for plane, origin_mm in _axial_planes(mask, grid, edge_mm):
         longest_mm = best.longest_mm if best else 0.0

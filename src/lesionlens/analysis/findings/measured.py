@@ -44,7 +44,7 @@ def measure(
     findings : Findings
         With `considered` and `doubtful`.
     numbers : (I, J, K) uint16 or None
-        The doubtful part that each voxel of the native grid belongs to; None where there is none.
+        The doubtful part that each voxel of the native grid belongs to; None if there is none.
     """
     about, marked = prediction.engine, flagged.marked
     context = Context(

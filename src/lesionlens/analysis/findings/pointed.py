@@ -53,7 +53,7 @@ def redrawn(
     free : (I, J, K) bool
         Where something may be painted.
     parts : (i, j, k) uint8
-        What the analysis says of the answer's box; 0 where nothing.
+        What the analysis says of the answer's box; 0 if nothing.
     """
     now, mask = labels[found.box], found.probability >= 0.5
     inside = region_of(now, asked.region)

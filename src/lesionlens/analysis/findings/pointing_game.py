@@ -38,7 +38,7 @@ def of_components(
     Returns
     -------
     list of Agreement
-        In the components' order; empty fields where there is no map, or one without any weight.
+        In the components' order; empty fields if there is no map, or one without any weight.
 
     Notes
     -----

@@ -39,13 +39,13 @@ def compare(
     Parameters
     ----------
     now : Analysis
-        Of this examination, with or without a review, which goes on under the new UIDs.
+        Of this examination, with or without a review, which continues under the new UIDs.
     visit : Examination
         Of this examination.
     prior : Prior
         Opened by `review.prior.open_prior`.
     context : RunContext
-        Asked between steps.
+        Checked for cancellation between steps.
 
     Returns
     -------

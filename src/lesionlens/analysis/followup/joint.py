@@ -136,7 +136,7 @@ def change_of(before: Scan, now: Scan) -> JointChange:
 
 
 def _refused(where: _Places, volume: float) -> Unmeasurable | None:
-    """Return why two outlines of this mean volume (voxels) cannot teach; None where they can."""
+    """Return why two outlines of this mean volume (voxels) cannot teach; None if they can."""
     inside, outside, normal, undecided = (
         int(np.count_nonzero(mask))
         for mask in (

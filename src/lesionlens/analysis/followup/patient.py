@@ -20,7 +20,7 @@ _TAGS = (*PatientField, "StudyDate", "AcquisitionDate", "StudyInstanceUID")
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """Patient and day of an examination; empty where the files do not say."""
+    """Patient and day of an examination; empty if the files do not say."""
 
     patient: Patient = field(default_factory=Patient)
     """By the DICOM header, or with the subject of a BIDS name as its ID."""
@@ -77,7 +77,7 @@ def check_same_patient(now: Examination, prior: Examination, *, same_patient: bo
     Returns
     -------
     str
-        What was confirmed, for the record; empty where nothing differs.
+        What was confirmed, for the record; empty if nothing differs.
 
     Raises
     ------
@@ -114,6 +114,6 @@ def _of_header(path: Path) -> Examination:
 
 
 def _session(path: Path) -> str:
-    """Return the session of a BIDS folder (`ses-…`), empty where there is none."""
+    """Return the session of a BIDS folder (`ses-…`), empty if there is none."""
     found = next((part[4:] for part in path.parts if part.startswith("ses-")), "")
     return iso_date(found) or found

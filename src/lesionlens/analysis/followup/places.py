@@ -48,7 +48,7 @@ def remember(inputs: Sequence[tuple[str, str]], root: Path, study_uid: str | Non
 
 
 def recall(inputs: Sequence[tuple[str, str]]) -> tuple[Path, str | None] | None:
-    """Return where a result's study lay and its UID; None where that is not known, or gone."""
+    """Return where a result's study lay and its UID; None if that is not known, or gone."""
     found = _known().get(key_of(inputs))
     if not isinstance(found, list) or len(found) != 2 or not Path(str(found[0])).exists():
         return None

@@ -121,7 +121,7 @@ class _Case:
         return None if enhancing is None else max(round(volume - enhancing, _DIGITS), 0.0)
 
     def size(self, one: Measured) -> float | None:
-        """Return product or volume of the part that counts; None where it was not measured."""
+        """Return product or volume of the part that counts; None if it was not measured."""
         volume = self.volume(one)
         if self.volumetric or volume == 0 or volume is None:
             return volume
@@ -284,7 +284,7 @@ def _targets(case: _Case) -> tuple[str, ...]:
 
 
 def _tangled(found: Comparison, targets: tuple[str, ...]) -> str:
-    """Return which target merged with another or split since the prior; empty where none did."""
+    """Return which target merged with another or split since the prior; empty if none did."""
     for change in found.changes:
         one = change.before or change.now
         linked = found.linked(change)
@@ -421,7 +421,7 @@ def _progressed(
 def _responded(
     case: _Case, targets: tuple[str, ...], sums: Sequence[float], steps: list[str]
 ) -> tuple[Response, tuple[str, ...]]:
-    """Return response or stable disease; only a response asks for steroids and clinical state."""
+    """Return response or stable disease; only a response depends on steroids and clinical state."""
     choices, last = case.choices, len(case.points) - 1
     if not targets:
         steps.append(STEPS["unmeasured"])

@@ -31,13 +31,13 @@ class Volumes:
     candidate is."""
     probability: Mapping[Region, Volume]
     attention: Mapping[Region, Volume]
-    """Mapping of Region to Volume of float32. 0 to 1; empty where the engine gives none."""
+    """Mapping of Region to Volume of float32. 0 to 1; empty if the engine gives none."""
     uncertainty: Volume | None = None
     """Volume of float32 or None. 0 to 1."""
     evidence: SequenceEvidence | None = None
     """What each sequence adds at every voxel, on the grid of the first pass."""
     doubtful: Volume | None = None
-    """Volume of uint16 or None. Number of the doubtful part of each voxel, 0 elsewhere; None where
+    """Volume of uint16 or None. Number of the doubtful part of each voxel, 0 elsewhere; None if
     there is none."""
 
     def without_enhancing(self) -> Volumes:

@@ -13,7 +13,7 @@ from lesionlens.base.labels import Region, without_enhancing
 
 @dataclass(frozen=True, slots=True)
 class MapChecks:
-    """What one map's checks came to; None where a check could not be made."""
+    """What one map's checks came to; None if a check could not be made."""
 
     peak_inside: bool | None
     """Whether the strongest attention lies in a flagged part of its region."""
@@ -50,7 +50,7 @@ class AttentionMaps:
     layers: tuple[str, ...]
     """Which layers went in."""
     checks: Mapping[Region, MapChecks] = field(default_factory=dict)
-    """What was checked of each map; empty where nothing was."""
+    """What was checked of each map; empty if nothing was."""
 
     def without_enhancing(self) -> AttentionMaps:
         """Return them without that of the enhancing tumour."""
@@ -62,5 +62,5 @@ class AttentionMaps:
         )
 
     def scale_of(self, region: Region) -> float:
-        """Return what a map's 1 stands for, in multiples of even attention; 0 where unknown."""
+        """Return what a map's 1 stands for, in multiples of even attention; 0 if unknown."""
         return self.raw_range.get(region, (0.0, 0.0))[1]

@@ -23,7 +23,7 @@ class SequenceEvidence:
 
     shares: Mapping[MrSequence, Floats]
     """Mapping of MrSequence to (I, J, K) float32. What each present sequence adds at each voxel, -1
-    to 1; negative where it speaks against."""
+    to 1; negative where it contradicts."""
     base: Floats
     """(I, J, K) float32: probability without any sequence; with all shares it sums to the first
     pass's probability."""
@@ -48,7 +48,7 @@ class SequenceEvidence:
     def named(self, voxels: NDArray[np.intp]) -> MrSequence | None:
         """Return the sequence that adds most over flat indices of voxels.
 
-        None where none adds `LEAST_SHARE`: nothing carries what the network does not see there.
+        None if none adds `LEAST_SHARE`: nothing carries what the network does not see there.
         """
         means = self.within(voxels)
         first = max(means, key=lambda sequence: means[sequence])

@@ -100,7 +100,7 @@ class FindingsFile(_Strict):
     doubtful: tuple[DoubtfulPart, ...] = ()
     """Parts of outlines where the answers disagree."""
     signed: ReviewRow | None = None
-    """What a reader signed of the whole study; null where nobody has."""
+    """What a reader signed of the whole study; null if nobody has."""
 
     @field_validator("candidates")
     @classmethod

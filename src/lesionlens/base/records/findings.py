@@ -129,7 +129,7 @@ class Candidate:
     peak_mm: Point
     """(3,): voxel centre of the highest whole-tumour probability."""
     volume_ml: Annotated[Mapping[Region, Millilitres | None], Keys(Region)]
-    """Mapping of Region to float or None. ET is None where T1c is missing."""
+    """Mapping of Region to float or None. ET is None if T1c is missing."""
     longest_axial_diameter_mm: Length | None
     perpendicular_diameter_mm: Length | None
     """Float or None. Of the enhancing part, else of the whole tumour, on RAS axial planes at 1 mm.
@@ -143,7 +143,7 @@ class Candidate:
     """Mapping of str to float or None. Keys t1c, flair, t2, t1, none: signed Shapley values of what
     each subset of the sequences shows of it by itself; they sum to what all show."""
     relevance_of: RelevanceMeasure | None = None
-    """How it was measured what a subset shows; None where that is not known."""
+    """How it was measured what a subset shows; None if that is not known."""
     score_alone: ScoreBySequence | None = None
     score_left_out: ScoreBySequence | None = None
     """Mapping of str to float or None. Keys t1c, flair, t2, t1: what that sequence alone shows, and
@@ -238,7 +238,7 @@ def _no_voxels() -> NDArray[np.int32]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Considered:
-    """A region that was drawn and scored too little to be flagged: shown when asked for."""
+    """A region that was drawn and scored too little to be flagged: shown when requested."""
 
     score: float
     """0 to 1, below the engine's floor."""

@@ -17,7 +17,7 @@ from lesionlens.base.records.review import Review
 
 
 class ChangeKind(StrEnum):
-    """What became of a lesion between two examinations; the value is the word in files."""
+    """What happened to a lesion between two examinations; the value is the word in files."""
 
     MATCHED = "matched"
     NEW = "new"
@@ -53,7 +53,7 @@ PRODUCT_LIMITS, VOLUME_LIMITS = (-50.0, 25.0), (-65.0, 40.0)
 
 
 def percent(before: float | None, after: float | None) -> float | None:
-    """Return a change in percent; None where one is not known, or there was nothing before.
+    """Return a change in percent; None if one is not known, or there was nothing before.
 
     Examples
     --------
@@ -121,7 +121,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class TimePoint:
-    """One examination: its day (ISO 8601, empty where unknown) and what was measured."""
+    """One examination: its day (ISO 8601, empty if unknown) and what was measured."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -132,13 +132,13 @@ class TimePoint:
     """Whether T1c was there; None in results of earlier releases."""
 
     def lesion(self, tracking_uid: str) -> Measured | None:
-        """Return what was measured of a lesion; None where it was not found."""
+        """Return what was measured of a lesion; None if it was not found."""
         return next((one for one in self.lesions if one.tracking_uid == tracking_uid), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """How the prior examination was laid onto this one."""
+    """How the prior examination was registered to this one."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -164,7 +164,7 @@ class JointChange:
     __pydantic_config__: ClassVar = STRICT
 
     percent: Annotated[float, Decimals(2)] | None
-    """None where it cannot be measured."""
+    """None if it cannot be measured."""
     plus_minus: Annotated[float, Decimals(2)] | None
     """How far it may be off, in points of `percent`: what most drawn pairs kept."""
     reason: Unmeasurable | None = None
@@ -199,11 +199,11 @@ class Change:
     now: Measured | None
     beside: tuple[int, ...] = ()
     joint: JointChange | None = None
-    """None where a person drew an outline of it, which then counts alone, and unless matched."""
+    """None if a person drew an outline of it, which then counts alone, and unless matched."""
 
     @property
     def kind(self) -> ChangeKind:
-        """What became of it."""
+        """What happened to it."""
         if self.before is None:
             return ChangeKind.SPLIT if self.beside else ChangeKind.NEW
         if self.now is None:
@@ -219,7 +219,7 @@ class Change:
 
     @property
     def product_percent(self) -> float | None:
-        """Change of the product of diameters; None where they are of different parts."""
+        """Change of the product of diameters; None if they are of different parts."""
         if self.before is None or self.now is None:
             return None
         if self.before.measured_part is not self.now.measured_part:
@@ -268,7 +268,7 @@ class Comparison:
     def together(self, change: Change) -> tuple[float, float] | None:
         """Return the ml before and now of all lesions that merged with this one, or split from it.
 
-        None where it is alone, or a volume is not known. Change in percent of such a lesion by
+        None if it is alone, or a volume is not known. Change in percent of such a lesion by
         itself says little; that of the sum does.
         """
         group = self.linked(change)
@@ -306,7 +306,7 @@ class Comparison:
     def sums(self) -> tuple[tuple[float | None, float], ...]:
         """Return for each examination the targets' summed products (mm²) and volumes (ml).
 
-        A sum of products is None where a target's diameters are of another part than at the last
+        A sum of products is None if a target's diameters are of another part than at the last
         examination that has it: the whole lesion cannot be set beside its enhancing part.
         """
         targets = self.targets()

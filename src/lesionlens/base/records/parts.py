@@ -156,7 +156,7 @@ def check_objects(result: Path) -> tuple[str, ...]:
 
 
 def unreadable(path: Path, error: Exception | None = None) -> ReadError:
-    """Return the refusal of a file that is no part of a result of ours."""
+    """Return the refusal of a file that is no part of a LesionLens result."""
     where = ""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]

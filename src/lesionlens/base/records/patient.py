@@ -1,7 +1,7 @@
 """Who was examined: one record of what the files say, and one comparison of two of them.
 
 Five attributes tell patients apart. An attribute that one side does not give contradicts nothing,
-and a Patient ID alone proves nothing where another attribute contradicts it. A person may confirm
+and a Patient ID alone proves nothing if another attribute contradicts it. A person may confirm
 a contradiction; the confirmation then stays in what is written of the study.
 """
 
@@ -63,16 +63,16 @@ class Agreement(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """What the files say of the patient, decoded and without padding; empty where they do not."""
+    """What the files say of the patient, decoded and without padding; empty if they do not."""
 
     id: str = ""
     issuer: str = ""
     name: str = ""
-    """DICOM PN: components parted by "^", up to three spellings parted by "="."""
+    """DICOM PN: components separated by "^", up to three spellings separated by "="."""
     birth_date: str = ""
-    """ISO 8601; empty where it is no date."""
+    """ISO 8601; empty if it is no date."""
     sex: str = ""
-    """"M", "F" or "O"; empty where it is none of them."""
+    """"M", "F" or "O"; empty if it is none of them."""
 
     @classmethod
     def of(cls, value: Callable[[str], Any] | Mapping[str, Any]) -> Patient:
@@ -81,7 +81,7 @@ class Patient:
         Parameters
         ----------
         value : callable or mapping
-            Takes a DICOM keyword; gives its decoded value, or None where it is absent.
+            Takes a DICOM keyword; gives its decoded value, or None if it is absent.
 
         Examples
         --------
@@ -165,12 +165,12 @@ class Comparison:
 
     @property
     def words(self) -> str:
-        """The attributes that differ, as in "name and birth date"; empty where none does."""
+        """The attributes that differ, as in "name and birth date"; empty if none does."""
         return in_words(self.conflicts)
 
 
 def conflict_among(patients: Iterable[Patient], *, gaps: bool = True) -> tuple[PatientField, ...]:
-    """Return the attributes in which any two of these patients differ; empty where none does.
+    """Return the attributes in which any two of these patients differ; empty if none does.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def settle(
     Returns
     -------
     str
-        The notice that stays in what is written of the study; empty where nothing differs.
+        The notice that stays in what is written of the study; empty if nothing differs.
 
     Raises
     ------
@@ -278,7 +278,7 @@ def _day(text: str) -> str:
 
 
 def _equal(one: str, other: str) -> bool | None:
-    """Whether two values are the same; None where one is not given."""
+    """Whether two values are the same; None if one is not given."""
     return one == other if one and other else None
 
 

@@ -95,7 +95,7 @@ class ResponseDraft:
 
     choices: ResponseChoices
     category: Response | None
-    """None where what the reader must enter is missing."""
+    """None if what the reader must enter is missing."""
     steps: tuple[str, ...]
     """The arithmetic and the rules in words, in their order."""
     nadir: int | None

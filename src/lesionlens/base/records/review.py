@@ -37,7 +37,7 @@ class Outline:
     corner: tuple[int, int, int]
     """(3,) int: native index of the first voxel of `labels`."""
     labels: NDArray[np.uint8]
-    """(I, J, K) uint8: `base.labels.Label` of each voxel of a box of the native grid; 0 where it is
+    """(I, J, K) uint8: `base.labels.Label` of each voxel of a box of the native grid; 0 if it is
     not the candidate's."""
 
     def __post_init__(self) -> None:
@@ -249,13 +249,6 @@ class Review:
         event = self.of(tracking_uid)
         return None if event is None or event.outline is None else self.outlines[event.outline]
 
-    def prompts_of(self, tracking_uid: str) -> tuple[PromptRound, ...]:
-        """Return what a reader pointed at for the outline that holds; nothing by brush alone."""
-        last = self.of(tracking_uid)
-        name = None if last is None else last.outline
-        drawn = (e for e in self.events if e.prompts and e.outline == name)
-        return next((e.prompts for e in drawn if name is not None), ())
-
     def diameters_of(self, tracking_uid: str) -> DrawnDiameters | None:
         """Return the diameters that a reader placed; None while those measured hold."""
         event = self.of(tracking_uid)
@@ -278,7 +271,7 @@ class Review:
         Parameters
         ----------
         names : mapping of str to str
-            The new UID by the old one; one that is not there stays.
+            The new UID by the old one; one that is missing stays.
         """
         drawn = {
             key: replace(o, tracking_uid=names.get(o.tracking_uid, o.tracking_uid))

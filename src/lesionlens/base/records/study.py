@@ -64,7 +64,7 @@ class Series:
     """One acquired volume."""
 
     sequence: MrSequence | None
-    """None where it is not one of the four (set aside, listed for the user)."""
+    """None if it is not one of the four (set aside, listed for the user)."""
     detected_by: str
     """On what evidence, in words: "file name", "--t1c", "SeriesDescription 'T1 POST'"."""
     confidence: float
@@ -83,7 +83,7 @@ class Series:
     frames: tuple[int, ...] = ()
     """For a multi-frame DICOM file, the frame (from 1) of each slice along k; else empty."""
     even: bool = True
-    """False where slices were missing or uneven and the volume is interpolated along k."""
+    """False if slices were missing or uneven and the volume is interpolated along k."""
     witness: Witness = Witness.TEXT
     """Of what kind the evidence is."""
     nifti_codes: tuple[int, int] = (1, 1)
@@ -166,8 +166,8 @@ class PreparedStudy:
 
     channels: NDArray[np.float32]
     """(4, I, J, K) float32: in the order of MrSequence (t1, t1c, t2, flair), scanner units, zero
-    where absent and outside the field of view; bias fields are divided out where that was asked
-    for. Not normalised: that is the engine's."""
+    where absent and outside the field of view; bias fields are divided out where that was
+    requested. Not normalised: that is the engine's."""
     present: NDArray[np.bool_]
     """(4,) bool: which sequences are there."""
     brain: NDArray[np.bool_]
@@ -209,7 +209,7 @@ class PreparedStudy:
 
     @property
     def knows_brain(self) -> bool:
-        """Whether `brain` is a brain's mask; False where the whole head stands for it."""
+        """Whether `brain` is a brain's mask; False if the whole head stands for it."""
         return not any(s.step is StepName.BRAIN and s.sequence is None for s in self.steps)
 
     def __post_init__(self) -> None:

@@ -188,7 +188,7 @@ def of_regions(layers: Sequence[Layer], drawn: Tensor) -> Tensor:
     Returns
     -------
     (R, I, J, K) float32 Tensor
-        Weights that add up to one, or to nothing where the region is not.
+        Weights that add up to one, or to nothing if the region is not.
 
     Notes
     -----

@@ -253,7 +253,7 @@ def _window(inference: Mapping[str, Any]) -> tuple[int, int, int]:
 
 
 def _spacing(inference: Mapping[str, Any]) -> float:
-    """Return the voxel edge of a Spacingd in the preprocessing; 1 mm where there is none."""
+    """Return the voxel edge of a Spacingd in the preprocessing; 1 mm if there is none."""
     for step in inference.get("preprocessing", {}).get("transforms", ()):
         if isinstance(step, Mapping) and str(step.get("_target_", "")).startswith("Spacing"):
             edges = step.get("pixdim", (1.0, 1.0, 1.0))

@@ -49,7 +49,7 @@ class LensEngine(LensMethod):
     WeightsError
         The weights are missing, altered or made for another network.
     ResourceError
-        The device is not there.
+        The device is missing.
     UnusableInputError
         The precision is not the device's.
     """

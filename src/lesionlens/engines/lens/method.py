@@ -307,7 +307,7 @@ class LensMethod(ABC):
         logits: Array,
         context: RunContext,
     ) -> Array | None:
-        """Return `patch_refinement.refine` on the grid `first.cut`; None where nothing needs it."""
+        """Return `patch_refinement.refine` on the grid `first.cut`; None if nothing needs it."""
         spacing = self._about.focus_spacing_mm
         if spacing is None or MrSequence.T1C not in _shown(prepared.present.tolist()):
             return None

@@ -60,7 +60,7 @@ class PassOutput(Protocol):
 
     @property
     def trace(self) -> Any:
-        """An `AttentionOutput`; None where it was not asked for."""
+        """An `AttentionOutput`; None if it was not requested."""
 
     @property
     def lesions(self) -> Any:

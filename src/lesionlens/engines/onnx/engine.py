@@ -86,7 +86,7 @@ class OnnxEngine(LensMethod):
     MissingPluginError
         onnxruntime is not installed.
     ResourceError
-        The device is not there.
+        The device is missing.
     UnusableInputError
         Another precision.
     """

@@ -22,7 +22,7 @@ class ServerAddress:
     url: str
     """Such as https://gpu.hospital.example:8000."""
     api_key: str | None = field(default=None, repr=False)
-    """What the server asks for; None for the one in LESIONLENS_API_KEY, if any."""
+    """What the server requests; None for the one in LESIONLENS_API_KEY, if any."""
     ca: Path | None = None
     """Certificates to trust instead of the usual, PEM."""
     plain_http: bool = False

@@ -47,7 +47,7 @@ class RemoteEngine:
 
     Of a study only the brain's voxels travel, once; of later questions only what they ask. The
     server keeps the study in memory while the session lasts. What it has lost meanwhile, because
-    it was started again or needed the room, is sent again without a word.
+    it was started again or needed the room, is sent again silently.
 
     Parameters
     ----------

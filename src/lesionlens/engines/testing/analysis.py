@@ -1,4 +1,4 @@
-"""A synthetic head as a finished analysis: its truth in the place of an engine's answer.
+"""A synthetic head as a finished analysis: its truth in place of an engine's answer.
 
 For tests of exports, reviews and the viewer, which need a whole `Analysis` in a second and
 without a network. Nothing here is a measurement of a person or of an engine.
@@ -54,13 +54,13 @@ def write_study(
     patient : Patient
         What to image.
     folder : Path
-        Made if it is not there.
+        Made if missing.
     kind : StudyKind
         NIfTI files, or one classic DICOM series a sequence.
     sequences : tuple of MrSequence
         Which to write.
     how : Acquisition
-        One for all; DICOM wants i along a row, j down the rows, such as "LPS" or "PIR".
+        One for all; DICOM requires i along a row, j down the rows, such as "LPS" or "PIR".
     """
     dicom = kind is StudyKind.DICOM
     if dicom:

@@ -247,7 +247,7 @@ def perturbing(trial: Trial) -> None:
 
 
 def prompting(trial: Trial) -> None:
-    """Check that prompts are binding, answered alike, and refused where they contradict."""
+    """Check that prompts are binding, answered alike, and refused if they contradict."""
     if not isinstance(trial.engine, SupportsPrompts):
         return
     inside = np.argwhere(trial.study.brain)
@@ -329,7 +329,7 @@ def failures(engine: Engine, **how: Any) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        The names of the checks that it fails, and what it owes; empty where it keeps the contract.
+        The names of the checks that it fails, and what it owes; empty if it keeps the contract.
     """
     trial, broken = Trial(engine, **how), {}
     for check in CHECKS:

@@ -47,7 +47,7 @@ def write_nifti(
     patient : Patient
         What to image.
     folder : Path
-        Made if it is not there.
+        Made if missing.
     sequences : tuple of MrSequence
         Which to write.
     how : Acquisition, or mapping of MrSequence to Acquisition
@@ -124,7 +124,7 @@ def save_nifti(volume: Volume, path: Path, how: Acquisition = AS_IS) -> None:
     volume : Volume
         Intensities (float) or labels (integers, kept as they are).
     path : Path
-        Ends in `.nii` or `.nii.gz`; its folder is made if it is not there.
+        Ends in `.nii` or `.nii.gz`; its folder is made if missing.
     how : Acquisition
         Orientation, spacing, tilt.
     """

@@ -163,7 +163,7 @@ def _place(dataset: Dataset, volume: Volume, k: int) -> None:
 
 
 def _fill(dataset: Dataset, pixels: NDArray[np.uint16], top: int) -> None:
-    """Write the (I, J) pixels of one slice, rows first as DICOM wants them."""
+    """Write the (I, J) pixels of one slice, rows first as DICOM requires them."""
     dataset.SamplesPerPixel = 1
     dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.Rows, dataset.Columns = pixels.shape[1], pixels.shape[0]

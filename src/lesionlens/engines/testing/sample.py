@@ -62,7 +62,7 @@ see NOTICE at the top of the repository.
 Rows and columns are multiples of 8: some viewers misread one-bit frames of other sizes.
 
 A patient of this kind: `python -m lesionlens.engines.testing.sample --out DIR`. The generator has
-learnt more since, so that it is another head.
+trained further since, so that it is another head.
 """
 
 

@@ -217,7 +217,7 @@ def coded(value: str, meaning: str) -> Dataset:
 
 
 def _new_meta(dataset: Dataset) -> None:
-    """Write the file's own header anew: it names a sender, and its preamble can hold anything."""
+    """Write the file's own header again: it names a sender, and its preamble can hold anything."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID

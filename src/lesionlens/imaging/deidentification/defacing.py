@@ -55,7 +55,7 @@ _UNDECODABLE = (
 
 
 class FaceOutcome(Enum):
-    """What became of the face in one object."""
+    """What happened to the face in one object."""
 
     NO_IMAGE = "no image"
     BARE = "a brain without its head"
@@ -81,7 +81,7 @@ def find_faces(files: list[Path], context: RunContext = SILENT) -> Faces:
     files : list of Path
         Of any kind; what is no MR image is passed over.
     context : RunContext
-        Called, and polled for a stop, between files and series.
+        Reports progress and is checked for cancellation between files and series.
     """
     frames: dict[str, list[Stack]] = defaultdict(list)
     series: dict[str, list[DicomSlice]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Where a head shows whose it is: eyes, nose, mouth, brow, ears; by a template laid onto its brain.
+"""Faces (eyes, nose, mouth, brow, ears), located by a template registered to the brain.
 
 The template (`research/make_face_template.py`) is the mean brain of twenty label maps of whole
 heads and the zone round their faces. It is fitted by the brain alone, which every sequence
@@ -101,7 +101,7 @@ def find_face(brain: NDArray[np.bool_], grid: Grid) -> Face | None:
     Returns
     -------
     Face or None
-        None where the template does not fit.
+        None if the template does not fit.
     """
     affine, shape = ras_grid(grid.affine, grid.shape, FIT_MM)
     target = Grid(shape, affine)

@@ -1,4 +1,4 @@
-"""A folder of DICOM files in, a de-identified copy out: all of it or nothing."""
+"""A folder of DICOM files in, a de-identified copy out: completely or not at all."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def deidentify_folder(
     pseudonyms, options
         How; see `Cleaner`.
     context : RunContext
-        Called, and polled for a stop, between files.
+        Reports progress and is checked for cancellation between files.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def deidentify_folder(
 
 
 def _earlier_copies(out: Path, aside: Path) -> Owned:
-    """Return which files are written once more: earlier copies of ours of the same objects."""
+    """Return which files are written again: earlier copies of ours of the same objects."""
     found: dict[str, str | None] = {}
     for path in aside.rglob("*.dcm"):
         name = path.relative_to(aside)
@@ -129,7 +129,7 @@ def _earlier_copies(out: Path, aside: Path) -> Owned:
 
 
 def _of_faces(kept: Counter[FaceOutcome]) -> list[str]:
-    """Report what became of the faces."""
+    """Report what happened to the faces."""
     notices = []
     if kept[FaceOutcome.TAKEN_OFF]:
         notices.append(f"{kept[FaceOutcome.TAKEN_OFF]} × {TAKEN_OFF}")
@@ -142,7 +142,7 @@ def _of_faces(kept: Counter[FaceOutcome]) -> list[str]:
 
 
 def deidentify_files(files: Iterable[Path], cleaner: Cleaner) -> None:
-    """De-identify DICOM objects of ours in place, such as those of a staged result."""
+    """De-identify DICOM LesionLens objects in place, such as those of a staged result."""
     for path in files:
         dataset = _read(path)
         cleaner.clean(dataset)
@@ -177,7 +177,7 @@ def _one(
 
 
 def left_out(dataset: Any, *, burned_in: bool) -> str | None:
-    """Report why an object cannot be handed on, None where it can.
+    """Report why an object cannot be handed on, None if it can.
 
     Parameters
     ----------

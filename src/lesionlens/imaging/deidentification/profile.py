@@ -17,7 +17,7 @@ from pydicom.tag import BaseTag
 
 
 class Action(StrEnum):
-    """What becomes of an element; a sequence that is not removed is cleaned item by item."""
+    """What happens to an element; a sequence that is not removed is cleaned item by item."""
 
     KEEP = "keep"
     REMOVE = "remove"
@@ -36,7 +36,7 @@ _CODES = {
     "X/Z/U*": Action.MAP, "X/D": Action.DUMMY, "X/Z/D": Action.DUMMY, "Z/D": Action.DUMMY,
     "D": Action.DUMMY,
 }  # fmt: skip
-"""What becomes of an element by its code in table E.1-1."""
+"""What happens to an element by its code in table E.1-1."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ def home() -> Path:
 
 
 def key_at(path: Path) -> bytes:
-    """Return the secret key of a file; a new one is made, for its owner alone, where there is none.
+    """Return the secret key of a file; a new one is made, for its owner alone, if there is none.
 
     Raises
     ------
@@ -78,7 +78,7 @@ class Pseudonyms:
         return days
 
     def write_map(self, path: Path) -> None:
-        """Add what is not there yet to a CSV file that its owner alone may read.
+        """Add what is missing yet to a CSV file that its owner alone may read.
 
         Raises
         ------

@@ -73,7 +73,7 @@ class BesidePicture:
     volume: Volume
     """Volume of float32 on a grid of its own."""
     how: str = ""
-    """How it was laid there; empty where it was made of what lies there."""
+    """How it was laid there; empty if it was made of what lies there."""
     doubtful: bool = False
     """Whether its place should be checked by eye."""
 
@@ -90,7 +90,7 @@ def lay_beside(
     series : Series
         Read now; never by a network.
     context : RunContext
-        Asked between steps.
+        Checked for cancellation between steps.
 
     Returns
     -------

@@ -84,7 +84,7 @@ def estimate(values: NDArray[np.float32], brain: NDArray[np.bool_], grid: Grid) 
     Returns
     -------
     BiasField or None
-        None where too little of the brain is shown. The same image gives the same bits.
+        None if too little of the brain is shown. The same image gives the same bits.
 
     Notes
     -----

@@ -34,7 +34,7 @@ class BrainMask:
     """A brain mask and how far to trust it."""
 
     mask: NDArray[np.bool_]
-    """(I, J, K) bool: brain; empty where none is found."""
+    """(I, J, K) bool: brain; empty if none is found."""
     grid: Grid
     """Where it lies."""
     method: str

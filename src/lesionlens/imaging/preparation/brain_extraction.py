@@ -69,7 +69,7 @@ def brain_logit(
     images : mapping of MrSequence to (I, J, K) float32
         The sequences together on `reading_grid`, the reference first; zero outside a field of view.
     context : RunContext
-        Asked between sequences.
+        Checked for cancellation between sequences.
 
     Returns
     -------
@@ -99,12 +99,12 @@ def find_brain(
     grid : Grid
         From `reading_grid`.
     context : RunContext
-        Asked between sequences.
+        Checked for cancellation between sequences.
 
     Returns
     -------
     BrainMask
-        On a grid finer than `grid`, cut to the brain; empty where no brain is found.
+        On a grid finer than `grid`, cut to the brain; empty if no brain is found.
     """
     logit = brain_logit(images, context=context)
     doubt = _absent(logit, next(iter(images.values())), grid)

@@ -70,7 +70,7 @@ def _confirm(draft: Draft, item: Loaded, mask: NDArray[np.bool_]) -> None:
 
 
 def _brain_in(draft: Draft, context: RunContext) -> brains.BrainMask:
-    """Find the brain by the method asked for; under "auto" a program mends a doubtful mask."""
+    """Find the brain by the method requested; under "auto" a program mends a doubtful mask."""
     auto = draft.options.stripper == skull_stripping.AUTO
     method = skull_stripping.OWN if auto else draft.options.stripper
     found = _kept_brain(draft, method, context)

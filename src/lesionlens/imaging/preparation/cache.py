@@ -73,7 +73,7 @@ def key_of(volumes: Mapping[str, tuple[str, Affine]], options: str) -> str:
 
 
 def load(key: str, names: Collection[str] = ()) -> Arrays | None:
-    """Return the arrays kept under a key; None where there are none, or not whole with `names`."""
+    """Return the arrays kept under a key; None if there are none, or not whole with `names`."""
     path = folder() / f"{key}{kept_arrays.SUFFIX}"
     arrays = kept_arrays.read(path, names)
     if arrays is not None:
@@ -92,7 +92,7 @@ def save(key: str, arrays: Arrays) -> None:
 
 
 def recall(key: str, form: ArrayForm[T]) -> T | None:
-    """Return what is kept under a key; None where nothing is, or not all of it."""
+    """Return what is kept under a key; None if nothing is, or not all of it."""
     kept = load(key, form.names)
     return None if kept is None else form.read(kept)
 

@@ -1,4 +1,4 @@
-"""Are the sequences what they are called: what their images show against what was learnt of each.
+"""Check the names of the sequences: compare each image with what is typical of its sequence.
 
 Rank correlations between the sequences within the brain, how lopsided each one's brightness is, how
 it changes with depth, and which of T1 and T1c has the bright tail. All are free of the unit of
@@ -127,7 +127,7 @@ def measure(
     brain: NDArray[np.bool_],
     stride: int = _STRIDE,
 ) -> Measured | None:
-    """Measure images within the brain; None where too little of it is shown, or one is flat."""
+    """Measure images within the brain; None if too little of it is shown, or one is flat."""
     some = (slice(None, None, stride),) * 3
     inside = brain[some]
     use = inside & np.all([image[some] > 0 for image in channels.values()], axis=0)

@@ -52,12 +52,12 @@ def sides(
     grid : Grid
         Axis-aligned RAS+ cubes.
     context : RunContext
-        Asked between steps.
+        Checked for cancellation between steps.
 
     Returns
     -------
     QualityCheck or None
-        None where there is nothing to compare.
+        None if there is nothing to compare.
     """
     if len(channels) < 2:
         return None

@@ -112,7 +112,7 @@ def _between(lit: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
 
 
 def flat_cut(nothing: NDArray[np.bool_], tissue: NDArray[np.bool_], grid: Grid) -> FlatCut | None:
-    """Return the largest flat face in which tissue meets nothing, None where all are natural.
+    """Return the largest flat face in which tissue meets nothing, None if all are natural.
 
     Parameters
     ----------

@@ -20,14 +20,14 @@ Scans = Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]
 
 
 def exchanged_as_read(scans: Scans, *, context: RunContext = SILENT) -> Exchange | None:
-    """Return the two sequences whose names seem exchanged, None where all seem right.
+    """Return the two sequences whose names seem exchanged, None if all seem right.
 
     Parameters
     ----------
     scans : mapping of MrSequence to (voxels, Grid)
         (I, J, K) float32 where the headers say that they lie.
     context : RunContext
-        Asked between sequences.
+        Checked for cancellation between sequences.
     """
     there = [s for s in REFERENCE_ORDER if s in scans]
     if len(there) < 2:

@@ -98,7 +98,7 @@ def cut_off(brain: NDArray[np.bool_], edge_mm: float) -> QualityCheck | None:
     Returns
     -------
     QualityCheck or None
-        None where every side is round.
+        None if every side is round.
     """
     depth = max(round(END_MM / edge_mm), 1)
     flat: list[str] = []
@@ -163,7 +163,7 @@ SATURATED_SHARE = 0.003
 def contrast_agent(
     channels: Mapping[MrSequence, NDArray[np.float32]], brain: NDArray[np.bool_]
 ) -> QualityCheck | None:
-    """Report whether contrast agent is visible in T1c; None where T1 or T1c is missing.
+    """Report whether contrast agent is visible in T1c; None if T1 or T1c is missing.
 
     The bright tail of T1c against that of T1: after each is scaled by its median and spread
     within the brain, vessels, plexus and enhancing tissue lift the 99.8th percentile of the

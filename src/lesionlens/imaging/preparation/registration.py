@@ -136,7 +136,7 @@ class Excluded(NamedTuple):
     """What is left out of the comparison, on a grid of its own."""
 
     mask: NDArray[np.bool_]
-    """(I, J, K) bool: True where the images are not compared."""
+    """(I, J, K) bool: True if the images are not compared."""
     grid: Grid
 
 
@@ -190,7 +190,7 @@ class ResolutionPyramid:
     centre_mm: NDArray[np.float64]
     """(3,) float64: middle of what is bright."""
     finest: Level | None = None
-    """On RAS+ cubes of 1 mm; None where the fine level is enough."""
+    """On RAS+ cubes of 1 mm; None if the fine level is enough."""
 
     def copy(self) -> ResolutionPyramid:
         """Return one for another thread, which shares no image with this."""
@@ -253,7 +253,7 @@ def register(
     fixed, moving : ResolutionPyramid
         Reference and sequence.
     context : RunContext
-        Asked between starts.
+        Checked for cancellation between starts.
 
     Returns
     -------
@@ -314,7 +314,7 @@ def _run(
     start: sitk.Euler3DTransform,
     method: sitk.ImageRegistrationMethod,
 ) -> tuple[float, sitk.Euler3DTransform] | None:
-    """Optimise from one start; None where the images do not overlap there."""
+    """Optimise from one start; None if the images do not overlap there."""
     transform = sitk.Euler3DTransform(start)
     method.SetInitialTransform(transform, inPlace=True)
     method.SetMetricFixedMask(pair[0].near)

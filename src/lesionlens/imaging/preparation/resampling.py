@@ -123,7 +123,7 @@ def resample_part(values: NDArray[np.generic], source: Grid, target: Grid) -> ND
 def antialias(values: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
     """Smooth along each source axis by what a coarser target can no longer show.
 
-    Gaussian of full width at half maximum sqrt(target² - source²), nothing where the target is
+    Gaussian of full width at half maximum sqrt(target² - source²), nothing if the target is
     as fine as the source.
     """
     steps = _steps(source, target)

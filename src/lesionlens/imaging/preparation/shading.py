@@ -43,7 +43,7 @@ class Shading:
     taken_out: float
     """Which part of that is taken out, 0 to 1: of the whole field or of its even rise."""
     field: NDArray[np.float64] | None = None
-    """(I, J, K) logarithm of what is divided out; None where nothing is."""
+    """(I, J, K) logarithm of what is divided out; None if nothing is."""
 
     @property
     def ratio(self) -> float:

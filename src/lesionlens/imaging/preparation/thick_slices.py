@@ -26,7 +26,7 @@ one solution, too little to smooth."""
 
 
 def slice_axis(grid: Grid) -> int | None:
-    """Return the axis across thick slices, None where there is none.
+    """Return the axis across thick slices, None if there is none.
 
     Examples
     --------

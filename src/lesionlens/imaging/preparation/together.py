@@ -58,7 +58,7 @@ def bring_together(draft: Draft, context: RunContext) -> None:
 
 
 def _lender(fixed: Loaded) -> Callable[[], ResolutionPyramid]:
-    """Return what lends the reference's pyramid, made when first asked for, a copy to each."""
+    """Return what lends the reference's pyramid, made when first requested, a copy to each."""
     lock = Lock()
     made: list[ResolutionPyramid] = []
 

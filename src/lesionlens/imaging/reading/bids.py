@@ -23,7 +23,7 @@ _NAME = re.compile(r"sub-[A-Za-z0-9]+(_ses-[A-Za-z0-9]+)?")
 
 
 def entities(name: str) -> tuple[str, str]:
-    """Return the subject and session of a BIDS name, empty where it has none.
+    """Return the subject and session of a BIDS name, empty if it has none.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def walk_folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     Raises
     ------
     ReadError
-        A folder may not be read: what is in it would be missing without a word.
+        A folder may not be read: what is in it would be missing silently.
     """
 
     def refuse(error: OSError) -> None:
@@ -73,7 +73,7 @@ def sessions(dataset: Path) -> tuple[tuple[str, Path], ...]:
 
 
 def root_of(place: Path) -> Path | None:
-    """Return the dataset that a file or folder lies in, None where it lies in none."""
+    """Return the dataset that a file or folder lies in, None if it lies outside."""
     own = place.absolute()
     return next((p for p in (own, *own.parents) if p.is_dir() and is_dataset(p)), None)
 

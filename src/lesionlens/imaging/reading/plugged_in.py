@@ -28,7 +28,7 @@ def surest_reader(places: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
     Returns
     -------
     reader, notices : StudyReader or None, tuple of str
-        None where no reader knows them; which readers of other packages failed at it.
+        None if no reader knows them; which readers of other packages failed at it.
     """
     made, failed = plugins.make_all(plugins.READERS)
     surest, chosen = 0.0, None

@@ -170,7 +170,7 @@ def hashes_of(study: Study) -> tuple[tuple[str, str], ...]:
 
 
 def check_path(place: Path) -> None:
-    """Refuse a path that is not there, loops, may not be read or is no file or folder.
+    """Refuse a path that is missing, loops, may not be read or is no file or folder.
 
     Raises
     ------
@@ -229,7 +229,7 @@ def _what_is_there(place: Path) -> str:
 
 
 def _state_of(item: Path) -> str:
-    """Report what is odd about a directory entry, empty where nothing is."""
+    """Report what is odd about a directory entry, empty if nothing is."""
     if item.is_symlink() and not item.exists():
         return "a link to what does not exist or to itself"
     if not item.is_file():

@@ -60,7 +60,7 @@ def remember(study: Study) -> None:
 
 
 def recall(study: Study) -> Mapping[MrSequence, str]:
-    """Return what was named for this study before; empty where nothing was, or it is damaged."""
+    """Return what was named for this study before; empty if nothing was, or it is damaged."""
     if not any(folder().glob("*.json")):
         return {}  # spares reading the files for their key
     try:

@@ -115,7 +115,7 @@ def tissues(
 def figures(
     image: NDArray[np.float32], shares: NDArray[np.float32], inside: NDArray[np.bool_]
 ) -> TissueContrast | None:
-    """Measure an image where the tissues lie; None where one of them cannot be found.
+    """Measure an image where the tissues lie; None if one of them cannot be found.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def posterior(
 
 
 def named_check(series: Series) -> QualityCheck | None:
-    """Report that the only image of a study contradicts its name; None where it does not.
+    """Report that the only image of a study contradicts its name; None if it does not.
 
     T2 is told from the others, and what is called so; T1, T1c and FLAIR seldom from each other
     (`research/RESULTS.md`). Several images are judged together, by `exchanged_names.check`.
@@ -218,7 +218,7 @@ def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
 
 
 def judge(series: Series) -> Guess:
-    """Read a series and judge it by its contrast; unknown where it cannot be read or is no scan."""
+    """Read a series and judge it by its contrast; unknown if it cannot be read or is no scan."""
     where = repr(series.description)
     try:
         check_grid(series.grid, where)

@@ -24,7 +24,7 @@ T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FL
 class Guess:
     """A sequence, the evidence in words, and how sure that is (0 to 1).
 
-    `sequence` is None where the evidence says that it is none of the four, or says nothing.
+    `sequence` is None if the evidence says that it is none of the four, or says nothing.
     """
 
     sequence: MrSequence | None
@@ -172,7 +172,7 @@ def _loose(text: str) -> MrSequence | None:
 
 @dataclass(frozen=True, slots=True)
 class AcquisitionParameters:
-    """What the scanner wrote, in DICOM's units (ms), empty or None where it is silent."""
+    """What the scanner wrote, in DICOM's units (ms), empty or None if it is silent."""
 
     description: str = ""
     protocol: str = ""

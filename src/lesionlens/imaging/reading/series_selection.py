@@ -74,9 +74,9 @@ class ListedStudy:
     kind: StudyKind
     """NIfTI or DICOM."""
     date: str
-    """YYYYMMDD as the scanner wrote it; empty where unknown."""
+    """YYYYMMDD as the scanner wrote it; empty if unknown."""
     description: str
-    """StudyDescription, as found (hostile text: escape it); empty where there is none."""
+    """StudyDescription, as found (hostile text: escape it); empty if there is none."""
     series: int
     images: int
     """Series (NIfTI: files), and image planes among them (NIfTI: files)."""

@@ -26,7 +26,7 @@ def judge_by_image(
     named : collection of MrSequence
         What the user named.
     context : RunContext
-        Asked between series.
+        Checked for cancellation between series.
 
     Returns
     -------

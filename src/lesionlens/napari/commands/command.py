@@ -23,15 +23,15 @@ class Command:
     run: Callable[..., object]
     """Takes the `Actions` of a window; one that is held also whether the key is down."""
     key: str = ""
-    """As napari writes it, such as "Shift-N"; empty where it has none."""
+    """As napari writes it, such as "Shift-N"; empty if it has none."""
     menu: str = ""
     """In the panel's menu, where the words of the table of keys are too long for it."""
     hold: bool = False
     """Whether letting the key go ends it: `run` is called with True, then with False."""
     repeats: bool = False
-    """Whether it goes on while the key stays down."""
+    """Whether it continues while the key stays down."""
     unavailable: Callable[[Screen], str] = _always
-    """Why it cannot be run with what is shown now, in words; empty where it can."""
+    """Why it cannot be run with what is shown now, in words; empty if it can."""
 
     def enabled(self, screen: Screen) -> bool:
         """Whether it can be run with what is shown now."""

@@ -9,7 +9,7 @@ FINISH = "finish_outline"
 COMMANDS = (
     Command(
         "edit_outline",
-        "redraw the candidate's outline, or end that and keep it",
+        "redraw the candidate's outline, or finish and keep it",
         lambda acts: acts.review_controller.edit_outline(),
         "Shift-E",
     ),
@@ -27,14 +27,14 @@ COMMANDS = (
     Command("draw_lesion", "draw a lesion by hand", lambda acts: acts.adder.draw(), "Shift-L"),
     Command(
         "merge",
-        "merge the candidate with the one nearest to it",
+        "merge the candidate with the nearest one",
         lambda acts: acts.adder.merge(),
         "Shift-K",
     ),
     Command(
         "hold_prompt",
-        "hold it and point: a click belongs, with Alt it does not; drag to scribble, with Shift "
-        "for a box, with Ctrl for a lasso",
+        "hold and point: click to include, Alt-click to exclude; drag to scribble, with Shift for "
+        "a box, with Ctrl for a lasso",
         lambda acts, held: acts.prompting.hold(held),
         "F2",
         hold=True,
@@ -48,13 +48,13 @@ COMMANDS = (
     ),
     Command(
         "brush_ball",
-        "edit: the brush is a ball, or a disc on the slice",
+        "edit: 3-D brush, or 2-D on the slice",
         lambda acts: acts.brush_ball(),
         "Shift-T",
     ),
     Command(
         "brush_limit",
-        "edit: paint anywhere, or within intensity or probability",
+        "edit: paint anywhere, or only within a range of intensity or probability",
         lambda acts: acts.brush_limit(),
         "Shift-R",
     ),
@@ -75,7 +75,7 @@ COMMANDS = (
     ),
     Command(
         "interpolate",
-        "edit: draw the slices left out between those drawn",
+        "edit: interpolate the slices between those drawn",
         lambda acts: acts.adder.interpolate(),
         "Shift-W",
     ),

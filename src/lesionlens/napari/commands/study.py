@@ -58,13 +58,13 @@ COMMANDS = (
     ),
     Command(
         "assess_response",
-        "assess the response (RANO 2.0), a draft to sign",
+        "assess the response (RANO 2.0) and sign it",
         lambda acts: acts.assess_response(),
         unavailable=_no_result,
     ),
     Command(
         "withdraw_response",
-        "withdraw the signed response, for a reason",
+        "withdraw the signed response, with a reason",
         lambda acts: acts.withdraw_response(),
         unavailable=_no_result,
     ),

@@ -18,13 +18,13 @@ _OVERLAYS = (
     Command("next_overlay", "contour or attention map", lambda acts: acts.next_overlay(), "G"),
     Command(
         "next_evidence",
-        "what T1, T1c, T2 and FLAIR each add, one after another",
+        "contributions of T1, T1c, T2 and FLAIR, one after another",
         lambda acts: acts.next_evidence(),
         "Control-D",
     ),
     Command(
         "toggle_first_layer",
-        "where the first layer attends, or what decided",
+        "attention of the first layer, or of the deciding layers",
         lambda acts: acts.toggle_first_layer(),
         "Shift-B",
     ),
@@ -38,15 +38,15 @@ _OVERLAYS = (
     Command("next_plane", "axial, coronal or sagittal", lambda acts: acts.next_plane(), "J"),
     Command(
         "probe_cursor",
-        "ask the voxel under the pointer what it attended to; hold it and move to ask on",
+        "show what the voxel under the pointer attended to; hold and move to continue",
         lambda acts, held: acts.probe_cursor(held),
         "Q",
         hold=True,
     ),
-    Command("end_probe", "put the probe's answer away", lambda acts: acts.end_probe(), "Shift-Q"),
+    Command("end_probe", "close the probe", lambda acts: acts.end_probe(), "Shift-Q"),
     Command(
         "ask_without",
-        "ask what the network says with the candidate hidden",
+        "run the network again with the candidate masked",
         lambda acts: acts.ask_without(),
     ),
 )
@@ -77,19 +77,19 @@ _LAYOUTS = (
     ),
     Command(
         "second_window",
-        "other linked views in a second window, or one window",
+        "a second window with other linked views, on or off",
         lambda acts: acts.toggle_second_window(),
         "F9",
     ),
     Command(
         "show_subtraction",
-        "T1c - T1 beside the sequence shown, or no longer",
+        "T1c - T1 beside the sequence shown, on or off",
         lambda acts: acts.show_subtraction(),
         "Control-F7",
     ),
     Command(
         "next_other",
-        "the next other series (ADC, SWI…) beside it; after the last none",
+        "show the next other series (ADC, SWI…) beside it, or none after the last",
         lambda acts: acts.next_other(),
         "Control-F8",
         "show the next other series",
@@ -143,7 +143,7 @@ _PLACES = (
     ),
     Command(
         "toggle_cine",
-        "let the slices run, or stand still",
+        "play or stop the slices (cine)",
         lambda acts: acts.toggle_cine(),
         "Shift-C",
     ),
@@ -151,47 +151,47 @@ _PLACES = (
 _PICTURE = (
     Command(
         "hold_comparison",
-        "the sequence shown before, while held",
+        "the previously shown sequence, while held",
         lambda acts, held: acts.hold_comparison(held),
         "I",
         hold=True,
     ),
     Command(
-        "window_auto", "brightness: as at first", lambda acts: acts.show_window(Window.AUTO), "8"
+        "window_auto", "brightness: initial window", lambda acts: acts.show_window(Window.AUTO), "8"
     ),
     Command(
         "window_brain",
-        "brightness: for the brain",
+        "brightness: brain window",
         lambda acts: acts.show_window(Window.BRAIN),
         "9",
     ),
     Command(
         "window_wide",
-        "brightness: everything in the data",
+        "brightness: full range",
         lambda acts: acts.show_window(Window.WIDE),
         "0",
     ),
     Command(
         "toggle_slab",
-        "T1c as the brightest of a thick slab",
+        "T1c as a maximum intensity projection",
         lambda acts: acts.toggle_slab(),
         "Shift-M",
     ),
     Command(
         "toggle_isolines",
-        "maps as lines of equal value, or as colour",
+        "maps as isolines, or in colour",
         lambda acts: acts.toggle_isolines(),
         "Shift-G",
     ),
     Command(
         "toggle_rulers",
-        "both diameters of the candidate, to measure along",
+        "both diameters of the candidate, which can be dragged",
         lambda acts: acts.toggle_rulers(),
         "Shift-D",
     ),
     Command(
         "toggle_names",
-        "patient, date and series on linked views, or not",
+        "patient, date and series on linked views, on or off",
         lambda acts: acts.toggle_names(),
         "Shift-I",
     ),
@@ -199,25 +199,25 @@ _PICTURE = (
 MEASURES = (
     Command(
         "measure_length",
-        "measure a length on a slice, or put the ruler away",
+        "measure a length on a slice, on or off",
         lambda acts: acts.choose_measure(MeasureKind.RULER),
         "F3",
     ),
     Command(
         "measure_angle",
-        "measure an angle on a slice, or end that",
+        "measure an angle on a slice, on or off",
         lambda acts: acts.choose_measure(MeasureKind.ANGLE),
         "F4",
     ),
     Command(
         "measure_region",
-        "measure grey values within an ellipse, or end that",
+        "measure intensities in an ellipse, on or off",
         lambda acts: acts.choose_measure(MeasureKind.REGION),
         "F6",
     ),
     Command(
         "remove_measure",
-        "remove the last measure",
+        "remove the last measurement",
         lambda acts: acts.remove_measure(),
         "Shift-F3",
     ),

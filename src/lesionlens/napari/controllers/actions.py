@@ -99,7 +99,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
     jobs : Jobs
         Runs what takes longer than a blink.
     questions : LatestQuestion
-        Runs what is asked anew while a pointer or a choice moves.
+        Runs what is asked again while a pointer or a choice moves.
     viewer : ViewerModel
         Where opened layers go and where the pointer is.
     """
@@ -129,7 +129,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         return self.leave_for(lambda: self.opener.open(Request.of(places)))
 
     def name(self, named: Mapping[MrSequence, str | Path]) -> bool:
-        """Open the study anew with the series that the reader calls by name."""
+        """Open the study again with the series that the reader calls by name."""
         return self.leave_for(lambda: self.opener.name(named))
 
     def open_sample(self) -> bool:
@@ -144,7 +144,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
     def open_dropped(self, places: tuple[Path, ...]) -> bool:
         """Open what was dropped: scans, or a saved result of the study that is open."""
         if self.jobs.running:
-            self.session.notify("Something still runs. Cancel it first, then drop again.")
+            self.session.notify("A job is still running. Cancel it first, then drop again.")
             return False
         opened = self.session.state.study is not None
         if len(places) == 1 and (is_result(places[0]) or (opened and is_mask(places[0]))):
@@ -181,7 +181,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
 
         def done(value: Any) -> str | None:
             if self.session.state.study is not study:
-                return f"The result of {study.name} was dropped: another study is open."
+                return f"The result of {study.name} was discarded: another study is open."
             result, overlays = value
             self.show_result(result, overlays, preferences)
             return None
@@ -221,13 +221,13 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         self.session.offer(journal.found(analysis, self.read_controller.decision_owner()))
 
     def make_ready(self) -> None:
-        """Load the network, and in a process of our own units, before the reader asks for them."""
+        """Load the network, and in a process of our own units, before the reader requests them."""
         if host_process.tunable():
             self.questions.ask("units", lambda *_: read_units(), take_units)
         threading.Thread(target=self._load, name="lesionlens-network", daemon=True).start()
 
     def _load(self) -> None:
-        with contextlib.suppress(LesionLensError):  # reported when the analysis is asked for
+        with contextlib.suppress(LesionLensError):  # reported when the analysis is requested
             self._lens_for(read_preferences())
             if host_process.tunable():
                 gc.freeze()  # until the next `rest`
@@ -246,7 +246,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         preferences = read_preferences()
         try:
             address = preferences.server_address
-        except LesionLensError:  # reported when the analysis is asked for
+        except LesionLensError:  # reported when the analysis is requested
             return
         if address is None:
             return
@@ -296,7 +296,8 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         if other is None:
             return reopen(self.session, self.jobs, self.opener, place, self.show_result)
         words = (
-            f"This result is of {other}. Close the open study, and open that one with its result?"
+            f"This result belongs to {other}. Close the open study, and open that one with its "
+            f"result?"
         )
 
         def go_on() -> None:
@@ -307,7 +308,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         return False
 
     def compare(self, place: Path, study: Path | None = None) -> bool:
-        """Compare the open result with an earlier one; its pictures stand beside this study's."""
+        """Compare the open result with an earlier one; its pictures are beside this study's."""
         return self.leave_for(lambda: self._compare(place, study))
 
     def _compare(self, place: Path, study: Path | None) -> bool:
@@ -337,10 +338,10 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         return self.review_controller.after_edit(lambda: act() is not False)
 
     def mark_to_candidate(self, uid: str = "") -> None:
-        """Make a mark a candidate: the one named, else the last that lies in none yet."""
+        """Make a mark a candidate: the one named, else the last that lies in no candidate."""
         marks = self.read_controller.marks
         if not marks:
-            self.session.notify("There is no mark of yours. Ctrl and a click add a lesion.")
+            self.session.notify("You have set no mark. Ctrl-click adds a lesion.")
             return
         named = next((mark for mark in marks if mark.uid == uid), None)
         self.adder.from_mark((named or self._unlisted(marks)).at_mm)

@@ -19,7 +19,7 @@ from lesionlens.napari.model.choices.views import ComparedPictures, Layout
 from lesionlens.napari.qt.jobs import Jobs
 
 _SUBTRACTION = "subtraction"
-_NOT_YET = "Analyse the study first: its sequences are brought together by that."
+_NOT_YET = "Analyse the study first, which registers its sequences."
 _NONE = "The study has no other series."
 
 

@@ -1,4 +1,4 @@
-"""Compare the open result with an earlier examination: found, laid onto it, shown beside it."""
+"""Compare the open result with an earlier examination: found, registered to it, shown beside it."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ def compare_with(
     closed : Analysis or None
         What is kept out of the window until the reader has signed.
     questions : PriorDialogs or None
-        None where nobody can be asked.
+        None if nobody can be asked.
     """
     analysis = session.state.analysis or closed
     if analysis is None:
-        session.notify("Analyse the study first: the earlier one is laid onto its result.")
+        session.notify("Analyse the study first: the earlier one is registered to its result.")
         return False
     options, asks = read_preferences().preparation, questions or PriorDialogs()
 
@@ -96,7 +96,7 @@ def compare_with(
             chosen.place, analysis.study, chosen.study, same_patient=chosen.same_patient
         )
         prior = open_prior(found, context, options)
-        context.progress("laying it onto this one", 0.0)
+        context.progress("registering it to this one", 0.0)
         after = compare(analysis, visit_of(analysis.study), prior, context=context.quiet())
         return after, pictures_of(prior, after)
 
@@ -104,12 +104,12 @@ def compare_with(
         after, pictures = value
         if closed is not None and session.state.analysis is None:
             if session.state.study is not analysis.study:
-                return "The comparison was dropped: another study is open."
+                return "The comparison was discarded: another study is open."
             pictures = replace(pictures, components=None)
             session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
-            return "Its pictures alone. Once you have signed, compare again for what changed."
+            return "Only its images are shown. Compare again after signing to see the changes."
         if session.state.analysis is not analysis:
-            return "The comparison was dropped: the result has changed meanwhile. Compare again."
+            return "The comparison was discarded: the result has changed meanwhile. Compare again."
         session.settle(ReviewLog(after.review), after, session.state.overlays)
         session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
         return None

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 _STEP_MM = 2.0
 _NOWHERE = (
-    "Point at it first; or show linked views (Shift+F): Control, Shift and the arrows move their "
-    "crosshair."
+    "Point at the lesion first; or show linked views (Shift+F) and move the crosshair with "
+    "Control, Shift and the arrows."
 )
 _SLICE_MM = 2.0
 """How far off the slice shown the pointer may be: it was there before the last turn."""
@@ -50,7 +50,7 @@ class EditActs(ViewActs):
             self.adder.grow(point)
 
     def pointed(self) -> Point | None:
-        """Return the crosshair of linked views, else the pointer; None where it is elsewhere."""
+        """Return the crosshair of linked views, else the pointer; None if it is elsewhere."""
         crosshair = self.viewpoint.now.point_mm
         if self._is_linked():
             return crosshair
@@ -96,6 +96,6 @@ class EditActs(ViewActs):
             return
         point = self.pointed()
         if point is None:
-            self.session.notify("Point at a half of the outline, on the slice shown.")
+            self.session.notify("Point at one half of the outline, on the slice shown.")
         else:
             self.adder.point(point)

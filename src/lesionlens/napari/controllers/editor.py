@@ -97,7 +97,7 @@ class OutlineEditor:
         return Label(chosen) if chosen in set(Label) and chosen else Label.OEDEMA
 
     def change(self, changed: Labelled) -> bool:
-        """Put labels in the place of what is drawn, as one stroke; False where nothing changes."""
+        """Put labels in place of what is drawn, as one stroke; False if nothing changes."""
         if not self._there():
             return False
         now = np.asarray(self._layer.data)
@@ -110,7 +110,7 @@ class OutlineEditor:
         return True
 
     def prompted(self, changed: Labelled, asked: PromptRound) -> bool:
-        """Draw the answer to a prompt, as one stroke; False where nothing changes."""
+        """Draw the answer to a prompt, as one stroke; False if nothing changes."""
         before = self._digest()
         if not self.change(changed):
             return False
@@ -141,7 +141,7 @@ class OutlineEditor:
 
     @property
     def brush_mm(self) -> float | None:
-        """How far the brush or the eraser reaches; None where neither is in the hand."""
+        """How far the brush or the eraser reaches; None if neither is in the hand."""
         if not self._there() or self._grid is None or not self._layer.editable:
             return None
         if self._layer.mode not in (_PAINT, _ERASE) or not self._layer.visible:
@@ -309,7 +309,7 @@ def _is_pointing(tools: Tools) -> bool:
 
 
 def values_of(state: State) -> NDArray[np.float32] | None:
-    """Return what the range is of, on the working grid; None where the brush paints anywhere."""
+    """Return what the range is of, on the working grid; None if the brush paints anywhere."""
     overlays, sequence = state.overlays, state.tools.sequence
     if overlays is None or state.tools.limit is Limit.ANYWHERE:
         return None

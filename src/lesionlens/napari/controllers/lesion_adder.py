@@ -24,7 +24,7 @@ from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 
 _FIRST = "Edit a candidate first (Shift+E), or draw a new one (Shift+L)."
-_DONE_FIRST = "Press Done first (Shift+E): a new candidate can be split once it is there."
+_DONE_FIRST = "Press Done first (Shift+E): a new candidate can be split when it is complete."
 _ONE = "Point at one half, then at the other: click, or press Shift+Y with the pointer there."
 _OTHER = "Now point at the other half."
 
@@ -39,7 +39,7 @@ class LesionAdder:
     session : ReviewSession
         Holds the decisions.
     review_controller : ReviewController
-        Records it, undoably, and measures anew.
+        Records it, undoably, and measures again.
     editor : OutlineEditor
         Where outlines are drawn.
     """
@@ -75,7 +75,9 @@ class LesionAdder:
         """Add the region at a mark of the reader's, or go to the candidate that lies there."""
         overlays = self.session.state.overlays
         if overlays is None:
-            self.session.notify("Sign your own read first: what is added stands beside the result.")
+            self.session.notify(
+                "Sign your own read first: added lesions are shown with the result."
+            )
             return False
         there = overlays.candidate_at(point_mm)
         if there == 0:
@@ -84,7 +86,7 @@ class LesionAdder:
 
     def _go_to_marked(self, candidate_id: int) -> bool:
         self.session.go_to(candidate_id)
-        self.session.notify(f"Your mark lies in candidate {candidate_id}: it is in focus now.")
+        self.session.notify(f"Your mark lies in candidate {candidate_id}, which is now in focus.")
         return True
 
     def draw(self) -> None:
@@ -139,7 +141,7 @@ class LesionAdder:
 
         def then() -> None:
             self.review_controller.go_to_uid(kept.tracking_uid)
-            self.session.notify(f"Candidate {gone.id} is part of {kept.id} now; U takes that back.")
+            self.session.notify(f"Candidate {gone.id} is now part of {kept.id}; U undoes that.")
 
         return self.review_controller.change("Merging", make, then)
 
@@ -165,9 +167,9 @@ class LesionAdder:
             )
 
         def then() -> None:
-            self.session.notify(f"{part.volume_ml:.1f} ml left out; U takes that back.")
+            self.session.notify(f"{part.volume_ml:.1f} ml removed; U undoes that.")
 
-        return self.review_controller.change("Leaving a part out", make, then)
+        return self.review_controller.change("Removing a part", make, then)
 
     # --- tools ----------------------------------------------------------------------------
 
@@ -193,16 +195,18 @@ class LesionAdder:
     def smooth(self) -> None:
         """Smooth its borders."""
         spacing, free = self._spacing(), self.editor.allowed
-        self.apply(lambda x: edit_tools.smoothed(x, spacing, free), "It is smooth already.")
+        self.apply(
+            lambda x: edit_tools.smoothed(x, spacing, free), "The outline is already smooth."
+        )
 
     def fill_holes(self) -> None:
         """Fill what it encloses with the part that the brush paints."""
         label, free = self.editor.label, self.editor.allowed
-        self.apply(lambda x: edit_tools.without_holes(x, label, free), "It has no hole.")
+        self.apply(lambda x: edit_tools.without_holes(x, label, free), "The outline has no holes.")
 
     def remove_islands(self) -> None:
         """Drop parts that are much smaller than its largest."""
-        self.apply(edit_tools.without_islands, "It has no small part beside its largest.")
+        self.apply(edit_tools.without_islands, "The outline has no small islands.")
 
     def interpolate(self) -> None:
         """Draw the slices left out between those drawn, across the plane shown."""
@@ -210,7 +214,7 @@ class LesionAdder:
         free = self.editor.allowed
         self.apply(
             lambda x: edit_tools.interpolated(x, axis, spacing, free),
-            "There is no slice to draw between those that are drawn, in this plane.",
+            "There is no slice to interpolate in this plane.",
         )
 
     # --- splitting ------------------------------------------------------------------------

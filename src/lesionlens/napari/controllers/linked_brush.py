@@ -44,7 +44,7 @@ class LinkedBrush:
 
     @property
     def radius_mm(self) -> float | None:
-        """How far the brush reaches; None where the pointer does not draw."""
+        """How far the brush reaches; None if the pointer does not draw."""
         return self._editor.brush_mm
 
     @property
@@ -53,7 +53,7 @@ class LinkedBrush:
         return self._editor.outline
 
     def press(self, at: Point, slab: Slab) -> bool:
-        """Begin a stroke at a point (RAS+ mm), go on with it, or point where to split."""
+        """Begin a stroke at a point (RAS+ mm), continue with it, or point where to split."""
         editor = self._editor
         began, self._held = not self._held, True
         if editor.brush_mm is None:

@@ -58,7 +58,7 @@ class MarkActs(ViewActs):
             self.read_controller.mark(self.viewpoint.now.point_mm)
         elif self.read_controller.read_session is not None:
             self.placing = True
-            self.session.notify("Click on the place to mark.")
+            self.session.notify("Click the position to mark.")
 
     def place_mark(self, at_mm: tuple[float, float, float]) -> bool:
         """Take a click as the place of a mark, where one waits for it."""

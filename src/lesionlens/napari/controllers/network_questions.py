@@ -90,7 +90,7 @@ class NetworkQuestions(ViewActs):
                 self.session.answer_without(candidate.id, words)
                 self.session.notify(f"Without candidate {candidate.id}: {words}")
 
-        return self.jobs.start("Asking again without it", task, done)
+        return self.jobs.start("Running again without it", task, done)
 
     def add_layers(self) -> bool:
         """Add the result to napari as plain layers, for any other plugin."""
@@ -106,7 +106,7 @@ class NetworkQuestions(ViewActs):
         return True
 
     def end_probe(self) -> None:
-        """Put the probe's answer away."""
+        """Close the probe."""
         overlays = self.session.state.overlays
         if overlays is not None and overlays.probe is not None:
             self.session.probe(None, replace(overlays, probe=None))

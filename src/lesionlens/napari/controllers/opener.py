@@ -1,4 +1,4 @@
-"""Open what the reader asks for in the background; where they must decide something, ask first."""
+"""Open what the reader requests in the background; where they must decide something, ask first."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Opener:
         """Asks whether files that contradict each other are of one patient."""
 
     def open(self, request: Request, then: Callable[[], object] | None = None) -> bool:
-        """Open a request, and act then once the window is idle; False where something runs."""
+        """Open a request, and act then once the window is idle; False if something runs."""
 
         def task(context: RunContext) -> Any:
             from lesionlens.napari.loading import exchanged_in, read_study  # noqa: PLC0415
@@ -98,7 +98,7 @@ class Opener:
                 "No sequence was recognised",
                 found=error.found,
                 expected=error.expected,
-                next_step="Say below which series is which sequence",
+                next_step="Assign the sequences below",
             )
             self.session.ask(Query(request, study=error.study), problem)
         else:
@@ -119,7 +119,7 @@ class Opener:
         return self.open(wanted)
 
     def name(self, named: Mapping[MrSequence, Path | str]) -> bool:
-        """Open the same study anew, with the series that the reader calls by name."""
+        """Open the same study again, with the series that the reader calls by name."""
         state = self.session.state
         if state.query is not None and state.query.study is not None:
             return self.open(replace(state.query.request, named=named))

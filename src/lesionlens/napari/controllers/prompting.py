@@ -17,7 +17,6 @@ from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.labels import PromptKind, Region, Source
 from lesionlens.base.records.prompts import PromptRound, Prompts, Voxel
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.prompt_rules import refused
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -26,11 +25,11 @@ from lesionlens.napari.model.wording.edits import why_not_added
 from lesionlens.napari.qt.jobs import problem_of
 from lesionlens.napari.qt.latest_question import LatestQuestion
 
-_BOTH = "You said the opposite of this place before: the last word counts."
-_FIRST = "Reading the brain for the first prompt: the next ones follow at once."
+_BOTH = "This contradicts an earlier prompt here: the last one counts."
+_FIRST = "Preparing the first prompt: the next ones are answered at once."
 _HOLD = (
-    "Click: it belongs; with Alt: it does not. Drag: scribble; with Shift: box; with Ctrl: lasso. "
-    "Enter: done."
+    "Click: include; with Alt: exclude. Drag: scribble; with Shift: box; with Ctrl: lasso. Enter: "
+    "done."
 )
 _NEAR_VOX = 1
 
@@ -86,7 +85,7 @@ class Prompting:
             return False
         there = next((n for n in map(overlays.candidate_at, gesture.path_mm) if n), 0)
         if there == 0 and not gesture.belongs:
-            self.session.notify("Point at what belongs to it first: there is no outline here.")
+            self.session.notify("Include something first: there is no outline here.")
             return False
         if there:
             self.session.go_to(there)
@@ -125,7 +124,7 @@ class Prompting:
                 if editor.prompted(changed, asked):
                     self.session.clear_problem(OUTLINE)
                 else:
-                    self.session.notify("Nothing changes by that: it is drawn so already.")
+                    self.session.notify("This changes nothing: the outline agrees already.")
             self._next()
 
         def refused(error: BaseException) -> None:
@@ -151,10 +150,10 @@ class Prompting:
         here = self._voxels(gesture)
         wanted = here.voxels(True)
         if len(wanted) and not editor.allowed[tuple(wanted.T)].any():
-            raise refused(
-                "a prompt on air or on another candidate",
-                "a place that nothing else holds",
-                "Other candidates are left alone: redraw or merge that one",
+            raise UnusableInputError(
+                found="a prompt on air or on another candidate",
+                expected="a place that nothing else holds",
+                next_step="Other candidates are not changed: redraw or merge that one",
             )
         before = editor.rounds[-1] if editor.rounds else None
         sides = [before.wanted, before.unwanted] if before else [(), ()]
@@ -206,4 +205,8 @@ def _is_near(voxel: Voxel, others: Any) -> bool:
 
 
 def _outside() -> UnusableInputError:
-    return refused("a prompt outside of the pictures", "a place in the brain")
+    return UnusableInputError(
+        found="a prompt outside the images",
+        expected="a place in the brain",
+        next_step="Point at the middle of the lesion",
+    )

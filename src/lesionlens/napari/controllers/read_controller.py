@@ -31,8 +31,8 @@ from lesionlens.site.worklist import own_log
 from lesionlens.site.worklist.read_session import NOTHING_SEEN, ReadSession
 
 logger = logging.getLogger(__name__)
-_SHOWN_AGAIN = "Your decisions of an earlier session are shown again."
-_UNRATED = "This reader study wants a rating of every mark: choose how sure you are, then mark."
+_SHOWN_AGAIN = "Your decisions from an earlier session were restored."
+_UNRATED = "This reader study requires a rating for every mark: choose how sure you are, then mark."
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class ReadController:
         """Keeps decisions where no read goes on."""
         self._before = Review()
         self._follows: ReadSession | None = None
-        """What was kept last, or shown with the analysis, and the log that goes on from it."""
+        """What was kept last, or shown with the analysis, and the log that continues from it."""
         self.kept = True
         """Whether every decision is on disk."""
         self._noted: tuple[str, Path] | None = None
@@ -129,7 +129,7 @@ class ReadController:
     def recovered(self, analysis: Analysis) -> tuple[Review, str]:
         """Return what is decided on an analysis, and a word where that is more than came with it.
 
-        The log of this reader goes on from the analysis's own review where it continues that.
+        The log of this reader continues from the analysis's own review where it continues that.
         """
         read = self.read_session
         key = _own_key(analysis.study) if read is None else read.key
@@ -158,7 +158,7 @@ class ReadController:
         return None if self._held is None else self._held[0].analysis
 
     def keep_closed(self, result: Any, overlays: Any) -> bool:
-        """Keep a result out of the window while the read is closed; False where it is open."""
+        """Keep a result out of the window while the read is closed; False if it is open."""
         if not self.closed:
             return False
         self._held = (result, overlays)
@@ -183,7 +183,7 @@ class ReadController:
     def mark(self, at_mm: Point) -> None:
         """Mark a place of the head with the confidence of now, which a protocol may require."""
         if self.read_session is not None and not self.in_head(at_mm):
-            self.session.notify("That is outside of the head: nothing was marked.")
+            self.session.notify("That position is outside the head: nothing was marked.")
             return
         rated = self._begun is not None and self._begun.rated
         if rated and self.confidence is None:
@@ -219,12 +219,12 @@ class ReadController:
 
     def _act(self, act: Callable[[ReadSession], object]) -> bool:
         if self.read_session is None:
-            self.session.notify("Marks belong to a worklist, or to a reading that begins unaided.")
+            self.session.notify("Marks are available in worklists and in unaided reading.")
             return False
         try:
             act(self.read_session)
         except ResourceError as error:
-            self._not_kept(error, "then do it again")
+            self._not_kept(error, "then repeat the action")
             return False
         except LesionLensError as refusal:
             self.session.notify(f"{refusal.found}. {refusal.in_window}.".capitalize())
@@ -236,7 +236,7 @@ class ReadController:
     def _not_kept(self, error: LesionLensError, then: str) -> None:
         self.session.refused(
             Problem(
-                "This act was not kept",
+                "This action was not saved",
                 found=error.found,
                 expected=error.expected,
                 next_step=f"{error.in_window}; {then}",
@@ -289,7 +289,7 @@ class ReadController:
             self._keep(new.analysis, new.review)
 
     def _log_of(self, analysis: Analysis) -> ReadSession:
-        """Return what keeps decisions: the read that goes on, else a log of the reader's own."""
+        """Return what keeps decisions: the read in progress, else a log of the reader's own."""
         log = self.read_session or self._log
         if log is None:
             log = self._log = ReadSession(self._own.database, _own_key(analysis.study))
@@ -307,7 +307,7 @@ class ReadController:
             log.keep(review, at, self.confidence)
         except LesionLensError as refusal:
             self.kept = False
-            self._not_kept(refusal, "it is kept with your next decision")
+            self._not_kept(refusal, "it is saved with your next decision")
             return
         self._before, self.kept = review, True
         self._note(log, store.analysis_key(analysis.run))
@@ -346,13 +346,13 @@ def phase_words(reading: ReadController) -> str:
     if not read_session.key.arm.aided:
         return f"{session}Mark what you see, then sign. The analysis is not shown."
     there = "The analysis is there and" if reading.waiting else "The analysis"
-    return f"{session}{there} stays closed until you sign your own read."
+    return f"{session}{there} stays hidden until you sign your own read."
 
 
 def analyse_words(reading: ReadController) -> str | None:
-    """Report what *Analyse* does while a read is closed; empty where nothing is to be analysed.
+    """Report what *Analyse* does while a read is closed; empty if nothing is to be analysed.
 
-    None where nothing is closed.
+    None if nothing is closed.
 
     Examples
     --------
@@ -364,7 +364,7 @@ def analyse_words(reading: ReadController) -> str | None:
         return None
     if not read_session.key.arm.aided or reading.waiting or read_session.locked:
         return ""
-    return "Analyse: opens once you have signed"
+    return "Analyse: shown after you have signed"
 
 
 def what_is_signed(reading: ReadController) -> str:

@@ -65,7 +65,7 @@ def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, place: Path, take
 
 
 def study_of_other(study: Study | None, place: Path) -> str | None:
-    """Return the name of the study of a result where another one is open; None where it is not.
+    """Return the name of the study of a result where another one is open; None if it is not.
 
     None too where it is not known on this machine where the result's study lies, and where the open
     one is a copy of it.

@@ -53,7 +53,7 @@ class ReportActs(ViewActs):
     def _copy(self, *, whole: bool) -> None:
         state, candidate = self.session.state, self.session.candidate()
         if state.analysis is None:
-            self.session.notify("There is no result to copy a sentence of yet.")
+            self.session.notify("There is no result to describe in a sentence yet.")
             return
         analysis, preferences = replace(state.analysis, review=state.review), read_preferences()
         file = preferences.sentence_template
@@ -72,7 +72,9 @@ class ReportActs(ViewActs):
         state = self.session.state
         analysis = state.analysis and replace(state.analysis, review=state.review)
         if analysis is None or analysis.compared is None:
-            self.session.notify("Compare with an earlier result first: response is a change.")
+            self.session.notify(
+                "Compare with an earlier result first: a response needs two examinations."
+            )
             return
         self._asked = state.study
         self.report_dialogs.ask_response(analysis.compared, state.identity)

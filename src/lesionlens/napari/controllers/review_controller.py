@@ -35,7 +35,7 @@ class ReviewController:
     session : ReviewSession
         Holds the decisions.
     jobs : Jobs
-        Measures a changed outline anew.
+        Measures a changed outline again.
     editor : OutlineEditor
         Where it is drawn.
     reads : ReadController
@@ -149,7 +149,7 @@ class ReviewController:
             self.session.end_edit()
 
     def after_edit(self, act: Callable[[], bool]) -> bool:
-        """Do something once what is being redrawn is kept; False where it cannot be done now."""
+        """Do something once what is being redrawn is kept; False if it cannot be done now."""
         if self._settling:
             return False
         sides = self.editor.drawn()
@@ -200,7 +200,7 @@ class ReviewController:
             return False
 
         def task(context: RunContext) -> Any:
-            context.progress("bring it onto the scan", 0.1)
+            context.progress("resample it to the scan", 0.1)
             make(log)
             context.check("keeping the outline")
             context.progress("measure", 0.4)
@@ -226,7 +226,7 @@ class ReviewController:
         self._turn(self.editor.redo, ReviewLog.redo)
 
     def _turn(self, stroke: Callable[[], None], act: Callable[[ReviewLog], None]) -> None:
-        """Turn a stroke back or on, or a decision; measure anew where an outline changes by it."""
+        """Turn a stroke back or on, or a decision; measure again where an outline changes by it."""
         state, log = self.session.state, self.session.log()
         analysis = state.analysis
         if self._settling or analysis is None or self._signed():
@@ -266,7 +266,9 @@ class ReviewController:
                 self.session.failed(replace(problem_of(error), cause=OUTLINE))
 
         if not self.jobs.start(words, task, done, refused):
-            self.session.notify("Something still runs: wait for it or cancel it, then press again.")
+            self.session.notify(
+                "A job is still running: wait for it or cancel it, then press again."
+            )
             return False
         self._hold(True)
         return True

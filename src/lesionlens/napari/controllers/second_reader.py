@@ -25,8 +25,8 @@ from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
 from lesionlens.results.review.reopen import reopen_folder
 
-_NONE = "There is no second result yet: open one by the menu, Second result of this study."
-_SAME = "Both results agree: no part is drawn by one alone."
+_NONE = "There is no second result yet: open one with the menu entry Second result of this study."
+_SAME = "Both results agree: no part is outlined in only one of them."
 
 
 class SecondReader:
@@ -70,12 +70,12 @@ class SecondReader:
 
         def done(second: SecondResult) -> str | None:
             if self._session.state.study is not first.study:
-                return "The second result was dropped: another study is open."
+                return "The second result was discarded: another study is open."
             self._number, self._compared = 0, first
             self._session.take_second(second)
             self.follow()
             many = len(second.agreement.disagreements)
-            return f"{many} disagreements: F7 goes through them, F8 takes the other side's outline."
+            return f"{many} disagreements: F7 goes through them, F8 adopts the other outline."
 
         return self._jobs.start("Reading a second result", task, done)
 
@@ -104,7 +104,7 @@ class SecondReader:
         self._go_to(part.point_mm)
         self._session.notify(
             f"Disagreement {self._number} of {len(parts)}: {disagreement_words(part)}. "
-            "F8 takes what is drawn there."
+            "F8 adopts it."
         )
 
     def visit(self, point_mm: Point) -> None:
@@ -143,13 +143,13 @@ class SecondReader:
 
         def then() -> None:
             self._number -= 1  # the next one has its number now
-            self._session.notify(f"{part.volume_ml:.1f} ml taken over; U takes that back.")
+            self._session.notify(f"{part.volume_ml:.1f} ml adopted; U undoes that.")
 
-        return self._review.change("Taking an outline", make, then)
+        return self._review.change("Adopting an outline", make, then)
 
 
 def _owner(analysis: Analysis, part: Disagreement, inside: Any) -> Candidate | None:
-    """Return the candidate that a part belongs to, or touches; None where it stands alone."""
+    """Return the candidate that a part belongs to, or touches; None if it stands alone."""
     components = analysis.findings.components
     around = inside if part.by_first else ndimage.binary_dilation(inside)
     numbers = components[around & (components > 0)]

@@ -1,6 +1,6 @@
-"""Pint's units, read beside the window: napari's first layer asks for them, which takes a second.
+"""Pint's units, loaded in the background: napari's first layer needs them, which takes a second.
 
-Pint reads them where they are first asked for, and two threads that ask at once are both answered
+Pint reads them where they are first requested, and two threads that ask at once are both answered
 wrongly. So a thread reads them apart, and the main thread, which asks too, takes them.
 """
 

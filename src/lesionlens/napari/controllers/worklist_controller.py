@@ -108,7 +108,7 @@ class WorklistController:
                 Problem(
                     "There is no list",
                     found=f"no list of studies in {folder.name!r}",
-                    expected="the folder that a list was made in",
+                    expected="the folder of a list",
                     next_step="Choose that folder, or make one: List ▾, New list",
                 )
             )
@@ -166,7 +166,7 @@ class WorklistController:
         def done(new: int) -> str | None:
             return f"{new} new studies." if self.open(folder) else None
 
-        return self.jobs.start("Looking at the studies", task, done)
+        return self.jobs.start("Scanning the studies", task, done)
 
     # --- from study to study --------------------------------------------------------------
 
@@ -176,7 +176,7 @@ class WorklistController:
         row = self.session.beside(by, None if going is None else going.key)
         if row is None:
             end = "last" if by > 0 else "first"
-            self.actions.session.notify(f"This is the {end} study of the list as it is filtered.")
+            self.actions.session.notify(f"This is the {end} study of the filtered list.")
             return False
         return self.open_row(row)
 
@@ -201,7 +201,7 @@ class WorklistController:
             self.actions.jobs.stop()
             return True
         if self.actions.jobs.running:
-            self.actions.session.notify("Something still runs. Cancel it first, then go on.")
+            self.actions.session.notify("A job is still running. Cancel it first, then continue.")
             return False
 
         self._opening = row
@@ -217,7 +217,7 @@ class WorklistController:
         )
 
     def _show_pictures(self, row: WorklistRow, found: OpenedStudy) -> None:
-        """Show a study whose result is still read, unless another one was asked for meanwhile."""
+        """Show a study whose result is still read, unless another one was requested meanwhile."""
         if self._wanted is None:
             self._show_opened(row, found)
 
@@ -285,7 +285,7 @@ class WorklistController:
         return (Path() if folder is None else folder) / row.entry.name
 
     def _open_wanted(self) -> bool:
-        """Open what was asked for while another study was being opened, if any was."""
+        """Open what was requested while another study was being opened, if any was."""
         self._opening, wanted = None, self._wanted
         self._wanted = None
         self.session.choose(wanted)
@@ -340,13 +340,15 @@ class WorklistController:
             self._process = None
             self.session.ahead(False)
             if process.returncode not in (0, 2):
-                self.session.ended("Analysing ahead ended early: see the warnings, start it again.")
+                self.session.ended(
+                    "Analysing ahead stopped early: see the warnings, then start it again."
+                )
         self.session.refresh()
         self._read_next_again()
         self._show_new_result()
 
     def _read_next_again(self) -> None:
-        """Read the next study anew, where its result came after it was read."""
+        """Read the next study again, where its result came after it was read."""
         if self._next is None or not self._next[1].done() or self._opening is not None:
             return
         name, future = self._next

@@ -15,11 +15,11 @@ from lesionlens.napari.qt.rows_model import RowsModel
 COLUMNS = ("", "Place", "Ø mm, of", "Whole", "Score", "")
 HEADINGS = (
     "Number",
-    "Where most of it lies, approximately",
+    "Approximate location of most of it",
     "Longest axial diameter and the one across it: of the enhancing part where there is one, else "
     "of the whole region",
     "Volume of the whole region: core, oedema or infiltration, and enhancing part",
-    "What the network makes of it, 0 to 1",
+    "Score of the network, 0 to 1",
     "○ unreviewed, ✓ accepted, ✕ rejected, … deferred, ✎ redrawn",
 )
 STATE_ROLE = int(Qt.ItemDataRole.UserRole) + 1

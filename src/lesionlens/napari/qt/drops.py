@@ -19,7 +19,7 @@ Takes = Callable[[Sequence[Path]], object]
 
 
 def local_paths(mime: QMimeData) -> tuple[Path, ...]:
-    """Return the files and folders of a drop; empty where any of it is none of this machine."""
+    """Return the files and folders of a drop; empty if any of it is none of this machine."""
     urls = mime.urls()
     if not all(url.isLocalFile() for url in urls):
         return ()

@@ -36,7 +36,7 @@ class Listener(Protocol):
         """Hear how far it is."""
 
     def stopping(self) -> None:
-        """Hear that a stop was asked for."""
+        """Hear that a stop was requested."""
 
     def ended(self, message: str = "") -> None:
         """Hear that nothing runs any more."""
@@ -163,7 +163,7 @@ class Jobs(QObject):
             try:
                 message = done(value) if done is not None else None
             except Exception as failure:
-                logger.exception("showing a result failed")
+                logger.exception("displaying a result failed")
                 self._session.failed(problem_of(failure))
             else:
                 if message:
@@ -204,7 +204,7 @@ def problem_of(error: BaseException) -> Problem:
     """Write an error in the panel's words; a defect keeps its traceback for the report."""
     if isinstance(error, LesionLensError):
         return Problem(
-            title="This did not work",
+            title="The action failed",
             found=error.found,
             expected=error.expected,
             next_step=error.in_window,

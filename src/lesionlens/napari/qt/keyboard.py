@@ -113,7 +113,7 @@ class Keyboard(QObject):
         self._held.clear()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Act on a key of ours; everything else goes on."""
+        """Act on a LesionLens key; everything else goes on."""
         if event.type() not in _KEY_EVENTS or not isinstance(event, QKeyEvent):
             return False
         if event.type() == QEvent.Type.KeyRelease:
@@ -123,7 +123,7 @@ class Keyboard(QObject):
         return not is_typed_into(watched) and self._pressed(event)
 
     def _pressed(self, event: QKeyEvent) -> bool:
-        """Do what a key of ours says, once; where it repeats, as often as the window can paint."""
+        """Run the command of a key; under key repeat, as often as the window can repaint."""
         command, act = self._acts.get(name_of(event), (None, None))
         if command is None or act is None or self._left(command):
             return False

@@ -1,6 +1,6 @@
 """Quick questions in a thread of their own: the last one asked is answered, those between are not.
 
-For what takes a tenth of a second and is asked anew while the reader moves a pointer or a choice:
+For what takes a tenth of a second and is asked again while the reader moves a pointer or a choice:
 no progress, no Cancel, and what runs in `jobs` is not disturbed.
 """
 

@@ -39,7 +39,7 @@ class Beside(QWidget):
         column.addWidget(view)
 
     def show_board(self, board: Board) -> None:
-        """Show the tiles of a board that stand beside its own; without any, close."""
+        """Show the tiles of a board that are beside its own; without any, close."""
         if not board.beside:
             self.hide()
             return

@@ -94,7 +94,7 @@ class CanvasLines:
 
 
 def strokes_of(drawing: Drawing, onto: Callable[[Line], NDArray[np.float32]]) -> Strokes | None:
-    """Return the lines of a drawing as pieces; None where there are none.
+    """Return the lines of a drawing as pieces; None if there are none.
 
     Parameters
     ----------

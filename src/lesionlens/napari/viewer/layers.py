@@ -49,7 +49,7 @@ _ORDER = (BRAIN, UNCERTAINTY, ATTENTION, EVIDENCE, PROBE, OUTLINE)
 
 
 def put(layer: Any, **values: Any) -> None:
-    """Set what differs: napari draws a layer anew for every value that it is given."""
+    """Set what differs: napari draws a layer again for every value that it is given."""
     for name, value in values.items():
         if getattr(layer, name) != value:
             setattr(layer, name, value)
@@ -81,7 +81,7 @@ class Layers:
         layer.contrast_limits_range = full_range(layer.data)
 
     def picture(self, sequence: MrSequence | None) -> Any:
-        """Return the layer of a sequence; None where there is none."""
+        """Return the layer of a sequence; None if there is none."""
         return None if sequence is None else self._get(sequence.value)
 
     def pictures(self) -> dict[MrSequence, tuple[NDArray[Any], Grid]]:
@@ -109,7 +109,7 @@ class Layers:
         return (0.0, 1.0) if layer is None else layer.metadata[KEY]["auto"]
 
     def set_right(self) -> bool:
-        """Lay every layer of ours where it was made; whether one was turned or mirrored by hand."""
+        """Restore the transform of every LesionLens layer; return whether one was changed."""
         turned, self._laying = False, True
         for layer in self._viewer.layers:
             place = layer.metadata.get(KEY, {}).get("place")
@@ -153,7 +153,7 @@ class Layers:
         return layer if layer is not None and self._has(layer) else None
 
     def take(self, overlays: Overlays | None, study: Any) -> None:
-        """Show an analysis: overlays are drawn anew, sequences that were moved take their place.
+        """Show an analysis: overlays are drawn again, sequences that were moved take their place.
 
         The picture of any other sequence stays as it was read, voxel for voxel.
         """
@@ -299,7 +299,7 @@ class Layers:
         return [layer for layer in found if layer is not None]
 
     def _apply_attention(self, scene: ShownScene) -> None:
-        """Show the attention asked for; until a single layer is there, the one before it stays."""
+        """Show the attention requested; until a single layer is there, the one before it stays."""
         if self._overlays is None or scene.attention is None:
             for role in (ATTENTION, EVIDENCE):
                 self._apply_map(role, None, "", scene.opacity)
@@ -372,7 +372,7 @@ class Layers:
 
     def _keywords(self, role: str) -> dict[str, Any]:
         if self._overlays is None:
-            raise RuntimeError("an overlay was asked for before an analysis was taken")
+            raise RuntimeError("an overlay was requested before there is an analysis")
         study = next(
             (
                 layer.metadata[KEY]["study"]

@@ -16,7 +16,7 @@ from lesionlens.napari.model.choices.views import Layout, Window
 from lesionlens.napari.model.screen.board import Board
 
 _LAYOUTS = (
-    (Layout.SINGLE, "1", "One view, napari's own"),
+    (Layout.SINGLE, "1", "One view: the napari canvas"),
     (Layout.ONE, "as acquired", "Slices as they were acquired (Shift+O)"),
     (Layout.PAIR, "1 × 2", "Two sequences in a row (Shift+S)"),
     (Layout.TRIPLE, "1 × 3", "Three sequences in a row (Shift+S)"),
@@ -25,9 +25,9 @@ _LAYOUTS = (
     (Layout.PRIOR, "prior", "An earlier examination beside this one (Ctrl+B)"),
 )
 _WINDOWS = (
-    (Window.AUTO, "auto", "Brightness as at first (8)"),
-    (Window.BRAIN, "brain", "Brightness for the brain (9)"),
-    (Window.WIDE, "wide", "Everything in the data (0)"),
+    (Window.AUTO, "auto", "Initial window (8)"),
+    (Window.BRAIN, "brain", "Brain window (9)"),
+    (Window.WIDE, "wide", "Full range (0)"),
 )
 _SWITCHES = (
     ("toggle_cine", "cine"),
@@ -113,7 +113,7 @@ class ViewToolbar(QWidget):
         """Return the button whose menu has every tool that measures."""
         made = QToolButton()
         made.setText("mm")
-        made.setToolTip("A length, an angle or grey values on a slice (F3, F4, F6)")
+        made.setToolTip("Measure a length, an angle or intensities (F3, F4, F6)")
         made.setAccessibleName("Measure")
         made.setCheckable(True)
         made.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -184,4 +184,4 @@ class ViewToolbar(QWidget):
             button.setVisible(free)  # napari's controls want the room
         self.measure.setChecked(views.measuring is not None)
         self.measure.setVisible(not board.editing)
-        self.setVisible(board.opened)  # last: what is seen is laid out anew at every change
+        self.setVisible(board.opened)  # last: what is seen is laid out again at every change

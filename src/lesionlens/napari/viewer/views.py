@@ -67,7 +67,7 @@ class Views(QObject):
     growth_requested = Signal(object)
     """A lesion is to be added: RAS+ mm."""
     layout_changed = Signal(object, object)
-    """The linked views lie in the place of napari's canvas: those, and that."""
+    """The linked views lie in place of napari's canvas: those, and that."""
 
     def __init__(
         self, viewer: ViewerModel, layers: Layers, acts: ViewActs, docked: QWidget
@@ -363,7 +363,7 @@ class Views(QObject):
             callback(self._viewer, None)
 
     def renew_pointer(self) -> bool | None:
-        """Take where the pointer is now: whether on a picture; None where no window is shown."""
+        """Take where the pointer is now: whether on a picture; None if no window is shown."""
         linked, canvas = self.linked, self.canvas
         if linked is None or canvas is None or not (canvas.isVisible() or linked.isVisible()):
             return None
@@ -386,7 +386,7 @@ class Views(QObject):
                 view.take(self._pictures)
 
     def repaint(self) -> None:
-        """Paint the linked views anew."""
+        """Paint the linked views again."""
         for view in self._boards():
             view.repaint_all()
 

@@ -55,7 +55,7 @@ class CandidateBlock(Section):
         self._set_up_table()
         self._slider = QSlider(Qt.Orientation.Horizontal)
         self._slider.setRange(0, 100)
-        self._slider.setAccessibleName("Threshold: list candidates that score at least this")
+        self._slider.setAccessibleName("Threshold: list only candidates with at least this score")
         self._slider.valueChanged.connect(lambda value: self.threshold_chosen.emit(value / 100))
         self._floor = label("", "dim")
         self._costs = label("", "dim", wrap=True)
@@ -154,7 +154,7 @@ class CandidateBlock(Section):
         self._redo.setEnabled(screen.can_redo or screen.editing)
 
     def changeEvent(self, event: QEvent) -> None:
-        """Fit the table anew once another font has reached it."""
+        """Fit the table again once another font has reached it."""
         super().changeEvent(event)
         if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
             when_idle(self._fit_table)

@@ -23,7 +23,7 @@ class ConsideredBlock(Section):
         self.lines = PickRows()
         self.lines.picked.connect(self.looked_at)
         self.body.addWidget(
-            label("Drawn by the network, but scored too little to be flagged.", "dim", wrap=True)
+            label("Outlined by the network, but scored too low to be flagged.", "dim", wrap=True)
         )
         self.body.addWidget(self.lines)
         self.heading.setChecked(False)

@@ -56,7 +56,7 @@ class EditTools(QWidget):
             grid.addWidget(button, place // _COLUMNS, place % _COLUMNS)
         self.limit = QComboBox()
         self.limit.setAccessibleName("Where the brush paints")
-        self.limit.setToolTip("Within a stroke, only voxels in the range are painted (Shift+R)")
+        self.limit.setToolTip("Only voxels in the range are painted (Shift+R)")
         for value, words in _LIMITS:
             self.limit.addItem(words, value)
         self.limit.activated.connect(lambda n: self.limit_chosen.emit(_LIMITS[n][0]))
@@ -113,7 +113,7 @@ class EditTools(QWidget):
 
 
 class AddRow(QWidget):
-    """Offers to add, to draw and to merge, and to go on with strokes that were interrupted."""
+    """Offers to add, to draw and to merge, and to continue with strokes that were interrupted."""
 
     commanded = Signal(str)
     merged = Signal(int)
@@ -122,14 +122,14 @@ class AddRow(QWidget):
         super().__init__()
         self._add = flat_button("+ add ⇧P", "Add the lesion at the crosshair or pointer (Shift+P)")
         self._draw = flat_button("draw ⇧L", "Draw a lesion by hand (Shift+L)")
-        words = "Merge with another candidate; the key takes the nearest (Shift+K)"
+        words = "Merge with another candidate; the key selects the nearest (Shift+K)"
         self._merge = flat_button("merge ⇧K", words)
         self._merge.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self._menu = QMenu(self._merge)
         self._merge.setMenu(self._menu)
         self._draft = label("", "warn", wrap=True)
         self._open_wanted = QPushButton("Go on ⇧E")
-        self._drop = flat_button("drop it", "Drop the strokes that were interrupted")
+        self._drop = flat_button("drop it", "Discard the interrupted strokes")
         for button, act in (
             (self._add, "add_lesion"),
             (self._draw, "draw_lesion"),

@@ -11,7 +11,7 @@ from lesionlens.napari.widgets.pick_rows import PickRows
 
 
 class FollowupBlock(Section):
-    """Shows a comparison; hides itself where there is none."""
+    """Shows a comparison; hides itself if there is none."""
 
     gone_to = Signal(object)
     """Id of a candidate."""

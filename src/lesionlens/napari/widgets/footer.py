@@ -20,7 +20,7 @@ class Footer(QWidget):
         self._reviewed = label("", "dim", wrap=True)
         self._signed = False
         self._sign, self._export, keys = QPushButton(), QPushButton("Export…"), QToolButton()
-        self._sign.setToolTip("Sign the study under your name, once every candidate is decided")
+        self._sign.setToolTip("Sign the study under your name, when every candidate is decided")
         self._sign.clicked.connect(lambda _=False: self._on_sign())
         self._export.clicked.connect(lambda _=False: self.commanded.emit("export"))
         keys.setText("Keys (K)")
@@ -28,7 +28,7 @@ class Footer(QWidget):
         keys.clicked.connect(lambda _=False: self.commanded.emit("show_keys"))
         self._without = QToolButton()
         self._without.setText("without it?")
-        self._without.setToolTip("Hide this candidate and ask the network again")
+        self._without.setToolTip("Mask this candidate and run the network again")
         self._without.setProperty("role", "flat")
         self._without.clicked.connect(lambda _=False: self.commanded.emit("ask_without"))
         column = QVBoxLayout(self)

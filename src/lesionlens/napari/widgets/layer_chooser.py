@@ -24,8 +24,8 @@ class LayerChooser(QWidget):
         self.candidate = _list("The attention given to all candidates, or to one of them alone")
         self.layer = _list(
             "All layers of the network combined, or one of them, coarse to fine; or a second "
-            "opinion, computed when asked: Grad-CAM (which features made it draw the region) and "
-            "rollout (where the candidate's peak attended, through all layers of self-attention)"
+            "opinion, computed when asked: Grad-CAM (features that led to the region) and rollout "
+            "(where the candidate's peak attended, through all layers of self-attention)"
         )
         self.head = _list("The mean of a layer's heads, or one of them")
         self.candidate.activated.connect(

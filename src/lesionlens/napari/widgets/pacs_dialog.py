@@ -49,12 +49,12 @@ class PacsDialog(QDialog):
     parent : QWidget
         The panel; gives the style.
     open_study : callable
-        Opens a folder in the window; False where something else runs.
+        Opens a folder in the window; False if something else runs.
     exported : callable
         The folder that was exported to last, or None.
     make_list : callable or None
-        Makes a worklist of the studies found in an archive; False where that was put off. None
-        where studies are opened one at a time.
+        Makes a worklist of the studies found in an archive; False if that was put off. None if
+        studies are opened one at a time.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class PacsDialog(QDialog):
             layout.addWidget(block)
         layout.addLayout(running)
         layout.addLayout(row(self._keep, None, self._send, self._retrieve, self._list))
-        notice = "Nothing goes to an archive before you press Search, Retrieve or Send."
+        notice = "Nothing is sent to an archive before you press Search, Retrieve or Send."
         layout.addWidget(label(notice, "notice"))
         self._clock = QTimer(self)
         self._clock.setInterval(500)
@@ -224,8 +224,8 @@ class PacsDialog(QDialog):
 
     def _opened(self, folder: Path) -> str:
         if self._open_study(folder):
-            return f"Retrieved whole into {folder}. It opens in the window."
-        return f"Retrieved whole into {folder}. Open it when the other work is done."
+            return f"Retrieved completely into {folder}. It opens in the window."
+        return f"Retrieved completely into {folder}. Open it when the other job is done."
 
     def ask_send(self) -> None:
         """Ask which result, show what goes where, and send it when the user agrees."""

@@ -97,7 +97,7 @@ class Panel(AskingPaths, QWidget):
     mark_location_requested = Signal(object)
     """The views are to go to a mark: RAS+ mm."""
     worklist_requested = Signal()
-    """The worklist is to stand beside the picture."""
+    """The worklist is to be shown beside the picture."""
 
     def __init__(self, viewer: ViewerModel, session: ReviewSession) -> None:
         super().__init__()
@@ -195,7 +195,7 @@ class Panel(AskingPaths, QWidget):
         menu.addSeparator()
         folders = menu.addAction("Let napari open folders with LesionLens")
         folders.setCheckable(True)
-        folders.setToolTip("Napari then no longer asks which reader to use for a folder")
+        folders.setToolTip("Napari will no longer ask which reader to use for a folder")
         folders.triggered.connect(use_for_folders)
         menu.aboutToShow.connect(lambda: folders.setChecked(used_for_folders()))
         return menu

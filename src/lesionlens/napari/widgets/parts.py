@@ -164,7 +164,7 @@ def offer(control: QWidget, why_not: str) -> None:
 
 
 class ElidedLabel(QLabel):
-    """One line of plain text that ends in … where there is no room; the whole is its tooltip."""
+    """One line of plain text that ends in … if there is no room; the whole is its tooltip."""
 
     def __init__(self, role: str = "") -> None:
         super().__init__()
@@ -208,7 +208,7 @@ class Section(QWidget):
         self.heading.setChecked(True)
         self.heading.setArrowType(Qt.ArrowType.DownArrow)
         self.heading.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        self.heading.setToolTip("Fold this block away, or show it again")
+        self.heading.setToolTip("Collapse or expand this section")
         self.heading.setAccessibleName(f"{title.capitalize()}: shown")
         self.heading.toggled.connect(self._unfold)
         items = [self.heading, None] + ([corner] if corner is not None else [])

@@ -50,8 +50,8 @@ class PatientDialog(QDialog):
                 (
                     f"Found {error.found}.",
                     *rows,
-                    "If you are sure that it is one person, confirm it: that you did stays in the "
-                    "record.",
+                    "If you are sure that it is one person, confirm it: your confirmation is "
+                    "recorded.",
                 )
             )
         )

@@ -21,10 +21,13 @@ from lesionlens.napari.preferences import Preferences
 from lesionlens.napari.widgets.parts import label, row
 
 _WORDS = {
-    skull_stripping.AUTO: ("automatic", "Our own method, and a program where its mask is doubtful"),
-    skull_stripping.OWN: ("our own", "Our own method alone"),
-    "hd-bet": ("HD-BET", "In the place of our own method; takes minutes without a GPU"),
-    "synthstrip": ("SynthStrip", "In the place of our own method"),
+    skull_stripping.AUTO: (
+        "automatic",
+        "Built-in method, and an installed program if its mask is doubtful",
+    ),
+    skull_stripping.OWN: ("our own", "Built-in method only"),
+    "hd-bet": ("HD-BET", "Instead of the built-in method; takes minutes without a GPU"),
+    "synthstrip": ("SynthStrip", "Instead of the built-in method"),
 }
 
 
@@ -47,12 +50,12 @@ class PreparationBlock(QWidget):
         self._fold.setArrowType(Qt.ArrowType.RightArrow)
         self._fold.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self._brain = QComboBox()
-        self._brain.setAccessibleName("How the brain is found")
+        self._brain.setAccessibleName("Brain extraction method")
         for name, (words, tooltip) in _WORDS.items():
             self._brain.addItem(words, name)
             self._brain.setItemData(self._brain.count() - 1, tooltip, Qt.ItemDataRole.ToolTipRole)
-        self._bias = QCheckBox("take out coil shading (N4)")
-        self._bias.setToolTip("Even out the coils' shading of each sequence first; slower")
+        self._bias = QCheckBox("correct the bias field (N4)")
+        self._bias.setToolTip("Correct the bias field of each sequence first; slower")
         self._brain.activated.connect(lambda _: self._emit())
         self._bias.clicked.connect(lambda _: self._emit())
         self._make_server_choices()
@@ -75,16 +78,16 @@ class PreparationBlock(QWidget):
     def _make_server_choices(self) -> None:
         """Make the line of the server's address and, below it, that of its model."""
         self._server = QLineEdit()
-        self._server.setAccessibleName("Server whose network is asked")
-        self._server.setPlaceholderText("none: the network here")
+        self._server.setAccessibleName("Server that runs the network")
+        self._server.setPlaceholderText("none: this machine")
         self._server.setToolTip(
-            "https://HOST:PORT of `lesionlens serve`; only the brain's voxels travel. "
-            "Its key is named in Preferences → LesionLens"
+            "https://HOST:PORT of `lesionlens serve`; only voxels of the brain are sent. Set its "
+            "key in Preferences → LesionLens"
         )
         self._server.editingFinished.connect(self._serve)
         self._model = QComboBox()
         self._model.setAccessibleName("Model of the server")
-        self._model.setToolTip("Which of the networks that the server was started with is asked")
+        self._model.setToolTip("Model on the server")
         self._model.activated.connect(lambda _: self._choose_model())
         self._model_row = QWidget()
         self._model_row.setLayout(row(label("model", "dim"), self._model))
@@ -105,7 +108,7 @@ class PreparationBlock(QWidget):
         self._brain.setCurrentIndex(self._brain.findData(preferences.brain_extraction))
         self._bias.setChecked(preferences.bias_correction)
         method = _WORDS[preferences.brain_extraction][0]
-        shading = ", shading taken out" if preferences.bias_correction else ""
+        shading = ", bias field corrected" if preferences.bias_correction else ""
         self._kept, self._kept_model = preferences.server, preferences.server_model
         self._server.setText(self._kept)
         self._model_row.setVisible(bool(self._kept))

@@ -14,7 +14,7 @@ VISIBLE_ROWS = 4
 
 
 class ReadBlock(Section):
-    """Shows the read that goes on; hides itself where there is none."""
+    """Shows the read in progress; hides itself if there is none."""
 
     marked = Signal()
     taken_back = Signal(str)
@@ -36,17 +36,17 @@ class ReadBlock(Section):
         self._confidence.setSpecialValueText("not stated")
         self._confidence.setSuffix(" %")
         self._confidence.setSingleStep(10)
-        self._confidence.setAccessibleName("How sure you are of the next mark or decision")
-        self._confidence.setToolTip("How sure you are: of the next mark, of the next decision")
+        self._confidence.setAccessibleName("Confidence of the next mark or decision")
+        self._confidence.setToolTip("Confidence of the next mark or decision")
         self._confidence.valueChanged.connect(self._on_confidence)
         self._mark = QPushButton("Mark ⇧X")
         self._mark.setToolTip(
-            "Mark the place under the crosshair of linked views, or that you click on next; "
-            "the key Shift+X marks what is under the pointer"
+            "Mark the crosshair position of linked views, or the next position you click; Shift+X "
+            "marks the position under the pointer"
         )
         self._mark.clicked.connect(lambda _=False: self.marked.emit())
         self._back = QPushButton("Remove ⇧Z")
-        self._back.setToolTip("Take the chosen mark back, or the last one (Shift+Z)")
+        self._back.setToolTip("Remove the selected mark, or the last one (Shift+Z)")
         self._back.clicked.connect(lambda _=False: self.taken_back.emit(self._chosen()))
         self._sign = QPushButton("Nothing seen ⇧A")
         self._sign.setToolTip("Sign your own read under your name; then the analysis is shown")
@@ -54,7 +54,7 @@ class ReadBlock(Section):
         set_role(self._sign, "primary")
         self._add = QPushButton("Make it a candidate")
         self._add.setToolTip(
-            "Add what grows from the chosen mark, or from the last one (Control+Shift+X)"
+            "Grow a candidate from the selected mark, or from the last one (Control+Shift+X)"
         )
         self._add.clicked.connect(lambda _=False: self.added.emit(self._chosen()))
         self.body.addWidget(self._words)

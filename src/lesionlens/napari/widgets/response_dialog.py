@@ -40,7 +40,7 @@ Kind = TypeVar("Kind", bound=StrEnum)
 
 
 class ResponseDialog(QDialog):
-    """Proposes anew at each change; the category is chosen and signed by the reader.
+    """Proposes again at each change; the category is chosen and signed by the reader.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class ResponseDialog(QDialog):
             ("Nadir (progression)", self._nadir),
             ("Measured by", self._choices[Criterion]),
             ("Disease", self._choices[Disease]),
-            ("Steroids, now beside then", self._choices[Steroids]),
+            ("Steroids, now compared with then", self._choices[Steroids]),
             ("Clinical state, worse only if nothing else explains it", self._choices[Clinical]),
         )
         for words, box in rows:

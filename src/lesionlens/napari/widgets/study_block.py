@@ -27,7 +27,7 @@ from lesionlens.napari.widgets.parts import ElidedLabel, Section, Segments, labe
 
 
 class StudyBlock(Section):
-    """Shows the study; asks for another one, another sequence or another assignment."""
+    """Shows the study; requests another one, another sequence or another assignment."""
 
     sequence_chosen = Signal(object)
     renamed = Signal(object)
@@ -47,7 +47,7 @@ class StudyBlock(Section):
         self._chips.chosen.connect(self.sequence_chosen)
         self._change = QToolButton()
         self._change.setText("change…")
-        self._change.setToolTip("Say yourself which series is which sequence")
+        self._change.setToolTip("Assign the sequences yourself")
         self._change.setProperty("role", "flat")
         self._change.setCheckable(True)
         line = QHBoxLayout()
@@ -103,7 +103,9 @@ class StudyBlock(Section):
         self._swap.setEnabled(screen.activity is None)
         if screen.exchanged is not None:
             one, other = (sequence.words for sequence in screen.exchanged)
-            self._doubt.setText(f"{one} and {other} seem exchanged: look at both before analysing.")
+            self._doubt.setText(
+                f"{one} and {other} seem to be exchanged: check both before analysing."
+            )
             self._swap.setText(f"Swap {one} and {other}")
 
     def _swap_names(self) -> None:
@@ -182,7 +184,7 @@ class QualityBlock(Section):
         self.body.addWidget(self._warned)
 
     def show_screen(self, screen: Screen) -> None:
-        """Show the checks; hides itself where there are none yet."""
+        """Show the checks; hides itself if there are none yet."""
         passed = [fact for fact in screen.quality if fact.good]
         warned = [fact for fact in screen.quality if not fact.good]
         self._passed.setText("   ".join(f"✓\N{NO-BREAK SPACE}{fact.words}" for fact in passed))

@@ -100,7 +100,7 @@ class Scene:
     present: tuple[bool, ...]
     """(4,)."""
     chances: Tensor | None
-    """(3, n, n, n) probability of WT, TC and ET by the analysis; None where there was none."""
+    """(3, n, n, n) probability of WT, TC and ET by the analysis; None if there was none."""
     spacing_mm: float
     """Edge of its voxels."""
 

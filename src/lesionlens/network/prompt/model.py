@@ -104,7 +104,7 @@ class PromptNetwork(nn.Module):
 
     @override
     def forward(self, x: PromptInput, *, trace: bool = False) -> PromptAnswer:
-        """Answer; `trace` asks for the attention, by the readable form."""
+        """Answer; `trace` requests the attention, by the readable form."""
         maps, facts = x
         code_near, code_middle = self.facts(facts).split(self.config.widths[:2], 1)
         near = self.first(self.stem(fold(maps)) + code_near[..., None, None, None])

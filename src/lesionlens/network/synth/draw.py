@@ -73,7 +73,7 @@ class Geometry:
 class SyntheticBatch:
     """A batch of synthetic patients.
 
-    `channels` are positive, scanner-like, zero outside the brain unless a head was asked for;
+    `channels` are positive, scanner-like, zero outside the brain unless a head was requested;
     `zscored` is what the network reads.
     """
 

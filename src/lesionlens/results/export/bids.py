@@ -1,7 +1,7 @@
 """Results as a BIDS derivative dataset (BIDS 1.11, "Imaging derivatives"; `--layout bids`).
 
 One dataset takes many studies. Each has its volumes under BIDS names in `sub-X[/ses-Y]/anat`, and
-its whole result, which a review goes on from, in `lesionlens/NAME`, left out of the dataset by
+its whole result, which a review continues from, in `lesionlens/NAME`, left out of the dataset by
 `.bidsignore`. Volumes that are the same in both are one file on the disk where it can link.
 """
 
@@ -28,7 +28,6 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.manifest import Owned
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.prompts import prompts_in_words
 from lesionlens.base.records.study import Series
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import staged
@@ -90,7 +89,7 @@ def save_bids(
     analysis : Analysis
         What to write.
     dataset : Path
-        Root of the derivatives; made where it is not there.
+        Root of the derivatives; made if missing.
     name : str or None
         Of the study, `sub-01_ses-2` or any; by default the study's own.
     context : RunContext
@@ -203,7 +202,6 @@ def _volumes(analysis: Analysis) -> Iterator[_Named]:
         "score": {"Description": "What candidates are ordered by, 0 to 1"},
         "review_state": {"Description": "The decision of a reader"},
         "source": {"Description": "network, or reader where a reader added it"},
-        "prompts": {"Description": "What a reader pointed at, where the outline follows it"},
     }
     yield _Named("candidates", "desc-candidates_dseg", sidecar)
     for region in analysis.volumes.probability:
@@ -271,10 +269,8 @@ def _put_tables(analysis: Analysis, stem: Path) -> None:
     rows = []
     for c in analysis.findings.candidates:
         score, uid = "n/a" if c.score is None else f"{c.score:.4f}", c.tracking_uid
-        pointed = prompts_in_words(analysis.review.prompts_of(uid)) or "n/a"
-        about = (score, state(uid).value, c.source.value, pointed)
-        rows.append((c.id, c.location.words, uid, *about))
-    columns = ("index", "name", "tracking_uid", "score", "review_state", "source", "prompts")
+        rows.append((c.id, c.location.words, uid, score, state(uid).value, c.source.value))
+    columns = ("index", "name", "tracking_uid", "score", "review_state", "source")
     text = lookup.tsv(columns, rows)
     Path(f"{stem}_desc-candidates_dseg.tsv").write_text(text, encoding="utf-8")
 

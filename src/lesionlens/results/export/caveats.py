@@ -18,7 +18,7 @@ def limits(analysis: Analysis) -> tuple[str, ...]:
 
 
 def limits_in_brief(analysis: Analysis) -> str:
-    """Return what limits a result in a few words; empty where nothing does.
+    """Return what limits a result in a few words; empty if nothing does.
 
     The sequences that are missing, and how many other checks of the input failed.
     """

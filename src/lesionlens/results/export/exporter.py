@@ -125,10 +125,10 @@ def save(
     Parameters
     ----------
     analysis : Analysis
-        What to write; outlines that readers redrew take the place of the network's, which is kept
+        What to write; outlines that readers redrew replace the network's, which is kept
         in `review_edits/original`.
     out : Path
-        The folder; made where it is not there. See the module's text for an earlier result.
+        The folder; made if missing. See the module's text for an earlier result.
     finish : callable or None
         Has the last word on the staged folder, such as `anonymous.Anonymous.finish`.
     context : RunContext
@@ -162,7 +162,7 @@ def save(
 def write_result(
     analysis: Analysis, out: Path, aside: Path, context: RunContext
 ) -> tuple[str, ...]:
-    """Write every file of a result into a staged folder that will take the place of `out`.
+    """Write every file of a result into a staged folder that will replace `out`.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ class Curve:
     colour: str
     name: str
     candidate: int | None
-    """Its number at the last examination; None where it is gone."""
+    """Its number at the last examination; None if it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class FollowupSection:
 
 
 def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
-    """Return the section of an analysis; None where nothing was compared."""
+    """Return the section of an analysis; None if nothing was compared."""
     found = analysis.compared
     if found is None:
         return None

@@ -12,7 +12,7 @@ _HERE = "lesionlens.results.export"
 
 
 def number(value: float | None, form: str = ".2f") -> str:
-    """Return a figure, or a dash where there is none."""
+    """Return a figure, or a dash if there is none."""
     return "–" if value is None else format(value, form)
 
 

@@ -41,7 +41,7 @@ class NiftiExporter:
     """Writes segmentation, candidates, probability_*, attention_* and uncertainty `.nii.gz`.
 
     Where an outline has doubtful parts, their numbers too. Beside them the segmentation's names and
-    colours, as a table and for ITK-SNAP. Where evidence was asked for, `evidence_*.nii.gz` on the
+    colours, as a table and for ITK-SNAP. Where evidence was requested, `evidence_*.nii.gz` on the
     grid of the first pass, and `considered.json`.
     """
 
@@ -87,7 +87,7 @@ def _name_labels(analysis: Analysis, staged: Path) -> tuple[Path, Path]:
 
 
 def _named(analysis: Analysis) -> Iterator[tuple[str, Volume, int | None]]:
-    """Yield each volume with the name of its file and its levels, None where all are kept."""
+    """Yield each volume with the name of its file and its levels, None if all are kept."""
     volumes = analysis.volumes
     yield "segmentation", volumes.labels, None
     ids = analysis.findings.components.astype(np.uint16)
@@ -126,7 +126,7 @@ def header_of(volume: Volume, codes: tuple[int, int]) -> nib.Nifti1Header:
     Returns
     -------
     Nifti1Header
-        Units mm; qform code 0 where the axes are not at right angles, which it cannot hold.
+        Units mm; qform code 0 if the axes are not at right angles, which it cannot hold.
     """
     header = nib.Nifti1Header()
     header.set_data_dtype(volume.data.dtype)

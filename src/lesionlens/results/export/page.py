@@ -34,7 +34,7 @@ from lesionlens.results.export.words import Words, load, moment
 
 @dataclass(frozen=True, slots=True)
 class SequenceLine:
-    """One sequence as found and prepared; `file` and `detected_by` are empty where hidden."""
+    """One sequence as found and prepared; `file` and `detected_by` are empty if hidden."""
 
     words: str
     reference: bool
@@ -51,7 +51,7 @@ class Page:
     `heading` is whose examination it is, `technique` the sequences in one line, `impression` the
     lines at the end, `sentence` the study to paste, `response` what
     a reader signed of the response, empty without; `checks` holds the attention maps' checks,
-    empty where none was made, and `quality_checks` those of the input.
+    empty if none was made, and `quality_checks` those of the input.
     """
 
     words: Words
@@ -89,7 +89,7 @@ class Page:
 
     @property
     def analysed(self) -> str:
-        """When the study was analysed, empty where that is hidden."""
+        """When the study was analysed, empty if that is hidden."""
         if Identity.DATE in self.hidden:
             return ""
         return self.words("analysed", time=moment(self.run.started))
@@ -200,7 +200,7 @@ def _heading(
 
 
 def _header(study: Study) -> Mapping[str, object]:
-    """Return the header of one of the study's files, empty where it has none."""
+    """Return the header of one of the study's files, empty if it has none."""
     if study.kind is not StudyKind.DICOM:
         return {}
     path = next(iter(study.series.values())).files[0].path

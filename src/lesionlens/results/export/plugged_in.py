@@ -1,4 +1,4 @@
-"""Exporters of other packages: each writes into a folder of its own, and costs no file of ours."""
+"""Exporters of other packages: each writes into its own folder; a failure affects no other file."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _checked(exporter: Any, what: str, done: Any) -> Written:
 def _taken(
     exporter: Any, what: str, own: Path, aside: Path, ours: Collection[str]
 ) -> tuple[Path, ...]:
-    """Move what an exporter wrote to its place; all of it or nothing."""
+    """Move what an exporter wrote to its place; completely or not at all."""
     found = sorted(path.relative_to(own) for path in own.rglob("*") if not path.is_dir())
     for file in found:
         above = {parent.as_posix() for parent in (file, *file.parents)}

@@ -89,5 +89,5 @@ def write_run(analysis: Analysis, staged: Path, record: ExportRecord = ExportRec
 
 
 def read_run(result: Path) -> Mapping[str, Any]:
-    """Read the run.json of a result; empty where there is none that can be read."""
+    """Read the run.json of a result; empty if there is none that can be read."""
     return read_object(result / "run.json")

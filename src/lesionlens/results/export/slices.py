@@ -159,7 +159,7 @@ class SliceScene:
         return None if volume is None else np.asarray(self._native(volume.data, cut), np.float32)
 
     def full_scale(self, region: Region) -> float:
-        """Return what a map's 1 is in multiples of uniform attention; 0 where that is not known."""
+        """Return what a map's 1 is in multiples of uniform attention; 0 if that is not known."""
         return 0.0 if self._analysis.maps is None else self._analysis.maps.scale_of(region)
 
     def _crop(self, volume: NDArray[Any], cut: Cut) -> NDArray[Any]:

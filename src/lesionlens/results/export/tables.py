@@ -101,7 +101,7 @@ def findings_csv(content: FindingsFile) -> str:
 
 
 def flat_row(row: CandidateRow) -> dict[str, Any]:
-    """Return a candidate's values by the names of `columns`; None where one is not known."""
+    """Return a candidate's values by the names of `columns`; None if one is not known."""
     return dict(_flat(_ROW.dump_python(row, mode="json")))
 
 

@@ -45,7 +45,7 @@ class Words:
         return text.format(**values) if values else text
 
     def number(self, value: float | None, digits: int = 1, unit: str = "") -> str:
-        """Write a number with its unit, or a dash where there is none.
+        """Write a number with its unit, or a dash if there is none.
 
         Examples
         --------
@@ -101,11 +101,11 @@ class Words:
         return " ".join(self("place", words=location.words, lobe=lobe, side=side).split())
 
     def side(self, location: Location) -> str:
-        """Write on which side a candidate lies; empty where that is not known."""
+        """Write on which side a candidate lies; empty if that is not known."""
         return "" if location.side is None else self._of("sides", location.side)
 
     def lobe(self, location: Location) -> str:
-        """Write in which lobe or place a candidate lies; empty where that is not known.
+        """Write in which lobe or place a candidate lies; empty if that is not known.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""What an exporter wrote, and what became of an exporter that could not."""
+"""What an exporter wrote, and what happened to an exporter that could not."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def reason_of(error: Exception) -> str:
     Raises
     ------
     Exception
-        The error itself, where no other file could be written either: the user wants to stop,
+        The error itself, where no other file could be written either: a stop was requested,
         or memory or the disk is full.
     """
     system = isinstance(error, OSError) and not isinstance(error, LesionLensError)

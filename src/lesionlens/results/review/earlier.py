@@ -1,4 +1,4 @@
-"""What becomes of the review in a folder that a new analysis of the study is written to.
+"""What happens to the review in a folder that a new analysis of the study is written to.
 
 One rule for every way of writing a result: decisions on candidates that are there again stay with
 them, by tracking UID, or, where one was drawn a little differently, by overlap. What readers signed

@@ -1,4 +1,4 @@
-"""A result from DICOM objects alone, so that a review goes on elsewhere: source, SEG and SR.
+"""A result from DICOM objects alone, so that a review continues elsewhere: source, SEG and SR.
 
 Of our own objects, candidates, labels, review and attention maps come back; what was not sent
 (probabilities, which sequence mattered) stays unknown. Segmentations of other programs become
@@ -202,7 +202,7 @@ def _theirs(
 def _numbers(
     objects: Objects, segments: Sequence[ReadSegment], reported: Mapping[str, ReportedCandidate]
 ) -> dict[str, int]:
-    """Return the number that each tracking UID has in objects of ours."""
+    """Return the number that each tracking UID has in LesionLens objects."""
     numbers: dict[str, int] = {}
     if objects.seg is not None and objects.seg.get("Manufacturer") == MANUFACTURER:
         for segment in segments:
@@ -232,7 +232,7 @@ def _numbered(found: Findings, numbers: Mapping[str, int]) -> Findings:
 def _attention(
     maps: tuple[Dataset, ...], grid: Grid
 ) -> Iterator[tuple[Region, NDArray[np.float32] | None]]:
-    """Yield each attention map of ours on the grid; None where it lies on other voxels."""
+    """Yield each attention LesionLens map on the grid; None if it lies on other voxels."""
     for ds in maps:
         try:
             volume = _map_on(ds, grid)
@@ -248,7 +248,7 @@ def _attention(
 
 
 def _map_on(ds: Dataset, grid: Grid) -> NDArray[np.float32] | None:
-    """Return a map on the grid; None where it lies on other voxels."""
+    """Return a map on the grid; None if it lies on other voxels."""
     shared = ds.SharedFunctionalGroupsSequence[0]
     slope = float(shared.RealWorldValueMappingSequence[0].RealWorldValueSlope)
     keyword, kind = ("FloatPixelData", "<f4") if "FloatPixelData" in ds else ("PixelData", "<u2")

@@ -1,8 +1,8 @@
-"""A segmentation in NIfTI, of whoever made it, as a result that can be reviewed.
+"""A segmentation in NIfTI from any program, as a result that can be reviewed.
 
 Its regions are measured and placed like the network's own; no network is needed. What the numbers
 mean follows from which there are: one number is a whole lesion; 1, 2 and 3 are core, oedema and
-enhancing tumour as in our own files and in BraTS 2023, 4 in the place of 3 as in BraTS before; any
+enhancing tumour as in our own files and in BraTS 2023, 4 in place of 3 as in BraTS before; any
 others number the lesions.
 """
 

@@ -45,7 +45,7 @@ class Draft:
 
 
 def keep(analysis: Analysis, draft: Draft, reader: str | None = None) -> None:
-    """Write a draft in the place of the one before, in one step.
+    """Write a draft in place of the one before, in one step.
 
     Raises
     ------

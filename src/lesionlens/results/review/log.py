@@ -98,7 +98,7 @@ class ReviewLog:
         self.mark(WHOLE_STUDY, ReviewState.ACCEPTED, reader=reader, reason=what)
 
     def sign_response(self, signed: SignedResponse) -> None:
-        """Keep what a reader signed of the response; it takes the place of what was signed before.
+        """Keep what a reader signed of the response; it replaces what was signed before.
 
         Raises
         ------
@@ -170,7 +170,7 @@ class ReviewLog:
     ) -> None:
         """Record a reader's decision about a candidate; nothing can be redone after that.
 
-        A new `outline` takes the place of the one that holds; without one, that one goes on, and
+        A new `outline` replaces the one that holds; without one, that one goes on, and
         so do diameters that a reader placed.
         """
         holds = outline or self.review.outline_of(tracking_uid)
@@ -250,7 +250,7 @@ class ReviewLog:
         self._undone.clear()
 
     def undo(self) -> None:
-        """Take the last act back; does nothing where there is none, or the study is signed."""
+        """Take the last act back; does nothing if there is none, or the study is signed."""
         while self.can_undo and self._undo_one().with_previous:
             pass
 
@@ -273,7 +273,7 @@ class ReviewLog:
         return taken
 
     def redo(self) -> None:
-        """Repeat the act taken back last; does nothing where there is none."""
+        """Repeat the act taken back last; does nothing if there is none."""
         first = True
         while self.can_redo and (first or self._undone[-1].with_previous):
             first = False

@@ -148,7 +148,7 @@ def open_prior(
     options : PrepareOptions
         Of its preparation.
     analyse : callable or None
-        Analyses a study that has no result; None where it cannot be.
+        Analyses a study that has no result; None if it cannot be.
 
     Raises
     ------

@@ -207,7 +207,7 @@ def read_run(folder: Path) -> RunInfo:
 
 
 def difference(saved: SavedResult, study: Study) -> str | None:
-    """Describe in words how a study differs from the one a result was made of; None where it is it.
+    """Describe in words how a study differs from the one a result was made of; None if it is it.
 
     Parameters
     ----------

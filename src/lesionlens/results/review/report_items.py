@@ -24,7 +24,7 @@ SCORES = (codes.PROBABILITY.value, codes.CERTAINTY.value)
 
 @dataclass(frozen=True, slots=True)
 class ReportedCandidate:
-    """What a report states of one candidate; None where it states nothing."""
+    """What a report states of one candidate; None if it states nothing."""
 
     state: ReviewState = ReviewState.UNREVIEWED
     reader: str | None = None
@@ -54,7 +54,7 @@ def candidates_in(report: Dataset) -> dict[str, ReportedCandidate]:
 
 
 def signed_of(report: Dataset) -> ReviewEvent | None:
-    """Return what a reader signed of the whole study; None where nobody did."""
+    """Return what a reader signed of the whole study; None if nobody did."""
     for item in report.get("ContentSequence", []):
         children = {_name(child): child for child in item.get("ContentSequence", [])}
         if codes.REVIEW_SIGNED.value in children:
@@ -70,7 +70,7 @@ def signed_of(report: Dataset) -> ReviewEvent | None:
 
 
 def response_of(report: Dataset) -> SignedResponse | None:
-    """Return the response that a reader signed; None where there is none that can be read."""
+    """Return the response that a reader signed; None if there is none that can be read."""
     item = next((one for one in _below(report) if _name(one) == codes.RESPONSE.value), None)
     if item is None:
         return None
@@ -121,7 +121,7 @@ def is_calibrated(report: Dataset) -> bool:
 
 
 def iso(moment: str) -> str:
-    """Return a time as DICOM writes it in ISO 8601; empty where it is none.
+    """Return a time as DICOM writes it in ISO 8601; empty if it is none.
 
     Examples
     --------
@@ -171,7 +171,7 @@ def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
 
 
 def _placed(item: Dataset | None) -> DrawnDiameters | None:
-    """Return where a reader placed both diameters, RAS+ mm; None where that cannot be read."""
+    """Return where a reader placed both diameters, RAS+ mm; None if that cannot be read."""
     if item is None:
         return None
     rows = [part.split(",") for part in str(item.get("TextValue", "")).split(";")]

@@ -1,4 +1,4 @@
-"""Segmentations in DICOM, of whoever made them, as voxels of the study's own grid.
+"""Segmentations in DICOM from any program, as voxels of the study's own grid.
 
 Nothing assumes an order of axes: every marked pixel is looked up by its position. Where pixels are
 voxels of the grid they are taken as they are; else the segment is resampled.

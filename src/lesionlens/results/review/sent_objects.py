@@ -35,7 +35,7 @@ def find_objects(place: Path, study: Study) -> Objects:
     Raises
     ------
     ReadError
-        There is neither a Segmentation nor a report of ours, or by the newest report a reader
+        There is neither a Segmentation nor a LesionLens report, or by the newest report a reader
         accepted no candidate.
     """
     seen: dict[str, list[Dataset]] = {}
@@ -122,7 +122,7 @@ def _age(ds: Dataset) -> tuple[str, ...]:
 
 
 def _superseded(seg: Dataset, report: Dataset) -> bool:
-    """Whether a Segmentation of ours is older than a report of ours."""
+    """Whether a Segmentation of ours is older than a LesionLens report."""
     return seg.get("Manufacturer") == MANUFACTURER and _age(seg) < _age(report)
 
 
@@ -135,7 +135,7 @@ def _newest(found: Sequence[Dataset]) -> Dataset | None:
 
 
 def map_label(ds: Dataset) -> str:
-    """Return what a map calls its values; empty where it says nothing."""
+    """Return what a map calls its values; empty if it says nothing."""
     shared = ds.get("SharedFunctionalGroupsSequence") or [Dataset()]
     mapping = shared[0].get("RealWorldValueMappingSequence") or [Dataset()]
     return str(mapping[0].get("LUTLabel", ""))

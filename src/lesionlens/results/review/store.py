@@ -159,7 +159,7 @@ def sessions_folder() -> Path:
 
 
 def autosaved(run: RunInfo, reader: str | None) -> Review:
-    """Return what an earlier release autosaved of a reader's decisions; empty where nothing.
+    """Return what an earlier release autosaved of a reader's decisions; empty if nothing.
 
     Parameters
     ----------
@@ -257,7 +257,7 @@ def _unreadable(place: Path) -> ReadError:
 
 
 class ReviewExporter:
-    """Writes review.json with a result, empty where nobody has reviewed it yet."""
+    """Writes review.json with a result, empty if nobody has reviewed it yet."""
 
     name = "review"
 

@@ -71,14 +71,14 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     ----------
     test : SiteTest
     context : RunContext
-        Called, and polled for a stop, before each case.
+        Reports progress and is checked for cancellation before each case.
 
     Raises
     ------
     UnusableInputError
         No case, a case without a truth, or cases that are not one folder each.
     CancelledError
-        The user asked to stop; the same call goes on.
+        The user asked to stop; the same call continues.
     """
     cases = _cases(test.cases)
     check_free(test.out, (RECORD, PAGE, SUMS), _earlier(test.out))

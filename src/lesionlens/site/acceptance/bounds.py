@@ -77,7 +77,7 @@ class AcceptanceBounds(BaseModel):
 
 
 def read_bounds(path: Path | None) -> AcceptanceBounds:
-    """Read bounds from a TOML file; the defaults where there is none.
+    """Read bounds from a TOML file; the defaults if there is none.
 
     Raises
     ------

@@ -44,7 +44,7 @@ class Facts:
 
 
 def scanners_table(root: Path) -> dict[str, str]:
-    """Read the column `scanner` of the site's patients.tsv; empty where there is none."""
+    """Read the column `scanner` of the site's patients.tsv; empty if there is none."""
     table = root / PATIENTS_NAME
     if not table.is_file():
         return {}

@@ -30,7 +30,7 @@ def batch(
     out : str or Path
         Gets a result folder for each study, `cohort.csv` and `cohort.parquet`.
     workers : int
-        Processes; 1 works in this one. A script that asks for more must guard its main part by
+        Processes; 1 works in this one. A script that requests more must guard its main part by
         ``if __name__ == "__main__":``.
     resume : bool
         Leave out studies that are complete and unchanged.

@@ -18,7 +18,7 @@ from lesionlens.site.database.records import Status, StudyOutcome
 _ASK_S = 1.0
 _CONNECT_S = 20
 _ENDED = ("finished", "error", "cancelled")
-"""Of dask's states: an outcome that went with its worker is "lost", and made anew elsewhere."""
+"""Of dask's states: an outcome that went with its worker is "lost", and made again elsewhere."""
 _LOST = "left: the dask scheduler no longer answers; start it again, then go on with --resume"
 
 
@@ -112,7 +112,7 @@ def _client(scheduler: str) -> Any:
 
 
 class _StopThere:
-    """Asks the scheduler now and then whether the user wants to stop."""
+    """Asks the scheduler from time to time whether a stop was requested."""
 
     def __init__(self, name: str) -> None:
         import distributed  # noqa: PLC0415  (an extra)

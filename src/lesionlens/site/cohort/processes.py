@@ -42,7 +42,7 @@ def in_processes(
 ) -> Iterator[StudyOutcome]:
     """Yield the outcome of each study as it comes.
 
-    A study whose worker dies is tried once more after all others, with no other study beside it,
+    A study whose worker dies is tried again after all others, with no other study beside it,
     so that a shortage of memory gets its best chance; then it is recorded as failed.
 
     Parameters

@@ -1,4 +1,4 @@
-"""A run goes on where it ended, and is alone in its folder."""
+"""A run continues where it ended, and is alone in its folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lesionlens.site.database.worklist_database import WorklistDatabase
 
 LOCK = ".worklist.lock"
 RESULT = ("findings.json", "findings.csv")
-"""Without one of these a result is not there."""
+"""Without one of these a result is missing."""
 
 
 def complete(
@@ -35,7 +35,7 @@ def complete(
 def keep_outcome(
     database: WorklistDatabase, job: StudyJob, outcome: StudyOutcome, fingerprint: str
 ) -> None:
-    """Keep what became of a study, and what its list shows of it: of this outcome alone."""
+    """Keep what happened to a study, and what its list shows of it: of this outcome alone."""
     before = database.outcome(job.name)
     database.record(outcome, fingerprint)
     entry = database.entry(job.name)

@@ -108,7 +108,7 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
 
 
 def listed(job: StudyJob) -> StudyEntry | None:
-    """Return a study as a list holds it; None where its path cannot be written there."""
+    """Return a study as a list holds it; None if its path cannot be written there."""
     path = str(job.study.resolve())
     subject, _ = bids.entities(f"{job.name}_")
     entry = StudyEntry(job.name, path, patient=f"sub-{subject}" if subject else "")

@@ -35,7 +35,7 @@ def describe_all(
     database : WorklistDatabase
         Is kept up to date, study by study.
     context : RunContext
-        Called, and polled for a stop, between studies.
+        Reports progress and is checked for cancellation between studies.
     again : bool
         Look at all of them.
 
@@ -108,7 +108,7 @@ def fields_of(study: Study) -> Mapping[str, str]:
 
 
 def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
-    """Return an entry with what its result says; as it is where there is none."""
+    """Return an entry with what its result says; as it is if there is none."""
     try:
         fields = read_json(result / RESULT)
         flagged = [row["score"] for row in fields["candidates"]]

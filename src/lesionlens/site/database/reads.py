@@ -62,7 +62,7 @@ def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
 def reviews_of(acts: Sequence[ReviewEvent], outlines: Mapping[str, Outline]) -> tuple[Review, ...]:
     """Return what was decided on one analysis; the last review is the one that holds.
 
-    Those before it are what a review made elsewhere took the place of.
+    Those before it are what a review made elsewhere replaced.
 
     Parameters
     ----------

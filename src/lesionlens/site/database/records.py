@@ -39,7 +39,7 @@ class ReadKey:
     study: str
     """Its name in the worklist."""
     reader: str
-    """As set in the preferences; empty where nobody is named."""
+    """As set in the preferences; empty if nobody is named."""
     session: int = 0
     """Of a reader study, from 1; 0 outside one."""
     arm: Arm = Arm.MAPS
@@ -57,7 +57,7 @@ class StudyEntry:
     patient: str = ""
     """Identifier; never a name."""
     date: str = ""
-    """YYYY-MM-DD, empty where nothing says it."""
+    """YYYY-MM-DD, empty if nothing says it."""
     sequences: tuple[str, ...] = ()
     """Present ones; empty before the study was described."""
     study_uid: str = ""
@@ -80,12 +80,12 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StudyOutcome:
-    """What became of one study."""
+    """What happened to one study."""
 
     name: str
     """Of the study."""
     status: Status
-    """Stopped: the user asked for it; nothing was written."""
+    """Stopped: the user requested it; nothing was written."""
     exit_status: int
     """That `lesionlens analyze` would have ended with."""
     message: str

@@ -1,4 +1,4 @@
-"""`studies.sqlite`: the studies of a folder, what became of each analysis, the acts of readers.
+"""`studies.sqlite`: the studies of a folder, what happened to each analysis, the acts of readers.
 
 A batch opens it as a list without readers. An act is on the disk when `add` returns (write-ahead
 log, synchronised at every commit); what a power cut or a kill interrupts is as though it had not
@@ -95,7 +95,7 @@ class WorklistDatabase:
 
     @_in_words
     def entry(self, name: str) -> StudyEntry | None:
-        """Return a study, None where there is none of that name."""
+        """Return a study, None if there is none of that name."""
         query = f"SELECT {_ENTRY} FROM studies WHERE name = ?"  # noqa: S608  constants
         found = self._connection.execute(query, (name,)).fetchone()
         return None if found is None else _entry(found)
@@ -123,7 +123,7 @@ class WorklistDatabase:
                 (*_entry_row(entry), entry.name),
             )
 
-    # --- what became of each analysis ---------------------------------------------------------
+    # --- what happened to each analysis ---------------------------------------------------------
 
     @_in_words
     def record(self, outcome: StudyOutcome, fingerprint: str) -> None:
@@ -142,7 +142,7 @@ class WorklistDatabase:
 
     @_in_words
     def outcome(self, name: str, fingerprint: str | None = None) -> StudyOutcome | None:
-        """Return what became of a study, None where that is not known, or of other files."""
+        """Return what happened to a study, None if that is not known, or of other files."""
         query = f"SELECT {_OUTCOME}, fingerprint FROM outcomes WHERE name = ?"  # noqa: S608
         found = self._connection.execute(query, (name,)).fetchone()
         if found is None or fingerprint not in (None, found[-1]):
@@ -237,7 +237,7 @@ class WorklistDatabase:
 
     @_in_words
     def note(self, name: str) -> Any:
-        """Return what was noted of the list itself, None where nothing was."""
+        """Return what was noted of the list itself, None if nothing was."""
         query = "SELECT value FROM notes WHERE name = ?"
         found = self._connection.execute(query, (name,)).fetchone()
         return None if found is None else parse_json(found[0])
@@ -259,7 +259,7 @@ class WorklistDatabase:
 
 
 def open_worklist_database(folder: Path, *, readers: bool = True) -> WorklistDatabase:
-    """Open the database of a folder of studies; both are made where they are not there.
+    """Open the database of a folder of studies; both are made if missing.
 
     What earlier releases kept there in two files is taken over.
 

@@ -20,7 +20,7 @@ class MonitorWarning(FileModel):
     time : str
         When they were examined: ISO 8601, UTC.
     stops : tuple of str
-        Those that are broken, in words; empty where none is.
+        Those that are broken, in words; empty if none is.
     page : str
         Where the page lies on this machine.
     """
@@ -31,7 +31,7 @@ class MonitorWarning(FileModel):
 
     @property
     def words(self) -> str:
-        """What the panel says; empty where no rule is broken."""
+        """What the panel says; empty if no rule is broken."""
         if not self.stops:
             return ""
         day = self.time[:10] or "day not known"
@@ -43,7 +43,7 @@ def _place() -> Path:
 
 
 def keep(stops: tuple[str, ...], page: Path) -> None:
-    """Keep what was found in the user's own data folder, in the place of what was before.
+    """Keep what was found in the user's own data folder, in place of what was before.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def keep(stops: tuple[str, ...], page: Path) -> None:
 
 
 def current() -> MonitorWarning | None:
-    """Return what was found last; None where nothing was examined.
+    """Return what was found last; None if nothing was examined.
 
     A file that cannot be read is itself a reason to stop: it is reported as a broken rule.
     """

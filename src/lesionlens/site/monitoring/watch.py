@@ -37,7 +37,7 @@ def watch(
     images : Path or None
         The studies, under the names of their results: contrast, noise and voxels are compared too.
     context : RunContext
-        Called, and polled for a stop, before each study's images.
+        Reports progress and is checked for cancellation before each study's images.
 
     Raises
     ------

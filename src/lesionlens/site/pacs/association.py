@@ -64,12 +64,12 @@ class Peer:
         handlers: Sequence[Any] = (),
         stop: Cancel = NEVER,
     ) -> Iterator[Any]:
-        """Open an association; it is released at the end, aborted on an error or a wish to stop.
+        """Open an association; it is released at the end, aborted on an error or a request to stop.
 
         Parameters
         ----------
         contexts : sequence of PresentationContext
-            At most `MOST_CONTEXTS`; verification, which every archive knows, is asked for besides,
+            At most `MOST_CONTEXTS`; verification, which every archive knows, is requested besides,
             so that a service that is not offered is no refusal of the whole.
         roles, handlers
             As pynetdicom takes them.
@@ -189,7 +189,7 @@ class Peer:
 
 
 def _watch(link: Any, stop: Cancel, done: threading.Event) -> None:
-    """End an association when the user wants to stop: ask the archive first, then hang up."""
+    """End an association when a stop was requested: ask the archive first, then hang up."""
     while not done.wait(_LOOK_SECONDS):
         if stop.is_set():
             for context in link.accepted_contexts[:1]:

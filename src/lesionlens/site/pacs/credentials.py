@@ -13,7 +13,7 @@ SERVICE = "lesionlens-pacs"
 
 
 def login(address: str, user: str | None) -> tuple[str, str] | None:
-    """Return user and password for an address, or None where no user is named.
+    """Return user and password for an address, or None if no user is named.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What became of each file that was to be stored: taken, there before, refused and why."""
+"""What happened to each file that was to be stored: taken, there before, refused and why."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Ledger:
         self._report()
 
     def take_stock(self, listed: Callable[[str], Mapping[str, str]]) -> bool:
-        """Note what the archive has already; False where it cannot be asked.
+        """Note what the archive has already; False if it cannot be asked.
 
         Parameters
         ----------

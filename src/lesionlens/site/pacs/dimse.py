@@ -159,7 +159,7 @@ def _question(level: str, **keys: str) -> Dataset:
 
 
 def _text(item: Any, keyword: str) -> str:
-    """Return an attribute as text, empty where it is absent or cannot be read."""
+    """Return an attribute as text, empty if it is absent or cannot be read."""
     try:
         return str(item.get(keyword) or "")
     except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError):

@@ -53,7 +53,7 @@ class Intake:
     same_patient : bool
         Whether a person confirmed that all files are of one patient.
     context : RunContext
-        Called, and polled for a stop, with each file.
+        Reports progress and is checked for cancellation with each file.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Intake:
         self._context.progress("fetch", len(self._taken) / max(len(self.listed), 1))
 
     def keep(self, data: bytes) -> bool:
-        """Take a whole file; False where it is refused, and `failure` then says why."""
+        """Take a whole file; False if it is refused, and `failure` then says why."""
         try:
             self.take((data,))
         except (LesionLensError, OSError) as error:
@@ -151,7 +151,7 @@ class Intake:
                 file.write(chunk)
 
     def _identity(self, path: Path) -> str:
-        """Return the SOP Instance UID of a file that was asked for."""
+        """Return the SOP Instance UID of a file that was requested."""
         uid, study, patient = _read_identity(path)
         if study != self._study_uid:
             raise _refused("an image of another study")
@@ -165,7 +165,7 @@ class Intake:
 
 
 class Pacs(ABC):
-    """An archive, of which a study comes whole or not at all."""
+    """An archive, of which a study comes completely or not at all."""
 
     @abstractmethod
     def find(self, query: StudyQuery, *, context: RunContext = SILENT) -> tuple[FoundStudy, ...]:
@@ -229,7 +229,7 @@ class Pacs(ABC):
 
     @abstractmethod
     def _store(self, ledger: Ledger, context: RunContext) -> None:
-        """Send what is left, and note what becomes of each file.
+        """Send what is left, and note what happens to each file.
 
         Raises
         ------
@@ -271,7 +271,7 @@ class Pacs(ABC):
         same_patient: bool = False,
         context: RunContext = SILENT,
     ) -> Retrieved:
-        """Fetch a study into an empty or new folder, whole or not at all.
+        """Fetch a study into an empty or new folder, completely or not at all.
 
         Raises
         ------

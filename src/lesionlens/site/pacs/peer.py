@@ -25,7 +25,7 @@ _TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e][\x20-\x5b\x5d-\x7e]{0,15}")
 
 
 class Retrieval(StrEnum):
-    """How a DIMSE archive is asked for a study; DICOMweb has one way."""
+    """How a DIMSE archive is requested a study; DICOMweb has one way."""
 
     AUTO = "auto"
     """C-GET where the archive offers it, else C-MOVE."""
@@ -44,7 +44,7 @@ class Access:
     ca: Path | None = None
     """PEM file of the certificates to trust instead of the usual ones."""
     certificate: Path | None = None
-    """PEM file with a certificate and key of our own, where the archive asks for one."""
+    """PEM file with a certificate and key of our own, where the archive requests one."""
     title: str = OWN_TITLE
     """Our AE title (DIMSE), 1 to 16 characters."""
     port: int = OWN_PORT

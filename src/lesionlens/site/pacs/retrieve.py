@@ -93,7 +93,7 @@ def fetch(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> No
 
 
 def _by_get(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> bool:
-    """Fetch by C-GET; False where the archive does not offer it."""
+    """Fetch by C-GET; False if the archive does not offer it."""
     kinds = _kinds(intake)
     roles = [build_role(kind, scp_role=True) for kind in kinds]
     contexts = [build_context(GetModel), *_storage(kinds)]
@@ -129,7 +129,7 @@ def _by_move(peer: Peer, study_uid: str, intake: Intake, context: RunContext) ->
 
 
 def _follow(peer: Peer, answers: Any, stop: _Either, intake: Intake, next_step: str) -> bool:
-    """Follow the archive's reports to the last; False where it does not know the service."""
+    """Follow the archive's reports to the last; False if it does not know the service."""
     for status, _ in answers:
         if stop.is_set():
             return True  # the intake says why

@@ -1,7 +1,7 @@
 """The earlier, unreviewed objects of a study whose reviewed result is sent: found and rejected.
 
 A rejection note (IHE IOCM) names them. They are known from what was recorded as sent, else by the
-descriptions of the series that the archive lists: each object of ours says there how far the
+descriptions of the series that the archive lists: each LesionLens object says there how far the
 review was.
 """
 
@@ -96,7 +96,7 @@ def reject(
 
 
 def _reviewed(headers: Sequence[Dataset]) -> Dataset:
-    """Return one header of a reviewed result of ours."""
+    """Return one header of a reviewed LesionLens result."""
     ours = [one for one in headers if one.get("Manufacturer") == MANUFACTURER]
     unreviewed = [one for one in ours if says_unreviewed(str(one.get("SeriesDescription", "")))]
     studies = {str(one.StudyInstanceUID) for one in ours}

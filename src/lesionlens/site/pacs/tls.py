@@ -49,7 +49,7 @@ def _tls(make: Callable[[], ssl.SSLContext], access: Access) -> ssl.SSLContext:
     try:
         context = make()
         if access.certificate is not None:
-            # an empty password: a locked key is refused here instead of asked for on a terminal
+            # an empty password: a locked key is refused here instead of requested on a terminal
             context.load_cert_chain(str(access.certificate), password="")
     except (ssl.SSLError, OSError) as error:
         raise _unusable(access, error) from error

@@ -43,7 +43,7 @@ _CHUNK_BYTES = 2**20
 MOST_ANSWER_BYTES = 32 * 2**20
 """Of a list; a study itself goes to the disk as it comes."""
 _PAGE = 1000
-"""Images that are asked for in one list."""
+"""Images that are requested in one list."""
 _FILTERS = {
     "PatientID": "patient_id",
     "PatientName": "patient_name",

@@ -17,7 +17,7 @@ class Admission:
     """Who may ask."""
 
     keys: tuple[str, ...] = ()
-    """Any of them opens; empty where none is asked for."""
+    """Any of them opens; empty if none is requested."""
     hosts: tuple[str, ...] = ()
     """Names under which the server answers, so that no web page reaches it through a browser; empty
     for any."""

@@ -116,7 +116,7 @@ class _Call:
         self._waited_s = 0.0
         self.status = 0
         self.refusal: LesionLensError | None = None
-        """Why the body was not read on; takes the place of what the application makes of that."""
+        """Why the body was not read on; replaces what the application makes of that."""
 
     def allow(self, limit: int, announced: str) -> None:
         """Set how many bytes may come; refuse an announcement of more."""

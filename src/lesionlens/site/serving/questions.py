@@ -50,7 +50,7 @@ class Question:
 
     @property
     def kind(self) -> QuestionKind | None:
-        """Which kind; None where its word is not known here."""
+        """Which kind; None if its word is not known here."""
         word = str(self.header.get("kind"))
         return QuestionKind(word) if word in set(QuestionKind) else None
 

@@ -250,7 +250,7 @@ class Sessions:
             kept.used = time.monotonic()
 
     def _weigh(self, session: Session, kept: _Kept, engine: Engine) -> None:
-        """Count what a trace holds; where there is no room for it, it is let go."""
+        """Count what a trace holds; if there is no room for it, it is let go."""
         kept.trace_bytes = held_bytes(kept.study.trace, but=[engine, kept.study.prepared])
         try:
             self._make_room(session, 0)

@@ -88,7 +88,7 @@ class _AheadRun:
     context: RunContext
 
     def analyse(self, entry: StudyEntry) -> StudyOutcome | None:
-        """Analyse one study; None where that was done before."""
+        """Analyse one study; None if that was done before."""
         database = self.database
         try:
             entry = at_hand(database, entry, self.context)

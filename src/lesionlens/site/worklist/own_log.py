@@ -47,7 +47,7 @@ class Recovered:
     """What a reader decided on an analysis, from its own review and from the logs."""
 
     review: Review
-    """To be shown; empty where nothing is kept."""
+    """To be shown; empty if nothing is kept."""
     other: Review = field(default_factory=Review)
     """What the log holds where neither it nor the analysis's own review continues the other."""
 

@@ -2,7 +2,7 @@
 
 Every reader reads every case once in every arm, one arm a session, so that no case comes twice in
 a session and each session holds every arm equally often (fully crossed and counterbalanced; see
-Obuchowski, Radiology 2003;229:3-8). Between sessions lies the time that the protocol asks for.
+Obuchowski, Radiology 2003;229:3-8). Between sessions lies the time that the protocol requests.
 The order of cases is drawn for each reader and session from the seed, by SHA-256: the same on any
 machine and in any release.
 """
@@ -58,7 +58,7 @@ class ReadingProtocol:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One read that the protocol asks for: which case, in which session and arm."""
+    """One read that the protocol requests: which case, in which session and arm."""
 
     reader: str
     session: int
@@ -67,7 +67,7 @@ class Assignment:
 
 
 def read_protocol(folder: Path) -> ReadingProtocol | None:
-    """Return the protocol of a worklist's folder, None where it has none.
+    """Return the protocol of a worklist's folder, None if it has none.
 
     Raises
     ------

@@ -28,7 +28,7 @@ NOTHING_SEEN = "nothing seen"
 
 
 class ReadSession:
-    """A read that goes on: from the moment the study is before the reader until it is left.
+    """A read in progress: from the moment the study is before the reader until it is left.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ class ReadSession:
         return ReadSession(self.database, key, unaided_first=self.unaided_first, clock=self._clock)
 
     def unaided_read(self) -> UnaidedRead | None:
-        """Return the signed unaided read for the review's own record, None where there is none."""
+        """Return the signed unaided read for the review's own record, None if there is none."""
         read = self.read
         if read.unaided is None:
             return None

@@ -35,7 +35,7 @@ def rows_of(
     database : WorklistDatabase
         Of the list.
     reader : str
-        Who reads; empty where nobody is named.
+        Who reads; empty if nobody is named.
     protocol : ReadingProtocol or None
         Of a reader study: its order, one row a case and session; other readers are not shown.
     unaided_first : bool
@@ -78,7 +78,7 @@ def _planned(entry: StudyEntry, one: Assignment, reads: dict[ReadKey, Read]) -> 
 def too_early(
     protocol: ReadingProtocol, row: WorklistRow, reads: Iterable[Read], now: datetime | None = None
 ) -> str | None:
-    """Return until when a row must wait for the time between sessions; None where it need not.
+    """Return until when a row must wait for the time between sessions; None if it need not.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ def _listed(job: StudyJob) -> StudyEntry:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder is a list or a result of ours that lies beside the studies."""
+    """Whether a folder is a list or a LesionLens result that lies beside the studies."""
     return is_list(folder) or any((folder / name).is_file() for name in _RESULTS_OF_OURS)
 
 

@@ -95,7 +95,7 @@ def write_tables(
     scores : mapping of str to float
         The network's score by tracking UID, where known.
     out : Path
-        Folder, made if it is not there.
+        Folder, made if missing.
     """
     done = sorted(reads, key=lambda r: (r.key.reader, r.key.session, r.begun, r.key.study))
     rows = [_read_row(read) for read in done]

@@ -58,7 +58,7 @@ class Judge:
     def score(
         self, reviews: Sequence[SignedReview], side: Side, context: RunContext
     ) -> list[CaseScore]:
-        """Analyse held-out cases and score them against what was signed; goes on where it left off.
+        """Analyse held-out cases and score them against the signed outlines; can be resumed.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class Judge:
 
 
 def _made_by(place: Path) -> str | None:
-    """Return the SHA-256 of the weights that made a result; None where there is none."""
+    """Return the SHA-256 of the weights that made a result; None if there is none."""
     found = read_run(place).get("weights_sha256")
     return None if found is None else str(found)
 
@@ -132,7 +132,7 @@ def drawn_figures(
     network : EngineChoice
         Where it computes, and in which numbers.
     context : RunContext
-        Called, and polled for a stop, before each.
+        Reports progress and is checked for cancellation before each.
     """
     place = choose(network.device)
     judged, _ = weight_files.load(side.weights, place)

@@ -99,7 +99,7 @@ class LearnJob:
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """How a sitting ended: `proposal` is None where training goes on another time."""
+    """How a sitting ended: `proposal` is None if training goes on another time."""
 
     trained: TrainSummary
     gathered: Gathered
@@ -112,7 +112,7 @@ def learn(
     minutes: float | None = None,
     context: RunContext = SILENT,
 ) -> Learnt:
-    """Learn from signed reviews and propose weights; the same call goes on where it was stopped.
+    """Learn from signed reviews and propose weights; the same call continues where it was stopped.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def learn(
     minutes : float or None
         Stop training after this long.
     context : RunContext
-        Called, and polled for a stop, before each step and case.
+        Reports progress and is checked for cancellation before each step and case.
 
     Raises
     ------
@@ -203,7 +203,7 @@ def _check_same(out: Path, parent_sha256: str, recipe: TrainConfig) -> None:
 
 
 def _carry_split(out: Path, gathered: Gathered, store: WeightsStore, parent: str) -> None:
-    """Leave patients on the side where they were when the weights to start from learnt."""
+    """Leave patients on the side where they were when the initial weights were trained."""
     version = store.of(parent)
     if version is None or (out / SPLIT_NAME).is_file():
         return

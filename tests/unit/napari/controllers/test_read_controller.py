@@ -54,7 +54,7 @@ def test_a_mark_beside_the_head_is_not_taken(reading):
     reading.confidence, reading.in_head = 60, lambda _: False
     reading.mark(LEFT)
     assert reading.marks == ()
-    assert "outside of the head" in reading.session.state.message
+    assert "outside the head" in reading.session.state.message
 
 
 def test_dark_parts_within_the_head_belong_to_it_and_the_air_does_not():
@@ -232,7 +232,7 @@ def test_decisions_after_a_result_was_saved_are_shown_with_it_again(
         window.session.mark(ReviewState.ACCEPTED)  # and the window is killed
     with shown(saved) as window:
         assert decided(window) == [ReviewState.REJECTED, ReviewState.ACCEPTED]
-        assert "shown again" in window.words
+        assert "restored" in window.words
 
 
 def test_each_of_two_results_of_one_study_goes_on_with_its_own_decisions(

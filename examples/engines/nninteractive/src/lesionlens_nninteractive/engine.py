@@ -144,7 +144,7 @@ def _check(question: PromptQuestion) -> None:
         raise UnusableInputError(
             found="a voxel that is both part of it and not" if both else "no prompt for it",
             expected="a place that belongs to the thing, or an outline to correct",
-            next_step="Point at the middle of what is meant",
+            next_step="Point at the middle of the lesion",
         )
 
 

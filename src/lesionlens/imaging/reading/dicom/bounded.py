@@ -1,6 +1,6 @@
 """The one way to open a DICOM file that others may have made: memory and time stay bounded.
 
-pydicom believes what a file declares: it asks for as many bytes as an element claims to have,
+pydicom believes what a file declares: it requests as many bytes as an element claims to have,
 inflates a deflated file whole (5 MB could take 5 GB), and makes an object of every item of a
 sequence, however many there are. Each is bounded here, for headers and pixels alike.
 """
@@ -36,7 +36,7 @@ DAMAGED = (
 )  # fmt: skip
 """What a file that is no whole DICOM file raises, here or when a value is looked at.
 
-An OSError beside these is the system's: the file is not there, or may not be read.
+An OSError beside these is the system's: the file is missing, or may not be read.
 """
 _DEFLATED = str(DeflatedExplicitVRLittleEndian).encode()
 _PLAIN = str(ExplicitVRLittleEndian).encode().ljust(len(_DEFLATED), b"\0")
@@ -114,7 +114,7 @@ class _Bounded:
 
 
 def _inflated(file: BinaryIO) -> BinaryIO | None:
-    """Return a deflated file as the plain one that it unfolds to; None where it is not deflated.
+    """Return a deflated file as the plain one that it unfolds to; None if it is not deflated.
 
     Raises
     ------

@@ -22,13 +22,13 @@ SENT = "sent.json"
 _KEPT = ("sent", "objects", "rejected", "notices")
 SCHEMA = "lesionlens/sent/1"
 MANUFACTURER = "LesionLens"
-"""Of every report of ours."""
+"""Of every LesionLens report."""
 
 
 def documents_of(result: Path) -> tuple[Document, ...]:
-    """Return the last report that was sent from a result folder; nothing where none was.
+    """Return the last report that was sent from a result folder; nothing if none was.
 
-    One that never left is no document that another could come after: saving anew replaces it.
+    One that never left is no document that another could come after: saving again replaces it.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def note_sent(
     rejected: Sequence[str] = (),
     known: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """Note in a result folder which objects of ours were sent; nothing where there are none.
+    """Note in a result folder which LesionLens objects were sent; nothing if there are none.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def _ours_in(path: Path) -> Dataset | None:
 
 
 def newest_document(place: Path, study_uid: str | None) -> Document:
-    """Return the newest report of ours on a study, among the files of a folder.
+    """Return the newest LesionLens report on a study, among the files of a folder.
 
     Parameters
     ----------

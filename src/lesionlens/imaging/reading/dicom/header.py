@@ -1,7 +1,7 @@
 """The few elements of a DICOM header that decide, split off without decoding the others.
 
 Only what every scanner writes is split here: little endian, elements in rising order, no pixels.
-Whatever differs in the least from that is left to pydicom, as is every value when it is asked for:
+Whatever differs in the least from that is left to pydicom, as is every value when it is requested:
 this module finds where the bytes of an element are, and never says what they mean.
 """
 
@@ -57,12 +57,12 @@ class _UnusualError(Exception):
 
 
 class DicomHeader:
-    """Elements of one header as bytes; pydicom makes values of them when they are asked for.
+    """Elements of one header as bytes; pydicom makes values of them when they are requested.
 
     Parameters
     ----------
     raw : dict of tag to (VR, bytes)
-        VR None where the encoding is implicit.
+        VR None if the encoding is implicit.
     """
 
     __slots__ = ("_charset", "_raw")
@@ -110,7 +110,7 @@ def split(stream: io.FileIO, head: bytes, size: int, wanted: frozenset[int]) -> 
     Parameters
     ----------
     stream : FileIO
-        The open file; asked for more where `head` does not hold the whole header.
+        The open file; requested more where `head` does not hold the whole header.
     head : bytes
         Its first bytes.
     size : int
@@ -121,7 +121,7 @@ def split(stream: io.FileIO, head: bytes, size: int, wanted: frozenset[int]) -> 
     Returns
     -------
     Header or None
-        None where anything is unusual.
+        None if anything is unusual.
     """
     try:
         found = _elements(stream, head, size, wanted)

@@ -96,7 +96,7 @@ def _beyond_bounds(data: pydicom.Dataset) -> str | None:
 
 
 def _contradiction(data: pydicom.Dataset) -> str | None:
-    """Return how the stored bytes contradict the header, or None where they do not."""
+    """Return how the stored bytes contradict the header, or None if they do not."""
     stored = data.get("PixelData")
     if not isinstance(stored, bytes):
         return None  # missing, or float pixels, which pydicom measures itself

@@ -154,7 +154,7 @@ def _listed(uid: str, items: list[DicomSlice]) -> ListedStudy:
 
 
 def _one_patient(patients: Sequence[Patient], options: ReadOptions) -> tuple[str, ...]:
-    """Return what a person confirmed of the patients of all images; empty where they agree.
+    """Return what a person confirmed of the patients of all images; empty if they agree.
 
     Raises
     ------

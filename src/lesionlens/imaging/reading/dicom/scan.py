@@ -93,17 +93,17 @@ class DicomSlice:
             return None
 
     def text(self, keyword: str) -> str:
-        """Return an attribute as text, empty where it is absent."""
+        """Return an attribute as text, empty if it is absent."""
         value = self._readable(keyword)
         return "" if value is None else str(value).strip()
 
     def number(self, keyword: str) -> float | None:
-        """Return an attribute as a number, None where it is absent or none."""
+        """Return an attribute as a number, None if it is absent or none."""
         found = self._finite(keyword)
         return found[0] if len(found) == 1 else None
 
     def numbers(self, keyword: str, count: int) -> NDArray[np.float64] | None:
-        """Return an attribute as `count` finite numbers, None where it is not that."""
+        """Return an attribute as `count` finite numbers, None if it is not that."""
         found = self._finite(keyword)
         return np.array(found) if len(found) == count else None
 
@@ -181,7 +181,7 @@ def _is_dicom(head: bytes) -> bool:
 
 
 def sop_class(path: Path) -> str:
-    """Return the SOP Class UID that a file's meta header names, empty where there is none."""
+    """Return the SOP Class UID that a file's meta header names, empty if there is none."""
     try:
         return str(read_meta(path).get("MediaStorageSOPClassUID", ""))
     except (OSError, *DAMAGED):

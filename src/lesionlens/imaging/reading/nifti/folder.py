@@ -37,7 +37,7 @@ def _study_of(path: Path, root: Path) -> str:
 def one_study(files: list[Path], root: Path, wanted: str | None) -> list[Path]:
     """Return those of a folder's files that are the one study, or the one that the user names.
 
-    Files directly in the folder are the study; deeper ones count only where there are none.
+    Files directly in the folder are the study; deeper ones count only if there are none.
 
     Raises
     ------

@@ -159,7 +159,7 @@ def _stem(path: Path) -> str:
 
 
 def read_sidecar(path: Path, notices: list[str]) -> Mapping[str, Any]:
-    """Return the JSON sidecar beside a NIfTI file, empty where there is none or it is broken."""
+    """Return the JSON sidecar beside a NIfTI file, empty if there is none or it is broken."""
     place = path.with_name(_stem(path) + ".json")
     try:
         found = read_json(place, _MOST_SIDECAR) if place.exists() else {}

@@ -18,14 +18,16 @@ from lesionlens.results.review.log import new_tracking_uid
 
 OUTLINE = "outline"
 """Cause of a failure that goes when an outline can be kept, or is left."""
-_UNDECIDED = "Strokes of an earlier session wait: continue them (Shift+E) or drop them first."
+_UNDECIDED = (
+    "There are strokes from an earlier session: continue them (Shift+E) or discard them first."
+)
 
 
 class Editing(StateHolder):
     """Begins and ends edits, and holds the tools in the reader's hand."""
 
     def begin_edit(self) -> bool:
-        """Begin to redraw the outline of the candidate in focus; False where none is."""
+        """Begin to redraw the outline of the candidate in focus; False if none is."""
         candidate = self.candidate()
         if candidate is not None:
             self._begin(candidate.id, candidate.tracking_uid)
@@ -94,7 +96,9 @@ class Editing(StateHolder):
         tools, probability = Tools(ball=state.tools.ball, limit=limit), state.probability
         whole = state.analysis.volumes.probability.get(Region.WT)
         if limit is Limit.PROBABILITY and whole is None:
-            self.notify("This result holds no probabilities: paint within intensities instead.")
+            self.notify(
+                "This result contains no probabilities: paint within an intensity range instead."
+            )
             return
         if limit is Limit.PROBABILITY and whole is not None and probability is None:
             data = np.asarray(whole.data, np.float32)

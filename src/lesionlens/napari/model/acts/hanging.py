@@ -29,14 +29,14 @@ def remember(study: Study, layout: Layout) -> None:
     known[kind_of(study)] = layout.value
     try:
         if set_aside_damaged(place(), lambda content: isinstance(content, dict)):
-            logger.warning("the list of remembered views was damaged; it is kept beside")
+            logger.warning("the list of remembered views was damaged; a copy was kept")
         write_whole(place(), json.dumps(known, indent=1))
     except OSError:
-        logger.warning("the views could not be remembered")
+        logger.warning("the views could not be saved")
 
 
 def recall(study: Study) -> Layout | None:
-    """Return the views chosen last for a study of this kind; None where there were none."""
+    """Return the views chosen last for a study of this kind; None if there were none."""
     try:
         return Layout(_known()[kind_of(study)])
     except (KeyError, ValueError):

@@ -35,7 +35,7 @@ class HangingRule:
     """How studies of one description hang."""
 
     show: tuple[MrSequence, ...]
-    """The sequences in the order of the views; those that are not there are passed over."""
+    """The sequences in the order of the views; those that are missing are passed over."""
     layout: Layout | None = None
     """None leaves the views that the reader chose last."""
     plane: Plane | None = None
@@ -63,7 +63,7 @@ def own_file() -> Path:
 
 
 def rule_for(study: Study) -> HangingRule | None:
-    """Return the rule that holds for a study; None where none speaks of it.
+    """Return the rule that holds for a study; None if none speaks of it.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def rule_for(study: Study) -> HangingRule | None:
 
 
 def read_rules(file: Path) -> tuple[HangingRule, ...]:
-    """Return the rules of a file; none where it is not there.
+    """Return the rules of a file; none if missing.
 
     Raises
     ------

@@ -8,9 +8,10 @@ from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.geometry.measures import Measure, MeasureKind
 
 _HOW = {
-    MeasureKind.RULER: "Ruler: drag along what you measure. F3 again ends.",
-    MeasureKind.ANGLE: "Angle: drag along one arm, then drag the other's end. F4 again ends.",
-    MeasureKind.REGION: "Region: drag around it; its grey values stand beside it. F6 again ends.",
+    MeasureKind.RULER: "Ruler: drag along a length. F3 ends.",
+    MeasureKind.ANGLE: "Angle: drag along one arm, then drag the end of the other. F4 ends.",
+    MeasureKind.REGION: "Region: drag to draw an ellipse; its statistics are shown beside it. F6 "
+    "ends.",
 }
 
 
@@ -26,7 +27,7 @@ class MeasureActs:
         if state.study is None:
             self.session.notify("There is no study to measure in yet.")
         elif state.editing is not None:
-            self.session.notify("An outline is being redrawn: end that first (Shift+E).")
+            self.session.notify("An outline is being edited: finish it first (Shift+E).")
         elif views.measuring is kind:
             self.session.choose_views(measuring=None)
             self.session.notify("")

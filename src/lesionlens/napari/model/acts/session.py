@@ -194,7 +194,7 @@ class ReviewSession(Choosing):
             self._set(activity=activity.at(stage, fraction))
 
     def stopping(self) -> None:
-        """Report that a stop was asked for."""
+        """Report that a stop was requested."""
         if self._state.activity is not None:
             self._set(activity=replace(self._state.activity, stopping=True))
 

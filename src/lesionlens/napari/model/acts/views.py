@@ -21,9 +21,11 @@ from lesionlens.napari.model.wording.considered import shown_considered
 
 _ROWS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
 _DRAWING = "An outline is being redrawn. End that first (Shift+E)."
-_NO_EVIDENCE = "What each sequence adds was not saved with this result. Analyse again to see it."
+_NO_EVIDENCE = (
+    "The contributions of the sequences were not saved with this result. Analyse again to see them."
+)
 _ONE_SEQUENCE = "One sequence alone: what it adds is all there is, and no map says more."
-_NO_LAYERS = "The network's layers are not kept in files. Analyse again to see the first one."
+_NO_LAYERS = "The layers of the network are not saved in files. Analyse again to see the first one."
 _TO_THE_END = 1_000_000
 
 
@@ -40,13 +42,13 @@ class ViewActs(MeasureActs):
         self.session = session
         self.viewpoint = SharedViewpoint()
         self.renew_pointer: Callable[[], bool | None] = lambda: None
-        """Set by the window: takes where the pointer is now; False where it is off the picture."""
+        """Set by the window: takes where the pointer is now; False if it is off the picture."""
 
     def pointing(self) -> bool:
         """Whether the pointer is on the picture, where it is now; says so where it is not."""
         there = self.renew_pointer() is not False
         if not there:
-            self.session.notify("Point at the place in the picture first.")
+            self.session.notify("Point at the position in the image first.")
         return there
 
     # --- layouts --------------------------------------------------------------------------
@@ -160,7 +162,7 @@ class ViewActs(MeasureActs):
             self.session.choose_views(layout=turned)
 
     def toggle_slab(self) -> None:
-        """T1c as the brightest of a thick slab, or slice by slice."""
+        """T1c as a maximum intensity projection, or slice by slice."""
         views = self.session.state.choices.views
         if self._is_drawing():
             return
@@ -225,7 +227,7 @@ class ViewActs(MeasureActs):
         analysis = self.session.state.analysis
         parts = () if analysis is None else analysis.findings.doubtful
         if not parts:
-            self.session.notify("No part of an outline is named as doubtful.")
+            self.session.notify("No part of an outline is marked as doubtful.")
             return
         now = self.doubtful_here()
         last = -1 if step > 0 else 0
@@ -246,7 +248,7 @@ class ViewActs(MeasureActs):
         return next((one for one in parts if one.centroid_mm == here), None)
 
     def toggle_isolines(self) -> None:
-        """Draw maps as lines of equal value, or as colour."""
+        """Draw maps as isolines, or in colour."""
         self.session.choose_views(isolines=not self.session.state.choices.views.isolines)
 
     def toggle_second_window(self) -> None:

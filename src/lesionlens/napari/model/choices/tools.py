@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lesionlens.base.labels import MrSequence
 
 NEW = 0
-"""Stands for the id of a candidate that is being drawn and is not there yet."""
+"""Stands for the id of a candidate that is being drawn and is missing yet."""
 
 
 class Limit(StrEnum):

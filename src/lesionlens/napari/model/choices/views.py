@@ -42,7 +42,7 @@ class Window(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ComparedPictures:
-    """Pictures that take the place of those shown while a key is held: of a prior study, say."""
+    """Pictures that replace those shown while a key is held: of a prior study, say."""
 
     words: str
     """What they are, such as "prior of 2024-03-01"."""
@@ -71,7 +71,7 @@ class ViewChoices:
     acquired: bool = True
     """Whether the planes follow the slices of the sequence shown; else the patient's own axes."""
     window: Window = Window.AUTO
-    """Preset of brightness; a drag by hand goes on from there."""
+    """Preset of brightness; a drag by hand continues from there."""
     cine: bool = False
     """Whether slices run one after the other."""
     swapped: bool = False

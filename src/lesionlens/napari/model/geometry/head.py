@@ -79,7 +79,7 @@ class HeadOfStudy:
         self._known: tuple[Any, Head] | None = None
 
     def contains(self, point_mm: Point) -> bool:
-        """Whether a point (RAS+ mm) lies in it; anywhere where there is no picture."""
+        """Whether a point (RAS+ mm) lies in it; anywhere if there is no picture."""
         found = self._pictures()
         first = next((found[s] for s in REFERENCE_ORDER if s in found), None)
         if first is None:

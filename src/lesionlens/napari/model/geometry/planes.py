@@ -26,7 +26,7 @@ class Plane(StrEnum):
 
 
 class Edges(NamedTuple):
-    """The letters at the four edges of a view; empty where none is known."""
+    """The letters at the four edges of a view; empty if none is known."""
 
     left: str = ""
     right: str = ""

@@ -272,7 +272,7 @@ class Slices:
 
 
 def plane_of_acquisition(grid: Grid) -> Plane | None:
-    """Return the plane whose slices were acquired; None where voxels are about as long as wide.
+    """Return the plane whose slices were acquired; None if voxels are about as long as wide.
 
     Examples
     --------
@@ -288,7 +288,7 @@ def plane_of_acquisition(grid: Grid) -> Plane | None:
 
 
 def plane_to_open(grid: Grid) -> Plane | None:
-    """Return the plane in which a volume fills the screen best; None where all do alike.
+    """Return the plane in which a volume fills the screen best; None if all do alike.
 
     That of acquisition; of a slab of even voxels, the one across its thin side.
 

@@ -42,7 +42,7 @@ def stroked_voxels(
     radius_mm : float
         Of the brush.
     slab : Slab or None
-        The slice; None where the brush is a ball.
+        The slice; None if the brush is a ball.
 
     Returns
     -------

@@ -31,8 +31,8 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
     evidence = analysis.volumes.evidence
     if evidence is None or sequence not in evidence.shares:
         raise UnusableInputError(
-            found=f"a result without what {sequence.words} adds at each voxel",
-            expected="one of an engine that can be asked without single sequences",
+            found=f"a result without the contribution of {sequence.words} at each voxel",
+            expected="one of an engine that can leave out single sequences",
             next_step="Analyse the study again",
         )
     prepared = analysis.prepared

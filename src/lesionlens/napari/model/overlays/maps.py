@@ -22,12 +22,12 @@ from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.napari.model.choices.choices import LayerChoice
 from lesionlens.napari.model.geometry.slices import TILT_ALLOWED, Picture, tilt
 
-_EVENLY = "times attention spread evenly over the brain"
+_EVENLY = "times uniform attention over the brain"
 UNCERTAIN = (
-    "How near to undecided the network is when the study is mirrored and single sequences are left "
-    "out: 1 - |2 × mean probability - 1|; 0 is decided, 1 is half yes and half no."
+    "Uncertainty of the network when the study is mirrored and single sequences are left out: 1 - "
+    "|2 × mean probability - 1|; 0 is certain, 1 is a probability of one half."
 )
-EVEN_SHARE = "times an even share of the evidence over the brain, by gradients"
+EVEN_SHARE = "times uniform evidence over the brain, by gradients"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,7 +73,7 @@ class Overlays:
     probe: MapView | None = None
     """Where the probed voxel attended."""
     layer_choice: tuple[LayerChoice, MapView] | None = None
-    """The attention of the single layer or head asked for last."""
+    """The attention of the single layer or head requested last."""
 
     def attended(self, region: Region, layer_choice: LayerChoice | None) -> MapView | None:
         """Return a region's attention, or that of a single layer once it is there."""
@@ -93,7 +93,7 @@ class Overlays:
         return replace(view, data=np.where(others, np.float32(0.0), view.data))
 
     def candidate_at(self, at_mm: Point) -> int:
-        """Return the id of the candidate at a place (RAS+ mm), 0 where there is none."""
+        """Return the id of the candidate at a place (RAS+ mm), 0 if there is none."""
         voxel = np.rint(self.grid.to_voxel(at_mm)).astype(int)
         if np.any(voxel < 0) or np.any(voxel >= self.grid.shape):
             return 0

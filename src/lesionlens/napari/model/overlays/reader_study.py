@@ -1,4 +1,4 @@
-"""What of a result a reader is shown in an arm of a reader study: what is not there cannot leak."""
+"""What of a result a reader is shown in an arm of a reader study: what is missing cannot leak."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The overlays after a reader redrew an outline, or took that back: nothing else is drawn anew."""
+"""The overlays after a reader redrew an outline, or took that back: nothing else is drawn again."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class MapDrawing:
     top: float
     opacity: float
     lines: tuple[tuple[float, tuple[Line, ...]], ...] = ()
-    """Share of the full colour and lines; empty where it is drawn as colour."""
+    """Share of the full colour and lines; empty if it is drawn as colour."""
     low: float = 0.0
 
 
@@ -49,7 +49,7 @@ class Drawing:
     """One view."""
 
     image: Slice | None
-    """None where the sequence is not there."""
+    """None if the sequence is missing."""
     crosshair: tuple[float, float]
     centre: tuple[float, float]
     """(2,): under the crosshair, and in the middle of the view; millimetres on the screen."""
@@ -108,7 +108,7 @@ class Artist:
         )
 
     def rulers(self, board: Board) -> tuple[Ruler, ...]:
-        """Return the diameters of the candidate in focus, where they are asked for."""
+        """Return the diameters of the candidate in focus, where they are requested."""
         analysis, number = board.analysis, board.scene.outline.boxed
         if not board.views.rulers or analysis is None or number is None:
             return ()

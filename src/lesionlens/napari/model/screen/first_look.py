@@ -18,8 +18,8 @@ from lesionlens.napari.model.wording.candidates import score_words, volume_words
 from lesionlens.napari.model.wording.review_signs import STATE_COLOURS
 
 _DETAILS = (
-    "Preliminary: from a first look, coarser than the analysis that runs. "
-    "It can be gone to and not be decided yet."
+    "Preliminary: from a first, coarser pass while the analysis runs. You can go to it but not "
+    "decide on it yet."
 )
 
 

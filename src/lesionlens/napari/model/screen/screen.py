@@ -118,7 +118,7 @@ class ShownScene:
     probe: bool = False
     opacity: float = 0.6
     compared: ComparedPictures | None = None
-    """What stands in the place of the sequence now."""
+    """What stands in place of the sequence now."""
     isolines: bool = False
     """Whether maps are drawn as lines, which are no layers."""
     plane: Plane = Plane.AXIAL
@@ -155,13 +155,13 @@ class Screen:
     below_threshold: int = 0
     considered: tuple[ShownConsidered, ...] = ()
     not_marked: str = ""
-    """Why no candidate can be decided or redrawn now; empty where one can."""
+    """Why no candidate can be decided or redrawn now; empty if one can."""
     not_added: str = ""
     not_merged: str = ""
     editing: bool = False
     tools: Tools = field(default_factory=Tools)
     draft_words: str = ""
-    """What was drawn in an earlier session and never kept; empty where nothing was."""
+    """What was drawn in an earlier session and never kept; empty if nothing was."""
     outline_words: str = ""
     reason: str = ""
     can_undo: bool = False
@@ -289,7 +289,7 @@ def _drawn(state: State, analysis: Analysis, focus: Candidate | None) -> dict[st
 
 
 def _about(state: State, focus: Candidate | None, capabilities: set[str]) -> dict[str, Any]:
-    """Describe all that is known of the candidate in focus; nothing where none is."""
+    """Describe all that is known of the candidate in focus; nothing if none is."""
     if focus is None:
         return {}
     asked = state.without

@@ -10,7 +10,7 @@ from lesionlens.napari.model.screen.screen import Screen
 
 _SECOND_OPINIONS = {
     SecondOpinion.GRADIENTS: (
-        "Grad-CAM: what made the network draw the region (gradients, not attention)."
+        "Grad-CAM: features that led to the region (gradients, not attention)."
     ),
     SecondOpinion.ROLLOUT: "Rollout: where the candidate's peak attended, through all layers.",
 }
@@ -23,9 +23,9 @@ class ShownMap:
     role: str = "attention"
     """Which colours it is drawn in."""
     view: MapView | None = None
-    """None where no map is shown."""
+    """None if no map is shown."""
     hint: str = ""
-    """What it is, or how to ask for more; empty where there is nothing to say."""
+    """What it is, or how to ask for more; empty if there is nothing to say."""
 
 
 def shown_map(screen: Screen, overlays: Overlays | None) -> ShownMap:
@@ -53,7 +53,7 @@ def _hint(screen: Screen, overlays: Overlays | None, view: MapView | None) -> st
     choice = screen.scene.layer_choice if screen.scene.attention is not None else None
     asked = None if overlays is None or choice is None else (overlays, choice)
     if asked is not None and asked[0].attended(asked[1].region, asked[1]) is None:
-        return "Being computed; until then the map before it stays."
+        return "Being computed; the previous map is shown until then."
     if view is not None and view.words:
         return view.words
     if choice is not None and isinstance(choice.layer, SecondOpinion):
@@ -63,9 +63,9 @@ def _hint(screen: Screen, overlays: Overlays | None, view: MapView | None) -> st
 
 def _offered(screen: Screen) -> str:
     if screen.overlay is Overlay.OFF and screen.candidates:
-        return "Overlay off: finish your own reading, then press T."
+        return "Overlay off: read the images yourself, then press T."
     if screen.reopened:
-        return "Reopened from files: analyse again to probe voxels, see single layers or ask more."
+        return "Reopened from files: analyse again to use the probe or see single layers."
     if screen.can_probe:
-        return "Shift+click a voxel (or point and press Q): what did it attend to?"
+        return "Shift-click a voxel (or point and press Q) to see what it attended to."
     return ""

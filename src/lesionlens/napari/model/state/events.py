@@ -19,7 +19,7 @@ class CandidateVisited:
 
 @dataclass(frozen=True, slots=True)
 class WindowChosen:
-    """The reader asked for a preset of brightness, for every sequence."""
+    """The reader requested a preset of brightness, for every sequence."""
 
     window: Window
 

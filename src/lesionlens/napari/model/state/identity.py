@@ -18,7 +18,7 @@ _TAGS = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDat
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Patient and study as the files and the worklist name them; empty where nothing says it."""
+    """Patient and study as the files and the worklist name them; empty if nothing says it."""
 
     study: str = ""
     """Name in the worklist, else of the folder or file."""
@@ -86,7 +86,7 @@ def identity_of(study: Study, listed: Identity = NOWHERE) -> Identity:
     try:
         found = read_dicom(file.path, stop_before_pixels=True, specific_tags=list(_TAGS))
     except (OSError, *DAMAGED):
-        logger.warning("who is shown could not be read from the files")
+        logger.warning("the patient could not be read from the files")
         return named
     values = {tag: str(getattr(found, tag, "") or "").strip() for tag in _TAGS}
     born, sex = _date(values["PatientBirthDate"]), values["PatientSex"]

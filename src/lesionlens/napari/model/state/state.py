@@ -37,7 +37,7 @@ class Request:
     study_uid: str | None = None
     """Which study, where there are several (`ListedStudy.uid`)."""
     date: str = ""
-    """When that was, YYYYMMDD; empty where it is not known, or there is one study alone."""
+    """When that was, YYYYMMDD; empty if it is not known, or there is one study alone."""
     same_patient: bool = False
     """Whether a person confirmed that it is one patient, though the files contradict each other."""
 
@@ -54,7 +54,7 @@ class Query:
     request: Request
     """What waits for the answer."""
     studies: tuple[ListedStudy, ...] = ()
-    """One of these is to be chosen; empty where that is clear."""
+    """One of these is to be chosen; empty if that is clear."""
     study: Study | None = None
     """No sequence of it was recognised: which series is which?"""
 
@@ -99,7 +99,7 @@ class Problem:
     next_step: str = ""
     details: str = ""
     cause: str = ""
-    """What must work again for this to be over; empty where the next act ends it."""
+    """What must work again for this to be over; empty if the next act ends it."""
     of_server: bool = False
     """Whether a server kept it from working, so that this machine could do it instead."""
 
@@ -137,7 +137,7 @@ class State:
     problem: Problem | None = None
     message: str = ""
     request: Request | None = None
-    """How the open study was asked for; None where napari read it."""
+    """How the open study was requested; None if napari read it."""
     exchanged: tuple[MrSequence, MrSequence] | None = None
     """Two sequences of the open study whose names seem exchanged."""
     query: Query | None = None
@@ -153,13 +153,13 @@ class State:
     draft: Draft | None = None
     """Strokes that were interrupted."""
     resumed: bool = False
-    """Whether what is drawn goes on from them."""
+    """Whether what is drawn continues from them."""
     probability: NDArray[np.float32] | None = None
-    """Of the whole tumour on the working grid, once a range of it was asked for."""
+    """Of the whole tumour on the working grid, once a range of it was requested."""
     attention_layers: tuple[tuple[str, int], ...] = ()
     """Name and number of heads of each layer that can be shown, coarse to fine."""
     second_opinions: tuple[SecondOpinion, ...] = ()
-    """The second opinions that can be asked for."""
+    """The second opinions that can be requested."""
     reopened: bool = False
     """Whether the result comes from files, without the engine that could be asked more."""
     second: SecondResult | None = None
@@ -213,7 +213,7 @@ def shown_sequence(state: State) -> MrSequence | None:
 
 
 def compared_now(state: State) -> ComparedPictures | None:
-    """Return what stands in the place of the sequence shown while the key for that is held."""
+    """Return what stands in place of the sequence shown while the key for that is held."""
     views, sequence = state.choices.views, state.choices.sequence
     found = views.compared if views.swapped else None
     return found if found is not None and sequence in found.volumes else None
@@ -231,7 +231,7 @@ def other_sequence(study: Study, choices: Choices) -> MrSequence | None:
 
 
 def second_opinions_of(result: Any) -> tuple[SecondOpinion, ...]:
-    """Return the second opinions that a result can be asked for; few once it was reopened.
+    """Return the second opinions that a result can be requested; few once it was reopened.
 
     Where there is one sequence alone, what it adds is all that there is: no map of it is offered.
     """

@@ -65,7 +65,7 @@ def kept_servers() -> list[Server]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError, ReadError):
-        logger.warning("the kept list of archives cannot be read and is not used")
+        logger.warning("the saved list of archives cannot be read and is not used")
         return []
 
 
@@ -74,7 +74,7 @@ def keep_server(server: Server) -> None:
     others = [one for one in kept_servers() if one.address != server.address]
     try:
         if set_aside_damaged(servers_file(), _are_servers):
-            logger.warning("the kept list of archives was damaged; it is kept beside")
+            logger.warning("the saved list of archives was damaged; a copy was kept")
         text = json.dumps([one.note() for one in (server, *others)][:MOST_SERVERS], indent=1)
         write_whole(servers_file(), text)
     except OSError as error:
@@ -98,7 +98,7 @@ def studies_folder() -> Path:
 
 
 def free_folder(parent: Path, study: FoundStudy) -> Path:
-    """Return a folder that is not there yet, named by day and UID, both checked; by no patient.
+    """Return a folder that is missing yet, named by day and UID, both checked; by no patient.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def day(typed: str) -> str:
         raise UnusableInputError(
             found=f"the day {text!r}",
             expected="a day like 2026-01-05",
-            next_step="Correct it, or leave it empty for any day",
+            next_step="Correct it, or leave it empty for any date",
         ) from error
 
 
@@ -159,7 +159,7 @@ def query_of(fields: Mapping[str, str]) -> StudyQuery:
         raise UnusableInputError(
             found="a search for every study of the archive",
             expected="a patient's ID, name, or days",
-            next_step="Fill in one of them; parts of a name will do",
+            next_step="Fill in one of them; parts of a name are enough",
         )
     return query
 
@@ -225,7 +225,7 @@ class ArchiveSession:
         self._set(studies=tuple(reversed(studies)))
         if not studies:
             return "No study matches. Try a part of the name, or more days."
-        cut = ": search for less to see the others" if len(studies) == LIMIT else ""
+        cut = ": narrow the search to see the others" if len(studies) == LIMIT else ""
         return f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}{cut}."
 
     def begin(self, words: str) -> None:
@@ -238,7 +238,7 @@ class ArchiveSession:
             self._set(activity=replace(self.state.activity, stage=stage, fraction=fraction))
 
     def stopping(self) -> None:
-        """Report that a stop was asked for."""
+        """Report that a stop was requested."""
         if self.state.activity is not None:
             self._set(activity=replace(self.state.activity, stopping=True))
 
@@ -271,7 +271,7 @@ def search(server: Server, query: StudyQuery, context: RunContext) -> tuple[Foun
 
 @dataclass(frozen=True, slots=True)
 class Fetching:
-    """A study that is fetched, whole or not at all, into a folder that is not there yet."""
+    """A study that is fetched, completely or not at all, into a folder that is missing yet."""
 
     server: Server
     study_uid: str
@@ -301,7 +301,7 @@ class Sending:
     """Whether a person confirmed that the study is this patient's in the archive too."""
 
     def __call__(self, context: RunContext) -> str:
-        """Return what became of them, and what is to know of that."""
+        """Return what happened to them, and what is to know of that."""
         from lesionlens.site.pacs.outbox import (  # noqa: PLC0415  slow: pydicom
             SendOptions,
             send_result,
@@ -315,7 +315,7 @@ class Sending:
 
 
 def _delivered(done: Delivery, address: str, notices: Iterable[str]) -> str:
-    """Say what became of a delivery.
+    """Say what happened to a delivery.
 
     Raises
     ------

@@ -30,7 +30,7 @@ def remember(kind: str, opened: Path) -> None:
     try:
         write_whole(place(), json.dumps(known, indent=1))
     except OSError:
-        logger.warning("what was opened last could not be remembered")
+        logger.warning("the recent studies could not be saved")
 
 
 def recall(kind: str) -> tuple[Path, ...]:

@@ -157,7 +157,7 @@ class WorklistSession:
         self._set(opening=None if row is None else row.key)
 
     def at(self, row: WorklistRow | None) -> None:
-        """Take a row as the one that is open; None where no study of the list is."""
+        """Take a row as the one that is open; None if no study of the list is."""
         self._set(current=None if row is None else row.key)
 
     def analyse_from(self, row: WorklistRow) -> None:
@@ -190,7 +190,7 @@ class WorklistSession:
             raise ReadError(
                 found=f"session {row.session} before {until}",
                 expected=f"{self.protocol.washout_days} days since the session before",
-                next_step="Come back then, or read on in the session before",
+                next_step="Come back then, or continue the previous session",
             )
 
     def ahead(self, running: bool) -> None:
@@ -214,7 +214,7 @@ class WorklistSession:
             self._set(activity=self.state.activity.at(stage, fraction))
 
     def stopping(self) -> None:
-        """Report that a stop was asked for."""
+        """Report that a stop was requested."""
 
     def ended(self, message: str = "") -> None:
         """Report that nothing runs any more."""

@@ -106,7 +106,7 @@ def threshold_source(point: OperatingPoint | None, floor: float) -> str:
     """Describe in full what was measured, and on what, and where the network itself stops."""
     least = f". Below {floor:.2f} nothing is flagged" if floor else ""
     if point is None:
-        return f"List only candidates that score at least this{least}"
+        return f"List only candidates with at least this score{least}"
     return (
         f"On test scans, synthetic and real, from {point.threshold:.2f} on: "
         f"{point.sensitivity:.0%} of lesions found, {point.false_per_scan:.2f} false candidates "
@@ -184,8 +184,8 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
             Fact(
                 "attention peaks inside" if inside else "attention peaks outside",
                 None if inside else False,
-                "Where the strongest attention lies. That it lies inside says that the map fits "
-                "what was drawn, not that this is a tumour.",
+                "Position of the strongest attention. Inside means that the map agrees with the "
+                "outline, not that this is a tumour.",
             )
         )
     if mass is not None:
@@ -193,7 +193,7 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
             Fact(
                 f"{mass:.0%} of it inside",
                 None,
-                "Share of the attention nearest to this candidate that lies within it.",
+                "Fraction of the attention nearest to this candidate that lies within it.",
             )
         )
     if candidate.uncertainty is not None:
@@ -212,7 +212,7 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
             Fact(
                 f"network's nearest kind: {candidate.likest.words}",
                 None if fits else False,
-                f"Of the three kinds that it knows, not a diagnosis: {words}.",
+                f"Of the three classes of the network, not a diagnosis: {words}.",
             )
         )
     return tuple(facts)
@@ -243,7 +243,7 @@ def no_bars_words(candidate: Candidate) -> str:
         return ""
     if sum(relevance.get(one.value) is not None for one in MrSequence) < 2:
         return "One sequence alone was there: what it adds is all there is."
-    return "No sequence stands out: each shows about as much of it."
+    return "No sequence stands out: each shows about the same amount of it."
 
 
 def _of(scores: Mapping[str, float | None] | None, sequence: MrSequence) -> float | None:

@@ -9,13 +9,13 @@ from lesionlens.napari.model.choices.tools import NEW
 from lesionlens.napari.model.state.state import State, listed
 from lesionlens.napari.model.wording.candidates import size_words, volume_words
 
-_PRELIMINARY = "Preliminary, from a first look: wait for the final candidates, then {}"
-SIGNED = "The study is signed: withdraw the signature before anything is changed"
+_PRELIMINARY = "Preliminary, from a first pass: wait for the final candidates, then {}"
+SIGNED = "The study is signed: withdraw the signature before you change anything"
 _FOCUS = "Go to a candidate first: a click on its row, or N"
 
 
 def why_not_marked(state: State) -> str:
-    """Say why no candidate can be decided or redrawn now; empty where one can."""
+    """Say why no candidate can be decided or redrawn now; empty if one can."""
     if state.analysis is None:
         return _waits(state, "decide")
     if state.review.signed is not None:
@@ -28,14 +28,14 @@ def why_not_marked(state: State) -> str:
 
 
 def why_not_added(state: State) -> str:
-    """Say why no candidate can be added or drawn now; empty where one can."""
+    """Say why no candidate can be added or drawn now; empty if one can."""
     if state.analysis is None:
         return _waits(state, "add")
     return "" if state.review.signed is None else SIGNED
 
 
 def why_not_merged(state: State) -> str:
-    """Say why the candidate in focus cannot be merged now; empty where it can."""
+    """Say why the candidate in focus cannot be merged now; empty if it can."""
     if state.analysis is None:
         return _waits(state, "merge")
     one = len(listed(state.analysis, state.choices.threshold)) < 2
@@ -52,13 +52,13 @@ def redrawn(state: State, candidate: Candidate) -> bool:
 
 
 def draft_words(state: State, analysis: Analysis) -> str:
-    """Ask whether strokes that were interrupted go on; empty where there are none."""
+    """Ask whether strokes that were interrupted go on; empty if there are none."""
     if state.draft is None or state.editing is not None:
         return ""
     uid = state.draft.tracking_uid
     known = next((c for c in analysis.findings.candidates if c.tracking_uid == uid), None)
     of = "a new candidate" if known is None else f"candidate {known.id}"
-    return f"The drawing of {of} was interrupted; every stroke is there. Go on with it?"
+    return f"The drawing of {of} was interrupted; every stroke was saved. Continue?"
 
 
 def outline_words(state: State, analysis: Analysis, focus: Candidate | None) -> str:
@@ -69,14 +69,14 @@ def outline_words(state: State, analysis: Analysis, focus: Candidate | None) -> 
         enhancing = ", 3 enhancing" if analysis.prepared.has_t1c else ""
         return (
             f"Paint, fill or erase with napari's tools: 1 core, 2 oedema{enhancing}. "
-            "White: as the network drew it."
+            "White: the network's outline."
         )
     if focus is None or analysis.original is None or not redrawn(state, focus):
         return ""
     drew = {c.tracking_uid: c for c in analysis.original.findings.candidates}
     own = drew.get(focus.tracking_uid)
     if own is None:
-        return "Added by a reader: the network gave it no score."
+        return "Added by a reader: no score from the network."
     volume = volume_words(own.volume_ml.get(Region.WT))
     size = f"{size_words(own)} of the {own.measured}"
     return f"Outline redrawn. The network drew {volume}, {size} (white)."

@@ -24,16 +24,16 @@ class ShownFollowup:
 
     title: str
     lines: tuple[tuple[int | None, str], ...]
-    """Candidate, None where it is gone, and the words of each change."""
+    """Candidate, None if it is gone, and the words of each change."""
     sums: str
     curves: Curves | None = None
-    """Volumes over all examinations; None where nothing was compared."""
+    """Volumes over all examinations; None if nothing was compared."""
     focus: int | None = None
     """The candidate whose curve stands out."""
 
 
 def shown_followup(analysis: Analysis, focus: int | None = None) -> ShownFollowup | None:
-    """Return what the panel shows of a comparison; None where nothing was compared."""
+    """Return what the panel shows of a comparison; None if nothing was compared."""
     signed = analysis.review.response
     if analysis.followup is None and signed is None:
         return None
@@ -57,7 +57,7 @@ def title_of(analysis: Analysis) -> str:
 
 
 def lines_of(analysis: Analysis) -> tuple[tuple[int | None, str], ...]:
-    """Return the candidate (None where it is gone) and the words of each change."""
+    """Return the candidate (None if it is gone) and the words of each change."""
     found = analysis.compared
     if found is None:
         return ()
@@ -65,7 +65,7 @@ def lines_of(analysis: Analysis) -> tuple[tuple[int | None, str], ...]:
 
 
 def sums_of(analysis: Analysis) -> str:
-    """Return the targets' sums and RANO 2.0's limits; empty where nothing is measurable."""
+    """Return the targets' sums and RANO 2.0's limits; empty if nothing is measurable."""
     found = analysis.compared
     if found is None or not found.targets():
         return ""

@@ -9,9 +9,10 @@ from lesionlens.napari.model.wording.candidates import Fact
 
 EXACT = "exact shares of the first pass"
 EXACT_IN_FULL = (
-    "What this sequence adds on average over all orders in which the four could come (Shapley), at "
-    "every voxel. With the other maps and the answer to no image it sums to the probability of the "
-    "first pass, which is coarser than the outline. It says what moved the network, not what is so."
+    "Average contribution of this sequence over all orders of the four sequences (Shapley value), "
+    "at every voxel. Together with the other maps and the output without images it sums to the "
+    "probability of the first pass, which is coarser than the outline. It describes the network, "
+    "not the disease."
 )
 
 
@@ -29,7 +30,9 @@ def verdict(analysis: Analysis, state: State) -> Fact | None:
     choices = state.choices
     trust = None if analysis.maps is None else analysis.maps.checks.get(choices.region)
     if state.overlays is not None and state.overlays.probe is not None:
-        return Fact("probe: not checked by itself", None, "Only the regions' maps are checked.")
+        return Fact(
+            "probe: not checked by itself", None, "Only the maps of the regions are checked."
+        )
     if _evidence(choices):
         return Fact(EXACT, None, EXACT_IN_FULL)
     if trust is None or trust.reliable is None:

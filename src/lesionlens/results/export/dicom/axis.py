@@ -33,7 +33,7 @@ class Axis:
 
 
 def axes_of(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> dict[str, Axis]:
-    """Return where a candidate's diameters lie, by the code of each; empty where it has none.
+    """Return where a candidate's diameters lie, by the code of each; empty if it has none.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 from pydicom.dataset import Dataset
 
 _NONE_DECLARED = ("", "ISO_IR 6", "ISO 2022 IR 6")
-_PERSON = {0x5E, 0x3D}  # ^ and =, after which a name begins anew in the default character set
+_PERSON = {0x5E, 0x3D}  # ^ and =, after which a name begins again in the default character set
 _TEXT = {0x09, 0x0A, 0x0C, 0x0D, 0x5C}
 
 
@@ -18,7 +18,7 @@ class Characters:
     """How the text of a header is decoded."""
 
     encodings: tuple[str, ...]
-    """Python's names; empty where the header declares none that is known: then text that is valid
+    """Python's names; empty if the header declares none that is known: then text that is valid
     UTF-8 is taken as that, and any other as Latin-1."""
 
     @classmethod

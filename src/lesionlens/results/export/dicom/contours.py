@@ -116,7 +116,7 @@ def filled(lines: list[Points], shape: tuple[int, int]) -> Mask:
 def build_contours(
     analysis: Analysis, sources: SourceFrames, segments: tuple[Segment, ...]
 ) -> Dataset | None:
-    """Build the structure set; None where no candidate has an outline.
+    """Build the structure set; None if no candidate has an outline.
 
     Parameters
     ----------

@@ -33,7 +33,6 @@ from lesionlens.base.labels import DrawingMethod, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, DoubtfulPart
 from lesionlens.base.records.followup import ChangeKind
-from lesionlens.base.records.prompts import prompts_in_words
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.results.export.dicom import identity
 from lesionlens.results.export.dicom.axis import axes_of, coordinates, measured_region
@@ -52,7 +51,7 @@ class PointedAt:
     """The objects of the same result that the report points at."""
 
     seg: Dataset | None
-    """The Segmentation; None where there is no segment."""
+    """The Segmentation; None if there is no segment."""
     attention: Dataset | None
     """`attention.dcm`, of the whole tumour where the engine has a map of it."""
 
@@ -141,7 +140,7 @@ def _time_point(analysis: Analysis) -> TimePointContext | None:
 
 
 def _compared(analysis: Analysis, candidate: Candidate) -> str:
-    """Describe how a candidate changed since the prior examination; empty where none was."""
+    """Describe how a candidate changed since the prior examination; empty if none was."""
     found = analysis.compared
     uid = candidate.tracking_uid
     if found is None:
@@ -299,9 +298,6 @@ def _remarks(analysis: Analysis, candidate: Candidate, sentences: Sentences) -> 
     sentence = sentences.of(candidate)
     made.append(TextContentItem(identity.concept(own.SENTENCE), sentence, CONTAINS))
     made += _placed(analysis.review, candidate)
-    pointed = prompts_in_words(analysis.review.prompts_of(candidate.tracking_uid))
-    if pointed:
-        made.append(TextContentItem(identity.concept(own.PROMPTED), pointed, CONTAINS))
     made += [_doubt(part) for part in analysis.findings.doubtful_of(candidate)]
     return made if event is None else made + signed_by(event, own.REVIEW_REASON)
 
@@ -338,7 +334,7 @@ def signed_by(event: ReviewEvent, reason: own.Code) -> list[Any]:
 
 
 def moment(time: str) -> str:
-    """Return a time in ISO 8601, UTC, as DICOM writes it; empty where it is none.
+    """Return a time in ISO 8601, UTC, as DICOM writes it; empty if it is none.
 
     Without "+0000", which a content item may have: DCMTK up to 3.6.7 refuses the whole report then.
     The item's name says that it is UTC.

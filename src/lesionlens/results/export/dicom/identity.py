@@ -99,7 +99,7 @@ def review_words(analysis: Analysis) -> str:
 
 
 def says_unreviewed(series_description: str) -> bool:
-    """Whether a series description is of an object of ours that nobody had reviewed.
+    """Whether a series description is of an LesionLens object that nobody had reviewed.
 
     Examples
     --------
@@ -120,7 +120,7 @@ def _described(description: str, review: str) -> str:
 
 
 def concept(code: Code) -> CodedConcept:
-    """Return a coded concept as highdicom wants it."""
+    """Return a coded concept as highdicom requires it."""
     return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
 
 
@@ -174,7 +174,7 @@ def reader_name(name: str) -> str:
 
 
 def reader(analysis: Analysis) -> ObserverContext | None:
-    """Return who decided last as an observer; None where nobody did, or did not say who."""
+    """Return who decided last as an observer; None if nobody did, or did not say who."""
     named = (event.reader for event in reversed(analysis.review.events) if event.reader)
     name = reader_name(next(named, ""))
     if not name.strip():

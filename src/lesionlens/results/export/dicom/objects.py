@@ -98,7 +98,7 @@ def _save(made: Dataset, path: Path) -> None:
     """Write an object.
 
     pydicom looks for ambiguous types in all that is below the first level, and in each item that
-    was made, not read, once more at every depth. Once is enough.
+    was made, not read, again at every depth. Once is enough.
     """
     _mark_encoded(made)
     made.save_as(path, enforce_file_format=True)
@@ -126,7 +126,7 @@ class _Writer:
         build: Callable[[], Dataset | None],
         check: Callable[[Path, Dataset], None],
     ) -> Dataset | None:
-        """Build, write and check one object; None where there is none to write."""
+        """Build, write and check one object; None if there is none to write."""
         path = self.folder / name
         try:
             made = build()

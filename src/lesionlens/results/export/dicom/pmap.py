@@ -38,7 +38,7 @@ from lesionlens.results.export.dicom.geometry import plane_positions
 from lesionlens.results.export.dicom.refs import SourceFrames
 
 BODY_PART = "BRAIN"
-"""Given because a validator else asks for a laterality; highdicom copies none into maps."""
+"""Given because a validator otherwise requires a laterality; highdicom copies none into maps."""
 INVISIBLE = 1 / 256
 """The first grey level of a display: what lies outside the box is lower."""
 

@@ -50,7 +50,7 @@ class FramePlacement:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SourceFrames:
-    """The reference series as highdicom wants it."""
+    """The reference series as highdicom requires it."""
 
     datasets: tuple[Dataset, ...]
     """Headers without pixels: one a frame, or the one multi-frame instance."""

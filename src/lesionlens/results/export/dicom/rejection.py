@@ -1,4 +1,4 @@
-"""Rejection note (IHE IOCM): a later result takes the place of an earlier one in the archive.
+"""Rejection note (IHE IOCM): a later result replaces an earlier one in the archive.
 
 A Key Object Selection titled "Rejected for Quality Reasons" names what holds no longer; an archive
 that knows IOCM shows it no more, any other keeps both, the note beside them.

@@ -3,7 +3,7 @@
 Scanners, anonymisers and archives leave values that no valid object can hold (sex "0000", dates
 with dots, text that is too long, characters that were never declared). None of them says anything
 of the image, so none costs a result: a value whose meaning is plain is corrected, any other is
-left out, or left empty where DICOM wants the attribute; a notice names them, never their content.
+left out, or left empty if DICOM requires the attribute; a notice names them, never their content.
 Text becomes Unicode (ISO_IR 192).
 """
 
@@ -26,7 +26,7 @@ TYPE_2 = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber"),
     *("StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
 )
-"""Attributes that DICOM wants present, empty where they are not known."""
+"""Attributes that DICOM requires present, empty if they are not known."""
 UIDS = ("StudyInstanceUID", "FrameOfReferenceUID")
 """Where an object belongs; never left out."""
 PATIENT = (

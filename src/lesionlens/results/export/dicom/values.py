@@ -34,7 +34,7 @@ _UID = re.compile(r"\d+(\.\d+)+")
 
 
 def valid(keyword: str, vr: str, text: str) -> str | None:
-    """Return a value as DICOM allows it; None where there is none.
+    """Return a value as DICOM allows it; None if there is none.
 
     Parameters
     ----------
@@ -148,4 +148,4 @@ BY_VR: dict[str, Callable[[str], str]] = {
     "IS": _integer,
     "UI": _uid,
 }
-"""What makes a value of each representation valid; empty where nothing does."""
+"""What makes a value of each representation valid; empty if nothing does."""

@@ -67,7 +67,7 @@ def test_without_one_the_reader_is_told(analysis):
     session.open(analysis.study)
     session.analysed(FakeResult(analysis), overlays_of(analysis))
     ViewActs(session).step_doubtful(1)
-    assert session.state.message == "No part of an outline is named as doubtful."
+    assert session.state.message == "No part of an outline is marked as doubtful."
 
 
 def test_what_is_left_out_is_the_part_and_nothing_else(doubted):
