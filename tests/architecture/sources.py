@@ -6,8 +6,10 @@ import ast
 from functools import cache
 from pathlib import Path
 
+from tests.files_below import files_below
+
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "lesionlens"
-MODULES = sorted(SOURCE.rglob("*.py"))
+MODULES = files_below(SOURCE, "*.py")
 
 
 def name_of(path: Path) -> str:

@@ -27,7 +27,7 @@ def calls_with_advice():
 def test_a_window_names_no_option():
     advice = dict(calls_with_advice())
     of_commands = {place for place, w in advice.items() if OPTION.search(w["next_step"])}
-    assert len(of_commands) > 10, "hardly any advice was found"
+    assert of_commands, "no advice was found"
     assert [place for place in of_commands if "in_window" not in advice[place]] == []
     windows = {place: words.get("in_window", "") for place, words in advice.items()}
     assert [place for place, words in windows.items() if OPTION.search(words)] == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tomllib
 from pathlib import Path
 
@@ -49,15 +48,3 @@ def test_an_issue_form_has_what_a_form_needs(path):
     assert {"name", "description", "body"} <= set(form)
     for field in form["body"]:
         assert field["type"] == "markdown" or field["attributes"]["label"]
-
-
-def test_no_two_files_differ_by_case_alone_and_few_are_links():
-    listed = subprocess.run(
-        ["git", "ls-files", "-s"], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
-    if listed.returncode:
-        pytest.skip("not a git checkout")
-    rows = [line.split(maxsplit=3) for line in listed.stdout.splitlines()]
-    names = [name.lower() for *_, name in rows]
-    assert len(set(names)) == len(names)
-    assert [name for mode, *_, name in rows if mode == "120000"] == ["sample_data"]

@@ -67,7 +67,7 @@ def test_rattler_build_reads_the_recipe():
 @pytest.mark.parametrize("kind", FORMS)
 def test_workflows_and_forms_follow_their_schemas(kind):
     files = [str(file) for pattern in FORMS[kind] for file in REPOSITORY.glob(pattern)]
-    assert files
+    assert files, "no such file: nothing would be checked"
     command = [tool("check-jsonschema"), "--builtin-schema", f"vendor.{kind}", *files]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

@@ -118,6 +118,7 @@ def key(kind, code, *, repeat):
     return QKeyEvent(kind, code, Qt.KeyboardModifier.NoModifier, words, repeat)
 
 
+@pytest.mark.slow
 def test_held_under_key_repeat_it_does_not_flicker(reviewed, qtbot):
     """X11 repeats a held key as a release and a press each time, marked as repeated."""
     settled_in(reviewed, qtbot)
@@ -183,6 +184,7 @@ def turn_the_wheel(widget):
     return event
 
 
+@pytest.mark.slow
 def test_the_wheel_changes_no_value_of_the_panel(reviewed):
     before = reviewed.session.state.choices
     for kind in (QComboBox, QSlider):
@@ -201,6 +203,7 @@ def test_the_wheel_brings_no_focus_so_that_letters_stay_keys(reviewed):
     assert [type(w).__name__ for w in inputs if w.focusPolicy() == by_wheel] == []
 
 
+@pytest.mark.slow
 def test_a_failure_pushes_nothing_down(reviewed):
     blocks = (reviewed.study, reviewed.candidates)
     before = [block.mapTo(reviewed, QPoint(0, 0)) for block in blocks]
@@ -251,6 +254,7 @@ def test_wrong_things_are_answered_alike_on_canvas_and_panel(panel, qtbot, tmp_p
     assert answers[0] == answers[1]
 
 
+@pytest.mark.slow
 def test_a_large_font_cuts_nothing_off_and_the_canvas_keeps_its_share(reviewed, qtbot):
     settled_in(reviewed, qtbot)
     settings = get_settings().appearance
@@ -289,6 +293,7 @@ def test_a_refusal_at_one_place_goes_as_the_reader_goes_on(reviewed, act):
         assert reviewed.session.state.problem is None
 
 
+@pytest.mark.slow
 def test_no_font_puts_the_panels_edge_below_its_scroll_bar(reviewed, qtbot):
     settled_in(reviewed, qtbot)
     settings = get_settings().appearance
@@ -309,6 +314,7 @@ def test_no_font_puts_the_panels_edge_below_its_scroll_bar(reviewed, qtbot):
         window.hide()
 
 
+@pytest.mark.slow
 def test_blocks_fold(reviewed):
     block = reviewed.attention
     overlay = control(block, "contour")
@@ -340,6 +346,7 @@ def test_tab_reaches_analyse_in_five_steps_from_the_picture(loaded, qtbot, layou
     window.hide()
 
 
+@pytest.mark.slow
 def test_where_the_keys_go_is_seen(reviewed, qtbot):
     """A ring of its own around the control in focus, in both themes."""
     window = settled_in(reviewed, qtbot).window()
@@ -387,6 +394,7 @@ def test_everything_that_can_be_worked_has_a_name(reviewed):
     assert control(reviewed.candidates, "Reason").accessibleName()
 
 
+@pytest.mark.slow
 def test_a_larger_font_in_an_open_window_leaves_it_as_wide_as_it_is(reviewed, qtbot):
     settled_in(reviewed, qtbot)
     settings, window = get_settings().appearance, reviewed.window()
@@ -417,6 +425,7 @@ def test_a_larger_font_in_an_open_window_leaves_it_as_wide_as_it_is(reviewed, qt
         window.hide()
 
 
+@pytest.mark.slow
 def test_a_long_place_is_read_whole_in_a_narrow_table(reviewed):
     table, model = reviewed.candidates.table, reviewed.candidates.model
     words, header = "right thalamus and basal ganglia", table.horizontalHeader()
@@ -430,6 +439,7 @@ def test_a_long_place_is_read_whole_in_a_narrow_table(reviewed):
     assert table.height() >= table.rowHeight(0) + header.height()
 
 
+@pytest.mark.slow
 def test_what_is_painted_by_hand_follows_the_font_of_napari(reviewed):
     settings, bars = get_settings().appearance, reviewed.attention.findChild(Bars)
     before = settings.font_size
@@ -444,6 +454,7 @@ def test_what_is_painted_by_hand_follows_the_font_of_napari(reviewed):
         reviewed.window().hide()
 
 
+@pytest.mark.slow
 def test_a_window_that_grew_by_the_panel_ends_where_its_screen_does(loaded, qtbot):
     """With the panel and the buttons above the views it went on beyond a small screen's edge."""
     settled_in(loaded, qtbot)
@@ -483,6 +494,7 @@ def test_napari_s_controls_come_back_while_an_outline_is_drawn(reviewed, qtbot):
     assert not controls.isVisible()
 
 
+@pytest.mark.slow
 def test_what_the_panel_says_is_in_sight_wherever_it_is_scrolled_to(reviewed, qtbot):
     """The last message stood below *Analyse*, out of sight of who pressed a button at the end."""
     settled_in(reviewed, qtbot)
@@ -503,6 +515,7 @@ def test_what_the_panel_says_is_in_sight_wherever_it_is_scrolled_to(reviewed, qt
     assert any(words.startswith("Exporting") for words in seen)
 
 
+@pytest.mark.slow
 def test_signature_export_and_answers_are_in_sight_in_a_small_window_with_the_list(reviewed, qtbot):
     """They lay below the fold of the panel at 1280 × 800."""
     viewer = reviewed.viewer
@@ -521,6 +534,7 @@ def test_signature_export_and_answers_are_in_sight_in_a_small_window_with_the_li
     viewer.window.dock_widgets[dock.WORKLIST].release()
 
 
+@pytest.mark.slow
 def test_the_candidate_gone_to_is_in_sight_in_a_low_window(reviewed, qtbot):
     """With the worklist below the picture, key N left its row below the edge of the panel."""
     reviewed.viewer.window.resize(1280, 480)
@@ -531,6 +545,7 @@ def test_the_candidate_gone_to_is_in_sight_in_a_low_window(reviewed, qtbot):
     qtbot.waitUntil(lambda: table.visibleRegion().boundingRect().height() > 40, timeout=5000)
 
 
+@pytest.mark.slow
 def test_what_stands_at_the_lower_edge_stays_when_a_message_takes_room(panel, qtbot):
     scroll, inner = AnchoredScroll(), QWidget()
     inner.setMinimumHeight(2000)

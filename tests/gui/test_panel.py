@@ -341,6 +341,7 @@ def test_keys_pressed_on_the_canvas_reach_the_review(reviewed, qtbot):
     assert visible() == {"T1c"}
 
 
+@pytest.mark.slow
 def test_the_panel_fits_in_its_width(reviewed):
     reviewed.session.go_to(1)
     reviewed.session.choose_overlay(Overlay.MAP)
@@ -357,6 +358,7 @@ def test_closing_the_panel_leaves_the_viewer_as_a_plain_one(reviewed):
     viewer.layers.clear()
 
 
+@pytest.mark.slow
 def test_three_dimensions_show_the_brain_and_two_the_slices_again(reviewed):
     reviewed.session.go_to(1)
     viewer = current_viewer()
@@ -465,6 +467,7 @@ def test_one_layer_and_head_is_shown_in_the_map_without_a_job(reviewed, qtbot):
     qtbot.waitUntil(lambda: name in current_viewer().layers, timeout=PATIENCE_MS)
 
 
+@pytest.mark.slow
 def test_second_opinions_are_computed_when_asked_for(reviewed, qtbot):
     """Grad-CAM from the engine; a rollout from the peak of the candidate in focus."""
     reviewed.session.choose_overlay(Overlay.MAP)
@@ -513,6 +516,7 @@ def test_a_held_key_asks_every_voxel_that_the_pointer_comes_to(reviewed, qtbot):
     assert seen == [tuple(np.rint(grid.to_voxel(p)).astype(int)) for p in (LEFT, RIGHT)]
 
 
+@pytest.mark.slow
 def test_the_last_question_is_answered_and_those_between_are_not(reviewed, qtbot):
     go_on, answers = threading.Event(), []
     for n in range(4):
@@ -649,6 +653,7 @@ def test_analysing_again_keeps_what_was_decided_on_the_same_candidates(
     assert reviewed.candidates.model.rows[1].state is ReviewState.REJECTED
 
 
+@pytest.mark.slow
 def test_a_layer_that_fails_is_reported_once_and_the_whole_map_is_back(
     reviewed, qtbot, monkeypatch
 ):

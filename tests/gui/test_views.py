@@ -209,6 +209,7 @@ def test_a_click_puts_the_crosshair_there_and_two_show_one_view_alone(shown, qtb
     assert len(tiles(shown)) == 3
 
 
+@pytest.mark.slow
 def test_a_candidate_gone_to_at_once_leaves_new_views_as_large_as_they_can_be(shown, qtbot):
     for layout in (Layout.PLANES, Layout.ONE, Layout.FOUR, Layout.ONE):
         shown.actions_.show_layout(layout)
@@ -321,6 +322,7 @@ def test_the_other_sequence_is_shown_while_its_key_is_held(shown):
     assert tiles(shown)[0].tile.sequence is MrSequence.FLAIR
 
 
+@pytest.mark.slow
 def test_cine_runs_from_the_last_slice_to_the_first(shown, qtbot):
     shown.commands.run("four_views")
     view = tiles(shown)[0]
@@ -335,6 +337,7 @@ def test_cine_runs_from_the_last_slice_to_the_first(shown, qtbot):
     shown.actions_.toggle_cine()
 
 
+@pytest.mark.slow
 def test_every_view_act_has_a_button(shown):
     toolbar = shown.views.toolbar
     assert toolbar.isVisible()
@@ -366,6 +369,7 @@ def lit(panel):
     return [layout for layout, one in panel.views.toolbar.layouts.items() if one.isChecked()]
 
 
+@pytest.mark.slow
 def test_the_button_of_the_layout_that_is_seen_is_lit_and_stays_so_when_it_is_clicked(shown):
     toolbar = shown.views.toolbar
     toolbar.layouts[Layout.FOUR].click()
@@ -394,6 +398,7 @@ def test_an_outline_is_redrawn_in_the_views_that_stand_or_on_naparis_canvas(show
     assert toolbar.layouts[Layout.FOUR].isEnabled()
 
 
+@pytest.mark.slow
 def test_in_three_dimensions_the_button_of_the_single_view_is_lit(shown):
     shown.commands.run("four_views")
     shown.viewer.dims.ndisplay = 3
@@ -485,6 +490,7 @@ def test_the_slider_below_the_views_goes_one_step_a_slice_as_acquired(panel, ana
     assert panel.viewer.window._qt_viewer.dims.isVisible()
 
 
+@pytest.mark.slow
 def test_another_plane_keeps_place_and_zoom(shown):
     viewer = shown.viewer
     shown.session.go_to(2)
@@ -569,6 +575,7 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
     assert "prior" not in shown.viewer.canvas.overlays["lesionlens_caption"].text
 
 
+@pytest.mark.slow
 def test_linked_views_are_a_widget_like_any_other(loaded):
     """Qt and napari ask the widget in focus for its window."""
     loaded.commands.run("four_views")
@@ -577,6 +584,7 @@ def test_linked_views_are_a_widget_like_any_other(loaded):
     assert linked.tiles[0].focusProxy() is linked
 
 
+@pytest.mark.slow
 def test_the_buttons_above_the_views_are_as_large_as_there_is_room(loaded):
     """Larger ones in a wide window, and none of them keeps it from becoming narrow again."""
     toolbar, words = loaded.views.toolbar, []
@@ -598,6 +606,7 @@ def test_words_at_the_top_of_a_narrow_view_do_not_meet(qtbot):
     assert rows_below(metrics, left, (), 50.0) == 0
 
 
+@pytest.mark.slow
 def test_the_first_picture_is_as_large_as_the_canvas_until_it_is_moved(loaded, qtbot):
     """It was fitted once, to a size that the canvas had before the window was laid out."""
     viewer, window = loaded.viewer, loaded.window()
@@ -615,6 +624,7 @@ def test_the_first_picture_is_as_large_as_the_canvas_until_it_is_moved(loaded, q
     assert viewer.scene.camera.zoom == pytest.approx(zoom)
 
 
+@pytest.mark.slow
 def test_the_canvas_comes_back_as_high_as_the_linked_views_were(shown):
     """Beside them for a moment it had half of their height, and the next study was as small."""
     shown.commands.run("four_views")

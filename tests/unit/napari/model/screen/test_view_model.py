@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from tests.files_below import files_below
 
 import lesionlens.napari
 from lesionlens.base.labels import MrSequence
@@ -29,13 +30,11 @@ def session(result):
 
 def files():
     root = Path(lesionlens.napari.__file__).parent
-    found = [
+    return [
         path
         for name in HANDED_MODELS
-        for path in ([root / name] if name.endswith(".py") else sorted((root / name).rglob("*.py")))
+        for path in ([root / name] if name.endswith(".py") else files_below(root / name, "*.py"))
     ]
-    assert len(found) > 20
-    return found
 
 
 def test_what_paints_is_handed_models_and_never_the_state():
