@@ -91,7 +91,7 @@ def findings(full: Images, brain: np.ndarray, grid: Grid) -> Iterator[Finding]:
         yield "shading", "", clean[sequence].field is not None
         for ratio in (1.5, 2.0, 2.5):
             for axis in range(3):
-                one = {**images, sequence: shaded(values, brain, ratio, axis)}
+                one = {sequence: shaded(values, brain, ratio, axis)}
                 found = shading_of(one, brain)[sequence].field is not None
                 yield "shading", f"{ratio} : 1 in one sequence, 3 ways", found
     if {MrSequence.T1, MrSequence.T1C} <= images.keys():

@@ -16,10 +16,10 @@ GHOST = 0.025
 """Share of an image's edges that comes again at one distance (`research/poor_scans.py`)."""
 _STRIDE = 4
 _LEAST_LINE = 48
-_NEAREST = 10  # a ghost lies at least a tenth of the line off
-_BESIDE = (*range(-12, -2), *range(3, 13))
+_NEAREST = 6  # a ghost lies at least a sixth of the line off
+_BESIDE = (*range(-20, -2), *range(3, 21))
 """Neighbours that a ghost's peak must exceed: what was interpolated between thick slices comes
-again at each of their multiples."""
+again at each multiple of their distance, or of twice that."""
 _CLIPPED = 3.0
 
 

@@ -49,12 +49,14 @@ def test_a_copy_in_the_air_is_named(head):
     assert not _check(head + 0.15 * np.roll(head, 28, 1)).passed
 
 
-def test_slices_interpolated_from_thick_ones_are_no_ghosts(head):
-    thick = head[:, :, ::5]
-    between = np.arange(SHAPE[2]) / 5
-    places = np.clip(between, 0, thick.shape[2] - 1)
+@pytest.mark.parametrize("thickness", [5, 7.5])
+def test_slices_interpolated_from_thick_ones_are_no_ghosts(head, thickness):
+    turned = np.moveaxis(head, 1, 2)
+    count = int((turned.shape[2] - 1) / thickness) + 1
+    thick = turned[:, :, np.rint(np.arange(count) * thickness).astype(int)]
+    places = np.clip(np.arange(turned.shape[2]) / thickness, 0, count - 1)
     low = np.floor(places).astype(int)
-    high, part = np.minimum(low + 1, thick.shape[2] - 1), places - low
+    high, part = np.minimum(low + 1, count - 1), places - low
     assert _check(thick[:, :, low] * (1 - part) + thick[:, :, high] * part).passed
 
 
