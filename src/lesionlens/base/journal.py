@@ -106,7 +106,7 @@ def restore(target: Path) -> None:
     """Put a folder in order in which a process was killed while it wrote a result there.
 
     What was moved half way goes back; what was moved whole stays. Does nothing if no process
-    was killed, where one is at work, or where the folder may not be written.
+    was killed, if one is at work, or where the folder may not be written.
     """
     with suppress(OSError):
         target = target.resolve()

@@ -35,7 +35,7 @@ def collect_and_freeze() -> bool:
 
     napari asks the collector whenever a layer goes, and going through the modules of a network
     takes a quarter of a second each time. What is spared is traced again here, so nothing is
-    kept for good. In a process that is not ours to tune nothing is spared.
+    kept permanently. In a process that is not ours to tune nothing is spared.
     """
     if not host_process.tunable():
         return give_back()

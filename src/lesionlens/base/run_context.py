@@ -66,7 +66,7 @@ class RunContext:
     times: list[StageTime] | None = field(default=None, compare=False)
 
     def check(self, stage: str) -> None:
-        """Raise CancelledError, with the stage's name, where the user asked to stop."""
+        """Raise CancelledError, with the stage's name, if the user asked to stop."""
         if self.cancel.is_set():
             raise CancelledError(stage)
 

@@ -3,7 +3,7 @@
 Files are written into a hidden folder on the same file system; only when all of them are there do
 they replace the earlier ones: by an exchange of the folders where the system has one,
 else one by one with a journal, which the next start goes by. Files of others in the folder stay,
-and where one has a name of ours, nothing is written.
+and if one has a name of ours, nothing is written.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _check_place(target: Path, name: Path) -> None:
 
 
 def _exchanged(work: Work, target: Path, ours: set[str]) -> bool:
-    """Exchange the whole folder; False, with nothing changed, where that cannot be done."""
+    """Exchange the whole folder; False, with nothing changed, if that cannot be done."""
     others = others_in(target, ours)
     if others is None:
         return False

@@ -44,7 +44,7 @@ class EngineChoice:
     server: str | ServerAddress | None = None
     """Where `lesionlens serve` runs the network; None for this machine."""
     fall_back: bool = False
-    """Whether this machine analyses where the server does not answer."""
+    """Whether this machine analyses if the server does not answer."""
 
     def __post_init__(self) -> None:
         if self.weights is not None and self.bundle is not None:
@@ -72,7 +72,7 @@ class EngineChoice:
 
     @property
     def here(self) -> EngineChoice:
-        """What analyses on this machine where the server does not answer."""
+        """What analyses on this machine if the server does not answer."""
         return replace(self, engine="lens", server=None, fall_back=False)
 
     def load(self) -> Engine:

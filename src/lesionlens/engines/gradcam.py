@@ -77,7 +77,7 @@ def maps(
     -----
     Selvaraju et al. 2017, doi:10.1109/ICCV.2017.74, equations 1 and 2, with the class score
     replaced by the sum of the region's logits over the voxels drawn (Vinogradova et al. 2020,
-    arXiv:2002.11434, equation 2); where none is drawn, over the surest thousandth.
+    arXiv:2002.11434, equation 2); if none is drawn, over the surest thousandth.
     """
     kept: list[Tensor] = []
 

@@ -68,7 +68,7 @@ def bring(values: Floats, prepared: PreparedStudy, source: Grid | None = None) -
     prepared : PreparedStudy
         Names both grids and the brain.
     source : Grid or None
-        The map's grid in the native frame, where it is not the working grid.
+        The map's grid in the native frame, if it is not the working grid.
 
     Returns
     -------

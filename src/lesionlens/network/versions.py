@@ -118,7 +118,7 @@ class WeightsStore:
 
     @property
     def in_use(self) -> WeightsVersion | None:
-        """The version that is used where none is named; None for the weights of the package."""
+        """The version that is used if none is named; None for the weights of the package."""
         log = self._log()
         used = log.acts[-1].use if log.acts else SHIPPED_NAME
         return next((one for one in log.versions if one.name == used), None)

@@ -118,7 +118,7 @@ class RealCases:
         return tuple(c.name for c in held if not known.isdisjoint(_scans_of(c, folder)))
 
     def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
-        """Prepare the training cases for a stage, where that is not done yet, and serve them.
+        """Prepare the training cases for a stage, if that is not done yet, and serve them.
 
         With a `drawn_share` synthetic volumes are mixed in, and patches are taken from both.
         """
@@ -178,7 +178,7 @@ class RealCases:
         return files
 
     def _drawn(self, stage: StageConfig, config: DataConfig) -> list[Path]:
-        """Draw volumes of a grid, where that is not done yet, and keep them."""
+        """Draw volumes of a grid, if that is not done yet, and keep them."""
         draw = dataclasses.replace(
             self._recipe.draw, shape=stage.shape, spacing_mm=stage.spacing_mm
         )

@@ -1,4 +1,4 @@
-"""Two readers' outlines of one study: how far they agree, and where they do not."""
+"""Two readers' outlines of one study: how far they agree, and if they do not."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def convention_reader(given: str | None, root: Path) -> Callable[[Case], str | N
     ----------
     given : str or None
         A name for all cases, or the path of a table; None: a `conventions.tsv` in or beside
-        `root`, and where it has none, the data set itself.
+        `root`, and if it has none, the data set itself.
     root : Path
         Folder of the cases.
 
@@ -94,7 +94,7 @@ def translate(voxels: NDArray[np.generic], convention: str | None, where: str) -
     convention : str or None
         None: BraTS's 1/2/4 or 1/2/3, whichever it is.
     where : str
-        Named where it cannot be understood, such as "the truth of case 7".
+        Named if it cannot be understood, such as "the truth of case 7".
 
     Raises
     ------

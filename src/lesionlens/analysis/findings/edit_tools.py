@@ -280,7 +280,7 @@ def _nearest_in(inside: Mask, place: Voxel, spacing_mm: NDArray[np.float64]) -> 
 
 
 def _grown_box(labels: Labels, by: NDArray[np.intp]) -> tuple[slice, ...]:
-    """Return the box of an outline, and so many voxels more; everything where it is empty."""
+    """Return the box of an outline, and so many voxels more; everything if it is empty."""
     boxes = ndimage.find_objects((labels > 0).astype(np.uint8))
     if not boxes:
         return tuple(slice(0, size) for size in labels.shape)

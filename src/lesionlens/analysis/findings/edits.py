@@ -177,7 +177,7 @@ def outline_of(
     Only voxels that the reader changed are changed, so that showing another grid costs nothing. A
     native voxel takes the change of the working voxel at its centre, else that of any working voxel
     within it: a stroke on one plane of a thick slice changes the slice. What no working voxel shows
-    (of a native grid finer than the screen's) goes where nothing is left beside it.
+    (of a native grid finer than the screen's) goes if nothing is left beside it.
 
     Parameters
     ----------

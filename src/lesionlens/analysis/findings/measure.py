@@ -160,7 +160,7 @@ def is_rano_measurable(
     found : Diameters or None
         Of it.
     probability : (I, J, K) float32 or None
-        Of enhancement, where it is known: a part that is undecided on average does not count.
+        Of enhancement, if it is known: a part that is undecided on average does not count.
     """
     if found is None or found.perpendicular_mm < MEASURABLE_MM:
         return False

@@ -29,7 +29,7 @@ def region_of(labels: Labels, region: Region | None) -> Mask:
 
 
 def question_of(labels: Labels, asked: PromptRound) -> PromptQuestion:
-    """Make the question about an outline; there is none where nothing is drawn yet."""
+    """Make the question about an outline; there is none if nothing is drawn yet."""
     outline = region_of(labels, asked.region)
     wanted, unwanted = (
         np.array(some, np.int64).reshape(-1, 3) for some in (asked.wanted, asked.unwanted)

@@ -102,8 +102,8 @@ def joint_change(before: Side, now: Side, moved: Affine) -> JointChange:
     Returns
     -------
     JointChange
-        Exchanging the examinations inverts it. Without a figure, and with the reason, where it
-        cannot be measured.
+        Exchanging the examinations inverts it. Without a figure, and with the reason, if it cannot
+        be measured.
     """
     shared = np.asarray(before.analysis.prepared.present & now.analysis.prepared.present)
     if not shared.any():

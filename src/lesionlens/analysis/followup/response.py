@@ -144,7 +144,7 @@ class _Case:
         }
 
     def judged(self, number: int) -> bool:
-        """Whether an examination can show this disease at all; not where that is unknown."""
+        """Whether an examination can show this disease at all; not if that is unknown."""
         point = self.points[number]
         if not point.lesions:
             return self.part is Region.WT or bool(point.contrast)

@@ -22,7 +22,7 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def enhancing_as_core(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return labels with what is enhancing as core; the same array where nothing is.
+    """Return labels with what is enhancing as core; the same array if nothing is.
 
     Examples
     --------

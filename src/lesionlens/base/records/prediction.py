@@ -39,7 +39,7 @@ class OperatingPoint(NamedTuple):
 class EngineInfo:
     """Engine identity: name, version, SHA-256 of the weights, capabilities, device.
 
-    `operating_points` rise in threshold; empty where nothing was measured. Regions that score less
+    `operating_points` rise in threshold; empty if nothing was measured. Regions that score less
     than `floor` are not flagged. `precision` is None where an engine does not say it, `threads` on
     an accelerator. `learnt_from` names the scans that the weights learnt from (`scan_digest`).
     """
@@ -126,7 +126,7 @@ class PerturbedPrediction:
     them, where every input was answered by one pass (`InputPerturbation.alone`)."""
 
     def of(self, region: Region) -> NDArray[np.float32] | None:
-        """Return the (V, I, J, K) probability of a region; None where the engine has none."""
+        """Return the (V, I, J, K) probability of a region; None if the engine has none."""
         if region is Region.WT:
             return self.probability
         return None if self.inner is None else self.inner[:, list(Region).index(region) - 1]

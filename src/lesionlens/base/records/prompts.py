@@ -191,7 +191,7 @@ class PromptRound:
     region: Region | None
     """The region that was meant; None for the thing pointed at."""
     paint: int
-    """`base.labels.Label` of what was added where nothing was known of it."""
+    """`base.labels.Label` of what was added if nothing was known of it."""
     seconds: Annotated[float, Decimals(1, 0.0)]
     """Since the outline was begun."""
 

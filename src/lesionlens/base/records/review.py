@@ -168,7 +168,7 @@ class UnaidedRead:
     words: str
     """What was signed."""
     marks: tuple[UnaidedMark, ...] = ()
-    """Empty where nothing was found."""
+    """Empty if nothing was found."""
 
 
 @dataclass(frozen=True, slots=True)

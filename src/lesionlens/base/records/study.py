@@ -68,7 +68,7 @@ class Series:
     detected_by: str
     """On what evidence, in words: "file name", "--t1c", "SeriesDescription 'T1 POST'"."""
     confidence: float
-    """0 to 1; 1 where the user named it."""
+    """0 to 1; 1 if the user named it."""
     grid: Grid
     """Native voxel grid."""
     files: tuple[SourceFile, ...]
@@ -112,7 +112,7 @@ class Study:
     """What a reader must know about how it was read."""
 
     def __getitem__(self, sequence: MrSequence | SequenceKey) -> Series:
-        """Return the series of a sequence; KeyError where the study has none."""
+        """Return the series of a sequence; KeyError if the study has none."""
         return self.series[MrSequence(sequence)]
 
     @override

@@ -59,7 +59,7 @@ def plan(whole: Array, grid: Grid, fine: Grid) -> WindowPlan:
     Returns
     -------
     WindowPlan
-        Without a place where nothing is suspected.
+        Without a place if nothing is suspected.
     """
     there = separable.matrices(grid, fine, antialias=False)
     suspected = to_numpy(sigmoid(whole)) >= _FROM

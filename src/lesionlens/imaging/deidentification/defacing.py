@@ -146,7 +146,7 @@ def _face_of(stack: Stack, context: RunContext) -> Face | None:
 
 
 def take_off(dataset: Dataset, path: Path, faces: Faces) -> FaceOutcome:
-    """Take the face off the pixels of an object, in place, where it is known.
+    """Take the face off the pixels of an object, in place, if it is known.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Find the brain in a head with its skull, and tell what shows none: a small network of our own.
 
 Each sequence is read by itself, for the network was trained on drawn images of any contrast
-(`network.brain_unet`, `research/train_brain.py`); where several are there, their logits are
+(`network.brain_unet`, `research/train_brain.py`); if several are there, their logits are
 averaged. HD-BET and SynthStrip may take its place where installed (`preparation.skull_stripping`).
 """
 

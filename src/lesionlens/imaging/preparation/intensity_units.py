@@ -42,7 +42,7 @@ def standard_units(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _background(values: NDArray[np.float32]) -> tuple[np.float32, NDArray[np.bool_] | None]:
-    """Return the brightness of nothing, and where nothing is if much of the object is darker.
+    """Return the brightness of background, and where it is if much of the object is darker.
 
     It is the constant round the object where there is one, else the darkest value, but for single
     voxels far below all others.

@@ -39,7 +39,7 @@ def key_of(study: Study) -> str:
 
 
 def remember(study: Study) -> None:
-    """Keep which series the user named as which sequence; forget them where none is named.
+    """Keep which series the user named as which sequence; forget them if none is named.
 
     A folder that cannot be written costs the memory, not the study.
     """

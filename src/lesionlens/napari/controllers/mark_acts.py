@@ -69,7 +69,7 @@ class MarkActs(ViewActs):
         return waited
 
     def unmark(self, uid: str = "") -> None:
-        """Take a mark back, the last one where none is named."""
+        """Take a mark back, the last one if none is named."""
         self.read_controller.take_back(uid or None)
 
     def step_study(self, by: int) -> None:

@@ -71,7 +71,7 @@ class Opener:
                 layers.insert(len(layers) - number, Layer.create(*data))
                 if number == 0:
                     self.images_loaded()
-            self.session.bring_back()  # where nothing was found
+            self.session.bring_back()  # if nothing was found
             if found:
                 layers.selection.active = layers[-1]
                 if then is not None:

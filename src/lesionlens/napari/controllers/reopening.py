@@ -67,7 +67,7 @@ def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, place: Path, take
 def study_of_other(study: Study | None, place: Path) -> str | None:
     """Return the name of the study of a result where another one is open; None if it is not.
 
-    None too where it is not known on this machine where the result's study lies, and where the open
+    None too if it is not known on this machine where the result's study lies, and where the open
     one is a copy of it.
     """
     if study is None or not is_result(place):
@@ -94,7 +94,7 @@ def _holds_one(study: Study, digests: Collection[str]) -> bool:
 def _open_first(
     session: ReviewSession, opener: Opener, place: Path, then: Callable[[], object]
 ) -> bool:
-    """Open the study of a result, and go on; say what to do where it is not known."""
+    """Open the study of a result, and go on; say what to do if it is not known."""
     try:
         inputs = read_run(place).inputs if is_result(place) else ()
     except LesionLensError as error:

@@ -26,7 +26,7 @@ class Signature:
     what: str
     """In words."""
     reader: str = ""
-    """Empty where nobody is named yet."""
+    """Empty if nobody is named yet."""
     withdrawn: bool = False
     """Whether a signature is taken back, for which a reason is asked."""
 

@@ -224,7 +224,7 @@ class BoardView(QWidget):
         return self._outlines.lines(outline, frame, tile.plane, depth)
 
     def _draw_at(self, point: Point, slab: Slab | None) -> bool:
-        """Hand the pointer to the brush; False where it is not for drawing."""
+        """Hand the pointer to the brush; False if it is not for drawing."""
         return self.brush is not None and slab is not None and self.brush.press(point, slab)
 
     def brush_mm(self) -> float | None:

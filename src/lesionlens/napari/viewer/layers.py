@@ -85,7 +85,7 @@ class Layers:
         return None if sequence is None else self._get(sequence.value)
 
     def pictures(self) -> dict[MrSequence, tuple[NDArray[Any], Grid]]:
-        """Return the voxels of each sequence and where they lie, as acquired where that is known.
+        """Return the voxels of each sequence and where they lie, as acquired if that is known.
 
         A layer that was turned or mirrored by hand is taken as it was made.
         """

@@ -238,7 +238,7 @@ class Views(QObject):
         return self.linked is not None and not self.linked.isHidden()
 
     def _swap(self) -> None:
-        """Show the linked views where some are wanted, else napari's canvas."""
+        """Show the linked views if some are wanted, else napari's canvas."""
         board = self._board
         wanted = board is not None and bool(board.tiles) and self._viewer.dims.ndisplay == 2
         if self.linked is None or board is None:

@@ -56,7 +56,7 @@ class AskingPaths:
         self._ask_path(self.actions_.reopen, "Review this segmentation", kinds)
 
     def _ask_path(self, then: Callable[[Path], object], words: str, kinds: str = "") -> None:
-        """Ask for a file of these kinds, or for a folder where none are named."""
+        """Ask for a file of these kinds, or for a folder if none are named."""
         if kinds:
             chosen, _ = QFileDialog.getOpenFileName(self, words, "", kinds)
         else:

@@ -29,7 +29,7 @@ class ConsideredBlock(Section):
         self.heading.setChecked(False)
 
     def show_screen(self, screen: Screen) -> None:
-        """Show what was considered and dismissed; hides itself where nothing was."""
+        """Show what was considered and dismissed; hides itself if nothing was."""
         self.setVisible(bool(screen.considered))
         self.lines.show_lines(
             [(one.point_mm, one.score, one.words) for one in screen.considered[:MOST]]

@@ -263,7 +263,7 @@ class PacsDialog(QDialog):
         return bool(answer == QMessageBox.StandardButton.Yes)
 
     def _server(self) -> Server | None:
-        """Return the server, its password put into the keyring; None, and why, where that fails."""
+        """Return the server, its password put into the keyring; None, and why, if that fails."""
         server, password = self.server.server(), self.server.password.text()
         if self.jobs.running or not server.address:
             return None

@@ -1,4 +1,4 @@
-"""How a second result of the study agrees, and where it does not."""
+"""How a second result of the study agrees, and if it does not."""
 
 from __future__ import annotations
 

@@ -3,10 +3,10 @@
 What happens to an earlier result in the same folder
 ----------------------------------------------------
 The files that its run.json lists are replaced, and those that the new result lacks (a `dicom`
-folder, an attention map) go away, so that two results never mix. Files of others stay; where one
-has a name of the new result, or where a listed file was changed since, nothing is written. A
-reader's work is never lost: where `review.json` holds acts that the new review does not continue,
-it is moved to `earlier_reviews/<time>/` together with the findings and labels that it spoke of.
+folder, an attention map) go away, so that two results never mix. Files of others stay; if one has a
+name of the new result, or where a listed file was changed since, nothing is written. A reader's
+work is never lost: where `review.json` holds acts that the new review does not continue, it is
+moved to `earlier_reviews/<time>/` together with the findings and labels that it spoke of.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def _doubts(analysis: Analysis, candidate: Candidate, words: Words) -> tuple[tup
 
 
 def _deciding(candidate: Candidate, words: Words) -> str:
-    """Report which sequence decides, or why none is named; empty where nothing was compared."""
+    """Report which sequence decides, or why none is named; empty if nothing was compared."""
     relevance = candidate.sequence_relevance
     if relevance is None:
         return ""
@@ -180,7 +180,7 @@ def attention_words(
 ) -> str:
     """Report where the attention lies, and what is wrong with the map where something is.
 
-    `times`, where it is known, is the candidate's attention in multiples of even attention.
+    `times`, if it is known, is the candidate's attention in multiples of even attention.
     """
     if row.peak_inside is None:
         return words("no_map")

@@ -1,7 +1,7 @@
 """What happens to the review in a folder that a new analysis of the study is written to.
 
 One rule for every way of writing a result: decisions on candidates that are there again stay with
-them, by tracking UID, or, where one was drawn a little differently, by overlap. What readers signed
+them, by tracking UID, or, if one was drawn a little differently, by overlap. What readers signed
 before they saw the analysis stays. A signature of the whole study stays while the candidates are
 the same. What does not fit is kept beside the result by the exporter, and a notice says so.
 """

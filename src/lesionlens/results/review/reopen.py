@@ -138,7 +138,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
     ------
     ReadError
         A file of the result is missing or is not one that LesionLens wrote; its kind
-        `AlteredResultError` where it is not the one that was written with the others.
+        `AlteredResultError` if it is not the one that was written with the others.
     """
     restore(folder)
     run = read_run_file(folder)

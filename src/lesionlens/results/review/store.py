@@ -105,7 +105,7 @@ def change_response(folder: Path, act: Callable[[ReviewLog], None]) -> None:
 
 
 def load(folder: Path, check: Check | None = None) -> Review:
-    """Read the review of a result folder; an empty one where nobody has reviewed it.
+    """Read the review of a result folder; an empty one if nobody has reviewed it.
 
     Parameters
     ----------

@@ -99,7 +99,7 @@ class _Pool:
                 yield from self._take(worker, stopped is not None)
 
     def end(self) -> None:
-        """End all processes: a closed pipe asks them to, a signal follows where they do not."""
+        """End all processes: a closed pipe asks them to, a signal follows if they do not."""
         for worker in self._workers:
             worker.jobs.close()
         end = time.monotonic() + _END_S

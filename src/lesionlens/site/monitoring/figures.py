@@ -32,7 +32,7 @@ class Rate:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Lower and upper bound; 0 and 1 where nothing was counted."""
+        """Lower and upper bound; 0 and 1 if nothing was counted."""
         if not self.of:
             return 0.0, 1.0
         found = stats.binomtest(self.part, self.of).proportion_ci(0.95, method="wilson")

@@ -49,7 +49,7 @@ def login(address: str, user: str | None) -> tuple[str, str] | None:
 
 
 def keep(address: str, user: str, password: str) -> None:
-    """Store a password in the system's keyring, the only place where one is kept.
+    """Store a password in the system's keyring, the only place if one is kept.
 
     Raises
     ------

@@ -129,7 +129,7 @@ def read_outgoing(files: Sequence[Path]) -> list[Outgoing]:
 
 
 def only(files: Sequence[Path], kinds: Collection[ObjectKind]) -> list[Path]:
-    """Return the files of these kinds, or all where none is named.
+    """Return the files of these kinds, or all if none is named.
 
     Raises
     ------

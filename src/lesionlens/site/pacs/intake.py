@@ -45,7 +45,7 @@ class Intake:
     Parameters
     ----------
     folder : Path
-        Empty, and removed by the caller where the study does not come whole.
+        Empty, and removed by the caller if the study does not come whole.
     study_uid : str
         Every file must belong to it.
     listed : mapping of str to str

@@ -23,7 +23,7 @@ class SendOptions:
     """What of a result is sent."""
 
     kinds: tuple[ObjectKind, ...] = ()
-    """These alone; all where none is named."""
+    """These alone; all if none is named."""
     same_patient: bool = False
     """Whether a person confirmed that the study is this patient's in the archive too."""
     supersede: bool = False
@@ -67,7 +67,7 @@ def send_result(
     archive : Pacs
         From `connect`.
     result : Path
-        A result folder, its folder `dicom`, or any folder of DICOM files, where nothing is noted.
+        A result folder, its folder `dicom`, or any folder of DICOM files, if nothing is noted.
     address : str
         Of the archive, for the note.
     chosen : SendOptions or None
@@ -128,7 +128,7 @@ def _noted(
     rejected: tuple[str, ...] = (),
     known: tuple[str, ...] = (),
 ) -> Delivery:
-    """Note in a result's folder what was sent or rejected; say so where it cannot be noted."""
+    """Note in a result's folder what was sent or rejected; say so if it cannot be noted."""
     if not (owner / "run.json").is_file():
         return done
     try:

@@ -41,7 +41,7 @@ def earlier_objects(
     Parameters
     ----------
     archive : Pacs
-        Asked where nothing is recorded.
+        Asked if nothing is recorded.
     result : Path
         The result's folder, where what was sent is recorded.
     files : sequence of Path
@@ -49,7 +49,7 @@ def earlier_objects(
     address : str
         Of the archive, as it is recorded.
     kinds : sequence of ObjectKind
-        These alone; all where none is named.
+        These alone; all if none is named.
     context : RunContext
         Polled while the archive is asked.
 

@@ -45,7 +45,7 @@ class ViewActs(MeasureActs):
         """Set by the window: takes where the pointer is now; False if it is off the picture."""
 
     def pointing(self) -> bool:
-        """Whether the pointer is on the picture, where it is now; says so where it is not."""
+        """Whether the pointer is on the picture, where it is now; says so if it is not."""
         there = self.renew_pointer() is not False
         if not there:
             self.session.notify("Point at the position in the image first.")

@@ -28,7 +28,7 @@ class Layout(StrEnum):
 
     @property
     def sequences(self) -> int:
-        """How many sequences stand side by side; 1 where one is shown alone."""
+        """How many sequences stand side by side; 1 if one is shown alone."""
         return {Layout.PAIR: 2, Layout.TRIPLE: 3, Layout.FOUR: 4}.get(self, 1)
 
 
@@ -77,7 +77,7 @@ class ViewChoices:
     swapped: bool = False
     """Whether the other sequence is shown in place of this one while a key is held."""
     compared: ComparedPictures | None = None
-    """What is shown then, where it is not another sequence of this study."""
+    """What is shown then, if it is not another sequence of this study."""
     slab: bool = False
     """Whether T1c is shown as the brightest of a thick slab."""
     isolines: bool = False

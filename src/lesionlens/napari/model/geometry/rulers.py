@@ -49,7 +49,7 @@ class Ruler:
 def rulers_of(analysis: Analysis, candidate: Candidate) -> tuple[Ruler, ...]:
     """Return both diameters, as the report has them; empty if there are none.
 
-    Those that a reader placed; else of the enhancing part where one was measured, else of the
+    Those that a reader placed; else of the enhancing part if one was measured, else of the
     whole, on one plane that is axial in the patient.
     """
     placed = analysis.review.diameters_of(candidate.tracking_uid)

@@ -33,7 +33,7 @@ class ViewModel:
     study: Study | None = None
     """Whose series can be named, and whose layers lie in the viewer."""
     aside: Study | None = None
-    """Out of reach while another one is opened; its pictures come back where none is."""
+    """Out of reach while another one is opened; its pictures come back if none is."""
     query: Query | None = None
     """What the reader must say before a study can be opened."""
 

@@ -136,7 +136,7 @@ def score_words(score: float | None) -> str:
 
 
 def size_words(candidate: Candidate) -> str:
-    """Write the two diameters; a dash where they are not known."""
+    """Write the two diameters; a dash if they are not known."""
     long, short = candidate.longest_axial_diameter_mm, candidate.perpendicular_diameter_mm
     if long is None:
         return "–"

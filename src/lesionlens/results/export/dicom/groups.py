@@ -255,7 +255,7 @@ def _algorithm(analysis: Analysis, candidate: Candidate) -> AlgorithmIdentificat
 
 
 def _sites(candidate: Candidate) -> list[FindingSite]:
-    """Return the places of a candidate that have codes; the brain where none is certain."""
+    """Return the places of a candidate that have codes; the brain if none is certain."""
     side = SIDES.get(candidate.location.side or "")
     names = (candidate.location.region or "").split(" and ")
     places = [own.PLACES[name] for name in names if name in own.PLACES] or [own.BRAIN]

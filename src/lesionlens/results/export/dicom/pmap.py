@@ -75,7 +75,7 @@ def box_of(frames: NDArray[np.float32]) -> Box:
     Returns
     -------
     Box
-        The whole middle frame where nothing can be seen: an object needs one.
+        The whole middle frame if nothing can be seen: an object needs one.
 
     Examples
     --------

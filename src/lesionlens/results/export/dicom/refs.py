@@ -129,7 +129,7 @@ def read_sources(series: Series) -> SourceFrames:
 
 
 def _header(file: SourceFile, known: Dataset | None) -> Dataset:
-    """Read what says which image a file is and where it lies; all of it where none is `known`."""
+    """Read what says which image a file is and where it lies; all of it if none is `known`."""
     try:
         # force: some archives write no preamble; the UID below tells whether it is the file
         header = read_dicom(

@@ -66,14 +66,16 @@ def image_name(file: str) -> str:
     return plain[: len(plain) - len(suffix)]
 
 
-def study_of(place: Path, wishes: Mapping[str, Any], aside: Path, context: RunContext) -> Study:
+def study_of(
+    place: Path, request_params: Mapping[str, Any], aside: Path, context: RunContext
+) -> Study:
     """Open an image as a study.
 
     Parameters
     ----------
     place : Path
         A NIfTI file, a folder, or a zip archive of one.
-    wishes : mapping
+    request_params : mapping
         The request's parameters: `sequence` names that of a 3-D file ("auto", or none: by its name,
         else by the image itself), `channels` those of a 4-D file in their order.
     aside : Path
@@ -89,13 +91,13 @@ def study_of(place: Path, wishes: Mapping[str, Any], aside: Path, context: RunCo
     if place.is_file() and zipfile.is_zipfile(place):
         unpack(place, aside)
         return open_study(_only_folder(aside), context=context)
-    sequence = wishes.get("sequence")
+    sequence = request_params.get("sequence")
     sequence = None if sequence in ("", AUTO) else sequence
     if place.is_dir() or sequence is not None:
         named = {} if sequence is None else {_sequence(sequence): place}
         return open_study(place, named=named or None, context=context)
     if _volumes(place) > 1:
-        place = _split(place, wishes.get("channels"), aside)
+        place = _split(place, request_params.get("channels"), aside)
     try:
         return open_study(place, context=context)
     except NothingRecognisedError as error:

@@ -37,7 +37,7 @@ class RequestedOutput(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Inferred:
-    """What an inference gave: figures, and a file where one was wanted."""
+    """What an inference gave: figures, and a file if one was wanted."""
 
     params: dict[str, Any]
     file_name: str = ""
@@ -51,7 +51,7 @@ class Question:
     engine: Engine
     image: Path
     """As `images.study_of` takes it."""
-    wishes: Mapping[str, Any]
+    request_params: Mapping[str, Any]
     """The request's parameters."""
     wanted: RequestedOutput
 
@@ -90,7 +90,7 @@ class Inference:
 
     def _answer(self, aside: Path, context: RunContext) -> Inferred:
         asked = self._asked
-        study = study_of(asked.image, asked.wishes, aside, context)
+        study = study_of(asked.image, asked.request_params, aside, context)
         began = time.perf_counter()
         result = Lens(engine=asked.engine)(study, context=context)
         return _inferred(result.analysis, asked.wanted, time.perf_counter() - began)

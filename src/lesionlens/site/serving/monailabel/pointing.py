@@ -47,9 +47,9 @@ REGIONS: dict[str, Region] = {
     **{name: region for region in Region for name in (region.value, region.words)},
 }
 """Labels that name a region; under any other the answer is the thing pointed at."""
-_WISHES = ("sequence", "channels")
+_REQUEST_PARAMS = ("sequence", "channels")
 _STUDIES, _MOST_POINTS, _MOST_LABEL_BYTES = 4, 64, 2**28
-Wishes = Mapping[str, Any]
+RequestParams = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class PointedStudies:
 
     def find(self, asked: Question, context: RunContext) -> PointedStudy:
         """Return a study, prepared and looked at by the network; at once if it was before."""
-        named = (repr(asked.wishes.get(name)) for name in _WISHES)
+        named = (repr(asked.request_params.get(name)) for name in _REQUEST_PARAMS)
         key = (id(asked.engine), _state(asked.image), *named)
         with self._lock:
             found = self._all.pop(key, None)
@@ -118,7 +118,7 @@ class PointedStudies:
 
 def _looked_at(asked: Question, context: RunContext) -> PointedStudy:
     with tempfile.TemporaryDirectory(prefix=own_prefix()) as aside:
-        study = study_of(asked.image, asked.wishes, Path(aside), context)
+        study = study_of(asked.image, asked.request_params, Path(aside), context)
         prepared = prepare(study, context)
     chances = predict(asked.engine, prepared, context=context).probability
     return PointedStudy(
@@ -152,11 +152,11 @@ class PointedInference(Inference):
                 expected="output=image, json or all",
                 next_step="Ask for the image, or for the analysis of the whole study",
             )
-        rounds = rounds_of(asked.wishes)
+        rounds = rounds_of(asked.request_params)
         study = self._studies.find(asked, context)
         found = self._pointed(rounds, study, aside, context)
         params = {
-            "label_names": {str(asked.wishes.get("label") or LESION): 1},
+            "label_names": {str(asked.request_params.get("label") or LESION): 1},
             "latencies": {"total": round(time.perf_counter() - began, 2)},
             "prompts": rounds[-1].as_json(),
             "notices": [*study.prepared.notices],
@@ -186,12 +186,12 @@ class PointedInference(Inference):
         return prompted.replay(rounds, ask, start)
 
 
-def rounds_of(wishes: Wishes) -> list[Prompts]:
+def rounds_of(request_params: RequestParams) -> list[Prompts]:
     """Return what a client pointed at, one more point each round; a box is in all of them.
 
     Parameters
     ----------
-    wishes : mapping
+    request_params : mapping
         `foreground` and `background`: lists of (i, j, k); `roi`: least and greatest i, j and k;
         `label`: what is meant.
 
@@ -206,9 +206,9 @@ def rounds_of(wishes: Wishes) -> list[Prompts]:
     [1, 2]
     """
     every = Prompts.of(
-        [(at, yes) for name, yes in _SIDES for at in _listed(wishes, name)],
-        box=_box(wishes.get("roi")),
-        region=REGIONS.get(str(wishes.get("label") or "").lower()),
+        [(at, yes) for name, yes in _SIDES for at in _listed(request_params, name)],
+        box=_box(request_params.get("roi")),
+        region=REGIONS.get(str(request_params.get("label") or "").lower()),
     )
     if len(every.points) > _MOST_POINTS or not (every.points or every.box):
         raise UnusableInputError(
@@ -224,8 +224,8 @@ def rounds_of(wishes: Wishes) -> list[Prompts]:
 _SIDES = (("foreground", True), ("background", False))
 
 
-def _listed(wishes: Wishes, name: str) -> list[Any]:
-    given = wishes.get(name)
+def _listed(request_params: RequestParams, name: str) -> list[Any]:
+    given = request_params.get(name)
     return [one for one in given or () if one] if isinstance(given, list | None) else [given]
 
 

@@ -123,14 +123,14 @@ def _add_infer(router: APIRouter) -> None:
         label: Annotated[UploadFile | None, File()] = None,
     ) -> Response:
         engine = adapter.engine(model)
-        wishes, sent, session_id = _json(params), None, asked.session_id
+        request_params, sent, session_id = _json(params), None, asked.session_id
         if file is not None and not session_id:
             sent, _ = await run_in_threadpool(adapter.uploads.add, owner, [_named(file)], 0)
             session_id = sent
         try:
             place = await run_in_threadpool(adapter.image, owner, asked.image, session_id)
             start = None if label is None else await label.read()
-            question = Question(engine, place, wishes, asked.output)
+            question = Question(engine, place, request_params, asked.output)
             inference = adapter.inference(model, question, start)
             found = await adapter.infer(request, owner, inference)
         finally:
