@@ -168,7 +168,8 @@ def _line(outcome: StudyOutcome, elapsed_s: float, done: int, left: int) -> str:
     """Return what a log says of a study that ended, and when the last one may."""
     spent = f"{outcome.seconds:.1f} s"
     if outcome.status is Status.ANALYSED:
-        text = f"{outcome.name} analysed in {spent}, {outcome.candidates} candidates"
+        many = "" if outcome.candidates == 1 else "s"
+        text = f"{outcome.name} analysed in {spent}, {outcome.candidates} candidate{many}"
     else:
         text = f"{outcome.name} {outcome.status.value} after {spent}: {outcome.message}"
     return f"{text}; about {spoken_time(elapsed_s / done * left)} left" if left else text
