@@ -100,6 +100,8 @@ def test_a_click_on_the_canvas_and_on_a_linked_view_is_a_prompt_while_the_key_is
     assert missed.actions_.prompting.held
     layer = edit_layer(missed)
     assert layer.mode == "pan_zoom"
+    assert not missed.views.linked.isHidden()  # an outline goes on where the reader looks
+    missed.actions_.show_layout(Layout.SINGLE)
     before = drawn(missed)
     native = canvas()
     at = QPoint(native.width() // 2, native.height() // 2)
