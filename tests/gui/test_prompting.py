@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QImage, QMouseEvent
+from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.test_adding import edit_layer, rows, settled
 from tests.gui.window import canvas, reads
@@ -13,6 +15,7 @@ from lesionlens.analysis.findings.pointed import replayed
 from lesionlens.base.labels import DrawingMethod, PromptKind
 from lesionlens.napari.model.choices.gestures import Gesture
 from lesionlens.napari.model.choices.views import Layout
+from lesionlens.napari.viewer.colours import PROMPT_COLOURS
 
 
 def answered(panel, qtbot):
@@ -86,6 +89,70 @@ def test_what_cannot_be_answered_is_said_in_words(missed, qtbot):
     assert missed.session.state.editing is None  # nothing was begun by that
 
 
+def dragged(qtbot, widget, held=Qt.KeyboardModifier.NoModifier):
+    """Press and move, and do not let go."""
+    middle = QPoint(widget.width() // 2, widget.height() // 2)
+    qtbot.mousePress(widget, Qt.MouseButton.LeftButton, held, middle)
+    for step in range(1, 7):
+        at = QPointF(middle + QPoint(6 * step, 3 * step))
+        sent = QMouseEvent(
+            QEvent.Type.MouseMove, at, at, Qt.MouseButton.NoButton, Qt.MouseButton.LeftButton, held
+        )
+        QApplication.sendEvent(widget, sent)
+    return middle
+
+
+def look_at(panel, point_mm):
+    """Let the middle of the canvas be a place."""
+    panel.actions_.viewpoint.move(point_mm=point_mm, centre_mm=point_mm)
+    _, down, right = panel.viewer.dims.order[-3:]
+    panel.viewer.scene.camera.center = (0.0, point_mm[down], point_mm[right])
+
+
+def pixels_of(widget, colour):
+    """Count the pixels of a widget that have a colour."""
+    image = widget.grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
+    data = np.frombuffer(image.constBits(), np.uint8)
+    rows = data.reshape(image.height(), image.bytesPerLine())[:, : 3 * image.width()]
+    pixels = rows.reshape(-1, 3).astype(float)
+    return int((np.abs(pixels - 255 * np.array(colour)).max(1) < 24).sum())
+
+
+@pytest.mark.parametrize("held", [Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.AltModifier])
+def test_a_line_is_seen_on_a_linked_view_while_it_is_dragged(missed, qtbot, held):
+    missed.actions_.show_layout(Layout.PAIR)
+    missed.actions_.viewpoint.move(point_mm=RIGHT, centre_mm=RIGHT)
+    view = missed.views.linked.tiles[0]
+    qtbot.keyPress(view, Qt.Key.Key_F2)
+    colour = PROMPT_COLOURS[held == Qt.KeyboardModifier.NoModifier]
+    before = pixels_of(view, colour)
+    middle = dragged(qtbot, view, held)
+    assert pixels_of(view, colour) > before + 20
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, held, middle)
+    answered(missed, qtbot)
+
+
+def test_a_line_is_seen_on_the_canvas_while_it_is_dragged(missed, qtbot):
+    missed.actions_.show_layout(Layout.SINGLE)
+    look_at(missed, RIGHT)
+    native = canvas()
+    qtbot.keyPress(native, Qt.Key.Key_F2)
+    middle = dragged(qtbot, native, Qt.KeyboardModifier.ShiftModifier)
+    trail = missed.viewer.scene.overlays["lesionlens_trail"]
+    corners = trail.strokes.points
+    assert len(corners) == 5  # a box, closed
+    assert np.ptp(corners, axis=0).min() > 0
+    qtbot.mouseRelease(native, Qt.MouseButton.LeftButton, pos=middle)
+    answered(missed, qtbot)
+    assert trail.strokes is None
+    assert [one.kind for one in missed.actions_.editor.rounds] == [PromptKind.BOX]
+    denied = native, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.AltModifier
+    before = len(missed.actions_.editor.rounds[-1].unwanted)
+    qtbot.mouseClick(*denied, middle + QPoint(8, 8))
+    answered(missed, qtbot)
+    assert len(missed.actions_.editor.rounds[-1].unwanted) > before
+
+
 def test_a_click_on_the_canvas_and_on_a_linked_view_is_a_prompt_while_the_key_is_held(
     missed, qtbot
 ):
@@ -105,7 +172,7 @@ def test_a_click_on_the_canvas_and_on_a_linked_view_is_a_prompt_while_the_key_is
     before = drawn(missed)
     native = canvas()
     at = QPoint(native.width() // 2, native.height() // 2)
-    qtbot.mouseClick(native, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.AltModifier, at)
+    qtbot.mouseClick(native, Qt.MouseButton.LeftButton, pos=at)
     answered(missed, qtbot)
     assert len(missed.actions_.editor.rounds) == 2
     assert (drawn(missed) != before).any()

@@ -87,6 +87,7 @@ SENTENCE = Code("sentence", OWN_SCHEME, "Sentence to paste into a report")
 READER_DIAMETERS = Code(
     "reader-diameters", OWN_SCHEME, "Ends of both diameters as the reader placed them, mm (LPS)"
 )
+PROMPTED = Code("prompted", OWN_SCHEME, "Prompts that a reader gave for the outline")
 RESPONSE = Code("response", OWN_SCHEME, "Response to treatment that the reader signed")
 RESPONSE_BASIS = Code("response-basis", OWN_SCHEME, "What the response was assessed by")
 RESPONSE_MEASURES = Code(

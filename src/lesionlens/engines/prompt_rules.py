@@ -30,13 +30,13 @@ _DEEP = 3.0  # or so many balls round the prompt that reach to the outline's bor
 _LEAST_MM = 4.0  # the shortest reach
 
 
-def refused(found: str, expected: str) -> UnusableInputError:
+def refused(
+    found: str,
+    expected: str,
+    next_step: str = "Point at the middle of the lesion, or of what is wrong",
+) -> UnusableInputError:
     """Make the error of prompts that cannot be answered."""
-    return UnusableInputError(
-        found=found,
-        expected=expected,
-        next_step="Point at the middle of the lesion, or of what is wrong",
-    )
+    return UnusableInputError(found=found, expected=expected, next_step=next_step)
 
 
 def part_of(mask: Mask, points: Points) -> Mask:

@@ -10,13 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from lesionlens.base import geometry
-from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import LOOK_MM, Points, PromptedRegion, PromptQuestion
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.network_input import make_network_input
+from lesionlens.engines.prompt_rules import refused
 from lesionlens.engines.prompts import Prompter, PromptStudy
 from lesionlens.imaging.preparation.resampling import cut_grid, resample, resample_mask_near
 from lesionlens.network.prompt.model import PromptNetwork
@@ -107,11 +107,7 @@ def _moved(question: PromptQuestion, source: Grid, target: Grid) -> PromptQuesti
     wanted, unwanted = place(question.wanted), place(question.unwanted)
     inside = ((unwanted >= 0) & (unwanted < np.array(target.shape))).all(1)
     if len(unwanted) and not inside.any() and not len(wanted):
-        raise UnusableInputError(
-            found="a prompt outside the brain",
-            expected="prompts inside it",
-            next_step="Point at what is wrong with the outline",
-        )
+        raise refused("a prompt outside the brain", "prompts inside it")
     outline = question.outline
     if outline is not None:
         every = np.concatenate([wanted, unwanted[inside]])

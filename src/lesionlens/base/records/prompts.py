@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -194,6 +195,25 @@ class PromptRound:
     """`base.labels.Label` of what was added if nothing was known of it."""
     seconds: Annotated[float, Decimals(1, 0.0)]
     """Since the outline was begun."""
+
+
+def prompts_in_words(rounds: Sequence[PromptRound]) -> str:
+    """Return how many prompts of which kind there were, and the seconds; empty for none.
+
+    Examples
+    --------
+    >>> one = PromptRound(PromptKind.POINT, ((1, 2, 3),), (), Region.WT, 2, 4.5)
+    >>> prompts_in_words([one, one])
+    '2 prompts (2 point), 4.5 s, for the whole tumour'
+    """
+    if not rounds:
+        return ""
+    kinds = Counter(one.kind.value for one in rounds)
+    each = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    named = dict.fromkeys(one.region.words for one in rounds if one.region is not None)
+    meant = f", for the {' and the '.join(named)}" if named else ""
+    plural = "" if len(rounds) == 1 else "s"
+    return f"{len(rounds)} prompt{plural} ({each}), {rounds[-1].seconds:g} s{meant}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -249,6 +249,13 @@ class Review:
         event = self.of(tracking_uid)
         return None if event is None or event.outline is None else self.outlines[event.outline]
 
+    def prompts_of(self, tracking_uid: str) -> tuple[PromptRound, ...]:
+        """Return what a reader pointed at for the outline that holds; nothing by brush alone."""
+        last = self.of(tracking_uid)
+        name = None if last is None else last.outline
+        drawn = (e for e in self.events if e.prompts and e.outline == name)
+        return next((e.prompts for e in drawn if name is not None), ())
+
     def diameters_of(self, tracking_uid: str) -> DrawnDiameters | None:
         """Return the diameters that a reader placed; None while those measured hold."""
         event = self.of(tracking_uid)

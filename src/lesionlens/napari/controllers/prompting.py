@@ -17,6 +17,7 @@ from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.labels import PromptKind, Region, Source
 from lesionlens.base.records.prompts import PromptRound, Prompts, Voxel
 from lesionlens.base.run_context import RunContext
+from lesionlens.engines.prompt_rules import refused
 from lesionlens.napari.controllers.review_controller import ReviewController
 from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.acts.session import ReviewSession
@@ -150,10 +151,10 @@ class Prompting:
         here = self._voxels(gesture)
         wanted = here.voxels(True)
         if len(wanted) and not editor.allowed[tuple(wanted.T)].any():
-            raise UnusableInputError(
-                found="a prompt on air or on another candidate",
-                expected="a place that nothing else holds",
-                next_step="Other candidates are not changed: redraw or merge that one",
+            raise refused(
+                "a prompt on air or on another candidate",
+                "a place that nothing else holds",
+                "Other candidates are not changed: redraw or merge that one",
             )
         before = editor.rounds[-1] if editor.rounds else None
         sides = [before.wanted, before.unwanted] if before else [(), ()]
@@ -205,8 +206,4 @@ def _is_near(voxel: Voxel, others: Any) -> bool:
 
 
 def _outside() -> UnusableInputError:
-    return UnusableInputError(
-        found="a prompt outside the images",
-        expected="a place in the brain",
-        next_step="Point at the middle of the lesion",
-    )
+    return refused("a prompt outside the images", "a place in the brain")

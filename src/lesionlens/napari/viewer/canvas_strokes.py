@@ -115,16 +115,16 @@ def _register() -> bool:
 _HAS_OVERLAYS = _register()
 
 
-def strokes_over(viewer: ViewerModel) -> CanvasStrokes:
-    """Return what draws over a viewer's layers."""
-    return OverlayStrokes(viewer) if _HAS_OVERLAYS else LayerStrokes(viewer)
+def strokes_over(viewer: ViewerModel, name: str = NAME) -> CanvasStrokes:
+    """Return what draws over a viewer's layers, under a name of its own."""
+    return OverlayStrokes(viewer, name) if _HAS_OVERLAYS else LayerStrokes(viewer)
 
 
 class OverlayStrokes:
     """Thin smooth lines of one width at any zoom, by the graphics card."""
 
-    def __init__(self, viewer: ViewerModel) -> None:
-        self._viewer, self._overlay = viewer, LinesOverlay()
+    def __init__(self, viewer: ViewerModel, name: str = NAME) -> None:
+        self._viewer, self._overlay, self._name = viewer, LinesOverlay(), name
 
     @property
     def strokes(self) -> Strokes | None:
@@ -135,16 +135,16 @@ class OverlayStrokes:
     def draw(self, strokes: Strokes | None, plane: ShownPlane | None) -> None:  # noqa: ARG002
         """Draw these in place of those before."""
         overlays = self._viewer.scene.overlays
-        if NAME not in overlays:
-            overlays[NAME] = self._overlay
+        if self._name not in overlays:
+            overlays[self._name] = self._overlay
         if not self._overlay.visible:
             self._overlay.visible = True
         self._overlay.strokes = strokes
 
     def release(self) -> None:
         """Leave the viewer."""
-        if NAME in self._viewer.scene.overlays:
-            del self._viewer.scene.overlays[NAME]
+        if self._name in self._viewer.scene.overlays:
+            del self._viewer.scene.overlays[self._name]
 
 
 class LayerStrokes:

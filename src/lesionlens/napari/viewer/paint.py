@@ -15,13 +15,13 @@ from lesionlens.napari.model.geometry.contours import Line
 from lesionlens.napari.model.geometry.slices import Slice
 from lesionlens.napari.model.screen.drawing import Drawing, MapDrawing
 from lesionlens.napari.model.screen.measured import DrawnMeasure
-from lesionlens.napari.viewer.colours import BOX_COLOUR, MARK_COLOUR, map_colours
+from lesionlens.napari.viewer.colours import BOX_COLOUR, MARK_COLOUR, PROMPT_COLOURS, map_colours
 
 LETTER, WORDS, CROSS = QColor(255, 217, 89), QColor(217, 222, 230), QColor(0, 200, 220, 170)
 RULER = QColor(140, 255, 170)
 MARK = QColor(MARK_COLOUR)
 _HANDLE, _RING = 4.0, 9.0
-_OUTLINE_WIDTH, _BOX_WIDTH, _ISO_WIDTH = 1.6, 1.0, 1.2
+_OUTLINE_WIDTH, _BOX_WIDTH, _ISO_WIDTH, _TRAIL_WIDTH = 1.6, 1.0, 1.2, 2.0
 _GAP, _MARGIN = 12.0, 8.0
 _BESIDE_LETTER = 12.0
 """Pixels on each side of the middle that the letter of the upper edge takes."""
@@ -182,6 +182,14 @@ def _paint_lines(painter: QPainter, lines: Sequence[Line], pen: QPen, to: Projec
     for line in lines:
         pixels = (line - np.asarray(to.centre)) * to.zoom + shift
         painter.drawPolyline(QPolygonF([QPointF(x, y) for x, y in pixels.tolist()]))
+
+
+def paint_trail(
+    painter: QPainter, line: Sequence[tuple[float, float]], to: Projection, *, belongs: bool
+) -> None:
+    """Paint the line that is being dragged, in millimetres on the screen."""
+    pen = QPen(QColor.fromRgbF(*PROMPT_COLOURS[belongs]), _TRAIL_WIDTH)
+    _paint_lines(painter, [np.array(line, float)], pen, to)
 
 
 def _paint_crosshair(painter: QPainter, at: QPointF, to: Projection) -> None:

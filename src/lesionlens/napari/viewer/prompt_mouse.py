@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lesionlens.base.records.findings import Point
-from lesionlens.napari.model.choices.gestures import STILL_PX, Gesture, gesture_of
+from lesionlens.napari.model.choices.gestures import STILL_PX, Gesture, gesture_of, line_of
+from lesionlens.napari.viewer.canvas_strokes import ShownPlane, Strokes, strokes_over
+from lesionlens.napari.viewer.colours import PROMPT_COLOURS
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+
+_TRAIL = "lesionlens_trail"
+_HELD = ("Alt", "Shift", "Control")
+"""vispy's keys equal these words; as text they are others."""
 
 
 class PromptMouse:
@@ -31,12 +37,14 @@ class PromptMouse:
         self, viewer: ViewerModel, held: Callable[[], bool], take: Callable[[Gesture], None]
     ) -> None:
         self._viewer, self._held, self._take = viewer, held, take
+        self._trail = strokes_over(viewer, _TRAIL)
         viewer.mouse_drag_callbacks.insert(0, self._on_drag)
 
     def release(self) -> None:
         """Listen no more."""
         if self._on_drag in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._on_drag)
+        self._trail.release()
 
     def _on_drag(self, _: Any, event: Any) -> Iterator[None]:
         flat = self._viewer.dims.ndisplay == 2 and len(event.position) == 3
@@ -46,17 +54,35 @@ class PromptMouse:
         panned, camera.mouse_pan = camera.mouse_pan, False
         event.handled = True
         begun, far = np.asarray(event.pos, float), 0.0
-        path, modifiers = [_point(event)], {str(one) for one in event.modifiers}
+        path, modifiers = [_point(event)], {name for name in _HELD if name in event.modifiers}
         try:
             yield
             while event.type == "mouse_move":
                 far = max(far, float(np.abs(np.asarray(event.pos, float) - begun).max()))
                 path.append(_point(event))
                 event.handled = True
+                if far > STILL_PX:
+                    self._show(path, modifiers)
                 yield
         finally:
             camera.mouse_pan = panned
+            if self._trail.strokes is not None:
+                self._trail.draw(None, None)
         self._take(gesture_of(path, far > STILL_PX, modifiers))
+
+    def _show(self, path: list[Point], modifiers: set[str]) -> None:
+        """Draw the line that is being dragged."""
+        through, down, right = self._viewer.dims.order[-3:]
+        line = line_of([(point[right], point[down]) for point in path], modifiers)
+        colour = np.array([*PROMPT_COLOURS["Alt" not in modifiers], 1.0], np.float32)
+        first = np.arange(len(line) - 1, dtype=np.uint32)
+        strokes = Strokes(
+            np.array(line, np.float32),
+            np.tile(colour, (len(line), 1)),
+            np.stack([first, first + 1], axis=1),
+        )
+        plane = ShownPlane((through, down, right), float(self._viewer.dims.point[through]))
+        self._trail.draw(strokes, plane)
 
 
 def _point(event: Any) -> Point:

@@ -10,7 +10,7 @@ from qtpy.QtCore import QEvent, QPointF, QSize, Qt
 from qtpy.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from lesionlens.napari.model.choices.gestures import STILL_PX
+from lesionlens.napari.model.choices.gestures import STILL_PX, line_of
 from lesionlens.napari.model.screen.board import Tile
 from lesionlens.napari.model.screen.drawing import Drawing
 from lesionlens.napari.viewer.paint import (
@@ -19,6 +19,7 @@ from lesionlens.napari.viewer.paint import (
     grey_image,
     paint,
     paint_brush,
+    paint_trail,
     paint_words,
 )
 
@@ -155,6 +156,9 @@ class TileView(QWidget):
         radius = self._listener.brush_mm()
         if radius is not None and self._over is not None:
             paint_brush(painter, self._over, radius * to.zoom)
+        if self._way is not None and self._way.moved:
+            line = line_of(self._way.path, self._way.modifiers)
+            paint_trail(painter, line, to, belongs="Alt" not in self._way.modifiers)
         painter.end()
 
     def _image(self, name: str, key: Any, make: Callable[[], QImage]) -> QImage:
@@ -209,6 +213,7 @@ class TileView(QWidget):
             self._listener.hovered(self.tile, where)
         if self._way is not None and where is not None:
             self._way.go(event.position(), where)
+            self.update()
         if before is None or buttons == Qt.MouseButton.NoButton:
             return
         by = (event.position().x() - before.x(), event.position().y() - before.y())
@@ -226,6 +231,7 @@ class TileView(QWidget):
         self._at = None
         way, self._way = self._way, None
         if way is not None:
+            self.update()
             self._listener.prompted_along(self.tile, way.path, way.moved, way.modifiers)
         self._listener.released()
 

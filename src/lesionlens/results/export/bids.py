@@ -28,6 +28,7 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.manifest import Owned
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
+from lesionlens.base.records.prompts import prompts_in_words
 from lesionlens.base.records.study import Series
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import staged
@@ -202,6 +203,7 @@ def _volumes(analysis: Analysis) -> Iterator[_Named]:
         "score": {"Description": "What candidates are ordered by, 0 to 1"},
         "review_state": {"Description": "The decision of a reader"},
         "source": {"Description": "network, or reader where a reader added it"},
+        "prompts": {"Description": "What a reader pointed at, where the outline follows it"},
     }
     yield _Named("candidates", "desc-candidates_dseg", sidecar)
     for region in analysis.volumes.probability:
@@ -269,8 +271,10 @@ def _put_tables(analysis: Analysis, stem: Path) -> None:
     rows = []
     for c in analysis.findings.candidates:
         score, uid = "n/a" if c.score is None else f"{c.score:.4f}", c.tracking_uid
-        rows.append((c.id, c.location.words, uid, score, state(uid).value, c.source.value))
-    columns = ("index", "name", "tracking_uid", "score", "review_state", "source")
+        pointed = prompts_in_words(analysis.review.prompts_of(uid)) or "n/a"
+        about = (score, state(uid).value, c.source.value, pointed)
+        rows.append((c.id, c.location.words, uid, *about))
+    columns = ("index", "name", "tracking_uid", "score", "review_state", "source", "prompts")
     text = lookup.tsv(columns, rows)
     Path(f"{stem}_desc-candidates_dseg.tsv").write_text(text, encoding="utf-8")
 

@@ -50,6 +50,12 @@ class Group:
     edited: int
     rejected: int
     added: int
+    pointed: int = 0
+    """Outlines that were drawn or corrected by prompts."""
+    prompts: float | None = None
+    """Median of their prompts."""
+    prompt_seconds: float | None = None
+    """Median seconds that they took."""
 
     @property
     def verdicts(self) -> int:
@@ -94,6 +100,13 @@ def _group(name: str, studies: Sequence[MonitoredStudy], counts: Callable[[str],
     for study in studies:
         for one in study.flagged:
             states.update(state for reader, state in one.verdicts.items() if counts(reader))
+    efforts = [
+        effort
+        for study in studies
+        for one in study.candidates
+        for reader, effort in one.pointed.items()
+        if counts(reader)
+    ]
     return Group(
         name=name,
         studies=len(studies),
@@ -106,6 +119,9 @@ def _group(name: str, studies: Sequence[MonitoredStudy], counts: Callable[[str],
             for s in studies
             for one in s.candidates
         ),
+        pointed=len(efforts),
+        prompts=float(np.median([one.prompts for one in efforts])) if efforts else None,
+        prompt_seconds=float(np.median([one.seconds for one in efforts])) if efforts else None,
     )
 
 

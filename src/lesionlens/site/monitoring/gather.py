@@ -14,13 +14,22 @@ from typing import Any
 
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
-from lesionlens.base.labels import ReviewState
+from lesionlens.base.labels import ReviewAct, ReviewState
 from lesionlens.base.records.study import StepName
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.image_features import image_features
 
 SEEN_TRUE = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
 VERDICTS = frozenset({*SEEN_TRUE, ReviewState.REJECTED})
+
+
+@dataclass(frozen=True, slots=True)
+class PointingEffort:
+    """What it took a reader to outline one candidate by prompts."""
+
+    prompts: int
+    seconds: float
+    """From the first stroke of the outline to the last prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,8 @@ class MonitoredCandidate:
     """By reader; "" where the reader gave no name."""
     added: bool = False
     """Whether a reader brought it in."""
+    pointed: Mapping[str, PointingEffort] = field(default_factory=dict)
+    """By reader, where the outline was drawn or corrected by prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +175,17 @@ def _json(path: Path) -> dict[str, Any]:
 def _study(place: Path) -> MonitoredStudy:
     findings, run = _json(place / "findings.json"), _json(place / "run.json")
     review = _json(place / "review.json") if (place / "review.json").is_file() else {}
-    verdicts, added = _verdicts(review.get("events", []))
+    events = review.get("events", [])
+    verdicts, added = _verdicts(events)
+    efforts = _efforts(events)
     rows = findings["candidates"]
     ours = [one for one in rows if one.get("source", "network") == "network"]
-    flagged = [_candidate(one, verdicts) for one in ours]
+    flagged = [_candidate(one, verdicts, efforts) for one in ours]
     known = {one.tracking_uid for one in flagged}
     brought = [
-        MonitoredCandidate(uid, 0.0, None, None, verdicts[uid], added=True)
+        MonitoredCandidate(
+            uid, 0.0, None, None, verdicts[uid], added=True, pointed=efforts.get(uid, {})
+        )
         for uid in sorted(added - known)
         if SEEN_TRUE & set(verdicts[uid].values())  # else it was taken back
     ]
@@ -190,7 +205,9 @@ def _study(place: Path) -> MonitoredStudy:
 
 
 def _candidate(
-    row: Mapping[str, Any], verdicts: Mapping[str, Mapping[str, ReviewState]]
+    row: Mapping[str, Any],
+    verdicts: Mapping[str, Mapping[str, ReviewState]],
+    efforts: Mapping[str, Mapping[str, PointingEffort]],
 ) -> MonitoredCandidate:
     states = dict(verdicts.get(row["tracking_uid"], {}))
     own = row.get("review") or {}
@@ -202,6 +219,7 @@ def _candidate(
         volume_ml=row["volume_ml"].get("wt"),
         uncertainty=row.get("uncertainty"),
         verdicts=states,
+        pointed=efforts.get(row["tracking_uid"], {}),
     )
 
 
@@ -217,3 +235,16 @@ def _verdicts(
         if event.get("added"):
             added.add(uid)
     return states, added
+
+
+def _efforts(events: list[dict[str, Any]]) -> dict[str, dict[str, PointingEffort]]:
+    """Add up each reader's prompts for each candidate; an outline drawn twice counts twice."""
+    found: dict[str, dict[str, PointingEffort]] = {}
+    for event in events:
+        if event.get("prompts") and event.get("act", ReviewAct.MARK) == ReviewAct.MARK:
+            mine = found.setdefault(event["tracking_uid"], {})
+            reader, rounds = event.get("reader") or "", event["prompts"]
+            before = mine.get(reader, PointingEffort(0, 0.0))
+            seconds = before.seconds + float(rounds[-1]["seconds"])
+            mine[reader] = PointingEffort(before.prompts + len(rounds), seconds)
+    return found

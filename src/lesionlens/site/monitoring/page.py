@@ -19,7 +19,10 @@ LIMITS = (
     "(--studies): results do not hold them."
 )
 _GROUP = ("studies", "candidates", "accepted", "edited", "rejected", "added", "acceptance",
-          "edit rate")  # fmt: skip
+          "edit rate", "pointed at", "prompts", "seconds")  # fmt: skip
+
+_GAUGES = ("candidates", "accepted", "edited", "rejected", "added", "pointed", "prompts",
+           "prompt_seconds")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,9 @@ def _cells(group: Group) -> tuple[str, ...]:
         *(str(count) for count in counts),
         _rate(group.acceptance),
         _rate(group.editing),
+        str(group.pointed),
+        number(group.prompts, ".3g"),
+        number(group.prompt_seconds, ".3g"),
     )
 
 
@@ -89,7 +95,7 @@ def csv_table(watched: Watched) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("study", "day", "week", "engine", "tracking_uid", "score", "volume_ml",
-                     "added", "reader", "verdict"))  # fmt: skip
+                     "added", "reader", "verdict", "prompts", "prompt_seconds"))  # fmt: skip
     for study in watched.studies:
         about = (safe_text(study.name), study.day.isoformat(), study.week, safe_text(study.engine))
         for one in study.candidates:
@@ -98,8 +104,10 @@ def csv_table(watched: Watched) -> str:
                 volume = "" if one.volume_ml is None else one.volume_ml
                 score = "" if one.added else one.score  # the network gave none
                 added = "true" if one.added else "false"
+                effort = one.pointed.get(reader)
+                pointed = ("", "") if effort is None else (effort.prompts, round(effort.seconds, 1))
                 writer.writerow((*about, one.tracking_uid, score, volume, added,
-                                 safe_text(reader), str(verdict)))  # fmt: skip
+                                 safe_text(reader), str(verdict), *pointed))  # fmt: skip
     return text.getvalue()
 
 
@@ -116,11 +124,12 @@ def prometheus(watched: Watched) -> str:
         ("reader", watched.readers),
         ("engine", watched.engines),
     ):
-        for name in ("candidates", "accepted", "edited", "rejected", "added"):
-            lines.append(f"# TYPE lesionlens_{label}_{name} gauge")
+        for name in _GAUGES:
+            known_of = [g for g in groups if getattr(g, name) is not None]
+            lines += [f"# TYPE lesionlens_{label}_{name} gauge"] if known_of else []
             lines += [
-                f'lesionlens_{label}_{name}{{{label}="{_label(g.name)}"}} {getattr(g, name)}'
-                for g in groups
+                f'lesionlens_{label}_{name}{{{label}="{_label(g.name)}"}} {getattr(g, name):g}'
+                for g in known_of
             ]
     if watched.calibration.error is not None:
         lines += ["# TYPE lesionlens_calibration_error gauge",

@@ -17,8 +17,8 @@ from lesionlens.site.database.worklist_database import existing_worklist_databas
 from lesionlens.site.worklist.own_log import reviews_kept
 from lesionlens.training.references import RealCase, reviewed_case
 
-NOTHING_SEEN, ADDED = "nothing seen", "added"
-COUNTED = ("accepted", "edited", ADDED, "rejected", NOTHING_SEEN)
+NOTHING_SEEN, ADDED, POINTED = "nothing seen", "added", "outlined by prompts"
+COUNTED = ("accepted", "edited", ADDED, "rejected", NOTHING_SEEN, POINTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class SignedReview:
     """Its images, and the truth that the reader left."""
     counts: Mapping[str, int]
     """Candidates by what happened to them, as in `COUNTED`; `NOTHING_SEEN` is 1 of a study whose
-    truth is empty."""
+    truth is empty, `POINTED` are those of the first three whose outline follows prompts."""
     weights_sha256: str
     """Of the weights whose candidates were reviewed; empty of another engine."""
     drawn_by_weights: bool
@@ -173,6 +173,8 @@ def _signed(case: RealCase, saved: SavedResult, place: Path) -> SignedReview:
     counts[ADDED] = sum(review.state_of(u) is not ReviewState.REJECTED for u in kept)
     stands = counts["accepted"] + counts["edited"] + counts[ADDED]
     counts[NOTHING_SEEN] = int(not stands)
+    left = [u for u in (*own, *kept) if review.state_of(u) is not ReviewState.REJECTED]
+    counts[POINTED] = sum(bool(review.prompts_of(u)) for u in left)
     redrawn = any(uid != WHOLE_STUDY for uid in review.outlined)
     return SignedReview(
         case,

@@ -107,6 +107,7 @@ def test_sidecars_name_their_sources(analysis, tmp_path):
     rows = [line.split("\t")[:3] for line in table[1:]]
     found = analysis.findings.candidates
     assert rows == [[str(c.id), c.location.words, c.tracking_uid] for c in found]
+    assert {line.split("\t")[-1] for line in table} == {"prompts", "n/a"}
 
 
 def test_a_second_run_replaces_the_first_and_leaves_other_subjects(analysis, tmp_path):

@@ -50,8 +50,26 @@ def result(folder, number, verdicts, *, day=START, score=0.9, brain=1300.0, adde
 def test_the_table_gives_no_score_that_the_network_did_not(tmp_path):
     result(tmp_path, 1, [[("A", "accepted")]], added=["A"])
     flagged, added = page.csv_table(watch(tmp_path, BOUNDS)).splitlines()[1:]
-    assert flagged.split(",")[5:] == ["0.9", "5.0", "false", "A", "accepted"]
-    assert added.split(",")[5:] == ["", "", "true", "A", "accepted"]
+    assert flagged.split(",")[5:] == ["0.9", "5.0", "false", "A", "accepted", "", ""]
+    assert added.split(",")[5:] == ["", "", "true", "A", "accepted", "", ""]
+
+
+def test_prompts_and_their_seconds_are_counted_by_reader(tmp_path):
+    result(tmp_path, 1, [[("A", "edited"), ("A", "edited"), ("B", "accepted")], [("A", "edited")]])
+    file = tmp_path / "study1" / "review.json"
+    review = json.loads(file.read_text())
+    for event, seconds in zip(review["events"], ([3.0, 8.5], [4.0], [], [2.0] * 4), strict=True):
+        event["prompts"] = [{"kind": "point", "seconds": s} for s in seconds]
+    review["events"].append({**review["events"][0], "act": "redo"})  # the same outline again
+    file.write_text(json.dumps(review))
+    watched = watch(tmp_path, BOUNDS)
+    a, b = watched.readers
+    assert (a.pointed, a.prompts, a.prompt_seconds) == (2, 3.5, 7.25)
+    assert (b.pointed, b.prompts) == (0, None)
+    assert "lesionlens_reader_prompts" in page.prometheus(watched)
+    rows = [row.split(",")[-4:] for row in page.csv_table(watched).splitlines()[1:]]
+    assert rows == [["A", "edited", "3", "12.5"], ["B", "accepted", "", ""],
+                    ["A", "edited", "4", "2.0"]]  # fmt: skip
 
 
 def test_verdicts_are_counted_by_week_and_reader(tmp_path):

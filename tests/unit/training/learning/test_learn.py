@@ -20,8 +20,9 @@ from lesionlens.base.errors import (
     UnusableInputError,
     WeightsError,
 )
-from lesionlens.base.labels import DrawingMethod, ReviewAct, ReviewState
+from lesionlens.base.labels import DrawingMethod, PromptKind, Region, ReviewAct, ReviewState
 from lesionlens.base.records.prediction import EngineInfo
+from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.analysis import make_analysis, write_study
@@ -84,7 +85,8 @@ def decide_all(state):
 def edit_and_add(log, candidates):
     first, second = candidates
     drawn = Outline(first.tracking_uid, (3, 4, 5), np.full((2, 2, 2), 3, np.uint8))
-    log.mark(first.tracking_uid, ReviewState.EDITED, outline=drawn)
+    pointed = PromptRound(PromptKind.POINT, ((3, 4, 5),), (), Region.ET, 3, 2.5)
+    log.mark(first.tracking_uid, ReviewState.EDITED, outline=drawn, prompts=(pointed,))
     log.mark(second.tracking_uid, ReviewState.REJECTED)
     own = Outline(new_tracking_uid(), (9, 9, 9), np.full((3, 3, 3), 2, np.uint8))
     log.add(own, DrawingMethod.MANUAL, reader="A. Reader")
@@ -128,6 +130,7 @@ def test_signed_reviews_are_counted_and_the_rest_is_named(reviews, digest):
     assert [one.case.name for one in found.reviews] == ["a", "b", "c"]
     assert found.counts == {
         "accepted": 2, "edited": 1, "added": 1, "rejected": 3, "nothing seen": 1,
+        "outlined by prompts": 1,
     }  # fmt: skip
     assert found.left_out == (("d", "not signed"),)
     assert [one.drawn_by_weights for one in found.reviews] == [True, False, False]

@@ -22,6 +22,20 @@ class Gesture(NamedTuple):
     """RAS+ mm: the point, the line, two corners of the box, or the corners of the lasso."""
 
 
+def line_of(path: Sequence[tuple[float, float]], modifiers: set[str]) -> list[tuple[float, float]]:
+    """Return the line that shows a drag while it lasts: the way itself, a box, a closed lasso.
+
+    Examples
+    --------
+    >>> line_of([(0, 0), (2, 1)], {"Shift"})
+    [(0, 0), (2, 0), (2, 1), (0, 1), (0, 0)]
+    """
+    (a, b), (c, d) = path[0], path[-1]
+    if "Shift" in modifiers:
+        return [(a, b), (c, b), (c, d), (a, d), (a, b)]
+    return [*path, path[0]] if "Control" in modifiers else [*path]
+
+
 def gesture_of(path: list[Point], moved: bool, modifiers: set[str]) -> Gesture:
     """Return what a press, a way and a release mean.
 

@@ -33,6 +33,7 @@ from lesionlens.base.labels import DrawingMethod, Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, DoubtfulPart
 from lesionlens.base.records.followup import ChangeKind
+from lesionlens.base.records.prompts import prompts_in_words
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.results.export.dicom import identity
 from lesionlens.results.export.dicom.axis import axes_of, coordinates, measured_region
@@ -298,6 +299,9 @@ def _remarks(analysis: Analysis, candidate: Candidate, sentences: Sentences) -> 
     sentence = sentences.of(candidate)
     made.append(TextContentItem(identity.concept(own.SENTENCE), sentence, CONTAINS))
     made += _placed(analysis.review, candidate)
+    pointed = prompts_in_words(analysis.review.prompts_of(candidate.tracking_uid))
+    if pointed:
+        made.append(TextContentItem(identity.concept(own.PROMPTED), pointed, CONTAINS))
     made += [_doubt(part) for part in analysis.findings.doubtful_of(candidate)]
     return made if event is None else made + signed_by(event, own.REVIEW_REASON)
 

@@ -27,12 +27,14 @@ from lesionlens.base.labels import (
     Label,
     MapExtent,
     MrSequence,
+    PromptKind,
     Region,
     ReviewState,
     Source,
 )
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
+from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.engines.testing.simple import Lesion
 from lesionlens.imaging.reading.dicom.documents import newest_document, note_sent
@@ -643,10 +645,19 @@ def test_a_redrawn_outline_is_exported_as_it_was_drawn(make, tmp_path):
     outline = Outline(first.tracking_uid, (0, 0, 0), drawn)
     event = ReviewEvent(
         first.tracking_uid, ReviewState.ACCEPTED, "A", "2026-01-05T10:00:00Z", None,
-        outline=outline.sha256,
+        outline=outline.sha256, prompts=(
+            PromptRound(PromptKind.POINT, ((1, 2, 3),), (), Region.ET, 3, 2.0),
+            PromptRound(PromptKind.SCRIBBLE, ((1, 2, 3),), ((4, 5, 6),), Region.ET, 3, 7.5),
+        ),
     )  # fmt: skip
     reported = Review((event,), {outline.sha256: outline})
     written = _written(applied(replace(analysis, review=reported)), tmp_path)
+    words = "2 prompts (1 point, 1 scribble), 7.5 s, for the enhancing tumour"
+    told = [
+        [item.TextValue for item in _named(group, own.PROMPTED)] for group in _groups(written["sr"])
+    ]
+    assert [words] in told
+    assert sum(map(len, told)) == 1
     mine = {
         s.SegmentNumber: s.SegmentAlgorithmType
         for s in written["seg"].SegmentSequence
