@@ -168,7 +168,6 @@ def test_a_search_for_everything_or_for_no_day_is_not_sent(dialog, peer, qtbot):
         dialog.form.fields[field].setText("")
 
 
-@pytest.mark.slow
 def test_an_empty_answer_says_what_to_try(dialog, peer, qtbot):
     peer.answer = ()
     search(dialog, qtbot)
@@ -306,7 +305,6 @@ def retrieving(dialog, peer, qtbot):
     return dialog
 
 
-@pytest.mark.slow
 def test_closing_stops_what_runs(retrieving, qtbot):
     dialog = retrieving
     dialog.close()
@@ -314,7 +312,6 @@ def test_closing_stops_what_runs(retrieving, qtbot):
     assert not dialog.isVisible()
 
 
-@pytest.mark.slow
 def test_a_panel_that_goes_takes_the_dialog_with_it(retrieving, panel, peer, qtbot):
     panel.release()
     assert not retrieving.isVisible()

@@ -184,7 +184,6 @@ def turn_the_wheel(widget):
     return event
 
 
-@pytest.mark.slow
 def test_the_wheel_changes_no_value_of_the_panel(reviewed):
     before = reviewed.session.state.choices
     for kind in (QComboBox, QSlider):
@@ -515,7 +514,6 @@ def test_what_the_panel_says_is_in_sight_wherever_it_is_scrolled_to(reviewed, qt
     assert any(words.startswith("Exporting") for words in seen)
 
 
-@pytest.mark.slow
 def test_signature_export_and_answers_are_in_sight_in_a_small_window_with_the_list(reviewed, qtbot):
     """They lay below the fold of the panel at 1280 × 800."""
     viewer = reviewed.viewer
@@ -534,7 +532,6 @@ def test_signature_export_and_answers_are_in_sight_in_a_small_window_with_the_li
     viewer.window.dock_widgets[dock.WORKLIST].release()
 
 
-@pytest.mark.slow
 def test_the_candidate_gone_to_is_in_sight_in_a_low_window(reviewed, qtbot):
     """With the worklist below the picture, key N left its row below the edge of the panel."""
     reviewed.viewer.window.resize(1280, 480)

@@ -389,7 +389,7 @@ def test_a_result_never_lands_on_another_study(loaded, analysis, result, qtbot, 
     qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=PATIENCE_MS)
     assert loaded.session.state.study is other
     assert loaded.session.state.analysis is None
-    assert "dropped" in loaded.session.state.message
+    assert "discarded" in loaded.session.state.message
 
 
 def test_the_preparation_is_kept_and_used(loaded, result, qtbot, monkeypatch):
@@ -467,7 +467,6 @@ def test_one_layer_and_head_is_shown_in_the_map_without_a_job(reviewed, qtbot):
     qtbot.waitUntil(lambda: name in current_viewer().layers, timeout=PATIENCE_MS)
 
 
-@pytest.mark.slow
 def test_second_opinions_are_computed_when_asked_for(reviewed, qtbot):
     """Grad-CAM from the engine; a rollout from the peak of the candidate in focus."""
     reviewed.session.choose_overlay(Overlay.MAP)
@@ -516,7 +515,6 @@ def test_a_held_key_asks_every_voxel_that_the_pointer_comes_to(reviewed, qtbot):
     assert seen == [tuple(np.rint(grid.to_voxel(p)).astype(int)) for p in (LEFT, RIGHT)]
 
 
-@pytest.mark.slow
 def test_the_last_question_is_answered_and_those_between_are_not(reviewed, qtbot):
     go_on, answers = threading.Event(), []
     for n in range(4):
@@ -653,7 +651,6 @@ def test_analysing_again_keeps_what_was_decided_on_the_same_candidates(
     assert reviewed.candidates.model.rows[1].state is ReviewState.REJECTED
 
 
-@pytest.mark.slow
 def test_a_layer_that_fails_is_reported_once_and_the_whole_map_is_back(
     reviewed, qtbot, monkeypatch
 ):

@@ -54,7 +54,7 @@ def test_a_result_of_another_study_asks_before_this_one_is_closed(loaded, monkey
     study = loaded.session.state.study
     assert not loaded.actions_.reopen(tmp_path / "result")
     (box,) = loaded.findChildren(QMessageBox)
-    assert "result is of other" in box.text()
+    assert "belongs to other" in box.text()
     assert not asked
     control(box, "Cancel").click()
     assert loaded.session.state.study is study

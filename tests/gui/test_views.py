@@ -322,7 +322,6 @@ def test_the_other_sequence_is_shown_while_its_key_is_held(shown):
     assert tiles(shown)[0].tile.sequence is MrSequence.FLAIR
 
 
-@pytest.mark.slow
 def test_cine_runs_from_the_last_slice_to_the_first(shown, qtbot):
     shown.commands.run("four_views")
     view = tiles(shown)[0]
@@ -337,7 +336,6 @@ def test_cine_runs_from_the_last_slice_to_the_first(shown, qtbot):
     shown.actions_.toggle_cine()
 
 
-@pytest.mark.slow
 def test_every_view_act_has_a_button(shown):
     toolbar = shown.views.toolbar
     assert toolbar.isVisible()
@@ -490,7 +488,6 @@ def test_the_slider_below_the_views_goes_one_step_a_slice_as_acquired(panel, ana
     assert panel.viewer.window._qt_viewer.dims.isVisible()
 
 
-@pytest.mark.slow
 def test_another_plane_keeps_place_and_zoom(shown):
     viewer = shown.viewer
     shown.session.go_to(2)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.unit.engines.pretend_device import Pretended, pretended
 
-from lesionlens.base.labels import Region
+from lesionlens.base.labels import ComputePrecision, Region
 from lesionlens.base.records.prediction import InputPerturbation
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines import device as devices
@@ -139,6 +139,7 @@ def after_a_step(device):
         processes=ProcessGroup(device),
         shared=network,
         optimiser=Optimiser(network, RECIPE.optimiser),
+        precision=ComputePrecision.FLOAT32,
         step=3,
     )
     return learn(run, source.batch(stage.batch))[0], network
