@@ -99,7 +99,7 @@ def adjusted(runs: list[Path], a: argparse.Namespace) -> tuple[LensNetwork, Weig
     info = weights.load(sources[0][0])[1]
     about = dict(info.provenance) | {"recipe": a.recipe}
     if len(runs) > 1:
-        about["runs"], about["data"] = len(runs), _learnt_from(runs) or about["data"]
+        about["runs"], about["data"] = len(runs), _trained_on(runs) or about["data"]
     if a.mean_with is not None:
         other = weights.load(a.mean_with)[1].version
         about["mean"] = f"{own:g} of these runs, {1 - own:g} of version {other}"
@@ -117,7 +117,7 @@ def adjusted(runs: list[Path], a: argparse.Namespace) -> tuple[LensNetwork, Weig
     return network, notes
 
 
-def _learnt_from(runs: list[Path]) -> str | None:
+def _trained_on(runs: list[Path]) -> str | None:
     """Report from how many cases runs have learnt together; None of those on drawn brains alone."""
     splits = [run / "split.json" for run in runs]
     if not all(split.is_file() for split in splits):

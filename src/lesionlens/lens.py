@@ -18,7 +18,7 @@ from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 from lesionlens.base.provenance import utc_now, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.files import learnt_from_warning
+from lesionlens.base.records.files import trained_on_warning
 from lesionlens.base.records.study import PreparedStudy, QualityCheck, Study
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines import native
@@ -148,9 +148,9 @@ class Lens:
                     probability,
                     _identity(study, hashes.result()),
                 )
-        known = prediction.engine.learnt_from
+        known = prediction.engine.trained_on
         learnt = tuple(s for s in MrSequence if prepared.scans.get(s) in known)
-        told = (learnt_from_warning(learnt),) if learnt else ()
+        told = (trained_on_warning(learnt),) if learnt else ()
         run = RunInfo(
             engine=prediction.engine,
             device=prediction.engine.device,
@@ -159,7 +159,7 @@ class Lens:
             inputs=hashes.result(),
             started=started,
             notices=(*told, *prediction.notices, *flagged.notices, *explained.notices),
-            learnt_from=learnt,
+            trained_on=learnt,
         )
         volumes = _volumes(prepared, flagged, explained, probability, doubtful)
         analysis = Analysis(study, prepared, explained.maps, volumes, findings, run)

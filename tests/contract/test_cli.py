@@ -114,7 +114,7 @@ def test_doctor_finds_the_core_and_verified_weights():
     assert found["weights_in_use"]["name"] == "default"
     for weights in (found["weights"], found["weights_synthetic"]):
         assert len(weights["sha256"]) == 64
-    assert found["weights_synthetic"]["learnt_from"] == "synthetic only"
+    assert found["weights_synthetic"]["trained_on"] == "synthetic only"
     assert "lens" in found["plugins"]["lesionlens.engines"]
 
 

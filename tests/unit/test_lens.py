@@ -149,25 +149,25 @@ def test_the_run_says_how_it_was_made(result):
     assert run.device.startswith("cpu")
 
 
-def test_what_the_weights_learnt_from_is_named(folder, result, tmp_path):
+def test_what_the_weights_were_trained_on_is_named(folder, result, tmp_path):
     scans = result.analysis.prepared.scans
-    assert result.analysis.run.learnt_from == ()
+    assert result.analysis.run.trained_on == ()
 
     class Taught(Scripted):
-        info = replace(Scripted.info, learnt_from=frozenset({scans[MrSequence.T2], "another"}))
+        info = replace(Scripted.info, trained_on=frozenset({scans[MrSequence.T2], "another"}))
 
     copy = tmp_path / "under_another_name"
     copy.mkdir()
     for file in folder.glob("*.nii.gz"):
         nib.save(nib.load(file), copy / f"case_{file.name.removesuffix('.gz')}")
     known = Lens(engine=Taught())(open_study(copy))
-    assert known.analysis.run.learnt_from == (MrSequence.T2,)
+    assert known.analysis.run.trained_on == (MrSequence.T2,)
     known.save(tmp_path / "out")
     run = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert run["learnt_from"] == ["t2"]
-    assert any("learnt from this study (T2)" in one for one in run["warnings"])
+    assert run["trained_on"] == ["t2"]
+    assert any("trained on this study (T2)" in one for one in run["warnings"])
     again = Result.open(tmp_path / "out", copy)
-    assert again.analysis.run.learnt_from == (MrSequence.T2,)
+    assert again.analysis.run.trained_on == (MrSequence.T2,)
 
 
 def test_a_probe_answers_and_a_reopened_result_says_why_it_cannot(result):

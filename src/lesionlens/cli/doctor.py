@@ -124,7 +124,7 @@ def _weights(name: str) -> dict[str, Any]:
         "verified": True,
         "sha256": info.sha256,
         "version": info.version,
-        "learnt_from": info.provenance.get("data", "not recorded"),
+        "trained_on": info.provenance.get("data", "not recorded"),
         "message": None,
     }
 
@@ -189,5 +189,5 @@ def _in_use_line(used: dict[str, Any]) -> str:
 def _weights_line(title: str, weights: dict[str, Any]) -> str:
     if not weights["verified"]:
         return f"{title:<11} NOT USABLE: {weights['message']}"
-    about = f"{weights['version']} ({weights['learnt_from']})"
+    about = f"{weights['version']} ({weights['trained_on']})"
     return f"{title:<11} {about}, verified, SHA-256 {weights['sha256'][:16]}…"

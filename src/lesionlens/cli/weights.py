@@ -72,9 +72,7 @@ def accept(
 
     name = checks.person(by)
     found = read_proposal(proposed)
-    lineage = Lineage(
-        found.proposed.version, found.parent.sha256, found.learnt_from, found.held_out
-    )
+    lineage = Lineage(found.proposed.version, found.parent.sha256, found.trained_on, found.held_out)
     new = WeightsStore().accept(proposed / WEIGHTS, lineage, by=name, note=why)
     return Answer(
         (

@@ -47,8 +47,8 @@ class WeightsNotes:
     expected Dice lies at half of the Dice that can be reached, below one half where a region is
     hard (Lipton et al. 2014, doi 10.1007/978-3-662-44851-9_15, for F1, which is Dice); a core
     that is doubtful as a whole is drawn from lower."""
-    learnt_from: tuple[str, ...] = ()
-    """The scans that they learnt from, by `imaging.preparation.scan_digest`."""
+    trained_on: tuple[str, ...] = ()
+    """The scans that they were trained on, by `imaging.preparation.scan_digest`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,7 @@ class WeightsVersion(FileModel):
         Who, and when: ISO 8601, UTC.
     note : str
         In that person's words.
-    learnt_from, held_out : tuple of str
+    trained_on, held_out : tuple of str
         SHA-256 of the names of patients, those of all ancestors too: a training patient
         never judges later weights, and one who judged is never trained on.
     """
@@ -54,7 +54,7 @@ class WeightsVersion(FileModel):
     accepted_by: str
     accepted: str
     note: str = ""
-    learnt_from: tuple[str, ...] = ()
+    trained_on: tuple[str, ...] = ()
     held_out: tuple[str, ...] = ()
 
 
@@ -85,7 +85,7 @@ class Lineage:
 
     version: str
     parent_sha256: str
-    learnt_from: tuple[str, ...] = ()
+    trained_on: tuple[str, ...] = ()
     held_out: tuple[str, ...] = ()
 
 
@@ -168,7 +168,7 @@ class WeightsStore:
             accepted_by=by,
             accepted=utc_now(),
             note=note,
-            learnt_from=lineage.learnt_from,
+            trained_on=lineage.trained_on,
             held_out=lineage.held_out,
         )
         try:

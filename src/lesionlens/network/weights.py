@@ -116,12 +116,12 @@ def load(
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise _unreadable(path, error) from error
     network = channels_last(network.to(device)).eval()
-    known = notes_of(notes) | {"learnt_from": notes.learnt_from or _learnt_from(path, actual)}
+    known = notes_of(notes) | {"trained_on": notes.trained_on or _trained_on(path, actual)}
     return network, WeightsInfo(sha256=actual, config=config, **known)
 
 
-def _learnt_from(path: Path, sha256: str) -> tuple[str, ...]:
-    """Return the scans that shipped weights learnt from, of which a file beside them tells."""
+def _trained_on(path: Path, sha256: str) -> tuple[str, ...]:
+    """Return the scans that shipped weights were trained on, from the JSON file beside them."""
     beside = path.with_suffix(".json")
     if path.parent != shipped_path().parent or not beside.is_file():
         return ()
@@ -129,7 +129,7 @@ def _learnt_from(path: Path, sha256: str) -> tuple[str, ...]:
     if about["sha256"] != sha256:
         return ()
     return tuple(
-        sorted(scan for case in about.get("learnt_from", {}).values() for scan in case.values())
+        sorted(scan for case in about.get("trained_on", {}).values() for scan in case.values())
     )
 
 

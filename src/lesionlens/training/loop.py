@@ -78,7 +78,7 @@ class TrainSummary:
     began_at: int = 0
     """The step of the checkpoint that this sitting went on from."""
     learnt_before: tuple[str, ...] = ()
-    """Cases that are held out to judge, and that the weights it began with learnt from."""
+    """Validation cases that the starting weights were trained on."""
 
 
 OnStep = Callable[[TrainEvent], None]
@@ -94,11 +94,11 @@ class Cases(Protocol):
 
     @property
     def scans(self) -> tuple[str, ...]:
-        """By which the scans that are learnt from are known again."""
+        """Digests of the scans that are trained on."""
         ...
 
-    def judged_by(self, learnt_from: Collection[str]) -> tuple[str, ...]:
-        """Name the cases that are held out, and that weights learnt from before."""
+    def judged_by(self, trained_on: Collection[str]) -> tuple[str, ...]:
+        """Name the validation cases that earlier weights were trained on."""
         ...
 
     def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
@@ -183,7 +183,7 @@ class _TrainingRun:
                 "steps": self.step,
                 "minutes": round(self.spent_s / 60, 1),
             },
-            learnt_from=(*self.notes.learnt_from, *(self.cases.scans if self.cases else ())),
+            trained_on=(*self.notes.trained_on, *(self.cases.scans if self.cases else ())),
         )
         weights.save(path, self.network.config, self.optimiser.average, about)
         return path
@@ -413,5 +413,5 @@ def train(
     path = run.save()
     finished = run.step >= config.steps
     minutes = run.spent_s / 60
-    before = run.cases.judged_by(run.notes.learnt_from) if run.cases else ()
+    before = run.cases.judged_by(run.notes.trained_on) if run.cases else ()
     return TrainSummary(run.step, config.steps, finished, minutes, run.loss, path, began_at, before)

@@ -107,13 +107,13 @@ class RealCases:
 
     @property
     def scans(self) -> tuple[str, ...]:
-        """By which the scans that are learnt from are known again."""
+        """Digests of the scans that are trained on."""
         found = (_scans_of(case, self._out / CASES_NAME) for case in self.parts.training)
         return tuple(sorted(scan for scans in found for scan in scans))
 
-    def judged_by(self, learnt_from: Collection[str]) -> tuple[str, ...]:
-        """Name the cases that are held out, and that weights learnt from before."""
-        known, folder = frozenset(learnt_from), self._out / CASES_NAME
+    def judged_by(self, trained_on: Collection[str]) -> tuple[str, ...]:
+        """Name the validation cases that earlier weights were trained on."""
+        known, folder = frozenset(trained_on), self._out / CASES_NAME
         held = self.parts.validation if known else ()
         return tuple(c.name for c in held if not known.isdisjoint(_scans_of(c, folder)))
 

@@ -125,15 +125,15 @@ def test_shipped_weights_load_and_are_what_the_hash_says(name):
     assert not network.training
 
 
-def test_the_synthetic_weights_learnt_from_no_patient():
+def test_the_synthetic_weights_were_trained_on_no_patient():
     assert weights.load_shipped("synthetic")[1].provenance["data"] == "synthetic only"
 
 
-def test_shipped_weights_name_the_scans_that_they_learnt_from():
-    own = weights.load(weights.shipped_path())[1].learnt_from
+def test_shipped_weights_name_the_scans_that_they_were_trained_on():
+    own = weights.load(weights.shipped_path())[1].trained_on
     assert len(set(own)) == 12 * 4  # twelve patients, four sequences
-    assert weights.load_shipped()[1].learnt_from == own
-    assert weights.load_shipped("synthetic")[1].learnt_from == ()
+    assert weights.load_shipped()[1].trained_on == own
+    assert weights.load_shipped("synthetic")[1].trained_on == ()
 
 
 def test_weights_are_chosen_by_name_or_by_file(tmp_path, monkeypatch):

@@ -211,7 +211,7 @@ def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, out, random_
     assert 0 <= row["patients_wt"] <= 1
     assert len(list((out / "cases").glob("*.kept"))) == len(NAMES)
     scans = {scan for c in learnt for scan in prepare(c.study(), RunContext()).scans.values()}
-    assert set(info.learnt_from) == scans
+    assert set(info.trained_on) == scans
     assert summary.learnt_before == ()
     held = cases.parts.validation
     assert cases.judged_by(scans) == ()

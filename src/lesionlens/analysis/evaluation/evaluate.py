@@ -30,7 +30,7 @@ from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import enhancing_as_core
-from lesionlens.base.records.files import FindingsFile, RunFile, learnt_from_warning
+from lesionlens.base.records.files import FindingsFile, RunFile, trained_on_warning
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.resampling import resample
 
@@ -174,8 +174,8 @@ def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> 
         score.made_by = " ".join(
             part for part in (run.engine, run.engine_version, run.weights_sha256) if part
         )
-        if run.learnt_from:
-            score.problems.append(learnt_from_warning(run.learnt_from))
+        if run.trained_on:
+            score.problems.append(trained_on_warning(run.trained_on))
     image = _reference(score, case, findings, grid)
     truth = np.zeros(grid.shape, np.uint8) if known is None else _onto(known, grid)
     predicted = {region: region_mask(labels, region) for region in Region}

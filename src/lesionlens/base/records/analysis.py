@@ -79,8 +79,8 @@ class RunInfo:
     """ISO 8601, UTC."""
     notices: tuple[str, ...] = ()
     """All warnings of the run."""
-    learnt_from: tuple[MrSequence, ...] = ()
-    """The sequences of this study that the weights learnt from: what they show of it flatters."""
+    trained_on: tuple[MrSequence, ...] = ()
+    """The sequences of this study that the weights were trained on: results on it are too good."""
     documents: tuple[Document, ...] = ()
     """Reports that were written of it before."""
 

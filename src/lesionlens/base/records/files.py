@@ -156,16 +156,17 @@ class AttentionMethod(_Strict):
     trust: dict[Region, MapChecks] = {}
 
 
-def learnt_from_warning(sequences: Iterable[MrSequence]) -> str:
-    """Return the warning that weights learnt from a study.
+def trained_on_warning(sequences: Iterable[MrSequence]) -> str:
+    """Return the warning that weights were trained on a study.
 
     Examples
     --------
-    >>> learnt_from_warning([MrSequence.T1, MrSequence.FLAIR])
-    'The weights learnt from this study (T1, FLAIR): what they find in it flatters them'
+    >>> trained_on_warning([MrSequence.T1, MrSequence.FLAIR])
+    'The weights were trained on this study (T1, FLAIR): its results are better than on a new one'
     """
     names = ", ".join(sequence.words for sequence in sequences)
-    return f"The weights learnt from this study ({names}): what they find in it flatters them"
+    better = "its results are better than on a new one"
+    return f"The weights were trained on this study ({names}): {better}"
 
 
 def left_out_warning(name: str, reason: str) -> str:
@@ -197,8 +198,8 @@ class RunFile(_Strict):
     warnings: tuple[str, ...]
     left_out: dict[str, str] = {}
     inputs: tuple[InputRow, ...]
-    learnt_from: tuple[MrSequence, ...] = ()
-    """The sequences of the study that the weights learnt from."""
+    trained_on: tuple[MrSequence, ...] = ()
+    """The sequences of the study that the weights were trained on."""
     files: tuple[InputRow, ...] | None = None
     """Every file of the result but run.json itself; null in results of earlier releases."""
     notice: str = RESEARCH_USE_NOTICE

@@ -41,7 +41,7 @@ class EngineInfo:
 
     `operating_points` rise in threshold; empty if nothing was measured. Regions that score less
     than `floor` are not flagged. `precision` is None where an engine does not say it, `threads` on
-    an accelerator. `learnt_from` names the scans that the weights learnt from (`scan_digest`).
+    an accelerator. `trained_on` names the scans that the weights were trained on (`scan_digest`).
     """
 
     name: str
@@ -54,7 +54,7 @@ class EngineInfo:
     floor: float = 0.0
     precision: ComputePrecision | None = None
     threads: int | None = None
-    learnt_from: frozenset[str] = frozenset()
+    trained_on: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

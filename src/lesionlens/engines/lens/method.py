@@ -173,7 +173,7 @@ class LensMethod(ABC):
             floor=self._floor,
             precision=self._precision,
             threads=self._threads,
-            learnt_from=frozenset(self._about.learnt_from),
+            trained_on=frozenset(self._about.trained_on),
         )
 
     @property

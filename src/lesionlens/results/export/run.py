@@ -75,7 +75,7 @@ def run_file(analysis: Analysis, record: ExportRecord = ExportRecord()) -> RunFi
         study_uid=analysis.study.uid,
         warnings=tuple(dict.fromkeys((*warnings_of(analysis), *record.notices))),
         left_out=dict(record.left_out),
-        learnt_from=run.learnt_from,
+        trained_on=run.trained_on,
         inputs=tuple(InputRow(file=name, sha256=digest) for name, digest in run.inputs),
     )
 

@@ -391,5 +391,5 @@ def _run(run: RunFile) -> RunInfo:
         inputs=tuple((row.file, row.sha256) for row in run.inputs),
         started=run.started,
         notices=tuple(w for w in run.warnings if w not in missing),
-        learnt_from=run.learnt_from,
+        trained_on=run.trained_on,
     )

@@ -208,7 +208,7 @@ def _carry_split(out: Path, gathered: Gathered, store: WeightsStore, parent: str
     if version is None or (out / SPLIT_NAME).is_file():
         return
     sides: dict[str, dict[str, list[str]]] = {"training": {}, "validation": {}}
-    known = ((version.learnt_from, "training"), (version.held_out, "validation"))
+    known = ((version.trained_on, "training"), (version.held_out, "validation"))
     for patient in {one.case.patient for one in gathered.reviews}:
         digest = digests([patient])[0]
         for hashes, side in known:
@@ -315,7 +315,7 @@ def _proposal(
             **gathered.counts,
             "studies": len(gathered.reviews),
             "patients": len({one.case.patient for one in gathered.reviews}),
-            "learnt from (patients)": len(learnt),
+            "trained on (patients)": len(learnt),
             "held out (patients)": len(held),
         },
         left_out=gathered.left_out,
@@ -333,7 +333,7 @@ def _proposal(
             for review, one, two in zip(judged.reviews, before, after, strict=True)
         ),
         cautions=cautions(patients, drawn, judged.reviews, about.sha256),
-        learnt_from=tuple(sorted({*learnt, *(ancestor.learnt_from if ancestor else ())})),
+        trained_on=tuple(sorted({*learnt, *(ancestor.trained_on if ancestor else ())})),
         held_out=tuple(sorted({*held, *(ancestor.held_out if ancestor else ())})),
     )
 

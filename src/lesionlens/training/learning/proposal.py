@@ -68,7 +68,7 @@ class Proposal(FileModel):
         On held-out patients by the whole analysis; on synthetic brains by one pass.
     cautions : tuple of str
         What a person must weigh before accepting.
-    learnt_from, held_out : tuple of str
+    trained_on, held_out : tuple of str
         SHA-256 of patients, ancestors' included; see `network.versions.WeightsVersion`.
     """
 
@@ -85,7 +85,7 @@ class Proposal(FileModel):
     drawn: tuple[MetricChange, ...]
     cases: tuple[HeldOutCase, ...]
     cautions: tuple[str, ...]
-    learnt_from: tuple[str, ...]
+    trained_on: tuple[str, ...]
     held_out: tuple[str, ...]
 
 

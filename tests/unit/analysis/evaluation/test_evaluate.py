@@ -141,15 +141,15 @@ def test_without_t1c_nothing_of_an_earlier_result_is_enhancing(cohort, tmp_path)
     assert (score.metrics["wt"], score.metrics["tc"], score.metrics["et"]) == (1, 1, 0)
 
 
-def test_a_case_that_the_weights_learnt_from_is_named(cohort, scores, tmp_path):
+def test_a_case_that_the_weights_were_trained_on_is_named(cohort, scores, tmp_path):
     shutil.copytree(cohort[0] / "a", tmp_path / "results" / "a")
     shutil.copytree(cohort[1] / "a", tmp_path / "cases" / "a")
     place = tmp_path / "results" / "a" / "run.json"
     run = json.loads(place.read_text()) if place.is_file() else {}
-    place.write_text(json.dumps(run | {"learnt_from": ["t1", "flair"]}))
+    place.write_text(json.dumps(run | {"trained_on": ["t1", "flair"]}))
     (score,) = evaluate(tmp_path / "results", find_cases(tmp_path / "cases"), lambda _: None)
-    assert any("learnt from this study (T1, FLAIR)" in problem for problem in score.problems)
-    assert not any("learnt from" in p for one in scores.values() for p in one.problems)
+    assert any("trained on this study (T1, FLAIR)" in problem for problem in score.problems)
+    assert not any("trained on this" in p for one in scores.values() for p in one.problems)
 
 
 @pytest.mark.parametrize("damage", ["missing", "other grid", "no json", "label 7"])

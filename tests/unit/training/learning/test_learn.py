@@ -261,8 +261,8 @@ def test_weights_are_proposed_and_compared_and_nothing_is_in_use(learnt, digest)
     assert "2 real cases of 2 patients" in info.provenance["data"]
     assert {"wt", "flagged_ml"} & {one.key for one in proposal.drawn}
     assert len(proposal.cases) == proposal.counts["held out (patients)"] == 1
-    assert not set(proposal.learnt_from) & set(proposal.held_out)
-    assert len(proposal.learnt_from) == 2
+    assert not set(proposal.trained_on) & set(proposal.held_out)
+    assert len(proposal.trained_on) == 2
     assert WeightsStore().in_use is None
     assert any("Few patients were held out: 1" in one for one in proposal.cautions)
 
@@ -336,7 +336,7 @@ def test_stopped_training_goes_on_and_a_request_to_stop_is_heard_while_judging(
     assert not (tmp_path / "proposal.json").exists()
 
 
-def test_who_was_learnt_from_never_judges_later_weights(
+def test_patients_trained_on_never_judges_later_weights(
     reviews, begun, tmp_path, random_weights, store
 ):
     """Patient c judged when v1 learnt, and judges again; a and b never do."""
