@@ -149,8 +149,8 @@ class Lens:
                     _identity(study, hashes.result()),
                 )
         known = prediction.engine.trained_on
-        learnt = tuple(s for s in MrSequence if prepared.scans.get(s) in known)
-        told = (trained_on_warning(learnt),) if learnt else ()
+        trained_on = tuple(s for s in MrSequence if prepared.scans.get(s) in known)
+        warned = (trained_on_warning(trained_on),) if trained_on else ()
         run = RunInfo(
             engine=prediction.engine,
             device=prediction.engine.device,
@@ -158,8 +158,8 @@ class Lens:
             versions=versions(),
             inputs=hashes.result(),
             started=started,
-            notices=(*told, *prediction.notices, *flagged.notices, *explained.notices),
-            trained_on=learnt,
+            notices=(*warned, *prediction.notices, *flagged.notices, *explained.notices),
+            trained_on=trained_on,
         )
         volumes = _volumes(prepared, flagged, explained, probability, doubtful)
         analysis = Analysis(study, prepared, explained.maps, volumes, findings, run)

@@ -117,10 +117,10 @@ def _answer(summary: TrainSummary, *, speak: bool = True) -> Answer:
         done += f" (resumed from step {summary.began_at})"
     lines = (f"{done}, loss {summary.loss:.3f}", f"Weights: {summary.weights}")
     notes: tuple[str, ...] = ()
-    if summary.learnt_before:
+    if summary.trained_before:
         notes = (
             "The initial weights were trained on cases that are held out for validation, whose "
-            f"figures are therefore too good: {', '.join(map(plain, summary.learnt_before))}",
+            f"figures are therefore too good: {', '.join(map(plain, summary.trained_before))}",
         )
     if STOP.is_set():
         return Answer(lines, (*notes, "stopped; the same command continues"), status=130)

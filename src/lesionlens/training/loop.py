@@ -77,7 +77,7 @@ class TrainSummary:
     """Averaged weights, safetensors."""
     began_at: int = 0
     """The step of the checkpoint that this sitting went on from."""
-    learnt_before: tuple[str, ...] = ()
+    trained_before: tuple[str, ...] = ()
     """Validation cases that the starting weights were trained on."""
 
 

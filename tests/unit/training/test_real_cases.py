@@ -212,7 +212,7 @@ def test_a_run_learns_from_cases_and_judges_on_those_held_out(root, out, random_
     assert len(list((out / "cases").glob("*.kept"))) == len(NAMES)
     scans = {scan for c in learnt for scan in prepare(c.study(), RunContext()).scans.values()}
     assert set(info.trained_on) == scans
-    assert summary.learnt_before == ()
+    assert summary.trained_before == ()
     held = cases.parts.validation
     assert cases.judged_by(scans) == ()
     known = next(iter(prepare(held[0].study(), RunContext()).scans.values()))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from lesionlens.analysis.followup import places
 from lesionlens.base.errors import LesionLensError
+from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.prepare import prepare
@@ -67,8 +67,8 @@ def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, place: Path, take
 def study_of_other(study: Study | None, place: Path) -> str | None:
     """Return the name of the study of a result where another one is open; None if it is not.
 
-    None too if it is not known on this machine where the result's study lies, and where the open
-    one is a copy of it.
+    None too if it is not known on this machine where the result's study lies, or if the open one is
+    a copy of it.
     """
     if study is None or not is_result(place):
         return None
@@ -85,10 +85,9 @@ def study_of_other(study: Study | None, place: Path) -> str | None:
 def _holds_one(study: Study, digests: Collection[str]) -> bool:
     """Whether a study holds files that were analysed, wherever they lie: a copy is no other."""
     try:
-        firsts = [series.files[0].path.read_bytes() for series in study.series.values()]
+        return any(sha256_of(item.files[0].path) in digests for item in study.series.values())
     except OSError:
         return False
-    return any(hashlib.sha256(first).hexdigest() in digests for first in firsts)
 
 
 def _open_first(

@@ -48,7 +48,7 @@ REGIONS: dict[str, Region] = {
 }
 """Labels that name a region; under any other the answer is the thing pointed at."""
 _REQUEST_PARAMS = ("sequence", "channels")
-_STUDIES, _MOST_POINTS, _MOST_LABEL_BYTES = 4, 64, 2**28
+_STUDIES, _MOST_POINTS = 4, 64
 RequestParams = Mapping[str, Any]
 
 
