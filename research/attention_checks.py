@@ -39,12 +39,12 @@ from lesionlens.engines import network_input as ready
 from lesionlens.engines.device import has_fast_bfloat16
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.lens import Lens
 from lesionlens.network import weights as weight_files
 from lesionlens.network.build import build
 from lesionlens.network.model import LensNetwork, channels_last
 from lesionlens.network.normalise import with_presence
 from lesionlens.network.synth.draw import SyntheticBatch, draw
+from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
 from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
 from lesionlens.training.data import VALIDATION_SEED, SynthSource

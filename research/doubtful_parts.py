@@ -20,7 +20,7 @@ from scipy import ndimage
 from lesionlens.base.geometry import bounding_box
 from lesionlens.base.labels import MrSequence
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.lens import Lens
+from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
 
 FAR_MM = 5.0

@@ -32,7 +32,7 @@ from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.registration import Registration, ResolutionPyramid, register
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.lens import Lens
+from lesionlens.results.lens import Lens
 
 REGIONS = {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}
 SHELLS = {  # fluid, skull, scalp against the brain's median

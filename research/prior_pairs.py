@@ -40,12 +40,12 @@ from lesionlens.engines.testing.files import write_nifti
 from lesionlens.engines.testing.simple import Patient
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.lens import Lens
 from lesionlens.network.synth import draw as drawing
 from lesionlens.network.synth import tumour
 from lesionlens.network.synth.artefacts import Damage
 from lesionlens.network.synth.draw import DrawConfig, draw_geometry, paint
 from lesionlens.network.synth.fields import RandomStreams
+from lesionlens.results.lens import Lens
 from lesionlens.results.review.prior import Prior
 from lesionlens.training.data import VALIDATION_SEED
 

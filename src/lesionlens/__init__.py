@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lesionlens.base.records.study import Study
     from lesionlens.base.run_context import RunContext
     from lesionlens.imaging.reading.readers import open_study
-    from lesionlens.lens import Lens
+    from lesionlens.results.lens import Lens
     from lesionlens.results.result import Result
     from lesionlens.site.cohort.batch import batch
 
@@ -24,7 +24,7 @@ __version__ = "0.5.0"
 _HOME = {
     "Candidate": "lesionlens.base.records.findings",
     "Evaluation": "lesionlens.analysis.evaluation.evaluation",
-    "Lens": "lesionlens.lens",
+    "Lens": "lesionlens.results.lens",
     "MrSequence": "lesionlens.base.labels",
     "Region": "lesionlens.base.labels",
     "Result": "lesionlens.results.result",

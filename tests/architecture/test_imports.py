@@ -75,7 +75,7 @@ def test_reading_measuring_reviewing_and_exporting_load_neither_torch_nor_qt():
 
 
 def test_the_facade_loads_no_qt():
-    assert not loaded_by("import lesionlens.lens") & set(QT)
+    assert not loaded_by("import lesionlens.results.lens") & set(QT)
 
 
 def test_training_on_synthetic_brains_needs_only_torch_numpy_scipy_and_safetensors():

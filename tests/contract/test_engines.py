@@ -10,7 +10,7 @@ from lesionlens.base.labels import Region, RelevanceMeasure
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing import engine_contract
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.lens import Lens
+from lesionlens.results.lens import Lens
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 OUTSIDE = Path(__file__).parent / "outside"

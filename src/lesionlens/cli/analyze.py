@@ -53,7 +53,7 @@ def analyze(
         prepare = options.preparation(brain_extraction, bias_correction)
         context.progress("loading the network", 0.0)
         from lesionlens.imaging.reading.remembered_series import remember
-        from lesionlens.lens import Lens
+        from lesionlens.results.lens import Lens
 
         def work(choice: EngineChoice) -> Analysis:
             lens = Lens(engine=choice.load())

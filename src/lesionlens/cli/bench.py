@@ -94,7 +94,7 @@ def _time_analysis(
 ) -> dict[str, Any]:
     context.progress("loading", 0.0)
     start = time.perf_counter()
-    from lesionlens.lens import Lens
+    from lesionlens.results.lens import Lens
 
     lens = Lens(network.device, precision=network.precision)
     loading = time.perf_counter() - start

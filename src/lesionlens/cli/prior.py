@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lesionlens.base.records.analysis import Analysis
     from lesionlens.base.records.study import Study
     from lesionlens.imaging.preparation.prepare import PrepareOptions
-    from lesionlens.lens import Lens
+    from lesionlens.results.lens import Lens
     from lesionlens.results.review.prior import Located
 
 

@@ -354,7 +354,7 @@ def show(result: Any, *, block: bool | None = None) -> napari.Viewer:
 
     Parameters
     ----------
-    result : lesionlens.lens.Result
+    result : lesionlens.Result
         Anything with `.analysis`, an Analysis.
     block : bool or None
         Whether to wait until the window closes; None waits unless an event loop runs already.

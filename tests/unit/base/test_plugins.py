@@ -46,7 +46,7 @@ def test_what_is_nobodys_fault_is_not_blamed_on_a_plugin(error):
 
 
 def test_a_defect_of_ours_is_not_blamed_on_others():
-    with pytest.raises(ZeroDivisionError), plugins.blamed("lesionlens.lens", "reader", "now"):
+    with pytest.raises(ZeroDivisionError), plugins.blamed("lesionlens.results", "reader", "now"):
         raise ZeroDivisionError
 
 

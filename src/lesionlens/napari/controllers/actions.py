@@ -236,7 +236,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         choice = preferences.engine
         with self._loading:
             if self._lens is None or self._lens[0] != choice:
-                from lesionlens.lens import Lens  # noqa: PLC0415
+                from lesionlens.results.lens import Lens  # noqa: PLC0415
 
                 self._lens = (choice, Lens(engine=choice.load()))
             return self._lens[1]

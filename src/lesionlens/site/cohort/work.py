@@ -24,7 +24,7 @@ from lesionlens.site.database.records import Status, StudyOutcome
 
 if TYPE_CHECKING:
     from lesionlens.base.records.prediction import EngineInfo
-    from lesionlens.lens import Lens
+    from lesionlens.results.lens import Lens
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class CohortChoice:
 @lru_cache(maxsize=2)
 def load_lens(choice: EngineChoice) -> Lens:
     """Return this process's network, loaded once; and, where a server fails, the one here."""
-    from lesionlens.lens import Lens  # noqa: PLC0415  (a cohort is listed without it)
+    from lesionlens.results.lens import Lens  # noqa: PLC0415  (a cohort is listed without it)
 
     return Lens(engine=choice.load())
 

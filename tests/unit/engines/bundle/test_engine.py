@@ -22,7 +22,7 @@ from lesionlens.engines.bundle import files
 from lesionlens.engines.bundle.engine import BundleEngine
 from lesionlens.engines.engine import Target
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.lens import Lens
+from lesionlens.results.lens import Lens
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

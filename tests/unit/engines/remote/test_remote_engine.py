@@ -24,7 +24,7 @@ from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.engines.remote.engine import connect
 from lesionlens.engines.testing.engine_contract import prepared_head
-from lesionlens.lens import Lens
+from lesionlens.results.lens import Lens
 from lesionlens.site.serving.listen import Listening
 from lesionlens.site.serving.sessions import Limits
 

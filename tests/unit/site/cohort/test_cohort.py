@@ -19,8 +19,8 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.testing.analysis import make_analysis
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.lens import Lens
 from lesionlens.results.export.tables import TablesExporter
+from lesionlens.results.lens import Lens
 from lesionlens.site.cohort import cluster, run, work
 from lesionlens.site.cohort.resume import RESULT, alone_in, complete
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort

@@ -20,7 +20,7 @@ from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.engines.remote.connection import models_of
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.lens import Lens
+from lesionlens.results.lens import Lens
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 PATIENCE = 600.0

@@ -15,10 +15,10 @@ from lesionlens.base.labels import Label
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import Engine
-from lesionlens.lens import Lens
 from lesionlens.results.export import nifti, tables
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.run import warnings_of
+from lesionlens.results.lens import Lens
 from lesionlens.site.serving.monailabel.images import study_of
 from lesionlens.site.serving.monailabel.uploads import own_prefix
 from lesionlens.site.serving.turns import Job

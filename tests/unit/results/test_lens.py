@@ -19,8 +19,8 @@ from lesionlens.engines.testing.files import write_nifti
 from lesionlens.imaging.preparation import cache
 from lesionlens.imaging.reading import sequence_from_image
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.lens import Lens
 from lesionlens.network import weights
+from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
 
 
