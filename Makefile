@@ -64,7 +64,7 @@ test-all: system lint types layers
 	@$(PYTEST) $(COVERAGE)
 
 sample: install
-	@$(BIN)/python -m lesionlens.engines.testing.sample --out out/sample
+	@$(BIN)/python -m tests.phantoms.sample --out out/sample
 
 web: install
 	@$(BIN)/python web/make_page.py --out out/lesionlens.html

@@ -21,10 +21,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.phantoms.acquire import Acquisition
+from tests.phantoms.files import write_dicom
+
 from lesionlens import open_study
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.acquire import Acquisition
-from lesionlens.engines.testing.files import write_dicom
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.results.export import exporter

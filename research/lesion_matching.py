@@ -20,18 +20,21 @@ import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from prior_pairs import movement
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.phantoms.acquire import Acquisition, acquire
+
 from lesionlens.analysis.findings.components import draw_components
 from lesionlens.analysis.followup.matching import match
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import Volume
-from lesionlens.engines.testing.acquire import Acquisition, acquire
 from lesionlens.network.synth import draw as drawing
 from lesionlens.network.synth import tumour
 from lesionlens.network.synth.draw import DrawConfig, draw_geometry

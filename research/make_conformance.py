@@ -5,6 +5,7 @@
 The attributes are those of objects that are really written, of a drawn head.
 """
 
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,11 +21,13 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.phantoms.acquire import AXIAL_SLICES
+from tests.phantoms.analysis import make_analysis, write_study
+
 from lesionlens.base import codes
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.acquire import AXIAL_SLICES
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.dicom.scan import MR_IMAGES
 from lesionlens.results.export.dicom import identity, travelling

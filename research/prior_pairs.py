@@ -24,6 +24,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.phantoms.acquire import Acquisition, acquire
+from tests.phantoms.analysis import make_analysis
+from tests.phantoms.files import write_nifti
+
 from lesionlens.analysis.findings.candidates import Context, Evidence, describe
 from lesionlens.analysis.findings.components import draw_components
 from lesionlens.analysis.followup.compare import compare
@@ -34,9 +39,6 @@ from lesionlens.base.records.analysis import Analysis, Volumes
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.followup import Change
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.acquire import Acquisition, acquire
-from lesionlens.engines.testing.analysis import make_analysis
-from lesionlens.engines.testing.files import write_nifti
 from lesionlens.engines.testing.simple import Patient
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study

@@ -25,7 +25,9 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from lesionlens.engines.testing.analysis import write_study
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tests.phantoms.analysis import write_study
+
 from lesionlens.engines.testing.simple import make_patient
 
 HEADS = 8

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from tests.phantoms.acquire import AXIAL, Acquisition
+from tests.phantoms.files import DicomLayout, write_dicom, write_nifti
+from tests.phantoms.headers import PatientIdentity
 
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.engines.testing.acquire import AXIAL, Acquisition
-from lesionlens.engines.testing.files import DicomLayout, write_dicom, write_nifti
-from lesionlens.engines.testing.headers import PatientIdentity
 from lesionlens.engines.testing.simple import Lesion, Patient, make_patient
 
 # The same examples in every run, so that a red run is red again; LESIONLENS_FUZZ=1 looks for new.

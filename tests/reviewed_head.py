@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.geometry import Vec3
 from lesionlens.base.labels import Region
@@ -17,7 +18,6 @@ from lesionlens.base.records.prediction import Capability, Trace
 from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
 from lesionlens.base.records.prompts import PromptedRegion, PromptQuestion
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, Patient, make_patient
 
 LEFT: Vec3 = (-28.0, 8.0, 26.0)

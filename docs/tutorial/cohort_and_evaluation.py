@@ -9,16 +9,22 @@ import shutil
 from pathlib import Path
 from tempfile import mkdtemp
 
+import nibabel as nib
 import pandas as pd
 
 import lesionlens
-from lesionlens.engines.testing.files import write_nifti
 from lesionlens.engines.testing.simple import Lesion, make_patient
 
 place = Path(mkdtemp())
 for name, lesion in (("case_01", Lesion()), ("case_02", Lesion((30.0, -40.0, 12.0), 14.0))):
     patient = make_patient(spacing_mm=2.0, lesions=(lesion,))
-    write_nifti(patient, place / "cases" / name, truth=True)
+    case = place / "cases" / name
+    case.mkdir(parents=True)
+    for kind, image in (*patient.sequences.items(), ("seg", patient.labels)):
+        nib.save(
+            nib.Nifti1Image(image.data.round().astype("int16"), image.affine),
+            case / f"{kind}.nii.gz",
+        )
 sorted(str(path.relative_to(place)) for path in (place / "cases").rglob("*.nii.gz"))
 
 # %% [markdown]

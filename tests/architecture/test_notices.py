@@ -60,7 +60,8 @@ def test_viewers_can_draw_one_bit_frames_on_the_sample():
 
 
 def test_the_sample_s_seed_is_kept_from_training():
-    from lesionlens.engines.testing.sample import SEED
+    from tests.phantoms.sample import SEED
+
     from lesionlens.training.data import SAMPLE_SEED
 
     assert SEED >= SAMPLE_SEED

@@ -18,12 +18,12 @@ import pytest
 
 pytest.importorskip("onnxruntime")
 from tests.clients import ohif
+from tests.phantoms.acquire import Acquisition
+from tests.phantoms.analysis import write_study
 
 from lesionlens import Lens, open_study
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.engines.onnx.engine import OnnxEngine
-from lesionlens.engines.testing.acquire import Acquisition
-from lesionlens.engines.testing.analysis import write_study
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.prepare import PrepareOptions
 

@@ -15,12 +15,12 @@ import pytest
 from tests.clients import ohif
 from tests.clients.frames import in_frames
 from tests.files_below import files_below
+from tests.phantoms.acquire import Acquisition
+from tests.phantoms.analysis import make_analysis
+from tests.phantoms.files import write_dicom
 
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent
-from lesionlens.engines.testing.acquire import Acquisition
-from lesionlens.engines.testing.analysis import make_analysis
-from lesionlens.engines.testing.files import write_dicom
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.dicom.exporter import DicomExporter

@@ -14,10 +14,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.phantoms.files import write_dicom, write_nifti
 from typer.testing import CliRunner
 
 from lesionlens.cli.main import app
-from lesionlens.engines.testing.files import write_dicom, write_nifti
 
 COMMAND = Path(sys.executable).parent / "lesionlens"
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from tests.files_below import files_below
+from tests.phantoms.acquire import Acquisition, acquire
 
 from lesionlens.base import plugins
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
-from lesionlens.engines.testing.acquire import Acquisition, acquire
 from lesionlens.imaging.reading.readers import ReadOptions, open_study
 
 READERS = plugins.names(plugins.READERS)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.phantoms.analysis import make_analysis, write_study
 from tests.reviewed_head import (
     LEFT,
     RIGHT,
@@ -23,7 +24,6 @@ from tests.reviewed_head import (
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.napari.preferences import Preferences
 from lesionlens.results.export.nifti import NiftiExporter
 from lesionlens.results.export.run import write_run

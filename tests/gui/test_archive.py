@@ -15,9 +15,9 @@ pytest.importorskip("dicomweb_client")
 
 from tests.files_below import files_below
 from tests.gui.window import control, reads
+from tests.phantoms.headers import NOBODY
 
 from lesionlens.base.errors import PatientConflictError, ResourceError, UnusableInputError
-from lesionlens.engines.testing.headers import NOBODY
 from lesionlens.imaging.reading.dicom.documents import MANUFACTURER, SENT
 from lesionlens.napari.model.studies import archive as model
 from lesionlens.napari.widgets.patient_dialog import PatientDialog

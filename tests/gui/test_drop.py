@@ -16,11 +16,11 @@ from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication, QTableWidget
 from tests.gui.conftest import MANIFEST
 from tests.gui.window import control, reads
+from tests.phantoms.files import DicomLayout
+from tests.phantoms.headers import PatientIdentity
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
-from lesionlens.engines.testing.files import DicomLayout
-from lesionlens.engines.testing.headers import PatientIdentity
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.overlays.maps import axis_aligned, contrast_limits
 from lesionlens.napari.preferences import FOLDERS, use_for_folders

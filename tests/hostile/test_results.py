@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.phantoms.analysis import make_analysis
 
 from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.cli.main import explain
-from lesionlens.engines.testing.analysis import make_analysis
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.reopen import read_result

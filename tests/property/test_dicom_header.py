@@ -14,9 +14,9 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
+from tests.phantoms.files import write_dicom
 
 from lesionlens.base.run_context import SILENT
-from lesionlens.engines.testing.files import write_dicom
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.dicom import header as dicom_header
 from lesionlens.imaging.reading.dicom import scan as dicom_scan

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
+from tests.phantoms.files import write_dicom
 
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.run_context import SILENT
-from lesionlens.engines.testing.files import write_dicom
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.dicom import scan as dicom_scan
 from lesionlens.imaging.reading.dicom.scan import DicomSlice

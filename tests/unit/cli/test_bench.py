@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lesionlens import lens
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import StageTime
 from lesionlens.cli.bench import bench, busy_words
 from lesionlens.imaging.samples import STUDY
+from lesionlens.results import lens
 
 
 class Instant:

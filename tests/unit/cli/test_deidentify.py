@@ -6,13 +6,13 @@ import json
 
 import pydicom
 import pytest
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.study import StudyKind
 from lesionlens.cli.deidentify import Dates, deidentify
 from lesionlens.cli.export import export
 from lesionlens.cli.options import ResultLayout
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.results.export.exporter import save
 
 

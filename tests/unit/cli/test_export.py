@@ -7,12 +7,12 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from tests.phantoms.acquire import Acquisition
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.cli.export import export
-from lesionlens.engines.testing.acquire import Acquisition
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.exporter import save
 from lesionlens.results.review.log import ReviewLog

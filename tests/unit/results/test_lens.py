@@ -8,14 +8,14 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.phantoms.acquire import Acquisition
+from tests.phantoms.files import write_nifti
 
 from lesionlens.base.errors import CancelledError, MissingPluginError, UnusableInputError
 from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
 from lesionlens.base.records.study import QualityCheck
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.acquire import Acquisition
-from lesionlens.engines.testing.files import write_nifti
 from lesionlens.imaging.preparation import cache
 from lesionlens.imaging.reading import sequence_from_image
 from lesionlens.imaging.reading.readers import open_study

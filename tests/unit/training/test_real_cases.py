@@ -12,6 +12,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.phantoms.analysis import make_analysis, write_study
+from tests.phantoms.files import write_nifti
 
 from lesionlens.analysis.evaluation.label_conventions import convention_reader
 from lesionlens.base.errors import ConfigError, UnusableInputError, WeightsError
@@ -20,8 +22,6 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.analysis import make_analysis, write_study
-from lesionlens.engines.testing.files import write_nifti
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging import samples
 from lesionlens.imaging.preparation.prepare import prepare

@@ -1,7 +1,7 @@
 """A small seeded head in the four sequences, with a lesion of known place: for tests, in seconds.
 
 It looks like a head only as far as readers, registration, measures and exports need it. Nothing in
-it comes from a person. The sample study is made by `testing.sample` instead.
+it comes from a person.
 """
 
 from __future__ import annotations

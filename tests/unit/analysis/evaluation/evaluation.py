@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lesionlens.engines.testing.analysis import make_analysis, write_study
-from lesionlens.engines.testing.files import write_nifti
+from tests.phantoms.analysis import make_analysis, write_study
+from tests.phantoms.files import write_nifti
+
 from lesionlens.engines.testing.simple import Lesion, Patient, make_patient
 from lesionlens.results.export.nifti import NiftiExporter
 from lesionlens.results.export.run import write_run

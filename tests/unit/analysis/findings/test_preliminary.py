@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.findings import preliminary
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.records.prediction import FirstLook, PerturbedPrediction, Scoring
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 
 LEFT, RIGHT = (-28.0, 8.0, 26.0), (34.0, -40.0, 30.0)

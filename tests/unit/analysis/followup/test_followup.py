@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.followup import compare as steps
 from lesionlens.analysis.followup import places
@@ -37,7 +38,6 @@ from lesionlens.base.records.followup import (
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.records.review import Outline
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.imaging.reading.readers import open_study

@@ -7,6 +7,8 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.uid import generate_uid
+from tests.phantoms.acquire import Acquisition
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.followup import compare as steps
 from lesionlens.analysis.followup.compare import compare
@@ -14,8 +16,6 @@ from lesionlens.analysis.followup.patient import Examination, Prior
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.patient import Patient
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.acquire import Acquisition
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.registration import Registration
 from lesionlens.results.export.dicom.exporter import DicomExporter

@@ -8,11 +8,11 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.phantoms.acquire import CORONAL, SAGITTAL, Acquisition, acquire
+from tests.phantoms.files import DicomLayout, write_dicom, write_nifti
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Label, MrSequence
-from lesionlens.engines.testing.acquire import CORONAL, SAGITTAL, Acquisition, acquire
-from lesionlens.engines.testing.files import DicomLayout, write_dicom, write_nifti
 from lesionlens.engines.testing.simple import Lesion, make_patient
 
 HEAD = make_patient(spacing_mm=4.0)

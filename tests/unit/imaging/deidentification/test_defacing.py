@@ -10,13 +10,13 @@ import pydicom
 import pytest
 from pydicom.uid import RLELossless
 from tests.files_below import files_below
+from tests.phantoms.acquire import Acquisition
+from tests.phantoms.files import write_dicom
 
 from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
-from lesionlens.engines.testing.acquire import Acquisition
-from lesionlens.engines.testing.files import write_dicom
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.deidentification import defacing
 from lesionlens.imaging.deidentification.face import find_face, fit, load_template

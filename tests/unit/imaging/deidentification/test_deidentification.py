@@ -15,11 +15,11 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import generate_uid
 from tests.files_below import files_below
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.imaging.deidentification.clean import Cleaner, telling_words
 from lesionlens.imaging.deidentification.folder import deidentify_folder
 from lesionlens.imaging.deidentification.profile import (

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import ndimage
+from tests.phantoms.acquire import Acquisition
 
 from lesionlens.base.errors import CancelledError, GeometryError, ReadError, UnusableInputError
 from lesionlens.base.grid import Grid
@@ -13,7 +14,6 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, StepName, Study, StudyKind
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.scan_limits import check_grid
-from lesionlens.engines.testing.acquire import Acquisition
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.preparation.brain import filled, foreground, largest, of_stripped
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare, reference_of

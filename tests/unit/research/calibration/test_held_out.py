@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.phantoms.files import write_nifti
 
 from lesionlens.analysis.evaluation.label_conventions import convention_reader
-from lesionlens.engines.testing.files import write_nifti
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.training.references import find_real_cases
 

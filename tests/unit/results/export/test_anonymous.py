@@ -11,11 +11,11 @@ from dataclasses import replace
 import pydicom
 import pytest
 from tests.files_below import files_below
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.imaging.deidentification.folder import deidentify_folder
 from lesionlens.imaging.deidentification.profile import Options
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms

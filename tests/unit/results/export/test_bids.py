@@ -9,11 +9,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from tests.files_below import files_below
+from tests.phantoms.acquire import Acquisition
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.acquire import Acquisition
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.imaging.reading.bids import refuse_one_label
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.bids import save_bids

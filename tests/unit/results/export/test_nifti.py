@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from tests.phantoms.analysis import make_analysis
 
 from lesionlens.base.errors import ExportError
 from lesionlens.base.grid import Grid
@@ -17,7 +18,6 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.evidence import SequenceEvidence
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Considered, Location
-from lesionlens.engines.testing.analysis import make_analysis
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.nifti import (
     STEPS,

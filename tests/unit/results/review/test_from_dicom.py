@@ -16,6 +16,8 @@ import pytest
 from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
+from tests.phantoms.acquire import Acquisition
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.findings.measure import volume_ml
@@ -24,8 +26,6 @@ from lesionlens.base.labels import DrawingMethod, Label, MrSequence, Region, Rev
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.acquire import Acquisition
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.review.from_dicom import from_dicom

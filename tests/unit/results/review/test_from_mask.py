@@ -9,13 +9,13 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.phantoms.acquire import Acquisition, acquire
+from tests.phantoms.analysis import make_analysis, write_study
+from tests.phantoms.files import write_nifti
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.acquire import Acquisition, acquire
-from lesionlens.engines.testing.analysis import make_analysis, write_study
-from lesionlens.engines.testing.files import write_nifti
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.grid import Grid
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.results.review import journal, store
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.phantoms.acquire import Acquisition
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.findings.measure import volume_ml
 from lesionlens.base.labels import Label, MrSequence, Region, ReviewState
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.acquire import Acquisition
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.review.from_dicom import from_dicom
 

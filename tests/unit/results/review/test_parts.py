@@ -8,6 +8,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.grid import Grid
@@ -15,7 +16,6 @@ from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.parts import UNLISTED, AlteredResultError, check_objects
 from lesionlens.base.records.review import WHOLE_STUDY
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.listed import write_list

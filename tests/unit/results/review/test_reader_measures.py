@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from tests.phantoms.acquire import Acquisition
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.findings.edits import applied, unedited
 from lesionlens.base.errors import UnusableInputError
@@ -24,8 +26,6 @@ from lesionlens.base.records.response import (
     Steroids,
 )
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.acquire import Acquisition
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.napari.model.wording.followup import shown_followup
 from lesionlens.results.export.dicom.exporter import DicomExporter

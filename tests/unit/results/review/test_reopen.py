@@ -7,6 +7,8 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.phantoms.acquire import Acquisition
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
@@ -15,8 +17,6 @@ from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.records.findings import Considered, Location
 from lesionlens.base.records.review import Outline
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.acquire import Acquisition
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.results.export.exporter import save

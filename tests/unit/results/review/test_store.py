@@ -7,11 +7,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from tests.kept_reads import autosave_as_before
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.labels import ReviewState
 from lesionlens.base.records.review import Outline, Review
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.results.review import store
 from lesionlens.results.review.log import ReviewLog

@@ -7,12 +7,12 @@ import json
 import shutil
 
 import pytest
+from tests.phantoms.acquire import AXIAL, Acquisition
+from tests.phantoms.files import write_dicom, write_nifti
 
 from lesionlens.analysis.evaluation.summary import CaseScore
 from lesionlens.base.errors import CancelledError, ConfigError, UnusableInputError
 from lesionlens.engines.choice import EngineChoice
-from lesionlens.engines.testing.acquire import AXIAL, Acquisition
-from lesionlens.engines.testing.files import write_dicom, write_nifti
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.site.acceptance import accept as module
 from lesionlens.site.acceptance.accept import SiteTest, accept

@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.phantoms.analysis import make_analysis
 
 from lesionlens.base.errors import MissingPluginError, ReadError, UnusableInputError
 from lesionlens.base.labels import Identity
 from lesionlens.base.records.export import ExportOptions
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.choice import EngineChoice
-from lesionlens.engines.testing.analysis import make_analysis
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.tables import TablesExporter
 from lesionlens.results.lens import Lens

@@ -12,11 +12,11 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.labels import ReviewAct
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import WHOLE_STUDY
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.results.review import journal, store
 from lesionlens.site.database.records import ReadKey
@@ -37,7 +37,7 @@ READINGS = textwrap.dedent(
     from lesionlens.base.records.review import Review
     from lesionlens.results.review import journal, store
     from lesionlens.results.review.log import ReviewLog
-    from lesionlens.engines.testing.analysis import make_analysis, write_study
+    from tests.phantoms.analysis import make_analysis, write_study
     from lesionlens.engines.testing.simple import Lesion, make_patient
     from lesionlens.site.database.worklist_database import open_worklist_database
     from lesionlens.site.database.records import ReadKey

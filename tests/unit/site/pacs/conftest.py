@@ -23,8 +23,9 @@ import pytest
 pytest.importorskip("dicomweb_client")
 pytest.importorskip("pynetdicom")
 
-from lesionlens.engines.testing.files import write_dicom
-from lesionlens.engines.testing.headers import NOBODY
+from tests.phantoms.files import write_dicom
+from tests.phantoms.headers import NOBODY
+
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.credentials import PASSWORD_VARIABLE, USER_VARIABLE

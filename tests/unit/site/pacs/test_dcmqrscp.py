@@ -9,10 +9,10 @@ import time
 
 import pydicom
 import pytest
+from tests.phantoms.files import write_dicom
 from tests.unit.site.pacs.conftest import STUDY, free_port
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
-from lesionlens.engines.testing.files import write_dicom
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import Access, Retrieval, StudyQuery

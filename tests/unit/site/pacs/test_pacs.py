@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pydicom
 import pytest
+from tests.phantoms.headers import NOBODY
 from tests.unit.site.pacs.conftest import (
     PASSWORD,
     STUDY,
@@ -22,7 +23,6 @@ from tests.unit.site.pacs.conftest import (
 from lesionlens.base.errors import CancelledError, ResourceError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.headers import NOBODY
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.site.pacs import association
 from lesionlens.site.pacs.connect import connect

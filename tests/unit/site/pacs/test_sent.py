@@ -5,11 +5,11 @@ import shutil
 
 import pydicom
 import pytest
+from tests.phantoms.acquire import Acquisition
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.acquire import Acquisition
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.dicom.documents import SENT, documents_of
 from lesionlens.results.export.exporter import save

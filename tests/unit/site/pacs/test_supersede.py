@@ -7,13 +7,13 @@ from dataclasses import replace
 import pydicom
 import pytest
 from pydicom.uid import KeyObjectSelectionDocumentStorage
+from tests.phantoms.acquire import Acquisition
+from tests.phantoms.analysis import make_analysis, write_study
 from tests.unit.site.pacs.conftest import archive_at, files_of, running
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.acquire import Acquisition
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.imaging.reading.dicom.documents import SENT
 from lesionlens.results.export.exporter import save

@@ -10,11 +10,11 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from tests.phantoms.headers import NOBODY
 
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.base.run_context import RunContext
 from lesionlens.cli import worklist as commands
-from lesionlens.engines.testing.headers import NOBODY
 from lesionlens.site.cohort.work import CohortChoice
 from lesionlens.site.database.describing import describe_all
 from lesionlens.site.database.records import Status, StudyEntry, StudyOutcome

@@ -12,6 +12,7 @@ from importlib.metadata import version
 import numpy as np
 import pytest
 from tests.kept_reads import autosave_as_before
+from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base import user_folders
 from lesionlens.base.errors import (
@@ -25,7 +26,6 @@ from lesionlens.base.records.prediction import EngineInfo
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewEvent
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.testing.analysis import make_analysis, write_study
 from lesionlens.engines.testing.simple import Lesion, make_patient
 from lesionlens.network import weights
 from lesionlens.network.versions import Lineage, WeightsStore

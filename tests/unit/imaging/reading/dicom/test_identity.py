@@ -5,12 +5,12 @@ import shutil
 import pydicom
 import pytest
 from tests.files_below import files_below
+from tests.phantoms.acquire import AXIAL, Acquisition
+from tests.phantoms.files import write_dicom
+from tests.phantoms.headers import PatientIdentity
 
 from lesionlens.base.errors import PatientConflictError
 from lesionlens.base.labels import MrSequence
-from lesionlens.engines.testing.acquire import AXIAL, Acquisition
-from lesionlens.engines.testing.files import write_dicom
-from lesionlens.engines.testing.headers import PatientIdentity
 from lesionlens.imaging.reading.readers import open_study
 
 WHOLE = {

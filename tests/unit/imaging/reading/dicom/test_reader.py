@@ -14,13 +14,13 @@ from pydicom.uid import (
     RLELossless,
     generate_uid,
 )
+from tests.phantoms.acquire import Acquisition
+from tests.phantoms.files import DicomLayout
+from tests.phantoms.headers import PatientIdentity
 
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
-from lesionlens.engines.testing.acquire import Acquisition
-from lesionlens.engines.testing.files import DicomLayout
-from lesionlens.engines.testing.headers import PatientIdentity
 from lesionlens.imaging.reading.dicom import bounded, pixels, scan
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.series_selection import SeveralStudiesError

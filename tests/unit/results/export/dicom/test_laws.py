@@ -8,14 +8,14 @@ import pydicom
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from tests.phantoms.analysis import make_analysis, write_study
+from tests.phantoms.headers import NOBODY, instances
 
 from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.study import SourceFile, StudyKind
-from lesionlens.engines.testing.analysis import make_analysis, write_study
-from lesionlens.engines.testing.headers import NOBODY, instances
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.results.export.dicom.exporter import DicomExporter
 
@@ -32,7 +32,7 @@ def template(tmp_path_factory):
 
 
 def _axial():
-    from lesionlens.engines.testing.acquire import AXIAL_SLICES
+    from tests.phantoms.acquire import AXIAL_SLICES
 
     return AXIAL_SLICES
 

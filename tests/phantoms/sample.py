@@ -1,7 +1,7 @@
 """A sample patient: one drawing of the generator, imaged as a clinic would.
 
-`python -m lesionlens.engines.testing.sample --out DIR` draws one by the generator as it is. The
-one that ships was drawn before the generator knew the anatomies of individuals.
+`make sample` draws one by the generator as it is. The one that ships was drawn before the
+generator knew the anatomies of individuals.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 from scipy import ndimage
+from tests.phantoms.acquire import AXIAL, SAGITTAL, Acquisition
+from tests.phantoms.files import save_nifti, write_dicom, write_nifti
+from tests.phantoms.headers import PatientIdentity
 from torch import Tensor
 
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
-from lesionlens.engines.testing.acquire import AXIAL, SAGITTAL, Acquisition
-from lesionlens.engines.testing.files import save_nifti, write_dicom, write_nifti
-from lesionlens.engines.testing.headers import PatientIdentity
 from lesionlens.engines.testing.simple import Patient
 from lesionlens.network.synth.artefacts import Damage
 from lesionlens.network.synth.draw import DrawConfig, SyntheticBatch, draw
@@ -61,8 +61,8 @@ see NOTICE at the top of the repository.
 
 Rows and columns are multiples of 8: some viewers misread one-bit frames of other sizes.
 
-A patient of this kind: `python -m lesionlens.engines.testing.sample --out DIR`. The generator has
-trained further since, so that it is another head.
+`make sample` in a clone draws a patient of this kind. The generator has changed since, so that it
+is another head.
 """
 
 

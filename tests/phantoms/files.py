@@ -9,11 +9,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
+from tests.phantoms.acquire import AS_IS, AXIAL_SLICES, Acquisition, acquire
+from tests.phantoms.headers import NOBODY, PatientIdentity, instances
 
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence
 from lesionlens.base.records.arrays import Volume
-from lesionlens.engines.testing.acquire import AS_IS, AXIAL_SLICES, Acquisition, acquire
-from lesionlens.engines.testing.headers import NOBODY, PatientIdentity, instances
 from lesionlens.engines.testing.simple import Patient
 
 ALL = tuple(MrSequence)

@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import generate_uid
 from scipy import ndimage
+from tests.phantoms.acquire import AS_IS, Acquisition, acquire
+from tests.phantoms.files import write_dicom, write_nifti
+from tests.phantoms.headers import NOBODY
 
 from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
@@ -31,9 +34,6 @@ from lesionlens.base.records.study import (
     StudyKind,
 )
 from lesionlens.base.run_context import StageTime
-from lesionlens.engines.testing.acquire import AS_IS, Acquisition, acquire
-from lesionlens.engines.testing.files import write_dicom, write_nifti
-from lesionlens.engines.testing.headers import NOBODY
 from lesionlens.engines.testing.simple import Patient
 
 ENGINE = EngineInfo("phantom", "1", None, frozenset({Capability.SEGMENT, Capability.ATTEND}))
