@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base import kept_arrays
+from lesionlens.base import array_cache
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.run_context import SILENT
 from lesionlens.network.config import PRESETS, NetworkConfig
@@ -70,11 +70,11 @@ def pack(data: Path, out: Path, spacing_mm: float = SPACING_MM) -> int:
         )
     cases = {c.name: c for c in find_real_cases(data, convention=convention_reader(None, data))}
     for folder in folders:
-        case, file = cases[folder.name], out / f"{folder.name}{kept_arrays.SUFFIX}"
+        case, file = cases[folder.name], out / f"{folder.name}{array_cache.SUFFIX}"
         prepared = prepare(case.study(), SILENT)
         packed = pack_case(prepared, case.truth(), spacing_mm)
         fields = {name: getattr(packed, name) for name in packed.__dataclass_fields__}
-        kept_arrays.write(file, fields, packed=True)
+        array_cache.write(file, fields, packed=True)
         images = {f.name: sha256(f) for f in sorted(folder.glob("*.nii.gz"))}
         scans = sorted(prepared.scans.values())
         rows.append({"case": folder.name, "file": file.name, "sha256": images, "scans": scans})

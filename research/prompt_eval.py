@@ -26,7 +26,7 @@ from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.records.prompts import PromptQuestion
+from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.engines.grow import Surroundings, grown
 from lesionlens.engines.prompts import Prompter, PromptStudy
 from lesionlens.network.prompt.crop import Place, paste, sample
@@ -52,7 +52,7 @@ class Task:
     rounds: int
 
 
-Answer = Callable[[Task, PromptQuestion], Mask]
+Answer = Callable[[Task, PromptRequest], Mask]
 
 
 def dice(a: Mask, b: Mask) -> float:
@@ -71,7 +71,7 @@ def played(task: Task, answer: Answer) -> tuple[list[float], list[float]]:
         if found is not None:
             points[found[1]].append(found[0])
             region = None if task.region is None else list(Region)[task.region]
-            asked = PromptQuestion(_array(points[True]), _array(points[False]), outline, region)
+            asked = PromptRequest(_array(points[True]), _array(points[False]), outline, region)
             begun = time.process_time()
             with contextlib.suppress(UnusableInputError):  # the reader sees the words, points again
                 mask = answer(task, asked)
@@ -152,13 +152,13 @@ def guess_of(volume: Volume) -> NDArray[np.float32]:
 def network_answer(prompter: Prompter) -> Answer:
     """Answer by the prompt network."""
 
-    def answer(task: Task, asked: PromptQuestion) -> Mask:
+    def answer(task: Task, asked: PromptRequest) -> Mask:
         return prompter.answer(task.study, asked).mask_over(asked.outline, task.truth.shape)
 
     return answer
 
 
-def grow_answer(task: Task, asked: PromptQuestion) -> Mask:
+def grow_answer(task: Task, asked: PromptRequest) -> Mask:
     """Answer by `engines.grow` from the first prompt for."""
     if not len(asked.wanted):
         return np.asarray(asked.outline)
@@ -177,9 +177,7 @@ def grow_answer(task: Task, asked: PromptQuestion) -> Mask:
     return out
 
 
-def _crop(
-    task: Task, asked: PromptQuestion
-) -> tuple[Place, NDArray[np.float32], NDArray[np.int32]]:
+def _crop(task: Task, asked: PromptRequest) -> tuple[Place, NDArray[np.float32], NDArray[np.int32]]:
     """Return a crop of 96 mm (48 mm for small things), its images, and the prompts as seeds."""
     points = np.concatenate([asked.wanted, asked.unwanted])
     small = task.truth.sum() < 3000
@@ -204,7 +202,7 @@ def _whole(task: Task, place: Place, mask: Mask) -> Mask:
     return out & task.study.brain
 
 
-def walker_answer(task: Task, asked: PromptQuestion) -> Mask:
+def walker_answer(task: Task, asked: PromptRequest) -> Mask:
     """Answer by the random walker (Grady 2006) of scikit-image on all sequences."""
     from skimage.segmentation import random_walker  # noqa: PLC0415
 
@@ -214,7 +212,7 @@ def walker_answer(task: Task, asked: PromptQuestion) -> Mask:
     return _whole(task, place, found == 1)
 
 
-def watershed_answer(task: Task, asked: PromptQuestion) -> Mask:
+def watershed_answer(task: Task, asked: PromptRequest) -> Mask:
     """Answer by the watershed of scikit-image on the gradient of all sequences."""
     from skimage.segmentation import watershed  # noqa: PLC0415
 

@@ -51,14 +51,14 @@ class _Light(importlib.abc.MetaPathFinder):
 
 def analysed(job, choice, context):
     import time
-    from lesionlens.base.whole_file import whole_file
+    from lesionlens.base.atomic_file import atomic_file
     from lesionlens.site.cohort import work
     start = time.perf_counter()
     about = work.load_lens(choice.engine).engine.info
     read = sum(len(one.read_bytes()) for one in job.study.iterdir()) / 1e3
-    with whole_file(job.out / "findings.json") as aside:
+    with atomic_file(job.out / "findings.json") as aside:
         aside.write_text('{"candidates": []}')
-    with whole_file(job.out / "findings.csv") as aside:
+    with atomic_file(job.out / "findings.csv") as aside:
         aside.write_text("id\\n")
     return work.StudyOutcome(job.name, work.Status.ANALYSED, 0, f"read {read:.0f} kB",
                         time.perf_counter() - start, 0, work.engine_identity(about, choice), 0.0)

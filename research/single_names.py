@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import Witness
+from lesionlens.base.records.study import EvidenceKind
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.imaging.reading.sequence_from_image import named_check
 
@@ -27,7 +27,7 @@ def main(groups: list[str]) -> None:
         for sequence, series in open_study(case).series.items():
             images[sequence] += 1
             for name in MrSequence:
-                called = replace(series, sequence=name, witness=Witness.USER)
+                called = replace(series, sequence=name, witness=EvidenceKind.USER)
                 doubted[sequence, name] += named_check(called) is not None
     for sequence, name in ((s, n) for s in MrSequence for n in MrSequence):
         print(f"{sequence.words} called {name.words}: {doubted[sequence, name]}/{images[sequence]}")

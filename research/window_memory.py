@@ -24,7 +24,7 @@ import typer
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 
-from lesionlens.base.memory import give_back
+from lesionlens.base.memory import release_memory
 from lesionlens.napari.demo import wait_for
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.model.choices.choices import Overlay
@@ -88,7 +88,7 @@ def main(
             root = shutil.copytree(study, Path(own) / f"study {number}")
             found = read_one(panel, root)
             shutil.rmtree(root)
-            give_back()
+            release_memory()
             memory = me.memory_full_info()
             sizes.append(memory.rss / MIB)
             typer.echo(

@@ -16,7 +16,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import Capability, Trace
 from lesionlens.base.records.preliminary import PreliminaryCandidate, PreliminaryFindings
-from lesionlens.base.records.prompts import PromptedRegion, PromptQuestion
+from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import Lesion, Patient, make_patient
 
@@ -84,7 +84,7 @@ class FakeResult:
         weights[tuple(np.rint(grid.to_voxel(RIGHT)).astype(int))] = 1.0
         return SimpleNamespace(attribute=lambda prepared, target, method: Volume(weights, grid))
 
-    def answer_prompts(self, question: PromptQuestion) -> PromptedRegion:
+    def answer_prompts(self, question: PromptRequest) -> PromptResponse:
         """Answer a ball of 20 mm round the newest prompt: in it, or out of it."""
         grid = self.analysis.prepared.working
         belongs = question.outline is None or not len(question.unwanted)
@@ -94,7 +94,7 @@ class FakeResult:
         outline = np.zeros(grid.shape, bool) if question.outline is None else question.outline
         whole = tuple(slice(0, n) for n in grid.shape)
         chance = np.where(ball, float(belongs), outline).astype(np.float32)
-        return PromptedRegion(whole, chance, np.zeros(grid.shape, np.float32), ~ball)
+        return PromptResponse(whole, chance, np.zeros(grid.shape, np.float32), ~ball)
 
     @property
     def trace(self) -> Trace:

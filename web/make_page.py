@@ -23,9 +23,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lesionlens.base import user_folders
+from lesionlens.base.atomic_file import write_atomically, write_error
 from lesionlens.base.errors import MissingPluginError, ResourceError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE
-from lesionlens.base.whole_file import unwritten, write_whole
 from lesionlens.network.brain import ONNX_NAME, shipped_file
 from lesionlens.network.notes import WeightsInfo
 from lesionlens.network.onnx_export import Precision, export_lens
@@ -62,9 +62,9 @@ def write_page(network: Path, about: WeightsInfo, path: Path) -> None:
     packages = fetch_packages()
     text = _filled(_built(packages), _blocks(network), about)
     try:
-        write_whole(path, text)
+        write_atomically(path, text)
     except OSError as error:
-        raise unwritten("a page", path, error) from error
+        raise write_error("a page", path, error) from error
 
 
 def fetch_packages() -> Path:

@@ -14,7 +14,7 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import LEFT, FakeResult
 
-from lesionlens.base.memory import give_back
+from lesionlens.base.memory import release_memory
 from lesionlens.napari.loading import own_type
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.overlays.maps import overlays_of
@@ -59,7 +59,7 @@ def grown(panel, qtbot, analysis, tmp_path, studies):
     for number in range(studies):
         root = shutil.copytree(analysis.study.root, tmp_path / f"study {number}")
         left = read_one(panel, qtbot, analysis, root)
-        give_back()
+        release_memory()
         sizes.append(me.memory_full_info().uss / MIB)
     return sizes[-1] - sizes[2], [ref for ref in left if ref() is not None]
 
@@ -103,7 +103,7 @@ def test_fifty_analyses_in_one_window_grow_it_by_less_than_100_mib(
     for number in range(50):
         root = shutil.copytree(analysis.study.root, tmp_path / f"study {number}")
         analyse_one(panel, qtbot, root)
-        give_back()
+        release_memory()
         sizes.append(round(me.memory_info().rss / MIB))
         logger.info("study %d: %d MiB", number + 1, sizes[-1])
     assert sizes[-1] - sizes[2] <= 100, sizes

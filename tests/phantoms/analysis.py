@@ -23,7 +23,13 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.attention import AttentionMaps, MapChecks
-from lesionlens.base.records.findings import Agreement, Candidate, Findings, Location, conclusion_of
+from lesionlens.base.records.findings import (
+    Candidate,
+    Findings,
+    Location,
+    MapAgreement,
+    conclusion_of,
+)
 from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.study import (
     PreparedStudy,
@@ -231,7 +237,7 @@ def _candidate(
         else None,
         location=Location("left" if centroid[0] < 0 else "right", None),
         uncertainty=0.05,
-        attention=Agreement(True, 0.7),
+        attention=MapAgreement(True, 0.7),
         sequence_relevance={**relevance, "none": 0.1 * score},
         relevance_of=RelevanceMeasure.OVERLAP,
         score_alone=alone,

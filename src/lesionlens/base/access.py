@@ -1,8 +1,8 @@
-"""Who may read what is written: its owner alone, unless LESIONLENS_UMASK says otherwise.
+"""Restrict file permissions to the owner, or as LESIONLENS_UMASK says.
 
-A result, a cache or a list names patients. Their files get the mode 0600 and their folders 0700,
-whatever the umask of the process is. LESIONLENS_UMASK takes other permissions away instead: with
-027 the group may read, with 022 everybody.
+Results, caches and study lists contain patient names. Their files get the mode 0600 and their
+folders 0700, whatever the umask of the process is. LESIONLENS_UMASK takes other permissions away
+instead: with 027 the group may read, with 022 everybody.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _OWNER_ALONE = "077"
 
 
 def umask() -> int:
-    """Return the permissions that nobody gets.
+    """Return the permission bits to remove from new files and folders.
 
     Raises
     ------
     UnusableInputError
-        The variable is no octal number between 000 and 077.
+        The variable is not an octal number between 000 and 077.
     """
     text = os.environ.get(VARIABLE, _OWNER_ALONE)
     try:
@@ -39,19 +39,19 @@ def umask() -> int:
 
 
 def restrict(path: Path) -> None:
-    """Give a file or LesionLens folder its permissions; a link stays as it is."""
+    """Remove the umask's permissions from a file or LesionLens folder; links are not changed."""
     if not path.is_symlink():
         path.chmod((0o777 if path.is_dir() else 0o666) & ~umask())
 
 
 def restrict_tree(folder: Path) -> None:
-    """Give everything below a LesionLens folder, and the folder itself, its permissions."""
+    """Restrict a LesionLens folder and everything below it."""
     for path in (folder, *folder.rglob("*")):
         restrict(path)
 
 
 def make_folder(folder: Path) -> tuple[Path, ...]:
-    """Make a folder and its parents if missing; return those made, deepest first."""
+    """Create a folder and its missing parents; return those created, deepest first."""
     made = tuple(p for p in (folder, *folder.parents) if not p.exists())
     for path in reversed(made):
         path.mkdir(exist_ok=True)

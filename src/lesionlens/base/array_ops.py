@@ -1,7 +1,7 @@
-"""What numpy and torch name differently, so that one text computes with either.
+"""Array operations that numpy and torch name differently, for code that runs with either.
 
-An engine that runs in torch keeps its arrays on its device; one that runs elsewhere has numpy's.
-Nothing here imports torch: a tensor can only come from where it was imported before.
+A torch engine keeps its arrays on its device; other engines use numpy.
+Nothing here imports torch: torch is looked up in `sys.modules` only if an array is a tensor.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 Array = Any
 """A numpy array, or a torch tensor."""
 Device = Any
-"""A torch device; None if arrays are numpy's."""
+"""A torch device; None for numpy arrays."""
 
 
 def namespace(x: Array) -> Any:
-    """Return the module whose functions compute with an array.
+    """Return the module (numpy or torch) that an array belongs to.
 
     Examples
     --------
@@ -31,17 +31,17 @@ def namespace(x: Array) -> Any:
 
 
 def device_of(x: Array) -> Device:
-    """Return where an array lies."""
+    """Return the device of an array; None for numpy."""
     return None if isinstance(x, np.ndarray) else x.device
 
 
 def to_device(values: NDArray[Any], device: Device) -> Array:
-    """Bring a numpy array to a device; None leaves it as it is."""
+    """Copy a numpy array to a device; None returns it unchanged."""
     return values if device is None else sys.modules["torch"].from_numpy(values).to(device)
 
 
 def to_numpy(x: Array) -> NDArray[Any]:
-    """Return an array as numpy's, on the CPU."""
+    """Return an array as a numpy array on the CPU."""
     return x if isinstance(x, np.ndarray) else np.asarray(x.cpu().numpy())
 
 
@@ -58,7 +58,7 @@ def floats(x: Array) -> Array:
 
 
 def halves(x: Array) -> Array:
-    """Return an array as float16, for keeping."""
+    """Return an array as float16, for storage."""
     return x.astype(np.float16) if isinstance(x, np.ndarray) else x.half()
 
 
@@ -70,7 +70,7 @@ def sigmoid(x: Array) -> Array:
 
 
 def logit(x: Array, eps: float) -> Array:
-    """Return log(x / (1 - x)) of shares that are first brought within [eps, 1 - eps]."""
+    """Return log(x / (1 - x)), with x clipped to [eps, 1 - eps]."""
     if isinstance(x, np.ndarray):
         inside = x.clip(eps, 1 - eps)
         return np.log(inside) - np.log1p(-inside)

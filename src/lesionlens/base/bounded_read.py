@@ -1,8 +1,8 @@
-"""Read files that others may have changed: of a bounded size, and JSON that means one thing.
+"""Read untrusted files: bounded in size, and JSON and TOML without ambiguity.
 
-Whoever reads a file of a result reads it here: a pipe does not hang, a file of gigabytes does not
-fill the memory, and what Python's JSON takes beyond the standard (NaN, infinity, a key twice,
-nesting without end) is refused, so that no two readers understand a file in two ways.
+All files of a result are read through this module. A pipe does not block, a huge file does not fill
+the memory, and what Python's JSON parser accepts beyond the standard (NaN, infinity, duplicate
+keys, unlimited nesting) is refused, so that every program reads the same values.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound="BaseModel")
 MIB = 2**20
 JSON_BYTES = 32 * MIB
-"""More than any JSON file of a result has."""
+"""Upper limit in bytes; no JSON file of a result comes near it."""
 TOML_BYTES = MIB
 MOST_DIGITS = 40
 MOST_ROWS = 100_000
-"""Of a table; a list of studies or of findings has far fewer."""
+"""Upper limit of rows in a table."""
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file to read bytes; a pipe or a device does not hang.
+    """Open a regular file for reading bytes, without blocking on a pipe or device.
 
     Raises
     ------
     ReadError
-        It is no regular file; named without its folder.
+        Not a regular file; the message omits its folder.
     OSError
-        It is missing or cannot be read.
+        Missing or unreadable.
     """
     number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     stream = os.fdopen(number, "rb")
@@ -52,19 +52,19 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def read_file(path: Path, limit: int = JSON_BYTES) -> bytes:
-    """Read a regular file whole.
+    """Read a whole regular file as bytes.
 
     Parameters
     ----------
     path : Path
         The file; links are followed.
     limit : int
-        Most bytes it may have.
+        Maximum size in bytes.
 
     Raises
     ------
     ReadError
-        It is larger, or no regular file; named without its folder.
+        Larger than `limit`, or not a regular file; the message omits its folder.
     OSError
         It is missing or cannot be read.
     """
@@ -76,12 +76,12 @@ def read_file(path: Path, limit: int = JSON_BYTES) -> bytes:
 
 
 def read_json(path: Path, limit: int = JSON_BYTES) -> Any:
-    """Read a JSON file; see `read_file` and `parse_json`, whose errors these are."""
+    """Read a JSON file; raises what `read_file` and `parse_json` raise."""
     return parse_json(read_file(path, limit))
 
 
 def read_object(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
-    """Return the JSON object in a file; empty if there is none that can be read."""
+    """Return the JSON object in a file; empty if the file is missing or unreadable."""
     try:
         found = read_json(path, limit)
     except (OSError, ValueError, ReadError):
@@ -90,24 +90,24 @@ def read_object(path: Path, limit: int = JSON_BYTES) -> dict[str, Any]:
 
 
 def set_aside_damaged(path: Path, whole: Callable[[Any], bool]) -> Path | None:
-    """Rename a damaged JSON file before another takes its place, so that nothing in it is lost.
+    """Rename a damaged JSON file that is about to be replaced, so that its content is not lost.
 
     Parameters
     ----------
     path : Path
-        About to be replaced.
+        The file about to be replaced.
     whole : callable
-        Whether what the file holds is as we write it.
+        Returns whether the parsed content is valid.
 
     Returns
     -------
     Path or None
-        Its new name, that of no other file; None if the file is whole or not there.
+        The new, unused name; None if the file is valid or missing.
 
     Raises
     ------
     OSError
-        It cannot be read or renamed.
+        The file cannot be read or renamed.
     """
     try:
         if whole(read_json(path)):
@@ -122,12 +122,12 @@ def set_aside_damaged(path: Path, whole: Callable[[Any], bool]) -> Path | None:
 
 
 def read_model(path: Path, model: type[Model]) -> Model:
-    """Read a JSON file as a record; see `read_json`.
+    """Read a JSON file and validate it as a record; see `read_json`.
 
     Raises
     ------
     ReadError, OSError, ValueError
-        As `read_json`; or it is no such record.
+        As `read_json`, or the content does not validate.
     """
     content = read_file(path)
     parse_json(content)
@@ -135,12 +135,12 @@ def read_model(path: Path, model: type[Model]) -> Model:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file that a person wrote; see `read_file`.
+    """Read a TOML file written by a person; see `read_file`.
 
     Raises
     ------
     ValueError
-        It is no TOML, nests without end, or holds NaN, infinity or a number beyond all bounds.
+        Not TOML, nested too deeply, or with NaN, infinity or an oversized number.
     """
     try:
         return tomllib.loads(read_text(path, TOML_BYTES), parse_float=_finite)
@@ -149,17 +149,17 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
-    """Read a table with a line of headings; see `read_file`.
+    """Read a table with a header line; see `read_file`.
 
     Returns
     -------
     list of dict of str to str
-        A row each; a column that a row has not is missing or None there.
+        One per row; a missing cell is absent or None.
 
     Raises
     ------
     ValueError
-        It is no such table, or not UTF-8, or has more than `MOST_ROWS`.
+        Not such a table, not UTF-8, or more than `MOST_ROWS` rows.
     """
     lines = read_text(path).removeprefix("\ufeff").splitlines(keepends=True)
     try:
@@ -177,26 +177,26 @@ def read_text(path: Path, limit: int = JSON_BYTES) -> str:
     Raises
     ------
     ValueError
-        It is not UTF-8.
+        Not UTF-8.
     """
     return read_file(path, limit).decode("utf-8")
 
 
 def parse_json(text: str | bytes, *, infinite: bool = False) -> Any:
-    """Return what JSON holds.
+    """Parse one JSON value strictly.
 
     Parameters
     ----------
     text : str or bytes
-        One value.
+        JSON text of one value.
     infinite : bool
-        Take NaN and infinity too, as messages between our own programs hold them.
+        Accept NaN and infinity too, which messages between LesionLens processes contain.
 
     Raises
     ------
     ValueError
-        It is no JSON, or holds what JSON has not: NaN, infinity, one key twice in an object; or
-        nesting or digits without end.
+        Not JSON; NaN, infinity or a duplicate key; nested too deeply, or a number with too many
+        digits.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Coded concepts for DICOM: value, scheme, meaning; tests look each one up in pydicom's dictionary.
+"""Coded concepts for DICOM: value, scheme, meaning; tests check each in pydicom's dictionary.
 
 Values are those of PS3.16: CID 7168/7169 for tumour parts, TID 1500 for measures, CID 217 for
 saliency.
@@ -35,7 +35,7 @@ PLACES = {
     "brainstem": Code("119238007", "SCT", "Brain Stem"),
     "corpus callosum": Code("88442005", "SCT", "Corpus callosum"),
 }
-"""Places of the brain by the words of `records.findings.Location`; others are coded as brain."""
+"""Brain regions by their name in `records.findings.Location`; others are coded as brain."""
 LEFT = Code("7771000", "SCT", "Left")
 RIGHT = Code("24028007", "SCT", "Right")
 BILATERAL = Code("51440002", "SCT", "Right and left")
@@ -60,7 +60,7 @@ CUBIC_CENTIMETRE = Code("cm3", "UCUM", "cubic centimeter")
 RANO = Code("C114879", "NCIt", "RANO")
 
 OWN_SCHEME = "99LESIONLENS"
-"""For what has no public code; DICOM reserves 99 for private schemes."""
+"""For concepts without a public code; DICOM reserves schemes that begin with 99."""
 TUMOUR_CORE = Code("tumour-core", OWN_SCHEME, "Core of the lesion")
 CONCLUSION = Code("conclusion", OWN_SCHEME, "Conclusion of the algorithm")
 NO_CANDIDATE = Code("no-candidate", OWN_SCHEME, "No candidate region; does not exclude disease")
@@ -117,4 +117,4 @@ REGION_TYPES = {
     Region.TC: TUMOUR_CORE,
     Region.ET: LABEL_TYPES[Label.ENHANCING],
 }
-"""What each region of a candidate is called; a neoplasm would be a person's verdict."""
+"""The coded type of each region; "neoplasm" would be a diagnosis, which is left to a person."""

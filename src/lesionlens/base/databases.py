@@ -1,4 +1,4 @@
-"""SQLite files in a folder that others may change: opened within bounds, damage put into words."""
+"""Open SQLite files from untrusted folders with size limits and readable errors."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from lesionlens.base import access
 from lesionlens.base.errors import ReadError, ResourceError
 
 MOST_BYTES = 2**30
-"""Of a file; a list of ten thousand studies, all read, has a tenth of it."""
+"""Upper limit of a database file; ten thousand reviewed studies take a tenth of it."""
 MOST_CELL_BYTES = 16 * 2**20
 _DAMAGE = (sqlite3.Error, ValueError, TypeError, AttributeError, LookupError)
 
 
 def open_database(folder: Path, name: str, timeout_s: float) -> sqlite3.Connection:
-    """Open a database in a folder; both are made, for their owner alone, if missing.
+    """Open a database, creating it and its folder (owner only) if missing.
 
     Parameters
     ----------
     folder : Path
         On a disk of this machine.
     name : str
-        Of the file.
+        File name.
     timeout_s : float
-        How long another process is waited for.
+        How long to wait for another process's lock.
 
     Raises
     ------
     ReadError
-        There is something else of this name, or it is larger than `MOST_BYTES`.
+        Not a regular file, or larger than `MOST_BYTES`.
     ResourceError
         The folder cannot be written.
     """
@@ -57,13 +57,13 @@ def open_database(folder: Path, name: str, timeout_s: float) -> sqlite3.Connecti
 
 
 @contextmanager
-def damage_named(folder: Path, name: str) -> Iterator[None]:
-    """Put into words what fails within the block: the disk, or what the database holds.
+def database_errors(folder: Path, name: str) -> Iterator[None]:
+    """Translate SQLite errors within the block into LesionLens errors.
 
     Raises
     ------
     ReadError
-        The database is damaged, or holds what we would not have written.
+        The database is damaged, or has content that LesionLens did not write.
     ResourceError
         It cannot be written.
     """

@@ -1,10 +1,10 @@
-"""Dates as DICOM files hold them and as people read them."""
+"""Conversion of DICOM dates to ISO 8601."""
 
 from __future__ import annotations
 
 
 def iso_date(text: str) -> str:
-    """Write YYYYMMDD, which DICOM requires, as ISO 8601; empty if it is no such date.
+    """Return YYYYMMDD (DICOM DA) as ISO 8601; empty if it is not such a date.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Every deliberate exception, each with the exit status that the command line gives it.
+"""All deliberate exceptions, each with the exit status of the command line.
 
-An error teaches: what was found, what was expected, what to do next. The three are keyword
-arguments, so that none is forgotten.
+Each error states what was found, what was expected and what to do next. All three are required
+keyword arguments.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MEMORY_WORDS = (
 
 
 def is_lack_of_memory(error: BaseException) -> bool:
-    """Whether the system or a library ran out of memory, whatever it calls that.
+    """Return whether an error means lack of memory, whichever library raised it.
 
     Examples
     --------
@@ -30,7 +30,7 @@ def is_lack_of_memory(error: BaseException) -> bool:
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether the disk, or the user's share of it, is full.
+    """Return whether an error means a full disk or an exhausted quota.
 
     Examples
     --------
@@ -46,10 +46,10 @@ class LesionLensError(Exception):
     Parameters
     ----------
     found, expected, next_step : str
-        Three short texts without a trailing full stop: the thing met, the thing requested, and
-        what the user can do about it.
+        Three short texts without a trailing full stop: the observation, the requirement, and what
+        the user can do about it.
     in_window : str or None
-        What to do in a window, where `next_step` names an option or a command.
+        The next step in the graphical interface, if `next_step` names an option or a command.
     """
 
     exit_status = 1
@@ -70,7 +70,7 @@ class UnusableInputError(LesionLensError):
 
 
 class GeometryError(UnusableInputError):
-    """A grid, affine or spacing that cannot be a scan's."""
+    """A grid, affine or spacing that no scan can have."""
 
 
 class ReadError(UnusableInputError):
@@ -78,7 +78,7 @@ class ReadError(UnusableInputError):
 
 
 def unreadable(error: OSError, name: str) -> ReadError:
-    """Return what to raise where the system refuses to read a file or folder, named without path.
+    """Return the error for a file or folder that the system refuses to read, named without path.
 
     Examples
     --------
@@ -96,14 +96,14 @@ def unreadable(error: OSError, name: str) -> ReadError:
 
 
 class PatientConflictError(UnusableInputError):
-    """Files that contradict each other about the patient, and nobody confirmed that it is one.
+    """Files that contradict each other about the patient's identity.
 
     Parameters
     ----------
     fields : tuple of str
-        What differs, in words; the message has no values.
+        What differs, in words; the message contains no values.
     values : tuple of tuple of str
-        What the files say of each field; for the screen of whoever must decide, and no log.
+        The differing values of each field; shown to the user who must decide, never logged.
     """
 
     def __init__(
@@ -137,16 +137,16 @@ class MissingPluginError(LesionLensError):
 
 
 class PluginError(LesionLensError):
-    """A plug-in of another package that fails, or gives what no plug-in may (exit status 1).
+    """A third-party plug-in that fails or returns something invalid (exit status 1).
 
     Parameters
     ----------
     who, why : str
-        "the engine 'mine' of a package 0.1"; what is wrong, in words of ours, which name nobody.
+        Such as "the engine 'mine' of a package 0.1"; and what is wrong, without patient data.
     message : str
-        What the plug-in itself said; it may hold names and paths, and goes into no file.
+        The plug-in's own message; it may contain names and paths and is written to no file.
     expected : str
-        What it should be or give.
+        What it should be or return.
     """
 
     def __init__(self, *, who: str, why: str, message: str = "", expected: str) -> None:
@@ -164,7 +164,7 @@ class ServerError(LesionLensError):
 
 
 class GoneError(ServerError):
-    """What a server does not hold, or no longer; it is to be sent again.
+    """A session, study or trace that a server no longer holds and must be sent again.
 
     Parameters
     ----------
@@ -186,11 +186,11 @@ class GoneError(ServerError):
 
 
 class FullError(ServerError):
-    """A server has no room for another study or session now."""
+    """A server that has no room for another study or session."""
 
 
 class ExportError(LesionLensError):
-    """What was written differs, read back, from what was meant (exit status 1)."""
+    """An exported file that differs from the source when read back (exit status 1)."""
 
 
 class CancelledError(LesionLensError):

@@ -1,8 +1,8 @@
-"""Put a new folder in place of an earlier one, in one step of the system.
+"""Replace an output folder by a new one in a single system call.
 
-Linux exchanges two folders at once (`renameat2`); whoever looks, and whatever is killed, meets the
-earlier folder or the new one. Files of others come along as second names of the same file (hard
-links), so that they are in both until the earlier folder goes.
+Linux exchanges two folders atomically (`renameat2`): any reader, and any killed process, sees
+either the earlier folder or the new one. Foreign files are hard-linked into the new folder, so that
+they are in both until the earlier folder is deleted.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import Any
 
 _SYSTEM: str = sys.platform
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-_MOST_OTHERS = 2000  # files of others that are linked; where there are more, a journal is quicker
+_MOST_OTHERS = 2000  # most foreign files to hard-link; beyond that, a journal is faster
 
 
 @cache
 def _renameat2() -> Any:
-    """Return the C library's function, or None if it has none."""
+    """Return the C library's `renameat2`, or None if it has none."""
     if _SYSTEM != "linux":
         return None
     return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Let two folders change places in one step; False if the system cannot, and neither did."""
+    """Exchange two folders atomically; False, with nothing changed, if the system cannot."""
     function = _renameat2()
     if function is None:
         return False
@@ -39,10 +39,10 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def can_exchange(target: Path) -> bool:
-    """Whether a folder may be replaced by another one, as far as can be seen beforehand.
+    """Return whether a folder can probably be replaced by another one.
 
-    Not where it is the working folder of this process, and so perhaps of the shell that started
-    it: that would be left in a folder that is gone.
+    False for the working folder of this process: the shell that started it would be left in a
+    deleted folder.
     """
     parent = target.parent
     if _renameat2() is None or not os.access(parent, os.W_OK | os.X_OK):
@@ -55,8 +55,8 @@ def can_exchange(target: Path) -> bool:
     return same_disk and target not in (here, *here.parents) and not os.path.ismount(target)
 
 
-def others_in(target: Path, ours: Collection[str]) -> list[Path] | None:
-    """Return what lies in a folder and is not ours, relative; None if it is too much."""
+def foreign_files(target: Path, ours: Collection[str]) -> list[Path] | None:
+    """Return relative paths of foreign files in a folder; None if there are too many."""
     found = []
     for path in target.rglob("*"):
         name = path.relative_to(target)
@@ -68,14 +68,14 @@ def others_in(target: Path, ours: Collection[str]) -> list[Path] | None:
 
 
 def bring(source: Path, new: Path, names: Iterable[Path] | None = None) -> bool:
-    """Link files into a new folder; False if the disk or a right forbids it.
+    """Hard-link files into a new folder; False if the disk or a permission forbids it.
 
     Parameters
     ----------
     source, new : Path
-        Where they are, and the folder that gets them with the permissions of the first.
+        Where the files are, and the folder that receives them with the permissions of `source`.
     names : iterable of Path
-        Files and folders, relative, a folder before what it holds; None for all.
+        Relative files and folders, each folder before its content; None for all.
     """
     folders = [Path()]
     try:
@@ -97,9 +97,9 @@ def bring(source: Path, new: Path, names: Iterable[Path] | None = None) -> bool:
     return True
 
 
-def bring_late(old: Path, target: Path, ours: Collection[str]) -> None:
-    """Move what others wrote into the earlier folder while it was exchanged to where it is now."""
-    for name in others_in(old, ours) or ():
+def move_late_files(old: Path, target: Path, ours: Collection[str]) -> None:
+    """Move files written into the earlier folder during the exchange to the target."""
+    for name in foreign_files(old, ours) or ():
         source, place = old / name, target / name
         if source.is_dir() and not source.is_symlink():
             continue

@@ -1,7 +1,7 @@
-"""How a record's fields stand in JSON files, declared with the field.
+"""Annotations that declare how a record's fields are written to JSON files.
 
-A frozen dataclass is written and read as it is: pydantic, which this module does not need itself,
-takes dataclasses as models. These marks, put on a field's type with `Annotated`, say the rest.
+Pydantic, which this module does not import itself, uses frozen dataclasses as models. These
+markers, put on a field's type with `Annotated`, add rounding, bounds and fixed keys.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from math import inf, isfinite
 from typing import Any, Final
 
 STRICT: Final[dict[str, Any]] = {"extra": "forbid", "revalidate_instances": "always"}
-"""The `__pydantic_config__` of a record of which a file may hold no unknown field.
+"""The `__pydantic_config__` of a record whose files may contain no unknown field.
 
-A record within another is checked and rounded again when it is written."""
+A nested record is validated and rounded again when it is written.
+"""
 
 
 class Decimals:
-    """So many decimals of a figure are kept, which is what it means; it lies within bounds.
+    """A number with a fixed number of decimals, within bounds.
 
     Parameters
     ----------
@@ -33,13 +34,13 @@ class Decimals:
         self._count, self._least, self._most = count, least, most
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """Round what was read or is to be written; refuse what lies out of bounds."""
+        """Round the value; refuse one out of bounds."""
         from pydantic_core import core_schema  # noqa: PLC0415  (training does without)
 
         return core_schema.no_info_after_validator_function(self._checked, handler(source))
 
     def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
-        """Describe the bounds."""
+        """Add the bounds to the JSON schema."""
         bounds = {"minimum": self._least, "maximum": self._most}
         return {**handler(core), **{key: v for key, v in bounds.items() if v is not None}}
 
@@ -53,7 +54,7 @@ class Decimals:
 
 
 class Keys:
-    """A mapping has exactly these keys, in this order."""
+    """A mapping with exactly these keys, in this order."""
 
     __slots__ = ("_keys",)
 
@@ -61,13 +62,13 @@ class Keys:
         self._keys = tuple(keys)
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """Refuse other keys, put them in order."""
+        """Refuse other keys and put the keys in order."""
         from pydantic_core import core_schema  # noqa: PLC0415  (training does without)
 
         return core_schema.no_info_after_validator_function(self._ordered, handler(source))
 
     def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
-        """Describe an object with these properties."""
+        """Describe an object with these properties in the JSON schema."""
         value, names = handler(core)["additionalProperties"], [str(key) for key in self._keys]
         return {
             "type": "object",

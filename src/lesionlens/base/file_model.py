@@ -1,4 +1,4 @@
-"""The base of what is kept as a JSON file and declared as a pydantic model."""
+"""Base class of pydantic models that are stored as JSON files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class FileModel(BaseModel):
-    """Frozen; a file may hold no field that is not declared."""
+    """Frozen model that refuses undeclared fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,4 +1,4 @@
-"""Pure functions on affines; the only place where RAS meets LPS.
+"""Pure functions on affines; the only place that converts between RAS and LPS.
 
 An affine maps a voxel index (i, j, k), integers at voxel centres, to patient RAS+ millimetres
 (NIfTI's frame) unless a name says `lps`.
@@ -24,7 +24,7 @@ _RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def ras_from_lps(affine_lps: ArrayLike) -> Affine:
-    """Turn an affine that ends in LPS+ (DICOM, ITK) into one that ends in RAS+ (NIfTI), or back.
+    """Convert an affine to LPS+ (DICOM, ITK) into one to RAS+ (NIfTI), or back.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def ras_from_lps(affine_lps: ArrayLike) -> Affine:
     Returns
     -------
     (4, 4) float64
-        The same map, ending in RAS+. The function is its own inverse.
+        Voxel index to patient RAS+, mm. The function is its own inverse.
 
     Examples
     --------
@@ -98,21 +98,21 @@ def axis_codes(affine: Affine) -> str:
 
 
 def shear_of(affine: Affine) -> float:
-    """Return the largest absolute cosine between two voxel axes; 0 for a grid at right angles."""
+    """Return the largest absolute cosine between two voxel axes; 0 for an orthogonal grid."""
     unit = affine[:3, :3] / spacing_mm(affine)
     gram = unit.T @ unit - np.eye(3)
     return float(np.abs(gram).max())
 
 
 def bounding_box(mask: NDArray[np.bool_], margin: int | NDArray[np.int_] = 0) -> Box | None:
-    """Return the smallest index box that holds what is marked; None if nothing is.
+    """Return the smallest index box that contains all True voxels; None if there are none.
 
     Parameters
     ----------
     mask : (I, J, K) bool
-        What is marked.
+        Voxels to enclose.
     margin : int or (3,) int
-        Voxels added on each side, as far as the array reaches.
+        Padding in voxels on each side, clipped to the array.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def bounding_box(mask: NDArray[np.bool_], margin: int | NDArray[np.int_] = 0) ->
 
 
 def grown(box: Box, margin: int | NDArray[np.int_], shape: Sequence[int]) -> Box:
-    """Return a box with so many voxels more on each side, as far as an array of `shape` reaches."""
+    """Return a box padded on each side, clipped to an array of `shape`."""
     i, j, k = (
         slice(max(side.start - int(more), 0), min(side.stop + int(more), length))
         for side, more, length in zip(box, np.broadcast_to(margin, 3), shape, strict=True)
@@ -140,12 +140,12 @@ def grown(box: Box, margin: int | NDArray[np.int_], shape: Sequence[int]) -> Box
     return i, j, k
 
 
-def box_over(low: ArrayLike, high: ArrayLike, shape: Sequence[int]) -> Box:
-    """Return the box of voxels from `low` to `high`, both within, as far as an array reaches.
+def clipped_box(low: ArrayLike, high: ArrayLike, shape: Sequence[int]) -> Box:
+    """Return the box of voxels from `low` to `high`, both included, clipped to an array of `shape`.
 
     Examples
     --------
-    >>> box_over((-2, 1.5, 7), (3, 2.5, 9), (9, 9, 9))
+    >>> clipped_box((-2, 1.5, 7), (3, 2.5, 9), (9, 9, 9))
     (slice(0, 4, None), slice(1, 4, None), slice(7, 9, None))
     """
     first = np.clip(np.floor(low), 0, shape).astype(int)
@@ -154,27 +154,28 @@ def box_over(low: ArrayLike, high: ArrayLike, shape: Sequence[int]) -> Box:
     return i, j, k
 
 
-def moved_box(box: Box, index_map: Affine, shape: Sequence[int], margin: float = 0.5) -> Box:
-    """Return the box of another array, of `shape`, that covers a box of this one.
+def mapped_box(box: Box, index_map: Affine, shape: Sequence[int], margin: float = 0.5) -> Box:
+    """Map a box of one array to the box of another array that covers it.
 
     Parameters
     ----------
     box : (3,) slices
-        Of this array.
+        Box in this array.
     index_map : (4, 4) float64
         Voxel of this array to voxel of the other.
     shape : (3,) int
         Voxels of the other array.
     margin : float
-        Voxels of this array that are added on each side first; one half reaches their outer edges.
+        Padding in voxels of this array, added on each side before mapping; one half includes the
+        voxels' outer edges.
     """
     ends = [(side.start - margin, side.stop - 1 + margin) for side in box]
     corners = apply(index_map, np.array(list(product(*ends))))
-    return box_over(corners.min(axis=0), corners.max(axis=0), shape)
+    return clipped_box(corners.min(axis=0), corners.max(axis=0), shape)
 
 
 def check_affine(affine: ArrayLike, *, where: str) -> Affine:
-    """Return the affine as float64, or refuse one that no scan can have.
+    """Validate an affine and return it as float64.
 
     Raises
     ------
@@ -201,9 +202,9 @@ def check_affine(affine: ArrayLike, *, where: str) -> Affine:
 
 
 def respace(affine: Affine, shape: Shape3, wanted_mm: Vec3) -> tuple[Affine, Shape3]:
-    """Lay a grid of another voxel size over the same field of view.
+    """Return a grid with another voxel size over the same field of view.
 
-    The centre of the field of view stays put, also where no voxel sits on it.
+    The centre of the field of view is preserved, even if no voxel is at the centre.
 
     Parameters
     ----------
@@ -245,19 +246,19 @@ def respace(affine: Affine, shape: Shape3, wanted_mm: Vec3) -> tuple[Affine, Sha
 
 
 def ras_grid(affine: Affine, shape: Shape3, edge_mm: float) -> tuple[Affine, Shape3]:
-    """Lay an axis-aligned RAS+ grid of cubes round a (possibly oblique) field of view.
+    """Return an isotropic, axis-aligned RAS+ grid around a (possibly oblique) field of view.
 
     Parameters
     ----------
     affine, shape
         The field of view to cover.
     edge_mm : float
-        Edge of the cubes.
+        Voxel edge.
 
     Returns
     -------
     affine, shape
-        Diagonal, positive affine; the fewest cubes that hold every voxel's centre, the box
+        Diagonal, positive affine; the fewest voxels that contain every source voxel's centre,
         centred on the field of view.
 
     Examples
@@ -273,7 +274,7 @@ def ras_grid(affine: Affine, shape: Shape3, edge_mm: float) -> tuple[Affine, Sha
 
 
 def index_map(source: Affine, target: Affine) -> Affine:
-    """Return the (4, 4) map from a voxel index of `source` to that of `target`.
+    """Return the (4, 4) map from voxel indices of `source` to those of `target`.
 
     Examples
     --------

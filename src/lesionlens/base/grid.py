@@ -1,4 +1,4 @@
-"""A voxel grid in the patient: shape, affine and the frame of reference they share."""
+"""A voxel grid in patient space: shape, affine and frame of reference."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lesionlens.base.geometry import Affine, Shape3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
-    """Where voxels lie."""
+    """The position of an array's voxels in the patient."""
 
     shape: Shape3
     """(3,) int: voxels along i, j, k."""
     affine: Affine
     """(4, 4) float64: voxel index, integers at voxel centres, to patient RAS+ mm."""
     frame_uid: str | None = None
-    """DICOM Frame of Reference UID, where the source names one."""
+    """DICOM Frame of Reference UID, if the source has one."""
 
     def __post_init__(self) -> None:
         affine = geometry.check_affine(self.affine, where="a grid").copy()
@@ -30,17 +30,17 @@ class Grid:
 
     @property
     def spacing_mm(self) -> NDArray[np.float64]:
-        """Voxel edges along i, j, k."""
+        """Voxel edges along i, j, k, mm."""
         return geometry.spacing_mm(self.affine)
 
     @property
     def voxel_ml(self) -> float:
-        """Volume of one voxel."""
+        """Volume of one voxel, ml."""
         return geometry.voxel_ml(self.affine)
 
     @property
     def axis_codes(self) -> str:
-        """Direction of growth of each axis, such as LPS."""
+        """Direction in which each voxel axis grows, such as LPS."""
         return geometry.axis_codes(self.affine)
 
     def to_mm(self, voxel: ArrayLike) -> NDArray[np.float64]:
@@ -52,7 +52,7 @@ class Grid:
         return geometry.apply(np.asarray(np.linalg.inv(self.affine)), point_mm)
 
     def matches(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
-        """Whether both grids have the same voxels at the same places."""
+        """Return whether both grids have the same voxels at the same positions."""
         return self.shape == other.shape and bool(
             np.allclose(self.affine, other.affine, atol=tolerance_mm)
         )

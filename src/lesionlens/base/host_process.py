@@ -1,17 +1,17 @@
-"""Whether the process is ours to tune: one of napari's, with other plugins in it, is not."""
+"""Whether LesionLens may tune this process; not if it is a napari with other plugins."""
 
 from __future__ import annotations
 
 TUNE = "LESIONLENS_TUNE_PROCESS"
-"""Environment variable of a napari that LesionLens itself started."""
+"""Environment variable that is set in a napari started by LesionLens."""
 _host = {"tunable": True}
 
 
 def tunable() -> bool:
-    """Whether collector and allocator may be set for the whole process."""
+    """Return whether the garbage collector and allocator may be tuned for the whole process."""
     return _host["tunable"]
 
 
 def set_tunable(allowed: bool) -> None:
-    """Allow it or not, from now on."""
+    """Allow or forbid tuning from now on."""
     _host["tunable"] = allowed

@@ -1,4 +1,4 @@
-"""Which host a name is of."""
+"""Classification of host names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine.
+    """Return whether a host name means this machine.
 
     Examples
     --------

@@ -1,8 +1,9 @@
-"""What a killed process left of an output folder, put in order by the next one.
+"""Recover an output folder after the process that was writing it was killed.
 
-While a result is written, a hidden folder `.lesionlens-…` lies in or beside its place: `lock` is
-held by the process that works there, `journal.json` says what it moves where, and `done` that all
-of it was moved. Whoever next reads or writes the place moves everything back, or cleans up.
+While a result is written, there is a hidden folder `.lesionlens-…` in or beside the output folder:
+`lock` is held by the writing process, `journal.json` lists its moves, and `done` marks that all are
+complete. The next process that reads or writes the folder rolls an incomplete move back, or cleans
+up after a complete one.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ _LOCK, _JOURNAL, _DONE = "lock", "journal.json", "done"
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """A hidden folder of one process: `new` is filled, `old` keeps what gives way."""
+class WorkFolder:
+    """The hidden working folder of one process: `new` is filled, `old` keeps replaced files."""
 
     folder: Path
 
     @property
     def new(self) -> Path:
-        """What takes its place, complete."""
+        """The complete new content."""
         return self.folder / "new"
 
     @property
     def old(self) -> Path:
-        """What was there before, while files are moved one by one."""
+        """The replaced files, while files are moved one by one."""
         return self.folder / "old"
 
     def begin(self, files: Sequence[str], made: Sequence[str]) -> None:
-        """Note what is to be moved in, and which folders are made for it, before anything moves."""
+        """Record the planned moves and new folders in the journal, before anything is moved."""
         place = self.folder / _JOURNAL
         with place.open("w", encoding="utf-8") as file:
             json.dump({"files": list(files), "made": list(made)}, file)
@@ -50,11 +51,11 @@ class Work:
             os.fsync(file.fileno())
 
     def end(self) -> None:
-        """Note that everything was moved: from now on the new result is the one that counts."""
+        """Mark all moves as complete: from now on the new result is valid."""
         (self.folder / _DONE).touch()
 
     def remove(self) -> None:
-        """Remove it, in an order that a kill may end anywhere; not what is to be moved back."""
+        """Remove the folder, except files to be moved back; safe to interrupt at any step."""
         journal = self.folder / _JOURNAL
         if journal.exists() and not (self.folder / _DONE).exists() and _files_in(self.old):
             return
@@ -64,9 +65,9 @@ class Work:
 
 
 @contextmanager
-def work_in(home: Path, target: Path) -> Iterator[Work]:
-    """Give a hidden folder for one target, locked until the block ends; it is removed then."""
-    work = Work(home / f"{_prefix_of(target)}{uuid.uuid4().hex[:12]}")
+def work_folder(home: Path, target: Path) -> Iterator[WorkFolder]:
+    """Yield a locked hidden folder for one target; it is removed when the block ends."""
+    work = WorkFolder(home / f"{_prefix_of(target)}{uuid.uuid4().hex[:12]}")
     work.new.mkdir(parents=True)
     for folder in (work.folder, work.new):
         folder.chmod(0o700)
@@ -80,7 +81,7 @@ def work_in(home: Path, target: Path) -> Iterator[Work]:
 
 
 def _take(lock: int) -> None:
-    """Lock an open file; the system lets go of it with the process, however that ends."""
+    """Lock an open file; the system releases the lock when the process ends."""
     if sys.platform == "win32":
         import msvcrt  # noqa: PLC0415
 
@@ -92,8 +93,8 @@ def _take(lock: int) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _close(lock: int, work: Work) -> None:
-    """Remove a hidden folder and let go of its lock: before that, where an open file stays."""
+def _close(lock: int, work: WorkFolder) -> None:
+    """Remove a hidden folder and release its lock, in the order that the system requires."""
     if sys.platform == "win32":
         os.close(lock)
         work.remove()
@@ -102,11 +103,11 @@ def _close(lock: int, work: Work) -> None:
         os.close(lock)
 
 
-def restore(target: Path) -> None:
-    """Put a folder in order in which a process was killed while it wrote a result there.
+def recover(target: Path) -> None:
+    """Recover a folder in which a process was killed while writing a result.
 
-    What was moved half way goes back; what was moved whole stays. Does nothing if no process
-    was killed, if one is at work, or where the folder may not be written.
+    Incomplete moves are rolled back; complete ones stay. Does nothing if no process was killed, if
+    one is still writing, or if the folder is not writable.
     """
     with suppress(OSError):
         target = target.resolve()
@@ -115,23 +116,23 @@ def restore(target: Path) -> None:
 
 
 def _prefix_of(target: Path) -> str:
-    """Return how the names of hidden folders begin that lie beside a target and belong to it."""
+    """Return the name prefix of hidden folders beside a target that belong to it."""
     return f"{PREFIX}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}-"
 
 
-def _left_in(folder: Path, prefix: str) -> list[Work]:
+def _left_in(folder: Path, prefix: str) -> list[WorkFolder]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
         return [
-            Work(Path(entry.path))
+            WorkFolder(Path(entry.path))
             for entry in entries
             if entry.name.startswith(prefix) and entry.is_dir(follow_symlinks=False)
         ]
 
 
-def _in_order(work: Work, target: Path) -> None:
-    """Undo or finish what was begun, unless its process is alive."""
+def _in_order(work: WorkFolder, target: Path) -> None:
+    """Roll back or complete a working folder, unless its process is alive."""
     try:
         lock = os.open(work.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError:
@@ -146,8 +147,8 @@ def _in_order(work: Work, target: Path) -> None:
     _close(lock, work)
 
 
-def _undo(work: Work, target: Path) -> None:
-    """Move back what gave way, and take out what came; any part of it may be done already."""
+def _undo(work: WorkFolder, target: Path) -> None:
+    """Move replaced files back and remove new ones; safe to repeat after an interruption."""
     noted = read_object(work.folder / _JOURNAL)
     files, made = (
         [name for name in noted.get(key) or () if is_inside(name)] for key in ("files", "made")
@@ -176,5 +177,5 @@ def _move(source: Path, place: Path) -> None:
 
 
 def _is_plain(target: Path, name: str) -> bool:
-    """Whether no link leads from a name's folders to elsewhere."""
+    """Return whether no parent folder of a name is a link."""
     return not any((target / p).is_symlink() for p in Path(name).parents)

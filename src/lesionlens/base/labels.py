@@ -1,7 +1,7 @@
-"""The closed sets of the product: sequences, regions, labels, states and acts of a review, files.
+"""Enumerations of the product: sequences, regions, labels, review states and acts, file choices.
 
-Each label has exactly one row that gives name, colour and code to JSON, SEG, SR and the viewer
-alike; `base.codes` holds the coded concepts.
+Name and colour of each label are defined once, here, for JSON, SEG, SR and the viewer; `base.codes`
+defines the coded concepts.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ class MrSequence(StrEnum):
     T1 = "t1"
     """Native T1-weighted."""
     T1C = "t1c"
-    """T1-weighted after contrast agent."""
+    """T1-weighted after a contrast agent."""
     T2 = "t2"
     """T2-weighted."""
     FLAIR = "flair"
-    """T2-weighted with fluid attenuated."""
+    """T2-weighted with fluid suppression."""
 
     @property
     def words(self) -> str:
@@ -32,11 +32,11 @@ class MrSequence(StrEnum):
 
 
 SequenceKey = Literal["t1", "t1c", "t2", "flair"]
-"""A sequence as code may name it too."""
+"""A sequence by its key, as code may also write it."""
 
 
 def how_to_name(sequence: MrSequence = MrSequence.FLAIR) -> str:
-    """Return how a user names a sequence, on the command line and in the panel.
+    """Return the advice how to name a sequence, on the command line and in the panel.
 
     Examples
     --------
@@ -47,9 +47,9 @@ def how_to_name(sequence: MrSequence = MrSequence.FLAIR) -> str:
 
 
 NAME_IN_WINDOW = "name it under “change…”"
-"""How a reader names a sequence in the panel."""
+"""Advice how to name a sequence in the panel."""
 REFERENCE_ORDER = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
-"""The first one present is the reference, on whose native grid results lie."""
+"""Order of preference for the reference sequence, whose native grid the results use."""
 
 
 class Region(StrEnum):
@@ -78,7 +78,7 @@ class Region(StrEnum):
 
     @property
     def colour(self) -> str:
-        """The colour of the label that the region has before the next smaller one, as #rrggbb."""
+        """The colour of the outermost label of the region, as #rrggbb."""
         return {
             "wt": Label.OEDEMA.colour,
             "tc": Label.CORE.colour,
@@ -87,7 +87,7 @@ class Region(StrEnum):
 
 
 RegionKey = Literal["wt", "tc", "et"]
-"""A region as code may name it too."""
+"""A region by its key, as code may also write it."""
 
 
 class Label(IntEnum):
@@ -107,7 +107,7 @@ class Label(IntEnum):
 
     @property
     def colour(self) -> str:
-        """Colour-blind safe (Okabe and Ito), as #rrggbb."""
+        """Colour from the colour-blind safe palette of Okabe and Ito, as #rrggbb."""
         return ("#000000", "#0072B2", "#009E73", "#E69F00")[self]
 
 
@@ -115,7 +115,7 @@ Value = TypeVar("Value")
 
 
 class ByRegion(Mapping[Region, Value]):
-    """What is known of each region; the keys "wt", "tc" and "et" work too, also for a type checker.
+    """A mapping by region that also accepts the keys "wt", "tc" and "et", and type-checks them.
 
     Examples
     --------
@@ -140,7 +140,7 @@ class ByRegion(Mapping[Region, Value]):
 
 
 def without_enhancing(by_region: Mapping[Region, Value]) -> dict[Region, Value]:
-    """Return what is known of each region but the enhancing tumour.
+    """Return a mapping by region without the enhancing tumour.
 
     Examples
     --------
@@ -151,7 +151,7 @@ def without_enhancing(by_region: Mapping[Region, Value]) -> dict[Region, Value]:
 
 
 class LesionClass(StrEnum):
-    """What a flagged place may look like; the value is the key in files."""
+    """Classes that a flagged region may resemble; the value is the key in files."""
 
     TUMOUR = "tumour_like"
     WHITE_MATTER = "white_matter_lesion"
@@ -180,7 +180,7 @@ class ReviewState(StrEnum):
 
     @property
     def decided(self) -> bool:
-        """Whether the reader is done with it: a candidate that is put off is not."""
+        """Whether the review of the candidate is complete; a deferred one is not."""
         return self in (ReviewState.ACCEPTED, ReviewState.REJECTED, ReviewState.EDITED)
 
 
@@ -189,18 +189,18 @@ class Source(StrEnum):
 
     NETWORK = "network"
     READER = "reader"
-    """Added in the review."""
+    """Added by a reader in the review."""
 
 
 class RelevanceMeasure(StrEnum):
-    """What sequence relevance is shared out of; the value is the key in files."""
+    """The measure that sequence relevance distributes; the value is the key in files."""
 
     OVERLAP = "overlap"
-    """Dice of what a subset of the sequences would itself draw with what all of them draw."""
+    """Dice of the outline from a subset of the sequences with the outline from all of them."""
 
 
 class PromptKind(StrEnum):
-    """How a reader points at something; the value stands in files."""
+    """The kinds of prompt; the value is stored in files."""
 
     POINT = "point"
     SCRIBBLE = "scribble"
@@ -209,53 +209,53 @@ class PromptKind(StrEnum):
 
 
 class DrawingMethod(StrEnum):
-    """How a reader's own candidate was drawn, in the words of DICOM's Segment Algorithm Type."""
+    """How a reader's own candidate was outlined, in the terms of DICOM's Segment Algorithm Type."""
 
     MANUAL = "manual"
     """By hand."""
     SEMIAUTOMATIC = "semiautomatic"
-    """By the program, from where the reader pointed."""
+    """By a program, from a reader's prompts."""
 
 
 RESEARCH_USE_NOTICE = "Research use only. Flags regions; does not exclude disease."
-"""Stands wherever results are shown."""
+"""Shown wherever results are shown."""
 
 
 class Phase(StrEnum):
-    """Before or after the reader saw what the network flagged."""
+    """Before or after the reader saw the network's findings."""
 
     UNAIDED = "unaided"
     AIDED = "aided"
 
 
 class ReviewAct(StrEnum):
-    """What a reader did; an undo or redo is an act of its own and stays on the record.
+    """What a reader did; undo and redo are acts of their own and stay in the log.
 
-    The first five make a review; the others are in the log of a read alone.
+    A review contains the first five; the others are only in the log of a read.
     """
 
     MARK = "mark"
-    """What a candidate or the whole study is."""
+    """A decision on a candidate or on the whole study."""
     UNDO = "undo"
     REDO = "redo"
     WITHDRAW = "withdraw"
-    """A signature is taken back, for a reason; undo never does that."""
+    """A signature is withdrawn, with a reason; undo never does that."""
     WITHDRAW_RESPONSE = "withdraw response"
-    """A signed response to treatment is taken back, for a reason."""
+    """A signed response to treatment is withdrawn, with a reason."""
     BEGIN = "begin"
     LEAVE = "leave"
     PLACE = "place"
-    """A place is marked by hand."""
+    """A position is marked by hand."""
     TAKE_BACK = "take back"
-    """Of a marked place."""
+    """A marked position is removed."""
     RESPONSE = "response"
     """A response to treatment is signed."""
     TAKE_OVER = "take over"
-    """The review starts again with the decisions that follow, made elsewhere."""
+    """The review starts again with the decisions that follow, which were made elsewhere."""
 
 
-class QuestionKind(StrEnum):
-    """What a client asks a server of a study; the value is the key in messages."""
+class RequestKind(StrEnum):
+    """Requests that a client sends to a server about a study; the value is the key in messages."""
 
     PREDICT = "predict"
     PERTURBED = "perturbed"
@@ -267,33 +267,33 @@ class QuestionKind(StrEnum):
 
     @property
     def needs_trace(self) -> bool:
-        """Whether it is answered from what the last prediction attended to."""
-        return self in {QuestionKind.PROBE, QuestionKind.LAYER}
+        """Whether answering needs the attention trace of the last prediction."""
+        return self in {RequestKind.PROBE, RequestKind.LAYER}
 
 
 class MapExtent(StrEnum):
-    """How much of the head an attention map in DICOM holds."""
+    """The field of view of an attention map in DICOM."""
 
     CUT = "cut"
-    """The box in which something can be seen: small."""
+    """The bounding box of the visible attention: a small file."""
     FULL = "full"
-    """Every image of the series at its own size: OHIF shows no other."""
+    """All slices of the series at full size, which OHIF requires."""
 
 
 class Extra(StrEnum):
-    """Files that are written on request alone."""
+    """Files that are only written on request."""
 
     CONTOURS = "contours"
-    """RT Structure Set, for planning systems."""
+    """RT Structure Set, for treatment planning systems."""
     KEY_SLICES = "key-slices"
-    """Pictures as Secondary Capture, for viewers that show no Segmentation."""
+    """Images as Secondary Capture, for viewers without support for Segmentation."""
 
 
 class Identity(StrEnum):
-    """What identifies the patient in a report."""
+    """What may identify the patient in a report."""
 
     PATIENT = "patient"
-    """Name, identifier, sex and birth of the patient, and the study's name and UID."""
+    """Name, identifier, sex and birth date of the patient; name and UID of the study."""
     DATE = "date"
     """When the study was acquired and when it was analysed."""
     SERIES = "series"
@@ -301,9 +301,9 @@ class Identity(StrEnum):
 
 
 class ComputePrecision(StrEnum):
-    """In which numbers a network computes."""
+    """The floating-point type in which a network computes."""
 
     AUTO = "auto"
-    """float32 on a CPU, bfloat16 on an accelerator that multiplies it in hardware."""
+    """float32 on a CPU, bfloat16 on an accelerator with hardware support."""
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"

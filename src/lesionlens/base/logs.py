@@ -1,21 +1,21 @@
-"""What goes into a log beside Python's own levels."""
+"""A log level for progress lines, and durations in words."""
 
 from __future__ import annotations
 
 import logging
 
 REPORT = logging.INFO + 5
-"""Level of what a log without a terminal holds by default, such as a line for each study."""
+"""Level that a log without a terminal shows by default, for example one line per study."""
 
 logging.addLevelName(REPORT, "REPORT")
 
 
-def spoken_time(seconds: float) -> str:
-    """Return a time as people say it.
+def duration_in_words(seconds: float) -> str:
+    """Return a duration in words.
 
     Examples
     --------
-    >>> spoken_time(41.2), spoken_time(400), spoken_time(7500)
+    >>> duration_in_words(41.2), duration_in_words(400), duration_in_words(7500)
     ('41 s', '7 min', '2 h 05 min')
     """
     if seconds < 90:

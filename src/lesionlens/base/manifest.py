@@ -1,8 +1,7 @@
-"""Which files of a folder are ours: those that a list of ours names, and no other.
+"""Record which files of a folder LesionLens wrote, so that no other is overwritten.
 
-A result lists its files in `run.json`; any other output in a list of its own, such as
-`monitor.files.json`. A name alone says nothing: a PDF or a folder `surfaces/` of the user stays
-what it is.
+A result lists its files in `run.json`; other outputs have a list of their own, such as
+`monitor.files.json`. Names alone are no evidence: a user's PDF or folder `surfaces/` is kept.
 """
 
 from __future__ import annotations
@@ -12,33 +11,34 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.bounded_read import read_object
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.provenance import sha256_of
-from lesionlens.base.whole_file import write_whole
 
 SCHEMA = "lesionlens/files/1"
-Owned = Mapping[str, str | None]
-"""Files of ours by their name below a folder, with `/`, and their SHA-256; None if they may
-have changed since."""
+OwnedFiles = Mapping[str, str | None]
+"""Files written by LesionLens, by their path below a folder (with `/`), and their SHA-256; None if
+they may have changed since.
+"""
 _SHOWN = 3
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
-    """Return name and SHA-256 of every file below a folder, by name."""
+    """Return path and SHA-256 of every file below a folder, sorted by path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return [{"file": p.relative_to(folder).as_posix(), "sha256": sha256_of(p)} for p in files]
 
 
 def listed(folder: Path, name: str) -> dict[str, str | None]:
-    """Return what a list in a folder names, the list itself included; empty if there is none.
+    """Return the files that a list in a folder names, the list itself included.
 
     Parameters
     ----------
     folder : Path
-        Where the list lies.
+        Folder of the list.
     name : str
-        Of the list: JSON with a schema of ours and `files`.
+        File name of the list: JSON with a LesionLens schema and `files`.
     """
     found = read_object(folder / name)
     if not str(found.get("schema", "")).startswith("lesionlens/"):
@@ -47,7 +47,7 @@ def listed(folder: Path, name: str) -> dict[str, str | None]:
 
 
 def rows_in(content: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return the names and digests under `files`; a row that is none, or leads out, is left out."""
+    """Return names and digests under `files`, without invalid rows and paths outside the folder."""
     rows = content.get("files")
     return {
         str(row["file"]): None if row["sha256"] is None else str(row["sha256"])
@@ -57,7 +57,7 @@ def rows_in(content: Mapping[str, Any]) -> dict[str, str | None]:
 
 
 def is_inside(name: object) -> bool:
-    r"""Whether a name from a file leads to a place below the folder, by its text.
+    r"""Return whether a path from a file stays below the folder, judged by its text.
 
     Examples
     --------
@@ -71,57 +71,54 @@ def is_inside(name: object) -> bool:
 
 
 def write_list(folder: Path, names: Iterable[str], name: str) -> None:
-    """List files of a folder as ours, with their SHA-256; `name` is the list's own."""
+    """Write the list of a folder's files with their SHA-256."""
     _write_rows(folder / name, {key: sha256_of(folder / key) for key in names})
 
 
-def _write_rows(place: Path, digests: Owned) -> None:
+def _write_rows(place: Path, digests: OwnedFiles) -> None:
     rows = [{"file": key, "sha256": sha} for key, sha in sorted(digests.items())]
-    write_whole(place, json.dumps({"schema": SCHEMA, "files": rows}, indent=1) + "\n")
+    write_atomically(place, json.dumps({"schema": SCHEMA, "files": rows}, indent=1) + "\n")
 
 
-def replace_listed(
-    folder: Path, contents: Mapping[str, str | bytes], name: str
-) -> tuple[Path, ...]:
-    """Write LesionLens files into a folder that others may use too, each in one step.
+def write_listed(folder: Path, contents: Mapping[str, str | bytes], name: str) -> tuple[Path, ...]:
+    """Write LesionLens files into a shared folder, each atomically.
 
     Parameters
     ----------
     folder : Path
-        Made if missing.
-    contents : mapping of str to str or bytes
-        By file name.
+        Created if missing. contents : mapping of str to str or bytes
+        Content by file name.
     name : str
-        Of the list that names them; it is written first, so that a kill leaves no file unlisted.
+        File name of the list; it is written first, so that an interruption leaves no file unlisted.
 
     Returns
     -------
     tuple of Path
-        The files.
+        The written files.
 
     Raises
     ------
     UnusableInputError
         A file of another has one of the names.
     """
-    claim(folder, contents, name)
+    claim_names(folder, contents, name)
     for key, content in contents.items():
-        write_whole(folder / key, content)
+        write_atomically(folder / key, content)
     return tuple(folder / key for key in contents)
 
 
-def claim(folder: Path, names: Collection[str], name: str, *, begun: bool = False) -> None:
-    """List names as ours before their files are written, unless they are another's.
+def claim_names(folder: Path, names: Collection[str], name: str, *, begun: bool = False) -> None:
+    """List names as ours before their files are written, unless another program's files have them.
 
     Parameters
     ----------
     folder : Path
     names : collection of str
-        What is going to be written.
+        Names about to be written.
     name : str
-        Of the list.
+        File name of the list.
     begun : bool
-        Whether an earlier release, which kept no list, is known to have written here.
+        Whether an earlier release, which wrote no list, is known to have written here.
 
     Raises
     ------
@@ -133,22 +130,22 @@ def claim(folder: Path, names: Collection[str], name: str, *, begun: bool = Fals
     _write_rows(folder / name, dict.fromkeys(key for key in (*ours, *names) if key != name))
 
 
-def check_free(folder: Path, names: Iterable[str], owned: Owned) -> None:
-    """Refuse to write names that a folder has already, unless a list says that they are ours.
+def check_free(folder: Path, names: Iterable[str], owned: OwnedFiles) -> None:
+    """Refuse to overwrite existing files that no list names as ours.
 
     Parameters
     ----------
     folder : Path
         May be missing.
     names : iterable of str
-        What is to be written, with forward slashes.
+        Names about to be written, with forward slashes.
     owned : mapping
-        What is ours.
+        Files written by LesionLens.
 
     Raises
     ------
     UnusableInputError
-        A file of another, or one that was changed since we wrote it, has such a name.
+        A foreign file, or one that was changed since it was written, has such a name.
     """
     others, changed = [], []
     for name in names:

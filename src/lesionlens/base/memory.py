@@ -1,4 +1,4 @@
-"""Memory that was freed goes back to the system, where the C library can be asked to do so."""
+"""Return freed memory to the operating system."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 from lesionlens.base import host_process
 
 
-def give_back() -> bool:
-    """Collect what nothing refers to, and hand free pages back to the system.
+def release_memory() -> bool:
+    """Run the garbage collector and return free heap pages to the system.
 
-    glibc keeps what threads freed in their own arenas: a window that reads one study after the
-    other would grow by each of them.
+    glibc keeps freed memory in per-thread arenas, so that a window that opens many studies would
+    grow with each of them.
 
     Returns
     -------
     bool
-        Whether the C library was asked; False if there is nothing to ask.
+        Whether the C library supports it.
     """
     gc.collect()
     trim = _trimmer()
@@ -31,16 +31,16 @@ def give_back() -> bool:
 
 
 def collect_and_freeze() -> bool:
-    """As `give_back`, and spare what is left from collections until the next call.
+    """Collect as `release_memory` does, and freeze the remaining objects until the next call.
 
-    napari asks the collector whenever a layer goes, and going through the modules of a network
-    takes a quarter of a second each time. What is spared is traced again here, so nothing is
-    kept permanently. In a process that is not ours to tune nothing is spared.
+    napari runs the garbage collector whenever a layer is removed, and traversing the loaded modules
+    takes a quarter of a second each time. Frozen objects are traversed again at the next call, so
+    nothing leaks. Nothing is frozen if the process is not `tunable`.
     """
     if not host_process.tunable():
-        return give_back()
+        return release_memory()
     gc.unfreeze()
-    given = give_back()
+    given = release_memory()
     gc.freeze()
     return given
 

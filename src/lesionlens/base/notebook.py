@@ -1,4 +1,4 @@
-"""What a notebook shows of a record: tables and pictures in HTML; every text is escaped."""
+"""HTML representations for notebooks: tables and images; all text is escaped."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from numpy.typing import NDArray
 from lesionlens.base.grid import Grid
 
 _WIDTH = 180
-"""Of a picture, in pixels of the page."""
+"""Image width in CSS pixels."""
 _WINDOW_PERCENT = (1.0, 99.5)
 _OUTLINE = (230, 159, 0)
 
 
-class Painter(Protocol):
-    """What holds the images that a record of numbers was measured on."""
+class CandidateRenderer(Protocol):
+    """An object that can render images of a candidate."""
 
     def picture_of(self, tracking_uid: str) -> str:
-        """Return the picture of one candidate as HTML; empty if there is none."""
+        """Return an HTML image of one candidate; empty if there is none."""
         ...
 
 
-PAINTERS: WeakValueDictionary[str, Painter] = WeakValueDictionary()
-"""Who draws a candidate, by its tracking UID, as long as a notebook holds its result."""
+RENDERERS: WeakValueDictionary[str, CandidateRenderer] = WeakValueDictionary()
+"""Renderers of candidates by tracking UID, while their result is referenced in a notebook."""
 
 
 def table(rows: Mapping[str, str]) -> str:
-    """Return two columns of text.
+    """Return a two-column HTML table.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def table(rows: Mapping[str, str]) -> str:
 
 
 def pictures(shown: Sequence[tuple[str, NDArray[np.uint8], float]]) -> str:
-    """Return pictures beside each other.
+    """Return images side by side as HTML.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def pictures(shown: Sequence[tuple[str, NDArray[np.uint8], float]]) -> str:
 def axial_picture(
     voxels: NDArray[Any], grid: Grid, mask: NDArray[np.bool_] | None = None
 ) -> tuple[NDArray[np.uint8], float]:
-    """Draw one axial slice as a radiologist sees it: the patient's right is on the left.
+    """Render one axial slice in radiological convention: the patient's right is on the left.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def axial_picture(
     grid : Grid
         Its voxel grid.
     mask : (I, J, K) bool array or None
-        Outlined, in the slice where it is largest; without it the middle slice is drawn.
+        Outlined, on the slice where its area is largest; None renders the middle slice.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def axial_picture(
 
 
 def _to_ras(grid: Grid) -> tuple[list[int], tuple[slice, ...], NDArray[np.float64]]:
-    """Return the order of axes and the flips that bring a volume nearest to RAS+."""
+    """Return axis order and flips that bring a volume closest to RAS+."""
     direction = grid.affine[:3, :3] / grid.spacing_mm
     order = [-1, -1, -1]
     for axis in np.argsort(-np.abs(direction).max(axis=0)):

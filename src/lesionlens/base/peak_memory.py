@@ -1,4 +1,4 @@
-"""The peak memory of this process, as each operating system counts it."""
+"""Peak memory of this process on each operating system."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def peak_memory_mib() -> float:
 
 
 def windows_peak_mib(kernel32: Any) -> float:
-    """Return the same by `GetProcessMemoryInfo`; 0 if Windows refuses to say.
+    """Return the peak working set by `GetProcessMemoryInfo`; 0 if Windows refuses.
 
     Parameters
     ----------
     kernel32 : ctypes library
-        That of Windows.
+        Windows' kernel32.
     """
     counters = _Counters(size=ctypes.sizeof(_Counters))
     kernel32.GetCurrentProcess.restype = ctypes.c_void_p

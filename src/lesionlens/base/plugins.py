@@ -1,7 +1,7 @@
-"""Look up what is plugged in by entry points, and name what there is when it is missing.
+"""Look up plug-ins by entry point, and attribute their errors to their package.
 
-Packages of others plug in too. Where their code fails, the error names the package, not this
-program, and what they have no part in goes on without them.
+If the code of a third-party plug-in fails, the error names its package, and everything that does
+not depend on it continues.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def _points_on(path: tuple[str, ...], group: str) -> tuple[EntryPoint, ...]:  # 
 
 
 def _points(group: str) -> tuple[EntryPoint, ...]:
-    """Return a group's entry points, our own first, so that no other takes the name of one.
+    """Return a group's entry points, built-in ones first, so that they cannot be shadowed.
 
-    Looked up once for each `sys.path`, for that takes .05 s.
+    Cached for each `sys.path`, since a lookup takes 0.05 s.
     """
     return _points_on(tuple(sys.path), group)
 
@@ -47,18 +47,18 @@ def names(group: str) -> tuple[str, ...]:
 
 
 def load(group: str, name: str) -> Any:
-    """Return the object that an entry point names.
+    """Return the object of an entry point.
 
     Raises
     ------
     MissingPluginError
-        Nothing of that name is installed; the message lists what is.
+        No plug-in has that name; the message lists the installed ones.
     PluginError
-        It is of another package, and cannot be imported.
+        A third-party plug-in cannot be imported.
     """
     for point in _points(group):
         if point.name == name:
-            with blamed(point.module, f"{_kind(group)} {name!r}", "when it was loaded"):
+            with plugin_errors(point.module, f"{_kind(group)} {name!r}", "when it was loaded"):
                 return point.load()
     raise MissingPluginError(
         found=f"no {_kind(group)} named {name!r}; installed: {', '.join(names(group)) or 'none'}",
@@ -68,13 +68,13 @@ def load(group: str, name: str) -> Any:
     )
 
 
-def make_all(group: str) -> tuple[dict[str, Any], dict[str, PluginError]]:
-    """Make one of every class installed in a group.
+def create_all(group: str) -> tuple[dict[str, Any], dict[str, PluginError]]:
+    """Instantiate every class installed in a group.
 
     Returns
     -------
     made, failed : dict of str to Any, dict of str to PluginError
-        By name, sorted: what could be made, and why plug-ins of other packages could not.
+        Instances, and the errors of third-party plug-ins, each sorted by name.
     """
     made: dict[str, Any] = {}
     failed: dict[str, PluginError] = {}
@@ -87,20 +87,20 @@ def make_all(group: str) -> tuple[dict[str, Any], dict[str, PluginError]]:
 
 
 def make(group: str, name: str, **given: Any) -> Any:
-    """Return what a plug-in's class or function makes of these arguments.
+    """Call a plug-in's class or function with these arguments.
 
     Raises
     ------
     MissingPluginError, PluginError
-        As `load`; and where making it fails in another package.
+        As `load`, or a third-party plug-in fails.
     """
     factory = load(group, name)
-    with blamed(factory, f"{_kind(group)} {name!r}", "when it was made"):
+    with plugin_errors(factory, f"{_kind(group)} {name!r}", "when it was made"):
         return factory(**given)
 
 
-def failing(group: str) -> dict[str, str]:
-    """Return why plug-ins of other packages in a group cannot be loaded, by name."""
+def load_errors(group: str) -> dict[str, str]:
+    """Return by name why third-party plug-ins in a group cannot be loaded."""
     reasons: dict[str, str] = {}
     for point in _points(group):
         if not _from_here(point.module) and point.name not in reasons:
@@ -111,33 +111,33 @@ def failing(group: str) -> dict[str, str]:
     return reasons
 
 
-def is_ours(plugin: object) -> bool:
-    """Whether a plug-in, or the module of this name, is part of this package."""
+def is_builtin(plugin: object) -> bool:
+    """Return whether a plug-in, or a module of this name, is part of this package."""
     return _from_here(_module(plugin))
 
 
 @contextmanager
-def blamed(plugin: object, what: str, when: str) -> Iterator[None]:
-    """Turn an error in the code of another package into one that names that package.
+def plugin_errors(plugin: object, what: str, when: str) -> Iterator[None]:
+    """Convert an error from third-party code into one that names its package.
 
     Parameters
     ----------
     plugin : object
-        What is called: an instance, a class, a function, or a module's name.
+        The called instance, class, function, or module name.
     what, when : str
         In words: "engine 'mine'", "when it was made".
 
     Raises
     ------
     PluginError
-        In place of any error but our own kinds, which say what they have to say, and of too little
-        memory or disk, which is nobody's fault.
+        In place of any error except LesionLensError and lack of memory or disk space, which pass
+        through.
     """
     try:
         yield
     except (Exception, SystemExit) as error:
         known = isinstance(error, LesionLensError)
-        if known or is_lack_of_memory(error) or is_full_disk(error) or is_ours(plugin):
+        if known or is_lack_of_memory(error) or is_full_disk(error) or is_builtin(plugin):
             raise
         words = next(iter(str(error).strip().splitlines()), "")
         why = f"failed {when} ({type(error).__name__})"
@@ -147,7 +147,7 @@ def blamed(plugin: object, what: str, when: str) -> Iterator[None]:
 
 
 def name_of(plugin: object, what: str) -> str:
-    """Return what to call a plug-in of another package: what it is, and which package's."""
+    """Return the description of a third-party plug-in with its package, for messages."""
     return f"the {what} of {_package(plugin)}"
 
 
@@ -167,7 +167,7 @@ def _from_here(module: str) -> bool:
 
 
 def _package(plugin: object) -> str:
-    """Return the distribution that a plug-in came with, else its module."""
+    """Return the distribution of a plug-in, or its top-level module."""
     top = _module(plugin).partition(".")[0]
     for group in (READERS, ENGINES, EXPORTERS, VIEWERS):
         for point in _points(group):

@@ -1,4 +1,4 @@
-"""Smooth fields over a volume: polynomials of place, fitted with weights."""
+"""Weighted polynomial fits of smooth fields over a volume."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 
 def quadratic(*axes: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return the terms of a quadratic in three axes.
+    """Return the ten terms of a quadratic in three coordinates.
 
     Parameters
     ----------
     axes : three (I,), (J,), (K,) arrays
-        Places along each axis, such as from -1 to 1.
+        Coordinates along each axis, such as from -1 to 1.
 
     Returns
     -------
@@ -32,6 +32,6 @@ def quadratic(*axes: NDArray[np.floating]) -> NDArray[np.float32]:
 def weighted_fit(
     rows: NDArray[np.floating], values: NDArray[np.floating], weights: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Return the (T,) factors by which (N, T) rows are nearest to (N,) values, weighted squares."""
+    """Return (T,) coefficients: the weighted least-squares fit of (N, T) rows to (N,) values."""
     weighted = (rows * weights[:, None]).T.astype(np.float64)
     return np.asarray(np.linalg.lstsq(weighted @ rows, weighted @ values, rcond=None)[0], float)

@@ -1,4 +1,4 @@
-"""How many processors this process may use, which is often fewer than the machine has."""
+"""The number of processors this process may use, often fewer than the machine has."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _OWN = Path("/proc/self/cgroup")
 
 
 def usable_processors() -> int:
-    """Return the least of what affinity, a container's or service's quota, and Slurm allow.
+    """Return the least of CPU affinity, cgroup quotas and the Slurm allocation.
 
     Returns
     -------
     int
-        At least 1; a quota of two and a half processors counts as 2.
+        At least 1; fractional quotas are rounded down.
     """
     found = [os.cpu_count() or 1, *_quotas()]
     if hasattr(os, "sched_getaffinity"):
@@ -29,7 +29,7 @@ def usable_processors() -> int:
 
 
 def _quotas() -> Iterator[int]:
-    """Yield the quotas of the process's cgroup (version 2, or 1) and of those above it."""
+    """Yield the quotas of the process's cgroup (version 1 or 2) and its parents."""
     try:
         lines = _OWN.read_text("utf-8").splitlines()
     except (OSError, ValueError):

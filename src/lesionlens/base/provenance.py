@@ -1,4 +1,4 @@
-"""What a result was made from and with: hashes of files, versions of packages."""
+"""Provenance: file hashes, time stamps and package versions."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def sha256_of(path: Path) -> str:
 
 
 def utc_now() -> str:
-    """Return the time, ISO 8601 to the second, in UTC."""
+    """Return the current UTC time, ISO 8601 to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python, of this package and of those that decide results."""
+    """Return the versions of Python, this package and the packages that affect results."""
     found = {name: version_of(name) for name in ("lesionlens", *_DECIDING)}
     there = {name: version for name, version in found.items() if version is not None}
     return {"python": platform.python_version(), **there}

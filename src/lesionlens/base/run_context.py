@@ -1,4 +1,4 @@
-"""The context of a call: whom to report progress to, when to stop, and the clock of its stages."""
+"""The context of a long-running call: progress, cancellation and stage timing."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from lesionlens.base.peak_memory import peak_memory_mib
 
 
 class Progress(Protocol):
-    """Called at each step; must return quickly and may be called from a worker thread."""
+    """Callback for progress; must return quickly and may be called from a worker thread."""
 
     def __call__(self, stage: str, fraction: float) -> None:
         """Report the stage's name, in words, and how much of it is done, 0 to 1."""
 
 
 class Cancel(Protocol):
-    """Polled between steps: a `threading.Event`, or anything that answers like one."""
+    """Cancellation flag that is polled between steps, such as a `threading.Event`."""
 
     def is_set(self) -> bool:
-        """Whether to stop now."""
+        """Return whether to stop now."""
 
 
 def no_progress(stage: str, fraction: float) -> None:
-    """Report to nobody."""
+    """Ignore progress."""
 
 
 NEVER: Cancel = threading.Event()
-"""A request to stop that never comes."""
+"""A cancellation flag that is never set."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageTime:
-    """What one stage took: wall seconds, and the process's peak memory (MiB) when it ended."""
+    """Duration of one stage in seconds, and the process's peak memory (MiB) at its end."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -49,7 +49,7 @@ class StageTime:
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """What a call that takes time is handed; the default is silent and never stops.
+    """Context of a long-running call; the default reports nothing and is never cancelled.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class RunContext:
     cancel : Cancel
         Polled between steps.
     times : list of StageTime or None
-        Receives what each stage took; None if nobody asks.
+        Receives the duration of each stage; None to discard it.
     """
 
     progress: Progress = no_progress
@@ -66,27 +66,27 @@ class RunContext:
     times: list[StageTime] | None = field(default=None, compare=False)
 
     def check(self, stage: str) -> None:
-        """Raise CancelledError, with the stage's name, if the user asked to stop."""
+        """Raise CancelledError, with the stage's name, if cancellation was requested."""
         if self.cancel.is_set():
             raise CancelledError(stage)
 
     def quiet(self) -> RunContext:
-        """Return a context that stops when this one does, and reports and times nothing."""
+        """Return a context that is cancelled with this one, without progress and timing."""
         return RunContext(cancel=self.cancel)
 
     def timed(self) -> RunContext:
-        """Return this context with a clock of its own."""
+        """Return this context with its own list of stage times."""
         return replace(self, times=[])
 
     def part(self, low: float, high: float, title: str = "{}") -> RunContext:
-        """Return the context of a part that is the share `low` to `high` of the whole.
+        """Return the context of a subtask that covers the share `low` to `high` of the progress.
 
         Parameters
         ----------
         low, high : float
             0 to 1; equal ones hold the fraction where it is.
         title : str
-            Name of a stage, in which `{}` stands for the part's own stage.
+            Stage name, in which `{}` is replaced by the subtask's own stage.
         """
 
         def report(stage: str, fraction: float) -> None:
@@ -96,7 +96,7 @@ class RunContext:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time a stage; announces its start and its end, stops before it when asked to."""
+        """Time a stage and report its start and end; raises if cancelled before it."""
         self.check(name)
         self.progress(name, 0.0)
         start = time.perf_counter()
@@ -108,11 +108,11 @@ class RunContext:
 
 
 SILENT = RunContext()
-"""Reports to nobody and never stops."""
+"""Context without progress that is never cancelled."""
 
 
 class TimeLimit:
-    """A request to stop that comes from the user, or by itself when time is up.
+    """A cancellation flag that is set by the user or when a time limit expires.
 
     Parameters
     ----------
@@ -127,22 +127,22 @@ class TimeLimit:
 
     @property
     def context(self) -> RunContext:
-        """The context of what has to end in time."""
+        """The context with this time limit."""
         return replace(self._whole, cancel=self)
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until time is up, 0 from then on."""
+        """Seconds until the limit, 0 after it."""
         return max(0.0, self._end - time.monotonic())
 
     def is_set(self) -> bool:
-        """Whether to stop now."""
+        """Return whether to stop now."""
         return self._whole.cancel.is_set() or self.seconds_left <= 0
 
     def __enter__(self) -> None:
-        """Begin a block that ends early, without an error, where time is up."""
+        """Begin a block that ends early, without an error, when the time is up."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        """Suppress the error by which the time limit ends the block, and no other."""
+        """Suppress the CancelledError caused by the time limit, and no other."""
         late = self.seconds_left <= 0 and not self._whole.cancel.is_set()
         return isinstance(error, CancelledError) and late

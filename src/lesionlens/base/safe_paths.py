@@ -1,6 +1,6 @@
-"""Names that others chose, made into places that cannot leave a folder.
+"""Turn untrusted names into paths that cannot leave a folder.
 
-Whatever a client, an archive or a zip file calls a thing goes through `inside` before it is read,
+Every name from a client, an archive or a zip file goes through `inside` before a file is read,
 written or removed.
 """
 
@@ -14,17 +14,17 @@ from lesionlens.base.errors import UnusableInputError
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-"""Names that are devices on Windows, whatever their ending."""
+"""Names that are reserved for devices on Windows, with any extension."""
 _LONGEST_BYTES = 240
 
 
 def safe_name(name: str) -> str:
-    """Return a new name that is plain on every system; anything odd is refused.
+    """Validate a new name: it must be plain on every system.
 
     Raises
     ------
     UnusableInputError
-        It has other letters, is a path, or is a device of Windows.
+        It has other characters, is a path, or is a reserved name on Windows.
 
     Examples
     --------
@@ -41,19 +41,19 @@ def safe_name(name: str) -> str:
 
 
 def inside(folder: Path, *names: str) -> Path:
-    """Return the place of that name below a folder, whether or not anything is there.
+    """Return the path of a name below a folder, whether or not it exists.
 
     Parameters
     ----------
     folder : Path
         Chosen by the user, and so trusted; it may itself be a link.
     names : str
-        One component each, as any system may have given it: umlauts and blanks are fine.
+        One path component each; umlauts and blanks are allowed.
 
     Raises
     ------
     UnusableInputError
-        A name is no single component, or a link below the folder leads out of it.
+        A name is not a single component, or a link below the folder leads out of it.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def inside(folder: Path, *names: str) -> Path:
     place = folder.joinpath(*(_component(name) for name in names))
     try:
         held = place.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # a circle of links
+    except (OSError, RuntimeError):  # circular links
         held = False
     if not held:
         raise _leads_out(names[-1])

@@ -1,4 +1,4 @@
-"""What no scan of a head can be: grids and voxels that are refused, with what error."""
+"""Plausibility limits of head scans: refuse grids and voxels outside them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lesionlens.base.errors import GeometryError, ReadError, UnusableInputError
 from lesionlens.base.grid import Grid
 
 MAX_VOXELS = 140_000_000
-"""More voxels than any MR volume of a head has (about 520 cubed); bounds the memory of reading."""
+"""More voxels than any MR volume of a head has (about 520 cubed); bounds memory when reading."""
 MAX_SHEAR = 0.02
 MAX_EDGE_MM = 15.0
 MIN_VIEW_MM, MAX_VIEW_MM = 30.0, 600.0
@@ -19,7 +19,7 @@ MIN_SLICES = 5
 
 
 def check_size(shape: tuple[int, ...], where: str) -> None:
-    """Refuse a shape that is not a volume of a size that an MR scan has.
+    """Refuse a shape that no MR scan of a head has.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def check_size(shape: tuple[int, ...], where: str) -> None:
 
 
 def check_grid(grid: Grid, where: str) -> None:
-    """Refuse a grid on which no head can be analysed.
+    """Refuse a grid that no head scan has.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def check_grid(grid: Grid, where: str) -> None:
 
 
 def check_voxels(values: NDArray[np.float32], where: str) -> None:
-    """Refuse finite voxels that cannot be an MR scan of a head.
+    """Refuse voxel values that cannot be an MR scan of a head.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def check_voxels(values: NDArray[np.float32], where: str) -> None:
 
 
 def _is_ct(values: NDArray[np.float32]) -> bool:
-    """Whether air lies near -1000 and most of the rest is soft tissue, near 0."""
+    """Return whether air is near -1000 and most other voxels are soft tissue, near 0."""
     rest = values[values > -500]
     if rest.size > 0.95 * values.size or not rest.size:
         return False
@@ -140,7 +140,7 @@ def _is_ct(values: NDArray[np.float32]) -> bool:
 
 
 def smoothness(values: NDArray[np.float32]) -> float:
-    """Return the correlation of neighbouring voxels along the axis where it is greatest.
+    """Return the correlation of neighbouring voxels along the axis where it is highest.
 
     Near 1 in a head, near 0 in noise; robust against single wild voxels.
     """

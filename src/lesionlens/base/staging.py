@@ -1,9 +1,9 @@
-"""Write aside, swap in whole: an output folder is complete or untouched.
+"""Write an output folder atomically: it is complete or unchanged.
 
-Files are written into a hidden folder on the same file system; only when all of them are there do
-they replace the earlier ones: by an exchange of the folders where the system has one,
-else one by one with a journal, which the next start goes by. Files of others in the folder stay,
-and if one has a name of ours, nothing is written.
+Files are written into a hidden folder on the same file system. When all are complete, they replace
+the earlier ones: by an exchange of folders if the system supports it, else one by one with a
+journal from which the next start recovers. Foreign files in the folder are kept; if one of them has
+a name that is to be written, nothing is written.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from pathlib import Path
 
 from lesionlens.base import access
 from lesionlens.base.errors import ResourceError, UnusableInputError, is_full_disk
-from lesionlens.base.exchange import bring, bring_late, can_exchange, exchange, others_in
-from lesionlens.base.journal import Work, restore, work_in
-from lesionlens.base.manifest import Owned, check_free
+from lesionlens.base.exchange import bring, can_exchange, exchange, foreign_files, move_late_files
+from lesionlens.base.journal import WorkFolder, recover, work_folder
+from lesionlens.base.manifest import OwnedFiles, check_free
 
 _CHOOSE, _CHOOSE_IN_WINDOW = "Choose another folder with --out", "Choose another folder"
 
 
 def check_target(target: Path) -> None:
-    """Refuse a target that cannot become an output folder, and restore what a kill left there.
+    """Refuse a path that cannot become an output folder, and recover from an interrupted write.
 
     Raises
     ------
     UnusableInputError
-        The path, or a parent of it, is a file or may not be written, or the name is impossible.
+        The path, or a parent of it, is a file or not writable, or the name is invalid.
     """
     try:
         dangling = _leads_nowhere(target)
@@ -47,7 +47,7 @@ def check_target(target: Path) -> None:
         raise _unusable(f"a link that leads nowhere: {target.name}")
     if not writable:
         raise _unusable(f"no permission to write into {nearest.name or nearest}")
-    restore(target)
+    recover(target)
 
 
 def _leads_nowhere(target: Path) -> bool:
@@ -67,27 +67,28 @@ def _unusable(found: str) -> UnusableInputError:
     )
 
 
-def _nothing(target: Path) -> Owned:
+def _nothing(target: Path) -> OwnedFiles:
     del target
     return {}
 
 
 @contextmanager
 def staged(
-    target: Path, *, ours: Callable[[Path], Owned] = _nothing, shared: bool = False
+    target: Path, *, ours: Callable[[Path], OwnedFiles] = _nothing, shared: bool = False
 ) -> Iterator[Path]:
-    """Give a folder to write into; on a clean exit its content takes its place in `target`.
+    """Yield a folder to write into; on a clean exit its content replaces that of `target`.
 
     Parameters
     ----------
     target : Path
-        The output folder; made if missing.
+        The output folder; created if missing.
     ours : callable
-        Returns which files of the target are ours, none by default: they are replaced, and go away
-        where the staged folder lacks them, so that two results never mix. All others stay.
+        Returns the files of the target that LesionLens wrote, none by default: they are replaced
+        or, if the staged folder lacks them, removed, so that two results never mix. All others
+        stay.
     shared : bool
-        Whether other processes may write into the target meanwhile: its files are then moved one
-        by one, and the folder itself stays.
+        Whether other processes may write into the target concurrently: files are then moved one by
+        one, and the folder itself is kept.
 
     Yields
     ------
@@ -97,15 +98,14 @@ def staged(
     Raises
     ------
     UnusableInputError
-        The target is, or lies below, a file, or may not be written; or a file there that is not
-        ours has a name that is written.
+        The target is, or is below, a file, or is not writable; or a foreign file has a name that is
+        to be written.
     ResourceError
         The disk is full or the system refuses.
 
     Notes
     -----
-    On the main thread SIGINT and SIGTERM are ignored while files change places (milliseconds):
-    an interrupt comes before that and changes nothing, or too late.
+    On the main thread SIGINT and SIGTERM are ignored during the replacement (milliseconds).
     """
     check_target(target)
     place = target.resolve()
@@ -113,7 +113,7 @@ def staged(
     try:
         made = access.make_folder(place if shared else place.parent)
         whole = not place.exists() or (not shared and can_exchange(place))
-        with work_in(place.parent if whole else place, place) as work:
+        with work_folder(place.parent if whole else place, place) as work:
             yield work.new
             access.restrict_tree(work.new)
             files, gone = _planned(work, place, ours(place))
@@ -129,7 +129,7 @@ def staged(
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Ignore requests to stop; does nothing outside the main thread, which alone gets them."""
+    """Ignore SIGINT and SIGTERM in the block; does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -143,8 +143,8 @@ def _uninterrupted() -> Iterator[None]:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
-def _planned(work: Work, target: Path, owned: Owned) -> tuple[list[str], list[str]]:
-    """Return the names that are written and those of ours that give way; checks that they may."""
+def _planned(work: WorkFolder, target: Path, owned: OwnedFiles) -> tuple[list[str], list[str]]:
+    """Return the names to write and our names to remove; raises if that is not possible."""
     files = sorted(p.relative_to(work.new) for p in work.new.rglob("*") if not p.is_dir())
     for name in files:
         _check_place(target, name)
@@ -154,8 +154,12 @@ def _planned(work: Work, target: Path, owned: Owned) -> tuple[list[str], list[st
     return names, gone
 
 
-def _commit(work: Work, target: Path, files: list[str], gone: list[str], *, whole: bool) -> None:
-    """Bring the new files to their place: all of them, or none."""
+def _commit(
+    work: WorkFolder, target: Path, files: list[str], gone: list[str], *, whole: bool
+) -> None:
+    work: WorkFolder, target: Path, files: list[str], gone: list[str], *, whole: bool
+) -> None:
+    """Move the new files to the target: all of them, or none."""
     if not target.exists():
         work.new.rename(target)
     elif not (whole and _exchanged(work, target, {*files, *gone})):
@@ -166,14 +170,14 @@ def _commit(work: Work, target: Path, files: list[str], gone: list[str], *, whol
 
 
 def _is_there(target: Path, name: str) -> bool:
-    """Whether a LesionLens file is there, not by way of a link."""
+    """Return whether a file exists in the target, and not through a link."""
     return os.path.lexists(target / name) and not any(
         (target / parent).is_symlink() for parent in Path(name).parents
     )
 
 
 def _check_place(target: Path, name: Path) -> None:
-    """Refuse to put a file over a folder, into a file, or through a link of somebody else."""
+    """Refuse to replace a folder by a file, or to write into a file or through a foreign link."""
     for parent in name.parents:
         if (target / parent).is_symlink():
             raise _unusable(f"a link named {parent} in the output folder")
@@ -184,21 +188,21 @@ def _check_place(target: Path, name: Path) -> None:
         raise _unusable(f"a folder named {name} in the output folder")
 
 
-def _exchanged(work: Work, target: Path, ours: set[str]) -> bool:
-    """Exchange the whole folder; False, with nothing changed, if that cannot be done."""
-    others = others_in(target, ours)
+def _exchanged(work: WorkFolder, target: Path, ours: set[str]) -> bool:
+    """Exchange the whole folder; False, with nothing changed, if that is not possible."""
+    others = foreign_files(target, ours)
     if others is None:
         return False
     others = [name for name in others if _holds_others(target, name, ours)]
     aside = work.folder / "whole"
     if not (bring(work.new, aside) and bring(target, aside, others) and exchange(aside, target)):
         return False
-    bring_late(aside, target, ours)
+    move_late_files(aside, target, ours)
     return True
 
 
 def _holds_others(target: Path, name: Path, ours: set[str]) -> bool:
-    """Whether this is no folder that only our files are in."""
+    """Return whether a name is a folder that contains foreign files."""
     path = target / name
     if path.is_symlink() or not path.is_dir():
         return True
@@ -206,8 +210,8 @@ def _holds_others(target: Path, name: Path, ours: set[str]) -> bool:
     return not within or not set(within) <= ours
 
 
-def _swap(work: Work, target: Path, gone: list[str], files: list[str]) -> None:
-    """Move earlier entries out and new files in; on any failure everything moves back."""
+def _swap(work: WorkFolder, target: Path, gone: list[str], files: list[str]) -> None:
+    """Move earlier entries out and new files in; on any failure everything is moved back."""
     folders = {parent for name in files for parent in Path(name).parents}
     made = sorted(f.as_posix() for f in folders if not (target / f).exists())
     work.begin(files, made)
@@ -234,7 +238,7 @@ def _swap(work: Work, target: Path, gone: list[str], files: list[str]) -> None:
 
 
 def _remove(made: tuple[Path, ...]) -> None:
-    """Remove the parents that were made, deepest first."""
+    """Remove the parents that were created, deepest first."""
     for folder in made:
         try:
             folder.rmdir()

@@ -1,13 +1,13 @@
-"""Names of files and folders as text that can be written anywhere."""
+"""File names as text that can be encoded as UTF-8."""
 
 from __future__ import annotations
 
 
 def writable(name: str) -> str:
-    r"""Return a file's name as text that UTF-8 can hold, for files, tables and databases.
+    r"""Return a file name as text that can be encoded as UTF-8.
 
-    A name that is no UTF-8 on the disk (a folder of another system's umlauts, unpacked from an
-    archive) reaches Python with lone surrogates, which no encoder takes: they are written out.
+    A name that is not UTF-8 on disk (umlauts from another system's archive) reaches Python with
+    lone surrogates, which cannot be encoded: they are escaped.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Where this user's caches, data and settings of LesionLens are kept; nowhere else."""
+"""The user's folders for caches, data and settings of LesionLens."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ _NAME = "lesionlens"
 
 
 def data() -> Path:
-    """Return the folder of what must be kept: reviews, decisions, accepted weights, pseudonyms."""
+    """Return the folder of permanent data: reviews, decisions, accepted weights, pseudonyms."""
     return Path(platformdirs.user_data_dir(_NAME, appauthor=False))
 
 
 def cache() -> Path:
-    """Return the folder of what can be computed again at any time."""
+    """Return the folder of data that can be recomputed at any time."""
     return Path(platformdirs.user_cache_dir(_NAME, appauthor=False))
 
 
 def settings() -> Path:
-    """Return the folder of this user's settings."""
+    """Return the folder of the user's settings."""
     return Path(platformdirs.user_config_dir(_NAME, appauthor=False))
 
 
 def site_settings() -> Path:
-    """Return the folder of the settings that an administrator makes for everybody."""
+    """Return the folder of the site-wide settings made by an administrator."""
     return Path(platformdirs.site_config_dir(_NAME, appauthor=False))

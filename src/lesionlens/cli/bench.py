@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lesionlens.base.manifest import check_free, listed, replace_listed
+from lesionlens.base.manifest import check_free, listed, write_listed
 from lesionlens.base.processors import usable_processors
 from lesionlens.base.provenance import version_of
 from lesionlens.base.staging import check_target
@@ -80,7 +80,7 @@ def _answer(
     text = json_text.dumps(figures, indent=1)
     if out is not None:
         contents = {JSON_NAME: text + "\n", TABLE_NAME: markdown(figures)}
-        replace_listed(out, contents, LIST_NAME)
+        write_listed(out, contents, LIST_NAME)
     if json:
         return Answer((text,), notes)
     written = () if out is None else (f"Written: {plain(str(out / JSON_NAME))}, {TABLE_NAME}",)

@@ -56,7 +56,7 @@ def examine() -> dict[str, Any]:
         "weights_in_use": in_use,
         "extras": {extra: _extra(extra, parts) for extra, parts in _EXTRAS.items()},
         "plugins": {group: list(plugins.names(group)) for group in _GROUPS},
-        "plugins_failing": {group: plugins.failing(group) for group in _GROUPS},
+        "plugins_failing": {group: plugins.load_errors(group) for group in _GROUPS},
         "display": _has_display(),
         "sample": _has_sample(),
         "ready": all(core.values())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesionlens.base.whole_file import write_whole
+from lesionlens.base.atomic_file import write_atomically
 from lesionlens.cli import checks
 from lesionlens.cli.console import Answer, new_table, plain, progress_bar
 
@@ -89,7 +89,7 @@ def evaluate(
 
         done = measure(predictions, truth, convention=convention, context=context)
         if json is not None:
-            write_whole(json, json_text.dumps(done.to_json(), indent=1) + "\n")
+            write_atomically(json, json_text.dumps(done.to_json(), indent=1) + "\n")
         if plot is not None:
             done.plot(plot)
     notes = [f"{s.case}: {problem}" for s in done.scores for problem in s.problems]

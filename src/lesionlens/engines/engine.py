@@ -20,12 +20,12 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import (
     EngineInfo,
-    FirstLook,
+    FirstPass,
     InputPerturbation,
     PerturbedPrediction,
     Prediction,
 )
-from lesionlens.base.records.prompts import PromptedRegion, PromptQuestion
+from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 
@@ -102,10 +102,10 @@ class SupportsPerturbation(Protocol):
 
 
 @runtime_checkable
-class SupportsFirstLook(Protocol):
+class SupportsFirstPass(Protocol):
     """The part of an engine that can say quickly, before `predict`, what it is about to flag."""
 
-    def first_look(self, prepared: PreparedStudy, *, context: RunContext) -> FirstLook:
+    def first_look(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
         """Run a coarse pass over the whole brain; `predict` need not run that again."""
 
 
@@ -116,11 +116,11 @@ class SupportsPrompts(Protocol):
     def answer_prompts(
         self,
         prepared: PreparedStudy,
-        question: PromptQuestion,
+        question: PromptRequest,
         probability: Mapping[Region, NDArray[np.float32]] | None,
         *,
         context: RunContext,
-    ) -> PromptedRegion:
+    ) -> PromptResponse:
         """Outline what was pointed at, or correct an outline, on the working grid.
 
         Parameters

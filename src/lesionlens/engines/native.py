@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.geometry import Box, apply, box_over, moved_box
+from lesionlens.base.geometry import Box, apply, clipped_box, mapped_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
 from lesionlens.base.records.study import PreparedStudy
@@ -43,7 +43,7 @@ def bring_part(values: Floats, prepared: PreparedStudy, part: Box) -> tuple[Box,
     """
     edge = spread_vox(source_grid(prepared), prepared.native)
     edged = tuple(slice(side.start - edge, side.stop + edge) for side in part)
-    near = moved_box(part, prepared.to_native, prepared.native.shape, edge)
+    near = mapped_box(part, prepared.to_native, prepared.native.shape, edge)
     box = tuple(
         slice(max(a.start, b.start), max(a.start, b.start, min(a.stop, b.stop)))
         for a, b in zip(near, _reached(prepared), strict=True)
@@ -103,7 +103,7 @@ def _reached(prepared: PreparedStudy) -> Box:
         return slice(0), slice(0), slice(0)
     reach = np.array([[side.start - 1.5 for side in box], [side.stop + 0.5 for side in box]])
     moved = apply(prepared.to_native, np.array(list(product(*reach.T))))
-    return box_over(moved.min(axis=0), moved.max(axis=0), prepared.native.shape)
+    return clipped_box(moved.min(axis=0), moved.max(axis=0), prepared.native.shape)
 
 
 def bring_regions(

@@ -14,7 +14,7 @@ from lesionlens.base import plugins
 from lesionlens.base.errors import PluginError, UnusableInputError
 from lesionlens.base.labels import Region, without_enhancing
 from lesionlens.base.records.prediction import EngineInfo, Prediction
-from lesionlens.base.records.prompts import PromptedRegion, PromptQuestion
+from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import Engine, SupportsPrompts
@@ -48,11 +48,11 @@ def make_engine(name: str, **given: Any) -> Engine:
 def answer_prompts(
     engine: SupportsPrompts,
     prepared: PreparedStudy,
-    question: PromptQuestion,
+    question: PromptRequest,
     known: Mapping[Region, Floats] | None,
     *,
     context: RunContext,
-) -> PromptedRegion:
+) -> PromptResponse:
     """Return what an engine answers to prompts; see `engines.engine.SupportsPrompts`.
 
     Raises
@@ -92,8 +92,8 @@ def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> 
         probabilities, regions that are not nested.
     """
     name = f"engine {type(engine).__name__!r}"
-    ours = plugins.is_ours(engine)
-    with nullcontext() if ours else plugins.blamed(engine, name, "when it predicted"):
+    ours = plugins.is_builtin(engine)
+    with nullcontext() if ours else plugins.plugin_errors(engine, name, "when it predicted"):
         found = engine.predict(prepared, context=context)
     if not ours:
         found = _checked(engine, found, prepared)

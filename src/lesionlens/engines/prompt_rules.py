@@ -12,7 +12,7 @@ from scipy import ndimage
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Box
 from lesionlens.base.labels import Region
-from lesionlens.base.records.prompts import Points, PromptQuestion
+from lesionlens.base.records.prompts import Points, PromptRequest
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -91,7 +91,7 @@ def marks(points: Points, shape: tuple[int, ...]) -> Mask:
 
 
 def may_change(
-    chance: Floats, outline: Mask, group: Points, asked: PromptQuestion, box: Box
+    chance: Floats, outline: Mask, group: Points, asked: PromptRequest, box: Box
 ) -> Mask:
     """Return which voxels of a crop may change: joined to a prompt, of its sign, near it."""
     corner = np.array([side.start for side in box])

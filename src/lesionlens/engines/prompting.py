@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lesionlens.base import geometry
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
-from lesionlens.base.records.prompts import LOOK_MM, Points, PromptedRegion, PromptQuestion
+from lesionlens.base.records.prompts import LOOK_MM, Points, PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.network_input import make_network_input
@@ -59,11 +59,11 @@ class StudyPrompts:
     def answer_prompts(
         self,
         prepared: PreparedStudy,
-        question: PromptQuestion,
+        question: PromptRequest,
         probability: Chances | None,
         *,
         context: RunContext = SILENT,
-    ) -> PromptedRegion:
+    ) -> PromptResponse:
         """Answer prompts in voxels of the working grid; see `engines.engine.SupportsPrompts`."""
         with self._lock:
             context.check(_READING)
@@ -96,7 +96,7 @@ class StudyPrompts:
         return study, found.grid
 
 
-def _moved(question: PromptQuestion, source: Grid, target: Grid) -> PromptQuestion:
+def _moved(question: PromptRequest, source: Grid, target: Grid) -> PromptRequest:
     """Bring prompts, and the outline near them, onto another grid in the same space."""
     index_map = geometry.index_map(source.affine, target.affine)
 
@@ -112,15 +112,15 @@ def _moved(question: PromptQuestion, source: Grid, target: Grid) -> PromptQuesti
     if outline is not None:
         every = np.concatenate([wanted, unwanted[inside]])
         outline = resample_mask_near(outline, source, target, every, LOOK_MM)
-    return PromptQuestion(wanted, unwanted[inside], outline, question.region)
+    return PromptRequest(wanted, unwanted[inside], outline, question.region)
 
 
 def _back(
-    found: PromptedRegion, grid: Grid, prepared: PreparedStudy, question: PromptQuestion
-) -> PromptedRegion:
+    found: PromptResponse, grid: Grid, prepared: PreparedStudy, question: PromptRequest
+) -> PromptResponse:
     """Bring an answer to the working grid; what could not change is exactly what was there."""
     to_working = geometry.index_map(grid.affine, prepared.working.affine)
-    box = geometry.moved_box(found.box, to_working, prepared.working.shape, 0.0)
+    box = geometry.mapped_box(found.box, to_working, prepared.working.shape, 0.0)
     source, target = cut_grid(grid, found.box), cut_grid(prepared.working, box)
     probability = np.clip(resample(found.probability, source, target), 0, 1)
     settled = np.zeros(target.shape, bool)
@@ -130,4 +130,4 @@ def _back(
     attention = resample(found.attention, source, target) * prepared.brain[box]
     total = float(attention.sum(dtype=np.float64))
     shares = attention / np.float32(total) if total else attention
-    return PromptedRegion(box, probability.astype(np.float32), shares.astype(np.float32), settled)
+    return PromptResponse(box, probability.astype(np.float32), shares.astype(np.float32), settled)

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import Box, box_over
+from lesionlens.base.geometry import Box, clipped_box
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.records.prompts import LOOK_MM, Points, PromptedRegion, PromptQuestion
+from lesionlens.base.records.prompts import LOOK_MM, Points, PromptRequest, PromptResponse
 from lesionlens.engines.grow import REACH_MM as GROWN_MM
 from lesionlens.engines.grow import Surroundings, grown
 from lesionlens.engines.prompt_likeness import moved_logits
@@ -86,7 +86,7 @@ class Prompter:
     def __init__(self, network: PromptNetwork) -> None:
         self._network = network
 
-    def answer(self, study: PromptStudy, asked: PromptQuestion) -> PromptedRegion:
+    def answer(self, study: PromptStudy, asked: PromptRequest) -> PromptResponse:
         """Answer the prompts.
 
         Raises
@@ -100,7 +100,7 @@ class Prompter:
             return self._anew(study, asked)
         return self._corrected(study, asked, asked.outline)
 
-    def _anew(self, study: PromptStudy, asked: PromptQuestion) -> PromptedRegion:
+    def _anew(self, study: PromptStudy, asked: PromptRequest) -> PromptResponse:
         place = _place_for(study, asked)
         box, chance, attention = self._predict_at(study, asked, place)
         again = _better_place(chance, box, place, asked.wanted)
@@ -114,12 +114,10 @@ class Prompter:
                 box, chance, attention = _with_grown(box, chance, attention, *found)
         return _region(box, chance, attention, np.zeros(chance.shape, bool), asked)
 
-    def _corrected(
-        self, study: PromptStudy, asked: PromptQuestion, outline: Mask
-    ) -> PromptedRegion:
+    def _corrected(self, study: PromptStudy, asked: PromptRequest, outline: Mask) -> PromptResponse:
         groups = list(_groups(asked, outline))
         every = np.concatenate([asked.wanted, asked.unwanted])
-        whole = box_over(every.min(0) - LOOK_MM, every.max(0) + LOOK_MM, outline.shape)
+        whole = clipped_box(every.min(0) - LOOK_MM, every.max(0) + LOOK_MM, outline.shape)
         corner = np.array([side.start for side in whole])
         now, out = outline.copy(), outline[whole].astype(np.float32)
         attention, settled = np.zeros(out.shape, np.float32), np.ones(out.shape, bool)
@@ -140,7 +138,7 @@ class Prompter:
             now[box] = out[i, j, k] >= 0.5
         return _region(whole, out, attention, settled, asked)
 
-    def _predict_at(self, study: PromptStudy, asked: PromptQuestion, place: Place) -> Answered:
+    def _predict_at(self, study: PromptStudy, asked: PromptRequest, place: Place) -> Answered:
         """Run the network at one place; its box, and probability and attention there."""
         spacing = float(place.step[0, 0])
         images = sample(study.images, place)
@@ -170,7 +168,7 @@ class Prompter:
         return PromptAnswer(found.logits.cpu(), None if kept is None else kept.float().cpu())
 
 
-def _with_alike(study: PromptStudy, asked: PromptQuestion, box: Box, chance: Floats) -> Floats:
+def _with_alike(study: PromptStudy, asked: PromptRequest, box: Box, chance: Floats) -> Floats:
     """Let the analysis, moved by the prompts, count in a correction of a region."""
     index = _index(asked)
     if index is None or study.chances is None or asked.outline is None:
@@ -187,10 +185,10 @@ def _with_alike(study: PromptStudy, asked: PromptQuestion, box: Box, chance: Flo
     return np.asarray(study.brain[box] / (1 + np.exp(-logits)), np.float32)
 
 
-def _grown(study: PromptStudy, asked: PromptQuestion) -> tuple[Box, Mask] | None:
+def _grown(study: PromptStudy, asked: PromptRequest) -> tuple[Box, Mask] | None:
     """Return what grows by intensity from a prompt, if small and in accord with every prompt."""
     seed = asked.wanted[0]
-    box = box_over(seed - _GROWN, seed + _GROWN, study.brain.shape)
+    box = clipped_box(seed - _GROWN, seed + _GROWN, study.brain.shape)
     corner = np.array([side.start for side in box])
     images = {
         sequence: np.asarray(study.images[n][box], np.float32)
@@ -229,7 +227,7 @@ def _with_grown(box: Box, chance: Floats, attention: Floats, part: Box, grown_: 
     return whole, mixed, seen
 
 
-def _kept_with(study: PromptStudy, asked: PromptQuestion, box: Box) -> Mask | None:
+def _kept_with(study: PromptStudy, asked: PromptRequest, box: Box) -> Mask | None:
     """Return where parts of a region need not be joined: the flagged lesion under the prompts."""
     if study.chances is None or not _index(asked):
         return None
@@ -237,11 +235,11 @@ def _kept_with(study: PromptStudy, asked: PromptQuestion, box: Box) -> Mask | No
     return part_of(lesion, asked.wanted - [side.start for side in box])
 
 
-def _index(asked: PromptQuestion) -> int | None:
+def _index(asked: PromptRequest) -> int | None:
     return None if asked.region is None else list(Region).index(asked.region)
 
 
-def _check(study: PromptStudy, asked: PromptQuestion) -> None:
+def _check(study: PromptStudy, asked: PromptRequest) -> None:
     if not len(asked.wanted) and asked.outline is None:
         raise refused(
             "no prompt that says what belongs to it" if len(asked.unwanted) else "no prompt",
@@ -262,7 +260,7 @@ def _check(study: PromptStudy, asked: PromptQuestion) -> None:
         raise refused("a prompt outside the brain", "prompts inside it")
 
 
-def _groups(asked: PromptQuestion, outline: Mask) -> Iterator[Points]:
+def _groups(asked: PromptRequest, outline: Mask) -> Iterator[Points]:
     """Part the prompts that contradict an outline into those that fit into one crop."""
     wrong = [p for p in asked.wanted if not outline[tuple(p)]]
     wrong += [p for p in asked.unwanted if outline[tuple(p)]]
@@ -278,7 +276,7 @@ def _marked(points: Points, place: Place) -> Mask:
     return out
 
 
-def _place_for(study: PromptStudy, asked: PromptQuestion) -> Place:
+def _place_for(study: PromptStudy, asked: PromptRequest) -> Place:
     """Choose where to look first: at what the analysis flagged there, else round the prompts."""
     low, high = asked.wanted.min(0), asked.wanted.max(0)
     least = float((high - low).max()) + 16.0
@@ -291,7 +289,7 @@ def _place_for(study: PromptStudy, asked: PromptQuestion) -> Place:
     return Place.straight((first + last) / 2, float(np.clip(wanted, _FINEST, _COARSEST)), _ANEW)
 
 
-def _known_extent(study: PromptStudy, asked: PromptQuestion) -> tuple[Points, Points] | None:
+def _known_extent(study: PromptStudy, asked: PromptRequest) -> tuple[Points, Points] | None:
     """Find the corners of what the analysis flagged under the prompts, on every second voxel."""
     if not study.flagged:
         return None
@@ -326,12 +324,12 @@ def _better_place(chance: Floats, box: Box, place: Place, wanted: Points) -> Pla
 
 
 def _region(
-    box: Box, chance: Floats, attention: Floats, settled: Mask, asked: PromptQuestion
-) -> PromptedRegion:
+    box: Box, chance: Floats, attention: Floats, settled: Mask, asked: PromptRequest
+) -> PromptResponse:
     """Make the answer; the prompts have the last word."""
     for points, value in ((asked.wanted, 1.0), (asked.unwanted, 0.0)):
         chance[marks(points - [side.start for side in box], chance.shape)] = value
-    return PromptedRegion(box, chance, attention, settled)
+    return PromptResponse(box, chance, attention, settled)
 
 
 def _attended(found: PromptAnswer, place: Place, brain: Mask, box: Box) -> Floats:

@@ -28,7 +28,7 @@ from lesionlens.napari.model.screen.view_model import view_model_of
 from lesionlens.napari.model.state.events import Event
 from lesionlens.napari.model.state.state import State, only_progress_differs
 from lesionlens.napari.model.studies import recent
-from lesionlens.napari.painter import Painted, Painter
+from lesionlens.napari.painter import CandidateRenderer, Painted
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.clashes import clashes, keymap_of, napari_key
 from lesionlens.napari.qt.dock_layout import DockLayout
@@ -78,7 +78,7 @@ class LesionLens(Panel):
         self.actions_.renew_pointer = self.views.renew_pointer
         self.actions_.read_controller.in_head = HeadOfStudy(self.layers.pictures).contains
         on = Painted(viewer, self.layers, self.views, self)
-        self.painter = Painter(on, lambda: when_idle(self._lay_out_docks))
+        self.painter = CandidateRenderer(on, lambda: when_idle(self._lay_out_docks))
         self.gestures = CanvasGestures(viewer, self.actions_)
         acts: dict[Command, Callable[..., Any]] = {
             command: partial(self.commands.run, command.name) for command in KEYED

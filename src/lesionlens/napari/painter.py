@@ -29,7 +29,7 @@ class Painted:
     panel: Panel
 
 
-class Painter:
+class CandidateRenderer:
     """Paints one window; it changes no state and starts no job.
 
     Parameters

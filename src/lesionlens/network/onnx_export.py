@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lesionlens.base.atomic_file import atomic_file, write_error
 from lesionlens.base.errors import MissingPluginError
-from lesionlens.base.whole_file import unwritten, whole_file
 from lesionlens.network.attention import Form
 from lesionlens.network.brain import MULTIPLE
 from lesionlens.network.brain_unet import BrainUNet
@@ -254,10 +254,10 @@ def _write(model: Any, path: Path, metadata: Mapping[str, str], precision: Preci
         model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model)
     try:
-        with whole_file(path) as aside:
+        with atomic_file(path) as aside:
             aside.write_bytes(model.SerializeToString())
     except OSError as error:
-        raise unwritten("a network", path, error) from error
+        raise write_error("a network", path, error) from error
 
 
 def shrink(model: Any, precision: Precision) -> None:

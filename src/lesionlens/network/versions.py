@@ -14,11 +14,11 @@ from typing import Literal
 from pydantic import Field
 
 from lesionlens.base import user_folders
+from lesionlens.base.atomic_file import atomic_file, write_atomically
 from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError, ResourceError, WeightsError
 from lesionlens.base.file_model import FileModel
 from lesionlens.base.provenance import sha256_of, utc_now
-from lesionlens.base.whole_file import whole_file, write_whole
 
 SHIPPED_NAME = "default"
 """What stands for the weights of the package."""
@@ -172,7 +172,7 @@ class WeightsStore:
             held_out=lineage.held_out,
         )
         try:
-            with whole_file(self.path(new.name)) as aside:
+            with atomic_file(self.path(new.name)) as aside:
                 shutil.copyfile(file, aside)
         except OSError as error:
             raise _unwritable(error) from error
@@ -262,7 +262,7 @@ class WeightsStore:
     def _write(self, log: _Log) -> None:
         try:
             content = log.model_dump_json(by_alias=True, indent=1) + "\n"
-            write_whole(self.folder / LOG_NAME, content)
+            write_atomically(self.folder / LOG_NAME, content)
         except OSError as error:
             raise _unwritable(error) from error
 

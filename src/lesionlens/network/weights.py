@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lesionlens.base.atomic_file import atomic_file, write_error
 from lesionlens.base.errors import WeightsError
-from lesionlens.base.whole_file import unwritten, whole_file
 from lesionlens.network.build import build
 from lesionlens.network.config import NetworkConfig
 from lesionlens.network.model import LensNetwork, channels_last
@@ -57,11 +57,11 @@ def save(
     }
     tensors = {name: value.detach().cpu().contiguous().to(dtype) for name, value in state.items()}
     try:
-        with whole_file(path) as aside:
+        with atomic_file(path) as aside:
             save_file(tensors, aside, metadata)
             aside.chmod(0o644)
     except (OSError, SafetensorError) as error:
-        raise unwritten("weights", path, error) from error
+        raise write_error("weights", path, error) from error
     return _sha256(path)
 
 

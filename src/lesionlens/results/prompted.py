@@ -15,9 +15,9 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prompts import (
     LOOK_MM,
     Points,
-    PromptedRegion,
     PromptedVolume,
-    PromptQuestion,
+    PromptRequest,
+    PromptResponse,
     Prompts,
 )
 from lesionlens.base.records.study import PreparedStudy
@@ -26,7 +26,7 @@ from lesionlens.imaging.preparation.resampling import resample_mask_near
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
-Ask = Callable[[PromptQuestion], PromptedRegion]
+Ask = Callable[[PromptRequest], PromptResponse]
 
 
 def ask(
@@ -60,7 +60,7 @@ def ask(
         source = native.source_grid(prepared)
         every = np.concatenate([here, away])
         inside = resample_mask_near(outline, prepared.native, source, every, LOOK_MM)
-    found = answer(PromptQuestion(here, away, inside, prompts.region))
+    found = answer(PromptRequest(here, away, inside, prompts.region))
     box, part = native.bring_part(found.probability, prepared, found.box)
     probability = np.zeros(prepared.native.shape, np.float32)
     if outline is not None:
@@ -131,7 +131,7 @@ def _bind(probability: Floats, voxels: Points, value: float) -> None:
     probability[tuple(voxels[inside].T)] = value
 
 
-def _shown(found: PromptedRegion, prepared: PreparedStudy) -> Volume:
+def _shown(found: PromptResponse, prepared: PreparedStudy) -> Volume:
     high = float(found.attention.max(initial=0.0))
     scaled = found.attention / np.float32(high) if high else found.attention
     box, part = native.bring_part(scaled, prepared, found.box)

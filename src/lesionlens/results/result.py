@@ -16,15 +16,15 @@ from lesionlens.analysis.findings.components import component_mask_of, component
 from lesionlens.base import plugins
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import ByRegion, Region, RegionKey
-from lesionlens.base.notebook import PAINTERS
+from lesionlens.base.notebook import RENDERERS
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.findings import Candidate
 from lesionlens.base.records.prediction import Prediction, Trace
 from lesionlens.base.records.prompts import (
-    PromptedRegion,
     PromptedVolume,
-    PromptQuestion,
+    PromptRequest,
+    PromptResponse,
     Prompts,
 )
 from lesionlens.base.records.review import Review
@@ -103,7 +103,7 @@ class Result:
     def candidates(self) -> tuple[Candidate, ...]:
         """Flagged regions by falling score."""
         found = self._held.findings.candidates
-        PAINTERS.update(dict.fromkeys((one.tracking_uid for one in found), self))
+        RENDERERS.update(dict.fromkeys((one.tracking_uid for one in found), self))
         return found
 
     @property
@@ -225,7 +225,7 @@ class Result:
         """Answer prompts that were kept; with the same start they give the same voxels."""
         return prompted.ask(prompts, self.analysis.prepared, self.answer_prompts, start)
 
-    def answer_prompts(self, question: PromptQuestion) -> PromptedRegion:
+    def answer_prompts(self, question: PromptRequest) -> PromptResponse:
         """Answer prompts on the working grid.
 
         The engine is asked; one that takes no prompts leaves them to the network of the package.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lesionlens.base import kept_arrays
+from lesionlens.base import array_cache
 from lesionlens.base.errors import ReadError
 from lesionlens.training.config import DataConfig, StageConfig
 from lesionlens.training.data import Batch, Packed, collate
@@ -21,7 +21,7 @@ from lesionlens.training.variation import varied
 def keep(packed: Packed, file: Path) -> None:
     """Write a volume so that `read` finds it."""
     fields = {f.name: getattr(packed, f.name) for f in dataclasses.fields(packed)}
-    kept_arrays.write(file, fields, packed=False)
+    array_cache.write(file, fields, packed=False)
 
 
 def read(file: Path) -> Packed:
@@ -32,7 +32,7 @@ def read(file: Path) -> Packed:
     ReadError
         It was damaged since the run began, which makes such volumes again.
     """
-    kept = kept_arrays.read(file)
+    kept = array_cache.read(file)
     if kept is None:
         raise ReadError(
             found=f"a damaged volume in {file.parent.name!r}",

@@ -18,7 +18,7 @@ from torch import nn
 from lesionlens.base.errors import ResourceError, WeightsError
 from lesionlens.base.labels import ComputePrecision
 from lesionlens.base.logs import REPORT
-from lesionlens.base.manifest import claim
+from lesionlens.base.manifest import claim_names
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import check_target
 from lesionlens.engines.device import autocast, choose, choose_precision
@@ -237,7 +237,7 @@ def _begin(config: TrainConfig, out: Path, options: TrainOptions) -> _TrainingRu
     run = _TrainingRun(config, out, processes, network, optimiser, precision, options.cases, notes)
     check_target(out)
     if processes.leads:
-        claim(out, _FILES, _LIST, begun=(out / "checkpoint" / "latest.json").is_file())
+        claim_names(out, _FILES, _LIST, begun=(out / "checkpoint" / "latest.json").is_file())
     if options.resume:
         run.restore()
     processes.check_step(run.step)

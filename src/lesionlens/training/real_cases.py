@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from lesionlens.analysis.evaluation.label_conventions import region_mask
-from lesionlens.base import kept_arrays
+from lesionlens.base import array_cache
+from lesionlens.base.atomic_file import atomic_file
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ConfigError, ReadError, UnusableInputError
 from lesionlens.base.labels import ComputePrecision, Region
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.base.whole_file import whole_file
 from lesionlens.engines.device import autocast
 from lesionlens.engines.network_input import make_network_input
 from lesionlens.imaging.preparation.prepare import prepare
@@ -188,12 +188,12 @@ class RealCases:
             self._context.check("drawing volumes")
             self._context.progress("drawing volumes", number / config.drawn_kept)
             _draw_once(folder / f"{number:05d}", draw, stage, config.paintings)
-        return sorted(folder.glob(f"*/*{kept_arrays.SUFFIX}"))
+        return sorted(folder.glob(f"*/*{array_cache.SUFFIX}"))
 
 
 def _draw_once(folder: Path, draw: DrawConfig, stage: StageConfig, paintings: int) -> None:
     """Draw the brain whose number the folder has; its paintings, or windows of them."""
-    if folder.is_dir() and all(map(kept_arrays.is_whole, folder.iterdir())):
+    if folder.is_dir() and all(map(array_cache.is_whole, folder.iterdir())):
         return
     shutil.rmtree(folder, ignore_errors=True)
     seed = _FIRST_DRAWN + int(folder.name)
@@ -203,7 +203,7 @@ def _draw_once(folder: Path, draw: DrawConfig, stage: StageConfig, paintings: in
     count = 0
     for packed in draw_packed(draw, seed, paintings):
         for cut in cuts(packed, stage.window, rng):
-            keep(cut, aside / f"{count:02d}{kept_arrays.SUFFIX}")
+            keep(cut, aside / f"{count:02d}{array_cache.SUFFIX}")
             count += 1
     aside.replace(folder)
 
@@ -233,7 +233,7 @@ def part(cases: Sequence[RealCase], out: Path, seed: int, share: float = 0.2) ->
     gone = {p: was for p, was in known.items() if p not in held}
     for patient, was in gone.items():
         record["validation" if was else "training"][patient] = []
-    with whole_file(place) as aside:
+    with atomic_file(place) as aside:
         aside.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     return Parts(
         tuple(c for c in cases if not held[c.patient]), tuple(c for c in cases if held[c.patient])
@@ -242,8 +242,8 @@ def part(cases: Sequence[RealCase], out: Path, seed: int, share: float = 0.2) ->
 
 def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, context: RunContext) -> Path:
     """Prepare a case for a voxel size and keep it as `<key>-<spacing>.kept`."""
-    file = folder / f"{case.key[:24]}-{spacing_mm:g}mm{kept_arrays.SUFFIX}"
-    if kept_arrays.is_whole(file):
+    file = folder / f"{case.key[:24]}-{spacing_mm:g}mm{array_cache.SUFFIX}"
+    if array_cache.is_whole(file):
         return file
     try:
         prepared = prepare(case.study(), context.quiet())
@@ -272,7 +272,7 @@ def _scans_of(case: RealCase, folder: Path) -> list[str]:
 def _keep_scans(scans: Iterable[str], case: RealCase, folder: Path) -> list[str]:
     found = sorted(scans)
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / f"{case.key[:24]}-scans.json") as aside:
+    with atomic_file(folder / f"{case.key[:24]}-scans.json") as aside:
         aside.write_text(json.dumps(found), "utf-8")
     return found
 

@@ -19,15 +19,15 @@ def test_a_plugin_that_cannot_be_imported_names_its_package(monkeypatch, tmp_pat
     with pytest.raises(errors.PluginError, match=expected) as caught:
         plugins.load(plugins.READERS, "mine")
     assert caught.value.exit_status == 1
-    made, failed = plugins.make_all(plugins.READERS)
+    made, failed = plugins.create_all(plugins.READERS)
     assert set(made) == {"dicom", "nifti"}
-    assert set(failed) == {"mine"} == set(plugins.failing(plugins.READERS))
+    assert set(failed) == {"mine"} == set(plugins.load_errors(plugins.READERS))
 
 
 def test_what_goes_to_files_does_not_repeat_what_the_plugin_said(monkeypatch, tmp_path):
     code = "raise RuntimeError('cannot read doe^jane.dcm')"
     install(monkeypatch, tmp_path, code, exporters="mine = Writer")
-    error = plugins.make_all(plugins.EXPORTERS)[1]["mine"]
+    error = plugins.create_all(plugins.EXPORTERS)[1]["mine"]
     assert "jane" in str(error)
     assert "jane" not in error.brief
 
@@ -40,19 +40,22 @@ def test_no_package_takes_the_name_of_one_of_ours(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(28, "No space"), KeyboardInterrupt()])
 def test_what_is_nobodys_fault_is_not_blamed_on_a_plugin(error):
-    with pytest.raises(type(error)) as caught, plugins.blamed("crooked", "reader", "now"):
+    with pytest.raises(type(error)) as caught, plugins.plugin_errors("crooked", "reader", "now"):
         raise error
     assert caught.value is error
 
 
 def test_a_defect_of_ours_is_not_blamed_on_others():
-    with pytest.raises(ZeroDivisionError), plugins.blamed("lesionlens.results", "reader", "now"):
+    with (
+        pytest.raises(ZeroDivisionError),
+        plugins.plugin_errors("lesionlens.results", "reader", "now"),
+    ):
         raise ZeroDivisionError
 
 
 def test_a_plugin_that_ends_the_process_is_stopped():
     with (
         pytest.raises(errors.PluginError, match="SystemExit"),
-        plugins.blamed("a", "reader", "now"),
+        plugins.plugin_errors("a", "reader", "now"),
     ):
         raise SystemExit(3)

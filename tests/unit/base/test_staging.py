@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from lesionlens.base import access, staging
+from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.staging import check_target, staged
-from lesionlens.base.whole_file import write_whole
 
 NAMES = ("a.txt", "b.txt", "dicom/seg.dcm", "dicom/sr.dcm", "edits/1.txt")
 
@@ -211,7 +211,7 @@ def test_what_is_written_is_its_owners_unless_asked_otherwise(
         for target in (earlier, earlier.parent / "deep" / "out"):
             with staged(target, ours=ours) as aside:
                 write(aside, "a.txt", "pictures/one.txt")
-            write_whole(target / "later.json", "{}")
+            write_atomically(target / "later.json", "{}")
     finally:
         os.umask(was)
     modes = {p.name: p.stat().st_mode & 0o777 for p in target.rglob("*")}
@@ -224,7 +224,7 @@ def test_what_is_written_is_its_owners_unless_asked_otherwise(
 def test_an_impossible_wish_for_permissions_is_refused(tmp_path, monkeypatch, text):
     monkeypatch.setenv(access.VARIABLE, text)
     with pytest.raises(UnusableInputError, match="LESIONLENS_UMASK"):
-        write_whole(tmp_path / "a", "b")
+        write_atomically(tmp_path / "a", "b")
 
 
 def test_a_user_folder_is_never_replaced_by_a_file(tmp_path):

@@ -7,7 +7,7 @@ from torch import nn
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.records.prompts import PromptQuestion
+from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.engines.grow import Surroundings, grown
 from lesionlens.engines.prompt_rules import REACH_MM
 from lesionlens.engines.prompts import Prompter, PromptStudy
@@ -46,7 +46,7 @@ def points(*some):
 
 
 def answer(study, wanted=(), unwanted=(), outline=None, region=None):
-    asked = PromptQuestion(points(*wanted), points(*unwanted), outline, region)
+    asked = PromptRequest(points(*wanted), points(*unwanted), outline, region)
     return Prompter(Brightness()).answer(study, asked)
 
 

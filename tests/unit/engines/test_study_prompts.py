@@ -9,7 +9,7 @@ pytest.importorskip("torch")
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.records.prompts import PromptQuestion
+from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.plugged_in import answer_prompts
 from lesionlens.engines.prompting import StudyPrompts
@@ -29,7 +29,7 @@ def test_without_t1c_the_whole_tumour_is_outlined_and_its_enhancing_part_refused
     nobody = np.zeros((0, 3), np.int64)
 
     def asked(region):
-        question = PromptQuestion(here[None], nobody, region=region)
+        question = PromptRequest(here[None], nobody, region=region)
         return answer_prompts(StudyPrompts(), study, question, chances, context=SILENT)
 
     assert asked(Region.WT).mask_over(None, study.working.shape)[tuple(here)]

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import box_over
+from lesionlens.base.geometry import clipped_box
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.prompts import PromptedRegion, Prompts
+from lesionlens.base.records.prompts import PromptResponse, Prompts
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.results.prompted import ask, replay
 
@@ -35,8 +35,8 @@ def cube_round(question):
     attention[tuple(at)] = 1.0
     outline = np.zeros(WORKING, bool) if question.outline is None else question.outline
     probability = np.where(free, 1.0, outline).astype(np.float32)
-    box = box_over(at - 9, at + 9, WORKING)
-    return PromptedRegion(box, probability[box], attention[box], ~free[box])
+    box = clipped_box(at - 9, at + 9, WORKING)
+    return PromptResponse(box, probability[box], attention[box], ~free[box])
 
 
 def test_a_prompt_on_the_native_grid_is_answered_there(prepared):

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 from lesionlens_nninteractive import engine as nninteractive
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
-from lesionlens.base.records.prompts import PromptQuestion
+from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.base.run_context import SILENT
 from lesionlens.engines.testing.engine_contract import prepared_head
 
@@ -51,7 +51,7 @@ def asked(monkeypatch):
 
     def ask(wanted=(), unwanted=(), outline=None):
         points = (np.array(some, np.int64).reshape(-1, 3) for some in (wanted, unwanted))
-        question = PromptQuestion(*points, outline)
+        question = PromptRequest(*points, outline)
         found = engine.answer_prompts(study, question, None, context=SILENT)
         return found.mask_over(outline, study.working.shape)
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from lesionlens.analysis.evaluation.metrics import BINS, Bins
 from lesionlens.analysis.evaluation.summary import CaseScore, Summary, column
+from lesionlens.base.atomic_file import atomic_file
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Label, Region
-from lesionlens.base.whole_file import whole_file
 
 _COLOURS = {
     Region.WT: Label.OEDEMA.colour,
@@ -41,7 +41,7 @@ def plot(scores: Sequence[CaseScore], summary: Summary, path: Path) -> None:
     _reliability(calibration, summary)
     _strips(attention, scores, "mass_", "share of attention inside", _pointing(scores))
     figure.suptitle(f"{len(scores)} cases. {RESEARCH_USE_NOTICE}", fontsize=10, color=_GREY)
-    with whole_file(path) as aside:
+    with atomic_file(path) as aside:
         figure.savefig(aside, dpi=120, format="png")
 
 

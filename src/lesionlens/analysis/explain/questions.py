@@ -87,7 +87,7 @@ class Questions:
         if needed <= self._limit.seconds_left:
             name = f"engine {type(self._engine).__name__!r}"
             when = "when it predicted perturbed inputs"
-            with self._limit, plugins.blamed(self._engine, name, when):
+            with self._limit, plugins.plugin_errors(self._engine, name, when):
                 return self._engine.predict_perturbed(
                     self._prepared, perturbations, context=self._limit.context
                 )

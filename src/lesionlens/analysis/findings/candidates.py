@@ -15,10 +15,10 @@ from lesionlens.analysis.findings.components import Component, ComponentMask, Fl
 from lesionlens.base.labels import DrawingMethod, Region, RelevanceMeasure, Source
 from lesionlens.base.records.evidence import SequenceScores
 from lesionlens.base.records.findings import (
-    Agreement,
     Candidate,
     Considered,
     Findings,
+    MapAgreement,
     Point,
     conclusion_of,
 )
@@ -140,7 +140,7 @@ def considered(
 
 
 def _candidate(
-    part: Component, evidence: Evidence, context: Context, rank: int, fit: Agreement
+    part: Component, evidence: Evidence, context: Context, rank: int, fit: MapAgreement
 ) -> Candidate:
     points = part.points_mm()
     low, high = measure.bounding_box_mm(part.mask, part.grid)
@@ -170,7 +170,7 @@ def _candidate(
 
 
 def measured_again(
-    candidate: Candidate, part: Component, evidence: Evidence, context: Context, fit: Agreement
+    candidate: Candidate, part: Component, evidence: Evidence, context: Context, fit: MapAgreement
 ) -> Candidate:
     """Measure a candidate by another outline; who it is, its score and its sequences stay."""
     return replace(
@@ -191,7 +191,7 @@ def added_candidate(
     part: Component,
     evidence: Evidence,
     context: Context,
-    fit: Agreement,
+    fit: MapAgreement,
 ) -> Candidate:
     """Measure a candidate that a reader brought in.
 

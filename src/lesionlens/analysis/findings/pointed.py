@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.prompts import PromptedRegion, PromptQuestion, PromptRound
+from lesionlens.base.records.prompts import PromptRequest, PromptResponse, PromptRound
 from lesionlens.imaging.preparation.resampling import cut_grid, resample_part
 
 Labels = NDArray[np.uint8]
@@ -28,17 +28,17 @@ def region_of(labels: Labels, region: Region | None) -> Mask:
     return np.isin(labels, _WITHIN[region or Region.WT])
 
 
-def question_of(labels: Labels, asked: PromptRound) -> PromptQuestion:
+def question_of(labels: Labels, asked: PromptRound) -> PromptRequest:
     """Make the question about an outline; there is none if nothing is drawn yet."""
     outline = region_of(labels, asked.region)
     wanted, unwanted = (
         np.array(some, np.int64).reshape(-1, 3) for some in (asked.wanted, asked.unwanted)
     )
-    return PromptQuestion(wanted, unwanted, outline if outline.any() else None, asked.region)
+    return PromptRequest(wanted, unwanted, outline if outline.any() else None, asked.region)
 
 
 def redrawn(
-    labels: Labels, found: PromptedRegion, asked: PromptRound, free: Mask, parts: Labels
+    labels: Labels, found: PromptResponse, asked: PromptRound, free: Mask, parts: Labels
 ) -> Labels:
     """Return labels as an answer changes them.
 
@@ -67,7 +67,7 @@ def redrawn(
     return out
 
 
-def parts_in(analysis: Analysis, found: PromptedRegion) -> Labels:
+def parts_in(analysis: Analysis, found: PromptResponse) -> Labels:
     """Return core and enhancing parts that the analysis sees in an answer's box; 0 elsewhere."""
     grid = cut_grid(analysis.prepared.working, found.box)
     out = np.zeros(grid.shape, np.uint8)
@@ -81,7 +81,7 @@ def parts_in(analysis: Analysis, found: PromptedRegion) -> Labels:
 def replayed(
     labels: Labels,
     rounds: Sequence[PromptRound],
-    answer: Callable[[PromptQuestion], PromptedRegion],
+    answer: Callable[[PromptRequest], PromptResponse],
     analysis: Analysis,
     free: Mask,
 ) -> Labels:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.records.findings import Agreement
+from lesionlens.base.records.findings import MapAgreement
 
 _BLOCK_MM = 3.0  # edge of the blocks in which the nearest candidate is searched
 
@@ -16,7 +16,7 @@ def of_components(
     count: int,
     attention: NDArray[np.float32] | None,
     spacing_mm: NDArray[np.float64],
-) -> list[Agreement]:
+) -> list[MapAgreement]:
     """Ask, for each component, whether the map points at it.
 
     Several candidates share one map, most of which the largest draws. So each is judged by the
@@ -46,7 +46,7 @@ def of_components(
     margin.
     """
     if attention is None or not attention.any():
-        return [Agreement(None, None)] * count
+        return [MapAgreement(None, None)] * count
     seen = attention > 0
     weight, own = attention[seen], components[seen]
     several = count > 1 and components.any()
@@ -59,7 +59,7 @@ def of_components(
         peak, other = (weight.max(where=n == number, initial=0.0) for n in (own, around))
         total = masses[number] + beside[number]
         found.append(
-            Agreement(
+            MapAgreement(
                 peak_inside=bool(peak >= max(other, even)),
                 mass_inside=float(masses[number] / total) if total > 0 else None,
             )

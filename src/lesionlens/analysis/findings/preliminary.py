@@ -21,7 +21,7 @@ from lesionlens.base.records.preliminary import PreliminaryCandidate, Preliminar
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines import native
-from lesionlens.engines.engine import Engine, SupportsFirstLook
+from lesionlens.engines.engine import Engine, SupportsFirstPass
 
 Listener = Callable[[PreliminaryFindings], None]
 """Called once, from the thread that analyses; must return quickly."""
@@ -31,19 +31,19 @@ def notify(
     engine: Engine, prepared: PreparedStudy, context: RunContext, listener: Listener | None
 ) -> None:
     """Call a listener with what the engine's first look flags, where the engine has one."""
-    if listener is not None and isinstance(engine, SupportsFirstLook):
+    if listener is not None and isinstance(engine, SupportsFirstPass):
         with context.stage("first look"):
             listener(flag(engine, prepared, context))
 
 
 def flag(
-    engine: SupportsFirstLook, prepared: PreparedStudy, context: RunContext
+    engine: SupportsFirstPass, prepared: PreparedStudy, context: RunContext
 ) -> PreliminaryFindings:
     """Draw and score what the engine's first look flags.
 
     Parameters
     ----------
-    engine : SupportsFirstLook
+    engine : SupportsFirstPass
         Asked once.
     prepared : PreparedStudy
         The study.

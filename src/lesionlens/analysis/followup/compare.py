@@ -22,7 +22,7 @@ from lesionlens.base.records.followup import (
     Measured,
     TimePoint,
 )
-from lesionlens.base.records.patient import Agreement
+from lesionlens.base.records.patient import IdentityMatch
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.registration import Registration
 
@@ -73,7 +73,7 @@ def compare(
     laid = Comparison(points, changes, _alignment(found, sequence.words))
     joint = tuple(_joint(c, laid, (before, named), found, context) for c in changes)
     done = replace(named, followup=replace(laid, changes=joint))
-    unknown = visit.patient.compared(prior.visit.patient).agreement is Agreement.UNKNOWN
+    unknown = visit.patient.compared(prior.visit.patient).agreement is IdentityMatch.UNKNOWN
     return _with_notice(done, prior.confirmed or (_UNTOLD if unknown else ""))
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.base import user_folders
+from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.bounded_read import read_object, set_aside_damaged
-from lesionlens.base.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
 _MOST = 2000  # places that are remembered; the oldest go
@@ -42,7 +42,7 @@ def remember(inputs: Sequence[tuple[str, str]], root: Path, study_uid: str | Non
     try:
         if set_aside_damaged(place(), lambda content: isinstance(content, dict)):
             logger.warning("the list of remembered places was damaged; it is kept beside")
-        write_whole(place(), json.dumps(kept))
+        write_atomically(place(), json.dumps(kept))
     except OSError:
         logger.warning("the study's place could not be remembered")
 

@@ -1,4 +1,4 @@
-"""The whole of one analysis: all that an exporter may read."""
+"""The record of one complete analysis, the input of all exporters."""
 
 from __future__ import annotations
 
@@ -27,21 +27,20 @@ class Volumes:
     """Results on the native grid of the reference sequence."""
 
     labels: Volume
-    """Volume of uint8. 0 background, 1 core, 2 oedema, 3 enhancing; non-zero exactly where a
-    candidate is."""
+    """Volume of uint8. 0 background, 1 core, 2 oedema, 3 enhancing; non-zero exactly in candidates.
+    """
     probability: Mapping[Region, Volume]
     attention: Mapping[Region, Volume]
-    """Mapping of Region to Volume of float32. 0 to 1; empty if the engine gives none."""
+    """Mapping of Region to Volume of float32. 0 to 1; empty if the engine returns no trace."""
     uncertainty: Volume | None = None
     """Volume of float32 or None. 0 to 1."""
     evidence: SequenceEvidence | None = None
-    """What each sequence adds at every voxel, on the grid of the first pass."""
+    """Contribution of each sequence at every voxel, on the grid of the first pass."""
     doubtful: Volume | None = None
-    """Volume of uint16 or None. Number of the doubtful part of each voxel, 0 elsewhere; None if
-    there is none."""
+    """Volume of uint16 or None. Number of the doubtful part at each voxel, 0 elsewhere."""
 
     def without_enhancing(self) -> Volumes:
-        """Return them without enhancing tumour: what is labelled so belongs to the core."""
+        """Return a copy in which enhancing tumour is relabelled as core."""
         labels = enhancing_as_core(self.labels.data)
         return replace(
             self,
@@ -53,7 +52,7 @@ class Volumes:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A DICOM document that was written before, by the UIDs that it is named with."""
+    """A DICOM document written earlier, identified by its UIDs."""
 
     study_uid: str
     series_uid: str
@@ -63,7 +62,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """How it was made."""
+    """How the analysis was made."""
 
     engine: EngineInfo
     """Name, version, weights."""
@@ -72,41 +71,41 @@ class RunInfo:
     stages: tuple[StageTime, ...]
     """Seconds and peak memory."""
     versions: Mapping[str, str]
-    """Of this package and of what decides results."""
+    """Versions of this package and of the packages that affect results."""
     inputs: tuple[tuple[str, str], ...]
-    """Tuple of (name, SHA-256). The files read, by path below the study."""
+    """Tuple of (name, SHA-256). Input files, by path below the study."""
     started: str
     """ISO 8601, UTC."""
     notices: tuple[str, ...] = ()
-    """All warnings of the run."""
+    """All warnings."""
     trained_on: tuple[MrSequence, ...] = ()
-    """The sequences of this study that the weights were trained on: results on it are too good."""
+    """The sequences of this study that were in the training data: results on it are too optimistic.
+    """
     documents: tuple[Document, ...] = ()
-    """Reports that were written of it before."""
+    """Reports that were exported earlier."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Original:
-    """What the network drew, where a reader redrew some of it (see `findings.edits`)."""
+    """The network's own result, where a reader edited outlines (see `findings.edits`)."""
 
     labels: Volume
     findings: Findings
 
     def without_enhancing(self) -> Original:
-        """Return it without enhancing tumour."""
+        """Return a copy without enhancing tumour."""
         labels = Volume(enhancing_as_core(self.labels.data), self.labels.grid)
         return Original(labels, self.findings.without_enhancing())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Analysis:
-    """Everything known of one analysed study; the one argument of every exporter.
+    """All results of one analysed study; the only argument of every exporter.
 
-    `original` is there where readers redrew outlines: `volumes.labels` and `findings` are theirs.
-    `options` is what the user asked of the files; `followup` compares with a prior examination.
-
-    Without T1c nothing of it is enhancing tumour, whoever drew it: an engine, a reader, a mask that
-    was opened or an earlier version. What is marked so belongs to the core.
+    If readers edited outlines, `volumes.labels` and `findings` are the edited ones and `original`
+    is the network's result. `options` are the user's export options; `followup` compares with a
+    prior examination. Without T1c, enhancing tumour is relabelled as core, whether it comes from an
+    engine, a reader, an opened mask or an earlier release.
     """
 
     study: Study
@@ -130,16 +129,17 @@ class Analysis:
 
     @property
     def compared(self) -> Comparison | None:
-        """The comparison with a prior examination, by the outlines and decisions of now."""
+        """The comparison with a prior examination, with the current outlines and decisions."""
         if self.followup is None:
             return None
         return self.followup.at(self.findings.candidates, self.review)
 
     @property
     def response_outdated(self) -> bool:
-        """Whether the response that holds was signed on other measures than those of now.
+        """Whether the signed response is based on measurements that have changed since.
 
-        Without the earlier examinations, as when reopened from DICOM, those of this one count.
+        If the earlier examinations are not available, as when reopened from DICOM, only this one is
+        compared.
         """
         signed, found = self.review.response, self.compared
         if signed is None:
@@ -154,7 +154,7 @@ class Analysis:
         return len(now) != len(then) or not all(map(SignedMeasure.same, now, then))
 
     def images(self) -> Mapping[str, NDArray[np.float32]]:
-        """Return each present sequence on the working grid (what pictures are drawn from)."""
+        """Return each available sequence on the working grid, for images."""
         return {
             sequence.value: self.prepared.channels[index]
             for index, sequence in enumerate(type(self.prepared.reference))

@@ -1,4 +1,4 @@
-"""Volumes: an array with its grid, read-only."""
+"""Read-only arrays with their voxel grid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def frozen(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def enhancing_as_core(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return labels with what is enhancing as core; the same array if nothing is.
+    """Return labels with enhancing tumour relabelled as core; the same array if there is none.
 
     Examples
     --------
@@ -42,7 +42,7 @@ class Volume:
     data: NDArray[Any]
     """(I, J, K) array: voxels; kept as a read-only view."""
     grid: Grid
-    """Where they lie."""
+    """Position of the voxels."""
 
     def __post_init__(self) -> None:
         if self.data.shape != self.grid.shape:

@@ -1,4 +1,4 @@
-"""What each sequence contributed to the answer at every voxel."""
+"""The contribution of each sequence to the prediction at every voxel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lesionlens.base.records.arrays import frozen
 
 Floats = NDArray[np.float32]
 LEAST_SHARE = 0.05
-"""Mean probability that a sequence must add for a place to count as showing in it."""
+"""Mean probability that a sequence must contribute for a region to count as visible in it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,13 +22,14 @@ class SequenceEvidence:
     """Voxelwise Shapley values of the sequences, in units of whole-tumour probability."""
 
     shares: Mapping[MrSequence, Floats]
-    """Mapping of MrSequence to (I, J, K) float32. What each present sequence adds at each voxel, -1
-    to 1; negative where it contradicts."""
+    """Mapping of MrSequence to (I, J, K) float32. Contribution of each available sequence at each
+    voxel, -1 to 1; negative if it lowers the probability.
+    """
     base: Floats
     """(I, J, K) float32: probability without any sequence; with all shares it sums to the first
     pass's probability."""
     grid: Grid
-    """Of the first pass, axis-aligned RAS+; coarser than the image."""
+    """Grid of the first pass, axis-aligned RAS+; coarser than the image."""
 
     def __post_init__(self) -> None:
         shares = {sequence: frozen(share) for sequence, share in self.shares.items()}
@@ -42,13 +43,13 @@ class SequenceEvidence:
         return np.asarray(total, np.float32)
 
     def within(self, voxels: NDArray[np.intp]) -> dict[MrSequence, float]:
-        """Return the mean of each map over flat indices of voxels, such as a candidate's."""
+        """Return the mean contribution of each sequence over flat voxel indices."""
         return {s: float(share.ravel()[voxels].mean()) for s, share in self.shares.items()}
 
     def named(self, voxels: NDArray[np.intp]) -> MrSequence | None:
-        """Return the sequence that adds most over flat indices of voxels.
+        """Return the sequence that contributes most over flat voxel indices.
 
-        None if none adds `LEAST_SHARE`: nothing carries what the network does not see there.
+        None if no contribution reaches `LEAST_SHARE`.
         """
         means = self.within(voxels)
         first = max(means, key=lambda sequence: means[sequence])
@@ -57,12 +58,12 @@ class SequenceEvidence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SequenceScores:
-    """What each sequence shows of each component of a `ComponentMask`, in its order."""
+    """Sequence scores of each component of a `ComponentMask`, in its order."""
 
     relevance: Sequence[Mapping[str, float | None]]
     """Signed Shapley values of `RelevanceMeasure.OVERLAP`."""
     alone: Sequence[Mapping[str, float | None]]
     left_out: Sequence[Mapping[str, float | None]]
-    """The same measure with each sequence alone, and with all but it."""
+    """The same measure with each sequence alone, and with all others."""
     by_voxel: SequenceEvidence
-    """What each sequence adds at every voxel."""
+    """Contribution of each sequence at every voxel."""

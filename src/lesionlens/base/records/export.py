@@ -1,4 +1,4 @@
-"""What a user asks of the files of a result, beside the result itself."""
+"""The user's options for the files of a result."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from lesionlens.base.labels import Extra, Identity, MapExtent
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """Choices that exporters read from `Analysis.options`."""
+    """Export options, read from `Analysis.options`."""
 
     surfaces: bool = False
-    """Write the candidates' surfaces too, for 3-D viewers and printers."""
+    """Also write surface meshes of the candidates."""
     maps: MapExtent = MapExtent.CUT
-    """Of attention maps in DICOM."""
+    """Field of view of attention maps in DICOM."""
     rest: bool = False
-    """Send of a reviewed result also what was not accepted."""
+    """Also export candidates of a reviewed result that were not accepted."""
     also: frozenset[Extra] = frozenset()
-    """DICOM objects that are written on request alone."""
+    """DICOM objects that are only written on request."""
     evidence: bool = False
-    """Write what each sequence adds at every voxel too, and what was considered and dismissed."""
+    """Also write sequence contributions at every voxel and dismissed regions."""
     language: str = "en"
-    """Of the report: a key of `export.words.LANGUAGES`."""
+    """Language of the report: a key of `export.words.LANGUAGES`."""
     sentence_template: str = ""
-    """A site's own sentence to paste, Jinja; empty for that of the language."""
+    """A site's own Jinja template of the report sentence; empty for the language's default."""
     hidden: frozenset[Identity] = frozenset()
-    """What the report leaves out of its heading and provenance."""
+    """Identifying items omitted from heading and provenance of the report."""

@@ -1,7 +1,7 @@
-"""What the JSON files of a result hold: findings.json, run.json and review.json as models.
+"""Pydantic models of the JSON files of a result: findings.json, run.json, review.json.
 
-Exporters write through these models and the review reads through them, so that a file is never
-understood in two ways. docs/reference/findings.schema.json is the first one's public form.
+Exporters write and the review reads through the same models. docs/reference/findings.schema.json is
+the first one's public form.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from lesionlens.base.run_context import StageTime
 
 CONSIDERED = "considered.json"
 DOUBTFUL = "doubtful.nii.gz"
-"""Which doubtful part each voxel belongs to; there where an outline has any."""
-"""File of a result: a `ConsideredFile`."""
+"""File with the number of the doubtful part at each voxel; only written if there are any."""
+"""File that contains a `ConsideredFile`."""
 
 
 class _Strict(BaseModel):
@@ -40,7 +40,7 @@ class _Strict(BaseModel):
 
 
 class ReviewRow(_Strict):
-    """The last decision of a reader."""
+    """The last decision of a reader, as a row."""
 
     state: ReviewState
     reader: str | None
@@ -56,7 +56,7 @@ class CandidateRow(Candidate):
 
     @classmethod
     def of(cls, candidate: Candidate, review: Review) -> CandidateRow:
-        """Build the row of a candidate, with the last decision of a reader."""
+        """Build the row of a candidate with the reader's last decision."""
         event = review.of(candidate.tracking_uid)
         if event is None or event.state is ReviewState.UNREVIEWED:
             last = ReviewRow(state=ReviewState.UNREVIEWED, reader=None, time=None, reason=None)
@@ -68,7 +68,7 @@ class CandidateRow(Candidate):
 
     @property
     def candidate(self) -> Candidate:
-        """The candidate without the review, its figures as the file keeps them."""
+        """The candidate without its review, with figures rounded as in the file."""
         return Candidate(**_fields(self))
 
 
@@ -77,7 +77,7 @@ def _fields(candidate: Candidate) -> dict[str, Any]:
 
 
 class SequenceRow(_Strict):
-    """Which series a sequence came from, and on what evidence."""
+    """The series of a sequence and the evidence for its identification."""
 
     file: str
     detected_by: str
@@ -98,9 +98,9 @@ class FindingsFile(_Strict):
     conclusion: str
     warnings: tuple[str, ...] = ()
     doubtful: tuple[DoubtfulPart, ...] = ()
-    """Parts of outlines where the answers disagree."""
+    """Parts of outlines where the sequences or passes disagree."""
     signed: ReviewRow | None = None
-    """What a reader signed of the whole study; null if nobody has."""
+    """The reader's signed statement on the whole study; null if unsigned."""
 
     @field_validator("candidates")
     @classmethod
@@ -112,7 +112,7 @@ class FindingsFile(_Strict):
 
 
 class ConsideredRow(_Strict):
-    """What was drawn and scored too little to be flagged; millimetres are patient RAS+."""
+    """A region that scored below the threshold; millimetres are patient RAS+."""
 
     score: Score
     location: Location
@@ -122,12 +122,12 @@ class ConsideredRow(_Strict):
 
     @classmethod
     def of(cls, one: Considered) -> ConsideredRow:
-        """Build the row of one, without its voxels."""
+        """Build a row, without the voxels."""
         return cls(**{name: getattr(one, name) for name in cls.model_fields})
 
     @property
     def considered(self) -> Considered:
-        """What the row says; which voxels it was is not kept."""
+        """The region without its voxels, which are not stored."""
         return Considered(**dict(self))
 
 
@@ -141,14 +141,14 @@ class ConsideredFile(_Strict):
 
 
 class InputRow(_Strict):
-    """One file that was read, by its path below the study."""
+    """One input file, by its path below the study."""
 
     file: str
     sha256: str
 
 
 class AttentionMethod(_Strict):
-    """How the maps were made, the weights' range before they were scaled to 0-1, and the checks."""
+    """The method of the attention maps, their raw range before scaling to 0–1, and the checks."""
 
     method: str
     layers: tuple[str, ...]
@@ -170,7 +170,7 @@ def trained_on_warning(sequences: Iterable[MrSequence]) -> str:
 
 
 def left_out_warning(name: str, reason: str) -> str:
-    """Return the warning that a file, or what an exporter writes, is missing."""
+    """Return the warning that a file or an exporter's output is missing."""
     return f"{name} was left out: {reason}"
 
 
@@ -199,22 +199,22 @@ class RunFile(_Strict):
     left_out: dict[str, str] = {}
     inputs: tuple[InputRow, ...]
     trained_on: tuple[MrSequence, ...] = ()
-    """The sequences of the study that the weights were trained on."""
+    """The sequences of the study that were in the training data."""
     files: tuple[InputRow, ...] | None = None
-    """Every file of the result but run.json itself; null in results of earlier releases."""
+    """Every file of the result except run.json; null in results of earlier releases."""
     notice: str = RESEARCH_USE_NOTICE
 
 
 class OutlineRow(_Strict):
-    """An outline that a reader drew; its voxels are in `review_edits/<sha256>.nii.gz`."""
+    """An outline edited by a reader; its voxels are in `review_edits/<sha256>.nii.gz`."""
 
     sha256: str
     tracking_uid: str
     corner: tuple[int, int, int]
 
 
-class SpokenOf(_Strict):
-    """What an event's tracking UID means, so that a review can be read on its own."""
+class CandidateReference(_Strict):
+    """The candidate that an event's tracking UID refers to, so that a review is self-contained."""
 
     id: int
     tracking_uid: str
@@ -233,8 +233,8 @@ class ReviewFile(_Strict):
     )
     study_uid: str | None = None
     inputs_sha256: str | None = None
-    """Digest of the files that were analysed; null in reviews of earlier releases."""
-    candidates: tuple[SpokenOf, ...] = ()
+    """Digest of the analysed files; null in reviews of earlier releases."""
+    candidates: tuple[CandidateReference, ...] = ()
     events: tuple[ReviewEvent, ...] = ()
     outlines: tuple[OutlineRow, ...] = ()
     unaided: tuple[UnaidedRead, ...] = ()

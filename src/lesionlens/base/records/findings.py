@@ -1,4 +1,4 @@
-"""Candidates with the contract's fields; None with a notice where a field is not known."""
+"""Candidates with the fields of findings.json; unknown fields are None, with a notice."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from lesionlens.base.records.study import QualityCheck
 SEQUENCE_KEYS = (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
 """The order of sequences in findings.json."""
 FARTHEST_MM = 10_000.0
-"""From a scanner's origin; no head lies as far away."""
+"""Upper limit of the distance from a scanner's origin."""
 LARGEST_ML = 20_000.0
-"""More than a head has."""
+"""Upper limit of a volume; more than a head has."""
 Mm = Annotated[float, Decimals(3, -FARTHEST_MM, FARTHEST_MM)]
 Length = Annotated[float, Decimals(3, 0, FARTHEST_MM)]
 Millilitres = Annotated[float, Decimals(4, 0, LARGEST_ML)]
 Share = Annotated[float, Decimals(4, 0, 1)]
 Score = Annotated[float, Decimals(6, 0, 1)]
 Signed = Annotated[float, Decimals(6)]
-"""What a sequence adds, or takes away."""
+"""The contribution of a sequence, positive or negative."""
 Point = tuple[Mm, Mm, Mm]
 ScoreBySequence = Annotated[Mapping[str, Signed | None], Keys(SEQUENCE_KEYS)]
 Relevance = Annotated[Mapping[str, Signed | None], Keys((*SEQUENCE_KEYS, "none"))]
 MEASURABLE_MM = 10.0
 """Both diameters of a measurable lesion reach this (RANO, Wen 2010)."""
 UNSURE = 0.5
-"""Uncertainty from which it is called high."""
+"""Uncertainty that is called high."""
 BOTH_SIDES = "both sides"
 UNCERTAIN_PLACE = " (uncertain)"
 _PLURAL = {
@@ -52,17 +52,17 @@ _PLURAL = {
     "basal ganglia": "basal ganglia",
     "cerebellum": "cerebellar hemispheres",
 }
-"""Regions of which two are not named "…s"."""
+"""Regions with an irregular plural."""
 OUTSIDE_BRAIN = "outside the brain"
 _UNPAIRED = ("brainstem", "corpus callosum", "deep white matter", OUTSIDE_BRAIN)
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where in words, approximately.
+    """Approximate anatomical location in words.
 
-    Side is left, right or both sides. Region is a place, or two joined by "and" where the candidate
-    spans them; "(uncertain)" follows where none holds much of it.
+    Side is left, right or both sides. Region is an anatomical region, or two joined by "and" if the
+    candidate spans them; "(uncertain)" follows if none contains much of it.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -99,8 +99,8 @@ def _of_both(region: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
-    """How the attention map fits the candidate: its peak inside, its share of mass inside."""
+class MapAgreement:
+    """How the attention map agrees with the candidate: peak inside, share of attention inside."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -112,20 +112,20 @@ class Agreement:
 class Candidate:
     """One flagged region. Millimetres are patient RAS+, volumes ml.
 
-    The one declaration of its fields: findings.json, findings.csv, the published schema and a
-    result that is opened again follow from the names and types here (`records.files`).
+    findings.json, findings.csv, the published schema and the reading of saved results are derived
+    from the fields declared here (`records.files`).
     """
 
     id: int
-    """From 1, by falling score; those that a reader added follow."""
+    """From 1, by descending score; candidates added by a reader follow."""
     tracking_uid: str
     """DICOM UID, the same in JSON, SEG and SR."""
     score: Score | None
-    """Float or None. 0 to 1; None of what a reader added, which the network did not flag."""
+    """Float or None. 0 to 1; None for a candidate that a reader added."""
     centroid_mm: Point
-    """(3,): of the whole tumour."""
+    """(3,): centroid of the whole tumour."""
     bounding_box_mm: tuple[Point, Point]
-    """((3,), (3,)): lower and upper corner, by the voxels' outer edges."""
+    """((3,), (3,)): lower and upper corner, at the voxels' outer edges."""
     peak_mm: Point
     """(3,): voxel centre of the highest whole-tumour probability."""
     volume_ml: Annotated[Mapping[Region, Millilitres | None], Keys(Region)]
@@ -138,28 +138,31 @@ class Candidate:
     """Enhancing, both diameters at least 10 mm, on two slices or more; None without T1c."""
     location: Location
     uncertainty: Share | None
-    attention: Agreement
+    attention: MapAgreement
     sequence_relevance: Relevance | None
-    """Mapping of str to float or None. Keys t1c, flair, t2, t1, none: signed Shapley values of what
-    each subset of the sequences shows of it by itself; they sum to what all show."""
+    """Mapping of str to float or None. Keys t1c, flair, t2, t1, none: signed Shapley values of
+    `relevance_of` over subsets of the sequences; they sum to its value for all sequences.
+    """
     relevance_of: RelevanceMeasure | None = None
-    """How it was measured what a subset shows; None if that is not known."""
+    """The measure behind the relevance; None if unknown."""
     score_alone: ScoreBySequence | None = None
     score_left_out: ScoreBySequence | None = None
-    """Mapping of str to float or None. Keys t1c, flair, t2, t1: what that sequence alone shows, and
-    all but it, by the same measure."""
+    """Mapping of str to float or None. Keys t1c, flair, t2, t1: the same measure with that sequence
+    alone, and with all others.
+    """
     resemblance: Annotated[Mapping[LesionClass, Share], Keys(LesionClass)] | None = None
-    """Mapping of LesionClass to float or None. Class probabilities by the engine; shares that add
-    up to one, not the probability of a diagnosis."""
+    """Mapping of LesionClass to float or None. Class probabilities from the engine; they sum to one
+    and are not probabilities of a diagnosis.
+    """
     source: Source = Source.NETWORK
     """Who flagged it."""
     drawn: DrawingMethod | None = None
-    """How a reader's own was drawn; None of the network's."""
+    """How a reader's candidate was outlined; None for the network's."""
     diameters_by: Source = Source.NETWORK
-    """Who placed both diameters: a reader, or by rule along the outline."""
+    """Whether a reader placed both diameters or they were measured on the outline."""
 
     def with_diameters(self, longest_mm: float, perpendicular_mm: float) -> Candidate:
-        """Return it with the diameters that a reader placed; whether it is measurable follows."""
+        """Return a copy with a reader's diameters; `rano_measurable` is updated."""
         by_size = min(longest_mm, perpendicular_mm) >= MEASURABLE_MM and self.has_enhancing
         return replace(
             self,
@@ -175,7 +178,7 @@ class Candidate:
         return f"<Candidate {self.id}: {self.location.words}, {score}>"
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: its measures, and its picture while its result is held."""
+        """Return the notebook representation: measurements, and an image if still available."""
 
         def of(value: float | None, unit: str) -> str:
             return "unknown" if value is None else f"{value:.1f} {unit}".strip()
@@ -183,7 +186,7 @@ class Candidate:
         score = "added by a reader" if self.score is None else f"{self.score:.2f}"
         measurable = {True: "yes", False: "no", None: "unknown"}[self.rano_measurable]
         volumes = {f"{r.words} (ml)": of(ml, "") for r, ml in self.volume_ml.items()}
-        painter = notebook.PAINTERS.get(self.tracking_uid)
+        painter = notebook.RENDERERS.get(self.tracking_uid)
         picture = "" if painter is None else painter.picture_of(self.tracking_uid)
         return picture + notebook.table(
             {
@@ -198,7 +201,7 @@ class Candidate:
         )
 
     def without_enhancing(self) -> Candidate:
-        """Return it as of a study without T1c: what was said of an enhancing part is not known."""
+        """Return a copy as for a study without T1c: fields of the enhancing part are None."""
         if self.volume_ml.get(Region.ET) is None and self.rano_measurable is None:
             return self
         of_the_part = self.has_enhancing
@@ -217,17 +220,17 @@ class Candidate:
 
     @property
     def core_uncertain(self) -> bool:
-        """Whether its core was outlined without T1c, the sequence that shows it."""
+        """Whether its core was outlined without T1c, the sequence that shows the core."""
         return bool(self.volume_ml.get(Region.TC)) and self.volume_ml.get(Region.ET) is None
 
     @property
     def measured(self) -> str:
-        """What its diameters are of, in words."""
+        """The part that the diameters measure, in words."""
         return "enhancing part" if self.has_enhancing else "whole region"
 
     @property
-    def likest(self) -> LesionClass | None:
-        """What it looks like most."""
+    def most_likely_class(self) -> LesionClass | None:
+        """The class with the highest probability."""
         shares = self.resemblance
         return max(shares, key=lambda kind: shares[kind]) if shares else None
 
@@ -238,19 +241,19 @@ def _no_voxels() -> NDArray[np.int32]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Considered:
-    """A region that was drawn and scored too little to be flagged: shown when requested."""
+    """A region that scored below the engine's threshold; shown on request."""
 
     score: float
-    """0 to 1, below the engine's floor."""
+    """0 to 1, below `EngineInfo.floor`."""
     location: Location
     """In words."""
     centroid_mm: Point
     peak_mm: Point
-    """(3,): patient RAS+: its middle, and its highest whole-tumour probability."""
+    """(3,): patient RAS+: centroid, and position of the highest whole-tumour probability."""
     volume_ml: float
-    """Of what was drawn."""
+    """Volume of the region."""
     voxels: NDArray[np.int32] = field(default_factory=_no_voxels)
-    """(N, 3) int32: indices on the native grid; none where it was read from files."""
+    """(N, 3) int32: indices on the native grid; empty if read from files."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "voxels", frozen(self.voxels))
@@ -258,21 +261,21 @@ class Considered:
 
 @dataclass(frozen=True, slots=True)
 class DoubtfulPart:
-    """A connected part of an outline that the network is undecided about, and why."""
+    """A connected part of an outline in which the network is undecided, and why."""
 
     __pydantic_config__: ClassVar = STRICT
 
     number: int
-    """From 1; its voxels' value in `Volumes.doubtful`."""
+    """From 1; the value of its voxels in `Volumes.doubtful`."""
     candidate: int
-    """Whose outline it is part of."""
+    """Id of the candidate."""
     volume_ml: Millilitres
     centroid_mm: Point
     uncertainty: Share
     """Mean over its voxels."""
     in_favour: tuple[MrSequence, ...]
     against: tuple[MrSequence, ...]
-    """Sequences that add to the probability there, and that take from it, the strongest first."""
+    """Sequences that raise the probability there, and that lower it, strongest first."""
 
     @property
     def words(self) -> str:
@@ -308,19 +311,19 @@ class Findings:
     """All candidates of one study."""
 
     candidates: tuple[Candidate, ...]
-    """By falling score."""
+    """By descending score."""
     components: NDArray[np.int32]
     """(I, J, K) int32: candidate id of each voxel on the native grid, 0 elsewhere."""
     quality: tuple[QualityCheck, ...]
-    """Checks of the input."""
+    """Checks of the input images."""
     conclusion: str
     """"2 candidate regions" or "no candidate region"."""
     notices: tuple[str, ...] = ()
     """Why a field is None, and other warnings."""
     considered: tuple[Considered, ...] = ()
-    """What was drawn and scored too little, by falling score; of a fresh result alone."""
+    """Regions below the threshold, by descending score; only in a fresh result."""
     doubtful: tuple[DoubtfulPart, ...] = ()
-    """Parts of outlines, candidate by candidate, the largest first."""
+    """Doubtful parts of outlines, by candidate, largest first."""
 
     def doubtful_of(self, candidate: Candidate) -> tuple[DoubtfulPart, ...]:
         """Return the doubtful parts of one candidate's outline."""
@@ -330,13 +333,13 @@ class Findings:
         object.__setattr__(self, "components", frozen(self.components))
 
     def without_enhancing(self) -> Findings:
-        """Return them as of a study without T1c."""
+        """Return a copy as for a study without T1c."""
         candidates = tuple(candidate.without_enhancing() for candidate in self.candidates)
         return self if candidates == self.candidates else replace(self, candidates=candidates)
 
 
 def conclusion_of(count: int, added: int = 0) -> str:
-    """State how many candidates were flagged, and how many readers added; never that there is none.
+    """Return how many candidates were flagged and added; never a statement about disease.
 
     Examples
     --------
@@ -350,7 +353,7 @@ def conclusion_of(count: int, added: int = 0) -> str:
 
 
 def resemblance_words(shares: Mapping[LesionClass, float]) -> str:
-    """Report what a candidate looks like, the likest first.
+    """Return the class probabilities in words, highest first.
 
     Examples
     --------
@@ -358,5 +361,5 @@ def resemblance_words(shares: Mapping[LesionClass, float]) -> str:
     >>> resemblance_words({LC.TUMOUR: 0.31, LC.WHITE_MATTER: 0.65, LC.ENHANCEMENT: 0.04})
     'white-matter lesion 65 %, tumour 31 %, vessel or dura 4 %'
     """
-    likest = sorted(shares.items(), key=lambda item: -item[1])
-    return ", ".join(f"{kind.words} {100 * share:.0f} %" for kind, share in likest)
+    most_likely_class = sorted(shares.items(), key=lambda item: -item[1])
+    return ", ".join(f"{kind.words} {100 * share:.0f} %" for kind, share in most_likely_class)

@@ -1,4 +1,4 @@
-"""One patient over time: what was measured of each candidate at each examination."""
+"""One patient over time: measurements of each candidate at each examination."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from lesionlens.base.records.review import Review
 
 
 class ChangeKind(StrEnum):
-    """What happened to a lesion between two examinations; the value is the word in files."""
+    """What happened to a lesion between two examinations; the value is the key in files."""
 
     MATCHED = "matched"
     NEW = "new"
     GONE = "gone"
     SPLIT = "split"
-    """There now beside another that was matched with the lesion of which both were part."""
+    """A lesion that split from one that is matched with another."""
     MERGED = "merged"
-    """Part of a lesion of now that was matched with another."""
+    """A lesion of the prior that merged into one matched with another."""
 
 
 class Unmeasurable(StrEnum):
-    """Why a change cannot be measured by one criterion; the value is the word in files."""
+    """Why a change cannot be measured with one criterion; the value is the key in files."""
 
     PROBABILITIES = "no_probabilities"
     OUTLINES = "outlines_disagree"
@@ -47,13 +47,13 @@ _REASONS = {
 }
 _ROUNDED_ML = 1e-3
 TARGETS = 3
-"""Lesions at most that RANO 2.0 sums the products of."""
+"""Maximum number of lesions whose products RANO 2.0 sums."""
 PRODUCT_LIMITS, VOLUME_LIMITS = (-50.0, 25.0), (-65.0, 40.0)
-"""Changes in percent from which RANO 2.0 (Wen 2023) speaks of response and of progression."""
+"""Changes in percent at which RANO 2.0 (Wen 2023) defines response and progression."""
 
 
 def percent(before: float | None, after: float | None) -> float | None:
-    """Return a change in percent; None if one is not known, or there was nothing before.
+    """Return a change in percent; None if a value is unknown or the earlier one is 0.
 
     Examples
     --------
@@ -67,14 +67,14 @@ def percent(before: float | None, after: float | None) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured of one candidate at one examination; ml and mm."""
+    """Measurements of one candidate at one examination; ml and mm."""
 
     __pydantic_config__: ClassVar = STRICT
 
     tracking_uid: str
-    """The same at every examination."""
+    """The same UID at every examination."""
     id: int
-    """Its number in that result."""
+    """Candidate id in that result."""
     place: str
     """In words."""
     volume_ml: Annotated[Mapping[Region, Millilitres | None], Keys(Region)]
@@ -83,13 +83,13 @@ class Measured:
     perpendicular_mm: Length | None
     """Float or None. As in `Candidate`."""
     measurable: bool | None
-    """By RANO."""
+    """By the RANO criteria."""
     state: ReviewState = ReviewState.UNREVIEWED
-    """What a reader decided on it then."""
+    """The reader's decision at that examination."""
 
     @classmethod
     def of(cls, candidate: Candidate, state: ReviewState = ReviewState.UNREVIEWED) -> Measured:
-        """Take the measures of a candidate."""
+        """Build the measurements of a candidate."""
         return cls(
             candidate.tracking_uid,
             candidate.id,
@@ -108,7 +108,7 @@ class Measured:
 
     @property
     def measured_part(self) -> Region:
-        """What the diameters are of: the enhancing part where there is one, else the whole."""
+        """The part that the diameters measure: the enhancing part if there is one, else all."""
         return Region.ET if self.volume_ml.get(Region.ET) else Region.WT
 
     @property
@@ -121,7 +121,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class TimePoint:
-    """One examination: its day (ISO 8601, empty if unknown) and what was measured."""
+    """One examination: its date (ISO 8601, empty if unknown) and measurements."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -129,10 +129,10 @@ class TimePoint:
     study_uid: str | None
     lesions: tuple[Measured, ...]
     contrast: bool | None = None
-    """Whether T1c was there; None in results of earlier releases."""
+    """Whether T1c was available; None in results of earlier releases."""
 
     def lesion(self, tracking_uid: str) -> Measured | None:
-        """Return what was measured of a lesion; None if it was not found."""
+        """Return the measurements of a lesion; None if it was not found."""
         return next((one for one in self.lesions if one.tracking_uid == tracking_uid), None)
 
 
@@ -147,18 +147,18 @@ class Alignment:
     one; rigid."""
     shift_mm: float
     angle_deg: float
-    """How far the middle of the head lay apart, and how much it was turned."""
+    """Displacement of the head's centre, and rotation angle."""
     doubtful: bool
-    """Whether it should be checked by eye."""
+    """Whether the registration should be checked visually."""
     sequence: str
-    """Which sequence was compared."""
+    """The registered sequence."""
 
 
 @dataclass(frozen=True, slots=True)
 class JointChange:
-    """Change of a lesion's volume by one criterion applied to both examinations together.
+    """Change of a lesion's volume when one criterion is applied to both examinations together.
 
-    Of a lesion with others that merged with it or split from it: of all of them.
+    For lesions that merged or split: of all of them together.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -166,7 +166,7 @@ class JointChange:
     percent: Annotated[float, Decimals(2)] | None
     """None if it cannot be measured."""
     plus_minus: Annotated[float, Decimals(2)] | None
-    """How far it may be off, in points of `percent`: what most drawn pairs kept."""
+    """Error margin in points of `percent`, from most synthetic pairs."""
     reason: Unmeasurable | None = None
     """Why there is no figure."""
 
@@ -177,7 +177,7 @@ class JointChange:
 
     @property
     def words(self) -> str:
-        """In words: the change and how far it may be off, or why it is not known."""
+        """The change with its error margin in words, or why it is unknown."""
         if self.reason is not None or self.percent is None or self.plus_minus is None:
             return f"not measurable ({_REASONS[self.reason] if self.reason else 'unknown'})"
         if abs(self.percent) <= self.plus_minus:
@@ -187,10 +187,10 @@ class JointChange:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One lesion before and now; None on one side where it is new, or gone.
+    """One lesion in the prior and current examination; None where it is absent.
 
-    `beside` are ids of lesions that it overlaps too: of the prior examination where it is there
-    now (it covers them too, or split from them), of this one where it is gone (merged into them).
+    `beside` are ids of further overlapping lesions: in the prior examination if the lesion is
+    present now (merged or split), in this one if it is not (it merged into them).
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -203,7 +203,7 @@ class Change:
 
     @property
     def kind(self) -> ChangeKind:
-        """What happened to it."""
+        """The kind of change."""
         if self.before is None:
             return ChangeKind.SPLIT if self.beside else ChangeKind.NEW
         if self.now is None:
@@ -219,7 +219,7 @@ class Change:
 
     @property
     def product_percent(self) -> float | None:
-        """Change of the product of diameters; None if they are of different parts."""
+        """Change of the product of diameters; None if they measure different parts."""
         if self.before is None or self.now is None:
             return None
         if self.before.measured_part is not self.now.measured_part:
@@ -229,19 +229,19 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """An examination beside the prior one, and all before it."""
+    """An examination compared with the prior one, with all earlier ones."""
 
     __pydantic_config__: ClassVar = STRICT
 
     points: tuple[TimePoint, ...]
-    """Oldest first; the last is this examination, the one before it the prior."""
+    """Oldest first; the last is this examination, the second to last the prior."""
     changes: tuple[Change, ...]
-    """Lesions of this examination in their order, then those that are gone."""
+    """Lesions of this examination in their order, then lesions that are no longer found."""
     alignment: Alignment
-    """Of the prior onto this one."""
+    """Registration of the prior to this examination."""
 
     def at(self, candidates: Iterable[Candidate], review: Review) -> Comparison:
-        """Return it with what is measured now, after a reader redrew outlines or decided."""
+        """Return a copy with the current measurements, after outlines or decisions changed."""
         now = tuple(Measured.of(c, review.state_of(c.tracking_uid)) for c in candidates)
         by_uid = {one.tracking_uid: one for one in now}
         last = replace(self.points[-1], lesions=now)
@@ -256,7 +256,7 @@ class Comparison:
     def _of_now(
         self, change: Change, by_uid: Mapping[str, Measured], redrawn: frozenset[int]
     ) -> Change:
-        """Return it as measured now; where a person redrew an outline, that one counts alone."""
+        """Return the change as measured now; an outline edited by a reader is decisive."""
         if change.now is None:
             return change
         now = by_uid.get(change.now.tracking_uid, change.now)
@@ -266,10 +266,10 @@ class Comparison:
         return replace(change, now=now, joint=None if own else change.joint)
 
     def together(self, change: Change) -> tuple[float, float] | None:
-        """Return the ml before and now of all lesions that merged with this one, or split from it.
+        """Return total ml, prior and now, of all lesions that merged with or split from this one.
 
-        None if it is alone, or a volume is not known. Change in percent of such a lesion by
-        itself says little; that of the sum does.
+        None if there are no others, or a volume is unknown. The change of the sum is meaningful,
+        that of a single such lesion is not.
         """
         group = self.linked(change)
         if len(group) < 2:
@@ -279,7 +279,7 @@ class Comparison:
         return None if None in (*before, *now) else (_total(before), _total(now))
 
     def linked(self, change: Change) -> tuple[Change, ...]:
-        """Return this change and those that share a lesion with it, also through others."""
+        """Return this change and those that share a lesion with it, directly or indirectly."""
         links = [(c, _sides(c)) for c in self.changes]
         held = _sides(change)
         group: tuple[Change, ...] = (change,)
@@ -291,9 +291,9 @@ class Comparison:
             held = frozenset().union(*(_sides(c) for c in found))
 
     def targets(self) -> tuple[str, ...]:
-        """Return the tracking UIDs of the lesions that are summed: the largest measurable ones.
+        """Return the tracking UIDs of the target lesions: the largest measurable ones.
 
-        By their product at the first examination at which they were measurable.
+        Ranked by their product at the first examination at which they were measurable.
         """
         found: dict[str, float] = {}
         for point in self.points:
@@ -306,8 +306,8 @@ class Comparison:
     def sums(self) -> tuple[tuple[float | None, float], ...]:
         """Return for each examination the targets' summed products (mm²) and volumes (ml).
 
-        A sum of products is None if a target's diameters are of another part than at the last
-        examination that has it: the whole lesion cannot be set beside its enhancing part.
+        A sum of products is None if a target's diameters measure another part than at its last
+        examination: the whole lesion cannot be compared with its enhancing part.
         """
         targets = self.targets()
         rows = []
@@ -330,9 +330,9 @@ class Comparison:
                 yield number, one.whole_ml
 
     def days(self) -> tuple[float, ...]:
-        """Return when each examination was, in days since the first.
+        """Return the time of each examination in days since the first.
 
-        Where a day is not known, or the order is not kept, they stand one apart.
+        If a date is unknown or out of order, examinations are one unit apart.
         """
         try:
             found = [date.fromisoformat(point.date).toordinal() for point in self.points]
@@ -344,7 +344,7 @@ class Comparison:
 
 
 def measures_of(points: Sequence[TimePoint]) -> tuple[SignedMeasure, ...]:
-    """Return what a response to treatment is computed from: the lesions that no reader rejected."""
+    """Return the measurements behind a response: of the lesions that no reader rejected."""
     last = len(points) - 1
     return tuple(
         SignedMeasure(
@@ -362,13 +362,13 @@ def measures_of(points: Sequence[TimePoint]) -> tuple[SignedMeasure, ...]:
 
 
 def _redrawn(before: Measured, now: Measured | None) -> bool:
-    """Return whether a lesion's volume is another than it was, but for rounding in files."""
+    """Return whether a lesion's volume changed by more than rounding."""
     volumes = [0.0 if one is None else one.whole_ml or 0.0 for one in (before, now)]
     return abs(volumes[0] - volumes[1]) > _ROUNDED_ML
 
 
 def _sides(change: Change) -> frozenset[tuple[str, int]]:
-    """Return the lesions that a change speaks of: (before or now, id)."""
+    """Return the lesions of a change as (before or now, id)."""
     own = (("before", change.before), ("now", change.now))
     there = {(side, one.id) for side, one in own if one is not None}
     other = "before" if change.now is not None else "now"

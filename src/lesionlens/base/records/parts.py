@@ -1,7 +1,7 @@
-"""Whether the files of a saved result are still those that were written together.
+"""Verify that the files of a saved result were written together.
 
-run.json holds the SHA-256 of every file that was written with it. What a reader decides afterwards
-(`review.json`, outlines named by their own content) and what is noted of sending is not among them.
+run.json holds the SHA-256 of every file that was written with it. Later decisions (`review.json`,
+outlines named by their digest) and send records are not among them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.files import CONSIDERED, DOUBTFUL, RunFile
 
 ORIGINAL = "review_edits/original"
-"""What the network drew, where readers redrew some of it."""
+"""The network's own outlines, if readers edited some of them."""
 UNLISTED = (
     "This result was written by a version that kept no digests of its files. Its measures fit its "
     "outlines, but whether all its files belong together cannot be checked: look at them before "
@@ -34,7 +34,7 @@ MEASURED = (
     f"{ORIGINAL}/segmentation.nii.gz",
     f"{ORIGINAL}/candidates.nii.gz",
 )
-"""What was found, and where."""
+"""Files with candidates and measurements."""
 MAPS = (
     *(f"{kind}_{r.value}.nii.gz" for kind in ("probability", "attention") for r in Region),
     *(f"evidence_{name}.nii.gz" for name in (*MrSequence, "none")),
@@ -43,14 +43,14 @@ MAPS = (
     CONSIDERED,
     "followup.json",
 )
-"""What else is read when a result is opened again."""
+"""Other files that are read when a result is opened."""
 _LATER = re.compile(
     r"review\.json|sent\.json|review_edits/[0-9a-f]{64}\.nii\.gz|earlier_reviews/.*"
 )
 
 
 class AlteredResultError(ReadError):
-    """A result of which files were changed, exchanged or added since it was written.
+    """A result with files that were changed, exchanged or added since it was written.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def read_run_file(folder: Path) -> RunFile:
     Raises
     ------
     ReadError
-        There is none of ours.
+        Missing, or not written by LesionLens.
     """
     path = folder / "run.json"
     try:
@@ -87,27 +87,28 @@ def read_run_file(folder: Path) -> RunFile:
 
 
 def check_parts(folder: Path, run: RunFile, names: Iterable[str]) -> tuple[str, ...]:
-    """Refuse a result of which parts are not those that were written with its run.json.
+    """Verify parts of a result against the digests in its run.json.
 
     Parameters
     ----------
     folder : Path
         The result.
     run : RunFile
-        Of this folder.
+        The run.json of this folder.
     names : iterable of str
-        The parts that are about to be used, such as `MEASURED`.
+        The files about to be used, such as `MEASURED`.
 
     Returns
     -------
     tuple of str
-        Notices: that an earlier version listed nothing; which files of the result, not among
-        `names`, were changed or are gone.
+        Notices: that an earlier release listed no files; which other files of the result were
+        changed or are missing.
 
     Raises
     ------
     AlteredResultError
-        Parts among `names` were changed, or lie there and were never written; names them.
+        Files among `names` were changed, or exist without having been written; the message names
+        them.
     """
     if run.files is None:
         return (UNLISTED,)
@@ -125,12 +126,12 @@ def check_parts(folder: Path, run: RunFile, names: Iterable[str]) -> tuple[str, 
 
 
 def check_objects(result: Path) -> tuple[str, ...]:
-    """Refuse to hand out the DICOM objects of a result of which some were changed.
+    """Verify the DICOM objects of a result before they are sent.
 
     Parameters
     ----------
     result : Path
-        A result folder, its folder `dicom`, or any other folder, of which nothing is known.
+        A result folder, its folder `dicom`, or any other folder, which is not checked.
 
     Returns
     -------
@@ -156,7 +157,7 @@ def check_objects(result: Path) -> tuple[str, ...]:
 
 
 def unreadable(path: Path, error: Exception | None = None) -> ReadError:
-    """Return the refusal of a file that is no part of a LesionLens result."""
+    """Return the error for a file that is not part of a LesionLens result."""
     where = ""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
@@ -177,7 +178,7 @@ def _changed(folder: Path, listed: Mapping[str, str], names: Collection[str]) ->
 
 
 def _noticed(folder: Path, listed: Mapping[str, str], used: Collection[str]) -> list[str]:
-    """Name what else of the result is gone or was changed; it is not used."""
+    """Return notices about other files of the result that are missing or were changed."""
     gone = sorted(name for name in listed if not (folder / name).exists())
     others = [name for name in listed if name not in used and name not in gone]
     altered = sorted(_changed(folder, listed, others))

@@ -1,8 +1,8 @@
-"""Who was examined: one record of what the files say, and one comparison of two of them.
+"""Patient identity as the files state it, and the comparison of two identities.
 
-Five attributes tell patients apart. An attribute that one side does not give contradicts nothing,
-and a Patient ID alone proves nothing if another attribute contradicts it. A person may confirm
-a contradiction; the confirmation then stays in what is written of the study.
+Five attributes distinguish patients. A missing attribute is no contradiction, and an equal Patient
+ID is no proof if another attribute differs. A user may confirm that a contradiction is acceptable;
+the confirmation is recorded in the results.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "
 _PLAIN = str.maketrans({"ø": "o", "æ": "ae", "ł": "l", "đ": "d"})
 _ACCENTS = re.compile("[\u0300-\u036f]")
 _NAME_PARTS = 5
-_PREFIX = 3  # a title: "Dr", which comes and goes
-_SHOWN = 5  # values of a field, to a person who must decide
-_COMPARED = 20  # of many different patients, each is compared with so many
+_PREFIX = 3  # a title such as "Dr", which may be missing
+_SHOWN = 5  # values of a field shown to the user
+_COMPARED = 20  # at most this many patients are compared
 
 
 class PatientField(StrEnum):
-    """An attribute that tells patients apart; the value is its DICOM keyword."""
+    """An attribute that distinguishes patients; the value is its DICOM keyword."""
 
     ID = "PatientID"
     ISSUER = "IssuerOfPatientID"
@@ -37,7 +37,7 @@ class PatientField(StrEnum):
 
     @property
     def words(self) -> str:
-        """What a person calls it."""
+        """The attribute's name in plain words."""
         return _WORDS[self]
 
 
@@ -50,38 +50,38 @@ _WORDS = {
 }
 
 
-class Agreement(StrEnum):
-    """What a comparison of two patients says."""
+class IdentityMatch(StrEnum):
+    """The outcome of a comparison of two patients."""
 
     SAME = "same"
-    """Nothing contradicts, and the patient ID, or name and birth date, agree."""
+    """Nothing contradicts, and the patient ID, or name and birth date, are equal."""
     CONFLICT = "conflict"
-    """An attribute that both give differs."""
+    """An attribute that both have differs."""
     UNKNOWN = "unknown"
-    """Nothing contradicts, but neither side says enough."""
+    """Nothing contradicts, but there is too little to compare."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """What the files say of the patient, decoded and without padding; empty if they do not."""
+    """Patient attributes from the files, decoded and without padding; empty if missing."""
 
     id: str = ""
     issuer: str = ""
     name: str = ""
     """DICOM PN: components separated by "^", up to three spellings separated by "="."""
     birth_date: str = ""
-    """ISO 8601; empty if it is no date."""
+    """ISO 8601; empty if it is not a valid date."""
     sex: str = ""
-    """"M", "F" or "O"; empty if it is none of them."""
+    """"M", "F" or "O"; empty for anything else."""
 
     @classmethod
     def of(cls, value: Callable[[str], Any] | Mapping[str, Any]) -> Patient:
-        """Build a patient from what gives an attribute by its DICOM keyword, such as a header.
+        """Build a patient from a lookup of DICOM keywords, such as a header.
 
         Parameters
         ----------
         value : callable or mapping
-            Takes a DICOM keyword; gives its decoded value, or None if it is absent.
+            Maps a DICOM keyword to its decoded value, or None if it is absent.
 
         Examples
         --------
@@ -101,7 +101,7 @@ class Patient:
 
     @property
     def known(self) -> bool:
-        """Whether the files say anything that tells one patient from another."""
+        """Whether there is any attribute that distinguishes patients."""
         return bool(self.id or any(map(_letters, self.name.split("="))))
 
     @property
@@ -109,7 +109,7 @@ class Patient:
         """The patient ID with its issuer, as in "P1^HOSPITAL"; empty without an ID."""
         return "^".join(filter(None, (self.id, self.issuer))) if self.id else ""
 
-    def compared(self, other: Patient) -> Comparison:
+    def compared(self, other: Patient) -> PatientComparison:
         """Compare with another patient, attribute by attribute.
 
         Examples
@@ -126,7 +126,7 @@ class Patient:
             PatientField.BIRTH_DATE: _equal(self.birth_date, other.birth_date),
             PatientField.SEX: _equal(self.sex, other.sex),
         }
-        return Comparison(
+        return PatientComparison(
             conflicts=tuple(field for field, same in equal.items() if same is False),
             agreeing=tuple(field for field, same in equal.items() if same),
             one_sided=tuple(
@@ -144,24 +144,24 @@ class Patient:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PatientComparison:
     """How two patients compare; holds the attributes' names, never their values."""
 
     conflicts: tuple[PatientField, ...]
-    """Given by both, and different."""
+    """Present in both, and different."""
     agreeing: tuple[PatientField, ...]
-    """Given by both, and the same."""
+    """Present in both, and equal."""
     one_sided: tuple[PatientField, ...]
-    """Given by one of them alone."""
+    """Present in one of them only."""
 
     @property
-    def agreement(self) -> Agreement:
-        """What they say together."""
+    def agreement(self) -> IdentityMatch:
+        """The outcome."""
         if self.conflicts:
-            return Agreement.CONFLICT
+            return IdentityMatch.CONFLICT
         named = {PatientField.NAME, PatientField.BIRTH_DATE} <= {*self.agreeing}
         same = named or PatientField.ID in self.agreeing
-        return Agreement.SAME if same else Agreement.UNKNOWN
+        return IdentityMatch.SAME if same else IdentityMatch.UNKNOWN
 
     @property
     def words(self) -> str:
@@ -170,15 +170,15 @@ class Comparison:
 
 
 def conflict_among(patients: Iterable[Patient], *, gaps: bool = True) -> tuple[PatientField, ...]:
-    """Return the attributes in which any two of these patients differ; empty if none does.
+    """Return the attributes in which any two of these patients differ.
 
     Parameters
     ----------
     patients : iterable of Patient
-        One of each file.
+        One per file.
     gaps : bool
-        Where nothing differs but some files lack what the others are known by, a patient ID
-        above all, return what they lack: nobody can tell whose they are.
+        If nothing differs but some files lack identifying attributes of the others, above all the
+        patient ID, return the missing ones: such files cannot be attributed.
     """
     distinct = list(dict.fromkeys(patients))
     found: set[PatientField] = set()
@@ -189,7 +189,7 @@ def conflict_among(patients: Iterable[Patient], *, gaps: bool = True) -> tuple[P
         for other in distinct[: min(index, _COMPARED)]:
             compared = one.compared(other)
             found.update(compared.conflicts)
-            unknown = compared.agreement is Agreement.UNKNOWN
+            unknown = compared.agreement is IdentityMatch.UNKNOWN
             if gaps and (unknown or PatientField.ID in compared.one_sided):
                 missing.update(compared.one_sided)
     return tuple(field for field in PatientField if field in (found or missing))
@@ -204,30 +204,30 @@ def settle(
     in_window: str | None = None,
     patients: Iterable[Patient] = (),
 ) -> str:
-    """Refuse attributes that contradict each other, unless a person confirmed the patient.
+    """Refuse contradicting attributes, unless a user confirmed the patient.
 
     Parameters
     ----------
     fields : iterable of PatientField
-        Of `Comparison.conflicts` or `conflict_among`.
+        Result of `PatientComparison.conflicts` or `conflict_among`.
     between : str
         What was compared, as in "the images of this folder".
     confirmed : bool
-        Whether a person said that it is one patient (`--same-patient`).
+        Whether the user confirmed that it is one patient (`--same-patient`).
     advice, in_window : str
-        What else to do, at the command line and in a window.
+        What else to do, on the command line and in the window.
     patients : iterable of Patient
-        Who were compared, for a window to show in what they differ.
+        The compared patients, for the window to show the differing values.
 
     Returns
     -------
     str
-        The notice that stays in what is written of the study; empty if nothing differs.
+        The notice to record in the results; empty if nothing differs.
 
     Raises
     ------
     PatientConflictError
-        Something differs, and nobody confirmed it.
+        Something differs and was not confirmed.
     """
     named = tuple(fields)
     if not named:
@@ -253,7 +253,7 @@ def settle(
 def _values_of(
     fields: Iterable[PatientField], patients: Collection[Patient]
 ) -> tuple[tuple[str, ...], ...]:
-    """Return the different values of each field, the first few of them."""
+    """Return the first few different values of each field."""
     places = list(PatientField)
     return tuple(
         tuple(dict.fromkeys(one.values()[places.index(field)] for one in patients))[:_SHOWN]
@@ -278,12 +278,12 @@ def _day(text: str) -> str:
 
 
 def _equal(one: str, other: str) -> bool | None:
-    """Whether two values are the same; None if one is not given."""
+    """Return whether two values are equal; None if one is missing."""
     return one == other if one and other else None
 
 
 def _equal_names(one: str, other: str) -> bool | None:
-    """Whether two names are spelt the same in every alphabet that both give."""
+    """Return whether two names are spelt the same in every alphabet that both have."""
     pairs = zip(one.split("="), other.split("="), strict=False)
     found = [_equal_spelling(mine, theirs) for mine, theirs in pairs]
     decided = [same for same in found if same is not None]
@@ -317,13 +317,13 @@ def _words(name: str) -> frozenset[str]:
 
 
 def _spellings(text: str) -> frozenset[str]:
-    """Return how a name's part may be written without marks: as it is, and as Germans do."""
+    """Return spellings of a name part without diacritics: plain, and with German umlaut rules."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return frozenset(_letters(folded.translate(table)) for table in (_PLAIN, _GERMAN))
 
 
 def _letters(text: str) -> str:
-    """Return letters and digits without accents, case, spaces and punctuation."""
+    """Return letters and digits without accents, case, spaces or punctuation."""
     apart = unicodedata.normalize("NFKD", text.casefold())
     bare = unicodedata.normalize("NFC", _ACCENTS.sub("", apart))  # other scripts keep their marks
     return "".join(char for char in bare if unicodedata.category(char)[0] in "LMN")

@@ -1,4 +1,4 @@
-"""What an engine predicts for a prepared study."""
+"""Records that an engine returns for a prepared study."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 
 
 class Capability(StrEnum):
-    """What an engine can do; what it cannot stays None, with a notice."""
+    """What an engine can do; outputs it does not support are None, with a notice."""
 
     SEGMENT = "segment"
     ATTEND = "attend"
     PROBE = "probe"
     PERTURB = "perturb"
-    """Predicts perturbed inputs: without a sequence, mirrored, partly hidden."""
+    """Predicts perturbed inputs: without a sequence, mirrored, partly occluded."""
     PROMPT = "prompt"
-    """Outlines what a reader points at, and corrects outlines."""
+    """Segments from a reader's prompts, and corrects outlines."""
 
 
 class OperatingPoint(NamedTuple):
-    """What listing candidates from a score on costs, measured on the data of the model card."""
+    """Sensitivity and false positives at a score threshold, measured on the model card's data."""
 
     threshold: float
     sensitivity: float
@@ -39,9 +39,10 @@ class OperatingPoint(NamedTuple):
 class EngineInfo:
     """Engine identity: name, version, SHA-256 of the weights, capabilities, device.
 
-    `operating_points` rise in threshold; empty if nothing was measured. Regions that score less
-    than `floor` are not flagged. `precision` is None where an engine does not say it, `threads` on
-    an accelerator. `trained_on` names the scans that the weights were trained on (`scan_digest`).
+    `operating_points` are sorted by ascending threshold; empty if not measured. Regions that score
+    below `floor` are not flagged. `precision` is None if the engine does not report it, `threads`
+    is None on an accelerator. `trained_on` names the scans that the weights were trained on
+    (`scan_digest`).
     """
 
     name: str
@@ -59,7 +60,7 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trace:
-    """What the network attended to, in numpy; enough to draw maps and answer probes."""
+    """Attention weights in numpy, sufficient for maps and probes."""
 
     cross: Mapping[Region, NDArray[np.float32]]
     """Mapping of Region to (I, J, K) float32. Cross-attention weights of the region's query over
@@ -68,12 +69,13 @@ class Trace:
     method: str
     """In words, for the report and the Parametric Map's label."""
     layers: tuple[str, ...]
-    """Which layers went in."""
+    """The layers used."""
     probe_row: Callable[[tuple[int, int, int]], NDArray[np.float32]] | None = field(
         default=None, repr=False
     )
-    """Working index (3,) to (I, J, K) float32 on the working grid, where that voxel's token attends
-    (self-attention rollout), maximum 1."""
+    """Maps a working index (3,) to (I, J, K) float32 on the working grid: the self-attention
+    rollout of that voxel's token, maximum 1.
+    """
     attention_layers: tuple[tuple[str, int], ...] = ()
     """Tuple of (name, heads). Layers of cross-attention that `layer_attention` can show, coarse to
     fine."""
@@ -81,28 +83,30 @@ class Trace:
         default=None, repr=False
     )
     """(region, layer, head or None for their mean) to (I, J, K) float32 on the working grid,
-    weights that add up to one over the brain."""
+    weights that sum to one over the brain."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class InputPerturbation:
-    """The same study, changed, to learn what the engine predicts then."""
+    """A perturbation of the study's input images."""
 
     keep: tuple[bool, bool, bool, bool] = (True, True, True, True)
-    """(4,) tuple of bool: sequences shown, in the order of MrSequence; an absent one stays absent.
+    """(4,) tuple of bool: sequences kept, in the order of MrSequence; an absent one stays absent.
     """
     mirrored: bool = False
     """Mirrored left to right; the prediction is mirrored back."""
     hidden: NDArray[np.bool_] | None = None
-    """(I, J, K) bool or None: voxels of the first pass's grid whose contrast is replaced by the
-    brain's mean."""
+    """(I, J, K) bool or None: voxels of the first pass's grid that are occluded with the brain's
+    mean.
+    """
     alone: bool = False
-    """Answered by the one pass whose attention is shown, where an engine otherwise averages an
-    ensemble of several."""
+    """Predict only with the ensemble member whose attention is shown, not with the ensemble
+    average.
+    """
 
     @classmethod
     def showing(cls, sequences: Collection[MrSequence]) -> InputPerturbation:
-        """Return the perturbation that shows only these sequences.
+        """Return the perturbation that keeps only these sequences.
 
         Examples
         --------
@@ -115,18 +119,19 @@ class InputPerturbation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PerturbedPrediction:
-    """The engine's first pass over the whole brain, on one or several perturbed inputs."""
+    """The engine's first pass over the whole brain, on one or more perturbed inputs."""
 
     probability: NDArray[np.float32]
     """(V, I, J, K) float32: calibrated whole-tumour probability for each input."""
     grid: Grid
-    """Where its voxels lie; axis-aligned RAS+."""
+    """Grid of the voxels; axis-aligned RAS+."""
     inner: NDArray[np.float32] | None = None
-    """(V, 2, I, J, K) float32 or None: of core and enhancing tumour, from an engine that predicts
-    them, where every input was answered by one pass (`InputPerturbation.alone`)."""
+    """(V, 2, I, J, K) float32 or None: probability of core and enhancing tumour; None if the engine
+    does not predict them or any input used an ensemble (see `InputPerturbation.alone`).
+    """
 
     def of(self, region: Region) -> NDArray[np.float32] | None:
-        """Return the (V, I, J, K) probability of a region; None if the engine has none."""
+        """Return the (V, I, J, K) probability of a region; None if it is not predicted."""
         if region is Region.WT:
             return self.probability
         return None if self.inner is None else self.inner[:, list(Region).index(region) - 1]
@@ -134,69 +139,71 @@ class PerturbedPrediction:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassProbabilities:
-    """Class probabilities of each place, from an engine that separates lesion classes."""
+    """Class probabilities at each voxel, from an engine that distinguishes lesion classes."""
 
     share: NDArray[np.float32]
     """(3, I, J, K) float32: 0 to 1, in the order of `LesionClass`."""
     grid: Grid
-    """Where its voxels lie; axis-aligned RAS+."""
+    """Grid of the voxels; axis-aligned RAS+."""
 
 
 @dataclass(frozen=True, slots=True)
 class ViewAgreement:
-    """What other views of a study add to a candidate's score, fitted on scans of known truth.
+    """Correction of a candidate's score by its agreement across views, fitted on labelled scans.
 
     A view is the study without one of its sequences; a single sequence has none.
     """
 
     intercept: float
     log_odds: float
-    """Slope of the log-odds of the score by the first pass."""
+    """Coefficient of the log-odds of the first pass's score."""
     overlap: float
-    """Slope of the mean Dice, over the views, of what each draws there with what all draw."""
+    """Coefficient of the mean Dice, over the views, with the outline from all sequences."""
     most: float
-    """Factor, and the highest score: 1 - 1 / (n + 2) for n real patients with a right candidate."""
+    """Factor, and upper limit of the score: 1 - 1 / (n + 2) for n real patients with a true
+    candidate.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """How an engine's candidates are scored: a logistic model, fitted on scans of known truth."""
+    """Parameters of the logistic model that scores candidates, fitted on labelled scans."""
 
     intercept: float = 0.0
     logit: float = 1.0
     log_ml: float = 0.0
     """Score = sigmoid(intercept + logit * mean logit + log_ml * ln(volume in ml)), where the mean
-    is over the component's surest voxels in the first pass."""
+    is over the component's most certain voxels in the first pass."""
     floor: float = 0.0
-    """Regions that score less in the first pass are not flagged."""
+    """Regions that score lower in the first pass are not flagged."""
     agreement: ViewAgreement | None = None
-    """None where other views were not fitted."""
+    """None if view agreement was not fitted."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FirstLook:
-    """What an engine predicts for a study at a first, coarse look."""
+class FirstPass:
+    """An engine's coarse first pass, for preliminary candidates."""
 
     seen: PerturbedPrediction
-    """The answer to the study as it is, V = 1."""
+    """The prediction on the unperturbed study, V = 1."""
     threshold: float
-    """Probability from which a voxel is drawn."""
+    """Probability at which a voxel is included."""
     scoring: Scoring
     """How components are scored."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuestionTime:
-    """How long an engine may be asked about a study after it was analysed."""
+    """Time limit for further predictions about a study after its analysis."""
 
     seconds: float = math.inf
-    """In all; `math.inf` for no limit."""
+    """In total; `math.inf` for no limit."""
     seconds_per_pass: float = 0.0
-    """What one perturbed input takes, as measured on this study."""
+    """Time of one perturbed prediction, as measured on this study."""
 
     @staticmethod
     def left_out(what: Sequence[str]) -> str:
-        """Return the notice that questions were left out for want of time."""
+        """Return the notice that predictions were skipped for lack of time."""
         return (
             f"Left out, as the time for asking this network did not suffice: {', '.join(what)}. "
             "Allow more with --patience (that of `serve`, where a server was asked), or with "
@@ -206,15 +213,15 @@ class QuestionTime:
 
 @dataclass(frozen=True, slots=True)
 class SlightEnhancement:
-    """Enhancing tumour that is not drawn: whether a core enhances is asked before where.
+    """Thresholds below which enhancing tumour is not outlined.
 
-    What a core has of it is left out where it is both little and doubtful.
+    Enhancement that is both small and doubtful is labelled as core.
     """
 
     share: float = 0.0
-    """Of the core's volume, below which it is little."""
+    """Share of the core's volume below which it is small."""
     median: float = 0.0
-    """Of its voxels' probability, below which it is doubtful."""
+    """Median probability of its voxels below which it is doubtful."""
 
 
 DEFAULT_THRESHOLDS: Mapping[Region, float] = dict.fromkeys(Region, 0.5)
@@ -222,11 +229,12 @@ DEFAULT_THRESHOLDS: Mapping[Region, float] = dict.fromkeys(Region, 0.5)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """An engine's answer on the working grid."""
+    """An engine's prediction on the working grid."""
 
     probability: Mapping[Region, NDArray[np.float32]]
-    """Mapping of Region to (I, J, K) float32. Of each region, 0 to 1, nested: ET within TC within
-    WT."""
+    """Mapping of Region to (I, J, K) float32. Probability of each region, 0 to 1, nested: ET within
+    TC within WT.
+    """
     engine: EngineInfo
     """Engine identity."""
     uncertainty: NDArray[np.float32] | None = None
@@ -234,17 +242,18 @@ class Prediction:
     trace: Trace | None = None
     """For attention maps and the probe."""
     notices: tuple[str, ...] = ()
-    """What a reader must know."""
+    """Notices for the reader."""
     unperturbed: PerturbedPrediction | None = None
-    """The answer to the study as it is, from which scores are taken; with it the answers to
-    perturbed inputs are compared."""
+    """The prediction on the unperturbed study, from which scores are computed and with which
+    predictions on perturbed inputs are compared.
+    """
     thresholds: Mapping[Region, float] = field(default_factory=lambda: DEFAULT_THRESHOLDS)
-    """Probability from which a voxel is drawn as part of the region."""
+    """Probability at which a voxel is included in the region."""
     slight_enhancement: SlightEnhancement = field(default_factory=SlightEnhancement)
-    """What of a core's enhancement is not drawn."""
+    """Thresholds for small, doubtful enhancement."""
     scoring: Scoring = Scoring()
-    """How components are scored from the first pass."""
+    """Parameters of the scores."""
     class_probabilities: ClassProbabilities | None = None
-    """Class probabilities of each place; None from an engine without them."""
+    """Class probabilities at each voxel; None from an engine without them."""
     question_time: QuestionTime = QuestionTime()
-    """How long the engine may be asked again."""
+    """Time limit for further predictions."""

@@ -1,4 +1,4 @@
-"""What a quick first look at a study found, before the analysis is done."""
+"""Preliminary candidates of the first pass, before the analysis is complete."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from lesionlens.base.records.findings import Point
 
 @dataclass(frozen=True, slots=True)
 class PreliminaryCandidate:
-    """A region that a first look flags: where it is and about how large."""
+    """A region flagged by the first pass: position and approximate size."""
 
     id: int
-    """From 1, by falling score; the final candidates may be others, in another order."""
+    """From 1, by descending score; the final candidates may differ in number and order."""
     score: float
     """0 to 1."""
     volume_ml: float
-    """Of the whole region."""
+    """Volume of the whole region."""
     centroid_mm: Point
     """(3,): RAS+."""
     bounding_box_mm: tuple[Point, Point]
-    """((3,), (3,)): RAS+, by the outer edges of its voxels."""
+    """((3,), (3,)): RAS+, at the voxels' outer edges."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreliminaryFindings:
-    """What a first look flags. To be shown and replaced: never measured, reviewed or exported."""
+    """Candidates of the first pass: shown and replaced, never measured, reviewed or exported."""
 
     candidates: tuple[PreliminaryCandidate, ...]
-    """By falling score."""
+    """By descending score."""
     components: NDArray[np.int32]
     """(I, J, K) int32: candidate id of each voxel, 0 elsewhere."""
     grid: Grid
-    """Native grid of the reference, on which `components` lie."""
+    """Native grid of the reference sequence, on which `components` is defined."""

@@ -1,4 +1,4 @@
-"""Prompts: what a reader pointed at, what an engine is asked of it, and what it answers."""
+"""Prompts of a reader, the request to an engine, and its response."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from lesionlens.base.records.arrays import Volume, frozen
 Voxel = tuple[int, int, int]
 Points = NDArray[np.int64]
 LOOK_MM = 48.0
-"""A correction looks no further than this from its prompts, along each axis."""
+"""A correction changes voxels within this distance of its prompts, along each axis."""
 _LEAST_CORNERS, _OF_A_LASSO, _SPINE, _BESIDE_VOX = 3, 24, 0.7, 3
 _LARGEST = 20_000
-"""Voxels that may be pointed at in one go."""
+"""Maximum number of prompted voxels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """What a reader pointed at, in voxels of the reference grid; replayed it gives the same."""
+    """A reader's prompts in voxels of the reference grid; replaying them gives the same outline."""
 
     points: tuple[tuple[Voxel, bool], ...] = ()
-    """Voxels, and whether each is part of the thing."""
+    """Voxels, each with True (foreground) or False (background)."""
     scribbles: tuple[tuple[tuple[Voxel, ...], bool], ...] = ()
-    """Lines of voxels, and whether each is part of the thing."""
+    """Lines of voxels, each with True (foreground) or False (background)."""
     box: tuple[Voxel, Voxel] | None = None
-    """Opposite corners, both inside, of a box that the thing does not leave; one slice will do."""
+    """Opposite corners, both included, of a box around the object; may be one slice thick."""
     lasso: tuple[Voxel, ...] = ()
-    """Corners of a closed line round the thing on one slice, any of the three directions."""
+    """Corners of a closed line around the object on one slice in any of the three directions."""
     region: Region | None = None
-    """Which region is meant; None for the thing pointed at."""
+    """Region to segment; None for whatever object is at the prompts."""
 
     @classmethod
     def of(
@@ -51,12 +51,12 @@ class Prompts:
         lasso: Sequence[Sequence[int]] = (),
         region: Region | str | None = None,
     ) -> Prompts:
-        """Make a record of plain sequences.
+        """Build prompts from plain sequences.
 
         Raises
         ------
         UnusableInputError
-            Something is no voxel, no box, or no region.
+            A value is not a valid voxel, box or region.
         """
         try:
             return cls(
@@ -76,9 +76,9 @@ class Prompts:
             ) from error
 
     def voxels(self, belongs: bool) -> Points:
-        """Return the voxels pointed at as part of the thing, or as no part of it; (N, 3).
+        """Return the (N, 3) foreground voxels, or the background ones.
 
-        A box or a lasso says that its middle belongs and that what frames it does not.
+        A box or a lasso marks its middle as foreground and its frame as background.
         """
         found = [at for at, yes in self.points if yes == belongs]
         found += [at for line, yes in self.scribbles if yes == belongs for at in line]
@@ -144,7 +144,7 @@ def _closed(line: tuple[Voxel, ...]) -> tuple[Voxel, ...]:
 
 
 def _of_lasso(line: tuple[Voxel, ...], belongs: bool) -> list[Voxel]:
-    """Return the spine of what a lasso holds, or a ring just outside."""
+    """Return the medial voxels inside a lasso, or a ring just outside."""
     corners = np.array(line)
     across = int(np.argmin(np.ptp(corners, axis=0)))
     axes = [axis for axis in range(3) if axis != across]
@@ -163,7 +163,7 @@ def _of_lasso(line: tuple[Voxel, ...], belongs: bool) -> list[Voxel]:
 
 
 def _polygon(corners: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Fill a closed line on a slice: even-odd rule at voxel centres, and the line itself."""
+    """Fill a closed line on a slice: even-odd rule at voxel centres, border included."""
     out = np.zeros(shape, bool)
     rows, columns = np.indices(shape)
     for (a, b), (c, d) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
@@ -184,21 +184,21 @@ class PromptRound:
     __pydantic_config__: ClassVar = STRICT
 
     kind: PromptKind
-    """How it was made."""
+    """Kind of prompt."""
     wanted: tuple[Voxel, ...]
-    """All voxels pointed at as part of it so far."""
+    """All foreground voxels so far."""
     unwanted: tuple[Voxel, ...]
-    """All pointed at as no part of it."""
+    """All background voxels so far."""
     region: Region | None
-    """The region that was meant; None for the thing pointed at."""
+    """The intended region; None for the object at the prompts."""
     paint: int
-    """`base.labels.Label` of what was added if nothing was known of it."""
+    """`base.labels.Label` for added voxels without a predicted label."""
     seconds: Annotated[float, Decimals(1, 0.0)]
-    """Since the outline was begun."""
+    """Seconds since the outline was begun."""
 
 
 def prompts_in_words(rounds: Sequence[PromptRound]) -> str:
-    """Return how many prompts of which kind there were, and the seconds; empty for none.
+    """Return number, kinds and duration of the prompts in words; empty for none.
 
     Examples
     --------
@@ -217,34 +217,34 @@ def prompts_in_words(rounds: Sequence[PromptRound]) -> str:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PromptQuestion:
-    """What an engine is asked, in voxels of one grid."""
+class PromptRequest:
+    """A request to segment from prompts, in voxels of one grid."""
 
     wanted: Points
-    """(N, 3): part of the thing."""
+    """(N, 3): foreground."""
     unwanted: Points
-    """(M, 3): no part of it."""
+    """(M, 3): background."""
     outline: NDArray[np.bool_] | None = None
-    """(I, J, K): the outline so far; None to begin with nothing."""
+    """(I, J, K): the current outline; None to begin without one."""
     region: Region | None = None
-    """The region that is meant; None for the thing pointed at."""
+    """The intended region; None for the object at the prompts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PromptedRegion:
-    """What an engine answers, on a part of the same grid; beyond it the outline stays as it was."""
+class PromptResponse:
+    """An engine's response on a box of the grid; outside it the outline does not change."""
 
     box: Box
-    """The part of the grid, at least one voxel, that the arrays cover."""
+    """The non-empty box of the grid that the arrays cover."""
     probability: NDArray[np.float32]
-    """(i, j, k): 0 to 1; the mask is what reaches one half."""
+    """(i, j, k): 0 to 1; the mask is probability >= 0.5."""
     attention: NDArray[np.float32]
-    """(i, j, k): where the prompts attended, adding up to one."""
+    """(i, j, k): cross-attention of the prompts, sum 1."""
     settled: NDArray[np.bool_]
-    """(i, j, k): what could not change, for it is the outline that was there."""
+    """(i, j, k): voxels that could not change because the outline there is kept."""
 
     def mask_over(self, outline: NDArray[np.bool_] | None, shape: Shape3) -> NDArray[np.bool_]:
-        """Return the mask on the whole grid, whose rest is the outline that was asked about."""
+        """Return the mask on the whole grid; outside the box it is the previous outline."""
         out = np.zeros(shape, bool) if outline is None else outline.copy()
         out[self.box] = self.probability >= 0.5
         return out
@@ -252,12 +252,12 @@ class PromptedRegion:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptedVolume(Volume):
-    """The probability of the thing that was pointed at; the mask is `data >= 0.5`."""
+    """The probability of the prompted object; the mask is `data >= 0.5`."""
 
     attention: Volume
-    """Where the prompts attended, 0 to 1, maximum 1."""
+    """Cross-attention of the prompts, 0 to 1, maximum 1."""
     prompts: Prompts
-    """What was asked: with the same start it gives the same voxels."""
+    """The prompts; with the same start they give the same voxels."""
 
     @property
     def mask(self) -> NDArray[np.bool_]:

@@ -1,7 +1,7 @@
-"""Response to treatment by RANO 2.0: what a reader enters, what is proposed, what is signed.
+"""Response to treatment by RANO 2.0: the reader's input, the proposal and the signed response.
 
-A proposal is arithmetic on what was measured. It is no assessment until a reader signs one, and the
-reader's category is the reader's, whatever was proposed.
+A proposal is computed from measurements. It becomes an assessment when a reader signs, and the
+reader's category may differ from the proposed one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from lesionlens.base.file_fields import STRICT
 
 
 class Criterion(StrEnum):
-    """What is compared; the value is the word in files."""
+    """The quantity that is compared; the value is the key in files."""
 
     BIDIMENSIONAL = "bidimensional"
     """Sum of the products of two diameters."""
@@ -22,22 +22,24 @@ class Criterion(StrEnum):
 
 
 class Disease(StrEnum):
-    """Of which disease; the value is the word in files."""
+    """Which disease is assessed; the value is the key in files."""
 
     ENHANCING = "enhancing"
     """Measured on T1c."""
     NON_ENHANCING = "non-enhancing"
     """The whole region, measured on FLAIR or T2."""
     MIXED = "mixed"
-    """Both, each by targets and sums of its own: beside the enhancing part, what is left of it."""
+    """Both, each with its own targets and sums: the enhancing part, and the remaining non-enhancing
+    part.
+    """
 
 
 class Steroids(StrEnum):
-    """Corticosteroids now beside the examination that is compared with."""
+    """Corticosteroids now compared with the baseline examination."""
 
     UNKNOWN = "unknown"
     NONE = "none"
-    """None, or a physiological dose, at both."""
+    """None, or a physiological dose, at both examinations."""
     STOPPED = "stopped"
     LOWER = "lower"
     SAME = "same"
@@ -45,17 +47,17 @@ class Steroids(StrEnum):
 
 
 class Clinical(StrEnum):
-    """The patient's state now beside the examination that is compared with."""
+    """The patient's clinical state now compared with the baseline examination."""
 
     UNKNOWN = "unknown"
     BETTER = "better"
     SAME = "same"
     WORSE = "worse"
-    """And nothing else explains it."""
+    """Worse, without another explanation."""
 
 
 class Response(StrEnum):
-    """A category; the value is its abbreviation."""
+    """A response category; the value is its abbreviation."""
 
     COMPLETE = "CR"
     PARTIAL = "PR"
@@ -77,12 +79,13 @@ class Response(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ResponseChoices:
-    """What a reader enters; examinations by their number from 0, the oldest first."""
+    """The reader's input; examinations are numbered from 0, oldest first."""
 
     baseline: int = 0
-    """What a response is compared with."""
+    """The examination a response is compared with."""
     nadir: int | None = None
-    """What progression is compared with; None for the smallest sum from the baseline on."""
+    """The examination progression is compared with; None for the smallest sum since the baseline.
+    """
     criterion: Criterion = Criterion.BIDIMENSIONAL
     disease: Disease = Disease.ENHANCING
     steroids: Steroids = Steroids.UNKNOWN
@@ -91,17 +94,17 @@ class ResponseChoices:
 
 @dataclass(frozen=True, slots=True)
 class ResponseDraft:
-    """A proposal: nobody's assessment until a reader signs."""
+    """A proposed response, not an assessment until a reader signs."""
 
     choices: ResponseChoices
     category: Response | None
-    """None if what the reader must enter is missing."""
+    """None if required input is missing."""
     steps: tuple[str, ...]
-    """The arithmetic and the rules in words, in their order."""
+    """Computation and rules in words, in order."""
     nadir: int | None
-    """Which examination progression was compared with."""
+    """The examination progression was compared with."""
     missing: tuple[str, ...] = ()
-    """What a reader must enter before anything is proposed."""
+    """Input that the reader must enter before there is a proposal."""
 
     @property
     def words(self) -> str:
@@ -122,21 +125,21 @@ class ResponseDraft:
 RESPONSE_BASIS_FIELDS = (
     "criterion", "disease", "steroids", "clinical", "baseline", "nadir", "proposed",
 )  # fmt: skip
-"""What of a signed response a report states by the names of the record."""
+"""Fields of a signed response that a report states."""
 
 
 SAME_WITHIN = 0.002
-"""ml or mm that files may round away."""
+"""Tolerance for rounding in files, ml or mm."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedMeasure:
-    """What was measured of a lesion that counted when a response was signed; None: unknown."""
+    """Measurements of a counted lesion when a response was signed; None if unknown."""
 
     __pydantic_config__: ClassVar = STRICT
 
     ago: int
-    """Examinations before the one that was assessed; 0 for that one."""
+    """How many examinations before the assessed one; 0 for the assessed one."""
     tracking_uid: str
     whole_ml: float | None
     enhancing_ml: float | None
@@ -144,7 +147,7 @@ class SignedMeasure:
     perpendicular_mm: float | None
 
     def same(self, other: SignedMeasure) -> bool:
-        """Whether the other one is of the same lesion and has the same figures."""
+        """Return whether the other one is the same lesion with the same figures."""
         if (self.ago, self.tracking_uid) != (other.ago, other.tracking_uid):
             return False
         return all(
@@ -160,26 +163,26 @@ class SignedMeasure:
 
 @dataclass(frozen=True, slots=True)
 class SignedResponse:
-    """What a reader signed of the response."""
+    """A response that a reader signed."""
 
     __pydantic_config__: ClassVar = STRICT
 
     category: Response
-    """The reader's."""
+    """The reader's category."""
     proposed: Response | None
-    """What the arithmetic came to."""
+    """The computed category."""
     criterion: Criterion
     disease: Disease
     steroids: Steroids
     clinical: Clinical
     baseline: str
     nadir: str
-    """Day of the examinations compared with, or which it is."""
+    """Dates of the reference examinations, or their ordinal."""
     steps: tuple[str, ...]
-    """The arithmetic as it was signed."""
+    """The computation as it was signed."""
     reader: str
-    """Who."""
+    """The reader."""
     time: str
     """ISO 8601, UTC."""
     measures: tuple[SignedMeasure, ...] = ()
-    """What it was computed from; on other measures it does not hold."""
+    """The measurements it was computed from; if they change, it is outdated."""

@@ -1,4 +1,4 @@
-"""What readers decided: append-only events; findings are never edited."""
+"""Readers' decisions: append-only events; the network's findings are never edited."""
 
 from __future__ import annotations
 
@@ -21,53 +21,54 @@ from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.response import SignedResponse
 
 DrawnDiameters = tuple[tuple[Point, Point], tuple[Point, Point]]
-"""Both ends of the longest diameter and of the one across it, patient RAS+ mm."""
+"""Both ends of the longest diameter and of the perpendicular one, patient RAS+ mm."""
 WHOLE_STUDY = "study"
-"""Stands for a tracking UID in an event that speaks of the whole study."""
+"""Used in place of a tracking UID in an event about the whole study."""
 MAX_REASON = 10_000
-"""Characters of a reason: longer ones are no words of a reader, and no report could be laid out."""
+"""Maximum characters of a reason; longer ones could not be laid out in a report."""
 
 
 @dataclass(frozen=True, eq=False)
 class Outline:
-    """A candidate's outline as a reader drew it; equal where every voxel is."""
+    """A candidate's outline as edited by a reader; equal if all voxels are."""
 
     tracking_uid: str
-    """Of the candidate."""
+    """UID of the candidate."""
     corner: tuple[int, int, int]
     """(3,) int: native index of the first voxel of `labels`."""
     labels: NDArray[np.uint8]
-    """(I, J, K) uint8: `base.labels.Label` of each voxel of a box of the native grid; 0 if it is
-    not the candidate's."""
+    """(I, J, K) uint8: `base.labels.Label` of each voxel in a box of the native grid; 0 outside the
+    candidate.
+    """
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", frozen(self.labels))
 
     def without_enhancing(self) -> Outline:
-        """Return it without enhancing tumour: what is labelled so belongs to the core."""
+        """Return a copy in which enhancing tumour is relabelled as core."""
         labels = enhancing_as_core(self.labels)
         return self if labels is self.labels else replace(self, labels=labels)
 
     @classmethod
     def empty(cls, tracking_uid: str) -> Outline:
-        """Return the outline of a candidate whose voxels all went to another one."""
+        """Return the empty outline of a candidate whose voxels were all reassigned."""
         return cls(tracking_uid, (0, 0, 0), np.zeros((1, 1, 1), np.uint8))
 
     @cached_property
     def is_empty(self) -> bool:
-        """Whether nothing is left of the candidate."""
+        """Whether no voxel is left."""
         return not self.labels.any()
 
     @cached_property
     def sha256(self) -> str:
-        """Names the outline: digest of all three fields."""
+        """SHA-256 of all three fields; identifies the outline."""
         digest = hashlib.sha256(f"{self.tracking_uid} {self.corner} {self.labels.shape}".encode())
         digest.update(np.ascontiguousarray(self.labels).tobytes())
         return digest.hexdigest()
 
     @property
     def box(self) -> tuple[slice, slice, slice]:
-        """Where it lies on the native grid."""
+        """The box on the native grid."""
         i, j, k = (
             slice(at, at + size) for at, size in zip(self.corner, self.labels.shape, strict=True)
         )
@@ -84,52 +85,53 @@ class Outline:
 
 @dataclass(frozen=True, slots=True)
 class ReviewEvent:
-    """One act of a reader; a review holds those that decide, the log of a read all of them."""
+    """One act of a reader; a review contains the decisions, the log of a read contains all acts."""
 
     __pydantic_config__: ClassVar = STRICT
 
     tracking_uid: str
-    """Of the candidate, or the identifier of a marked place."""
+    """UID of the candidate, or of a marked position."""
     state: ReviewState
-    """The state it has from now on; unreviewed where the act decides nothing."""
+    """The state from now on; unreviewed if the act is not a decision."""
     reader: str | None
-    """Who, as set in the preferences."""
+    """The reader, as set in the preferences."""
     time: str
     """ISO 8601, UTC."""
     reason: str | None = None
     """In the reader's words."""
     act: ReviewAct = ReviewAct.MARK
-    """For UNDO and REDO, `state`, `reason` and `outline` are those that hold again."""
+    """For UNDO and REDO, `state`, `reason` and `outline` are the restored ones."""
     outline: str | None = None
-    """SHA-256 of the reader's outline that holds from now on; None for the network's own."""
+    """SHA-256 of the reader's outline from now on; None for the network's own."""
     added: DrawingMethod | None = None
-    """How the candidate was drawn, where this event brings it in; None of the network's."""
+    """How the candidate was outlined, if this event adds it; None for the network's."""
     with_previous: bool = False
-    """Whether it is one act with the event before it: both are taken back together."""
+    """Whether it forms one act with the preceding event: both are undone together."""
     prompts: tuple[PromptRound, ...] = ()
-    """What the reader pointed at while the outline was drawn; replayed on the outline before, they
-    give the same voxels where no brush was used between."""
+    """Prompts used for the outline; replayed on the previous outline they give the same voxels,
+    unless a brush was used too.
+    """
     phase: Phase = Phase.AIDED
     """Before or after the analysis was shown."""
     seconds: float = 0.0
-    """Since the act before it in this read, by a clock that never jumps."""
+    """Since the previous act in this read, by a monotonic clock."""
     at_mm: tuple[float, float, float] | None = None
-    """(3,) or None: where, patient RAS+: the marked place, or the candidate's centroid."""
+    """(3,) or None: position, patient RAS+: of the mark, or of the candidate's centroid."""
     confidence: int | None = None
-    """0 to 100, as the reader gave it."""
+    """0 to 100, as entered by the reader."""
     response: SignedResponse | None = None
-    """What was signed of the response, in the log of a read alone; or the one that is withdrawn."""
+    """The signed response (only in the log of a read), or the one that is withdrawn."""
 
     @property
     def decision(self) -> ReviewEvent:
-        """The act as a review holds it: without when and how surely it came about in a read."""
+        """The act as stored in a review: without timing and confidence."""
         return replace(self, phase=Phase.AIDED, seconds=0.0, at_mm=None, confidence=None)
 
     diameters: DrawnDiameters | None = None
-    """The diameters that the reader placed, which hold from now on; None for those measured."""
+    """The reader's diameters from now on; None for the measured ones."""
 
     def __post_init__(self) -> None:
-        """Refuse a reason that no reader wrote."""
+        """Refuse an overlong reason."""
         if self.reason is not None and len(self.reason) > MAX_REASON:
             raise UnusableInputError(
                 found=f"a reason of {len(self.reason)} characters",
@@ -140,60 +142,60 @@ class ReviewEvent:
 
 @dataclass(frozen=True, slots=True)
 class UnaidedMark:
-    """A place that a reader marked before the analysis was shown."""
+    """A position that a reader marked before the analysis was shown."""
 
     __pydantic_config__: ClassVar = STRICT
 
     uid: str
-    """Identifier."""
+    """Unique identifier."""
     at_mm: tuple[float, float, float]
     """(3,): patient RAS+."""
     confidence: int | None = None
-    """0 to 100, as the reader gave it."""
+    """0 to 100, as entered by the reader."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnaidedRead:
-    """What a reader signed before the analysis was shown."""
+    """A read that was signed before the analysis was shown."""
 
     __pydantic_config__: ClassVar = STRICT
 
     reader: str | None
-    """Who, as set in the preferences."""
+    """The reader, as set in the preferences."""
     begun: str
     time: str
-    """When the study was opened and when it was signed; ISO 8601, UTC."""
+    """When the study was opened and when the read was signed; ISO 8601, UTC."""
     seconds: float
-    """That the study was before the reader until then."""
+    """How long the study was displayed until then."""
     words: str
-    """What was signed."""
+    """The signed statement."""
     marks: tuple[UnaidedMark, ...] = ()
-    """Empty if nothing was found."""
+    """Marked positions; empty if nothing was found."""
 
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """The events of one review, oldest first; the state of a candidate is that of its last event.
+    """The events of one review, oldest first; the last event of a candidate sets its state.
 
-    `outlines` holds every outline that an event names, by SHA-256, also those taken back;
-    `unaided` what readers signed before the analysis was shown, apart from all events.
+    `outlines` holds every outline that an event refers to, by SHA-256, including undone ones;
+    `unaided` holds the reads signed before the analysis was shown, separately from the events.
     """
 
     events: tuple[ReviewEvent, ...] = ()
     outlines: Mapping[str, Outline] = field(default_factory=dict)
     unaided: tuple[UnaidedRead, ...] = ()
     responses: tuple[SignedResponse, ...] = ()
-    """What readers signed of the response to treatment; the last holds unless it is withdrawn."""
+    """Signed responses to treatment; the last one is valid unless it is withdrawn."""
 
     @property
     def response(self) -> SignedResponse | None:
-        """The response that holds."""
+        """The valid signed response."""
         last = next(reversed(self.responses), None)
         acts = (e for e in self.events if e.act is ReviewAct.WITHDRAW_RESPONSE)
         return None if any(act.response == last for act in acts) else last
 
     def without_enhancing(self) -> Review:
-        """Return it without enhancing tumour: what readers marked so belongs to the core."""
+        """Return a copy in which readers' enhancing tumour is relabelled as core."""
         new = {name: outline.without_enhancing() for name, outline in self.outlines.items()}
         if all(name == outline.sha256 for name, outline in new.items()):
             return self
@@ -213,7 +215,7 @@ class Review:
         return event.state if event else ReviewState.UNREVIEWED
 
     def words(self, tracking_uids: Sequence[str]) -> str:
-        """Report how far the review of these candidates is; what is deferred is not decided.
+        """Return the progress of the review in words; deferred candidates are not decided.
 
         Examples
         --------
@@ -231,7 +233,7 @@ class Review:
 
     @property
     def signed(self) -> str | None:
-        """What the reader signed of the whole study; a later word on a candidate opens it again.
+        """The signed statement on the whole study; a later decision on a candidate reopens it.
 
         Examples
         --------
@@ -245,40 +247,40 @@ class Review:
         return ", ".join(part for part in (last.reason, last.reader) if part)
 
     def outline_of(self, tracking_uid: str) -> Outline | None:
-        """Return the reader's outline of a candidate; None while the network's own holds."""
+        """Return the reader's outline of a candidate; None if the network's is current."""
         event = self.of(tracking_uid)
         return None if event is None or event.outline is None else self.outlines[event.outline]
 
     def prompts_of(self, tracking_uid: str) -> tuple[PromptRound, ...]:
-        """Return what a reader pointed at for the outline that holds; nothing by brush alone."""
+        """Return the prompts used for the current outline; empty if it was only brushed."""
         last = self.of(tracking_uid)
         name = None if last is None else last.outline
         drawn = (e for e in self.events if e.prompts and e.outline == name)
         return next((e.prompts for e in drawn if name is not None), ())
 
     def diameters_of(self, tracking_uid: str) -> DrawnDiameters | None:
-        """Return the diameters that a reader placed; None while those measured hold."""
+        """Return the diameters that a reader placed; None if the measured ones are current."""
         event = self.of(tracking_uid)
         return None if event is None else event.diameters
 
     @property
     def outlined(self) -> Mapping[str, Outline]:
-        """Every outline that holds, by the tracking UID of its candidate, first drawn first."""
+        """All current outlines by tracking UID, in the order of first editing."""
         last = {event.tracking_uid: event.outline for event in self.events}
         return {uid: self.outlines[name] for uid, name in last.items() if name is not None}
 
     @property
     def added(self) -> Mapping[str, DrawingMethod]:
-        """How each candidate that a reader ever brought in was drawn, by its tracking UID."""
+        """How each candidate that a reader ever added was outlined, by tracking UID."""
         return {e.tracking_uid: e.added for e in self.events if e.added is not None}
 
     def renamed(self, names: Mapping[str, str]) -> Review:
-        """Let decisions speak of the same candidates under other tracking UIDs.
+        """Return the review with other tracking UIDs for the same candidates.
 
         Parameters
         ----------
         names : mapping of str to str
-            The new UID by the old one; one that is missing stays.
+            New UID by old one; others are unchanged.
         """
         drawn = {
             key: replace(o, tracking_uid=names.get(o.tracking_uid, o.tracking_uid))
@@ -297,7 +299,7 @@ class Review:
         return Review(events, outlines, self.unaided, self.responses)
 
     def continues(self, earlier: Review) -> bool:
-        """Whether it begins with every decision of another review.
+        """Return whether the review begins with all decisions of an earlier one.
 
         Examples
         --------
@@ -307,13 +309,13 @@ class Review:
         return self.events[: len(earlier.events)] == earlier.events
 
     def with_signed(self, other: Review) -> Review:
-        """Return it with what readers signed in another one too: unaided, and of the response."""
+        """Return a copy with the signed unaided reads and responses of another review added."""
         unaided = dict.fromkeys((*other.unaided, *self.unaided))
         responses = dict.fromkeys((*other.responses, *self.responses))
         return replace(self, unaided=tuple(unaided), responses=tuple(responses))
 
-    def speaks_of(self, known: Container[str]) -> Review:
-        """Return the remarks on the whole study, on some candidates and on those added."""
+    def restricted_to(self, known: Container[str]) -> Review:
+        """Return the events about the whole study, known candidates and added ones."""
         ours = self.added
         kept = [uid for uid in {e.tracking_uid for e in self.events} if uid in known or uid in ours]
         kept_uids = {WHOLE_STUDY, *kept}

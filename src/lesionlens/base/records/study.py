@@ -1,4 +1,4 @@
-"""A study as it was found, and as it was prepared for an engine."""
+"""Records of a study as read and as prepared for an engine."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from lesionlens.base.records.patient import Patient
 
 
 class StudyKind(StrEnum):
-    """What the files of a study are."""
+    """The file format of a study."""
 
     NIFTI = "nifti"
     DICOM = "dicom"
 
 
-class Witness(StrEnum):
-    """Which kind of evidence identified the sequence of a series."""
+class EvidenceKind(StrEnum):
+    """The kind of evidence that identified the sequence of a series."""
 
     USER = "user"
     TEXT = "text"
-    """Names, headers, sidecars, the layout of a data set."""
+    """Names, headers, sidecars, the layout of a dataset."""
     IMAGE = "image"
     NOTHING = "nothing"
 
 
 class StepName(StrEnum):
-    """The steps of preparation that are recorded; the value is the name in files."""
+    """Recorded steps of preparation; the value is the name in files."""
 
     REGISTER = "register"
     BRAIN = "find the brain"
@@ -48,10 +48,10 @@ class StepName(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """One input file: its path relative to the study (for display) and how to find it again."""
+    """One input file: its path, and its name relative to the study for display."""
 
     path: Path
-    """Where it lies on this machine; never shown or stored."""
+    """Absolute path on this machine; never shown or stored."""
     name: str
     """Path below the study, with forward slashes; what reports show."""
     sop_instance_uid: str | None = None
@@ -64,15 +64,15 @@ class Series:
     """One acquired volume."""
 
     sequence: MrSequence | None
-    """None if it is not one of the four (set aside, listed for the user)."""
+    """None if it is not one of the four sequences (then it is set aside and listed)."""
     detected_by: str
-    """On what evidence, in words: "file name", "--t1c", "SeriesDescription 'T1 POST'"."""
+    """The evidence in words: "file name", "--t1c", "SeriesDescription 'T1 POST'"."""
     confidence: float
     """0 to 1; 1 if the user named it."""
     grid: Grid
     """Native voxel grid."""
     files: tuple[SourceFile, ...]
-    """In slice order along k where there is one file a slice (DICOM); else the one file."""
+    """In slice order along k if there is one file per slice (DICOM); else the one file."""
     load: Callable[[], NDArray[np.float32]] = field(repr=False)
     """Reads the voxels: (I, J, K) float32 in scanner units, C order of the grid's axes. May take
     seconds; raises ReadError."""
@@ -84,10 +84,10 @@ class Series:
     """For a multi-frame DICOM file, the frame (from 1) of each slice along k; else empty."""
     even: bool = True
     """False if slices were missing or uneven and the volume is interpolated along k."""
-    witness: Witness = Witness.TEXT
-    """Of what kind the evidence is."""
+    witness: EvidenceKind = EvidenceKind.TEXT
+    """Kind of the evidence."""
     nifti_codes: tuple[int, int] = (1, 1)
-    """Of sform and qform, which say what the millimetres are of: the source's, or 1 (scanner)."""
+    """sform and qform code: the source's, or 1 (scanner)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,17 +99,17 @@ class Study:
     kind: StudyKind
     """NIfTI or DICOM."""
     series: Mapping[MrSequence, Series]
-    """At most one a sequence, in the order of MrSequence."""
+    """At most one per sequence, in the order of MrSequence."""
     root: Path
-    """The folder or file opened."""
+    """The opened folder or file."""
     set_aside: tuple[Series, ...] = ()
-    """What was found and not used (other contrasts, localisers, a second T1, …)."""
+    """Series that are not analysed (other contrasts, localisers, a second T1, …)."""
     uid: str | None = None
     """Study Instance UID."""
     patient: Patient = field(default_factory=Patient)
-    """What the files say of the patient; compared, never written by itself."""
+    """Patient attributes from the files; compared, never written to results."""
     notices: tuple[str, ...] = ()
-    """What a reader must know about how it was read."""
+    """Notices about how it was read, for the reader."""
 
     def __getitem__(self, sequence: MrSequence | SequenceKey) -> Series:
         """Return the series of a sequence; KeyError if the study has none."""
@@ -121,7 +121,7 @@ class Study:
         return f"<Study {self.name!r}: {sequences} ({self.kind.value})>"
 
     def _repr_html_(self) -> str:
-        """Return what a notebook shows: the middle slice of each sequence (reads the voxels)."""
+        """Return the notebook representation: the middle slice of each sequence, read from disk."""
         shown = []
         for sequence, series in self.series.items():
             size = " × ".join(str(edge) for edge in series.grid.shape)
@@ -135,21 +135,21 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class QualityCheck:
-    """One check of the input that a reader sees."""
+    """One check of the input images, shown to the reader."""
 
     __pydantic_config__: ClassVar = STRICT
 
     check: str
     """Short name: "coverage", "motion", "contrast", "registration", "spacing", "missing", …"""
     passed: bool
-    """False makes it a warning."""
+    """False shows it as a warning."""
     message: str
-    """One sentence in words, with the figure."""
+    """One sentence with the measured value."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparationStep:
-    """One step of preparation: what was done to what, and its quality figure."""
+    """One step of preparation with its quality value."""
 
     __pydantic_config__: ClassVar = STRICT
 
@@ -162,54 +162,56 @@ class PreparationStep:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedStudy:
-    """The sequences together on one grid, ready for an engine."""
+    """The sequences on one grid, ready for an engine."""
 
     channels: NDArray[np.float32]
     """(4, I, J, K) float32: in the order of MrSequence (t1, t1c, t2, flair), scanner units, zero
     where absent and outside the field of view; bias fields are divided out where that was
     requested. Not normalised: that is the engine's."""
     present: NDArray[np.bool_]
-    """(4,) bool: which sequences are there."""
+    """(4,) bool: which sequences are available."""
     brain: NDArray[np.bool_]
     """(I, J, K) bool: brain mask."""
     working: Grid
     """Axis-aligned RAS+, 1 mm cubes."""
     native: Grid
-    """The reference sequence's own grid, on which results lie."""
+    """The reference sequence's own grid, which the results use."""
     to_native: Affine
     """(4, 4) float64: working index to native index."""
     reference: MrSequence
-    """Whose grid `native` is."""
+    """The sequence whose grid is `native`."""
     steps: tuple[PreparationStep, ...] = ()
     quality: tuple[QualityCheck, ...] = ()
-    """What was done, what was checked."""
+    """Steps done, and checks of the input."""
     notices: tuple[str, ...] = ()
     scans: Mapping[MrSequence, str] = field(default_factory=dict)
-    """By which each sequence is known again, whatever its file is called (`scan_digest`); empty
-    where the study did not come from files."""
+    """Digest by which each sequence is recognised whatever its file is called (`scan_digest`);
+    empty if the study was not read from files.
+    """
     brain_box: Box | None = field(init=False, repr=False)
-    """(3,) slices or None: the smallest box of `working` that holds the brain, found once; None
-    without a brain."""
+    """(3,) slices or None: the bounding box of the brain in `working`, computed once; None without
+    a brain.
+    """
 
     @property
     def has_t1c(self) -> bool:
-        """Whether the one sequence that shows enhancement is there."""
+        """Whether T1c, the sequence that shows enhancement, is available."""
         return bool(self.present[list(MrSequence).index(MrSequence.T1C)])
 
     @property
     def regions(self) -> tuple[Region, ...]:
-        """The regions that its sequences can show."""
+        """The regions that the available sequences can show."""
         return tuple(r for r in Region if r is not Region.ET or self.has_t1c)
 
     @property
     def labels(self) -> tuple[Label, ...]:
-        """The labels that its sequences can show, without that of the background."""
+        """The labels that the available sequences can show, without the background."""
         every = sorted(Region.WT.labels)
         return tuple(n for n in every if n is not Label.ENHANCING or self.has_t1c)
 
     @property
     def knows_brain(self) -> bool:
-        """Whether `brain` is a brain's mask; False if the whole head stands for it."""
+        """Whether `brain` is a brain mask; False if it covers the whole head."""
         return not any(s.step is StepName.BRAIN and s.sequence is None for s in self.steps)
 
     def __post_init__(self) -> None:

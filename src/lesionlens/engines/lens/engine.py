@@ -16,7 +16,7 @@ from typing_extensions import override
 from lesionlens.base.labels import ComputePrecision, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import Capability, EngineInfo
-from lesionlens.base.records.prompts import PromptedRegion, PromptQuestion
+from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines import device as devices
@@ -90,11 +90,11 @@ class LensEngine(LensMethod):
     def answer_prompts(
         self,
         prepared: PreparedStudy,
-        question: PromptQuestion,
+        question: PromptRequest,
         probability: Mapping[Region, NDArray[np.float32]] | None,
         *,
         context: RunContext,
-    ) -> PromptedRegion:
+    ) -> PromptResponse:
         """Outline what was pointed at; see `engines.engine.SupportsPrompts`."""
         return self._prompts.answer_prompts(prepared, question, probability, context=context)
 

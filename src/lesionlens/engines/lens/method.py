@@ -34,7 +34,7 @@ from lesionlens.base.records.prediction import (
     Capability,
     ClassProbabilities,
     EngineInfo,
-    FirstLook,
+    FirstPass,
     InputPerturbation,
     OperatingPoint,
     PerturbedPrediction,
@@ -253,12 +253,12 @@ class LensMethod(ABC):
         agreement = self._about.agreement
         return Scoring(*self._about.score, self._floor, agreement and ViewAgreement(*agreement))
 
-    def first_look(self, prepared: PreparedStudy, *, context: RunContext) -> FirstLook:
-        """Predict at the spacing of perturbed inputs; see `engines.engine.SupportsFirstLook`."""
+    def first_look(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
+        """Predict at the spacing of perturbed inputs; see `engines.engine.SupportsFirstPass`."""
         seen = self.predict_perturbed(prepared, [EVERYTHING], context=context)
         shown = _shown(prepared.present.tolist())
         cut = cuts.whole_tumour_threshold(shown, self._about.thresholds[0])
-        return FirstLook(seen, cut, self._scoring)
+        return FirstPass(seen, cut, self._scoring)
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`."""

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from lesionlens.base.errors import GoneError, ResourceError, ServerError, UnusableInputError
 from lesionlens.base.grid import Grid
-from lesionlens.base.labels import QuestionKind, Region
+from lesionlens.base.labels import Region, RequestKind
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import (
     Capability,
     EngineInfo,
-    FirstLook,
+    FirstPass,
     InputPerturbation,
     PerturbedPrediction,
     Prediction,
@@ -80,7 +80,7 @@ class RemoteEngine:
 
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Answer on the working grid; see `engines.engine.Engine.predict`."""
-        header, arrays = self._ask(prepared, _RemoteQuestion(QuestionKind.PREDICT), context)
+        header, arrays = self._ask(prepared, _RemoteQuestion(RequestKind.PREDICT), context)
         found = messages.prediction_in(
             header,
             arrays,
@@ -99,19 +99,19 @@ class RemoteEngine:
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Explain by a method of the server's engine; see `engines.engine.Engine.attribute`."""
         about = {"region": target.region.value, "method": method}
-        _, arrays = self._ask(prepared, _RemoteQuestion(QuestionKind.ATTRIBUTE, about), SILENT)
+        _, arrays = self._ask(prepared, _RemoteQuestion(RequestKind.ATTRIBUTE, about), SILENT)
         return Volume(arrays["values"], prepared.working)
 
     def _probe(self, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> Floats:
         return self._ask_trace(
-            prepared, _RemoteQuestion(QuestionKind.PROBE, {"voxel": [int(v) for v in voxel]})
+            prepared, _RemoteQuestion(RequestKind.PROBE, {"voxel": [int(v) for v in voxel]})
         )
 
     def _layer(
         self, prepared: PreparedStudy, region: Region, layer: int, head: int | None
     ) -> Floats:
         about = {"region": region.value, "layer": layer, "head": head}
-        return self._ask_trace(prepared, _RemoteQuestion(QuestionKind.LAYER, about))
+        return self._ask_trace(prepared, _RemoteQuestion(RequestKind.LAYER, about))
 
     def _ask_trace(self, prepared: PreparedStudy, question: _RemoteQuestion) -> Floats:
         """Ask what the server's trace answers; where it is gone, the study is predicted again."""
@@ -121,7 +121,7 @@ class RemoteEngine:
                 return self._ask(prepared, question, SILENT)[1]["values"]
             except GoneError:
                 patience.one_more()
-                self._ask(prepared, _RemoteQuestion(QuestionKind.PREDICT), SILENT)
+                self._ask(prepared, _RemoteQuestion(RequestKind.PREDICT), SILENT)
 
     def _ask(
         self, prepared: PreparedStudy, question: _RemoteQuestion, context: RunContext
@@ -232,7 +232,7 @@ class _Losses:
 class _RemoteQuestion:
     """What is asked of a study: the kind of question, what it is about, arrays that go with it."""
 
-    kind: QuestionKind
+    kind: RequestKind
     about: Header = field(default_factory=dict)
     arrays: Arrays = field(default_factory=dict)
 
@@ -242,7 +242,7 @@ class RemotePerturbable(RemoteEngine):
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`."""
-        question = _RemoteQuestion(QuestionKind.GRID)
+        question = _RemoteQuestion(RequestKind.GRID)
         header, _ = self._ask(prepared, question, SILENT)
         return messages.grid_in(header["grid"])
 
@@ -255,16 +255,16 @@ class RemotePerturbable(RemoteEngine):
     ) -> PerturbedPrediction:
         """Run a pass on each input; see `engines.engine.SupportsPerturbation`."""
         about, hidden = messages.perturbations_out(perturbations)
-        question = _RemoteQuestion(QuestionKind.PERTURBED, about, hidden)
+        question = _RemoteQuestion(RequestKind.PERTURBED, about, hidden)
         return messages.perturbed_in(*self._ask(prepared, question, context))
 
 
 class RemoteQuick(RemotePerturbable):
     """A remote engine that also has a first look."""
 
-    def first_look(self, prepared: PreparedStudy, *, context: RunContext) -> FirstLook:
-        """Run a coarse pass; see `engines.engine.SupportsFirstLook`."""
-        question = _RemoteQuestion(QuestionKind.FIRST_LOOK)
+    def first_look(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
+        """Run a coarse pass; see `engines.engine.SupportsFirstPass`."""
+        question = _RemoteQuestion(RequestKind.FIRST_LOOK)
         return messages.first_look_in(*self._ask(prepared, question, context))
 
 

@@ -23,7 +23,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prediction import (
     ClassProbabilities,
     EngineInfo,
-    FirstLook,
+    FirstPass,
     InputPerturbation,
     PerturbedPrediction,
     Prediction,
@@ -271,17 +271,17 @@ def perturbed_in(header: Header, arrays: Arrays) -> PerturbedPrediction:
     return PerturbedPrediction(arrays["probability"], grid_in(header["grid"]), arrays.get("inner"))
 
 
-def first_look_out(found: FirstLook) -> tuple[Header, Arrays]:
+def first_look_out(found: FirstPass) -> tuple[Header, Arrays]:
     """Return a first look as a message."""
     header, arrays = perturbed_out(found.seen)
     scoring = _SCORING.dump_python(found.scoring)
     return header | {"threshold": found.threshold, "scoring": scoring}, arrays
 
 
-def first_look_in(header: Header, arrays: Arrays) -> FirstLook:
+def first_look_in(header: Header, arrays: Arrays) -> FirstPass:
     """Return a first look from a message."""
     scoring = _SCORING.validate_python(header["scoring"])
-    return FirstLook(perturbed_in(header, arrays), float(header["threshold"]), scoring)
+    return FirstPass(perturbed_in(header, arrays), float(header["threshold"]), scoring)
 
 
 def volume_out(found: Volume) -> tuple[Header, Arrays]:

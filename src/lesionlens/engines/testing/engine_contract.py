@@ -28,7 +28,7 @@ from lesionlens.base.errors import CancelledError, LesionLensError, UnusableInpu
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import REFERENCE_ORDER, MrSequence, Region
 from lesionlens.base.records.prediction import Capability, InputPerturbation, Prediction
-from lesionlens.base.records.prompts import PromptedRegion, PromptQuestion
+from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.engine import Engine, SupportsPerturbation, SupportsPrompts, Target
@@ -254,7 +254,7 @@ def prompting(trial: Trial) -> None:
     here, there = inside[len(inside) // 2][None], inside[len(inside) // 3][None]
     outline = np.zeros(trial.study.brain.shape, bool)
     outline[tuple(there[0])] = True
-    asked = PromptQuestion(here, there, outline)
+    asked = PromptRequest(here, there, outline)
     known = trial.prediction.probability
     found, again = (_prompted(trial.engine, trial.study, asked, known) for _ in range(2))
     shape = trial.study.working.shape
@@ -270,7 +270,7 @@ def prompting(trial: Trial) -> None:
     kept = (mask == outline)[found.box] | ~found.settled
     _owes(bool(kept.all()), "the outline as it was where nothing could change")
     try:
-        _prompted(trial.engine, trial.study, PromptQuestion(here, here), known)
+        _prompted(trial.engine, trial.study, PromptRequest(here, here), known)
     except UnusableInputError:
         return
     _owes(False, "an error that explains, where a voxel is both part of it and not")
@@ -279,9 +279,9 @@ def prompting(trial: Trial) -> None:
 def _prompted(
     engine: SupportsPrompts,
     study: PreparedStudy,
-    asked: PromptQuestion,
+    asked: PromptRequest,
     known: Mapping[Region, NDArray[np.float32]],
-) -> PromptedRegion:
+) -> PromptResponse:
     return engine.answer_prompts(study, asked, known, context=SILENT)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lesionlens.base.errors import ReadError, UnusableInputError
-from lesionlens.base.manifest import Owned
+from lesionlens.base.manifest import OwnedFiles
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import staged
 from lesionlens.imaging.deidentification.clean import Cleaner, coded, telling_words
@@ -114,7 +114,7 @@ def deidentify_folder(
     return Done(written, (*notices, *_of_faces(kept)))
 
 
-def _earlier_copies(out: Path, aside: Path) -> Owned:
+def _earlier_copies(out: Path, aside: Path) -> OwnedFiles:
     """Return which files are written again: earlier copies of ours of the same objects."""
     found: dict[str, str | None] = {}
     for path in aside.rglob("*.dcm"):

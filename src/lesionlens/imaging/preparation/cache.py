@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base import kept_arrays, user_folders
+from lesionlens.base import array_cache, user_folders
 from lesionlens.base.geometry import Affine
 
 logger = logging.getLogger(__name__)
@@ -74,8 +74,8 @@ def key_of(volumes: Mapping[str, tuple[str, Affine]], options: str) -> str:
 
 def load(key: str, names: Collection[str] = ()) -> Arrays | None:
     """Return the arrays kept under a key; None if there are none, or not whole with `names`."""
-    path = folder() / f"{key}{kept_arrays.SUFFIX}"
-    arrays = kept_arrays.read(path, names)
+    path = folder() / f"{key}{array_cache.SUFFIX}"
+    arrays = array_cache.read(path, names)
     if arrays is not None:
         with suppress(OSError):
             os.utime(path)
@@ -85,7 +85,7 @@ def load(key: str, names: Collection[str] = ()) -> Arrays | None:
 def save(key: str, arrays: Arrays) -> None:
     """Keep arrays; written aside and moved in, so that no half of an entry is ever met."""
     try:
-        kept_arrays.write(folder() / f"{key}{kept_arrays.SUFFIX}", arrays)
+        array_cache.write(folder() / f"{key}{array_cache.SUFFIX}", arrays)
         _drop_old(folder())
     except OSError:
         logger.warning("the cache could not be written; the next run takes as long as this one")
@@ -109,6 +109,6 @@ def cached(key: str | None, compute: Callable[[], T], form: ArrayForm[T]) -> T:
 
 
 def _drop_old(place: Path) -> None:
-    entries = place.glob(f"*{kept_arrays.SUFFIX}")
+    entries = place.glob(f"*{array_cache.SUFFIX}")
     for old in sorted(entries, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT:]:
         old.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lesionlens.base.geometry import Affine, Box, Shape3, box_over, grown, index_map, moved_box
+from lesionlens.base.geometry import Affine, Box, Shape3, clipped_box, grown, index_map, mapped_box
 from lesionlens.base.grid import Grid
 
 _EXACT_VOX = 1e-3
@@ -104,7 +104,7 @@ def resample_mask_near(
     if not len(points):
         return out
     reach = reach_mm / target.spacing_mm
-    box = box_over(points.min(0) - reach, points.max(0) + reach, target.shape)
+    box = clipped_box(points.min(0) - reach, points.max(0) + reach, target.shape)
     out[box] = resample_part(mask, source, cut_grid(target, box)) > HALF
     return out
 
@@ -113,7 +113,7 @@ def resample_part(values: NDArray[np.generic], source: Grid, target: Grid) -> ND
     """Bring an image onto a small grid in the same space, by what lies near that alone."""
     whole = (slice(0, target.shape[0]), slice(0, target.shape[1]), slice(0, target.shape[2]))
     to_source = index_map(target.affine, source.affine)
-    near = moved_box(whole, to_source, source.shape)
+    near = mapped_box(whole, to_source, source.shape)
     part = grown(near, spread_vox(source, target), source.shape)
     if not values[part].size:
         return np.zeros(target.shape, np.float32)

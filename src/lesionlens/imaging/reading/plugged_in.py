@@ -30,17 +30,19 @@ def surest_reader(places: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
     reader, notices : StudyReader or None, tuple of str
         None if no reader knows them; which readers of other packages failed at it.
     """
-    made, failed = plugins.make_all(plugins.READERS)
+    made, failed = plugins.create_all(plugins.READERS)
     surest, chosen = 0.0, None
     for name, reader in made.items():
         try:
-            with plugins.blamed(reader, f"reader {name!r}", "when it was asked what it can read"):
-                claim = min(float(reader.claims(one)) for one in places)
+            with plugins.plugin_errors(
+                reader, f"reader {name!r}", "when it was asked what it can read"
+            ):
+                certainty = min(float(reader.claims(one)) for one in places)
         except PluginError as error:
             failed[name] = error
             continue
-        if claim > surest:
-            surest, chosen = claim, reader
+        if certainty > surest:
+            surest, chosen = certainty, reader
     return chosen, tuple(f"Not asked to read: {error.brief}" for error in failed.values())
 
 
@@ -59,10 +61,10 @@ def read_by(reader: Any, read: Callable[[], Study]) -> Study:
     PluginError
         It fails, or gives no study. So do the loaders of its series, when they are called.
     """
-    if plugins.is_ours(reader):
+    if plugins.is_builtin(reader):
         return read()
     what = f"reader {getattr(reader, 'name', type(reader).__name__)!r}"
-    with plugins.blamed(reader, what, "when it read the study"):
+    with plugins.plugin_errors(reader, what, "when it read the study"):
         study: Any = read()
     if not isinstance(study, Study):
         raise PluginError(
@@ -80,7 +82,7 @@ def _guarded(reader: Any, what: str, series: Series) -> Series:
 
 def _load(reader: Any, what: str, series: Series) -> NDArray[np.float32]:
     """Load the voxels of a series, as `Series.load` owes them."""
-    with plugins.blamed(reader, what, "when it read voxels"):
+    with plugins.plugin_errors(reader, what, "when it read voxels"):
         voxels: Any = series.load()
     shape, kind = getattr(voxels, "shape", None), getattr(voxels, "dtype", np.dtype(object))
     if shape == series.grid.shape and kind.kind in "iuf":  # integers and floating-point numbers

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lesionlens.base import user_folders
+from lesionlens.base.atomic_file import atomic_file
 from lesionlens.base.bounded_read import read_object
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.provenance import sha256_of
-from lesionlens.base.records.study import Series, Study, Witness
-from lesionlens.base.whole_file import whole_file
+from lesionlens.base.records.study import EvidenceKind, Series, Study
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +46,12 @@ def remember(study: Study) -> None:
     named = {
         sequence.value: address_of(series)
         for sequence, series in study.series.items()
-        if series.witness is Witness.USER
+        if series.witness is EvidenceKind.USER
     }
     place = folder() / f"{key_of(study)}.json"
     try:
         if named:
-            with whole_file(place) as aside:
+            with atomic_file(place) as aside:
                 aside.write_text(json.dumps(named), encoding="utf-8")
         else:
             place.unlink(missing_ok=True)

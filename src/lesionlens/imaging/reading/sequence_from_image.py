@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import QualityCheck, Series, Witness
+from lesionlens.base.records.study import EvidenceKind, QualityCheck, Series
 from lesionlens.base.scan_limits import check_grid, check_voxels
 from lesionlens.imaging.preparation.brain import eroded
 from lesionlens.imaging.preparation.intensity_units import standard_units
@@ -151,7 +151,7 @@ def named_check(series: Series) -> QualityCheck | None:
     T2 is told from the others, and what is called so; T1, T1c and FLAIR seldom from each other
     (`research/RESULTS.md`). Several images are judged together, by `exchanged_names.check`.
     """
-    if series.witness is Witness.IMAGE:
+    if series.witness is EvidenceKind.IMAGE:
         return None
     values, _ = finite(series.load(), series.grid, repr(series.description))
     found = _measured(standard_units(values), series.grid)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import Witness
+from lesionlens.base.records.study import EvidenceKind
 
 T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FLAIR
 
@@ -30,12 +30,12 @@ class Guess:
     sequence: MrSequence | None
     evidence: str
     confidence: float
-    witness: Witness = Witness.TEXT
+    witness: EvidenceKind = EvidenceKind.TEXT
     likeliest: tuple[tuple[MrSequence, float], ...] = ()
     """Where an image was judged and it is not sure: the two likeliest, with their probability."""
 
 
-UNKNOWN = Guess(None, "nothing tells the sequence", 0.0, Witness.NOTHING)
+UNKNOWN = Guess(None, "nothing tells the sequence", 0.0, EvidenceKind.NOTHING)
 
 _FLAIR_WORDS = frozenset({"flair", "t2f"})
 _T1C_WORDS = frozenset({"t1c", "t1ce", "t1gd", "t1post"})

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from lesionlens.base.labels import MrSequence, how_to_name
-from lesionlens.base.records.study import Series, Witness
+from lesionlens.base.records.study import EvidenceKind, Series
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.sequences import Guess
 
@@ -40,7 +40,7 @@ def judge_by_image(
     notices: list[str] = []
     left = MOST_IMAGES
     for series in found:
-        silent = series.sequence is None and series.witness is Witness.NOTHING
+        silent = series.sequence is None and series.witness is EvidenceKind.NOTHING
         if not silent or not left or len(known) == len(MrSequence):
             out.append(series)
             continue
@@ -63,7 +63,7 @@ def judge_by_image(
                 sequence=seen.sequence,
                 detected_by=seen.evidence,
                 confidence=seen.confidence,
-                witness=Witness.IMAGE,
+                witness=EvidenceKind.IMAGE,
             )
         )
     return out, notices

@@ -207,7 +207,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         result, overlays = self.read_controller.as_shown(result, overlays)
         analysis, review = result.analysis, self.session.state.review
         known = {c.tracking_uid for c in analysis.findings.candidates}
-        fits = review.events and review.speaks_of(known).events == review.events
+        fits = review.events and review.restricted_to(known).events == review.events
         if fits and review.continues(analysis.review):  # the same candidates, found again
             found, words = review.with_signed(analysis.review), ""
         else:

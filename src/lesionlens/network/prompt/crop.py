@@ -12,7 +12,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from lesionlens.base.geometry import Box, box_over
+from lesionlens.base.geometry import Box, clipped_box
 from lesionlens.network.prompt.model import FACTS, MAPS, PromptInput
 
 Mask = NDArray[np.bool_]
@@ -180,7 +180,7 @@ def paste(values: Tensor, place: Place, shape: tuple[int, ...]) -> tuple[Box, Fl
     spacing = float(place.step[0, 0])
     half = spacing * (place.size - 1) / 2
     first, last = np.ceil(place.centre - half), np.floor(place.centre + half)
-    box = box_over(first, np.maximum(last, first - 1), shape)
+    box = clipped_box(first, np.maximum(last, first - 1), shape)
     at = [
         (np.arange(side.start, side.stop) - middle) / spacing + (place.size - 1) / 2
         for side, middle in zip(box, place.centre, strict=True)

@@ -10,10 +10,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from lesionlens.base.atomic_file import atomic_file, write_error
 from lesionlens.base.bounded_read import parse_json
 from lesionlens.base.errors import WeightsError
 from lesionlens.base.provenance import sha256_of
-from lesionlens.base.whole_file import unwritten, whole_file
 from lesionlens.network.brain import shipped_file
 from lesionlens.network.prompt.model import PromptConfig, PromptNetwork
 
@@ -46,11 +46,11 @@ def save(path: Path, network: PromptNetwork, notes: PromptNotes) -> str:
     }
     state = {k: v.detach().cpu().half().contiguous() for k, v in network.state_dict().items()}
     try:
-        with whole_file(path) as aside:
+        with atomic_file(path) as aside:
             save_file(state, aside, metadata)
             aside.chmod(0o644)
     except (OSError, SafetensorError) as error:
-        raise unwritten("weights", path, error) from error
+        raise write_error("weights", path, error) from error
     return sha256_of(path)
 
 

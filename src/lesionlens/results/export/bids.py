@@ -22,17 +22,17 @@ import numpy as np
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.base import manifest
+from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.bounded_read import read_object
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
-from lesionlens.base.manifest import Owned
+from lesionlens.base.manifest import OwnedFiles
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prompts import prompts_in_words
 from lesionlens.base.records.study import Series
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import staged
-from lesionlens.base.whole_file import write_whole
 from lesionlens.imaging.reading import bids
 from lesionlens.results.export import listed, lookup
 from lesionlens.results.export.caveats import NOT_STANDING
@@ -116,7 +116,7 @@ def save_bids(
     names = [f"{_stem(label)}_{ending}{kind}" for ending in _ENDINGS for kind in _KINDS]
     list_name = f"{home.as_posix()}{_LIST}"
 
-    def ours(place: Path) -> Owned:
+    def ours(place: Path) -> OwnedFiles:
         own = {f"{home.as_posix()}/{key}": sha for key, sha in listed.owned(place / home).items()}
         known = manifest.listed(place, list_name)
         return {**own, **(known or dict.fromkeys(names if own else ()))}
@@ -299,13 +299,13 @@ def _describe(dataset: Path, source: _Source) -> None:
         "GeneratedBy": [{"Name": _NAME, "Version": metadata.version("lesionlens")}],
         "DatasetLinks": {**links, source.link: where},
     }
-    write_whole(dataset / bids.DESCRIPTION, json.dumps(about, indent=1) + "\n")
-    write_whole(dataset / _TABLE, lookup.tsv(("desc_id", "description"), _DESCRIPTIONS))
+    write_atomically(dataset / bids.DESCRIPTION, json.dumps(about, indent=1) + "\n")
+    write_atomically(dataset / _TABLE, lookup.tsv(("desc_id", "description"), _DESCRIPTIONS))
     sidecar = {"Description": "What desc-… in the names of files means."}
-    write_whole(dataset / _SIDECAR, json.dumps(sidecar, ensure_ascii=False) + "\n")
-    write_whole(dataset / _IGNORE, _IGNORED)
+    write_atomically(dataset / _SIDECAR, json.dumps(sidecar, ensure_ascii=False) + "\n")
+    write_atomically(dataset / _IGNORE, _IGNORED)
     if not (dataset / "README").exists():
-        write_whole(dataset / "README", _README)
+        write_atomically(dataset / "README", _README)
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

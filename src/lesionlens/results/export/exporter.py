@@ -107,7 +107,7 @@ class Exporter(Protocol):
 
 def exporters() -> tuple[dict[str, Exporter], dict[str, PluginError]]:
     """Return every installed exporter, and why one of another package cannot be had, by name."""
-    return plugins.make_all(plugins.EXPORTERS)
+    return plugins.create_all(plugins.EXPORTERS)
 
 
 def save(
@@ -201,7 +201,7 @@ def _write_all(analysis: Analysis, aside: Path, context: RunContext) -> ExportRe
         stage = f"export: {name}"
         context.progress("saving", index / len(every))
         start = time.perf_counter()
-        if plugins.is_ours(exporter):
+        if plugins.is_builtin(exporter):
             done = exporter.missing(analysis) or _attempt(exporter, analysis, aside)
         else:
             done = write_by(exporter, name, analysis, aside, RESERVED)

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lesionlens.base import manifest
+from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.bounded_read import read_object
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.files import CONSIDERED, DOUBTFUL
-from lesionlens.base.whole_file import write_whole
 
 RUN, REVIEW = "run.json", "review.json"
 ALWAYS = ("segmentation.nii.gz", "findings.json", "findings.csv", "report.html", RUN, REVIEW)
@@ -45,7 +45,7 @@ def write_list(folder: Path) -> None:
         if row["file"] != RUN and not row["file"].startswith(f"{KEPT}/")
     ]
     content = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    write_whole(folder / RUN, json.dumps({**content, "files": rows}, indent=1) + "\n")
+    write_atomically(folder / RUN, json.dumps({**content, "files": rows}, indent=1) + "\n")
 
 
 def owned(folder: Path) -> dict[str, str | None]:

@@ -47,12 +47,12 @@ def write_by(
     if analysis.options.hidden >= set(Identity) and not getattr(exporter, "nameless", False):
         return _NAMES
     try:
-        with plugins.blamed(exporter, what, "when it was asked whether it can write"):
+        with plugins.plugin_errors(exporter, what, "when it was asked whether it can write"):
             reason = exporter.missing(analysis)
         if reason is not None:
             return str(reason)
         with TemporaryDirectory(dir=aside, prefix=".") as own:
-            with plugins.blamed(exporter, what, "when it wrote"):
+            with plugins.plugin_errors(exporter, what, "when it wrote"):
                 done = exporter.write(analysis, Path(own))
             said = _checked(exporter, what, done)
             return replace(said, files=_taken(exporter, what, Path(own), aside, ours))

@@ -9,7 +9,7 @@ from lesionlens.base.labels import Region, Source
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.files import CandidateRow, FindingsFile
-from lesionlens.base.records.findings import SEQUENCE_KEYS, Agreement, Candidate
+from lesionlens.base.records.findings import SEQUENCE_KEYS, Candidate, MapAgreement
 from lesionlens.results.export import pictures
 from lesionlens.results.export.pictures import CandidatePictures
 from lesionlens.results.export.sentence import Sentences
@@ -176,7 +176,7 @@ def _deciding(candidate: Candidate, words: Words) -> str:
 
 
 def attention_words(
-    row: Agreement, checked: MapChecks | None, words: Words, times: float | None = None
+    row: MapAgreement, checked: MapChecks | None, words: Words, times: float | None = None
 ) -> str:
     """Report where the attention lies, and what is wrong with the map where something is.
 

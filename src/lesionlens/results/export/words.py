@@ -238,9 +238,9 @@ class Words:
 
     def looks_like(self, shares: Mapping[LesionClass, float]) -> str:
         """Describe what a candidate resembles to the engine, likest first, and what that is not."""
-        likest = sorted(shares.items(), key=lambda item: -item[1])
+        ranked = sorted(shares.items(), key=lambda item: -item[1])
         listed = (
-            f"{self._of('kinds', one.value)} {self.percent(share)} %" for one, share in likest
+            f"{self._of('kinds', one.value)} {self.percent(share)} %" for one, share in ranked
         )
         return self("resemblance", shares=", ".join(listed))
 

@@ -52,7 +52,7 @@ def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
     if analysis.review.events:
         return replace(analysis, review=replace(analysis.review, unaided=tuple(reads)))
     names = _names(earlier, analysis)
-    kept = earlier.review.renamed(names).speaks_of(
+    kept = earlier.review.renamed(names).restricted_to(
         {c.tracking_uid for c in analysis.findings.candidates}
     )
     whole = _covers(names, earlier, analysis)

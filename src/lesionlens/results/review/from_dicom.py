@@ -209,7 +209,7 @@ def _numbers(
             found = _NUMBER.match(segment.label)
             if found is not None and segment.tracking_uid is not None:
                 numbers[segment.tracking_uid] = int(found[1])
-    if objects.report is not None and report_items.is_ours(objects.report):
+    if objects.report is not None and report_items.is_builtin(objects.report):
         numbers |= {uid: one.number for uid, one in reported.items() if one.number is not None}
     return numbers
 

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.atomic_file import atomic_file
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.geometry import bounding_box
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.arrays import frozen
-from lesionlens.base.whole_file import whole_file
 from lesionlens.results.review import store
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def keep(analysis: Analysis, draft: Draft, reader: str | None = None) -> None:
         assisted=np.array(draft.assisted),
     )
     try:
-        with whole_file(place) as aside:
+        with atomic_file(place) as aside:
             aside.write_bytes(held.getbuffer())
     except OSError as error:
         raise ResourceError(

@@ -17,7 +17,7 @@ from lesionlens.analysis.followup.patient import (
 from lesionlens.base.bounded_read import read_object
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.patient import Agreement, PatientField
+from lesionlens.base.records.patient import IdentityMatch, PatientField
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
@@ -70,7 +70,7 @@ def latest_before(folder: Path, now: Examination) -> Path:
                 if visit.study_uid == now.study_uid or not "" < visit.date <= now.date:
                     continue
                 compared = visit.patient.compared(now.patient)
-                if compared.agreement is Agreement.SAME:
+                if compared.agreement is IdentityMatch.SAME:
                     found.append((visit.date, file.parent))
                 doubtful += bool(compared.conflicts) and PatientField.ID in compared.agreeing
     if not found:

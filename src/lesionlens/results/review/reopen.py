@@ -24,7 +24,7 @@ from lesionlens.analysis.findings.edits import applied
 from lesionlens.base.bounded_read import read_json, read_model
 from lesionlens.base.errors import GeometryError, ReadError
 from lesionlens.base.grid import Grid
-from lesionlens.base.journal import restore
+from lesionlens.base.journal import recover
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
@@ -140,7 +140,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
         A file of the result is missing or is not one that LesionLens wrote; its kind
         `AlteredResultError` if it is not the one that was written with the others.
     """
-    restore(folder)
+    recover(folder)
     run = read_run_file(folder)
     told = check_parts(folder, run, (*MEASURED, *MAPS) if maps else MEASURED)
     inner = f"{ORIGINAL}/" if (folder / ORIGINAL).is_dir() else ""
@@ -202,7 +202,7 @@ def read_reviewed(folder: Path) -> SavedResult:
 
 def read_run(folder: Path) -> RunInfo:
     """Read who made a result and of which files, without its volumes; errors as `read_result`."""
-    restore(folder)
+    recover(folder)
     return _run(read_run_file(folder))
 
 

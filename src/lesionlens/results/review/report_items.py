@@ -104,7 +104,7 @@ def response_of(report: Dataset) -> SignedResponse | None:
         return None
 
 
-def is_ours(report: Dataset) -> bool:
+def is_builtin(report: Dataset) -> bool:
     """Whether a report is one of this program, candidates or none."""
     return any(_name(item) == codes.REVIEW.value for item in _below(report))
 

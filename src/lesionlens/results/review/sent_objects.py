@@ -47,14 +47,14 @@ def find_objects(place: Path, study: Study) -> Objects:
                 seen.setdefault(kind, []).append(_whole(path))
     reports = [ds for kind in REPORTS for ds in seen.get(kind, [])]
     segs = [ds for kind in SEGMENTATIONS for ds in seen.get(kind, [])]
-    ours = _newest([ds for ds in reports if report_items.is_ours(ds)])
+    ours = _newest([ds for ds in reports if report_items.is_builtin(ds)])
     if ours is not None:  # what a later report leaves out holds no longer
         known = _referenced(ours)
         segs = [ds for ds in segs if str(ds.SOPInstanceUID) in known or not _superseded(ds, ours)]
     seg = _newest(segs)
     if seg is not None:
         reports = [ds for ds in reports if str(seg.SOPInstanceUID) in _referenced(ds)]
-    report = _newest([ds for ds in reports if seg is not None or report_items.is_ours(ds)])
+    report = _newest([ds for ds in reports if seg is not None or report_items.is_builtin(ds)])
     if seg is None and report is not None and report_items.accepts_none(report):
         raise ReadError(
             found=f"a report of {_day(report)}, the newest: a reader accepted no candidate",

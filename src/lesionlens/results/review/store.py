@@ -22,15 +22,15 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
 from lesionlens.base import user_folders
+from lesionlens.base.atomic_file import atomic_file, write_atomically
 from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.grid import Grid
-from lesionlens.base.journal import restore
+from lesionlens.base.journal import recover
 from lesionlens.base.records.analysis import Analysis, RunInfo
-from lesionlens.base.records.files import OutlineRow, ReviewFile, SpokenOf
+from lesionlens.base.records.files import CandidateReference, OutlineRow, ReviewFile
 from lesionlens.base.records.review import Outline, Review
 from lesionlens.base.scan_limits import check_size
-from lesionlens.base.whole_file import whole_file, write_whole
 from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.saved_parts import inputs_sha256
 
@@ -49,7 +49,7 @@ def review_file(analysis: Analysis) -> ReviewFile:
         study_uid=analysis.study.uid,
         inputs_sha256=inputs_sha256(analysis.run.inputs),
         candidates=tuple(
-            SpokenOf(
+            CandidateReference(
                 id=c.id,
                 tracking_uid=c.tracking_uid,
                 place=c.location.words,
@@ -99,7 +99,7 @@ def change_response(folder: Path, act: Callable[[ReviewLog], None]) -> None:
     changed = {"events": log.review.events, "responses": log.review.responses}
     added = content.model_copy(update=changed)
     try:
-        write_whole(place, _json(added))
+        write_atomically(place, _json(added))
     except OSError as error:
         raise _unwritable(place, error) from error
 
@@ -119,7 +119,7 @@ def load(folder: Path, check: Check | None = None) -> Review:
     ReadError
         review.json is not one of ours, or damaged.
     """
-    restore(folder)
+    recover(folder)
     return _read(folder / NAME, folder / EDITS, check)
 
 
@@ -186,7 +186,7 @@ def _write(place: Path, analysis: Analysis, edits: Path) -> Path:
     try:
         for outline in analysis.review.outlines.values():
             _write_outline(edits, outline, analysis.volumes.labels.grid)
-        with whole_file(place) as aside:
+        with atomic_file(place) as aside:
             aside.write_text(text, encoding="utf-8")
     except OSError as error:
         raise _unwritable(place, error) from error
@@ -215,7 +215,7 @@ def _write_outline(folder: Path, outline: Outline, native: Grid) -> None:
     affine[:3, 3] = native.to_mm(outline.corner)
     image = nib.Nifti1Image(np.asarray(outline.labels), affine)
     image.header.set_xyzt_units("mm")
-    with whole_file(place) as aside:
+    with atomic_file(place) as aside:
         nib.save(image, aside)
 
 

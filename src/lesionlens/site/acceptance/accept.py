@@ -16,7 +16,7 @@ from lesionlens.analysis.evaluation.label_conventions import convention_reader
 from lesionlens.analysis.evaluation.summary import CaseScore, column, interval
 from lesionlens.base.bounded_read import MIB, read_json, read_text
 from lesionlens.base.errors import CancelledError, ReadError, UnusableInputError
-from lesionlens.base.manifest import Owned, check_free
+from lesionlens.base.manifest import OwnedFiles, check_free
 from lesionlens.base.provenance import sha256_of, utc_now, versions
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import staged
@@ -221,7 +221,7 @@ def _keep_signed(out: Path, place: Path) -> None:
                 shutil.copy2(out / name, kept / name)
 
 
-def _earlier(out: Path) -> Owned:
+def _earlier(out: Path) -> OwnedFiles:
     """Return the files of an earlier report: those that its hashes name."""
     try:
         lines = read_text(out / SUMS, MIB).splitlines()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lesionlens.base.databases import damage_named, open_database
+from lesionlens.base.databases import database_errors, open_database
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.site.cohort.studies import StudyJob
 from lesionlens.site.database.describing import with_result, with_warning, without_warning
@@ -64,7 +64,7 @@ def alone_in(out: Path, *, beside_shards: bool = False) -> Iterator[None]:
     """
     connection = open_database(out, LOCK, 0.0)
     try:
-        with damage_named(out, LOCK):
+        with database_errors(out, LOCK):
             _lock(connection, out, "BEGIN" if beside_shards else "BEGIN EXCLUSIVE")
         yield
     finally:

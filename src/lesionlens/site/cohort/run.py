@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from lesionlens.base.logs import REPORT, spoken_time
+from lesionlens.base.logs import REPORT, duration_in_words
 from lesionlens.base.processors import usable_processors
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.bids import refuse_one_label
@@ -172,7 +172,7 @@ def _line(outcome: StudyOutcome, elapsed_s: float, done: int, left: int) -> str:
         text = f"{outcome.name} analysed in {spent}, {outcome.candidates} candidate{many}"
     else:
         text = f"{outcome.name} {outcome.status.value} after {spent}: {outcome.message}"
-    return f"{text}; about {spoken_time(elapsed_s / done * left)} left" if left else text
+    return f"{text}; about {duration_in_words(elapsed_s / done * left)} left" if left else text
 
 
 def _outcomes(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lesionlens.base.bounded_read import read_rows
 from lesionlens.base.errors import ReadError
-from lesionlens.base.manifest import check_free, listed, replace_listed
+from lesionlens.base.manifest import check_free, listed, write_listed
 from lesionlens.results.export.cells import safe_text
 from lesionlens.results.export.tables import columns
 from lesionlens.site.database.records import Status, StudyOutcome
@@ -55,7 +55,7 @@ def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]
     contents: dict[str, str | bytes] = {CSV_NAME: text.getvalue()}
     if find_spec("pyarrow") is not None:
         contents[PARQUET_NAME] = _parquet(text.getvalue())
-    return replace_listed(out, contents, LIST_NAME)
+    return write_listed(out, contents, LIST_NAME)
 
 
 def check_tables(out: Path) -> None:

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from lesionlens.base.databases import damage_named, open_database
+from lesionlens.base.databases import database_errors, open_database
 from lesionlens.base.labels import Phase, ReviewAct, ReviewState
 from lesionlens.base.records.review import WHOLE_STUDY, ReviewEvent
 from lesionlens.site.database.reads import ACT
@@ -51,7 +51,7 @@ def adopt(connection: sqlite3.Connection, folder: Path) -> None:
     for name in (READING, BATCH):
         if not os.path.lexists(folder / name):
             continue
-        with closing(open_database(folder, name, 10.0)) as earlier, damage_named(folder, name):
+        with closing(open_database(folder, name, 10.0)) as earlier, database_errors(folder, name):
             if name == READING and earlier.execute("PRAGMA user_version").fetchone() != (_FORM,):
                 raise ValueError("its form is not known")
             tables = {row[0] for row in earlier.execute("SELECT name FROM sqlite_master")}

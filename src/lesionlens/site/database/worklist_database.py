@@ -21,7 +21,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from lesionlens.base.bounded_read import parse_json
-from lesionlens.base.databases import damage_named, open_database
+from lesionlens.base.databases import database_errors, open_database
 from lesionlens.base.errors import LesionLensError, ReadError
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
@@ -63,11 +63,11 @@ R = TypeVar("R")
 def _in_words(
     method: Callable[Concatenate[WorklistDatabase, P], R],
 ) -> Callable[Concatenate[WorklistDatabase, P], R]:
-    """Put what fails in a method of `WorklistDatabase` into words; see `damage_named`."""
+    """Put what fails in a method of `WorklistDatabase` into words; see `database_errors`."""
 
     @wraps(method)
     def worded(database: WorklistDatabase, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with damage_named(database.folder, NAME):
+        with database_errors(database.folder, NAME):
             return method(database, *args, **kwargs)
 
     return worded
@@ -279,7 +279,7 @@ def open_worklist_database(folder: Path, *, readers: bool = True) -> WorklistDat
     """
     connection = open_database(folder, NAME, 10.0)
     try:
-        with damage_named(folder, NAME):
+        with database_errors(folder, NAME):
             if readers:
                 connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")

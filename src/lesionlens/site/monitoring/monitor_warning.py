@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from lesionlens.base import user_folders
+from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError, ResourceError
 from lesionlens.base.file_model import FileModel
 from lesionlens.base.provenance import utc_now
-from lesionlens.base.whole_file import write_whole
 
 
 class MonitorWarning(FileModel):
@@ -53,7 +53,7 @@ def keep(stops: tuple[str, ...], page: Path) -> None:
     now = utc_now()
     warning = MonitorWarning(time=now, stops=stops, page=str(page.resolve()))
     try:
-        write_whole(_place(), warning.model_dump_json(indent=1) + "\n")
+        write_atomically(_place(), warning.model_dump_json(indent=1) + "\n")
     except OSError as error:
         raise ResourceError(
             found=f"that the warning for the panel could not be kept ({error.strerror or error})",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from lesionlens.base.manifest import replace_listed
+from lesionlens.base.manifest import write_listed
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import check_target
 from lesionlens.site.monitoring import figures, page, stop_rules
@@ -76,4 +76,4 @@ def write(watched: page.Watched, out: Path) -> tuple[Path, ...]:
         TABLE: page.csv_table(watched),
         PROMETHEUS: page.prometheus(watched),
     }
-    return replace_listed(out, contents, LIST)
+    return write_listed(out, contents, LIST)

@@ -18,7 +18,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect
 
 from lesionlens.base.errors import GoneError, LesionLensError, ServerError
-from lesionlens.engines.engine import Engine, SupportsFirstLook
+from lesionlens.engines.engine import Engine, SupportsFirstPass
 from lesionlens.engines.remote.connection import PROTOCOL
 from lesionlens.engines.remote.messages import Header, info_out
 from lesionlens.site.serving.admission import Admission, admitted
@@ -123,7 +123,7 @@ def _add_server_routes(app: FastAPI) -> None:
             "model": session.model,
             "version": version("lesionlens"),
             "engine": info_out(engine.info),
-            "first_look": isinstance(engine, SupportsFirstLook),
+            "first_look": isinstance(engine, SupportsFirstPass),
             "heartbeat_s": held.limits.heartbeat_s,
         }
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.base.errors import LesionLensError, ServerError, UnusableInputError
-from lesionlens.base.labels import QuestionKind, Region
+from lesionlens.base.labels import Region, RequestKind
 from lesionlens.base.records.prediction import Trace
 from lesionlens.base.records.study import PreparedStudy
-from lesionlens.engines.engine import Engine, SupportsFirstLook, SupportsPerturbation, Target
+from lesionlens.engines.engine import Engine, SupportsFirstPass, SupportsPerturbation, Target
 from lesionlens.engines.plugged_in import predict
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.messages import Arrays, Header
@@ -49,10 +49,10 @@ class Question:
         return unpack(self.message, limit_bytes=_UNPACKED_BYTES)[1]
 
     @property
-    def kind(self) -> QuestionKind | None:
+    def kind(self) -> RequestKind | None:
         """Which kind; None if its word is not known here."""
         word = str(self.header.get("kind"))
-        return QuestionKind(word) if word in set(QuestionKind) else None
+        return RequestKind(word) if word in set(RequestKind) else None
 
 
 Answer = tuple[Header, Arrays]
@@ -98,7 +98,7 @@ def _perturbed(engine: Engine, study: HeldStudy, question: Question, job: Job) -
 
 def _first_look(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
     del question
-    able = _able(engine, SupportsFirstLook)
+    able = _able(engine, SupportsFirstPass)
     return messages.first_look_out(able.first_look(study.prepared, context=job.context))
 
 
@@ -121,7 +121,7 @@ def _probe(engine: Engine, study: HeldStudy, question: Question, job: Job) -> An
     row = _trace_of(study).probe_row
     i, j, k = (int(v) for v in question.header["voxel"])
     if row is None:
-        raise _unknown(QuestionKind.PROBE)
+        raise _unknown(RequestKind.PROBE)
     return _values(row((i, j, k)))
 
 
@@ -130,18 +130,18 @@ def _layer(engine: Engine, study: HeldStudy, question: Question, job: Job) -> An
     header, trace = question.header, _trace_of(study)
     head = None if header["head"] is None else int(header["head"])
     if trace.layer_attention is None:
-        raise _unknown(QuestionKind.LAYER)
+        raise _unknown(RequestKind.LAYER)
     return _values(trace.layer_attention(_region_of(study, question), int(header["layer"]), head))
 
 
-_ASKED: dict[QuestionKind, Callable[[Engine, HeldStudy, Question, Job], Answer]] = {
-    QuestionKind.PREDICT: _predict,
-    QuestionKind.PERTURBED: _perturbed,
-    QuestionKind.FIRST_LOOK: _first_look,
-    QuestionKind.GRID: _grid,
-    QuestionKind.ATTRIBUTE: _attribute,
-    QuestionKind.PROBE: _probe,
-    QuestionKind.LAYER: _layer,
+_ASKED: dict[RequestKind, Callable[[Engine, HeldStudy, Question, Job], Answer]] = {
+    RequestKind.PREDICT: _predict,
+    RequestKind.PERTURBED: _perturbed,
+    RequestKind.FIRST_LOOK: _first_look,
+    RequestKind.GRID: _grid,
+    RequestKind.ATTRIBUTE: _attribute,
+    RequestKind.PROBE: _probe,
+    RequestKind.LAYER: _layer,
 }
 
 
@@ -183,6 +183,6 @@ def _able(engine: Engine, protocol: Any) -> Any:
 def _unknown(kind: str) -> ServerError:
     return ServerError(
         found=f"a question that is not understood ({kind!r:.40})",
-        expected=f"one of {', '.join(QuestionKind)}, complete",
+        expected=f"one of {', '.join(RequestKind)}, complete",
         next_step="Compare the versions of LesionLens on both sides",
     )

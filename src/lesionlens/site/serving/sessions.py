@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lesionlens.base.errors import FullError, GoneError, ServerError
-from lesionlens.base.labels import QuestionKind
+from lesionlens.base.labels import RequestKind
 from lesionlens.engines.engine import Engine, SupportsForgetting
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.packing import header_of
@@ -245,7 +245,7 @@ class Sessions:
         else:
             return found
         finally:
-            if question.kind is QuestionKind.PREDICT:
+            if question.kind is RequestKind.PREDICT:
                 self._weigh(session, kept, engine)
             kept.used = time.monotonic()
 

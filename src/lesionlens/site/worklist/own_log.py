@@ -70,7 +70,7 @@ def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
     """
     saved = Review() if key.session else analysis.review
     known = {c.tracking_uid for c in analysis.findings.candidates}
-    kept = [review.speaks_of(known) for review in _kept(analysis.run, key, folder)]
+    kept = [review.restricted_to(known) for review in _kept(analysis.run, key, folder)]
     decided = [review for review in kept if review.events or review.responses]
     newer = next((review for review in decided if review.continues(saved)), None)
     if newer is not None:

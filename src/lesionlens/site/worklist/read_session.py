@@ -133,7 +133,7 @@ class ReadSession:
             that nothing takes their place. All of them without it.
         """
         logged = self.database.reviews(analysis).get(self.key, (Review(),))[-1]
-        seen = logged if known is None else logged.speaks_of(known)
+        seen = logged if known is None else logged.restricted_to(known)
         self._analysis, self._review = analysis, review
         self._unseen = tuple(event for event in logged.events if event not in seen.events)
         decisions = tuple(event.decision for event in review.events)

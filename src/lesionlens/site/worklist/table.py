@@ -12,7 +12,7 @@ from pathlib import Path
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import Phase, ReviewState
-from lesionlens.base.manifest import replace_listed
+from lesionlens.base.manifest import write_listed
 from lesionlens.base.staging import check_target
 from lesionlens.results.export.cells import safe_text
 from lesionlens.site.database.describing import RESULT
@@ -101,7 +101,7 @@ def write_tables(
     rows = [_read_row(read) for read in done]
     marks = [row for read in done for row in _mark_rows(read, scores)]
     contents = {READS: _text(READ_COLUMNS, rows), MARKS: _text(MARK_COLUMNS, marks)}
-    reads_csv, marks_csv = replace_listed(out, contents, LIST)
+    reads_csv, marks_csv = write_listed(out, contents, LIST)
     return reads_csv, marks_csv
 
 

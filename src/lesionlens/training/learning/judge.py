@@ -13,10 +13,10 @@ import nibabel as nib
 from lesionlens.analysis.evaluation.cases import Case
 from lesionlens.analysis.evaluation.evaluate import SEGMENTATION, score_case
 from lesionlens.analysis.evaluation.summary import CaseScore
+from lesionlens.base.atomic_file import atomic_file
 from lesionlens.base.errors import CancelledError
 from lesionlens.base.records.parts import ORIGINAL
 from lesionlens.base.run_context import RunContext
-from lesionlens.base.whole_file import whole_file
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.device import choose
 from lesionlens.network import weights as weight_files
@@ -101,7 +101,7 @@ class Judge:
         place = self.folder / "truth" / review.case.name / f"{review.case.key[:16]}_seg.nii.gz"
         if not place.is_file():
             labels, grid = review.case.truth()
-            with whole_file(place) as aside:
+            with atomic_file(place) as aside:
                 nib.save(nib.Nifti1Image(labels, grid.affine), aside)
         return Case(review.case.name, review.case.patient, {}, place, _CONVENTION)
 

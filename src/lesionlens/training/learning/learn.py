@@ -14,13 +14,13 @@ import torch
 
 from lesionlens.analysis.evaluation.paired import paired
 from lesionlens.analysis.evaluation.summary import CaseScore
+from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ConfigError, ReadError
 from lesionlens.base.manifest import check_free
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import check_target
-from lesionlens.base.whole_file import write_whole
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.device import choose
 from lesionlens.engines.threads import use_threads
@@ -164,7 +164,7 @@ def learn(
     judged = _judged(job, recipe, [r for r in gathered.reviews if r.case.name in held], sides,
                      context.part(_TRAINED, 1.0))  # fmt: skip
     proposal = _proposal(gathered, cases, about, new, judged, trained.step)
-    write_whole(job.out / PAGE, page.html(proposal))
+    write_atomically(job.out / PAGE, page.html(proposal))
     write_proposal(proposal, job.out)
     return Learnt(trained, gathered, proposal)
 

@@ -10,11 +10,11 @@ from typing import Literal
 from pydantic import Field
 
 from lesionlens.analysis.evaluation.paired import PairedFigure
+from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError, UnusableInputError, WeightsError
 from lesionlens.base.file_model import FileModel
 from lesionlens.base.provenance import sha256_of
-from lesionlens.base.whole_file import write_whole
 
 RECORD, WEIGHTS, PAGE = "proposal.json", "proposed.safetensors", "comparison.html"
 
@@ -96,7 +96,7 @@ def digests(patients: Iterable[str]) -> tuple[str, ...]:
 
 def write_proposal(proposal: Proposal, folder: Path) -> None:
     """Write proposal.json in one step."""
-    write_whole(folder / RECORD, proposal.model_dump_json(by_alias=True, indent=1) + "\n")
+    write_atomically(folder / RECORD, proposal.model_dump_json(by_alias=True, indent=1) + "\n")
 
 
 def read_proposal(folder: Path) -> Proposal:

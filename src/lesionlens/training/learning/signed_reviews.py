@@ -121,7 +121,7 @@ def read_signed(folder: Path, readers: Sequence[str] = (), *, maps: bool = True)
     saved = read_result(folder, maps=maps)
     known = {one.tracking_uid for one in saved.findings.candidates}
     kept = reviews_kept(saved.run, (*readers, None), folder.parent)
-    found = (saved.review, *(review.speaks_of(known) for review in kept))
+    found = (saved.review, *(review.restricted_to(known) for review in kept))
     last = [one for one in found if not _went_on(one, found)]
     signed = [one for one in last if one.signed is not None]
     if not signed:

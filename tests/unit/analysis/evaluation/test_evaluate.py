@@ -16,7 +16,7 @@ import pytest
 from lesionlens.analysis.evaluation.cases import find_cases
 from lesionlens.analysis.evaluation.evaluate import evaluate, score_case
 from lesionlens.analysis.evaluation.summary import summarise
-from lesionlens.base import whole_file
+from lesionlens.base import atomic_file
 from lesionlens.base.errors import ConfigError, UnusableInputError
 from lesionlens.cli import checks
 from lesionlens.cli.evaluate import evaluate as command
@@ -283,7 +283,7 @@ def test_a_full_disk_leaves_earlier_figures_as_they_were(cohort, tmp_path, monke
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(whole_file.os, "fsync", full)
+    monkeypatch.setattr(atomic_file.os, "fsync", full)
     for how in ({"json": json_file}, {"plot": picture}):
         with pytest.raises(OSError, match="No space"):
             command(*cohort, **how)

@@ -9,13 +9,13 @@ from lesionlens.analysis.findings import doubtful
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.evidence import SequenceEvidence
-from lesionlens.base.records.findings import Agreement, Candidate, Location
+from lesionlens.base.records.findings import Candidate, Location, MapAgreement
 
 NATIVE = Grid((30, 24, 20), np.diag([-1.0, 1.0, 1.0, 1.0]))
 COARSE = Grid((10, 8, 7), np.array([[3.0, 0, 0, -28], [0, 3, 0, 1], [0, 0, 3, 1], [0, 0, 0, 1]]))
 CANDIDATE = Candidate(
     *(1, "2.25.1", 0.9, (0, 0, 0), ((0, 0, 0), (1, 1, 1)), (0, 0, 0), {}, None, None, None),
-    *(Location(None, None), 0.2, Agreement(None, None), None),
+    *(Location(None, None), 0.2, MapAgreement(None, None), None),
 )  # fmt: skip
 T1, T1C, T2, FLAIR = MrSequence
 

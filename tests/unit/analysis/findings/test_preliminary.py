@@ -10,7 +10,7 @@ from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.findings import preliminary
 from lesionlens.base.errors import CancelledError
-from lesionlens.base.records.prediction import FirstLook, PerturbedPrediction, Scoring
+from lesionlens.base.records.prediction import FirstPass, PerturbedPrediction, Scoring
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import Lesion, make_patient
 
@@ -26,7 +26,7 @@ class Looking:
         sure = np.zeros(grid.shape, np.float32)
         for centre, value, radius in ((LEFT, 0.9, 16.0), (RIGHT, 0.6, 11.0)):
             sure[np.linalg.norm(at - centre, axis=-1) <= radius] = value
-        self.found = FirstLook(PerturbedPrediction(sure[None], grid), 0.5, Scoring(floor=0.3))
+        self.found = FirstPass(PerturbedPrediction(sure[None], grid), 0.5, Scoring(floor=0.3))
 
     def first_look(self, prepared, *, context):
         context.progress("coarse", 1.0)
@@ -62,7 +62,7 @@ def test_a_first_look_flags_regions_where_they_are_by_falling_score(prepared):
 def test_what_scores_below_the_floor_is_not_told(prepared):
     engine = Looking(prepared)
     seen = engine.found.seen
-    engine.found = FirstLook(seen, 0.5, Scoring(floor=0.8))
+    engine.found = FirstPass(seen, 0.5, Scoring(floor=0.8))
     found = preliminary.flag(engine, prepared, RunContext())
     assert len(found.candidates) == 1
     assert set(np.unique(found.components)) == {0, 1}

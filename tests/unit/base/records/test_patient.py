@@ -4,7 +4,7 @@ import pytest
 
 from lesionlens.base.errors import PatientConflictError
 from lesionlens.base.records.patient import (
-    Agreement,
+    IdentityMatch,
     Patient,
     PatientField,
     conflict_among,
@@ -73,18 +73,18 @@ def test_other_alphabets_keep_their_marks_and_are_compared_each():
 )
 def test_each_attribute_tells_patients_apart(other, fields):
     for compared in (FULL.compared(other), other.compared(FULL)):
-        assert compared.agreement is Agreement.CONFLICT
+        assert compared.agreement is IdentityMatch.CONFLICT
         assert compared.words.startswith(fields)
 
 
 @pytest.mark.parametrize(
     ("other", "agreement"),
     [
-        (Patient("P1"), Agreement.SAME),
-        (Patient(name="Mueller^Anna", birth_date="1970-01-02"), Agreement.SAME),
-        (Patient(name="Müller^Anna"), Agreement.UNKNOWN),
-        (Patient(sex="F"), Agreement.UNKNOWN),
-        (Patient(), Agreement.UNKNOWN),
+        (Patient("P1"), IdentityMatch.SAME),
+        (Patient(name="Mueller^Anna", birth_date="1970-01-02"), IdentityMatch.SAME),
+        (Patient(name="Müller^Anna"), IdentityMatch.UNKNOWN),
+        (Patient(sex="F"), IdentityMatch.UNKNOWN),
+        (Patient(), IdentityMatch.UNKNOWN),
     ],
 )
 def test_what_is_missing_contradicts_nothing_and_proves_nothing(other, agreement):

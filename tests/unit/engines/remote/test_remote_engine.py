@@ -19,7 +19,7 @@ from lesionlens.base.labels import Region
 from lesionlens.base.records.prediction import Capability, InputPerturbation
 from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.engines.engine import SupportsFirstLook, SupportsPerturbation, Target
+from lesionlens.engines.engine import SupportsFirstPass, SupportsPerturbation, Target
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.address import ServerAddress
 from lesionlens.engines.remote.engine import connect
@@ -94,7 +94,7 @@ def test_it_claims_no_more_than_the_engine_there_can(study):
     with serving({"plain": Plain()}) as server:
         engine = connect(server=server.url)
         assert not isinstance(engine, SupportsPerturbation)
-        assert not isinstance(engine, SupportsFirstLook)
+        assert not isinstance(engine, SupportsFirstPass)
         engine.close()
 
 

@@ -10,7 +10,7 @@ import pytest
 from lesionlens.base.errors import CancelledError, ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.study import Series, Witness
+from lesionlens.base.records.study import EvidenceKind, Series
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.reading import sequence_from_image, unlabelled_series
 from lesionlens.imaging.reading.readers import open_study
@@ -28,7 +28,7 @@ SILENT = Series(
     (),
     lambda: RAMP,
     "a.nii",
-    witness=Witness.NOTHING,
+    witness=EvidenceKind.NOTHING,
 )
 
 
@@ -59,8 +59,10 @@ def test_a_silent_series_is_taken_for_what_it_looks_like_with_a_notice(looks_lik
 
 def test_a_name_or_header_that_speaks_is_never_asked_again(looks_like):
     asked = looks_like(FLAIR)
-    told = replace(SILENT, sequence=T1, detected_by="file name", witness=Witness.TEXT)
-    never = replace(SILENT, detected_by="a mask or segmentation by its name", witness=Witness.TEXT)
+    told = replace(SILENT, sequence=T1, detected_by="file name", witness=EvidenceKind.TEXT)
+    never = replace(
+        SILENT, detected_by="a mask or segmentation by its name", witness=EvidenceKind.TEXT
+    )
     found, notices = unlabelled_series.judge_by_image([told, never], set())
     assert found == [told, never]
     assert not asked
@@ -70,7 +72,7 @@ def test_a_name_or_header_that_speaks_is_never_asked_again(looks_like):
 @pytest.mark.parametrize("by_name", [True, False])
 def test_a_sequence_that_is_there_already_is_not_given_twice(looks_like, by_name):
     looks_like(T2)
-    other = replace(SILENT, sequence=T2, detected_by="file name", witness=Witness.TEXT)
+    other = replace(SILENT, sequence=T2, detected_by="file name", witness=EvidenceKind.TEXT)
     found, notices = unlabelled_series.judge_by_image(
         [SILENT, *([other] if by_name else [])], set() if by_name else {T2}
     )
@@ -159,13 +161,13 @@ def test_a_single_image_that_contradicts_its_name_is_named(monkeypatch, chances,
     found = sequence_from_image.TissueContrast(0.8, (0.3, 0.5), (1.2, 1.6))
     monkeypatch.setattr(sequence_from_image, "_measured", lambda *_: found)
     monkeypatch.setattr(sequence_from_image, "posterior", lambda *_: (np.array(chances), distance))
-    named = replace(SILENT, sequence=T2, witness=Witness.TEXT)
+    named = replace(SILENT, sequence=T2, witness=EvidenceKind.TEXT)
     check = sequence_from_image.named_check(named)
     assert (check is not None) is doubted
     if check is not None:
         assert (check.check, check.passed) == ("names", False)
         assert "called T2 looks like another sequence, T1 most of all" in check.message
-    by_image = replace(named, witness=Witness.IMAGE)
+    by_image = replace(named, witness=EvidenceKind.IMAGE)
     assert sequence_from_image.named_check(by_image) is None
 
 
@@ -173,7 +175,9 @@ def test_a_single_image_is_doubted_under_a_wrong_name_alone(drawn):
     images, grid = drawn
 
     def doubted(image, name):
-        one = replace(SILENT, sequence=name, witness=Witness.TEXT, grid=grid, load=lambda: image)
+        one = replace(
+            SILENT, sequence=name, witness=EvidenceKind.TEXT, grid=grid, load=lambda: image
+        )
         return sequence_from_image.named_check(one) is not None
 
     assert not any(map(doubted, images, MrSequence))

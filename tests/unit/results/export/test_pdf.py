@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.base.records.findings import Agreement, Location
+from lesionlens.base.records.findings import Location, MapAgreement
 from lesionlens.results.export.pdf import PdfExporter
 
 Canvas = pytest.importorskip("reportlab.pdfgen.canvas", reason="the extra pdf is missing").Canvas
@@ -63,7 +63,7 @@ def test_sides_and_bar_have_a_dark_edge_and_pictures_are_jpeg(make, tmp_path, mo
 def test_hostile_texts_stay_texts(make, tmp_path):
     analysis = make(sequences=(MrSequence.FLAIR,))
     candidates = tuple(
-        replace(c, location=Location(HOSTILE, HOSTILE), attention=Agreement(False, None))
+        replace(c, location=Location(HOSTILE, HOSTILE), attention=MapAgreement(False, None))
         for c in analysis.findings.candidates
     )
     hostile = replace(

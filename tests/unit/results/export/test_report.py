@@ -16,7 +16,7 @@ from lesionlens.base.labels import RESEARCH_USE_NOTICE, Identity, MrSequence, Re
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.export import ExportOptions
-from lesionlens.base.records.findings import Agreement, Location
+from lesionlens.base.records.findings import Location, MapAgreement
 from lesionlens.base.records.review import Review, ReviewEvent
 from lesionlens.base.records.study import QualityCheck
 from lesionlens.engines.testing.simple import Lesion
@@ -115,7 +115,7 @@ def test_without_attention_maps_no_heat_is_drawn(make):
     analysis = make()
     volumes = replace(analysis.volumes, attention={})
     candidates = tuple(
-        replace(c, attention=Agreement(None, None)) for c in analysis.findings.candidates
+        replace(c, attention=MapAgreement(None, None)) for c in analysis.findings.candidates
     )
     bare = replace(
         analysis,
@@ -171,7 +171,7 @@ def test_every_tag_is_closed(make):
 def test_a_map_that_points_elsewhere_is_labelled_and_folded_away(make):
     analysis = make()
     candidates = tuple(
-        replace(c, attention=Agreement(False, 0.02)) for c in analysis.findings.candidates
+        replace(c, attention=MapAgreement(False, 0.02)) for c in analysis.findings.candidates
     )
     html = report_html(
         replace(analysis, findings=replace(analysis.findings, candidates=candidates))

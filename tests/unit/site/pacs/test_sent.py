@@ -78,7 +78,7 @@ def test_a_note_that_cannot_be_written_costs_no_sending(result, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lesionlens.imaging.reading.dicom.documents.write_whole", full)
+    monkeypatch.setattr("lesionlens.imaging.reading.dicom.documents.write_atomically", full)
     done, (notice,) = send_result(Shelf(), result, ADDRESS)
     assert done.stored
     assert "No space left on device" in notice

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
-from lesionlens.base.records.prompts import PromptedRegion, PromptQuestion
+from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.lens.engine import LensEngine
@@ -87,11 +87,11 @@ class NnInteractiveEngine(LensEngine):
     def answer_prompts(
         self,
         prepared: PreparedStudy,
-        question: PromptQuestion,
+        question: PromptRequest,
         probability: Mapping[Region, NDArray[np.float32]] | None,
         *,
         context: RunContext,
-    ) -> PromptedRegion:
+    ) -> PromptResponse:
         """Send what was pointed at; the image goes once a study. See `SupportsPrompts`.
 
         Raises
@@ -114,9 +114,9 @@ class NnInteractiveEngine(LensEngine):
         mask[tuple(question.wanted.T)], mask[tuple(question.unwanted.T)] = True, False
         i, j, k = (slice(0, n) for n in prepared.working.shape)
         marks = np.zeros(mask.shape, np.float32)  # it does not say what it attended to
-        return PromptedRegion((i, j, k), mask.astype(np.float32), marks, np.zeros(mask.shape, bool))
+        return PromptResponse((i, j, k), mask.astype(np.float32), marks, np.zeros(mask.shape, bool))
 
-    def _asked(self, prepared: PreparedStudy, question: PromptQuestion) -> NDArray[np.bool_]:
+    def _asked(self, prepared: PreparedStudy, question: PromptRequest) -> NDArray[np.bool_]:
         if self._session is None:
             self._session = connect()
         session = self._session
@@ -138,7 +138,7 @@ class NnInteractiveEngine(LensEngine):
         return target > 0
 
 
-def _check(question: PromptQuestion) -> None:
+def _check(question: PromptRequest) -> None:
     both = {*map(tuple, question.wanted.tolist())} & {*map(tuple, question.unwanted.tolist())}
     if both or (not len(question.wanted) and question.outline is None):
         raise UnusableInputError(

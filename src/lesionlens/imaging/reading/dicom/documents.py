@@ -10,10 +10,10 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
+from lesionlens.base.atomic_file import write_atomically, write_error
 from lesionlens.base.bounded_read import read_object, set_aside_damaged
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.analysis import Document
-from lesionlens.base.whole_file import unwritten, write_whole
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 
@@ -95,9 +95,9 @@ def note_sent(
             "rejected": [*_rows(place, "rejected"), *rejected],
             "notices": [*_rows(place, "notices"), *({**sitting, "notice": one} for one in known)],
         }
-        write_whole(place, json.dumps(content, indent=2) + "\n")
+        write_atomically(place, json.dumps(content, indent=2) + "\n")
     except OSError as error:
-        raise unwritten("what was sent", place, error) from error
+        raise write_error("what was sent", place, error) from error
     if aside is None:
         return ()
     return (

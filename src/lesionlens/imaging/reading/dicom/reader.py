@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, how_to_name
 from lesionlens.base.records.patient import Patient, conflict_among, settle
-from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind, Witness
+from lesionlens.base.records.study import EvidenceKind, Series, SourceFile, Study, StudyKind
 from lesionlens.base.text import writable
 from lesionlens.imaging.reading import sequences, unlabelled_series
 from lesionlens.imaging.reading.dicom import scan as dicom_scan
@@ -302,7 +302,7 @@ def _named(
             sequence=sequence,
             detected_by=f"--{sequence.value}, named by the user",
             confidence=1.0,
-            witness=Witness.USER,
+            witness=EvidenceKind.USER,
         )
         series.remove(best)
     return out, notices

@@ -16,7 +16,7 @@ from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import LesionLensError, ReadError, UnusableInputError
 from lesionlens.base.labels import MrSequence, how_to_name
 from lesionlens.base.records.patient import Patient, conflict_among, settle
-from lesionlens.base.records.study import Series, SourceFile, Study, StudyKind, Witness
+from lesionlens.base.records.study import EvidenceKind, Series, SourceFile, Study, StudyKind
 from lesionlens.base.text import writable
 from lesionlens.imaging.reading import bids, sequences, unlabelled_series
 from lesionlens.imaging.reading.nifti import folder
@@ -113,7 +113,9 @@ def series_of_file(path: Path, root: Path, sequence: MrSequence) -> tuple[Series
 
 
 def _series(path: Path, root: Path, sequence: MrSequence, notices: list[str]) -> Series:
-    guess = sequences.Guess(sequence, f"--{sequence.value}, named by the user", 1.0, Witness.USER)
+    guess = sequences.Guess(
+        sequence, f"--{sequence.value}, named by the user", 1.0, EvidenceKind.USER
+    )
     return _make(path, root, guess, notices)
 
 

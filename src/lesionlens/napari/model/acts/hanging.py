@@ -7,9 +7,9 @@ import logging
 from pathlib import Path
 
 from lesionlens.base import user_folders
+from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.bounded_read import read_object, set_aside_damaged
 from lesionlens.base.records.study import Study
-from lesionlens.base.whole_file import write_whole
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.screen.board import kind_of
 
@@ -30,7 +30,7 @@ def remember(study: Study, layout: Layout) -> None:
     try:
         if set_aside_damaged(place(), lambda content: isinstance(content, dict)):
             logger.warning("the list of remembered views was damaged; a copy was kept")
-        write_whole(place(), json.dumps(known, indent=1))
+        write_atomically(place(), json.dumps(known, indent=1))
     except OSError:
         logger.warning("the views could not be saved")
 

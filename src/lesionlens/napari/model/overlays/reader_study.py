@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from lesionlens.base.records.analysis import Analysis
-from lesionlens.base.records.findings import Agreement, Candidate
+from lesionlens.base.records.findings import Candidate, MapAgreement
 from lesionlens.base.records.prediction import Capability
 from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.site.database.records import Arm
@@ -57,7 +57,7 @@ def _without_reasons(candidate: Candidate) -> Candidate:
     return replace(
         candidate,
         uncertainty=None,
-        attention=Agreement(None, None),
+        attention=MapAgreement(None, None),
         sequence_relevance=None,
         relevance_of=None,
         score_alone=None,

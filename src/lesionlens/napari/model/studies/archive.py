@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from lesionlens.base import user_folders
+from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.bounded_read import read_json, set_aside_damaged
 from lesionlens.base.errors import ReadError, UnusableInputError
-from lesionlens.base.whole_file import write_whole
 from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.napari.model.wording.candidates import date_words
 from lesionlens.site.pacs.connect import connect
@@ -76,7 +76,7 @@ def keep_server(server: Server) -> None:
         if set_aside_damaged(servers_file(), _are_servers):
             logger.warning("the saved list of archives was damaged; a copy was kept")
         text = json.dumps([one.note() for one in (server, *others)][:MOST_SERVERS], indent=1)
-        write_whole(servers_file(), text)
+        write_atomically(servers_file(), text)
     except OSError as error:
         logger.warning("the archive is not remembered: %s", error.strerror)
 

@@ -7,8 +7,8 @@ import logging
 from pathlib import Path
 
 from lesionlens.base import user_folders
+from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.bounded_read import read_object
-from lesionlens.base.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
 STUDIES, LISTS = "studies", "lists"
@@ -28,7 +28,7 @@ def remember(kind: str, opened: Path) -> None:
         return
     known[kind] = [first, *(one for one in known[kind] if one != first)][:_MOST]
     try:
-        write_whole(place(), json.dumps(known, indent=1))
+        write_atomically(place(), json.dumps(known, indent=1))
     except OSError:
         logger.warning("the recent studies could not be saved")
 

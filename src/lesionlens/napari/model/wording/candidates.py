@@ -205,12 +205,12 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
                 UNCERTAIN,
             )
         )
-    if candidate.resemblance is not None and candidate.likest is not None:
+    if candidate.resemblance is not None and candidate.most_likely_class is not None:
         words = resemblance_words(candidate.resemblance)
-        fits = candidate.likest is LesionClass.TUMOUR
+        fits = candidate.most_likely_class is LesionClass.TUMOUR
         facts.append(
             Fact(
-                f"network's nearest kind: {candidate.likest.words}",
+                f"network's nearest kind: {candidate.most_likely_class.words}",
                 None if fits else False,
                 f"Of the three classes of the network, not a diagnosis: {words}.",
             )

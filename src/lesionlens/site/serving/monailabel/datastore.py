@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from lesionlens.base.atomic_file import atomic_file, write_atomically
 from lesionlens.base.bounded_read import read_json
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.safe_paths import inside, safe_name
-from lesionlens.base.whole_file import whole_file, write_whole
 from lesionlens.site.serving.monailabel.images import SUFFIXES, image_name, suffix_of
 
 FINAL, ORIGINAL = "final", "original"
@@ -148,7 +148,7 @@ class Datastore:
             everything = self._all_notes()
             below = everything.setdefault(name, {})
             below[tag] = below.get(tag, {}) | notes
-            write_whole(place, json.dumps(everything, indent=1).encode())
+            write_atomically(place, json.dumps(everything, indent=1).encode())
 
     def status(self) -> dict[str, Any]:
         """Return how many images there are and how many are labelled."""
@@ -201,7 +201,7 @@ class Datastore:
 
 
 def _keep(place: Path, content: BinaryIO) -> None:
-    with whole_file(place) as aside, aside.open("wb") as file:
+    with atomic_file(place) as aside, aside.open("wb") as file:
         shutil.copyfileobj(content, file, _CHUNK_BYTES)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.study import Study, Witness
+from lesionlens.base.records.study import EvidenceKind, Study
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.preparation.prepare import reference_of
 from lesionlens.imaging.reading.readers import open_study
@@ -137,7 +137,7 @@ def _as_likeliest(place: Path, error: NothingRecognisedError, context: RunContex
         study.series[sequence],
         detected_by=f"the image itself, in doubt: {words}",
         confidence=round(sequence_from_image.CONFIDENCE * chance, 2),
-        witness=Witness.IMAGE,
+        witness=EvidenceKind.IMAGE,
     )
     return replace(study, series={sequence: series}, notices=(*study.notices, notice))
 

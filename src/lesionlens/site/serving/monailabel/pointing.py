@@ -20,7 +20,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Label, Region
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.prompts import PromptedRegion, PromptedVolume, PromptQuestion, Prompts
+from lesionlens.base.records.prompts import PromptedVolume, PromptRequest, PromptResponse, Prompts
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.engine import as_prompted
@@ -174,7 +174,7 @@ class PointedInference(Inference):
         prepared = study.prepared
         prompter = as_prompted(self._asked.engine) or self._studies.own
 
-        def answer(question: PromptQuestion) -> PromptedRegion:
+        def answer(question: PromptRequest) -> PromptResponse:
             context.check("answering points")
             known = study.chances
             return answer_prompts(prompter, prepared, question, known, context=context)

@@ -1,4 +1,4 @@
-"""One file that is replaced whole: written aside, flushed to the disk, moved into its place."""
+"""Replace a file atomically: write a temporary file, flush it, rename it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from lesionlens.base.errors import ResourceError
 
 
 @contextmanager
-def whole_file(place: Path) -> Iterator[Path]:
-    """Give a path to write to; on a clean exit the file takes its place, else it goes away.
+def atomic_file(place: Path) -> Iterator[Path]:
+    """Yield a temporary path; on a clean exit it replaces the file, otherwise it is deleted.
 
     Yields
     ------
     Path
-        In the same folder, which is made; its name ends as `place` does and begins with a dot.
+        Path in the same folder, which is created; the name begins with a dot and keeps the
+        extension.
     """
     access.make_folder(place.parent)
     aside = place.with_name(f".new.{os.getpid()}.{place.name}")
@@ -32,14 +33,14 @@ def whole_file(place: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
-def write_whole(place: Path, content: str | bytes) -> None:
-    """Replace a file by this content, completely or not at all; text is written as UTF-8."""
-    with whole_file(place) as aside:
+def write_atomically(place: Path, content: str | bytes) -> None:
+    """Replace a file's content atomically; text is written as UTF-8."""
+    with atomic_file(place) as aside:
         aside.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def unwritten(what: str, place: Path, error: Exception) -> ResourceError:
-    """Return the error of a file that could not be written while the earlier one is intact."""
+def write_error(what: str, place: Path, error: Exception) -> ResourceError:
+    """Return the error for a file that could not be written while the earlier one is intact."""
     return ResourceError(
         found=f"{what} that could not be written ({getattr(error, 'strerror', None) or error})",
         expected=f"room and permission to write {place.name}",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lesionlens.base import kept_arrays
+from lesionlens.base import array_cache
 
 
 def npz(**arrays: np.ndarray) -> bytes:
@@ -40,14 +40,14 @@ DAMAGE = {
 @pytest.fixture
 def entry(tmp_path) -> Path:
     place = tmp_path / "entry.kept"
-    kept_arrays.write(place, {"a": np.arange(1000), "b": np.array(["words", ""])})
+    array_cache.write(place, {"a": np.arange(1000), "b": np.array(["words", ""])})
     return place
 
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_what_was_kept_is_read(tmp_path, packed):
-    kept_arrays.write(tmp_path / "a.kept", {"a": np.arange(5)}, packed=packed)
-    found = kept_arrays.read(tmp_path / "a.kept", ("a",))
+    array_cache.write(tmp_path / "a.kept", {"a": np.arange(5)}, packed=packed)
+    found = array_cache.read(tmp_path / "a.kept", ("a",))
     np.testing.assert_array_equal(found["a"], np.arange(5))
     assert (tmp_path / "a.kept").stat().st_mode & 0o777 == 0o600
 
@@ -55,18 +55,18 @@ def test_what_was_kept_is_read(tmp_path, packed):
 @pytest.mark.parametrize("how", DAMAGE)
 def test_damage_of_any_kind_is_noticed(entry, how):
     entry.write_bytes(DAMAGE[how](entry.read_bytes()))
-    assert kept_arrays.read(entry) is None
-    assert not kept_arrays.is_whole(entry)
-    kept_arrays.write(entry, {"a": np.arange(3)})
-    assert kept_arrays.is_whole(entry)
+    assert array_cache.read(entry) is None
+    assert not array_cache.is_whole(entry)
+    array_cache.write(entry, {"a": np.arange(3)})
+    assert array_cache.is_whole(entry)
 
 
 def test_what_cannot_be_read_or_lacks_an_array_is_none(entry, tmp_path):
-    assert kept_arrays.read(entry, ("a", "c")) is None
-    assert kept_arrays.read(tmp_path) is None
-    assert kept_arrays.read(tmp_path / "nothing") is None
+    assert array_cache.read(entry, ("a", "c")) is None
+    assert array_cache.read(tmp_path) is None
+    assert array_cache.read(tmp_path / "nothing") is None
     os.mkfifo(tmp_path / "pipe")
-    assert kept_arrays.read(tmp_path / "pipe") is None
+    assert array_cache.read(tmp_path / "pipe") is None
     if os.geteuid():
         entry.chmod(0)
-        assert kept_arrays.read(entry) is None
+        assert array_cache.read(entry) is None

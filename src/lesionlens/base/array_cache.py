@@ -1,8 +1,8 @@
-"""Arrays that are kept to spare time, in files that prove to be whole before they are read.
+"""Cache files of numpy arrays, with a checksum that is verified before reading.
 
-A file is a line that says what it is, the SHA-256 of the rest, and an archive of NumPy arrays. One
-that is empty, cut, altered, of another version or unreadable is treated as missing: whoever keeps
-it makes it again.
+A file consists of a header line, the SHA-256 of the payload, and a NumPy archive. A file that is
+empty, truncated, altered, unreadable or of another version is treated as missing and is computed
+again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.base.whole_file import write_whole
+from lesionlens.base.atomic_file import write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _MOST_BYTES = 2 * 2**30
 
 
 def write(place: Path, arrays: Mapping[str, NDArray[Any]], *, packed: bool = True) -> None:
-    """Keep arrays in a file, in one step; `packed` takes longer and less room."""
+    """Write arrays to a file atomically; `packed` compresses them."""
     held = io.BytesIO()
     method = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
     with zipfile.ZipFile(held, "w", method) as archive:
@@ -37,11 +37,11 @@ def write(place: Path, arrays: Mapping[str, NDArray[Any]], *, packed: bool = Tru
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
     body = held.getvalue()
-    write_whole(place, _MAGIC + hashlib.sha256(body).digest() + body)
+    write_atomically(place, _MAGIC + hashlib.sha256(body).digest() + body)
 
 
 def read(place: Path, names: Collection[str] = ()) -> Mapping[str, NDArray[Any]] | None:
-    """Return the arrays of a file; None if it is missing, not whole, or lacks one of `names`."""
+    """Return a file's arrays; None if it is missing, damaged, or lacks one of `names`."""
     body = _body(place)
     if body is None:
         return None
@@ -51,7 +51,7 @@ def read(place: Path, names: Collection[str] = ()) -> Mapping[str, NDArray[Any]]
 
 
 def is_whole(place: Path) -> bool:
-    """Whether a file is there and as it was written."""
+    """Return whether a file exists and its checksum is right."""
     return _body(place) is not None
 
 

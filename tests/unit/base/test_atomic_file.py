@@ -2,13 +2,13 @@
 
 import pytest
 
-from lesionlens.base.whole_file import whole_file
+from lesionlens.base.atomic_file import atomic_file
 
 
 def test_a_file_takes_the_place_of_the_earlier_one_in_a_folder_that_is_made(tmp_path):
     place = tmp_path / "new" / "notes.json"
     for text in ("first", "second"):
-        with whole_file(place) as aside:
+        with atomic_file(place) as aside:
             aside.write_text(text)
     assert place.read_text() == "second"
     assert [p.name for p in place.parent.iterdir()] == ["notes.json"]
@@ -19,7 +19,7 @@ def test_an_error_leaves_the_earlier_file_and_nothing_beside_it(tmp_path):
     place.write_text("earlier")
 
     def fail_halfway():
-        with whole_file(place) as aside:
+        with atomic_file(place) as aside:
             aside.write_text("ha")
             raise OSError("no space")
 
