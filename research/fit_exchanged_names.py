@@ -63,7 +63,7 @@ def _found(
     case: names.Measured, given: Assignment, model: names.Model
 ) -> tuple[MrSequence, MrSequence] | None:
     pair, ratio, likelihood = names.best_exchange(case, given, model)
-    return pair if names.convincing(ratio, likelihood, len(case.features(given))) else None
+    return pair if names.is_convincing(ratio, likelihood, len(case.features(given))) else None
 
 
 def _real(study: Path) -> names.Measured | None:

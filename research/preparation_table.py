@@ -27,7 +27,7 @@ from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.study import PreparedStudy, Series, Study, StudyKind
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines import native
-from lesionlens.imaging.preparation import together
+from lesionlens.imaging.preparation import co_registration
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.registration import Registration, ResolutionPyramid, register
 from lesionlens.imaging.preparation.resampling import resample
@@ -166,7 +166,7 @@ def main() -> None:
         for variant in arguments.variants.split(","):
             study, truth = made(clean, variant, number)
             moves: list[np.ndarray] = []
-            together.register = watched(moves)
+            co_registration.register = watched(moves)
             # one thread, for moves are kept in the order in which they are found
             one_by_one = PrepareOptions(cache=False, sides=False, threads=1)
             prepared = prepare(study, RunContext(), one_by_one)

@@ -25,7 +25,7 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.engines.remote.address import read_keys
 from lesionlens.imaging.deidentification.pseudonyms import key_at
 from lesionlens.imaging.reading import bids
-from lesionlens.imaging.reading.dicom.documents import SENT, documents_of
+from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.imaging.reading.nifti.reader import read_sidecar
 from lesionlens.napari.model.acts import hanging
 from lesionlens.napari.model.studies.archive import kept_servers
@@ -79,7 +79,7 @@ READERS = {
     ),
     "keys": Reader("keys", "k" * 20 + "\n", lambda d: read_keys(d / "keys")),
     "pseudonyms": Reader("key", "ab" * 32 + "\n", lambda d: key_at(d / "key")),
-    "sent": Reader(SENT, {"sent": [{"document": DOCUMENT}]}, documents_of),
+    "sent": Reader(SENT, {"sent": [{"document": DOCUMENT}]}, sent_documents),
     "sidecar": Reader("a.json", {"PatientID": "1"}, lambda d: read_sidecar(d / "a.nii.gz", [])),
     "dataset": Reader("dataset_description.json", {"BIDSVersion": "1"}, bids.is_dataset),
     "prior": Reader("run.json", {"study_uid": "1"}, prior._uid_of),

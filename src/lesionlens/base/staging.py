@@ -157,8 +157,6 @@ def _planned(work: WorkFolder, target: Path, owned: OwnedFiles) -> tuple[list[st
 def _commit(
     work: WorkFolder, target: Path, files: list[str], gone: list[str], *, whole: bool
 ) -> None:
-    work: WorkFolder, target: Path, files: list[str], gone: list[str], *, whole: bool
-) -> None:
     """Move the new files to the target: all of them, or none."""
     if not target.exists():
         work.new.rename(target)

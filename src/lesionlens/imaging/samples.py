@@ -11,17 +11,17 @@ from lesionlens.base.provenance import sha256_of
 FOLDER = Path(__file__).resolve().parent / "sample_data"
 STUDY, DICOM_STUDY = FOLDER / "study", FOLDER / "study_dicom"
 REFERENCE = FOLDER / "reference" / "segmentation.nii.gz"
-"""What experts drew on the real patient, `STUDY`."""
+"""Expert segmentation of the real patient, `STUDY`."""
 
 
 @cache
 def digests() -> frozenset[str]:
-    """Return the SHA-256 of the real patient's files: nothing may learn from them."""
+    """Return the SHA-256 of the real patient's files, which must not be used for training."""
     return frozenset(map(sha256_of, _real()))
 
 
 def digests_of(files: Iterable[Path]) -> Iterator[str]:
-    """Yield the SHA-256 of those files that may be the real patient's, by their size."""
+    """Yield the SHA-256 of files that may be the real patient's, judged by size."""
     sizes = {file.stat().st_size for file in _real()}
     yield from (sha256_of(file) for file in files if file.stat().st_size in sizes)
 

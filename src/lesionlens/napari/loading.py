@@ -96,7 +96,7 @@ def exchanged_in(layers: Sequence[LayerData], context: RunContext) -> Exchange |
 
     from lesionlens.base.grid import Grid  # noqa: PLC0415
     from lesionlens.base.labels import MrSequence  # noqa: PLC0415
-    from lesionlens.imaging.preparation.names_before import exchanged_as_read  # noqa: PLC0415
+    from lesionlens.imaging.preparation.early_name_check import exchanged_before_registration  # noqa: PLC0415
 
     scans = {}
     for data, keywords, _ in layers:
@@ -104,7 +104,7 @@ def exchanged_in(layers: Sequence[LayerData], context: RunContext) -> Exchange |
         affine[:3, 3] = keywords["translate"]
         sequence = MrSequence(keywords["metadata"][KEY]["sequence"])
         scans[sequence] = (np.asarray(data, dtype=np.float32), Grid(data.shape, affine))
-    return exchanged_as_read(scans, context=context)
+    return exchanged_before_registration(scans, context=context)
 
 
 def layers_of(study: Study, context: RunContext) -> list[LayerData]:

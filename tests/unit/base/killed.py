@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lesionlens.base import staging
-from lesionlens.base.journal import PREFIX, restore
+from lesionlens.base.journal import PREFIX, recover
 
 OURS = {"a.txt": None, "b.txt": None, "dicom/seg.dcm": None, "edits/1.txt": None}
 NEW = ("a.txt", "c.txt", "dicom/seg.dcm", "new/n.txt")
@@ -79,9 +79,9 @@ def main(scratch: Path, way: str) -> None:
         fill(folder)
         going = killed_at(number, swap, folder)
         at_once, again = state(folder), 0
-        while killed_at(again, restore, folder):
+        while killed_at(again, recover, folder):
             again += 3
-        restore(folder)
+        recover(folder)
         left = [p.name for p in folder.parent.rglob(f"{PREFIX}*")]
         row = {"number": number, "at_once": at_once, "after": state(folder), "left": left}
         sys.stdout.write(json.dumps(row) + "\n")

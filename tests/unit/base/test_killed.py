@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lesionlens.base.exchange import exchange
-from lesionlens.base.journal import restore
+from lesionlens.base.journal import recover
 from lesionlens.base.staging import check_target
 
 pytestmark = pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="needs fork")
@@ -70,6 +70,6 @@ def test_a_journal_that_leads_out_of_its_folder_is_not_followed(tmp_path):
     names = ["../victim", str(tmp_path / "victim"), "link/victim"]
     (hidden / "journal.json").write_text(json.dumps({"files": names, "made": ["../empty"]}))
     (tmp_path / "empty").mkdir()
-    restore(out)
+    recover(out)
     assert (tmp_path / "victim").read_text() == "mine"
     assert (tmp_path / "empty").is_dir()

@@ -1,4 +1,4 @@
-"""One data set without what tells whose it is; pixels and geometry stay as they are."""
+"""De-identify one DICOM data set; pixels and geometry are not changed."""
 
 from __future__ import annotations
 
@@ -24,33 +24,32 @@ from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
 from lesionlens.imaging.deidentification.vocabulary import is_plain
 
 REMOVED = "REMOVED"
-_OLDEST = 90  # years from which an age is given as this one: the oldest could be recognised by it
+_OLDEST = 90  # ages above this one are capped: very old patients could be recognised by their age
 _TELLING = frozenset({"AccessionNumber", "OtherPatientIDs", "PatientAddress", "PatientID"})
 _DUMMIES = {"AS": "000Y", "CS": REMOVED, "DS": "0", "IS": "0", "PN": "Anonymous"}
 _CONTRAST = "ContrastBolusAgent"
 _NEVER_EMPTY = frozenset({"LUTExplanation", "SegmentLabel", "TextValue"})
-"""Descriptions that their objects may not lack (type 1)."""
+"""Type 1 descriptions, which their objects must contain."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cleaner:
-    """Cleans data sets of any patients, all in the same way."""
+    """Cleans data sets of any patients with the same options and pseudonyms."""
 
     options: Options
-    """What is kept beside the profile."""
+    """Deviations from the basic profile."""
     pseudonyms: Pseudonyms
-    """New UIDs, patients and days."""
-    telling: frozenset[str] = frozenset()
-    """Words, in lower case, that tell whose it is (`telling_words`); no text that holds one stays.
-    """
+    """Replacement UIDs, patient names and date shifts."""
+    identifying: frozenset[str] = frozenset()
+    """Identifying words in lower case (`identifying_words`); text that contains one is removed."""
 
     def clean(self, dataset: Dataset) -> None:
-        """Clean a whole data set in place, and say in it what was done.
+        """Clean a whole data set in place, and record the de-identification method in it.
 
         Parameters
         ----------
         dataset : Dataset
-            As read from a file; its file meta information becomes new.
+            As read from a file; its file meta information is replaced.
         """
         patient = str(dataset.get("PatientID") or dataset.get("StudyInstanceUID") or "")
         new, days = self.pseudonyms.patient(patient), self.pseudonyms.days(patient)
@@ -65,7 +64,7 @@ class Cleaner:
         _new_meta(dataset)
 
     def _items(self, dataset: Dataset, days: int) -> None:
-        """Clean every element of a data set or item, and of the items within."""
+        """Clean every element of a data set or sequence item, recursively."""
         for tag in list(dataset.keys()):
             element = dataset[tag]
             action = action_of(element.tag, element.VR, self.options)
@@ -97,7 +96,7 @@ class Cleaner:
             self._kept(dataset, element)
 
     def _kept(self, dataset: Dataset, element: DataElement) -> None:
-        """Judge what the profile keeps: ages, local codes, and text that names the patient."""
+        """Check elements that the profile keeps: ages, local codes, and text with patient names."""
         if element.keyword == "PatientAge":
             _each(element, capped_age)
             return
@@ -110,16 +109,16 @@ class Cleaner:
 
     def _identifies(self, element: DataElement) -> bool:
         text = " ".join(map(str, _values(element))).lower()
-        return any(word in text for word in self.telling) and not is_plain(text)
+        return any(word in text for word in self.identifying) and not is_plain(text)
 
 
 _WRITTEN = frozenset({"AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 
 
-def telling_words(dataset: Dataset) -> frozenset[str]:
-    """Return the words of names and identifiers, in lower case, of four letters or more.
+def identifying_words(dataset: Dataset) -> frozenset[str]:
+    """Return the identifying words of names and identifiers, in lower case, four letters or more.
 
-    A word that an institution shares with the maker of its scanner tells nobody.
+    Words that an institution shares with the manufacturer of its scanner are not identifying.
 
     Parameters
     ----------
@@ -141,7 +140,7 @@ def _words(text: object) -> set[str]:
 
 
 def moved(text: str, days: int) -> str:
-    """Move a DICOM date or date-time back by days; what is no date becomes empty.
+    """Shift a DICOM date or date-time back by days; an invalid date becomes empty.
 
     Examples
     --------
@@ -160,7 +159,7 @@ def moved(text: str, days: int) -> str:
 
 
 def capped_age(age: Any) -> str:
-    """Return an age, at most 90 years; what is no age becomes empty.
+    """Return an age, capped at 90 years; an invalid age becomes empty.
 
     Examples
     --------
@@ -198,7 +197,7 @@ def _all_plain(element: DataElement) -> bool:
 
 
 def _replace(element: DataElement) -> None:
-    """Put in a value that says nothing; a contrast agent's name still says that there was one."""
+    """Replace a value by a neutral dummy; a contrast agent's dummy still indicates an agent."""
     if element.is_empty:
         return
     if element.keyword == _CONTRAST:
@@ -210,14 +209,14 @@ def _replace(element: DataElement) -> None:
 
 
 def coded(value: str, meaning: str) -> Dataset:
-    """Return an item of a code sequence, of DICOM's own scheme."""
+    """Return a code sequence item with a DICOM-defined code."""
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", meaning[:64]
     return item
 
 
 def _new_meta(dataset: Dataset) -> None:
-    """Write the file's own header again: it names a sender, and its preamble can hold anything."""
+    """Replace the file meta header and preamble, which may identify the sender."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID

@@ -1,7 +1,7 @@
-"""Faces taken off the images of a folder: found once a frame of reference, by one of its series.
+"""Remove faces from the images of a folder, located once per frame of reference.
 
-An image is changed only where a template fits the head (`face`); elsewhere the outcome states that
-the face remains. What is taken off gets one even value, so that everyone sees that it is missing.
+An image is changed only if a template fits the head (`face`); otherwise the outcome states that the
+face remains. Removed voxels get one constant value, so that the removal is visible.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ from lesionlens.imaging.reading.dicom.series import (
 
 METHOD = ("113102", "Clean Recognizable Visual Features Option")
 LEAST_SLICES, LEAST_MM = 8, 80.0
-"""Of a series by which a face is found, and its shortest side."""
+"""Minimum number of slices and minimum shortest side of a series used to locate the face."""
 TRIED = 3
-"""Series of a frame of reference that are asked, the one that shows most first."""
+"""Maximum number of series tried per frame of reference, the one with most coverage first."""
 SQUARE_MM = 2.0
-"""Pixels are decided in squares of about this edge."""
+"""Pixels are classified in squares of about this edge length."""
 _WHOLE_MM = 220.0
 _NO_IMAGES = frozenset(
     {"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.30"}
 )
-"""Segmentations and Parametric Maps have pixels, but show no head."""
+"""Segmentations and Parametric Maps have pixels, but are not images of a head."""
 _UNDECODABLE = (
     AttributeError, ValueError, RuntimeError, NotImplementedError, KeyError, OSError, EOFError,
     TypeError, IndexError, ReadError,
 )  # fmt: skip
 
 
-class FaceOutcome(Enum):
+class DefacingOutcome(Enum):
     """What happened to the face in one object."""
 
     NO_IMAGE = "no image"
@@ -65,21 +65,21 @@ class FaceOutcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """What is known of the heads in a folder."""
+    """Faces located in a folder."""
 
     found: Mapping[str, Face]
-    """By frame of reference, or by series where an image names none."""
+    """By Frame of Reference UID, or by series if an image has none."""
     bare: frozenset[str]
-    """Series that show a brain alone."""
+    """Series of skull-stripped brains."""
 
 
 def find_faces(files: list[Path], context: RunContext = SILENT) -> Faces:
-    """Find the face of each frame of reference in DICOM files.
+    """Locate the face in each frame of reference of DICOM files.
 
     Parameters
     ----------
     files : list of Path
-        Of any kind; what is no MR image is passed over.
+        Of any kind; files that are not MR images are skipped.
     context : RunContext
         Reports progress and is checked for cancellation between files and series.
     """
@@ -111,7 +111,7 @@ def _frame_of(item: DicomSlice) -> str:
 
 
 def _shown(stack: Stack) -> float:
-    """Rank a stack: how much of a head it covers, then how fine it is."""
+    """Return a sort key: coverage of the head, then resolution."""
     sides = stack.grid.spacing_mm * stack.grid.shape
     return float(np.minimum(sides, _WHOLE_MM).prod() / stack.grid.spacing_mm.max())
 
@@ -145,45 +145,45 @@ def _face_of(stack: Stack, context: RunContext) -> Face | None:
     return find_face(brain.mask, brain.grid)
 
 
-def take_off(dataset: Dataset, path: Path, faces: Faces) -> FaceOutcome:
-    """Take the face off the pixels of an object, in place, if it is known.
+def remove_face(dataset: Dataset, path: Path, faces: Faces) -> DefacingOutcome:
+    """Remove the face from the pixels of an object in place, if it was located.
 
     Parameters
     ----------
     dataset : Dataset
-        As read, before its identifiers change.
+        As read, before its identifiers are replaced.
     path : Path
-        Its file.
+        The file it was read from.
     faces : Faces
-        Of its folder.
+        Faces located in its folder.
     """
     kind = str(dataset.get("SOPClassUID") or "")
     if "PixelData" not in dataset or kind in _NO_IMAGES:
-        return FaceOutcome.NO_IMAGE
+        return DefacingOutcome.NO_IMAGE
     if str(dataset.get("SeriesInstanceUID") or "") in faces.bare:
         dataset.RecognizableVisualFeatures = "NO"
-        return FaceOutcome.BARE
+        return DefacingOutcome.BARE
     planes = [*_planes(dataset, path)]
     face = faces.found.get(_frame_of(planes[0])) if planes else None
     if face is None or not _usable(dataset, planes):
         dataset.RecognizableVisualFeatures = "YES"
-        return FaceOutcome.REMAINS
+        return DefacingOutcome.REMAINS
     try:
         pixels = _native(dataset)
     except _UNDECODABLE:
         dataset.RecognizableVisualFeatures = "YES"
-        return FaceOutcome.REMAINS
+        return DefacingOutcome.REMAINS
     fill = min(int(pixels.min()), 0)
     frames = pixels.reshape(len(planes), *pixels.shape[-2:])
     for frame, plane in zip(frames, planes, strict=True):
         frame[_mask(plane, frame.shape, face)] = fill
     dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
     dataset.RecognizableVisualFeatures = "NO"
-    return FaceOutcome.TAKEN_OFF
+    return DefacingOutcome.TAKEN_OFF
 
 
 def _planes(dataset: Dataset, path: Path) -> Iterator[DicomSlice]:
-    """Yield the planes of an object: one, or its frames."""
+    """Yield the planes of an object: one, or one per frame."""
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
     if not per_frame:
         yield DicomSlice(path, dataset)
@@ -194,7 +194,7 @@ def _planes(dataset: Dataset, path: Path) -> Iterator[DicomSlice]:
 
 
 def _usable(dataset: Dataset, planes: list[DicomSlice]) -> bool:
-    """Whether every pixel's place is known, and can be written again."""
+    """Return whether every pixel has a position, and the pixels can be re-encoded."""
     syntax = UID(str(dataset.file_meta.get("TransferSyntaxUID", "")))
     return (
         syntax.is_transfer_syntax
@@ -206,17 +206,17 @@ def _usable(dataset: Dataset, planes: list[DicomSlice]) -> bool:
 
 
 def _native(dataset: Dataset) -> NDArray[Any]:
-    """Return the stored pixels, (F, rows, columns) or (rows, columns), uncompressed from now on."""
+    """Decompress in place and return the stored pixels, (F, rows, columns) or (rows, columns)."""
     if dataset.file_meta.TransferSyntaxUID.is_compressed:
         dataset.decompress(generate_instance_uid=False)
     return np.array(dataset.pixel_array)
 
 
 def _mask(plane: DicomSlice, shape: tuple[int, ...], face: Face) -> NDArray[np.bool_]:
-    """Report which pixels of a plane, (rows, columns), are face."""
+    """Return the (rows, columns) mask of face pixels in a plane."""
     turn, spacing = (plane.numbers(f"{name}", n) for name, n in _PLACE[:2])
     origin = plane.numbers(*_PLACE[2])
-    if turn is None or spacing is None or origin is None:  # `_usable` has refused it
+    if turn is None or spacing is None or origin is None:  # excluded by `_usable`
         raise ValueError("a plane without a place")
     steps = [max(round(SQUARE_MM / float(edge)), 1) for edge in spacing]
     row, column = (

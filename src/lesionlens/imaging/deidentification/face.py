@@ -1,9 +1,9 @@
-"""Faces (eyes, nose, mouth, brow, ears), located by a template registered to the brain.
+"""Locate the face (eyes, nose, mouth, brow, ears) by a template registered to the brain.
 
 The template (`research/make_face_template.py`) is the mean brain of twenty label maps of whole
-heads and the zone round their faces. It is fitted by the brain alone, which every sequence
-shows; what lies in the zone and not near the brain can be taken off any image of the same frame
-of reference.
+heads and a face zone around it. It is registered by the brain alone, which is visible in every
+sequence; voxels in the zone and not near the brain can be removed from any image with the same
+frame of reference.
 """
 
 from __future__ import annotations
@@ -21,43 +21,44 @@ from lesionlens.base.grid import Grid
 from lesionlens.imaging.preparation.resampling import HALF, resample
 
 SAFE_MM = 7.0
-"""Nothing nearer to the brain is taken off."""
+"""Voxels closer to the brain than this are never removed."""
 FIT_MM = 4.0
 LEAST_DICE = 0.92
-"""Of the fitted template's brain and the head's: .96 to .98 in label maps and real heads, .90 in an
-ellipsoid. Below, no face is taken off."""
+"""Minimum Dice of the registered template's brain with the patient's: .96 to .98 in label maps and
+real heads, .90 for an ellipsoid. Below it, no face is removed.
+"""
 _PITCHES = (-0.35, 0.0, 0.35)
-"""Turns about the left-right axis to start from, radians: heads are nodded by as much."""
+"""Initial rotations about the left-right axis, radians: the range of head nodding."""
 _BLUR_MM, _ARM_MM, _POINTS, _STEPS = 6.0, 60.0, 8000, 30
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FaceTemplate:
-    """A mean brain and the zone of faces about it, RAS+ mm about the brain's middle."""
+    """A mean brain and the face zone, RAS+ mm relative to the brain's centre."""
 
     brain: NDArray[np.float32]
-    """(I, J, K) float32 0-1, share of heads in which a voxel is brain."""
+    """(I, J, K) float32, 0-1: share of heads in which a voxel is brain."""
     zone: NDArray[np.bool_]
-    """(I, J, K) bool, face and ears; what lies beyond the grid is as its nearest voxel."""
+    """(I, J, K) bool: face and ears; outside the grid the nearest voxel's value applies."""
     grid: Grid
-    """Of both."""
+    """Grid of both."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Face:
-    """The face of one head."""
+    """The located face of one head."""
 
     to_template: Affine
-    """(4, 4) float64, affine: the head's RAS+ mm to the template's."""
+    """(4, 4) float64: affine from the head's RAS+ mm to the template's."""
     dice: float
-    """Of the fitted brain and the head's own."""
+    """Dice of the registered template's brain with the head's."""
     near: NDArray[np.bool_]
-    """(I, J, K) bool, brain and what lies within `SAFE_MM` of it."""
+    """(I, J, K) bool: brain dilated by `SAFE_MM`."""
     grid: Grid
-    """Of `near`."""
+    """Grid of `near`."""
 
     def at(self, points_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Report which points, (N, 3) RAS+ mm, lie in the face."""
+        """Return which points, (N, 3) RAS+ mm, are in the face."""
         template = load_template()
         inside = _looked_up(template.zone, template.grid, apply(self.to_template, points_mm))
         out = np.zeros(len(points_mm), bool)
@@ -89,14 +90,14 @@ def load_template() -> FaceTemplate:
 
 
 def find_face(brain: NDArray[np.bool_], grid: Grid) -> Face | None:
-    """Lay the template onto a head by its brain.
+    """Register the template to a head by its brain mask.
 
     Parameters
     ----------
     brain : (I, J, K) bool
-        With something in it.
+        Not empty.
     grid : Grid
-        Of the mask.
+        Grid of the mask.
 
     Returns
     -------
@@ -121,21 +122,21 @@ def find_face(brain: NDArray[np.bool_], grid: Grid) -> Face | None:
 def fit(
     brain: NDArray[np.float32], grid: Grid, model: NDArray[np.float32], model_grid: Grid
 ) -> tuple[Affine, float]:
-    """Lay one brain onto another: least squares of their blurred outlines, affine.
+    """Register one brain to another: affine least squares of the blurred masks.
 
     Parameters
     ----------
     brain, model : (I, J, K) float32
-        Shares of brain, 0-1.
+        Brain masks or probabilities, 0-1.
     grid, model_grid : Grid
-        Where they lie; axis-aligned.
+        Their grids; axis-aligned.
 
     Returns
     -------
     affine : (4, 4) float64
         RAS+ mm of `grid` to those of `model_grid`.
     dice : float
-        Of both at .5, within the field of view of `grid`.
+        Dice of both at threshold .5, within the field of view of `grid`.
     """
     points, wanted = _asked(_soft(brain, grid), grid)
     target = _Target.of(_soft(model, model_grid), model_grid)
@@ -164,7 +165,7 @@ def _middle(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
 def _asked(
     soft: NDArray[np.float32], grid: Grid
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return points about a brain, (N, 3) RAS+ mm, and its blurred mask at them."""
+    """Return sample points around a brain, (N, 3) RAS+ mm, and the blurred mask there."""
     index = np.argwhere(ndimage.maximum_filter(soft, 5) > 0.02)
     index = index[:: max(len(index) // _POINTS, 1)]
     return grid.to_mm(index), soft[tuple(index.T)].astype(np.float64)
@@ -172,7 +173,7 @@ def _asked(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Target:
-    """A blurred mask, and its slopes along R, A and S for each millimetre."""
+    """A blurred mask and its gradients along R, A and S per millimetre."""
 
     volumes: tuple[NDArray[np.float32], ...]
     grid: Grid
@@ -190,7 +191,7 @@ class _Target:
 def _least_squares(
     points: NDArray[np.float64], wanted: NDArray[np.float64], target: _Target, start: Affine
 ) -> tuple[Affine, float]:
-    """Levenberg and Marquardt's way to the affine of least error, from a start."""
+    """Fit an affine by Levenberg-Marquardt from a starting affine."""
     middle = points.mean(axis=0)
     about = np.concatenate([(points - middle) / _ARM_MM, np.ones((len(points), 1))], axis=1)
     state = np.concatenate([start[:3, :3].T * _ARM_MM, [start[:3, :3] @ middle + start[:3, 3]]])

@@ -1,4 +1,4 @@
-"""A folder of DICOM files in, a de-identified copy out: completely or not at all."""
+"""De-identify a folder of DICOM files into a copy, completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.base.manifest import OwnedFiles
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import staged
-from lesionlens.imaging.deidentification.clean import Cleaner, coded, telling_words
+from lesionlens.imaging.deidentification.clean import Cleaner, coded, identifying_words
 from lesionlens.imaging.deidentification.defacing import (
     METHOD,
-    FaceOutcome,
+    DefacingOutcome,
     Faces,
     find_faces,
-    take_off,
+    remove_face,
 )
 from lesionlens.imaging.deidentification.profile import Options
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
@@ -46,8 +46,8 @@ _DICOMDIR = "1.2.840.10008.1.3.10"
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """How a folder was de-identified: files written, and what the user must know."""
+class DeidentifiedFolder:
+    """Number of files written, and notices for the user."""
 
     files: int
     notices: tuple[str, ...]
@@ -60,13 +60,13 @@ def deidentify_folder(
     options: Options,
     *,
     context: RunContext = SILENT,
-) -> Done:
-    """Write a de-identified copy of every DICOM file below a folder, under new names.
+) -> DeidentifiedFolder:
+    """Write a de-identified copy of every DICOM file below a folder.
 
     Parameters
     ----------
     source, out : Path
-        What is read, and the folder that gets one sub-folder a series.
+        Input folder, and output folder with one sub-folder per series.
     pseudonyms, options
         How; see `Cleaner`.
     context : RunContext
@@ -75,7 +75,7 @@ def deidentify_folder(
     Raises
     ------
     UnusableInputError
-        There is no DICOM file that can be written.
+        There is no DICOM file that can be de-identified.
     ReadError
         A file is damaged.
     """
@@ -87,15 +87,15 @@ def deidentify_folder(
             expected="DICOM files",
             next_step="Name the folder of the study, or of a result that holds `dicom`",
         )
-    telling: set[str] = set()
+    identifying: set[str] = set()
     for number, path in enumerate(files):
         context.check("reading the headers")
         context.progress("reading the headers", 0.5 * number / len(files))
-        telling |= telling_words(_read(path, stop_before_pixels=True))
-    cleaner = Cleaner(options, pseudonyms, frozenset(telling))
+        identifying |= identifying_words(_read(path, stop_before_pixels=True))
+    cleaner = Cleaner(options, pseudonyms, frozenset(identifying))
     faces = None if options.keep_faces else find_faces(files, context=context.quiet())
     counts: Counter[str] = Counter()
-    kept: Counter[FaceOutcome] = Counter()
+    kept: Counter[DefacingOutcome] = Counter()
     if left := len(paths) - len(files):
         counts["not DICOM and not copied"] = left
     with staged(out, ours=lambda place: _earlier_copies(place, aside), shared=True) as aside:
@@ -111,11 +111,11 @@ def deidentify_folder(
                 next_step="Look at them; --burned-in takes pictures with text along",
             )
     notices = (f"{count} × {what}" for what, count in counts.items())
-    return Done(written, (*notices, *_of_faces(kept)))
+    return DeidentifiedFolder(written, (*notices, *_of_faces(kept)))
 
 
 def _earlier_copies(out: Path, aside: Path) -> OwnedFiles:
-    """Return which files are written again: earlier copies of ours of the same objects."""
+    """Return the files that may be overwritten: earlier copies of the same objects."""
     found: dict[str, str | None] = {}
     for path in aside.rglob("*.dcm"):
         name = path.relative_to(aside)
@@ -128,21 +128,23 @@ def _earlier_copies(out: Path, aside: Path) -> OwnedFiles:
     return found
 
 
-def _of_faces(kept: Counter[FaceOutcome]) -> list[str]:
-    """Report what happened to the faces."""
+def _of_faces(kept: Counter[DefacingOutcome]) -> list[str]:
+    """Return notices about the outcome of defacing."""
     notices = []
-    if kept[FaceOutcome.TAKEN_OFF]:
-        notices.append(f"{kept[FaceOutcome.TAKEN_OFF]} × {TAKEN_OFF}")
-    if kept[FaceOutcome.BARE]:
-        notices.append(f"{kept[FaceOutcome.BARE]} × a brain without its head: no face to take off")
-    if kept[FaceOutcome.REMAINS]:
-        some = kept[FaceOutcome.TAKEN_OFF] or kept[FaceOutcome.BARE]
-        notices.append(f"{kept[FaceOutcome.REMAINS]} × {SOME_REMAIN}" if some else FACES_REMAIN)
+    if kept[DefacingOutcome.TAKEN_OFF]:
+        notices.append(f"{kept[DefacingOutcome.TAKEN_OFF]} × {TAKEN_OFF}")
+    if kept[DefacingOutcome.BARE]:
+        notices.append(
+            f"{kept[DefacingOutcome.BARE]} × a brain without its head: no face to take off"
+        )
+    if kept[DefacingOutcome.REMAINS]:
+        some = kept[DefacingOutcome.TAKEN_OFF] or kept[DefacingOutcome.BARE]
+        notices.append(f"{kept[DefacingOutcome.REMAINS]} × {SOME_REMAIN}" if some else FACES_REMAIN)
     return notices
 
 
 def deidentify_files(files: Iterable[Path], cleaner: Cleaner) -> None:
-    """De-identify DICOM LesionLens objects in place, such as those of a staged result."""
+    """De-identify DICOM objects written by LesionLens in place, such as a staged result."""
     for path in files:
         dataset = _read(path)
         cleaner.clean(dataset)
@@ -154,20 +156,20 @@ def _one(
     aside: Path,
     cleaner: Cleaner,
     faces: Faces | None,
-    kept: Counter[FaceOutcome],
+    kept: Counter[DefacingOutcome],
     counts: Counter[str],
 ) -> bool:
-    """Write one file, or count why not."""
+    """Write one file, or count the reason why not."""
     dataset = _read(path)
-    reason = left_out(dataset, burned_in=cleaner.options.burned_in)
+    reason = exclusion_reason(dataset, burned_in=cleaner.options.burned_in)
     if reason is not None:
         counts[f"left out: {reason}"] += 1
         return False
     if _overlays(dataset):
         counts["with an overlay plane, which was removed"] += 1
-    outcome = take_off(dataset, path, faces or Faces({}, frozenset()))
+    outcome = remove_face(dataset, path, faces or Faces({}, frozenset()))
     cleaner.clean(dataset)
-    if outcome is FaceOutcome.TAKEN_OFF:
+    if outcome is DefacingOutcome.TAKEN_OFF:
         dataset.DeidentificationMethodCodeSequence.append(coded(*METHOD))
     kept[outcome] += 1
     place = aside / dataset.SeriesInstanceUID
@@ -176,15 +178,15 @@ def _one(
     return True
 
 
-def left_out(dataset: Any, *, burned_in: bool) -> str | None:
-    """Report why an object cannot be handed on, None if it can.
+def exclusion_reason(dataset: Any, *, burned_in: bool) -> str | None:
+    """Return why an object must not be copied; None if it may.
 
     Parameters
     ----------
     dataset : Dataset
-        Before it is cleaned.
+        Data set before cleaning.
     burned_in : bool
-        Whether pictures that may hold text are wanted all the same.
+        Whether to include images that may contain burned-in text.
     """
     kind = str(dataset.get("SOPClassUID") or "")
     kinds = {str(value).upper() for value in dataset.get("ImageType") or ()}
@@ -203,12 +205,12 @@ def left_out(dataset: Any, *, burned_in: bool) -> str | None:
 
 
 def _overlays(dataset: Any) -> set[int]:
-    """Return the groups of its overlay planes."""
+    """Return the groups of overlay planes."""
     return {tag.group for tag in dataset.keys() if tag.group & 0xFF00 == 0x6000}  # noqa: SIM118
 
 
 def _embedded(dataset: Any) -> bool:
-    """Whether an overlay lies in unused bits of the pixels (retired in 2004)."""
+    """Return whether an overlay is stored in unused pixel bits (retired in 2004)."""
     return any(
         (group, _OVERLAY_ROWS) in dataset and (group, _OVERLAY_DATA) not in dataset
         for group in _overlays(dataset)

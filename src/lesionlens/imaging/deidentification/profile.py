@@ -1,8 +1,8 @@
-"""What happens to each attribute: DICOM PS3.15, table E.1-1 with the options that are offered.
+"""The action for each attribute: DICOM PS3.15 table E.1-1 with the supported options.
 
 The table (`profile_2026c.tsv`) is of the 2026c edition, taken from the package `dicom-anonymizer`
-2.1.0 (BSD; see NOTICE); the options and what is stricter than the profile stand here. Free text
-that the profile does not name is removed too, unless it is known to speak of machines alone.
+2.1.0 (BSD; see NOTICE); this module adds the options and stricter rules. Free text that the profile
+does not list is also removed, unless it is known to describe equipment only.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from pydicom.tag import BaseTag
 
 
 class Action(StrEnum):
-    """What happens to an element; a sequence that is not removed is cleaned item by item."""
+    """The action on an element; sequences that are not removed are cleaned item by item."""
 
     KEEP = "keep"
     REMOVE = "remove"
     EMPTY = "empty"
     DUMMY = "dummy"
     MAP = "map"
-    """A UID gets the same new one everywhere."""
+    """A UID is replaced consistently."""
     SHIFT = "shift"
-    """A date moves by the patient's number of days; a time stays."""
+    """A date is shifted by the patient's number of days; a time is kept."""
     CLEAN = "clean"
-    """Text stays where it is made of known words alone."""
+    """Text is kept if it consists of known words only."""
 
 
 _CODES = {
@@ -36,28 +36,28 @@ _CODES = {
     "X/Z/U*": Action.MAP, "X/D": Action.DUMMY, "X/Z/D": Action.DUMMY, "Z/D": Action.DUMMY,
     "D": Action.DUMMY,
 }  # fmt: skip
-"""What happens to an element by its code in table E.1-1."""
+"""The action for each code in table E.1-1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of PS3.15 Annex E that a user chooses; the others are described in the docs."""
+    """The options of PS3.15 Annex E that a user can choose."""
 
     full_dates: bool = False
-    """Keep dates as they are, rather than moved by the same number of days for a patient."""
+    """Keep dates; otherwise all dates of a patient are shifted by the same number of days."""
     keep_uids: bool = False
-    """Keep UIDs as they are."""
+    """Keep UIDs."""
     device: bool = True
     characteristics: bool = True
-    """Keep what names the scanner; sex, age, size and weight of the patient."""
+    """Keep device identity; keep sex, age, size and weight of the patient."""
     burned_in: bool = False
-    """Take objects along whose pixels may hold text."""
+    """Include objects whose pixels may contain text."""
     keep_faces: bool = False
-    """Leave all pixels as they are."""
+    """Do not change pixels."""
 
     @property
     def methods(self) -> tuple[tuple[str, str], ...]:
-        """The codes (DCM) and meanings of CID 7050 that describe what was done."""
+        """Codes (DCM) and meanings of CID 7050 that describe the applied methods."""
         dates = (
             ("113106", "Retain Longitudinal Temporal Information Full Dates Option")
             if self.full_dates
@@ -116,7 +116,7 @@ MACHINES = frozenset(
         "TransmitCoilName",
     }
 )  # fmt: skip
-"""Free text that names machines and software; no part of the profile."""
+"""Free text that describes equipment and software; not part of the profile."""
 BULK = frozenset(
     {
         "BluePaletteColorLookupTableData", "DoubleFloatPixelData", "ExtendedOffsetTable",
@@ -125,16 +125,16 @@ BULK = frozenset(
     }
 )  # fmt: skip
 BIRTH = frozenset({"PatientBirthDate", "PatientBirthTime"})
-"""Never kept with the other dates: they tell who, not when."""
+"""Never kept with the other dates: birth dates identify a person."""
 STANDARD_SCHEMES = frozenset(
     {
         "99LESIONLENS", "DCM", "FMA", "IBSI", "LN", "MA", "NCIt", "RADLEX", "RFC5646", "SCT", "SRT",
         "UBERON", "UCUM", "UMLS",
     }
 )  # fmt: skip
-"""Coding schemes whose meanings are published; those of others are cleaned as descriptions."""
+"""Coding schemes with published meanings; meanings of other schemes are cleaned as descriptions."""
 _REFERENCED_STUDY = (0x0008, 0x1110)
-"""Of X and Z the profile leaves the choice; this sequence may be absent, but not be empty."""
+"""For actions X/Z the profile leaves the choice; this sequence may be absent, but not empty."""
 _PUBLIC_UIDS = frozenset({"CodingSchemeUID", "ContextUID", "MappingResourceUID"})
 _TEXT = frozenset({"AE", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"})
 _BYTES = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN"})
@@ -142,16 +142,16 @@ _DATES = frozenset({"DA", "DT", "TM"})
 
 
 def action_of(tag: BaseTag, vr: str, options: Options) -> Action:
-    """Return what happens to an element.
+    """Return the action on an element.
 
     Parameters
     ----------
     tag : BaseTag
-        Group and element.
+        Tag of the element.
     vr : str
         Its value representation.
     options : Options
-        What is kept beside the profile.
+        Deviations from the basic profile.
     """
     keyword = keyword_for_tag(tag)
     rules = (
@@ -169,7 +169,7 @@ def action_of(tag: BaseTag, vr: str, options: Options) -> Action:
 
 
 def _unlisted(keyword: str, vr: str) -> Action:
-    """Judge what the profile does not name: free text and unknown bytes go."""
+    """Return the action on an unlisted element: free text and unknown bytes are removed."""
     if vr in _TEXT:
         return Action.KEEP if keyword in MACHINES | CODES else Action.REMOVE
     if vr[:2] in _BYTES:  # implicit VR: "OB or OW"
@@ -178,7 +178,7 @@ def _unlisted(keyword: str, vr: str) -> Action:
 
 
 def _repeating(tag: BaseTag) -> bool:
-    """Whether it is of a curve (50xx) or an overlay plane (60xx)."""
+    """Return whether a tag belongs to a curve (50xx) or an overlay plane (60xx)."""
     return tag.group & 0xFF00 in {0x5000, 0x6000} and tag.group & 1 == 0
 
 

@@ -1,4 +1,4 @@
-"""New names for old ones: the same everywhere, by a secret key, with a map that is kept apart."""
+"""Pseudonyms derived from a secret key, with a mapping table that is kept separately."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from lesionlens.base.bounded_read import MIB, read_text
 from lesionlens.base.errors import ReadError, UnusableInputError
 
 _REGISTERED = "1.2.840.10008."
-"""The root of UIDs that DICOM itself registers: they name no object of a person."""
+"""Root of UIDs registered by DICOM itself, which identify no patient data."""
 _DAYS = 3650
 _MAP_BYTES = 256 * MIB
 _COLUMNS = ("kind", "original", "replacement")
 
 
 def home() -> Path:
-    """Return where key and map of this user lie, apart from all that is handed on."""
+    """Return the folder of this user's key and mapping table."""
     return user_folders.data() / "deidentification"
 
 
 def key_at(path: Path) -> bytes:
-    """Return the secret key of a file; a new one is made, for its owner alone, if there is none.
+    """Return the secret key in a file; a missing file is created with a new key, owner only.
 
     Raises
     ------
     UnusableInputError
-        The file holds no key.
+        The file contains no key.
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,36 +54,36 @@ def key_at(path: Path) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Pseudonyms:
-    """New UIDs, patients and days, each by a keyed digest (HMAC, RFC 2104) of the original."""
+    """New UIDs, names and date shifts: keyed digests (HMAC, RFC 2104) of the originals."""
 
     key: bytes = field(repr=False)
-    """Whoever has it can repeat the replacement, and nobody else."""
+    """Whoever has the key can repeat the replacement, and nobody else."""
     _known: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
 
     def uid(self, original: str) -> str:
-        """Return the new UID (PS3.5 B.2, root 2.25); one that DICOM registers stays."""
+        """Return the replacement UID (PS3.5 B.2, root 2.25); UIDs registered by DICOM are kept."""
         if not original or original.startswith(_REGISTERED):
             return original
         return self._remember("uid", original, f"2.25.{self._number('uid', original)}")
 
     def patient(self, original: str) -> str:
-        """Return the new name and identifier of a patient."""
+        """Return the pseudonym for a patient, used as name and identifier."""
         number = self._number("patient", original) % 16**12
         return self._remember("patient", original, f"LL-{number:012X}")
 
     def days(self, patient: str) -> int:
-        """Return how many days a patient's dates move back: 1 to 3650."""
+        """Return by how many days a patient's dates are shifted back: 1 to 3650."""
         days = 1 + self._number("days", patient) % _DAYS
         self._remember("days", patient, str(-days))
         return days
 
     def write_map(self, path: Path) -> None:
-        """Add what is missing yet to a CSV file that its owner alone may read.
+        """Append new mappings to a CSV file that only its owner may read.
 
         Raises
         ------
         UnusableInputError
-            There is a file of this name that is no such table.
+            The existing file is not such a table.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         there: set[tuple[str, ...]] = set()

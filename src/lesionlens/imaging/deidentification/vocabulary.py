@@ -1,6 +1,7 @@
-"""Which free text may leave: descriptions made of known words alone (Clean Descriptors).
+"""Which free text may be kept: descriptions of known words only (Clean Descriptors).
 
-A text with one unknown word goes as a whole: without "pre" or "no" the rest could say the opposite.
+A text with one unknown word is removed entirely: without "pre" or "no" the remainder could state
+the opposite.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ this instance visual explanation long short axis calibrated probability certaint
 """
 _TOKEN = re.compile(r"[^\W_]+", re.UNICODE)
 _FIGURES = re.compile(r"\d{1,3}(mm)?|[0-9a-f]{16}|[0-9a-f]{64}")
-"""Short numbers, lengths, and digests as our own objects hold them."""
+"""Short numbers, lengths, and digests as in LesionLens objects."""
 _SCANS = sorted(set(_ACQUISITION.split()), key=len, reverse=True)
 _WORDS = frozenset(_TOKEN.findall(f"{_ACQUISITION} {_PLACES} {_OWN}".lower()))
 _JOINED = re.compile(f"(?:{'|'.join(map(re.escape, (w for w in _SCANS if len(w) > 1)))})+")
 
 
 def is_plain(text: str) -> bool:
-    """Whether a text is made of known words and short numbers alone.
+    """Return whether a text consists of known words and short numbers only.
 
     Examples
     --------

@@ -1,7 +1,6 @@
-"""Bias field correction: take the slow shading of the coils out of each sequence (N4).
+"""Bias field correction (N4) of each sequence.
 
-The field is found on a coarse grid within the brain, where it is smooth, and divided out on the
-working grid.
+The field is estimated on a coarse grid within the brain and divided out on the working grid.
 """
 
 from __future__ import annotations
@@ -24,26 +23,26 @@ from lesionlens.imaging.preparation.resampling import resample
 COARSE_MM = 5.0
 LEVELS = 3
 ITERATIONS = 15
-"""At most, a level; each level halves the distance of the field's control points."""
+"""Maximum iterations per level; each level halves the spacing of the control points."""
 _FEWEST_VOX = 500
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BiasField:
-    """The shading of one sequence."""
+    """The bias field of one sequence."""
 
     log: NDArray[np.float32]
-    """(I, J, K) float32: natural logarithm of the field on `grid`, 0 on average in the brain."""
+    """(I, J, K) float32: natural logarithm of the field on `grid`, zero mean in the brain."""
     grid: Grid
-    """Coarse cubes over the working grid."""
+    """Coarse isotropic grid over the working grid."""
     strength: float
-    """95th over 5th percentile of the field within the brain; 1 is no shading."""
+    """95th over 5th percentile of the field within the brain; 1 means no shading."""
     variation: tuple[float, float]
-    """Standard deviation over mean in the brain, before and after."""
+    """Coefficient of variation in the brain, before and after."""
 
     @property
     def words(self) -> str:
-        """The figures in a sentence."""
+        """The figures in one sentence."""
         before, after = self.variation
         return (
             f"N4: shading of {self.strength:.2f} to 1 within the brain taken out; coefficient of "
@@ -52,7 +51,7 @@ class BiasField:
 
 
 def form(frame_uid: str | None) -> ArrayForm[BiasField | None]:
-    """Return how bias fields are kept, without the study's frame of reference."""
+    """Return the cache format of bias fields, without the study's frame of reference."""
 
     def read(kept: Arrays) -> BiasField:
         strength, before, after = kept["figures"].tolist()
@@ -70,21 +69,21 @@ def form(frame_uid: str | None) -> ArrayForm[BiasField | None]:
 
 
 def estimate(values: NDArray[np.float32], brain: NDArray[np.bool_], grid: Grid) -> BiasField | None:
-    """Find the bias field of one sequence within the brain.
+    """Estimate the bias field of one sequence within the brain.
 
     Parameters
     ----------
     values : (I, J, K) float32
         On `grid`, scanner units.
     brain : (I, J, K) bool
-        Where to look; voxels that are not positive count as unseen.
+        Region of the estimate; voxels <= 0 are ignored.
     grid : Grid
-        Axis-aligned cubes.
+        Axis-aligned, isotropic.
 
     Returns
     -------
     BiasField or None
-        None if too little of the brain is shown. The same image gives the same bits.
+        None if too little of the brain is visible. Deterministic to the last bit.
 
     Notes
     -----
@@ -110,20 +109,20 @@ def estimate(values: NDArray[np.float32], brain: NDArray[np.bool_], grid: Grid) 
 
 
 def _n4(values: NDArray[np.float32], seen: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the logarithm of the field, everywhere on the coarse grid."""
+    """Return the logarithm of the field on the whole coarse grid."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(values.T))
     mask = sitk.GetImageFromArray(np.ascontiguousarray(seen.T).astype(np.uint8))
     method = sitk.N4BiasFieldCorrectionImageFilter()
     method.SetMaximumNumberOfIterations([ITERATIONS] * LEVELS)
     method.SetConvergenceThreshold(1e-3)
-    method.SetNumberOfWorkUnits(1)  # as in `register`: the same bits on every run
+    method.SetNumberOfWorkUnits(1)  # as in `register`: bit-identical on every run
     method.Execute(image, mask)
     log: NDArray[np.float32] = sitk.GetArrayFromImage(method.GetLogBiasFieldAsImage(image)).T
     return log
 
 
 def corrected(values: NDArray[np.float32], grid: Grid, field: BiasField) -> NDArray[np.float32]:
-    """Divide a field out of an image.
+    """Divide an image by a bias field.
 
     Parameters
     ----------
@@ -132,13 +131,13 @@ def corrected(values: NDArray[np.float32], grid: Grid, field: BiasField) -> NDAr
     grid : Grid
         The working grid.
     field : BiasField
-        Found on it.
+        Estimated on that grid.
     """
     return np.asarray(values / np.exp(resample(field.log, field.grid, grid)), dtype=np.float32)
 
 
-def take_bias_out(draft: Draft, context: RunContext) -> None:
-    """Divide the bias field out of every sequence of a draft, in place."""
+def correct_bias(draft: Draft, context: RunContext) -> None:
+    """Correct the bias field of every sequence of a draft, in place."""
     there = [(s, values) for s, values in draft.present.items() if values.any()]
     for number, (sequence, values) in enumerate(there, 1):
         context.check(StepName.BIAS)
@@ -154,7 +153,7 @@ def take_bias_out(draft: Draft, context: RunContext) -> None:
 
 
 def _kept(draft: Draft, values: NDArray[np.float32]) -> BiasField | None:
-    """Find the bias field, or take what was found in these very voxels before."""
+    """Estimate the bias field, or load the cached one of the same voxels."""
     key, working = None, draft.working
     if draft.options.cache:
         images = {"image": values, "brain": draft.brain}

@@ -1,4 +1,4 @@
-"""Which voxels are brain: read off a stripped image, found in a head with its skull."""
+"""Brain masks: of skull-stripped images directly, of heads by extraction."""
 
 from __future__ import annotations
 
@@ -17,39 +17,41 @@ MAX_BRAIN_ML = 2300.0
 MIN_BRAIN_ML = 150.0
 PARTIAL_FROM_MM = 3.0
 PARTIAL_SHARE = 0.35
-"""Of the brain's median. In 5 mm slices the mask of a real case measures 1,505 ml without it, 1,370
-with it and 1,337 in truth; Dice of that case's core is .42 and .59."""
+"""Of the brain's median. Example: for 5 mm slices of a real case the mask is 1,505 ml without it,
+1,370 ml with it and 1,337 ml in the reference; Dice of that case's core is .42 and .59.
+"""
 RIM_SHARE = 0.12
-"""Of the brain's median, on the brightest sequence: a darker outermost layer of voxels was made by
-interpolation. Measured: .17 and more in scans as they are, at most .05 after resampling."""
+"""Of the brain's median, on the brightest sequence: a darker outermost layer of voxels is due to
+interpolation. Measured: .17 and more in scans as acquired, at most .05 after resampling.
+"""
 EDGE_SHARE = 0.5
-"""Of the brain's median, where the edge of a smoothed brain lies."""
+"""Of the brain's median, at the edge of a smoothed brain."""
 
 UNEVEN = 0.12
-"""Of the median brightness: what differs by more is another material."""
+"""Of the median brightness: larger residuals indicate another material."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BrainMask:
-    """A brain mask and how far to trust it."""
+    """A brain mask with its reliability."""
 
     mask: NDArray[np.bool_]
-    """(I, J, K) bool: brain; empty if none is found."""
+    """(I, J, K) bool: brain; empty if none was found."""
     grid: Grid
-    """Where it lies."""
+    """Grid of the mask."""
     method: str
-    """In words."""
+    """The method in words."""
     doubtful: str | None = None
-    """Why a reader should check it, or None."""
+    """Why it should be checked, or None."""
 
     @property
     def volume_ml(self) -> float:
-        """Of the mask."""
+        """Volume of the mask."""
         return float(self.mask.sum()) * self.grid.voxel_ml
 
 
 def form(frame_uid: str | None) -> ArrayForm[BrainMask]:
-    """Return how brain masks are kept: packed, without the study's frame of reference."""
+    """Return the cache format of brain masks, without the study's frame of reference."""
 
     def read(kept: Arrays) -> BrainMask:
         i, j, k = kept["shape"].tolist()
@@ -70,7 +72,7 @@ def form(frame_uid: str | None) -> ArrayForm[BrainMask]:
 
 
 def foreground(values: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return everything that differs from the background value at the corners."""
+    """Return all voxels that differ from the background value at the corners."""
     corners = values[
         :: max(values.shape[0] - 1, 1),
         :: max(values.shape[1] - 1, 1),
@@ -81,7 +83,7 @@ def foreground(values: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def is_stripped(values: NDArray[np.float32], grid: Grid) -> bool:
-    """Whether the skull has been taken off: a constant background round a brain-sized object."""
+    """Return whether an image is stripped: constant background, brain-sized object."""
     fore = foreground(values)[::2, ::2, ::2]
     share = float(fore.mean())
     volume_ml = share * values.size * grid.voxel_ml
@@ -89,7 +91,7 @@ def is_stripped(values: NDArray[np.float32], grid: Grid) -> bool:
 
 
 def _bare_faces(fore: NDArray[np.bool_]) -> int:
-    """Count the faces of the field of view that the object does not touch."""
+    """Count the sides of the field of view that the object does not touch."""
     faces = 0
     for axis in range(3):
         for index in (0, -1):
@@ -97,19 +99,19 @@ def _bare_faces(fore: NDArray[np.bool_]) -> int:
     return faces
 
 
-def of_stripped(images: Sequence[NDArray[np.float32]], grid: Grid) -> NDArray[np.bool_]:
-    """Return the filled object of stripped images, (I, J, K), without a rim of interpolation.
+def mask_of_stripped(images: Sequence[NDArray[np.float32]], grid: Grid) -> NDArray[np.bool_]:
+    """Return the filled object of stripped images, (I, J, K), without its interpolated rim.
 
-    The outermost voxels of thick slices, and of images that were resampled or smoothed after
-    stripping, hold brain in part alone and are dark on every sequence, as nothing in a brain is:
-    only those count that are bright enough to be mostly brain.
+    The outermost voxels of thick slices, and of images resampled or smoothed after stripping, are
+    partial-volume voxels that are dark on every sequence. Only voxels that are bright enough to be
+    mostly brain are kept.
 
     Parameters
     ----------
     images : sequence of (I, J, K) float32
-        On `grid`, background zero; the first one's object is taken.
+        On `grid`, background zero; the object of the first image is used.
     grid : Grid
-        Of all.
+        Grid of all images.
     """
     mask = filled(largest(foreground(images[0])))
     if max(grid.spacing_mm) >= PARTIAL_FROM_MM:
@@ -126,7 +128,7 @@ def of_stripped(images: Sequence[NDArray[np.float32]], grid: Grid) -> NDArray[np
 def _without_rim(
     images: Sequence[NDArray[np.float32]], mask: NDArray[np.bool_]
 ) -> NDArray[np.bool_]:
-    """Return the mask without voxels that hold brain in part alone, where there are such."""
+    """Return the mask without partial-volume voxels at its rim, if there are any."""
     edge = mask & ~ndimage.binary_erosion(mask)
     if float(np.median(_brightest(images, mask, edge))) > RIM_SHARE:
         return mask
@@ -141,23 +143,23 @@ def _without_rim(
 def _brightest(
     images: Sequence[NDArray[np.float32]], mask: NDArray[np.bool_], at: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Return how bright voxels are on the brightest sequence, each against its median in a mask."""
+    """Return the relative intensity of voxels on the brightest sequence."""
     scales = [np.float32(max(float(np.median(image[mask])), 1e-12)) for image in images]
     scaled = [image[at] / scale for image, scale in zip(images, scales, strict=True)]
     return np.asarray(np.max(scaled, axis=0), dtype=np.float32)
 
 
 def is_even(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> bool:
-    """Whether an object is one even material, as a bottle of water is: no tissue, no lesion.
+    """Return whether an object is homogeneous, such as a bottle of water.
 
-    Coil shading is allowed for: what a quadratic in the three axes explains does not count.
+    Coil shading is removed first, by fitting a quadratic in the three axes.
 
     Parameters
     ----------
     values : (I, J, K) float32
         One image.
     mask : (I, J, K) bool
-        The object; its rim is left out.
+        The object; its rim is ignored.
     """
     steps = tuple(slice(None, None, max(length // 48, 1)) for length in values.shape)
     smooth = ndimage.uniform_filter(values, 3)[steps]
@@ -173,7 +175,7 @@ def is_even(values: NDArray[np.float32], mask: NDArray[np.bool_]) -> bool:
 
 
 def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Keep the largest connected part (faces)."""
+    """Return the largest connected component (6-neighbourhood)."""
     box = bounding_box(mask)  # half of a head's image is air
     if box is None:
         return mask
@@ -188,8 +190,8 @@ def largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Fill what the mask encloses on all sides."""
-    box = bounding_box(mask)  # what lies beyond is enclosed by nothing
+    """Fill enclosed holes of a mask."""
+    box = bounding_box(mask)  # voxels outside the box are never enclosed
     if box is None:
         return mask
     parts, count = ndimage.label(np.pad(~mask[box], 1, constant_values=True))
@@ -200,8 +202,8 @@ def filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return full
 
 
-def eroded(mask: NDArray[np.bool_], distance_vox: float) -> NDArray[np.bool_]:
-    """Take off what lies within a distance of the mask's edge."""
+def erode(mask: NDArray[np.bool_], distance_vox: float) -> NDArray[np.bool_]:
+    """Erode a mask by a distance."""
     return np.asarray(
         ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1, 1:-1] > distance_vox
     )

@@ -1,8 +1,8 @@
-"""Find the brain in a head with its skull, and tell what shows none: a small network of our own.
+"""Brain extraction from images with skull by a small built-in network.
 
-Each sequence is read by itself, for the network was trained on drawn images of any contrast
-(`network.brain_unet`, `research/train_brain.py`); if several are there, their logits are
-averaged. HD-BET and SynthStrip may take its place where installed (`preparation.skull_stripping`).
+The network, trained on synthetic images of random contrast (`network.brain_unet`,
+`research/train_brain.py`), segments each sequence separately, and the logits are averaged. HD-BET
+or SynthStrip can be used instead, if installed (`preparation.skull_stripping`).
 """
 
 from __future__ import annotations
@@ -28,17 +28,19 @@ from lesionlens.network.brain import (
 
 METHOD = "own network"
 FINER = 2
-"""The outline is drawn on cubes of this part of the network's edge."""
+"""The outline is computed on voxels of this fraction of the network's voxel edge."""
 SURE = 2.0
-"""Logit from which a voxel surely is brain (.88)."""
+"""Logit at which a voxel is certainly brain (probability .88)."""
 LEAST_ML, LEAST_SHARE = 15.0, 0.03
-"""What a scan must surely show of a brain: this volume, and this share of what is bright in it."""
+"""Minimum certain brain volume of a scan, and its minimum share of the bright voxels."""
 SURE_SHARE = 0.7
-"""Of a head's mask is sure, .83 and more in real ones; .02 to .4 in bottles of water."""
+"""Minimum certain share of a head's mask: .83 and more in real heads, .02 to .4 in bottles of
+water.
+"""
 
 
 def reading_grid(native: Grid) -> Grid:
-    """Return the axis-aligned RAS+ grid on which the network reads a field of view."""
+    """Return the axis-aligned RAS+ grid of the network's input for a field of view."""
     affine, shape = ras_grid(native.affine, native.shape, SPACING_MM)
     return Grid(shape, affine, native.frame_uid)
 
@@ -62,23 +64,23 @@ def logits_of(
 def brain_logit(
     images: Mapping[MrSequence, NDArray[np.float32]], *, context: RunContext = SILENT
 ) -> NDArray[np.float32]:
-    """Average the logits of all sequences, each where it was scanned.
+    """Average the brain logits of all sequences, each within its field of view.
 
     Parameters
     ----------
     images : mapping of MrSequence to (I, J, K) float32
-        The sequences together on `reading_grid`, the reference first; zero outside a field of view.
+        The sequences on `reading_grid`, the reference first; zero outside a field of view.
     context : RunContext
         Checked for cancellation between sequences.
 
     Returns
     -------
     (I, J, K) float32
-        Above zero where brain is likelier than not.
+        Above zero where brain is more likely than not.
     """
     shown = list(images.values())
     total, weight = 0.0, 0.0
-    with closing(logits_of(shown)) as logits:  # cancelled: no pass goes on behind it
+    with closing(logits_of(shown)) as logits:  # cancelled: no further pass is started
         for image in shown:
             context.check("finding the brain")
             seen = (image != 0).astype(np.float32) + np.float32(1e-3)
@@ -90,7 +92,7 @@ def brain_logit(
 def find_brain(
     images: Mapping[MrSequence, NDArray[np.float32]], grid: Grid, *, context: RunContext = SILENT
 ) -> BrainMask:
-    """Find the brain in a head with skull.
+    """Segment the brain in images with skull.
 
     Parameters
     ----------
@@ -104,7 +106,7 @@ def find_brain(
     Returns
     -------
     BrainMask
-        On a grid finer than `grid`, cut to the brain; empty if no brain is found.
+        On a grid finer than `grid`, cropped to the brain; empty if no brain is found.
     """
     logit = brain_logit(images, context=context)
     doubt = _absent(logit, next(iter(images.values())), grid)
@@ -114,7 +116,7 @@ def find_brain(
 
 
 def _absent(logit: NDArray[np.float32], image: NDArray[np.float32], grid: Grid) -> str | None:
-    """Return why this is no scan of a brain, or None."""
+    """Return why this is not a scan of a brain, or None."""
     sure_ml = float((logit > SURE).sum()) * grid.voxel_ml
     lit = image > 0.1 * float(np.quantile(image[::2, ::2, ::2], 0.99))
     object_ml = float(lit.sum()) * grid.voxel_ml
@@ -128,7 +130,7 @@ def _absent(logit: NDArray[np.float32], image: NDArray[np.float32], grid: Grid) 
 
 
 def outlined(logit: NDArray[np.float32], grid: Grid) -> BrainMask:
-    """Cut a logit at zero between its voxels: one part without holes, on a finer grid."""
+    """Threshold a logit map at zero on a finer grid: one component without holes."""
     part = largest(logit > 0)
     box = bounding_box(part)
     if box is None:
@@ -143,7 +145,7 @@ def outlined(logit: NDArray[np.float32], grid: Grid) -> BrainMask:
 
 
 def _halved(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Interpolate linearly at the centres of each voxel's FINER^3 parts, outer values held."""
+    """Interpolate linearly at the centres of FINER^3 sub-voxels, edge values held."""
     for axis in range(values.ndim):
         along = np.moveaxis(values, axis, 0)
         first, last = along[:1], along[-1:]
@@ -156,16 +158,16 @@ def _halved(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def share_of_brain(values: NDArray[np.float32], grid: Grid, mask: NDArray[np.bool_]) -> float:
-    """Return the share of a stripped image's outline that surely looks like brain, 0-1.
+    """Return the share of a stripped image's outline that is certainly brain, 0-1.
 
     Parameters
     ----------
     values : (I, J, K) float32
-        Without skull.
+        Skull-stripped image.
     grid : Grid
         Its grid.
     mask : (I, J, K) bool
-        Its outline.
+        Its foreground.
     """
     i, j, k = (max(round(SPACING_MM / edge), 1) for edge in grid.spacing_mm)
     image, small = block_means(values, grid, (i, j, k))
@@ -178,7 +180,7 @@ def share_of_brain(values: NDArray[np.float32], grid: Grid, mask: NDArray[np.boo
 
 
 def _finer(grid: Grid) -> Grid:
-    """Return the grid of each voxel's FINER^3 parts."""
+    """Return the grid of FINER^3 sub-voxels."""
     affine = np.array(grid.affine)
     affine[:3, :3] /= FINER
     affine[:3, 3] = grid.to_mm(np.full(3, (1 / FINER - 1) / 2))

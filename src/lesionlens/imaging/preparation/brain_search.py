@@ -1,4 +1,4 @@
-"""Where the brain is: the outline of a stripped image, a mask found before, or a search."""
+"""Choose the brain mask: outline of a stripped image, cached mask, or brain extraction."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lesionlens.imaging.preparation.draft import Draft, Loaded
 from lesionlens.imaging.preparation.resampling import resample
 
 LEAST_BRAIN = 0.03
-"""Share of a stripped scan's outline that must look like brain."""
+"""Minimum share of a stripped scan's outline that must look like brain."""
 
 
 def find_brain(draft: Draft, context: RunContext) -> None:
-    """Put a brain mask, and the grid on which it lies, into the draft."""
+    """Add a brain mask and its grid to the draft."""
     loaded, reference = draft.loaded, draft.reference
     stripped = next((s for s in (reference, *loaded) if loaded[s].stripped), None)
     if stripped is not None:
@@ -30,7 +30,7 @@ def find_brain(draft: Draft, context: RunContext) -> None:
             for other in loaded.values()
             if other is not item and other.moved is None and item.on_grid_of(other)
         ]
-        draft.mask = brains.of_stripped([item.values, *together], item.series.grid)
+        draft.mask = brains.mask_of_stripped([item.values, *together], item.series.grid)
         if draft.options.strip:
             _confirm(draft, item, draft.mask)
         words = "Already without skull: its outline was taken."
@@ -52,12 +52,12 @@ def find_brain(draft: Draft, context: RunContext) -> None:
 
 
 def _confirm(draft: Draft, item: Loaded, mask: NDArray[np.bool_]) -> None:
-    """Check whether what lies alone in the air is a brain; report it, or refuse, where it is none.
+    """Check whether the object of a stripped image is a brain; note a doubt, or refuse.
 
     Raises
     ------
     UnusableInputError
-        Hardly any of it looks like brain, and it is of one even material.
+        Hardly any of it looks like brain, and it is homogeneous.
     """
     share = brain_extraction.share_of_brain(item.values, item.series.grid, mask)
     if share >= LEAST_BRAIN:
@@ -70,7 +70,7 @@ def _confirm(draft: Draft, item: Loaded, mask: NDArray[np.bool_]) -> None:
 
 
 def _brain_in(draft: Draft, context: RunContext) -> brains.BrainMask:
-    """Find the brain by the method requested; under "auto" a program mends a doubtful mask."""
+    """Extract the brain by the chosen method; "auto" uses a program if the mask is doubtful."""
     auto = draft.options.stripper == skull_stripping.AUTO
     method = skull_stripping.OWN if auto else draft.options.stripper
     found = _kept_brain(draft, method, context)
@@ -87,7 +87,7 @@ def _brain_in(draft: Draft, context: RunContext) -> brains.BrainMask:
 
 
 def _kept_brain(draft: Draft, method: str, context: RunContext) -> brains.BrainMask:
-    """Find the brain, or take what was found in these very voxels by this method before."""
+    """Extract the brain, or load the cached mask of the same voxels and method."""
     key = _brain_key(draft, method) if draft.options.cache else None
     form = brains.form(draft.native.frame_uid)
     return cache.cached(key, lambda: _searched(draft, method, context), form)
@@ -99,7 +99,7 @@ def _brain_key(draft: Draft, method: str) -> str:
 
 
 def _searched(draft: Draft, method: str, context: RunContext) -> brains.BrainMask:
-    """Find the brain: our network looks at every sequence, a program at the reference alone."""
+    """Extract the brain: the built-in network uses every sequence, a program the reference only."""
     if method != skull_stripping.OWN:
         values = draft.loaded[draft.reference].values
         return skull_stripping.strip(method, values, draft.native, context=context)
@@ -124,7 +124,7 @@ def _take(draft: Draft, found: brains.BrainMask) -> None:
 
 
 def _no_brain(why: str, draft: Draft) -> UnusableInputError:
-    """Refuse, with what was noticed when the study was opened: it may be the cause."""
+    """Return the error for a scan without a brain, with earlier notices as a possible cause."""
     noticed = (notice.rstrip(".") for notice in draft.study.notices)
     return UnusableInputError(
         found=". ".join((f"no brain in the scan ({why})", *noticed)),

@@ -1,8 +1,8 @@
-"""Keep what preparation had to search for (movements, brain mask) by the content it was found in.
+"""Cache of registrations, brain masks and bias fields, keyed by image content.
 
-Files lie in the user's own cache folder, never beside the study, and hold no name: the key is a
-hash of voxels, grids and the version of the method. A cache that cannot be read or written costs
-time, never a result.
+Files are in the user's cache folder, never beside the study, and contain no names: the key is a
+hash of voxels, grids and method version. If the cache cannot be read or written, values are
+computed again.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ T = TypeVar("T")
 Arrays = Mapping[str, NDArray[Any]]
 
 METHOD = "5"
-"""Counts up when registration or brain extraction changes, so that old entries are not met."""
+"""Method version: increase it when registration or brain extraction changes."""
 KEPT = 400
-"""Entries; the oldest go first. The largest, a brain mask, takes about 30 kB."""
+"""Maximum number of entries; the oldest are deleted first. The largest, a brain mask, takes about
+30 kB.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayForm(Generic[T]):
-    """How a kind of value is kept as arrays."""
+    """How a type of value is converted to and from arrays."""
 
     names: frozenset[str]
-    """Of the arrays, all of which must be there."""
+    """Names of the required arrays."""
     read: Callable[[Arrays], T]
     write: Callable[[T], Arrays]
 
@@ -48,21 +50,21 @@ def folder() -> Path:
 
 
 def digest_of(values: NDArray[Any]) -> str:
-    """Return a hash of an array's shape and voxels, as hexadecimal text."""
+    """Return a hash of an array's shape and voxels, in hexadecimal."""
     digest = hashlib.blake2b(f"{values.dtype}{values.shape}".encode(), digest_size=20)
     digest.update(np.ascontiguousarray(values.T).data)
     return digest.hexdigest()
 
 
 def key_of(volumes: Mapping[str, tuple[str, Affine]], options: str) -> str:
-    """Return a hash of voxels, their grids and the options, as hexadecimal text.
+    """Return a hash of voxels, grids and options, in hexadecimal.
 
     Parameters
     ----------
     volumes : mapping of str to (str, affine)
-        `digest_of` the voxels and (4, 4) float64, by sequence.
+        `digest_of` the voxels and their (4, 4) float64 affine, by sequence.
     options : str
-        What else the result depends on.
+        Everything else the result depends on.
     """
     digest = hashlib.blake2b(f"{METHOD}|{options}".encode(), digest_size=20)
     for name in sorted(volumes):
@@ -73,7 +75,7 @@ def key_of(volumes: Mapping[str, tuple[str, Affine]], options: str) -> str:
 
 
 def load(key: str, names: Collection[str] = ()) -> Arrays | None:
-    """Return the arrays kept under a key; None if there are none, or not whole with `names`."""
+    """Return the arrays of a key; None if missing, damaged or without one of `names`."""
     path = folder() / f"{key}{array_cache.SUFFIX}"
     arrays = array_cache.read(path, names)
     if arrays is not None:
@@ -83,7 +85,7 @@ def load(key: str, names: Collection[str] = ()) -> Arrays | None:
 
 
 def save(key: str, arrays: Arrays) -> None:
-    """Keep arrays; written aside and moved in, so that no half of an entry is ever met."""
+    """Store arrays under a key, atomically."""
     try:
         array_cache.write(folder() / f"{key}{array_cache.SUFFIX}", arrays)
         _drop_old(folder())
@@ -92,13 +94,13 @@ def save(key: str, arrays: Arrays) -> None:
 
 
 def recall(key: str, form: ArrayForm[T]) -> T | None:
-    """Return what is kept under a key; None if nothing is, or not all of it."""
+    """Return the value of a key; None if it is missing or incomplete."""
     kept = load(key, form.names)
     return None if kept is None else form.read(kept)
 
 
 def cached(key: str | None, compute: Callable[[], T], form: ArrayForm[T]) -> T:
-    """Return what is kept under a key, else compute and keep it; without a key, compute."""
+    """Return the cached value of a key, else compute and store it; no key disables the cache."""
     known = None if key is None else recall(key, form)
     if known is not None:
         return known

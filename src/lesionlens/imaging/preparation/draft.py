@@ -1,4 +1,4 @@
-"""A study while it is prepared: each stage reads what the stages before it put here."""
+"""Mutable state of a study during preparation; each stage adds to it."""
 
 from __future__ import annotations
 
@@ -19,40 +19,42 @@ from lesionlens.imaging.preparation.registration import Registration
 
 @dataclass(frozen=True, slots=True)
 class PrepareOptions:
-    """How to prepare; each step can be left out."""
+    """Options of preparation; each step can be skipped."""
 
     edge_mm: float = 1.0
-    """Edge of the working grid's cubes."""
+    """Voxel edge of the working grid."""
     register: bool = True
-    """Co-register the sequences, but for those that were brought together before."""
+    """Co-register the sequences, unless they are registered already."""
     strip: bool = True
-    """Find the brain where the skull is still there, with a network. Otherwise the brain that was
-    found in these voxels before is taken, or the whole head counts: for a review of what is there
-    already."""
+    """Extract the brain with a network if the skull is present. Otherwise the cached mask of the
+    same voxels is used, or the whole head counts as brain: for the review of existing results.
+    """
     stripper: str = skull_stripping.AUTO
-    """"own", a program that the user has (a name in `skull_stripping.PROGRAMS`), or "auto": the own
-    method, and an installed program where its mask is doubtful."""
+    """"own", an installed program (a name in `skull_stripping.PROGRAMS`), or "auto": the built-in
+    method, and an installed program if its mask is doubtful.
+    """
     bias: bool = False
-    """Take the coils' shading out of each sequence (N4). Off: our network was trained to read
-    through it, and it costs more time than the rest of the preparation."""
+    """Correct the bias field of each sequence (N4). Off by default: the network was trained with
+    shading, and it takes longer than the rest of the preparation.
+    """
     sides: bool = True
-    """Check whether one sequence is mirrored against the others."""
+    """Check whether a sequence is mirrored relative to the others."""
     threads: int = 2
-    """Files read, and sequences registered, at a time."""
+    """Files read, and sequences registered, concurrently."""
     cache: bool = True
-    """Use and keep movements and brain masks in the user's cache folder."""
+    """Use and write cached registrations and brain masks."""
 
 
 @dataclass(slots=True)
 class Loaded:
-    """Voxels of one sequence, in its own frame."""
+    """Voxels of one loaded sequence, in its own frame."""
 
     series: Series
     values: NDArray[np.float32]
     stripped: bool = False
     moved: Affine | None = None
     scan: str = ""
-    """By which the sequence is known again; see `scan_digest`."""
+    """Digest that identifies the scan; see `scan_digest`."""
     _digest: str = ""
 
     def digest(self) -> str:
@@ -62,11 +64,11 @@ class Loaded:
         return self._digest
 
     def on_grid_of(self, other: Loaded) -> bool:
-        """Whether both were scanned on one grid, to a hundredth of a millimetre."""
+        """Return whether both have the same grid, to a hundredth of a millimetre."""
         return self.series.grid.matches(other.series.grid, 1e-2)
 
     def moved_grid(self) -> Grid:
-        """Return the grid as it lies in the reference's frame."""
+        """Return the grid after registration, in the reference's frame."""
         grid = self.series.grid
         if self.moved is None:
             return grid
@@ -75,7 +77,7 @@ class Loaded:
 
 @dataclass(slots=True, eq=False)
 class Draft:
-    """What is known of a study so far; arrays are empty until the stage that makes them."""
+    """A study in preparation; arrays are empty until their stage has run."""
 
     study: Study
     reference: MrSequence
@@ -85,27 +87,27 @@ class Draft:
     loaded: dict[MrSequence, Loaded] = field(default_factory=dict)
     registered: dict[MrSequence, Registration] = field(default_factory=dict)
     mask: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0, 0), bool))
-    """(I, J, K) bool: the brain, on `mask_grid`."""
+    """(I, J, K) bool: brain mask on `mask_grid`."""
     mask_grid: Grid = field(init=False)
     working: Grid = field(init=False)
     channels: NDArray[np.float32] = field(default_factory=lambda: np.zeros((4, 0, 0, 0), "f4"))
     """(4, I, J, K) float32: the sequences on `working`, in the order of MrSequence."""
     brain: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0, 0), bool))
-    """(I, J, K) bool: the brain, on `working`."""
+    """(I, J, K) bool: brain mask on `working`."""
 
     def __post_init__(self) -> None:
         self.mask_grid = self.working = self.native
 
     @property
     def native(self) -> Grid:
-        """The grid on which results lie."""
+        """Grid of the results."""
         return self.study.series[self.reference].grid
 
     @property
     def present(self) -> dict[MrSequence, NDArray[np.float32]]:
-        """The (I, J, K) channel of each sequence that is there."""
+        """The (I, J, K) channel of each available sequence."""
         return {s: c for s, c in zip(MrSequence, self.channels, strict=True) if s in self.loaded}
 
 
 Stage = Callable[[Draft, RunContext], None]
-"""One step of the preparation: adds to the draft."""
+"""One step of the preparation; modifies the draft."""

@@ -1,9 +1,9 @@
-"""Check the names of the sequences: compare each image with what is typical of its sequence.
+"""Detect exchanged sequence names by comparing images with what is typical of each sequence.
 
-Rank correlations between the sequences within the brain, how lopsided each one's brightness is, how
-it changes with depth, and which of T1 and T1c has the bright tail. All are free of the unit of
-brightness. Means and covariance are those of twenty people's scans and thirty synthetic brains
-(`fit_exchanged_names.py` in `research` makes them).
+Features are rank correlations between sequences within the brain, the skewness of each intensity
+distribution, its change with depth, and which of T1 and T1c has the bright tail. All are
+independent of intensity units. Means and covariance are those of twenty people's scans and thirty
+synthetic brains (`fit_exchanged_names.py` in `research` makes them).
 """
 
 from __future__ import annotations
@@ -26,41 +26,40 @@ Features = dict[str, float]
 Model = tuple[list[str], NDArray[np.float64], NDArray[np.float64]]
 """Names of features, their means and covariance."""
 LOG_RATIO = 4.0
-"""Logarithm of the likelihood ratio from which exchanged names explain the images better.
-Measured, each case left out of the fit: docs/explanation/checks_measured.md."""
+"""Minimum log-likelihood ratio of an exchange."""
 LEAST_LIKELY = -1.6
-"""Log-likelihood for each feature, below which the images fit no names at all."""
+"""Log-likelihood per feature below which the images fit no names at all."""
 ONE_IMAGE = 0.9999
-"""Correlation from which two images are one; T1 and T1c of one person reach .95."""
+"""Correlation at which two images are the same; T1 and T1c of one person reach .95."""
 _STRIDE = 3
 _LEAST_VOXELS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """Two sequences whose names seem exchanged."""
+    """Two sequences whose names are probably exchanged."""
 
     pair: tuple[MrSequence, MrSequence]
     log_ratio: float
-    """How much likelier the images are with the names exchanged."""
+    """Log-likelihood ratio in favour of the exchange."""
 
 
 def check(
     channels: Mapping[MrSequence, NDArray[np.float32]], brain: NDArray[np.bool_]
 ) -> QualityCheck | None:
-    """Report whether two sequences carry each other's name; None with fewer than two.
+    """Check whether two sequences have each other's name; None with fewer than two.
 
     Parameters
     ----------
     channels : mapping of MrSequence to (I, J, K) float32
-        Together on one grid, any unit.
+        On one grid, in any unit.
     brain : (I, J, K) bool
         Brain mask.
 
     Raises
     ------
     UnusableInputError
-        Two sequences are one image.
+        Two sequences are the same image.
     """
     if len(channels) < 2:
         return None
@@ -72,7 +71,7 @@ def check(
 
 
 def in_words(found: Exchange) -> str:
-    """Return the notice of an exchange."""
+    """Return the notice about an exchange."""
     one, other = (s.words for s in found.pair)
     return (
         f"{one} and {other} seem exchanged: the image called {one} looks like {other}, and the "
@@ -83,12 +82,12 @@ def in_words(found: Exchange) -> str:
 def refuse_one_image_twice(
     channels: Mapping[MrSequence, NDArray[np.float32]], brain: NDArray[np.bool_]
 ) -> None:
-    """Refuse one image that was given under two names, also where its unit differs.
+    """Refuse the same image under two names, even if rescaled.
 
     Raises
     ------
     UnusableInputError
-        Within the brain two sequences are one image.
+        Two sequences are the same image within the brain.
     """
     some = (slice(None, None, 2),) * 3
     inside = brain[some]
@@ -109,16 +108,16 @@ def exchanged(
     brain: NDArray[np.bool_],
     stride: int = _STRIDE,
 ) -> Exchange | None:
-    """Return the two sequences whose exchange explains the images much better, or None.
+    """Return the two sequences whose exchange fits the images much better, or None.
 
-    `stride` makes steps of about 3 mm of the grid.
+    `stride` subsamples the grid to about 3 mm.
     """
     measured = measure(channels, brain, stride)
     if measured is None:
         return None
     given = {s: s for s in channels}
     pair, ratio, likelihood = best_exchange(measured, given, load_model())
-    sure = convincing(ratio, likelihood, len(measured.features(given)))
+    sure = is_convincing(ratio, likelihood, len(measured.features(given)))
     return Exchange(pair, ratio) if sure else None
 
 
@@ -127,7 +126,7 @@ def measure(
     brain: NDArray[np.bool_],
     stride: int = _STRIDE,
 ) -> Measured | None:
-    """Measure images within the brain; None if too little of it is shown, or one is flat."""
+    """Compute features within the brain; None if too little is visible or an image is constant."""
     some = (slice(None, None, stride),) * 3
     inside = brain[some]
     use = inside & np.all([image[some] > 0 for image in channels.values()], axis=0)
@@ -148,11 +147,11 @@ def best_exchange(
     Parameters
     ----------
     measured : Measured
-        Of the images.
+        Features of the images.
     given : mapping of MrSequence to MrSequence
-        From the name to the image that carries it.
+        From each name to the image that has it.
     model : Model
-        What the features of right names are like.
+        Distribution of the features under correct names.
     """
     tried = {
         (a, b): _log_likelihood(measured.features({**given, a: given[b], b: given[a]}), model)
@@ -162,13 +161,13 @@ def best_exchange(
     return pair, tried[pair] - _log_likelihood(measured.features(given), model), tried[pair]
 
 
-def convincing(ratio: float, likelihood: float, features: int) -> bool:
-    """Whether an exchange is much likelier than the given names, and likely in itself."""
+def is_convincing(ratio: float, likelihood: float, features: int) -> bool:
+    """Return whether an exchange is much more likely than the given names, and likely in itself."""
     return ratio > LOG_RATIO and likelihood > LEAST_LIKELY * features
 
 
 class Measured:
-    """What was measured of images, whatever they are called."""
+    """Intensity statistics of images, independent of their names."""
 
     def __init__(
         self, images: Mapping[MrSequence, NDArray[np.float64]], depth: NDArray[np.float64]
@@ -181,7 +180,7 @@ class Measured:
         self.tails = {(a, b): _tail(scaled[a] - scaled[b]) for a, b in permutations(images, 2)}
 
     def features(self, images: Mapping[MrSequence, MrSequence]) -> Features:
-        """Return the features, where each name stands for the image of another."""
+        """Return the features for an assignment of images to names."""
         found = {
             f"{name} {kind}": value
             for name, image in images.items()
@@ -195,7 +194,7 @@ class Measured:
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ranks from 1, ties at their mean: `scipy.stats` would take .4 s to import."""
+    """Return ranks from 1, ties averaged; importing `scipy.stats` would take .4 s."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     middle = np.cumsum(counts) - (counts - 1) / 2
     return np.asarray(middle[place], dtype=np.float64)
@@ -206,7 +205,7 @@ def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 
 def _lopsided(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return how far the median lies from the middle, of 1-99 % and of 10-90 %, -1 to 1."""
+    """Return the offset of the median from the middle of 1-99 % and of 10-90 %, -1 to 1."""
     a, b, c, d, e = np.quantile(values, (0.01, 0.1, 0.5, 0.9, 0.99))
     return float((e + a - 2 * c) / (e - a)), float((d + b - 2 * c) / max(d - b, 1e-9 * (e - a)))
 
@@ -222,7 +221,7 @@ def _tail(difference: NDArray[np.float64]) -> float:
 
 
 def _log_likelihood(features: Features, model: Model) -> float:
-    """Return the log-likelihood of features, but for what all assignments share."""
+    """Return the log-likelihood of features, without constant terms."""
     names, means, covariance = model
     index = [names.index(name) for name in features]
     apart = np.array(list(features.values())) - means[index]
@@ -231,7 +230,7 @@ def _log_likelihood(features: Features, model: Model) -> float:
 
 @cache
 def load_model() -> Model:
-    """Return the model that the package holds."""
+    """Load the shipped model."""
     with (files("lesionlens.imaging.preparation") / "exchanged_names.npz").open("rb") as stream:
         kept = np.load(stream)
         return [str(n) for n in kept["names"]], kept["means"], kept["covariance"]

@@ -1,4 +1,4 @@
-"""Find ghosts: the head seen again, weaker and shifted, as flow, movement or a spike leave it."""
+"""Detect ghost artefacts: shifted, weaker copies of the head from flow, motion or spikes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from lesionlens.base.records.study import QualityCheck
 
 Floats = NDArray[np.float32]
 GHOST = 0.025
-"""Share of an image's edges that comes again at one distance (`research/poor_scans.py`)."""
+"""Minimum share of an image's edges that recurs at one distance (`research/poor_scans.py`)."""
 _STRIDE = 4
 _LEAST_LINE = 48
-_NEAREST = 6  # a ghost lies at least a sixth of the line off
+_NEAREST = 6  # a ghost is shifted by at least a sixth of the line
 _BESIDE = (*range(-20, -2), *range(3, 21))
-"""Neighbours that a ghost's peak must exceed: what was interpolated between thick slices comes
-again at each multiple of their distance, or of twice that."""
+"""Neighbours that a ghost's peak must exceed: interpolated thick slices recur at multiples of their
+spacing, or of twice that.
+"""
 _CLIPPED = 3.0
 
 
 def check(volumes: Mapping[MrSequence, tuple[Floats, Grid]]) -> QualityCheck:
-    """Report sequences that show the head again, shifted.
+    """Check for sequences with ghosts.
 
     Parameters
     ----------
@@ -44,20 +45,20 @@ def check(volumes: Mapping[MrSequence, tuple[Floats, Grid]]) -> QualityCheck:
 
 
 def ghost_strength(values: Floats, stride: int = _STRIDE) -> float:
-    """Return how much of an image's edges comes again at one distance along an axis, 0 to 1.
+    """Return the share of an image's edges that recurs at one distance along an axis, 0 to 1.
 
     Parameters
     ----------
     values : (I, J, K) float32
         As acquired.
     stride : int
-        Between the lines that are looked at.
+        Spacing of the analysed lines.
 
     Notes
     -----
-    The autocorrelation of the second difference along lines: anatomy's own falls off within
-    centimetres and varies slowly, a copy stands out as one sharp peak. Edges against an empty
-    background do not count, for the two sides of a field of view would be copies of each other.
+    Autocorrelation of the second difference along lines: for anatomy it decays within centimetres
+    and varies slowly; a copy is a sharp peak. Edges against an empty background are excluded,
+    because the two sides of a field of view would match each other.
     """
     some = (slice(None, None, stride),) * 2
     return max(_along(np.moveaxis(values, axis, -1)[some]) for axis in range(3))

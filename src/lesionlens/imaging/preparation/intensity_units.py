@@ -1,7 +1,7 @@
-"""Brightness in units that do not depend on how a file stores it.
+"""Normalise intensity units independently of how a file stores them.
 
-MR brightness has no unit: a scan times any positive number, plus any number, is the same scan. Zero
-becomes the background; a power of two, which rounds nothing, brings extreme scales back.
+MR intensity is defined up to a positive factor and an offset. The background is set to zero;
+extreme scales are corrected by a power of two, which is exact.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 USUAL = (-6, 20)
-"""Powers of two between which the bright end of a scan may stay."""
+"""Range, as powers of two, in which the bright end of a scan is left unchanged."""
 _TARGET = 10
 _CONSTANT_SHARE = 0.02
 _OBJECT_BELOW = 0.01
@@ -22,12 +22,12 @@ def standard_units(values: NDArray[np.float32]) -> NDArray[np.float32]:
     Parameters
     ----------
     values : (I, J, K) float32
-        Finite, in any unit, not all equal.
+        Finite, in any unit, not constant.
 
     Returns
     -------
     (I, J, K) float32
-        The same array where it is in such units already.
+        The same array if no change is needed.
     """
     background, outside = _background(values)
     shifted = values if background == 0 else values - background
@@ -42,10 +42,10 @@ def standard_units(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _background(values: NDArray[np.float32]) -> tuple[np.float32, NDArray[np.bool_] | None]:
-    """Return the brightness of background, and where it is if much of the object is darker.
+    """Return the background intensity, and its mask if much of the object is darker.
 
-    It is the constant round the object where there is one, else the darkest value, but for single
-    voxels far below all others.
+    It is the constant value around the object if there is one, else the minimum, except for single
+    outliers far below it.
     """
     some = values[::2, ::2, ::2]
     corners = values[tuple(slice(None, None, max(n - 1, 1)) for n in values.shape)]
@@ -57,4 +57,4 @@ def _background(values: NDArray[np.float32]) -> tuple[np.float32, NDArray[np.boo
     below = float((some < constant).sum()) / max(int((some != constant).sum()), 1)
     if below < _OBJECT_BELOW:
         return constant, None
-    return lowest, values == constant  # as z-scores are
+    return lowest, values == constant  # as after z-scoring

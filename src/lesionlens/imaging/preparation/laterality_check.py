@@ -1,8 +1,8 @@
-"""Is one series mirrored against the others: a head is nearly, not quite, its own mirror image.
+"""Detect a series that is mirrored relative to the others, using the asymmetry of the head.
 
-The reference is laid on its own mirror image once, which gives the plane of symmetry. Every other
-sequence is then compared with it as it is and mirrored at that plane: one whose left and right were
-swapped fits better mirrored. If all sequences are mirrored alike nothing can show it.
+The reference is registered to its own mirror image once, which gives the plane of symmetry. Every
+other sequence is then compared with it as it is and mirrored at that plane: a sequence with swapped
+sides fits better mirrored. If all sequences are mirrored, this cannot be detected.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from lesionlens.imaging.preparation.resampling import HALF, block_means, resampl
 
 BINS = 32
 BLOCK = (3, 3, 3)
-"""Voxels of the working grid that are averaged along each axis."""
+"""Voxels of the working grid averaged along each axis."""
 MIRRORED_ABOVE = 0.0
-"""Gain of the mirror image from which sides count as swapped.
+"""Gain of the mirror image above which the sides are considered swapped.
 
-Measured on real studies: -0.30 to -0.66 as they are; with one series mirrored 0.22 to 2.4, and on
+Measured on real studies: -0.30 to -0.66 unchanged; with one series mirrored 0.22 to 2.4, and on
 thick slices that were not registered again -0.04 and 0.01.
 """
 
@@ -39,18 +39,18 @@ def sides(
     *,
     context: RunContext = SILENT,
 ) -> QualityCheck | None:
-    """Report whether left and right agree between the sequences.
+    """Check whether left and right agree between the sequences.
 
     Parameters
     ----------
     channels : mapping of MrSequence to (I, J, K) float32
-        Together on `grid`.
+        On `grid`.
     reference : MrSequence
-        With whom the others are compared.
+        The sequence with which the others are compared.
     brain : (I, J, K) bool
         Brain mask.
     grid : Grid
-        Axis-aligned RAS+ cubes.
+        Axis-aligned RAS+, isotropic.
     context : RunContext
         Checked for cancellation between steps.
 
@@ -85,7 +85,7 @@ def sides(
 
 
 def symmetry(values: NDArray[np.float32], grid: Grid, *, context: RunContext = SILENT) -> Affine:
-    """Find the reflection that lays a head on itself.
+    """Estimate the reflection that maps a head to itself.
 
     Returns
     -------
@@ -105,16 +105,16 @@ def gain_of_mirror(
     grid: Grid,
     reflection: Affine,
 ) -> float:
-    """Return the mutual information of a sequence mirrored over that as it is, less 1.
+    """Return the relative gain in mutual information when a sequence is mirrored.
 
     Parameters
     ----------
     fixed, moving : (I, J, K) float32
         Reference and sequence on `grid`.
     inside : (I, J, K) bool
-        Where to compare.
+        Region of the comparison.
     grid : Grid
-        Of all three.
+        Grid of all three.
     reflection : (4, 4) float64
         From `symmetry`.
     """
@@ -127,9 +127,9 @@ def gain_of_mirror(
 
 
 def mutual_information(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Return the mutual information of two equally long lists of brightness, in nats.
+    """Return the mutual information of two equally long intensity vectors, in nats.
 
-    Bins hold equally many voxels each, so that no outlier and no unit counts.
+    Bins hold equally many voxels, so that outliers and units have no effect.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Load the sequences of a study: refuse what is no scan, standardise the units, cap outliers."""
+"""Load the sequences of a study: refuse implausible scans, standardise units, cap outliers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lesionlens.imaging.preparation.scan_digest import scan_digest
 
 
 def load(draft: Draft, context: RunContext) -> None:
-    """Read every sequence, several at a time; see `scan_limits` and `lost_signal` for refusals."""
+    """Load every sequence in parallel; see `scan_limits` and `lost_signal` for refusals."""
     series = draft.study.series
     for sequence, item in series.items():
         check_grid(item.grid, _where(sequence, item))
@@ -51,7 +51,7 @@ def _load_one(sequence: MrSequence, series: Series) -> tuple[Loaded, list[str]]:
 
 
 def _capped(values: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
-    """Cap single voxels ten times brighter than the 99.9th percentile; count them."""
+    """Cap single voxels ten times brighter than the 99.9th percentile; return their number too."""
     top = 10.0 * float(np.quantile(values[::2, ::2, ::2], 0.999))
     if top <= 0 or float(values.max()) <= top:
         return values, 0

@@ -1,7 +1,7 @@
-"""Where an image holds nothing: voxels that are no numbers, halves, blocks and slabs left blank.
+"""Detect missing signal: NaN or infinite voxels, and blank halves, blocks and slabs.
 
-A head ends in curves. Where tissue ends in a large flat face of the voxel grid, something cut it,
-and what lay beyond was not measured.
+A head has a curved surface. If tissue ends in a large plane of the voxel grid, the image was cut
+there and the part beyond is missing.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ blank half makes 5600 to 30,000."""
 FLAT_MM2_A_MM = 400.0
 """The same for each millimetre of a voxel's edge, where slices are thicker: 340 at 6 mm."""
 _LIT = 0.2
-"""Of the bright end, from which a voxel is tissue."""
+"""Share of the bright end at which a voxel counts as tissue."""
 BETWEEN_ML = 1.0
-"""Voxels without a number between tissue on two axes that refuse."""
+"""Volume of non-finite voxels between tissue (on two axes) that leads to a refusal."""
 _SIDES = (("left", "right"), ("back", "front"), ("lower", "upper"))
 
 
 @dataclass(frozen=True, slots=True)
 class FlatCut:
-    """A flat face in which tissue ends within the field of view."""
+    """A plane in which tissue ends within the field of view."""
 
     area_cm2: float
     side: str
-    """Of the lost part, as seen from the tissue: "left", "upper", ..."""
+    """Side of the lost part relative to the tissue: "left", "upper", ..."""
 
 
 def finite(
     values: NDArray[np.float32], grid: Grid, where: str
 ) -> tuple[NDArray[np.float32], str | None]:
-    """Return voxels without NaN or infinity, and a notice where some had to go.
+    """Return voxels without NaN and infinity, with a notice if some were replaced.
 
     Raises
     ------
     ReadError
-        Infinity, or NaN that is enclosed by numbers, lies between tissue or cuts through it.
+        There is infinity, or NaN enclosed by, between or cutting through tissue.
     """
     if np.isfinite(values.sum(dtype=np.float64)):
         return values, None
@@ -74,7 +74,7 @@ def finite(
 def _why_not_background(
     values: NDArray[np.float32], bad: NDArray[np.bool_], grid: Grid
 ) -> str | None:
-    """Return why voxels without a number may hide tissue, or None."""
+    """Return why non-finite voxels may hide tissue, or None."""
     if float(bad.mean()) > 0.95 or np.isinf(values).any():
         return "no scanner writes so many, or infinity"
     parts, _ = ndimage.label(bad)
@@ -88,7 +88,7 @@ def _why_not_background(
             f"they cut off the {cut.side} part of the head in one plane of {cut.area_cm2:.0f} cm2"
         )
     faces = [np.take(bad, index, axis=axis).mean() for axis in range(3) for index in (0, -1)]
-    if np.median(faces) < 0.5:  # air is numbers: what lies between tissue is no air
+    if np.median(faces) < 0.5:  # air has finite values: voxels between tissue are not air
         between = bad & (np.sum([_between(lit, axis) for axis in range(3)], axis=0) >= 2)
         millilitres = float(between.sum()) * grid.voxel_ml
         if millilitres > BETWEEN_ML:
@@ -112,12 +112,12 @@ def _between(lit: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
 
 
 def flat_cut(nothing: NDArray[np.bool_], tissue: NDArray[np.bool_], grid: Grid) -> FlatCut | None:
-    """Return the largest flat face in which tissue meets nothing, None if all are natural.
+    """Return the largest plane in which tissue meets blank voxels; None if none is suspicious.
 
     Parameters
     ----------
     nothing, tissue : (I, J, K) bool
-        On `grid`; what is neither is air, noise or dark tissue.
+        On `grid`; all other voxels are air, noise or dark tissue.
     grid : Grid
         As acquired.
     """
@@ -141,10 +141,10 @@ def flat_cut(nothing: NDArray[np.bool_], tissue: NDArray[np.bool_], grid: Grid) 
 
 
 def _flattest(counts: NDArray[np.int_]) -> tuple[int, int]:
-    """Return the layer with most faces and how many more they are than beside it.
+    """Return the layer with most boundary faces, and the excess over its neighbours.
 
-    Equally thick layers of a dome have equal faces (Archimedes), whatever their thickness; a cut
-    has all in one layer.
+    Equally thick layers of a dome have equal face areas (Archimedes); at a cut all faces are in one
+    layer.
     """
     if not counts.size:
         return 0, 0
@@ -167,7 +167,7 @@ def _side(grid: Grid, axis: int, sign: int) -> str:
 def check(
     acquired: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]],
 ) -> QualityCheck:
-    """Report sequences of which a half, a block or slices are blank.
+    """Check for sequences with a blank half, block or slices.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Bring the sequences of a study onto one 1 mm RAS+ grid, with a brain mask and the way back."""
+"""Prepare a study: all sequences on one 1 mm RAS+ grid, brain mask, map to the native grid."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lesionlens.base.labels import NAME_IN_WINDOW, REFERENCE_ORDER, MrSequence, 
 from lesionlens.base.records.study import PreparedStudy, QualityCheck, Series, StepName, Study
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation import exchanged_names, ghosts, lost_signal, quality
-from lesionlens.imaging.preparation.bias_field import take_bias_out
+from lesionlens.imaging.preparation.bias_field import correct_bias
 from lesionlens.imaging.preparation.brain_search import find_brain
+from lesionlens.imaging.preparation.co_registration import register_sequences
 from lesionlens.imaging.preparation.draft import Draft, PrepareOptions, Stage
 from lesionlens.imaging.preparation.laterality_check import sides
 from lesionlens.imaging.preparation.loading import load
-from lesionlens.imaging.preparation.together import bring_together
 from lesionlens.imaging.preparation.working_grid import resample_all
 
 __all__ = ["PrepareOptions", "prepare", "reference_of"]
@@ -30,19 +30,19 @@ DEFAULT_OPTIONS = PrepareOptions()
 def prepare(
     study: Study, context: RunContext, options: PrepareOptions = DEFAULT_OPTIONS
 ) -> PreparedStudy:
-    """Load, check, co-register, find the brain and resample.
+    """Load, check and co-register the sequences, extract the brain and resample.
 
-    Sequences that already share a grid are not registered, and a stripped brain is not stripped
-    again: such input only changes its axes.
+    Sequences that are registered already are not registered again, and stripped images are not
+    stripped again: such input is only reoriented.
 
     Parameters
     ----------
     study : Study
         At least one sequence.
     context : RunContext
-        Times the stages, passes on progress and cancellation.
+        For stage timing, progress and cancellation.
     options : PrepareOptions
-        Which steps.
+        Which steps to run.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def prepare(
     Raises
     ------
     UnusableInputError
-        A sequence that cannot be a head's MR scan; the message says which and why.
+        A sequence cannot be an MR scan of a head; the message states which and why.
     CancelledError
         The user asked to stop.
     """
@@ -78,22 +78,22 @@ def prepare(
 
 
 def _stages(options: PrepareOptions) -> Iterator[tuple[str, Stage]]:
-    """Yield what is done, in this order, and how it is called."""
+    """Yield name and function of each stage, in order."""
     yield "load", load
-    yield "register", bring_together
+    yield "register", register_sequences
     yield StepName.BRAIN, find_brain
     yield "resample", resample_all
     if options.bias:
-        yield StepName.BIAS, take_bias_out
+        yield StepName.BIAS, correct_bias
 
 
 def reference_of(series: Mapping[MrSequence, Series]) -> MrSequence:
-    """Return the sequence on whose grid results lie: the first there of T1c, FLAIR, T2, T1.
+    """Return the reference sequence: the first available of T1c, FLAIR, T2, T1.
 
     Raises
     ------
     UnusableInputError
-        There is none.
+        No sequence is available.
     """
     for sequence in REFERENCE_ORDER:
         if sequence in series:
@@ -113,7 +113,7 @@ def _checked(draft: Draft, context: RunContext) -> tuple[QualityCheck, ...]:
     valid = {s: values != 0 for s, values in there.items()}
     volume = float(brain.sum()) * working.voxel_ml
     compare = partial(sides, there, draft.reference, brain, working, context=context)
-    with ThreadPoolExecutor(1) as aside:  # a registration, which leaves Python to the rest
+    with ThreadPoolExecutor(1) as aside:  # runs in a thread: registration releases the GIL
         agreement = aside.submit(compare) if draft.options.sides else None
         found = [
             quality.missing(series),

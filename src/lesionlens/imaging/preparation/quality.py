@@ -1,4 +1,4 @@
-"""Checks of the input that a reader sees before trusting any result."""
+"""Quality checks of the input images."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ COST_WITHOUT = {
 }
 THICK_MM = 4.0
 FAR_MM = 50.0
-"""A patient moves by less between two sequences of one session."""
+"""Larger movements between sequences of one session are implausible."""
 
 
 def missing(series: Mapping[MrSequence, Series]) -> QualityCheck:
-    """Report which sequences are missing and what that costs."""
+    """Check which sequences are missing; the message states the consequence."""
     absent = [
         s
         for s in (MrSequence.T1C, MrSequence.FLAIR, MrSequence.T2, MrSequence.T1)
@@ -40,7 +40,7 @@ def missing(series: Mapping[MrSequence, Series]) -> QualityCheck:
 
 
 def spacing(series: Mapping[MrSequence, Series]) -> QualityCheck:
-    """Report how thick the slices are."""
+    """Check the slice thickness."""
     edges = {s: float(item.grid.spacing_mm.max()) for s, item in series.items()}
     thick = [f"{s.words} {edge:.1f} mm" for s, edge in edges.items() if edge > THICK_MM]
     if thick:
@@ -56,16 +56,16 @@ def spacing(series: Mapping[MrSequence, Series]) -> QualityCheck:
 def coverage(
     brain: NDArray[np.bool_], valid: Mapping[MrSequence, NDArray[np.bool_]], volume_ml: float
 ) -> QualityCheck:
-    """Report whether every sequence shows the whole brain.
+    """Check whether every sequence covers the whole brain.
 
     Parameters
     ----------
     brain : (I, J, K) bool
         On the working grid.
     valid : mapping of MrSequence to (I, J, K) bool
-        Where each sequence has a signal.
+        Voxels with signal in each sequence.
     volume_ml : float
-        Of the brain mask.
+        Volume of the brain mask.
     """
     total = max(int(brain.sum()), 1)
     shares = {s: float((brain & seen).sum()) / total for s, seen in valid.items()}
@@ -86,19 +86,19 @@ def coverage(
 
 
 def cut_off(brain: NDArray[np.bool_], edge_mm: float) -> QualityCheck | None:
-    """Report a brain that ends in a flat face, as where the field of view cuts its vertex off.
+    """Check whether the brain ends in a plane, as when the field of view cuts off the vertex.
 
     Parameters
     ----------
     brain : (I, J, K) bool
         On the working grid, RAS+.
     edge_mm : float
-        Of its cubes.
+        Voxel edge.
 
     Returns
     -------
     QualityCheck or None
-        None if every side is round.
+        None if every side is curved.
     """
     depth = max(round(END_MM / edge_mm), 1)
     flat: list[str] = []
@@ -123,16 +123,17 @@ def cut_off(brain: NDArray[np.bool_], edge_mm: float) -> QualityCheck | None:
 
 END_MM = 3.0
 FLAT_END = 0.18
-"""Of the brain's largest section. Sections of a dome grow evenly with depth, from nothing: the face
-is what those at `END_MM` and twice as deep leave at the very end. Measured in seventeen people, six
-sides each, in voxels of 1 to 5 mm: at most .14; with the upper tenth cut off .20 and more, with the
-upper quarter .65."""
+"""Maximum share of the brain's largest section. Sections of a dome grow evenly with depth, from
+zero: the extrapolated section at the very end is computed from those at `END_MM` and twice that
+depth. Measured in seventeen people, six sides each, in voxels of 1 to 5 mm: at most .14; with
+the upper tenth cut off .20 and more, with the upper quarter .65.
+"""
 
 
 def saturation(
     volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]],
 ) -> QualityCheck:
-    """Report sequences whose bright end was cut off at one value.
+    """Check whether the bright end of a sequence is clipped.
 
     Parameters
     ----------
@@ -163,7 +164,7 @@ SATURATED_SHARE = 0.003
 def contrast_agent(
     channels: Mapping[MrSequence, NDArray[np.float32]], brain: NDArray[np.bool_]
 ) -> QualityCheck | None:
-    """Report whether contrast agent is visible in T1c; None if T1 or T1c is missing.
+    """Check whether contrast agent is visible in T1c; None if T1 or T1c is missing.
 
     The bright tail of T1c against that of T1: after each is scaled by its median and spread
     within the brain, vessels, plexus and enhancing tissue lift the 99.8th percentile of the
@@ -201,14 +202,15 @@ def contrast_agent(
 
 CONTRAST_LIFT = 3.0
 DROP_SHARE = 1.35
-"""Of the lift. Measured: at most 1.27 in eighteen people; above it in 13 of 17 with T1 and T1c
-exchanged."""
+"""Share of the lift. Measured: at most 1.27 in eighteen people; above it in 13 of 17 with T1 and
+T1c exchanged.
+"""
 
 
 def noise(
     channels: Mapping[MrSequence, NDArray[np.float32]], brain: NDArray[np.bool_]
 ) -> QualityCheck:
-    """Estimate signal to noise in the brain (Immerkaer's operator along the slices' plane).
+    """Estimate the signal-to-noise ratio in the brain (Immerkaer's operator in the slice plane).
 
     Notes
     -----
@@ -231,11 +233,11 @@ def noise(
 
 
 NOISELESS = 1000
-"""No scanner reaches this ratio: beyond it the number says only that the image was smoothed."""
+"""Above this ratio the image must have been smoothed; no scanner reaches it."""
 
 
 def motion(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> QualityCheck:
-    """Detect jumps between slices, as a patient who moves leaves in interleaved 2-D scans.
+    """Check for jumps between slices, as caused by motion in interleaved 2-D scans.
 
     Parameters
     ----------
@@ -255,11 +257,10 @@ def motion(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> Qu
 
 
 def slice_jumps_mm(values: NDArray[np.float32], grid: Grid) -> float:
-    """Estimate how far slices jump against their neighbours, mm.
+    """Estimate the displacement of slices relative to their neighbours, mm.
 
-    The middle of each slice's brightness runs smoothly along a still head; its second difference
-    is taken in the middle half of the slices along the thickest axis, and its median is robust
-    against the anatomy's own turns.
+    The intensity centroid of slices varies smoothly in a still head. Its second difference is taken
+    in the middle half of the slices along the thickest axis; the median is robust to anatomy.
     """
     axis = int(np.argmax(grid.spacing_mm))
     slices = np.moveaxis(values, axis, 0)
@@ -281,7 +282,7 @@ slice was shifted by 3 mm."""
 
 
 def signal_to_noise(values: NDArray[np.float32], brain: NDArray[np.bool_]) -> float:
-    """Return the median signal over the estimated noise in the brain; infinity without noise."""
+    """Return median signal over estimated noise in the brain; infinity without noise."""
     middle = values.shape[2] // 2
     planes = slice(max(middle - 20, 0), middle + 20, 4)
     part, mask = values[:, :, planes].astype(np.float64), brain[:, :, planes]
@@ -296,12 +297,12 @@ def signal_to_noise(values: NDArray[np.float32], brain: NDArray[np.bool_]) -> fl
 
 
 def registration(found: Mapping[MrSequence, Registration]) -> QualityCheck:
-    """Report how far the sequences were moved and whether that is sure.
+    """Check how far the sequences were moved, and whether registration is reliable.
 
     Parameters
     ----------
     found : mapping of MrSequence to Registration
-        Of each sequence that was registered.
+        Result for each registered sequence.
     """
     if not found:
         sentence = "The sequences were brought together before, and left as they are."

@@ -1,7 +1,7 @@
-"""Rigid co-registration of one sequence to the reference, with a figure that says how sure it is.
+"""Rigid co-registration of one sequence to the reference, with a measure of its reliability.
 
-Everything happens in the patient's RAS+ millimetres: both images lie on axis-aligned RAS grids,
-which ITK takes as its physical frame (it has no notion of which side is which).
+All computation is in patient RAS+ millimetres: both images are on axis-aligned RAS grids, which ITK
+uses as its physical frame (it does not distinguish left and right).
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from lesionlens.imaging.preparation.resampling import resample, resample_mask
 
 COARSE_MM, FINE_MM, FINEST_MM = 4.0, 2.0, 1.0
 HEAD_SHARE, NEAR_MM = 0.1, 8.0
-"""Only what is near a head is compared: more than this share of the brightest tissue, or as near.
-Halves the time, at the same error."""
+"""Only voxels near a head are compared: brighter than this share of the brightest tissue, or within
+this distance of such voxels. Halves the time at the same error.
+"""
 DOUBTFUL_BELOW = 0.2
-"""A peak of mutual information less pronounced than this is called doubtful.
+"""Relative height of the mutual information peak below which the result is doubtful.
 
 Measured: 0.25 to 0.55 between sequences of one patient, 0.13 to 0.23 between two patients.
 """
 UNRELATED_BELOW = 0.05
-"""Mutual information (nats) below which no peak says anything.
+"""Mutual information (nats) below which the result is doubtful in any case.
 
 Measured: 0.47 to 1.2 between sequences of one patient, 0.005 between a head and noise.
 """
@@ -38,21 +39,21 @@ Measured: 0.47 to 1.2 between sequences of one patient, 0.005 between a head and
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Registration:
-    """Where a sequence lies in the reference's frame."""
+    """The rigid transform of a sequence to the reference's frame."""
 
     moved: Affine
     """(4, 4) float64: reference RAS+ mm to the sequence's own RAS+ mm; rigid."""
     shift_mm: float
     angle_deg: float
-    """How far the middle of the head moved, and the rotation."""
+    """Displacement of the head's centre, and the rotation angle."""
     information: float
     """Mutual information (nats) of the aligned images."""
     pronounced: float
-    """How much better that is than 10 mm beside: 1 - I(beside) / I(aligned); near 0 is doubtful."""
+    """Height of the peak relative to 10 mm off: 1 - I(off) / I(aligned); near 0 is doubtful."""
 
     @property
     def doubtful(self) -> bool:
-        """Whether a reader should check the alignment by eye."""
+        """Whether the alignment should be checked visually."""
         return self.information < UNRELATED_BELOW or self.pronounced < DOUBTFUL_BELOW
 
 
@@ -67,7 +68,7 @@ def _to_arrays(found: Registration) -> Arrays:
 
 
 FORM = ArrayForm(frozenset({"moved", "figures"}), _from_arrays, _to_arrays)
-"""How a registration is kept in the cache."""
+"""Cache format of a registration."""
 
 
 def _image(values: NDArray[np.float32], grid: Grid) -> sitk.Image:
@@ -80,21 +81,21 @@ def _image(values: NDArray[np.float32], grid: Grid) -> sitk.Image:
 def on_ras_grid(
     values: NDArray[np.float32], grid: Grid, edge_mm: float
 ) -> tuple[NDArray[np.float32], Grid]:
-    """Lay an image on an axis-aligned RAS+ grid of cubes over its own field of view."""
+    """Resample an image to an isotropic, axis-aligned RAS+ grid over its own field of view."""
     affine, shape = ras_grid(grid.affine, grid.shape, edge_mm)
     target = Grid(shape, affine, grid.frame_uid)
     return resample(values, grid, target), target
 
 
 def _compressed(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cap the brightest voxels, so that the histogram's bins go to tissue."""
+    """Cap the brightest voxels, so that histogram bins resolve tissue."""
     inside = values[values > 0]
     top = float(np.quantile(inside[:: max(inside.size // 50_000, 1)], 0.99)) if inside.size else 1.0
     return np.clip(values, 0.0, top or 1.0)
 
 
 def centre_of_mass_mm(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
-    """Return the (3,) centre of what is bright, RAS+ mm; of the field of view if all is dark."""
+    """Return the (3,) intensity centroid, RAS+ mm; the field of view's centre if all is dark."""
     weight = np.sqrt(np.maximum(values, 0.0))
     total = float(weight.sum())
     if total <= 0:
@@ -120,7 +121,7 @@ def _matrix(transform: sitk.Euler3DTransform) -> Affine:
 def _method(
     sampling: float, iterations: int, step: float, least: float = 1e-3
 ) -> sitk.ImageRegistrationMethod:
-    """Return a gradient descent of mutual information; steps in mm, ended below the `least`."""
+    """Return a gradient descent on mutual information; steps in mm, stopped below `least`."""
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricSamplingStrategy(method.REGULAR)
@@ -128,28 +129,28 @@ def _method(
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(step, least, iterations, 0.7, 1e-9)
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetNumberOfWorkUnits(1)  # several add up in any order: other last bits on every run
+    method.SetNumberOfWorkUnits(1)  # threads sum in any order: the last bits would differ
     return method
 
 
 class Excluded(NamedTuple):
-    """What is left out of the comparison, on a grid of its own."""
+    """Mask of voxels excluded from the comparison, with its own grid."""
 
     mask: NDArray[np.bool_]
-    """(I, J, K) bool: True if the images are not compared."""
+    """(I, J, K) bool: True for excluded voxels."""
     grid: Grid
 
 
 class Level(NamedTuple):
-    """One image for ITK, and where it counts: the head and what is near it."""
+    """One image as ITK image, with the mask of the head and its surroundings."""
 
     image: sitk.Image
     near: sitk.Image
     excluding: bool
-    """Whether something was taken out of `near`; as the moving image it is masked too then."""
+    """Whether voxels are excluded from `near`; then the mask also applies to the moving image."""
 
     def copy(self) -> Level:
-        """Return one that shares no memory: ITK may write into what it is given."""
+        """Return a deep copy: ITK may write into its inputs."""
         return Level(_unshared(self.image), _unshared(self.near), self.excluding)
 
 
@@ -182,18 +183,18 @@ def _level(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResolutionPyramid:
-    """One image at two resolutions, ready for ITK; made once, used for every partner."""
+    """One image at several resolutions as ITK images, reused for every partner."""
 
     coarse: Level
     fine: Level
-    """On RAS+ cubes of 4 and 2 mm."""
+    """Isotropic RAS+ grids of 4 and 2 mm."""
     centre_mm: NDArray[np.float64]
-    """(3,) float64: middle of what is bright."""
+    """(3,) float64: intensity centroid."""
     finest: Level | None = None
-    """On RAS+ cubes of 1 mm; None if the fine level is enough."""
+    """Isotropic RAS+ grid of 1 mm; None if the fine level is sufficient."""
 
     def copy(self) -> ResolutionPyramid:
-        """Return one for another thread, which shares no image with this."""
+        """Return a deep copy for another thread."""
         last = None if self.finest is None else self.finest.copy()
         return ResolutionPyramid(self.coarse.copy(), self.fine.copy(), self.centre_mm, last)
 
@@ -205,18 +206,18 @@ def pyramid(
     excluded: Excluded | None = None,
     finest: bool = False,
 ) -> ResolutionPyramid:
-    """Lay an image on the grids of the registration.
+    """Resample an image to the resolutions of the registration.
 
     Parameters
     ----------
     values : (I, J, K) float32
         On any grid.
     grid : Grid
-        That one.
+        Grid of `values`.
     excluded : Excluded or None
-        What is left out at the fine levels; the coarse one takes everything.
+        Voxels excluded at the fine levels; the coarse level uses all voxels.
     finest : bool
-        Whether a level of 1 mm follows, which takes about 4 s of CPU more.
+        Whether to add a level of 1 mm, which takes about 4 s more CPU time.
     """
     fine, fine_grid = on_ras_grid(values, grid, FINE_MM)
     coarse, coarse_grid = on_ras_grid(fine, fine_grid, COARSE_MM)
@@ -235,7 +236,7 @@ def pyramid(
 
 
 def one_level(values: NDArray[np.float32], grid: Grid) -> ResolutionPyramid:
-    """Take an image that is coarse already, on RAS+ cubes of about 3 mm, for both grids."""
+    """Use an image of about 3 mm isotropic RAS+ voxels for both resolutions."""
     level = _level(values, grid)
     return ResolutionPyramid(level, level, centre_of_mass_mm(values, grid))
 
@@ -243,10 +244,10 @@ def one_level(values: NDArray[np.float32], grid: Grid) -> ResolutionPyramid:
 def register(
     fixed: ResolutionPyramid, moving: ResolutionPyramid, *, context: RunContext = SILENT
 ) -> Registration:
-    """Find the rigid movement between two sequences of one head.
+    """Register two sequences of one head rigidly.
 
-    Starts from where the headers put it and from equal centres of mass; the better one, by mutual
-    information at 4 mm, is refined at 2 mm, and at 1 mm where both have that level.
+    Starts from the header position and from equal centres of mass; the better start, by mutual
+    information at 4 mm, is refined at 2 mm, and at 1 mm if both have that level.
 
     Parameters
     ----------
@@ -258,7 +259,7 @@ def register(
     Returns
     -------
     Registration
-        Never silently bad: `doubtful` says when to check it. The same images give the same bits.
+        Check `doubtful`. Deterministic to the last bit.
 
     Notes
     -----
@@ -268,8 +269,8 @@ def register(
     if best is None:
         return Registration(np.eye(4), 0.0, 0.0, 0.0, 0.0)
     fine = best
-    # few samples until nothing moves any more, then more of them: half the error of one descent of
-    # the same cost, which had not arrived (research/experiments.md)
+    # Few samples first, then more samples: half the error of one descent of the same cost
+    # (research/experiments.md).
     for method in (_method(0.03, 200, 1.0, 3e-4), _method(0.12, 20, 0.05)):
         context.check("registration")
         fine = _run((fixed.fine, moving.fine), fine[1], method) or fine
@@ -284,7 +285,7 @@ def register(
 def roughly(
     fixed: ResolutionPyramid, moving: ResolutionPyramid, *, context: RunContext = SILENT
 ) -> Affine:
-    """Find the movement at the coarse level, unjudged; (4, 4), the identity without overlap."""
+    """Return the (4, 4) transform of the coarse level, unchecked; the identity without overlap."""
     best = _coarsely(fixed, moving, context, sampling=0.07)
     return np.eye(4) if best is None else _matrix(best[1])
 
@@ -314,7 +315,7 @@ def _run(
     start: sitk.Euler3DTransform,
     method: sitk.ImageRegistrationMethod,
 ) -> tuple[float, sitk.Euler3DTransform] | None:
-    """Optimise from one start; None if the images do not overlap there."""
+    """Optimise from one start; None if the images do not overlap."""
     transform = sitk.Euler3DTransform(start)
     method.SetInitialTransform(transform, inPlace=True)
     method.SetMetricFixedMask(pair[0].near)

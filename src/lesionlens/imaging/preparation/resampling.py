@@ -1,6 +1,6 @@
-"""From grid to grid: linear for images, nearest for labels, exact where the voxels coincide.
+"""Resampling between grids: linear for images, nearest for labels, exact for coinciding voxels.
 
-Index maps alone decide, so that shear, obliqueness and handedness need no special case.
+Only index maps are used, so that shear, obliqueness and handedness need no special case.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from lesionlens.base.grid import Grid
 
 _EXACT_VOX = 1e-3
 HALF = 0.4999
-"""Share from which a voxel belongs to a mask that was resampled. Not one half: between symmetric
-neighbours the share is exactly that, and rounding would choose, otherwise on every machine."""
+"""Threshold of a resampled mask. Slightly below one half: between symmetric neighbours the value is
+exactly one half, and rounding would differ between machines.
+"""
 
 
 def resample(
@@ -27,7 +28,7 @@ def resample(
     moved: Affine | None = None,
     nearest: bool = False,
 ) -> NDArray[np.float32]:
-    """Bring an image from one grid onto another.
+    """Resample an image from one grid to another.
 
     Parameters
     ----------
@@ -43,7 +44,7 @@ def resample(
     Returns
     -------
     (I', J', K') float32
-        On `target`, zero outside of the source's field of view (to the outer edge of its voxels).
+        On `target`, zero outside the source's field of view (to the outer edge of its voxels).
         Where the target's voxels are coarser, the image is smoothed first.
     """
     inside = np.eye(4) if moved is None else moved
@@ -58,7 +59,7 @@ def resample(
 def resample_mask(
     mask: NDArray[np.bool_], source: Grid, target: Grid, *, moved: Affine | None = None
 ) -> NDArray[np.bool_]:
-    """Bring a mask from one grid onto another: what it covers by half or more, ties included.
+    """Resample a mask: voxels covered by half or more, ties included.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def resample_mask_near(
     points: NDArray[np.int64],
     reach_mm: float,
 ) -> NDArray[np.bool_]:
-    """Bring a mask onto another grid in the same space, near some points alone.
+    """Resample a mask to another grid in the same space, only near given points.
 
     Parameters
     ----------
@@ -93,12 +94,12 @@ def resample_mask_near(
     points : (N, 3) int
         Voxels of `target`.
     reach_mm : float
-        Along each axis, beyond the outermost points.
+        Margin along each axis around the outermost points.
 
     Returns
     -------
     (I', J', K') bool
-        On `target`; False further away.
+        On `target`; False farther away.
     """
     out = np.zeros(target.shape, bool)
     if not len(points):
@@ -110,7 +111,7 @@ def resample_mask_near(
 
 
 def resample_part(values: NDArray[np.generic], source: Grid, target: Grid) -> NDArray[np.float32]:
-    """Bring an image onto a small grid in the same space, by what lies near that alone."""
+    """Resample an image to a small grid in the same space, reading only the voxels near it."""
     whole = (slice(0, target.shape[0]), slice(0, target.shape[1]), slice(0, target.shape[2]))
     to_source = index_map(target.affine, source.affine)
     near = mapped_box(whole, to_source, source.shape)
@@ -121,7 +122,7 @@ def resample_part(values: NDArray[np.generic], source: Grid, target: Grid) -> ND
 
 
 def antialias(values: NDArray[np.float32], source: Grid, target: Grid) -> NDArray[np.float32]:
-    """Smooth along each source axis by what a coarser target can no longer show.
+    """Smooth along each source axis to the resolution of a coarser target.
 
     Gaussian of full width at half maximum sqrt(target² - source²), nothing if the target is
     as fine as the source.
@@ -134,19 +135,19 @@ def antialias(values: NDArray[np.float32], source: Grid, target: Grid) -> NDArra
 
 
 def _steps(source: Grid, target: Grid) -> NDArray[np.float64]:
-    """Return how many voxels of the source one of the target is long, along the source's axes."""
+    """Return the length of a target voxel in source voxels, along the source's axes."""
     return np.asarray(
         np.abs(np.linalg.inv(source.affine)[:3, :3] @ target.affine[:3, :3]).max(axis=1)
     )
 
 
 def spread_vox(source: Grid, target: Grid) -> int:
-    """Return how many voxels away a voxel of the source may still count on the target."""
+    """Return how many source voxels away a voxel still contributes to the target."""
     return 2 + int(np.ceil(1.1 * _steps(source, target).max()))
 
 
 def _turn(index_map: Affine) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None:
-    """Return axes, signs and offsets where the map only reorders, mirrors and shifts voxels."""
+    """Return axes, signs and offsets if the map only permutes, flips and shifts voxels."""
     linear, offset = index_map[:3, :3], index_map[:3, 3]
     whole = np.rint(linear)
     if (np.abs(whole).sum(axis=0) != 1).any() or (np.abs(whole).sum(axis=1) != 1).any():
@@ -166,7 +167,7 @@ def _pick(
     turn: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
     shape: Shape3,
 ) -> NDArray[np.float32]:
-    """Copy voxels that coincide; what lies outside stays zero."""
+    """Copy coinciding voxels; voxels outside are zero."""
     axes, signs, offsets = turn
     turned = values.transpose(axes)
     taken, placed = [], []
@@ -210,25 +211,25 @@ def _interpolate(
 def block_means(
     values: NDArray[np.float32], grid: Grid, edges: Shape3
 ) -> tuple[NDArray[np.float32], Grid]:
-    """Average blocks of voxels; what is left over at the end of an axis is dropped.
+    """Average blocks of voxels; an incomplete block at the end of an axis is dropped.
 
     Parameters
     ----------
     values : (I, J, K) float32
         On `grid`.
     grid : Grid
-        Any.
+        Any grid.
     edges : (3,) int
-        Voxels of a block along each axis.
+        Block size along each axis.
 
     Returns
     -------
     (I // a, J // b, K // c) float32, Grid
-        The means, and where they lie.
+        The means and their grid.
     """
     shape = np.asarray(values.shape) // edges
     for axis, (edge, count) in enumerate(zip(edges, shape, strict=True)):
-        # slabs one by one, several times as quick as one mean over blocks
+        # Slab by slab is several times faster than one mean over blocks.
         along = np.moveaxis(values, axis, 0)[: edge * count]
         total = along[::edge].astype(np.float32)
         for offset in range(1, edge):

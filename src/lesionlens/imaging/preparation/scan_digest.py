@@ -1,4 +1,4 @@
-"""Know a scan again by its voxels, whatever its file is called and however it is packed."""
+"""Identify a scan by its voxels, independently of file name and compression."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from lesionlens.base.grid import Grid
 
 
 def scan_digest(values: NDArray[np.float32], grid: Grid) -> str:
-    """Return the SHA-256 of a sequence's shape, affine and, along each axis, every second voxel.
+    """Return the SHA-256 of a scan's shape, affine and every second voxel along each axis.
 
     Parameters
     ----------
     values : (I, J, K) float32
-        As read, before anything is done to them.
+        As read, before any processing.
     grid : Grid
-        Where they lie; the affine counts to a thousandth.
+        Their grid; the affine is rounded to a thousandth.
 
     Examples
     --------

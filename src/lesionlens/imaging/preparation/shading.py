@@ -1,7 +1,7 @@
-"""Take out a surface coil's strong shading, through which the network was not trained to read.
+"""Correct strong surface-coil shading, which is outside the network's training distribution.
 
 The bright side of such an image looks like enhancement or oedema. N4 (`bias_field`) leaves most of
-it, for its field is drawn towards zero where intensities differ that much.
+it, because its field is regularised towards zero for such large differences.
 """
 
 from __future__ import annotations
@@ -19,59 +19,61 @@ from lesionlens.base.polynomials import quadratic, weighted_fit
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 STRONG = (2.6, 3.4)
-"""Ratio of the field within the brain (98th over 2nd percentile) from which part of it is taken
-out, and all of it; between them the part rises with the ratio's logarithm. Measured: 1.1 to 2.6 in
-73 sequences of twenty-one people, 3.4 in one that it made a false candidate of."""
+"""Ratio of the field within the brain (98th over 2nd percentile) at which correction begins and at
+which it is complete; between them the corrected part rises with the logarithm of the ratio.
+Measured: 1.1 to 2.6 in 73 sequences of twenty-one people, 3.4 in one with a false candidate.
+"""
 LOPSIDED = (1.75, 2.25)
-"""The same for the part of the field that rises evenly from one side to the other, of which anatomy
-makes little: at most 1.72 in 67 sequences of seventeen people."""
-_SAMPLE = 40  # about so many voxels along each axis
+"""The same for the linear part of the field, to which anatomy contributes little: at most 1.72 in
+67 sequences of seventeen people.
+"""
+_SAMPLE = 40  # sampled voxels along each axis, approximately
 _LEAST_VOX = 500
 _ROUNDS = 5
-_OUTLIER = 2.0  # deviations from which a voxel counts less than half
-_SUSPECT = 2.5  # deviations of a voxel that may be of a lesion
+_OUTLIER = 2.0  # deviations at which a voxel's weight is one half
+_SUSPECT = 2.5  # deviations of a voxel that may belong to a lesion
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shading:
-    """How unevenly an image is lit within the brain."""
+    """The shading of an image within the brain."""
 
     strength: float
-    """Ratio of the field's 98th to its 2nd percentile; 1 is none."""
+    """Ratio of the field's 98th to its 2nd percentile; 1 means none."""
     lopsided: float
-    """The same of its even rise from one side to the other."""
+    """The same ratio for the linear part of the field."""
     taken_out: float
-    """Which part of that is taken out, 0 to 1: of the whole field or of its even rise."""
+    """Which part of it is corrected, 0 to 1: of the whole field or of its linear part."""
     field: NDArray[np.float64] | None = None
-    """(I, J, K) logarithm of what is divided out; None if nothing is."""
+    """(I, J, K): logarithm of the divisor; None if nothing is corrected."""
 
     @property
     def ratio(self) -> float:
-        """What is said of it: of the whole field where that is strong, else of its even rise."""
+        """The reported ratio: of the whole field if that is strong, else of its linear part."""
         return self.strength if self.strength >= STRONG[0] else self.lopsided
 
 
 def shading_of(images: Mapping[MrSequence, Floats], brain: Mask) -> dict[MrSequence, Shading]:
-    """Measure the shading of each sequence, blind to what may be a lesion in any of them.
+    """Estimate the shading of each sequence, excluding possible lesions in any of them.
 
     Parameters
     ----------
     images : mapping of MrSequence to (I, J, K) float32
-        On one grid; what is not positive counts as unseen.
+        On one grid; voxels <= 0 are ignored.
     brain : (I, J, K) bool
-        Where the shading is looked for.
+        Region of the estimate.
 
     Returns
     -------
     dict
-        Without a sequence that shows too little of the brain.
+        Without sequences that show too little of the brain.
 
     Notes
     -----
     The field's logarithm is a quadratic in the three axes, fitted to that of the intensities by
-    least squares, reweighed so that lesions, vessels and fluid count little. It is fitted twice:
-    to all of the brain, and without the places that stand out in any sequence as a lesion does.
-    Where the two disagree, the weaker field counts, and none where they are of opposite sign.
+    iteratively reweighted least squares, so that lesions, vessels and fluid have little weight. It
+    is fitted twice: to the whole brain, and without voxels that stand out in any sequence. If the
+    two fits disagree, the weaker field is used, or none if the signs differ.
     """
     steps = tuple(slice(None, None, max(length // _SAMPLE, 1)) for length in brain.shape)
     axes = [np.linspace(-1, 1, length) for length in brain.shape]
@@ -84,19 +86,19 @@ def shading_of(images: Mapping[MrSequence, Floats], brain: Mask) -> dict[MrSeque
     return {s: one.shading(suspected, axes) for s, one in samples.items()}
 
 
-def divided_by(values: Floats, found: Shading) -> Floats:
-    """Return an image without the shading that is taken out of it."""
+def corrected_for(values: Floats, found: Shading) -> Floats:
+    """Return an image divided by its estimated shading."""
     if found.field is None:
         return values
     return np.asarray(values * np.exp(-found.field), dtype=np.float32)
 
 
-def share_taken_out(strength: float, bounds: tuple[float, float] = STRONG) -> float:
-    """Return which part of a field's logarithm is taken out, 0 to 1.
+def corrected_share(strength: float, bounds: tuple[float, float] = STRONG) -> float:
+    """Return which part of a field's logarithm is corrected, 0 to 1.
 
     Examples
     --------
-    >>> [round(share_taken_out(strength), 2) for strength in (2.5, 3.0, 4.0)]
+    >>> [round(corrected_share(strength), 2) for strength in (2.5, 3.0, 4.0)]
     [0.0, 0.53, 1.0]
     """
     low, high = np.log(bounds)
@@ -104,7 +106,7 @@ def share_taken_out(strength: float, bounds: tuple[float, float] = STRONG) -> fl
 
 
 class _Sample:
-    """Some voxels of an image, and the fields fitted to them."""
+    """A sample of voxels, and the fields fitted to them."""
 
     def __init__(self, values: Floats, brain: Mask, terms: Floats) -> None:
         self._seen = brain & (values > 0)
@@ -116,7 +118,7 @@ class _Sample:
             self._factors, self._off = self._fitted(np.ones(len(self._logs), bool))
 
     def _fitted(self, use: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the field's factors, and how many deviations each voxel stands off."""
+        """Return the field's coefficients, and each voxel's residual in deviations."""
         weights, factors, off = use.astype(np.float64), np.zeros(self._rows.shape[1]), self._logs
         for _ in range(_ROUNDS):
             factors = weighted_fit(self._rows, self._logs, weights)
@@ -126,13 +128,13 @@ class _Sample:
         return factors, off
 
     def suspected(self) -> Mask:
-        """Return where more than a few voxels together stand off the field, as a lesion does."""
+        """Return the mask of clusters that deviate from the field as a lesion does."""
         off = np.zeros(self._seen.shape, bool)
         off[self._seen] = np.abs(self._off) > _SUSPECT
         return np.asarray(ndimage.binary_dilation(ndimage.binary_opening(off)))
 
     def shading(self, suspected: Mask, axes: list[NDArray[np.float64]]) -> Shading:
-        """Return what is taken out, by the fits with and without what is suspected."""
+        """Return the correction from the fits with and without suspected voxels."""
         use = ~suspected[self._seen]
         blind = self._fitted(use)[0] if int(use.sum()) >= _LEAST_VOX else self._factors
         fitted = self._rows @ blind
@@ -141,13 +143,13 @@ class _Sample:
         rising = self._rows[:, :4] @ rise
         lowest, between, highest = np.percentile(rising, (2, 50, 98))
         strength, lopsided = float(np.exp(high - low)), float(np.exp(highest - lowest))
-        whole, part = share_taken_out(strength), share_taken_out(lopsided, LOPSIDED)
+        whole, part = corrected_share(strength), corrected_share(lopsided, LOPSIDED)
         if max(whole, part) == 0:
             return Shading(strength, lopsided, 0.0)
         terms = quadratic(*axes)
 
         def field(factors: NDArray[np.float64]) -> NDArray[np.float64]:
-            # beyond the brain a quadratic runs away
+            # A quadratic diverges outside the brain.
             about = float(np.median(self._rows @ factors))
             return (np.tensordot(factors, terms, 1) - about).clip(low - middle, high - middle)
 

@@ -1,7 +1,7 @@
-"""Brain extraction by programs that the user has installed: HD-BET, SynthStrip.
+"""Brain extraction by external programs: HD-BET, SynthStrip.
 
-Each is run as a program of its own on a temporary NIfTI file; nothing of it is imported, so its
-licence and its weights stay the user's affair.
+Each runs as a separate process on a temporary NIfTI file; nothing is imported, so that its licence
+and weights are the user's responsibility.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ AUTO, OWN = "auto", "own"
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """How one program is called."""
+    """The command line of one program."""
 
     executable: str
-    """Found on PATH."""
+    """Name on PATH."""
     arguments: Callable[[Path, Path], list[str]]
-    """Image and wanted mask to the arguments."""
+    """Maps image path and mask path to the arguments."""
     mask_name: str = "brain_mask.nii.gz"
-    """Name of the mask file that it writes for `brain.nii.gz`."""
+    """File name of the mask that it writes for `brain.nii.gz`."""
 
 
 PROGRAMS: Mapping[str, Program] = {
@@ -55,12 +55,12 @@ PROGRAMS: Mapping[str, Program] = {
 
 
 def installed() -> tuple[str, ...]:
-    """Return the names of the programs that are on PATH, the quicker one first."""
+    """Return the names of the programs on PATH, the faster one first."""
     return tuple(name for name, p in PROGRAMS.items() if shutil.which(p.executable))
 
 
 def identity(name: str) -> str:
-    """Return what distinguishes a method from another, and a program from its next version.
+    """Return a cache identity: of the method, and of a program's version.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def identity(name: str) -> str:
 def strip(
     name: str, values: NDArray[np.float32], grid: Grid, *, context: RunContext = SILENT
 ) -> BrainMask:
-    """Find the brain with an installed program.
+    """Extract the brain with an installed program.
 
     Parameters
     ----------
@@ -88,14 +88,14 @@ def strip(
     grid : Grid
         Its grid.
     context : RunContext
-        Asked twice a second; stops the program.
+        Polled twice a second; cancellation stops the program.
 
     Raises
     ------
     MissingPluginError
         No such program, or it is not installed.
     ResourceError
-        It failed, or its mask is not on the image's grid.
+        The program failed, or its mask is not on the image's grid.
     """
     found, program = _program(name)
     with tempfile.TemporaryDirectory(prefix="lesionlens-") as scratch:

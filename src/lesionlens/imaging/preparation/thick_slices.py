@@ -1,9 +1,9 @@
-"""Interpolate between thick slices so that the mean over each slice stays what was measured.
+"""Interpolate between thick slices so that the mean over each slice is preserved.
 
-A slice shows the mean over its thickness. Linear interpolation takes that for the value at the
-slice's middle, and flattens whatever is thinner than two slices, such as a rim of enhancement. Here
-intensity along the slices is the smoothest whose mean over each slice is as measured (the
-histospline of Boneva, Kendall and Stefanov 1971, J R Stat Soc B 33:1).
+A slice shows the mean over its thickness. Linear interpolation treats it as the value at the
+slice's centre, and blurs structures thinner than two slices, such as an enhancing rim. Here the
+intensity profile is the smoothest one with the measured mean over each slice (the histospline of
+Boneva, Kendall and Stefanov 1971, J R Stat Soc B 33:1).
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from lesionlens.base.grid import Grid
 Floats = NDArray[np.float32]
 THICK_FROM_MM = 3.0
 _UNEQUAL = 1.5
-"""How many times the shortest edge of a voxel the longest must be, for its axis to be of slices."""
+"""Minimum ratio of longest to shortest voxel edge for an axis to be a slice axis."""
 _LEAST_SLICES = 4
 _SMOOTHNESS = 1e-4
-"""Weight of the curvature against the measured means, a slice being the unit of length: enough for
-one solution, too little to smooth."""
+"""Weight of the curvature relative to the measured means, with the slice thickness as unit of
+length: enough for a unique solution, too little to smooth.
+"""
 
 
 def slice_axis(grid: Grid) -> int | None:
-    """Return the axis across thick slices, None if there is none.
+    """Return the axis perpendicular to thick slices, None if there is none.
 
     Examples
     --------
@@ -42,7 +43,7 @@ def slice_axis(grid: Grid) -> int | None:
 
 
 def divided(values: Floats, grid: Grid, edge_mm: float) -> tuple[Floats, Grid]:
-    """Divide thick slices into thinner ones whose mean they are.
+    """Divide thick slices into thinner ones with the same mean.
 
     Parameters
     ----------
@@ -51,12 +52,12 @@ def divided(values: Floats, grid: Grid, edge_mm: float) -> tuple[Floats, Grid]:
     grid : Grid
         As acquired.
     edge_mm : float
-        About how thin the slices become.
+        Approximate thickness of the new slices.
 
     Returns
     -------
     (I', J', K') float32 array, Grid
-        Nowhere below the least of `values`; both as given where no axis is of thick slices.
+        Nowhere below the minimum of `values`; the inputs if there are no thick slices.
     """
     axis = slice_axis(grid)
     if axis is None:
@@ -76,7 +77,7 @@ def divided(values: Floats, grid: Grid, edge_mm: float) -> tuple[Floats, Grid]:
 
 @lru_cache(maxsize=8)
 def _matrix(slices: int, parts: int) -> Floats:
-    """Return the (slices * parts, slices) matrix from measured means to thinner slices."""
+    """Return the (slices * parts, slices) matrix from slice means to sub-slices."""
     mean = np.kron(np.eye(slices), np.full(parts, 1 / parts))
     curvature = np.diff(np.eye(slices * parts), 2, axis=0)
     system = mean.T @ mean + _SMOOTHNESS * parts**3 * curvature.T @ curvature

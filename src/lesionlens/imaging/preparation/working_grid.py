@@ -1,4 +1,4 @@
-"""Bring sequences and brain mask onto one working grid: 1 mm RAS+ cubes, cut to the brain."""
+"""Resample sequences and brain mask to the working grid: 1 mm RAS+, cropped to the brain."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lesionlens.base.records.study import PreparationStep, StepName
 from lesionlens.base.run_context import RunContext
 from lesionlens.imaging.preparation.draft import Draft
 from lesionlens.imaging.preparation.resampling import crop_grid, resample, resample_mask
-from lesionlens.imaging.preparation.shading import divided_by, shading_of
+from lesionlens.imaging.preparation.shading import corrected_for, shading_of
 from lesionlens.imaging.preparation.thick_slices import divided
 
 MARGIN_VOX = 6
 
 
 def resample_all(draft: Draft, context: RunContext) -> None:
-    """Fill the channels of a draft; outside of the brain stays as scanned."""
+    """Fill the channels of a draft; voxels outside the brain are kept."""
     mask, where = draft.mask, draft.mask_grid
     working = draft.working = _working_grid(mask, where, draft.native, draft.options.edge_mm)
     draft.brain = mask if where.matches(working) else resample_mask(mask, where, working)
@@ -33,7 +33,7 @@ def resample_all(draft: Draft, context: RunContext) -> None:
 
 
 def _working_grid(mask: NDArray[np.bool_], where: Grid, native: Grid, edge_mm: float) -> Grid:
-    """Lay RAS+ cubes over the native field of view and cut them down to the brain."""
+    """Return an isotropic RAS+ grid over the native field of view, cropped to the brain."""
     affine, shape = ras_grid(native.affine, native.shape, edge_mm)
     whole = Grid(shape, affine, native.frame_uid)
     box = bounding_box(mask) or tuple(slice(0, length) for length in mask.shape)
@@ -52,12 +52,12 @@ def _working_grid(mask: NDArray[np.bool_], where: Grid, native: Grid, edge_mm: f
 
 
 def _even_out(draft: Draft) -> None:
-    """Take strong shading out of every sequence that has it, in place."""
+    """Correct strong shading of every affected sequence, in place."""
     for sequence, found in shading_of(draft.present, draft.brain).items():
         if found.field is None:
             continue
         values = draft.present[sequence]
-        values[...] = divided_by(values, found)
+        values[...] = corrected_for(values, found)
         part = f"{found.taken_out:.0%}"
         words = f"Shading of {found.ratio:.1f} to 1 within the brain, {part} taken out."
         draft.steps.append(PreparationStep(StepName.BIAS, sequence, True, words, found.ratio))

@@ -1,7 +1,7 @@
-"""What the names of a BIDS dataset say: which folders are studies, and which are left alone.
+"""BIDS names: which folders are studies, and which are ignored.
 
 BIDS 1.11 (https://bids-specification.readthedocs.io): `sub-<label>[/ses-<label>]/anat/…`;
-`derivatives` holds results, `sourcedata` what was converted, and neither is a scan of the dataset.
+`derivatives` holds results, `sourcedata` unconverted data; neither holds scans of the dataset.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from lesionlens.base.bounded_read import read_object
 from lesionlens.base.errors import UnusableInputError, unreadable
 
 DESCRIPTION = "dataset_description.json"
-LEFT_ALONE = frozenset({"derivatives", "sourcedata", "code", "stimuli", "phenotype"})
-"""Folders directly below a dataset that hold no scan of it."""
+IGNORED_FOLDERS = frozenset({"derivatives", "sourcedata", "code", "stimuli", "phenotype"})
+"""Folders directly below a dataset that hold no scans."""
 RESULTS = "lesionlens"
-"""Below derivatives of ours: whole results by name, and the tables of a batch."""
+"""LesionLens results below `derivatives`: whole results by name, and tables of a batch."""
 _NAME = re.compile(r"sub-[A-Za-z0-9]+(_ses-[A-Za-z0-9]+)?")
 
 
@@ -36,12 +36,12 @@ def entities(name: str) -> tuple[str, str]:
 
 
 def walk_folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield each folder that may hold scans, and the sorted names in it; links are not followed.
+    """Yield each folder that may hold scans, and its sorted names; links are not followed.
 
     Raises
     ------
     ReadError
-        A folder may not be read: what is in it would be missing silently.
+        A folder is not readable: its content would be missing silently.
     """
 
     def refuse(error: OSError) -> None:
@@ -53,7 +53,7 @@ def walk_folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def is_dataset(folder: Path) -> bool:
-    """Whether a folder is the root of a BIDS dataset: by its description, or subjects' `anat`."""
+    """Return whether a folder is a BIDS dataset, by its description or subjects' `anat`."""
     place = folder / DESCRIPTION
     if place.is_file():
         return "BIDSVersion" in read_object(place)
@@ -73,13 +73,13 @@ def sessions(dataset: Path) -> tuple[tuple[str, Path], ...]:
 
 
 def root_of(place: Path) -> Path | None:
-    """Return the dataset that a file or folder lies in, None if it lies outside."""
+    """Return the dataset that contains a file or folder, or None."""
     own = place.absolute()
     return next((p for p in (own, *own.parents) if p.is_dir() and is_dataset(p)), None)
 
 
 def name_of(names: Iterable[str]) -> str | None:
-    """Return `sub-01_ses-2` where all file names say the same subject and session, else None.
+    """Return `sub-01_ses-2` if all file names have the same subject and session, else None.
 
     Examples
     --------
@@ -93,12 +93,12 @@ def name_of(names: Iterable[str]) -> str | None:
     return f"sub-{subject}" + (f"_ses-{session}" if session else "")
 
 
-def labelled(name: str) -> str:
-    """Make any name a BIDS one: kept where it is, else a subject of its letters and figures.
+def bids_name(name: str) -> str:
+    """Return a valid BIDS name: unchanged, or a subject label of its letters and digits.
 
     Examples
     --------
-    >>> labelled("sub-01_ses-2"), labelled("study_dicom")
+    >>> bids_name("sub-01_ses-2"), bids_name("study_dicom")
     ('sub-01_ses-2', 'sub-studydicom')
     """
     if _NAME.fullmatch(name):
@@ -106,17 +106,17 @@ def labelled(name: str) -> str:
     return "sub-" + (re.sub(r"[^A-Za-z0-9]", "", name) or "unnamed")
 
 
-def refuse_one_label(names: Sequence[str]) -> None:
-    """Refuse studies that would get one name in a dataset.
+def refuse_equal_names(names: Sequence[str]) -> None:
+    """Refuse studies that would get the same name in a dataset.
 
     Raises
     ------
     UnusableInputError
-        Two names have the same letters and figures.
+        Two names have the same letters and digits.
     """
     seen: dict[str, str] = {}
     for name in names:
-        first = seen.setdefault(labelled(name), name)
+        first = seen.setdefault(bids_name(name), name)
         if first != name:
             raise UnusableInputError(
                 found=f"{first!r} and {name!r}, which are one subject in BIDS",
@@ -126,10 +126,10 @@ def refuse_one_label(names: Sequence[str]) -> None:
 
 
 def scans_only(folder: Path, inner: Iterable[str]) -> list[str]:
-    """Return the sub-folders to look for scans in, sorted: no hidden ones, no results of BIDS."""
+    """Return the sub-folders to search for scans, sorted; no hidden ones, no BIDS results."""
     found = sorted(name for name in inner if not name.startswith("."))
-    if LEFT_ALONE.intersection(found) and is_dataset(folder):
-        return [name for name in found if name not in LEFT_ALONE]
+    if IGNORED_FOLDERS.intersection(found) and is_dataset(folder):
+        return [name for name in found if name not in IGNORED_FOLDERS]
     return found
 
 

@@ -1,4 +1,4 @@
-"""How a study's images look: contrast, noise and voxels, read from its own files."""
+"""Image features of a study for monitoring: contrast, noise and voxel size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_VOXELS = 2_000_000
 
 
 def image_features(study: Path) -> dict[str, float]:
-    """Return contrast, noise and voxels of each sequence, from its own grid; nothing is prepared.
+    """Return contrast, noise and voxel size of each sequence as stored, without preparation.
 
     Parameters
     ----------
@@ -26,8 +26,8 @@ def image_features(study: Path) -> dict[str, float]:
     -------
     dict
         For each sequence: quartiles of its brightness within its own range (5th to 95th percentile
-        of what is not background), noise (median step between neighbours along the rows, of that
-        range) and the longest voxel edge in mm; and which sequences there are.
+        of foreground voxels), noise (median step between neighbours along the rows, of that
+        range) and the longest voxel edge in mm; and the available sequences.
     """
     opened = open_study(study, recall=True)
     found = {f"has {s.words}": float(s in opened.series) for s in MrSequence}
@@ -42,12 +42,12 @@ def _of_series(series: Series) -> dict[str, float]:
 
 
 def brightness(values: NDArray[np.float32]) -> dict[str, float]:
-    """Return quartiles and noise of an image within its own range; empty of an empty one.
+    """Return quartiles and noise of an image within its own range; empty for an empty image.
 
     Parameters
     ----------
     values : (I, J, K) float32
-        Any units; what is not above a twentieth of the 99th percentile is background.
+        Any units; voxels up to a twentieth of the 99th percentile are background.
     """
     step = max(1, round((values.size / _MOST_VOXELS) ** (1 / 2)))
     some = np.nan_to_num(values[:, ::step, ::step])

@@ -1,4 +1,4 @@
-"""Readers of other packages: which one is asked, and what it gives is looked at before use."""
+"""Third-party readers: choose one and validate what it returns."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, Study
 
 
-def surest_reader(places: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
-    """Return the reader that is surest that it can read all these places.
+def choose_reader(places: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
+    """Return the reader with the highest certainty for all these paths.
 
     Parameters
     ----------
     places : sequence of Path
-        Files and folders, each there.
+        Existing files and folders.
 
     Returns
     -------
     reader, notices : StudyReader or None, tuple of str
-        None if no reader knows them; which readers of other packages failed at it.
+        None if no reader applies; notices about third-party readers that failed.
     """
     made, failed = plugins.create_all(plugins.READERS)
     surest, chosen = 0.0, None
@@ -46,20 +46,20 @@ def surest_reader(places: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
     return chosen, tuple(f"Not asked to read: {error.brief}" for error in failed.values())
 
 
-def read_by(reader: Any, read: Callable[[], Study]) -> Study:
-    """Return what a reader reads; of another package's, only what a study may be.
+def read_with(reader: Any, read: Callable[[], Study]) -> Study:
+    """Call a reader; a third-party reader's result is validated.
 
     Parameters
     ----------
     reader : StudyReader
-        Who reads.
+        The reader.
     read : callable
         Calls its `read`.
 
     Raises
     ------
     PluginError
-        It fails, or gives no study. So do the loaders of its series, when they are called.
+        The reader, or later a loader of its series, fails or returns something invalid.
     """
     if plugins.is_builtin(reader):
         return read()
@@ -81,11 +81,11 @@ def _guarded(reader: Any, what: str, series: Series) -> Series:
 
 
 def _load(reader: Any, what: str, series: Series) -> NDArray[np.float32]:
-    """Load the voxels of a series, as `Series.load` owes them."""
+    """Load the voxels of a series and validate them."""
     with plugins.plugin_errors(reader, what, "when it read voxels"):
         voxels: Any = series.load()
     shape, kind = getattr(voxels, "shape", None), getattr(voxels, "dtype", np.dtype(object))
-    if shape == series.grid.shape and kind.kind in "iuf":  # integers and floating-point numbers
+    if shape == series.grid.shape and kind.kind in "iuf":  # integer and floating-point types
         loaded: NDArray[np.float32] = np.asarray(voxels, np.float32)
         return loaded
     raise PluginError(

@@ -1,4 +1,4 @@
-"""Open a study: choose the reader whose headers fit, and name what to do when none does."""
+"""Open a study: choose the reader by file headers; explain why if none applies."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading import remembered_series
-from lesionlens.imaging.reading.plugged_in import read_by, surest_reader
+from lesionlens.imaging.reading.plugged_in import choose_reader, read_with
 from lesionlens.imaging.reading.series_selection import NothingRecognisedError
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """What the user gave beside the path."""
+    """The user's options for reading."""
 
     study_uid: str | None = None
-    """Which study, where the folder holds several: a Study Instance UID, or the name that the
-    refusal listed."""
+    """Which study, if the folder holds several: a Study Instance UID, or the name that the error
+    listed.
+    """
     context: RunContext = SILENT
-    """Polled between files."""
+    """Progress and cancellation between files."""
     among: tuple[Path, ...] = ()
-    """The files and folders below the path that are meant; empty for all."""
+    """Selected files and folders below the path; empty for all."""
     same_patient: bool = False
-    """Whether a person confirmed that contradicting identities are of one patient."""
+    """Whether the user confirmed that contradicting identities are one patient."""
 
     def files(self, root: Path, walk: Callable[[Path], Iterator[Path]]) -> list[Path]:
-        """Return the files that are meant, each once, folders by `walk`."""
+        """Return the selected files, each once, with folders expanded by `walk`."""
         found: dict[Path, None] = {}
         for place in self.among or (root,):
             found.update(dict.fromkeys(walk(place) if place.is_dir() else (place,)))
@@ -45,15 +46,15 @@ class ReadOptions:
 
 
 class StudyReader(Protocol):
-    """Reads one kind of study; installed in the entry-point group `lesionlens.readers`."""
+    """Reads one type of study; registered in the entry-point group `lesionlens.readers`."""
 
     name: str
 
     def claims(self, path: Path) -> float:
-        """Return how sure it is, by headers alone, that it can read `path`; 0 is not mine."""
+        """Return the certainty, from headers alone, that it can read `path`; 0 if it cannot."""
 
     def read(self, path: Path, named: Mapping[MrSequence, str], options: ReadOptions) -> Study:
-        """Read headers and geometry; voxels wait for `Series.load`."""
+        """Read headers and geometry; voxels are read by `Series.load`."""
 
 
 def open_study(
@@ -70,32 +71,31 @@ def open_study(
     Parameters
     ----------
     path : str or Path, or a sequence of them
-        The study; several files and folders are together one.
+        The study; several files and folders form one study.
     named : mapping of MrSequence to str or Path
-        What the user calls by name: a NIfTI file, a DICOM folder or a Series UID within the
-        study. Wins over what is detected.
+        Sequences named by the user: a NIfTI file, a DICOM folder or a Series UID within the study.
+        Overrides detection.
     study_uid : str or None
-        Which study, where the folder holds several: a `ListedStudy.uid`.
+        Which study, if the folder holds several: a `ListedStudy.uid`.
     recall : bool
-        Follow what the user chose for this very study before (`remembered_series.remember`),
-        where `named` is empty; a notice says so.
+        Use the user's earlier choice for this study (`remembered_series.remember`) if `named` is
+        empty; a notice says so.
     same_patient : bool
-        A person confirmed that the files are of one patient, though their identities contradict
-        each other; a notice says so. Otherwise that is a `PatientConflictError`.
+        The user confirmed that files with contradicting identities are one patient; a notice says
+        so. Otherwise a `PatientConflictError` is raised.
     context : RunContext
         Called between files.
 
     Returns
     -------
     Study
-        Headers and geometry of at most one series a sequence; voxels are read by `load()`.
+        Headers and geometry of at most one series per sequence; voxels are read by `load()`.
 
     Raises
     ------
     UnusableInputError
-        Nothing there that can be used; the message says what was found and what to do. Its kinds
-        `SeveralStudiesError` and `NothingRecognisedError` hold what a user can choose from,
-        `PatientConflictError` the attributes in which patients differ.
+        Nothing usable was found. The subclasses `SeveralStudiesError` and `NothingRecognisedError`
+        hold the user's choices, `PatientConflictError` the attributes that differ.
     CancelledError
         The user asked to stop.
     """
@@ -106,7 +106,7 @@ def open_study(
         check_path(one)
     place = places[0] if len(places) == 1 else _common_folder(places)
     wanted = {MrSequence(key): str(value) for key, value in (named or {}).items()}
-    reader, notices = surest_reader(places)
+    reader, notices = choose_reader(places)
     if reader is None:
         raise UnusableInputError(
             found=". ".join((_what_is_there(place), *notices)),
@@ -127,9 +127,9 @@ def _read(
     *,
     recall: bool,
 ) -> Study:
-    """Read a study, as the user chose before where that is to be recalled."""
+    """Read a study, with the user's earlier choice of series if requested."""
     try:
-        study = read_by(reader, partial(reader.read, place, wanted, options))
+        study = read_with(reader, partial(reader.read, place, wanted, options))
     except NothingRecognisedError as error:
         earlier = remembered_series.recall(error.study) if recall else {}
         if not earlier:
@@ -138,7 +138,7 @@ def _read(
         earlier = remembered_series.recall(study) if recall else {}
         if not earlier:
             return study
-    again = read_by(reader, partial(reader.read, place, earlier, options))
+    again = read_with(reader, partial(reader.read, place, earlier, options))
     notice = (
         "The sequences are those that you chose for this study before; name them anew to change."
     )
@@ -146,12 +146,12 @@ def _read(
 
 
 def _common_folder(places: Sequence[Path]) -> Path:
-    """Return the deepest folder that holds all of these.
+    """Return the deepest common folder of these paths.
 
     Raises
     ------
     UnusableInputError
-        None given, or on several drives.
+        No paths, or on several drives.
     """
     try:
         return Path(os.path.commonpath([p.absolute().parent for p in places]))
@@ -164,18 +164,18 @@ def _common_folder(places: Sequence[Path]) -> Path:
 
 
 def hashes_of(study: Study) -> tuple[tuple[str, str], ...]:
-    """Return (name, SHA-256) of every file that the chosen sequences are read from, by name."""
+    """Return (name, SHA-256) of every file of the chosen sequences, sorted by name."""
     files = {f.name: f.path for series in study.series.values() for f in series.files}
     return tuple((name, sha256_of(path)) for name, path in sorted(files.items()))
 
 
 def check_path(place: Path) -> None:
-    """Refuse a path that is missing, loops, may not be read or is no file or folder.
+    """Refuse a path that is missing, circular, unreadable, or not a regular file or folder.
 
     Raises
     ------
     UnusableInputError
-        With the reason in words.
+        The message states the reason.
     """
     try:
         mode = place.stat().st_mode
@@ -208,7 +208,7 @@ def _why_not(error: OSError, name: str) -> str:
 
 
 def _what_is_there(place: Path) -> str:
-    """Describe in words what a path holds instead of scans."""
+    """Describe what a path contains instead of scans."""
     if place.is_file():
         return f"{_kind_of(place)} named {place.name!r}: not a NIfTI or DICOM file"
     folders, links, kinds, others = 0, 0, Counter[str](), list[str]()
@@ -229,7 +229,7 @@ def _what_is_there(place: Path) -> str:
 
 
 def _state_of(item: Path) -> str:
-    """Report what is odd about a directory entry, empty if nothing is."""
+    """Return what is irregular about a directory entry; empty if nothing."""
     if item.is_symlink() and not item.exists():
         return "a link to what does not exist or to itself"
     if not item.is_file():

@@ -1,7 +1,7 @@
-"""What a user chose for a study, remembered in the user's own data folder, never beside the study.
+"""The user's choice of series for a study, stored in the user's data folder.
 
-The key is the Study Instance UID, or for NIfTI a hash of the files' names and content; only
-hashes, file names below the study and Series UIDs are kept.
+The key is the Study Instance UID, or for NIfTI a hash of the files' names and content. Only hashes,
+file names below the study and Series UIDs are stored.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 
 
 def folder() -> Path:
-    """Return the folder of remembered choices in the user's data folder."""
+    """Return the folder of stored choices in the user's data folder."""
     return user_folders.data() / "choices"
 
 
 def key_of(study: Study) -> str:
-    """Return the name under which a study's choices are kept, as hexadecimal text."""
+    """Return the key of a study's choices, in hexadecimal."""
     if study.uid:
         text = study.uid
     else:
@@ -39,9 +39,9 @@ def key_of(study: Study) -> str:
 
 
 def remember(study: Study) -> None:
-    """Keep which series the user named as which sequence; forget them if none is named.
+    """Store which series the user named as which sequence; delete the entry if none is named.
 
-    A folder that cannot be written costs the memory, not the study.
+    If the folder is not writable, the choice is not stored and the study is opened anyway.
     """
     named = {
         sequence.value: address_of(series)
@@ -60,9 +60,9 @@ def remember(study: Study) -> None:
 
 
 def recall(study: Study) -> Mapping[MrSequence, str]:
-    """Return what was named for this study before; empty if nothing was, or it is damaged."""
+    """Return the stored choice for a study; empty if there is none, or it is damaged."""
     if not any(folder().glob("*.json")):
-        return {}  # spares reading the files for their key
+        return {}  # avoids reading the files for their key
     try:
         stored = read_object(folder() / f"{key_of(study)}.json")
         found = {MrSequence(key): str(value) for key, value in stored.items()}
@@ -73,5 +73,5 @@ def recall(study: Study) -> Mapping[MrSequence, str]:
 
 
 def address_of(series: Series) -> str:
-    """Return what names a series within its study: its UID, or its first file's name."""
+    """Return the identifier of a series within its study: its UID, or its first file's name."""
     return series.uid or series.files[0].name

@@ -1,10 +1,10 @@
-"""Which sequence an image looks like, where no name, sidecar or header tells.
+"""Identify the sequence of an image by its contrast, if no name, sidecar or header does.
 
-The tissue template is laid on the image; how bright fluid and grey matter are against white matter,
-and how far the brightest voxels stand out, then decide by a softmax over a few numbers. It was
-fitted on synthetic brains alone (`research/fit_sequence_from_image.py`); its figures on real
-scans are in `docs/explanation/checks_measured.md`. It comes last, overrides nothing, and returns
-None if it is uncertain.
+The tissue template is registered to the image; the intensities of fluid, grey matter and the
+brightest voxels relative to white matter are classified by a softmax. It was fitted on synthetic
+brains alone (`research/fit_sequence_from_image.py`); its figures on real scans are in
+`docs/explanation/checks_measured.md`. It is the last resort, overrides nothing, and returns no
+sequence if it is uncertain.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import EvidenceKind, QualityCheck, Series
 from lesionlens.base.scan_limits import check_grid, check_voxels
-from lesionlens.imaging.preparation.brain import eroded
+from lesionlens.imaging.preparation.brain import erode
 from lesionlens.imaging.preparation.intensity_units import standard_units
 from lesionlens.imaging.preparation.lost_signal import finite
 from lesionlens.imaging.preparation.registration import on_ras_grid
@@ -29,16 +29,16 @@ from lesionlens.imaging.reading.tissue_template import Template, load_template, 
 
 EDGE_MM = 3.0
 MARGIN_MM = 9.0
-"""Rim of the brain that is not judged: sinuses, fluid and what a mask left of the skull."""
+"""Rim of the brain that is ignored: sinuses, fluid and remainders of the skull."""
 SURE = 0.9
-"""Least probability at which a sequence is named."""
+"""Minimum probability for naming a sequence."""
 LEAST = (0.8, 0.6, 0.5)
-"""Share of white, grey and fluid from which a voxel speaks for it."""
+"""Tissue share at which a voxel is used for that tissue."""
 MIN_VOXELS = 100
 FAR = 6.5
-"""Deviations from the nearest class beyond which an image is none of the four."""
+"""Deviations from the nearest class beyond which an image is none of the four sequences."""
 FLAT = (0.85, 1.25)
-"""Fluid between these times white matter's brightness shows no tissue at all."""
+"""If fluid is between these multiples of white matter's intensity, there is no tissue contrast."""
 MEANS = np.array(
     [
         [-0.112, -0.613, -0.057, 0.156, 0.223],
@@ -57,44 +57,45 @@ INVERSE = np.array(
         [30.040, 6.510, -0.672, -251.693, 190.439],
     ]
 )
-"""Inverse of the covariance that the classes share."""
+"""Inverse of the common covariance of the classes."""
 CONTRADICTED = 1e-4
-"""Probability below which an image contradicts the name that it was given."""
+"""Probability below which an image contradicts its name."""
 CONFIDENCE = 0.5
-"""Of the evidence of an image at its surest; all other evidence counts more."""
+"""Maximum confidence of image-based evidence; all other evidence has more."""
 
 
 @dataclass(frozen=True, slots=True)
 class TissueContrast:
-    """What separates the four sequences, all against white matter's brightness."""
+    """Intensities relative to white matter that distinguish the four sequences."""
 
     grey: float
     """Median of grey matter."""
     fluid: tuple[float, float]
-    """15th and 85th percentile where the ventricles should lie; the narrow ones of the young fill
-    little of that place."""
+    """15th and 85th percentile at the ventricles of the template; young patients' narrow ventricles
+    fill little of that region.
+    """
     bright: tuple[float, float]
     """98th and 99.8th percentile of the brain without its rim."""
 
     @property
     def features(self) -> NDArray[np.float64]:
-        """Logarithms of the five, (5,) float64."""
+        """Logarithms of the five values, (5,) float64."""
         return np.log(np.maximum((self.grey, *self.fluid, *self.bright), 0.05))
 
 
 def tissues(
     image: NDArray[np.float32], grid: Grid, template: Template
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Lay the tissue maps on an image.
+    """Register the tissue maps to an image.
 
     Parameters
     ----------
     image : (I, J, K) float32
         With or without skull.
     grid : Grid
-        RAS+ cubes of `EDGE_MM`.
+        RAS+, isotropic, `EDGE_MM`.
     template : Template
-        The maps, and the brain that the image is fitted to.
+        The tissue maps and the template brain.
 
     Returns
     -------
@@ -109,18 +110,18 @@ def tissues(
         for m in (template.white, template.grey, template.mask)
     )
     shares = np.stack([white, grey, np.clip(mask - grey - white, 0.0, 1.0)])
-    return shares, eroded(mask > 0.5, MARGIN_MM / EDGE_MM)
+    return shares, erode(mask > 0.5, MARGIN_MM / EDGE_MM)
 
 
 def figures(
     image: NDArray[np.float32], shares: NDArray[np.float32], inside: NDArray[np.bool_]
 ) -> TissueContrast | None:
-    """Measure an image where the tissues lie; None if one of them cannot be found.
+    """Measure the tissue contrast; None if a tissue is not found.
 
     Parameters
     ----------
     image : (I, J, K) float32
-        Any unit of brightness.
+        Any intensity unit.
     shares, inside
         From `tissues`.
     """
@@ -138,7 +139,7 @@ def figures(
 def posterior(
     features: NDArray[np.float64], means: NDArray[np.float64], inverse: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float]:
-    """Return the probability of each class, (4,), and the distance to the nearest in deviations."""
+    """Return the (4,) class probabilities, and the distance to the nearest class in deviations."""
     apart = features - means
     squared = np.einsum("ci,ij,cj->c", apart, inverse, apart)
     weight = np.exp(-0.5 * (squared - squared.min()))
@@ -146,10 +147,10 @@ def posterior(
 
 
 def named_check(series: Series) -> QualityCheck | None:
-    """Report that the only image of a study contradicts its name; None if it does not.
+    """Check whether the only image of a study contradicts its name; None if not.
 
-    T2 is told from the others, and what is called so; T1, T1c and FLAIR seldom from each other
-    (`research/RESULTS.md`). Several images are judged together, by `exchanged_names.check`.
+    T2 is distinguished reliably from the others; T1, T1c and FLAIR seldom from each other
+    (`research/RESULTS.md`). Several images are checked together by `exchanged_names.check`.
     """
     if series.witness is EvidenceKind.IMAGE:
         return None
@@ -181,19 +182,19 @@ def _is_flat(found: TissueContrast) -> bool:
 
 
 def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
-    """Judge an image by its contrast alone.
+    """Identify a sequence by image contrast.
 
     Parameters
     ----------
     values : (I, J, K) float32
         Scanner units, with or without skull.
     grid : Grid
-        Its own.
+        Its grid.
 
     Returns
     -------
     Guess
-        Without a sequence, and with the reason, where the contrast is not sure.
+        Without a sequence, but with the reason, if the contrast is ambiguous.
     """
     found = _measured(values, grid)
     if found is None:
@@ -218,7 +219,7 @@ def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
 
 
 def judge(series: Series) -> Guess:
-    """Read a series and judge it by its contrast; unknown if it cannot be read or is no scan."""
+    """Read a series and identify it by contrast; unknown if unreadable or not a scan."""
     where = repr(series.description)
     try:
         check_grid(series.grid, where)

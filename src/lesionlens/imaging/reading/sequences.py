@@ -1,10 +1,9 @@
-"""Which of the four sequences is it, and on what evidence.
+"""Identify which of the four sequences a series is, with the evidence.
 
-Three witnesses, in this order: the words of a name (the rules of the contract), then what the
-scanner wrote about the acquisition (DICOM attributes or the JSON sidecar that dcm2niix and BIDS
-keep), then looser readings of the name. Where all are silent, the image itself is
-judged (`reading.sequence_from_image`). What the user names always wins and is not judged here.
-A new sequence is a row in these tables.
+Three kinds of evidence, in this order: the words of a file name, acquisition parameters (DICOM
+attributes or a BIDS or dcm2niix sidecar), then parts of words in the name. If none is conclusive,
+the image contrast is used (`reading.sequence_from_image`). The user's naming always wins and is not
+handled here. A new sequence is a row in these tables.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ T1, T1C, T2, FLAIR = MrSequence.T1, MrSequence.T1C, MrSequence.T2, MrSequence.FL
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """A sequence, the evidence in words, and how sure that is (0 to 1).
+    """A sequence, the evidence in words, and the confidence (0 to 1).
 
-    `sequence` is None if the evidence says that it is none of the four, or says nothing.
+    `sequence` is None if it is none of the four, or if there is no evidence.
     """
 
     sequence: MrSequence | None
@@ -32,7 +31,7 @@ class Guess:
     confidence: float
     witness: EvidenceKind = EvidenceKind.TEXT
     likeliest: tuple[tuple[MrSequence, float], ...] = ()
-    """Where an image was judged and it is not sure: the two likeliest, with their probability."""
+    """For an inconclusive image: the two most likely sequences with their probability."""
 
 
 UNKNOWN = Guess(None, "nothing tells the sequence", 0.0, EvidenceKind.NOTHING)
@@ -43,7 +42,7 @@ _T1_STEMS = frozenset({"t1", "t1w"})
 _T2_WORDS = frozenset({"t2", "t2w"})
 _T1_WORDS = frozenset({"t1", "t1w", "t1n"})
 _AGENT_WORDS = frozenset({"ce", "gd", "post", "contrast"})
-# of a scan before the agent: T1 "pre contrast" and "without Gd" are native
+# A scan before the agent: T1 "pre contrast" and "without Gd" are native.
 _BEFORE_WORDS = frozenset(
     {
         "pre",
@@ -74,8 +73,8 @@ _LABEL_WORDS = frozenset(
         "probseg",
     }
 )
-# what scanners and people write in several languages (English, German, French, Spanish, Italian,
-# Dutch, Russian), as whole words
+# Words of scanners and people in several languages (English, German, French, Spanish, Italian,
+# Dutch, Russian), as whole words.
 _LOOSE_FLAIR = re.compile(r"flair|darkfluid|tirm|fluid.?atten|флаир|t2.?ir\b")
 _LOOSE_AGENT = re.compile(
     r"post|\bgd|gado|gad\b|contrast|kontrast|contraste|contrasto|dotarem|gadovist|prohance|magnevist|"
@@ -87,7 +86,7 @@ _LOOSE_BEFORE = re.compile(
 )
 _LOOSE_T1 = re.compile(r"t1|mp.?rage|spgr|\bbravo\b|\bvibe\b|\btfe\b|ir-?fspgr|т1|3d ?tfe")
 _LOOSE_T2 = re.compile(r"t2(?!\*| ?star|star)|т2|\bcube t2|\bspace t2")
-# acquisitions that are none of the four whatever else their name says
+# Acquisitions that are none of the four, whatever else their name contains.
 OTHER_KINDS = re.compile(
     r"local[iy][sz]er|\bloc\b|scout|survey|surview|\baahead|3.?plane|tri.?pilot|"
     r"\bdwi\b|\bdti\b|\badc\b|diff|tracew|trace\b|\bb ?\d{3,4}\b|\bfa\b|colfa|tensor|"
@@ -112,7 +111,7 @@ def words_of(name: str) -> tuple[str, ...]:
 
 
 def is_label_name(name: str) -> bool:
-    """Whether a name says that it is a mask or segmentation rather than an image."""
+    """Return whether a name indicates a mask or segmentation."""
     return bool(_LABEL_WORDS & set(words_of(name)))
 
 
@@ -121,7 +120,7 @@ def _has_agent(words: set[str]) -> bool:
 
 
 def sequence_in_words(words: tuple[str, ...]) -> MrSequence | None:
-    """Apply the contract's rules to the words of a name; the first that fits.
+    """Apply the naming rules to the words of a name; the first match wins.
 
     Examples
     --------
@@ -144,7 +143,7 @@ def sequence_in_words(words: tuple[str, ...]) -> MrSequence | None:
 
 
 def from_name(name: str) -> Guess:
-    """Judge by the words of a file name; masks and segmentations are none of the four."""
+    """Identify by the words of a file name; masks and segmentations are none of the four."""
     if is_label_name(name):
         return Guess(None, "a mask or segmentation by its name", 0.9)
     sequence = sequence_in_words(words_of(name))
@@ -152,7 +151,7 @@ def from_name(name: str) -> Guess:
 
 
 def from_name_loosely(name: str) -> Guess:
-    """Judge by parts of words, for names such as AxT2FLAIR; less sure."""
+    """Identify by parts of words, for names such as AxT2FLAIR; less certain."""
     text = re.sub(r"\.nii(\.gz)?$", "", name.lower()).replace("_", " ")
     if is_label_name(name) or OTHER_KINDS.search(text):
         return UNKNOWN
@@ -172,7 +171,7 @@ def _loose(text: str) -> MrSequence | None:
 
 @dataclass(frozen=True, slots=True)
 class AcquisitionParameters:
-    """What the scanner wrote, in DICOM's units (ms), empty or None if it is silent."""
+    """Acquisition parameters in DICOM's units (ms); empty or None if missing."""
 
     description: str = ""
     protocol: str = ""
@@ -184,7 +183,7 @@ class AcquisitionParameters:
 
     @property
     def text(self) -> str:
-        """Description and protocol in lower case, words apart."""
+        """Description and protocol in lower case, as separate words."""
         joined = f"{self.description} {self.protocol}".lower()
         return re.sub(r"[_\-/.,;:]+", " ", joined)
 
@@ -208,7 +207,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 
 def acquisition_of_sidecar(sidecar: Mapping[str, Any]) -> AcquisitionParameters:
-    """Read a BIDS or dcm2niix sidecar, whose times are in seconds."""
+    """Read acquisition parameters from a BIDS or dcm2niix sidecar, whose times are in seconds."""
     scanning = [
         word
         for text in _texts(sidecar.get("ScanningSequence"))
@@ -228,14 +227,14 @@ def acquisition_of_sidecar(sidecar: Mapping[str, Any]) -> AcquisitionParameters:
 
 
 def from_acquisition(found: AcquisitionParameters, *, witness: str = "SeriesDescription") -> Guess:
-    """Judge by what the scanner wrote: its words first, then its timing.
+    """Identify by acquisition parameters: text first, then timing.
 
     Parameters
     ----------
     found : AcquisitionParameters
         The attributes.
     witness : str
-        How the evidence names the text.
+        Name of the text attribute in the evidence.
     """
     text = found.text
     other = OTHER_KINDS.search(text)

@@ -1,4 +1,4 @@
-"""One series a sequence: the user's word first, then the surest, then the finest."""
+"""Select one series per sequence: the user's choice, then confidence, then resolution."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lesionlens.base.records.study import Series, Study, StudyKind
 
 
 def _rank(series: Series) -> tuple[float, ...]:
-    """Sort key, best first: confidence to a tenth, a full field of view, fine voxels."""
+    """Return a sort key, best first: confidence to a tenth, full field of view, small voxels."""
     edges = series.grid.spacing_mm
     view = edges * np.asarray(series.grid.shape)
     whole = float(view.min() >= 100.0)
@@ -23,14 +23,14 @@ def _rank(series: Series) -> tuple[float, ...]:
 def choose(
     found: Iterable[Series], named: Mapping[MrSequence, Series]
 ) -> tuple[dict[MrSequence, Series], tuple[Series, ...], tuple[str, ...]]:
-    """Choose at most one series a sequence.
+    """Select at most one series per sequence.
 
     Parameters
     ----------
     found : iterable of Series
-        Everything read, in a stable order.
+        All series, in a stable order.
     named : mapping of MrSequence to Series
-        What the user named; wins.
+        Series named by the user; these win.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def choose(
     set_aside : tuple of Series
         The others.
     notices : tuple of str
-        Where several were one sequence, which was taken and why.
+        For sequences with several series: which was chosen and why.
     """
     taken = {id(series) for series in named.values()}
     rest = [series for series in found if id(series) not in taken]
@@ -66,31 +66,32 @@ def choose(
 
 @dataclass(frozen=True, slots=True)
 class ListedStudy:
-    """One of several studies in a folder, for a user who is to choose."""
+    """One of several studies in a folder, to choose from."""
 
     uid: str
-    """What `open_study(study_uid=…)` takes: a Study Instance UID; for NIfTI the name of the folder
-    or BIDS session."""
+    """The argument of `open_study(study_uid=…)`: a Study Instance UID; for NIfTI the name of the
+    folder or BIDS session.
+    """
     kind: StudyKind
     """NIfTI or DICOM."""
     date: str
-    """YYYYMMDD as the scanner wrote it; empty if unknown."""
+    """YYYYMMDD from the header; empty if unknown."""
     description: str
     """StudyDescription, as found (hostile text: escape it); empty if there is none."""
     series: int
     images: int
-    """Series (NIfTI: files), and image planes among them (NIfTI: files)."""
+    """Number of series (NIfTI: files), and of image planes (NIfTI: files)."""
 
 
 class SeveralStudiesError(UnusableInputError):
-    """A folder holds several studies and none, or an unknown one, was named; `studies` lists them.
+    """A folder with several studies of which none, or an unknown one, was selected.
 
     Parameters
     ----------
     studies : tuple of ListedStudy
         All of them, by date, then by `uid`.
     words : str
-        As of `LesionLensError`.
+        As for `LesionLensError`.
     """
 
     def __init__(self, studies: tuple[ListedStudy, ...], **words: str) -> None:
@@ -102,7 +103,7 @@ _SHOWN = 12
 
 
 def several_studies(studies: Sequence[ListedStudy], wanted: str | None) -> SeveralStudiesError:
-    """Return the refusal of a folder with several studies, or without the one that is wanted."""
+    """Return the error for a folder with several studies, or without the selected one."""
     ordered = tuple(sorted(studies, key=lambda s: (s.date, s.uid)))
     listed = "; ".join(_in_words(study) for study in ordered[:_SHOWN])
     more = f" and {len(ordered) - _SHOWN} more" if len(ordered) > _SHOWN else ""
@@ -127,9 +128,9 @@ def _in_words(study: ListedStudy) -> str:
 
 
 class NothingRecognisedError(UnusableInputError):
-    """No series of a study can be used as one of the four; `study` lists what there is.
+    """No series of a study is one of the four sequences; `study` lists them.
 
-    The user may name one: each of `study.set_aside` is called by `choices.address_of(series)`.
+    The user may name one of `study.set_aside` by `remembered_series.address_of(series)`.
     """
 
     def __init__(self, study: Study, **words: str) -> None:
@@ -138,7 +139,7 @@ class NothingRecognisedError(UnusableInputError):
 
 
 def nothing_recognised(study: Study) -> NothingRecognisedError:
-    """Return the refusal of a study in which no sequence was recognised."""
+    """Return the error for a study in which no sequence was recognised."""
     listed = [f'"{s.description}" ({s.detected_by})' for s in study.set_aside]
     shown = ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
     return NothingRecognisedError(

@@ -1,6 +1,6 @@
-"""The tissue template that the package holds, and laying it rigidly on a head.
+"""The shipped tissue template, and its rigid registration to a head.
 
-It tells where grey matter, white matter and fluid lie in an image whose sequence nobody names.
+It locates grey matter, white matter and fluid in an image of unknown sequence.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Template:
 
 
 def load_template() -> Template:
-    """Read the maps that the package holds."""
+    """Load the shipped maps."""
     with (resources.files("lesionlens.imaging.reading") / "template.npz").open("rb") as stream:
         stored = np.load(stream, allow_pickle=False)
         grey, white, mask = stored["maps"].astype(np.float32) / np.float32(255)
@@ -55,13 +55,13 @@ def _top(image: NDArray[np.float32], share: float = 0.98) -> float:
 
 
 def head_mask(image: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return the head without the air around it."""
+    """Return the mask of the head without the surrounding air."""
     level = 0.15 * _top(image, 0.95)
     return largest(np.asarray(ndimage.uniform_filter(image, 3) > level))
 
 
 def _start_mm(image: NDArray[np.float32], grid: Grid) -> NDArray[np.float64]:
-    """Guess the middle of the brain: below the top of the head, amid what lies there."""
+    """Estimate the brain's centre: below the top of the head, at the centroid of what is there."""
     head = head_mask(image)
     if not head.any():
         return grid.to_mm((np.asarray(grid.shape) - 1) / 2)
@@ -104,7 +104,7 @@ def _optimise(
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(4.0, 0.05, 40, 0.6, 1e-6)
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetNumberOfWorkUnits(1)  # as in `register`: the same bits on every run
+    method.SetNumberOfWorkUnits(1)  # as in `register`: bit-identical on every run
     method.SetInitialTransform(start, inPlace=True)
     try:
         method.Execute(fixed, moving)

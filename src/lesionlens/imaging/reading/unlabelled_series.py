@@ -1,4 +1,4 @@
-"""Series without a name, sidecar or header that identifies the sequence: judged by their images."""
+"""Identify series without a conclusive name, sidecar or header by their images."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.sequences import Guess
 
 MOST_IMAGES = 8
-"""Images of a study that are judged; each takes about a second."""
+"""Maximum number of images analysed per study; each takes about a second."""
 
 
 def judge_by_image(
     found: Sequence[Series], named: Collection[MrSequence], *, context: RunContext = SILENT
 ) -> tuple[list[Series], list[str]]:
-    """Judge by their images the series that nothing else identifies.
+    """Identify by image contrast the series that nothing else identifies.
 
     Parameters
     ----------
     found : sequence of Series
-        All of a study that the user did not name.
+        All series of a study that the user did not name.
     named : collection of MrSequence
-        What the user named.
+        Sequences named by the user.
     context : RunContext
         Checked for cancellation between series.
 
     Returns
     -------
     series : list of Series
-        In the same order; a sequence that a name or header identifies is never given twice.
+        In the same order; a sequence identified by name or header is not assigned again.
     notices : list of str
-        What was recognised by its image alone.
+        Which series were identified by image contrast.
     """
     known = {*named, *(s.sequence for s in found if s.sequence is not None)}
     out: list[Series] = []

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from lesionlens.base.records.study import PreparedStudy, Series
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation.beside import (
-    BesidePicture,
+from lesionlens.imaging.preparation.other_images import (
+    OtherImage,
     OtherKind,
+    align_other_series,
     kind_of,
-    lay_beside,
     subtraction,
 )
 from lesionlens.napari.controllers.read_controller import ReadController
@@ -38,7 +38,7 @@ class BesideActs(ViewActs):
         series = self.other_series()[number]
         self._toggle(
             f"{number} {series.uid or series.description}",
-            lambda prepared, context: lay_beside(prepared, series, context=context),
+            lambda prepared, context: align_other_series(prepared, series, context=context),
         )
 
     def next_other(self) -> None:
@@ -64,9 +64,7 @@ class BesideActs(ViewActs):
         compared = self.session.state.choices.views.compared
         return "" if compared is None else compared.beside
 
-    def _toggle(
-        self, name: str, make: Callable[[PreparedStudy, RunContext], BesidePicture]
-    ) -> None:
+    def _toggle(self, name: str, make: Callable[[PreparedStudy, RunContext], OtherImage]) -> None:
         if self._shown() == name:
             self._put_away()
             return
@@ -76,11 +74,11 @@ class BesideActs(ViewActs):
             return
         study, prepared = self.session.state.study, analysis.prepared
 
-        def task(context: RunContext) -> BesidePicture:
+        def task(context: RunContext) -> OtherImage:
             context.progress("reading the series", 0.1)
             return make(prepared, context)
 
-        def done(found: BesidePicture) -> str | None:
+        def done(found: OtherImage) -> str | None:
             if study is None or self.session.state.study is not study:
                 return "Another study is open now."
             views = self.session.state.choices.views

@@ -6,7 +6,7 @@ from functools import partial
 
 from qtpy.QtWidgets import QMenu, QWidget
 
-from lesionlens.imaging.preparation.beside import kind_of
+from lesionlens.imaging.preparation.other_images import kind_of
 from lesionlens.napari.controllers.beside_acts import BesideActs
 
 

@@ -15,7 +15,7 @@ from lesionlens.base.labels import Identity
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Series, Study, StudyKind
-from lesionlens.imaging.deidentification.clean import Cleaner, telling_words
+from lesionlens.imaging.deidentification.clean import Cleaner, identifying_words
 from lesionlens.imaging.deidentification.folder import FACES_REMAIN, deidentify_files
 from lesionlens.imaging.deidentification.profile import Options
 from lesionlens.imaging.deidentification.pseudonyms import Pseudonyms
@@ -112,7 +112,7 @@ def _whose(study: Study) -> tuple[str, frozenset[str]]:
     with warnings.catch_warnings(action="ignore"):
         header = read_dicom(path, stop_before_pixels=True, force=True)
         patient = header.get("PatientID") or header.get("StudyInstanceUID") or ""
-        return str(patient), telling_words(header)
+        return str(patient), identifying_words(header)
 
 
 def _nameless(series: Series, key: str) -> Series:

@@ -111,7 +111,7 @@ def save_bids(
     check_dataset(dataset)
     name = name or analysis.study.name
     analysis = applied(with_earlier_review(analysis, dataset / bids.RESULTS / name))
-    home, label = Path(bids.RESULTS) / name, bids.labelled(name)
+    home, label = Path(bids.RESULTS) / name, bids.bids_name(name)
     volumes = tuple(_volumes(analysis))
     names = [f"{_stem(label)}_{ending}{kind}" for ending in _ENDINGS for kind in _KINDS]
     list_name = f"{home.as_posix()}{_LIST}"

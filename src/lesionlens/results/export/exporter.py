@@ -31,7 +31,7 @@ from lesionlens.base.records.files import CONSIDERED, DOUBTFUL, ReviewFile, left
 from lesionlens.base.records.review import Review
 from lesionlens.base.run_context import SILENT, RunContext, StageTime
 from lesionlens.base.staging import staged
-from lesionlens.imaging.reading.dicom.documents import SENT, documents_of
+from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.results.export.listed import ALWAYS, KEPT, REVIEW, owned, write_list
 from lesionlens.results.export.original import write_original
 from lesionlens.results.export.page import kept_pages
@@ -178,7 +178,7 @@ def write_result(
     tuple of str
         All warnings, as `save` returns them.
     """
-    documents = tuple(dict.fromkeys((*analysis.run.documents, *documents_of(out))))
+    documents = tuple(dict.fromkeys((*analysis.run.documents, *sent_documents(out))))
     analysis = replace(analysis, run=replace(analysis.run, documents=documents))
     with kept_pages():
         record = _write_all(analysis, aside, context)

@@ -56,7 +56,7 @@ from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import PreparedStudy, Study
 from lesionlens.base.scan_limits import check_size
 from lesionlens.imaging.preparation.resampling import resample
-from lesionlens.imaging.reading.dicom.documents import documents_of
+from lesionlens.imaging.reading.dicom.documents import sent_documents
 from lesionlens.imaging.reading.dicom.scan import sop_class
 from lesionlens.imaging.reading.nifti.folder import is_nifti
 from lesionlens.imaging.reading.sequences import is_label_name
@@ -171,7 +171,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
         if maps
         else Volumes(labels, {}, {}),
         review=store.load(folder, lambda review: check_review(review, run, known)),
-        run=_with_notices(replace(_run(run), documents=documents_of(folder)), told),
+        run=_with_notices(replace(_run(run), documents=sent_documents(folder)), told),
         reference=content.reference,
         attention=run.attention,
         followup=_followup(folder),

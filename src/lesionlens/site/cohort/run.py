@@ -13,7 +13,7 @@ from pathlib import Path
 from lesionlens.base.logs import REPORT, duration_in_words
 from lesionlens.base.processors import usable_processors
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.imaging.reading.bids import refuse_one_label
+from lesionlens.imaging.reading.bids import refuse_equal_names
 from lesionlens.site.cohort.cluster import on_cluster
 from lesionlens.site.cohort.processes import in_processes
 from lesionlens.site.cohort.resume import alone_in, complete, keep_outcome
@@ -104,7 +104,7 @@ def run_cohort(
     """
     jobs = cohort.shard.part(find_jobs(cohort.studies, cohort.out))
     if cohort.dataset is not None:
-        refuse_one_label([job.name for job in jobs])
+        refuse_equal_names([job.name for job in jobs])
         jobs = tuple(replace(job, dataset=cohort.dataset) for job in jobs)
     here = worker_options.scheduler is None or cohort.resume
     engine = identity(choice) if here else ""

@@ -11,7 +11,7 @@ from lesionlens.base.errors import ResourceError, UnusableInputError
 from lesionlens.base.provenance import utc_now
 from lesionlens.base.records.parts import check_objects
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.imaging.reading.dicom.documents import note_sent
+from lesionlens.imaging.reading.dicom.documents import record_sent
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.files import ObjectKind, only
@@ -132,7 +132,7 @@ def _noted(
     if not (owner / "run.json").is_file():
         return done
     try:
-        notices = note_sent(owner, files, address, utc_now(), rejected, known)
+        notices = record_sent(owner, files, address, utc_now(), rejected, known)
     except ResourceError as error:
         notices = (f"That the report was sent could not be noted: {error}",)
     return replace(done, notices=(*done.notices, *notices))

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.analysis import Document
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.reading.dicom.documents import MANUFACTURER, rejected_before, sent_before
+from lesionlens.imaging.reading.dicom.documents import MANUFACTURER, rejected_objects, sent_objects
 from lesionlens.results.export.dicom.identity import says_unreviewed
 from lesionlens.results.export.dicom.rejection import rejection_of
 from lesionlens.site.pacs.delivery import Delivery
@@ -66,10 +66,10 @@ def earlier_objects(
     headers = [item.header() for item in read_outgoing(files)]
     new = _reviewed(headers)
     study = str(new.StudyInstanceUID)
-    known = sent_before(result, address, says_unreviewed)
+    known = sent_objects(result, address, says_unreviewed)
     known = tuple(one for one in known if one.study_uid == study)
     known = known or archive.objects_of(study, says_unreviewed, context=context)
-    done = {str(one.SOPInstanceUID) for one in headers} | rejected_before(result)
+    done = {str(one.SOPInstanceUID) for one in headers} | rejected_objects(result)
     left = [
         one
         for one in known

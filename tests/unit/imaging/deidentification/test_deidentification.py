@@ -20,7 +20,7 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
-from lesionlens.imaging.deidentification.clean import Cleaner, telling_words
+from lesionlens.imaging.deidentification.clean import Cleaner, identifying_words
 from lesionlens.imaging.deidentification.folder import deidentify_folder
 from lesionlens.imaging.deidentification.profile import (
     BULK,
@@ -148,7 +148,7 @@ def test_no_planted_name_leaves(options):
         dataset.add_new((group, 0x4000), "LT", token(group << 16))
     before = written(dataset)
     assert len(found(before)) > 1000
-    Cleaner(options, NAMES, telling_words(dataset)).clean(dataset)
+    Cleaner(options, NAMES, identifying_words(dataset)).clean(dataset)
     assert found(written(dataset)) == set()
     assert dataset.PixelData == b"\x01\x00"
     assert dataset.PatientName == dataset.PatientID == NAMES.patient(f"{NAME}1")
@@ -285,7 +285,7 @@ def test_an_institution_named_after_the_maker_hides_no_machine():
     dataset = image()
     dataset.Manufacturer, dataset.InstitutionName = "Philips", "Philips Clinic Eindhoven"
     dataset.ManufacturerModelName = "Scanner of Eindhoven"
-    Cleaner(Options(), NAMES, telling_words(dataset)).clean(dataset)
+    Cleaner(Options(), NAMES, identifying_words(dataset)).clean(dataset)
     assert dataset.Manufacturer == "Philips"
     assert dataset.ManufacturerModelName == "REMOVED"
 

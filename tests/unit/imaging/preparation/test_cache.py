@@ -8,7 +8,7 @@ from tests.phantoms.acquire import Acquisition
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation import cache, together
+from lesionlens.imaging.preparation import cache, co_registration
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.reading.readers import open_study
 
@@ -36,7 +36,7 @@ def test_an_entry_spares_the_search_and_a_damaged_one_is_made_anew(study, monkey
         raise AssertionError
 
     with monkeypatch.context() as spared:
-        spared.setattr(together, "register", never)
+        spared.setattr(co_registration, "register", never)
         second = prepare(study, RunContext(), COARSE)
     whole = [path.read_bytes() for path in entries]
     for path, content in zip(entries, whole, strict=True):

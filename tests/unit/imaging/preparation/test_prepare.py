@@ -15,7 +15,7 @@ from lesionlens.base.records.study import Series, StepName, Study, StudyKind
 from lesionlens.base.run_context import RunContext
 from lesionlens.base.scan_limits import check_grid
 from lesionlens.engines.testing.simple import make_patient
-from lesionlens.imaging.preparation.brain import filled, foreground, largest, of_stripped
+from lesionlens.imaging.preparation.brain import filled, foreground, largest, mask_of_stripped
 from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare, reference_of
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
@@ -125,10 +125,10 @@ def test_voxels_that_thick_slices_fill_in_part_are_not_brain():
     ball = np.where(away < 32, 500.0, 0.0).astype(np.float32)
     slabs = ball.reshape(80, 80, 16, 5).mean(axis=3)
     thick = Grid(slabs.shape, np.diag([2.0, 2.0, 10.0, 1.0]))
-    found, true = of_stripped([slabs], thick).sum() * 5, (ball > 0).sum()
+    found, true = mask_of_stripped([slabs], thick).sum() * 5, (ball > 0).sum()
     assert 0.98 * true < found < 1.06 * true
     assert (slabs > 0).sum() * 5 > 1.08 * true
-    assert of_stripped([ball], fine).sum() == true
+    assert mask_of_stripped([ball], fine).sum() == true
 
 
 @pytest.mark.parametrize("step_mm", [1.5, 2.0])
@@ -142,11 +142,11 @@ def test_the_rim_that_resampling_leaves_is_not_brain(step_mm):
     ]  # fmt: skip
     grid = Grid(images[0].shape, np.diag([step_mm, step_mm, step_mm, 1.0]))
     assert (images[0] > 0).sum() * step_mm**3 > 1.1 * true
-    found = of_stripped(images, grid)
+    found = mask_of_stripped(images, grid)
     assert found.sum() * step_mm**3 == pytest.approx(true, rel=0.05)
     whole = [v.data for v in head.sequences.values()]
     fine = Grid(whole[0].shape, np.diag([2.0, 2.0, 2.0, 1.0]))
-    assert (of_stripped(whole, fine) == filled(largest(foreground(whole[0])))).all()
+    assert (mask_of_stripped(whole, fine) == filled(largest(foreground(whole[0])))).all()
 
 
 def test_one_grid_is_no_proof_that_the_patient_lay_still(make_study):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lesionlens.base.labels import MrSequence
-from lesionlens.imaging.preparation.shading import LOPSIDED, STRONG, divided_by, shading_of
+from lesionlens.imaging.preparation.shading import LOPSIDED, STRONG, corrected_for, shading_of
 
 SHAPE = (60, 70, 50)
 
@@ -35,7 +35,7 @@ def _even(image, brain, **others):
     """Return the image without its shading, and what was found."""
     others = {MrSequence(name): other for name, other in others.items()}
     found = shading_of({MrSequence.FLAIR: image, **others}, brain)[MrSequence.FLAIR]
-    return divided_by(image, found), found
+    return corrected_for(image, found), found
 
 
 def _lesion():

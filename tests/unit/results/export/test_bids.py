@@ -14,7 +14,7 @@ from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.records.study import StudyKind
-from lesionlens.imaging.reading.bids import refuse_one_label
+from lesionlens.imaging.reading.bids import refuse_equal_names
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.bids import save_bids
 from lesionlens.results.review.reopen import read_result
@@ -132,4 +132,4 @@ def test_a_dataset_of_others_is_left_alone(analysis, tmp_path):
 
 def test_two_names_that_become_one_subject_are_refused():
     with pytest.raises(UnusableInputError, match="one subject"):
-        refuse_one_label(["a-b", "c", "ab"])
+        refuse_equal_names(["a-b", "c", "ab"])

@@ -11,7 +11,7 @@ from tests.phantoms.analysis import make_analysis, write_study
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import Lesion, make_patient
-from lesionlens.imaging.reading.dicom.documents import SENT, documents_of
+from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.results.export.exporter import save
 from lesionlens.site.pacs.delivery import Delivery
 from lesionlens.site.pacs.outbox import send_result
@@ -51,13 +51,13 @@ def result(saved, tmp_path):
 @pytest.mark.parametrize("part", ["", "dicom"])
 def test_a_result_that_was_sent_says_so_and_keeps_what_it_said_before(result, part):
     report = pydicom.dcmread(result / "dicom" / "sr.dcm")
-    assert documents_of(result) == ()
+    assert sent_documents(result) == ()
     for number in (1, 2):
         done, notices = send_result(Shelf(), result / part, ADDRESS)
         assert (len(done.stored), notices) == (len(list((result / "dicom").iterdir())), ())
         rows = json.loads((result / SENT).read_text())["sent"]
         assert [row["to"] for row in rows] == [ADDRESS] * number
-    (found,) = documents_of(result)
+    (found,) = sent_documents(result)
     assert found.sop_instance_uid == report.SOPInstanceUID
     assert found.study_uid == report.StudyInstanceUID
 
@@ -87,9 +87,9 @@ def test_a_note_that_cannot_be_written_costs_no_sending(result, monkeypatch):
 @pytest.mark.parametrize("content", ["{}", '{"sent": []}', '{"sent": [{"document": 1}]}'])
 def test_a_note_without_a_report_names_nothing_and_goes_on(result, content):
     (result / SENT).write_text(content)
-    assert documents_of(result) == ()
+    assert sent_documents(result) == ()
     assert send_result(Shelf(), result, ADDRESS)[1] == ()
-    assert len(documents_of(result)) == 1
+    assert len(sent_documents(result)) == 1
 
 
 @pytest.mark.parametrize("content", ["", '{"sent": [{"document": ', '{"sent": 1}', "[]"])
@@ -100,4 +100,4 @@ def test_a_damaged_note_is_kept_aside_and_named(result, content):
         aside = result / f"sent.damaged-{number}.json"
         assert aside.name in notice
         assert aside.read_text() == content
-        assert len(documents_of(result)) == 1
+        assert len(sent_documents(result)) == 1

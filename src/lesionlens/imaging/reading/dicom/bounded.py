@@ -1,8 +1,8 @@
-"""The one way to open a DICOM file that others may have made: memory and time stay bounded.
+"""Open untrusted DICOM files with bounded memory and time.
 
-pydicom believes what a file declares: it requests as many bytes as an element claims to have,
-inflates a deflated file whole (5 MB could take 5 GB), and makes an object of every item of a
-sequence, however many there are. Each is bounded here, for headers and pixels alike.
+pydicom trusts a file's declarations: it allocates the declared length of an element, inflates a
+deflated file completely (5 MB may become 5 GB), and creates an object for every item of a sequence.
+All of these are limited here, for headers and pixels.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from lesionlens.base.bounded_read import open_regular
 from lesionlens.base.errors import ReadError
 
 MOST_BYTES = 512 * 2**20
-"""That a deflated file may unfold to; the largest multi-frame MR objects have half of it."""
+"""Inflated size limit; the largest multi-frame MR objects have half of it."""
 MOST_OF_A_VALUE = 16 * 2**20
-"""Of one value in the header of a deflated file: headers of a whole folder are held at once."""
+"""Size limit of one value in the header of a deflated file."""
 MOST_READS = 2_000_000
-"""Of elements and items in one file; a multi-frame object has about a hundred a frame."""
+"""Limit of elements and items per file; a multi-frame object has about a hundred per frame."""
 DAMAGED = (
     InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, TypeError,
     NotImplementedError, MemoryError, OverflowError, RecursionError, BytesLengthException,
     struct.error, ReadError,
 )  # fmt: skip
-"""What a file that is no whole DICOM file raises, here or when a value is looked at.
+"""Exceptions raised for an invalid DICOM file, here or when a value is decoded.
 
-An OSError beside these is the system's: the file is missing, or may not be read.
+Any other OSError comes from the system: the file is missing or not readable.
 """
 _DEFLATED = str(DeflatedExplicitVRLittleEndian).encode()
 _PLAIN = str(ExplicitVRLittleEndian).encode().ljust(len(_DEFLATED), b"\0")
@@ -44,20 +44,20 @@ _META_LENGTH_AT, _META_AT, _STEP = 140, 144, 2**20
 
 
 class TooLargeError(ValueError):
-    """A file that unfolds to too much, or has too many elements or too large a value."""
+    """A file that inflates to too much, or has too many elements or too large a value."""
 
 
 def read_dicom(path: Path, **how: Any) -> Any:
-    """Read a file as `pydicom.dcmread` does, within bounds.
+    """Read a file like `pydicom.dcmread`, within limits.
 
     Raises
     ------
     TooLargeError
-        It unfolds to too much, or holds too many elements or too large a value.
+        It inflates to too much, or has too many elements or too large a value.
     ReadError
-        It is no regular file.
+        Not a regular file.
     Those of `DAMAGED`, OSError
-        It cannot be read.
+        Not readable.
     """
     with open_regular(path) as file, _damage():
         inflated = _inflated(file)
@@ -66,17 +66,17 @@ def read_dicom(path: Path, **how: Any) -> Any:
         data = pydicom.dcmread(_Bounded(inflated or file, most), **how)
     if inflated is not None:
         data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    data.buffer, data.filename = None, str(path)  # holds the whole stream otherwise
+    data.buffer, data.filename = None, str(path)  # would keep the whole stream otherwise
     return data
 
 
 def read_meta(path: Path) -> Any:
-    """Read a file's meta header (group 0002) alone.
+    """Read only a file's meta header (group 0002).
 
     Raises
     ------
     Those of `DAMAGED`, OSError
-        It has none that can be read.
+        No readable meta header.
     """
     with open_regular(path), warnings.catch_warnings(action="ignore"), _damage():
         return pydicom.filereader.read_file_meta_info(path)
@@ -84,7 +84,7 @@ def read_meta(path: Path) -> Any:
 
 @contextmanager
 def _damage() -> Iterator[None]:
-    """Tell pydicom's OSError for a stream that ends early from the system's."""
+    """Distinguish pydicom's OSError for a truncated stream from the system's."""
     try:
         yield
     except OSError as error:
@@ -94,7 +94,7 @@ def _damage() -> Iterator[None]:
 
 
 class _Bounded:
-    """A stream that gives no more than it holds, so often; as pydicom reads from it."""
+    """A stream with limits on the number and size of reads."""
 
     def __init__(self, stream: BinaryIO, most: int | None) -> None:
         self._stream, self._most, self._reads = stream, most, 0
@@ -108,13 +108,13 @@ class _Bounded:
             raise TooLargeError(f"holds more than {MOST_READS // 10**6} million elements")
         if self._most is not None and count > self._most:
             raise TooLargeError(f"holds a value of more than {self._most // 10**6} MB")
-        if count > _STEP:  # a claim of gigabytes would be asked of the system
+        if count > _STEP:  # a false claim of gigabytes would be allocated
             count = min(count, max(0, self._size - self._stream.tell()))
         return self._stream.read(count)
 
 
 def _inflated(file: BinaryIO) -> BinaryIO | None:
-    """Return a deflated file as the plain one that it unfolds to; None if it is not deflated.
+    """Return the inflated content of a deflated file; None if it is not deflated.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def _inflated(file: BinaryIO) -> BinaryIO | None:
         return None
     begin = _META_AT + struct.unpack_from("<I", head, _META_LENGTH_AT)[0]
     file.seek(begin)
-    if sum(map(len, _parts(file))) > MOST_BYTES:  # before any of it is held
+    if sum(map(len, _parts(file))) > MOST_BYTES:  # before it is held in memory
         raise TooLargeError(f"unfolds to more than {MOST_BYTES // 10**6} MB")
     file.seek(0)
     whole = BytesIO(file.read(min(begin, MOST_BYTES)).replace(_DEFLATED, _PLAIN, 1))
@@ -138,7 +138,7 @@ def _inflated(file: BinaryIO) -> BinaryIO | None:
 
 
 def _parts(file: BinaryIO) -> Iterator[bytes]:
-    """Yield what a deflated stream unfolds to, at most a step beyond the bound."""
+    """Yield the inflated content in chunks, at most one chunk beyond the limit."""
     inflater, count = zlib.decompressobj(-zlib.MAX_WBITS), 0
     try:
         while count <= MOST_BYTES and not inflater.eof:

@@ -1,4 +1,4 @@
-"""The report that was sent before, and that the next one of the same study comes after."""
+"""The report that was sent earlier and that the next report of the study follows."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.imaging.reading.dicom.scan import looks_like_dicom, walk
 
 SENT = "sent.json"
-"""In a result folder: which of its reports and objects were sent where, the last one last."""
+"""File in a result folder that records which of its objects were sent where, oldest first."""
 _KEPT = ("sent", "objects", "rejected", "notices")
 SCHEMA = "lesionlens/sent/1"
 MANUFACTURER = "LesionLens"
-"""Of every LesionLens report."""
+"""Manufacturer in every LesionLens report."""
 
 
-def documents_of(result: Path) -> tuple[Document, ...]:
-    """Return the last report that was sent from a result folder; nothing if none was.
+def sent_documents(result: Path) -> tuple[Document, ...]:
+    """Return the last report sent from a result folder; empty if none was.
 
-    One that never left is no document that another could come after: saving again replaces it.
+    A report that was never sent needs no successor: saving again replaces it.
 
     Parameters
     ----------
     result : Path
-        A result folder, or one where a result is about to be written.
+        A result folder, which may not exist yet.
     """
     try:
         return (Document(**_rows(result / SENT, "sent")[-1]["document"]),)
@@ -41,7 +41,7 @@ def documents_of(result: Path) -> tuple[Document, ...]:
         return ()
 
 
-def note_sent(
+def record_sent(
     result: Path,
     files: Iterable[Path],
     address: str,
@@ -49,32 +49,32 @@ def note_sent(
     rejected: Sequence[str] = (),
     known: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """Note in a result folder which LesionLens objects were sent; nothing if there are none.
+    """Record in a result folder which LesionLens objects were sent.
 
     Parameters
     ----------
     result : Path
         The result folder.
     files : iterable of Path
-        What the archive took.
+        Files that the archive accepted.
     address : str
         Of the archive.
     time : str
         ISO 8601, UTC.
     rejected : sequence of str
-        SOP Instance UIDs of earlier objects that a note rejects now.
+        SOP Instance UIDs of earlier objects that a rejection note now rejects.
     known : sequence of str
-        What was to know of the delivery, such as that a person confirmed the patient.
+        Notices about the delivery, such as that the user confirmed the patient.
 
     Returns
     -------
     tuple of str
-        That an earlier note was damaged, and where it is now.
+        Notices if an earlier record was damaged, and where it was moved.
 
     Raises
     ------
     ResourceError
-        The folder cannot be written.
+        The folder is not writable.
     """
     ours = [one for one in map(_ours_in, files) if one is not None]
     if not (ours or rejected):
@@ -106,17 +106,17 @@ def note_sent(
     )
 
 
-def sent_before(result: Path, address: str, wanted: Callable[[str], bool]) -> tuple[Document, ...]:
+def sent_objects(result: Path, address: str, wanted: Callable[[str], bool]) -> tuple[Document, ...]:
     """Return the objects that were sent to an archive from a result folder.
 
     Parameters
     ----------
     result : Path
-        The result folder; a damaged note names nothing.
+        The result folder; a damaged record counts as empty.
     address : str
         Of the archive.
     wanted : callable
-        Takes the description of the object's series.
+        Filter on the description of the object's series.
     """
     try:
         found = {
@@ -129,13 +129,13 @@ def sent_before(result: Path, address: str, wanted: Callable[[str], bool]) -> tu
     return tuple(found)
 
 
-def rejected_before(result: Path) -> set[str]:
+def rejected_objects(result: Path) -> set[str]:
     """Return the SOP Instance UIDs that were rejected from a result folder."""
     return set(map(str, _rows(result / SENT, "rejected")))
 
 
 def _is_note(content: Any) -> bool:
-    """Whether a file is a note of ours; one of an earlier version has the reports alone."""
+    """Return whether content is a valid record; earlier releases recorded only reports."""
     kept = [content.get(name, []) for name in _KEPT] if isinstance(content, dict) else [None]
     return all(isinstance(rows, list) for rows in kept)
 
@@ -158,20 +158,19 @@ def _ours_in(path: Path) -> Dataset | None:
 
 
 def newest_document(place: Path, study_uid: str | None) -> Document:
-    """Return the newest LesionLens report on a study, among the files of a folder.
+    """Return the newest LesionLens report on a study in a folder.
 
     Parameters
     ----------
     place : Path
-        A file, or a folder that holds it at any depth: a result, or a study with its results as
-        an archive gives them.
+        A file, or a folder searched recursively: a result, or a study with results from an archive.
     study_uid : str or None
-        Of the study; None fits no report.
+        Study Instance UID; None matches no report.
 
     Raises
     ------
     UnusableInputError
-        There is none.
+        There is no such report.
     """
     found: list[tuple[str, str, Document]] = []
     for path in [place] if place.is_file() else walk(place):

@@ -1,8 +1,7 @@
-"""The few elements of a DICOM header that decide, split off without decoding the others.
+"""Fast parser of the few DICOM header elements that are needed, without decoding the others.
 
-Only what every scanner writes is split here: little endian, elements in rising order, no pixels.
-Whatever differs in the least from that is left to pydicom, as is every value when it is requested:
-this module finds where the bytes of an element are, and never says what they mean.
+Only the usual encoding is supported: little endian, elements in ascending order. Anything else is
+left to pydicom, and so is the decoding of values: this module only locates the bytes of elements.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from pydicom.uid import (
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, STANDARD_VR
 
 FIRST_BYTES = 2**14
-"""Read of a file at once: more than most headers have, private ones left out."""
+"""Bytes read at once: longer than most headers without private elements."""
 _ONWARD_BYTES = 2**12
 _LONGEST_SEQUENCE = 2**17
 _CHARACTER_SET = 0x00080005
@@ -53,11 +52,11 @@ _keyword_tag = lru_cache(maxsize=512)(tag_for_keyword)
 
 
 class _UnusualError(Exception):
-    """The header is not as every scanner writes it."""
+    """The header is not in the usual encoding."""
 
 
 class DicomHeader:
-    """Elements of one header as bytes; pydicom makes values of them when they are requested.
+    """Raw elements of one header; pydicom decodes a value when it is requested.
 
     Parameters
     ----------
@@ -85,7 +84,7 @@ class DicomHeader:
 def _element(
     tag: int, found: tuple[str | None, bytes], charset: tuple[str | None, bytes] | None
 ) -> DataElement:
-    """Let pydicom decode an element; the slices of a series share most of them."""
+    """Decode an element with pydicom, cached: the slices of a series share most elements."""
     only = Dataset({BaseTag(tag): _raw_element(tag, found)})
     only.set_original_encoding(found[0] is None, True, _encoding(charset))
     return only[tag]
@@ -105,23 +104,23 @@ def _encoding(charset: tuple[str | None, bytes] | None) -> Any:
 
 
 def split(stream: io.FileIO, head: bytes, size: int, wanted: frozenset[int]) -> DicomHeader | None:
-    """Split the wanted elements of a file's header off, or leave it to pydicom.
+    """Extract the requested elements of a file's header, or return None to use pydicom.
 
     Parameters
     ----------
     stream : FileIO
-        The open file; requested more where `head` does not hold the whole header.
+        The open file, read further if `head` does not contain the whole header.
     head : bytes
-        Its first bytes.
+        First bytes of the file.
     size : int
-        Bytes that it has.
+        File size in bytes.
     wanted : frozenset of int
         Tags, group << 16 | element.
 
     Returns
     -------
     Header or None
-        None if anything is unusual.
+        None if the encoding is unusual.
     """
     try:
         found = _elements(stream, head, size, wanted)
@@ -132,7 +131,7 @@ def split(stream: io.FileIO, head: bytes, size: int, wanted: frozenset[int]) -> 
 
 
 def _head(data: bytes, at: int, implicit: bool) -> tuple[int, bytes, int, int]:
-    """Return tag, VR, length and where the value begins of the element at a place."""
+    """Return tag, VR, length and start of the value of the element at an offset."""
     low, vr, length = _short_head(data, at)
     start = at + 8
     if implicit:
@@ -145,7 +144,7 @@ def _head(data: bytes, at: int, implicit: bool) -> tuple[int, bytes, int, int]:
 
 
 def _start(head: bytes) -> tuple[int, bool]:
-    """Return where the data set begins, and whether its VRs are implicit."""
+    """Return the offset of the data set, and whether its VRs are implicit."""
     if head[128:132] != b"DICM":
         raise _UnusualError
     place, last, syntax = 132, 0, b""
@@ -160,7 +159,7 @@ def _start(head: bytes) -> tuple[int, bool]:
         raise _UnusualError
     implicit = syntax.decode() == str(ImplicitVRLittleEndian)
     vr = head[place + 4 : place + 6]
-    if implicit and vr.isalpha() and vr.isupper():  # pydicom would believe the VR
+    if implicit and vr.isalpha() and vr.isupper():  # pydicom would trust the VR
         raise _UnusualError
     return place, implicit
 
@@ -204,7 +203,7 @@ def _more(stream: io.FileIO, place: int, count: int) -> bytes:
 
 
 def _is_sequence(tag: int, vr: bytes, implicit: bool) -> bool:
-    """Whether an element of undefined length is a sequence."""
+    """Return whether an element of undefined length is a sequence."""
     if not implicit:
         return vr == b"SQ"
     try:
@@ -214,7 +213,7 @@ def _is_sequence(tag: int, vr: bytes, implicit: bool) -> bool:
 
 
 def _after_sequence(stream: io.FileIO, head: bytes, base: int, start: int, implicit: bool) -> int:
-    """Return where a sequence of undefined length ends, reading on where `head` does not do."""
+    """Return the end of a sequence of undefined length, reading more if `head` is too short."""
     try:
         return base + _after_items(head, start - base, implicit)
     except (_UnusualError, struct.error):
@@ -222,7 +221,7 @@ def _after_sequence(stream: io.FileIO, head: bytes, base: int, start: int, impli
 
 
 def _after_items(data: bytes, at: int, implicit: bool) -> int:
-    """Return where a sequence of undefined length ends."""
+    """Return the end of a sequence of undefined length."""
     while True:
         low, length = _pair(data, at)
         at += 8
@@ -235,7 +234,7 @@ def _after_items(data: bytes, at: int, implicit: bool) -> int:
 
 
 def _after_elements(data: bytes, at: int, end: int | None, implicit: bool) -> int:
-    """Return where an item ends; its elements fill it to the byte."""
+    """Return the end of an item; its elements must fill it exactly."""
     while end is None or at < end:
         if end is None and _whole(data, at) == (_ITEM_END,):
             return at + 8

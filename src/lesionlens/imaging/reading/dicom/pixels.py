@@ -1,4 +1,4 @@
-"""Decode the pixels of a stack: any transfer syntax that pydicom's plug-ins know, rescaled."""
+"""Decode and rescale the pixels of a stack, in any transfer syntax that pydicom supports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def load_stack(stack: Stack) -> NDArray[np.float32]:
     Parameters
     ----------
     stack : Stack
-        Classic files, or frames of multi-frame ones.
+        Single-frame files, or frames of a multi-frame file.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def load_stack(stack: Stack) -> NDArray[np.float32]:
 def _fill(
     whole: NDArray[np.float32], pixels: NDArray[Any], items: Iterable[tuple[int, DicomSlice]]
 ) -> None:
-    """Put one file's frames into their places; only one file's pixels are held at a time."""
+    """Copy one file's frames into the volume; only one file's pixels are in memory at a time."""
     for index, item in items:
         plane = pixels if item.frame is None or pixels.ndim == 2 else pixels[item.frame]
         whole[index] = _rescaled(plane, item, (whole.shape[1], whole.shape[2]))
@@ -70,7 +70,7 @@ def decode(path: Path) -> NDArray[Any]:
     Raises
     ------
     ReadError
-        Missing, of another length or encoding than the header declares, or in a transfer syntax
+        Pixels are missing, contradict the header in length or encoding, or have a transfer syntax
         without a decoder.
     """
     try:
@@ -88,7 +88,7 @@ def decode(path: Path) -> NDArray[Any]:
 
 
 def _beyond_bounds(data: pydicom.Dataset) -> str | None:
-    """Return that a header declares more pixels than are decoded, or None."""
+    """Return why a header declares too many pixels, or None."""
     count = float(data.get("Rows") or 0) * float(data.get("Columns") or 0)
     if count * float(data.get("NumberOfFrames") or 1) <= MAX_VOXELS:
         return None
@@ -96,10 +96,10 @@ def _beyond_bounds(data: pydicom.Dataset) -> str | None:
 
 
 def _contradiction(data: pydicom.Dataset) -> str | None:
-    """Return how the stored bytes contradict the header, or None if they do not."""
+    """Return how the stored bytes contradict the header, or None."""
     stored = data.get("PixelData")
     if not isinstance(stored, bytes):
-        return None  # missing, or float pixels, which pydicom measures itself
+        return None  # missing, or float pixels, which pydicom checks itself
     encapsulated = _is_encapsulated(stored)
     if data.file_meta.TransferSyntaxUID.is_encapsulated:
         return None if encapsulated else "uncompressed pixels under a compressed transfer syntax"
@@ -112,7 +112,7 @@ def _contradiction(data: pydicom.Dataset) -> str | None:
 
 
 def _is_encapsulated(stored: bytes) -> bool:
-    """Whether bytes are a sequence of items from the first to the last, as compressed frames."""
+    """Return whether bytes are a complete sequence of items, as of compressed frames."""
     place = 0
     while stored[place : place + 4] == _ITEM and place + 8 <= len(stored):
         place += 8 + struct.unpack_from("<I", stored, place + 4)[0]
@@ -122,7 +122,7 @@ def _is_encapsulated(stored: bytes) -> bool:
 
 def _brief(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror  # the full text would hold the path above the study
+        return error.strerror  # the full text would contain the path above the study
     text = " ".join(str(error).split())
     return text[:160] or type(error).__name__
 
@@ -136,7 +136,7 @@ def _undecodable(path: Path, reason: str) -> ReadError:
 
 
 def syntax_of(path: Path) -> str:
-    """Name a file's transfer syntax for a message."""
+    """Return a file's transfer syntax in words."""
     try:
         uid = read_meta(path).get("TransferSyntaxUID")
     except _UNDECODABLE:
@@ -163,7 +163,7 @@ def _rescaled(plane: NDArray[Any], item: DicomSlice, shape: tuple[int, int]) -> 
 def _evened(
     slices: NDArray[np.float32], depth_mm: NDArray[np.float64], planes: int
 ) -> NDArray[np.float32]:
-    """Interpolate (N, rows, columns) slices at uneven depths onto even planes."""
+    """Interpolate (N, rows, columns) slices at uneven depths to evenly spaced planes."""
     wanted = np.linspace(0.0, depth_mm[-1], planes)
     after = np.clip(np.searchsorted(depth_mm, wanted), 1, depth_mm.size - 1)
     span = depth_mm[after] - depth_mm[after - 1]

@@ -1,4 +1,4 @@
-"""DICOM studies: scan headers, choose one study of one patient, one series a sequence."""
+"""DICOM reader: scan headers, select one study of one patient and one series per sequence."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ _DERIVED_MAPS = frozenset(
 
 
 class DicomReader:
-    """Reads a folder of DICOM files, nested at any depth, several series mixed."""
+    """Reads a folder of DICOM files, nested at any depth, with several series mixed."""
 
     name = "dicom"
 
     def claims(self, path: Path) -> float:
-        """Return 0.95 where an MR image lies at any depth, 0.4 for other DICOM files."""
+        """Return 0.95 if there is an MR image at any depth, 0.4 for other DICOM files."""
         if path.is_file():
             return 0.95 if looks_like_dicom(path) else 0.0
         other = 0
@@ -122,12 +122,12 @@ def _no_images(found: Scan) -> UnusableInputError:
 
 
 def _one_study(slices: list[DicomSlice], options: ReadOptions) -> list[DicomSlice]:
-    """Return the slices of the one study, or of the one that the user names.
+    """Return the slices of the only study, or of the one that the user selected.
 
     Raises
     ------
     SeveralStudiesError
-        Several studies and none named, or none of that UID; lists them.
+        Several studies and none selected, or none with that UID; the error lists them.
     """
     wanted = options.study_uid
     groups: dict[str, list[DicomSlice]] = defaultdict(list)
@@ -154,12 +154,12 @@ def _listed(uid: str, items: list[DicomSlice]) -> ListedStudy:
 
 
 def _one_patient(patients: Sequence[Patient], options: ReadOptions) -> tuple[str, ...]:
-    """Return what a person confirmed of the patients of all images; empty if they agree.
+    """Return what the user confirmed about contradicting identities; empty if they agree.
 
     Raises
     ------
     PatientConflictError
-        The identities contradict each other, and nobody confirmed that it is one patient.
+        The identities contradict each other, and the user has not confirmed one patient.
     """
     notice = settle(
         conflict_among(patients),
@@ -175,7 +175,7 @@ def _one_patient(patients: Sequence[Patient], options: ReadOptions) -> tuple[str
 def _series_of(
     slices: list[DicomSlice], root: Path, contradictions: Mapping[str, tuple[Path, Path]]
 ) -> tuple[list[Series], list[tuple[str, str]]]:
-    """Make the volumes; with them, notices as (Series UID, words)."""
+    """Build the volumes; with notices as (Series UID, text)."""
     groups: dict[str, list[DicomSlice]] = defaultdict(list)
     for item in slices:
         groups[item.text("SeriesInstanceUID")].append(item)
@@ -212,7 +212,7 @@ def _series_of(
 def _series(stack: Stack, root: Path, number: int) -> Series:
     guess = _guess(stack)
     first = stack.first
-    if number > 0:  # later echoes, phases and odd rests of a series are second choice
+    if number > 0:  # later echoes, phases and remainders of a series are second choice
         guess = replace(guess, confidence=max(guess.confidence - 0.2, 0.05))
     nearest = [
         stack.slices[int(np.abs(stack.depth_mm - depth).argmin())]
@@ -247,7 +247,7 @@ def _loader(stack: Stack) -> Callable[[], NDArray[np.float32]]:
 
 
 def _guess(stack: Stack) -> Guess:
-    """Judge a stack: kinds that are never one of the four first, then words and timing."""
+    """Identify the sequence of a stack: exclude other kinds first, then use words and timing."""
     first = stack.first
     kinds = set(first.texts("ImageType"))
     count = len(stack.slices)
@@ -274,9 +274,9 @@ def _named(
     options: ReadOptions,
     patients: list[Patient],
 ) -> tuple[dict[MrSequence, Series], list[str]]:
-    """Find what the user named: a Series UID, a DICOM folder or a NIfTI file.
+    """Resolve the user's selection: a Series UID, a DICOM folder or a NIfTI file.
 
-    The patients of what lies elsewhere are added to `patients`.
+    Patients of files outside the study are appended to `patients`.
     """
     out: dict[MrSequence, Series] = {}
     notices: list[str] = []
@@ -311,7 +311,7 @@ def _named(
 def _series_below(
     place: Path, series: list[Series], root: Path, options: ReadOptions, patients: list[Patient]
 ) -> list[Series]:
-    """Return the series whose files lie below a folder, reading it where it lies elsewhere."""
+    """Return the series with files below a folder; a folder outside the study is read."""
     inside = place.resolve()
     hits = [
         s
@@ -331,7 +331,7 @@ def _series_below(
 def _nothing_usable(
     study: Study, found: Scan, notices: list[tuple[str, str]]
 ) -> NothingRecognisedError:
-    """Return the refusal that names why nothing could be used."""
+    """Return the error that states why no series could be used."""
     wrong = list(dict.fromkeys(words for _, words in notices))
     if study.set_aside and not wrong:
         return nothing_recognised(study)
@@ -366,7 +366,7 @@ def _relevant(notices: list[tuple[str, str]], chosen: Mapping[MrSequence, Series
 
 
 def _beside(found: Scan) -> list[str]:
-    """Report what else lay in the folder."""
+    """Return notices about other content of the folder."""
     notices = [
         f'{count} MR image(s) of series "{name}" were set aside: {words}.'
         for (name, words), count in found.problems.items()

@@ -1,7 +1,7 @@
-"""Walk a folder and read the headers of its DICOM files: no pixels, only the tags that decide.
+"""Find DICOM files in a folder and read the header elements that are needed, without pixels.
 
-A DICOMDIR is never followed: the files below the folder are read themselves, so that it can
-neither point outside nor hide what is there.
+A DICOMDIR is ignored: the files below the folder are read themselves, so that it can neither refer
+to other folders nor hide files.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ _WANTED = frozenset(int(Tag(tag)) for tag in _TAGS)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DicomSlice:
-    """One plane: a classic image, or one frame of a multi-frame one."""
+    """One plane: a single-frame image, or one frame of a multi-frame image."""
 
     path: Path
-    """Its file."""
+    """File of the image."""
     header: Any
-    """Pydicom Dataset. Without pixels; only the tags that decide."""
+    """Pydicom Dataset without pixels, with the needed elements only."""
     frame: int | None = None
-    """Index from 0 in a multi-frame file."""
+    """Frame index from 0 in a multi-frame file."""
     groups: tuple[Any, ...] = ()
     """Tuple of Dataset. The frame's functional groups, then the shared ones."""
 
@@ -86,7 +86,7 @@ class DicomSlice:
         return self.header.get(keyword)
 
     def _readable(self, keyword: str) -> Any:
-        """Return an attribute, None also where its bytes are no value of its kind."""
+        """Return an attribute; None if its bytes are not a valid value."""
         try:
             return self.get(keyword)
         except DAMAGED:
@@ -98,17 +98,17 @@ class DicomSlice:
         return "" if value is None else str(value).strip()
 
     def number(self, keyword: str) -> float | None:
-        """Return an attribute as a number, None if it is absent or none."""
+        """Return an attribute as a number, None if it is absent or not a number."""
         found = self._finite(keyword)
         return found[0] if len(found) == 1 else None
 
     def numbers(self, keyword: str, count: int) -> NDArray[np.float64] | None:
-        """Return an attribute as `count` finite numbers, None if it is not that."""
+        """Return an attribute as `count` finite numbers, None if it is anything else."""
         found = self._finite(keyword)
         return np.array(found) if len(found) == count else None
 
     def _finite(self, keyword: str) -> list[float]:
-        """Return an attribute's numbers, none where it is absent or one of them is no number."""
+        """Return an attribute's numbers; empty if it is absent or any is not a number."""
         try:
             found = [float(part) for part in _parts(self._readable(keyword))]
         except (ValueError, TypeError, OverflowError):
@@ -116,12 +116,12 @@ class DicomSlice:
         return found if all(map(isfinite, found)) else []
 
     def texts(self, keyword: str) -> tuple[str, ...]:
-        """Return a multi-valued attribute as upper-case texts."""
+        """Return a multi-valued attribute as upper-case text."""
         return tuple(str(part).strip().upper() for part in _parts(self._readable(keyword)))
 
     @property
     def patient(self) -> Patient:
-        """What the header says of the patient."""
+        """The patient attributes of the header."""
         return Patient.of(self.text)
 
     @property
@@ -131,7 +131,7 @@ class DicomSlice:
 
 
 def _parts(value: Any) -> Iterable[Any]:
-    """Return the values of an attribute of any multiplicity; none where it is absent."""
+    """Return the values of an attribute of any multiplicity; empty if it is absent."""
     if value is None:
         return ()
     return value if isinstance(value, Iterable) and not isinstance(value, str | bytes) else (value,)
@@ -139,18 +139,18 @@ def _parts(value: Any) -> Iterable[Any]:
 
 @dataclass(slots=True)
 class Scan:
-    """What a folder holds."""
+    """Content of a folder."""
 
     slices: list[DicomSlice] = field(default_factory=list)
-    """List of Slice. Of MR images that can be placed; each SOP instance once."""
+    """List of DicomSlice. MR image planes with a position, each SOP instance once."""
     other: Counter[str] = field(default_factory=Counter)
-    """How many DICOM files of each other kind, by what they are."""
+    """Number of other DICOM files by type."""
     problems: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """List of (series description, what is wrong). Of MR images that cannot be used."""
+    """(series description, problem) of MR images that cannot be used."""
     files: int = 0
-    """DICOM files met."""
+    """Number of DICOM files."""
     contradictions: dict[str, tuple[Path, Path]] = field(default_factory=dict)
-    """Two files of one SOP Instance UID that hold different images, by Series Instance UID."""
+    """Two files with one SOP Instance UID and different images, by Series Instance UID."""
     dicomdir: bool = False
     nifti: int = 0
 
@@ -165,7 +165,7 @@ def walk(folder: Path) -> Iterator[Path]:
 
 
 def looks_like_dicom(path: Path) -> bool:
-    """Whether the first bytes are a DICOM file's, with or without preamble."""
+    """Return whether a file starts like DICOM, with or without preamble."""
     try:
         with path.open("rb") as stream:
             return _is_dicom(stream.read(136))
@@ -176,12 +176,12 @@ def looks_like_dicom(path: Path) -> bool:
 def _is_dicom(head: bytes) -> bool:
     if head[128:132] == b"DICM":
         return True
-    # no preamble: group 0002 or 0008 in little endian, then a plausible element
+    # No preamble: group 0002 or 0008 in little endian, then a plausible element.
     return head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\x00" and head[4:6].isalpha()
 
 
 def sop_class(path: Path) -> str:
-    """Return the SOP Class UID that a file's meta header names, empty if there is none."""
+    """Return the SOP Class UID in a file's meta header, empty if there is none."""
     try:
         return str(read_meta(path).get("MediaStorageSOPClassUID", ""))
     except (OSError, *DAMAGED):
@@ -196,12 +196,12 @@ def scan(files: list[Path], context: RunContext) -> Scan:
     files : list of Path
         Regular files of any kind.
     context : RunContext
-        Called every 50 files.
+        Progress and cancellation, every 50 files.
     """
     found = Scan()
     seen: dict[str, DicomSlice] = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd values are judged here, one by one
+        warnings.simplefilter("ignore")  # invalid values are handled one by one
         for number, path in enumerate(files):
             if number % 50 == 0:
                 context.check("opening the study")
@@ -214,7 +214,7 @@ def scan(files: list[Path], context: RunContext) -> Scan:
 
 
 def _header(path: Path) -> Any:
-    """Return the elements that decide: split off by ourselves, or read by pydicom; or None.
+    """Return the needed elements, by the fast parser or by pydicom; None if not DICOM.
 
     Raises
     ------
@@ -236,7 +236,7 @@ def _header(path: Path) -> Any:
 
 
 def _add(path: Path, found: Scan, seen: dict[str, DicomSlice]) -> None:
-    """Read one header and file it under slices, other kinds or problems."""
+    """Read one header and classify it as slice, other type or problem."""
     try:
         header = _header(path)
         if header is None:
@@ -266,7 +266,7 @@ def _add(path: Path, found: Scan, seen: dict[str, DicomSlice]) -> None:
 
 
 def _compare(first: DicomSlice, second: DicomSlice, found: Scan) -> None:
-    """Record two files of one SOP Instance UID unless they are copies of one image."""
+    """Record two files with one SOP Instance UID unless they are copies of the same image."""
     if _same_image(first, second):
         return
     for item in (first, second):
@@ -274,7 +274,7 @@ def _compare(first: DicomSlice, second: DicomSlice, found: Scan) -> None:
 
 
 def _same_image(first: DicomSlice, second: DicomSlice) -> bool:
-    """Whether two files are equal byte by byte, or in what places, scales and makes the image."""
+    """Return whether two files are identical, or identical in geometry, scaling and pixels."""
     if filecmp.cmp(first.path, second.path, shallow=False):
         return True
     if any(str(first.get(key)) != str(second.get(key)) for key in _OF_THE_IMAGE):
@@ -302,7 +302,7 @@ def _file_under(item: DicomSlice, kind: str, found: Scan) -> None:
 
 
 def _problem(item: DicomSlice, kind: str) -> str | None:
-    """Return why an MR image cannot be used at all, or None."""
+    """Return why an MR image cannot be used, or None."""
     for keyword, words in (
         ("SeriesInstanceUID", "no SeriesInstanceUID: its series is unknown"),
         ("StudyInstanceUID", "no StudyInstanceUID: its study is unknown"),
@@ -322,7 +322,7 @@ def _problem(item: DicomSlice, kind: str) -> str | None:
 
 
 def _add_frames(item: DicomSlice, found: Scan) -> None:
-    """Take a multi-frame image apart into its planes."""
+    """Split a multi-frame image into its planes."""
     shared = item.header.get("SharedFunctionalGroupsSequence") or ()
     per_frame = item.header.get("PerFrameFunctionalGroupsSequence") or ()
     count = item.number("NumberOfFrames") or 0

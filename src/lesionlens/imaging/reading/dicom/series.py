@@ -1,14 +1,14 @@
-"""From slices to volumes: group by series and geometry, order along the normal, lay a grid.
+"""Sort slices into volumes: group by series and geometry, order along the normal, build a grid.
 
-The rules for imperfect series, as the documentation lists them:
+Rules for imperfect series (see the documentation):
 
-- A series is split where size, orientation, pixel spacing, echo or image component differ, and
-  where every position is there several times (time points, contrast phases).
-- Slices are ordered by their position along the normal; names and numbers decide nothing.
-- Two images at one position: the one of the lower instance number is kept, with a notice.
-- Slices missing or unevenly spaced: the volume is interpolated onto even slices, with a notice,
-  where no gap is wider than three slices and at most a tenth of them is missing. As the reference
-  such a series is refused, because results must point at acquired images.
+- A series is split by size, orientation, pixel spacing, echo and image component, and if every
+  position occurs several times (time points, contrast phases).
+- Slices are ordered by their position along the normal; names and numbers are ignored.
+- Of two images at one position the lower instance number is kept, with a notice.
+- Missing or unevenly spaced slices are interpolated to even spacing, with a notice, if no gap
+  exceeds three slices and at most a tenth is missing. As the reference such a series is refused,
+  because results must refer to acquired images.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ class Stack:
     Parameters
     ----------
     slices : tuple of DicomSlice
-        By rising position.
+        In ascending position.
     grid : Grid
         i along the rows, j down the columns, k along the normal.
     depth_mm : (N,) float64
         Position of each slice along k, from the first one.
     even : bool
-        Whether the slices lie on the grid's planes.
+        Whether the slices coincide with the grid's planes.
     notices : tuple of str
-        What was odd.
+        Irregularities.
     """
 
     slices: tuple[DicomSlice, ...]
@@ -56,13 +56,13 @@ class Stack:
 
     @property
     def first(self) -> DicomSlice:
-        """The slice that speaks for the stack."""
+        """The first slice, whose attributes represent the stack."""
         return self.slices[0]
 
 
 @dataclass(slots=True)
 class Sorted:
-    """The stacks of one series, and what could not be one."""
+    """The stacks of one series, and the problems found."""
 
     stacks: list[Stack] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Sorted:
 
 
 def component(item: DicomSlice) -> str:
-    """Return M, P, R or I: magnitude, phase, real, imaginary; GE keeps it in a private element."""
+    """Return M, P, R or I: magnitude, phase, real, imaginary; GE uses a private element."""
     private = item.header.get(GE_COMPONENT)
     if private is not None:
         code = str(private.value).strip("[]' ").split(",")[0]
@@ -87,7 +87,7 @@ def component(item: DicomSlice) -> str:
 
 
 def is_mosaic(item: DicomSlice) -> bool:
-    """Whether a Siemens mosaic holds many slices in one picture."""
+    """Return whether a slice is a Siemens mosaic of many slices."""
     return any("MOSAIC" in text for text in item.texts("ImageType"))
 
 
@@ -97,7 +97,7 @@ def sort_series(slices: Iterable[DicomSlice]) -> Sorted:
     Parameters
     ----------
     slices : iterable of Slice
-        Of one Series Instance UID, in any order.
+        Slices with one Series Instance UID, in any order.
     """
     out = Sorted()
     groups: dict[tuple[object, ...], list[DicomSlice]] = defaultdict(list)
@@ -123,7 +123,7 @@ def sort_series(slices: Iterable[DicomSlice]) -> Sorted:
 
 
 def geometry_problem(item: DicomSlice) -> str | None:
-    """Return what is wrong with a slice's place in the patient, or None."""
+    """Return what is wrong with a slice's geometry, or None."""
     position = item.numbers("ImagePositionPatient", 3)
     orientation = item.numbers("ImageOrientationPatient", 6)
     spacing = item.numbers("PixelSpacing", 2)
@@ -142,13 +142,13 @@ def geometry_problem(item: DicomSlice) -> str | None:
 
 def _needed(item: DicomSlice, keyword: str, count: int) -> NDArray[np.float64]:
     found = item.numbers(keyword, count)
-    if found is None:  # geometry_problem has refused it before
+    if found is None:  # excluded by `geometry_problem`
         raise ValueError(keyword)
     return found
 
 
 def _key(item: DicomSlice) -> tuple[object, ...]:
-    """Return what all slices of one volume share."""
+    """Return the attributes that all slices of one volume share."""
     te = item.number("EffectiveEchoTime") or item.number("EchoTime")
     return (
         item.text("Rows"),
@@ -172,7 +172,7 @@ def _instance(item: DicomSlice) -> float:
 
 
 def _volumes(group: list[DicomSlice]) -> list[tuple[list[DicomSlice], list[str]]]:
-    """Split slices that share a geometry into volumes, each position once."""
+    """Split slices with common geometry into volumes with each position once."""
     normal = _normal(group[0])
     depth = np.array([_needed(s, "ImagePositionPatient", 3) @ normal for s in group])
     order = np.lexsort((np.array([_instance(s) for s in group]), depth))
@@ -200,7 +200,7 @@ def _volumes(group: list[DicomSlice]) -> list[tuple[list[DicomSlice], list[str]]
 
 
 def _stack(slices: list[DicomSlice], notices: list[str]) -> Stack:
-    """Lay a grid through ordered slices and judge their spacing."""
+    """Build the grid of ordered slices and check their spacing."""
     first = slices[0]
     normal = _normal(first)
     positions = np.array([_needed(s, "ImagePositionPatient", 3) for s in slices])
@@ -214,7 +214,7 @@ def _stack(slices: list[DicomSlice], notices: list[str]) -> Stack:
 
 
 def _planes(depth: NDArray[np.float64], first: DicomSlice) -> tuple[int, float, str | None]:
-    """Return how many even planes there are, their distance in mm, and what is uneven."""
+    """Return the number of evenly spaced planes, their distance in mm, and any irregularity."""
     if depth.size < 2:
         return 1, first.number("SliceThickness") or 1.0, None
     gaps = np.diff(depth)
@@ -253,7 +253,7 @@ def _affine(first: DicomSlice, step_lps_mm: NDArray[np.float64]) -> Affine:
 
 
 def gap_problem(stack: Stack) -> str | None:
-    """Return why an uneven stack is too broken to interpolate, or None."""
+    """Return why an uneven stack cannot be interpolated, or None."""
     if stack.even:
         return None
     spacing = float(stack.grid.spacing_mm[2])
@@ -265,7 +265,7 @@ def gap_problem(stack: Stack) -> str | None:
 
 
 def _differences(stacks: list[Stack]) -> list[str]:
-    """Describe in words by what the stacks of one series differ."""
+    """Describe how the stacks of one series differ."""
     one = stacks[0]
     notices = []
     for other in stacks[1:]:
@@ -282,7 +282,7 @@ def _differences(stacks: list[Stack]) -> list[str]:
 
 
 def acquisition(item: DicomSlice) -> AcquisitionParameters:
-    """Read what the scanner wrote about a slice, in classic and enhanced attributes alike."""
+    """Read acquisition parameters of a slice from classic or enhanced attributes."""
     agent = item.text("ContrastBolusAgent")
     if not agent and item.header.get("ContrastBolusAgentSequence"):
         agent = str(item.header.ContrastBolusAgentSequence[0].get("CodeMeaning", "agent"))

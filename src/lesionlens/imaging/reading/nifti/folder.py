@@ -1,4 +1,4 @@
-"""Which NIfTI files of a folder are one study; several are listed, never mixed."""
+"""Group the NIfTI files of a folder into studies; several studies are listed, never mixed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lesionlens.imaging.reading.series_selection import ListedStudy, several_stu
 
 
 def is_nifti(path: Path) -> bool:
-    """Whether a path is a regular file that is named as NIfTI."""
+    """Return whether a path is a regular file with a NIfTI extension."""
     return path.name.lower().endswith((".nii", ".nii.gz")) and path.is_file()
 
 
@@ -27,7 +27,7 @@ def walk(folder: Path) -> Iterator[Path]:
 
 
 def _study_of(path: Path, root: Path) -> str:
-    """Name the study that a file belongs to: its BIDS session, else its folder."""
+    """Return the name of a file's study: its BIDS session, else its folder."""
     subject, session = bids.entities(path.name)
     if subject:
         return f"sub-{subject}" + (f"/ses-{session}" if session else "")
@@ -35,14 +35,14 @@ def _study_of(path: Path, root: Path) -> str:
 
 
 def one_study(files: list[Path], root: Path, wanted: str | None) -> list[Path]:
-    """Return those of a folder's files that are the one study, or the one that the user names.
+    """Return the files of the only study, or of the one that the user selected.
 
     Files directly in the folder are the study; deeper ones count only if there are none.
 
     Raises
     ------
     SeveralStudiesError
-        Several studies and none named, or none of that name; lists them.
+        Several studies and none selected, or none with that name; the error lists them.
     """
     direct = [path for path in files if path.parent == root]
     groups: dict[str, list[Path]] = defaultdict(list)

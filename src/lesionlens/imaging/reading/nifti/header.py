@@ -1,4 +1,4 @@
-"""The header of one NIfTI file: shape, affine, units, and what has no honest answer."""
+"""Read and check the header of one NIfTI file: shape, affine, units."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ BROKEN = (
     ImageFileError, HeaderDataError, OverflowError,
 )  # fmt: skip
 MAX_OFFSET = 16 * 2**20
-"""Bytes of header and extensions before the voxels."""
+"""Maximum bytes of header and extensions before the voxels."""
 
 
 @dataclass(frozen=True, slots=True)
 class NiftiHeader:
-    """What the header of one file says, judged; `codes` are those of its sform and qform."""
+    """Checked header of one file; `codes` are those of sform and qform."""
 
     grid: Grid
     notices: tuple[str, ...]
@@ -72,7 +72,7 @@ def open_image(path: Path) -> Any:
 
 
 def _check_offset(path: Path) -> None:
-    """Refuse voxels that begin absurdly far into the file: all before them would be read."""
+    """Refuse an implausibly large voxel offset: everything before it would be read."""
     opened = gzip.open if path.name.lower().endswith(".gz") else open
     with opened(path, "rb") as stream:
         head = stream.read(176)
@@ -92,9 +92,9 @@ def _check_offset(path: Path) -> None:
 
 
 def brief(error: BaseException, path: Path | None = None) -> str:
-    """Return the first line of a library's complaint, short and without the folders of a path."""
+    """Return the first line of a library's error, shortened and without folder names."""
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror  # the full text would hold the path above the study
+        return error.strerror  # the full text would contain the path above the study
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     if path is not None:
         text = text.replace(str(path), path.name)
@@ -102,7 +102,7 @@ def brief(error: BaseException, path: Path | None = None) -> str:
 
 
 def read_header(path: Path) -> NiftiHeader:
-    """Read shape and affine of a NIfTI file, refusing what has no honest answer.
+    """Read shape and affine of a NIfTI file; ambiguous ones are refused.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def _check_shape(shape: tuple[int, ...], name: str) -> None:
 
 
 _UNIT_MM = {1: 1000.0, 3: 0.001}
-"""NIfTI's codes of metre and micron; anything else, the undefined too, counts as millimetre."""
+"""NIfTI's codes of metre and micron; any other, undefined included, counts as millimetre."""
 
 
 def _affine(image: Any, shape: tuple[int, ...], name: str) -> tuple[Affine, tuple[str, ...]]:
@@ -169,7 +169,7 @@ def _scaled(affine: Affine, scale: float) -> Affine:
 
 
 def _forms_agree(header: Any, affine: Affine, shape: tuple[int, ...], scale: float) -> str | None:
-    """Compare sform and qform; a notice where they lie apart, a refusal where sides differ."""
+    """Compare sform and qform: notice if positions differ, refusal if sides differ."""
     if int(header["sform_code"]) == 0 or int(header["qform_code"]) == 0:
         return None
     other = _scaled(header.get_qform(), scale)

@@ -1,4 +1,4 @@
-"""NIfTI studies: a folder, a BIDS session or one file; sidecars of BIDS and dcm2niix."""
+"""NIfTI reader: a folder, a BIDS session or one file; with BIDS and dcm2niix sidecars."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from lesionlens.imaging.reading.readers import ReadOptions
 from lesionlens.imaging.reading.series_selection import choose, nothing_recognised
 
 _MOST_SIDECAR = 4 * 2**20
-"""Bytes of a JSON sidecar; a larger one is none."""
+"""Maximum bytes of a JSON sidecar; a larger one is ignored."""
 _TRAILING = 2**20
-"""Bytes after the voxels (extensions, padding) that are read to reach the end of the stream."""
+"""Maximum bytes after the voxels (extensions, padding) that are read to reach the stream's end."""
 
 
 class NiftiReader:
@@ -37,7 +37,7 @@ class NiftiReader:
     name = "nifti"
 
     def claims(self, path: Path) -> float:
-        """Return 1 for a NIfTI file, 0.9 for a folder that holds one at any depth."""
+        """Return 1 for a NIfTI file, 0.9 for a folder with one at any depth."""
         if path.is_file():
             return 1.0 if is_nifti(path) else 0.0
         return 0.9 if next(folder.walk(path), None) else 0.0
@@ -81,7 +81,7 @@ class NiftiReader:
 
 
 def _resolve(value: str, root: Path, sequence: MrSequence) -> Path:
-    """Find the file that a flag names: as given, or below the study."""
+    """Resolve a file given for a sequence: as a path, or relative to the study."""
     for candidate in (Path(value), root / value):
         if candidate.is_file():
             return candidate
@@ -107,7 +107,7 @@ def _refuse_repeats(wanted: Mapping[MrSequence, Path]) -> None:
 
 
 def series_of_file(path: Path, root: Path, sequence: MrSequence) -> tuple[Series, tuple[str, ...]]:
-    """Read the NIfTI file that the user named as a sequence; with the notices of its header."""
+    """Read the NIfTI file that the user named as a sequence, and the notices of its header."""
     notices: list[str] = []
     return _series(path, root, sequence, notices), tuple(notices)
 
@@ -120,7 +120,7 @@ def _series(path: Path, root: Path, sequence: MrSequence, notices: list[str]) ->
 
 
 def _detected(path: Path, root: Path, notices: list[str]) -> Series | None:
-    """Read one file of a folder; None, with a notice, where an unneeded one is damaged."""
+    """Read one file of a folder; None, with a notice, if it is damaged and not needed."""
     guess = _guess(path, notices)
     try:
         return _make(path, root, guess, notices)
@@ -161,7 +161,7 @@ def _stem(path: Path) -> str:
 
 
 def read_sidecar(path: Path, notices: list[str]) -> Mapping[str, Any]:
-    """Return the JSON sidecar beside a NIfTI file, empty if there is none or it is broken."""
+    """Return the JSON sidecar of a NIfTI file; empty if missing or invalid."""
     place = path.with_name(_stem(path) + ".json")
     try:
         found = read_json(place, _MOST_SIDECAR) if place.exists() else {}
@@ -188,7 +188,7 @@ def _make(path: Path, root: Path, guess: sequences.Guess, notices: list[str]) ->
 
 
 def shown_name(path: Path, root: Path) -> str:
-    """Return the path below the study with forward slashes, or the bare name outside of it."""
+    """Return the path relative to the study with forward slashes, or the bare name."""
     try:
         return writable(path.relative_to(root).as_posix())
     except ValueError:
@@ -208,7 +208,7 @@ def read_voxels(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
     Raises
     ------
     ReadError
-        Cut short, damaged, or with a scale that is not finite.
+        Truncated, damaged, or with an infinite scale.
     """
     image = open_image(path)
     _check_scale(path, image)
@@ -227,7 +227,7 @@ def read_voxels(path: Path, shape: Sequence[int]) -> NDArray[np.float32]:
 
 
 def _check_scale(path: Path, image: Any) -> None:
-    """Refuse an infinite scale, which nibabel reads as none; NaN means none by the standard."""
+    """Refuse an infinite scale, which nibabel ignores; NaN means no scale by the standard."""
     with Opener(path) as stream:
         stored = image.header_class.from_fileobj(stream, check=False)
     if np.isinf(float(stored["scl_slope"])) or np.isinf(float(stored["scl_inter"])):
@@ -239,18 +239,18 @@ def _check_scale(path: Path, image: Any) -> None:
 
 
 def _whole_stream(path: Path, image: Any) -> bytes:
-    """Decompress a .nii.gz to its end, so that its checksum is verified too."""
+    """Decompress a .nii.gz to its end, so that its checksum is verified."""
     needed = int(image.dataobj.offset) + image.get_data_dtype().itemsize * int(
         np.prod(image.shape, dtype=np.int64)
     )
     with gzip.open(path, "rb") as stream:
         raw = stream.read(needed)
-        stream.read(_TRAILING)  # reaching the end makes gzip compare its checksum
+        stream.read(_TRAILING)  # gzip verifies its checksum at the end of the stream
     return raw
 
 
 def patients_of(files: Iterable[Path]) -> list[Patient]:
-    """Return what sidecars and BIDS names say of the patient, for files of which any says it."""
+    """Return the patients stated by sidecars and BIDS names, for files that state any."""
     return [one for one in map(_patient_of, files) if one.known]
 
 
@@ -261,12 +261,12 @@ def _patient_of(path: Path) -> Patient:
 
 
 def _one_patient(files: Sequence[Path], options: ReadOptions) -> tuple[str, ...]:
-    """Return what a person confirmed where sidecars or BIDS names contradict each other.
+    """Return what the user confirmed about contradicting sidecars or BIDS names.
 
     Raises
     ------
     PatientConflictError
-        Nobody confirmed that it is one patient.
+        The user has not confirmed one patient.
     """
     patients = tuple(patients_of(files))
     notice = settle(

@@ -37,7 +37,7 @@ from lesionlens.base.records.followup import Alignment, Change, Comparison, Meas
 from lesionlens.base.records.prompts import PromptRound
 from lesionlens.base.records.review import Outline, Review, ReviewEvent
 from lesionlens.engines.testing.simple import Lesion
-from lesionlens.imaging.reading.dicom.documents import newest_document, note_sent
+from lesionlens.imaging.reading.dicom.documents import newest_document, record_sent
 from lesionlens.results.export.dicom import even, pmap, refs, seg
 from lesionlens.results.export.dicom.axis import axes_of
 from lesionlens.results.export.dicom.exporter import DicomExporter
@@ -538,7 +538,7 @@ def test_on_request_a_reviewed_result_sends_the_rest_too(make, tmp_path):
 def _sent(out):
     """Note in a result folder that its objects were sent."""
     files = sorted((out / "dicom").iterdir())
-    note_sent(out, files, "dicom://A@127.0.0.1:104", "2026-01-05T10:00:00Z")
+    record_sent(out, files, "dicom://A@127.0.0.1:104", "2026-01-05T10:00:00Z")
     return pydicom.dcmread(out / "dicom" / "sr.dcm")
 
 

@@ -1,4 +1,4 @@
-"""Register every sequence to the reference that was not brought to it before."""
+"""Register every sequence to the reference, unless they are registered already."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from lesionlens.imaging.preparation.registration import (
 )
 
 SAME_OUTLINE = 0.99
-"""Dice of the outlines of two images that were stripped with one mask. Measured: .997 to 1 where
-they were; 2 mm of movement make it .97."""
+"""Dice of the outlines of two images that were stripped with one mask. Measured: .997 to 1 for such
+images; .97 after 2 mm of movement.
+"""
 REST_MM, REST_DEG = 0.7, 0.7
-"""Movements below these are as large as the registration's own error; interpolation would cost
-more than they are worth."""
+"""Smaller movements are within the registration's own error, and interpolation would do more harm.
+"""
 
 
-def bring_together(draft: Draft, context: RunContext) -> None:
-    """Find how each sequence lies, where it was not brought to the reference before."""
+def register_sequences(draft: Draft, context: RunContext) -> None:
+    """Register each sequence that is not aligned with the reference yet."""
     loaded, options = draft.loaded, draft.options
     fixed = loaded[draft.reference]
     others = [s for s, item in loaded.items() if item is not fixed and _apart(fixed, item)]
@@ -44,8 +45,8 @@ def bring_together(draft: Draft, context: RunContext) -> None:
         return
     lent = _lender(fixed)
     if options.cache:
-        fixed.digest()  # once, before several threads ask for it
-    with ThreadPoolExecutor(max(options.threads, 1)) as pool:  # ITK lets the interpreter go
+        fixed.digest()  # once, before several threads need it
+    with ThreadPoolExecutor(max(options.threads, 1)) as pool:  # ITK releases the GIL
         jobs = [pool.submit(_registered, fixed, loaded[s], lent, options, context) for s in others]
         for number, (sequence, job) in enumerate(zip(others, jobs, strict=True), 1):
             found, moving = job.result(), loaded[sequence]
@@ -58,7 +59,7 @@ def bring_together(draft: Draft, context: RunContext) -> None:
 
 
 def _lender(fixed: Loaded) -> Callable[[], ResolutionPyramid]:
-    """Return what lends the reference's pyramid, made when first requested, a copy to each."""
+    """Return a function that returns copies of the reference's pyramid, built on first use."""
     lock = Lock()
     made: list[ResolutionPyramid] = []
 
@@ -72,10 +73,11 @@ def _lender(fixed: Loaded) -> Callable[[], ResolutionPyramid]:
 
 
 def _apart(fixed: Loaded, moving: Loaded) -> bool:
-    """Whether a sequence may lie elsewhere than the reference.
+    """Return whether a sequence may be misaligned with the reference.
 
-    One grid is no proof: scans of one prescription share it however the patient moved between them.
-    One grid and one outline without skull are, for only preparation makes both.
+    Equal grids are no proof of alignment: the patient may have moved between scans of one
+    prescription. Equal grids and equal outlines of stripped images are, because both result from
+    preprocessing.
     """
     if not (fixed.stripped and moving.stripped and fixed.on_grid_of(moving)):
         return True
@@ -91,7 +93,7 @@ def _registered(
     options: PrepareOptions,
     context: RunContext,
 ) -> Registration:
-    """Register, or take what was found for these very voxels before."""
+    """Register, or load the cached result for the same voxels."""
     context.check("registration")
     key = None
     if options.cache:
@@ -106,7 +108,7 @@ def _registered(
 
 
 def _at_rest(fixed: Loaded, moving: Loaded, found: Registration) -> bool:
-    """Whether two scans of one grid lie as their headers say, as far as their content shows."""
+    """Return whether two scans on one grid are aligned by their headers, judged by content."""
     near = found.shift_mm < REST_MM and found.angle_deg < REST_DEG
     return near and fixed.on_grid_of(moving)
 

@@ -1,6 +1,6 @@
-"""Pictures to look at beside the four sequences: other series of the study, and T1c - T1.
+"""Additional images for display: other series of the study, and T1c - T1.
 
-They are for the reader's eye: no network reads them and nothing is measured on them.
+They are for display only: no network reads them and nothing is measured on them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from lesionlens.imaging.preparation.registration import pyramid, register
 _ROUNDS = 6
 _DARK = 0.5
 _FAR = 2.5
-"""Residuals beyond so many robust deviations are no tissue that both images show alike."""
+"""Residuals beyond this many robust deviations are excluded from the fit."""
 
 
 class OtherKind(StrEnum):
-    """What a series beside the four is, by the words of its name; the value is what is shown."""
+    """Type of another series, by words in its name; the value is the displayed name."""
 
     ADC = "ADC"
     DWI = "DWI"
@@ -48,7 +48,7 @@ _WORDS = (
 
 
 def kind_of(series: Series) -> OtherKind:
-    """Return what a series is by its name.
+    """Return the type of a series by its name.
 
     Examples
     --------
@@ -65,38 +65,38 @@ def kind_of(series: Series) -> OtherKind:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class BesidePicture:
-    """A picture to be shown beside the sequences, in the patient frame of the study."""
+class OtherImage:
+    """An image shown in addition to the sequences, in the patient frame of the study."""
 
     name: str
-    """What it is."""
+    """Displayed name."""
     volume: Volume
-    """Volume of float32 on a grid of its own."""
+    """Volume of float32 on its own grid."""
     how: str = ""
-    """How it was laid there; empty if it was made of what lies there."""
+    """How it was aligned; empty if it was computed from aligned images."""
     doubtful: bool = False
-    """Whether its place should be checked by eye."""
+    """Whether the alignment should be checked visually."""
 
 
-def lay_beside(
+def align_other_series(
     prepared: PreparedStudy, series: Series, *, context: RunContext = SILENT
-) -> BesidePicture:
-    """Lay another series beside the sequences: as the headers say, else by registration.
+) -> OtherImage:
+    """Align another series with the sequences: by its header, else by registration.
 
     Parameters
     ----------
     prepared : PreparedStudy
-        Whose reference it is laid beside.
+        The study with the reference.
     series : Series
-        Read now; never by a network.
+        The series, whose voxels are read now.
     context : RunContext
         Checked for cancellation between steps.
 
     Returns
     -------
-    BesidePicture
-        By its header where that names the reference's frame of reference or has its voxels;
-        else moved rigidly, doubtful where the images hardly determine it.
+    OtherImage
+        Positioned by its header if it has the reference's frame of reference or voxel grid; else
+        registered rigidly, and doubtful if the registration is uncertain.
     """
     kind = kind_of(series)
     name = series.description or "without a name"
@@ -105,7 +105,7 @@ def lay_beside(
     frame = series.grid.frame_uid
     shared = frame is not None and frame == prepared.native.frame_uid
     if shared or series.grid.matches(prepared.native, 1e-2):
-        return BesidePicture(name, Volume(values, series.grid), "placed by its header")
+        return OtherImage(name, Volume(values, series.grid), "placed by its header")
     context.progress("laying it beside the sequences", 0.3)
     fixed = prepared.channels[list(MrSequence).index(prepared.reference)]
     found = register(
@@ -115,16 +115,16 @@ def lay_beside(
     how = f"moved by {found.shift_mm:.1f} mm and {found.angle_deg:.1f}°"
     doubt = ", doubtful: check by eye" if found.doubtful else ""
     grid = replace(series.grid, affine=affine)
-    return BesidePicture(name, Volume(values, grid), f"{how}{doubt}", found.doubtful)
+    return OtherImage(name, Volume(values, grid), f"{how}{doubt}", found.doubtful)
 
 
-def subtraction(prepared: PreparedStudy) -> BesidePicture:
-    """Return T1c - T1, once T1's intensities are brought to T1c's by what both show alike.
+def subtraction(prepared: PreparedStudy) -> OtherImage:
+    """Return T1c - T1, after matching T1's intensities to T1c's on unenhanced tissue.
 
     Raises
     ------
     UnusableInputError
-        One of them is missing.
+        T1 or T1c is missing.
     """
     order = list(MrSequence)
     t1, t1c = order.index(MrSequence.T1), order.index(MrSequence.T1C)
@@ -139,15 +139,14 @@ def subtraction(prepared: PreparedStudy) -> BesidePicture:
     covered = (before > 0) & (after > 0)
     found = after - (np.float32(scale) * before + np.float32(offset))
     dark = np.percentile(found[covered], _DARK) if covered.any() else 0.0
-    found = np.where(covered, found, np.float32(dark))  # outside of the head as dark as the least
-    return BesidePicture("T1c - T1", Volume(found, prepared.working))
+    found = np.where(covered, found, np.float32(dark))  # background as dark as the minimum
+    return OtherImage("T1c - T1", Volume(found, prepared.working))
 
 
 def matched(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[float, float]:
-    """Return scale and offset that bring intensities to others where both show the same tissue.
+    """Return scale and offset that match one image's intensities to another's.
 
-    A line through what both show; what lies far off it, such as enhancement, is left out, round by
-    round.
+    Robust linear fit; outliers such as enhancement are excluded iteratively.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Are the sequences what they are called: a quick look before anything is registered."""
+"""Quick check for exchanged sequence names before registration."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from lesionlens.imaging.preparation.resampling import resample
 Scans = Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]
 
 
-def exchanged_as_read(scans: Scans, *, context: RunContext = SILENT) -> Exchange | None:
-    """Return the two sequences whose names seem exchanged, None if all seem right.
+def exchanged_before_registration(scans: Scans, *, context: RunContext = SILENT) -> Exchange | None:
+    """Return the two sequences whose names are probably exchanged, or None.
 
     Parameters
     ----------
     scans : mapping of MrSequence to (voxels, Grid)
-        (I, J, K) float32 where the headers say that they lie.
+        (I, J, K) float32, positioned by their headers.
     context : RunContext
         Checked for cancellation between sequences.
     """
