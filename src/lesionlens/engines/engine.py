@@ -127,7 +127,7 @@ class SupportsPrompts(Protocol):
         ----------
         prepared : PreparedStudy
             The study.
-        question : PromptQuestion
+        question : PromptRequest
             In voxels of the working grid.
         probability : mapping or None
             The prediction's, where the study was analysed.

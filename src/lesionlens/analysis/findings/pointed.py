@@ -46,7 +46,7 @@ def redrawn(
     ----------
     labels : (I, J, K) uint8
         `base.labels.Label` as drawn so far.
-    found : PromptedRegion
+    found : PromptResponse
         The answer.
     asked : PromptRound
         What was asked: of which region, and how what is added is painted.
