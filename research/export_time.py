@@ -28,9 +28,9 @@ from tests.phantoms.files import write_dicom
 from lesionlens import open_study
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import Lesion, make_patient
-from lesionlens.imaging.preparation.prepare import prepare
+from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS
 from lesionlens.results.export import exporter
-from lesionlens.results.review.reopen import reopen_folder
+from lesionlens.results.review.reopen import prepare_and_reopen
 
 HERE = Path(__file__).resolve().parent.parent
 LESIONS = (((-28.0, 8.0, 26.0), 20.0), ((30.0, -40.0, 12.0), 14.0), ((26.0, 22.0, 38.0), 11.0))
@@ -59,7 +59,7 @@ def timed(one: Any, taken: dict[str, float]) -> None:
 def measure(result: Path, place: Path, runs: int) -> dict[str, dict[str, float]]:
     """Save a result several times; return the least seconds of each exporter, and the size."""
     study = open_study(place)
-    analysis = reopen_folder(result, study, prepare(study, RunContext()))
+    analysis = prepare_and_reopen(result, study, RunContext(), DEFAULT_OPTIONS)
     best: dict[str, float] = {}
     everyone = exporter.exporters()
     made = everyone[0].values() if isinstance(everyone[0], dict) else everyone  # since 0.2, before

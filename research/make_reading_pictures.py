@@ -25,13 +25,12 @@ from scipy import ndimage
 
 from lesionlens import Candidate, Lens, open_study
 from lesionlens.base.run_context import SILENT
-from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.samples import FOLDER, STUDY
 from lesionlens.napari.demo import wait_for
 from lesionlens.napari.dock import WORKLIST, open_panel, open_worklist
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.results.result import Result
-from lesionlens.results.review.reopen import options_for, reopen_folder
+from lesionlens.results.review.reopen import prepare_and_reopen
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import open_worklist_database
 
@@ -56,8 +55,7 @@ def results_of(now: Path, earlier: Path) -> Candidate:
     inner = ndimage.binary_erosion(labels > 0, iterations=SHRUNK_VOXELS)
     mask = earlier.parent / "smaller_seg.nii.gz"
     nib.save(nib.Nifti1Image(np.where(inner, labels, 0).astype(np.uint8), drawn.affine), mask)
-    prepared = prepare(study, SILENT, options_for(mask, PrepareOptions()))
-    Result(reopen_folder(mask, study, prepared)).save(earlier)
+    Result(prepare_and_reopen(mask, study, SILENT)).save(earlier)
     return result.candidates[0]
 
 

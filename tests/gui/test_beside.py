@@ -39,10 +39,13 @@ def test_other_series_come_one_after_the_other_and_the_prior_comes_back(shown, q
     assert compared(shown) is before
 
 
-def test_the_subtraction_comes_and_goes(shown, qtbot):
+def test_the_subtraction_comes_and_goes_and_the_views_are_as_before(shown, qtbot):
+    shown.actions_.show_layout(Layout.PLANES)
     shown.commands.run("show_subtraction")
     qtbot.waitUntil(lambda: compared(shown) is not None, timeout=20_000)
     assert compared(shown).words == "T1c - T1"
+    button = shown.views.toolbar.layouts[Layout.PRIOR]
+    assert button.text() == "beside", "nothing of an earlier examination is shown"
     shown.commands.run("show_subtraction")
     assert compared(shown) is None
-    assert shown.session.state.choices.views.layout is Layout.SINGLE
+    assert shown.session.state.choices.views.layout is Layout.PLANES

@@ -34,6 +34,7 @@ def drawn(panel):
 
 def test_a_missed_lesion_is_pointed_at_kept_by_enter_and_replayed_to_the_voxel(missed, qtbot):
     point(missed, qtbot, RIGHT)
+    assert missed.session.state.message == "", "it is answered: nothing is being prepared"
     first = drawn(missed)
     grid = missed.session.state.overlays.grid
     assert first[tuple(np.rint(grid.to_voxel(RIGHT)).astype(int))]
@@ -68,6 +69,9 @@ def test_a_candidate_is_corrected_and_the_other_one_is_left_alone(reviewed, qtbo
     point(reviewed, qtbot, RIGHT)
     assert "on another candidate" in reads(reviewed)
     others = (overlays.components > 0) & (overlays.components != reviewed.session.state.editing)
+    assert not drawn(reviewed)[others].any()
+    point(reviewed, qtbot, [LEFT, RIGHT], kind=PromptKind.SCRIBBLE)
+    assert "Candidate 2 lies there too and stays as it is. To join them" in reads(reviewed)
     assert not drawn(reviewed)[others].any()
 
 

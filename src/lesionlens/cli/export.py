@@ -64,13 +64,13 @@ def export(
         _check_new(out)
     with progress_bar() as context:
         context.progress("reading the result", 0.0)
-        from lesionlens.imaging.preparation.prepare import prepare
-        from lesionlens.results.review.reopen import reopen_folder
+        from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS
+        from lesionlens.results.review.reopen import prepare_and_reopen
 
         opened = source.open(study, context)
-        prepared = prepare(opened, context)
         documents = options.superseded(supersedes, opened)
-        analysis = options.with_export_options(reopen_folder(result, opened, prepared), wanted)
+        found = prepare_and_reopen(result, opened, context, DEFAULT_OPTIONS)
+        analysis = options.with_export_options(found, wanted)
         run = replace(analysis.run, documents=(*documents, *analysis.run.documents))
         analysis = replace(analysis, run=run)
         context.progress("writing the result", 0.0)

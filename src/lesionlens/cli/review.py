@@ -49,15 +49,12 @@ def review(
         options.check_layout(out, options.ResultLayout.OWN)
         checks.check_outside(study, out)
     with progress_bar() as context:
-        from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
-        from lesionlens.results.review.reopen import options_for, reopen_folder
+        from lesionlens.results.review.reopen import prepare_and_reopen
 
         context.progress("reading the study", 0.0)
         opened = source.open(study, context)
-        prepare_options = options_for(result, PrepareOptions())
-        prepared = prepare(opened, context, prepare_options)
-        context.progress("reading the result", 0.0)
-        analysis = options.with_export_options(reopen_folder(result, opened, prepared), wanted)
+        found = prepare_and_reopen(result, opened, context)
+        analysis = options.with_export_options(found, wanted)
         notes = analysis.run.notices
         if out is not None:
             _, more = options.save(analysis, out, options.ResultLayout.OWN, context)

@@ -8,14 +8,12 @@ from lesionlens.base.errors import ReadError
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, prepare
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.review.reopen import (
     SavedResult,
     is_result,
-    options_for,
+    prepare_and_reopen,
     read_reviewed,
-    reopen_folder,
 )
 
 
@@ -36,5 +34,4 @@ def open_result(folder: Path, study: str | Path | Study | None) -> Analysis | Sa
             )
         return read_reviewed(folder)
     found = study if isinstance(study, Study) else open_study(study)
-    prepared = prepare(found, RunContext(), options_for(folder, DEFAULT_OPTIONS))
-    return reopen_folder(folder, found, prepared)
+    return prepare_and_reopen(folder, found, RunContext())

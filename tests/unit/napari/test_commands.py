@@ -7,7 +7,10 @@ from pathlib import Path
 from npe2 import PluginManifest
 
 import lesionlens.napari
+from lesionlens.napari.commands.command import Command, Commands
 from lesionlens.napari.commands.table import COMMANDS, KEYED
+from lesionlens.napari.model.acts.session import ReviewSession
+from lesionlens.napari.model.screen.screen import Screen
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 MANIFEST = Path(lesionlens.napari.__file__).with_name("napari.yaml")
@@ -32,3 +35,26 @@ def test_the_palette_offers_every_command_that_is_not_held():
         if entry is not None and "palette" in entry.python_name:
             assert entry.title == command.title
             assert entry.python_name == f"lesionlens.napari.palette:{command.name}"
+
+
+def test_the_answer_to_an_act_goes_when_the_next_one_begins():
+    """It stood there, and was read as an answer to what was done since."""
+    session, ran = ReviewSession(), []
+    table = (
+        Command("one", "one", lambda acts: acts.append("one")),
+        Command("held", "held", lambda acts, down: acts.append(down), hold=True),
+        Command("never", "never", ran.append, unavailable=lambda _: "There is nothing"),
+    )
+    commands = Commands(table, ran, Screen, session.notify)
+    session.notify("Saved.")
+    commands.run("one")
+    assert (ran, session.state.message) == (["one"], "")
+    commands.run("never")
+    assert session.state.message == "There is nothing."
+    commands.run("held", True)
+    assert session.state.message == ""
+    session.notify("While it is down.")
+    commands.run("held", False)
+    assert session.state.message == "While it is down."
+    session.choose_opacity(0.3)
+    assert session.state.message == ""

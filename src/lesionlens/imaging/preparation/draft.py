@@ -37,6 +37,8 @@ class PrepareOptions:
     """Correct the bias field of each sequence (N4). Off by default: the network was trained with
     shading, and it takes longer than the rest of the preparation.
     """
+    checks: bool = True
+    """Check the quality of the images."""
     sides: bool = True
     """Check whether a sequence is mirrored relative to the others."""
     threads: int = 2

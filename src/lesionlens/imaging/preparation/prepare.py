@@ -60,8 +60,10 @@ def prepare(
     for name, stage in _stages(options):
         with context.stage(name):
             stage(draft, context)
-    with context.stage("check quality"):
-        checks = _checked(draft, context)
+    checks: tuple[QualityCheck, ...] = ()
+    if options.checks:
+        with context.stage("check quality"):
+            checks = _checked(draft, context)
     return PreparedStudy(
         channels=draft.channels,
         present=np.array([sequence in draft.loaded for sequence in MrSequence]),

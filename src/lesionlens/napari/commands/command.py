@@ -68,7 +68,7 @@ class Commands:
     shown : callable
         Returns what is shown now.
     notify : callable
-        Takes the reason why a command cannot be run.
+        Takes the reason why a command cannot be run; nothing, when one begins.
     """
 
     def __init__(
@@ -88,7 +88,8 @@ class Commands:
         """Run a command, or say why it cannot be run; one that is held takes True, then False."""
         command = self._by_name[name]
         reason = command.unavailable(self._shown())
-        if reason and any(held) is bool(held):
-            self._notify(f"{reason}.")
-            return None
+        if any(held) is bool(held):  # it begins: what was answered to the one before goes
+            self._notify(f"{reason}." if reason else "")
+            if reason:
+                return None
         return command.run(self._acts, *held)

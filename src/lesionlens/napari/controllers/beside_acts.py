@@ -82,22 +82,26 @@ class BesideActs(ViewActs):
             if study is None or self.session.state.study is not study:
                 return "Another study is open now."
             views = self.session.state.choices.views
-            before = views.compared
+            before, layout = views.compared, views.layout
+            if before is not None and before.beside:
+                before, layout = before.instead_of, before.layout
             pictures = ComparedPictures(
                 found.name,
                 dict.fromkeys(study.series, found.volume),
                 beside=name,
                 how=found.how,
-                instead_of=before if before is None or not before.beside else before.instead_of,
+                instead_of=before,
+                layout=layout,
             )
             self.session.choose_views(compared=pictures, layout=Layout.PRIOR, swapped=False)
-            return f"{found.name}, {found.how}." if found.how else f"{found.name}."
+            return f"{found.name}, {found.how}." if found.how else None
 
         self.jobs.start("Showing another series", task, done)
 
     def _put_away(self) -> None:
-        """Show what was compared before, or the single view."""
-        compared = self.session.state.choices.views.compared
-        before = None if compared is None else compared.instead_of
-        layout = Layout.SINGLE if before is None else Layout.PRIOR
-        self.session.choose_views(compared=before, layout=layout, swapped=False)
+        """Show the views that were there before, and what was compared in them."""
+        views = self.session.state.choices.views
+        compared = views.compared
+        if compared is not None:
+            layout = compared.layout if views.layout is Layout.PRIOR else views.layout
+            self.session.choose_views(compared=compared.instead_of, layout=layout, swapped=False)

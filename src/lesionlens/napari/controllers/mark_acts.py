@@ -64,8 +64,8 @@ class MarkActs(ViewActs):
         """Take a click as the place of a mark, where one waits for it."""
         waited, self.placing = self.placing, False
         if waited:
-            self.read_controller.mark(at_mm)
             self.session.notify("")
+            self.read_controller.mark(at_mm)
         return waited
 
     def unmark(self, uid: str = "") -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
-from lesionlens.results.review.reopen import is_result, options_for, reopen_folder
+from lesionlens.imaging.preparation.draft import PrepareOptions
+from lesionlens.results.review.reopen import is_result, prepare_and_reopen
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import existing_worklist_database
 from lesionlens.site.worklist.ahead import at_hand
@@ -64,6 +64,6 @@ def reopened(
     from lesionlens.napari.model.overlays.maps import overlays_of  # noqa: PLC0415
     from lesionlens.results.result import Result  # noqa: PLC0415
 
-    prepared = prepare(study, context, options_for(result, options))
-    analysis = replace(reopen_folder(result, study, prepared), review=Review())
+    found = prepare_and_reopen(result, study, context, replace(options, strip=False))
+    analysis = replace(found, review=Review())
     return Result(analysis), overlays_of(analysis)

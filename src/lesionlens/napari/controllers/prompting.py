@@ -32,6 +32,10 @@ _HOLD = (
     "Click: include; with Alt: exclude. Drag: scribble; with Shift: box; with Ctrl: lasso. Enter: "
     "done."
 )
+_NOTHING = "This changes nothing: the outline agrees already."
+_STAYS = (
+    "Candidate {} lies there too and stays as it is. To join them: Enter, then *merge* (Shift+K)."
+)
 _NEAR_VOX = 1
 
 
@@ -66,12 +70,13 @@ class Prompting:
         self.held = held and not why_not_added(self.session.state)
         if held and not self.held:
             self.session.notify(f"{why_not_added(self.session.state)}.")
-        elif held:
-            self.session.notify(_HOLD)
+        elif held or self.session.state.message == _HOLD:
+            self.session.notify(_HOLD if held else "")
         self.session.choose_tools(prompting=self.held)
 
     def take(self, gesture: Gesture) -> None:
         """Answer a gesture, after those before it."""
+        self.session.notify("")
         if self.session.state.editing is None and not self._begin(gesture):
             return
         self._waiting.append(gesture)
@@ -124,8 +129,9 @@ class Prompting:
                 self._opened = False
                 if editor.prompted(changed, asked):
                     self.session.clear_problem(OUTLINE)
+                    self._tell(gesture)
                 else:
-                    self.session.notify("This changes nothing: the outline agrees already.")
+                    self.session.notify(_NOTHING)
             self._next()
 
         def refused(error: BaseException) -> None:
@@ -137,6 +143,17 @@ class Prompting:
         if not editor.rounds:
             self.session.notify(_FIRST)
         self.questions.ask((id(result), "prompt", time.monotonic()), task, done, refused)
+
+    def _tell(self, gesture: Gesture) -> None:
+        """Say which other candidate a prompt to include lies on; else what was said first goes."""
+        overlays, message = self.session.state.overlays, self.session.state.message
+        there = self._voxels(gesture).voxels(True)
+        if overlays is not None and len(there):
+            others = set(overlays.components[tuple(there.T)].tolist())
+            others -= {0, self.session.state.editing}
+            if others:
+                message = _STAYS.format(min(others))
+        self.session.notify("" if message == _FIRST else message)
 
     def _show_refusal(self, error: BaseException) -> None:
         sides = self.review_controller.editor.drawn()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,13 @@ from lesionlens.base.errors import LesionLensError
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation.prepare import prepare
 from lesionlens.napari.controllers.opener import Opener
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.state.state import Problem, Request
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs, problem_of
-from lesionlens.results.review.reopen import is_result, options_for, read_run, reopen_folder
+from lesionlens.results.review.reopen import is_result, prepare_and_reopen, read_run
 
 Take = Callable[[Any, Any, Preferences], None]
 
@@ -51,9 +51,8 @@ def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, place: Path, take
     def task(context: RunContext) -> Any:
         from lesionlens.results.result import Result  # noqa: PLC0415
 
-        options = options_for(place, preferences.preparation)
-        prepared = prepare(study, context, options)
-        analysis = reopen_folder(place, study, prepared)
+        options = replace(preferences.preparation, strip=False)
+        analysis = prepare_and_reopen(place, study, context, options)
         return Result(analysis), overlays_of(analysis)
 
     def done(value: Any) -> None:

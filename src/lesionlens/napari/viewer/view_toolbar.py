@@ -168,6 +168,8 @@ class ViewToolbar(QWidget):
             free = layout in (Layout.SINGLE, views.layout) or not board.editing  # room is short
             button.setEnabled(free and layout.sequences <= max(there, 1))
             button.setVisible(free and (layout is not Layout.PRIOR or views.compared is not None))
+        other = views.compared is not None and bool(views.compared.beside)
+        self.layouts[Layout.PRIOR].setText("beside" if other else "prior")
         for window, button in self.windows.items():
             button.setChecked(window is views.window)
         held = {

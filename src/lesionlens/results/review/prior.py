@@ -20,9 +20,9 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.patient import IdentityMatch, PatientField
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import RunContext
-from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions, prepare
+from lesionlens.imaging.preparation.prepare import DEFAULT_OPTIONS, PrepareOptions
 from lesionlens.imaging.reading.readers import open_study
-from lesionlens.results.review.reopen import is_result, read_run, reopen_folder
+from lesionlens.results.review.reopen import is_result, prepare_and_reopen, read_run
 
 Analyse = Callable[[Study], Analysis]
 
@@ -158,8 +158,7 @@ def open_prior(
         The result is damaged, or of another study.
     """
     if found.result is not None:
-        prepared = prepare(found.study, context, options)
-        reopened = reopen_folder(found.result, found.study, prepared)
+        reopened = prepare_and_reopen(found.result, found.study, context, options)
         return Prior(found.visit, reopened, found.confirmed)
     if analyse is None:
         raise UnusableInputError(

@@ -12,7 +12,7 @@ import json
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -54,7 +54,9 @@ from lesionlens.base.records.parts import (
 from lesionlens.base.records.prediction import Capability, EngineInfo
 from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import PreparedStudy, Study
+from lesionlens.base.run_context import RunContext
 from lesionlens.base.scan_limits import check_size
+from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.dicom.documents import sent_documents
 from lesionlens.imaging.reading.dicom.scan import sop_class
@@ -63,10 +65,10 @@ from lesionlens.imaging.reading.sequences import is_label_name
 from lesionlens.results.review import store
 from lesionlens.results.review.saved_parts import check_measures, check_review
 
-if TYPE_CHECKING:
-    from lesionlens.imaging.preparation.draft import PrepareOptions
-
 Model = TypeVar("Model", bound=BaseModel)
+
+WITHOUT_SEARCH = PrepareOptions(strip=False)
+"""For a review: a brain that was found before is taken, and none is searched for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,14 +98,6 @@ class SavedResult:
 def is_result(folder: Path) -> bool:
     """Whether a folder looks like a saved result; reads no file."""
     return (folder / "findings.json").is_file() and (folder / "run.json").is_file()
-
-
-def options_for(place: Path, options: PrepareOptions) -> PrepareOptions:
-    """Return how a study is prepared for what is reopened: without the network that finds brains.
-
-    The sides are compared for a mask alone: a result holds what was found of them.
-    """
-    return replace(options, strip=False, sides=not is_result(place))
 
 
 def results_in(folder: Path) -> list[Path]:
@@ -246,6 +240,11 @@ def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysi
     ReadError
         It is another study.
     """
+    _check_study(saved, study)
+    return _joined(saved, study, prepared)
+
+
+def _check_study(saved: SavedResult, study: Study) -> None:
     other = difference(saved, study)
     if other is not None:
         raise ReadError(
@@ -253,6 +252,9 @@ def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysi
             expected="the study that was analysed",
             next_step="Open that study, or analyse this one",
         )
+
+
+def _joined(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysis:
     analysis = Analysis(
         study=study,
         prepared=replace(prepared, quality=saved.findings.quality),
@@ -265,6 +267,37 @@ def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysi
         options=ExportOptions(evidence=saved.evidence_asked),
     )
     return applied(analysis)
+
+
+def prepare_and_reopen(
+    place: Path, study: Study, context: RunContext, options: PrepareOptions = WITHOUT_SEARCH
+) -> Analysis:
+    """Prepare a study and put a result, or a segmentation, and it together again.
+
+    A result of another study is refused before anything is prepared. The checks of the images are
+    made for a segmentation alone: a result holds its own.
+
+    Parameters
+    ----------
+    place : Path
+        As `reopen_folder` takes it.
+    study : Study
+        As in `reopen`.
+    context : RunContext
+        Of the preparation.
+    options : PrepareOptions
+        Of it; by default no network searches for the brain.
+
+    Raises
+    ------
+    ReadError
+        As `reopen_folder`.
+    """
+    if not is_result(place):
+        return reopen_folder(place, study, prepare(study, context, options))
+    saved = read_result(place)
+    _check_study(saved, study)
+    return _joined(saved, study, prepare(study, context, replace(options, checks=False)))
 
 
 def reopen_folder(folder: Path, study: Study, prepared: PreparedStudy) -> Analysis:

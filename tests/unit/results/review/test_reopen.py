@@ -18,7 +18,6 @@ from lesionlens.base.records.findings import Considered, Location
 from lesionlens.base.records.review import Outline
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines.testing.simple import Lesion, make_patient
-from lesionlens.imaging.preparation.prepare import PrepareOptions, prepare
 from lesionlens.results.export.exporter import save
 from lesionlens.results.export.nifti import STEPS
 from lesionlens.results.export.tables import findings_json
@@ -26,10 +25,9 @@ from lesionlens.results.review.log import ReviewLog
 from lesionlens.results.review.reopen import (
     difference,
     is_result,
-    options_for,
+    prepare_and_reopen,
     read_result,
     reopen,
-    reopen_folder,
 )
 
 BOTH = (MrSequence.T1C, MrSequence.FLAIR)
@@ -168,6 +166,10 @@ def test_another_study_is_refused(closed, tmp_path):
     assert "no T1c" in difference(saved, less)
     with pytest.raises(ReadError, match="another study"):
         reopen(saved, other, analysis.prepared)
+    stages: list[str] = []
+    with pytest.raises(ReadError, match="another study"):
+        prepare_and_reopen(folder, other, RunContext(lambda stage, _: stages.append(stage)))
+    assert stages == []  # nothing is prepared before that
 
 
 @pytest.mark.parametrize(
@@ -197,14 +199,11 @@ def test_a_result_is_recognised_by_its_files(closed, tmp_path):
     assert not is_result(tmp_path)
 
 
-def test_a_result_is_prepared_without_comparing_sides_and_keeps_what_was_found(closed, tmp_path):
-    """What the result holds is not computed again; a mask from elsewhere is checked."""
+def test_a_result_is_prepared_without_checking_again_and_keeps_what_was_found(closed):
     analysis, folder = closed
-    assert options_for(folder, PrepareOptions()) == PrepareOptions(strip=False, sides=False)
-    assert options_for(tmp_path / "mask.nii.gz", PrepareOptions()).sides
-    prepared = prepare(analysis.study, RunContext(), options_for(folder, PrepareOptions()))
-    assert "sides" not in {check.check for check in prepared.quality}
-    saved = read_result(folder)
-    assert (
-        reopen_folder(folder, analysis.study, prepared).prepared.quality == saved.findings.quality
-    )
+    stages: list[str] = []
+    context = RunContext(progress=lambda stage, _: stages.append(stage))
+    again = prepare_and_reopen(folder, analysis.study, context)
+    assert again.prepared.quality == read_result(folder).findings.quality
+    assert "resample" in stages
+    assert "check quality" not in stages

@@ -206,6 +206,7 @@ class ViewActs(MeasureActs):
 
     def go_to_point(self, point_mm: Point) -> None:
         """Bring a point (RAS+ mm) into every view; no candidate comes into focus."""
+        self.session.notify("")
         self.viewpoint.move(point_mm=point_mm, centre_mm=point_mm)
 
     def next_considered(self) -> None:

@@ -58,6 +58,8 @@ class ComparedPictures:
     """How it was laid there, with its doubt."""
     instead_of: ComparedPictures | None = None
     """What is compared again once that is put away."""
+    layout: Layout = Layout.SINGLE
+    """Which views are shown again then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,9 +36,10 @@ class StateHolder:
         self.changed.emit(old, self._state)
 
     def _choose(self, **changes: Any) -> None:
+        """Change what is chosen; what was answered to the act before goes."""
         choices = replace(self._state.choices, **changes)
         if choices != self._state.choices:
-            self._set(choices=choices)
+            self._set(choices=choices, message="")
 
     def listed(self) -> tuple[Candidate, ...]:
         """Return the candidates at or above the threshold."""

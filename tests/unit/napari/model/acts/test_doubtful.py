@@ -58,6 +58,7 @@ def test_the_next_and_the_previous_part_come_into_view_with_their_reason(acts, d
     assert acts.doubtful_here() == second
     acts.go_to_point((0.0, 0.0, 0.0))
     assert acts.doubtful_here() is None
+    assert acts.session.state.message == "", "what was said of the part goes with it"
     acts.step_doubtful(-1)
     assert acts.doubtful_here() == second
 
