@@ -10,7 +10,6 @@ import base64
 import importlib.util
 import io
 from functools import partial
-from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -20,16 +19,21 @@ from PIL import Image
 from lesionlens.base.labels import RESEARCH_USE_NOTICE, Region
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.results.export.page import Page, page_of
+from lesionlens.results.export.pdf_followup import followup_section
+from lesionlens.results.export.pdf_parts import (
+    POINTS_WIDE,
+    SOFT,
+    paragraph,
+    ruled_table,
+    styles_of_document,
+)
 from lesionlens.results.export.pictures import ATTENTION_COLOUR, ReportPicture
 from lesionlens.results.export.sections import CandidateSection
 
-INK, SOFT, ACCENT = "#17232e", "#5a6b7a", "#0b6a8f"
 JPEG_QUALITY = 88
 """High enough that nothing is seen to be lost of the WebP that it is made from."""
 EDGES = ((-0.7, 0.0), (0.7, 0.0), (0.0, -0.7), (0.0, 0.7))
 """Where the dark edge of a letter lies, in points: white alone is lost on a bright scalp."""
-POINTS_WIDE = 511.0
-"""Width of the text on A4 with margins of 36 points, less the frame's own of 6."""
 
 
 class PdfExporter:
@@ -76,66 +80,16 @@ def report_pdf(analysis: Analysis) -> bytes:
         subject=RESEARCH_USE_NOTICE,
         invariant=True,
     )
-    styles = _styles()
+    styles = styles_of_document()
     story = [*_opening(page, styles), *_findings(page, styles)]
     for block in page.blocks:
         story += _candidate(block, page, styles)
+    if page.followup is not None:
+        story += followup_section(page.followup, page.words, styles)
     story += _impression(page, styles)
     footer = partial(_footer, page=page)
     document.build(story, onFirstPage=footer, onLaterPages=footer)
     return buffer.getvalue()
-
-
-def _styles() -> dict[str, Any]:
-    from reportlab.lib.styles import ParagraphStyle  # noqa: PLC0415
-    from reportlab.pdfbase import pdfmetrics  # noqa: PLC0415
-    from reportlab.pdfbase.ttfonts import TTFont  # noqa: PLC0415
-
-    fonts = _fonts()
-    for name in ("", "-Bold"):  # nothing is slanted, and each font takes .1 s to read
-        pdfmetrics.registerFont(TTFont(f"Sans{name}", fonts / f"DejaVuSans{name}.ttf"))
-    pdfmetrics.registerFontFamily("Sans", "Sans", "Sans-Bold", "Sans", "Sans-Bold")
-    plain = ParagraphStyle("plain", fontName="Sans", fontSize=7.5, leading=10, textColor=INK)
-    return {
-        "plain": plain,
-        "soft": ParagraphStyle("soft", parent=plain, textColor=SOFT, fontSize=7, leading=9),
-        "title": ParagraphStyle("title", parent=plain, fontSize=13, leading=18),
-        "head": ParagraphStyle(
-            "head",
-            parent=plain,
-            fontName="Sans-Bold",
-            fontSize=8.5,
-            leading=12,
-            spaceBefore=6,
-            spaceAfter=2,
-            textColor=ACCENT,
-        ),
-        "name": ParagraphStyle(
-            "name", parent=plain, fontName="Sans-Bold", fontSize=10, leading=14, spaceBefore=4
-        ),
-        "notice": ParagraphStyle(
-            "notice",
-            parent=plain,
-            fontName="Sans-Bold",
-            fontSize=9,
-            leading=12,
-            borderPadding=4,
-            backColor="#fff6e5",
-            spaceBefore=8,
-            spaceAfter=8,
-        ),
-    }
-
-
-def _fonts() -> Path:
-    """Return the folder of DejaVu Sans, found without importing matplotlib, which brings it."""
-    return Path(str(distribution("matplotlib").locate_file("matplotlib/mpl-data/fonts/ttf")))
-
-
-def _text(words: str, style: Any) -> Any:
-    from reportlab.platypus import Paragraph  # noqa: PLC0415
-
-    return Paragraph(words, style)
 
 
 def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
@@ -145,24 +99,27 @@ def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
     made = " · ".join(filter(None, (page.analysed, page.engine)))
     faults = [f"{words.check(q.check)}: {q.message}" for q in page.quality_checks if not q.passed]
     return [
-        _text(f"<b>LesionLens</b>   {escape(words('title'))}", styles["title"]),
-        _text(escape(made), styles["soft"]),
-        _text(escape(words("notice")), styles["notice"]),
-        _text(who, plain),
-        _text(escape(words("technique")), styles["head"]),
-        _text(escape(f"{page.technique} {page.quality}"), plain),
-        *(_text(f"⚠ {escape(page.neutral(fault))}", plain) for fault in (*faults, *page.warnings)),
+        paragraph(f"<b>LesionLens</b>   {escape(words('title'))}", styles["title"]),
+        paragraph(escape(made), styles["soft"]),
+        paragraph(escape(words("notice")), styles["notice"]),
+        paragraph(who, plain),
+        paragraph(escape(words("technique")), styles["head"]),
+        paragraph(escape(f"{page.technique} {page.quality}"), plain),
+        *(
+            paragraph(f"⚠ {escape(page.neutral(fault))}", plain)
+            for fault in (*faults, *page.warnings)
+        ),
     ]
 
 
 def _findings(page: Page, styles: dict[str, Any]) -> list[Any]:
     words = page.words
-    parts = [_text(escape(words("findings")), styles["head"])]
+    parts = [paragraph(escape(words("findings")), styles["head"])]
     if not page.blocks:
         return [*parts, _row(page.overview[:4], POINTS_WIDE), _row(page.overview[4:], POINTS_WIDE)]
     score = words("score_calibrated" if page.run.calibrated else "score_plain")
     legend = f"{_legend(page)} &nbsp; {escape(words('size_said'))} {escape(score)}"
-    return [*parts, _list(page, styles), _text(legend, styles["soft"])]
+    return [*parts, _list(page, styles), paragraph(legend, styles["soft"])]
 
 
 def _legend(page: Page) -> str:
@@ -176,7 +133,7 @@ def _legend(page: Page) -> str:
 def _list(page: Page, styles: dict[str, Any]) -> Any:
     words = page.words
     keys = ("place_heading", "size", "whole", "core", "enhancing", "rano", "score", "review")
-    rows = [[_text(escape(head), styles["soft"]) for head in ("#", *map(words, keys))]]
+    rows = [[paragraph(escape(head), styles["soft"]) for head in ("#", *map(words, keys))]]
     for block in page.blocks:
         row = block.row
         cells = (
@@ -188,21 +145,8 @@ def _list(page: Page, styles: dict[str, Any]) -> Any:
             words.number(row.score, 2),
             block.state,
         )
-        rows.append([_text(escape(cell), styles["plain"]) for cell in cells])
-    return _table(rows, (16, 104, 90, 46, 46, 54, 52, 34, 69))
-
-
-def _table(rows: list[list[Any]], widths: tuple[float, ...]) -> Any:
-    from reportlab.platypus import Table  # noqa: PLC0415
-
-    rules = [
-        ("LINEBELOW", (0, 0), (-1, -1), 0.4, "#d9e0e6"),
-        ("VALIGN", (0, 0), (-1, -1), "TOP"),
-        ("LEFTPADDING", (0, 0), (-1, -1), 2),
-        ("TOPPADDING", (0, 0), (-1, -1), 2),
-        ("BOTTOMPADDING", (0, 0), (-1, -1), 2),
-    ]
-    return Table(rows, colWidths=widths, style=rules, hAlign="LEFT", repeatRows=1)
+        rows.append([paragraph(escape(cell), styles["plain"]) for cell in cells])
+    return ruled_table(rows, (16, 104, 90, 46, 46, 54, 52, 34, 69))
 
 
 def _candidate(block: CandidateSection, page: Page, styles: dict[str, Any]) -> list[Any]:
@@ -222,11 +166,11 @@ def _candidate(block: CandidateSection, page: Page, styles: dict[str, Any]) -> l
     score = words("score_is", value=words.number(row.score, 2))
     return [
         CondPageBreak(330),
-        _text(escape(f"{row.id}  {block.place}, {score}, {block.state}"), styles["name"]),
+        paragraph(escape(f"{row.id}  {block.place}, {score}, {block.state}"), styles["name"]),
         _row(shown.sequences, POINTS_WIDE * min(len(shown.sequences) / 4, 1.0)),
         _row(second, POINTS_WIDE * 0.75),
         Spacer(0, 3),
-        *(_text(fact, styles["plain"]) for fact in facts),
+        *(paragraph(fact, styles["plain"]) for fact in facts),
     ]
 
 
@@ -241,16 +185,16 @@ def _impression(page: Page, styles: dict[str, Any]) -> list[Any]:
     return [
         KeepTogether(
             [
-                _text(escape(words("impression")), styles["head"]),
-                _text(escape(page.conclusion), styles["name"]),
-                *(_text(f"• {escape(line)}", plain) for line in page.impression),
+                paragraph(escape(words("impression")), styles["head"]),
+                paragraph(escape(page.conclusion), styles["name"]),
+                *(paragraph(f"• {escape(line)}", plain) for line in page.impression),
                 *(
-                    _text(f"<b>{escape(words('response_head'))}</b> {escape(line)}", plain)
+                    paragraph(f"<b>{escape(words('response_head'))}</b> {escape(line)}", plain)
                     for line in page.response
                 ),
-                _text(f"<b>{escape(words('f_sentence'))}</b> {escape(page.sentence)}", plain),
-                _text(escape(words("convention")), styles["soft"]),
-                _text(escape(words("annex_elsewhere")), styles["soft"]),
+                paragraph(f"<b>{escape(words('f_sentence'))}</b> {escape(page.sentence)}", plain),
+                paragraph(escape(words("convention")), styles["soft"]),
+                paragraph(escape(words("annex_elsewhere")), styles["soft"]),
             ]
         )
     ]

@@ -11,14 +11,16 @@ import pytest
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.analysis import make_analysis, write_study
 
-from lesionlens.base.labels import MrSequence
+from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.analysis import Analysis
+from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
 from lesionlens.base.records.study import Study, StudyKind
 from lesionlens.engines.testing.simple import Lesion, Patient, make_patient
 from lesionlens.results.export.dicom.exporter import DicomExporter
 
 MakeAnalysis = Callable[..., Analysis]
 TWO = (Lesion(), Lesion((30.0, -40.0, 12.0), 12.0))
+LEVEL = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
 
 
 @pytest.fixture(scope="session")
@@ -107,3 +109,20 @@ def exported(
         return analysis, objects[key] / "dicom"
 
     return build
+
+
+def lesion(uid: str, number: int, ml: float, state: ReviewState = ReviewState.ACCEPTED) -> Measured:
+    volumes = {Region.WT: ml, Region.TC: ml / 2, Region.ET: None}
+    return Measured(uid, number, "=left frontal lobe", volumes, 20.0, None, True, state)
+
+
+@pytest.fixture
+def found() -> Comparison:
+    """Three examinations: one lesion in all, one gone at the last, one new there."""
+    points = (
+        TimePoint("2025-01-01", "1", (lesion("a", 1, 4.0), lesion("b", 2, 1.0))),
+        TimePoint("2025-02-01", "2", (lesion("a", 1, 6.0), lesion("b", 2, 0.5))),
+        TimePoint("2025-04-01", "3", (lesion("a", 1, 8.0), lesion("c", 2, 2.0))),
+    )
+    changes = tuple(Change(points[1].lesion(uid), points[2].lesion(uid)) for uid in ("a", "c", "b"))
+    return Comparison(points, changes, Alignment(LEVEL, 0.0, 0.0, False, "t1c"))

@@ -7,29 +7,8 @@ import io
 
 import pytest
 
-from lesionlens.base.labels import Region, ReviewState
-from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
 from lesionlens.results.export.followup import HEIGHT, WIDTH, curves_of, followup_csv
 from lesionlens.results.export.words import load
-
-LEVEL = ((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0))
-
-
-def lesion(uid: str, number: int, ml: float, state: ReviewState = ReviewState.ACCEPTED) -> Measured:
-    volumes = {Region.WT: ml, Region.TC: ml / 2, Region.ET: None}
-    return Measured(uid, number, "=left frontal lobe", volumes, 20.0, None, True, state)
-
-
-@pytest.fixture
-def found() -> Comparison:
-    """Three examinations: one lesion in all, one gone at the last, one new there."""
-    points = (
-        TimePoint("2025-01-01", "1", (lesion("a", 1, 4.0), lesion("b", 2, 1.0))),
-        TimePoint("2025-02-01", "2", (lesion("a", 1, 6.0), lesion("b", 2, 0.5))),
-        TimePoint("2025-04-01", "3", (lesion("a", 1, 8.0), lesion("c", 2, 2.0))),
-    )
-    changes = tuple(Change(points[1].lesion(uid), points[2].lesion(uid)) for uid in ("a", "c", "b"))
-    return Comparison(points, changes, Alignment(LEVEL, 0.0, 0.0, False, "t1c"))
 
 
 def test_every_lesion_of_every_examination_is_a_row(found):

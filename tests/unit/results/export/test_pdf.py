@@ -8,7 +8,9 @@ import pytest
 
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Location, MapAgreement
+from lesionlens.results.export.followup import curves_of
 from lesionlens.results.export.pdf import PdfExporter
+from lesionlens.results.export.words import load
 
 Canvas = pytest.importorskip("reportlab.pdfgen.canvas", reason="the extra pdf is missing").Canvas
 colors = pytest.importorskip("reportlab.lib.colors")
@@ -58,6 +60,18 @@ def test_sides_and_bar_have_a_dark_edge_and_pictures_are_jpeg(make, tmp_path, mo
     sides = [colour for text, colour in drawn if text == "R"]
     assert sides.count(colors.black) == 4 * sides.count(colors.white) > 0
     assert path.read_bytes().count(b"/DCTDecode") >= sides.count(colors.white)
+
+
+def test_the_curves_of_all_lesions_are_drawn_as_in_the_window(make, tmp_path, found, monkeypatch):
+    lines, dots = [], []
+    monkeypatch.setattr(Canvas, "line", lambda _, *ends: lines.append(ends))
+    monkeypatch.setattr(Canvas, "circle", lambda _, x, y, r, **how: dots.append((x, y)))
+    analysis = replace(make(lesions=()), followup=found)
+    PdfExporter().write(analysis, tmp_path)
+    drawn = curves_of(analysis.compared, load("en"))
+    assert sorted(dots) == sorted(point for curve in drawn.lines for point in curve.points)
+    first, second = drawn.lines[0].points[:2]
+    assert (*first, *second) in lines
 
 
 def test_hostile_texts_stay_texts(make, tmp_path):

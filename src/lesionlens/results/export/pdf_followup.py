@@ -1,0 +1,90 @@
+"""What changed over time, in report.pdf: the table, the sums, the curves of all lesions."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+from xml.sax.saxutils import escape
+
+from lesionlens.results.export.followup import (
+    CURVES_BEGIN,
+    CURVES_END,
+    HEIGHT,
+    WIDTH,
+    Curves,
+    FollowupSection,
+)
+from lesionlens.results.export.pdf_parts import POINTS_WIDE, SOFT, paragraph, ruled_table
+from lesionlens.results.export.words import Words
+
+
+def followup_section(section: FollowupSection, words: Words, styles: dict[str, Any]) -> list[Any]:
+    """Return what changed since earlier examinations."""
+    from reportlab.platypus import CondPageBreak  # noqa: PLC0415
+
+    soft, plain = styles["soft"], styles["plain"]
+    keys = ("fu_volume_before", "fu_volume_now", "fu_change", "fu_product_before",
+            "fu_product_now", "fu_change")  # fmt: skip
+    rows = [
+        [paragraph(escape(head), soft) for head in ("#", *map(words, ("place_heading", *keys)))]
+    ]
+    for row in (*section.rows, *section.sums):
+        place = f"{row.place}. {row.note}" if row.note else row.place
+        pairs = zip((row.volumes, row.products), row.changes, strict=True)
+        measured = (cell for pair, change in pairs for cell in (*pair, change))
+        rows.append([paragraph(escape(cell), plain) for cell in (row.name, place, *measured)])
+    aligned = f"{escape(section.aligned)} <b>{escape(section.doubtful)}</b>"
+    return [
+        CondPageBreak(330),
+        paragraph(escape(words("followup")), styles["head"]),
+        paragraph(aligned, plain),
+        ruled_table(rows, (16, 135, 60, 60, 60, 60, 60, 60)),
+        paragraph(escape(section.limits), soft),
+        _curves(section.curves),
+        paragraph(escape(words("fu_curves")), soft),
+    ]
+
+
+def _curves(curves: Curves) -> Any:
+    """Draw the volume of each lesion over all examinations, as report.html does."""
+    from reportlab.platypus import Flowable  # noqa: PLC0415
+
+    scale = POINTS_WIDE / WIDTH
+
+    class _Curves(Flowable):  # type: ignore[misc]  # reportlab is an extra, without types
+        def wrap(self, *_: float) -> tuple[float, float]:
+            return POINTS_WIDE, HEIGHT * scale
+
+        def draw(self) -> None:
+            canvas = self.canv
+            canvas.scale(scale, -scale)  # y grows downwards, as in the page
+            canvas.translate(0, -HEIGHT)
+            canvas.setStrokeColor("#ccd2da")
+            for y, _ in curves.levels:
+                canvas.line(CURVES_BEGIN, y, CURVES_END, y)
+            for curve in curves.lines:
+                canvas.setStrokeColor(curve.colour)
+                canvas.setFillColor(curve.colour)
+                canvas.setLineWidth(1.8)
+                for (a, b), (c, d) in pairwise(curve.points):
+                    canvas.line(a, b, c, d)
+                for x, y in curve.points:
+                    canvas.circle(x, y, 3, stroke=0, fill=1)
+                _upright(canvas, curve.points[-1][0] + 7, curve.points[-1][1] + 3, curve.name)
+            canvas.setFillColor(SOFT)
+            for y, words in curves.levels:
+                _upright(canvas, 0, y + 3, words)
+            for x, words in curves.ticks:
+                _upright(canvas, x, HEIGHT - 17, words, middle=True)
+
+    return _Curves()
+
+
+def _upright(canvas: Any, x: float, y: float, words: str, *, middle: bool = False) -> None:
+    """Write where y grows downwards."""
+    canvas.saveState()
+    canvas.translate(x, y)
+    canvas.scale(1, -1)
+    canvas.setFont("Sans", 9)
+    (canvas.drawCentredString if middle else canvas.drawString)(0, 0, words)
+    canvas.restoreState()

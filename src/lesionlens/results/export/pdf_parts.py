@@ -1,0 +1,79 @@
+"""What both parts of report.pdf are set in: fonts, styles, paragraphs, tables."""
+
+from __future__ import annotations
+
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+INK, SOFT, ACCENT = "#17232e", "#5a6b7a", "#0b6a8f"
+POINTS_WIDE = 511.0
+"""Width of the text on A4 with margins of 36 points, less the frame's own of 6."""
+
+
+def styles_of_document() -> dict[str, Any]:
+    """Register the fonts and return the styles of paragraphs by name."""
+    from reportlab.lib.styles import ParagraphStyle  # noqa: PLC0415
+    from reportlab.pdfbase import pdfmetrics  # noqa: PLC0415
+    from reportlab.pdfbase.ttfonts import TTFont  # noqa: PLC0415
+
+    fonts = _fonts()
+    for name in ("", "-Bold"):  # nothing is slanted, and each font takes .1 s to read
+        pdfmetrics.registerFont(TTFont(f"Sans{name}", fonts / f"DejaVuSans{name}.ttf"))
+    pdfmetrics.registerFontFamily("Sans", "Sans", "Sans-Bold", "Sans", "Sans-Bold")
+    plain = ParagraphStyle("plain", fontName="Sans", fontSize=7.5, leading=10, textColor=INK)
+    return {
+        "plain": plain,
+        "soft": ParagraphStyle("soft", parent=plain, textColor=SOFT, fontSize=7, leading=9),
+        "title": ParagraphStyle("title", parent=plain, fontSize=13, leading=18),
+        "head": ParagraphStyle(
+            "head",
+            parent=plain,
+            fontName="Sans-Bold",
+            fontSize=8.5,
+            leading=12,
+            spaceBefore=6,
+            spaceAfter=2,
+            textColor=ACCENT,
+        ),
+        "name": ParagraphStyle(
+            "name", parent=plain, fontName="Sans-Bold", fontSize=10, leading=14, spaceBefore=4
+        ),
+        "notice": ParagraphStyle(
+            "notice",
+            parent=plain,
+            fontName="Sans-Bold",
+            fontSize=9,
+            leading=12,
+            borderPadding=4,
+            backColor="#fff6e5",
+            spaceBefore=8,
+            spaceAfter=8,
+        ),
+    }
+
+
+def _fonts() -> Path:
+    """Return the folder of DejaVu Sans, found without importing matplotlib, which brings it."""
+    return Path(str(distribution("matplotlib").locate_file("matplotlib/mpl-data/fonts/ttf")))
+
+
+def paragraph(words: str, style: Any) -> Any:
+    """Return a paragraph; its words are markup, so text is escaped before."""
+    from reportlab.platypus import Paragraph  # noqa: PLC0415
+
+    return Paragraph(words, style)
+
+
+def ruled_table(rows: list[list[Any]], widths: tuple[float, ...]) -> Any:
+    """Return a table with a line below each row; its first row is repeated on the next page."""
+    from reportlab.platypus import Table  # noqa: PLC0415
+
+    rules = [
+        ("LINEBELOW", (0, 0), (-1, -1), 0.4, "#d9e0e6"),
+        ("VALIGN", (0, 0), (-1, -1), "TOP"),
+        ("LEFTPADDING", (0, 0), (-1, -1), 2),
+        ("TOPPADDING", (0, 0), (-1, -1), 2),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), 2),
+    ]
+    return Table(rows, colWidths=widths, style=rules, hAlign="LEFT", repeatRows=1)
