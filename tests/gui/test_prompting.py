@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import count
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
@@ -32,7 +35,11 @@ def drawn(panel):
     return panel.actions_.editor.drawn()[1]
 
 
-def test_a_missed_lesion_is_pointed_at_kept_by_enter_and_replayed_to_the_voxel(missed, qtbot):
+def test_a_missed_lesion_is_pointed_at_kept_by_enter_and_replayed_to_the_voxel(
+    missed, qtbot, monkeypatch
+):
+    clock = SimpleNamespace(monotonic=count(0.0, 5.0).__next__)
+    monkeypatch.setattr("lesionlens.napari.controllers.prompting.time", clock)
     point(missed, qtbot, RIGHT)
     assert missed.session.state.message == "", "it is answered: nothing is being prepared"
     first = drawn(missed)
@@ -53,6 +60,8 @@ def test_a_missed_lesion_is_pointed_at_kept_by_enter_and_replayed_to_the_voxel(m
     assert rows(missed)[-1].drawn is DrawingMethod.SEMIAUTOMATIC
     kept = missed.actions_.read_controller.recovered(missed.session.state.analysis)[0].events[-1]
     assert [one.kind for one in kept.prompts] == [PromptKind.POINT] * 2
+    first_s, second_s = (one.seconds for one in kept.prompts)
+    assert 0 < first_s < second_s, "seconds are counted from when the outline was begun"
     assert kept.prompts == missed.session.state.review.events[-1].prompts
     nothing = np.zeros(grid.shape, np.uint8)
     again = replayed(nothing, kept.prompts, result.answer_prompts, result.analysis, free)

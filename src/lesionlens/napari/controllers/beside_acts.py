@@ -84,7 +84,7 @@ class BesideActs(ViewActs):
             views = self.session.state.choices.views
             before, layout = views.compared, views.layout
             if before is not None and before.beside:
-                before, layout = before.instead_of, before.layout
+                layout, before = before.layout, before.instead_of
             pictures = ComparedPictures(
                 found.name,
                 dict.fromkeys(study.series, found.volume),

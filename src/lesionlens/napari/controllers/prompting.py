@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lesionlens.analysis.findings.pointed import parts_in, question_of, redrawn
 from lesionlens.base.errors import LesionLensError, UnusableInputError
@@ -36,6 +37,7 @@ _NOTHING = "This changes nothing: the outline agrees already."
 _STAYS = (
     "Candidate {} lies there too and stays as it is. To join them: Enter, then *merge* (Shift+K)."
 )
+_ALONE = "Only the place itself was added: nothing around it looks alike. Scribble or paint more."
 _NEAR_VOX = 1
 
 
@@ -63,7 +65,7 @@ class Prompting:
         self.held = False
         self._waiting: list[Gesture] = []
         self._asking = self._opened = False
-        self._begun = (-1, 0.0)
+        self._begun = ("", 0.0)
 
     def hold(self, held: bool) -> None:
         """Take the pointer for prompts while the key is held."""
@@ -129,7 +131,7 @@ class Prompting:
                 self._opened = False
                 if editor.prompted(changed, asked):
                     self.session.clear_problem(OUTLINE)
-                    self._tell(gesture)
+                    self._tell(gesture, labels, changed)
                 else:
                     self.session.notify(_NOTHING)
             self._next()
@@ -144,15 +146,19 @@ class Prompting:
             self.session.notify(_FIRST)
         self.questions.ask((id(result), "prompt", time.monotonic()), task, done, refused)
 
-    def _tell(self, gesture: Gesture) -> None:
-        """Say which other candidate a prompt to include lies on; else what was said first goes."""
+    def _tell(self, gesture: Gesture, before: NDArray[np.uint8], now: NDArray[np.uint8]) -> None:
+        """Say where a prompt to include did less than it seems to; else what was said first goes.
+
+        It lies on another candidate, which stays; or nothing but its own voxels was added.
+        """
         overlays, message = self.session.state.overlays, self.session.state.message
-        there = self._voxels(gesture).voxels(True)
-        if overlays is not None and len(there):
-            others = set(overlays.components[tuple(there.T)].tolist())
-            others -= {0, self.session.state.editing}
-            if others:
-                message = _STAYS.format(min(others))
+        there = tuple(self._voxels(gesture).voxels(True).T)
+        if overlays is not None and gesture.belongs:
+            others = set(overlays.components[there].tolist()) - {0, self.session.state.editing}
+            added = (now > 0) & (before == 0)
+            alone = not others and added.any() and added.sum() == added[there].sum()
+            message = _ALONE if alone else message
+            message = _STAYS.format(min(others)) if others else message
         self.session.notify("" if message == _FIRST else message)
 
     def _show_refusal(self, error: BaseException) -> None:
@@ -183,8 +189,9 @@ class Prompting:
                 self.session.notify(_BOTH)
             every = [*left, *((i, j, k) for i, j, k in added.tolist())]
             kept.append(tuple(dict.fromkeys(every)))
-        if self._begun[0] != id(editor.rounds):
-            self._begun = (id(editor.rounds), time.monotonic())
+        uid, seconds = self.session.state.edited_uid, before.seconds if before else 0.0
+        if before is None or self._begun[0] != uid:  # strokes of an earlier session go on
+            self._begun = uid, time.monotonic() - seconds
         return PromptRound(
             gesture.kind, kept[0], kept[1], self._region(), int(editor.label),
             round(time.monotonic() - self._begun[1], 1),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
+
+import numpy as np
 
 from lesionlens.base.labels import PromptKind
 from lesionlens.base.records.findings import Point
@@ -11,6 +15,7 @@ from lesionlens.base.records.findings import Point
 STILL_PX = 4.0
 """A hand trembles so far."""
 _LEAST_CORNERS = 3
+_STEP_MM = 0.5
 
 
 class Gesture(NamedTuple):
@@ -52,6 +57,8 @@ def gesture_of(path: list[Point], moved: bool, modifiers: set[str]) -> Gesture:
     --------
     >>> gesture_of([(0, 0, 0)], False, {"Alt"}).belongs
     False
+    >>> len(gesture_of([(0, 0, 0), (0, 3, 4)], True, set()).path_mm)  # a quick hand leaves gaps
+    11
     """
     belongs = "Alt" not in modifiers
     if not moved:
@@ -60,4 +67,14 @@ def gesture_of(path: list[Point], moved: bool, modifiers: set[str]) -> Gesture:
         return Gesture(PromptKind.BOX, True, [path[0], path[-1]])
     if "Control" in modifiers and len(path) >= _LEAST_CORNERS:
         return Gesture(PromptKind.LASSO, True, path)
-    return Gesture(PromptKind.SCRIBBLE, belongs, path)
+    return Gesture(PromptKind.SCRIBBLE, belongs, _joined(path))
+
+
+def _joined(path: list[Point]) -> list[Point]:
+    """Fill the gaps of a way, which a quick hand leaves: at least two points a millimetre."""
+    out = path[:1]
+    for before, after in pairwise(path):
+        steps = max(1, int(np.ceil(math.dist(before, after) / _STEP_MM)))
+        between = np.linspace(before, after, steps + 1)[1:]
+        out += [(x, y, z) for x, y, z in between.tolist()]
+    return out

@@ -195,8 +195,8 @@ class Artist:
             )
 
         key = ("outlines", id(which), id(parts), outline.region, outline.colours)
-        drawn = self._keep(key, (which, parts), made)
-        drawn += self._doubts(board, tile, place, which) + self._original(board, tile, place)
+        drawn = self._original(board, tile, place)  # below the reader's own
+        drawn += self._keep(key, (which, parts), made) + self._doubts(board, tile, place, which)
         return drawn + self._second(board, tile, place)
 
     def _second(
