@@ -1,4 +1,4 @@
-"""Which engine analyses, and where: one record for Python, commands, cohorts, window and server."""
+"""The choice of engine, device and server, for Python, commands, cohorts, window and server."""
 
 from __future__ import annotations
 
@@ -19,32 +19,33 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class EngineChoice:
-    """An engine, not loaded yet; the default is the network in use, on the device there is.
+    """An engine that is not loaded yet; the default is the current network on the best device.
 
     Raises
     ------
     UnusableInputError
-        Weights beside a bundle; or a network, device or precision of this machine beside a server.
+        Both weights and a bundle; or a local network, device or precision together with a server.
     """
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:N, xpu, xpu:N or mps."""
     engine: str = "lens"
-    """Name of an installed engine; with a server the name of one of its models, lens for its
-    first."""
+    """Name of an installed engine; with a server the name of one of its models, where "lens" means
+    its first.
+    """
     weights: str | None = None
-    """A file, default, synthetic or a version; None for those in use."""
+    """A file, "default", "synthetic" or a version; None for the weights in use."""
     bundle: Path | None = None
-    """Folder of a MONAI bundle, whose network replaces ours."""
+    """Folder of a MONAI bundle, used instead of the built-in network."""
     precision: ComputePrecision = ComputePrecision.AUTO
     threads: int | None = None
-    """Of the CPU; None leaves it to each library."""
+    """CPU threads; None for each library's default."""
     patience_min: float = 2.0
-    """Minutes that may go into asking a bundle beyond its first pass."""
+    """Time limit in minutes for a bundle's passes beyond the first."""
     server: str | ServerAddress | None = None
-    """Where `lesionlens serve` runs the network; None for this machine."""
+    """Address of `lesionlens serve`; None to run on this machine."""
     fall_back: bool = False
-    """Whether this machine analyses if the server does not answer."""
+    """Whether to analyse on this machine if the server does not answer."""
 
     def __post_init__(self) -> None:
         if self.weights is not None and self.bundle is not None:
@@ -72,18 +73,18 @@ class EngineChoice:
 
     @property
     def here(self) -> EngineChoice:
-        """What analyses on this machine if the server does not answer."""
+        """The local engine choice that is used if the server does not answer."""
         return replace(self, engine="lens", server=None, fall_back=False)
 
     def load(self) -> Engine:
-        """Return the engine, its network loaded or its server reached.
+        """Load the network, or connect to the server.
 
         Raises
         ------
         WeightsError
-            The file is damaged or of another network.
+            The file is damaged or belongs to another network.
         ResourceError
-            The device does not exist, or lacks memory.
+            The device does not exist, or has too little memory.
         MissingPluginError
             No such engine is installed.
         ServerError
@@ -107,12 +108,12 @@ class EngineChoice:
         return make_engine(name, device=self.device, **options)
 
     def run(self, work: Callable[[EngineChoice], T]) -> tuple[T, tuple[str, ...]]:
-        """Do some work with this choice, or with `here` where the server fails and that is allowed.
+        """Run work with this choice, or with `here` if the server fails and fallback is allowed.
 
         Returns
         -------
         T, tuple of str
-            What the work returned, and a notice where this machine took over.
+            The result, and a notice if this machine was used instead.
         """
         try:
             return work(self), ()

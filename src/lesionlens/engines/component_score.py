@@ -1,4 +1,4 @@
-"""From a component's probabilities to its score."""
+"""Score of a connected component from its probabilities."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from lesionlens.base.records.prediction import Scoring
 Floats = NDArray[np.floating]
 
 TOP_SHARE = 0.3
-"""Share of a component's voxels, the surest ones, that its score is taken from."""
+"""Share of a component's most certain voxels that determine its score."""
 _EDGE = 1e-6
 
 
 def component_score(
     probability: Floats, volume_ml: float, scoring: Scoring | None = None
 ) -> NDArray[np.float64]:
-    """Score a component by its surest voxels and its size.
+    """Score a component by its most certain voxels and its volume.
 
-    A mean over all voxels would punish a lesion for its faint edge; the maximum would reward one
-    bright voxel of a vessel. The mean logit of the surest 30 % lies between. Small regions are
-    wrong more often than large ones, so the volume counts too.
+    The mean over all voxels would be lowered by a faint edge; the maximum would be raised by one
+    bright voxel of a vessel. The mean logit of the most certain 30 % is a compromise. Small
+    components are more often false positives, so the volume is a second feature.
 
     Parameters
     ----------
     probability : (..., N) float
         Whole-tumour probabilities of the component's N >= 1 voxels; leading axes are inputs.
     volume_ml : float
-        Of the component.
+        Volume of the component.
     scoring : Scoring or None
-        The fitted model; None takes the mean logit as it is.
+        The fitted model; None uses the mean logit directly.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Choose the device to compute on; a wish that cannot be met is refused, never changed silently."""
+"""Choose the compute device; a request that cannot be met is refused, never replaced."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lesionlens.base.labels import ComputePrecision
 from lesionlens.network.steady import thread_count
 
 KINDS = ("cuda", "xpu", "mps")
-"""Accelerators that are taken: Nvidia's and AMD's, Intel's, Apple's."""
+"""Supported accelerators: Nvidia's and AMD's, Intel's, Apple's."""
 WORDS = "auto, cpu, cuda, cuda:N, xpu, xpu:N or mps"
 _BFLOAT16_KINDS = ("cuda", "xpu")
 _Given = ParamSpec("_Given")
@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 
 def accelerators() -> tuple[torch.device, ...]:
-    """Return the accelerators that this torch can use here, best first."""
+    """Return the accelerators available to torch, best first."""
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if found is None or found.type not in KINDS:
         return ()
@@ -31,7 +31,7 @@ def accelerators() -> tuple[torch.device, ...]:
 
 
 def choose(wish: str = "auto") -> torch.device:
-    """Turn a user's words into a device.
+    """Parse a device name.
 
     Parameters
     ----------
@@ -42,9 +42,9 @@ def choose(wish: str = "auto") -> torch.device:
     Raises
     ------
     UnusableInputError
-        The words name no kind of device that is known here.
+        Unknown type of device.
     ResourceError
-        The device requested is missing.
+        The requested device is missing.
 
     Examples
     --------
@@ -81,15 +81,15 @@ def choose(wish: str = "auto") -> torch.device:
 def choose_precision(
     device: torch.device, wish: ComputePrecision | str = ComputePrecision.AUTO
 ) -> ComputePrecision:
-    """Return in which numbers a network predicts on a device: float32 or bfloat16.
+    """Choose the precision of predictions on a device: float32 or bfloat16.
 
-    A CPU always predicts in float32, so that all give the same numbers; one that multiplies
-    bfloat16 in hardware would save no time. Apple's has bfloat16 only from macOS 14 on.
+    CPUs always predict in float32, so that results agree between machines; bfloat16 hardware would
+    save no time. Apple's GPU supports bfloat16 only from macOS 14.
 
     Raises
     ------
     UnusableInputError
-        The word is unknown, or bfloat16 is asked of a device that is given float32.
+        Unknown precision, or bfloat16 on a device that uses float32.
 
     Examples
     --------
@@ -119,17 +119,17 @@ def choose_precision(
 def computing_in(
     precision: ComputePrecision, device: torch.device
 ) -> AbstractContextManager[object]:
-    """Return the context in which a network predicts in a precision of `choose_precision`."""
+    """Return the autocast context for predictions in a given precision."""
     if precision is ComputePrecision.BFLOAT16:
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware; asked in training.
+    """Return whether the device multiplies bfloat16 in hardware (for training).
 
-    Any CUDA or XPU device; a CPU with AVX-512 BF16 or AMX. Apple's is given float32: it has
-    bfloat16 only from macOS 14 on.
+    Any CUDA or XPU device; a CPU with AVX-512 BF16 or AMX. Apple's GPU uses float32, because it
+    supports bfloat16 only from macOS 14.
     """
     if device.type != "cpu":
         return device.type in _BFLOAT16_KINDS
@@ -141,10 +141,10 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 def autocast(
     device: torch.device, wish: ComputePrecision = ComputePrecision.AUTO
 ) -> AbstractContextManager[object]:
-    """Return the context in which a network is trained.
+    """Return the autocast context for training.
 
-    By itself in bfloat16, but not on a device that would have to emulate it: on a CPU with AVX2
-    alone a step of training in bfloat16 takes several times as long.
+    bfloat16 by default, but not on a device that emulates it: on a CPU with only AVX2 a training
+    step in bfloat16 takes several times as long.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def autocast(
 
 
 def name_of(device: torch.device) -> str:
-    """Return the maker's name of an accelerator."""
+    """Return the vendor's name of an accelerator."""
     if device.type == "mps":
         return "Apple GPU"
     return str(torch.get_device_module(device).get_device_name(device))
@@ -166,7 +166,7 @@ def name_of(device: torch.device) -> str:
 def describe(
     device: torch.device, precision: ComputePrecision | None = None, threads: int | None = None
 ) -> str:
-    """Describe in words what a device is and in what it computes, for the run's record."""
+    """Describe device, precision and threads in words, for the run's record."""
     numbers = "" if precision is None else f", {precision}"
     if device.type != "cpu":
         return f"{name_of(device)} ({device.type}:{device.index or 0}{numbers})"
@@ -175,28 +175,28 @@ def describe(
 
 
 def threads_of(device: torch.device) -> int | None:
-    """Return how many threads compute; None on an accelerator."""
+    """Return the number of CPU threads; None on an accelerator."""
     return thread_count() if device.type == "cpu" else None
 
 
 class DevicePlacement:
-    """Where a network computes: on its device, or on the CPU once that lacks an operation.
+    """Runs work on the chosen device, or on the CPU if that device lacks an operation.
 
     Parameters
     ----------
     device : torch.device
-        The chosen one.
+        The chosen device.
     move : callable
-        Brings all that an engine keeps to a device.
+        Moves the engine's state to a device.
     """
 
     def __init__(self, device: torch.device, move: Callable[[torch.device], None]) -> None:
         self.device, self._move = device, move
         self.notices: tuple[str, ...] = ()
-        """What a reader must know: that and why another device was used than the chosen one."""
+        """Notices, if another device was used than the chosen one, and why."""
 
     def run(self, act: Callable[[], _T]) -> _T:
-        """Act; where an accelerator lacks an operation, move to the CPU and act again there."""
+        """Run a function; if an accelerator lacks an operation, move to the CPU and retry."""
         try:
             return act()
         except NotImplementedError as error:
@@ -215,7 +215,7 @@ class DevicePlacement:
 def on_its_device(
     method: Callable[Concatenate[Any, _Given], _T],
 ) -> Callable[Concatenate[Any, _Given], _T]:
-    """Run an engine's method by the engine's `placement`."""
+    """Decorate an engine's method to run through the engine's `placement`."""
 
     def placed(engine: Any, /, *given: _Given.args, **named: _Given.kwargs) -> _T:
         placement: DevicePlacement = engine.placement

@@ -1,8 +1,8 @@
-"""What an engine is: the one interface behind which any network lives.
+"""The engine protocol: the interface of any network.
 
-Engines are found by the entry-point group `lesionlens.engines`, never imported from here. An
-engine declares what it can do (`EngineInfo.capabilities`); what it cannot do stays None in the
-result, with a notice, and nothing is made up for it.
+Engines are found by the entry-point group `lesionlens.engines`, never imported from here. An engine
+declares its capabilities (`EngineInfo.capabilities`); unsupported fields of the result are None,
+with a notice, and are never invented.
 """
 
 from __future__ import annotations
@@ -32,38 +32,38 @@ from lesionlens.base.run_context import RunContext
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What an attribution explains: the evidence for a region."""
+    """The target of an attribution: the evidence for a region."""
 
     region: Region
 
 
 class Engine(Protocol):
-    """A network, or anything else, that predicts a prepared study."""
+    """A network, or any other method, that makes predictions for a prepared study."""
 
     @property
     def info(self) -> EngineInfo:
         """Name, version, weights, capabilities, device."""
 
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
-        """Answer on the working grid.
+        """Predict on the working grid.
 
         Parameters
         ----------
         prepared : PreparedStudy
-            Channels in scanner units: any normalisation is the engine's own.
+            Channels in scanner units; normalisation is up to the engine.
         context : RunContext
-            Called with, and checked between, all steps that take longer than a moment.
+            For progress and cancellation between all longer steps.
 
         Raises
         ------
         CancelledError
             The user asked to stop.
         ResourceError
-            The device or the memory does not suffice.
+            The device or the memory is insufficient.
         """
 
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
-        """Explain by gradients or occlusion, on the working grid.
+        """Attribute a prediction to voxels by gradients or occlusion, on the working grid.
 
         Parameters
         ----------
@@ -77,13 +77,13 @@ class Engine(Protocol):
         Raises
         ------
         UnusableInputError
-            The engine has no such method; the message lists those it has.
+            Unknown method; the message lists the supported ones.
         """
 
 
 @runtime_checkable
 class SupportsPerturbation(Protocol):
-    """The part of an engine with `Capability.PERTURB`."""
+    """Additional methods of an engine with `Capability.PERTURB`."""
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
         """Return the grid of `predict_perturbed`."""
@@ -95,23 +95,23 @@ class SupportsPerturbation(Protocol):
         *,
         context: RunContext,
     ) -> PerturbedPrediction:
-        """Run a quick first pass over the whole brain on each perturbed input.
+        """Run a fast first pass over the whole brain on each perturbed input.
 
-        The input that keeps all sequences gives what `predict` put into `Prediction.unperturbed`.
+        The unperturbed input gives the same as `Prediction.unperturbed`.
         """
 
 
 @runtime_checkable
 class SupportsFirstPass(Protocol):
-    """The part of an engine that can say quickly, before `predict`, what it is about to flag."""
+    """An engine with a fast first pass for preliminary candidates before `predict`."""
 
     def first_look(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
-        """Run a coarse pass over the whole brain; `predict` need not run that again."""
+        """Run a coarse pass over the whole brain; `predict` may reuse it."""
 
 
 @runtime_checkable
 class SupportsPrompts(Protocol):
-    """The part of an engine with `Capability.PROMPT`."""
+    """Additional methods of an engine with `Capability.PROMPT`."""
 
     def answer_prompts(
         self,
@@ -121,28 +121,28 @@ class SupportsPrompts(Protocol):
         *,
         context: RunContext,
     ) -> PromptResponse:
-        """Outline what was pointed at, or correct an outline, on the working grid.
+        """Segment from prompts, or correct an outline, on the working grid.
 
         Parameters
         ----------
         prepared : PreparedStudy
             The study.
         question : PromptRequest
-            In voxels of the working grid.
+            Prompts in voxels of the working grid.
         probability : mapping or None
-            The prediction's, where the study was analysed.
+            Predicted probabilities, if the study was analysed.
         context : RunContext
-            As everywhere.
+            For progress and cancellation.
 
         Raises
         ------
         UnusableInputError
-            Prompts contradict each other, lie outside the brain, or nothing stands out there.
+            Prompts contradict each other, are outside the brain, or nothing stands out there.
         """
 
 
 def unknown_method(method: str, expected: str, next_step: str) -> UnusableInputError:
-    """Return the error of an engine that is requested a method of attribution it has not."""
+    """Return the error for an unsupported attribution method."""
     return UnusableInputError(
         found=f"the attribution method {method!r}", expected=expected, next_step=next_step
     )
@@ -150,17 +150,17 @@ def unknown_method(method: str, expected: str, next_step: str) -> UnusableInputE
 
 @runtime_checkable
 class SupportsForgetting(Protocol):
-    """The part of an engine that keeps something of the last study between questions."""
+    """An engine that caches data of the last study."""
 
     def forget(self) -> None:
-        """Let go all that is kept of a study."""
+        """Release all cached data."""
 
 
 def as_prompted(engine: object) -> SupportsPrompts | None:
-    """Return the engine where it takes prompts, else None."""
+    """Return the engine if it supports prompts, else None."""
     return engine if isinstance(engine, SupportsPrompts) else None
 
 
 def as_perturbable(engine: object) -> SupportsPerturbation | None:
-    """Return the engine where it predicts perturbed inputs, else None."""
+    """Return the engine if it supports perturbed inputs, else None."""
     return engine if isinstance(engine, SupportsPerturbation) else None

@@ -1,4 +1,4 @@
-"""Grad-CAM for networks that draw masks: which features made them draw the region."""
+"""Grad-CAM for segmentation networks: which features contributed to the segmentation."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from lesionlens.base.labels import Region
 from lesionlens.base.run_context import SILENT, RunContext
 
 THREADS = 4
-"""By which a gradient is computed on any CPU: another number would give other last digits."""
+"""Fixed number of threads for gradients on any CPU: another number would change the last digits."""
 
 
 def last_convolution_below(network: nn.Module, stride: int, x: Tensor) -> nn.Module:
     """Return the last convolution whose output is `stride` times coarser than the input.
 
-    Late layers of a decoder see the whole context at a resolution that still localises.
+    Late decoder layers combine global context with sufficient spatial resolution.
 
     Parameters
     ----------
     network : nn.Module
     stride : int
-        1 for the finest.
+        1 for full resolution.
     x : (1, C, I, J, K) Tensor
-        An input to try it on.
+        Example input.
     """
     found: list[nn.Module] = []
 
@@ -53,14 +53,14 @@ def maps(
     channels: Mapping[Region, int],
     context: RunContext = SILENT,
 ) -> dict[Region, Tensor]:
-    """Return a map of each region.
+    """Return the Grad-CAM map of each region.
 
     Parameters
     ----------
     network : callable
         (1, C, I, J, K) to (1, R, I, J, K) logits.
     layer : nn.Module
-        Whose output is weighed.
+        The layer whose output is weighted.
     x : (1, C, I, J, K) Tensor
         The input.
     channels : mapping of Region to int
@@ -76,8 +76,8 @@ def maps(
     Notes
     -----
     Selvaraju et al. 2017, doi:10.1109/ICCV.2017.74, equations 1 and 2, with the class score
-    replaced by the sum of the region's logits over the voxels drawn (Vinogradova et al. 2020,
-    arXiv:2002.11434, equation 2); if none is drawn, over the surest thousandth.
+    replaced by the sum of the region's logits over the segmented voxels (Vinogradova et al. 2020,
+    arXiv:2002.11434, equation 2); if there are none, over the highest thousandth.
     """
     kept: list[Tensor] = []
 

@@ -1,11 +1,10 @@
-"""A region grown from one voxel where a reader saw what the network did not flag.
+"""Region growing from one voxel, for lesions that the network did not flag.
 
-Three things are asked at each place: the network's own probability, at a lower threshold than it
-flags at; its attention; and the intensity of the sequence that the reader looks at, or of another
-in which the place stands out where that one shows no border. Each is taken relative to what it is
-where the reader pointed, and counts by how much it stands out there. The region is what is joined
-to that voxel from half of the mixture on; where it runs out to the bound, the threshold rises
-until it does not.
+Three signals are combined at each voxel: the network's probability, at a lower threshold than for
+flagging; its attention; and the intensity of the displayed sequence, or of another one with more
+contrast. Each signal is relative to its value at the seed and weighted by its contrast there. The
+region is the component connected to the seed where the weighted mean exceeds one half; if it
+reaches the distance limit, the threshold is raised.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 REACH_MM = 30.0
-"""No part of a grown region is further from the voxel that was pointed at."""
+"""Maximum distance of a grown region from its seed."""
 _CORE_MM, _SURROUND_MM, _SMOOTH_MM, _NECK_MM = 2.0, 12.0, 0.8, 1.2
 _THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 _LEAST_PROBABILITY, _SURE_PROBABILITY, _LEAST_PART = 0.02, 0.2, 0.1
@@ -36,25 +35,27 @@ _FACES = ndimage.generate_binary_structure(3, 1)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Surroundings:
-    """What is known around a voxel, all on one grid."""
+    """Images, allowed voxels and predictions around a seed, on one grid."""
 
     images: Mapping[MrSequence, Floats]
     """Mapping of MrSequence to (I, J, K) float32. Any units."""
     allowed: Mask
-    """(I, J, K) bool: where something may be drawn: tissue that is no other candidate's."""
+    """(I, J, K) bool: voxels that may be included: tissue outside other candidates."""
     spacing_mm: NDArray[np.float64]
     """(3,) float64: voxel edges."""
     probability: Mapping[Region, Floats]
-    """Mapping of Region to (I, J, K) float32. 0 to 1; empty if it is not known."""
+    """Mapping of Region to (I, J, K) float32. 0 to 1; empty if unknown."""
     attention: Floats | None = None
-    """(I, J, K) float32 or None: of the whole tumour, 0 to 1."""
+    """(I, J, K) float32 or None: whole-tumour attention, 0 to 1."""
     shown: MrSequence | None = None
-    """The one in view: it goes before clearer ones, if the place stands out there."""
+    """The displayed sequence: preferred to ones with more contrast, if the lesion is visible in
+    it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class _Signal:
-    """One thing that stands out: 0 as around, 1 as where the reader pointed; and how much."""
+    """One signal: 0 as in the surroundings, 1 as at the seed; with its weight."""
 
     share: Floats
     weight: float
@@ -68,26 +69,25 @@ def grown(around: Surroundings, seed: tuple[int, int, int]) -> NDArray[np.uint8]
     Parameters
     ----------
     around : Surroundings
-        At least `REACH_MM` in all directions, as far as there is a scan.
+        At least `REACH_MM` in all directions, within the scan.
     seed : (3,) int
         The voxel.
 
     Returns
     -------
     (I, J, K) uint8
-        `base.labels.Label`; the regions within follow the network where it says something of them,
-        and what stands out bright on T1c is enhancing.
+        `base.labels.Label`; inner regions follow the network's prediction where there is one, and
+        parts that are bright on T1c are enhancing.
 
     Raises
     ------
     UnusableInputError
-        The voxel lies in air or in another candidate, nothing stands out there, or what does has no
-        border within reach.
+        The voxel is in air or in another candidate, has no contrast to its surroundings, or the
+        region has no border within reach.
 
     Notes
     -----
-    Half of the way from the surroundings to the voxel is where a border seen with a blur lies
-    (full width at half maximum).
+    The border of a blurred object is at half its contrast (full width at half maximum).
     """
     if not all(0 <= n < size for n, size in zip(seed, around.allowed.shape, strict=True)):
         raise _refused("a place outside the scan", "a place in the head")
@@ -133,7 +133,7 @@ def _distance_mm(around: Surroundings, seed: tuple[int, int, int]) -> Floats:
 
 
 def _of_network(around: Surroundings, core: Mask, ball: Mask) -> list[_Signal]:
-    """Return what the network made of the place, where it made anything of it."""
+    """Return the network's signals, if it predicts anything there."""
     found = []
     whole = around.probability.get(Region.WT)
     if whole is not None:
@@ -150,9 +150,9 @@ def _of_network(around: Surroundings, core: Mask, ball: Mask) -> list[_Signal]:
 
 
 def _of_images(around: Surroundings, core: Mask, surround: Mask) -> list[_Signal]:
-    """Return the intensity of each sequence in which the place stands out.
+    """Return the intensity signal of each sequence with contrast at the seed.
 
-    The one in view comes first, then the clearest.
+    The displayed sequence comes first, then those with most contrast.
     """
     found: list[tuple[bool, float, _Signal]] = []
     if np.count_nonzero(surround) < 30:
@@ -176,7 +176,7 @@ def _between(values: Floats, usual: float, here: float) -> Floats:
 
 
 def _joined(mask: Mask, core: Mask, spacing_mm: NDArray[np.float64]) -> Mask:
-    """Return what is joined to the core, by more than a thin neck; a thin lesion stays whole."""
+    """Return the voxels connected to the core by more than a thin neck."""
     joined, half = _part_at(mask, core), float(np.min(spacing_mm)) / 2
     inner = ndimage.distance_transform_edt(joined, sampling=spacing_mm) > _NECK_MM
     if (inner & core).any():
@@ -195,7 +195,7 @@ def _part_at(mask: Mask, core: Mask) -> Mask:
 
 
 def _labelled(region: Mask, around: Surroundings, signals: list[_Signal]) -> NDArray[np.uint8]:
-    """Distinguish the parts of a region."""
+    """Label the parts of a region."""
     region = region & around.allowed
     labels = np.where(region, np.uint8(Label.OEDEMA), np.uint8(0))
     enhances = any(s.sequence is MrSequence.T1C and s.brighter for s in signals)

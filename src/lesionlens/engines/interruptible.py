@@ -1,4 +1,4 @@
-"""Let a user stop a network in the middle of a pass, and see how far it is."""
+"""Cancellation and progress within a forward pass."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ def interruptible(
     passes: int = 1,
     seldom: nn.Module | None = None,
 ) -> Iterator[None]:
-    """Check before every layer whether to stop, and report how many layers are done.
+    """Check for cancellation before every layer, and report the share of layers done.
 
     Parameters
     ----------
     network : nn.Module
-        Whose leaves are watched.
+        The network whose leaf modules are hooked.
     stage : str
         Name for progress, in words.
     context : RunContext
         Called with the share of layers done; polled before each layer.
     passes : int
-        How many passes follow.
+        Number of passes.
     seldom : nn.Module or None
-        A part that most passes leave out; it is not watched.
+        A part that most passes skip; it is not hooked.
 
     Raises
     ------
     CancelledError
         The user asked to stop; raised from within the pass.
     ResourceError
-        The device's memory does not suffice.
+        The device has too little memory.
     """
     unseen = set() if seldom is None else set(seldom.modules())
     leaves = [m for m in network.modules() if m not in unseen and not any(m.children())]
@@ -50,14 +50,14 @@ def interruptible(
         nonlocal done
         del module, arguments
         context.check(stage)
-        with one_at_a_time:  # passes may run side by side, and progress never falls back
+        with one_at_a_time:  # passes may run concurrently, and progress must not decrease
             done += 1
             context.progress(stage, min(done / total, 1.0))
 
     hooks = [leaf.register_forward_pre_hook(before) for leaf in leaves]
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # PyTorch's own is a RuntimeError
+    except (MemoryError, RuntimeError) as error:  # PyTorch's own error is a RuntimeError
         if not is_lack_of_memory(error):
             raise
         raise ResourceError(

@@ -1,9 +1,9 @@
-"""Keep freed memory for the next pass, where the C library would hand it back to the system.
+"""Keep freed memory in the process between passes, on glibc.
 
-glibc maps every block of more than 32 MB again and unmaps it when it is freed. A network that reads
-a whole head at 1 mm allocates some 20 GB in a pass, in blocks of hundreds of MB: the system then
-clears five million pages a pass, which takes a third of the time. Other C libraries keep what was
-freed, and so do the allocators of accelerators: there nothing is changed.
+glibc maps every block above 32 MB separately and unmaps it when it is freed. A network on a whole
+head at 1 mm allocates about 20 GB per pass, in blocks of hundreds of MB: the kernel then clears
+five million pages per pass, which takes a third of the time. Other C libraries and the allocators
+of accelerators keep freed memory: there nothing is changed.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from lesionlens.base import host_process
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8  # of malloc.h
 _NEVER_TRIM, _NEVER_MAP, _ONE_ARENA = -1, 0, 1
 _TRIM_DEFAULT, _MMAP_DEFAULT = 64 << 20, 65536
-"""What glibc itself arrives at once it has met blocks of 32 MB."""
+"""The values at which glibc itself arrives after blocks of 32 MB."""
 _lock = threading.Lock()
 _inside = 0
 
 
 @contextmanager
 def kept_memory() -> Iterator[None]:
-    """Within the block, reuse what is freed; at its end, hand all of it back.
+    """Reuse freed memory within the block; return it to the system at the end.
 
-    Threads begun from then on share one arena, for what one keeps another could not use: passes
-    side by side would take 300 MB more. glibc reads that once, so it stays; threads begun before
-    have arenas of their own, in which large blocks are not kept. A process that is not ours to tune
-    is left as it is.
+    Threads started later share one arena, because memory in one arena cannot be used from another:
+    concurrent passes would take 300 MB more. glibc reads this setting once, so it persists; threads
+    started earlier have their own arenas, in which large blocks are not kept. Nothing is changed if
+    the process is not `tunable`.
     """
     global _inside  # noqa: PLW0603  (one allocator a process)
     libc = _glibc() if host_process.tunable() else None
@@ -56,5 +56,5 @@ def kept_memory() -> Iterator[None]:
 
 
 def _glibc() -> ctypes.CDLL | None:
-    """Return the C library of this process where it is glibc."""
+    """Return the C library of this process if it is glibc."""
     return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

@@ -1,4 +1,4 @@
-"""From the working grid back to the native grid of the reference, on which results lie."""
+"""Resample results from the working grid to the native grid of the reference."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from lesionlens.imaging.preparation.resampling import cut_grid, resample, spread
 
 Floats = NDArray[np.float32]
 _STEPS = 4096
-"""Values a unit: float32's last bits are noise here, and make files up to seven times as large."""
+"""Quantisation steps per unit: float32's last bits are noise and make files up to seven times
+larger.
+"""
 
 
 def source_grid(prepared: PreparedStudy) -> Grid:
-    """Return the working grid as it lies in the frame of the native one."""
+    """Return the working grid in the frame of the native one."""
     return Grid(prepared.working.shape, prepared.native.affine @ prepared.to_native)
 
 
 def bring_part(values: Floats, prepared: PreparedStudy, part: Box) -> tuple[Box, Floats]:
-    """Bring shares of a part of the working grid to the native grid, as `bring` does.
+    """Resample probabilities on a part of the working grid to the native grid, like `bring`.
 
     Parameters
     ----------
     values : (i, j, k) float32
-        0 to 1 in the box `part` of the working grid.
+        0 to 1 on the box `part` of the working grid.
     prepared : PreparedStudy
         Names both grids and the brain.
     part : (3,) slices
@@ -39,7 +41,7 @@ def bring_part(values: Floats, prepared: PreparedStudy, part: Box) -> tuple[Box,
     Returns
     -------
     Box, (i', j', k') float32
-        Which part of the native grid was reached, and 0 to 1 there.
+        Box of the native grid, and probabilities 0 to 1 there.
     """
     edge = spread_vox(source_grid(prepared), prepared.native)
     edged = tuple(slice(side.start - edge, side.stop + edge) for side in part)
@@ -59,7 +61,7 @@ def bring_part(values: Floats, prepared: PreparedStudy, part: Box) -> tuple[Box,
 
 
 def bring(values: Floats, prepared: PreparedStudy, source: Grid | None = None) -> Floats:
-    """Bring one map of shares to the native grid.
+    """Resample one probability map to the native grid.
 
     Parameters
     ----------
@@ -89,7 +91,7 @@ def bring(values: Floats, prepared: PreparedStudy, source: Grid | None = None) -
 
 
 def _round(values: Floats) -> None:
-    """Bring to 0 to 1, in whole steps."""
+    """Clip to 0 to 1 and quantise, in place."""
     np.clip(values, 0.0, 1.0, out=values)
     np.multiply(values, _STEPS, out=values)
     np.rint(values, out=values)
@@ -97,7 +99,7 @@ def _round(values: Floats) -> None:
 
 
 def _reached(prepared: PreparedStudy) -> Box:
-    """Return the box of the native grid in which the brain lies, by the corners of its box."""
+    """Return the box of the native grid that contains the brain."""
     box = prepared.brain_box
     if box is None:
         return slice(0), slice(0), slice(0)
@@ -109,16 +111,16 @@ def _reached(prepared: PreparedStudy) -> Box:
 def bring_regions(
     maps: Mapping[Region, Floats], prepared: PreparedStudy, *, nested: bool
 ) -> dict[Region, Floats]:
-    """Bring a map of each region to the native grid.
+    """Resample a map of each region to the native grid.
 
     Parameters
     ----------
     maps : mapping of Region to (I, J, K) float32
         On the working grid.
     prepared : PreparedStudy
-        Both grids and the way between them.
+        The study with both grids.
     nested : bool
-        Keep each region's probability at or below that of the region round it.
+        Limit each region's probability to that of its enclosing region.
     """
     out: dict[Region, Floats] = {}
     for region in Region:
@@ -132,7 +134,7 @@ def bring_regions(
 
 
 def to_working(voxel: tuple[int, int, int], prepared: PreparedStudy) -> tuple[int, int, int]:
-    """Return the working voxel nearest to a native one; it may lie outside of the working grid."""
+    """Return the working voxel nearest to a native voxel; may be outside the working grid."""
     place = apply(np.asarray(np.linalg.inv(prepared.to_native)), voxel)
     i, j, k = np.rint(place).astype(int).tolist()
     return i, j, k

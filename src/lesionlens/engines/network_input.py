@@ -1,4 +1,4 @@
-"""A prepared study as arrays at one voxel size: cropped to the brain, z-scored, resampled."""
+"""Network input of a prepared study: cropped to the brain, z-scored, resampled."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ _MARGIN_VOX = 2
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NetworkInput:
-    """What a network reads."""
+    """Input arrays of a network."""
 
     channels: Array
-    """(1, 4, I, J, K) float32 array: z-scored in the brain, zero outside of it."""
+    """(1, 4, I, J, K) float32 array: z-scored in the brain, zero outside."""
     brain: Array
     """(1, I, J, K) bool array."""
     present: tuple[bool, bool, bool, bool]
-    """(4,) bool: which sequences there are."""
+    """(4,) bool: available sequences."""
     grid: Grid
-    """Of the arrays."""
+    """Grid of the arrays."""
     box: Box
-    """(3,) slices: the part of the working grid that they show: the brain and a small margin."""
+    """(3,) slices: the box of the working grid that they cover: the brain and a small margin."""
     cut: Grid
-    """Of that part."""
+    """Grid of that box."""
 
     def input_of(self, perturbation: InputPerturbation) -> Array:
-        """Return the (1, 8, I, J, K) input that shows a perturbation of the study."""
+        """Return the (1, 8, I, J, K) input for a perturbation of the study."""
         shown = [a and b for a, b in zip(self.present, perturbation.keep, strict=True)]
         channels, xp = self.channels, namespace(self.channels)
         device = device_of(channels)
@@ -71,7 +71,7 @@ def box_grid(prepared: PreparedStudy, box: Box) -> Grid:
 
 
 def grid_at(prepared: PreparedStudy, spacing_mm: float) -> Grid:
-    """Return the grid of cubes of `spacing_mm` over the brain's box."""
+    """Return the isotropic grid of `spacing_mm` over the brain's box."""
     return _grid_over(box_grid(prepared, brain_box(prepared)), spacing_mm)
 
 
@@ -89,14 +89,14 @@ def make_network_input(prepared: PreparedStudy, spacing_mm: float, device: Devic
     prepared : PreparedStudy
         In scanner units.
     spacing_mm : float
-        Edge of the cubes that the network reads.
+        Voxel edge of the network's input.
     device : torch.device or None
-        Where the arrays lie; None for numpy's.
+        Device of the arrays; None for numpy.
 
     Returns
     -------
     NetworkInput
-        Resampled from images that are zero outside the brain, as the network is trained on.
+        Resampled from images that are zero outside the brain, as in training.
     """
     box = brain_box(prepared)
     cut = box_grid(prepared, box)

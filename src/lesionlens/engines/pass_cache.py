@@ -1,4 +1,4 @@
-"""Cache a network's predictions for the last study, so that no pass is run twice."""
+"""Cache of a network's input and predictions for the last study."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ Key = tuple[object, ...]
 
 
 class PassCache:
-    """The last study as a network reads it, and its predictions for perturbed inputs.
+    """Input arrays of the last study, and its predictions for perturbed inputs.
 
-    Two inputs are the same where `keep`, `mirrored` and `hidden` (by identity) are; an engine puts
-    into `keep` what its network reads. What was predicted for a study in part hidden is not kept.
+    Perturbations are equal if `keep`, `mirrored` and `hidden` (by identity) are; engines restrict
+    `keep` to the sequences that their network reads. Predictions with occluded voxels are not
+    cached.
 
     Parameters
     ----------
     spacing_mm : float
-        Edge of the cubes that the network reads.
+        Voxel edge of the network's input.
     device : torch.device or None
-        Where it reads them; None for numpy arrays.
+        Device of the arrays; None for numpy.
     """
 
     def __init__(self, spacing_mm: float, device: Device) -> None:
@@ -36,14 +37,14 @@ class PassCache:
         self._known: dict[Key, Floats] = {}
 
     def of(self, prepared: PreparedStudy) -> network_input.NetworkInput:
-        """Return a study as the network reads it; another one than the last is made ready."""
+        """Return the network input of a study; computed if it is not the last study."""
         if self._last is None or self._last[0] is not prepared:
             study = network_input.make_network_input(prepared, self._spacing_mm, self._device)
             self._last, self._known = (prepared, study), {}
         return self._last[1]
 
     def note(self, perturbed: InputPerturbation, found: Array) -> None:
-        """Keep the (R, I, J, K) probability of an input that was predicted elsewhere."""
+        """Store the (R, I, J, K) probability of an input that was predicted elsewhere."""
         self._known[_key(perturbed)] = to_numpy(found)
 
     def predict_perturbed(
@@ -52,19 +53,19 @@ class PassCache:
         groups: Sequence[Sequence[InputPerturbation]],
         take: Callable[[Sequence[InputPerturbation]], Iterable[Array]],
     ) -> PerturbedPrediction:
-        """Answer each group by the mean over its inputs; predict those that are not known.
+        """Return for each group the mean prediction of its inputs; missing ones are predicted.
 
-        Core and enhancing tumour are returned where each group is one input.
+        Core and enhancing tumour are returned if each group has one input.
 
         Parameters
         ----------
         prepared : PreparedStudy
             The study.
         groups : sequence of sequences of InputPerturbation
-            Inputs whose predictions are averaged to one answer.
+            Inputs whose predictions are averaged.
         take : callable
-            Inputs to the (R, I, J, K) probability of each, the whole tumour first, mirrored where
-            the input is. Those that come before it is stopped are kept.
+            Yields for each input its (R, I, J, K) probability, whole tumour first, mirrored if the
+            input is. Results before a cancellation are cached.
         """
         study = self.of(prepared)
         new = {_key(one): one for group in groups for one in group}

@@ -1,4 +1,4 @@
-"""Engines: made by name, asked, and what one of another package answers is looked at before use."""
+"""Create engines by name, and validate the predictions of third-party ones."""
 
 from __future__ import annotations
 
@@ -21,25 +21,27 @@ from lesionlens.engines.engine import Engine, SupportsPrompts
 
 Floats = NDArray[np.float32]
 _SLACK = 1e-3
-"""By how much a probability may leave 0 to 1, or the region round it, and count as rounding."""
+"""Tolerance for rounding: how far a probability may exceed 0 to 1, or that of its enclosing
+region.
+"""
 
 
 def make_engine(name: str, **given: Any) -> Engine:
-    """Make an installed engine.
+    """Create an installed engine.
 
     Parameters
     ----------
     name : str
-        Of its entry point in the group `lesionlens.engines`.
+        Name of its entry point in the group `lesionlens.engines`.
     **given
-        What it is made with: `device`, and what else the user named.
+        Keyword arguments: `device` and other options of the user.
 
     Raises
     ------
     MissingPluginError
-        There is none of this name.
+        No engine has this name.
     PluginError
-        It is of another package, and fails.
+        A third-party engine fails.
     """
     engine: Engine = plugins.make(plugins.ENGINES, name, **given)
     return engine
@@ -53,12 +55,12 @@ def answer_prompts(
     *,
     context: RunContext,
 ) -> PromptResponse:
-    """Return what an engine answers to prompts; see `engines.engine.SupportsPrompts`.
+    """Return an engine's response to prompts; see `engines.engine.SupportsPrompts`.
 
     Raises
     ------
     UnusableInputError
-        A region is meant that the study's sequences do not show; or as the engine raises it.
+        The requested region is not visible in the study's sequences; or raised by the engine.
     """
     if question.region is not None and question.region not in prepared.regions:
         raise UnusableInputError(
@@ -70,26 +72,26 @@ def answer_prompts(
 
 
 def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
-    """Return what an engine predicts; of one of another package, only what no rule forbids.
+    """Return an engine's prediction; that of a third-party engine is validated.
 
-    Our own engines are held to the same rules by tests, and are not asked again here. What
-    another's draws outside the brain is left out, with a notice. Without T1c no engine's answer
-    has enhancing tumour: neither a probability nor an attention of it.
+    Built-in engines are covered by tests and not validated here. Voxels that a third-party engine
+    segments outside the brain are removed, with a notice. Without T1c, enhancing tumour is removed
+    from probability and attention of any engine.
 
     Parameters
     ----------
     engine : Engine
-        Who predicts.
+        The engine.
     prepared : PreparedStudy
-        What it is given.
+        The study.
     context : RunContext
-        As everywhere.
+        For progress and cancellation.
 
     Raises
     ------
     PluginError
-        It fails, or gives what no prediction may be: another grid, values that are no
-        probabilities, regions that are not nested.
+        It fails, or returns another grid, values that are not probabilities, or regions that are
+        not nested.
     """
     name = f"engine {type(engine).__name__!r}"
     ours = plugins.is_builtin(engine)
@@ -101,7 +103,7 @@ def predict(engine: Engine, prepared: PreparedStudy, *, context: RunContext) -> 
 
 
 def _what_is_seen(found: Prediction, prepared: PreparedStudy) -> Prediction:
-    """Leave enhancing tumour out of a study without T1c, the only sequence that shows it."""
+    """Remove enhancing tumour if T1c, the only sequence that shows it, is missing."""
     if prepared.has_t1c:
         return found
     trace = found.trace
@@ -135,7 +137,7 @@ def _checked(engine: Engine, found: Any, prepared: PreparedStudy) -> Prediction:
 
 
 def _within_brain(found: Prediction, prepared: PreparedStudy) -> Prediction:
-    """Leave out what lies outside the brain, and say how much of it would have been drawn."""
+    """Remove voxels outside the brain, with a notice about their volume."""
     whole = found.probability[Region.WT] >= found.thresholds[Region.WT]
     ml = np.count_nonzero(whole & ~prepared.brain) * prepared.working.voxel_ml
     words = f"{ml:.1f} ml that the engine drew outside the brain were left out."
@@ -147,7 +149,7 @@ def _within_brain(found: Prediction, prepared: PreparedStudy) -> Prediction:
 
 
 def _not_a_map(values: Any, shape: tuple[int, ...]) -> tuple[str, str] | None:
-    """Return what is wrong with an array, and what it should be; None if it is a map."""
+    """Return what is wrong with an array, and what was expected; None if it is a valid map."""
     found, kind = getattr(values, "shape", None), getattr(values, "dtype", None)
     real = isinstance(values, np.ndarray) and np.issubdtype(values.dtype, np.floating)
     if real and found == shape:
@@ -157,9 +159,9 @@ def _not_a_map(values: Any, shape: tuple[int, ...]) -> tuple[str, str] | None:
 
 
 def _no_probability(values: Floats, inside_of: dict[Region, Floats]) -> tuple[str, str] | None:
-    """Return what is wrong with a probability, and what it should be; None if nothing is."""
+    """Return what is wrong with a probability, and what was expected; None if it is valid."""
     low, high = float(values.min()), float(values.max())
-    if not (low >= -_SLACK and high <= 1 + _SLACK):  # so that not-a-number is refused too
+    if not (low >= -_SLACK and high <= 1 + _SLACK):  # written so that NaN is refused too
         return f"from {low:g} to {high:g}", "probabilities of 0 to 1, none of them NaN"
     if inside_of and float((values - inside_of[next(reversed(inside_of))]).max()) > _SLACK:
         return "above the region round it at some voxels", "et within tc within wt"

@@ -1,8 +1,8 @@
-"""What a prompt says of places that look like it: a correction that needs no training.
+"""Propagate prompts to similar voxels by a Gaussian process, without training.
 
-Where the analysis was mistaken at a prompt, it is likely mistaken by as much near by, where the
-sequences look the same: its logits are moved by a Gaussian process (Rasmussen and Williams 2006,
-equation 2.25) over place and appearance that explains all prompts at once.
+If the analysis is wrong at a prompt, it is probably wrong by a similar amount at nearby voxels of
+similar intensity: its logits are shifted by a Gaussian process (Rasmussen and Williams 2006,
+equation 2.25) over position and appearance that fits all prompts.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from lesionlens.base.records.prompts import Points
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 _NEAR_MM, _ALIKE = 20.0, 1.5
-"""Standard deviations of the likeness: place, and appearance in z-scores."""
+"""Length scales of the kernel: position in mm, and appearance in z-scores."""
 _MARGIN, _MOST, _NOISE = 0.2, 3.0, 0.05
 _SMOOTH_MM, _SHARPEST = 0.7, 1e-3
 _PROMPTS = 24
-"""So many prompts count at most, spread over all."""
+"""Maximum number of prompt voxels used, spread over all."""
 
 
 def moved_logits(
     chance: Floats, images: Floats, outline: Mask, prompts: tuple[Points, Points]
 ) -> Floats:
-    """Move the logits of a crop so that prompts for are above zero, and those against below.
+    """Shift the logits of a crop so that foreground prompts are above zero, background below.
 
     Parameters
     ----------
     chance : (I, J, K) float32
-        Probability by the analysis.
+        Predicted probability.
     images : (C, I, J, K) float32
         z-scores, voxels of 1 mm.
     outline : (I, J, K) bool
-        The outline so far, at whose border the logits count as zero.
+        The current outline; logits are zero at its border.
     prompts : two (N, 3) int64
-        Voxels of the crop that belong, and that do not.
+        Foreground and background voxels of the crop.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def moved_logits(
 
 
 def _likeness(point: Points, here: Floats, points: Points, values: Floats) -> NDArray[np.float64]:
-    """Return how alike (N, 3) voxels of (C, N) values are to one voxel of (C,) values."""
+    """Return the kernel between (N, 3) voxels with (C, N) values and one voxel with (C,) values."""
     far = ((points - point) ** 2).sum(1) / _NEAR_MM**2
     unlike = ((values - here[:, None]) ** 2).sum(0) / _ALIKE**2
     return np.asarray(np.exp(-(far + unlike) / 2), np.float64)

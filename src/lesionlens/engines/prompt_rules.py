@@ -1,6 +1,6 @@
-"""What an answer to prompts may change, and what of it is kept.
+"""Rules for which voxels a response to prompts may change.
 
-Torch is not needed: these are rules for masks and probabilities in the crop round the prompts.
+They operate on masks and probabilities in the crop around the prompts, without torch.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 REACH_MM: dict[Region | None, float] = {
     Region.WT: 24.0, Region.TC: 16.0, Region.ET: 12.0, None: 16.0}  # fmt: skip
-"""An outline that was there changes no further from a prompt, by the region that is meant, nor
-further than the nearest part of it is long."""
+"""Maximum distance from a prompt at which an existing outline changes, by the prompted region; also
+limited to the size of its nearest part.
+"""
 TOUCHING = np.ones((3, 3, 3), bool)
-"""Voxels that meet at a corner are joined."""
-_SURER = 0.15  # by how much surer a change must be at that distance than at the prompt
+"""26-connectivity."""
+_SURER = 0.15  # required additional certainty at that distance compared with the prompt
 _LEAST = 0.05  # probability below which nothing stands out
 _NEAR_MM = 3.0
-_CHANGED = 0.35  # of the outline in the crop, at most a prompt
-_DEEP = 3.0  # or so many balls round the prompt that reach to the outline's border
-_LEAST_MM = 4.0  # the shortest reach
+_CHANGED = 0.35  # maximum change per prompt, as a share of the outline in the crop
+_DEEP = 3.0  # or this many balls around the prompt that reach the outline's border
+_LEAST_MM = 4.0  # minimum reach
 
 
 def refused(
@@ -35,12 +36,12 @@ def refused(
     expected: str,
     next_step: str = "Point at the middle of the lesion, or of what is wrong",
 ) -> UnusableInputError:
-    """Make the error of prompts that cannot be answered."""
+    """Return the error for prompts that cannot be answered."""
     return UnusableInputError(found=found, expected=expected, next_step=next_step)
 
 
 def part_of(mask: Mask, points: Points) -> Mask:
-    """Return the parts of a mask that hold one of the points."""
+    """Return the components of a mask that contain one of the points."""
     parts, count = ndimage.label(mask, TOUCHING)
     within = points[((points >= 0) & (points < np.array(mask.shape))).all(1)]
     keep = np.zeros(count + 1, bool)
@@ -50,7 +51,7 @@ def part_of(mask: Mask, points: Points) -> Mask:
 
 
 def standing_out(chance: Floats, wanted: Points) -> Floats:
-    """Lower the threshold to what is at the prompts, where that is below one half."""
+    """Lower the threshold to the probability at the prompts, if that is below one half."""
     inside = wanted[((wanted >= 0) & (wanted < np.array(chance.shape))).all(1)]
     highest = 0.0
     for point in inside:
@@ -69,7 +70,7 @@ def standing_out(chance: Floats, wanted: Points) -> Floats:
 
 
 def joined(chance: Floats, wanted: Points, lesion: Mask | None) -> Floats:
-    """Keep what is joined to the prompts, and the fading border round it."""
+    """Keep the component connected to the prompts, with its soft border."""
     drawn = chance >= 0.5
     near = ndimage.binary_dilation(marks(wanted, chance.shape), TOUCHING, iterations=2)
     parts, count = ndimage.label(drawn, TOUCHING)
@@ -83,7 +84,7 @@ def joined(chance: Floats, wanted: Points, lesion: Mask | None) -> Floats:
 
 
 def marks(points: Points, shape: tuple[int, ...]) -> Mask:
-    """Draw (N, 3) voxels into an array of this shape; those outside are left out."""
+    """Mark (N, 3) voxels in an array of this shape; points outside are ignored."""
     out = np.zeros(shape, bool)
     within = points[((points >= 0) & (points < np.array(shape))).all(1)]
     out[tuple(within.T)] = True
@@ -93,7 +94,7 @@ def marks(points: Points, shape: tuple[int, ...]) -> Mask:
 def may_change(
     chance: Floats, outline: Mask, group: Points, asked: PromptRequest, box: Box
 ) -> Mask:
-    """Return which voxels of a crop may change: joined to a prompt, of its sign, near it."""
+    """Return which voxels of a crop may change: connected to a prompt, of its sign, near it."""
     corner = np.array([side.start for side in box])
     before = outline[box]
     wanted = {tuple(p) for p in asked.wanted.tolist()}
@@ -120,7 +121,7 @@ def may_change(
 
 
 def _bounded(change: Mask, sure: Floats, outline: Mask, depth: float) -> Mask:
-    """Keep the surest of a change that is large against the outline, and the depth of the error."""
+    """Limit a large change to its most certain voxels."""
     ball = _DEEP * 4 / 3 * np.pi * depth**3
     most = max(ball, _CHANGED * np.count_nonzero(outline), 1)
     if not outline.any() or np.count_nonzero(change) <= most:
@@ -129,12 +130,12 @@ def _bounded(change: Mask, sure: Floats, outline: Mask, depth: float) -> Mask:
 
 
 def _reach(outline: Mask, far: Floats, most: float) -> float:
-    """Shorten the reach to the size of the part of the outline that is nearest to the prompt."""
+    """Limit the reach to the size of the outline's component nearest to the prompt."""
     if not outline.any():
         return most
     parts, _ = ndimage.label(outline, TOUCHING)
     nearest = int(parts.flat[np.where(outline, far, np.inf).argmin()])
     if float(far[parts == nearest].min()) > most:
-        return most  # another thing
+        return most  # another object
     sides = ndimage.find_objects(parts, max_label=nearest)[nearest - 1]
     return float(np.clip(max(side.stop - side.start for side in sides), _LEAST_MM, most))

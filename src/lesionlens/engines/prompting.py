@@ -1,4 +1,4 @@
-"""Prompts about a prepared study, whose voxels are kept for the next one."""
+"""Prompts on a prepared study, with the network input cached between prompts."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _READING = "reading the brain for prompts"
 
 
 class StudyPrompts:
-    """Answers prompts; keeps the voxels of the last study, at most 60 MB of them.
+    """Answers prompts; caches the network input of the last study, at most 60 MB.
 
     Parameters
     ----------
     network : PromptNetwork or None
-        None for the shipped one, read at the first prompt.
+        None for the shipped one, loaded at the first prompt.
     device : torch.device or None
-        Where it runs; None for the CPU.
+        Device of the network; None for the CPU.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class StudyPrompts:
         self._lock = threading.Lock()
 
     def forget(self) -> None:
-        """Let go the last study."""
+        """Release the last study."""
         self._kept = None
 
     def move(self, device: torch.device) -> None:
@@ -64,7 +64,7 @@ class StudyPrompts:
         *,
         context: RunContext = SILENT,
     ) -> PromptResponse:
-        """Answer prompts in voxels of the working grid; see `engines.engine.SupportsPrompts`."""
+        """Segment from prompts on the working grid; see `engines.engine.SupportsPrompts`."""
         with self._lock:
             context.check(_READING)
             if self._network is None:
@@ -86,7 +86,7 @@ class StudyPrompts:
         if chances is not None:
             known = np.zeros((len(Region), *found.grid.shape), np.float16)
             for n, region in enumerate(Region):
-                if region in chances:  # without T1c nothing is known to enhance
+                if region in chances:  # without T1c there is no information on enhancement
                     known[n] = resample(chances[region], prepared.working, found.grid)
         study = PromptStudy(
             found.channels[0].half().numpy(), found.brain[0].numpy(), found.present, known
@@ -97,7 +97,7 @@ class StudyPrompts:
 
 
 def _moved(question: PromptRequest, source: Grid, target: Grid) -> PromptRequest:
-    """Bring prompts, and the outline near them, onto another grid in the same space."""
+    """Resample prompts, and the outline near them, to another grid in the same space."""
     index_map = geometry.index_map(source.affine, target.affine)
 
     def place(points: Points) -> Points:
@@ -118,7 +118,7 @@ def _moved(question: PromptRequest, source: Grid, target: Grid) -> PromptRequest
 def _back(
     found: PromptResponse, grid: Grid, prepared: PreparedStudy, question: PromptRequest
 ) -> PromptResponse:
-    """Bring an answer to the working grid; what could not change is exactly what was there."""
+    """Resample a response to the working grid; unchangeable voxels keep the previous outline."""
     to_working = geometry.index_map(grid.affine, prepared.working.affine)
     box = geometry.mapped_box(found.box, to_working, prepared.working.shape, 0.0)
     source, target = cut_grid(grid, found.box), cut_grid(prepared.working, box)

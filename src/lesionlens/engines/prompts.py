@@ -1,8 +1,8 @@
-"""Answer prompts: crop round them, run the prompt network, and change no more than was asked.
+"""Segment from prompts: crop around them, run the prompt network, restrict the change.
 
-Where an outline was there, only what is joined to a prompt that contradicts it, of that prompt's
-sign and within `REACH_MM`, may change: so no prompt spoils an outline elsewhere. From nothing, the
-answer is what is joined to a prompt for it. Prompts are binding.
+An existing outline changes only in voxels connected to a contradicting prompt, in the direction of
+that prompt and within `REACH_MM`, so that it is not altered elsewhere. Without an outline, the
+response is the component at the foreground prompts. Prompts are binding.
 """
 
 from __future__ import annotations
@@ -39,34 +39,34 @@ from lesionlens.network.steady import computed_by
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Answered = tuple[Box, Floats, Floats]
-_CORRECTED, _ANEW = 48, 64  # voxels along an edge of the crop, with an outline and without
+_CORRECTED, _ANEW = 48, 64  # crop edge in voxels, with and without an outline
 _FINEST, _COARSEST = 1.0, 3.0  # mm
-_ROOM = 1.3  # how much wider than the thing a crop is
-_LEAST_CHANCE = 1e-4  # a surer network counts no more than this
-_UNKNOWN_MM = 1.25  # edge where nothing says how large the thing is
-_TOGETHER_MM = 32.0  # prompts this near to each other are answered in one crop
-_CUT_OFF = 0.01  # share of the crop's faces that an answer may touch before it is seen wider
-_THREADS = 2  # whoever has more or fewer gets the same voxels
-_GROWN = int(GROWN_MM) + 6  # voxels round the prompt that growing sees
-_SMALL = 4000  # voxels up to which a thing without a name is grown by intensity
-_ALIKE = 0.5  # share of what looks like the prompts in a correction; the network has the rest
-_FLAGGED = 0.5  # probability from which the analysis flags a voxel
+_ROOM = 1.3  # crop size relative to the object
+_LEAST_CHANCE = 1e-4  # floor of the network's probability
+_UNKNOWN_MM = 1.25  # crop edge if the object's size is unknown
+_TOGETHER_MM = 32.0  # prompts closer than this share a crop
+_CUT_OFF = 0.01  # share of the crop's faces that a response may touch before the crop is enlarged
+_THREADS = 2  # fixed, so that results do not depend on the machine
+_GROWN = int(GROWN_MM) + 6  # radius in voxels of region growing around the prompt
+_SMALL = 4000  # maximum voxels for region growing without a named region
+_ALIKE = 0.5  # weight of the similarity model in a correction; the network has the rest
+_FLAGGED = 0.5  # probability at which the analysis flags a voxel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptStudy:
-    """What is known of a study before a prompt, on voxels of 1 mm over the brain's box."""
+    """Network input and predictions of a study, on 1 mm voxels over the brain's box."""
 
     images: NDArray[np.floating]
-    """(4, I, J, K): z-scored in the brain, zero outside of it and where absent."""
+    """(4, I, J, K): z-scored in the brain, zero outside and for absent sequences."""
     brain: Mask
     """(I, J, K)."""
     present: tuple[bool, ...]
     """(4,)."""
     chances: NDArray[np.floating] | None = None
-    """(3, I, J, K): probability of WT, TC, ET by the analysis; None if there was none."""
+    """(3, I, J, K): predicted probability of WT, TC, ET; None without an analysis."""
     flagged: tuple[NDArray[np.int32], ...] = field(init=False)
-    """What the analysis flagged of WT, TC and ET: connected parts, on every second voxel."""
+    """Connected components of predicted WT, TC and ET, on every second voxel."""
 
     def __post_init__(self) -> None:
         coarse = () if self.chances is None else self.chances[:, ::2, ::2, ::2]
@@ -75,7 +75,7 @@ class PromptStudy:
 
 
 class Prompter:
-    """Answers prompts with one network, on one device.
+    """Answers prompts with one network on one device.
 
     Parameters
     ----------
@@ -87,13 +87,13 @@ class Prompter:
         self._network = network
 
     def answer(self, study: PromptStudy, asked: PromptRequest) -> PromptResponse:
-        """Answer the prompts.
+        """Segment from prompts.
 
         Raises
         ------
         UnusableInputError
-            No prompt says what belongs to the thing, prompts contradict each other, lie outside
-            the brain, or nothing stands out there.
+            There is no foreground prompt, prompts contradict each other or are outside the brain,
+            or nothing stands out there.
         """
         _check(study, asked)
         if asked.outline is None:
@@ -139,7 +139,7 @@ class Prompter:
         return _region(whole, out, attention, settled, asked)
 
     def _predict_at(self, study: PromptStudy, asked: PromptRequest, place: Place) -> Answered:
-        """Run the network at one place; its box, and probability and attention there."""
+        """Run the network on one crop; return its box, probability and attention."""
         spacing = float(place.step[0, 0])
         images = sample(study.images, place)
         brain = sample(study.brain[None], place).round()
@@ -169,7 +169,7 @@ class Prompter:
 
 
 def _with_alike(study: PromptStudy, asked: PromptRequest, box: Box, chance: Floats) -> Floats:
-    """Let the analysis, moved by the prompts, count in a correction of a region."""
+    """Blend in the analysis, shifted by the prompts, in a correction of a region."""
     index = _index(asked)
     if index is None or study.chances is None or asked.outline is None:
         return chance
@@ -186,7 +186,7 @@ def _with_alike(study: PromptStudy, asked: PromptRequest, box: Box, chance: Floa
 
 
 def _grown(study: PromptStudy, asked: PromptRequest) -> tuple[Box, Mask] | None:
-    """Return what grows by intensity from a prompt, if small and in accord with every prompt."""
+    """Return a grown region if it is small and consistent with every prompt."""
     seed = asked.wanted[0]
     box = clipped_box(seed - _GROWN, seed + _GROWN, study.brain.shape)
     corner = np.array([side.start for side in box])
@@ -210,7 +210,7 @@ def _grown(study: PromptStudy, asked: PromptRequest) -> tuple[Box, Mask] | None:
 
 
 def _with_grown(box: Box, chance: Floats, attention: Floats, part: Box, grown_: Mask) -> Answered:
-    """Let the mask be what was grown; the network's probability shows where it agrees."""
+    """Use the grown region as the mask; the network's probability shows where it agrees."""
     i, j, k = (
         slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(box, part, strict=True)
     )
@@ -228,7 +228,7 @@ def _with_grown(box: Box, chance: Floats, attention: Floats, part: Box, grown_: 
 
 
 def _kept_with(study: PromptStudy, asked: PromptRequest, box: Box) -> Mask | None:
-    """Return where parts of a region need not be joined: the flagged lesion under the prompts."""
+    """Return voxels that need not be connected: the flagged lesion under the prompts."""
     if study.chances is None or not _index(asked):
         return None
     lesion = study.chances[0][box] >= _FLAGGED
@@ -261,7 +261,7 @@ def _check(study: PromptStudy, asked: PromptRequest) -> None:
 
 
 def _groups(asked: PromptRequest, outline: Mask) -> Iterator[Points]:
-    """Part the prompts that contradict an outline into those that fit into one crop."""
+    """Group the prompts that contradict an outline by the crop they fit into."""
     wrong = [p for p in asked.wanted if not outline[tuple(p)]]
     wrong += [p for p in asked.unwanted if outline[tuple(p)]]
     while wrong:
@@ -277,7 +277,7 @@ def _marked(points: Points, place: Place) -> Mask:
 
 
 def _place_for(study: PromptStudy, asked: PromptRequest) -> Place:
-    """Choose where to look first: at what the analysis flagged there, else round the prompts."""
+    """Choose the first crop: the flagged object at the prompts, else around the prompts."""
     low, high = asked.wanted.min(0), asked.wanted.max(0)
     least = float((high - low).max()) + 16.0
     known = _known_extent(study, asked)
@@ -290,7 +290,7 @@ def _place_for(study: PromptStudy, asked: PromptRequest) -> Place:
 
 
 def _known_extent(study: PromptStudy, asked: PromptRequest) -> tuple[Points, Points] | None:
-    """Find the corners of what the analysis flagged under the prompts, on every second voxel."""
+    """Return the corners of the flagged object under the prompts, on every second voxel."""
     if not study.flagged:
         return None
     parts = study.flagged[_index(asked) or 0]
@@ -303,7 +303,7 @@ def _known_extent(study: PromptStudy, asked: PromptRequest) -> tuple[Points, Poi
 
 
 def _better_place(chance: Floats, box: Box, place: Place, wanted: Points) -> Place | None:
-    """Return a wider place where an answer is cut off, a closer one where it is small."""
+    """Return a larger crop if a response is cut off, a smaller one if it is small."""
     spacing = float(place.step[0, 0])
     drawn = chance >= 0.5
     corner = np.array([side.start for side in box])
@@ -326,14 +326,14 @@ def _better_place(chance: Floats, box: Box, place: Place, wanted: Points) -> Pla
 def _region(
     box: Box, chance: Floats, attention: Floats, settled: Mask, asked: PromptRequest
 ) -> PromptResponse:
-    """Make the answer; the prompts have the last word."""
+    """Build the response; prompts override the network."""
     for points, value in ((asked.wanted, 1.0), (asked.unwanted, 0.0)):
         chance[marks(points - [side.start for side in box], chance.shape)] = value
     return PromptResponse(box, chance, attention, settled)
 
 
 def _attended(found: PromptAnswer, place: Place, brain: Mask, box: Box) -> Floats:
-    """Bring the attention to the voxels of a box; it adds up to one there."""
+    """Resample the attention to the voxels of a box, with sum one."""
     out = np.zeros(brain[box].shape, np.float32)
     if found.attention is None:
         return out

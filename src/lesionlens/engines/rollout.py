@@ -1,4 +1,4 @@
-"""Attention rollout: where a token attends, followed through all layers."""
+"""Attention rollout: a token's attention accumulated over all layers."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ def layer_weights(q: Array, k: Array) -> Array:
     Returns
     -------
     (N, N) float32
-        Rows add up to one.
+        Rows sum to one.
     """
     return softmax(floats(q) @ floats(k).swapaxes(-1, -2) / q.shape[-1] ** 0.5).mean(0)
 
 
 def row(token: int, layers: Sequence[Array]) -> Array:
-    """Return how much one token of the last layer draws from each token of the input.
+    """Return the rollout weights of one token of the last layer over the input tokens.
 
     Parameters
     ----------
     token : int
-        Its index.
+        Token index.
     layers : sequence of (N, N) array
-        From first to last, as `layer_weights` gives them.
+        From first to last, from `layer_weights`.
 
     Returns
     -------
     (N,) float32
-        Non-negative, adds up to one.
+        Non-negative, sum one.
 
     Notes
     -----
     Abnar and Zuidema 2020, doi:10.18653/v1/2020.acl-main.385, equation 1: each layer's matrix is
-    mixed half and half with the identity for the residual path. Only one row is multiplied
-    through, which takes milliseconds where the whole product takes seconds.
+    averaged with the identity for the residual connection. Only one row is propagated, which takes
+    milliseconds instead of seconds for the whole product.
 
     Examples
     --------

@@ -1,9 +1,8 @@
-"""Resample between axis-aligned grids, one axis at a time, as three matrix products.
+"""Separable resampling between axis-aligned grids, as three matrix products.
 
-Two axis-aligned grids differ along each axis by a scale and a shift alone, so that smoothing and
-linear interpolation along an axis are one small matrix. Three products bring four sequences of a
-brain to 2 mm in a fraction of the time that general interpolation takes, on any device. Volumes
-are torch's or numpy's (`base.array_ops`).
+Axis-aligned grids differ along each axis by a scale and a shift only, so that smoothing and linear
+interpolation along an axis are one small matrix. This is much faster than general interpolation, on
+any device. Volumes are torch's or numpy's (`base.array_ops`).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ Matrices = tuple[Floats, Floats, Floats]
 """One (n_target, n_source) matrix for each axis."""
 
 ANTIALIAS = 0.42
-"""Standard deviation of the smoothing before a coarser grid, in edges of that grid."""
+"""Standard deviation of the anti-aliasing filter, in voxel edges of the coarser grid."""
 
 
 def matrices(source: Grid, target: Grid, *, antialias: bool) -> Matrices:
@@ -31,14 +30,14 @@ def matrices(source: Grid, target: Grid, *, antialias: bool) -> Matrices:
     source, target : Grid
         Both axis-aligned, axes in the same order and direction.
     antialias : bool
-        For images, on the way to a coarser grid: smooth by a Gaussian of `ANTIALIAS` target edges
-        first, and fade to zero beyond the outer voxels. Else, for maps on their way back, hold
-        the outer voxels' values.
+        True for images to a coarser grid: smooth with a Gaussian of `ANTIALIAS` target edges first,
+        and fade to zero beyond the outer voxels. False for maps to a finer grid: repeat the outer
+        voxels' values.
 
     Raises
     ------
     GeometryError
-        The grids are turned against each other.
+        The grids are rotated relative to each other.
     """
     index = np.linalg.inv(source.affine) @ target.affine
     steps = np.diag(index)[:3]
@@ -68,7 +67,7 @@ def _one_axis(n_in: int, n_out: int, step: float, start: float, antialias: bool)
 
 
 def _linear(place: NDArray[np.float64], n_in: int) -> NDArray[np.float64]:
-    """Weights of linear interpolation, fading to zero over half a voxel beyond the last ones."""
+    """Return linear interpolation weights that fade to zero over half a voxel beyond the border."""
     gaps = np.abs(place[:, None] - np.arange(n_in)[None])
     return np.clip(1.0 - gaps, 0.0, None)
 
@@ -80,18 +79,18 @@ def _gaussian(n: int, sigma: float) -> NDArray[np.float64]:
 
 
 def smooth(volumes: Array, sigma_vox: float) -> Array:
-    """Blur (..., I, J, K) volumes by a Gaussian, in voxels; borders are weighed again."""
+    """Smooth (..., I, J, K) volumes with a Gaussian, in voxels; renormalised at borders."""
     kernels = [_gaussian(n, sigma_vox).astype(np.float32) for n in volumes.shape[-3:]]
     return apply(volumes, (kernels[0], kernels[1], kernels[2]))
 
 
 def add_up_to_one(maps: Array) -> Array:
-    """Scale (R, I, J, K) maps to add up to one; an empty one stays empty."""
+    """Scale (R, I, J, K) maps to sum one; a zero map is unchanged."""
     return maps / maps.sum((1, 2, 3), keepdims=True).clip(1e-12)
 
 
 def apply(volumes: Array, along: Matrices) -> Array:
-    """Bring (..., I, J, K) volumes to (..., I', J', K'); float32, on the volumes' device.
+    """Resample (..., I, J, K) volumes to (..., I', J', K'); float32, on their device.
 
     Examples
     --------

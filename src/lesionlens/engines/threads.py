@@ -1,19 +1,19 @@
-"""How many threads of a CPU this process computes with."""
+"""The number of CPU threads for computation."""
 
 from __future__ import annotations
 
 
 def use_threads(count: int | None, engine: str) -> None:
-    """Let registration and an engine that is loaded next compute with so many threads.
+    """Set the number of threads for registration and for an engine that is loaded next.
 
-    Results are the same with any number. numpy takes what the environment says when it is loaded.
+    Results do not depend on it. numpy reads its number from the environment when imported.
 
     Parameters
     ----------
     count : int or None
-        None leaves it to each library.
+        None for each library's default.
     engine : str
-        As `Lens` takes it: "onnx" needs no torch, which is not loaded for it.
+        As for `Lens`; for "onnx" torch is not imported.
     """
     if count is None:
         return

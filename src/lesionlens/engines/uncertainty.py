@@ -1,4 +1,4 @@
-"""How sure the network is: by how much its answer changes when it sees the study otherwise."""
+"""Uncertainty from the variation of predictions over views of a study."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ Floats = NDArray[np.float32]
 
 
 def undecided(probability: Floats) -> Floats:
-    """Return how near the mean of several answers is to undecided, 0 to 1.
+    """Return how close the mean of several predictions is to one half, 0 to 1.
 
-    Answers that contradict each other pull their mean towards a half, and so does a single answer
-    that is itself near a half: both kinds of doubt count. A part that is seen in all but one of
-    six answers scores a third.
+    Contradicting predictions move the mean towards one half, and so does a single prediction near
+    one half. A region present in five of six predictions has an uncertainty of one third.
 
     Parameters
     ----------
     probability : (V, I, J, K) float32
-        Whole-tumour probabilities: as acquired, mirrored, and with single sequences left out.
+        Whole-tumour probabilities: unperturbed, mirrored, and with single sequences omitted.
 
     Returns
     -------
     (I, J, K) float32
-        1 - |2 mean - 1|: 0 if all say the same with certainty, 1 where half say yes and half
-        say no.
+        1 - |2 mean - 1|: 0 if all agree with certainty, 1 if half are positive and half negative.
 
     Examples
     --------

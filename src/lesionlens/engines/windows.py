@@ -1,4 +1,4 @@
-"""Windows over the places that matter, and how overlapping answers are blended."""
+"""Sliding windows over selected voxels, and blending of overlapping outputs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Window = tuple[slice, slice, slice]
 
 
 def over(wanted: NDArray[np.bool_], size: tuple[int, int, int]) -> Iterator[Window]:
-    """Yield windows that overlap by half and together cover every wanted voxel.
+    """Yield windows that overlap by half and together cover every selected voxel.
 
     Parameters
     ----------
     wanted : (I, J, K) bool
-        What must be covered.
+        Voxels to cover.
     size : (3,) int
-        Voxels of a window; a shorter axis of the volume is taken whole.
+        Window size in voxels; a shorter axis of the volume is covered entirely.
 
     Yields
     ------
@@ -52,7 +52,7 @@ def over(wanted: NDArray[np.bool_], size: tuple[int, int, int]) -> Iterator[Wind
 
 
 def _starts(first: int, stop: int, length: int, edge: int) -> list[int]:
-    """Return evenly laid starts of windows that cover [first, stop), overlapping by half."""
+    """Return evenly spaced starts of windows that cover [first, stop), overlapping by half."""
     if edge >= length:
         return [0]
     need = stop - first
@@ -65,20 +65,20 @@ def _starts(first: int, stop: int, length: int, edge: int) -> list[int]:
 
 
 def place_in(window: Window, shape: tuple[int, ...], device: Device) -> Array:
-    """Return where a window lies in a volume that reaches from -1 to 1, (1, 3, 2) float32."""
+    """Return a window's position relative to the volume, from -1 to 1, (1, 3, 2) float32."""
     edges = [(2 * a.start / n - 1, 2 * a.stop / n - 1) for a, n in zip(window, shape, strict=True)]
     return to_device(np.asarray([edges], np.float32), device)
 
 
 class Blend:
-    """Adds up overlapping answers, each weighed by its distance from its window's border.
+    """Accumulates overlapping outputs, weighted by the distance from the window's border.
 
     Parameters
     ----------
     shape : (3,) int
         The whole volume.
     device : torch.device or None
-        Where the sums lie; None for numpy's.
+        Device of the sums; None for numpy.
     """
 
     def __init__(self, shape: tuple[int, int, int], device: Device) -> None:
@@ -86,21 +86,21 @@ class Blend:
         self._weight = zeros(shape, device)
 
     def add(self, window: Window, answer: Array) -> None:
-        """Take in one (I, J, K) answer."""
+        """Add one (I, J, K) output."""
         bump = to_device(_bump(answer.shape), device_of(answer))
         self._sum[window] += floats(answer) * bump
         self._weight[window] += bump
 
     def over(self, rest: Array, share: float) -> Array:
-        """Mix the windows' answers into what was known before.
+        """Blend the windows' outputs into a previous result.
 
         Parameters
         ----------
         rest : (I, J, K) array
-            The answer where no window lay.
+            The result outside the windows.
         share : float
-            Of the windows' answer in the mix, where their summed weight is large; it fades to
-            zero towards the outer border of the windows, so that no seam shows.
+            Weight of the windows' output where their summed weight is large; it fades to zero
+            towards the outer border of the windows, to avoid seams.
         """
         mean = self._sum / self._weight.clip(1e-6)
         return rest + share * (self._weight / 0.25).clip(0.0, 1.0) * (mean - rest)

@@ -1,8 +1,8 @@
-"""Attention in two exact forms: flash, which keeps no weights, and readable, which returns them.
+"""Attention in two exact forms: flash, without weights, and readable, which returns them.
 
-Both compute softmax(Q K^T / sqrt(d) + bias) V (Vaswani et al. 2017, equation 1). `flash` is
-torch's `scaled_dot_product_attention` (Dao et al. 2022 on devices that have it); `readable` is the
-formula written out, a block of queries at a time, so that memory stays bounded.
+Both compute softmax(Q K^T / sqrt(d) + bias) V (Vaswani et al. 2017, equation 1). `flash` is torch's
+`scaled_dot_product_attention` (Dao et al. 2022 on devices that support it); `readable` evaluates
+the formula in blocks of queries, so that memory is bounded.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing_extensions import override
 from lesionlens.network.convolution import Conv3d
 
 QUERY_BLOCK = 1024
-"""Queries that `readable` holds weights of at a time when they are not kept."""
+"""Queries per block in `readable` when weights are not returned."""
 
 
 class Form(StrEnum):
-    """How attention is computed; the numbers are the same."""
+    """Implementation of attention; the results are the same."""
 
     FLASH = "flash"
     READABLE = "readable"
 
 
 class SelfTrace(NamedTuple):
-    """What a probe or a rollout needs of one self-attention layer."""
+    """Queries and keys of one self-attention layer, for probe and rollout."""
 
     q: Tensor
     """(B, heads, N, d), detached."""
@@ -41,7 +41,7 @@ class SelfTrace(NamedTuple):
 
 
 def weights(q: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Attention weights softmax(Q K^T / sqrt(d) + bias), in float32.
+    """Return attention weights softmax(Q K^T / sqrt(d) + bias), in float32.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def weights(q: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
     Returns
     -------
     (..., Q, N) float32 Tensor
-        Each row adds up to one.
+        Rows sum to one.
     """
     score = (q @ k.transpose(-1, -2)).float() / math.sqrt(q.shape[-1])
     if bias is not None:
@@ -61,9 +61,9 @@ def weights(q: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def readable(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Attention written out, `QUERY_BLOCK` queries at a time; (..., Q, d).
+    """Compute attention explicitly, `QUERY_BLOCK` queries at a time; (..., Q, d).
 
-    Written into a file for another program, all at once: there a loop would be of fixed length.
+    In an ONNX export without blocks, because a loop would be unrolled to a fixed length.
     """
     if torch.compiler.is_compiling():
         return weights(q, k, bias).to(v.dtype) @ v
@@ -76,7 +76,7 @@ def readable(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Ten
 
 
 def flash(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Compute the same numbers by torch's fused kernels; (..., Q, d)."""
+    """Compute attention by torch's fused kernels; (..., Q, d)."""
     mask = None if bias is None else bias.to(q.dtype)
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
@@ -87,7 +87,7 @@ class SelfAttention(nn.Module):
     Parameters
     ----------
     dim, heads, ratio : int
-        Channels, attention heads, and how much wider the perceptron is.
+        Channels, attention heads, and expansion ratio of the MLP.
     """
 
     def __init__(self, dim: int, heads: int, ratio: int) -> None:
@@ -113,11 +113,11 @@ class SelfAttention(nn.Module):
 
 
 class GridCrossAttention(nn.Module):
-    """Few queries attend to a grid of features, softly masked by what was found before.
+    """Cross-attention of few queries to a feature grid, softly masked by the previous mask.
 
-    Keys and values are linear maps of the features. Because the queries are few, both maps are
-    moved to the query side: q (W_k f) = (W_k^T q) f, and sum(a W_v f) = W_v sum(a f). The
-    attention is the same, and no voxel has to be projected, which makes full resolution cheap.
+    Because there are few queries, the key and value projections are applied on the query side: q
+    (W_k f) = (W_k^T q) f, and sum(a W_v f) = W_v sum(a f). The result is the same, and no voxel has
+    to be projected, which makes full resolution affordable.
 
     Parameters
     ----------
@@ -140,17 +140,17 @@ class GridCrossAttention(nn.Module):
     def forward(
         self, query: Tensor, grid: Tensor, bias: Tensor, keep: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Attend once.
+        """Apply cross-attention once.
 
         Parameters
         ----------
         query : (B, Q, dim) Tensor
         grid : (B, N, features) Tensor
         bias : (B, Q, N) Tensor
-            Log of how much each voxel may be attended to.
+            Logarithm of the soft mask.
         keep : bool
-            Return the weights too; this, like training, takes the readable form, which is also the
-            faster one for few queries with a gradient.
+            Also return the weights; this, like training, uses the readable form, which is also
+            faster for few queries with gradients.
 
         Returns
         -------
@@ -178,7 +178,7 @@ class GridCrossAttention(nn.Module):
 
 
 class AttentionGate(nn.Module):
-    """Weigh a skip connection by what the coarser scale found (Oktay et al. 2018, figure 2).
+    """Gate a skip connection by the upsampled coarser features (Oktay et al. 2018, figure 2).
 
     Parameters
     ----------
@@ -197,6 +197,6 @@ class AttentionGate(nn.Module):
 
     @override
     def forward(self, skip: Tensor, guide: Tensor) -> Tensor:
-        """Gated skip, (B, features, I, J, K)."""
+        """Return the gated skip, (B, features, I, J, K)."""
         opened: Tensor = self.gate(functional.silu(self.skip(skip) + self.guide(guide)))
         return skip * opened.sigmoid()

@@ -1,7 +1,7 @@
-"""The network that tells brain from the rest of a head, by torch or by onnxruntime.
+"""The brain extraction network, run by torch or onnxruntime.
 
-Both run the same shipped weights; the logits agree to 1e-3. Torch takes part where an engine
-loaded it already, or where onnxruntime is not installed: so an engine without torch needs none.
+Both use the same shipped weights; the logits agree to 1e-3. Torch is used if an engine has imported
+it already, or if onnxruntime is not installed, so that engines without torch do not need it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from lesionlens.base.errors import MissingPluginError, WeightsError
 from lesionlens.base.provenance import sha256_of
 
 SPACING_MM = 2.5
-"""Voxel edge of what it reads and answers."""
+"""Voxel edge of input and output."""
 MULTIPLE = 16
-"""The image's axes must be multiples of this."""
+"""The input's axes must be multiples of this."""
 ONNX_NAME = "brain.onnx"
 BRAIN_FORMAT = "lesionlens-brain-1"
 Floats = NDArray[np.float32]
 BrainNetwork = Callable[[Sequence[Floats]], Iterator[Floats]]
-"""(I, J, K) images from `scaled` to the logit of brain in each."""
+"""Maps (I, J, K) images from `scaled` to brain logits."""
 
 
 def scaled(image: Array) -> Array:
-    """Bring positive images (B, 1, I, J, K), torch's or numpy's, to about 0-1, by what is bright.
+    """Scale positive images (B, 1, I, J, K), torch's or numpy's, to about 0-1.
 
     Examples
     --------
@@ -74,14 +74,14 @@ def load_brain_network() -> BrainNetwork:
 
 
 def shipped_file(name: str, key: str) -> Path:
-    """Return where weights of brain extraction lie, checked against the hash beside them.
+    """Return the path of shipped weights, checked against the hash beside them.
 
     Parameters
     ----------
     name : str
-        Of the file.
+        File name.
     key : str
-        Of its SHA-256 in the JSON file of the same name.
+        Key of its SHA-256 in the JSON file of the same name.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""A small U-Net that tells brain from the rest of a head in any one MR image.
+"""A small contrast-agnostic U-Net for brain extraction from any single MR image.
 
-What it is asked follows SynthStrip (Hoopes et al., NeuroImage 2022, 260:119474): trained on drawn
-images of any contrast, it reads all. The network is our own: the image is folded into cells of
-two voxels an edge, on which nearly all of the work is done, and unfolded for the outline.
+The training follows SynthStrip (Hoopes et al., NeuroImage 2022, 260:119474): synthetic images of
+random contrast generalise to all sequences. In this architecture blocks of 2x2x2 voxels are folded
+into channels, on which most computation is done, and unfolded for the outline.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ _FINE = 4
 
 
 def fold(image: Tensor) -> Tensor:
-    """Lay the voxels of 2 x 2 x 2 cells into channels: (B, C, I, ...) to (B, 8 C, I / 2, ...)."""
+    """Space-to-depth with factor 2: (B, C, I, ...) to (B, 8 C, I / 2, ...)."""
     b, c, i, j, k = image.shape
     cells = image.view(b, c, i // 2, 2, j // 2, 2, k // 2, 2).permute(0, 1, 3, 5, 7, 2, 4, 6)
     return cells.reshape(b, 8 * c, i // 2, j // 2, k // 2)
 
 
 def unfold(cells: Tensor) -> Tensor:
-    """Undo `fold`: (B, 8 C, I, J, K) to (B, C, 2 I, 2 J, 2 K)."""
+    """Depth-to-space, the inverse of `fold`: (B, 8 C, I, J, K) to (B, C, 2 I, 2 J, 2 K)."""
     b, c, i, j, k = cells.shape
     voxels = cells.view(b, c // 8, 2, 2, 2, i, j, k).permute(0, 1, 5, 2, 6, 3, 7, 4)
     return voxels.reshape(b, c // 8, 2 * i, 2 * j, 2 * k)
 
 
 class BrainUNet(nn.Module):
-    """One image in, the logit of brain out, voxel by voxel."""
+    """Brain logits of one image, voxel by voxel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class BrainUNet(nn.Module):
 
 
 def load_brain_unet(path: Path) -> BrainUNet:
-    """Load weights (safetensors), ready to run."""
+    """Load weights (safetensors) in evaluation mode."""
     network = BrainUNet()
     network.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

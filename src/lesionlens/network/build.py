@@ -1,4 +1,4 @@
-"""From sizes to a fresh network: the one registry of designs."""
+"""Build a network from its configuration; the registry of architectures."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from lesionlens.network.config import NetworkConfig, preset
 from lesionlens.network.model import LensNetwork
 
 DESIGNS: dict[str, type[LensNetwork]] = {"hybrid": LensNetwork}
-"""Design to class; a script that compares designs adds its own, as `research/variants.py` does."""
+"""Architecture name to class; comparison scripts add their own, as `research/variants.py` does."""
 
 
 def build(network: str | NetworkConfig) -> LensNetwork:
-    """Make a fresh network from a preset's name or from sizes.
+    """Build a network with fresh weights from a preset's name or a configuration.
 
     Raises
     ------
     ConfigError
-        No preset, or no design, has this name.
+        Unknown preset or architecture.
     """
     config = preset(network) if isinstance(network, str) else network
     if config.design not in DESIGNS:

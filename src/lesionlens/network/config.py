@@ -1,4 +1,4 @@
-"""Sizes of the network, and presets of them by name; needs no torch."""
+"""Network configuration and named presets, without torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from lesionlens.base.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkConfig:
-    """Sizes of one network."""
+    """Hyperparameters of one network."""
 
     channels: tuple[int, int, int, int]
-    """(4,) int: features at 1/1, 1/2, 1/4 and 1/8 of the grid."""
+    """(4,) int: channels at 1/1, 1/2, 1/4 and 1/8 of the grid."""
     blocks: tuple[int, int, int] = (1, 2, 1)
     """(3,) int: residual blocks of the encoder at 1/2, 1/4 and 1/8."""
     layers: int = 4
@@ -22,10 +22,10 @@ class NetworkConfig:
     query_dim: int = 64
     """Channels of a query."""
     query_heads: tuple[int, int, int] = (2, 2, 1)
-    """(3,) int: heads of its cross-attention at 1/4, 1/2 and 1/1."""
+    """(3,) int: cross-attention heads at 1/4, 1/2 and 1/1."""
     regions: int = 3
     lesions: int = 0
-    """Region queries and lesion queries; 0 lesion queries leaves that branch out."""
+    """Region queries and lesion queries; 0 lesion queries omits that branch."""
     inputs: int = 8
     """Sequences and presence channels."""
     design: str = "hybrid"
@@ -39,16 +39,16 @@ PRESETS: dict[str, NetworkConfig] = {
     "large": NetworkConfig(
         channels=(16, 48, 96, 192), blocks=(2, 2, 2), layers=6, heads=6, lesions=16),
 }  # fmt: skip
-"""Name to sizes; a script that compares designs adds its own, as `research/variants.py` does."""
+"""Name to configuration; comparison scripts add their own, as `research/variants.py` does."""
 
 
 def preset(name: str) -> NetworkConfig:
-    """Look up the sizes of a preset.
+    """Return a preset.
 
     Raises
     ------
     ConfigError
-        No preset has this name.
+        Unknown preset.
     """
     if name not in PRESETS:
         raise ConfigError(

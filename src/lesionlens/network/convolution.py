@@ -1,4 +1,4 @@
-"""Convolutions that take oneDNN on a CPU, whatever their size."""
+"""A Conv3d that always uses oneDNN on a CPU."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from lesionlens.network.steady import predicts_on_cpu
 
 
 class Conv3d(nn.Conv3d):
-    """`nn.Conv3d`, by oneDNN wherever a CPU predicts in float32.
+    """`nn.Conv3d` that uses oneDNN for every float32 prediction on a CPU.
 
-    Torch keeps oneDNN for large volumes: small ones, and kernels of one voxel on one thread, go
-    through code of its own that copies channels-last volumes and takes twice as long. Weights and
-    their names are those of `nn.Conv3d`, results equal but for rounding.
+    Torch uses oneDNN only for large volumes; for small ones, and 1x1x1 kernels on one thread, its
+    own code copies channels-last volumes and takes twice as long. Parameters are those of
+    `nn.Conv3d`, results equal up to rounding.
     """
 
     @override

@@ -1,4 +1,4 @@
-"""From coarse tokens back to fine features, with attention gates on the skips."""
+"""Decoder from coarse tokens to fine features, with attention gates on the skips."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FeaturePyramid(NamedTuple):
 
 
 class GatedUp(nn.Module):
-    """Upsample, gate the skip with it, and mix the two."""
+    """Upsample, gate the skip connection with the result, and combine both."""
 
     def __init__(self, coarse: int, fine: int) -> None:
         super().__init__()
@@ -41,9 +41,9 @@ class GatedUp(nn.Module):
 
 
 class SubvoxelUp(nn.Module):
-    """To full resolution by depth-to-space (Shi et al. 2016), then one light convolution.
+    """Upsample to full resolution by depth-to-space (Shi et al. 2016) and one light convolution.
 
-    No normalisation: at full resolution it would cost as much as the convolution.
+    Without normalisation, which would cost as much as the convolution at full resolution.
     """
 
     def __init__(self, coarse: int, fine: int) -> None:
@@ -58,14 +58,14 @@ class SubvoxelUp(nn.Module):
         fine = self.mix.in_channels
         parts = self.expand(coarse).permute(0, 2, 3, 4, 1).reshape(b, i, j, k, 2, 2, 2, fine)
         up = parts.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(b, 2 * i, 2 * j, 2 * k, fine)
-        # channels stay last: mixed with the skip's layout, every step below would be slower
+        # Keep channels last: mixed with the skip's layout, every later step would be slower.
         risen = up.permute(0, 4, 1, 2, 3)
         joined = functional.silu(risen if skip is None else risen + skip)
         return joined + functional.silu(self.mix(joined))
 
 
 class Decoder(nn.Module):
-    """Three steps up."""
+    """Three upsampling steps."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()

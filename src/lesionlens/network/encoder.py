@@ -1,4 +1,4 @@
-"""Stem, residual convolutions and global self-attention over the coarse tokens."""
+"""Encoder: stem, residual convolutions and global self-attention over coarse tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lesionlens.network.convolution import Conv3d
 from lesionlens.network.steady import GroupNorm
 
 STRIDE = 8
-"""Voxels along an axis that one token stands for."""
+"""Voxels per token along each axis."""
 
 
 def _group_norm(channels: int) -> GroupNorm:
@@ -43,7 +43,7 @@ class Residual(nn.Module):
 
 
 def position_code(grid: tuple[int, int, int], dim: int, place: Tensor) -> Tensor:
-    """Sines and cosines of the 3-D position in the brain, (B, I J K, dim).
+    """Return the sinusoidal code of the 3-D position in the brain, (B, I J K, dim).
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def position_code(grid: tuple[int, int, int], dim: int, place: Tensor) -> Tensor
         Tokens along I, J, K.
     dim : int
     place : (B, 3, 2) Tensor
-        Outer edges of the grid along each axis, where the brain's box reaches from -1 to 1; so a
-        window of the brain knows where in the brain it lies.
+        Outer edges of the grid along each axis, in coordinates in which the brain's box is -1 to 1,
+        so that the position of a window in the brain is encoded.
     """
     each = dim // 6
     frequency = math.pi * 2 ** torch.linspace(-1, 3, each, device=place.device)
@@ -71,7 +71,7 @@ def position_code(grid: tuple[int, int, int], dim: int, place: Tensor) -> Tensor
 def mix(
     blocks: nn.ModuleList, coarse: Tensor, place: Tensor, *, trace: bool
 ) -> tuple[Tensor, tuple[SelfTrace, ...]]:
-    """Let every voxel of coarse features (B, C, I, J, K) attend to every other, block by block."""
+    """Apply the self-attention blocks to coarse features (B, C, I, J, K)."""
     b, c, i, j, k = coarse.shape
     tokens = coarse.flatten(2).transpose(1, 2)
     tokens = tokens + position_code((i, j, k), c, place).to(tokens.dtype)
@@ -94,7 +94,7 @@ class Features(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """Four scales of features, the coarsest mixed by self-attention."""
+    """Encoder with four scales, the coarsest with self-attention."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Encoder(nn.Module):
 
     @override
     def forward(self, x: Tensor, place: Tensor, *, trace: bool) -> Features:
-        """Features of (B, inputs, I, J, K); I, J, K are multiples of `STRIDE`.
+        """Return features of (B, inputs, I, J, K); I, J, K are multiples of `STRIDE`.
 
         `place` as for `position_code`.
         """

@@ -1,8 +1,8 @@
-"""Lesion queries: a set of lesions, each with class, box, mask and attention of its own.
+"""Lesion queries: set prediction of lesions with class, box, mask and attention.
 
-Set prediction after DETR (Carion et al. 2020) with the masks and the masked attention of
-Mask2Former (Cheng et al. 2022): every query may take one lesion, or none. They attend at 1/4 and
-1/2 of the grid, for they separate and classify lesions; the sharp outline is the region queries'.
+Set prediction after DETR (Carion et al. 2020) with masks and masked attention of Mask2Former (Cheng
+et al. 2022): every query predicts one lesion, or none. They attend at 1/4 and 1/2 of the grid,
+which is sufficient to separate and classify lesions; sharp outlines come from the region queries.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from lesionlens.network.config import NetworkConfig
 from lesionlens.network.decoder import FeaturePyramid
 from lesionlens.network.queries import QueryDecoder
 
-_NOTHING = 1  # the last class logit stands for nothing, after those of `base.labels.LesionClass`
+_NOTHING = 1  # index of "no lesion", after the classes of `base.labels.LesionClass`
 _HEADS = 2
-_FEW = -2.5  # log-odds of a lesion that a fresh query starts from: most queries have none
+_FEW = -2.5  # initial log-odds of a lesion: most queries have none
 
 
 class LesionOutput(NamedTuple):
-    """What the lesion queries found, (B, Q, ...)."""
+    """Output of the lesion queries, (B, Q, ...)."""
 
     classes: Tensor
-    """(B, Q, 4) float32 logits of each `LesionClass`, and of nothing."""
+    """(B, Q, 4) float32 logits of each `LesionClass`, and of no lesion."""
     boxes: Tensor
-    """(B, Q, 6) float32: centre and edges along I, J, K as shares of the padded grid."""
+    """(B, Q, 6) float32: centre and size along I, J, K relative to the padded grid."""
     masks: tuple[Tensor, Tensor]
     """Logits at 1/2 and 1/4 of the padded grid, (B, Q, I, J, K) float32 each."""
     attention: Tensor
-    """(B, Q, I, J, K) weights of the last layer, at 1/2 of the padded grid; add up to one."""
+    """(B, Q, I, J, K) attention weights of the last layer, at 1/2 of the padded grid; sum one."""
 
     def class_shares(self) -> Tensor:
-        """Class probabilities at each voxel of 1/2 of the padded grid, (B, 3, I, J, K).
+        """Return class probabilities at each voxel of 1/2 of the padded grid, (B, 3, I, J, K).
 
-        Each query gives its class probabilities to its mask (MaskFormer, Cheng et al. 2021,
+        Class probabilities of each query are multiplied by its mask (MaskFormer, Cheng et al. 2021,
         section 3.4, semantic inference).
         """
         named = self.classes.softmax(-1)[..., : len(LesionClass)]
@@ -47,7 +47,7 @@ class LesionOutput(NamedTuple):
 
 
 class LesionQueries(nn.Module):
-    """A set of queries and the heads that read them."""
+    """A set of lesion queries with their prediction heads."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class LesionQueries(nn.Module):
 
     @override
     def forward(self, pyramid: FeaturePyramid) -> LesionOutput:
-        """Find lesions in the decoded features."""
+        """Predict lesions from the decoded features."""
         answers = self.decoder((pyramid.quarter, pyramid.half), trace=False)
         query = self.norm(answers.query)
         quarter, half = answers.masks

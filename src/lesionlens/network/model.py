@@ -1,4 +1,4 @@
-"""The Lens network: wiring only."""
+"""The Lens network: encoder, decoder, region queries and lesion queries."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from lesionlens.network.queries import QueryDecoder
 
 
 class AttentionTrace(NamedTuple):
-    """Everything attended to in one pass, on padded grids (`LensOutput.padded`)."""
+    """All attention of one pass, on padded grids (`LensOutput.padded`)."""
 
     self_attention: tuple[SelfTrace, ...]
-    """One a layer, first to last."""
+    """One per layer, first to last."""
     cross_attention: tuple[Tensor, ...]
     """Cross-attention weights at 1/4, 1/2 and 1/1, (B, heads, Q, I, J, K) each."""
     padded: tuple[int, int, int]
@@ -30,7 +30,7 @@ class AttentionTrace(NamedTuple):
 
 
 class LensOutput(NamedTuple):
-    """What one pass yields.
+    """Output of one forward pass.
 
     Regions are nested in the order WT, TC, ET.
     """
@@ -40,17 +40,17 @@ class LensOutput(NamedTuple):
     deep: tuple[Tensor, ...]
     """Mask logits at 1/2 and 1/4 of the padded grid, for training."""
     presence: Tensor
-    """(B, 3) logits that the region is there at all."""
+    """(B, 3) logits that the region is present."""
     attention: Tensor
     """(B, 3, I, J, K) float32 on the input's grid: the region queries' last cross-attention
-    weights, softmax over voxels, heads averaged; they add up to one."""
+    weights, softmax over voxels, averaged over heads; they sum to one."""
     trace: AttentionTrace | None
     lesions: LesionOutput | None = None
-    """None of networks without lesion queries."""
+    """None for networks without lesion queries."""
 
 
 def _padding(shape: torch.Size) -> list[int]:
-    """Amounts for `functional.pad` that make (I, J, K) multiples of the stride."""
+    """Return arguments of `functional.pad` that make (I, J, K) multiples of the stride."""
     amounts: list[int] = []
     for size in reversed(shape):
         amounts += [0, -size % STRIDE]
@@ -58,7 +58,7 @@ def _padding(shape: torch.Size) -> list[int]:
 
 
 def _add_up_to_one(attention: Tensor) -> Tensor:
-    """Scale (B, R, I, J, K) maps after the padding was cut off."""
+    """Renormalise (B, R, I, J, K) maps after the padding was cropped."""
     return attention / attention.sum((2, 3, 4), keepdim=True).clamp_min(1e-12)
 
 
@@ -81,7 +81,7 @@ class LensNetwork(nn.Module):
             nn.init.zeros_(self.refine.bias)
 
     def set_attention(self, form: Form | str) -> None:
-        """Switch between ``flash`` and ``readable``; the numbers stay the same."""
+        """Switch between ``flash`` and ``readable``; results are the same."""
         chosen = Form(form)
         for module in self.modules():
             if isinstance(module, SelfAttention | GridCrossAttention):
@@ -103,12 +103,12 @@ class LensNetwork(nn.Module):
         x : (B, 8, I, J, K) Tensor
             From `normalise.with_presence`; any I, J, K.
         place : (B, 3, 2) Tensor or None
-            Where the volume lies along each axis if it is a window of the brain, whose box reaches
-            from -1 to 1; None is the whole brain.
+            Position of a window along each axis, in coordinates in which the brain's box is -1 to
+            1; None for the whole brain.
         trace : bool
-            Also keep the queries, keys and weights of every attention layer.
+            Also return queries, keys and weights of every attention layer.
         lesions : bool
-            Also ask the lesion queries, where the network has them.
+            Also evaluate the lesion queries, if the network has them.
         """
         i, j, k = x.shape[2:]
         padded = functional.pad(x, _padding(x.shape[2:]))
@@ -134,5 +134,5 @@ class LensNetwork(nn.Module):
 
 
 def channels_last(network: LensNetwork) -> LensNetwork:
-    """Lay kernels out so that channels lie together, which is 2.6 times faster on a CPU."""
+    """Convert to channels-last memory layout, which is 2.6 times faster on a CPU."""
     return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]

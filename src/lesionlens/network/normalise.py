@@ -1,6 +1,6 @@
-"""From sequences in scanner units to what the network reads; shared by training and inference.
+"""Normalisation of sequences for the network, shared by training and inference.
 
-Arrays are torch's or numpy's (`base.array_ops`), and so are the answers.
+Inputs and outputs are torch tensors or numpy arrays (`base.array_ops`).
 """
 
 from __future__ import annotations
@@ -8,16 +8,16 @@ from __future__ import annotations
 from lesionlens.base.array_ops import Array, device_of, floats, namespace, quantiles, zeros
 
 Z_LIMIT = 5.0
-"""z-scores are cut at this magnitude."""
-_SAMPLE = 20_000  # about so many voxels the quantiles are taken from
+"""z-scores are clipped at this magnitude."""
+_SAMPLE = 20_000  # approximate number of voxels for the quantiles
 _TAIL = 0.005
 
 
 def _location_and_scale(volume: Array, inside: Array) -> tuple[Array, Array] | None:
-    """Mean and deviation in (I, J, K), without the darkest and brightest half percent, if any.
+    """Return robust mean and deviation in (I, J, K), without the extreme half percents.
 
-    The quantiles are of every n-th voxel along each axis: one voxel more in the brain then moves
-    no other out of the sample.
+    The quantiles are of every n-th voxel along each axis, so that the sample hardly changes if one
+    more voxel is in the brain.
     """
     values = volume[inside]
     step = max(1, round((len(values) / _SAMPLE) ** (1 / 3)))
@@ -27,27 +27,27 @@ def _location_and_scale(volume: Array, inside: Array) -> tuple[Array, Array] | N
     span = high - low
     if not float(span) > 1e-6 * max(abs(float(low)), abs(float(high))):
         return None
-    shares = (values.clip(low, high) - low) / span  # squares of brightness may exceed float32
+    shares = (values.clip(low, high) - low) / span  # squares may exceed float32
     mean = shares.mean()
     return low + mean * span, ((shares - mean) ** 2).mean() ** 0.5 * span
 
 
 def zscore(channels: Array, brain: Array) -> Array:
-    """Zero mean and unit deviation inside the brain, each sequence by itself.
+    """Normalise each sequence to zero mean and unit deviation inside the brain.
 
-    Take it over the whole brain, before a window is cut out: a window's own statistics would
-    depend on how much tumour it holds.
+    Apply it to the whole brain, before cropping a window: a window's statistics would depend on its
+    tumour content.
 
     Parameters
     ----------
     channels : (B, C, I, J, K) array
-        Any units; absent sequences may hold anything finite.
+        Any units; absent sequences may have any finite values.
     brain : (B, I, J, K) bool array
 
     Returns
     -------
     (B, C, I, J, K) float32 array
-        Cut at +-`Z_LIMIT`; zero outside the brain and where a sequence is constant.
+        Clipped at +-`Z_LIMIT`; zero outside the brain and for constant sequences.
 
     Examples
     --------
@@ -72,20 +72,20 @@ def zscore(channels: Array, brain: Array) -> Array:
 
 
 def with_presence(channels: Array, present: Array, brain: Array) -> Array:
-    """Four sequences and four presence channels.
+    """Concatenate four sequences and four presence channels.
 
     Parameters
     ----------
     channels : (B, 4, I, J, K) array
         z-scored, in the order of `MrSequence`.
     present : (B, 4) bool or float array
-        Which sequences there are.
+        Available sequences.
     brain : (B, I, J, K) bool array
 
     Returns
     -------
     (B, 8, I, J, K) float32 array
-        The sequences, zero where absent; then the brain mask where a sequence is present.
+        The sequences, zero if absent; then for each the brain mask, zero if absent.
     """
     shown = floats(present)[:, :, None, None, None]
     inside = floats(brain[:, None])

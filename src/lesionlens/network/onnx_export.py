@@ -1,7 +1,7 @@
-"""Write networks as ONNX files by torch's own exporter, with weights and notes inside.
+"""Export networks to ONNX with torch's exporter, including weights and metadata.
 
-Opset 18, attention written out (the readable form): what every runtime of these years can run.
-Needs the extra `onnx`.
+Opset 18 with explicit attention (the readable form), for compatibility with common runtimes. Needs
+the extra `onnx`.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ from lesionlens.network.prompt.weights import PromptNotes
 OPSET = 18
 PROMPT_FORMAT = "lesionlens-prompt-onnx-1"
 _LARGEST_VOX = 512
-_SMALL = 64  # tensors with fewer numbers stay float32: nothing is gained with them
+_SMALL = 64  # smaller tensors stay float32
 
 
 class Precision(StrEnum):
-    """How weights are stored; all are computed with as float32."""
+    """Storage precision of weights; computation is always float32."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -49,7 +49,7 @@ class Precision(StrEnum):
 
 
 class _Lens(nn.Module):
-    """The Lens network with named, flat answers."""
+    """The Lens network with flat, named outputs."""
 
     def __init__(self, network: LensNetwork) -> None:
         super().__init__()
@@ -57,15 +57,15 @@ class _Lens(nn.Module):
 
     @override
     def forward(self, x: Tensor, place: Tensor) -> tuple[Tensor, ...]:
-        """Return the tensors that `names` names."""
+        """Return the tensors listed in `names`."""
         return tuple(_named(self.network(x, place=place, trace=True)).values())
 
 
 class _GroupNorm(nn.Module):
-    """Group norm whose means are taken axis by axis, so that each sum is short.
+    """Group norm with means taken axis by axis, so that each sum is short.
 
-    Exported as it is, group norm becomes InstanceNormalization, which onnxruntime sums in float32
-    over all voxels of a group: logits of the brain erred by .003 on a CPU, .034 in a browser.
+    The standard export of group norm is InstanceNormalization, which onnxruntime sums in float32
+    over all voxels of a group: brain logits had errors of .003 on a CPU, .034 in a browser.
     """
 
     def __init__(self, like: nn.GroupNorm) -> None:
@@ -89,7 +89,7 @@ class _GroupNorm(nn.Module):
 
 
 def with_short_sums(network: nn.Module) -> nn.Module:
-    """Return a copy of a network whose group norms take their means axis by axis, for export."""
+    """Return a copy of a network with axis-by-axis group norms, for export."""
     made = copy.deepcopy(network)
     for part in list(made.modules()):
         for name, norm in part.named_children():
@@ -114,7 +114,7 @@ def _named(out: LensOutput) -> dict[str, Tensor]:
 def export_lens(
     network: LensNetwork, about: WeightsInfo, path: Path, precision: Precision = Precision.FP32
 ) -> None:
-    """Write the Lens network.
+    """Export the Lens network.
 
     Inputs: `x` (1, 8, I, J, K) float32 from `normalise.with_presence`, I, J, K multiples of 8 and
     at least 16; `place` (1, 3, 2) float32 as for `LensNetwork.forward`. Outputs, float32: `logits`
@@ -124,13 +124,13 @@ def export_lens(
     Parameters
     ----------
     network : LensNetwork
-        On the CPU, in evaluation mode; its layout and form of attention are changed.
+        On the CPU, in evaluation mode; its memory layout and attention form are changed.
     about : WeightsInfo
-        Goes into the file's metadata.
+        Stored in the file's metadata.
     path : Path
         Replaced only by a complete file.
     precision : Precision
-        How weights are stored.
+        Storage precision of the weights.
 
     Raises
     ------
@@ -157,9 +157,9 @@ def export_lens(
 
 
 def export_brain(network: BrainUNet, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write the network of brain extraction: `image` (1, 1, I, J, K), multiples of 16, to `logit`.
+    """Export the brain extraction network: `image` (1, 1, I, J, K), multiples of 16, to `logit`.
 
-    Its shipped weights are float16, so that is how they are stored.
+    Stored in float16, like the shipped weights.
     """
     image = torch.zeros(1, 1, 5 * MULTIPLE, 3 * MULTIPLE, 4 * MULTIPLE)
     made = _exported(network, {"image": image}, ["logit"], MULTIPLE)
@@ -167,7 +167,7 @@ def export_brain(network: BrainUNet, path: Path, metadata: Mapping[str, str]) ->
 
 
 class _Prompted(nn.Module):
-    """The prompt network with flat answers."""
+    """The prompt network with flat outputs."""
 
     def __init__(self, network: PromptNetwork) -> None:
         super().__init__()
@@ -175,13 +175,13 @@ class _Prompted(nn.Module):
 
     @override
     def forward(self, maps: Tensor, facts: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits and where the prompts attended."""
+        """Return logits and the prompts' attention."""
         found = self.network(PromptInput(maps, facts), trace=True)
         return found.logits, found.attention
 
 
 def export_prompt(network: PromptNetwork, about: PromptNotes, path: Path) -> None:
-    """Write the prompt network; its shipped weights are float16, so that is how they are stored.
+    """Export the prompt network in float16, like the shipped weights.
 
     Inputs, float32: `maps` (1, `MAPS`, I, J, K), multiples of 8, and `facts` (1, `FACTS`), both as
     `network.prompt.crop.network_input` makes them. Outputs, float32: `logits` (1, 1, I, J, K) and
@@ -204,7 +204,7 @@ def export_prompt(network: PromptNetwork, about: PromptNotes, path: Path) -> Non
 def _exported(
     network: nn.Module, inputs: Mapping[str, Tensor], outputs: list[str], multiple: int
 ) -> Any:
-    """Return the ONNX model; the first input's volume may have any size that is a multiple."""
+    """Return the ONNX model with dynamic axes of the first input, in multiples of `multiple`."""
     if find_spec("onnxscript") is None or find_spec("onnx") is None:
         raise MissingPluginError(
             found="no onnx and onnxscript, which networks are written as ONNX with",
@@ -222,7 +222,7 @@ def _exported(
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the exporter's own parts, to one another
+            warnings.simplefilter("ignore")  # internal warnings of the exporter
             program = torch.onnx.export(
                 with_short_sums(network)
                 .to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -248,7 +248,7 @@ def _write(model: Any, path: Path, metadata: Mapping[str, str], precision: Preci
     if precision is not Precision.FP32:
         shrink(model, precision)
     for node in model.graph.node:
-        node.ClearField("metadata_props")  # where in the source each node came from
+        node.ClearField("metadata_props")  # source location of each node
         node.ClearField("doc_string")
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
@@ -261,7 +261,7 @@ def _write(model: Any, path: Path, metadata: Mapping[str, str], precision: Preci
 
 
 def shrink(model: Any, precision: Precision) -> None:
-    """Store large weights in fewer bits, each with a node before its use that widens it."""
+    """Store large weights in fewer bits, each followed by a cast node."""
     from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
 
     graph, widened = model.graph, []
@@ -276,7 +276,7 @@ def shrink(model: Any, precision: Precision) -> None:
         elif values.ndim < 2:
             continue
         else:
-            axis = 0 if values.ndim > 2 else values.ndim - 1  # a kernel's, a matrix's outputs
+            axis = 0 if values.ndim > 2 else values.ndim - 1  # output channels
             others = tuple(a for a in range(values.ndim) if a != axis)
             scale = np.maximum(np.abs(values).max(others), 1e-12).astype(np.float32) / 127
             shape = [-1 if a == axis else 1 for a in range(values.ndim)]

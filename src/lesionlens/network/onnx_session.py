@@ -1,4 +1,4 @@
-"""A network in an ONNX file, run by onnxruntime; needs no torch."""
+"""Run a network in an ONNX file by onnxruntime; needs no torch."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def runtime() -> ModuleType:
 
 
 def _providers(wish: str, there: Sequence[str]) -> list[Any]:
-    """Turn a user's words into execution providers; what is missing is refused."""
+    """Convert a device name to execution providers; a missing device is refused."""
     words = wish.strip().lower()
     match = re.fullmatch(r"cuda(?::(\d{1,3}))?", words)
     if words == "auto":
@@ -72,7 +72,7 @@ def _providers(wish: str, there: Sequence[str]) -> list[Any]:
 
 
 class OnnxSession:
-    """One network, ready to run.
+    """One loaded network.
 
     Parameters
     ----------
@@ -84,13 +84,13 @@ class OnnxSession:
     Raises
     ------
     WeightsError
-        The file is missing or no ONNX.
+        The file is missing or not ONNX.
     MissingPluginError, ResourceError, UnusableInputError
-        onnxruntime is not installed; the device is missing; its name means nothing.
+        onnxruntime is not installed; the device is missing; or its name is unknown.
     """
 
     threads: ClassVar[int | None] = None
-    """Of each session opened from now on; None for `OMP_NUM_THREADS`, else every core."""
+    """Threads of sessions created from now on; None for `OMP_NUM_THREADS`, else all cores."""
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
         ort = runtime()
@@ -105,14 +105,14 @@ class OnnxSession:
         settings = ort.SessionOptions()
         threads = self.threads or int(os.environ.get("OMP_NUM_THREADS", "0") or 0)
         settings.intra_op_num_threads = threads
-        # threads that wait for one another sleep: awake they take the cores from whatever else runs
+        # No spinning of idle threads: it would take the cores from other work.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         settings.log_severity_level = 4
         self._ort = ort
         self._threads = threads
         try:
             self._session = ort.InferenceSession(str(path), settings, providers=chosen)
-        except Exception as error:  # onnxruntime's errors share no class of their own
+        except Exception as error:  # onnxruntime's errors have no common base class
             if type(error).__module__.split(".")[0] != "onnxruntime":
                 raise
             raise WeightsError(
@@ -124,24 +124,24 @@ class OnnxSession:
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What was written into the file."""
+        """Metadata in the file."""
         found: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         return found
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of what it can answer."""
+        """Names of the outputs."""
         return tuple(one.name for one in self._session.get_outputs())
 
     @property
     def thread_count(self) -> int | None:
-        """How many threads compute; None if onnxruntime chose, or on an accelerator."""
+        """Number of threads; None if onnxruntime chose, or on an accelerator."""
         on_cpu = self._session.get_providers()[0] == "CPUExecutionProvider"
         return self._threads or None if on_cpu else None
 
     @property
     def device_words(self) -> str:
-        """What it runs on."""
+        """The device in words."""
         first = self._session.get_providers()[0].removesuffix("ExecutionProvider").lower()
         return f"{first} (onnxruntime {self._ort.__version__})"
 
@@ -153,14 +153,14 @@ class OnnxSession:
         context: RunContext = SILENT,
         stage: str = "the network",
     ) -> list[NDArray[np.float32]]:
-        """Run once, only as far as these outputs need.
+        """Compute the requested outputs.
 
         Raises
         ------
         CancelledError
             The user asked to stop; the pass ends within one layer.
         ResourceError
-            Memory does not suffice.
+            Insufficient memory.
         """
         context.check(stage)
         how = self._ort.RunOptions()
@@ -184,7 +184,7 @@ class OnnxSession:
 
 @contextmanager
 def _stopped_by(context: RunContext, how: Any) -> Iterator[None]:
-    """End a run when the user asks; onnxruntime looks at `terminate` before every layer."""
+    """Cancel a run on request; onnxruntime checks `terminate` before every layer."""
     if context.cancel is NEVER:
         yield
         return

@@ -1,4 +1,4 @@
-"""Queries that cross-attend to the features coarse to fine, each time guided by the mask before.
+"""Query decoder: cross-attention to features coarse to fine, guided by the previous mask.
 
 After Mask2Former (Cheng et al. 2022, equations 1 and 2), with two changes: the mask is soft, its
 log-probability added to the attention scores, so that a region that was not found leaves the
@@ -18,20 +18,20 @@ from typing_extensions import override
 
 from lesionlens.network.attention import GridCrossAttention
 
-_FLOOR = 1e-3  # share of attention that a voxel keeps whose mask is zero
+_FLOOR = 1e-3  # minimum attention share of a voxel with zero mask
 
 
 class RegionAnswers(NamedTuple):
-    """What the queries found."""
+    """Output of the queries."""
 
     masks: tuple[Tensor, ...]
-    """Logits (B, Q, I, J, K), one for each scale, coarse to fine."""
+    """Logits (B, Q, I, J, K), one per scale, coarse to fine."""
     attention: Tensor
-    """(B, Q, I, J, K), weights of the last layer, heads averaged; adds up to one a query."""
+    """(B, Q, I, J, K), weights of the last layer, averaged over heads; sum one per query."""
     query: Tensor
     """(B, Q, dim) after the last layer."""
     cross_attention: tuple[Tensor, ...]
-    """Weights of every layer, (B, heads, Q, I, J, K); empty unless wanted."""
+    """Weights of every layer, (B, heads, Q, I, J, K); empty unless requested."""
 
 
 class MaskedCrossAttention(nn.Module):
@@ -55,7 +55,7 @@ class MaskedCrossAttention(nn.Module):
     def forward(
         self, query: Tensor, grid: Tensor, bias: Tensor, keep: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Return queries (B, Q, dim) after attending to (B, N, features)."""
+        """Update queries (B, Q, dim) by cross-attention to (B, N, features)."""
         query, kept = self.cross(query, grid, bias, keep)
         q = self.norm(query)
         query = query + self.among(q, q, q, need_weights=False)[0]
@@ -63,7 +63,7 @@ class MaskedCrossAttention(nn.Module):
         return out, kept
 
     def draw(self, query: Tensor, features: Tensor) -> Tensor:
-        """Mask logits (B, Q, I, J, K): query times features, in float32."""
+        """Return mask logits (B, Q, I, J, K): query times features, in float32."""
         code: Tensor = self.mask(query)
         flat: Tensor = code[..., :-1] @ features.flatten(2).to(code.dtype)
         out = flat.float() + code[..., -1:].float()
@@ -71,7 +71,7 @@ class MaskedCrossAttention(nn.Module):
 
 
 def _as_bias(mask: Tensor, size: torch.Size) -> Tensor:
-    """Mask logits of the scale before to log-weights at `size`, (B, Q, N), without gradient."""
+    """Convert the previous scale's mask logits to log-weights at `size`, (B, Q, N), detached."""
     mask = mask.detach().float()
     if mask.shape[2:] != size:
         mask = functional.interpolate(mask, size=size, mode="trilinear")
@@ -79,12 +79,12 @@ def _as_bias(mask: Tensor, size: torch.Size) -> Tensor:
 
 
 class QueryDecoder(nn.Module):
-    """A set of queries that cross-attends to one scale after another.
+    """A set of queries with cross-attention to one scale after another.
 
     Parameters
     ----------
     count, dim : int
-        Queries, and channels of one.
+        Number of queries, and channels of each.
     scales : sequence of (int, int)
         Features of a scale and heads of the cross-attention to it, coarse to fine.
     """
@@ -92,7 +92,7 @@ class QueryDecoder(nn.Module):
     def __init__(self, count: int, dim: int, scales: Sequence[tuple[int, int]]) -> None:
         super().__init__()
         self.query = nn.Parameter(torch.randn(count, dim) * 0.5)
-        self.looks = nn.ModuleList(  # the name is a key of weights files
+        self.looks = nn.ModuleList(  # the name is a key in weights files
             MaskedCrossAttention(dim, features, heads) for features, heads in scales
         )
 
@@ -101,9 +101,9 @@ class QueryDecoder(nn.Module):
 
     @override
     def forward(self, scales: Sequence[Tensor], *, trace: bool) -> RegionAnswers:
-        """Attend to each scale (B, features, I, J, K) in turn.
+        """Apply cross-attention to each scale (B, features, I, J, K) in turn.
 
-        The first layer is guided by the untrained mask alone.
+        The first layer is guided by the mask of the initial queries.
         """
         query = self.query.expand(len(scales[0]), -1, -1)
         masks: list[Tensor] = []

@@ -1,9 +1,9 @@
-"""Run passes of a network side by side on the cores of one processor.
+"""Run forward passes concurrently on the cores of one CPU.
 
-How many threads share a pass depends on the passes alone, never on the machine: another number
-would give other last digits. Two threads that share one pass also meet after every layer: where
-other programs keep a core, each waits for the other, and an analysis takes a third longer than with
-a pass on each core. On a quiet machine both take the same time (`research/RESULTS.md`).
+The number of threads per pass never depends on the machine, because it changes the last digits. Two
+threads that share one pass also synchronise after every layer: on a busy machine an analysis takes
+a third longer than with one pass per core. On an idle machine both take the same time
+(`research/RESULTS.md`).
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from lesionlens.network.steady import by_threads, thread_count
 T = TypeVar("T")
 R = TypeVar("R")
 _AT_MOST = 4
-"""Passes at once; more would need more memory than they save time."""
+"""Maximum number of concurrent passes; more need more memory without saving time."""
 
 
 def side_by_side(run: Callable[[T], R], inputs: Sequence[T]) -> Iterator[R]:
-    """Yield what `run` makes of each input, in order; an odd last one by itself, by two threads.
+    """Yield `run` of each input, in order; an odd last one is run alone with two threads.
 
     Parameters
     ----------
     run : callable
-        One pass; called from threads other than the caller's, of one thread each. The odd one is
-        run by the caller.
+        Runs one pass; called in worker threads with one thread each. The odd one runs in the
+        calling thread.
     inputs : sequence
-        What it is called with.
+        Inputs of the passes.
 
     Raises
     ------
     Exception
-        What a pass raises; those not begun are left out, and none is running afterwards.
+        The exception of a pass; passes not started are skipped, and none is running afterwards.
     """
     paired = len(inputs) - len(inputs) % 2
     at_once = min(thread_count(), paired, _AT_MOST)
@@ -60,4 +60,4 @@ def _in_a_pool(run: Callable[[T], R], inputs: Sequence[T], at_once: int) -> Iter
         yield from pool.map(run, inputs)
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)  # threads begun later take the last number that was set
+        torch.set_num_threads(before)  # threads started later inherit the last number set

@@ -1,8 +1,8 @@
-"""A prediction with the same bits on any number of threads.
+"""Deterministic predictions: identical bits with any number of threads.
 
-Torch and oneDNN split sums by the number of threads, and float32 sums in another order end in other
-digits. So a pass is always computed by the same number, and what a machine has more of goes to
-passes side by side (`network.side_by_side`).
+Torch and oneDNN split sums by the number of threads, and the order of float32 sums changes the last
+digits. So a pass always uses the same number of threads, and further cores run concurrent passes
+(`network.side_by_side`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing_extensions import override
 P = ParamSpec("P")
 R = TypeVar("R")
 _ROWS = 256
-"""Voxels that are added up in float32 before float64 takes over."""
+"""Voxels summed in float32 before switching to float64."""
 
 
 class _Outside(threading.local):
@@ -31,13 +31,13 @@ _outside = _Outside()
 
 
 def thread_count() -> int:
-    """Return how many threads there are outside of `by_threads`."""
+    """Return the number of threads set outside `by_threads`."""
     return _outside.threads or torch.get_num_threads()
 
 
 @contextmanager
 def by_threads(count: int) -> Iterator[None]:
-    """Compute by so many threads within the block, whatever there are."""
+    """Use exactly this number of threads within the block."""
     threads, before = torch.get_num_threads(), _outside.threads
     _outside.threads = before or threads
     torch.set_num_threads(count)
@@ -63,7 +63,7 @@ def computed_by(count: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def predicts_on_cpu(x: Tensor) -> bool:
-    """Whether this is a prediction in float32 on a CPU, not traced for export."""
+    """Return whether this is a float32 prediction on a CPU, not traced for export."""
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
@@ -74,11 +74,10 @@ def predicts_on_cpu(x: Tensor) -> bool:
 
 
 class GroupNorm(nn.GroupNorm):
-    """`nn.GroupNorm` with exact sums wherever a CPU predicts.
+    """`nn.GroupNorm` with exact sums for predictions on a CPU.
 
-    Torch adds up a volume that lies channels last in float32 alone, which is off by up to 3e-4: too
-    much for numbers that another runtime must repeat. Weights and their names are those of
-    `nn.GroupNorm`.
+    Torch sums a channels-last volume entirely in float32, with errors up to 3e-4: too much for
+    results that another runtime must reproduce. Parameters are those of `nn.GroupNorm`.
     """
 
     @override
@@ -104,7 +103,7 @@ def _moments(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
 
 
 def _sums(rows: Tensor) -> Tensor:
-    """Add up (B, N, C) over N to (B, C) float64."""
+    """Sum (B, N, C) over N to (B, C) float64."""
     b, n, c = rows.shape
     whole = n - n % _ROWS
     blocks = rows[:, :whole].reshape(b, -1, _ROWS, c).sum(2).double()

@@ -1,7 +1,7 @@
-"""Weights that a person accepted on this machine: kept, in use or not, each act on the record.
+"""Versions of weights accepted on this machine, with a log of all changes.
 
-They lie in the user's own data folder as `v1.safetensors`, `v2.safetensors` and so on, beside
-`versions.json`, an append-only log of who accepted and who chose what. Nothing is ever deleted.
+They are in the user's data folder as `v1.safetensors`, `v2.safetensors` and so on, with
+`versions.json`, an append-only log of who accepted and activated what. Nothing is ever deleted.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from lesionlens.base.file_model import FileModel
 from lesionlens.base.provenance import sha256_of, utc_now
 
 SHIPPED_NAME = "default"
-"""What stands for the weights of the package."""
+"""Name of the shipped weights."""
 LOG_NAME = "versions.json"
 
 
 class WeightsVersion(FileModel):
-    """Weights that were accepted.
+    """An accepted version of weights.
 
     Parameters
     ----------
     name : str
-        v1, v2, …; what `--weights` and `Lens(weights=…)` take.
+        v1, v2, …; an argument of `--weights` and `Lens(weights=…)`.
     sha256 : str
-        Of the file.
+        SHA-256 of the file.
     version : str
-        As it stands in results.
+        Version as written to results.
     parent_sha256 : str
-        Of the weights that training began from.
+        SHA-256 of the weights that training started from.
     accepted_by, accepted : str
         Who, and when: ISO 8601, UTC.
     note : str
-        In that person's words.
+        Free text.
     trained_on, held_out : tuple of str
-        SHA-256 of the names of patients, those of all ancestors too: a training patient
-        never judges later weights, and one who judged is never trained on.
+        SHA-256 of the names of patients, including those of all ancestors: training and held-out
+        patients stay separate in all later versions.
     """
 
     name: str = Field(pattern=r"^v[1-9][0-9]*$")
@@ -59,7 +59,7 @@ class WeightsVersion(FileModel):
 
 
 class UseAct(FileModel):
-    """Somebody's choice of what is in use from then on."""
+    """An activation of a version."""
 
     use: str
     by: str
@@ -68,7 +68,7 @@ class UseAct(FileModel):
 
 
 class _Log(FileModel):
-    """The whole of versions.json."""
+    """Content of versions.json."""
 
     schema_: Literal["lesionlens/weights-versions/1"] = Field(
         default="lesionlens/weights-versions/1",
@@ -81,7 +81,7 @@ class _Log(FileModel):
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What new weights carry on: see `WeightsVersion`."""
+    """Provenance of new weights: see `WeightsVersion`."""
 
     version: str
     parent_sha256: str
@@ -94,15 +94,15 @@ class WeightsStore:
     """The accepted weights of one user."""
 
     folder: Path = field(default_factory=lambda: user_folders.data() / "weights")
-    """The user's own, unless another is named."""
+    """The user's folder, unless another is given."""
 
     def path(self, name: str) -> Path:
-        """Return where a version's file lies."""
+        """Return the path of a version's file."""
         return self.folder / f"{name}.safetensors"
 
     @property
     def versions(self) -> tuple[WeightsVersion, ...]:
-        """All that were accepted, oldest first.
+        """All accepted versions, oldest first.
 
         Raises
         ------
@@ -113,12 +113,12 @@ class WeightsStore:
 
     @property
     def acts(self) -> tuple[UseAct, ...]:
-        """Who chose what, oldest first."""
+        """All activations, oldest first."""
         return self._log().acts
 
     @property
     def in_use(self) -> WeightsVersion | None:
-        """The version that is used if none is named; None for the weights of the package."""
+        """The active version; None for the shipped weights."""
         log = self._log()
         used = log.acts[-1].use if log.acts else SHIPPED_NAME
         return next((one for one in log.versions if one.name == used), None)
@@ -132,21 +132,21 @@ class WeightsStore:
         return next((one for one in self.versions if one.sha256 == sha256), None)
 
     def accept(self, file: Path, lineage: Lineage, *, by: str, note: str = "") -> WeightsVersion:
-        """Keep weights as the next version and use them from now on.
+        """Store weights as the next version and activate them.
 
         Parameters
         ----------
         file : Path
             The weights; copied.
         lineage : Lineage
-            Where they come from.
+            Their provenance.
         by, note : str
-            Who accepts, and in which words.
+            Who accepts, and a note.
 
         Raises
         ------
         WeightsError
-            They were accepted before, or the log is damaged.
+            The weights were accepted before, or the log is damaged.
         ResourceError
             The folder cannot be written; nothing was changed.
         """
@@ -181,12 +181,12 @@ class WeightsStore:
         return new
 
     def use(self, name: str, *, by: str, why: str = "") -> None:
-        """Use a version from now on; `SHIPPED_NAME` for the weights of the package.
+        """Activate a version; `SHIPPED_NAME` for the shipped weights.
 
         Raises
         ------
         WeightsError
-            There is no such version, or its file is not what was accepted.
+            Unknown version, or its file was altered.
         ResourceError
             The folder cannot be written; nothing was changed.
         """
@@ -203,12 +203,12 @@ class WeightsStore:
         self._write(_Log(versions=log.versions, acts=(*log.acts, self._act(name, by, why))))
 
     def back(self, *, by: str, why: str = "") -> str:
-        """Take the version in use back: use what it was trained on from; return its name.
+        """Revert to the weights that the active version was trained from; return their name.
 
         Raises
         ------
         WeightsError
-            The weights of the package are in use.
+            The shipped weights are active.
         """
         now = self.in_use
         if now is None:
@@ -223,12 +223,12 @@ class WeightsStore:
         return name
 
     def verified(self, version: WeightsVersion) -> Path:
-        """Return a version's file, checked to be what was accepted.
+        """Return a version's file after checking its hash.
 
         Raises
         ------
         WeightsError
-            It is missing or altered.
+            The file is missing or altered.
         """
         place = self.path(version.name)
         if not place.is_file() or sha256_of(place) != version.sha256:

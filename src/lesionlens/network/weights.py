@@ -1,4 +1,4 @@
-"""Find, check and read weights; safetensors only, verified by SHA-256."""
+"""Find, verify and load weights; safetensors only, verified by SHA-256."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lesionlens.network.notes import WeightsInfo, WeightsNotes, from_json, notes
 DEFAULT_NAME = "default"
 SYNTHETIC_NAME = "synthetic"
 SHIPPED = (DEFAULT_NAME, SYNTHETIC_NAME)
-"""The sets of weights in the package; the second was trained on no patient."""
+"""The shipped sets of weights; the second was trained without patient data."""
 
 
 def _sha256(path: Path) -> str:
@@ -40,10 +40,10 @@ def save(
     *,
     dtype: torch.dtype = torch.float32,
 ) -> str:
-    """Write weights and everything needed to use them; returns the SHA-256.
+    """Write weights and everything needed to use them; return the SHA-256.
 
-    The file is complete or not there: it is written aside and moved. Of weights that were loaded
-    (`WeightsInfo`) only the notes are written, for size and hash are the new file's own.
+    The file is written atomically. Of loaded weights (`WeightsInfo`) only the metadata are written;
+    configuration and hash are those of the new file.
 
     Raises
     ------
@@ -77,14 +77,14 @@ def _unreadable(path: Path, why: object) -> WeightsError:
 def load(
     path: Path, device: torch.device | str = "cpu", *, sha256: str | None = None
 ) -> tuple[LensNetwork, WeightsInfo]:
-    """Network in evaluation mode, channels last, and what is known of its weights.
+    """Load a network in evaluation mode, channels last, and its metadata.
 
     Parameters
     ----------
     path : Path
     device : torch.device or str
     sha256 : str or None
-        What the file must hash to.
+        Expected hash of the file.
 
     Raises
     ------
@@ -121,7 +121,7 @@ def load(
 
 
 def _trained_on(path: Path, sha256: str) -> tuple[str, ...]:
-    """Return the scans that shipped weights were trained on, from the JSON file beside them."""
+    """Return the training scans of shipped weights, from the JSON file beside them."""
     beside = path.with_suffix(".json")
     if path.parent != shipped_path().parent or not beside.is_file():
         return ()
@@ -134,7 +134,7 @@ def _trained_on(path: Path, sha256: str) -> tuple[str, ...]:
 
 
 def shipped_path(name: str = DEFAULT_NAME) -> Path:
-    """Find one of the sets of weights in `SHIPPED` in this installation."""
+    """Return the path of one of the sets in `SHIPPED`."""
     return Path(str(files("lesionlens.network.weight_files") / f"{name}.safetensors"))
 
 
@@ -162,7 +162,7 @@ def load_shipped(
 def load_chosen(
     chosen: str | Path | None, device: torch.device | str = "cpu"
 ) -> tuple[LensNetwork, WeightsInfo]:
-    """Load what a user chose: a name, a file, or None for the weights in use.
+    """Load the user's choice: a name, a file, or None for the active weights.
 
     Names are those in `SHIPPED` and of versions that were accepted on this machine (``v1``, see
     `network.versions`); in use is the version accepted or chosen last, else the default weights.
@@ -180,12 +180,12 @@ def load_chosen(
 
 
 def chosen_path(chosen: str | Path | None) -> Path:
-    """Find the file of what a user chose; see `load_chosen`.
+    """Return the file of the user's choice; see `load_chosen`.
 
     Raises
     ------
     WeightsError
-        It is an accepted version whose file is missing or altered.
+        The file of an accepted version is missing or altered.
     """
     if chosen in SHIPPED:
         return shipped_path(str(chosen))

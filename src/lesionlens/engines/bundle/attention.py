@@ -1,8 +1,8 @@
-"""Self-attention of the transformer blocks in a MONAI network, read while the network runs.
+"""Read the self-attention of transformer blocks in a MONAI network during a forward pass.
 
-MONAI keeps attention weights only where `save_attn` was set at construction, refuses it together
-with flash attention, and knows no such option for Swin blocks. Here the written-out form is
-switched on for one pass, the softmax is read, and every switch is put back.
+MONAI keeps attention weights only if `save_attn` was set at construction, does not combine it with
+flash attention, and has no such option for Swin blocks. Here the explicit form is enabled for one
+pass, the softmax is recorded, and every setting is restored.
 """
 
 from __future__ import annotations
@@ -33,21 +33,22 @@ Triple = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layer:
-    """Attention of one block, heads averaged or one of them."""
+    """Attention weights of one block, averaged over heads or of one head."""
 
     name: str
-    """Of the block, among the network's modules."""
+    """Name of the block among the network's modules."""
     weights: Tensor
-    """(W, n, n) Tensor: of n tokens in each of W windows, rows add up to one; one window where
-    attention is global."""
+    """(W, n, n) Tensor: of n tokens in each of W windows, rows sum to one; one window for global
+    attention.
+    """
     grid: Triple
-    """(3,) int: tokens along I, J, K."""
+    """(3,) int: number of tokens along I, J, K."""
     window: Triple
     shift: Triple = (0, 0, 0)
-    """(3,) int: tokens of a window, and how far windows are rolled before they are cut."""
+    """(3,) int: tokens per window, and the cyclic shift of windows."""
 
     def draw(self, rows: Tensor) -> Tensor:
-        """Return what tokens draw from: (R, I, J, K) shares to the same of one layer before."""
+        """Propagate (R, I, J, K) token weights back through this layer."""
         amounts = [
             n for size, w in zip(reversed(self.grid), reversed(self.window), strict=True)
             for n in (0, -size % w)
@@ -65,7 +66,7 @@ class Layer:
 
 
 def blocks(network: nn.Module) -> dict[str, int]:
-    """Return the heads of every block of a network that can be read here, by its name, in order."""
+    """Return the number of heads of every supported block, by name, in order."""
     return {
         name: int(module.num_heads)
         for name, module in network.named_modules()
@@ -77,21 +78,21 @@ def blocks(network: nn.Module) -> dict[str, int]:
 def reading(
     network: nn.Module, size: Sequence[int], head: int | None = None
 ) -> Iterator[list[Layer]]:
-    """Collect the attention of every block in the pass that follows, first to last.
+    """Record the attention of every block in the next forward pass, first to last.
 
     Parameters
     ----------
     network : nn.Module
-        Passed through once, with a batch of one.
+        The network; run once, with a batch of one.
     size : (3,) int
         Voxels of the input along I, J, K.
     head : int or None
-        The one that is read of each block which has so many; None for their mean.
+        Head to record in blocks that have it; None for the mean.
 
     Yields
     ------
     list of Layer
-        Filled by the pass; without blocks whose tokens lie on no regular grid.
+        Filled by the pass; blocks without a regular token grid are omitted.
     """
     found: list[Layer] = []
     hooks, switched = [], []
@@ -124,7 +125,7 @@ def reading(
 
 @dataclass(frozen=True, slots=True)
 class _Note:
-    """Where the attention of one block is written to, and which of its heads."""
+    """Hook target: where to record the attention of one block, and of which head."""
 
     found: list[Layer]
     name: str
@@ -146,7 +147,7 @@ def _note_global(
     edge = max(1, round((size[0] * size[1] * size[2] / count) ** (1 / 3)))
     grid = (size[0] // edge, size[1] // edge, size[2] // edge)
     voxels = grid[0] * grid[1] * grid[2]
-    if count - voxels in (0, 1):  # a class token comes first, and stands for no place
+    if count - voxels in (0, 1):  # a leading class token has no position
         places = slice(count - voxels, count)
         note.found.append(Layer(note.name, weights[:, places, places], grid, grid))
 
@@ -172,23 +173,23 @@ def _note_windows(
 
 
 def of_regions(layers: Sequence[Layer], drawn: Tensor) -> Tensor:
-    """Follow attention from where regions are drawn back through the blocks.
+    """Propagate attention from the segmented regions back through the blocks.
 
-    Blocks that share a grid of tokens make a stage. In each, attention is rolled out from the
-    tokens that lie in the region; the stages, all of which the decoders of UNETR and SwinUNETR
-    read, are averaged.
+    Blocks with the same token grid form a stage. In each stage, attention rollout starts from the
+    tokens in the region; stages are averaged, because the decoders of UNETR and SwinUNETR use all
+    of them.
 
     Parameters
     ----------
     layers : sequence of Layer
-        Of one pass, first to last; at least one.
+        Layers of one pass, first to last; at least one.
     drawn : (R, I, J, K) Tensor
-        Non-negative, where each region lies, on the input's voxels.
+        Non-negative weights of each region, on the input's voxels.
 
     Returns
     -------
     (R, I, J, K) float32 Tensor
-        Weights that add up to one, or to nothing if the region is not.
+        Weights that sum to one, or to zero if the region is absent.
 
     Notes
     -----
@@ -208,19 +209,19 @@ def of_regions(layers: Sequence[Layer], drawn: Tensor) -> Tensor:
 
 
 def of_layer(name: str, layers: Sequence[Layer], drawn: Tensor) -> Tensor:
-    """Return what one block attends to from where regions are drawn.
+    """Return the attention of one block, starting from the segmented regions.
 
     Parameters
     ----------
     name : str
         Of the block.
     layers, drawn
-        As of `of_regions`.
+        As for `of_regions`.
 
     Raises
     ------
     UnusableInputError
-        The block's tokens lie on no regular grid.
+        The block has no regular token grid.
     """
     layer = next((layer for layer in layers if layer.name == name), None)
     if layer is None:

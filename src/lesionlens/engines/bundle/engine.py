@@ -1,4 +1,4 @@
-"""Any MONAI bundle that segments brain tumours, as an engine."""
+"""Engine for MONAI bundles that segment brain tumours."""
 
 from __future__ import annotations
 
@@ -48,14 +48,15 @@ EXPLAIN = "explaining the bundle's prediction"
 AGAIN = "predicting perturbed inputs"
 GRAD_CAM, OCCLUSION, ATTENTION = "grad-cam", "occlusion", "attention"
 PATIENCE_S = 120.0
-"""Seconds that questions about a study may take, unless a user allows more."""
+"""Default time limit in seconds for explanations and perturbed predictions of a study."""
 _THREADS = 4
-"""By which a bundle's network computes on any CPU: another number would give other last digits, and
-the network's sums are not ours to change."""
+"""Fixed number of threads on any CPU: another number would change the last digits, because the
+summation order within a bundle's network cannot be controlled.
+"""
 _OVERLAP = 0.5
 _CAM_MM = 2.0
 _CAM_STRIDE = 4
-_STRIDES = 32  # of a network whose window is free; a multiple of it suits all of MONAI's
+_STRIDES = 32  # window sizes are multiples of this, which suits all of MONAI's networks
 _CAPABILITIES = frozenset({Capability.SEGMENT, Capability.ATTEND, Capability.PERTURB})
 METHODS = {
     GRAD_CAM: "Grad-CAM of the bundle's network at a quarter of its resolution: not attention, "
@@ -67,7 +68,7 @@ METHODS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Examined:
-    """One study, and the network's prediction: (R, I, J, K) shares on `study.grid`."""
+    """One study and the network's prediction: (R, I, J, K) probabilities on `study.grid`."""
 
     prepared: PreparedStudy
     study: network_input.NetworkInput
@@ -86,15 +87,15 @@ class BundleEngine:
     bundle : Path
         The bundle's folder.
     patience_s : float
-        Seconds for all questions about a study beyond the first pass (Grad-CAM, and up to 24 more
-        passes); what they do not suffice for is left out, with a notice.
+        Time limit in seconds for everything beyond the first pass (Grad-CAM, and up to 24 more
+        passes); what exceeds it is skipped, with a notice.
     precision : ComputePrecision or str
-        As `engines.device.choose_precision` reads it; bfloat16 is for those questions alone.
+        As for `engines.device.choose_precision`; bfloat16 is used only beyond the first pass.
 
     Raises
     ------
     UnusableInputError
-        It is no bundle that can be used here.
+        The bundle is not supported.
     WeightsError
         Its weights cannot be loaded safely.
     """
@@ -124,7 +125,7 @@ class BundleEngine:
         self._last: _Examined | None = None
 
     def forget(self) -> None:
-        """Let go the last study; see `engines.engine.SupportsForgetting`."""
+        """Release the last study; see `engines.engine.SupportsForgetting`."""
         self._move(self._device)
 
     @property
@@ -147,7 +148,7 @@ class BundleEngine:
     @devices.on_its_device
     @computed_by(_THREADS)
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
-        """Answer on the working grid; see `engines.engine.Engine.predict`."""
+        """Predict on the working grid; see `engines.engine.Engine.predict`."""
         with kept_memory():
             started = time.perf_counter()
             examined = self._examine(prepared, context)
@@ -171,7 +172,7 @@ class BundleEngine:
         )
 
     def _examine(self, prepared: PreparedStudy, context: RunContext) -> _Examined:
-        """Run the network once on the whole study, as MONAI would; the last study is kept."""
+        """Run the network once on the whole study, as MONAI would; the last study is cached."""
         if self._last is None or self._last.prepared is not prepared:
             study = self._cache.of(prepared)
             passes = self._windows(study.grid)
@@ -182,10 +183,10 @@ class BundleEngine:
     def _unperturbed(
         self, examined: _Examined, pass_s: float, limit: TimeLimit
     ) -> tuple[PerturbedPrediction, float]:
-        """Return the answer that perturbed inputs are compared with, and what one of them takes.
+        """Return the unperturbed prediction for comparison, and the time of one such pass.
 
-        It is computed as theirs are; the first answer takes its place where both are computed
-        alike, and where time is up.
+        It is computed with the same settings as perturbed predictions; the first pass is reused if
+        the settings are equal, or if the time is up.
         """
         whole, study = examined.shares[self._whole], examined.study
         if self._precision is ComputePrecision.FLOAT32:
@@ -202,7 +203,7 @@ class BundleEngine:
         return PerturbedPrediction(whole.cpu().numpy()[None], study.grid), pass_s
 
     def _trace(self, examined: _Examined, context: RunContext) -> Trace:
-        """Return the maps, and who answers more questions where the network attends."""
+        """Return the attention maps with callbacks for probes and single layers."""
         method = ATTENTION if self._attends else GRAD_CAM
         context.progress(EXPLAIN, 0.0)
         with interruptible(self._network, EXPLAIN, context.quiet()):
@@ -223,7 +224,7 @@ class BundleEngine:
         return Trace(cross, how, (layer,), asked.probe, layers, asked.layer_attention)
 
     def perturbation_grid(self, prepared: PreparedStudy) -> Grid:
-        """Return the grid of `predict_perturbed`: the bundle's own."""
+        """Return the grid of `predict_perturbed`: the bundle's own spacing."""
         return network_input.grid_at(prepared, self._bundle.spacing_mm)
 
     @devices.on_its_device
@@ -253,8 +254,8 @@ class BundleEngine:
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Explain by gradients, occlusion or attention; see `engines.engine.Engine.attribute`.
 
-        "attention" is there for networks with transformer blocks. "occlusion" covers the region
-        place by place, which takes up to about 125 passes.
+        "attention" requires transformer blocks. "occlusion" hides parts of the region one after the
+        other, in up to about 125 passes.
 
         Raises
         ------
@@ -287,7 +288,7 @@ class BundleEngine:
     def _as_shown(
         self, perturbation: InputPerturbation, study: network_input.NetworkInput
     ) -> InputPerturbation:
-        """Return the input that answers a perturbed one, by what the network reads of it."""
+        """Return the equivalent perturbation, reduced to the sequences that the network reads."""
         shown = zip(MrSequence, perturbation.keep, study.present, strict=True)
         read = {s for s, keep, there in shown if keep and there} & {*self._bundle.sequences}
         return replace(perturbation, keep=InputPerturbation.showing(read).keep)
@@ -295,7 +296,7 @@ class BundleEngine:
     def _input(
         self, study: network_input.NetworkInput, perturbation: InputPerturbation | None = None
     ) -> Tensor:
-        """Return the (1, C, I, J, K) input that shows a perturbation of the study."""
+        """Return the (1, C, I, J, K) input for a perturbation of the study."""
         asked = self._as_shown(perturbation or InputPerturbation(), study)
         order = [list(MrSequence).index(sequence) for sequence in self._bundle.sequences]
         shown = torch.tensor(asked.keep, device=study.channels.device)
@@ -305,7 +306,7 @@ class BundleEngine:
         return x.flip(2) if asked.mirrored else x
 
     def _run(self, x: Tensor) -> Tensor:
-        """Return the network's logits; networks of MONAI may hand out more beside them."""
+        """Return the network's logits; some MONAI networks return further outputs."""
         logits = self._network(x)
         found = logits[0] if isinstance(logits, list | tuple) else logits
         if isinstance(found, Tensor) and found.shape[1:] == (
@@ -321,11 +322,11 @@ class BundleEngine:
         )
 
     def _shares(self, x: Tensor, *, fast: bool = False) -> Tensor:
-        """Return (R, I, J, K) shares of the whole input, in windows that overlap by half.
+        """Return (R, I, J, K) probabilities of the whole input, by half-overlapping windows.
 
-        Fast is bfloat16 where that was chosen: less than half the time on an accelerator, and
-        shares that differ by up to 0.01. Not channels last, which is faster still: there torch's
-        group norm is less exact.
+        `fast` uses bfloat16 if it was chosen: less than half the time on an accelerator, with
+        probabilities that differ by up to 0.01. Channels-last would be faster still, but makes
+        torch's group norm less exact.
         """
         window = SlidingWindowInferer(self._bundle.window, overlap=_OVERLAP, mode="gaussian")
 
@@ -340,7 +341,7 @@ class BundleEngine:
         return torch.sigmoid(torch.as_tensor(logits)[0].float())
 
     def _windows(self, grid: Grid) -> int:
-        """Return how many windows one pass takes."""
+        """Return the number of windows of one pass."""
         steps = [
             1 + max(0, math.ceil((n - w) / (w * (1 - _OVERLAP))))
             for n, w in zip(grid.shape, self._bundle.window, strict=True)
@@ -358,7 +359,7 @@ class BundleEngine:
     def _explain(
         self, examined: _Examined, method: str, regions: Sequence[Region], context: RunContext
     ) -> tuple[dict[Region, Floats], str]:
-        """Return each region's weights on the working grid, and which layers they are of."""
+        """Return each region's weights on the working grid, and the names of the layers."""
         channels = {region: self._channels()[region] for region in regions}
         if method != ATTENTION:
             return self._attributed(examined, method, channels, context)
@@ -373,7 +374,7 @@ class BundleEngine:
     def _attributed(
         self, examined: _Examined, method: str, channels: Mapping[Region, int], context: RunContext
     ) -> tuple[dict[Region, Floats], str]:
-        """Ask at 2 mm or coarser, or in one window where the network reads no other size."""
+        """Attribute at 2 mm or coarser, or in one window if the input size is fixed."""
         study = examined.study
         if self._bundle.fixed:
             place = window_about_peak(examined.shares[self._whole], self._bundle.window)

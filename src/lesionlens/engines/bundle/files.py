@@ -1,8 +1,8 @@
-"""Read a MONAI bundle without running anything that it holds.
+"""Load a MONAI bundle without executing any of its code.
 
 A bundle's configuration may contain Python (`$...`) and name any class, and its weights are a
-pickle. So only the definition of the network is taken, only a class of `monai.networks.nets` is
-built, without expressions, and weights are loaded with `weights_only=True`.
+pickle. Therefore only the network definition is used, only classes of `monai.networks.nets` are
+instantiated, expressions are refused, and weights are loaded with `weights_only=True`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _REGIONS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
-    """What is used of a bundle."""
+    """The parts of a bundle that are used."""
 
     name: str
     version: str
@@ -48,28 +48,28 @@ class Bundle:
     network: nn.Module
     """With weights, in evaluation mode, on the CPU."""
     sequences: tuple[MrSequence, ...]
-    """One an input channel."""
+    """Sequence of each input channel."""
     regions: tuple[Region | None, ...]
-    """One an output channel; None for one that is not used."""
+    """Region of each output channel; None for an unused channel."""
     window: tuple[int, int, int]
-    """(3,) int: voxels that are seen at a time."""
+    """(3,) int: window size in voxels."""
     spacing_mm: float
-    """Edge of the cubes it was trained on."""
+    """Voxel edge of the training data."""
     sha256: str
-    """Of the weights file."""
+    """SHA-256 of the weights file."""
     fixed: bool = False
-    """Whether the network reads windows of that size alone (position codes of a transformer)."""
+    """Whether the network requires exactly that window size (positional embedding)."""
 
 
 def read(folder: Path) -> Bundle:
-    """Read a bundle's folder.
+    """Load a bundle folder.
 
     Raises
     ------
     UnusableInputError
-        It is not a bundle, or one for something else than brain tumours in MRI.
+        Not a bundle, or not for brain tumours in MRI.
     WeightsError
-        Its weights are missing, do not fit, or are more than tensors.
+        The weights are missing, do not fit, or contain more than tensors.
     """
     metadata = _config(folder, "metadata")
     inference = _config(folder, "inference")
@@ -136,7 +136,7 @@ def _definition(inference: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_download(key: str, value: Any) -> Any:
-    """Return an option of a network, none of which fetches weights: the bundle's own are loaded."""
+    """Return a network option, with downloads of pretrained weights disabled."""
     if not key.startswith("pretrained"):
         return value
     return False if isinstance(value, bool) else None
@@ -253,7 +253,7 @@ def _window(inference: Mapping[str, Any]) -> tuple[int, int, int]:
 
 
 def _spacing(inference: Mapping[str, Any]) -> float:
-    """Return the voxel edge of a Spacingd in the preprocessing; 1 mm if there is none."""
+    """Return the voxel edge of Spacingd in the preprocessing; 1 mm if there is none."""
     for step in inference.get("preprocessing", {}).get("transforms", ()):
         if isinstance(step, Mapping) and str(step.get("_target_", "")).startswith("Spacing"):
             edges = step.get("pixdim", (1.0, 1.0, 1.0))

@@ -1,4 +1,4 @@
-"""Maps of a bundle's network: its own attention, and what covering a place does to a region."""
+"""Explanation maps of a bundle's network: self-attention and occlusion."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from lesionlens.engines.bundle import attention as bundle_attention
 Floats = NDArray[np.float32]
 Run = Callable[[Tensor], Tensor]
 Follow = Callable[[Sequence[bundle_attention.Layer], Tensor], Tensor]
-"""Layers of one pass, and where regions are drawn, to what they attend to."""
-_COVERS = 4  # covered places along the longest side of a region, at least
+"""Maps the layers of one pass and the region weights to attention maps."""
+_COVERS = 4  # minimum number of occluded blocks along the longest side of a region
 
 
 def drawn(share: Tensor) -> Tensor:
-    """Return where (I, J, K) shares say yes; where they nowhere do, the surest thousandth."""
+    """Return the mask of (I, J, K) probabilities; if empty, of the highest thousandth."""
     found = share > 0.5
     if not bool(found.any()):
         found = share >= share.flatten().topk(max(1, share.numel() // 1000)).values[-1]
@@ -36,24 +36,24 @@ def drawn(share: Tensor) -> Tensor:
 
 
 def padded(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Pad the high ends of (..., I, J, K) volumes to a size."""
+    """Pad (..., I, J, K) volumes at the high ends to a size."""
     amounts = [n for a, b in zip(x.shape[-3:], size, strict=True) for n in (max(0, b - a), 0)]
     return functional.pad(x, amounts[::-1])
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """A network whose attention is read."""
+    """A network with self-attention that can be recorded."""
 
     network: nn.Module
-    """With blocks that `bundle_attention` reads."""
+    """A network with blocks supported by `bundle.attention`."""
     run: Run
     """Callable. The same network, (1, C, i, j, k) to logits."""
     window: tuple[int, int, int]
-    """(3,) int: voxels that the network sees at a time."""
+    """(3,) int: window size in voxels."""
 
     def layers(self, part: Tensor, head: int | None = None) -> list[bundle_attention.Layer]:
-        """Run one (1, C, i, j, k) part of the input, a window at the most; see `reading`."""
+        """Run one (1, C, i, j, k) part of the input, at most a window; see `reading`."""
         reading = bundle_attention.reading(self.network, self.window, head)
         with reading as layers, torch.inference_mode():
             self.run(padded(part, self.window))
@@ -67,7 +67,7 @@ def attention(
     follow: Follow = bundle_attention.of_regions,
     head: int | None = None,
 ) -> Tensor:
-    """Add up what the regions attend to over windows that together hold them.
+    """Sum the regions' attention over windows that together cover them.
 
     Parameters
     ----------
@@ -76,16 +76,16 @@ def attention(
     x : (1, C, I, J, K) Tensor
         The input.
     shares : (R, I, J, K) Tensor
-        What the network predicted, 0 to 1.
+        Predicted probabilities.
     follow : callable
-        How the attention is followed from where the regions are drawn.
+        How attention is propagated from the segmented regions.
     head : int or None
-        Read instead of the mean of all heads.
+        Head to use instead of the mean over heads.
 
     Returns
     -------
     (R, I, J, K) float32 Tensor
-        Each window counts by how much of the region it holds.
+        Windows are weighted by their share of the region.
     """
     focus = torch.stack([drawn(share) for share in shares]).float()
     total = torch.zeros_like(focus)
@@ -101,7 +101,7 @@ def attention(
 
 
 class _Score(nn.Module):
-    """Mean share of a region over the voxels where it was drawn."""
+    """Mean probability of a region over the voxels where it was segmented."""
 
     def __init__(self, run: Run, channel: int, inside: Tensor) -> None:
         super().__init__()
@@ -115,10 +115,10 @@ class _Score(nn.Module):
 
 
 def occlusion(run: Run, x: Tensor, channel: int) -> Tensor:
-    """Return how far a region's share falls when each place in and round it is covered.
+    """Return the drop in a region's probability when parts in and around it are occluded.
 
-    Cubes of a quarter of the region's longest side are set to the brain's mean, one after the
-    other, by `monai.visualize.OcclusionSensitivity`: about 125 passes at the most.
+    Cubes of a quarter of the region's longest side are set to the brain's mean, one at a time, by
+    `monai.visualize.OcclusionSensitivity`: about 125 passes at the most.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def occlusion(run: Run, x: Tensor, channel: int) -> Tensor:
             score, mask_size=edge, n_batch=1, verbose=False, mode=0.0, overlap=0.0, activate=False
         )
         box = [n for pair in zip(low, high, strict=True) for n in pair]
-        with warnings.catch_warnings():  # MONAI indexes by a list of slices, which torch deplores
+        with warnings.catch_warnings():  # MONAI indexes by a list of slices, which torch deprecates
             warnings.filterwarnings("ignore", message="Using a non-tuple sequence")
             left, _ = cover(x, b_box=box)
         fallen = (score(x) - torch.as_tensor(left)[0, 0]).clamp_min(0.0)
@@ -156,7 +156,7 @@ def occlusion(run: Run, x: Tensor, channel: int) -> Tensor:
 def weights(
     maps: Mapping[Region, Tensor], grid: Grid, prepared: PreparedStudy
 ) -> dict[Region, Floats]:
-    """Bring maps to the working grid, where each adds up to one over the brain."""
+    """Resample maps to the working grid, normalised to sum one over the brain."""
     out = {}
     for region, values in maps.items():
         found = onto_working(values, grid, prepared)
@@ -165,7 +165,7 @@ def weights(
 
 
 def onto_working(values: Tensor, grid: Grid, prepared: PreparedStudy) -> Floats:
-    """Bring one (I, J, K) map to the whole working grid; zero outside the brain."""
+    """Resample one (I, J, K) map to the whole working grid; zero outside the brain."""
     box = network_input.brain_box(prepared)
     along = separable.matrices(grid, network_input.box_grid(prepared, box), antialias=False)
     out = np.zeros(prepared.working.shape, np.float32)
@@ -176,7 +176,7 @@ def onto_working(values: Tensor, grid: Grid, prepared: PreparedStudy) -> Floats:
 def nested(
     shares: Tensor, channels: Mapping[Region, int], grid: Grid, prepared: PreparedStudy
 ) -> dict[Region, Floats]:
-    """Bring (R, I, J, K) shares to the working grid, nested; zero for a region without channel."""
+    """Resample (R, I, J, K) probabilities to the working grid, nested; zero without a channel."""
     out: dict[Region, Floats] = {}
     inside = np.ones(prepared.working.shape, np.float32)
     for region in Region:

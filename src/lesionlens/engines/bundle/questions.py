@@ -1,4 +1,4 @@
-"""Questions to the attention blocks of a bundle's network, answered when they are asked."""
+"""Probes and layer attention of a bundle's network, computed on request."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ Place = tuple[slice, slice, slice]
 
 
 class Asked:
-    """Where a voxel attends, and what single blocks and heads attend to.
+    """Computes a voxel's attention, and the attention of single blocks and heads, on request.
 
-    Nothing is kept of the analysis but where the regions were drawn: each question runs the network
-    on the windows that hold the region, a probe on the window about the voxel, whose attention is
-    kept until a voxel near its border or beyond is asked.
+    Only the segmented regions of the analysis are kept: each request runs the network on the
+    windows that cover the region; a probe runs it on the window around the voxel, whose attention
+    is cached until a voxel near its border or outside is requested.
 
     Parameters
     ----------
     reader : Reader
         The network.
     image : callable
-        To the (1, C, I, J, K) input of the study that was analysed.
+        Returns the (1, C, I, J, K) input of the analysed study.
     shares : mapping of Region to (I, J, K) Tensor
-        The network's probabilities, 0 to 1.
+        Predicted probabilities.
     grid : Grid
         Of the input.
     prepared : PreparedStudy
         The study, with its working grid.
     onto_working : callable
-        Brings an (I, J, K) map to the working grid, zero outside the brain.
+        Resamples an (I, J, K) map to the working grid, zero outside the brain.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Asked:
 
     @property
     def attention_layers(self) -> tuple[tuple[str, int], ...]:
-        """Name and heads of each block."""
+        """Name and number of heads of each block."""
         return tuple((f"block {n}", heads) for n, heads in enumerate(self._blocks.values(), 1))
 
     def probe(self, voxel: tuple[int, int, int]) -> Floats:
@@ -81,7 +81,7 @@ class Asked:
         return np.asarray(spread / max(float(spread.max()), 1e-12), dtype=np.float32)
 
     def layer_attention(self, region: Region, layer: int, head: int | None) -> Floats:
-        """Return (I, J, K) weights on the working grid that add up to one over the brain."""
+        """Return (I, J, K) weights on the working grid that sum to one over the brain."""
         follow = partial(bundle_attention.of_layer, list(self._blocks)[layer])
         drawn = self._drawn[region].float()[None]
         found = maps.attention(self._reader, self._image(), drawn, follow, head)[0]
@@ -89,7 +89,7 @@ class Asked:
         return np.asarray(spread / max(float(spread.sum(dtype=np.float64)), 1e-12), np.float32)
 
     def _layers_at(self, at: tuple[int, int, int]) -> tuple[Place, list[bundle_attention.Layer]]:
-        """Return a window that holds a voxel well inside, and its attention."""
+        """Return a window that contains a voxel away from its border, and its attention."""
         if self._last is None or not _well_inside(at, self._last[0], self._grid.shape):
             place = window_about(at, self._reader.window, self._grid.shape)
             part = self._image()[(slice(None), slice(None), *place)]
@@ -100,7 +100,7 @@ class Asked:
 def window_about(
     at: tuple[int, int, int], window: tuple[int, int, int], shape: tuple[int, ...]
 ) -> Place:
-    """Return the window about a voxel, within the volume; a short axis whole.
+    """Return the window around a voxel, within the volume; short axes are covered entirely.
 
     Examples
     --------
@@ -115,13 +115,13 @@ def window_about(
 
 
 def window_about_peak(share: Tensor, window: tuple[int, int, int]) -> Place:
-    """Return the window about the highest of (I, J, K) values."""
+    """Return the window around the maximum of (I, J, K) values."""
     i, j, k = (int(v) for v in np.unravel_index(int(share.argmax()), tuple(share.shape)))
     return window_about((i, j, k), window, tuple(share.shape))
 
 
 def _well_inside(at: tuple[int, int, int], place: Place, shape: tuple[int, ...]) -> bool:
-    """Whether a voxel keeps a quarter of the window between itself and borders that could move."""
+    """Return whether a voxel is a quarter window away from borders that could be shifted."""
     for voxel, side, length in zip(at, place, shape, strict=True):
         margin = (side.stop - side.start) // 4
         low = 0 if side.start == 0 else side.start + margin

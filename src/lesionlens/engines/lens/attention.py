@@ -1,4 +1,4 @@
-"""Attention of one pass of the Lens network, brought to the working grid when it is wanted."""
+"""Attention of one pass of the Lens network, resampled to the working grid on request."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _SCALES = (4, 2, 1)
 
 
 def coarser(grid: Grid, factor: int, shape: tuple[int, int, int]) -> Grid:
-    """Return the grid of features of which one stands for `factor` voxels along each axis.
+    """Return the grid of a feature map that is `factor` times coarser along each axis.
 
-    It may reach beyond `grid` at the high ends, by the padding of the network's input.
+    Because the network's input is padded, it may extend beyond `grid` at the high ends.
     """
     affine = grid.affine.copy()
     affine[:3, :3] *= factor
@@ -28,7 +28,7 @@ def coarser(grid: Grid, factor: int, shape: tuple[int, int, int]) -> Grid:
 
 
 class AttentionRollout:
-    """Attention rollout: where the token of a working voxel attends."""
+    """Attention rollout of the token at a working voxel."""
 
     def __init__(
         self,
@@ -61,9 +61,9 @@ class CrossAttentionMaps:
     padded : (3,) int
         Shape of the finest of them.
     coarse : Grid
-        Of the pass; the padding lies at its high ends.
+        Grid of the pass; padding is at the high ends.
     prepared : PreparedStudy
-        Names the working grid.
+        The study with the working grid.
     """
 
     names = ("quarter resolution", "half resolution", "full resolution")
@@ -85,12 +85,12 @@ class CrossAttentionMaps:
         return tuple(len(one) for one in self._weights)
 
     def __call__(self, region: Region, layer: int, head: int | None) -> Floats:
-        """Return (I, J, K) weights on the working grid that add up to one over the brain.
+        """Return (I, J, K) weights on the working grid that sum to one over the brain.
 
         Parameters
         ----------
         region : Region
-            Whose query.
+            Region of the query.
         layer : int
             0 to 2, coarse to fine.
         head : int or None

@@ -1,4 +1,4 @@
-"""From which probability the regions of a study are drawn, beside what the weights say."""
+"""Probability thresholds of a study's regions, adjusted from those in the weights."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _BINS = 200
 
 
 def whole_tumour_threshold(shown: Collection[MrSequence], usual: float) -> float:
-    """Return the lowest probability that is drawn as whole tumour, `usual` where water is shown.
+    """Return the whole-tumour threshold; `usual` if FLAIR or T2 is available.
 
-    Without FLAIR and T2 oedema is guessed from what lies round a core. The guess differs from
-    what is visible by its probability, so only what is nearly certain is drawn.
+    Without FLAIR and T2 oedema is only inferred from its position around a core, with a lower
+    probability, so only nearly certain voxels are included.
 
     Examples
     --------
@@ -32,34 +32,34 @@ def whole_tumour_threshold(shown: Collection[MrSequence], usual: float) -> float
 
 
 def of_core(probability: NDArray[np.float32], usual: float) -> float:
-    """Return the lowest probability that is drawn as core, `usual` where that is sure enough.
+    """Return the core threshold; `usual` if the core is certain enough.
 
     Parameters
     ----------
     probability : (I, J, K) float32 array
-        Of the core.
+        Probability of the core.
     usual : float
-        What the weights say.
+        The threshold from the weights.
 
     Returns
     -------
     float
-        .2 to `usual`: what is less probable than that everywhere is no core.
+        .2 to `usual`.
     """
     return min(usual, max(_LEAST_OF_CORE, of_highest_expected_dice(probability)))
 
 
 def of_highest_expected_dice(probability: NDArray[np.float32]) -> float:
-    """Return the cut at which the expected Dice of what is drawn is highest.
+    """Return the threshold with the highest expected Dice.
 
-    It is half of that Dice: what a network is unsure of as a whole is drawn from lower on, or the
-    surest part of it alone would stand for all (Lipton et al. 2014,
-    doi 10.1007/978-3-662-44851-9_15, for F1, which is Dice).
+    It equals half of that Dice: an object that is uncertain as a whole gets a lower threshold, or
+    only its most certain part would be included (Lipton et al. 2014, doi
+    10.1007/978-3-662-44851-9_15, for F1, which is Dice).
 
     Parameters
     ----------
     probability : (I, J, K) float32 array
-        0 to 1; what lies in the lowest of 200 steps counts as nothing.
+        0 to 1; values in the lowest of 200 bins are ignored.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The Lens network as an engine in torch."""
+"""The Lens network as a torch engine."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ class LensEngine(LensMethod):
     Parameters
     ----------
     device : str
-        As `engines.device.choose` reads it.
+        As for `engines.device.choose`.
     weights : str, Path or None
-        A weights file; "default" or "synthetic" for those of the package; a version that was
-        accepted on this machine, such as "v1"; None for the one in use.
+        A weights file; "default" or "synthetic" for the shipped ones; a version accepted on this
+        machine, such as "v1"; None for the weights in use.
     precision : ComputePrecision or str
-        As `engines.device.choose_precision` reads it.
+        As for `engines.device.choose_precision`.
 
     Raises
     ------
     WeightsError
-        The weights are missing, altered or made for another network.
+        The weights are missing, altered or of another network.
     ResourceError
         The device is missing.
     UnusableInputError
-        The precision is not the device's.
+        The device does not support the precision.
     """
 
     name = "lens"
@@ -95,7 +95,7 @@ class LensEngine(LensMethod):
         *,
         context: RunContext,
     ) -> PromptResponse:
-        """Outline what was pointed at; see `engines.engine.SupportsPrompts`."""
+        """Segment from prompts; see `engines.engine.SupportsPrompts`."""
         return self._prompts.answer_prompts(prepared, question, probability, context=context)
 
     @property
@@ -131,7 +131,7 @@ class LensEngine(LensMethod):
 
     @property
     def network(self) -> LensNetwork:
-        """The network itself, in evaluation mode."""
+        """The network in evaluation mode."""
         return self._network
 
     predict = devices.on_its_device(computed_by(1)(LensMethod.predict))
@@ -140,10 +140,10 @@ class LensEngine(LensMethod):
     @devices.on_its_device
     @computed_by(gradcam.THREADS)
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
-        """Give a second opinion by "grad-cam"; see `engines.engine.Engine.attribute`.
+        """Return a "grad-cam" map as a second opinion; see `engines.engine.Engine.attribute`.
 
-        Gradients instead of attention: which features, at half the network's resolution, made it
-        draw the region. Weights that add up to one over the brain.
+        Gradients instead of attention: which features, at half the network's resolution,
+        contributed to the region. The weights sum to one over the brain.
         """
         if method != "grad-cam":
             raise unknown_method(

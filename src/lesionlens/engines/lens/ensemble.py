@@ -1,11 +1,11 @@
-"""The whole tumour by the sequences at hand: a test-time ensemble.
+"""Test-time ensemble of the whole tumour over the available sequences.
 
-Readers draw the whole tumour on FLAIR. A network that sees everything at once can be talked out of
-a faint lesion by a sequence in which it does not show, so the same network also reads FLAIR
-alone, and the probabilities are averaged. Core and enhancement are judged with all sequences.
-The first pass shows them mirrored as well and averages, which errs less than either (test-time
-augmentation: Wang et al. 2019, doi:10.1016/j.neucom.2019.01.103). Each input is of a kind that the
-network is trained on, so none needs weights of its own.
+Readers outline the whole tumour on FLAIR. With all sequences as input, a sequence that does not
+show a faint lesion can suppress it, so the same network also predicts from FLAIR alone, and the
+probabilities are averaged. Core and enhancement are predicted from all sequences. The first pass
+also averages over mirrored inputs (test-time augmentation: Wang et al. 2019,
+doi:10.1016/j.neucom.2019.01.103). The network is trained on all of these inputs, so one set of
+weights is sufficient.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from __future__ import annotations
 from lesionlens.base.labels import MrSequence
 
 Shown = frozenset[MrSequence]
-"""The sequences of one input."""
+"""The sequences in one input."""
 
 _FLAIR = frozenset({MrSequence.FLAIR})
 
 
 def whole_tumour_views(shown: Shown) -> tuple[Shown, ...]:
-    """Return the inputs averaged for the whole tumour; without FLAIR only the study itself.
+    """Return the inputs averaged for the whole tumour; only the study itself without FLAIR.
 
     Examples
     --------

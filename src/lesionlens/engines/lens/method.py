@@ -1,7 +1,7 @@
-"""What is done with the Lens network, whatever runs it: the passes, and what is made of them.
+"""The inference pipeline around the Lens network, independent of its runtime.
 
-A first pass over the whole brain as a small ensemble, patch refinement, attention, perturbed
-inputs. Arrays stay torch's or numpy's (`base.array_ops`), as the passes return them.
+First pass over the whole brain as a small ensemble, patch refinement, attention, perturbed inputs.
+Arrays are torch's or numpy's (`base.array_ops`), as returned by the runtime.
 """
 
 from __future__ import annotations
@@ -71,14 +71,16 @@ PERTURBATION = "predicting perturbed inputs"
 EVERYTHING, MIRRORED = InputPerturbation(), InputPerturbation(mirrored=True)
 _EDGE = 1e-6
 _SCALE = 1.5
-"""Perturbed inputs are predicted at this many times the spacing: another scale, at which false
-regions seldom show again, and quick enough for every subset of sequences."""
-_UNFITTED_FLOOR = 0.2  # score from which a region is flagged, for weights that name none
+"""Spacing of perturbed inputs, as a multiple of the network's: at another scale false positives
+seldom recur, and every subset of sequences can be predicted quickly.
+"""
+_UNFITTED_FLOOR = 0.2  # score threshold for weights that do not define one
 _SLIGHT_ENHANCEMENT = SlightEnhancement(share=0.15, median=0.6)
-"""True enhancement of the development cases has a median above .7, false rims and specks about
-cysts lie below this (`research/experiments.md`, "Does it enhance at all?")."""
+"""True enhancement in the development cases has a median above .7; false rims and specks around
+cysts are below this value (`research/experiments.md`, "Does it enhance at all?").
+"""
 _ATTENTION_BLUR_VOX = 0.7
-"""On the network's grid: takes away the checkerboard of period two that upsampling leaves."""
+"""On the network's grid: removes the checkerboard pattern from upsampling."""
 _CAPABILITIES = frozenset(
     {Capability.SEGMENT, Capability.ATTEND, Capability.PROBE, Capability.PERTURB}
 )
@@ -93,19 +95,19 @@ REFINED_METHOD = (
 
 
 class LensMethod(ABC):
-    """The steps of an engine round the Lens network; subclasses run its passes.
+    """Steps of an engine around the Lens network; subclasses run the forward passes.
 
     Parameters
     ----------
     about : WeightsInfo
-        Sizes and notes of the weights.
+        Architecture and metadata of the weights.
     device : torch.device or None
-        Where arrays lie; None for numpy's.
+        Device of the arrays; None for numpy.
     """
 
     name: str
     _together = 1
-    """How many perturbed inputs go into one pass."""
+    """Number of perturbed inputs per forward pass."""
 
     def __init__(self, about: WeightsInfo, device: Device) -> None:
         self._about = about
@@ -115,44 +117,44 @@ class LensMethod(ABC):
         return PassCache(_SCALE * self._about.spacing_mm, device)
 
     def forget(self) -> None:
-        """Let go the last study; see `engines.engine.SupportsForgetting`."""
+        """Release the last study; see `engines.engine.SupportsForgetting`."""
         self._cache = self._fresh_cache(self._device)
 
     @property
     @abstractmethod
     def _device(self) -> Device:
-        """Where arrays lie."""
+        """Device of the arrays."""
 
     @property
     @abstractmethod
     def device_words(self) -> str:
-        """What it runs on, for the run's record."""
+        """The device in words, for the run's record."""
 
     @property
     def _precision(self) -> ComputePrecision:
-        """In which numbers it computes."""
+        """Precision of the computation."""
         return ComputePrecision.FLOAT32
 
     @property
     @abstractmethod
     def _threads(self) -> int | None:
-        """How many threads compute; None on an accelerator."""
+        """Number of CPU threads; None on an accelerator."""
 
     @property
     def _notices(self) -> tuple[str, ...]:
-        """What a reader must know of how it ran."""
+        """Notices about how it ran."""
         return ()
 
     @abstractmethod
     def _pass(self, x: Array, *, place: Array | None = None, trace: bool = False) -> PassOutput:
-        """Run the network on (1, 8, I, J, K) once; `place` as for `LensNetwork.forward`."""
+        """Run the network on (1, 8, I, J, K); `place` as for `LensNetwork.forward`."""
 
     @abstractmethod
     def _watch(self, stage: str, context: RunContext, passes: int) -> AbstractContextManager[None]:
-        """Return the context in which passes can be stopped and tell how far they are."""
+        """Return a context in which passes report progress and can be cancelled."""
 
     def _each(self, run: Callable[[_T], _R], inputs: Sequence[_T]) -> Iterator[_R]:
-        """Run passes that do not wait for each other, in any order; return what each gives."""
+        """Run independent passes in any order; yield their results."""
         return map(run, inputs)
 
     @property
@@ -178,11 +180,11 @@ class LensMethod(ABC):
 
     @property
     def _floor(self) -> float:
-        """The score below which nothing is flagged."""
+        """Score below which nothing is flagged."""
         return self._about.score_floor or _UNFITTED_FLOOR
 
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
-        """Answer on the working grid; see `engines.engine.Engine.predict`."""
+        """Predict on the working grid; see `engines.engine.Engine.predict`."""
         study = network_input.make_network_input(prepared, self._about.spacing_mm, self._device)
         out, logits = self._first_pass(study, context)
         box, cut = study.box, study.cut
@@ -218,9 +220,9 @@ class LensMethod(ABC):
         )
 
     def _first_pass(self, study: NetworkInput, context: RunContext) -> tuple[PassOutput, Array]:
-        """Average the ensemble; return the pass with everything, and (3, I, J, K) mean logits.
+        """Average the ensemble; return the pass with all sequences, and (3, I, J, K) mean logits.
 
-        What everything shown calls core is whole tumour too, whatever FLAIR alone says of it.
+        Core predicted from all sequences is also whole tumour, whatever FLAIR alone predicts.
         """
         _, *others = ensemble.whole_tumour_views(_shown(study.present))
         inputs = [EVERYTHING, MIRRORED, *map(InputPerturbation.showing, others)]
@@ -240,7 +242,7 @@ class LensMethod(ABC):
         return out, logit(mean, _EDGE)
 
     def _thresholds(self, present: Sequence[bool], core: Floats) -> dict[Region, float]:
-        """Return the probability from which each region is drawn; `core` is that of the core."""
+        """Return each region's threshold; `core` is the probability of the core."""
         outer, inner, enhancing = self._about.thresholds
         return {
             Region.WT: cuts.whole_tumour_threshold(_shown(present), outer),
@@ -291,7 +293,7 @@ class LensMethod(ABC):
     def _ensemble(
         self, perturbation: InputPerturbation, present: Sequence[bool]
     ) -> list[InputPerturbation]:
-        """Return the inputs that are averaged for one."""
+        """Return the inputs that are averaged for one perturbation."""
         shown = _shown([a and b for a, b in zip(perturbation.keep, present, strict=True)])
         members = (shown,) if perturbation.alone else ensemble.whole_tumour_views(shown)
         return [replace(perturbation, keep=InputPerturbation.showing(one).keep) for one in members]
@@ -307,7 +309,7 @@ class LensMethod(ABC):
         logits: Array,
         context: RunContext,
     ) -> Array | None:
-        """Return `patch_refinement.refine` on the grid `first.cut`; None if nothing needs it."""
+        """Run patch refinement on the grid `first.cut`; None if there is nothing to refine."""
         spacing = self._about.focus_spacing_mm
         if spacing is None or MrSequence.T1C not in _shown(prepared.present.tolist()):
             return None
@@ -324,7 +326,7 @@ class LensMethod(ABC):
             return self._calibrated(out.logits)[0, -1], out.attention[0, -1]
 
         with self._watch(REFINEMENT, context, len(chosen.places)):
-            # two at once would take 2.2 GB
+            # Two concurrent passes would take 2.2 GB.
             answers = [next(iter(self._each(run, [window]))) for window in chosen.places]
         change, attended = patch_refinement.refine(chosen, logits[-1], study, answers)
         both = [change, separable.smooth(attended, _ATTENTION_BLUR_VOX)]
@@ -357,7 +359,7 @@ def _trace(
 
 
 def _class_probabilities(out: PassOutput, grid: Grid) -> ClassProbabilities | None:
-    """Return the classes by the lesion queries, where the network has them."""
+    """Return class probabilities from the lesion queries, if the network has them."""
     lesions: LesionShares | None = out.lesions
     if lesions is None:
         return None
@@ -371,15 +373,15 @@ def _shown(keep: Sequence[bool]) -> ensemble.Shown:
 
 
 def _nested(logits: Array) -> Array:
-    """Probabilities of (3, I, J, K) logits, each at most that of the region round it."""
+    """Return probabilities of (3, I, J, K) logits, each at most that of its enclosing region."""
     outer, core, enhancing = sigmoid(logits)
     xp = namespace(logits)
-    core = xp.minimum(core, outer)  # many times as fast as `cummin` along three
+    core = xp.minimum(core, outer)  # much faster than `cummin` along an axis of three
     return xp.stack([outer, core, xp.minimum(enhancing, core)])
 
 
 def whole(cut: Array, prepared: PreparedStudy, box: Box) -> Floats:
-    """Put (R, i, j, k) maps of the brain's box back into the working grid; zero elsewhere."""
+    """Paste (R, i, j, k) maps of the brain's box into the working grid; zero elsewhere."""
     out = np.zeros((cut.shape[0], *prepared.working.shape), np.float32)
     out[(slice(None), *box)] = to_numpy(floats(cut))
     return out

@@ -1,11 +1,11 @@
-"""Outline refinement: what this patient's own images say of the voxels near an outline.
+"""Outline refinement by this patient's intensities near the outline.
 
-The network knows from other heads what a lesion looks like, on a grid of 2 mm. Where it is certain,
-the images show how this patient's lesion looks, on their own grid. So each region is given two
-Gaussians of intensity, of what is certainly inside and of what certainly surrounds it (quadratic
-discriminant analysis: Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, 2nd
-edition, section 4.3). The network's probability is the prior: part of the log-likelihood ratio is
-added to its logit, near the outline alone. Nothing is found or lost elsewhere.
+The network segments on a grid of 2 mm. Voxels of which it is certain show this patient's own
+intensities, at the resolution of the images. Each region gets two Gaussians of intensity, of
+certain inside voxels and of certain surrounding voxels (quadratic discriminant analysis: Hastie,
+Tibshirani and Friedman, The Elements of Statistical Learning, 2nd edition, section 4.3). The
+network's probability is the prior: part of the log-likelihood ratio is added to its logit, only
+near the outline. Nothing changes elsewhere.
 """
 
 from __future__ import annotations
@@ -23,59 +23,59 @@ from lesionlens.engines import separable
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-_STRENGTH = 0.5  # how much of a ratio counts, as neighbouring voxels are not independent
-_LIMIT = 2.0  # the largest log-likelihood ratio that one voxel is believed
-_INSIDE, _OUTSIDE = 0.8, 0.05  # probabilities from which a voxel is certain
-_LEAST_VOX = 300  # of either side, for a covariance that says something
-_MARGIN_VOX = 12  # how far round the whole tumour its surroundings are looked at
-_REACH_VOX = 2.0  # deviation of the Gaussian by which nearness to the outline falls off
-_RAMP = 0.2  # of probability, over which a voxel goes from outside to inside
-_NEAREST = 0.01  # taken off nearness; what is left below zero is left alone
-_VARIANCE = 0.05  # added to each standardised variance
-_EDGE = 1e-3  # probabilities are kept this far from 0 and 1
+_STRENGTH = 0.5  # weight of a ratio, as neighbouring voxels are not independent
+_LIMIT = 2.0  # clipping of a voxel's log-likelihood ratio
+_INSIDE, _OUTSIDE = 0.8, 0.05  # probabilities beyond which a voxel is certain
+_LEAST_VOX = 300  # minimum number on either side, for a stable covariance
+_MARGIN_VOX = 12  # extent of the surroundings around the whole tumour
+_REACH_VOX = 2.0  # standard deviation of the Gaussian weight around the outline
+_RAMP = 0.2  # probability range over which a voxel changes from outside to inside
+_NEAREST = 0.01  # subtracted from the weight; negative weights are set to zero
+_VARIANCE = 0.05  # added to each standardised variance, for regularisation
+_EDGE = 1e-3  # probabilities are clipped this far from 0 and 1
 _UPTAKE = np.array([one in {MrSequence.T1, MrSequence.T1C} for one in MrSequence])
-"""The sequences that tell enhancement."""
+"""The sequences that show enhancement."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Gaussian:
-    """Of intensities: (C,) mean, (C, C) covariance."""
+    """Gaussian of intensities: (C,) mean, (C, C) covariance."""
 
     mean: NDArray[np.float64]
     covariance: NDArray[np.float64]
 
     @classmethod
     def of(cls, values: NDArray[np.float64], weights: NDArray[np.float64]) -> _Gaussian:
-        """Fit to (C, N) standardised intensities, each counted by its (N,) weight."""
+        """Fit to (C, N) standardised intensities with (N,) weights."""
         noise = _VARIANCE * np.eye(len(values))
         spread = np.cov(values, aweights=weights).reshape(noise.shape)
         return cls(np.average(values, 1, weights), spread + noise)
 
     def log_density(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return (N,) log densities of (C, N) intensities, but for a constant."""
+        """Return (N,) log densities of (C, N) intensities, up to a constant."""
         away = values - self.mean[:, None]
         distance = (away * np.linalg.solve(self.covariance, away)).sum(0)
         return np.asarray(-0.5 * (distance + np.linalg.slogdet(self.covariance)[1]))
 
 
 def refine(probability: Floats, channels: Floats, present: Mask, brain: Mask) -> Floats:
-    """Move the outlines of the three regions to where this patient's images have them.
+    """Adjust the outlines of the three regions to this patient's images.
 
     Parameters
     ----------
     probability : (3, I, J, K) float32 array
-        Of whole tumour, core and enhancing tumour, nested, on a grid of 1 mm.
+        Probability of whole tumour, core and enhancing tumour, nested, on a grid of 1 mm.
     channels : (4, I, J, K) float32 array
-        In the order of `MrSequence`, in any units; zero outside a field of view, where a voxel is
-        left as it is.
+        In the order of `MrSequence`, in any units; zero outside a field of view, where nothing is
+        changed.
     present : (4,) bool array
-        Which sequences there are.
+        Available sequences.
     brain : (I, J, K) bool array
 
     Returns
     -------
     (3, I, J, K) float32 array
-        Nested. A region of which too little is certain is as it was.
+        Nested. A region with too few certain voxels is unchanged.
     """
     box = bounding_box(probability[0] > 0.5, _MARGIN_VOX)
     if box is None:
@@ -98,19 +98,19 @@ def refine(probability: Floats, channels: Floats, present: Mask, brain: Mask) ->
 
 
 def _by_degrees(probability: Floats) -> Floats:
-    """Go from 0 to 1 over `_RAMP` round one half; a step would magnify rounding errors."""
+    """Ramp from 0 to 1 over `_RAMP` around one half; a step would magnify rounding errors."""
     return np.asarray(((probability - 0.5) / _RAMP + 0.5).clip(0, 1), np.float32)
 
 
 def _refine_one(probability: Floats, images: Floats, around: Floats) -> Floats:
-    """Refine one region's (I, J, K) by (C, I, J, K) images; `around` weighs its surroundings."""
+    """Refine one region's (I, J, K) with (C, I, J, K) images; `around` weights the surroundings."""
     scanned = (images != 0).all(0)
     inside = (probability > _INSIDE) & scanned
     outside = around * ((probability < _OUTSIDE) & scanned)
     if min(inside.sum(), outside.sum()) < _LEAST_VOX or not len(images):
         return probability
     soft = separable.smooth(_by_degrees(probability), _REACH_VOX)
-    nearness = 4 * soft * (1 - soft) - _NEAREST  # from zero on, so that nothing jumps where it ends
+    nearness = 4 * soft * (1 - soft) - _NEAREST  # from zero, so that there is no jump at its end
     near = (nearness > 0) & scanned
     certain = (inside > 0) | (outside > 0)
     values, weights = images[:, certain].astype(float), np.stack([inside, outside])[:, certain]

@@ -1,4 +1,4 @@
-"""What a pass of the network returns, whatever ran it."""
+"""Protocols of a forward pass's output, independent of the runtime."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lesionlens.base.array_ops import Array
 
 
 class SelfAttentionOutput(Protocol):
-    """Queries and keys of one self-attention layer, as `network.attention.SelfTrace`."""
+    """Queries and keys of one self-attention layer, like `network.attention.SelfTrace`."""
 
     @property
     def q(self) -> Array:
@@ -25,11 +25,11 @@ class SelfAttentionOutput(Protocol):
 
 
 class AttentionOutput(Protocol):
-    """All that was attended to in one pass, as `network.model.AttentionTrace`."""
+    """All attention of one pass, like `network.model.AttentionTrace`."""
 
     @property
     def self_attention(self) -> Sequence[SelfAttentionOutput]:
-        """One a layer, first to last."""
+        """One per layer, first to last."""
 
     @property
     def cross_attention(self) -> tuple[Array, ...]:
@@ -41,14 +41,14 @@ class AttentionOutput(Protocol):
 
 
 class LesionShares(Protocol):
-    """What lesion queries found, as `network.lesion_queries.LesionOutput`."""
+    """Output of the lesion queries, like `network.lesion_queries.LesionOutput`."""
 
     def class_shares(self) -> Array:
         """Return class probabilities at 1/2 of the padded grid, (1, 3, I, J, K)."""
 
 
 class PassOutput(Protocol):
-    """What one pass yields, as `network.model.LensOutput`; a batch of one."""
+    """Output of one pass, like `network.model.LensOutput`; batch size one."""
 
     @property
     def logits(self) -> Array:
@@ -56,7 +56,7 @@ class PassOutput(Protocol):
 
     @property
     def attention(self) -> Array:
-        """(1, 3, I, J, K); adds up to one."""
+        """(1, 3, I, J, K); sums to one."""
 
     @property
     def trace(self) -> Any:

@@ -1,7 +1,7 @@
-"""Patch refinement: the network again, in finer windows round what the first pass suspects.
+"""Patch refinement: run the network on finer windows around suspected tumour.
 
-It sharpens the enhancing tumour, whose rim is thin; what is wide needs the context of the
-whole brain, so the whole tumour and the core are left as the first pass drew them.
+It sharpens the enhancing tumour, whose rim is thin. The whole tumour and the core need the context
+of the whole brain and are kept from the first pass.
 """
 
 from __future__ import annotations
@@ -29,37 +29,37 @@ from lesionlens.imaging.preparation.resampling import HALF
 SHARE = 0.7
 """Weight of the refinement in the prediction, and in the attention map."""
 _WINDOW_VOX = 96
-_FROM = 0.25  # probability of whole tumour from which a voxel is refined
+_FROM = 0.25  # whole-tumour probability at which a voxel is refined
 _MARGIN_MM = 6.0
-_FADE_VOX = 1.0  # of the first pass: how softly the surroundings of what is suspected end
+_FADE_VOX = 1.0  # of the first pass: width of the soft border around suspected tumour
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WindowPlan:
-    """Which windows to refine."""
+    """The windows to refine."""
 
     near: Array
-    """(I, J, K) float32 array: 1 within 6 mm of what the first pass suspects, on its grid."""
+    """(I, J, K) float32 array: 1 within 6 mm of suspected tumour, on the first pass's grid."""
     there: separable.Matrices
-    """(3,) arrays: matrices from that grid to the finer one; see `separable`."""
+    """(3,) arrays: resampling matrices from that grid to the finer one; see `separable`."""
     places: Sequence[windows.Window]
     """Sequence of Window. On the finer grid."""
 
 
 def plan(whole: Array, grid: Grid, fine: Grid) -> WindowPlan:
-    """Lay windows over everything that may be tumour.
+    """Plan windows over all suspected tumour.
 
     Parameters
     ----------
     whole : (I, J, K) array
-        The first pass's logits of the whole tumour, on `grid`.
+        Whole-tumour logits of the first pass, on `grid`.
     grid, fine : Grid
-        Of the first pass and of the refinement; axis-aligned, over the same brain.
+        Grids of the first pass and of the refinement; axis-aligned, over the same brain.
 
     Returns
     -------
     WindowPlan
-        Without a place if nothing is suspected.
+        Without windows if nothing is suspected.
     """
     there = separable.matrices(grid, fine, antialias=False)
     suspected = to_numpy(sigmoid(whole)) >= _FROM
@@ -74,24 +74,24 @@ def plan(whole: Array, grid: Grid, fine: Grid) -> WindowPlan:
 def refine(
     chosen: WindowPlan, known: Array, study: NetworkInput, answers: Sequence[tuple[Array, Array]]
 ) -> Array:
-    """Put together what the network made of every window of a plan.
+    """Blend the network's output of all planned windows.
 
     Parameters
     ----------
     chosen : WindowPlan
-        Of the same study.
+        Plan of the same study.
     known : (I, J, K) array
-        The first pass's logits of the enhancing tumour.
+        Enhancing-tumour logits of the first pass.
     study : NetworkInput
         At the finer voxel size.
     answers : sequence of pairs of (i, j, k) arrays
-        For each of its places the enhancing tumour's logits and its query's attention.
+        For each window the enhancing tumour's logits and its query's attention.
 
     Returns
     -------
     (2, i, j, k) array
-        On the finer grid: what is to be added to the logits, and the query's attention, each
-        window weighed by how much of the region it holds.
+        On the finer grid: the correction of the logits, and the query's attention, windows weighted
+        by their share of the region.
     """
     device, shape = device_of(known), study.grid.shape
     blend, attended = windows.Blend(shape, device), zeros(shape, device)

@@ -1,4 +1,4 @@
-"""The Lens network as an engine in onnxruntime: the same answers without torch."""
+"""The Lens network as an onnxruntime engine, without torch."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class _Pass(NamedTuple):
 
 
 def exported_path(name: str = "default") -> Path:
-    """Return where `lesionlens export-model` writes and this engine reads."""
+    """Return the path of the file that `lesionlens export-model` writes."""
     return user_folders.data() / "models" / f"{name}.onnx"
 
 
@@ -74,21 +74,21 @@ class OnnxEngine(LensMethod):
     device : str
         "auto", "cpu", "cuda" or "cuda:N"; CUDA needs onnxruntime-gpu.
     weights : str, Path or None
-        A file that `lesionlens export-model` wrote; None for the one it wrote last for the
-        default weights, "synthetic" likewise.
+        A file written by `lesionlens export-model`; None for its latest export of the default
+        weights, "synthetic" for that of the synthetic ones.
     precision : ComputePrecision or str
-        "auto" or "float32": a file in other numbers is exported so.
+        "auto" or "float32"; other precisions are chosen at export.
 
     Raises
     ------
     WeightsError
-        The file is missing or holds another network.
+        The file is missing or contains another network.
     MissingPluginError
         onnxruntime is not installed.
     ResourceError
         The device is missing.
     UnusableInputError
-        Another precision.
+        Unsupported precision.
     """
 
     name = "onnx"
@@ -129,7 +129,7 @@ class OnnxEngine(LensMethod):
         return self._session.thread_count
 
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> NoReturn:
-        """Refuse: a file without gradients has no method but its attention."""
+        """Refuse: an ONNX file has no gradients, hence no attribution method."""
         del prepared, target
         raise unknown_method(
             method,
@@ -149,7 +149,7 @@ class OnnxEngine(LensMethod):
 
     @override
     def _pass(self, x: Floats, *, place: Floats | None = None, trace: bool = False) -> _Pass:
-        """Pad to what the file reads, run, cut again."""
+        """Pad to the file's input size, run, crop."""
         shape = x.shape[2:]
         room = [max(-n % _STRIDE, _LEAST_VOX - n) for n in shape]
         padded = np.pad(x, [(0, 0), (0, 0), *((0, r) for r in room)])

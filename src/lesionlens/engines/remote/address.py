@@ -1,4 +1,4 @@
-"""Where a server is, and how we show that we may use it."""
+"""Address and credentials of a server."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ PATIENCE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """A server of `lesionlens serve`, and how to reach it."""
+    """Address of a `lesionlens serve` server, and connection options."""
 
     url: str
     """Such as https://gpu.hospital.example:8000."""
     api_key: str | None = field(default=None, repr=False)
-    """What the server requests; None for the one in LESIONLENS_API_KEY, if any."""
+    """API key; None for the one in LESIONLENS_API_KEY, if any."""
     ca: Path | None = None
-    """Certificates to trust instead of the usual, PEM."""
+    """CA certificates to trust instead of the system's, PEM."""
     plain_http: bool = False
-    """Whether http without encryption is allowed to another machine."""
+    """Whether unencrypted http to another machine is allowed."""
     patience_s: float = PATIENCE_S
-    """How long a line that is cut, or a server that is full, is waited for."""
+    """How long to retry if the connection is lost or the server is full."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -52,7 +52,7 @@ class ServerAddress:
 
     @property
     def name(self) -> str:
-        """Host and port, for a reader."""
+        """Host and port, for display."""
         return urlsplit(self.url).netloc
 
 
@@ -62,18 +62,18 @@ def read_key(file: Path) -> str:
     Raises
     ------
     UnusableInputError
-        There is none.
+        There is no key.
     """
     return read_keys(file)[0]
 
 
 def read_keys(file: Path) -> tuple[str, ...]:
-    """Return the keys of a file, one a line.
+    """Return the keys in a file, one per line.
 
     Raises
     ------
     UnusableInputError
-        It cannot be read, holds none, or one that is too short to keep anybody out.
+        The file cannot be read, contains no key, or one that is too short.
     """
     try:
         lines = [line.strip() for line in read_text(file, MIB).splitlines()]

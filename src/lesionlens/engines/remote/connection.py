@@ -1,7 +1,7 @@
-"""Talk to a server over HTTP: one session with a heartbeat, errors that explain, second tries.
+"""HTTP connection to a server: one session with a heartbeat, retries, explicit errors.
 
-Every request may be made twice: parts and studies are named by their content, jobs by the client.
-So a line that is cut costs time and nothing else.
+Every request is idempotent: parts and studies are identified by their content, jobs by the client.
+A lost connection therefore only costs time.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _RAISED: dict[str, type[LesionLensError]] = {
 
 
 class CutLineError(ServerError):
-    """No answer: the line was cut, or nobody listens."""
+    """No answer: the connection was lost or refused."""
 
 
 @dataclass
 class _Secret:
-    """The session's name, held apart so that the session can be ended without its connection."""
+    """The session ID, stored separately so that the session can be ended without its connection."""
 
     session: str = ""
 
@@ -58,14 +58,14 @@ class Connection:
     Parameters
     ----------
     address : ServerAddress
-        Where, and with which key.
+        Server address and key.
     model : str or None
-        Which of its models; None for its first.
+        Name of the model; None for the server's first.
 
     Raises
     ------
     ServerError
-        It does not answer, refuses the key, has no such model or speaks another version.
+        The server does not answer, refuses the key, has no such model or another protocol version.
     """
 
     def __init__(self, address: ServerAddress, model: str | None) -> None:
@@ -89,30 +89,30 @@ class Connection:
 
     @property
     def session(self) -> str:
-        """The session's name, which is a secret."""
+        """The session ID, which is secret."""
         return self._secret.session
 
     def reopen(self, lost: str) -> None:
-        """Begin a new session in place of one that the server lost."""
+        """Open a new session in place of one that the server lost."""
         with self._lock:
             if self.session == lost:
                 self._open()
 
     def close(self) -> None:
-        """End the session: the server forgets what it holds of it."""
+        """End the session: the server deletes its data."""
         self._end()
 
     def ask(self, method: str, path: str, **how: Any) -> requests.Response:
-        """Send one request below the session."""
+        """Send one request within the session."""
         return self._send(method, f"/v1/sessions/{self.session}{path}", **how)
 
     def patiently(self, attempt: Callable[[], Any], stage: str, context: RunContext) -> Any:
-        """Make an attempt again while the line is cut or the server full, within the patience.
+        """Retry while the connection is lost or the server is full, up to the time limit.
 
         Raises
         ------
         ServerError
-            Patience ended.
+            The time limit was reached.
         CancelledError
             The user asked to stop.
         """
@@ -136,7 +136,7 @@ class Connection:
 
 
 def models_of(address: ServerAddress) -> tuple[str, ...]:
-    """Return the names of a server's models, its first first; no session is begun.
+    """Return the names of a server's models, without opening a session.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def models_of(address: ServerAddress) -> tuple[str, ...]:
 def _send(
     http: requests.Session, address: ServerAddress, method: str, path: str, **how: Any
 ) -> requests.Response:
-    """Send one request; what keeps it from being answered is reported in words."""
+    """Send one request; connection problems are raised as LesionLens errors."""
     try:
         answer = http.request(method, address.url + path, timeout=(_CONNECT_S, _READ_S), **how)
     except SSLError as error:
@@ -173,7 +173,7 @@ def _send(
 
 def _http(address: ServerAddress) -> requests.Session:
     http = requests.Session()
-    http.trust_env = False  # no proxy, and no password from .netrc, takes part unasked
+    http.trust_env = False  # proxies and .netrc passwords are not used
     http.verify = True if address.ca is None else str(address.ca)
     if address.api_key is not None:
         http.headers["Authorization"] = f"Bearer {address.api_key}"
@@ -187,7 +187,7 @@ def _pause(seconds: float, context: RunContext) -> None:
 
 
 def _beat(holder: weakref.ref[Connection]) -> None:
-    """Keep a session alive for as long as somebody holds the connection."""
+    """Keep a session alive while its connection is referenced."""
     while (connection := holder()) is not None:
         pause = float(connection.about["heartbeat_s"]) / 3
         with contextlib.suppress(ServerError):
@@ -231,7 +231,7 @@ def _untrusted(address: ServerAddress) -> ServerError:
 
 
 def _refused(answer: requests.Response, address: ServerAddress) -> NoReturn:
-    """Raise what a refusal means here."""
+    """Raise the error for an HTTP refusal."""
     try:
         body = dict(answer.json())
     except ValueError:

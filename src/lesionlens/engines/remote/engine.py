@@ -1,4 +1,4 @@
-"""An engine that runs elsewhere: the same questions and answers, on a server of ours."""
+"""An engine that runs on a LesionLens server."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _POLL_S = 0.25
 
 
 class RemoteEngine:
-    """Asks a server about a prepared study; made by `connect`.
+    """Client of a server's engine; created by `connect`.
 
-    Of a study only the brain's voxels travel, once; of later questions only what they ask. The
-    server keeps the study in memory while the session lasts. What it has lost meanwhile, because
-    it was started again or needed the room, is sent again silently.
+    Only the brain's voxels of a study are sent, once; later requests send only their arguments. The
+    server keeps the study in memory during the session. If it lost the study, because it was
+    restarted or needed the memory, the study is sent again silently.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class RemoteEngine:
     def info(self) -> EngineInfo:
         """Name, version, SHA-256 of the weights, capabilities of the server's engine.
 
-        Prompts are answered here, where the study is: see `Result.prompt`.
+        Prompts are answered locally: see `Result.prompt`.
         """
         about = messages.info_in(self._line.about["engine"])
         here = about.capabilities - {Capability.PROMPT}
@@ -75,11 +75,11 @@ class RemoteEngine:
         return f"{device}, on the server {self._line.address.name}"
 
     def close(self) -> None:
-        """End the session: the server forgets the study."""
+        """End the session: the server deletes the study."""
         self._line.close()
 
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
-        """Answer on the working grid; see `engines.engine.Engine.predict`."""
+        """Predict on the working grid; see `engines.engine.Engine.predict`."""
         header, arrays = self._ask(prepared, _RemoteQuestion(RequestKind.PREDICT), context)
         found = messages.prediction_in(
             header,
@@ -97,7 +97,7 @@ class RemoteEngine:
         return (f"The network ran in LesionLens {there} on the server; here it is {here}",)
 
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
-        """Explain by a method of the server's engine; see `engines.engine.Engine.attribute`."""
+        """Attribute by a method of the server's engine; see `engines.engine.Engine.attribute`."""
         about = {"region": target.region.value, "method": method}
         _, arrays = self._ask(prepared, _RemoteQuestion(RequestKind.ATTRIBUTE, about), SILENT)
         return Volume(arrays["values"], prepared.working)
@@ -114,7 +114,7 @@ class RemoteEngine:
         return self._ask_trace(prepared, _RemoteQuestion(RequestKind.LAYER, about))
 
     def _ask_trace(self, prepared: PreparedStudy, question: _RemoteQuestion) -> Floats:
-        """Ask what the server's trace answers; where it is gone, the study is predicted again."""
+        """Request data of the server's trace; if it is gone, the study is predicted again."""
         patience = _Losses(self._line.address)
         while True:
             try:
@@ -126,7 +126,7 @@ class RemoteEngine:
     def _ask(
         self, prepared: PreparedStudy, question: _RemoteQuestion, context: RunContext
     ) -> tuple[Header, Mapping[str, NDArray[Any]]]:
-        """Ask one question about a study; what the server lost meanwhile is sent again."""
+        """Send one request about a study; if the server lost the study, it is sent again."""
         context.check(SENDING)
         if not prepared.knows_brain:
             raise UnusableInputError(
@@ -156,14 +156,14 @@ class RemoteEngine:
                     self._line.patiently(reopen, SENDING, context)
 
     def _travelling(self, prepared: PreparedStudy) -> messages.TravellingStudy:
-        """Return a study as it travels; the last one is kept."""
+        """Return a study in its serialised form; the last one is cached."""
         with self._lock:
             if self._last is None or self._last[0] is not prepared:
                 self._last = (prepared, messages.take_apart(prepared))
             return self._last[1]
 
     def _send_study(self, study: messages.TravellingStudy, context: RunContext) -> None:
-        """Send what the server does not hold of a study."""
+        """Send the parts of a study that the server does not have."""
         held = (self._line.session, study.name)
         if held in self._held:
             return
@@ -179,9 +179,10 @@ class RemoteEngine:
         self._held.add(held)
 
     def _run(self, asked: bytes, context: RunContext) -> bytes:
-        """Run one job on the server and return its answer; a line that was cut is taken up again.
+        """Run one job on the server and return its response; resumes after a lost connection.
 
-        The job has its name from here, so that it is run once however often the line is cut.
+        The job ID is chosen by the client, so that it runs once however often the connection is
+        lost.
         """
         path = f"/jobs/{uuid.uuid4().hex}"
         patiently = partial(self._patiently, WAITING, context)
@@ -211,13 +212,13 @@ class RemoteEngine:
 
 
 class _Losses:
-    """How long a server may go on losing what it was sent, from the first time on."""
+    """Limit on how long a server may keep losing the study."""
 
     def __init__(self, address: ServerAddress) -> None:
         self._address, self._first = address, 0.0
 
     def one_more(self) -> None:
-        """Take one more loss, or give up where patience has ended."""
+        """Count one more loss; raise if the time limit is reached."""
         now = time.monotonic()
         self._first = self._first or now
         if now - self._first > self._address.patience_s:
@@ -230,7 +231,7 @@ class _Losses:
 
 @dataclass(frozen=True, slots=True)
 class _RemoteQuestion:
-    """What is asked of a study: the kind of question, what it is about, arrays that go with it."""
+    """A request about a study: kind, arguments and arrays."""
 
     kind: RequestKind
     about: Header = field(default_factory=dict)
@@ -260,7 +261,7 @@ class RemotePerturbable(RemoteEngine):
 
 
 class RemoteQuick(RemotePerturbable):
-    """A remote engine that also has a first look."""
+    """A remote engine with a first pass."""
 
     def first_look(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
         """Run a coarse pass; see `engines.engine.SupportsFirstPass`."""
@@ -271,14 +272,14 @@ class RemoteQuick(RemotePerturbable):
 def connect(
     device: str = "auto", *, server: str | ServerAddress | None = None, model: str | None = None
 ) -> RemoteEngine:
-    """Return the engine of a server, with all that it can do and nothing else.
+    """Return a client for a server's engine, with exactly its capabilities.
 
     Parameters
     ----------
     device : str
-        "auto": which device is the server's choice.
+        Must be "auto": the server chooses its device.
     server : str or ServerAddress
-        Its address.
+        Address of the server.
     model : str or None
         Which of its models; None for its first.
 

@@ -1,7 +1,7 @@
-"""Records as messages and back: what a study and an answer are when they travel.
+"""Serialise studies, requests and predictions as messages.
 
-A study travels as what an engine may read: its channels within the brain, the brain, where the
-grid lies. No name, no date, no UID, no path, nothing outside the brain.
+A study is sent as the input of an engine: channels within the brain, brain mask, grid. No name, no
+date, no UID, no path, nothing outside the brain.
 """
 
 from __future__ import annotations
@@ -39,19 +39,21 @@ Header = dict[str, Any]
 Arrays = Mapping[str, NDArray[Any]]
 Parts = dict[str, bytes]
 BYTES_PER_VOXEL = 4 * len(MrSequence) + 1
-"""Of a study as an engine reads it: its channels and the brain."""
+"""Bytes per voxel of an engine's input: channels and brain mask."""
 _INFO, _SCORING, _TIME = TypeAdapter(EngineInfo), TypeAdapter(Scoring), TypeAdapter(QuestionTime)
 _SLIGHT = TypeAdapter(SlightEnhancement)
 
 
 @dataclass(frozen=True, slots=True)
 class TravellingStudy:
-    """A study taken apart: parts that are named by their content, and what makes one of them."""
+    """A serialised study: parts identified by their content, and a manifest of them."""
 
     manifest: Header
     """Dict. Grid, which sequences, and the digests of the parts."""
     parts: Parts
-    """Dict of str to bytes. SHA-256 to message: the brain, and each present sequence within it."""
+    """Dict of str to bytes. SHA-256 to message: the brain mask, and each available sequence within
+    it.
+    """
 
     @property
     def name(self) -> str:
@@ -60,17 +62,17 @@ class TravellingStudy:
 
 
 def study_name(manifest: Header) -> str:
-    """Return by what a study is known: its content."""
+    """Return a study's content-based identifier."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def digest_of(part: bytes) -> str:
-    """Return by what a part is known."""
+    """Return a part's content-based identifier."""
     return hashlib.sha256(part).hexdigest()
 
 
 def take_apart(prepared: PreparedStudy) -> TravellingStudy:
-    """Return what of a prepared study travels."""
+    """Serialise a prepared study."""
     parts: Parts = {}
 
     def add(values: NDArray[Any]) -> str:
@@ -94,7 +96,7 @@ def take_apart(prepared: PreparedStudy) -> TravellingStudy:
 
 
 def parts_named(manifest: Header) -> list[str]:
-    """Return the digests that a manifest names."""
+    """Return the digests of the parts in a manifest."""
     try:
         names = [manifest["brain"], *(c for c in manifest["channels"] if c is not None)]
         return [str(name) for name in names]
@@ -103,12 +105,12 @@ def parts_named(manifest: Header) -> list[str]:
 
 
 def put_together(manifest: Header, parts: Mapping[str, bytes], limit_bytes: int) -> PreparedStudy:
-    """Return the study that a manifest names, as an engine reads it.
+    """Deserialise a study from its manifest and parts.
 
     Raises
     ------
     ServerError
-        The parts do not fit together, or it would be larger than `limit_bytes`.
+        The parts are inconsistent, or the study would exceed `limit_bytes`.
     """
     try:
         grid, voxels = grid_in(manifest["grid"]), voxels_of(manifest)
@@ -132,14 +134,14 @@ def _only_array(part: bytes, limit_bytes: int) -> NDArray[Any]:
 
 
 def perturbations_out(perturbations: Sequence[InputPerturbation]) -> tuple[Header, Arrays]:
-    """Return perturbed inputs as a message."""
+    """Serialise perturbations."""
     fields = [{"keep": v.keep, "mirrored": v.mirrored, "alone": v.alone} for v in perturbations]
     hidden = {str(n): v.hidden for n, v in enumerate(perturbations) if v.hidden is not None}
     return {"variants": fields}, hidden
 
 
 def perturbations_in(header: Header, arrays: Arrays) -> list[InputPerturbation]:
-    """Return perturbed inputs from a message."""
+    """Deserialise perturbations."""
     found = []
     for number, fields in enumerate(header["variants"]):
         t1, t1c, t2, flair = (bool(keep) for keep in fields["keep"])
@@ -155,14 +157,14 @@ def perturbations_in(header: Header, arrays: Arrays) -> list[InputPerturbation]:
 
 
 def info_out(info: EngineInfo) -> Header:
-    """Return who decides, for JSON."""
+    """Serialise an engine's identity as JSON fields."""
     fields = _INFO.dump_python(info, mode="json")
     fields["capabilities"].sort()
     return dict(fields)
 
 
 def info_in(fields: Any) -> EngineInfo:
-    """Return who decides, from JSON."""
+    """Deserialise an engine's identity."""
     try:
         return _INFO.validate_python(fields)
     except ValidationError as error:
@@ -170,7 +172,7 @@ def info_in(fields: Any) -> EngineInfo:
 
 
 def prediction_out(found: Prediction) -> tuple[Header, dict[str, NDArray[Any]]]:
-    """Return an answer as a message; of its trace what can be asked later stays behind."""
+    """Serialise a prediction; callbacks of its trace stay on the server."""
     arrays = {f"probability_{region}": values for region, values in found.probability.items()}
     header: Header = {
         "engine": info_out(found.engine),
@@ -207,16 +209,16 @@ LayerAttention = Callable[[Region, int, int | None], NDArray[np.float32]]
 def prediction_in(
     header: Header, arrays: Arrays, device: str, probe: Probe, layer: LayerAttention
 ) -> Prediction:
-    """Return an answer from a message.
+    """Deserialise a prediction.
 
     Parameters
     ----------
     header, arrays
         The message.
     device : str
-        Where the engine runs, in words, with the server.
+        Device of the engine in words, including the server.
     probe, layer : callable
-        Who asks the server what `Trace.probe_row` and `Trace.layer_attention` answer.
+        Callbacks to the server for `Trace.probe_row` and `Trace.layer_attention`.
     """
     try:
         unperturbed, classes = header.get("unperturbed"), header.get("classes")
@@ -259,7 +261,7 @@ def _of_regions(arrays: Arrays, prefix: str) -> dict[Region, NDArray[np.float32]
 
 
 def perturbed_out(found: PerturbedPrediction) -> tuple[Header, Arrays]:
-    """Return answers to perturbed inputs as a message."""
+    """Serialise perturbed predictions."""
     arrays = {"probability": found.probability}
     if found.inner is not None:
         arrays["inner"] = found.inner
@@ -267,35 +269,35 @@ def perturbed_out(found: PerturbedPrediction) -> tuple[Header, Arrays]:
 
 
 def perturbed_in(header: Header, arrays: Arrays) -> PerturbedPrediction:
-    """Return answers to perturbed inputs from a message."""
+    """Deserialise perturbed predictions."""
     return PerturbedPrediction(arrays["probability"], grid_in(header["grid"]), arrays.get("inner"))
 
 
 def first_look_out(found: FirstPass) -> tuple[Header, Arrays]:
-    """Return a first look as a message."""
+    """Serialise a first pass."""
     header, arrays = perturbed_out(found.seen)
     scoring = _SCORING.dump_python(found.scoring)
     return header | {"threshold": found.threshold, "scoring": scoring}, arrays
 
 
 def first_look_in(header: Header, arrays: Arrays) -> FirstPass:
-    """Return a first look from a message."""
+    """Deserialise a first pass."""
     scoring = _SCORING.validate_python(header["scoring"])
     return FirstPass(perturbed_in(header, arrays), float(header["threshold"]), scoring)
 
 
 def volume_out(found: Volume) -> tuple[Header, Arrays]:
-    """Return a volume as a message."""
+    """Serialise a volume."""
     return {"grid": grid_out(found.grid)}, {"values": found.data}
 
 
 def grid_out(grid: Grid) -> Header:
-    """Return a grid as the fields of a header."""
+    """Serialise a grid as header fields."""
     return {"shape": grid.shape, "affine": np.asarray(grid.affine, np.float64).tolist()}
 
 
 def grid_in(fields: Any) -> Grid:
-    """Return a grid from the fields of a header."""
+    """Deserialise a grid."""
     i, j, k = (int(n) for n in fields["shape"])
     if min(i, j, k) < 1:
         raise ValueError("an empty grid")
@@ -311,7 +313,7 @@ def _odd(what: str) -> ServerError:
 
 
 def voxels_of(manifest: Header) -> int:
-    """Return how many voxels the grid of a study has."""
+    """Return the number of voxels in the grid of a study."""
     try:
         return int(np.prod(grid_in(manifest["grid"]).shape, dtype=np.int64))
     except (KeyError, TypeError, ValueError, LesionLensError) as error:

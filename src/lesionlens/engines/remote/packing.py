@@ -1,7 +1,7 @@
-"""Arrays and a JSON header as bytes that travel: compressed without loss, never pickled.
+"""Message format: a JSON header and losslessly compressed arrays, never pickles.
 
-A message is a safetensors file: its metadata hold the header, each tensor one compressed array.
-What is zero outside the brain travels as the voxels of the brain alone.
+A message is a safetensors file: the metadata contain the header, each tensor is one compressed
+array. Arrays that are zero outside the brain are sent as their brain voxels only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lesionlens.base.errors import ServerError
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
 LIMIT_BYTES = 2**33
-"""No message unpacks to more."""
+"""Size limit of an unpacked message."""
 _KEY = "lesionlens"
 _LEVEL = 1
 _TYPES = ("float16", "float32", "float64", "uint8", "bool")
@@ -32,17 +32,17 @@ _TYPES = ("float16", "float32", "float64", "uint8", "bool")
 def pack(
     header: Mapping[str, Any], arrays: Mapping[str, Array] | None = None, inside: Mask | None = None
 ) -> bytes:
-    """Return a message.
+    """Pack a message.
 
     Parameters
     ----------
     header : mapping
-        What JSON can say.
+        JSON-compatible values.
     arrays : mapping of str to array
         Any shape; float16, float32, float64, uint8 or bool.
     inside : (I, J, K) bool or None
-        The brain, which the receiver knows too; (…, I, J, K) arrays that are zero elsewhere travel
-        as its voxels.
+        Brain mask, known to the receiver; (…, I, J, K) arrays that are zero outside it are sent as
+        its voxels.
     """
     notes: dict[str, Any] = {}
     packed: dict[str, Array] = {}
@@ -58,12 +58,12 @@ def pack(
 def unpack(
     message: bytes, inside: Mask | None = None, limit_bytes: int = LIMIT_BYTES
 ) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return the header and the arrays of a message.
+    """Unpack the header and the arrays of a message.
 
     Raises
     ------
     ServerError
-        It is no message, is damaged, or would unpack to more than `limit_bytes`.
+        Not a valid message, or larger than `limit_bytes` when unpacked.
     """
     try:
         packed = load(message)
@@ -81,12 +81,12 @@ def unpack(
 
 
 def header_of(message: bytes) -> dict[str, Any]:
-    """Return the header of a message whose arrays stay packed.
+    """Return the header of a message without unpacking its arrays.
 
     Raises
     ------
     ServerError
-        It is no message.
+        Not a valid message.
     """
     try:
         return dict(parse_json(_metadata(message)[_KEY], infinite=True)["header"])
@@ -105,7 +105,7 @@ def _only(array: Array, inside: Mask) -> bool:
 
 
 def _planes(values: Array) -> bytes:
-    """Return the first bytes of all values, then the second …: so zlib finds what repeats."""
+    """Group the bytes of all values by significance, which compresses better."""
     if values.dtype.kind == "b":
         return np.packbits(values).tobytes()
     flat = np.ascontiguousarray(values).reshape(-1)

@@ -1,4 +1,4 @@
-"""From a place in a brain and prompts to what the prompt network reads, and back."""
+"""Crops around prompts as input of the prompt network, and the way back."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ _LARGEST_DIFFERENCE = 4.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
-    """A cube of voxels somewhere in a volume."""
+    """A cubic crop within a volume."""
 
     centre: NDArray[np.float64]
-    """(3,) voxel of the volume at the middle of the cube."""
+    """(3,) centre of the crop, in voxels of the volume."""
     step: NDArray[np.float64]
-    """(3, 3): one voxel of the cube, in voxels of the volume."""
+    """(3, 3): one crop voxel along each axis, in voxels of the volume."""
     size: int
     """Voxels along each edge."""
 
     @classmethod
     def straight(cls, centre: NDArray[np.float64], spacing: float, size: int) -> Place:
-        """Make a cube along the axes of the volume."""
+        """Create a crop aligned with the volume's axes."""
         return cls(np.asarray(centre, float), spacing * np.eye(3), size)
 
     def voxels(self) -> NDArray[np.float64]:
-        """Where its voxels lie in the volume, (n, n, n, 3)."""
+        """Return the positions of its voxels in the volume, (n, n, n, 3)."""
         along = np.arange(self.size) - (self.size - 1) / 2
         steps = np.stack(np.meshgrid(along, along, along, indexing="ij"), -1)
         return np.asarray(steps @ self.step.T + self.centre)
 
     def inside(self, points: NDArray[np.generic]) -> NDArray[np.int64]:
-        """Bring (N, 3) voxels of the volume to the cube's, rounded; those outside are left out."""
+        """Map (N, 3) voxels of the volume to crop voxels, rounded; those outside are dropped."""
         near = (np.asarray(points, float).reshape(-1, 3) - self.centre) @ np.linalg.inv(self.step).T
         index = np.rint(near + (self.size - 1) / 2).astype(np.int64)
         return index[((index >= 0) & (index < self.size)).all(1)]
 
 
 def sample(volume: NDArray[np.generic], place: Place, *, nearest: bool = False) -> Tensor:
-    """Read (C, I, J, K) at a place: (C, n, n, n) float32, zero beyond the volume."""
+    """Sample (C, I, J, K) on a crop: (C, n, n, n) float32, zero outside the volume."""
     half = (place.size - 1) / 2
     reach = np.abs(place.step).sum(1) * half
     shape = np.array(volume.shape[1:])
@@ -76,7 +76,7 @@ def sample(volume: NDArray[np.generic], place: Place, *, nearest: bool = False) 
 
 
 def _along_axes(values: Floats, at: Iterable[NDArray[np.floating]]) -> Floats:
-    """Interpolate (C, I, J, K) at places along each axis; zero outside. No threads are woken."""
+    """Interpolate (C, I, J, K) at coordinates along each axis; zero outside. Single-threaded."""
     for axis, places in enumerate(at, 1):
         length = values.shape[axis]
         low = np.floor(places).astype(int)
@@ -91,36 +91,36 @@ def _along_axes(values: Floats, at: Iterable[NDArray[np.floating]]) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """What lies in a crop before anybody points at it."""
+    """Content of a crop, independent of the prompts."""
 
     images: Tensor
-    """(4, n, n, n) z-scores, zero where absent."""
+    """(4, n, n, n) z-scores, zero for absent sequences."""
     brain: Tensor
     """(1, n, n, n) 0 or 1."""
     present: tuple[bool, ...]
     """(4,)."""
     chances: Tensor | None
-    """(3, n, n, n) probability of WT, TC and ET by the analysis; None if there was none."""
+    """(3, n, n, n) predicted probability of WT, TC and ET; None without an analysis."""
     spacing_mm: float
-    """Edge of its voxels."""
+    """Voxel edge."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """What is asked of it."""
+    """The prompts in a crop."""
 
     wanted: Mask
-    """(n, n, n): voxels pointed at."""
+    """(n, n, n): foreground voxels."""
     unwanted: Mask
-    """(n, n, n): voxels pointed at as not part of it."""
+    """(n, n, n): background voxels."""
     outline: Mask | None
-    """(n, n, n): the outline so far; None to begin with nothing."""
+    """(n, n, n): the current outline; None to begin without one."""
     region: int | None
-    """Index of the region that is meant: WT, TC or ET; None for the thing pointed at."""
+    """Index of the intended region (WT, TC, ET); None for the object at the prompts."""
 
 
 def gaussians(marked: Mask, spacing_mm: float) -> Floats:
-    """Draw a sharp and a wide Gaussian round marked voxels; (2, n, n, n), at most one."""
+    """Return a sharp and a wide Gaussian around marked voxels; (2, n, n, n), at most one."""
     if not marked.any():
         return np.zeros((2, *marked.shape), np.float32)
     far = ndimage.distance_transform_edt(~marked).astype(np.float32) * np.float32(spacing_mm)
@@ -129,7 +129,7 @@ def gaussians(marked: Mask, spacing_mm: float) -> Floats:
 
 
 def _unlike(images: Tensor, sharp: Tensor, brain: Tensor) -> Tensor:
-    """How each sequence differs from where a prompt lies; (4, n, n, n), about -1 to 1."""
+    """Return each sequence's difference from its value at the prompts; (4, n, n, n), -1 to 1."""
     weight = sharp * brain[0]
     total = weight.sum()
     if float(total) < 1e-3:
@@ -140,7 +140,7 @@ def _unlike(images: Tensor, sharp: Tensor, brain: Tensor) -> Tensor:
 
 
 def network_input(scene: Scene, question: Question) -> PromptInput:
-    """Make the input of one crop, B = 1."""
+    """Build the network input of one crop, B = 1."""
     n = scene.images.shape[-1]
     maps = torch.zeros(MAPS, n, n, n)
     facts = torch.zeros(FACTS)
@@ -170,12 +170,12 @@ def network_input(scene: Scene, question: Question) -> PromptInput:
 
 
 def paste(values: Tensor, place: Place, shape: tuple[int, ...]) -> tuple[Box, Floats]:
-    """Bring (n, n, n) values of a straight place back to the volume of this shape.
+    """Paste (n, n, n) values of an axis-aligned crop into a volume of this shape.
 
     Returns
     -------
     box, values
-        Which part of the volume the place covers, and the values there, linear between voxels.
+        The covered box of the volume, and the linearly interpolated values there.
     """
     spacing = float(place.step[0, 0])
     half = spacing * (place.size - 1) / 2

@@ -1,9 +1,9 @@
-"""A small residual network on a crop round the prompts.
+"""The prompt network: a small residual network on a crop around the prompts.
 
-It reads the four sequences, what the analysis says there, the outline so far and the prompts, and
-answers with a correction of that outline. Prompts are maps, as in RITM (Sofiiuk et al. 2021) and
-nnInteractive (Isensee et al. 2025). Besides, the place that was pointed at attends to the whole
-crop: its query gathers what looks alike and becomes the embedding of a mask, as in Mask2Former.
+Its inputs are the four sequences, the predicted probabilities, the current outline and the prompts;
+it outputs a correction of the outline. Prompts are maps, as in RITM (Sofiiuk et al. 2021) and
+nnInteractive (Isensee et al. 2025). In addition, the features at the prompts attend to the whole
+crop: this query becomes the embedding of a mask, as in Mask2Former.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lesionlens.network.encoder import Residual
 MULTIPLE = 8
 """The crop's axes must be multiples of this."""
 TOKEN = 4
-"""Voxels along an axis that one token of the attention stands for."""
+"""Voxels per attention token along each axis."""
 SEQUENCES = slice(0, 4)
 REGIONS = slice(4, 7)
 NAMED = 7
@@ -34,19 +34,22 @@ LIKE_FOR = slice(13, 17)
 LIKE_AGAINST = slice(17, 21)
 BRAIN = 21
 MAPS = 22
-"""Channels of `PromptInput.maps`: z-scores; probabilities of WT, TC, ET and of the region that was
-named, from -1 to 1; the outline so far, -1 to 1; sharp and wide Gaussians of the prompts for, then
-against; how each sequence differs from where the prompts for, and those against, lie; the brain."""
+"""Channels of `PromptInput.maps`: z-scores; probabilities of WT, TC, ET and of the intended region,
+-1 to 1; the current outline, -1 to 1; sharp and wide Gaussians of the foreground, then
+background prompts; each sequence's difference from its value at the foreground and background
+prompts; the brain.
+"""
 FACTS = 11
-"""Values of `PromptInput.facts`: presence of four sequences, the region that was named (3), whether
-there are an analysis, an outline, prompts against, and the logarithm of the voxel edge in mm."""
-_START = 2.5  # logits that a voxel has where nothing speaks for it
-_BESIDE = 0.35  # what the analysis counts where there is an outline
-_SHARPEST = 6.0  # a certain prior may be contradicted
+"""Values of `PromptInput.facts`: presence of four sequences, the intended region (3), whether there
+are an analysis, an outline, background prompts, and the logarithm of the voxel edge in mm.
+"""
+_START = 2.5  # initial logit without other evidence
+_BESIDE = 0.35  # weight of the analysis if there is an outline
+_SHARPEST = 6.0  # limit of the prior's logits, so that it can be overruled
 
 
 class PromptInput(NamedTuple):
-    """What the network reads."""
+    """Input of the network."""
 
     maps: Tensor
     """(B, `MAPS`, I, J, K) float32."""
@@ -55,27 +58,27 @@ class PromptInput(NamedTuple):
 
 
 class PromptAnswer(NamedTuple):
-    """What it answers."""
+    """Output of the network."""
 
     logits: Tensor
-    """(B, 1, I, J, K): of the thing that was pointed at."""
+    """(B, 1, I, J, K): logits of the prompted object."""
     attention: Tensor | None
-    """(B, i, j, k) weights of the prompts' query, `TOKEN` voxels a token, adding up to one."""
+    """(B, i, j, k) attention weights of the prompts, `TOKEN` voxels per token, sum one."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromptConfig:
-    """Sizes of the network."""
+    """Hyperparameters of the network."""
 
     widths: tuple[int, int, int] = (24, 48, 96)
-    """(3,) int: features at cells of two, four and eight voxels."""
+    """(3,) int: channels at strides two, four and eight."""
     fine: int = 8
-    """Features at single voxels."""
+    """Channels at full resolution."""
     heads: int = 4
 
 
 class PromptNetwork(nn.Module):
-    """See the module."""
+    """The prompt network; see the module."""
 
     def __init__(self, config: PromptConfig) -> None:
         super().__init__()
@@ -104,7 +107,7 @@ class PromptNetwork(nn.Module):
 
     @override
     def forward(self, x: PromptInput, *, trace: bool = False) -> PromptAnswer:
-        """Answer; `trace` requests the attention, by the readable form."""
+        """Predict; `trace` also returns the attention, by the readable form."""
         maps, facts = x
         code_near, code_middle = self.facts(facts).split(self.config.widths[:2], 1)
         near = self.first(self.stem(fold(maps)) + code_near[..., None, None, None])
@@ -124,7 +127,7 @@ class PromptNetwork(nn.Module):
         return PromptAnswer(logits + self._prior(maps, facts), kept)
 
     def _prior(self, maps: Tensor, facts: Tensor) -> Tensor:
-        """Logits before anything was seen: the outline so far, else what the analysis says."""
+        """Return prior logits: the current outline, else the predicted probability."""
         outlined = facts[:, 8].view(-1, 1, 1, 1, 1)
         named = facts[:, 4:7].sum(1).view(-1, 1, 1, 1, 1) * facts[:, 7].view(-1, 1, 1, 1, 1)
         chance = (maps[:, NAMED : NAMED + 1] + 1) / 2
@@ -136,7 +139,7 @@ class PromptNetwork(nn.Module):
         return corrected * outlined + self.prior[1] * analysed * known + nothing
 
     def _asked(self, maps: Tensor, middle: Tensor, trace: bool) -> tuple[Tensor, Tensor | None]:
-        """Let the places of the prompts for and against attend; (B, 2, middle), and the map."""
+        """Return (B, 2, middle) features attended by the two kinds of prompts, and the map."""
         sharp = functional.avg_pool3d(maps[:, PROMPTS.start : PROMPTS.stop : 2], TOKEN)
         share = sharp.flatten(2)
         share = share / share.sum(2, keepdim=True).clamp_min(1e-6)

@@ -1,4 +1,4 @@
-"""Weights of the prompt network: safetensors with their notes, checked by SHA-256."""
+"""Weights of the prompt network: safetensors with metadata, checked by SHA-256."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ FORMAT = "lesionlens-prompt-1"
 
 @dataclass(frozen=True, slots=True)
 class PromptNotes:
-    """Where weights come from."""
+    """Provenance of the weights."""
 
     version: str
     trained_on: str
-    """In words: which volumes, how many steps."""
+    """In words: training volumes and number of steps."""
     steps: int
 
 
 def save(path: Path, network: PromptNetwork, notes: PromptNotes) -> str:
-    """Write weights and notes as half-precision safetensors; returns the SHA-256.
+    """Write weights and metadata as half-precision safetensors; return the SHA-256.
 
     Raises
     ------
@@ -55,12 +55,12 @@ def save(path: Path, network: PromptNetwork, notes: PromptNotes) -> str:
 
 
 def load_file(path: Path, device: str | torch.device = "cpu") -> tuple[PromptNetwork, PromptNotes]:
-    """Read weights, ready to run.
+    """Load weights in evaluation mode.
 
     Raises
     ------
     WeightsError
-        The file cannot be read, or is of another network.
+        The file cannot be read, or belongs to another network.
     """
     try:
         with safe_open(path, framework="pt") as stream:
@@ -87,12 +87,12 @@ def load_file(path: Path, device: str | torch.device = "cpu") -> tuple[PromptNet
 
 
 def load_shipped(device: str | torch.device = "cpu") -> tuple[PromptNetwork, PromptNotes, str]:
-    """Read the weights of the package; the SHA-256 comes third.
+    """Load the shipped weights; the SHA-256 comes third.
 
     Raises
     ------
     WeightsError
-        They are missing or altered.
+        The weights are missing or altered.
     """
     path = shipped_file(NAME, "sha256")
     network, notes = load_file(path, device)

@@ -1,4 +1,4 @@
-"""A brain that never was: an anatomy warped, with folding, atrophy and mask of its own."""
+"""Synthetic brains: a warped anatomy with folding, atrophy and brain mask."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CORTEX, WHITE, SULCUS, VENTRICLE, DEEP = range(5)
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """Patient millimetres (about the volume's middle) to atlas millimetres, per volume."""
+    """Transform from patient mm (about the volume's centre) to atlas mm, per volume."""
 
     linear: Tensor
     """(B, 3, 3)."""
@@ -26,7 +26,7 @@ class Pose:
     """(B, 3), atlas mm."""
 
     def to_patient(self, atlas_mm: Tensor) -> Tensor:
-        """Atlas points (B, N, 3) in patient mm."""
+        """Map atlas points (B, N, 3) to patient mm."""
         moved: Tensor = (atlas_mm - self.shift[:, None]) @ torch.linalg.inv(self.linear).transpose(
             1, 2
         )
@@ -38,13 +38,13 @@ class Anatomy:
     """Healthy tissue of a batch; every tensor is (B, C, I, J, K)."""
 
     tissue: Tensor
-    """Five shares that add up to one: cortex, white, outer CSF, ventricle, deep grey."""
+    """Five tissue fractions that sum to one: cortex, white, outer CSF, ventricle, deep grey."""
     cerebellum: Tensor
     """0-1, one channel."""
     brain: Tensor
     """1 inside the brain, one channel."""
     mask: Tensor
-    """1 inside the brain mask, which keeps scraps of dura and bone, one channel."""
+    """1 inside the brain mask, which includes remainders of dura and bone, one channel."""
     midline_mm: Tensor
     """Signed distance from the sagittal midplane, one channel."""
     sinus: Tensor
@@ -52,7 +52,7 @@ class Anatomy:
 
 
 def rotation(angles: Tensor) -> Tensor:
-    """Rotation matrices (..., 3, 3) from angles (..., 3) in radians about the three axes."""
+    """Return rotation matrices (..., 3, 3) from angles (..., 3) in radians about the three axes."""
     c, s = angles.cos().unbind(-1), angles.sin().unbind(-1)
     one, nil = torch.ones_like(c[0]), torch.zeros_like(c[0])
 
@@ -67,7 +67,7 @@ def rotation(angles: Tensor) -> Tensor:
 
 
 def draw_pose(streams: RandomStreams) -> Pose:
-    """Head position and size: turns to 12 degrees, sizes .86 to 1.15, some sheared or mirrored."""
+    """Sample head pose: rotations to 12 degrees, scales .86 to 1.15, some sheared or mirrored."""
     scale = streams.uniform(0.91, 1.10, 3) * streams.uniform(0.94, 1.05, 1)
     turn = rotation(torch.deg2rad(streams.uniform(-12, 12, 3)))
     shear = torch.eye(3, device=streams.device) + torch.triu(streams.uniform(-0.06, 0.06, 3, 3), 1)
@@ -78,7 +78,7 @@ def draw_pose(streams: RandomStreams) -> Pose:
 
 
 def warp(streams: RandomStreams, frame: DrawnFrame, pose: Pose, grid_mm: Tensor) -> Tensor:
-    """Atlas position of every voxel, mm, (B, 3, I, J, K): the pose and two elastic scales."""
+    """Return every voxel's atlas position, mm, (B, 3, I, J, K): pose and two elastic scales."""
     point = torch.einsum("bij,bjxyz->bixyz", pose.linear, grid_mm) + spread(pose.shift)
     long, short = streams.uniform(45, 65), streams.uniform(18, 28)
     point = point + noise(streams, frame, long, low=45, channels=3) * spread(streams.uniform(1, 4))
@@ -88,7 +88,7 @@ def warp(streams: RandomStreams, frame: DrawnFrame, pose: Pose, grid_mm: Tensor)
 
 
 def _sample(heads: Sequence[int], frame: DrawnFrame, point: Tensor) -> Tensor:
-    """Each volume's own maps at (B, 3, I, J, K) atlas positions; (B, 8, I, J, K)."""
+    """Sample each volume's atlas at (B, 3, I, J, K) positions; (B, 8, I, J, K)."""
     sampled = []
     for head, spacing, place in zip(heads, frame.spacing.cpu().tolist(), point, strict=True):
         atlas = load_atlas(head, spacing, point.device)
@@ -105,7 +105,7 @@ def _sample(heads: Sequence[int], frame: DrawnFrame, point: Tensor) -> Tensor:
 
 
 def _masks(streams: RandomStreams, frame: DrawnFrame, coverage: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw brain and mask: real masks keep a dark rim of dura and bone, or lose some cortex."""
+    """Return brain and mask; real masks include a rim of dura and bone, or miss cortex."""
     ragged = coverage + 0.12 * noise(streams, frame, streams.uniform(11, 18), low=11)
     brain = (ragged > spread(streams.uniform(0.3, 0.65))).float()
     halo = blur(brain, frame, 4.0)
@@ -118,14 +118,14 @@ def _masks(streams: RandomStreams, frame: DrawnFrame, coverage: Tensor) -> tuple
 
 
 def grow(streams: RandomStreams, frame: DrawnFrame, heads: Sequence[int], point: Tensor) -> Anatomy:
-    """Tissue of one brain from the atlas positions of its voxels.
+    """Build the tissue of one brain from the atlas positions of its voxels.
 
     Parameters
     ----------
     streams, frame
-        Where the numbers come from and the grids they fill.
+        Random numbers and voxel grids.
     heads : sequence of int
-        Which anatomy each volume shows.
+        Anatomy of each volume.
     point : (B, 3, I, J, K) Tensor
         Atlas position of every voxel, mm, mass effect included.
     """

@@ -1,4 +1,4 @@
-"""What scanner and preparation do to an image: bias, slices, blur, motion, cuts, noise."""
+"""Simulated acquisition: bias field, thick slices, blur, motion, cropping, noise."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ class Damage:
     """How strongly images are degraded."""
 
     bias: float = 0.45
-    """Peak log-amplitude of the coil's field; surface coils reach .45."""
+    """Peak log-amplitude of the bias field; surface coils reach .45."""
     thick: float = 0.5
-    """Share of images in thick slices."""
+    """Share of images with thick slices."""
     protocol: float = 0.25
     """Share of volumes of which all sequences are in thick slices of one direction, as 2-D
     protocols have them; half of these keep a thin T1c."""
     spoiled: float = 0.10
-    """Share of volumes in which one sequence is very blurred or cut off at one side."""
+    """Share of volumes with one sequence very blurred or cropped on one side."""
     shift_mm: float = 1.2
     """Largest misregistration between sequences."""
     noise: float = 0.07
-    """Largest noise, share of the 98th percentile."""
+    """Maximum noise, relative to the 98th percentile."""
 
 
 def shade(streams: RandomStreams, frame: DrawnFrame, image: Tensor, strength: float) -> Tensor:
-    """Multiply by a smooth coil field, partly shared by the sequences."""
+    """Multiply by a smooth bias field, partly shared by the sequences."""
     shared = noise(streams, frame, streams.uniform(70, 150), low=70)
     own = noise(streams, frame, streams.uniform(60, 180), low=60, channels=SEQUENCES)
     amplitude = spread(streams.beta(1.2, 2.2, SEQUENCES) * strength)
@@ -48,7 +48,7 @@ def shade(streams: RandomStreams, frame: DrawnFrame, image: Tensor, strength: fl
 
 
 def _one_of_three(streams: RandomStreams) -> Tensor:
-    """Pick a random axis for each image, one-hot (B, 4, 3)."""
+    """Sample a random axis for each image, one-hot (B, 4, 3)."""
     pick = streams.uniform(0, 2.9999, SEQUENCES).long()
     return torch.nn.functional.one_hot(pick, 3).float()
 
@@ -56,7 +56,7 @@ def _one_of_three(streams: RandomStreams) -> Tensor:
 def _protocol(
     streams: RandomStreams, axis: Tensor, thick: Tensor, share: float
 ) -> tuple[Tensor, Tensor]:
-    """Give some volumes slices of one direction and about one thickness in every sequence."""
+    """Give some volumes slices of one direction and similar thickness in every sequence."""
     alike = streams.chance(share)
     common = streams.log_uniform(3.0, 6.5, 1) * streams.uniform(0.85, 1.15, SEQUENCES)
     common[:, 1] = common[:, 1] * streams.chance(0.5)
@@ -65,7 +65,7 @@ def _protocol(
 
 
 def _acquisition(streams: RandomStreams, frame: DrawnFrame, damage: Damage) -> list[Tensor]:
-    """Per axis one matrix (B, 4, N, N): slices, blur and misregistration in one."""
+    """Return one matrix (B, 4, N, N) per axis: slices, blur and misregistration combined."""
     spacing = frame.spacing[:, None, None]
     axis = _one_of_three(streams)
     thick = streams.log_uniform(1.5, 6.5, SEQUENCES) * streams.chance(damage.thick, SEQUENCES)
@@ -87,7 +87,7 @@ def _acquisition(streams: RandomStreams, frame: DrawnFrame, damage: Damage) -> l
 
 
 def _field_of_view(streams: RandomStreams, frame: DrawnFrame, share: float) -> Tensor:
-    """1 where an image has data: some are cut off at one side; (B, 4, I, J, K)."""
+    """Return 1 inside the field of view, cropped on one side in some images; (B, 4, I, J, K)."""
     cut = torch.nn.functional.one_hot(streams.uniform(0, 3.9999).long(), SEQUENCES).bool()
     cut = cut & streams.chance(share)[:, None]
     axis, side = _one_of_three(streams), streams.chance(0.5, SEQUENCES).float() * 2 - 1
@@ -110,11 +110,11 @@ def acquire(
     Parameters
     ----------
     streams, frame
-        Where the numbers come from and the grids they fill.
+        Random numbers and voxel grids.
     image : (B, 4, I, J, K) Tensor
         Positive inside the mask.
     mask : (B, 1, I, J, K) Tensor
-        1 inside; nothing outside is mixed in, as after skull-stripping.
+        1 inside; voxels outside do not contribute, as after skull-stripping.
     damage : Damage
         How strong each artefact may be.
 

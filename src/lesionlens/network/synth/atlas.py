@@ -1,7 +1,7 @@
-"""The anatomies that the package holds: twenty individuals and one population's average.
+"""The shipped anatomies: twenty individuals and one population average.
 
 The individuals are label maps of whole heads, the average is made of the ICBM 152 tissue maps
-(see NOTICE); neither holds anyone's image. All lie in RAS+ mm about the middle of their brain.
+(see NOTICE); neither contains a person's image. All are in RAS+ mm relative to the brain's centre.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ INDIVIDUALS = tuple(range(1, 21))
 TISSUES = 5
 MASK, CEREBELLUM, SINUS = 5, 6, 7
 """Channels of `Atlas.maps` after the five tissues of `Anatomy.tissue`."""
-_MARGIN_MM = 12  # kept round the brain
-_STREAM = 977  # separates the choice of an anatomy from what a seed draws besides
+_MARGIN_MM = 12  # margin around the brain
+_STREAM = 977  # separates the choice of an anatomy from other random numbers of a seed
 
 
 class Atlas(NamedTuple):
-    """One anatomy's tissue maps, at about the spacing they are drawn for."""
+    """Tissue maps of one anatomy, at about the spacing of the synthetic volumes."""
 
     maps: Tensor
     """(8, I, J, K) float32 0-1: cortex, white, outer CSF, ventricle, deep grey, mask, cerebellum,
@@ -38,12 +38,12 @@ class Atlas(NamedTuple):
 
 
 class Seats(NamedTuple):
-    """Where tumours start in an anatomy."""
+    """Possible positions of tumours in an anatomy."""
 
     place_mm: Tensor
     """(N, 3) atlas mm."""
     chance: Tensor
-    """(N,) float64, cumulated to one."""
+    """(N,) float64, cumulative probability."""
 
 
 def choose(seeds: Sequence[int], individuals: float) -> list[int]:
@@ -52,9 +52,9 @@ def choose(seeds: Sequence[int], individuals: float) -> list[int]:
     Parameters
     ----------
     seeds : sequence of int
-        One a volume.
+        One per volume.
     individuals : float
-        Share of volumes that are drawn from an individual.
+        Share of volumes based on an individual.
     """
     chosen = []
     for seed in seeds:
@@ -77,7 +77,7 @@ def load_labels(head: int) -> tuple[Tensor, Tensor]:
 
 @cache
 def _brain_labels(head: int) -> tuple[Tensor, Tensor]:
-    """Return `load_labels` cut to the brain and a margin."""
+    """Return `load_labels` cropped to the brain and a margin."""
     labels, affine = load_labels(head)
     found = ((labels > 0) & (labels < classes.OUTER_FLUID)).nonzero()
     low = (found.amin(0) - _MARGIN_MM).clamp_min(0)
@@ -89,7 +89,7 @@ def _brain_labels(head: int) -> tuple[Tensor, Tensor]:
 
 
 def _table() -> Tensor:
-    """Shares of each channel of `Atlas.maps` in each class, (COUNT, 8)."""
+    """Return the fraction of each channel of `Atlas.maps` in each class, (COUNT, 8)."""
     table = torch.zeros(classes.COUNT, 8)
     table[:, 2] = 1
     for name, shares in classes.RECIPES.items():
@@ -101,7 +101,7 @@ def _table() -> Tensor:
 
 
 def _pooled(head: int, factor: int) -> tuple[Tensor, Tensor]:
-    """Average an individual over cubes of `factor` mm: maps 0-1 and their affine."""
+    """Average an individual over blocks of `factor` mm: maps 0-1 and their affine."""
     labels, affine = _brain_labels(head)
     table = _table()
     index = labels.flatten().to(torch.int32)
@@ -117,7 +117,7 @@ def _pooled(head: int, factor: int) -> tuple[Tensor, Tensor]:
 
 
 def _softened(mask: Tensor, factor: int) -> Tensor:
-    """Blur an outline over about 6 mm, so that its level may wander."""
+    """Blur a mask over about 6 mm, so that its threshold can be varied."""
     soft = functional.avg_pool3d(mask[None], 2, ceil_mode=True) if factor == 1 else mask[None]
     for _ in range(2 if factor <= 2 else 1):
         soft = functional.avg_pool3d(soft, 3, 1, 1)
@@ -132,7 +132,7 @@ def _kept(head: int, factor: int) -> tuple[Tensor, Tensor]:
 
 @lru_cache(maxsize=1)
 def _average() -> tuple[Tensor, Tensor]:
-    """Read the average, which has no sinus: maps (8, I, J, K) uint8 and their affine."""
+    """Load the average, which has no sinus: maps (8, I, J, K) uint8 and their affine."""
     with (
         (files("lesionlens.network.synth") / "tissues.npz").open("rb") as stream,
         np.load(stream) as stored,
@@ -153,7 +153,7 @@ def load_atlas(head: int, spacing_mm: float, device: torch.device) -> Atlas:
     head : int
         `AVERAGE` or one of `INDIVIDUALS`.
     spacing_mm : float
-        Individuals are averaged over cubes of about this edge, as scanners average.
+        Individuals are averaged over voxels of about this edge, as scanners do.
     device : torch.device
     """
     factor = max(round(spacing_mm), 1)
@@ -168,7 +168,7 @@ def load_atlas(head: int, spacing_mm: float, device: torch.device) -> Atlas:
 
 @lru_cache(maxsize=1 + len(INDIVIDUALS))
 def seats_of(head: int) -> Seats:
-    """Every second voxel in which a tumour may start, and how often it does."""
+    """Return every second voxel in which a tumour may start, with its probability."""
     if head == AVERAGE:
         maps, affine = _average()
         cortex, white, _, ventricle, deep, mask, cerebellum, _ = maps.float() / 255

@@ -1,4 +1,4 @@
-"""Tissue classes of the bundled label maps of whole heads, and what each is made of."""
+"""Tissue classes of the shipped head label maps, and their tissue composition."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ SOURCE_VALUES: Mapping[int, tuple[int, ...]] = MappingProxyType({
     OTHER: (502, 508, 530),
     CORD: (512,),
 })  # fmt: skip
-"""FreeSurfer's values in the source, by class; 502 and up are classes of brightness without names,
-called here by where they lie."""
+"""FreeSurfer labels in the source, by class; labels from 502 are unnamed intensity classes, named
+here by their position.
+"""
 
 Recipe = Mapping[int, tuple[float, float, float, float, float]]
 RECIPES: Recipe = MappingProxyType({
@@ -72,5 +73,6 @@ SEATS: Mapping[int, float] = MappingProxyType({
     CEREBELLAR_CORTEX: 0.4,
     CEREBELLAR_WHITE: 0.8,
 })  # fmt: skip
-"""How often a tumour starts in a voxel of a class, against white matter. About .04 of the seats
-lie in thalamus, .05 in brain stem, .08 in cerebellum and .01 in the chiasm."""
+"""Probability of a tumour starting in a voxel of a class, relative to white matter. About .04 of
+the positions are in thalamus, .05 in brain stem, .08 in cerebellum and .01 in the chiasm.
+"""

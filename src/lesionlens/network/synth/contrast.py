@@ -1,7 +1,8 @@
-"""Brightness of every tissue in every sequence, rolled from ranges wider than reality.
+"""Random intensities of every tissue in every sequence, over ranges wider than in reality.
 
-The unit is free, for volumes are z-scored afterwards: white matter is 1 on T1 and T1c, cortex is
-1 on T2 and FLAIR. The ranges were set against brightness medians of real development cases.
+Units are arbitrary, because volumes are z-scored afterwards: white matter is 1 on T1 and T1c,
+cortex is 1 on T2 and FLAIR. The ranges were derived from intensity medians of real development
+cases.
 """
 
 from __future__ import annotations
@@ -40,15 +41,15 @@ PRIORS: Mapping[MrSequence, Mapping[str, Range]] = MappingProxyType({
         "oedema": (1.08, 1.9), "solid": (0.95, 2.1), "necrosis": (0.4, 2.1),
         "enhancing": (0.95, 2.1), "shell": (0.05, 0.65)},
 })  # fmt: skip
-"""Uniform ranges of brightness."""
+"""Uniform ranges of intensity."""
 
 Palette = dict[str, Tensor]
 _WATERY, _WATERY_OUTLINED = 0.85, 0.35
-"""Share of tumours whose core is drawn wetter than its oedema."""
+"""Share of tumours whose core has more water than its oedema."""
 
 
 def _roll(streams: RandomStreams, sequence: MrSequence) -> Palette:
-    """One brightness (B,) for each named tissue."""
+    """Sample one intensity (B,) for each named tissue."""
     return {name: streams.uniform(*bounds) for name, bounds in PRIORS[sequence].items()}
 
 
@@ -57,7 +58,7 @@ def _choose(chance: Tensor, new: Tensor | float, old: Tensor | float) -> Tensor:
 
 
 def _t1c_like_t1(streams: RandomStreams, t1: Palette, t1c: Palette) -> Palette:
-    """Tie T1c to T1, the same protocol before and after contrast agent."""
+    """Derive T1c from T1: the same protocol before and after contrast agent."""
     out = dict(t1c)
     for name, most in (
         ("cortex", 0.08),
@@ -71,14 +72,14 @@ def _t1c_like_t1(streams: RandomStreams, t1: Palette, t1c: Palette) -> Palette:
 
 
 def _weak_uptake(streams: RandomStreams, palette: Palette) -> Palette:
-    """Half of the tumours enhance only against what surrounds them, not against white matter."""
+    """In half of the tumours, make uptake visible only against the surroundings."""
     around = torch.stack([palette[name] for name in ("oedema", "solid", "necrosis")]).amax(0)
     weak = around + streams.uniform(0.18, 1.2)
     return palette | {"enhancing": _choose(streams.chance(0.5), weak, palette["enhancing"])}
 
 
 def _below_fluid(palette: Palette) -> Palette:
-    """On T2 nothing is much brighter than CSF."""
+    """Limit T2 intensities to little above CSF."""
     csf = palette["csf"]
     return palette | {
         "oedema": torch.minimum(palette["oedema"], 0.95 * csf),
@@ -88,7 +89,7 @@ def _below_fluid(palette: Palette) -> Palette:
 
 
 def _grey_on_t1(streams: RandomStreams, t1: Palette, t1c: Palette) -> None:
-    """Hide most tumours on T1 and T1c among cortex and white matter, as they really lie."""
+    """Make most tumours isointense with cortex and white matter on T1 and T1c, as in reality."""
     hidden, fluid, mix = streams.chance(0.78), streams.chance(0.5), streams.uniform(-0.2, 1.1)
     for name in ("oedema", "solid", "necrosis"):
         own = mix + streams.uniform(-0.25, 0.25)
@@ -99,11 +100,11 @@ def _grey_on_t1(streams: RandomStreams, t1: Palette, t1c: Palette) -> None:
 
 
 def _watery_cores(streams: RandomStreams, palettes: list[Palette], outlined: Tensor) -> None:
-    """Draw most cores wetter than their oedema: darker on T1 and T1c, brighter on T2.
+    """Give most cores more water than their oedema: darker on T1 and T1c, brighter on T2.
 
-    So it is in eleven of eleven development cases (`research/experiments.md`). On FLAIR the core
-    stays near its oedema, unless its water is suppressed (T2-FLAIR mismatch). Where uptake
-    outlines the core the tie is rarer, for the outline is what readers follow there.
+    This is so in eleven of eleven development cases (`research/experiments.md`). On FLAIR the core
+    is similar to its oedema, unless its water is suppressed (T2-FLAIR mismatch). It is applied less
+    often if uptake outlines the core, because readers then follow the uptake.
     """
     roll = streams.uniform(0, 1)
     watery, alike = roll < _choose(outlined, _WATERY_OUTLINED, _WATERY), streams.chance(0.55)
@@ -123,10 +124,10 @@ def _watery_cores(streams: RandomStreams, palettes: list[Palette], outlined: Ten
 
 
 def _wet(streams: RandomStreams, palettes: list[Palette], outlined: Tensor) -> None:
-    """Paint oedema as the core is painted but on FLAIR, so that the enhancing rim marks its end.
+    """Give oedema the intensities of the core except on FLAIR, so that only the rim separates them.
 
     Vasogenic oedema may be as dark on T1c and as bright on T2 as necrosis; readers still follow
-    the rim. Left out where no uptake outlines the core, for there the two could not be separated.
+    the rim. Not applied if no uptake outlines the core, because the two could not be separated.
     """
     wet, like_necrosis = streams.chance(0.45) & outlined, streams.chance(0.5)
     for palette in palettes:
@@ -136,7 +137,7 @@ def _wet(streams: RandomStreams, palettes: list[Palette], outlined: Tensor) -> N
 
 
 def _palettes(streams: RandomStreams, outlined: Tensor) -> list[Palette]:
-    """Brightness by sequence, with the ties that physics puts between them."""
+    """Return intensities by sequence, with physical constraints between sequences."""
     t1 = _roll(streams, MrSequence.T1)
     blood, spill = streams.chance(0.08), streams.chance(0.5)
     glow = streams.uniform(1.0, 1.4)
@@ -167,7 +168,7 @@ def _palettes(streams: RandomStreams, outlined: Tensor) -> list[Palette]:
 
 
 def roll_contrast(streams: RandomStreams, outlined: Tensor) -> Tensor:
-    """Brightness of each class in each sequence, (B, 4, len(CLASSES)).
+    """Sample the intensity of each class in each sequence, (B, 4, len(CLASSES)).
 
     `outlined` (B,) bool marks tumours of which enough takes up contrast to outline the core.
     """

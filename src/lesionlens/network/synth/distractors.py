@@ -1,4 +1,4 @@
-"""What looks like a tumour and is none: never labelled.
+"""Unlabelled tumour mimics.
 
 White-matter hyperintensities and demyelination, enhancing vessels, choroid plexus, dura and falx,
 old cavities, microbleeds.
@@ -27,14 +27,14 @@ class Distractors:
 
 
 def _where(streams: RandomStreams, chance: float, field: Tensor) -> Tensor:
-    """Keep a field in `chance` of the volumes."""
+    """Keep a field in a share `chance` of the volumes."""
     return field * streams.chance(chance).float().view(-1, 1, 1, 1, 1)
 
 
 def carve_cavity(
     streams: RandomStreams, frame: DrawnFrame, anatomy: Anatomy, chance: float
 ) -> Anatomy:
-    """Cut an old cavity or arachnoid cyst: tissue is replaced by CSF in one ragged ellipsoid."""
+    """Replace tissue by CSF in one ragged ellipsoid: an old cavity or arachnoid cyst."""
     centre = streams.uniform(-1, 1, 3) * torch.tensor([58.0, 72.0, 48.0], device=streams.device)
     size = streams.log_uniform(5, 24, 1) * streams.log_uniform(0.7, 1.4, 3)
     offset = (frame.grid_mm() - spread(centre)) / spread(size)
@@ -47,7 +47,7 @@ def carve_cavity(
 
 
 def _dura(streams: RandomStreams, frame: DrawnFrame, anatomy: Anatomy) -> Tensor:
-    """Venous sinuses; patches of the outer rim, some as thick, and of the falx."""
+    """Return venous sinuses and patches of the dura and falx."""
     patch = noise(streams, frame, streams.uniform(20, 32), low=20, channels=2)
     patch = torch.sigmoid((patch - spread(streams.uniform(-0.5, 1.5, 2))) / 0.2)
     width = streams.uniform(0.8, 1.8) + streams.chance(0.35) * streams.uniform(0.0, 3.5)
@@ -62,16 +62,16 @@ def _dura(streams: RandomStreams, frame: DrawnFrame, anatomy: Anatomy) -> Tensor
 def scatter(
     streams: RandomStreams, frame: DrawnFrame, anatomy: Anatomy, lesion: Tensor
 ) -> Distractors:
-    """Draw the distractors of one geometry.
+    """Sample the distractors of one geometry.
 
     Parameters
     ----------
     streams, frame
-        Where the numbers come from and the grids they fill.
+        Random numbers and voxel grids.
     anatomy : Anatomy
         The brains.
     lesion : (B, 1, I, J, K) Tensor
-        Share of tumour tissue, where neither spots nor vessels are drawn.
+        Fraction of tumour tissue, where no spots and vessels are placed.
     """
     tissue, healthy = anatomy.tissue, (1 - lesion).clamp(0, 1)
     ventricle = tissue[:, VENTRICLE : VENTRICLE + 1]

@@ -1,7 +1,7 @@
-"""One typed configuration and seeds in, volumes and their truth out.
+"""Generate synthetic patients: volumes and labels from a configuration and seeds.
 
-Geometry (warp, tumours, distractors) is drawn once and may be painted several times with other
-contrasts and artefacts; both depend on the seed alone. No file is read but the bundled anatomies.
+Geometry (warp, tumours, distractors) is generated once and can be rendered several times with other
+contrasts and artefacts; both depend on the seed only. Only the shipped anatomies are read.
 """
 
 from __future__ import annotations
@@ -24,45 +24,46 @@ from lesionlens.network.synth.head import add_head
 from lesionlens.network.synth.instances import number
 
 _LESION_ROUGHNESS = (0.5, 0.6, 1.0, 1.0)
-"""How uneven lesions are on T1, T1c, T2 and FLAIR, against one another."""
+"""Texture amplitude of lesions on T1, T1c, T2 and FLAIR, relative to each other."""
 _OUTLINES = 0.12
-"""Share of a core that takes up contrast from which the uptake outlines it."""
+"""Enhancing share of a core at which the uptake outlines it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrawConfig:
-    """Every choice of the generator that is not rolled."""
+    """Configuration of the generator."""
 
     shape: tuple[int, int, int] = (80, 96, 80)
     """(3,) int: voxels along I, J, K."""
     spacing_mm: tuple[float, float] = (2.0, 2.0)
-    """(2,) float: voxel edges are rolled between these."""
+    """(2,) float: range of voxel edges."""
     individuals: float = 0.8
-    """Share of volumes that are drawn from one of twenty people's anatomies rather than from the
-    population's average."""
+    """Share of volumes based on one of twenty individual anatomies rather than on the population
+    average.
+    """
     tumour_free: float = 0.15
     """Share of volumes without a tumour."""
     cavity: float = 0.05
     """Share of volumes with an old cavity."""
     oedema_label: float = 0.25
-    """Share of tumour from which a voxel counts; readers outline the outer, fading side."""
+    """Tumour fraction at which a voxel is labelled; readers include the fading border."""
     reader_margin_mm: float = 1.2
-    """Smoothing before core and enhancing labels are cut at their outer side."""
+    """Smoothing before the outer border of core and enhancing labels."""
     head: bool = False
-    """Draw skull and scalp round the brain instead of leaving it stripped."""
+    """Add skull and scalp instead of a stripped brain."""
     damage: Damage = field(default_factory=Damage)
     """Strength of the artefacts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """What is where, before anything has a brightness."""
+    """Tissue composition and labels, before intensities."""
 
     frame: DrawnFrame
     anatomy: Anatomy
     distractors: Distractors
     membership: Tensor
-    """(B, 10, I, J, K) shares of the classes of `contrast.CLASSES`, adding up to the mask."""
+    """(B, 10, I, J, K) fractions of the classes of `contrast.CLASSES`, summing to the mask."""
     labels: Tensor
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
     instances: Tensor
@@ -84,7 +85,7 @@ class SyntheticBatch:
     labels: Tensor
     """(B, 3, I, J, K) uint8, nested WT, TC, ET."""
     instances: Tensor
-    """(B, I, J, K) uint8: which lesion or distractor, from `instances.number`."""
+    """(B, I, J, K) uint8: number of the lesion or distractor, from `instances.number`."""
     brain: Tensor
     """(B, I, J, K) bool."""
     spacing_mm: Tensor
@@ -100,7 +101,7 @@ def _membership(anatomy: Anatomy, tumour: lesions.Tumour) -> Tensor:
 
 
 def _labels(config: DrawConfig, frame: DrawnFrame, share: Tensor, brain: Tensor) -> Tensor:
-    """Nested labels as readers draw them: on the outer side of an edge, thin rims included."""
+    """Return nested labels as readers outline them: including fading borders and thin rims."""
     oedema, solid, necrosis, enhancing = torch.split(share[:, 5:9], 1, 1)
     core = (solid + necrosis + enhancing).clamp(0, 1)
     soft = blur(torch.cat([core, enhancing], 1), frame, config.reader_margin_mm)
@@ -113,7 +114,7 @@ def _labels(config: DrawConfig, frame: DrawnFrame, share: Tensor, brain: Tensor)
 
 @torch.no_grad()
 def draw_geometry(config: DrawConfig, seeds: Sequence[int], device: str = "cpu") -> Geometry:
-    """Draw anatomy, tumours and distractors; see `draw`."""
+    """Generate anatomy, tumours and distractors; see `draw`."""
     place = torch.device(device)
     streams, heads = RandomStreams(seeds, place), choose(seeds, config.individuals)
     low, high = config.spacing_mm
@@ -132,7 +133,7 @@ def draw_geometry(config: DrawConfig, seeds: Sequence[int], device: str = "cpu")
 
 
 def _texture(streams: RandomStreams, geometry: Geometry, image: Tensor, values: Tensor) -> Tensor:
-    """Unevenness of tissue, of lesions, of contrast uptake and of the scraps round the brain."""
+    """Add texture of tissue, lesions, contrast uptake and remainders around the brain."""
     frame, share = geometry.frame, geometry.membership
     core, lesion = share[:, 6:9].sum(1, keepdim=True), share[:, 5:9].sum(1, keepdim=True)
     fine = noise(
@@ -185,7 +186,7 @@ def _dull(streams: RandomStreams, image: Tensor, patch: Tensor) -> Tensor:
 
 
 def _overlay(streams: RandomStreams, extra: Distractors, image: Tensor, values: Tensor) -> Tensor:
-    """Paint the distractors into the sequences in which they show."""
+    """Add the distractors to the sequences that show them."""
     t1, t1c, t2, flair = torch.split(image, 1, 1)
     gain = streams.uniform(0.35, 1.1, 2) * (values[:, 2:, 5] - values[:, 2:, 1]).abs()
     t2 = t2 + extra.white_spots * spread(gain[:, :1])
@@ -209,7 +210,7 @@ def _overlay(streams: RandomStreams, extra: Distractors, image: Tensor, values: 
 def paint(
     config: DrawConfig, geometry: Geometry, seeds: Sequence[int], round_: int = 0
 ) -> SyntheticBatch:
-    """Give a geometry contrasts and artefacts; another `round_`, another scanner."""
+    """Render a geometry with contrasts and artefacts; each `round_` simulates another scanner."""
     streams = RandomStreams(seeds, geometry.membership.device, stream=1 + round_)
     share, frame = geometry.membership, geometry.frame
     _, core, enhancing = geometry.labels.flatten(2).sum(2).unbind(1)
@@ -228,13 +229,13 @@ def paint(
 
 
 def draw(config: DrawConfig, seeds: Sequence[int], device: str = "cpu") -> SyntheticBatch:
-    """Draw one patient for each seed.
+    """Generate one patient for each seed.
 
     Parameters
     ----------
     config : DrawConfig
     seeds : sequence of int
-        The same seed gives the same patient, whatever else is in the batch.
+        The same seed gives the same patient, independently of the batch.
     device : str
         ``cpu`` or ``cuda``; numbers are the same up to rounding.
     """

@@ -1,9 +1,8 @@
-"""Seeded dice, smooth random fields and separable filters, all batched.
+"""Batched seeded random numbers, smooth random fields and separable filters.
 
-A field is a small random lattice spread over the volume by cubic B-splines, one dense matrix an
-axis: three matrix products draw it, whatever its wavelength, on a CPU as on a GPU. Every random
-number comes from one NumPy generator a volume, so a volume depends on its seed alone and not on
-its neighbours in the batch.
+A field is a small random lattice interpolated by cubic B-splines, with one dense matrix per axis:
+three matrix products, for any wavelength, on CPU and GPU. All random numbers of a volume come from
+one NumPy generator, so that it depends on its seed only and not on the batch.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from torch import Tensor
 
 
 class RandomStreams:
-    """One random stream a volume; every draw returns a tensor whose first axis is the volume.
+    """One random stream per volume; the first axis of every sample is the volume.
 
     Parameters
     ----------
     seeds : sequence of int
-        One seed a volume.
+        One seed per volume.
     device : torch.device
-        Where the drawn tensors lie.
+        Device of the tensors.
     stream : int
         Separates independent uses of the same seed (geometry, first painting, second painting).
     """
@@ -45,11 +44,11 @@ class RandomStreams:
         return self._gather([np.asarray(s.uniform(low, high, shape)) for s in self.streams])
 
     def log_uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        """Numbers whose logarithm is uniform, (B, *shape)."""
+        """Sample numbers whose logarithm is uniform, (B, *shape)."""
         return self.uniform(math.log(low), math.log(high), *shape).exp()
 
     def beta(self, a: float, b: float, *shape: int) -> Tensor:
-        """Beta-distributed numbers, (B, *shape)."""
+        """Sample beta-distributed numbers, (B, *shape)."""
         return self._gather([np.asarray(s.beta(a, b, shape)) for s in self.streams])
 
     def normal(self, *shape: int) -> Tensor:
@@ -71,7 +70,7 @@ class DrawnFrame:
     """(B,) Tensor: voxel edge of each volume, mm."""
 
     def axes_mm(self) -> list[Tensor]:
-        """Voxel centres about the middle of the volume, mm; three tensors (B, N)."""
+        """Return voxel centres relative to the volume's centre, mm; three tensors (B, N)."""
         device = self.spacing.device
         return [
             (torch.arange(n, device=device) - (n - 1) / 2) * self.spacing[:, None]
@@ -79,7 +78,7 @@ class DrawnFrame:
         ]
 
     def grid_mm(self) -> Tensor:
-        """Voxel centres about the middle of the volume, mm, (B, 3, I, J, K)."""
+        """Return voxel centres relative to the volume's centre, mm, (B, 3, I, J, K)."""
         i, j, k = self.axes_mm()
         size = (len(self.spacing), *self.shape)
         parts = (i[:, :, None, None], j[:, None, :, None], k[:, None, None, :])
@@ -87,7 +86,7 @@ class DrawnFrame:
 
 
 def along_axes(volume: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """Apply one matrix an axis.
+    """Apply one matrix per axis.
 
     Parameters
     ----------
@@ -107,7 +106,7 @@ def along_axes(volume: Tensor, matrices: Sequence[Tensor]) -> Tensor:
 
 
 def _spline_basis(position: Tensor, nodes: int) -> Tensor:
-    """Cubic B-spline weights of lattice nodes, scaled to keep unit variance; (B, N, nodes)."""
+    """Return cubic B-spline weights of lattice nodes, with unit variance; (B, N, nodes)."""
     t = (position[..., None] - torch.arange(nodes, device=position.device)).abs()
     near = 2 / 3 - t**2 + t**3 / 2
     far = (2 - t).clamp_min(0) ** 3 / 6
@@ -124,16 +123,16 @@ def noise(
     channels: int = 1,
     octaves: int = 1,
 ) -> Tensor:
-    """Smooth noise of zero mean and unit variance.
+    """Return smooth noise of zero mean and unit variance.
 
     Parameters
     ----------
     streams, frame
-        Where the numbers come from and the grids they fill.
+        Random numbers and voxel grids.
     wavelength : (B,) Tensor
         Distance of the lattice nodes of the first octave, mm.
     low : float
-        Shortest wavelength that this call may meet, mm; it fixes the size of the lattice.
+        Lower bound of the wavelength, mm; it determines the lattice size.
     channels, octaves : int
         Independent fields; octaves halve the wavelength and keep .55 of the amplitude.
 
@@ -164,12 +163,12 @@ def noise(
 
 
 def blur_matrix(sigma: Tensor, size: int) -> Tensor:
-    """Gaussian smoothing of one axis that keeps a constant constant.
+    """Return Gaussian smoothing matrices of one axis, normalised.
 
     Parameters
     ----------
     sigma : (...) Tensor
-        In voxels; zero leaves the axis as it is.
+        In voxels; zero for no smoothing.
     size : int
 
     Returns
@@ -183,7 +182,7 @@ def blur_matrix(sigma: Tensor, size: int) -> Tensor:
 
 
 def slice_matrix(thickness: Tensor, shift: Tensor, size: int) -> Tensor:
-    """Acquire an axis in thick slices and interpolate back, moved by `shift`.
+    """Return matrices that simulate thick slices, interpolation back and a shift.
 
     Parameters
     ----------
@@ -209,11 +208,11 @@ def slice_matrix(thickness: Tensor, shift: Tensor, size: int) -> Tensor:
 
 
 def blur(volume: Tensor, frame: DrawnFrame, sigma_mm: float | Tensor) -> Tensor:
-    """Isotropic Gaussian smoothing of (B, C, I, J, K); `sigma_mm` a number or (B,)."""
+    """Apply isotropic Gaussian smoothing to (B, C, I, J, K); `sigma_mm` is a number or (B,)."""
     sigma = torch.as_tensor(sigma_mm, device=volume.device) / frame.spacing
     return along_axes(volume, [blur_matrix(sigma, n) for n in frame.shape])
 
 
 def spread(values: Tensor) -> Tensor:
-    """Give (B,) or (B, C) room for three spatial axes (and a channel axis for (B,))."""
+    """Append three spatial axes to (B, C), and also a channel axis to (B,)."""
     return values.view(len(values), -1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Skull and scalp shells round a brain, for scans that were not stripped."""
+"""Synthetic skull and scalp, for scans that are not stripped."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noi
 
 _SKULL = ((0.10, 0.35), (0.10, 0.35), (0.05, 0.3), (0.05, 0.3))
 _SCALP = ((0.9, 1.7), (0.9, 1.7), (0.5, 1.3), (0.6, 1.4))
-"""Brightness of bone and of fat and skin on T1, T1c, T2, FLAIR."""
+"""Intensity of bone, and of fat and skin, on T1, T1c, T2, FLAIR."""
 
 
 def add_head(
     streams: RandomStreams, frame: DrawnFrame, image: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Lay a dark skull and a bright scalp round the brain.
+    """Add a dark skull and a bright scalp around the brain.
 
     Parameters
     ----------
     streams, frame
-        Where the numbers come from and the grids they fill.
+        Random numbers and voxel grids.
     image : (B, 4, I, J, K) Tensor
         Brain only.
     mask : (B, 1, I, J, K) Tensor

@@ -1,4 +1,4 @@
-"""What is one thing: each lesion of its own, and what looks like one but is none, by kind."""
+"""Instance numbers: each lesion separately, distractors by type."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from lesionlens.network.synth.distractors import Distractors
 from lesionlens.network.synth.tumour import MAX_LESIONS
 
 WHITE_SPOTS, ENHANCEMENT = MAX_LESIONS + 1, MAX_LESIONS + 2
-"""Numbers of the white-matter lesions, all together, and of enhancing vessels, plexus and dura."""
-_SEEN = 0.5  # share of a voxel from which a distractor counts
+"""Numbers of all white-matter lesions together, and of enhancing vessels, plexus and dura."""
+_SEEN = 0.5  # voxel fraction at which a distractor is included
 
 
 def number(whole: Tensor, nearest: Tensor, extra: Distractors) -> Tensor:
-    """Give each part of a batch a number.
+    """Assign instance numbers to the lesions and distractors of a batch.
 
     Parameters
     ----------
     whole : (B, I, J, K) bool Tensor
         The whole-tumour label.
     nearest : (B, I, J, K) int64 Tensor
-        Index of the lesion that a voxel belongs to, 0 to `MAX_LESIONS` - 1.
+        Index of each voxel's lesion, 0 to `MAX_LESIONS` - 1.
     extra : Distractors
 
     Returns
     -------
     (B, I, J, K) uint8 Tensor
-        0 nothing; 1 to `MAX_LESIONS` a lesion, those that touch sharing the lowest of their
-        numbers; `WHITE_SPOTS`; `ENHANCEMENT`.
+        0 background; 1 to `MAX_LESIONS` lesions, touching ones sharing the lowest number;
+        `WHITE_SPOTS`; `ENHANCEMENT`.
     """
     parts = torch.where(whole, nearest + 1, 0)
     parts = torch.stack([_together(one)[one] for one in parts])
@@ -39,7 +39,7 @@ def number(whole: Tensor, nearest: Tensor, extra: Distractors) -> Tensor:
 
 
 def _together(parts: Tensor) -> Tensor:
-    """Lowest number among the lesions that each one touches, directly or through others."""
+    """Return the lowest number among connected lesions."""
     count = MAX_LESIONS + 1
     touch = torch.eye(count, dtype=torch.bool, device=parts.device)
     for axis in range(3):

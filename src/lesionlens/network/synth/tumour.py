@@ -1,7 +1,7 @@
-"""Tumours: one to eight lesions a brain, each a union of ragged ellipsoids with its own inside.
+"""Synthetic tumours: one to eight lesions per brain, each a union of ragged ellipsoids.
 
-One signed distance to the nearest lesion carries a whole batch; solid, ring, patchy, cystic and
-non-enhancing tumours are settings of the same few thresholds, so no volume needs a branch.
+The whole batch uses one signed distance to the nearest lesion; solid, ring, patchy, cystic and
+non-enhancing tumours differ only in thresholds, so that no branching is needed.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from lesionlens.network.synth.fields import DrawnFrame, RandomStreams, blur, noi
 
 MAX_LESIONS = 8
 _LOBES = 3
-_NEVER = 50.0  # a noise threshold that is never reached
+_NEVER = 50.0  # a noise threshold that is never exceeded
 _SOLID_MM = 5.0
-"""Radius below which a lesion that enhances has no hole: nodules, as small metastases are."""
+"""Radius below which an enhancing lesion is solid, like small metastases."""
 
 
 @dataclass(frozen=True, slots=True)
 class LesionPlan:
-    """Where the lesions of a batch lie and how large they are."""
+    """Positions and sizes of the lesions in a batch."""
 
     count: Tensor
-    """(B,) lesions; 0 in a brain without tumour."""
+    """(B,) number of lesions; 0 in a brain without tumour."""
     centre: Tensor
-    """(B, MAX_LESIONS, 3) patient mm about the volume's middle."""
+    """(B, MAX_LESIONS, 3) patient mm relative to the volume's centre."""
     radius: Tensor
     """(B, MAX_LESIONS) mm."""
     style: Tensor
@@ -47,19 +47,19 @@ class LesionPlan:
 
 @dataclass(frozen=True, slots=True)
 class Tumour:
-    """Soft shares of lesion tissue, each (B, 1, I, J, K)."""
+    """Tissue fractions of lesions, each (B, 1, I, J, K)."""
 
     oedema: Tensor
     solid: Tensor
-    """Tumour that takes up no contrast agent."""
+    """Tumour without contrast uptake."""
     necrosis: Tensor
     enhancing: Tensor
 
 
 def _radii(streams: RandomStreams) -> tuple[Tensor, Tensor, Tensor]:
-    """Roll counts (B,) and radii (B, MAX_LESIONS), mm: solitary, with satellites, or metastases.
+    """Sample counts (B,) and radii (B, MAX_LESIONS), mm: solitary, satellites, or metastases.
 
-    Which brains have metastases, (B,) bool, comes third.
+    The third value is (B,) bool: brains with metastases.
     """
     kind = streams.uniform(0, 1)
     large = streams.log_uniform(6.5, 42, 1).clamp_max(36)
@@ -79,7 +79,7 @@ def _radii(streams: RandomStreams) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _seats(streams: RandomStreams, heads: Sequence[int], pose: Pose) -> Tensor:
-    """Seats of MAX_LESIONS lesions in each volume's anatomy, patient mm."""
+    """Sample positions of MAX_LESIONS lesions in each volume's anatomy, patient mm."""
     roll = streams.uniform(0, 1, MAX_LESIONS).cpu().double()  # Apple's GPU has no float64
     places = []
     for head, chance in zip(heads, roll, strict=True):
@@ -92,7 +92,7 @@ def _seats(streams: RandomStreams, heads: Sequence[int], pose: Pose) -> Tensor:
 def plan_lesions(
     streams: RandomStreams, heads: Sequence[int], pose: Pose, tumour_free: float
 ) -> LesionPlan:
-    """Roll number, seats, sizes and kind of the lesions of each volume."""
+    """Sample number, positions, sizes and types of the lesions of each volume."""
     centre = _seats(streams, heads, pose)
     count, radius, metastatic = _radii(streams)
     beside = streams.normal(MAX_LESIONS, 3)
@@ -110,7 +110,7 @@ def plan_lesions(
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """How far each voxel is from the nearest lesion."""
+    """Distance of each voxel to the nearest lesion."""
 
     signed_mm: Tensor
     """(B, 1, I, J, K), negative inside."""
@@ -118,7 +118,7 @@ class Distance:
     """(B, 1, I, J, K) int64, index of that lesion."""
 
     def of(self, values: Tensor) -> Tensor:
-        """Look up the nearest lesion's value of (B, MAX_LESIONS) at each voxel, (B, 1, I, J, K)."""
+        """Return the nearest lesion's value of (B, MAX_LESIONS) at each voxel, (B, 1, I, J, K)."""
         flat = self.nearest.flatten(1)
         return values.gather(1, flat).view(self.nearest.shape)
 
@@ -126,7 +126,7 @@ class Distance:
 def measure(
     streams: RandomStreams, frame: DrawnFrame, lesions: LesionPlan, grid_mm: Tensor
 ) -> Distance:
-    """Signed distance to the ragged outline of the nearest lesion."""
+    """Return the signed distance to the ragged border of the nearest lesion."""
     batch = len(streams)
     lobe_radius = lesions.radius[..., None] * streams.uniform(0.45, 0.85, MAX_LESIONS, _LOBES)
     lobe_radius[..., 0] = lesions.radius
@@ -163,7 +163,7 @@ def measure(
 
 
 def push(streams: RandomStreams, lesions: LesionPlan, pose: Pose, grid_mm: Tensor) -> Tensor:
-    """Mass effect: how far the atlas position of each voxel moves, mm, (B, 3, I, J, K)."""
+    """Return the mass effect: displacement of atlas positions, mm, (B, 3, I, J, K)."""
     moved = torch.zeros_like(grid_mm)
     strength = streams.uniform(-0.2, 0.75, MAX_LESIONS).clamp_min(0)
     for lesion in range(MAX_LESIONS):
@@ -180,7 +180,7 @@ def push(streams: RandomStreams, lesions: LesionPlan, pose: Pose, grid_mm: Tenso
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """Thresholds that turn one recipe into ring, solid, patchy, cystic or plain tumour."""
+    """Thresholds that produce ring, solid, patchy, cystic or plain tumours."""
 
     wall_mm: Tensor
     gap: Tensor
@@ -190,7 +190,7 @@ class _Kind:
 
 
 def _kind(streams: RandomStreams, lesions: LesionPlan) -> _Kind:
-    """Roll the thresholds; styles as in `LesionPlan.style`."""
+    """Sample the thresholds; styles as in `LesionPlan.style`."""
     style = lesions.style
     ring, solid, patchy = style == 0, style == 1, style == 2
     thick = (
@@ -216,7 +216,7 @@ def compose(
     distance: Distance,
     anatomy: Anatomy,
 ) -> Tumour:
-    """Fill the outlines: oedema, solid tumour, necrosis and enhancing tissue."""
+    """Fill the lesions with oedema, solid tumour, necrosis and enhancing tissue."""
     kind, tissue = _kind(streams, lesions), anatomy.tissue
     signed = distance.signed_mm
     edge = spread(torch.maximum(streams.log_uniform(0.4, 1.8), 0.3 * frame.spacing))
@@ -245,7 +245,7 @@ def _oedema(
     distance: Distance,
     anatomy: Anatomy,
 ) -> Tensor:
-    """Oedema or infiltration that follows the white matter, 0-1, (B, 1, I, J, K)."""
+    """Return oedema or infiltration that follows the white matter, 0-1, (B, 1, I, J, K)."""
     tissue, radius = anatomy.tissue, lesions.radius
     wide = (
         streams.uniform(-5, 28, 1)
