@@ -28,6 +28,8 @@ ISLAND = 0.1
 """Parts with less than this share of the largest part's voxels are islands."""
 _AIR = 0.15
 _LEVELS = 24
+_NARROW = 0.75
+"""A waist is narrower than this share of the smaller part's depth."""
 _LOWEST_LEVEL = 0.3
 
 
@@ -185,7 +187,7 @@ def _lacking(ends: list[NDArray[np.float64] | None]) -> NDArray[np.float64]:
 def split_between(
     labels: Labels, first: Voxel, second: Voxel, spacing_mm: NDArray[np.float64]
 ) -> Mask:
-    """Split an outline where it is narrowest between two of its voxels, by a watershed.
+    """Split an outline where it is narrowest between two of its voxels, else midway.
 
     Parameters
     ----------
@@ -208,27 +210,65 @@ def split_between(
 
     Notes
     -----
-    Watershed by flooding (Vincent and Soille 1991, doi:10.1109/34.87344) from two markers, on the
-    distance to the border.
+    Watershed by flooding (Vincent and Soille 1991, doi:10.1109/34.87344) on the distance to the
+    border, from the deepest places of the two parts. Without a waist between them, or where both
+    points lie in one part, each voxel belongs to the nearer point: flooding from a point near the
+    border would leave it with that voxel alone.
     """
     inside = labels > 0
     one, other = (_nearest_in(inside, place, spacing_mm) for place in (first, second))
     if one == other:
         raise _no_halves("two points in the same place of the outline")
     box = _grown_box(labels, np.ones(3, int))
-    start = np.array([side.start for side in box])
-    marks = np.zeros(inside[box].shape, np.uint8)
-    marks[tuple(np.asarray(one) - start)] = 1
-    marks[tuple(np.asarray(other) - start)] = 2
+    places = np.array([one, other]) - [side.start for side in box]
+    part = np.pad(inside[box], 1)
+    depth = ndimage.distance_transform_edt(part, sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
+    tops = [_top(depth, place, spacing_mm) for place in places]
     half = np.zeros(labels.shape, bool)
-    half[box] = _flooded(inside[box], marks, spacing_mm) == 2
+    if _waist(depth, *tops) < _NARROW * min(depth[top] for top in tops):
+        half[box] = _flooded(depth, *tops)
+    else:
+        near, far = (_gaps_mm(depth.shape, place, spacing_mm) for place in places)
+        half[box] = (far < near) & inside[box]
     return _two_halves(half, inside)
 
 
-def _flooded(inside: Mask, marks: Labels, spacing_mm: NDArray[np.float64]) -> Labels:
-    """Let two marks grow into a region from its depth outwards, one voxel at a time each."""
-    depth = ndimage.distance_transform_edt(np.pad(inside, 1), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
-    grown = [marks == 1, marks == 2]
+def _top(
+    depth: NDArray[np.float64], place: NDArray[np.int64], spacing_mm: NDArray[np.float64]
+) -> Voxel:
+    """Climb from a place to where its part of the outline is deepest, over small bumps."""
+    smooth = ndimage.gaussian_filter(depth, SMOOTHING_MM / spacing_mm)
+    highest = ndimage.maximum_filter(smooth, size=3)
+    at = tuple(place.tolist())
+    while smooth[at] < highest[at]:
+        low = np.maximum(np.array(at) - 1, 0)
+        around = smooth[tuple(slice(a, b + 2) for a, b in zip(low, at, strict=True))]
+        at = tuple((low + np.unravel_index(around.argmax(), around.shape)).tolist())
+    i, j, k = at
+    return i, j, k
+
+
+def _waist(depth: NDArray[np.float64], one: Voxel, other: Voxel) -> float:
+    """Return the depth at the narrowest place that cannot be avoided between two places."""
+    for level in np.linspace(min(depth[one], depth[other]), 0.0, _LEVELS):
+        numbers, _ = ndimage.label(depth >= level, structure=TOUCHING)
+        if numbers[one] == numbers[other]:
+            return float(level)
+    return 0.0
+
+
+def _gaps_mm(
+    shape: tuple[int, ...], place: NDArray[np.int64], spacing_mm: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    gaps = (np.moveaxis(np.indices(shape), 0, -1) - place) * spacing_mm
+    return np.asarray(np.linalg.norm(gaps, axis=-1), np.float64)
+
+
+def _flooded(depth: NDArray[np.float64], one: Voxel, other: Voxel) -> Mask:
+    """Let two places grow from the depth outwards, a voxel at a time; return what the other has."""
+    inside = depth > 0
+    grown = [np.zeros(depth.shape, bool) for _ in range(2)]
+    grown[0][one] = grown[1][other] = True
     for level in np.linspace(depth.max(), 0.0, _LEVELS):
         free = inside & (depth >= level)
         while True:
@@ -238,7 +278,7 @@ def _flooded(inside: Mask, marks: Labels, spacing_mm: NDArray[np.float64]) -> La
             if all((a == b).all() for a, b in zip(new, grown, strict=True)):
                 break
             grown = new
-    return np.where(grown[0], np.uint8(1), np.where(grown[1], np.uint8(2), np.uint8(0)))
+    return grown[1]
 
 
 def split_at(labels: Labels, axis: int, index: int) -> Mask:

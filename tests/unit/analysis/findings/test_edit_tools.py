@@ -131,6 +131,23 @@ def test_two_clicks_split_at_the_waist():
     assert np.count_nonzero(half & other) <= 0.1 * np.count_nonzero(both)
 
 
+def test_an_outline_without_a_waist_is_split_midway_wherever_in_it_the_clicks_are():
+    """A click near the border split off its own voxel alone."""
+    whole = ball((18, 18, 20), 12.0)
+    places = np.argwhere(whole > 0)
+    tip, deep = places[places[:, 0].argmin()], (18, 12, 10)
+    for one, other in ((tip, deep), (deep, tip)):
+        half = edit_tools.split_between(whole, tuple(one), tuple(other), SPACING)
+        assert 0.1 < np.count_nonzero(half) / len(places) < 0.9
+        assert half[tuple(other)]
+        assert not half[tuple(one)]
+    both = ball((10, 18, 20)) | ball((26, 18, 20))
+    edge = np.argwhere(both > 0)
+    ends = tuple(edge[edge[:, 0].argmin()]), tuple(edge[edge[:, 0].argmax()])
+    half = edit_tools.split_between(both, *ends, SPACING)  # at the waist, from clicks at the ends
+    assert 0.4 < np.count_nonzero(half) / len(edge) < 0.6
+
+
 def test_a_plane_splits_and_a_cut_beside_it_is_refused():
     labels = ball()
     half = edit_tools.split_at(labels, 2, 10)
