@@ -5,30 +5,34 @@ They operate on masks and probabilities in the crop around the prompts, without 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import Box
+from lesionlens.base.geometry import Box, clipped_box
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import Points, PromptRequest
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-REACH_MM: dict[Region | None, float] = {
-    Region.WT: 24.0, Region.TC: 16.0, Region.ET: 12.0, None: 16.0}  # fmt: skip
-"""Maximum distance from a prompt at which an existing outline changes, by the prompted region; also
-limited to the size of its nearest part.
-"""
+REACH_MM = 40.0
+"""Maximum distance from a prompt at which an existing outline changes."""
+DEPTHS: dict[Region | None, float] = {
+    Region.WT: 8.0, Region.TC: 6.0, Region.ET: 6.0, None: 6.0}  # fmt: skip
+"""Reach of a prompt as a multiple of its depth in the error, by the prompted region: the middle of a
+large error is far from the outline, that of a small one is close to it."""
 TOUCHING = np.ones((3, 3, 3), bool)
 """26-connectivity."""
-_SURER = 0.15  # required additional certainty at that distance compared with the prompt
+_SURER = 0.1  # required additional certainty at the reach compared with the prompt
 _LEAST = 0.05  # probability below which nothing stands out
 _NEAR_MM = 3.0
-_CHANGED = 0.35  # maximum change per prompt, as a share of the outline in the crop
-_DEEP = 3.0  # or this many balls around the prompt that reach the outline's border
-_LEAST_MM = 4.0  # minimum reach
+_LEAST_MM = 2.0  # minimum reach
+_ADDED, _LEAST_ADDED = 4, 100
+"""A prompt adds at most this multiple of the outline's voxels, of which at least so many count."""
 
 
 def refused(
@@ -91,27 +95,66 @@ def marks(points: Points, shape: tuple[int, ...]) -> Mask:
     return out
 
 
-def may_change(
-    chance: Floats, outline: Mask, group: Points, asked: PromptRequest, box: Box
-) -> Mask:
+@dataclass(frozen=True, slots=True)
+class Error:
+    """Prompts of one sign that contradict an outline."""
+
+    points: Points
+    """(N, 3) voxels of the volume."""
+    belongs: bool
+    """Whether they are foreground prompts."""
+    depth_mm: float
+    """Largest distance of a prompt from the outline's border."""
+    reach_mm: float
+    """Maximum distance from them at which the outline may change."""
+
+
+def errors(outline: Mask, group: Points, asked: PromptRequest) -> tuple[Error, ...]:
+    """Return the contradicting prompts by sign, with their depth and reach.
+
+    Parameters
+    ----------
+    outline : (I, J, K) bool
+        Voxels of 1 mm.
+    group : (N, 3) int64
+        Prompts that contradict it.
+    asked : PromptRequest
+        Tells foreground from background prompts.
+    """
+    wanted = {tuple(p) for p in asked.wanted.tolist()}
+    found = []
+    for belongs in (True, False):
+        points = np.array([p for p in group if (tuple(p) in wanted) == belongs]).reshape(-1, 3)
+        if len(points):
+            depth = _depth(outline, points, belongs)
+            reach = float(np.clip(DEPTHS[asked.region] * depth, _LEAST_MM, REACH_MM))
+            found.append(Error(points, belongs, depth, reach))
+    return tuple(found)
+
+
+def _depth(outline: Mask, points: Points, belongs: bool) -> float:
+    box = clipped_box(points.min(0) - REACH_MM, points.max(0) + REACH_MM, outline.shape)
+    wrong = outline[box] != belongs
+    if wrong.all():
+        return REACH_MM
+    far = ndimage.distance_transform_edt(wrong)
+    return float(far[tuple((points - [side.start for side in box]).T)].max())
+
+
+def may_change(chance: Floats, outline: Mask, found: Sequence[Error], box: Box) -> Mask:
     """Return which voxels of a crop may change: connected to a prompt, of its sign, near it."""
     corner = np.array([side.start for side in box])
     before = outline[box]
-    wanted = {tuple(p) for p in asked.wanted.tolist()}
     free = np.zeros_like(before)
-    for belongs in (True, False):
-        points = np.array([p for p in group if (tuple(p) in wanted) == belongs]).reshape(-1, 3)
-        if not len(points):
-            continue
-        here = marks(points - corner, before.shape)
+    for error in found:
+        here = marks(error.points - corner, before.shape)
         far = ndimage.distance_transform_edt(~here)
-        reach = _reach(before, far, REACH_MM[asked.region])
-        least = (0.5 + _SURER * far / reach).astype(np.float32)
-        change = ((chance >= least) & ~before) if belongs else ((1 - chance > least) & before)
-        change &= far <= reach
-        sure = (chance if belongs else 1 - chance) - least
-        depth = float(far[before == belongs].min()) if (before == belongs).any() else np.inf
-        change = _bounded(change, sure, before, depth)
+        least = (0.5 + _SURER * far / error.reach_mm).astype(np.float32)
+        sure = (chance if error.belongs else 1 - chance) - least
+        agreed = sure >= 0 if error.belongs else sure > 0
+        change = (before != error.belongs) & (far <= error.reach_mm) & agreed
+        if error.belongs:
+            change = _surest(change, sure, _ADDED * max(_LEAST_ADDED, np.count_nonzero(outline)))
         parts, count = ndimage.label(change | here)
         keep = np.zeros(count + 1, bool)
         keep[parts[here]] = True
@@ -120,22 +163,8 @@ def may_change(
     return free
 
 
-def _bounded(change: Mask, sure: Floats, outline: Mask, depth: float) -> Mask:
+def _surest(change: Mask, sure: Floats, most: int) -> Mask:
     """Limit a large change to its most certain voxels."""
-    ball = _DEEP * 4 / 3 * np.pi * depth**3
-    most = max(ball, _CHANGED * np.count_nonzero(outline), 1)
-    if not outline.any() or np.count_nonzero(change) <= most:
+    if np.count_nonzero(change) <= most:
         return change
-    return np.asarray(change & (sure >= np.partition(sure[change], -int(most))[-int(most)]))
-
-
-def _reach(outline: Mask, far: Floats, most: float) -> float:
-    """Limit the reach to the size of the outline's component nearest to the prompt."""
-    if not outline.any():
-        return most
-    parts, _ = ndimage.label(outline, TOUCHING)
-    nearest = int(parts.flat[np.where(outline, far, np.inf).argmin()])
-    if float(far[parts == nearest].min()) > most:
-        return most  # another object
-    sides = ndimage.find_objects(parts, max_label=nearest)[nearest - 1]
-    return float(np.clip(max(side.stop - side.start for side in sides), _LEAST_MM, most))
+    return np.asarray(change & (sure >= np.partition(sure[change], -most)[-most]))

@@ -1,7 +1,7 @@
 """Segment from prompts: crop around them, run the prompt network, restrict the change.
 
 An existing outline changes only in voxels connected to a contradicting prompt, in the direction of
-that prompt and within `REACH_MM`, so that it is not altered elsewhere. Without an outline, the
+that prompt and within its reach, so that it is not altered elsewhere. Without an outline, the
 response is the component at the foreground prompts. Prompts are binding.
 """
 
@@ -23,8 +23,8 @@ from lesionlens.engines.grow import REACH_MM as GROWN_MM
 from lesionlens.engines.grow import Surroundings, grown
 from lesionlens.engines.prompt_likeness import moved_logits
 from lesionlens.engines.prompt_rules import (
-    REACH_MM,
     TOUCHING,
+    errors,
     joined,
     marks,
     may_change,
@@ -41,15 +41,20 @@ Mask = NDArray[np.bool_]
 Answered = tuple[Box, Floats, Floats]
 _CORRECTED, _ANEW = 48, 64  # crop edge in voxels, with and without an outline
 _FINEST, _COARSEST = 1.0, 3.0  # mm
+_LEAST_SEEN_MM = 16.0  # minimum margin of a crop around the prompts of a correction
 _ROOM = 1.3  # crop size relative to the object
-_LEAST_CHANCE = 1e-4  # floor of the network's probability
+_LEAST_CHANCE, _LEAST_ANALYSED = 1e-4, 1e-3  # floors of the networks' probabilities
 _UNKNOWN_MM = 1.25  # crop edge if the object's size is unknown
 _TOGETHER_MM = 32.0  # prompts closer than this share a crop
 _CUT_OFF = 0.01  # share of the crop's faces that a response may touch before the crop is enlarged
 _THREADS = 2  # fixed, so that results do not depend on the machine
 _GROWN = int(GROWN_MM) + 6  # radius in voxels of region growing around the prompt
+_SLIGHT_MM = 2.5  # maximum depth of an error for the similarity model without a named region
 _SMALL = 4000  # maximum voxels for region growing without a named region
 _ALIKE = 0.5  # weight of the similarity model in a correction; the network has the rest
+_ANALYSED = 0.6  # weight of the analysis in a first outline of a named region
+_BIAS = (0.0, 0.6, 0.6)
+"""Added to the analysis's logits of WT, TC and ET in a first outline: it thresholds cores lower."""
 _FLAGGED = 0.5  # probability at which the analysis flags a voxel
 
 
@@ -103,9 +108,11 @@ class Prompter:
     def _anew(self, study: PromptStudy, asked: PromptRequest) -> PromptResponse:
         place = _place_for(study, asked)
         box, chance, attention = self._predict_at(study, asked, place)
+        chance = _with_analysis(study, asked, box, chance)
         again = _better_place(chance, box, place, asked.wanted)
         if again is not None:
             box, chance, attention = self._predict_at(study, asked, again)
+            chance = _with_analysis(study, asked, box, chance)
         wanted = asked.wanted - [side.start for side in box]
         chance = joined(standing_out(chance, wanted), wanted, _kept_with(study, asked, box))
         if asked.region is None and np.count_nonzero(chance >= 0.5) <= _SMALL:
@@ -122,12 +129,15 @@ class Prompter:
         now, out = outline.copy(), outline[whole].astype(np.float32)
         attention, settled = np.zeros(out.shape, np.float32), np.ones(out.shape, bool)
         for group in groups:
+            wrong = errors(now, group, asked)
             middle = (group.min(0) + group.max(0)) / 2
-            extent = float(np.ptp(group, axis=0).max()) + 2 * REACH_MM[asked.region] + 4
+            reach = max(_LEAST_SEEN_MM, *(error.reach_mm for error in wrong))
+            extent = float(np.ptp(group, axis=0).max()) + 2 * reach + 4
             place = Place.straight(middle, extent / (_CORRECTED - 1), _CORRECTED)
             box, chance, seen = self._predict_at(study, replace(asked, outline=now), place)
-            chance = _with_alike(study, replace(asked, outline=now), box, chance)
-            free = may_change(chance, now, group, asked, box)
+            if asked.region is not None or max(error.depth_mm for error in wrong) <= _SLIGHT_MM:
+                chance = _with_alike(study, asked, now, box, chance)
+            free = may_change(chance, now, wrong, box)
             i, j, k = (
                 slice(side.start - first, side.stop - first)
                 for side, first in zip(box, corner, strict=True)
@@ -168,21 +178,43 @@ class Prompter:
         return PromptAnswer(found.logits.cpu(), None if kept is None else kept.float().cpu())
 
 
-def _with_alike(study: PromptStudy, asked: PromptRequest, box: Box, chance: Floats) -> Floats:
-    """Blend in the analysis, shifted by the prompts, in a correction of a region."""
+def _with_analysis(study: PromptStudy, asked: PromptRequest, box: Box, chance: Floats) -> Floats:
+    """Blend in the analysis in a first outline of a named region."""
     index = _index(asked)
-    if index is None or study.chances is None or asked.outline is None:
+    if index is None or study.chances is None:
+        return chance
+    analysed = _logit(study.chances[index][box], _LEAST_ANALYSED) + _BIAS[index]
+    return _mixed(study.brain[box], chance, analysed, _ANALYSED)
+
+
+def _with_alike(
+    study: PromptStudy, asked: PromptRequest, outline: Mask, box: Box, chance: Floats
+) -> Floats:
+    """Blend in the similarity model in a correction of a named region or of a small object."""
+    index, known = _index(asked), chance
+    if index is not None and study.chances is not None:
+        known = np.asarray(study.chances[index][box], np.float32)
+    elif np.count_nonzero(outline) > _SMALL:
         return chance
     corner = [side.start for side in box]
     moved = moved_logits(
-        np.asarray(study.chances[index][box], np.float32),
+        known,
         np.asarray(study.images[(slice(None), *box)], np.float32),
-        asked.outline[box],
+        outline[box],
         (asked.wanted - corner, asked.unwanted - corner),
     )
-    held = np.clip(chance, _LEAST_CHANCE, 1 - _LEAST_CHANCE)
-    logits = (1 - _ALIKE) * np.log(held / (1 - held)) + _ALIKE * moved
-    return np.asarray(study.brain[box] / (1 + np.exp(-logits)), np.float32)
+    return _mixed(study.brain[box], chance, moved, _ALIKE)
+
+
+def _logit(chance: NDArray[np.floating], least: float) -> Floats:
+    held = np.clip(np.asarray(chance, np.float32), least, 1 - least)
+    return np.asarray(np.log(held / (1 - held)), np.float32)
+
+
+def _mixed(brain: Mask, chance: Floats, other: Floats, share: float) -> Floats:
+    """Blend a probability with other logits in the brain."""
+    logits = (1 - share) * _logit(chance, _LEAST_CHANCE) + share * other
+    return np.asarray(brain / (1 + np.exp(-logits)), np.float32)
 
 
 def _grown(study: PromptStudy, asked: PromptRequest) -> tuple[Box, Mask] | None:

@@ -9,7 +9,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.engines.grow import Surroundings, grown
-from lesionlens.engines.prompt_rules import REACH_MM
+from lesionlens.engines.prompt_rules import DEPTHS, REACH_MM
 from lesionlens.engines.prompts import Prompter, PromptStudy
 from lesionlens.network.prompt.model import PromptAnswer
 
@@ -100,20 +100,15 @@ def test_a_prompt_for_never_takes_away(study):
     assert mask.sum() > outline.sum()
 
 
-@pytest.mark.parametrize("region", [Region.ET, Region.WT])
-def test_nothing_changes_beyond_the_reach_of_the_region(study, region):
+@pytest.mark.parametrize("region", [Region.ET, None])
+def test_nothing_changes_beyond_the_reach_of_a_prompt(study, region):
     study.images[3][6:11, 10:50, 6:11] = 1.0
-    at = (8, 12, 8)
-    mask = mask_of(study, [at], outline=drawn(OTHER), region=region)
-    far = np.linalg.norm(np.argwhere(mask & ~drawn(OTHER)) - at, axis=1)
-    assert 0.6 * REACH_MM[region] < far.max() <= REACH_MM[region]
-
-
-def test_beside_a_small_part_of_an_outline_little_changes(study):
-    part = (slice(19, 22),) * 3
-    mask = mask_of(study, [(16, 16, 16)], outline=drawn(part), region=Region.WT)
-    far = np.linalg.norm(np.argwhere(mask & ~drawn(part)) - 16, axis=1)
-    assert 2 < far.max() <= 4
+    at, depth = (8, 12, 8), 2.0
+    outline = drawn((slice(5, 12), slice(8, 11), slice(5, 12)))
+    mask = mask_of(study, [at], outline=outline, region=region)
+    far = np.linalg.norm(np.argwhere(mask & ~outline) - at, axis=1)
+    reach = DEPTHS[region] * depth
+    assert 0.6 * reach < far.max() <= reach < REACH_MM
 
 
 def grown_at(study, seed):
@@ -121,11 +116,20 @@ def grown_at(study, seed):
     return grown(Surroundings(images, study.brain, np.ones(3), {}), seed) > 0
 
 
-@pytest.mark.parametrize(("at", "most"), [((20, 25, 20), 60), ((20, 22, 20), 804)])
-def test_a_prompt_changes_more_the_deeper_it_lies_in_the_error(study, at, most):
-    bar = (slice(14, 26), slice(26, 28), slice(20, 22))  # 48 voxels beside a lesion of 1728
-    mask = mask_of(study, [at], outline=drawn(bar))
-    assert most / 4 < np.count_nonzero(mask & ~drawn(bar)) <= 1.1 * most
+@pytest.mark.parametrize(("at", "depth"), [((20, 25, 20), 1), ((20, 22, 20), 4)])
+def test_a_prompt_changes_more_the_deeper_it_lies_in_the_error(study, at, depth):
+    side = (slice(14, 26), slice(26, 30), slice(14, 26))  # 576 voxels beside a lesion of 1728
+    mask = mask_of(study, [at], outline=drawn(side)) & ~drawn(side)
+    far = np.linalg.norm(np.argwhere(drawn(LESION)) - at, axis=1)
+    assert 0.8 * (far <= 6 * depth).sum() < np.count_nonzero(mask)
+    assert np.count_nonzero(mask) <= 1.05 * (far <= 6 * depth).sum()
+
+
+def test_a_prompt_adds_at_most_four_times_what_was_there(study):
+    bar = (slice(14, 26), slice(26, 28), slice(20, 27))  # 168 voxels beside a lesion of 1728
+    mask = mask_of(study, [(20, 20, 20)], outline=drawn(bar)) & ~drawn(bar)
+    assert 2 * 168 < np.count_nonzero(mask) <= 4.1 * 168
+    assert mask[20, 20, 20]
 
 
 def test_a_small_thing_is_grown_where_the_prompts_agree_and_only_there(study):
