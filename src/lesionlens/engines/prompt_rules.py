@@ -23,8 +23,8 @@ REACH_MM = 40.0
 """Maximum distance from a prompt at which an existing outline changes."""
 DEPTHS: dict[Region | None, float] = {
     Region.WT: 8.0, Region.TC: 6.0, Region.ET: 6.0, None: 6.0}  # fmt: skip
-"""Reach of a prompt as a multiple of its depth in the error, by the prompted region: the middle of a
-large error is far from the outline, that of a small one is close to it."""
+"""Reach of a prompt as a multiple of its depth in the error, by the prompted region: the middle of
+a large error is far from the outline, that of a small one is close to it."""
 TOUCHING = np.ones((3, 3, 3), bool)
 """26-connectivity."""
 _SURER = 0.1  # required additional certainty at the reach compared with the prompt
@@ -154,7 +154,9 @@ def may_change(chance: Floats, outline: Mask, found: Sequence[Error], box: Box) 
         agreed = sure >= 0 if error.belongs else sure > 0
         change = (before != error.belongs) & (far <= error.reach_mm) & agreed
         if error.belongs:
-            change = _surest(change, sure, _ADDED * max(_LEAST_ADDED, np.count_nonzero(outline)))
+            change = _surest(
+                change, sure, _ADDED * max(_LEAST_ADDED, int(np.count_nonzero(outline)))
+            )
         parts, count = ndimage.label(change | here)
         keep = np.zeros(count + 1, bool)
         keep[parts[here]] = True
