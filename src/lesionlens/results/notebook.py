@@ -1,4 +1,4 @@
-"""A result as a table of numbers, and as a notebook shows it."""
+"""A result as a data frame and as notebook HTML."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_PICTURES = 8
 
 
 def to_dataframe(held: Analysis | SavedResult) -> pd.DataFrame:
-    """Return a row for each candidate, with the columns of findings.csv."""
+    """Return one row per candidate, with the columns of findings.csv."""
     try:
         import pandas as pd  # noqa: PLC0415  (an extra)
     except ImportError as error:
@@ -35,7 +35,7 @@ def to_dataframe(held: Analysis | SavedResult) -> pd.DataFrame:
 
 
 def to_html(held: Analysis | SavedResult) -> str:
-    """Return the conclusion and a picture of each candidate, outlined in its largest slice."""
+    """Return the conclusion and an image of each candidate, outlined on its largest slice."""
     facts = {"conclusion": held.findings.conclusion, "network": held.run.engine.name}
     facts |= {"notice": RESEARCH_USE_NOTICE}
     shown = held.findings.candidates[:_MOST_PICTURES]
@@ -43,7 +43,7 @@ def to_html(held: Analysis | SavedResult) -> str:
 
 
 def pictures_of(held: Analysis | SavedResult, candidates: Sequence[Candidate]) -> str:
-    """Return a picture of each candidate, outlined in its largest slice."""
+    """Return an image of each candidate, outlined on its largest slice."""
     image, name = _background(held)
     labels, ids = held.volumes.labels, held.findings.components
     shown = []
@@ -56,7 +56,7 @@ def pictures_of(held: Analysis | SavedResult, candidates: Sequence[Candidate]) -
 
 
 def _background(held: Analysis | SavedResult) -> tuple[Any, str]:
-    """Return what candidates are drawn on, on the native grid: the reference, if it is there."""
+    """Return the background image on the native grid: the reference, if available."""
     if isinstance(held, Analysis):
         reference = held.prepared.reference
         return held.study[reference].load(), reference.words

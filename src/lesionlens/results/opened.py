@@ -1,4 +1,4 @@
-"""Open a saved result for `Result`, with its study or without."""
+"""Open a saved result for `Result`, with or without its study."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from lesionlens.results.review.reopen import (
 
 
 def open_result(folder: Path, study: str | Path | Study | None) -> Analysis | SavedResult:
-    """Return what a result folder holds, with the study's images where it is named.
+    """Read a result folder, with the study's images if given.
 
     Raises
     ------
     ReadError
-        It is no result, is damaged, or is of another study.
+        Not a result, damaged, or of another study.
     """
     if study is None:
         if not is_result(folder):

@@ -1,4 +1,4 @@
-"""Prompts on the reference grid: brought to the working grid, answered, and brought back."""
+"""Answer prompts on the reference grid through the working grid."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ Ask = Callable[[PromptRequest], PromptResponse]
 def ask(
     prompts: Prompts, prepared: PreparedStudy, answer: Ask, start: NDArray[Any] | None = None
 ) -> PromptedVolume:
-    """Answer prompts on the reference grid.
+    """Segment from prompts on the reference grid.
 
     Parameters
     ----------
     prompts : Prompts
         In voxels of the reference grid.
     prepared : PreparedStudy
-        Names both grids.
+        The study with both grids.
     answer : callable
-        Answers on the working grid.
+        Segments from prompts on the working grid.
     start : (I, J, K) array or None
-        The outline to begin with, on the reference grid; what is not zero belongs to it.
+        The initial outline on the reference grid; non-zero voxels are inside.
 
     Raises
     ------
     UnusableInputError
-        A prompt lies outside the image or the brain, prompts contradict each other, nothing stands
+        A prompt is outside the image or the brain, prompts contradict each other, nothing stands
         out there, or `start` is on another grid.
     """
     _check_within(prompts, prepared.native)
@@ -78,12 +78,12 @@ def replay(
     prompt: Callable[[Prompts, Mask | None], PromptedVolume],
     start: Mask | None = None,
 ) -> PromptedVolume:
-    """Ask again what was asked, one round after another, each from the mask of the one before.
+    """Replay rounds of prompts, each starting from the previous mask.
 
     Raises
     ------
     UnusableInputError
-        There is no round, or one cannot be answered.
+        There are no rounds, or one cannot be answered.
     """
     if not rounds:
         raise UnusableInputError(

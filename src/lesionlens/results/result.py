@@ -1,4 +1,4 @@
-"""Result: what one analysis gave, and what can be asked of it and done with it."""
+"""Result: the result of one analysis, with methods to explore, correct, save and show it."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ class Result:
     Parameters
     ----------
     analysis : Analysis
-        Everything that is exported.
+        The record that exporters read.
     prediction, engine : Prediction and Engine, or None
-        The engine's prediction, and itself; needed by `probe`, `layer_attention` and `what_if`
-        alone.
+        The engine's prediction, and the engine; only needed by `probe`, `layer_attention` and
+        `what_if`.
     """
 
     def __init__(
@@ -63,20 +63,20 @@ class Result:
 
     @classmethod
     def open(cls, folder: str | Path, study: str | Path | Study | None = None) -> Self:
-        """Open a saved result, as its readers left it.
+        """Open a saved result with its current review.
 
         Parameters
         ----------
         folder : str or Path
-            What `save` or `lesionlens analyze` wrote.
+            A folder written by `save` or `lesionlens analyze`.
         study : str, Path, Study or None
-            The study it was made of. Without it there are candidates, labels, probability and
-            attention; `analysis`, `prompt`, `save` and `show` need it.
+            The analysed study. Without it there are candidates, labels, probability and attention;
+            `analysis`, `prompt`, `save` and `show` need it.
 
         Raises
         ------
         ReadError
-            The folder is no result, is damaged, or was made of another study.
+            The folder is not a result, is damaged, or belongs to another study.
         """
         from lesionlens.results import opened  # noqa: PLC0415  (loads what reads studies)
 
@@ -101,7 +101,7 @@ class Result:
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
-        """Flagged regions by falling score."""
+        """Flagged regions by descending score."""
         found = self._held.findings.candidates
         RENDERERS.update(dict.fromkeys((one.tracking_uid for one in found), self))
         return found
@@ -127,7 +127,7 @@ class Result:
         return self._held.review
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Return a row for each candidate, with the columns of findings.csv (needs pandas)."""
+        """Return one row per candidate, with the columns of findings.csv (needs pandas)."""
         return as_notebook.to_dataframe(self._held)
 
     @override
@@ -138,22 +138,22 @@ class Result:
         return as_notebook.to_html(self._held)
 
     def picture_of(self, tracking_uid: str) -> str:
-        """Return the picture of one candidate as HTML; empty if there is none."""
+        """Return an image of one candidate as HTML; empty if there is none."""
         found = [one for one in self._held.findings.candidates if one.tracking_uid == tracking_uid]
         return as_notebook.pictures_of(self._held, found)
 
     @property
     def trace(self) -> Trace | None:
-        """What the network attended to, for `explain.probe`; None of a reopened result."""
+        """Attention weights, for `explain.probe`; None for a reopened result."""
         return self._prediction.trace if self._prediction else None
 
     @property
     def engine(self) -> Engine | None:
-        """The engine, for its `attribute`; None of a reopened result."""
+        """The engine, for its `attribute`; None for a reopened result."""
         return self._engine
 
     def probe(self, voxel: tuple[int, int, int]) -> Volume:
-        """Return where a voxel of the reference grid attends; see `explain.probe.ask`."""
+        """Return where a voxel of the reference grid attends to; see `explain.probe.ask`."""
         i, j, k = (int(v) for v in voxel)
         return probes.ask(self.trace, self.analysis.prepared, (i, j, k))
 
@@ -166,7 +166,7 @@ class Result:
         )
 
     def what_if(self, candidate: int, *, context: RunContext = SILENT) -> WhatIf:
-        """Hide one candidate, by its id, and predict again; see `explain.counterfactual.ask`."""
+        """Occlude one candidate, by its id, and predict again; see `explain.counterfactual.ask`."""
         prediction, engine = self._prediction, as_perturbable(self._engine)
         seen = None if prediction is None else prediction.unperturbed
         if prediction is None or seen is None or engine is None:
@@ -190,45 +190,45 @@ class Result:
         start: NDArray[Any] | None = None,
         region: Region | RegionKey | None = None,
     ) -> PromptedVolume:
-        """Outline what is pointed at, or correct an outline.
+        """Segment from prompts, or correct an outline.
 
         Parameters
         ----------
         points : sequence of ((i, j, k), bool)
-            Voxels of the reference grid; True for part of it, False for no part of it.
+            Voxels of the reference grid; True for foreground, False for background.
         scribbles : sequence of (sequence of (i, j, k), bool)
             Lines of voxels.
         box : ((i, j, k), (i, j, k)) or None
-            Opposite corners of a box that holds it; one slice will do.
+            Opposite corners of a box around the object; may be one slice thick.
         lasso : sequence of (i, j, k)
-            Corners of a closed line round it on one slice, in any of the three directions.
+            Corners of a closed line around the object on one slice, in any of the three directions.
         start : (I, J, K) array or None
-            The outline to correct. Only what is joined to a prompt that contradicts it, and near
-            to that, changes.
+            The outline to correct. Only voxels connected to a contradicting prompt, and near it,
+            change.
         region : Region, "wt", "tc", "et" or None
-            Which region is meant; None for the thing pointed at.
+            Intended region; None for the object at the prompts.
 
         Returns
         -------
         PromptedVolume
-            Its probability on the reference grid; the mask is ``.data >= 0.5``. Where the prompts
-            attended is `attention`, what was asked `prompts`.
+            Its probability on the reference grid; the mask is ``.data >= 0.5``. `attention` is the
+            cross-attention of the prompts, `prompts` the prompts themselves.
 
         Raises
         ------
         UnusableInputError
-            A prompt lies outside the brain, prompts contradict each other, or nothing stands out.
+            A prompt is outside the brain, prompts contradict each other, or nothing stands out.
         """
         return self.prompt_again(Prompts.of(points, scribbles, box, lasso, region), start)
 
     def prompt_again(self, prompts: Prompts, start: NDArray[Any] | None = None) -> PromptedVolume:
-        """Answer prompts that were kept; with the same start they give the same voxels."""
+        """Replay stored prompts; with the same start they give the same voxels."""
         return prompted.ask(prompts, self.analysis.prepared, self.answer_prompts, start)
 
     def answer_prompts(self, question: PromptRequest) -> PromptResponse:
-        """Answer prompts on the working grid.
+        """Segment from prompts on the working grid.
 
-        The engine is asked; one that takes no prompts leaves them to the network of the package.
+        By the engine, or by the shipped prompt network if the engine does not support prompts.
         """
         known = None if self._prediction is None else self._prediction.probability
         asked = as_prompted(self._engine) or self._prompter or _local_prompts()
@@ -244,12 +244,12 @@ class Result:
         Parameters
         ----------
         candidate : int or None
-            Its id; None for the study.
+            Id of the candidate; None for the study.
         language : str
             "en", "de" or a TOML file of your own.
         template : str or Path
-            A Path is a file as `--sentence-template` takes it, a text the template itself; empty
-            for that of the language.
+            A Path is a file as for `--sentence-template`, a text is the template itself; empty for
+            the language's default.
 
         Raises
         ------
@@ -272,7 +272,7 @@ class Result:
         return written.of(known[candidate])
 
     def save(self, out: str | Path) -> Path:
-        """Write every file of the contract into a folder: together, or not at all."""
+        """Write all files of the contract into a folder: together, or not at all."""
         from lesionlens.results.export.exporter import save  # noqa: PLC0415  (exporters load much)
 
         save(self.analysis, Path(out))

@@ -1,8 +1,8 @@
-"""Checkpoints that survive a kill at any moment and travel in small parts.
+"""Atomic training checkpoints, split into small files.
 
 A checkpoint is a folder `step-00001234/` of safetensors parts, none above 15 MiB; `latest.json`
-names it. The folder is complete before it is named, and the one before goes only afterwards, also
-where both are of the same step.
+names it. The folder is complete before it is named, and the previous one is deleted only
+afterwards, even if both are of the same step.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _OURS = re.compile(r"step-\d{8}(-again)*")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """All that a run needs to go on."""
+    """Everything that a run needs to resume."""
 
     tensors: Mapping[str, Tensor]
     meta: Mapping[str, Any]
@@ -39,7 +39,7 @@ class Checkpoint:
 
 
 def _parts(tensors: Mapping[str, Tensor], limit: int) -> list[dict[str, Tensor]]:
-    """Make groups of at most `limit` bytes, cut in order; a larger tensor goes alone."""
+    """Group tensors in order into parts of at most `limit` bytes."""
     groups: list[dict[str, Tensor]] = [{}]
     filled = 0
     for name, tensor in tensors.items():
@@ -53,15 +53,15 @@ def _parts(tensors: Mapping[str, Tensor], limit: int) -> list[dict[str, Tensor]]
 
 
 def save(folder: Path, checkpoint: Checkpoint, *, part_bytes: int = PART_BYTES) -> Path:
-    """Write a checkpoint beside the last one, then make it the latest.
+    """Write a checkpoint and make it the latest.
 
     Raises
     ------
     ResourceError
-        The disk is full or cannot be written; the checkpoint before is intact.
+        The disk is full or not writable; the previous checkpoint is intact.
     """
     name = f"step-{int(checkpoint.meta['step']):08d}"
-    if (folder / name).exists():  # perhaps the latest: it stays until another is
+    if (folder / name).exists():  # may be the latest: it is kept until there is another
         name += "-again"
     target, aside = folder / name, folder / f"{name}.part"
     try:
@@ -89,12 +89,12 @@ def save(folder: Path, checkpoint: Checkpoint, *, part_bytes: int = PART_BYTES) 
 
 
 def load(folder: Path) -> Checkpoint | None:
-    """Read the latest checkpoint, or None if there is none.
+    """Read the latest checkpoint; None if there is none.
 
     Raises
     ------
     WeightsError
-        There is one, but it is damaged.
+        The checkpoint is damaged.
     """
     pointer = folder / _POINTER
     if not pointer.exists():

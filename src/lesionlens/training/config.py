@@ -1,4 +1,4 @@
-"""The recipe: one typed TOML file; an unknown key is an error, not a surprise."""
+"""The training configuration: one typed TOML file; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _START_FROM = "Start from one of ours: `lesionlens sample DIR` writes them into 
 
 @dataclass(frozen=True, slots=True)
 class PatchConfig:
-    """Patches at finer voxels among the whole brains of a stage, as patch refinement reads them."""
+    """Patches of finer voxels mixed into a stage, as used by patch refinement."""
 
     share: float
-    """Of the batches."""
+    """Share of the batches."""
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float]
     window: tuple[int, int, int]
@@ -33,44 +33,46 @@ class PatchConfig:
 
 @dataclass(frozen=True, slots=True)
 class StageConfig:
-    """One stage: a grid, a batch and a stretch of steps."""
+    """One training stage: grid, batch size and number of steps."""
 
     steps: int
     """Optimiser steps of this stage."""
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float]
-    """Grid of the synthetic volumes, before they are cut to the brain."""
+    """Grid of the synthetic volumes, before they are cropped to the brain."""
     batch: int = 2
-    """Volumes a step."""
+    """Volumes per step."""
     rate: tuple[float, float] = (1.0, 1.0)
-    """(2,) float: share of `OptimiserConfig.rate` at the start and at the end; linear in between.
+    """(2,) float: factor on `OptimiserConfig.rate` at the start and end of the stage; linear in
+    between.
     """
     window: tuple[int, int, int] | None = None
-    """(3,) int or None: cut windows of this size, most of them at a tumour, instead of whole
-    brains."""
+    """(3,) int or None: train on windows of this size, most of them at a tumour, instead of whole
+    brains.
+    """
     patches: PatchConfig | None = None
-    """Mix patches in."""
+    """Patches to mix in."""
 
 
 @dataclass(frozen=True, slots=True)
 class OptimiserConfig:
-    """Muon on matrices, AdamW on the rest, both at one rate."""
+    """Muon for matrices, AdamW for the rest, with the same learning rate."""
 
     rate: float = 2e-3
     weight_decay: float = 0.01
     clip: float = 3.0
-    """Learning rate, decoupled decay, largest gradient norm."""
+    """Learning rate, decoupled weight decay, maximum gradient norm."""
     warmup: int = 40
-    """Steps until the rate is reached."""
+    """Warm-up steps."""
     average: float = 0.998
-    """Decay of the moving average of the weights that is saved for use."""
+    """Decay of the moving average of the weights, which is saved for use."""
     matrix: bool = True
-    """Orthogonalise the update of matrices and kernels (Muon); else AdamW everywhere."""
+    """Orthogonalise updates of matrices and kernels (Muon); otherwise AdamW for everything."""
 
 
 @dataclass(frozen=True, slots=True)
 class LossConfig:
-    """Weights of the parts of the loss."""
+    """Weights of the loss terms."""
 
     regions: tuple[float, float, float] = (1.0, 1.0, 1.2)
     """(3,) float: WT, TC, ET."""
@@ -80,8 +82,9 @@ class LossConfig:
     voxel: float = 3.0
     """Soft Dice and cross-entropy."""
     each_lesion: float = 0.0
-    """The same again in a box round each lesion, all lesions alike: finds more of the small
-    ones, and draws faint ones too large."""
+    """The same terms in a box around each lesion, all lesions weighted equally: improves detection
+    of small ones, but outlines faint ones too large.
+    """
     attention: float = 0.03
     exists: float = 0.1
     """Attention mass inside the region; presence of the region."""
@@ -91,45 +94,47 @@ class LossConfig:
 
 @dataclass(frozen=True, slots=True)
 class DataConfig:
-    """How synthetic volumes become batches."""
+    """How batches are built from synthetic volumes."""
 
     workers: int = 1
-    """Generator processes; 0 draws in the training process and is exactly repeatable."""
+    """Generator processes; 0 generates in the training process and is exactly reproducible."""
     pool: int = 160
-    """Volumes kept to be shown again."""
+    """Volumes kept in the pool for reuse."""
     paintings: int = 2
-    """Contrasts painted on one geometry."""
+    """Contrasts per geometry."""
     complete: float = 0.5
     """Share of volumes with all four sequences."""
     single: tuple[float, float, float, float] = (0.05, 0.08, 0.05, 0.08)
-    """(4,) float: shares with T1, T1c, T2 or FLAIR alone; what is left gets a random subset."""
+    """(4,) float: shares with only T1, T1c, T2 or FLAIR; the remainder gets a random subset."""
     without_t1: float = 0.0
-    """Share of the complete ones that hide T1 all the same."""
+    """Share of the complete ones from which T1 is dropped."""
     held_out: float = 0.2
-    """With real cases: share of the patients that only judge; 0 learns from all of them, for
-    weights whose quality other runs of the same recipe have shown."""
+    """With real cases: share of held-out patients; 0 trains on all of them, for weights whose
+    quality was shown by other runs of the same configuration.
+    """
     drawn_share: float = 0.0
-    """With real cases: share of the batches that are drawn."""
+    """With real cases: share of synthetic batches."""
     drawn_kept: int = 100
-    """With real cases: brains drawn for them, once for each grid, and kept."""
+    """With real cases: number of synthetic brains, generated once for each grid."""
     transplanted: float = 0.0
-    """With real cases: share of the whole brains, real or drawn, into which a tumour
-    of a training patient is put (`training.transplant`)."""
+    """With real cases: share of whole brains, real or synthetic, into which a training patient's
+    tumour is transplanted (`training.transplant`).
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """Everything that decides the weights."""
+    """The complete training configuration."""
 
     stages: tuple[StageConfig, ...]
     network: str | None = None
-    """A preset; None takes the network of `init`, and is "base" if there is none."""
+    """A preset; None uses the network of `init`, or "base" without one."""
     seed: int = 0
     autocast: bool = True
     checkpoint_minutes: float = 4.0
     validation_volumes: int = 6
     init: str | None = None
-    """Weights to start from, safetensors."""
+    """Initial weights, safetensors."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -137,11 +142,11 @@ class TrainConfig:
 
     @property
     def steps(self) -> int:
-        """Steps of all stages."""
+        """Total number of steps."""
         return sum(stage.steps for stage in self.stages)
 
     def stage_at(self, step: int) -> tuple[int, int]:
-        """Stage and step within it; the last stage holds every later step."""
+        """Return the stage and the step within it; later steps belong to the last stage."""
         for index, stage in enumerate(self.stages):
             if step < stage.steps or index == len(self.stages) - 1:
                 return index, step
@@ -171,7 +176,7 @@ def _tuple_of(kind: Any, value: Any, where: str) -> tuple[Any, ...]:
 
 
 def _typed(kind: Any, value: Any, where: str) -> Any:
-    """`value` as `kind`, or a ConfigError that names the place."""
+    """Convert a value to a type; raises ConfigError with its key."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _record(kind, value, where)
     origin = typing.get_origin(kind)
@@ -202,7 +207,7 @@ def _record(kind: type[Any], table: Any, where: str) -> Any:
 
 
 def parse_config(table: Mapping[str, Any]) -> TrainConfig:
-    """Make a recipe from parsed TOML.
+    """Build a configuration from parsed TOML.
 
     Raises
     ------
@@ -218,9 +223,9 @@ def parse_config(table: Mapping[str, Any]) -> TrainConfig:
 
 
 def read_config(recipe: Path | str) -> TrainConfig:
-    """Read a recipe from a TOML file, or one of the package by its name; see `parse_config`.
+    """Read a configuration from a TOML file, or a shipped one by name; see `parse_config`.
 
-    A file goes before a name.
+    A file has precedence over a name.
     """
     path, ours = Path(recipe), {one.stem: one for one in sorted(RECIPES.glob("*.toml"))}
     if not path.is_file():

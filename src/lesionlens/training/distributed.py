@@ -1,4 +1,4 @@
-"""Several processes that train one network, as torchrun starts them, or this one alone."""
+"""Distributed training with torchrun, or in a single process."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from torch.nn.parallel import DistributedDataParallel
 from lesionlens.base.errors import ConfigError, ResourceError
 from lesionlens.engines import device as devices
 
-_BACKENDS = {"cuda": "nccl", "xpu": "xccl"}  # by which accelerators of one kind talk to one another
+_BACKENDS = {"cuda": "nccl", "xpu": "xccl"}  # collective communication backends by accelerator
 _PATIENCE = timedelta(hours=2)
-"""How long the others wait for one that validates or prepares real cases."""
+"""Timeout while another process validates or prepares real cases."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessGroup:
-    """Who this process is among those that train one network."""
+    """One process of a group that trains one network."""
 
     device: torch.device
-    """Where it computes."""
+    """Device of this process."""
     rank: int = 0
     size: int = 1
-    """Its number, from 0, and how many there are."""
+    """Rank, from 0, and number of processes."""
 
     @property
     def leads(self) -> bool:
-        """Whether it is the one that writes and speaks."""
+        """Whether this process writes files and logs."""
         return self.rank == 0
 
     def any(self, mine: bool) -> bool:
-        """Whether it is so for any process; all must ask, and all get the same answer."""
+        """Return whether a condition holds in any process; a collective call."""
         return self._largest(float(mine)) > 0
 
     def _largest(self, value: float) -> float:
@@ -47,19 +47,19 @@ class ProcessGroup:
         return float(known)
 
     def share(self, network: nn.Module) -> nn.Module:
-        """Return what a step calls: all begin with the same weights and average gradients."""
+        """Return the module for training steps: synchronised weights, averaged gradients."""
         if self.size == 1:
             return network
         own = None if self.device.type == "cpu" else [self.device.index]
         return DistributedDataParallel(network, device_ids=own, find_unused_parameters=True)
 
     def check_step(self, step: int) -> None:
-        """Make sure that all continue from the same step.
+        """Check that all processes resume from the same step.
 
         Raises
         ------
         ResourceError
-            They do not.
+            They differ.
         """
         last, first = self._largest(step), -self._largest(-step)
         if first != last:
@@ -71,7 +71,7 @@ class ProcessGroup:
 
     @contextmanager
     def first_alone(self) -> Iterator[None]:
-        """Let the first process do something that leaves files, then the others, who find them."""
+        """Run the block in the first process, then in the others, which find its files."""
         if self.size > 1 and not self.leads:
             distributed.barrier()
         yield
@@ -80,7 +80,7 @@ class ProcessGroup:
 
 
 def _own_device(wish: str, local: int) -> torch.device:
-    """Give each process of a machine a device of its own."""
+    """Assign each process of a machine its own device."""
     kind, _, number = wish.strip().lower().partition(":")
     if number or kind == "mps":
         raise ConfigError(
@@ -104,17 +104,17 @@ def _own_device(wish: str, local: int) -> torch.device:
 
 @contextmanager
 def joined(device: str) -> Iterator[ProcessGroup]:
-    """Join the processes that torchrun started; without it, a group of one.
+    """Join the process group started by torchrun; without it, a group of one.
 
     Parameters
     ----------
     device : str
-        As `engines.device.choose` reads it; of several processes each takes its own.
+        As for `engines.device.choose`; several processes use one device each.
 
     Raises
     ------
     ConfigError, ResourceError
-        A device cannot be had, or this torch cannot talk to other processes.
+        A device is not available, or torch lacks distributed support.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:

@@ -1,4 +1,4 @@
-"""What a run begins with: a fresh network, or weights and what goes with them."""
+"""Initial weights of a run: random, or loaded with their metadata."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from lesionlens.training.config import TrainConfig
 
 
 def initial_network(config: TrainConfig) -> tuple[LensNetwork, WeightsNotes]:
-    """Make the recipe's network; it begins with the weights that the recipe names, if any.
+    """Build the configured network, with the initial weights if any.
 
-    Their temperatures, cuts and score stay, so that new weights can be used at once; the rates of
-    false candidates, which were measured with those, do not.
+    Temperatures, thresholds and score are kept, so that new weights can be used immediately;
+    measured false positive rates are not.
     """
     if config.init is None:
         return build(preset(name_of(config))), WeightsNotes()
@@ -31,12 +31,12 @@ def initial_network(config: TrainConfig) -> tuple[LensNetwork, WeightsNotes]:
 
 
 def name_of(config: TrainConfig) -> str:
-    """Name the recipe's network, as checkpoints do."""
+    """Return the network's name as stored in checkpoints."""
     return config.network or ("base" if config.init is None else Path(config.init).stem)
 
 
 def _like(given: NetworkConfig, config: TrainConfig) -> NetworkConfig:
-    """Check that weights fit the recipe's network; lesion queries that they lack begin afresh."""
+    """Check that weights fit the network; missing lesion queries start afresh."""
     own = preset(name_of(config))
     alike = dataclasses.replace(own, lesions=given.lesions)
     if given != alike or given.lesions not in (0, own.lesions):

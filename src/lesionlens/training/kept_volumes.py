@@ -1,4 +1,4 @@
-"""Volumes kept on disk, real or drawn, as a source of batches."""
+"""Real or synthetic volumes stored on disk, as a source of batches."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from lesionlens.training.variation import varied
 
 
 def keep(packed: Packed, file: Path) -> None:
-    """Write a volume so that `read` finds it."""
+    """Write a volume in the format of `read`."""
     fields = {f.name: getattr(packed, f.name) for f in dataclasses.fields(packed)}
     array_cache.write(file, fields, packed=False)
 
 
 def read(file: Path) -> Packed:
-    """Read a volume that was kept.
+    """Read a stored volume.
 
     Raises
     ------
     ReadError
-        It was damaged since the run began, which makes such volumes again.
+        The file was damaged since the run started; a new run creates it again.
     """
     kept = array_cache.read(file)
     if kept is None:
@@ -44,44 +44,44 @@ def read(file: Path) -> Packed:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where the batches of a source begin; each depends on this alone.
+    """Starting point of a source's batches, which depend on nothing else.
 
-    So a resumed run sees what an uninterrupted one would have seen.
+    Therefore a resumed run gets the same batches as an uninterrupted one.
     """
 
     seed: int
     batches: int = 0
-    """Handed over before."""
+    """Number of batches returned before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Donors:
-    """Whole brains whose tumours are put into others; see `training.transplant`."""
+    """Whole brains whose tumours are transplanted into others; see `training.transplant`."""
 
     files: tuple[Path, ...]
-    """Sequence of Path."""
+    """Stored volumes."""
     spacing_mm: float
-    """Edge of their voxels."""
+    """Voxel edge."""
     share: float
-    """Of the volumes that get one."""
+    """Share of volumes that receive a transplant."""
 
 
 class FolderSource:
-    """Prepared cases in random order, each varied as drawn ones are; a `training.data.BatchSource`.
+    """Stored cases in random order, augmented; a `training.data.BatchSource`.
 
     Parameters
     ----------
     files : sequence of Path
-        Prepared cases.
+        Stored cases.
     stage, config
-        Windows; variation, and how many cases stay in memory.
+        Window size; augmentation, and number of cases kept in memory.
     start : Start
-        Where the batches begin.
+        Starting point of the batches.
     vary_mm : float or None
-        Edge of the voxels of whole real brains, which are varied (`training.variation`) and cut
-        to the stage's window; None serves synthetic volumes as they are.
+        Voxel edge of whole real brains, which are augmented (`training.variation`) and cropped to
+        the stage's window; None for synthetic volumes, which are not augmented.
     donors : Donors or None
-        Put tumours of these into a share of the volumes, which must be whole.
+        Source of tumours to transplant into a share of the volumes, which must be whole brains.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class FolderSource:
         self.drawn, self.shown = len(self._files), 0
 
     def batch(self, size: int) -> Batch:
-        """Hand over the next batch."""
+        """Return the next batch."""
         rng = np.random.default_rng((self._seed, self._done))
         chosen = [
             self._read(self._files[int(n)]) for n in rng.integers(len(self._files), size=size)
@@ -117,7 +117,7 @@ class FolderSource:
         if rng.random() >= donors.share:
             return host
         donor = self._read(donors.files[int(rng.integers(len(donors.files)))])
-        if self._vary_mm is None:  # else what comes of both is varied
+        if self._vary_mm is None:  # otherwise the combined volume is augmented
             donor = varied(donor, donors.spacing_mm, None, rng)
         return transplanted(host, donor, donors.spacing_mm, rng)
 
@@ -132,5 +132,5 @@ class FolderSource:
         return packed
 
     def close(self) -> None:
-        """Give back memory."""
+        """Release memory."""
         self._kept.clear()

@@ -1,4 +1,4 @@
-"""Train, in as many sittings as it takes."""
+"""The training loop, resumable over several sessions."""
 
 from __future__ import annotations
 
@@ -64,45 +64,45 @@ class TrainEvent:
 
 @dataclass(frozen=True, slots=True)
 class TrainSummary:
-    """How a sitting ended."""
+    """Outcome of one session."""
 
     step: int
     steps: int
     finished: bool
     minutes: float
-    """Of all sittings."""
+    """Total of all sessions."""
     loss: float
     """Running mean."""
     weights: Path
     """Averaged weights, safetensors."""
     began_at: int = 0
-    """The step of the checkpoint that this sitting went on from."""
+    """Step of the checkpoint that this session resumed from."""
     trained_before: tuple[str, ...] = ()
-    """Validation cases that the starting weights were trained on."""
+    """Validation cases that were in the training data of the initial weights."""
 
 
 OnStep = Callable[[TrainEvent], None]
 
 
 class Cases(Protocol):
-    """Real cases in the place of the generator; `training.real_cases.RealCases` is the one."""
+    """Real cases instead of the generator; implemented by `training.real_cases.RealCases`."""
 
     @property
     def words(self) -> str:
-        """Where the weights come from, for their record."""
+        """Description of the data, for the weights' metadata."""
         ...
 
     @property
     def scans(self) -> tuple[str, ...]:
-        """Digests of the scans that are trained on."""
+        """Digests of the training scans."""
         ...
 
     def judged_by(self, trained_on: Collection[str]) -> tuple[str, ...]:
-        """Name the validation cases that earlier weights were trained on."""
+        """Return the validation cases that were in the training data of earlier weights."""
         ...
 
     def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
-        """Serve the cases to train on."""
+        """Return a source of the training cases."""
         ...
 
     def validate(
@@ -112,25 +112,27 @@ class Cases(Protocol):
         device: torch.device,
         precision: ComputePrecision,
     ) -> dict[str, float]:
-        """Return figures on the patients that are held out."""
+        """Return metrics on the held-out patients."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """How long one call of `train` goes on, with whom, and from what."""
+    """Duration, processes and data of one call of `train`."""
 
     minutes: float | None = None
-    """Stop after this long; the next call goes on."""
+    """Stop after this long; the next call resumes."""
     resume: bool = True
-    """Go on from the checkpoint in the output folder, if there is one."""
+    """Resume from the checkpoint in the output folder, if there is one."""
     processes: ProcessGroup | None = None
-    """The processes that train together, from `distributed.joined`; None for this one, on the CPU.
-    Each draws its own volumes, so a step reads as many times `batch`; one writes."""
+    """Process group from `distributed.joined`; None for this process alone, on the CPU. Each
+    process generates its own volumes, so that the effective batch is multiplied; one process
+    writes.
+    """
     cases: Cases | None = None
-    """Learn from these in the place of synthetic brains."""
+    """Train on these instead of synthetic brains."""
     precision: ComputePrecision = ComputePrecision.AUTO
-    """By itself what the recipe says; a bfloat16 that the device lacks is refused."""
+    """"auto" follows the configuration; bfloat16 is refused on a device without it."""
 
 
 TO_THE_END = TrainOptions()
@@ -138,7 +140,7 @@ TO_THE_END = TrainOptions()
 
 @dataclass(slots=True)
 class _TrainingRun:
-    """State of one sitting."""
+    """State of one session."""
 
     config: TrainConfig
     out: Path
@@ -148,16 +150,16 @@ class _TrainingRun:
     precision: ComputePrecision
     cases: Cases | None = None
     notes: WeightsNotes = field(default_factory=WeightsNotes)
-    """Of the weights that it began with."""
+    """Metadata of the initial weights."""
     step: int = 0
     spent_s: float = 0.0
     sitting: int = 0
     loss: float = float("nan")
     shared: nn.Module = field(init=False)
-    """The network as a step calls it."""
+    """The network for training steps, possibly distributed."""
 
     def save(self) -> Path:
-        """Checkpoint and averaged weights, of one process; returns the weights' path."""
+        """Write checkpoint and averaged weights in one process; return the weights' path."""
         path = self.out / "weights.safetensors"
         if not self.processes.leads:
             return path
@@ -189,7 +191,7 @@ class _TrainingRun:
         return path
 
     def restore(self) -> None:
-        """Go on from the checkpoint of this folder, if there is one."""
+        """Resume from the checkpoint in this folder, if there is one."""
         found = checkpoints.load(self.out / "checkpoint")
         if found is None:
             return
@@ -217,7 +219,7 @@ class _TrainingRun:
 
 
 def _focus_mm(stage: StageConfig) -> float | None:
-    """Spacing of patch refinement for weights trained on patches; None of the others."""
+    """Return the spacing of patch refinement for weights trained on patches, else None."""
     if stage.patches is None:
         return None
     return round(sum(stage.patches.spacing_mm) / 2, 2)
@@ -246,7 +248,7 @@ def _begin(config: TrainConfig, out: Path, options: TrainOptions) -> _TrainingRu
 
 
 def _rate(config: TrainConfig, step: int) -> float:
-    """Share of the full learning rate at a step."""
+    """Return the factor on the learning rate at a step."""
     index, within = config.stage_at(step)
     stage = config.stages[index]
     start, end = stage.rate
@@ -255,7 +257,7 @@ def _rate(config: TrainConfig, step: int) -> float:
 
 
 def learn(run: _TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]:
-    """One step on one batch; the loss and its parts."""
+    """Train on one batch; return the loss and its terms."""
     device = run.processes.device
     moved = Batch(*(t.to(device) for t in batch))
     x = with_presence(moved.channels, moved.present, moved.brain)
@@ -273,9 +275,9 @@ def learn(run: _TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]:
 
 
 def _source(run: _TrainingRun, stage: int) -> BatchSource:
-    """Seeds never meet: each run, stage and, with workers, sitting has a million of its own.
+    """Create the source of a stage; seeds of runs, stages, processes and sessions never overlap.
 
-    So has each process of a group, far beyond those of validation.
+    Each has a million of its own, beyond those of validation.
     """
     config, rank = run.config, run.processes.rank
     own = stage if config.data.workers == 0 else run.sitting * 16 + stage
@@ -320,7 +322,7 @@ def _report(
 
 
 def _check(run: _TrainingRun, board: Any) -> None:
-    """Validate on seeds and patients never trained on; one process writes a line."""
+    """Validate on held-out seeds and patients; one process writes a log line."""
     config, device = run.config, run.processes.device
     if not run.processes.leads or (not config.validation_volumes and run.cases is None):
         return
@@ -337,7 +339,7 @@ def _check(run: _TrainingRun, board: Any) -> None:
 
 
 def _sit(run: _TrainingRun, limit_s: float, on_step: OnStep | None, context: RunContext) -> None:
-    """Step until the recipe or the time is used up, or the user asks to stop."""
+    """Train until the configured steps or the time are used up, or the user asks to stop."""
     config, leads = run.config, run.processes.leads
     board = open_event_writer(run.out if leads else None)
     begun, before = time.monotonic(), run.spent_s
@@ -379,21 +381,21 @@ def train(
     on_step: OnStep | None = None,
     context: RunContext = SILENT,
 ) -> TrainSummary:
-    """Train, or go on training, until the recipe's steps or the sitting's minutes are used up.
+    """Train, or resume training, until all steps or the session's minutes are used up.
 
     Parameters
     ----------
     config : TrainConfig
-        The recipe.
+        The configuration.
     out : Path
         Gets `checkpoint/`, `weights.safetensors` (the moving average), `log.jsonl`,
         `validation.jsonl` and, where TensorBoard is installed, `board/`.
     options : TrainOptions
-        How long, with whom, from what.
+        Duration, processes and data.
     on_step : callable or None
         Called every `_REPORT_EVERY` steps.
     context : RunContext
-        Asked before every step; a stop saves a checkpoint like any other end.
+        Progress, and cancellation before every step; a checkpoint is saved as usual.
 
     Raises
     ------

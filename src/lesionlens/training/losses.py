@@ -1,4 +1,4 @@
-"""What training minimises: overlap and cross-entropy, over all and round each lesion; attention."""
+"""Training losses: Dice and cross-entropy, globally and per lesion; attention."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from lesionlens.training.set_loss import pool_like, set_loss
 
 _SPATIAL = (2, 3, 4)
 _SMOOTH = 20.0
-"""Voxels added to both sides of the Dice ratio, so that an empty region is learned gently."""
-_SMOOTH_NEAR = 4.0  # the same round one lesion, where the smallest has twelve voxels
-_NEAR_VOX = 4  # how far the surroundings of a lesion reach
-_LEAST_VOX = 4  # a lesion below this many voxels is left to the whole volume
+"""Added to numerator and denominator of the Dice ratio in voxels, for small gradients of empty
+regions.
+"""
+_SMOOTH_NEAR = 4.0  # the same around one lesion; the smallest has twelve voxels
+_NEAR_VOX = 4  # margin of a lesion's box
+_LEAST_VOX = 4  # smaller lesions only count in the global loss
 
 
 def mask_loss(logits: Tensor, target: Tensor, smooth: float, config: LossConfig) -> Tensor:
-    """Soft Dice loss (Milletari et al. 2016, squared terms left out) and cross-entropy; (B, R).
+    """Return soft Dice loss (Milletari et al. 2016, without squares) plus cross-entropy; (B, R).
 
     Parameters
     ----------
     logits, target : (B, R, I, J, K) float Tensor
         `target` is 0-1 and may be fractional.
     smooth : float
-        Added to both sides of the Dice fraction, voxels.
+        Added to numerator and denominator of the Dice ratio, voxels.
     config : LossConfig
         Weights of the two terms.
 
@@ -45,18 +47,18 @@ def mask_loss(logits: Tensor, target: Tensor, smooth: float, config: LossConfig)
 
 
 def each_lesion_loss(logits: Tensor, batch: Batch, config: LossConfig) -> Tensor:
-    """Mask loss in a box round each lesion, every lesion alike, mean (R,); zero if none is.
+    """Return the mean mask loss over boxes around each lesion, (R,); zero without lesions.
 
-    Over a whole volume a voxel counts as much as any other, so that a metastasis of 1 ml weighs a
-    hundredth of a glioma. After the blob loss (Kofler et al. 2023), but for the domain: theirs is
-    the whole volume without the other lesions, where what is wrong elsewhere drowns a small one.
+    In a global loss a metastasis of 1 ml has a hundredth of a glioma's weight. Like the blob loss
+    (Kofler et al. 2023), except for the domain: theirs is the whole volume without the other
+    lesions, where errors elsewhere dominate a small lesion.
 
     Parameters
     ----------
     logits : (B, R, I, J, K) float Tensor
         Log-odds.
     batch : Batch
-        Whose `instances` number the lesions.
+        Batch with `instances`.
     config : LossConfig
         Weights of the terms of `mask_loss`.
     """
@@ -78,7 +80,7 @@ def each_lesion_loss(logits: Tensor, batch: Batch, config: LossConfig) -> Tensor
 
 
 def attention_loss(attention: Tensor, target: Tensor) -> Tensor:
-    """-log of the attention inside the region, mean over the regions that are there."""
+    """Return -log of the attention inside the region, averaged over present regions."""
     inside = (attention * target).sum(_SPATIAL)
     there = (target.sum(_SPATIAL) > 0).float()
     return -(torch.log(inside.clamp_min(1e-4)) * there).sum() / there.sum().clamp_min(1)
@@ -87,7 +89,7 @@ def attention_loss(attention: Tensor, target: Tensor) -> Tensor:
 def lens_loss(
     output: LensOutput, batch: Batch, config: LossConfig
 ) -> tuple[Tensor, dict[str, float]]:
-    """Add up the whole loss, and hand over its parts; `batch` is what `output` answers."""
+    """Return the total loss and its terms for the output of a batch."""
     target = batch.labels.float()
     weight = torch.tensor(config.regions, device=target.device)
     weight = weight / weight.mean()

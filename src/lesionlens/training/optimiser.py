@@ -1,4 +1,4 @@
-"""Muon for matrices and kernels, AdamW for the rest, and the moving average of the weights."""
+"""Muon for matrices and kernels, AdamW for the rest, and a moving average of the weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BETAS = (0.9, 0.98)
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Nearest semi-orthogonal matrix, roughly, by Newton-Schulz (Jordan et al. 2024, Muon).
+    """Approximate the nearest semi-orthogonal matrix by Newton-Schulz (Jordan et al. 2024, Muon).
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised, scaled to the size of an AdamW update (Liu et al. 2025)."""
+    """Orthogonalised momentum, scaled to the size of an AdamW update (Liu et al. 2025)."""
 
     def __init__(
         self, parameters: Iterable[nn.Parameter], rate: float, weight_decay: float
@@ -55,7 +55,7 @@ class Muon(torch.optim.Optimizer):
     @override
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Take one step."""
+        """Take one optimisation step."""
         del closure
         for group in self.param_groups:
             for parameter in group["params"]:
@@ -78,7 +78,7 @@ def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
 
 
 class Optimiser:
-    """Both optimisers and the average behind one face."""
+    """Both optimisers and the moving average behind one interface."""
 
     def __init__(self, network: nn.Module, config: OptimiserConfig) -> None:
         self.network, self.config = network, config
@@ -97,13 +97,13 @@ class Optimiser:
         self.average = {n: p.detach().clone() for n, p in network.state_dict().items()}
 
     def step(self, loss: Tensor, share: float, done: int) -> float:
-        """Backward, clip, step, average; returns the gradient's norm.
+        """Backpropagate, clip, step and average; return the gradient norm.
 
         Parameters
         ----------
         loss : () Tensor
         share : float
-            Of the configured rate.
+            Factor on the configured learning rate.
         done : int
             Steps taken before.
         """
@@ -124,7 +124,7 @@ class Optimiser:
             self.average[name].lerp_(value, 1 - decay)
 
     def state(self) -> dict[str, Tensor]:
-        """Tensors that a resumed run needs, by name."""
+        """Return the tensors that a resumed run needs, by name."""
         out = {f"average/{name}": value for name, value in self.average.items()}
         for part in self.parts:
             for parameter, state in part.state.items():
@@ -133,7 +133,7 @@ class Optimiser:
         return out
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Put back what `state` gave."""
+        """Restore what `state` returned."""
         for name, value in self.average.items():
             value.copy_(state[f"average/{name}"])
         for part in self.parts:

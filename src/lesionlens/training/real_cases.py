@@ -1,4 +1,4 @@
-"""A folder of real cases as a source of batches, split by patient."""
+"""Real cases as a source of batches, split by patient."""
 
 from __future__ import annotations
 
@@ -46,45 +46,45 @@ from lesionlens.training.references import RealCase, Truth, split
 from lesionlens.training.transplant import lesions
 
 SPLIT_NAME, CASES_NAME, DRAWN_NAME = "split.json", "cases", "drawn"
-_FIRST_DRAWN = 1_500_000_000  # seed of the first brain that is drawn to be mixed with real ones
-_APART = 100_003  # between the seeds of sources that are mixed
+_FIRST_DRAWN = 1_500_000_000  # seed of the first synthetic brain that is mixed with real ones
+_APART = 100_003  # distance between seeds of mixed sources
 _CPU = torch.device("cpu")
 _REGIONS = tuple(region.value for region in Region)
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Who is trained on, and who only judges."""
+    """Training and held-out cases."""
 
     training: tuple[RealCase, ...]
     validation: tuple[RealCase, ...]
 
 
 def with_start(config: TrainConfig) -> TrainConfig:
-    """Start from the default weights where the recipe names none."""
+    """Return a configuration that starts from the default weights if it names none."""
     if config.init is not None:
         return config
     return dataclasses.replace(config, init=str(weights.shipped_path()))
 
 
 class RealCases:
-    """Real cases in the generator's place; see `training.loop.Cases`.
+    """Real cases instead of the generator; see `training.loop.Cases`.
 
     Parameters
     ----------
     cases : sequence of RealCase
         From `find_real_cases`.
     out : Path
-        The run's folder: gets `split.json` and, prepared once, `cases/`.
+        The run's folder: receives `split.json` and the prepared `cases/`.
     recipe : TrainConfig
-        Its seed decides the split.
+        Its seed determines the split.
     context : RunContext
         Called before each case that is prepared.
 
     Raises
     ------
     ConfigError
-        Fewer than two patients, or a split.json that is none.
+        Fewer than two patients, or an invalid split.json.
     """
 
     def __init__(
@@ -100,27 +100,27 @@ class RealCases:
 
     @property
     def words(self) -> str:
-        """Where the weights come from, for their record."""
+        """Description of the data, for the weights' metadata."""
         cases = self.parts.training
         patients = len({case.patient for case in cases})
         return f"synthetic, then {len(cases)} real cases of {patients} patients"
 
     @property
     def scans(self) -> tuple[str, ...]:
-        """Digests of the scans that are trained on."""
+        """Digests of the training scans."""
         found = (_scans_of(case, self._out / CASES_NAME) for case in self.parts.training)
         return tuple(sorted(scan for scans in found for scan in scans))
 
     def judged_by(self, trained_on: Collection[str]) -> tuple[str, ...]:
-        """Name the validation cases that earlier weights were trained on."""
+        """Return the validation cases that were in the training data of earlier weights."""
         known, folder = frozenset(trained_on), self._out / CASES_NAME
         held = self.parts.validation if known else ()
         return tuple(c.name for c in held if not known.isdisjoint(_scans_of(c, folder)))
 
     def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
-        """Prepare the training cases for a stage, if that is not done yet, and serve them.
+        """Prepare the training cases for a stage once, and return their source.
 
-        With a `drawn_share` synthetic volumes are mixed in, and patches are taken from both.
+        With a `drawn_share` synthetic volumes are mixed in, and patches come from both.
         """
         if stage.patches is None:
             return self._of_one_grid(stage, config, seed, done)
@@ -146,7 +146,7 @@ class RealCases:
 
         files = self._ready(self.parts.training, stage)
         donors = Donors(tuple(files), _spacing(stage), config.transplanted)
-        whole = donors if stage.window is None else None  # what is drawn may be kept in windows
+        whole = donors if stage.window is None else None  # synthetic ones may be windows
 
         return mixed(real, drawn, config.drawn_share, seed + 2 * _APART, done)
 
@@ -157,7 +157,7 @@ class RealCases:
         device: torch.device,
         precision: ComputePrecision,
     ) -> dict[str, float]:
-        """Return the mean Dice of each region over the patients that were held out, if any were."""
+        """Return each region's mean Dice over the held-out patients, if there are any."""
         if not self.parts.validation:
             return {}
         network.eval()
@@ -178,7 +178,7 @@ class RealCases:
         return files
 
     def _drawn(self, stage: StageConfig, config: DataConfig) -> list[Path]:
-        """Draw volumes of a grid, if that is not done yet, and keep them."""
+        """Generate and store synthetic volumes of a grid, if not done yet."""
         draw = dataclasses.replace(
             self._recipe.draw, shape=stage.shape, spacing_mm=stage.spacing_mm
         )
@@ -192,7 +192,7 @@ class RealCases:
 
 
 def _draw_once(folder: Path, draw: DrawConfig, stage: StageConfig, paintings: int) -> None:
-    """Draw the brain whose number the folder has; its paintings, or windows of them."""
+    """Generate the brain with the folder's number, with all contrasts, or windows of it."""
     if folder.is_dir() and all(map(array_cache.is_whole, folder.iterdir())):
         return
     shutil.rmtree(folder, ignore_errors=True)
@@ -213,7 +213,7 @@ def _spacing(stage: StageConfig) -> float:
 
 
 def part(cases: Sequence[RealCase], out: Path, seed: int, share: float = 0.2) -> Parts:
-    """Part cases by patient and record it in `split.json`; an earlier choice stays."""
+    """Split cases by patient and record it in `split.json`; an earlier split is kept."""
     place = out / SPLIT_NAME
     try:
         found = read_json(place) if place.is_file() else {}
@@ -241,7 +241,7 @@ def part(cases: Sequence[RealCase], out: Path, seed: int, share: float = 0.2) ->
 
 
 def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, context: RunContext) -> Path:
-    """Prepare a case for a voxel size and keep it as `<key>-<spacing>.kept`."""
+    """Prepare a case for a voxel size and store it as `<key>-<spacing>.kept`."""
     file = folder / f"{case.key[:24]}-{spacing_mm:g}mm{array_cache.SUFFIX}"
     if array_cache.is_whole(file):
         return file
@@ -260,7 +260,7 @@ def _prepare_once(case: RealCase, spacing_mm: float, folder: Path, context: RunC
 
 
 def _scans_of(case: RealCase, folder: Path) -> list[str]:
-    """Return by which a case's scans are known again; they are read once."""
+    """Return the digests of a case's scans; they are read once."""
     place = folder / f"{case.key[:24]}-scans.json"
     try:
         return [str(scan) for scan in read_json(place)]
@@ -278,21 +278,21 @@ def _keep_scans(scans: Iterable[str], case: RealCase, folder: Path) -> list[str]
 
 
 def pack_case(prepared: PreparedStudy, truth: Truth, spacing_mm: float) -> Packed:
-    """Bring a case and its truth to the grid that the network learns on.
+    """Resample a case and its reference to the training grid.
 
     Parameters
     ----------
     prepared : PreparedStudy
         The images.
     truth : (I, J, K) uint8, Grid
-        The contract's labels on a grid of their own in the same patient space.
+        The contract's labels on their own grid in the same patient space.
     spacing_mm : float
-        Edge of the cubes.
+        Voxel edge.
 
     Returns
     -------
     Packed
-        A voxel has the label at its centre, so that thin rims keep their volume.
+        Each voxel has the label at its centre, so that thin rims keep their volume.
     """
     study = make_network_input(prepared, spacing_mm, _CPU)
     values, grid = truth

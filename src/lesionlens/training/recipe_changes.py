@@ -1,4 +1,4 @@
-"""Whether a run in progress is still the one that its recipe began."""
+"""Check that a resumed run still has its original configuration."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ _SHOWN = 4
 
 
 def recipe_record(config: TrainConfig) -> dict[str, Any]:
-    """Return a recipe as a checkpoint keeps it: plain JSON."""
+    """Return a configuration as stored in a checkpoint: plain JSON."""
     record: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     return record
 
 
 def check_same_recipe(before: Mapping[str, Any], config: TrainConfig, step: int) -> None:
-    """Refuse a recipe that differs from the one that a checkpoint was begun with.
+    """Refuse a configuration that differs from the checkpoint's.
 
-    What was not trained yet may change: later stages, and the steps of the one under way.
+    Later stages, and the number of steps of the current one, may change.
 
     Parameters
     ----------
     before : mapping
         From `recipe_record`.
     config : TrainConfig
-        Of now.
+        The current configuration.
     step : int
-        How far the checkpoint is.
+        Step of the checkpoint.
 
     Raises
     ------
     WeightsError
-        They differ; names what.
+        They differ; the message states where.
     """
     known = dict(_values(_begun(before, step)))
     now = dict(_values(_begun(recipe_record(config), step)))
@@ -53,7 +53,7 @@ def check_same_recipe(before: Mapping[str, Any], config: TrainConfig, step: int)
 
 
 def _begun(recipe: Mapping[str, Any], step: int) -> dict[str, Any]:
-    """Return a recipe without what is still to come."""
+    """Return a configuration without the parts that are not trained yet."""
     stages, left = [], step
     for stage in recipe["stages"]:
         if left <= stage["steps"]:
@@ -65,7 +65,7 @@ def _begun(recipe: Mapping[str, Any], step: int) -> dict[str, Any]:
 
 
 def _values(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the single values of a recipe by their names, such as `optimiser.rate`."""
+    """Yield the single values of a configuration by name, such as `optimiser.rate`."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield from _values(value, f"{name}.{key}" if name else key)

@@ -1,4 +1,4 @@
-"""Real cases with a truth to train on: reference data sets, and results reviewed in LesionLens."""
+"""Real training cases with references: public datasets, and results reviewed in LesionLens."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ Truth = tuple[NDArray[np.uint8], Grid]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RealCase:
-    """One examination to learn from."""
+    """One examination to train on."""
 
     name: str
     patient: str
     """As in `evaluation.cases.Case`."""
     key: str
-    """Changes when its files do."""
+    """Key that changes when its files do."""
     study: Callable[[], Study]
-    """Opens it; voxels wait for `Series.load`."""
+    """Opens the study; voxels are read by `Series.load`."""
     truth: Callable[[], Truth]
     """Reads its labels (the contract's) and their grid."""
 
@@ -53,24 +53,24 @@ class RealCase:
 def find_real_cases(
     root: Path, *, studies: Path | None = None, convention: Callable[[Case], str | None]
 ) -> tuple[RealCase, ...]:
-    """Find what a folder holds to learn from.
+    """Find the training cases in a folder.
 
     Parameters
     ----------
     root : Path
-        BraTS, Decathlon or nnU-Net layout; or one reviewed result folder a study.
+        BraTS, Decathlon or nnU-Net layout; or one reviewed result folder per study.
     studies : Path or None
-        For reviewed results: the folder of studies that `batch` was given.
+        For reviewed results: the folder of their studies.
     convention : callable
-        Convention of a case's labels, None if it follows from the numbers themselves.
+        Returns the label convention of a case, None to infer it from the labels.
 
     Raises
     ------
     ConfigError
-        There is no case, or the studies of results were not named.
+        There is no case, or the studies of results were not given.
     UnusableInputError
-        A case has no truth, has candidates that nobody has judged, or is the package's sample
-        patient; the message names it.
+        A case has no reference, has undecided candidates, or is the sample patient; the message
+        names it.
     """
     if not root.is_dir():
         raise ConfigError(
@@ -120,7 +120,7 @@ def _of_case(case: Case, convention: str | None) -> RealCase:
 
 
 def _refuse_sample(name: str, digests: Iterable[str]) -> None:
-    """Refuse the sample patient, who shows what networks do that have never seen them."""
+    """Refuse the sample patient, who is reserved for demonstrating unseen data."""
     if samples.digests().isdisjoint(digests):
         return
     raise UnusableInputError(
@@ -155,29 +155,29 @@ def reviewed_case(
     patient: str | None = None,
     read: Callable[[Path], SavedResult] = _READ,
 ) -> RealCase:
-    """Return a reviewed result as a case; what it holds is read again whenever it is requested.
+    """Return a reviewed result as a case, which reads its files on request.
 
     Parameters
     ----------
     folder : Path
         The result.
     place : Path
-        The study that it was made of.
+        Its study.
     patient : str or None
-        Who; None reads it from the DICOM objects, else from the name.
+        The patient; None to read it from the DICOM objects, else from the name.
     read : callable
-        Reads the result with the review that counts; called again whenever it is requested.
+        Reads the result with the relevant review; called on each request.
 
     Raises
     ------
     UnusableInputError
-        A candidate was not judged, there is no such study, or it is the package's sample patient.
+        A candidate is undecided, there is no such study, or it is the sample patient.
     """
     saved = read(folder)
-    _judged(saved, folder.name)  # refuses now what would fail later
+    _judged(saved, folder.name)  # fail early
     _refuse_sample(folder.name, (digest for _, digest in saved.run.inputs))
     key = _key(_files_of(folder), f"reviewed {saved.review.events}")
-    del saved  # its volumes: of hundreds of results they do not fit
+    del saved  # hundreds of volumes would not fit into memory
 
     def study() -> Study:
         opened = open_study(place, recall=True)
@@ -206,7 +206,7 @@ def _files_of(folder: Path) -> list[Path]:
 
 
 def _judged(saved: SavedResult, name: str) -> Truth:
-    """Return the labels of what readers let stand, as they drew it; all else is background."""
+    """Return the labels of accepted and edited candidates; everything else is background."""
     candidates, labels, review = saved.findings.candidates, saved.volumes.labels, saved.review
     known = {c.tracking_uid: c.id for c in candidates}
     spoken_of = {e.tracking_uid: 0 for e in review.events if e.tracking_uid != WHOLE_STUDY} | known
@@ -215,7 +215,7 @@ def _judged(saved: SavedResult, name: str) -> Truth:
     for uid, number in spoken_of.items():
         state, outline = review.state_of(uid), review.outline_of(uid)
         if not number and outline is None:
-            continue  # a reader added it and took it back
+            continue  # a reader added it and removed it again
         if not state.decided:
             raise UnusableInputError(
                 found=f"candidate {number or uid} of case {name!r}, which is {state.value}",
@@ -234,7 +234,7 @@ def _judged(saved: SavedResult, name: str) -> Truth:
 
 
 def _key(files: list[Path], more: str) -> str:
-    """Digest names, sizes and times; contents are not read."""
+    """Return a digest of names, sizes and times; contents are not read."""
     lines = [f"{p.name}\0{p.stat().st_size}\0{p.stat().st_mtime_ns}" for p in files]
     return hashlib.sha256("\n".join([more, *lines]).encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -242,18 +242,18 @@ def _key(files: list[Path], more: str) -> str:
 def split(
     patients: Mapping[str, int], *, share: float, seed: int, known: Mapping[str, bool]
 ) -> dict[str, bool]:
-    """Report for each patient whether they are held out for validation.
+    """Return for each patient whether it is held out for validation.
 
     Parameters
     ----------
     patients : mapping of str to int
         Patient to number of cases.
     share : float
-        Of the patients, to hold out; at least one, unless it is 0, which holds nobody out.
+        Share of patients to hold out; at least one, unless it is 0, which holds out none.
     seed : int
-        Another seed, another choice.
+        Random seed.
     known : mapping of str to bool
-        An earlier choice: it stays, so that no training patient is ever validated on.
+        An earlier split, which is kept, so that no training patient is used for validation.
 
     Raises
     ------

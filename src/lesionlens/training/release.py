@@ -1,4 +1,4 @@
-"""Turn a run's averaged weights into weights of the package."""
+"""Publish a run's averaged weights as shipped weights."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from lesionlens.network.notes import WeightsNotes
 
 
 def mean_of(sources: Sequence[tuple[Path, float]]) -> LensNetwork:
-    """Average weights of one network, which often do better than any of them.
+    """Average weights of one architecture, which often performs better than any of them.
 
-    Weights that went apart from common ones lie in one valley of the loss, and their mean nearer
-    to its middle (Wortsman et al. 2022, arXiv 2203.05482).
+    Weights fine-tuned from common ones are in the same basin of the loss, and their mean is closer
+    to its centre (Wortsman et al. 2022, arXiv 2203.05482).
 
     Parameters
     ----------
     sources : sequence of (Path, float)
-        Weights and their shares, which add up to one; the network is the first one's.
+        Weights and their coefficients, which sum to one; the configuration is the first one's.
 
     Raises
     ------
     WeightsError
-        They are of different networks.
+        The networks differ.
     """
     network, info = weights.load(sources[0][0])
     total: dict[str, Tensor] = {}
@@ -57,7 +57,7 @@ def release(
     source : Path
         Weights of a training run.
     notes : WeightsNotes
-        Grids, temperatures, operating points and provenance to ship with them.
+        Metadata: grids, temperatures, operating points and provenance.
     folder : Path
         ``src/lesionlens/network/weight_files`` of a checkout.
     name : str
@@ -66,7 +66,7 @@ def release(
     Returns
     -------
     str
-        The SHA-256 of the file written.
+        The SHA-256 of the written file.
     """
     network, _ = weights.load(source)
     path = folder / f"{name}.safetensors"

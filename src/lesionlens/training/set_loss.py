@@ -1,7 +1,7 @@
-"""Set prediction: match the lesion queries to the lesions, then ask each for its own.
+"""Set prediction loss: match the lesion queries to the lesions, then compute the loss.
 
 After DETR (Carion et al. 2020, equations 1 and 2) with the mask terms of Mask2Former (Cheng et al.
-2022, section 3.3). Imports torch and SciPy only, as all training on synthetic brains does.
+2022, section 3.3). Imports only torch and SciPy, like all training on synthetic brains.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from lesionlens.network.synth.instances import ENHANCEMENT, WHITE_SPOTS
 
 _NONE = len(LesionClass)
 _DISTRACTORS = {WHITE_SPOTS: LesionClass.WHITE_MATTER, ENHANCEMENT: LesionClass.ENHANCEMENT}
-_NONE_WEIGHT = 0.15  # weight of a query that rightly has nothing, for most have
-_LEAST_VOX = 4.0  # a part below this many voxels of the full grid is asked of nobody
+_NONE_WEIGHT = 0.15  # class weight of queries without a lesion, which are most
+_LEAST_VOX = 4.0  # smaller parts on the full grid are ignored
 _CLASS, _MASK, _DICE, _BOX = 2.0, 5.0, 5.0, 2.0
-"""Weights of class, cross-entropy, overlap and box, in the matching and in the loss."""
+"""Weights of class, cross-entropy, Dice and box, in the matching and in the loss."""
 _SPATIAL = (-3, -2, -1)
 
 
 class InstanceTargets(NamedTuple):
-    """The parts of one volume, at 1/2 of the padded grid."""
+    """Target instances of one volume, at 1/2 of the padded grid."""
 
     classes: Tensor
     """(N,) int64, number of a `Kind`."""
     masks: Tensor
-    """(N, I, J, K) float32 shares."""
+    """(N, I, J, K) float32 fractions."""
     boxes: Tensor
-    """(N, 6) centre and edges as shares of the grid."""
+    """(N, 6) centre and size relative to the grid."""
 
 
 def pool_like(target: Tensor, logits: Tensor, factor: int) -> Tensor:
@@ -52,7 +52,7 @@ def _halve(masks: Tensor) -> Tensor:
 
 
 def _boxes(masks: Tensor) -> Tensor:
-    """Centres and edges, as shares of the grid, of (N, I, J, K) masks that are not empty."""
+    """Return centre and size, relative to the grid, of (N, I, J, K) non-empty masks."""
     columns: list[Tensor] = []
     for axis in range(3):
         rest = [1 + other for other in range(3) if other != axis]
@@ -65,16 +65,16 @@ def _boxes(masks: Tensor) -> Tensor:
 
 
 def wanted(parts: Tensor, present: Tensor, like: Tensor) -> InstanceTargets:
-    """Turn the numbered parts of one volume into what the queries are requested.
+    """Convert the numbered parts of one volume to target instances.
 
     Parameters
     ----------
     parts : (I, J, K) uint8 Tensor
         From `synth.instances.number`.
     present : (4,) bool Tensor
-        A distractor is requested only where a sequence is shown in which it can be recognised.
+        A distractor is a target only if a sequence that shows it is present.
     like : (Q, I/2, J/2, K/2) Tensor
-        The queries' masks, whose padded grid is taken.
+        The queries' masks, which define the padded grid.
     """
     shown = dict(zip(MrSequence, present.tolist(), strict=True))
     numbers = [int(n) for n in torch.unique(parts) if n > 0]
@@ -94,7 +94,7 @@ def wanted(parts: Tensor, present: Tensor, like: Tensor) -> InstanceTargets:
 
 
 def _pairs(masks: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy and Dice loss (Q, N) of every query's (Q, V) logits and goal (N, V)."""
+    """Return (Q, N) cross-entropy and Dice loss of query logits (Q, V), targets (N, V)."""
     voxels = masks.shape[1]
     entropy = functional.softplus(masks).sum(1, keepdim=True) - masks @ goals.T
     probability = masks.sigmoid()
@@ -105,7 +105,7 @@ def _pairs(masks: Tensor, goals: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def match(output: LesionOutput, item: int, goal: InstanceTargets) -> tuple[Tensor, Tensor]:
-    """Pair queries with parts of one volume so that the whole costs least, both (M,) int64."""
+    """Return the optimal assignment of queries to parts of one volume, both (M,) int64."""
     coarse = _halve(goal.masks)
     entropy, dice = _pairs(output.masks[1][item].float().flatten(1), coarse.flatten(1))
     named = output.classes[item].softmax(-1)[:, goal.classes]
@@ -117,7 +117,7 @@ def match(output: LesionOutput, item: int, goal: InstanceTargets) -> tuple[Tenso
 
 
 def set_loss(output: LesionOutput, parts: Tensor, present: Tensor) -> Tensor:
-    """Loss of a batch, mean over its volumes; see `wanted` for `parts` and `present` of each."""
+    """Return the mean loss of a batch; see `wanted` for `parts` and `present`."""
     weight = torch.ones(_NONE + 1, device=parts.device)
     weight[_NONE] = _NONE_WEIGHT
     total = output.classes.new_zeros(())

@@ -1,4 +1,4 @@
-"""TensorBoard where it is installed; else nothing."""
+"""TensorBoard logging, if it is installed."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from lesionlens.base.errors import ResourceError
 
 
 class EventWriter(Protocol):
-    """Where curves and pictures go."""
+    """Writer of scalars and images."""
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Add one point to each curve."""
         ...
 
     def picture(self, name: str, image: Tensor, step: int) -> None:
-        """Add a grey picture (H, W), 0-1."""
+        """Add a grey image (H, W), 0-1."""
         ...
 
     def close(self) -> None:
-        """Write out."""
+        """Flush and close."""
         ...
 
 
 class _NoBoard:
     def scalars(self, values: dict[str, float], step: int) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def picture(self, name: str, image: Tensor, step: int) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 @contextmanager
 def _disk_errors_named() -> Iterator[None]:
-    """Report a full disk as a full disk."""
+    """Translate a full disk into a ResourceError."""
     try:
         yield
     except OSError as error:
@@ -60,7 +60,7 @@ class _TensorBoard:
             self._writer = make()
 
     def _silent(self, args: threading.ExceptHookArgs) -> None:
-        """Print nothing for the writer's thread: it raises on ours at the next call."""
+        """Suppress the traceback of the writer's thread: the error is raised at the next call."""
         if not isinstance(args.exc_value, OSError):
             self._hook(args)
 
@@ -80,7 +80,7 @@ class _TensorBoard:
 
 
 def open_event_writer(out: Path | None) -> EventWriter:
-    """Open a board in `out/board`, or a silent one without a folder or without TensorBoard."""
+    """Open a writer in `out/board`, or a silent one without a folder or TensorBoard."""
     if out is None:
         return _NoBoard()
     try:

@@ -1,9 +1,9 @@
-"""Put a patient's tumour into another brain, real or drawn.
+"""Augmentation: transplant a patient's tumour into another brain, real or synthetic.
 
-After CarveMix (Zhang et al. 2021, 2023): a few patients show each tumour in one brain alone, and a
-network learns the two together. The region that is carried over follows the outline of the lesion,
-at a distance that is rolled again; here it is also blended, mirrored, moved, and brought to the
-brightness of its new surroundings.
+After CarveMix (Zhang et al. 2021, 2023): with few patients each tumour occurs in one brain only,
+and a network may learn the combination. The transplanted region follows the outline of the lesion
+at a random distance; here it is also blended, mirrored, shifted, and matched in intensity to its
+new surroundings.
 """
 
 from __future__ import annotations
@@ -19,49 +19,49 @@ from lesionlens.network.normalise import Z_LIMIT
 from lesionlens.network.synth.tumour import MAX_LESIONS
 from lesionlens.training.data import Packed
 
-_MARGIN_MM = (2.0, 10.0)  # how far beyond the outline the surroundings come along
+_MARGIN_MM = (2.0, 10.0)  # maximum margin around the outline that is included
 _BLEND_MM = 3.0
-_SHIFT_MM = 12.0  # standard deviation of the move from where it lay
+_SHIFT_MM = 12.0  # standard deviation of the shift
 _MATCHED = 0.7
-"""Share of the difference in brightness between old and new surroundings that is taken away."""
-_LEAST_SHARE = 0.6  # of the tumour that must lie in the new brain
+"""Share of the intensity difference between old and new surroundings that is corrected."""
+_LEAST_SHARE = 0.6  # minimum share of the tumour inside the new brain
 _TRIES = 6
 Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, slots=True)
 class _Cutting:
-    """A tumour and its surroundings, cut from a brain."""
+    """A tumour with its surroundings, cropped from a brain."""
 
     channels: NDArray[np.float32]
     """(4, I, J, K) float32."""
     code: NDArray[np.uint8]
     """(I, J, K) uint8."""
     share: NDArray[np.float32]
-    """(I, J, K) float32: how much of each voxel is carried over, 0 to 1."""
+    """(I, J, K) float32: blending weight of each voxel, 0 to 1."""
     centre: NDArray[np.float64]
-    """(3,) float: where its middle lay in the brain's box, 0 to 1."""
+    """(3,) float: position of its centre relative to the brain's box, 0 to 1."""
 
 
 def transplanted(
     host: Packed, donor: Packed, spacing_mm: float, rng: np.random.Generator
 ) -> Packed:
-    """Return the host with the donor's tumours, where they find room.
+    """Return the host with the donor's tumours, if they fit.
 
     Parameters
     ----------
     host, donor : Packed
-        Whole brains; they show the same sequences, else the host is returned.
+        Whole brains with the same sequences, else the host is returned.
     spacing_mm : float
         Edge of the voxels of both.
     rng : Generator
-        Every choice comes from it.
+        Random generator.
 
     Returns
     -------
     Packed
-        z-scores of the whole new brain. The host itself where the donor has no tumour, or the
-        host no place for it.
+        z-scores of the whole new brain. The host itself if the donor has no tumour, or it does not
+        fit.
     """
     if not np.array_equal(host.present, donor.present) or not (donor.code > 1).any():
         return host
@@ -93,7 +93,7 @@ def _cut(donor: Packed, spacing_mm: float, rng: np.random.Generator) -> _Cutting
 
 
 def _mirrored(cutting: _Cutting) -> _Cutting:
-    """Left for right, as a whole."""
+    """Mirror left to right."""
     centre = cutting.centre.copy()
     centre[0] = 1 - centre[0]
     return _Cutting(cutting.channels[:, ::-1], cutting.code[::-1], cutting.share[::-1], centre)
@@ -102,14 +102,14 @@ def _mirrored(cutting: _Cutting) -> _Cutting:
 def _corner(
     cutting: _Cutting, host: Packed, spacing_mm: float, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Where the cutting begins in the host: where it lay, moved a little."""
+    """Return the position of the crop in the host: the original one plus a random shift."""
     size = np.array(cutting.code.shape)
     middle = cutting.centre * host.code.shape + rng.normal(0, _SHIFT_MM / spacing_mm, 3)
     return np.round(middle - size / 2).astype(np.int64)
 
 
 def _overlap(corner: NDArray[np.int64], size: tuple[int, ...], room: tuple[int, ...]) -> list[Box]:
-    """Return the part of the host and that of the cutting that lie on one another."""
+    """Return the overlapping parts of host and crop."""
     low = np.maximum(corner, 0)
     stop = np.minimum(corner + size, room)
     there = tuple(slice(int(a), int(max(a, b))) for a, b in zip(low, stop, strict=True))
@@ -120,7 +120,7 @@ def _overlap(corner: NDArray[np.int64], size: tuple[int, ...], room: tuple[int, 
 
 
 def _pasted(host: Packed, cutting: _Cutting, corner: NDArray[np.int64]) -> Packed | None:
-    """Lay a cutting on the host; None if too little of it falls into the brain."""
+    """Paste a crop into the host; None if too little of it is inside the brain."""
     there, here = _overlap(corner, cutting.code.shape, host.code.shape)
     brain = host.code[there] > 0
     code, share = cutting.code[here], cutting.share[here] * brain
@@ -146,7 +146,7 @@ def _pasted(host: Packed, cutting: _Cutting, corner: NDArray[np.int64]) -> Packe
 def _difference(
     old: NDArray[np.float32], new: NDArray[np.float32], ring: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Return what to add to each sequence of the cutting, (4,)."""
+    """Return the intensity correction of each sequence of the crop, (4,)."""
     if ring.sum() < 20:
         return np.zeros(len(old), np.float32)
     gap = np.median(old[:, ring], 1) - np.median(new[:, ring], 1)
@@ -154,7 +154,7 @@ def _difference(
 
 
 def _scored(channels: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Zero mean and unit deviation inside the brain; a sequence that is missing stays zero."""
+    """Normalise to zero mean and unit deviation inside the brain; a missing sequence stays zero."""
     inside = channels[:, brain]
     deviation = inside.std(1).clip(1e-4)
     mean = inside.mean(1)
@@ -163,13 +163,13 @@ def _scored(channels: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[
 
 
 def _numbered(host: Packed, code: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return new numbers of lesions; distractors that the host drew keep theirs."""
+    """Renumber lesions; distractors of a synthetic host keep their numbers."""
     others = np.where((host.instances > MAX_LESIONS) & (code < 2), host.instances, 0)
     return np.asarray(np.where(code > 1, lesions(code), others), np.uint8)
 
 
 def lesions(code: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Give the largest separate tumours numbers; voxels that touch by a corner are one."""
+    """Assign numbers to the largest separate tumours; 26-connectivity."""
     parts, count = ndimage.label(code > 1, np.ones((3, 3, 3)))
     sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
     rank = np.zeros(count + 1, np.uint8)

@@ -1,4 +1,4 @@
-"""Figures on synthetic volumes that no step has seen."""
+"""Validation on synthetic volumes that are not used for training."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _REGIONS = ("wt", "tc", "et")
 
 
 def dice(found: Tensor, truth: Tensor) -> float:
-    """Overlap of two bool tensors; 1 where both are empty."""
+    """Return the Dice of two bool tensors; 1 if both are empty."""
     total = int(found.sum()) + int(truth.sum())
     return 1.0 if total == 0 else 2 * int((found & truth).sum()) / total
 
 
 def _picture(channels: Tensor, truth: Tensor, found: Tensor) -> Tensor:
-    """T1c, truth and result side by side in the slice with most tumour, (H, W) 0-1."""
+    """Return T1c, reference and prediction side by side, in the slice with most tumour."""
     level = int(truth[0].sum((0, 1)).argmax())
     grey = ((channels[1, :, :, level] + 2.5) / 6).clamp(0, 1)
     drawn = [labels[:, :, :, level].float().sum(0) / 3 for labels in (truth, found)]
@@ -39,7 +39,7 @@ def validate_each(
     device: torch.device,
     precision: ComputePrecision = ComputePrecision.AUTO,
 ) -> Iterator[tuple[dict[str, float], Tensor | None]]:
-    """Yield the figures of each synthetic volume, and a picture of those with a tumour.
+    """Yield the metrics of each synthetic volume, and an image of those with a tumour.
 
     Parameters
     ----------
@@ -48,19 +48,19 @@ def validate_each(
     config : DrawConfig
         Grid and contents of the volumes.
     volumes : sequence of int
-        Which ones, from 0: of seeds that no step learns from.
+        Numbers of the volumes, from 0; their seeds are not used for training.
     device : torch.device
-        Where the volumes are drawn.
+        Device of the generator.
     precision : ComputePrecision
-        As `engines.device.autocast` takes it.
+        As for `engines.device.autocast`.
 
     Yields
     ------
     figures : dict
         ``wt``, ``tc``, ``et`` (Dice) and ``peak`` (whether WT attention peaks inside); of a
-        tumour-free brain ``flagged_ml`` alone.
+        tumour-free brain only ``flagged_ml``.
     picture : (H, W) Tensor or None
-        T1c, truth and what was found.
+        T1c, reference and prediction.
     """
     network.eval()
     for index in volumes:
@@ -85,14 +85,14 @@ def validate(
     device: torch.device,
     precision: ComputePrecision = ComputePrecision.AUTO,
 ) -> tuple[dict[str, float], Tensor]:
-    """Mean Dice with all sequences, peak inside, and what is flagged in tumour-free brains.
+    """Return mean Dice with all sequences, peak inside, and volume flagged in tumour-free brains.
 
     Returns
     -------
     figures : dict
-        Means of what `validate_each` yields.
+        Means over `validate_each`.
     picture : (H, W) Tensor
-        Of the last volume with a tumour.
+        Image of the last volume with a tumour.
     """
     scores: dict[str, list[float]] = {}
     picture = torch.zeros(1, 1)

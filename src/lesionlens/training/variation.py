@@ -1,8 +1,7 @@
-"""Vary a real volume each time it is shown: shape, contrast and what a scanner does to images.
+"""Augmentation of real volumes: shape, contrast and simulated acquisition.
 
-Of a synthetic volume all of this is new; of a real one there is one scan. Shape: turned, scaled,
-sheared and gently warped. Contrast: each sequence through a monotone curve of its own. Then the
-scanner of the generator, `synth.artefacts.acquire`: coil field, thick slices, blur, noise, cuts.
+Shape: rotation, scaling, shear and mild warping. Contrast: a random monotone curve for each
+sequence. Then `synth.artefacts.acquire`: bias field, thick slices, blur, noise, cropping.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from lesionlens.training.data import Packed, cut_window
 
 _CPU = torch.device("cpu")
 _GENTLE = Damage(bias=0.3, thick=0.25, protocol=0.12, spoiled=0.04, shift_mm=0.6, noise=0.05)
-"""Less than synthetic volumes get: real scans bring damage of their own."""
+"""Weaker than for synthetic volumes: real scans have artefacts of their own."""
 _KNOTS = 7
-_BLACK, _WHITE = 0.002, 0.98  # quantiles of the brain that stand for no and for full brightness
-_ROOM = 1.25  # how much larger than wanted a window is cut, so that it stays full when it is turned
-_BORDER_VOX = 6  # added round a whole brain, so that it may grow
+_BLACK, _WHITE = 0.002, 0.98  # quantiles of the brain mapped to intensity 0 and 1
+_ROOM = 1.25  # oversize factor of a window, so that it remains full after rotation
+_BORDER_VOX = 6  # margin around a whole brain, so that it may be enlarged
 
 Window = tuple[int, int, int]
 
@@ -37,24 +36,24 @@ Window = tuple[int, int, int]
 def varied(
     packed: Packed, spacing_mm: float, window: Window | None, rng: np.random.Generator
 ) -> Packed:
-    """Return a volume, or a window of it, as another scanner might have shown a like head.
+    """Return an augmented volume, or a window of it.
 
     Parameters
     ----------
     packed : Packed
         A whole brain.
     spacing_mm : float
-        Edge of its voxels.
+        Voxel edge.
     window : (3,) int or None
-        Cut this from it, mostly at a lesion.
+        Window size; mostly at a lesion.
     rng : Generator
-        Every choice comes from it.
+        Random generator.
 
     Returns
     -------
     Packed
-        Each sequence keeps the mean and the deviation that it had, so that a window keeps its
-        place on the scale of its brain.
+        Each sequence keeps its mean and deviation, so that a window remains normalised by its whole
+        brain.
     """
     streams = RandomStreams([int(rng.integers(2**31))], _CPU)
     if window is None:
@@ -73,7 +72,7 @@ def _bordered(packed: Packed) -> Packed:
 
 
 def _each(packed: Packed, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Packed:
-    """Change the arrays of voxels alike."""
+    """Apply a function to all voxel arrays."""
     return dataclasses.replace(
         packed,
         channels=change(packed.channels),
@@ -121,7 +120,7 @@ def _scanned(packed: Packed, spacing_mm: float, streams: RandomStreams) -> Packe
 
 
 def _turned(streams: RandomStreams) -> Tensor:
-    """Draw rotation, scale and shear; (3, 3)."""
+    """Sample rotation, scale and shear; (3, 3)."""
     turn = torch.zeros(3, 3)
     angle = streams.normal(3)[0].clamp(-2, 2) * math.radians(7)
     for n, (a, b) in enumerate(((0, 1), (0, 2), (1, 2))):
@@ -133,7 +132,7 @@ def _turned(streams: RandomStreams) -> Tensor:
 
 
 def _deformed(streams: RandomStreams, frame: DrawnFrame) -> Tensor:
-    """Where each voxel comes from, as `grid_sample` reads it; (1, I, J, K, 3)."""
+    """Return sampling coordinates for `grid_sample`; (1, I, J, K, 3)."""
     place = torch.einsum("ab,nbijk->naijk", _turned(streams), frame.grid_mm())
     strength = streams.uniform(0.0, 3.0)
     place = place + strength * noise(streams, frame, streams.uniform(30, 70), low=30, channels=3)
@@ -146,14 +145,14 @@ def _sample(volume: Tensor, where: Tensor, mode: str = "bilinear") -> Tensor:
 
 
 def _imaged(streams: RandomStreams, frame: DrawnFrame, channels: Tensor, brain: Tensor) -> Tensor:
-    """Put z-scores (1, 4, ...) through curves and a scanner; brightness, (4, I, J, K)."""
+    """Apply contrast curves and simulated acquisition to z-scores (1, 4, ...); (4, I, J, K)."""
     lit = torch.stack([_lit(volume, brain[0, 0]) for volume in channels[0]])[None]
     curved = _curved(streams, lit) * brain
     return acquire(streams, frame, curved, brain.float(), _GENTLE)[0]
 
 
 def _scaled_like(before: Tensor, after: Tensor, inside: Tensor) -> Tensor:
-    """Give sequences the mean and the deviation of (4, N) z-scores; (4, I, J, K)."""
+    """Restore the mean and deviation of (4, N) z-scores; (4, I, J, K)."""
     new = after[:, inside]
     scale = before.std(1) / new.std(1).clamp_min(1e-4)
     shift = before.mean(1) - new.mean(1) * scale
@@ -163,7 +162,7 @@ def _scaled_like(before: Tensor, after: Tensor, inside: Tensor) -> Tensor:
 
 
 def _lit(volume: Tensor, inside: Tensor) -> Tensor:
-    """Bring z-scores to brightness from 0 to about 1."""
+    """Map z-scores to intensities from 0 to about 1."""
     sample = volume[inside][::7]
     low, high = torch.quantile(sample, torch.tensor([_BLACK, _WHITE])).tolist()
     lit: Tensor = ((volume - low) / max(high - low, 1e-3)).clamp(0, 1.6)
@@ -171,7 +170,7 @@ def _lit(volume: Tensor, inside: Tensor) -> Tensor:
 
 
 def _curved(streams: RandomStreams, lit: Tensor) -> Tensor:
-    """Put each sequence through a random rising curve, most of them mild; (1, 4, I, J, K)."""
+    """Apply a random increasing curve to each sequence, mostly mild; (1, 4, I, J, K)."""
     steps = streams.log_uniform(0.45, 2.2, SEQUENCES, _KNOTS)[0]
     mild = streams.uniform(0.0, 1.0, SEQUENCES, 1)[0]
     steps = mild * steps / steps.mean(1, keepdim=True) + (1 - mild)

@@ -1,4 +1,4 @@
-"""Two readers' outlines of one study: how far they agree, and if they do not."""
+"""Agreement between two readers' outlines of one study."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from lesionlens.base.records.findings import Point
 
 Labels = NDArray[np.uint8]
 LEAST_ML = 0.05
-"""A smaller difference is not listed; it counts in Dice all the same."""
+"""Smaller disagreements are not listed, but count in Dice."""
 _MARGIN = 2
 _THICK_MM = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class RegionAgreement:
-    """One region in both results."""
+    """Volumes and Dice of one region in both results."""
 
     region: Region
     first_ml: float
@@ -35,12 +35,12 @@ class RegionAgreement:
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """A place that one of both drew and the other did not."""
+    """A connected part that only one of the two readers outlined."""
 
     number: int
-    """Its voxels have it in `Agreement.parts`; 1 is the largest."""
+    """Number of its voxels in `Agreement.parts`; 1 is the largest."""
     by_first: bool
-    """Whether the first drew it; else the second."""
+    """True if the first reader outlined it, False if the second."""
     volume_ml: float
     point_mm: Point
     """(3,): RAS+, its innermost voxel."""
@@ -48,7 +48,7 @@ class Disagreement:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Agreement:
-    """Two results of one study."""
+    """Agreement between two results of one study."""
 
     regions: tuple[RegionAgreement, ...]
     disagreements: tuple[Disagreement, ...]
@@ -58,7 +58,7 @@ class Agreement:
 
 
 def outlined(analysis: Analysis) -> Labels:
-    """Return the labels of a result without the candidates that its reader rejected."""
+    """Return the labels of a result without rejected candidates."""
     rejected = [
         candidate.id
         for candidate in analysis.findings.candidates
@@ -79,14 +79,14 @@ def agreement(
     first, second : (I, J, K) uint8
         Labels on one grid.
     grid : Grid
-        Theirs.
+        Grid of both.
     regions : tuple of Region
-        Those that both can show.
+        Regions that both can show.
 
     Returns
     -------
     Agreement
-        Rims of a single voxel are no disagreements of their own, though they count in Dice.
+        Rims of a single voxel are not listed as disagreements, but count in Dice.
     """
     rows = tuple(_row(region, first, second, grid) for region in regions)
     parts = np.zeros(first.shape, np.int32)
@@ -120,7 +120,7 @@ class _Piece(NamedTuple):
 
 
 def _pieces(alone: NDArray[np.bool_], by_first: bool, grid: Grid) -> list[_Piece]:
-    """Return each connected piece without rims of one voxel; one thick slice may be a piece."""
+    """Return the connected parts without one-voxel rims; one thick slice may be a part."""
     wide = [2 if edge < _THICK_MM else 1 for edge in grid.spacing_mm]
     numbers, count = ndimage.label(ndimage.binary_opening(alone, np.ones(wide, bool)))
     volumes = np.bincount(numbers.ravel(), minlength=count + 1) * grid.voxel_ml

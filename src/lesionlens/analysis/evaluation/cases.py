@@ -1,8 +1,8 @@
-"""Find cases with their truth: BraTS of any year, Medical Segmentation Decathlon, nnU-Net, ours.
+"""Find cases with reference segmentations: BraTS, Medical Segmentation Decathlon, nnU-Net, own.
 
-A case is a folder with images named by their sequence and, where there is a truth, a segmentation
+A case is a folder with images named by their sequence and, if there is a reference, a segmentation
 (`seg`, `label`, `mask` in its name). A folder with `dataset.json` is a Decathlon or nnU-Net set;
-one that holds segmentations alone, each named as its case, is a set of truths without images.
+one with segmentations only, each named as its case, is a set of references without images.
 """
 
 from __future__ import annotations
@@ -56,24 +56,24 @@ class Case:
     """One examination."""
 
     name: str
-    """Unique in its collection."""
+    """Unique within its collection."""
     patient: str
-    """Who; examinations of one patient never part between training and validation."""
+    """Patient; all examinations of one patient are on the same side of a split."""
     images: Mapping[MrSequence, ImageFile]
-    """At least one, unless only a truth is there."""
+    """At least one, unless there is only a reference."""
     truth: Path | None
     """Reference segmentation."""
     convention: str | None = None
-    """Of its labels, where the collection states it."""
+    """Label convention, if the collection states it."""
 
     @property
     def reference(self) -> MrSequence | None:
-        """The first present of T1c, FLAIR, T2, T1."""
+        """The first available of T1c, FLAIR, T2, T1."""
         return next((s for s in REFERENCE_ORDER if s in self.images), None)
 
 
 def patient_of(case: str) -> str:
-    """Read the patient from the name of an examination, where the collection's names hold one.
+    """Return the patient of an examination, if the collection's names contain it.
 
     Examples
     --------
@@ -84,12 +84,12 @@ def patient_of(case: str) -> str:
 
 
 def find_cases(root: Path) -> tuple[Case, ...]:
-    """Find every case below a folder, by name.
+    """Find every case below a folder, sorted by name.
 
     Raises
     ------
     ConfigError
-        There is none, or dataset.json cannot be understood.
+        There are no cases, or dataset.json is invalid.
     """
     if (root / "dataset.json").is_file():
         cases = _of_dataset(root)
@@ -134,10 +134,10 @@ def _of_folder(folder: Path) -> Case | None:
 
 
 def segmentations_in(folder: Path) -> dict[str, Path]:
-    """Return segmentations that lie side by side, by the case that each is named after.
+    """Return the segmentations in a folder, by the case that each is named after.
 
-    A `seg` (or `label`, `dseg` …) at the end of a name is no part of the case's. Empty where a file
-    is named after a sequence: those are the images of one case.
+    A trailing `seg` (or `label`, `dseg` …) is not part of the case name. Empty if a file is named
+    after a sequence: then they are the images of one case.
     """
     files = [p for p in sorted(folder.iterdir()) if p.name.lower().endswith(_ENDINGS)]
     files = [p for p in files if not p.name.startswith(".")]
@@ -148,7 +148,7 @@ def segmentations_in(folder: Path) -> dict[str, Path]:
 
 
 def segmentation_of(folder: Path) -> Path | None:
-    """Return the one segmentation in a case's folder: the one called so, else the only file."""
+    """Return the segmentation in a case's folder: the one named so, else the only file."""
     files = [p for p in sorted(folder.iterdir()) if p.name.lower().endswith(_ENDINGS)]
     called = [p for p in files if _TRUTH_WORDS & set(words_of(p.name))]
     return next((some[0] for some in (called, files) if len(some) == 1), None)
@@ -185,12 +185,12 @@ def _bad_dataset(root: Path, what: str) -> ConfigError:
 
 
 def _channel_sequence(name: str) -> MrSequence | None:
-    """Read the sequence of a channel, such as "T1gd" or "FLAIR"."""
+    """Return the sequence of a channel such as "T1gd" or "FLAIR"."""
     return sequence_in_words(words_of(name))
 
 
 def _dataset_convention(labels: Any) -> str | None:
-    """Infer the Decathlon's label order from the labels' own words, where they say it."""
+    """Infer the Decathlon's label order from the labels' names, if they state it."""
     words = {str(k): str(v).lower() for k, v in labels.items()} if isinstance(labels, dict) else {}
     if "edema" in words.get("1", "") or "oedema" in words.get("1", ""):
         return "msd"
@@ -217,7 +217,7 @@ def _place_of(case: Case) -> Path:
 
 
 def _unique(root: Path, cases: list[Case]) -> list[Case]:
-    """Name cases by their path where two folders have the same name."""
+    """Name cases by their path if two folders have the same name."""
     often = {name for name, count in Counter(c.name for c in cases).items() if count > 1}
     if not often:
         return cases
@@ -231,12 +231,12 @@ def _unique(root: Path, cases: list[Case]) -> list[Case]:
 
 
 def patients_table(root: Path) -> dict[str, str]:
-    """Read the user's own table of patients by case; empty if there is none.
+    """Read the user's table of patients by case; empty if there is none.
 
     Raises
     ------
     ConfigError
-        It has not the columns case and patient.
+        The columns case and patient are missing.
     """
     table = root / PATIENTS_NAME
     if not table.is_file():
@@ -245,12 +245,12 @@ def patients_table(root: Path) -> dict[str, str]:
 
 
 def read_table(path: Path, column: str, next_step: str) -> dict[str, str]:
-    """Read a table separated by tabs; return what `column` holds by case.
+    """Read a tab-separated table; return the values of `column` by case.
 
     Raises
     ------
     ConfigError
-        It lacks this column or case, or a row ends before it.
+        This column or case is missing, or a row is too short.
     """
     try:
         return {row["case"]: row[column].strip() for row in read_cases(path, next_step)}
@@ -263,12 +263,12 @@ def read_table(path: Path, column: str, next_step: str) -> dict[str, str]:
 
 
 def read_cases(path: Path, next_step: str) -> list[dict[str, str]]:
-    """Read a table separated by tabs.
+    """Read a tab-separated table.
 
     Raises
     ------
     ConfigError
-        It cannot be read as one.
+        Not such a table.
     """
     try:
         return read_rows(path, "\t")
@@ -281,7 +281,7 @@ def read_cases(path: Path, next_step: str) -> list[dict[str, str]]:
 
 
 def _with_patients(root: Path, cases: list[Case]) -> tuple[Case, ...]:
-    """Let the user's own table of patients win over what follows from names."""
+    """Apply the user's table of patients, which overrides names."""
     patients = patients_table(root)
     return tuple(
         Case(c.name, patients.get(c.name, c.patient), c.images, c.truth, c.convention)
@@ -290,7 +290,7 @@ def _with_patients(root: Path, cases: list[Case]) -> tuple[Case, ...]:
 
 
 def _check_whole(path: Path) -> None:
-    """Read a packed file to its end, where its checksum is; nibabel stops before that."""
+    """Read a compressed file to its end to verify its checksum; nibabel stops before that."""
     if path.name.lower().endswith(".gz"):
         with gzip.open(path) as stream:
             while stream.read(_CHUNK):
@@ -298,12 +298,12 @@ def _check_whole(path: Path) -> None:
 
 
 def read_volume(image: ImageFile | Path) -> tuple[NDArray[Any], Grid]:
-    """Read the voxels and the grid of a NIfTI file, or of one channel of it.
+    """Read voxels and grid of a NIfTI file, or of one channel of it.
 
     Raises
     ------
     ReadError
-        It cannot be read, or has not three dimensions.
+        The file is unreadable or not three-dimensional.
     """
     wanted = ImageFile(image) if isinstance(image, Path) else image
     path = wanted.path
@@ -313,7 +313,7 @@ def read_volume(image: ImageFile | Path) -> tuple[NDArray[Any], Grid]:
         proxy = file.dataobj
         data = np.asanyarray(proxy if wanted.channel is None else proxy[..., wanted.channel])
         affine = np.asarray(file.affine, np.float64)
-        if set(data.shape[3:]) == {1}:  # as an analysis reads it
+        if set(data.shape[3:]) == {1}:  # same orientation as in an analysis
             data = data.reshape(data.shape[:3])
     except _UNREADABLE as error:
         raise ReadError(

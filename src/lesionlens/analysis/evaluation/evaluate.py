@@ -1,7 +1,7 @@
 """Score result folders, or plain segmentations, against reference segmentations, case by case.
 
-A case that failed, or that has no result, counts as Dice 0 and sensitivity 0, so that a crash
-never improves a mean.
+A case that failed or has no result counts as Dice 0 and sensitivity 0, so that a crash never
+improves a mean.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ ConventionOf = Callable[[Case], str | None]
 
 
 class _Unscorable(Exception):
-    """A result cannot be scored; the message holds the reason."""
+    """A result cannot be scored; the message states the reason."""
 
 
 def evaluate(
@@ -57,19 +57,19 @@ def evaluate(
     Parameters
     ----------
     predictions : Path
-        One folder a case, as `analyze` writes it, or one segmentation a case as NIfTI; or that of
-        one case.
+        One folder per case, as `analyze` writes it, or one NIfTI segmentation per case; or those of
+        a single case.
     cases : sequence of Case
-        With their truth; without one, or with an empty one, a case is healthy.
+        Cases with their reference; one without a reference, or an empty one, counts as tumour-free.
     convention_of : callable
-        Convention of a case's labels, None if it follows from the numbers themselves.
+        Returns the label convention of a case, None to infer it from the labels.
     context : RunContext
         Called before each case.
 
     Raises
     ------
     UnusableInputError
-        No case has a result, or a truth cannot be understood.
+        No case has a result, or a reference is invalid.
     """
     places = _places(predictions, cases)
     if not places:
@@ -91,7 +91,7 @@ def evaluate(
 
 
 def without_truth(predictions: Path, cases: Sequence[Case]) -> tuple[str, ...]:
-    """Return the names of results that no case of the truth bears, which `evaluate` leaves out."""
+    """Return the names of results without a reference case, which `evaluate` ignores."""
     known = set(_places(predictions, cases).values())
     if predictions in known:
         return ()
@@ -101,7 +101,7 @@ def without_truth(predictions: Path, cases: Sequence[Case]) -> tuple[str, ...]:
 
 
 def _places(predictions: Path, cases: Sequence[Case]) -> dict[str, Path]:
-    """Return each case's result: a folder that `analyze` wrote, else a segmentation's file."""
+    """Return each case's result: a folder written by `analyze`, else a segmentation file."""
     side_by_side = segmentations_in(predictions)
     found = {}
     for case in cases:
@@ -122,15 +122,15 @@ def _is_result(folder: Path) -> bool:
 
 
 def score_case(case: Case, result: Path, convention: str | None) -> CaseScore:
-    """Score one case; a failure is recorded, never raised.
+    """Score one case; a failure is recorded, not raised.
 
-    `result` is a folder that `analyze` wrote, or the file of a plain segmentation, whose labels
-    follow the convention of the truth.
+    `result` is a folder written by `analyze`, or a plain segmentation file, whose labels follow the
+    convention of the reference.
 
     Raises
     ------
     UnusableInputError
-        The truth itself cannot be read or understood.
+        The reference is unreadable or invalid.
     """
     truth = _truth(case, convention)
     healthy = truth is None or not truth.labels.any()
@@ -167,7 +167,7 @@ def _truth(case: Case, convention: str | None) -> _Truth | None:
 def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> None:
     labels, grid = _labels(result)
     findings = _findings(result)
-    if MrSequence.T1C not in findings.sequences:  # results of earlier versions may hold some
+    if MrSequence.T1C not in findings.sequences:  # earlier releases kept it
         labels = enhancing_as_core(labels)
     run = _run_of(result)
     if run is not None:
@@ -193,7 +193,7 @@ def _score(score: CaseScore, case: Case, result: Path, known: _Truth | None) -> 
 
 
 def _score_plain(score: CaseScore, file: Path, known: _Truth | None) -> None:
-    """Score an outline that comes alone: no candidates with scores, no maps, no calibration."""
+    """Score a plain segmentation: no candidate scores, no maps, no calibration."""
     score.ranked = False
     voxels, grid = _read(file)
     try:
@@ -260,9 +260,9 @@ def _run_of(result: Path) -> RunFile | None:
 def _reference(
     score: CaseScore, case: Case, findings: FindingsFile, grid: Grid
 ) -> NDArray[Any] | None:
-    """Return the result's reference image, whose grid it must share; None if none is there.
+    """Return the result's reference image, which must be on its grid; None if missing.
 
-    It is that of the case where the result was made without it.
+    If the result was made without it, the case's image is used.
     """
     own_choice = findings.reference if findings.reference in case.images else case.reference
     if own_choice is None:
@@ -275,7 +275,7 @@ def _reference(
 
 
 def _onto(truth: _Truth, grid: Grid) -> NDArray[np.uint8]:
-    """Bring a truth to the result's grid by nearest neighbour, where it lies on another."""
+    """Resample a reference to the result's grid by nearest neighbour, if they differ."""
     if truth.grid.matches(grid, _SAME_MM):
         return truth.labels
     values = truth.labels.astype(np.float32)
@@ -306,7 +306,7 @@ def _score_maps(
     truth: NDArray[np.uint8],
     image: NDArray[Any] | None,
 ) -> None:
-    """Add calibration and attention; note maps that are missing."""
+    """Add calibration and attention metrics; note missing maps."""
     whole = result / f"probability_{Region.WT.value}.nii.gz"
     if not whole.is_file():
         score.problems.append(f"{whole.name} is missing: calibration was not measured")

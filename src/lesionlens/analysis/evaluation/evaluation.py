@@ -1,4 +1,4 @@
-"""Score results against references, from folders to figures: what `lesionlens evaluate` runs."""
+"""Evaluate results against references; the implementation of `lesionlens evaluate`."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What was measured, case by case and pooled."""
+    """Results of an evaluation, per case and pooled."""
 
     scores: tuple[CaseScore, ...]
-    """One a case."""
+    """One per case."""
     summary: Summary
     """Means, medians, intervals, FROC, calibration."""
     left_out: tuple[str, ...]
-    """Results whose names no case of the truth bears."""
+    """Results without a reference case."""
 
     @property
     def engines(self) -> Counter[str]:
-        """How many cases each engine with its weights made."""
+        """Number of cases per engine and weights."""
         return Counter(s.made_by for s in self.scores if s.made_by)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Return a row for each case and a column for each metric (needs pandas)."""
+        """Return one row per case and one column per metric (needs pandas)."""
         import pandas as pd  # noqa: PLC0415  (an extra)
 
         rows = [{"case": s.case, "failed": s.failed, **s.metrics} for s in self.scores]
         return pd.DataFrame(rows).set_index("case")
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything measured, as `evaluate --json` writes it."""
+        """Return all figures, as `evaluate --json` writes them."""
         summary = self.summary
         return {
             "schema": "lesionlens/evaluation/1",
@@ -65,7 +65,7 @@ class Evaluation:
         }
 
     def plot(self, path: str | Path) -> Path:
-        """Draw overlap, FROC, calibration and attention as PNG; return where."""
+        """Plot overlap, FROC, calibration and attention as PNG; return the path."""
         from lesionlens.analysis.evaluation.plots import plot  # noqa: PLC0415  (loads matplotlib)
 
         plot(self.scores, self.summary, Path(path))
@@ -100,7 +100,7 @@ def evaluate(
         The cases with their segmentations, in the layout of BraTS or Decathlon; or one
         segmentation for each case.
     convention : str or None
-        What the labels of the truth, and of plain segmentations, mean: a name such as "brats" or
+        Label convention of the reference and of plain segmentations: a name such as "brats" or
         "msd", or a table's path.
     context : RunContext
         Called before each case.
@@ -108,7 +108,7 @@ def evaluate(
     Raises
     ------
     UnusableInputError
-        There is nothing to score, or a truth cannot be understood.
+        There is nothing to score, or a reference is invalid.
     """
     results, references = Path(predictions), Path(truth)
     for place in (results, references):

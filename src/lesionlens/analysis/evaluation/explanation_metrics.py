@@ -1,4 +1,4 @@
-"""What a result states about its own explanations, as figures that can be averaged over cases."""
+"""Metrics of a result's explanations, to be averaged over cases."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ _EQUAL = 1e-6  # scores in findings.json have six digits
 
 
 def measures(result: Path, findings: FindingsFile) -> dict[str, float | None]:
-    """Read the checks of the whole tumour's map and what explaining cost.
+    """Return the checks of the whole-tumour map and the cost of the explanations.
 
     Parameters
     ----------
     result : Path
         A result folder.
     findings : FindingsFile
-        Of this folder.
+        findings.json of this folder.
 
     Returns
     -------
     dict
-        ``candidate_peak``: share of candidates whose map peaks inside; ``deletion``: the score left
-        after hiding what is attended, as a share of what is left after hiding as much at random;
-        ``deletion_half``: whether that is at most a half; ``reliable``: whether the map passed;
-        ``top_sequence``: share of candidates whose score falls most without the sequence that adds
-        most to it; ``top_named``: the same of those in which one is named as the one that decides;
-        ``explaining``: seconds of the explanations per second of the network. None if it was not
-        measured; empty without a run.json.
+        ``candidate_peak``: share of candidates with the map's peak inside; ``deletion``: remaining
+        score after occluding attended voxels, relative to occluding as many at random;
+        ``deletion_half``: whether that is at most one half; ``reliable``: whether the map passed;
+        ``top_sequence``: share of candidates whose score falls most without the sequence that
+        contributes most; ``top_named``: the same for candidates with a named deciding sequence;
+        ``explaining``: seconds of explanations per second of the network. None if not measured;
+        empty without a run.json.
     """
     try:
         run = read_model(result / "run.json", RunFile)
@@ -60,7 +60,7 @@ def measures(result: Path, findings: FindingsFile) -> dict[str, float | None]:
 
 
 def _top_sequence(row: CandidateRow) -> tuple[bool, bool] | None:
-    """Return whether the top sequence hurts most when left out, and whether it is named."""
+    """Return whether omitting the top sequence lowers the score most, and whether it is named."""
     if row.sequence_relevance is None or row.score_left_out is None:
         return None
     shares = row.sequence_relevance

@@ -1,4 +1,4 @@
-"""What the numbers of a reference segmentation mean, and how to say it in the contract's labels."""
+"""Label conventions of reference segmentations, and translation to the contract's labels."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ CONVENTIONS: Mapping[str, Mapping[int, int]] = MappingProxyType({
     "msd": {1: 2, 2: 1},
     "brats2012": {1: 2, 2: 1},
 })  # fmt: skip
-"""Name to what differs from 1 core, 2 oedema, 3 enhancing.
+"""Name to the deviations from 1 core, 2 oedema, 3 enhancing.
 
-`brats` is 1/2/4 (2012 challenge to 2021) or 1/2/3 (2023), whichever the file holds; `brats24` has a
+`brats` is 1/2/4 (2012 challenge to 2021) or 1/2/3 (2023), detected from the file; `brats24` has a
 resection cavity as 4; `brats24ped` is 1 enhancing, 2 non-enhancing, 3 cystic, 4 oedema; `msd` is
 1 oedema, 2 non-enhancing, 3 enhancing; `brats2012` is the synthetic 2012 set, 1 oedema, 2 core.
 """
@@ -35,7 +35,7 @@ DEFAULT = "brats"
 
 
 def check_name(name: str) -> str:
-    """Return the name of a convention; what follows a bracket is a remark, as in "msd(1=ED)".
+    """Return a convention's name without a remark in brackets, as in "msd(1=ED)".
 
     Raises
     ------
@@ -53,20 +53,20 @@ def check_name(name: str) -> str:
 
 
 def convention_reader(given: str | None, root: Path) -> Callable[[Case], str | None]:
-    """Return what finds a case's convention.
+    """Return a function that returns a case's convention.
 
     Parameters
     ----------
     given : str or None
-        A name for all cases, or the path of a table; None: a `conventions.tsv` in or beside
-        `root`, and if it has none, the data set itself.
+        A name for all cases, or the path of a table; None for a `conventions.tsv` in or beside
+        `root`, else for what the dataset states.
     root : Path
         Folder of the cases.
 
     Raises
     ------
     ConfigError
-        No convention has this name, or the table is none.
+        Unknown convention, or invalid table.
     """
     if given is not None and not Path(given).is_file():
         name = check_name(given)
@@ -80,27 +80,27 @@ def convention_reader(given: str | None, root: Path) -> Callable[[Case], str | N
 
 
 def regions_of(convention: str | None) -> tuple[Region, ...]:
-    """Return the regions that a convention separates."""
+    """Return the regions that a convention distinguishes."""
     return tuple(r for r in Region if not (r is Region.ET and convention in WITHOUT_ET))
 
 
 def translate(voxels: NDArray[np.generic], convention: str | None, where: str) -> NDArray[np.uint8]:
-    """Bring a segmentation to the contract's labels.
+    """Translate a segmentation to the contract's labels.
 
     Parameters
     ----------
     voxels : (I, J, K) array
         Whole numbers, of any type.
     convention : str or None
-        None: BraTS's 1/2/4 or 1/2/3, whichever it is.
+        None detects BraTS's 1/2/4 or 1/2/3.
     where : str
-        Named if it cannot be understood, such as "the truth of case 7".
+        Name for messages, such as "the truth of case 7".
 
     Raises
     ------
     UnusableInputError
-        Numbers that the convention does not know, voxels that are no number, or 3 and 4 together
-        without a convention.
+        Labels outside the convention, voxels that are not numbers, or 3 and 4 together without a
+        convention.
     """
     rounded = np.rint(np.asarray(voxels, np.float32))
     if not np.isfinite(rounded).all():
@@ -131,5 +131,5 @@ def translate(voxels: NDArray[np.generic], convention: str | None, where: str) -
 
 
 def region_mask(labels: NDArray[np.uint8], region: Region) -> NDArray[np.bool_]:
-    """Return the voxels of a region, in the contract's labels."""
+    """Return the mask of a region in the contract's labels."""
     return np.asarray(np.isin(labels, [int(Label(label)) for label in region.labels]))

@@ -2,11 +2,11 @@
 
 Notes
 -----
-Rules of the challenge's public code (Saluja, BraTS-2023-Metrics, glioma settings): true parts that
-touch after 3 dilations (18 neighbours) are one lesion; a predicted part (26 neighbours) belongs to
-every lesion whose dilated mask it meets; lesions of at most 50 mm3 are left out; a missed lesion
-and a false part count Dice 0 and 374 mm. Ours differs in the distance alone: between voxels of the
-surfaces, not between surface elements.
+Rules of the challenge's public code (Saluja, BraTS-2023-Metrics, glioma settings): reference
+components that touch after 3 dilations (18-connectivity) are one lesion; a predicted component
+(26-connectivity) is assigned to every lesion whose dilated mask it overlaps; lesions up to 50 mm3
+are ignored; missed lesions and false positives count as Dice 0 and 374 mm. This implementation
+differs only in the distance: between surface voxels, not between surface elements.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ _DILATION = ndimage.generate_binary_structure(3, 2)
 
 @dataclass(frozen=True, slots=True)
 class LesionWise:
-    """Scores of one region of one case."""
+    """Lesion-wise metrics of one region of one case."""
 
     dice: float
     hd95_mm: float
-    """Means over lesions and false parts; 1 and 0 if there is neither."""
+    """Means over lesions and false positives; 1 and 0 if there are neither."""
     found: int
     missed: int
     false: int
-    """Lesions and predicted parts."""
+    """Numbers of lesions and predicted components."""
 
     @property
     def f1(self) -> float | None:
-        """Harmonic mean of sensitivity and precision by lesion; None if there is nothing."""
+        """Harmonic mean of lesion-wise sensitivity and precision; None if there is nothing."""
         total = 2 * self.found + self.missed + self.false
         return 2 * self.found / total if total else None
 
 
 def lesion_wise(predicted: Mask, truth: Mask, grid: Grid) -> LesionWise:
-    """Compare two masks lesion by lesion.
+    """Compute lesion-wise metrics of two masks.
 
     Parameters
     ----------
     predicted, truth : (I, J, K) bool
-        One region; dilations are of voxels, whatever their size, as in the challenge (1 mm).
+        One region; dilations are in voxels, whatever their size, as in the challenge (1 mm).
     grid : Grid
-        Of both.
+        Grid of both.
     """
     box = bounding_box(predicted | truth, DILATIONS + 1)
     if box is None:
@@ -93,7 +93,7 @@ def _dilated(mask: Mask) -> Mask:
 
 
 def _met(parts: np.ndarray, lesion: Mask, place: Box) -> set[int]:
-    """Return the numbers of the predicted parts within reach of a lesion."""
+    """Return the numbers of the predicted components that overlap a dilated lesion."""
     reach = tuple(
         slice(max(side.start - DILATIONS - 1, 0), side.stop + DILATIONS + 1) for side in place
     )

@@ -1,7 +1,7 @@
-"""Measures of one case, on the grid of its reference sequence.
+"""Metrics of one case, on the grid of its reference sequence.
 
-Overlap, distance, lesions hit by candidates, attention and calibration; BraTS 2023's lesion-wise
-scores are in `evaluation.lesionwise`, what is pooled over cases in `evaluation.summary`.
+Overlap, distance, detection, attention and calibration; BraTS 2023's lesion-wise metrics are in
+`evaluation.lesionwise`, pooled figures in `evaluation.summary`.
 """
 
 from __future__ import annotations
@@ -27,25 +27,26 @@ _SKULL_SHARE = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One candidate against the truth."""
+    """Match of one candidate with the reference."""
 
     score: float
     """0 to 1."""
     lesions: tuple[int, ...]
-    """Numbers of the true lesions that it hits."""
+    """Numbers of the reference lesions that it hits."""
     false_positive: bool
-    """It lies within `HIT_MM` of no lesion of any size."""
+    """Whether it is farther than `HIT_MM` from every lesion of any size."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bins:
-    """Counts of a reliability diagram; those of two cases add up, scikit-learn's curves do not."""
+    """Counts of a reliability diagram, additive over cases."""
 
     count: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))
     confidence: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))
     positive: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))
-    """(BINS,) float64: cases in the bin, the sum of the predicted probabilities, and how many of
-    them were true."""
+    """(BINS,) float64: number of cases in the bin, sum of predicted probabilities, and number of
+    positive cases.
+    """
 
     def __add__(self, other: Bins) -> Bins:
         return Bins(
@@ -56,7 +57,7 @@ class Bins:
 
     @property
     def error(self) -> float:
-        """Expected calibration error: the mean gap between predicted and true, weighed by count.
+        """Expected calibration error: mean gap between predicted and true, weighted by count.
 
         Notes
         -----
@@ -67,7 +68,7 @@ class Bins:
 
 
 def dice(a: Mask, b: Mask) -> float:
-    """Return the overlap of two masks; 1 where both are empty, 0 if one is.
+    """Return the Dice coefficient of two masks; 1 if both are empty, 0 if one is.
 
     Notes
     -----
@@ -99,8 +100,8 @@ def hd95(a: Mask, b: Mask, spacing_mm: Sequence[float] | NDArray[np.float64]) ->
 
     Notes
     -----
-    Between the voxels of both surfaces (6 neighbours), as MONAI's `HausdorffDistanceMetric`, whose
-    value it has in a tenth of the time (`research/own_measures.md`).
+    Between surface voxels (6-connectivity), equal to MONAI's `HausdorffDistanceMetric` in a tenth
+    of the time (`research/own_measures.md`).
     """
     box = bounding_box(a | b, 1)
     if box is None or not a.any() or not b.any():
@@ -112,12 +113,12 @@ def hd95(a: Mask, b: Mask, spacing_mm: Sequence[float] | NDArray[np.float64]) ->
 
 
 def label_lesions(whole: Mask, grid: Grid) -> tuple[NDArray[np.int32], list[int]]:
-    """Give each true lesion a number; parts whose gap is small are one.
+    """Assign numbers to the reference lesions; components with a small gap are one.
 
     Parameters
     ----------
     whole : (I, J, K) bool
-        True whole tumour.
+        Whole tumour of the reference.
     grid : Grid
         Its grid.
 
@@ -126,7 +127,7 @@ def label_lesions(whole: Mask, grid: Grid) -> tuple[NDArray[np.int32], list[int]
     labels : (I, J, K) int32
         From 1; 0 elsewhere.
     counted : list of int
-        Those of `SMALLEST_ML` or more; smaller ones are neither missed nor found.
+        Lesions of `SMALLEST_ML` or more; smaller ones count neither as missed nor as found.
     """
     labels = np.zeros(whole.shape, np.int32)
     box = bounding_box(whole)
@@ -138,7 +139,7 @@ def label_lesions(whole: Mask, grid: Grid) -> tuple[NDArray[np.int32], list[int]
 
 
 def nearest_lesion(labels: NDArray[np.int32], grid: Grid) -> NDArray[np.int32]:
-    """Return, for each voxel within `HIT_MM` of a lesion, the nearest one's number; else 0."""
+    """Return for each voxel the nearest lesion's number within `HIT_MM`, else 0."""
     near = np.zeros_like(labels)
     box = bounding_box(labels > 0, np.ceil(HIT_MM / grid.spacing_mm).astype(int) + 1)
     if box is not None:
@@ -152,7 +153,7 @@ def nearest_lesion(labels: NDArray[np.int32], grid: Grid) -> NDArray[np.int32]:
 def candidate_hits(
     candidates: Sequence[CandidateRow], predicted: Mask, truth: Mask, grid: Grid
 ) -> tuple[list[Hit], list[int]]:
-    """Match candidates with true lesions.
+    """Match candidates with reference lesions.
 
     Parameters
     ----------
@@ -166,8 +167,8 @@ def candidate_hits(
     Returns
     -------
     hits : list of Hit
-        One a candidate: a lesion is hit by the candidate's peak, or by a voxel flagged within its
-        box, at most `HIT_MM` away.
+        One per candidate: a lesion is hit if the candidate's peak, or a flagged voxel in its box,
+        is at most `HIT_MM` away.
     counted : list of int
         The lesions that are large enough to count.
     """
@@ -178,7 +179,7 @@ def candidate_hits(
     slack = float(grid.spacing_mm.max()) / 2 + 1e-3
     hits = []
     for candidate in candidates:
-        if candidate.score is None:  # what a reader added is no answer of the network
+        if candidate.score is None:  # candidates added by a reader are not the network's
             continue
         low, high = np.sort(np.asarray(candidate.bounding_box_mm, float), axis=0)
         inside = ((world >= low - slack) & (world <= high + slack)).all(axis=1)
@@ -193,21 +194,21 @@ def candidate_hits(
 
 
 def part_hits(predicted: Mask, truth: Mask, grid: Grid) -> tuple[set[int], int, list[int]]:
-    """Match the parts of an outline that comes without candidates with true lesions.
+    """Match the components of a plain segmentation with reference lesions.
 
     Parameters
     ----------
     predicted, truth : (I, J, K) bool
-        Whole tumour; the parts of `predicted` are distinguished, and counted, as true lesions are.
+        Whole tumour; components of `predicted` are formed by the same rules as reference lesions.
     grid : Grid
         Of both.
 
     Returns
     -------
     found : set of int
-        The true lesions within `HIT_MM` of a flagged voxel.
+        The reference lesions within `HIT_MM` of a flagged voxel.
     false : int
-        Parts that touch no lesion.
+        Number of components that touch no lesion.
     counted : list of int
         The lesions that are large enough to count.
     """
@@ -239,7 +240,7 @@ def attention_measures(attention: Floats, region: Mask) -> tuple[float, float]:
 
 
 def reliability(predicted: NDArray[np.floating], true: Mask) -> Bins:
-    """Count predicted probabilities (0 to 1) against the truth, in `BINS` bins of equal width."""
+    """Count predicted probabilities (0 to 1) against the reference, in `BINS` equal bins."""
     which = np.clip((predicted * BINS).astype(int), 0, BINS - 1)
     return Bins(
         np.bincount(which, minlength=BINS).astype(np.float64),
@@ -249,7 +250,7 @@ def reliability(predicted: NDArray[np.floating], true: Mask) -> Bins:
 
 
 def scored_head(image: NDArray[np.floating]) -> Mask:
-    """Return the brain of a stripped image, or roughly the head of one with a skull."""
+    """Return the brain mask of a stripped image, or roughly the head of an unstripped one."""
     values = np.nan_to_num(image.astype(np.float32))
     mask = values != 0
     if mask.mean() > _SKULL_SHARE:

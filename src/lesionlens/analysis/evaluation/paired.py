@@ -1,4 +1,4 @@
-"""Two sets of results on the same cases: what changed, with an interval over the cases."""
+"""Paired comparison of two sets of results on the same cases."""
 
 from __future__ import annotations
 
@@ -11,36 +11,37 @@ from lesionlens.analysis.evaluation.summary import Interval, interval
 
 Figures = Mapping[str, float | None]
 LEAST_CASES = 5
-"""Fewer cases say nothing surely, whatever their bootstrap interval: it cannot be wide enough."""
+"""With fewer cases nothing is concluded, because bootstrap intervals are too narrow."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairedFigure:
-    """One metric before and after."""
+    """One metric before and after a change."""
 
     key: str
     """The metric."""
     cases: int
-    """Where it applies on both sides."""
+    """Number of cases with the metric on both sides."""
     before: float
     after: float
     """Means over those cases."""
     interval: Interval | None
-    """Of the mean difference, after less before, by bootstrap over cases; None of fewer than two.
+    """Bootstrap interval of the mean difference (after - before) over cases; None for fewer than
+    two.
     """
 
     @property
     def difference(self) -> float:
-        """Mean of after less before."""
+        """Mean of after - before."""
         return self.after - self.before
 
     def surely(self, better: int) -> int:
-        """Return 1 where the whole interval says better, -1 worse, 0 neither, or too few cases.
+        """Return 1 if the whole interval is better, -1 if worse, 0 if neither or too few cases.
 
         Parameters
         ----------
         better : int
-            1 where more is better, -1 where less is.
+            1 if higher is better, -1 if lower is better.
         """
         if self.interval is None or self.cases < LEAST_CASES:
             return 0
@@ -51,7 +52,7 @@ class PairedFigure:
 def paired(
     before: Sequence[Figures], after: Sequence[Figures], keys: Sequence[str]
 ) -> tuple[PairedFigure, ...]:
-    """Compare figures of the same cases, in the same order, case by case.
+    """Compare figures of the same cases in the same order.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""One picture of an evaluation: overlap, FROC, reliability, attention."""
+"""Plot an evaluation: overlap, FROC, reliability, attention."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _GREY = "#777777"
 
 
 def plot(scores: Sequence[CaseScore], summary: Summary, path: Path) -> None:
-    """Write the picture as PNG.
+    """Write the figure as PNG.
 
     Parameters
     ----------
     scores, summary
         From `evaluate` and `summarise`.
     path : Path
-        Replaced where it is there.
+        Output file, overwritten if it exists.
     """
     figure = Figure(figsize=(10, 8), layout="constrained")
     FigureCanvasAgg(figure)
@@ -46,7 +46,7 @@ def plot(scores: Sequence[CaseScore], summary: Summary, path: Path) -> None:
 
 
 def _strips(axes: Any, scores: Sequence[CaseScore], prefix: str, what: str, title: str) -> None:
-    """Draw a dot a case, and the mean as a bar, for each region."""
+    """Plot one dot per case, and the mean as a bar, for each region."""
     rng = np.random.default_rng(0)
     for place, region in enumerate(Region):
         values = column(scores, f"{prefix}{region.value}")

@@ -1,4 +1,4 @@
-"""Figures of many cases: means with intervals, the FROC curve, reliability."""
+"""Pooled figures over cases: means with intervals, FROC curve, reliability."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ LEVEL = 0.95
 
 @dataclass(slots=True)
 class CaseScore:
-    """Everything measured on one case."""
+    """All metrics of one case."""
 
     case: str
     """Its name."""
     healthy: bool
-    """Its truth is empty, or it has none: nothing there is to be found."""
+    """Whether its reference is empty or missing: there is nothing to find."""
     convention: str | None = None
-    """Of the labels of its truth."""
+    """Label convention of its reference."""
     metrics: dict[str, float | None] = field(default_factory=dict)
-    """By name; one that does not apply is None or not there."""
+    """By name; None or missing if not applicable."""
     hits: list[Hit] = field(default_factory=list)
-    """One a candidate."""
+    """One per candidate."""
     bins: Bins = field(default_factory=Bins)
-    """Of the whole tumour's probability in the head."""
+    """Whole-tumour probability in the head."""
     problems: list[str] = field(default_factory=list)
-    """What a reader of the table must know."""
+    """Notices for the reader of the table."""
     failed: bool = False
-    """There is no usable result; it counts as Dice 0 and sensitivity 0."""
+    """Whether there is no usable result; counts as Dice 0 and sensitivity 0."""
     ranked: bool = True
-    """Its candidates have scores; those of a plain segmentation have none, nor a place in FROC."""
+    """Whether candidates have scores; plain segmentations have none and are not in the FROC."""
     made_by: str = ""
-    """Name and version of the engine, SHA-256 of its weights; empty if that is not known."""
+    """Engine name, version and SHA-256 of its weights; empty if unknown."""
 
     @property
     def regions(self) -> tuple[str, ...]:
-        """The regions that the case's truth separates."""
+        """The regions that the reference distinguishes."""
         return tuple(region.value for region in regions_of(self.convention))
 
 
 class FrocPoint(NamedTuple):
-    """One threshold on the score: what is found, and at what price."""
+    """One score threshold with its sensitivity and false positives."""
 
     threshold: float
     false_per_scan: float
@@ -76,18 +76,17 @@ class Summary:
 
 
 def column(scores: Sequence[CaseScore], key: str) -> list[float]:
-    """Return a metric's values over the cases where it applies."""
+    """Return a metric's values over the cases to which it applies."""
     return [value for s in scores if (value := s.metrics.get(key)) is not None]
 
 
 def froc_curve(scores: Sequence[CaseScore]) -> list[FrocPoint]:
-    """Return a point a threshold, by falling threshold; empty if nothing is to be found.
+    """Return one point per threshold, descending; empty if there is nothing to find.
 
     Notes
     -----
-    Bunch et al., 1977: sensitivity over all lesions against false candidates a scan; scans
-    without a lesion count among the scans. MONAI's curve leaves out its last point, at which every
-    candidate counts.
+    Bunch et al., 1977: sensitivity over all lesions against false positives per scan, including
+    scans without a lesion. MONAI's curve omits the last point, which includes every candidate.
     """
     total = sum(int(s.metrics.get("lesions") or 0) for s in scores if not s.healthy)
     if not total:
@@ -102,7 +101,7 @@ def froc_curve(scores: Sequence[CaseScore]) -> list[FrocPoint]:
 
 
 def froc_table(curve: Sequence[FrocPoint], *, any_lesion: bool) -> list[dict[str, float | None]]:
-    """Return the best sensitivity at each of `FROC_RATES`; None if nothing is to be found."""
+    """Return the best sensitivity at each of `FROC_RATES`; None if there is nothing to find."""
     rows: list[dict[str, float | None]] = []
     for rate in FROC_RATES:
         allowed = [p for p in curve if p.false_per_scan <= rate]
@@ -142,7 +141,7 @@ def interval(values: Sequence[float], seed: int = 0) -> Interval | None:
 
 
 def summarise(scores: Sequence[CaseScore]) -> Summary:
-    """Pool the cases; a metric's mean is over the cases where it applies."""
+    """Pool the cases; a metric is averaged over the cases to which it applies."""
     keys = sorted({key for s in scores for key in s.metrics})
     columns = {key: column(scores, key) for key in keys}
     for key in ("candidates", "flagged_ml"):
@@ -165,7 +164,7 @@ def summarise(scores: Sequence[CaseScore]) -> Summary:
 
 
 def _of_candidates(scores: Sequence[CaseScore]) -> Bins:
-    """Count candidates' scores against whether they hit something."""
+    """Bin candidates' scores by whether they hit a lesion."""
     hits = [hit for s in scores for hit in s.hits]
     if not hits:
         return Bins()

@@ -1,4 +1,4 @@
-"""Counterfactuals: the prediction if one region showed nothing unusual."""
+"""Counterfactuals: the prediction with one region occluded."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ _MARGIN_MM = 3.0
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """The scores with one region hidden."""
+    """Scores with one region occluded."""
 
     before: tuple[float, ...]
     after: tuple[float, ...]
-    """Scores of all candidates, in their order, as they are and with the region hidden; 0 if
-    nothing would be drawn of one then."""
+    """Scores of all candidates, in their order, without and with the occlusion; 0 if nothing is
+    segmented.
+    """
     hidden: int
-    """Index of the region that was hidden."""
+    """Index of the occluded region."""
     words: str
-    """What this means, for a reader."""
+    """The result in words."""
     base: float
-    """What the region scores without any sequence; 0 if nothing would be drawn."""
+    """Score of the region without any sequence; 0 if nothing is segmented."""
 
 
 def ask(
@@ -48,10 +49,10 @@ def ask(
     index: int,
     context: RunContext,
 ) -> WhatIf:
-    """Hide one candidate and predict again.
+    """Occlude one candidate and predict again.
 
-    Its voxels, and 3 mm round them, are set to the brain's mean in every sequence: no tissue is
-    invented. Whether another candidate's score changes too shows whether it depended on this one.
+    Its voxels and a margin of 3 mm are set to the brain's mean in every sequence, so that no tissue
+    is invented. A change in another candidate's score shows that it depended on this one.
 
     Parameters
     ----------
@@ -62,14 +63,14 @@ def ask(
     components : sequence of ComponentVoxels
         All candidates, on the grid of the first pass.
     index : int
-        Which of them to hide.
+        Index of the candidate to occlude.
     context : RunContext
         Receives progress and is checked for cancellation between passes.
 
     Raises
     ------
     UnusableInputError
-        The prediction holds no first pass, or there is no such candidate.
+        The prediction has no first pass, or there is no such candidate.
     """
     seen = prediction.unperturbed
     if seen is None or not 0 <= index < len(components):

@@ -1,4 +1,4 @@
-"""What an engine's maps and its answers to perturbed input say of what it flags."""
+"""Explanations of the flagged components: attention maps and perturbations."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Explained:
-    """What explains the flagged components."""
+    """Explanations of the flagged components."""
 
     evidence: Evidence
-    """What is known of each component."""
+    """Evidence of each component."""
     maps: AttentionMaps | None
-    """On the working grid, with their checks; None from an engine without attention."""
+    """On the working grid, with checks; None from an engine without attention."""
     attention: Mapping[Region, Floats]
     """(I, J, K) float32 each: the same maps on the native grid."""
     notices: tuple[str, ...]
@@ -46,14 +46,14 @@ def explain(
     *,
     context: RunContext,
 ) -> Explained:
-    """Ask the engine what its answer rests on, and check its maps of attention.
+    """Compute sequence contributions and uncertainty, and check the attention maps.
 
     Parameters
     ----------
     engine : object
-        The engine; asked again where it has `Capability.PERTURB`.
+        The engine; perturbed predictions are made if it has `Capability.PERTURB`.
     prepared, prediction, flagged
-        The study, what the engine predicts of it, and what of that is flagged.
+        The study, the engine's prediction, and the flagged components.
     probability : mapping of Region to (I, J, K) float32
         On the native grid.
     context : RunContext
@@ -93,20 +93,20 @@ def check_maps(
     attention: Mapping[Region, Floats],
     questions: Questions | None,
 ) -> dict[Region, MapChecks]:
-    """Check where each map lies, and whether the network needed what it shows.
+    """Check each map's position, and whether the prediction depends on the attended voxels.
 
     Parameters
     ----------
     prepared : PreparedStudy
         The study.
     prediction : Prediction
-        With the trace that the maps are drawn from.
+        The prediction with the trace of the maps.
     marked : ComponentMask
-        What is flagged.
+        The flagged components.
     attention : mapping of Region to (I, J, K) float32
         The maps, on the native grid.
     questions : Questions or None
-        To the engine; None for one that cannot be asked: no deletion then.
+        Perturbed predictions; None if not supported, which skips the deletion test.
     """
     voxels = np.count_nonzero(prepared.brain) * prepared.working.voxel_ml
     found = faithfulness.all_pointing(attention, marked.labels, voxels / prepared.native.voxel_ml)

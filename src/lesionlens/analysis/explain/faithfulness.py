@@ -1,9 +1,10 @@
-"""Checks that a map must pass before a reader is asked to believe it.
+"""Faithfulness checks of attention maps.
 
-Pointing and mass ask whether the map lies where the network drew the region. Deletion asks whether
-the network needed what the map shows: hide the most attended voxels, and the region's probability
-should fall, at each step, faster than when as many voxels are hidden at random, or in a ball about
-the brain's centre, where tumours like to be. A map that fails is labelled and not shown by default.
+Pointing and mass check whether the map agrees with the segmented region. Deletion checks whether
+the prediction depends on the attended voxels: when the most attended voxels are occluded, the
+region's probability must fall, at each step, more than for as many random voxels, or a ball around
+the brain's centre, a likely position of tumours. A map that fails is labelled and not shown by
+default.
 """
 
 from __future__ import annotations
@@ -25,24 +26,25 @@ Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
 
 FAITHFUL = {0.5: 0.9, 1.0: 0.5}
-"""What a faithful map's deletion leaves at most of what a random one leaves, by the hidden share of
-the flagged volume."""
+"""Maximum remaining probability for a faithful map relative to random occlusion, by the occluded
+share of the flagged volume.
+"""
 SEEN = 0.1
-"""Mean probability of what was flagged below which the pass itself hardly sees it."""
+"""Mean probability of flagged voxels below which the pass itself hardly detects the region."""
 DELETION = "the deletion check"
 _BLOCK_VOX = 4
 _SEED = 20
 
 
 class Baseline(StrEnum):
-    """What a map is compared with."""
+    """The baselines of the deletion test."""
 
     RANDOM = "random"
     CENTRE = "centre"
 
 
 class MapFault(StrEnum):
-    """Why a map is not to be relied on."""
+    """Reasons why a map is not reliable."""
 
     NOT_SEEN = "the pass that it shows hardly sees what is flagged"
     PEAK_OUTSIDE = "its peak lies outside what is flagged"
@@ -51,21 +53,21 @@ class MapFault(StrEnum):
 
 
 def pointing(attention: Floats, inside: Mask, brain_voxels: float) -> MapChecks:
-    """Check where a map lies.
+    """Check where a map's attention is.
 
     Parameters
     ----------
     attention : (I, J, K) float32
         Non-negative.
     inside : (I, J, K) bool
-        Flagged voxels of the map's region, same grid.
+        Flagged voxels of the map's region, on the same grid.
     brain_voxels : float
         Volume of the brain, in voxels of that grid.
 
     Returns
     -------
     MapChecks
-        Without deletion; all None if nothing is flagged or attended.
+        Without the deletion test; all None if nothing is flagged or attended.
     """
     total = float(attention.sum(dtype=np.float64))
     if total <= 0 or not inside.any():
@@ -77,7 +79,7 @@ def pointing(attention: Floats, inside: Mask, brain_voxels: float) -> MapChecks:
 
 
 def _judged(found: MapChecks) -> MapChecks:
-    """Fill in the verdict."""
+    """Add the verdict."""
     if found.peak_inside is None:
         return found
     faults = faults_of(found)
@@ -86,7 +88,7 @@ def _judged(found: MapChecks) -> MapChecks:
 
 
 def faults_of(found: MapChecks) -> tuple[MapFault, ...]:
-    """Return which of the checks that were made a map failed."""
+    """Return which of the completed checks a map failed."""
     faults = []
     if not found.seen:
         faults.append(MapFault.NOT_SEEN)
@@ -108,12 +110,12 @@ def faults_of(found: MapChecks) -> tuple[MapFault, ...]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapOnTrial:
-    """A region's map, and what it is to explain, on the grid of the perturbed predictions."""
+    """A region's map and its flagged voxels, on the grid of the perturbed predictions."""
 
     attention: Floats
     """(I, J, K) float32."""
     flagged: NDArray[np.intp]
-    """(n,) int: flat indices of what was flagged of the region."""
+    """(n,) int: flat indices of the region's flagged voxels."""
 
 
 def deletion_test(
@@ -122,24 +124,24 @@ def deletion_test(
     trials: Mapping[Region, MapOnTrial],
     brain: Mask,
 ) -> dict[Region, MapChecks]:
-    """Add deletion to the checks of each region's map.
+    """Add the deletion test to the checks of each region's map.
 
     Parameters
     ----------
     found : mapping of Region to MapChecks
         From `all_pointing`.
     questions : Questions
-        To the engine, about the study.
+        Perturbed predictions of the study.
     trials : mapping of Region to MapOnTrial
-        The whole tumour among them.
+        Maps to test; must include the whole tumour.
     brain : (I, J, K) bool
         Same grid.
 
     Returns
     -------
     dict
-        Unchanged for a region that is not on trial or that the engine's passes do not predict, and
-        where there was no time.
+        Unchanged for a region that is not tested or not predicted by perturbed passes, and if the
+        time was up.
 
     Notes
     -----
@@ -180,7 +182,7 @@ def deletion_test(
 
 
 def _steps(trial: MapOnTrial, brain: Mask) -> list[Mask]:
-    """Return what each step of a region's map hides."""
+    """Return the occlusion mask of each step for a region's map."""
     value = trial.attention.astype(np.float64)
     return [_first(value, brain, share * trial.flagged.size) for share in FAITHFUL]
 
@@ -190,10 +192,10 @@ def _showing(hidden: Sequence[Mask | None]) -> list[InputPerturbation]:
 
 
 def _left(found: MapChecks, means: Sequence[float], share: float) -> MapChecks:
-    """Fill in what is left of a region's probability.
+    """Add the remaining probability of a region.
 
-    `means` are those of the study as it is, of the baselines and of the map's steps; the region is
-    `share` of what the baselines hid.
+    `means` are for the unperturbed study, the baselines and the map's steps; the region has `share`
+    of the voxels that the baselines occlude.
     """
     if means[0] < SEEN:
         return replace(found, seen=False)
@@ -208,20 +210,20 @@ def _left(found: MapChecks, means: Sequence[float], share: float) -> MapChecks:
 
 
 def _baseline(kind: Baseline, brain: Mask) -> NDArray[np.float64]:
-    """Return in which order a baseline hides the brain's voxels, highest first."""
+    """Return a baseline's occlusion order of the brain's voxels, highest first."""
     if kind is Baseline.CENTRE:
         return -_from_centre(brain)
     return _blocks(np.random.default_rng(_SEED), brain.shape)
 
 
 def _first(value: NDArray[np.float64], brain: Mask, voxels: float) -> Mask:
-    """Return the brain's voxels of the highest values."""
+    """Return the brain's voxels with the highest values."""
     size = int(np.count_nonzero(brain))
     return (_rank(value, brain) < min(round(voxels), size)) & brain
 
 
 def _rank(value: NDArray[np.float64], brain: Mask) -> NDArray[np.intp]:
-    """Return each brain voxel's place, 0 for the highest value."""
+    """Return each brain voxel's rank, 0 for the highest value."""
     flat = np.where(brain, value, -np.inf).ravel()
     order = np.argsort(-flat, kind="stable")
     rank = np.empty(order.size, dtype=np.intp)
@@ -245,7 +247,7 @@ def _from_centre(brain: Mask) -> NDArray[np.float64]:
 def all_pointing(
     maps: Mapping[Region, Floats], labels: NDArray[np.uint8], brain_voxels: float
 ) -> dict[Region, MapChecks]:
-    """Check where each region's map lies; see `pointing`.
+    """Check where each region's attention is; see `pointing`.
 
     Parameters
     ----------
@@ -263,7 +265,7 @@ def all_pointing(
 
 
 def onto(values: Floats, source: Grid, target: Grid) -> Floats:
-    """Sample a map at the nearest voxel of another axis-aligned grid."""
+    """Resample a map to another axis-aligned grid by nearest neighbour."""
     index = np.linalg.inv(source.affine) @ target.affine
     places = [
         np.clip(np.rint(index[a, a] * np.arange(n) + index[a, 3]), 0, source.shape[a] - 1)

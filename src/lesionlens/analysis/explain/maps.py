@@ -1,16 +1,14 @@
-"""From an engine's trace to attention maps from 0 to 1 that two studies can be compared by.
+"""Normalise an engine's attention to maps from 0 to 1 that are comparable between studies.
 
 Normalisation, the same for every engine, study and region:
 
-1. The weights of the region's query are shared out over the brain's voxels, so that they sum to 1.
-2. They are multiplied by the number of brain voxels: 1 is what every voxel would get if the
-   network attended everywhere alike. This is the raw value.
-3. The map is the raw value divided by its full scale and cut at 1. Full scale is the value above
-   which the strongest `TOP_MASS` of the attention lies, so that a single spike does not hide the
-   rest; at least `FAINT`, so that a map that singles out nothing stays faint instead of being
-   blown up.
+1. The weights of the region's query are normalised over the brain's voxels, so that they sum to 1.
+2. They are multiplied by the number of brain voxels: 1 is uniform attention. This is the raw value.
+3. The map is the raw value divided by its full scale and clipped at 1. Full scale is the value
+above which `TOP_MASS` of the attention is, so that a single spike does not dominate; at least
+`FAINT`, so that an almost uniform map stays faint instead of being amplified.
 
-Below full scale the map is proportional to the weights; the full scale is kept beside the map.
+Below full scale the map is proportional to the weights; the full scale is stored with the map.
 """
 
 from __future__ import annotations
@@ -25,9 +23,9 @@ from lesionlens.base.records.attention import AttentionMaps
 from lesionlens.base.records.prediction import Trace
 
 FAINT = 8.0
-"""Times the uniform weight that is drawn at full scale at the least."""
+"""Minimum full scale, as a multiple of uniform attention."""
 TOP_MASS = 0.2
-"""Share of the attention that is drawn at full scale."""
+"""Share of the attention that is shown at full scale."""
 
 
 def draw(trace: Trace, brain: NDArray[np.bool_]) -> AttentionMaps:
@@ -38,13 +36,13 @@ def draw(trace: Trace, brain: NDArray[np.bool_]) -> AttentionMaps:
     trace : Trace
         Weights on the working grid.
     brain : (I, J, K) bool
-        On the working grid; weights outside of it are left out.
+        On the working grid; weights outside it are ignored.
 
     Returns
     -------
     AttentionMaps
-        0 to 1; raw ranges are the least raw value in the brain and the one drawn as 1, in
-        multiples of the uniform weight.
+        0 to 1; raw ranges are the minimum raw value in the brain and the one shown as 1, in
+        multiples of uniform attention.
 
     Examples
     --------
@@ -65,7 +63,7 @@ def draw(trace: Trace, brain: NDArray[np.bool_]) -> AttentionMaps:
 
 
 def relative(weights: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return (I, J, K) weights in multiples of the uniform weight; zero outside the brain."""
+    """Return (I, J, K) weights in multiples of uniform attention; zero outside the brain."""
     shown = np.where(brain, np.clip(weights, 0.0, None), 0.0).astype(np.float32)
     total = float(shown.sum(dtype=np.float64))
     if total <= 0:
@@ -74,7 +72,7 @@ def relative(weights: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[
 
 
 def full_scale(raw: NDArray[np.float32]) -> float:
-    """Return the raw value from which on (N,) values are drawn as 1.
+    """Return the raw value above which (N,) values are shown as 1.
 
     Examples
     --------
@@ -89,16 +87,17 @@ def full_scale(raw: NDArray[np.float32]) -> float:
 
 
 def by_logarithm(values: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
-    """Return a map as it is drawn: 0 at even attention or less, 1 at full scale, by the logarithm.
+    """Return a map on a logarithmic scale: 0 at uniform attention or less, 1 at full scale.
 
-    Among several lesions the largest draws most of the attention; by the logarithm the others show.
+    Of several lesions the largest receives most of the attention; on a logarithmic scale the others
+    are visible.
 
     Parameters
     ----------
     values : (...) float32
         0 to 1, as `draw` gives them.
     scale : float
-        Full scale in multiples of even attention; up to 1 it is not known, and nothing is changed.
+        Full scale in multiples of uniform attention; up to 1 it is unknown, and nothing is changed.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Ask the engine again: without each sequence, and mirrored; one pass answers two questions.
+"""Perturbed predictions (subsets of sequences, mirrored) for relevance and uncertainty.
 
-The answers give each candidate's Shapley values (what did each sequence contribute?) and the map
-of uncertainty (where does the answer change when the input is perturbed?).
+They give each candidate's Shapley values (contribution of each sequence) and the uncertainty map
+(variation of the prediction under perturbation).
 """
 
 from __future__ import annotations
@@ -28,34 +28,33 @@ _MIRRORED = InputPerturbation(mirrored=True, alone=True)
 
 
 def present_in(prepared: PreparedStudy) -> tuple[MrSequence, ...]:
-    """Return the sequences of a study, in channel order."""
+    """Return the available sequences of a study, in channel order."""
     return tuple(s for s, there in zip(MrSequence, prepared.present, strict=True) if there)
 
 
 def ask(
     questions: Questions, prediction: Prediction, spots: Sequence[ComponentVoxels]
 ) -> tuple[SequenceScores | None, Volume | None]:
-    """Ask about every subset of the sequences, and mirrored.
+    """Predict every subset of the sequences, and mirrored inputs.
 
-    What uncertainty needs is asked first; the other subsets, for the Shapley values, only where
-    there is a component.
+    Predictions for the uncertainty come first; other subsets, for the Shapley values, are predicted
+    only if there is a component.
 
     Parameters
     ----------
     questions : Questions
-        To the engine, about the study.
+        Perturbed predictions of the study.
     prediction : Prediction
-        Of the whole study; with `unperturbed`.
+        Prediction of the study, with `unperturbed`.
     spots : sequence of ComponentVoxels
         Each component on the grid of `unperturbed`.
 
     Returns
     -------
     SequenceScores or None
-        What each subset shows of each component (`shown_of`), as shares of the sequences. None
-        where there is no component, or no time.
+        Shapley values of `shown_of` for each component. None if there is no component, or no time.
     Volume or None
-        The uncertainty, 0 to 1, on the grid of `unperturbed`; None where there was no time.
+        The uncertainty, 0 to 1, on the grid of `unperturbed`; None if there was no time.
 
     Raises
     ------
@@ -103,25 +102,25 @@ def ask(
 def shown_of(
     drawn: NDArray[np.bool_], by_all: NDArray[np.bool_], nearest: NDArray[np.intp], count: int
 ) -> NDArray[np.float64]:
-    """Return how much of each component a subset of the sequences would itself draw.
+    """Return the Dice of each component between a subset's and the full prediction.
 
-    The score would not do: the size of the finished outline counts in it, and a sequence that shows
-    nothing would be credited with it. Nor would the finished outline: it is finer than these
-    passes, and how they differ from it would hide how they differ from each other.
+    The score is not suitable: it includes the size of the final outline, for which a sequence that
+    shows nothing would be credited. Nor is the final outline: it is finer than these passes, which
+    would mask the differences between them.
 
     Parameters
     ----------
     drawn, by_all : (I, J, K) bool
-        What a subset draws, and what all sequences draw in a pass of the same kind.
+        Mask predicted from a subset, and from all sequences in the same kind of pass.
     nearest : (I, J, K) int
-        The index of the component that each voxel is nearest to.
+        Index of the nearest component for each voxel.
     count : int
-        How many components there are.
+        Number of components.
 
     Returns
     -------
     (count,) float64
-        Dice of the two among the voxels nearest to each component; 0 where neither draws anything.
+        Dice of the two among the voxels nearest to each component; 0 if both are empty.
 
     Examples
     --------
@@ -138,7 +137,7 @@ def shown_of(
 
 
 def _nearest(components: Sequence[ComponentVoxels], shape: tuple[int, ...]) -> NDArray[np.intp]:
-    """Return the index of the component that each voxel is nearest to."""
+    """Return the index of the nearest component for each voxel."""
     owner = np.zeros(shape, np.intp)
     if len(components) < 2:
         return owner

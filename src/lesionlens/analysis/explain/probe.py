@@ -1,4 +1,4 @@
-"""Where one voxel attends, and what single layers and heads attend to, on the native grid."""
+"""Attention of one voxel, and of single layers and heads, on the native grid."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines import native
 
 REACH_VOX = 3
-"""A voxel this near to the brain is answered for the brain's nearest; working voxels are 1 mm."""
+"""A voxel this close to the brain is mapped to the nearest brain voxel; working voxels are 1 mm."""
 AROUND_MM = 30.0
-"""How far the surroundings of a voxel reach."""
+"""Radius of a voxel's surroundings."""
 SEEN, LEAST_ELSEWHERE = 2.0, 0.05
-"""Attention in multiples of an even one that stands out, and the least share of it all elsewhere:
-with less the answer shows where it was asked, and no more."""
+"""Attention relative to uniform attention that counts as notable, and the minimum share of it
+outside the surroundings: below it, the probe only shows the probed position itself.
+"""
 
 
 def elsewhere(
     answer: NDArray[np.float32], prepared: PreparedStudy, voxel: tuple[int, int, int]
 ) -> float:
-    """Return which share of a voxel's attention stands out beyond its surroundings.
+    """Return the share of a voxel's notable attention that is outside its surroundings.
 
     Parameters
     ----------
     answer : (I, J, K) float32
-        As `ask_raw` returns it: 1 is even attention.
+        From `ask_raw`: 1 is uniform attention.
     prepared : PreparedStudy
         Names both grids.
     voxel : (3,) int
@@ -45,7 +46,7 @@ def elsewhere(
 
 
 def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> Volume:
-    """Return where a voxel of the reference attends.
+    """Return where a voxel of the reference attends to.
 
     Parameters
     ----------
@@ -64,8 +65,8 @@ def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int
     Raises
     ------
     UnusableInputError
-        The voxel lies outside of the image or more than 3 mm outside of the brain, or the engine
-        cannot be asked.
+        The voxel is outside the image or more than 3 mm outside the brain, or the engine does not
+        support probes.
     """
     answer = _row(trace, prepared, voxel)
     return Volume(native.bring(answer, prepared), prepared.native)
@@ -74,12 +75,12 @@ def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int
 def ask_raw(
     trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int]
 ) -> NDArray[np.float32]:
-    """Return what `ask` does, on the working grid in multiples of even attention.
+    """Return the probe on the working grid in multiples of uniform attention.
 
     Raises
     ------
     UnusableInputError
-        As `ask`.
+        As for `ask`.
     """
     return maps.relative(_row(trace, prepared, voxel), prepared.brain)
 
@@ -113,9 +114,9 @@ def _row(
 def _nearest_in_brain(
     place: tuple[int, int, int], brain: NDArray[np.bool_]
 ) -> tuple[int, int, int] | None:
-    """Return a working voxel, or the nearest of the brain within `REACH_VOX`; None without one.
+    """Return a working voxel, or the nearest brain voxel within `REACH_VOX`; None if there is none.
 
-    The edge of a mask is not sharp to the voxel, and who clicks on cortex means the brain.
+    The mask's edge is not exact, and a click on cortex means the brain.
     """
     low = np.maximum(np.array(place) - REACH_VOX, 0)
     near = np.argwhere(
@@ -133,16 +134,16 @@ def _nearest_in_brain(
 def layer_attention(
     trace: Trace | None, prepared: PreparedStudy, region: Region, layer: int, head: int | None
 ) -> Volume:
-    """Return what one layer, or one head of it, attends to for a region.
+    """Return the attention of one layer, or one of its heads, for a region.
 
     Parameters
     ----------
     trace : Trace or None
-        Of the analysis; `trace.attention_layers` names the layers and counts their heads.
+        Trace of the analysis; `trace.attention_layers` lists the layers and their number of heads.
     prepared : PreparedStudy
         Names both grids.
     region : Region
-        Whose query.
+        Region of the query.
     layer : int
         From 0, coarse to fine.
     head : int or None
@@ -151,12 +152,12 @@ def layer_attention(
     Returns
     -------
     Volume
-        float32 on the native grid, 0 to 1, normalised as `explain.maps` does it.
+        float32 on the native grid, 0 to 1, normalised as in `explain.maps`.
 
     Raises
     ------
     UnusableInputError
-        There is no such layer or head, or the engine keeps none.
+        There is no such layer or head, or the engine does not store attention.
     """
     raw = layer_attention_raw(trace, prepared, region, layer, head)
     scale = np.float32(maps.full_scale(raw[prepared.brain]))
@@ -166,12 +167,12 @@ def layer_attention(
 def layer_attention_raw(
     trace: Trace | None, prepared: PreparedStudy, region: Region, layer: int, head: int | None
 ) -> NDArray[np.float32]:
-    """Return what `layer_attention` does, on the working grid in multiples of even attention.
+    """Return a layer's attention on the working grid in multiples of uniform attention.
 
     Raises
     ------
     UnusableInputError
-        As `layer_attention`.
+        As for `layer_attention`.
     """
     if trace is None or trace.layer_attention is None:
         raise UnusableInputError(

@@ -1,4 +1,4 @@
-"""Ask an engine about perturbed inputs for as long as it may be asked."""
+"""Perturbed predictions of an engine within a time limit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_LIMIT = QuestionTime()
 
 
 class Questions:
-    """Questions to one engine about one study; those that time does not suffice for are listed.
+    """Requests perturbed predictions about one study, and records those skipped for lack of time.
 
     Parameters
     ----------
@@ -29,9 +29,9 @@ class Questions:
     prepared : PreparedStudy
         The study.
     time : QuestionTime
-        What all questions together may take, from the first on.
+        Time limit of all requests, from the first one on.
     context : RunContext
-        Called, and checked, between passes.
+        Progress and cancellation, between passes.
     """
 
     def __init__(
@@ -48,33 +48,33 @@ class Questions:
 
     @property
     def prepared(self) -> PreparedStudy:
-        """The study that the questions are about."""
+        """The study."""
         return self._prepared
 
     @property
     def unanswered(self) -> tuple[str, ...]:
-        """What was left out for lack of time, in words, in the order in which it was asked."""
+        """Descriptions of the requests skipped for lack of time, in order."""
         return tuple(self._unanswered)
 
     def ask(
         self, what: str, perturbations: Sequence[InputPerturbation], passes: int | None = None
     ) -> PerturbedPrediction | None:
-        """Return the engine's answers to perturbations of the study.
+        """Return predictions for perturbations of the study.
 
         Parameters
         ----------
         what : str
-            What the answers are for, in words.
+            Purpose of the predictions, in words.
         perturbations : sequence of InputPerturbation
-            Asked together.
+            Perturbations to predict together.
         passes : int or None
-            How many passes `what` needs in all; by default one each. Nothing is begun that
-            the remaining time does not suffice for.
+            Total number of passes; by default one each. Nothing is started if the remaining time is
+            too short.
 
         Returns
         -------
         PerturbedPrediction or None
-            None if time does not, or did not, suffice.
+            None if the time was too short.
 
         Raises
         ------
@@ -102,7 +102,7 @@ def questions_to(
     prediction: Prediction,
     context: RunContext,
 ) -> Questions | None:
-    """Return what asks the engine of a prediction; None for one that cannot be asked."""
+    """Return the object for perturbed predictions; None if the engine has none."""
     able = Capability.PERTURB in prediction.engine.capabilities
     if prediction.unperturbed is None or not able or not isinstance(engine, SupportsPerturbation):
         return None

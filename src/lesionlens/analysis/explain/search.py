@@ -1,4 +1,4 @@
-"""Where a network attended before it decided, beside what it decided from: shares of attention."""
+"""Distribution of attention over candidates, contralateral regions and dismissed regions."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Places:
-    """Places that attention may go to, (I, J, K) bool on the working grid; none overlap."""
+    """Masks of a study for measuring attention, (I, J, K) bool on the working grid, disjoint."""
 
     brain: Mask
     candidates: Mask
-    """Where attention is counted, and what was flagged."""
+    """The brain, and the flagged candidates."""
     opposite: Mask
-    """What lies opposite the candidates in the other half of the brain."""
+    """The mirrored position of the candidates in the other hemisphere."""
     dismissed: Mask
-    """What scored too little to be flagged; empty if nothing did."""
+    """Regions below the score threshold; may be empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attended:
-    """Shares of all attention in the brain, 0 to 1; None if there is no such place."""
+    """Shares of all attention in the brain, 0 to 1; None if there is no such region."""
 
     candidates: float
     opposite: float
@@ -35,12 +35,12 @@ class Attended:
 
 
 def places_of(prepared: PreparedStudy, candidates: Mask, dismissed: Mask) -> Places:
-    """Return the places of a study.
+    """Return the masks of a study.
 
     Parameters
     ----------
     prepared : PreparedStudy
-        Names brain and working grid.
+        The study with brain mask and working grid.
     candidates, dismissed : (I, J, K) bool
         On the working grid.
     """
@@ -50,13 +50,13 @@ def places_of(prepared: PreparedStudy, candidates: Mask, dismissed: Mask) -> Pla
 
 
 def mirrored(mask: Mask, brain: Mask) -> Mask:
-    """Mirror a mask across the middle of the brain, from left to right.
+    """Mirror a mask across the midline, left to right.
 
     Parameters
     ----------
     mask, brain : (I, J, K) bool
-        On an axis-aligned RAS+ grid, whose first axis runs from left to right; the middle is the
-        median of those of the brain's rows.
+        On an axis-aligned RAS+ grid, whose first axis is left to right; the midline is the median
+        centre of the brain's rows.
 
     Examples
     --------
@@ -78,14 +78,14 @@ def mirrored(mask: Mask, brain: Mask) -> Mask:
 
 
 def shares(weights: NDArray[np.float32], places: Places) -> Attended:
-    """Return which share of the attention lies where.
+    """Return the share of attention in each mask.
 
     Parameters
     ----------
     weights : (I, J, K) float32
         Non-negative, on the working grid.
     places : Places
-        Of the study.
+        Masks of the study.
     """
     total = float(weights[places.brain].sum(dtype=np.float64)) or 1.0
 

@@ -1,4 +1,4 @@
-"""How much each sequence contributes to what is shown: exact signed Shapley values."""
+"""Contribution of each sequence: exact signed Shapley values."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lesionlens.base.records.evidence import SequenceEvidence
 
 Subset = frozenset[MrSequence]
 NONE = "none"
-"""Key of what is shown without any sequence."""
+"""Key of the value without any sequence."""
 CLEAR = 0.05
-"""How far the largest value must lead the next for its sequence to be named as the one that
-decides: by a twentieth of the scale. What lies nearer also changes places when the study is
-mirrored."""
+"""Minimum lead of the largest value for its sequence to be named as deciding: a twentieth of the
+scale. Smaller differences change order when the study is mirrored.
+"""
 
 
 def subsets_of(present: Sequence[MrSequence]) -> list[Subset]:
-    """Return all subsets of the present sequences, the empty one first, the full one last.
+    """Return all subsets of the available sequences, from empty to full.
 
     Examples
     --------
@@ -40,25 +40,25 @@ def subsets_of(present: Sequence[MrSequence]) -> list[Subset]:
 def shapley_values(
     present: Sequence[MrSequence], value: Mapping[Subset, float]
 ) -> dict[str, float | None]:
-    """Share a figure out among the sequences.
+    """Distribute a value among the sequences.
 
     Parameters
     ----------
     present : sequence of MrSequence
         The players.
     value : mapping of subset to float
-        The figure that each subset of them gives.
+        Value of each subset.
 
     Returns
     -------
     dict
-        One signed value for each sequence, None for an absent one, and "none" for the figure
-        without any; together they sum to the figure of all.
+        One signed value per sequence, None for an absent one, and "none" for the value without any;
+        they sum to the value of all sequences.
 
     Notes
     -----
-    Shapley 1953, equation 13: the mean over all orders of what a sequence adds when it comes. All
-    subsets are used, so the values are exact.
+    Shapley 1953, equation 13: the mean marginal contribution over all orders. All subsets are used,
+    so the values are exact.
 
     Examples
     --------
@@ -79,7 +79,7 @@ def shapley_values(
 
 
 def _before(player: MrSequence, present: Sequence[MrSequence]) -> Iterator[tuple[float, Subset]]:
-    """Yield each subset without a player, and in which share of all orders it comes before them."""
+    """Yield each subset without a player, with its weight in the Shapley value."""
     others = [sequence for sequence in present if sequence is not player]
     for without in subsets_of(others):
         orders = factorial(len(without)) * factorial(len(others) - len(without))
@@ -89,20 +89,20 @@ def _before(player: MrSequence, present: Sequence[MrSequence]) -> Iterator[tuple
 def evidence_maps(
     present: Sequence[MrSequence], answers: Mapping[Subset, NDArray[np.float32]], grid: Grid
 ) -> SequenceEvidence:
-    """Share the probability at every voxel out among the sequences, as `shapley_values` a figure.
+    """Return voxelwise Shapley values of the probability.
 
     Parameters
     ----------
     present : sequence of MrSequence
         The players.
     answers : mapping of subset to (I, J, K) float32
-        The probability that each subset of them gives.
+        Probability predicted from each subset.
     grid : Grid
-        Of the answers.
+        Grid of the predictions.
 
     Notes
     -----
-    No further pass is needed: these are the answers that candidates' Shapley values are made of.
+    No further pass is needed: the same predictions give the candidates' Shapley values.
     """
     shares = {}
     for player in present:
@@ -135,14 +135,14 @@ def of_components(
 def picked(
     table: Mapping[Subset, NDArray[np.float64]], subsets: Mapping[MrSequence, Subset]
 ) -> list[dict[str, float | None]]:
-    """Return each component's figure with one subset a sequence; None if there is none.
+    """Return each component's value for one subset per sequence; None if there is none.
 
     Parameters
     ----------
     table : mapping of subset to (N,) float64
         The components' figures with each subset.
     subsets : mapping of MrSequence to subset
-        Such as the sequence alone, or all but it.
+        Such as the sequence alone, or all others.
     """
     return [
         {s.value: float(table[subsets[s]][n]) if s in subsets else None for s in MrSequence}
@@ -151,12 +151,12 @@ def picked(
 
 
 def deciding(relevance: Mapping[str, float | None]) -> MrSequence | None:
-    """Return the sequence that adds most; None if it leads by less than `CLEAR`.
+    """Return the sequence that contributes most; None if it leads by less than `CLEAR`.
 
     Parameters
     ----------
     relevance : mapping of str to float or None
-        As `shapley_values` returns it.
+        As returned by `shapley_values`.
 
     Examples
     --------
@@ -174,7 +174,7 @@ def deciding(relevance: Mapping[str, float | None]) -> MrSequence | None:
 
 
 def says_nothing(relevance: Mapping[str, float | None] | None) -> bool:
-    """Whether bars of it would say no more than words: all alike, or one sequence alone.
+    """Return whether a bar chart would be uninformative: all equal, or only one sequence.
 
     Examples
     --------
@@ -190,7 +190,7 @@ def says_nothing(relevance: Mapping[str, float | None] | None) -> bool:
 
 
 def deciding_words(relevance: Mapping[str, float | None] | None) -> str:
-    """Report which sequence decides, or that none does; empty if fewer than two were compared.
+    """Return which sequence decides, in words; empty if fewer than two were compared.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a reader brings in, merges and splits, as outlines of the native grid."""
+"""Outlines of candidates that a reader adds, merges or splits, on the native grid."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from lesionlens.imaging.preparation.resampling import resample
 
 
 def grown_at(analysis: Analysis, point_mm: Point, shown: MrSequence | None = None) -> Labels:
-    """Grow a region where a reader pointed.
+    """Grow a region from a reader's point.
 
     Parameters
     ----------
     analysis : Analysis
-        As it is shown; its candidates are left alone.
+        Current state; existing candidates are not changed.
     point_mm : (3,)
         RAS+ mm.
     shown : MrSequence or None
-        What the reader had in view.
+        The displayed sequence.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def _box_around(seed: NDArray[np.intp], grid: Grid) -> Box:
 
 
 def surroundings_of(analysis: Analysis, box: Box, shown: MrSequence | None = None) -> Surroundings:
-    """Return what is known within a box of the working grid."""
+    """Return images and predictions within a box of the working grid."""
     prepared, volumes = analysis.prepared, analysis.volumes
     affine = prepared.working.affine.copy()
     affine[:3, 3] = prepared.working.to_mm([side.start for side in box])
@@ -88,14 +88,14 @@ def surroundings_of(analysis: Analysis, box: Box, shown: MrSequence | None = Non
 
 
 def merged(analysis: Analysis, into: Candidate, other: Candidate) -> tuple[Outline, Outline]:
-    """Return the outlines of two candidates that are made one: all of both, and nothing.
+    """Return the outlines of two merged candidates: the union, and an empty one.
 
     Parameters
     ----------
     analysis : Analysis
         As it is shown.
     into, other : Candidate
-        Which one stays, and which goes into it.
+        The one that is kept, and the one merged into it.
     """
     components = analysis.findings.components
     both = (components == into.id) | (components == other.id)
@@ -104,14 +104,14 @@ def merged(analysis: Analysis, into: Candidate, other: Candidate) -> tuple[Outli
 
 
 def without_doubtful(analysis: Analysis, part: DoubtfulPart) -> Outline:
-    """Return the outline of a candidate without one of its doubtful parts.
+    """Return a candidate's outline without one of its doubtful parts.
 
     Parameters
     ----------
     analysis : Analysis
         As it is shown.
     part : DoubtfulPart
-        One of its findings; its candidate keeps the rest, which may be nothing.
+        A doubtful part; the candidate keeps the remainder, which may be empty.
     """
     candidate = next(c for c in analysis.findings.candidates if c.id == part.candidate)
     rest = analysis.findings.components == part.candidate
@@ -123,18 +123,18 @@ def without_doubtful(analysis: Analysis, part: DoubtfulPart) -> Outline:
 def with_part(
     analysis: Analysis, uid: str, part: NDArray[np.bool_], labels: NDArray[np.uint8]
 ) -> Outline:
-    """Return the outline of a candidate, known or new, with voxels as another result has them.
+    """Return a candidate's outline, existing or new, with voxels copied from another result.
 
     Parameters
     ----------
     analysis : Analysis
-        As it is shown; its other candidates keep their voxels.
+        Current state; other candidates keep their voxels.
     uid : str
         Tracking UID of the candidate.
     part : (I, J, K) bool
-        On the native grid: which voxels.
+        Voxels to copy, on the native grid.
     labels : (I, J, K) uint8
-        What they become; 0 leaves them out.
+        Labels to copy; 0 removes voxels.
     """
     known = {c.tracking_uid: c.id for c in analysis.findings.candidates}
     components = analysis.findings.components
@@ -146,7 +146,7 @@ def with_part(
 
 
 def _cropped(uid: str, inside: NDArray[np.bool_], labels: NDArray[np.uint8]) -> Outline:
-    """Return the labels within a mask as an outline; an empty one if there is no voxel."""
+    """Return the labels within a mask as an outline; may be empty."""
     box = geometry.bounding_box(inside)
     if box is None:
         return Outline.empty(uid)
@@ -157,7 +157,7 @@ def _cropped(uid: str, inside: NDArray[np.bool_], labels: NDArray[np.uint8]) -> 
 def halves(
     analysis: Analysis, candidate: Candidate, second_uid: str, sides: tuple[Labels, Labels, Labels]
 ) -> tuple[Outline, Outline]:
-    """Return the outlines of the two halves of a candidate that was split.
+    """Return the outlines of the two halves of a split candidate.
 
     Parameters
     ----------
@@ -168,12 +168,12 @@ def halves(
     second_uid : str
         Tracking UID of the second half, which is new.
     sides : three (I, J, K) uint8
-        On the working grid: its labels as they were shown, and those of each half.
+        On the working grid: its current labels, and those of each half.
 
     Raises
     ------
     UnusableInputError
-        Nothing is left of a half on the native grid.
+        A half is empty on the native grid.
     """
     shown, first, second = sides
     kept = outline_of(analysis, candidate, shown, first)

@@ -1,4 +1,4 @@
-"""Side and place of a region: approximate maps in MNI space.
+"""Side and anatomical region of a candidate by approximate maps in MNI space.
 
 The brain mask alone places the head: the mid-sagittal plane is fitted to the middles between its
 left and right surface (so it follows a turned or tilted head, and mass effect inside does not
@@ -34,7 +34,7 @@ REGIONS = (
     OUTSIDE_BRAIN,
 )
 _HALF_WIDTH, _FRONT, _BACK, _TOP = 70.0, 72.0, -106.0, 79.0
-"""Extents of the MNI152 brain in its own mm: |x|, y, y, z."""
+"""Extents of the MNI152 brain in MNI mm: |x|, y, y, z."""
 _ONE_SIDE, _MIDLINE_MM = 0.85, 3.0
 """Of what lies off the midline, the share on one side from which the other is not named.
 
@@ -42,32 +42,33 @@ Of 840 balls in ten heads, none was put on the other side with or without the ba
 one side, 17 were placed on both without it (seven in a thalamus), 2 with it.
 """
 _BOTH, _BESIDE, _ALONE = 0.25, 0.6, 0.6
-"""A second place is named from this share, or this part of the first one's; the first alone is
-from the last."""
+"""Minimum share of a second region, absolute or relative to the first; and the share above which
+only the first is named.
+"""
 _SPREAD = 0.34
-"""Share below which the first holds so little that white matter between nuclei counts beside it."""
+"""Share of the first region below which deep white matter may also be named."""
 _AGREED, _LEAST = 0.7, 0.2
 """Uncertain where the heads agree less than this on what lies there, or nothing holds so much.
 
 Of 960 balls in twenty heads 32 are; 23 of these are named rightly all the same, of others 807 of
 928. How much the first place holds says less: large lesions that span four lobes lie plainly there.
 """
-_MENTIONED = 0.12  # share below which no place is named second
+_MENTIONED = 0.12  # minimum share of a region that is named second
 _SHARPER = 2
-"""Power of the heads' shares at a place: what most heads show there counts for more."""
-_BRAIN_LEAST = 0.05  # share of heads that show brain below which a place is outside of it: none
+"""Exponent of the heads' shares at a point: structures in most heads have more weight."""
+_BRAIN_LEAST = 0.05  # share of heads with brain below which a point is outside the brain
 _SAMPLES = 4000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Head:
-    """Where a brain lies: patient RAS mm to approximate MNI mm."""
+    """Transform from patient RAS mm to approximate MNI mm."""
 
     midline: Points
     """(3,) float64: a, b, c of the mid-sagittal plane x = a + b y + c z, RAS mm."""
     offset: Points
     scale: Points
-    """(3,) float64: MNI = (p - offset) * scale, with x taken from the mid-sagittal plane."""
+    """(3,) float64: MNI = (p - offset) * scale, with x relative to the mid-sagittal plane."""
 
     def to_mni(self, points_mm: Points) -> Points:
         """Map (..., 3) RAS mm to approximate MNI mm."""
@@ -78,19 +79,19 @@ class Head:
 
 
 def find_head(brain: Mask, grid: Grid) -> Head | None:
-    """Place a brain by its mask.
+    """Estimate the transform from a brain mask.
 
     Parameters
     ----------
     brain : (I, J, K) bool
         On an axis-aligned RAS+ grid.
     grid : Grid
-        Where its voxels lie.
+        Grid of the mask.
 
     Returns
     -------
     Head or None
-        None if the mask is too small to be a brain's.
+        None if the mask is too small for a brain.
     """
     rows = brain.sum(axis=0)
     if np.count_nonzero(rows) < 50:
@@ -112,7 +113,7 @@ def find_head(brain: Mask, grid: Grid) -> Head | None:
 
 
 def _fit_midline(brain: Mask, grid: Grid) -> Points:
-    """Fit x = a + b y + c z to the middles of the brain's left-right rows, outliers cut off."""
+    """Fit x = a + b y + c z to the midpoints of the brain's left-right rows, robustly."""
     rows = brain.any(axis=0)
     first = brain.argmax(axis=0)
     last = brain.shape[0] - 1 - brain[::-1].argmax(axis=0)
@@ -131,7 +132,7 @@ def _fit_midline(brain: Mask, grid: Grid) -> Points:
 
 
 def locate(points_mm: Points, head: Head | None) -> Location:
-    """Name the side and the region that hold most of a candidate.
+    """Return side and region that contain most of a candidate.
 
     Parameters
     ----------
@@ -155,10 +156,10 @@ def locate(points_mm: Points, head: Head | None) -> Location:
 
 
 def side_of(mni_mm: Points) -> str:
-    """Name the side of some places: left, right or both sides.
+    """Return the side of a set of points: left, right or both sides.
 
-    What lies within `_MIDLINE_MM` of the mid-sagittal plane, as far as the plane that was fitted
-    may be off, speaks for neither side.
+    Points within `_MIDLINE_MM` of the fitted mid-sagittal plane, its margin of error, count for
+    neither side.
 
     Parameters
     ----------
@@ -177,7 +178,7 @@ def side_of(mni_mm: Points) -> str:
 
 
 def shares_of(mni_mm: Points) -> tuple[dict[str, float], float]:
-    """Look some places up in the map of twenty heads.
+    """Return the shares of a set of points in each region, by the map of twenty heads.
 
     Parameters
     ----------
@@ -187,10 +188,9 @@ def shares_of(mni_mm: Points) -> tuple[dict[str, float], float]:
     Returns
     -------
     shares : dict of str to float
-        Which share of them lies in each of `REGIONS`, the largest first.
+        Share of the points in each of `REGIONS`, largest first.
     agreement : float
-        How far the heads agree on what lies there, on average: 0 to 1; 1 where all lies outside
-        of every head.
+        Mean agreement of the heads at the points: 0 to 1; 1 if all points are outside every head.
     """
     shown = places.shares_at(mni_mm)
     brain, sharpened = shown.sum(axis=1), _sharpened(shown)
@@ -210,16 +210,16 @@ def shares_of(mni_mm: Points) -> tuple[dict[str, float], float]:
 
 
 def _sharpened(shown: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (N, structures - 1) shares of 1: white matter with cortex first, then the others."""
+    """Return normalised shares (N, structures - 1), white matter with cortex first."""
     whole = np.column_stack([shown[:, :2].sum(axis=1), shown[:, 2:]]) ** _SHARPER
     return np.asarray(whole / np.maximum(whole.sum(axis=1, keepdims=True), 1e-9))
 
 
 def region_words(shares: Mapping[str, float], agreement: float) -> str:
-    """Name the place, or the two, that hold most of a region.
+    """Return the region, or the two, that contain most of a candidate.
 
-    White matter between deep nuclei, which belongs to no lobe, is named only where it holds most.
-    Ventricles, which a mass next to them fills in the map, are second only from a quarter on.
+    Deep white matter between nuclei, which is in no lobe, is named only if it has the largest
+    share. Ventricles, which an adjacent mass overlaps in the map, are second only from a quarter.
 
     Parameters
     ----------
@@ -254,14 +254,16 @@ def _may_be_second(name: str, share: float) -> bool:
 _DEEP = "deep white matter"
 _WHITE = ("corpus callosum", _DEEP)
 _SYLVIAN_END = 18.0
-"""Height (MNI z, mm) at which the Sylvian fissure ends: behind it the temporal lobe ends level."""
+"""MNI z (mm) of the posterior end of the Sylvian fissure; behind it the temporal lobe ends at this
+level.
+"""
 
 
 def cortical_of(mni_mm: Points) -> NDArray[np.intp]:
-    """Return whose white matter or cortex each (N, 3) MNI point is: an index into `LOBES`, or more.
+    """Return the lobe or region of white matter or cortex at (N, 3) MNI points, as an index.
 
-    Beyond them are the corpus callosum and the white matter between the deep nuclei; the first
-    rule that holds wins.
+    An index into `LOBES`, or beyond them corpus callosum and deep white matter; the first matching
+    rule wins.
 
     Examples
     --------

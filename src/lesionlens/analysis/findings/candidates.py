@@ -1,4 +1,4 @@
-"""From drawn components to candidates: measured, placed, scored and put in order."""
+"""Turn components into candidates: measure, locate, score and sort them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from lesionlens.base.records.prediction import ClassProbabilities
 from lesionlens.base.records.study import QualityCheck
 
 _CELL_MM, _CELL_FROM_MM = 20.0, 3.7
-"""Edge of the cells by which a candidate's place is named, and an offset that keeps their borders
-off whole and half millimetres, where centroids of regular things lie."""
+"""Cell size for tracking UIDs, and an offset that keeps cell borders off whole and half
+millimetres, where centroids of regular objects are.
+"""
 NO_T1C = (
     "Without T1c the core is uncertain, and the enhancing part is unknown: its volume and the "
     "RANO rule are left empty"
@@ -36,46 +37,47 @@ NO_T1C = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
-    """What is known of each component of a `ComponentMask`, in its order; None if unknown."""
+    """Evidence of each component of a `ComponentMask`, in its order; None if unknown."""
 
     scores: Sequence[float | None]
-    """0 to 1; None of what a reader drew."""
+    """0 to 1; None for a region added by a reader."""
     by_sequence: SequenceScores | None = None
-    """What each sequence shows of it."""
+    """Scores by sequence."""
     uncertainty: Floats | None = None
     """(I, J, K) float32 or None: on the native grid."""
     attention: Floats | None = None
-    """(I, J, K) float32 or None: the whole tumour's map on the native grid."""
+    """(I, J, K) float32 or None: whole-tumour attention on the native grid."""
     enhancing: Floats | None = None
-    """(I, J, K) float32 or None: probability on the native grid: enhancement that is undecided
-    cannot be measured."""
+    """(I, J, K) float32 or None: enhancing-tumour probability on the native grid; undecided
+    enhancement is not measurable.
+    """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Context:
-    """What candidates are described by besides their voxels."""
+    """Study-level inputs for describing candidates."""
 
     whole_tumour: Floats
     """(I, J, K) float32: probability on the native grid."""
     head: anatomy.Head | None
-    """Where the brain lies."""
+    """Transform to MNI space."""
     has_t1c: bool
-    """Whether enhancement can be judged."""
+    """Whether enhancement can be assessed."""
     identity: str
-    """Names study and engine; the same identity and place give the same tracking UID."""
+    """Identifies study and engine; the same identity and position give the same tracking UID."""
     quality: tuple[QualityCheck, ...] = ()
-    """Passed on to the reader."""
+    """Quality checks, for the findings."""
     class_probabilities: ClassProbabilities | None = None
-    """Of each place, from an engine that has them."""
+    """Class probabilities, if the engine predicts them."""
 
 
 def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Findings:
-    """Measure each component and order them by falling score.
+    """Measure each component and sort by descending score.
 
     Returns
     -------
     Findings
-        `components` holds the candidates' ids, 1 for the highest score.
+        `components` contains the candidates' ids, 1 for the highest score.
     """
     parts = list(components_of(marked))
     order = sorted(
@@ -106,21 +108,21 @@ def describe(marked: ComponentMask, evidence: Evidence, context: Context) -> Fin
 def considered(
     marked: ComponentMask, scores: Sequence[float], context: Context
 ) -> tuple[Considered, ...]:
-    """Report where regions lie that were drawn but score too little to be flagged.
+    """Describe regions that scored below the threshold.
 
     Parameters
     ----------
     marked : ComponentMask
-        Those regions alone.
+        Only those regions.
     scores : sequence of float
-        Of each, in their order.
+        Score of each region.
     context : Context
-        Of the study.
+        Study-level inputs.
 
     Returns
     -------
     tuple of Considered
-        By falling score; none is a candidate, none is counted.
+        By descending score; these are not candidates.
     """
     found = []
     for part in components_of(marked):
@@ -172,7 +174,7 @@ def _candidate(
 def measured_again(
     candidate: Candidate, part: Component, evidence: Evidence, context: Context, fit: MapAgreement
 ) -> Candidate:
-    """Measure a candidate by another outline; who it is, its score and its sequences stay."""
+    """Measure a candidate again with another outline; identity, score and relevance are kept."""
     return replace(
         _candidate(part, evidence, context, candidate.id, fit),
         tracking_uid=candidate.tracking_uid,
@@ -193,9 +195,9 @@ def added_candidate(
     context: Context,
     fit: MapAgreement,
 ) -> Candidate:
-    """Measure a candidate that a reader brought in.
+    """Measure a candidate added by a reader.
 
-    It has no score, and its number is that of its component.
+    It has no score, and its id is its component's number.
     """
     made = _candidate(part, evidence, context, part.index + 1, fit)
     return replace(made, tracking_uid=tracking_uid, source=Source.READER, drawn=drawn)
@@ -225,7 +227,7 @@ def _sizes(part: Component, has_t1c: bool, probability: Floats | None) -> _Sizes
 
 
 def _peak(part: Component, whole_tumour: Floats) -> NDArray[np.float64]:
-    """Return the RAS mm of the highest probability; of several, that nearest to their middle."""
+    """Return the RAS mm of the highest probability; of several, the one nearest to their centre."""
     inside = np.where(part.mask, whole_tumour[part.box], -1.0)
     best = np.argwhere(inside >= inside.max())
     middle = best.mean(axis=0)
@@ -240,19 +242,19 @@ def _point(values: NDArray[np.float64]) -> Point:
 def tracking_uids(
     identity: str, centroids_mm: Sequence[NDArray[np.float64]], volumes_ml: Sequence[float]
 ) -> list[str]:
-    """Derive a UID of each candidate from its study and its place, coarsely.
+    """Derive each candidate's UID from its study and its coarse position.
 
-    A rerun on the same study names the same candidate alike, also where its outline moved by a
-    voxel. Of several in one cell of `_CELL_MM` the largest is the first.
+    A rerun on the same study gives the same UID, even if the outline moved by a voxel. Of several
+    candidates in one cell of `_CELL_MM` the largest comes first.
 
     Parameters
     ----------
     identity : str
-        Study and engine.
+        Identifies study and engine.
     centroids_mm : sequence of (3,) float64
         RAS mm.
     volumes_ml : sequence of float
-        Likewise.
+        Volume of each candidate.
 
     Returns
     -------

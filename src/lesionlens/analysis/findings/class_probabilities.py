@@ -1,4 +1,4 @@
-"""Class probabilities of a candidate, from an engine that separates tumours from look-alikes."""
+"""Class probabilities of a candidate, from an engine that separates tumours from mimics."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from lesionlens.analysis.findings.components import Component
 from lesionlens.base.labels import LesionClass
 from lesionlens.base.records.prediction import ClassProbabilities
 
-_LEAST = 1e-3  # mean share over a candidate below which the engine has no name for it
+_LEAST = 1e-3  # mean share below which the engine does not classify a candidate
 
 
 def of_component(
     part: Component, found: ClassProbabilities | None
 ) -> Mapping[LesionClass, float] | None:
-    """Average class probabilities over a component, scaled to add up to one.
+    """Return mean class probabilities over a component, normalised to sum one.
 
     Parameters
     ----------
     part : Component
         On the native grid.
     found : ClassProbabilities or None
-        On a grid of their own, in the same patient space.
+        On their own grid, in the same patient space.
 
     Returns
     -------
     mapping or None
-        None if the engine names nothing.
+        None if the engine does not classify it.
     """
     if found is None:
         return None

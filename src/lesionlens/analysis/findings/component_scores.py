@@ -1,4 +1,4 @@
-"""Score components on the grid of a first pass, for the input as it is and for perturbed ones."""
+"""Score components on the first pass's grid, for unperturbed and perturbed inputs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _EDGE = 1e-9
 
 
 def voxels_on(points_mm: NDArray[np.float64], grid: Grid) -> NDArray[np.intp]:
-    """Return the flat indices of the voxels of a grid that hold any of (N, 3) RAS points.
+    """Return flat indices of the voxels that contain any of (N, 3) RAS points.
 
-    Points beyond the grid count for its nearest voxel, so that no candidate is left without one.
+    Points outside the grid are assigned to the nearest voxel, so that every candidate has one.
     """
     index = np.rint(grid.to_voxel(points_mm)).astype(np.intp)
     index = np.clip(index, 0, np.array(grid.shape) - 1)
@@ -33,7 +33,7 @@ class ComponentVoxels:
     voxels: NDArray[np.intp]
     """(n,) int: flat indices on that grid, from `voxels_on`."""
     volume_ml: float
-    """Of the component."""
+    """Volume of the component."""
 
 
 def score_components(
@@ -58,22 +58,22 @@ def score_by_all_views(
     left_out: Sequence[Mapping[str, float | None]] | None,
     scoring: Scoring,
 ) -> list[float]:
-    """Return the scores of candidates by the first pass and by what other views draw there.
+    """Return candidates' scores from the first pass and the agreement between views.
 
     Parameters
     ----------
     scores : sequence of float
-        By the first pass.
+        Scores of the first pass.
     left_out : sequence of mappings or None
-        Of each, by sequence: Dice of what all but that sequence draw with what all draw, None of an
-        absent one. None as a whole where the engine was not asked.
+        For each, by omitted sequence: Dice between the outlines without it and with all, None for
+        an absent one. None if there are no perturbed predictions.
     scoring : Scoring
         The fitted model.
 
     Returns
     -------
     list of float
-        Not below the floor, for all of them are flagged, nor above what the fit supports.
+        Not below the floor, because all of them are flagged, nor above the maximum of the fit.
 
     Examples
     --------
@@ -100,21 +100,21 @@ def score_what_is_drawn(
     scoring: Scoring,
     threshold: float,
 ) -> NDArray[np.float64]:
-    """Score what each perturbed input would draw of each component: 0 if that is nothing.
+    """Score what is segmented of each component for each perturbed input; 0 if nothing.
 
-    The size of an outline counts in its score. An input that shows nothing there must not be
-    credited with the size of what another drew.
+    The score includes the size of the segmented part, so that an input that shows nothing is not
+    credited with the size of another outline.
 
     Parameters
     ----------
     passes : PerturbedPrediction
-        The answers.
+        Perturbed predictions.
     components : sequence of N ComponentVoxels
-        Where something was drawn before.
+        The components.
     scoring : Scoring
-        How it is scored.
+        Scoring model.
     threshold : float
-        Probability from which a voxel is drawn.
+        Probability at which a voxel is included.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Draw candidates on the native grid: thresholds, holes filled, specks dropped, parts merged."""
+"""Segment components on the native grid: threshold, fill holes, drop specks, merge parts."""
 
 from __future__ import annotations
 
@@ -20,31 +20,30 @@ from lesionlens.engines.component_score import component_score
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 TOUCHING = np.ones((3, 3, 3), dtype=bool)
-"""(3, 3, 3): a voxel touches its 26 neighbours."""
+"""(3, 3, 3): 26-connectivity."""
 
 
 @dataclass(frozen=True, slots=True)
 class CandidateCriteria:
-    """What makes a candidate."""
+    """Criteria for candidates."""
 
     thresholds: Mapping[Region, float] = field(default_factory=lambda: DEFAULT_THRESHOLDS)
-    """Probability from which a voxel belongs to the region."""
+    """Probability at which a voxel belongs to the region."""
     merge_mm: float = 3.0
-    """Parts whose gap closes when each grows by this much are one lesion, as BraTS 2023 counts
-    them."""
+    """Parts whose gap closes when each is dilated by this much are one lesion, as in BraTS 2023."""
     smallest_ml: float = 0.1
-    """Connected parts below this are dropped, in each region."""
+    """Smaller connected parts are dropped, in each region."""
     slight_enhancement: SlightEnhancement = field(default_factory=SlightEnhancement)
-    """What of a core's enhancement is not drawn."""
+    """Thresholds for enhancement that is relabelled as core."""
 
     def smallest_vox(self, grid: Grid) -> int:
-        """Return how many voxels a connected part has at least."""
+        """Return the minimum number of voxels of a connected part."""
         return max(1, round(self.smallest_ml / grid.voxel_ml))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ComponentMask:
-    """Voxels of the candidates, before they are measured."""
+    """Voxels of the candidates, before measurement."""
 
     labels: NDArray[np.uint8]
     """(I, J, K) uint8: `base.labels.Label`; non-zero exactly where `components` is."""
@@ -59,13 +58,13 @@ class ComponentMask:
 def draw_components(
     probability: Mapping[Region, Floats], grid: Grid, rules: CandidateCriteria | None = None
 ) -> ComponentMask:
-    """Draw the candidates.
+    """Segment the candidates.
 
     Parameters
     ----------
     probability : mapping of Region to (I, J, K) float32
-        0 to 1 on the native grid; what lies outside a larger region is not counted. Without a
-        probability of enhancing tumour no part of a core is marked as enhancing.
+        0 to 1 on the native grid; voxels outside the enclosing region are ignored. Without
+        enhancing-tumour probability no part of a core is labelled as enhancing.
     grid : Grid
         Native.
     rules : CandidateCriteria or None
@@ -74,7 +73,7 @@ def draw_components(
     Returns
     -------
     ComponentMask
-        The components, numbered along the array's axes.
+        The components, numbered in array order.
     """
     rules = rules or CandidateCriteria()
     whole = probability[Region.WT] >= rules.thresholds[Region.WT]
@@ -102,21 +101,21 @@ def draw_components(
 def doubtful_ml(
     marked: ComponentMask, enhancing: Floats, rules: CandidateCriteria | None = None
 ) -> float:
-    """Return how much of the drawn cores was left out of the enhancing tumour as doubtful.
+    """Return the volume of possible enhancement that was relabelled as core.
 
     Parameters
     ----------
     marked : ComponentMask
-        As `draw_components` gives it, or some of its components.
+        From `draw_components`, or some of its components.
     enhancing : (I, J, K) float32 array
         Probability of enhancing tumour on the same grid.
     rules : CandidateCriteria or None
-        Those that it was drawn by.
+        Criteria used for it.
 
     Returns
     -------
     float
-        ml, in parts that are no specks.
+        ml, without specks.
     """
     rules = rules or CandidateCriteria()
     left = (marked.labels == Label.CORE) & (enhancing >= rules.thresholds[Region.ET])
@@ -128,10 +127,10 @@ def doubtful_ml(
 
 
 def filled(mask: Mask) -> Mask:
-    """Add what the mask encloses in at least two of the three orthogonal planes.
+    """Fill voxels that are enclosed in at least two of the three orthogonal planes.
 
-    What lies inside a tumour belongs to it, and what lies inside a ring of core is core, though
-    a cyst may look like fluid and a necrosis like oedema.
+    Enclosed voxels belong to the tumour or core, although a cyst may look like fluid and a necrosis
+    like oedema.
 
     Examples
     --------
@@ -146,7 +145,7 @@ def filled(mask: Mask) -> Mask:
 
 
 def _holes(mask: Mask, axis: int) -> Mask:
-    """Return what is enclosed within each plane across an axis."""
+    """Return enclosed voxels within each plane perpendicular to an axis."""
     planar = ndimage.generate_binary_structure(3, 1)
     planar[tuple(slice(None) if other != axis else slice(0, 3, 2) for other in range(3))] = False
     free, count = ndimage.label(~mask, structure=planar)
@@ -169,7 +168,7 @@ def _without_specks(mask: Mask, smallest: int) -> Mask:
 
 
 def _doubtful(core: Mask, found: Mask, probability: Floats, slight: SlightEnhancement) -> Mask:
-    """Return what is slight and doubtful of the enhancement found in each connected core."""
+    """Return the slight and doubtful enhancement in each connected core."""
     cores, _ = ndimage.label(core, structure=TOUCHING)
     doubtful = np.zeros_like(found)
     for number in np.unique(cores[found]):
@@ -181,7 +180,7 @@ def _doubtful(core: Mask, found: Mask, probability: Floats, slight: SlightEnhanc
 
 
 def merged(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], int]:
-    """Give each connected part a number, and parts with a small gap between them the same one."""
+    """Assign numbers to connected parts; parts with a small gap get the same one."""
     parts, count = ndimage.label(mask, structure=TOUCHING)
     if count < 2:
         return parts.astype(np.int32), count
@@ -195,14 +194,14 @@ def merged(mask: Mask, grid: Grid, merge_mm: float) -> tuple[NDArray[np.int32], 
 
 
 def keep(marked: ComponentMask, wanted: Sequence[bool]) -> ComponentMask:
-    """Return only the wanted components, numbered again in the same order.
+    """Return only the selected components, renumbered in the same order.
 
     Parameters
     ----------
     marked : ComponentMask
         N components.
     wanted : sequence of N bool
-        Which ones stay.
+        Which ones to keep.
     """
     if all(wanted):
         return marked
@@ -215,18 +214,18 @@ def keep(marked: ComponentMask, wanted: Sequence[bool]) -> ComponentMask:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Component:
-    """One component, cut out of the native grid."""
+    """One component, cropped from the native grid."""
 
     index: int
     """From 0, in the order of its `ComponentMask`."""
     box: Box
-    """(3,) slices: where it lies on the native grid."""
+    """(3,) slices: its box on the native grid."""
     mask: Mask
     """(I, J, K) bool: its voxels within the box."""
     labels: NDArray[np.uint8]
     """(I, J, K) uint8: its labels within the box, 0 elsewhere."""
     grid: Grid
-    """Of the box."""
+    """Grid of the box."""
 
     @property
     def volume_ml(self) -> float:
@@ -243,7 +242,7 @@ class Component:
 
 
 def boxes_of(components: NDArray[np.integer]) -> dict[int, Box]:
-    """Return the box of each number from 1 on that a voxel of an (I, J, K) array has, rising."""
+    """Return the box of each number >= 1 in an (I, J, K) array, ascending."""
     found = enumerate(ndimage.find_objects(components), 1)
     return {number: box for number, box in found if box is not None}
 
@@ -259,7 +258,7 @@ def components_of(marked: ComponentMask) -> Iterator[Component]:
 
 
 def component_voxels(marked: ComponentMask, grid: Grid) -> list[ComponentVoxels]:
-    """Return the voxels of each component on the grid of a first pass."""
+    """Return the voxels of each component on the first pass's grid."""
     return [
         ComponentVoxels(voxels_on(part.points_mm(), grid), part.volume_ml)
         for part in components_of(marked)
@@ -269,7 +268,7 @@ def component_voxels(marked: ComponentMask, grid: Grid) -> list[ComponentVoxels]
 def plain_scores(
     marked: ComponentMask, prediction: Prediction, probability: Mapping[Region, Floats]
 ) -> list[float]:
-    """Score components by their probability on the native grid, if there is no first pass."""
+    """Score components by their probability on the native grid, without a first pass."""
     whole = probability[Region.WT]
     return [
         float(component_score(whole[p.box][p.mask], p.volume_ml, prediction.scoring))
@@ -278,6 +277,6 @@ def plain_scores(
 
 
 def component_mask_of(findings: Findings, grid: Grid) -> ComponentMask:
-    """Return candidates as components again, in the order of their ids, without labels."""
+    """Return candidates as components in the order of their ids, without labels."""
     labels = np.zeros(grid.shape, np.uint8)
     return ComponentMask(labels, findings.components, len(findings.candidates), grid)

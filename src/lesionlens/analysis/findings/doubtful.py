@@ -1,4 +1,4 @@
-"""Doubtful parts of an outline: the network stays undecided, and at most one sequence is for it."""
+"""Doubtful parts of an outline: uncertain, and supported by at most one sequence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lesionlens.base.records.findings import UNSURE, Candidate, DoubtfulPart
 
 Numbers = NDArray[np.uint16]
 LEAST_ML = 0.3
-"""Smaller parts are not named: a stroke of the brush."""
+"""Smaller parts are not reported."""
 
 
 def doubtful_parts(
@@ -27,15 +27,15 @@ def doubtful_parts(
     evidence: SequenceEvidence,
     grid: Grid,
 ) -> tuple[tuple[DoubtfulPart, ...], Numbers]:
-    """Find the connected parts of outlines that a reader should look at first.
+    """Find the connected doubtful parts of outlines.
 
     A voxel is doubtful where the uncertainty is high (`UNSURE`) and at most one sequence adds
-    `LEAST_SHARE` to the probability: the answers disagree, and no two sequences show the same.
+    `LEAST_SHARE` to the probability: predictions disagree, and no two sequences support each other.
 
     Parameters
     ----------
     candidates : sequence of Candidate
-        By falling score.
+        By descending score.
     components : (I, J, K) int32
         Candidate id of each voxel, 0 elsewhere.
     uncertainty : (I, J, K) float32
@@ -48,9 +48,9 @@ def doubtful_parts(
     Returns
     -------
     parts : tuple of DoubtfulPart
-        Candidate by candidate, the largest part first; numbered from 1.
+        By candidate, largest part first; numbered from 1.
     numbers : (I, J, K) uint16
-        Which part each voxel belongs to, 0 elsewhere.
+        Number of the part at each voxel, 0 elsewhere.
     """
     numbers = np.zeros(grid.shape, np.uint16)
     if len(evidence.shares) < 2:
@@ -92,7 +92,7 @@ def doubtful_parts(
 def still_there(
     parts: Sequence[DoubtfulPart], numbers: Numbers, components: NDArray[np.int32]
 ) -> tuple[DoubtfulPart, ...]:
-    """Return the parts of which a redrawn outline still holds more than half."""
+    """Return the parts of which an edited outline still contains more than half."""
     before = np.bincount(numbers.ravel(), minlength=len(parts) + 1)
     kept = np.bincount(numbers[components > 0], minlength=len(parts) + 1)
     return tuple(one for one in parts if 2 * kept[one.number] > before[one.number])
@@ -101,7 +101,7 @@ def still_there(
 def _shares_at(
     places: NDArray[np.intp], box: Box, evidence: SequenceEvidence, grid: Grid
 ) -> dict[MrSequence, NDArray[np.float32]]:
-    """Return what each sequence adds at (N, 3) voxels of a box, from the nearest of its grid."""
+    """Return each sequence's contribution at (N, 3) voxels of a box, by nearest neighbour."""
     points = grid.to_mm(places + np.array([side.start for side in box]))
     last = np.array(evidence.grid.shape) - 1
     at = np.clip(np.rint(evidence.grid.to_voxel(points)).astype(np.intp), 0, last)
@@ -109,6 +109,6 @@ def _shares_at(
 
 
 def _ordered(means: dict[MrSequence, float], sign: int) -> tuple[MrSequence, ...]:
-    """Return the sequences that speak for (1) or against (-1), the strongest first."""
+    """Return the sequences that support (1) or contradict (-1), strongest first."""
     strong = {s: sign * mean for s, mean in means.items() if sign * mean >= LEAST_SHARE}
     return tuple(sorted(strong, key=lambda sequence: -strong[sequence]))

@@ -1,8 +1,8 @@
-"""What a reader's tools do to an outline: pure functions on labels, in millimetres.
+"""Editing tools for outlines: pure functions on labels, in millimetres.
 
-An outline is (I, J, K) uint8 of `base.labels.Label` on any grid; 0 is not part of it. Every tool
-returns new labels of the same shape, and turns with the grid: axes in another order or direction
-give the same result in the patient.
+An outline is (I, J, K) uint8 of `base.labels.Label` on any grid; 0 is outside. Every tool returns
+new labels of the same shape and is equivariant: another order or direction of axes gives the same
+result in the patient.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ Floats = NDArray[np.float32]
 Voxel = tuple[int, int, int]
 
 SMOOTHING_MM = 1.5
-"""Standard deviation of the smoothing: corners of a voxel or two go, a lesion of 6 mm stays."""
+"""Standard deviation of the smoothing: removes corners of one or two voxels, keeps a lesion of 6
+mm.
+"""
 ISLAND = 0.1
-"""Parts with less than this share of the largest part's voxels are islands."""
+"""Parts with less than this share of the largest part's voxels are removed as islands."""
 _AIR = 0.15
 _LEVELS = 24
 _NARROW = 0.75
@@ -34,16 +36,16 @@ _LOWEST_LEVEL = 0.3
 
 
 def tissue_of(channels: Floats, present: Mask, brain: Mask) -> Mask:
-    """Return where there is something to draw on: the brain, and whatever any sequence shows.
+    """Return the mask of voxels that may be labelled: the brain, and tissue in any sequence.
 
     Parameters
     ----------
     channels : (C, I, J, K) float32
         Any units; background is near 0.
     present : (C,) bool
-        Which of them are images.
+        Available sequences.
     brain : (I, J, K) bool
-        Gives each image its scale: what is below 15 % of its median there is air.
+        Brain mask for the intensity scale: below 15 % of the median there is air.
     """
     found = brain.copy()
     for image in channels[present]:
@@ -55,12 +57,12 @@ def tissue_of(channels: Floats, present: Mask, brain: Mask) -> Mask:
 
 
 def smoothed(labels: Labels, spacing_mm: NDArray[np.float64], allowed: Mask) -> Labels:
-    """Smooth every border; the volume stays about what it was.
+    """Smooth every border, approximately preserving the volume.
 
     Parameters
     ----------
     labels : (I, J, K) uint8
-        An outline; one that is too thin to be smoothed is returned as it was.
+        An outline; one that is too thin is returned unchanged.
     spacing_mm : (3,) float64
         Voxel edges.
     allowed : (I, J, K) bool
@@ -84,7 +86,7 @@ def smoothed(labels: Labels, spacing_mm: NDArray[np.float64], allowed: Mask) -> 
 
 
 def _level_of(weights: Floats, count: int) -> float:
-    """Return the level at which as many voxels stay: half of the way would shrink round lesions."""
+    """Return the level that keeps the number of voxels: one half would shrink round lesions."""
     if not count:
         return 0.5
     level = np.partition(weights.ravel(), -min(count, weights.size))[-min(count, weights.size)]
@@ -92,14 +94,14 @@ def _level_of(weights: Floats, count: int) -> float:
 
 
 def without_holes(labels: Labels, label: Label, allowed: Mask) -> Labels:
-    """Fill what the outline encloses in at least two of the three planes.
+    """Fill holes that are enclosed in at least two of the three planes.
 
     Parameters
     ----------
     labels : (I, J, K) uint8
         An outline.
     label : Label
-        What the holes become.
+        Label of filled voxels.
     allowed : (I, J, K) bool
         Where something may be drawn.
     """
@@ -124,17 +126,17 @@ def without_islands(labels: Labels) -> Labels:
 def interpolated(
     labels: Labels, axis: int, spacing_mm: NDArray[np.float64], allowed: Mask
 ) -> Labels:
-    """Draw the slices that were left out between those that were drawn, by their shapes.
+    """Interpolate empty slices between labelled slices by shape.
 
-    Between two drawn slices the signed distance to the border of each nested region goes linearly
-    from one to the other; a region that one of them lacks tapers off towards it.
+    The signed distance to the border of each nested region is interpolated linearly between two
+    labelled slices; a region missing in one of them tapers off towards it.
 
     Parameters
     ----------
     labels : (I, J, K) uint8
-        An outline with empty slices between drawn ones.
+        An outline with empty slices between labelled ones.
     axis : int
-        Across the slices.
+        Axis perpendicular to the slices.
     spacing_mm : (3,) float64
         Voxel edges.
     allowed : (I, J, K) bool
@@ -156,7 +158,7 @@ def interpolated(
 
 
 def _between(first: Labels, last: Labels, steps: int, edges_mm: NDArray[np.float64]) -> Labels:
-    """Return the `steps` - 1 slices between two."""
+    """Return the `steps` - 1 slices between two slices."""
     found = np.zeros((steps - 1, *first.shape), np.uint8)
     shares = np.arange(1, steps, dtype=np.float64)[:, None, None] / steps
     inner = {Region.WT: Label.OEDEMA, Region.TC: Label.CORE, Region.ET: Label.ENHANCING}
@@ -170,7 +172,7 @@ def _between(first: Labels, last: Labels, steps: int, edges_mm: NDArray[np.float
 
 
 def _depth(mask: Mask, edges_mm: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Return the distance to a region's border, positive inside; None if there is none."""
+    """Return the signed distance to a region's border, positive inside; None if it is empty."""
     if not mask.any():
         return None
     inside = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=edges_mm)[1:-1, 1:-1]
@@ -206,7 +208,7 @@ def split_between(
     Raises
     ------
     UnusableInputError
-        Both are the same voxel of the outline, or one half would be empty.
+        Both voxels are the same, or one half would be empty.
 
     Notes
     -----
@@ -282,12 +284,12 @@ def _flooded(depth: NDArray[np.float64], one: Voxel, other: Voxel) -> Mask:
 
 
 def split_at(labels: Labels, axis: int, index: int) -> Mask:
-    """Split an outline by a plane of voxels: return the half from `index` on along `axis`.
+    """Split an outline by a plane: return the half from `index` on along `axis`.
 
     Raises
     ------
     UnusableInputError
-        The outline lies on one side of the plane.
+        The outline is on one side of the plane.
     """
     inside = labels > 0
     along = np.arange(labels.shape[axis]) >= index
@@ -320,7 +322,7 @@ def _nearest_in(inside: Mask, place: Voxel, spacing_mm: NDArray[np.float64]) -> 
 
 
 def _grown_box(labels: Labels, by: NDArray[np.intp]) -> tuple[slice, ...]:
-    """Return the box of an outline, and so many voxels more; everything if it is empty."""
+    """Return the padded bounding box of an outline; the whole array if it is empty."""
     boxes = ndimage.find_objects((labels > 0).astype(np.uint8))
     if not boxes:
         return tuple(slice(0, size) for size in labels.shape)

@@ -1,7 +1,7 @@
-"""What readers redrew and added: outlines beside the network's, measured again; its own are kept.
+"""Apply readers' edits: measure edited outlines again, and keep the network's own.
 
-The network's findings are never changed. `applied` returns an analysis as the readers left it,
-which keeps the network's own beside it; `unedited` returns that one.
+The network's findings are never changed. `applied` returns the edited analysis, which keeps the
+network's as `original`; `unedited` returns that one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Labels = NDArray[np.uint8]
 
 
 def unedited(analysis: Analysis) -> Analysis:
-    """Return the analysis with what the network drew, and the same review."""
+    """Return the analysis with the network's outlines, and the same review."""
     original = analysis.original
     if original is None:
         return analysis
@@ -44,18 +44,17 @@ def unedited(analysis: Analysis) -> Analysis:
 
 
 def applied(analysis: Analysis) -> Analysis:
-    """Return the analysis as the review has it: what readers redrew and added, measured again.
+    """Return the analysis with the review's edited and added outlines, measured again.
 
-    Scores and what the sequences contributed stay those of what the network drew, and a notice
-    says so; what a reader added has none. A candidate whose outline is empty went into another one.
-    Without a reader's outline it is what the network drew.
+    Scores and sequence contributions remain those of the network's outline, with a notice; added
+    candidates have none. A candidate with an empty outline was merged into another one.
     """
     own = unedited(analysis)
     return _with_diameters(_redrawn(own), own)
 
 
 def _with_diameters(shown: Analysis, own: Analysis) -> Analysis:
-    """Return it with the diameters that readers placed in place of those measured."""
+    """Return a copy with the diameters that readers placed."""
     review, findings = shown.review, shown.findings
     placed = {
         c.id: ends for c in findings.candidates if (ends := review.diameters_of(c.tracking_uid))
@@ -92,7 +91,7 @@ def _redrawn(own: Analysis) -> Analysis:
 
 
 def _numbers(own: Analysis) -> dict[str, int]:
-    """Return the id of each candidate by its UID: the network's own, then what readers added."""
+    """Return the id of each candidate by its UID: the network's own, then the added ones."""
     numbers = {c.tracking_uid: c.id for c in own.findings.candidates}
     highest = max(numbers.values(), default=0)
     added = [u for u in own.review.added if u not in numbers and u in own.review.outlined]
@@ -102,7 +101,7 @@ def _numbers(own: Analysis) -> dict[str, int]:
 def _findings(
     shown: Analysis, own: Findings, components: NDArray[np.int32], drawn: Mapping[int, Outline]
 ) -> Findings:
-    """Measure what readers drew; the other candidates stay as they were found."""
+    """Measure edited outlines; other candidates are unchanged."""
     grid, volumes = shown.volumes.labels.grid, shown.volumes
     before = {c.id: c for c in own.candidates}
     count = max((*before, *drawn))
@@ -172,19 +171,20 @@ def _notice(own: Candidate) -> str:
 def outline_of(
     analysis: Analysis, candidate: Candidate | str, shown: Labels, drawn: Labels
 ) -> Outline:
-    """Bring what a reader drew on the working grid onto the native grid.
+    """Transfer a reader's edit on the working grid to the native grid.
 
-    Only voxels that the reader changed are changed, so that showing another grid costs nothing. A
-    native voxel takes the change of the working voxel at its centre, else that of any working voxel
-    within it: a stroke on one plane of a thick slice changes the slice. What no working voxel shows
-    (of a native grid finer than the screen's) goes if nothing is left beside it.
+    Only voxels that the reader changed are changed, so that displaying another grid has no effect.
+    A native voxel takes the change of the working voxel at its centre, else of any working voxel
+    within it: a stroke on one plane of a thick slice changes the slice. Native voxels without a
+    working voxel (if the native grid is finer) are removed if no neighbour is left.
 
     Parameters
     ----------
     analysis : Analysis
         As it is shown.
     candidate : Candidate or str
-        Whose outline it is, or the tracking UID of one that is new; voxels of others stay theirs.
+        The edited candidate, or the tracking UID of a new one; voxels of other candidates are not
+        changed.
     shown, drawn : (I, J, K) uint8
         Labels of the candidate on the working grid, before and after.
 
@@ -195,7 +195,7 @@ def outline_of(
     Raises
     ------
     UnusableInputError
-        Nothing of the candidate is left.
+        The outline is empty.
     """
     number, uid = (
         (0, candidate)
@@ -224,13 +224,13 @@ def outline_of(
 
 
 def _whose(components: NDArray[np.int32], number: int) -> tuple[NDArray[np.bool_], ...]:
-    """Return the voxels of a candidate, and those of the others; of a new one, none are its own."""
+    """Return the mask of a candidate, empty for a new one, and that of the others."""
     mine = (components == number) & (components > 0)
     return mine, (components > 0) & ~mine
 
 
 def _reach(analysis: Analysis, number: int, drawn: NDArray[np.bool_]) -> Box:
-    """Return the native box that holds a candidate and all that was drawn, and a voxel more."""
+    """Return the native box around a candidate and all edits, with a margin of one voxel."""
     ends = []
     known = None
     if number:
@@ -254,7 +254,7 @@ def _reach(analysis: Analysis, number: int, drawn: NDArray[np.bool_]) -> Box:
 def _strokes(
     labels: Labels, first: NDArray[np.intp], shown: Labels, drawn: Labels, to_native: Affine
 ) -> NDArray[np.bool_]:
-    """Give the native voxel of each changed working voxel its label; return which were painted."""
+    """Set the native voxel of each changed working voxel; return the mask of changed voxels."""
     places = np.argwhere(shown != drawn)
     wanted = drawn[tuple(places.T)]
     at = np.rint(geometry.apply(to_native, places)).astype(np.intp) - first
@@ -270,7 +270,7 @@ def _strokes(
 def _at_centres(
     working: Labels, first: NDArray[np.intp], shape: Shape3, to_native: Affine
 ) -> Labels:
-    """Look labels on the working grid up at the centre of each native voxel of a box."""
+    """Sample working-grid labels at the centre of each native voxel of a box."""
     back = np.asarray(np.linalg.inv(to_native), dtype=np.float64)
     back[:3, 3] += back[:3, :3] @ first
     found: Labels = ndimage.affine_transform(

@@ -1,4 +1,4 @@
-"""What a prediction flags: drawn on the native grid, scored, and dismissed where it scores low."""
+"""Detect components in a prediction: segmented, scored, and dismissed below a threshold."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Flagged:
-    """The components that a prediction flags, and those that it draws but scores too low."""
+    """The flagged components of a prediction, and the dismissed ones."""
 
     marked: ComponentMask
-    """What is flagged."""
+    """The flagged components."""
     scores: Sequence[float] = ()
-    """Of each component of `marked`, 0 to 1, by the engine's first pass; empty without one."""
+    """Score of each component of `marked`, 0 to 1, from the first pass; empty without one."""
     spots: Sequence[ComponentVoxels] = ()
-    """Each component on the grid of the first pass; empty without one."""
+    """Each component on the first pass's grid; empty without one."""
     dismissed: ComponentMask | None = None
-    """What scores too low; None if no first pass judged it."""
+    """Components below the score threshold; None without a first pass."""
     dismissed_scores: Sequence[float] = ()
-    """Of each component of `dismissed`."""
+    """Score of each component of `dismissed`."""
     notices: tuple[str, ...] = ()
 
 
 def find(prediction: Prediction, probability: Mapping[Region, Floats], grid: Grid) -> Flagged:
-    """Draw components on the native grid, and keep those that score enough.
+    """Segment components on the native grid, and keep those above the score threshold.
 
     Parameters
     ----------
     prediction : Prediction
-        Of the study: its thresholds, and the first pass that components are scored by.
+        The prediction, with thresholds and the first pass for scoring.
     probability : mapping of Region to (I, J, K) float32
         0 to 1 on `grid`.
     grid : Grid
@@ -70,7 +70,7 @@ def find(prediction: Prediction, probability: Mapping[Region, Floats], grid: Gri
 
 
 def judged(found: ComponentMask, seen: PerturbedPrediction, scoring: Scoring) -> Flagged:
-    """Part components into those that score enough in a first pass and those that do not."""
+    """Split components by whether their first-pass score reaches the threshold."""
     spots = component_voxels(found, seen.grid)
     scores = score_components(seen, spots, scoring)[0]
     wanted = scores >= scoring.floor

@@ -1,4 +1,4 @@
-"""Volumes and diameters of a marked region, and the RANO rule of what can be measured."""
+"""Volumes and diameters of a mask, and the RANO rule for measurable lesions."""
 
 from __future__ import annotations
 
@@ -23,28 +23,30 @@ Mask = NDArray[np.bool_]
 Points = NDArray[np.float64]
 
 RANO_SMALLEST_ML = np.pi / 6 * (MEASURABLE_MM / 10) ** 3
-"""A ball of that diameter, 0.52 ml."""
+"""A ball with the minimum diameter has 0.52 ml."""
 _DOUBTFUL = 0.5
 _PLANE_MM = 1.0
 _PARTS = 3
-"""Of a voxel's edge: on so fine a grid a point lies near every voxel's centre, however oblique."""
+"""Fraction of a voxel's edge: on so fine a grid a point is near every voxel's centre, even if
+oblique.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Diameters:
-    """The longest diameter on one axial plane and the longest one at right angles to it."""
+    """The longest diameter on one axial plane and the longest one perpendicular to it."""
 
     longest_mm: float
     perpendicular_mm: float
     """Lengths."""
     ends_mm: tuple[Point, Point]
-    """((3,), (3,)) of float: where the longest diameter begins and ends, patient RAS+ mm."""
+    """((3,), (3,)) of float: ends of the longest diameter, patient RAS+ mm."""
     across_mm: tuple[Point, Point]
-    """((3,), (3,)) of float: where the perpendicular one does."""
+    """((3,), (3,)) of float: ends of the perpendicular diameter."""
 
 
 def volume_ml(mask: Mask, grid: Grid) -> float:
-    """Return the volume of the marked voxels.
+    """Return the volume of a mask in ml.
 
     Examples
     --------
@@ -55,21 +57,21 @@ def volume_ml(mask: Mask, grid: Grid) -> float:
 
 
 def diameters(mask: Mask, grid: Grid) -> Diameters | None:
-    """Return the longest axial diameter and the perpendicular one, as RANO takes them.
+    """Return the longest axial diameter and the perpendicular one, by RANO.
 
-    What is too small to be seen on planes of 1 mm is measured on finer ones.
+    Objects too small for planes of 1 mm are measured on finer ones.
 
     Parameters
     ----------
     mask : (I, J, K) bool
         The region on any grid.
     grid : Grid
-        Where the voxels lie; may be oblique.
+        Grid of the mask; may be oblique.
 
     Returns
     -------
     Diameters or None
-        None if nothing is marked.
+        None if the mask is empty.
 
     Notes
     -----
@@ -90,14 +92,14 @@ def diameters(mask: Mask, grid: Grid) -> Diameters | None:
 def _diameters_of(
     packed: bytes, sides: tuple[tuple[int, int], ...], shape: Shape3, affine: bytes
 ) -> Diameters | None:
-    """Measure an outline once, though report, sentences and DICOM objects all need it.
+    """Return cached diameters, which report, sentences and DICOM objects need.
 
     Parameters
     ----------
     packed : bytes
         The voxels within `sides`, eight a byte.
     sides : three (int, int)
-        Where they begin and end in an array of `shape`.
+        Start and stop along each axis of an array of `shape`.
     shape, affine
         The grid, its (4, 4) float64 matrix as bytes.
     """
@@ -115,7 +117,7 @@ def _diameters_of(
 
 
 def _longest(mask: Mask, grid: Grid, edge_mm: float) -> Diameters | None:
-    """Return the longest diameter on axial planes of this edge; None if they show nothing."""
+    """Return the longest diameter on axial planes with this pixel edge; None if they are empty."""
     best: Diameters | None = None
     for plane, origin_mm in _axial_planes(mask, grid, edge_mm):
         longest_mm = best.longest_mm if best else 0.0
@@ -127,10 +129,10 @@ def _longest(mask: Mask, grid: Grid, edge_mm: float) -> Diameters | None:
 
 
 def slices_touched(mask: Mask, grid: Grid) -> int:
-    """Count the acquired slices that show the region.
+    """Count the acquired slices that contain the region.
 
-    Slices lie along the coarsest voxel axis; where all edges are alike, along the one nearest to
-    the patient's head-foot direction.
+    The slice axis is the coarsest voxel axis; for isotropic voxels, the one nearest to the
+    head-foot direction.
     """
     edges = grid.spacing_mm
     coarsest = np.flatnonzero(edges > edges.max() - 1e-3)
@@ -146,10 +148,10 @@ def is_rano_measurable(
     found: Diameters | None,
     probability: NDArray[np.float32] | None = None,
 ) -> bool:
-    """Apply RANO's rule: enhancing, both diameters at least 10 mm, on two slices or more.
+    """Return whether a lesion is measurable by RANO: both diameters >= 10 mm, on two slices.
 
-    One connected part must do so that is no smaller than a ball of that diameter: RANO's slices are
-    5 mm thick, and a film on two thin ones is no lesion that can be measured.
+    This must hold for one connected part that is at least as large as a ball of that diameter: RANO
+    assumes slices of 5 mm, and a thin film on two thin slices is not measurable.
 
     Parameters
     ----------
@@ -158,9 +160,9 @@ def is_rano_measurable(
     grid : Grid
         Where its voxels lie.
     found : Diameters or None
-        Of it.
+        Its diameters.
     probability : (I, J, K) float32 or None
-        Of enhancement, if it is known: a part that is undecided on average does not count.
+        Probability of enhancement, if known: a part that is undecided on average does not count.
     """
     if found is None or found.perpendicular_mm < MEASURABLE_MM:
         return False
@@ -178,7 +180,7 @@ def is_rano_measurable(
 
 
 def _axial_planes(mask: Mask, grid: Grid, edge_mm: float) -> Iterator[tuple[Mask, Points]]:
-    """Yield the region on RAS axial planes, each with an empty border, and its origin."""
+    """Yield the region on RAS axial planes, each padded, with its origin."""
     box = geometry.bounding_box(mask)
     if box is None:
         return
@@ -210,9 +212,9 @@ def _axial_planes(mask: Mask, grid: Grid, edge_mm: float) -> Iterator[tuple[Mask
 def _outlines(
     plane: Mask, edge_mm: float, *, longer_than: float
 ) -> Iterator[tuple[Points, Points]]:
-    """Yield the (N, 2) outline, mm, of each connected part that could beat `longer_than`.
+    """Yield the (N, 2) outline, mm, of each connected part longer than `longer_than`.
 
-    With it the place of its own origin on the plane, (3,) mm.
+    Also yields the position of its origin, (3,) RAS+ mm.
     """
     parts, _ = ndimage.label(ndimage.binary_fill_holes(plane), structure=np.ones((3, 3)))
     for index, box in enumerate(ndimage.find_objects(parts), start=1):
@@ -227,7 +229,7 @@ def _outlines(
 def _across(outline: Points, origin_mm: Points) -> Diameters:
     """Return the longest distance between two outline points, and the longest line across it.
 
-    `origin_mm` is where on the patient the outline's own origin lies.
+    `origin_mm` is the outline's origin in the patient.
     """
     corners = _hull(outline)
     gaps = corners[:, None] - corners[None]
@@ -246,7 +248,7 @@ def _across(outline: Points, origin_mm: Points) -> Diameters:
 
 
 def _in_patient(ends: Points, origin_mm: Points) -> tuple[Point, Point]:
-    """Return two points of a plane, (2, 2) mm, as RAS+ mm."""
+    """Convert two points of a plane, (2, 2) mm, to RAS+ mm."""
     placed = np.pad(ends, ((0, 0), (0, 1))) + origin_mm
     start, end = ((float(x), float(y), float(z)) for x, y, z in placed)
     return start, end
@@ -255,7 +257,7 @@ def _in_patient(ends: Points, origin_mm: Points) -> tuple[Point, Point]:
 def _hull(outline: Points) -> Points:
     try:
         return np.asarray(outline[ConvexHull(outline).vertices])
-    except QhullError:  # all points on one line: itself the hull
+    except QhullError:  # collinear points are their own hull
         return outline
 
 
@@ -279,9 +281,9 @@ def _widest(turned: Points) -> Points:
 
 
 def bounding_box_mm(mask: Mask, grid: Grid) -> tuple[Points, Points]:
-    """Return the lower and upper RAS corner by the voxels' outer edges; something must be marked.
+    """Return the lower and upper RAS corner at the voxels' outer edges of a non-empty mask.
 
-    For an oblique grid the box is that of the marked voxels themselves, not of their index box.
+    For an oblique grid it is the box of the voxels themselves, not of their index box.
     """
     voxels = np.argwhere(mask & ~ndimage.binary_erosion(mask))
     centres = grid.to_mm(voxels)
@@ -290,5 +292,5 @@ def bounding_box_mm(mask: Mask, grid: Grid) -> tuple[Points, Points]:
 
 
 def centroid_mm(mask: Mask, grid: Grid) -> Points:
-    """Return the (3,) mean of the marked voxels' centres, RAS mm; something must be marked."""
+    """Return the (3,) mean of the voxel centres of a non-empty mask, RAS mm."""
     return grid.to_mm(np.argwhere(mask).mean(axis=0))

@@ -1,4 +1,4 @@
-"""The findings of a study: what is flagged, measured and placed, with its doubtful parts."""
+"""The findings of a study: candidates, dismissed regions and doubtful parts."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ def measure(
     probability: Mapping[Region, Floats],
     study: str,
 ) -> tuple[Findings, Numbers | None]:
-    """Measure what is flagged, report what was dismissed, and number the doubtful parts.
+    """Measure the flagged components, describe the dismissed ones, and number the doubtful parts.
 
     Parameters
     ----------
     prepared, prediction, flagged, evidence
-        The study, the engine's answer, what of it is flagged and what is known of that.
+        The study, the prediction, the flagged components and their evidence.
     probability : mapping of Region to (I, J, K) float32
         On the native grid.
     study : str
-        Names the study and its files; with the engine and the place it gives the tracking UIDs.
+        Identifies the study and its files; with engine and position it determines the tracking
+        UIDs.
 
     Returns
     -------
     findings : Findings
         With `considered` and `doubtful`.
     numbers : (I, J, K) uint16 or None
-        The doubtful part that each voxel of the native grid belongs to; None if there is none.
+        Number of the doubtful part at each native voxel; None if there are none.
     """
     about, marked = prediction.engine, flagged.marked
     context = Context(

@@ -1,4 +1,4 @@
-"""Which structures lie where in MNI space: shares of twenty heads, both sides folded together."""
+"""Map of brain structures in MNI space: shares of twenty heads, left-right symmetric."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _shares() -> NDArray[np.uint8]:
 
 
 def shares_at(mni_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the share of heads that show each structure at some places.
+    """Return the share of heads with each structure at a set of points.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def shares_at(mni_mm: NDArray[np.float64]) -> NDArray[np.float64]:
     Returns
     -------
     (N, structures) float64
-        0 to 1; what is missing to 1 lies outside of the brain.
+        0 to 1; the remainder to 1 is outside the brain.
     """
     folded = np.column_stack([np.abs(mni_mm[:, 0]), mni_mm[:, 1:]])
     at = np.rint((folded - ORIGIN_MNI) / STEP_MM).astype(int)

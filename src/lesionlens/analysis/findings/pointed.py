@@ -1,4 +1,4 @@
-"""What an answer to prompts does to labels: pure functions, on the working grid."""
+"""Apply responses to prompts to labels: pure functions on the working grid."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _LEFT: dict[Region | None, Label] = {Region.TC: Label.OEDEMA, Region.ET: Label.C
 
 
 def region_of(labels: Labels, region: Region | None) -> Mask:
-    """Return what of an outline belongs to a region; None for all of it."""
+    """Return the mask of a region in an outline; None for the whole outline."""
     return np.isin(labels, _WITHIN[region or Region.WT])
 
 
 def question_of(labels: Labels, asked: PromptRound) -> PromptRequest:
-    """Make the question about an outline; there is none if nothing is drawn yet."""
+    """Build the request about an outline, which may be empty."""
     outline = region_of(labels, asked.region)
     wanted, unwanted = (
         np.array(some, np.int64).reshape(-1, 3) for some in (asked.wanted, asked.unwanted)
@@ -40,20 +40,20 @@ def question_of(labels: Labels, asked: PromptRound) -> PromptRequest:
 def redrawn(
     labels: Labels, found: PromptResponse, asked: PromptRound, free: Mask, parts: Labels
 ) -> Labels:
-    """Return labels as an answer changes them.
+    """Return the labels after a response.
 
     Parameters
     ----------
     labels : (I, J, K) uint8
-        `base.labels.Label` as drawn so far.
+        Current `base.labels.Label`.
     found : PromptResponse
-        The answer.
+        The response.
     asked : PromptRound
-        What was asked: of which region, and how what is added is painted.
+        The prompt: its region, and the label for added voxels.
     free : (I, J, K) bool
-        Where something may be painted.
+        Voxels that may be labelled.
     parts : (i, j, k) uint8
-        What the analysis says of the answer's box; 0 if nothing.
+        Predicted labels in the response's box; 0 if none.
     """
     now, mask = labels[found.box], found.probability >= 0.5
     inside = region_of(now, asked.region)
@@ -68,7 +68,7 @@ def redrawn(
 
 
 def parts_in(analysis: Analysis, found: PromptResponse) -> Labels:
-    """Return core and enhancing parts that the analysis sees in an answer's box; 0 elsewhere."""
+    """Return predicted core and enhancing labels in a response's box; 0 elsewhere."""
     grid = cut_grid(analysis.prepared.working, found.box)
     out = np.zeros(grid.shape, np.uint8)
     for region, label in ((Region.TC, Label.CORE), (Region.ET, Label.ENHANCING)):
@@ -85,7 +85,7 @@ def replayed(
     analysis: Analysis,
     free: Mask,
 ) -> Labels:
-    """Ask again what was asked, one round after the other, from the labels before the first."""
+    """Replay prompts one after the other, starting from the labels before the first."""
     for one in rounds:
         found = answer(question_of(labels, one))
         labels = redrawn(labels, found, one, free, parts_in(analysis, found))

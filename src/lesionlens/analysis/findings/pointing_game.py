@@ -1,4 +1,4 @@
-"""How the attention map fits the candidates: the pointing game and the mass inside."""
+"""Agreement of the attention map with the candidates: pointing game and attention mass."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from lesionlens.base.records.findings import MapAgreement
 
-_BLOCK_MM = 3.0  # edge of the blocks in which the nearest candidate is searched
+_BLOCK_MM = 3.0  # edge of the blocks for the nearest-candidate search
 
 
 def of_components(
@@ -17,11 +17,11 @@ def of_components(
     attention: NDArray[np.float32] | None,
     spacing_mm: NDArray[np.float64],
 ) -> list[MapAgreement]:
-    """Ask, for each component, whether the map points at it.
+    """Return, for each component, whether the map's peak and mass are inside.
 
-    Several candidates share one map, most of which the largest draws. So each is judged by the
-    attention that lies nearer to it than to another: does its peak lie inside, and which share? A
-    peak below the mean over the map points at nothing. With one candidate this is the usual
+    Several candidates share one map, and the largest receives most of it. Therefore each candidate
+    is assessed on the voxels that are nearest to it: is the peak inside, and what share of the
+    attention? A peak below the map's mean does not count. With one candidate this is the usual
     pointing game and mass.
 
     Parameters
@@ -37,8 +37,8 @@ def of_components(
 
     Returns
     -------
-    list of Agreement
-        In the components' order; empty fields if there is no map, or one without any weight.
+    list of MapAgreement
+        In the components' order; empty fields if there is no map, or an empty one.
 
     Notes
     -----
@@ -68,7 +68,7 @@ def of_components(
 
 
 def _nearest(components: NDArray[np.int32], spacing_mm: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Return the number of the component nearest to each voxel, found in small blocks."""
+    """Return the number of the nearest component for each voxel, computed in small blocks."""
     step = np.maximum(1, (_BLOCK_MM / np.asarray(spacing_mm)).astype(int))
     coarse = np.zeros(-(-np.array(components.shape) // step), np.int32)
     voxels = np.argwhere(components)

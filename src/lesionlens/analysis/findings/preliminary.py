@@ -1,4 +1,4 @@
-"""Candidates of an engine's first look, for a reader who waits for the analysis."""
+"""Preliminary candidates of an engine's first pass, shown while the analysis runs."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from lesionlens.engines import native
 from lesionlens.engines.engine import Engine, SupportsFirstPass
 
 Listener = Callable[[PreliminaryFindings], None]
-"""Called once, from the thread that analyses; must return quickly."""
+"""Called once, from the analysis thread; must return quickly."""
 
 
 def notify(
     engine: Engine, prepared: PreparedStudy, context: RunContext, listener: Listener | None
 ) -> None:
-    """Call a listener with what the engine's first look flags, where the engine has one."""
+    """Pass the preliminary candidates to a listener, if the engine has a first pass."""
     if listener is not None and isinstance(engine, SupportsFirstPass):
         with context.stage("first look"):
             listener(flag(engine, prepared, context))
@@ -39,21 +39,21 @@ def notify(
 def flag(
     engine: SupportsFirstPass, prepared: PreparedStudy, context: RunContext
 ) -> PreliminaryFindings:
-    """Draw and score what the engine's first look flags.
+    """Segment and score the candidates of an engine's first pass.
 
     Parameters
     ----------
     engine : SupportsFirstPass
-        Asked once.
+        An engine with a first pass.
     prepared : PreparedStudy
         The study.
     context : RunContext
-        Passes on progress and cancellation.
+        Progress and cancellation.
 
     Returns
     -------
     PreliminaryFindings
-        On the native grid; scored as the final candidates are, drawn from the coarse pass.
+        On the native grid; scored like final candidates, segmented from the coarse pass.
     """
     found = engine.first_look(prepared, context=context)
     whole = native.bring(found.seen.probability[0], prepared, found.seen.grid)

@@ -1,4 +1,4 @@
-"""Lay a prior examination onto this one: rigid, by a sequence that both have."""
+"""Register a prior examination to the current one: rigid, by a common sequence."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from lesionlens.imaging.preparation.registration import (
 from lesionlens.imaging.preparation.resampling import HALF
 
 CHANGED_MM = 6.0
-"""What lies this close to a lesion is not compared: it is what changes, and what is pushed."""
+"""Voxels this close to a lesion are excluded: they change or are displaced."""
 _GRID_MM = 3.0
 _LEAST_COMPARED = 0.3
 """Share of the brain that must be left; where lesions take more, everything is compared."""
 
 
 def common_sequence(now: PreparedStudy, prior: PreparedStudy) -> MrSequence:
-    """Return the sequence by which two examinations are aligned: the first reference of both.
+    """Return the sequence for registering two examinations: the first common reference.
 
     Raises
     ------
     UnusableInputError
-        They have none in common.
+        They have no sequence in common.
     """
     for sequence in REFERENCE_ORDER:
         at = list(MrSequence).index(sequence)
@@ -49,10 +49,10 @@ def common_sequence(now: PreparedStudy, prior: PreparedStudy) -> MrSequence:
 def align(
     now: Analysis, prior: Analysis, *, context: RunContext = SILENT
 ) -> tuple[Registration, MrSequence]:
-    """Find the rigid movement from this examination to the prior one, and by which sequence.
+    """Register this examination to the prior one rigidly; return also the sequence used.
 
-    Only brains are compared, with what lies near them: jaw and neck move, a brain does not. What
-    lies in or near a candidate of either examination is left out.
+    Only the brain and its surroundings are compared, because jaw and neck move. Voxels in or near a
+    candidate of either examination are excluded.
     """
     sequence = common_sequence(now.prepared, prior.prepared)
     fixed, moving = (_pyramid(one, sequence) for one in (now, prior))
@@ -67,7 +67,7 @@ def _pyramid(analysis: Analysis, sequence: MrSequence) -> ResolutionPyramid:
 
 
 def changed(analysis: Analysis) -> Excluded | None:
-    """Return what lies in or near the candidates; None without any, or where little is left."""
+    """Return the mask around the candidates; None if there are none, or if too little remains."""
     prepared = analysis.prepared
     lesions = (analysis.findings.components > 0).astype(np.float32)
     inside, grid = on_ras_grid(lesions, prepared.native, _GRID_MM)

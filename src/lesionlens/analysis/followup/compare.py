@@ -1,4 +1,4 @@
-"""Lay an examination beside its prior: align, match, name alike, and list what changed."""
+"""Compare an examination with its prior: register, match, transfer UIDs, list changes."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _UNTOLD = (
 def compare(
     now: Analysis, visit: Examination, prior: Prior, *, context: RunContext = SILENT
 ) -> Analysis:
-    """Return an analysis with its comparison; matched candidates take the prior's tracking UIDs.
+    """Return an analysis with its comparison; matched candidates get the prior's tracking UIDs.
 
     Parameters
     ----------
     now : Analysis
-        Of this examination, with or without a review, which continues under the new UIDs.
+        Analysis of this examination; its review, if any, continues under the new UIDs.
     visit : Examination
-        Of this examination.
+        Patient and date of this examination.
     prior : Prior
         Opened by `review.prior.open_prior`.
     context : RunContext
@@ -50,8 +50,8 @@ def compare(
     Returns
     -------
     Analysis
-        `followup` holds all time points: those the prior knew, the prior, this one. A notice says
-        so where nothing tells that both are of one patient, or where a person confirmed it.
+        `followup` has all time points: the prior's earlier ones, the prior, this one. A notice
+        states if the patient's identity is unknown or was confirmed by the user.
     """
     now, before = applied(now), applied(prior.analysis)
     found, sequence = align(now, before, context=context)
@@ -78,7 +78,7 @@ def compare(
 
 
 def _with_notice(analysis: Analysis, notice: str) -> Analysis:
-    """Tell the reader what is known of the patient of both examinations."""
+    """Add a notice to the findings."""
     if not notice:
         return analysis
     notices = tuple(dict.fromkeys((*analysis.run.notices, notice)))
@@ -94,7 +94,7 @@ def _joint(
 ) -> Change:
     """Measure a matched lesion by one criterion, with all that merged with it or split from it.
 
-    Where a person drew one of these outlines, it counts alone.
+    Skipped if a reader edited one of these outlines.
     """
     if change.kind is not ChangeKind.MATCHED:
         return change
@@ -109,7 +109,7 @@ def _joint(
 
 
 def _names(matches: Matches, before: Findings, now: Findings) -> Iterator[tuple[str, str]]:
-    """Yield each matched candidate's tracking UID and the prior's."""
+    """Yield each matched candidate's tracking UID with the prior's."""
     old = {c.id: c.tracking_uid for c in before.candidates}
     new = {c.id: c.tracking_uid for c in now.candidates}
     for one, other in matches.pairs:

@@ -1,13 +1,13 @@
 """How much a lesion's volume changed, by one criterion applied to both examinations together.
 
-Two outlines drawn one by one cover another share of a faint lesion at each examination, and that
-looks like change. Here both examinations lie half-way between the two heads, and the intensities
-of one are brought to those of the other by normal tissue (`matched_intensity`). Voxels that both
-outlines agree on, of both examinations together, teach one logistic regression what lesion looks
-like, and the same regression answers for every voxel near the lesion at both. By how much the sums
-of its answers differ is the change; it is adjusted by what it answers where both agree (adjusted
-counting: Forman, Data Mining and Knowledge Discovery 2008; 17: 164-206) and set against the mean
-of both volumes. What the regression misses, it misses twice.
+Two independent outlines may cover different shares of a faint lesion, which looks like change. Here
+both examinations are resampled half-way between the two heads, and the intensities of one are
+matched to the other by unaffected tissue (`matched_intensity`). One logistic regression is trained
+on voxels of both examinations on which both outlines agree, and is applied to every voxel near the
+lesion in both. The change is the difference between the sums of its predictions, adjusted by its
+predictions where both agree (adjusted counting: Forman, Data Mining and Knowledge Discovery 2008;
+17: 164-206), relative to the mean of both volumes. Errors of the regression affect both
+examinations alike.
 """
 
 from __future__ import annotations
@@ -32,33 +32,38 @@ from lesionlens.imaging.preparation.resampling import resample, resample_mask
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 _BAND_MM = 6.0
-"""How far from both outlines a voxel may be lesion."""
+"""Maximum distance of possible lesion voxels from both outlines."""
 _TAUGHT_MM, _MARGIN_MM = 14.0, 18
-"""How far from them tissue teaches, and how far images are looked at."""
+"""Maximum distance of tissue used for training, and margin of the images."""
 _NORMAL_MM = 3.0
-"""How far from any outline tissue is normal."""
+"""Minimum distance of unaffected tissue from any outline."""
 _SURE, _SURE_NOT, _UNLIKELY = 0.7, 0.3, 0.2
-"""Probabilities that both must exceed, or stay below, to agree; the last of normal tissue."""
+"""Probabilities that both must exceed, or stay below, to agree; the last for unaffected tissue."""
 _LEAST_AGREED, _LEAST_NORMAL = 100, 2000
 """Voxels of 1 mm³."""
 _ALIKE = 0.85
-"""Correlation of normal tissue from which a sequence counts as matched."""
+"""Minimum correlation of unaffected tissue for a sequence to count as matched."""
 _UNDECIDED, _CONTRAST = 1.2, 0.25
-"""Most voxels on which both do not agree, in volumes of the lesion; least difference between what
-the regression answers inside and outside."""
+"""Maximum undecided volume, relative to the lesion; minimum difference between the regression's
+mean inside and outside.
+"""
 _ERROR, _OF_DISAGREEMENT, _OF_CHANGE = 0.10, 0.25, 0.3
-"""Of the ratio's logarithm, as it was on drawn pairs; what is added by how far the outlines say
-otherwise, and by the change itself, as the mean volume is that of outlines."""
+"""Error of the log-ratio on synthetic pairs; additional terms for disagreement of the outlines, and
+for the change itself, because the mean volume comes from outlines.
+"""
 _OVERLOOKED, _DIFFERS = 0.1, 2.5
-"""Share of the volume from which contrary outlines count, and by how much more than in normal
-tissue the images must differ there."""
+"""Share of the volume above which contradicting outlines count, and by how much more than in
+unaffected tissue the images must differ there.
+"""
 _MOST_CHANGED = 1.6
-"""Difference of both volumes, in their mean: a ratio of nine; beyond, no ratio is believed."""
+"""Maximum difference of both volumes relative to their mean: a ratio of nine; larger ratios are not
+reported.
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Side:
-    """One examination, and the ids of its candidates that are the lesion."""
+    """One examination, and the ids of the candidates that form the lesion."""
 
     analysis: Analysis
     ids: Collection[int]
@@ -66,10 +71,10 @@ class Side:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scan:
-    """One examination in the common frame; arrays (I, J, K) of 1 mm but for `channels`."""
+    """One examination in the common frame; arrays (I, J, K) of 1 mm except `channels`."""
 
     channels: Floats
-    """(C, I, J, K) float32: the sequences that both have; zero outside the brain."""
+    """(C, I, J, K) float32: the common sequences; zero outside the brain."""
     probability: Floats
     brain: Mask
     lesion: Mask
@@ -79,7 +84,7 @@ class Scan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Places:
-    """Which voxels play which part; all (I, J, K) bool."""
+    """Masks of the voxels by role; all (I, J, K) bool."""
 
     brain: Mask
     near: Mask
@@ -90,7 +95,7 @@ class _Places:
 
 
 def joint_change(before: Side, now: Side, moved: Affine) -> JointChange:
-    """Measure one lesion's change at two examinations by one criterion.
+    """Measure one lesion's change by one criterion for two examinations.
 
     Parameters
     ----------
@@ -102,8 +107,8 @@ def joint_change(before: Side, now: Side, moved: Affine) -> JointChange:
     Returns
     -------
     JointChange
-        Exchanging the examinations inverts it. Without a figure, and with the reason, if it cannot
-        be measured.
+        Exchanging the examinations inverts it. If it cannot be measured, it has a reason instead of
+        a figure.
     """
     shared = np.asarray(before.analysis.prepared.present & now.analysis.prepared.present)
     if not shared.any():
@@ -118,7 +123,7 @@ def joint_change(before: Side, now: Side, moved: Affine) -> JointChange:
 
 
 def change_of(before: Scan, now: Scan) -> JointChange:
-    """Measure the change between two examinations that lie in one frame; see `joint_change`."""
+    """Measure the change between two examinations in one frame; see `joint_change`."""
     where = _places(before, now)
     volume = _soft_mean(before, now, where)
     refused = _refused(where, volume)
@@ -136,7 +141,7 @@ def change_of(before: Scan, now: Scan) -> JointChange:
 
 
 def _refused(where: _Places, volume: float) -> Unmeasurable | None:
-    """Return why two outlines of this mean volume (voxels) cannot teach; None if they can."""
+    """Return why the regression cannot be trained for this mean volume (voxels); None if it can."""
     inside, outside, normal, undecided = (
         int(np.count_nonzero(mask))
         for mask in (
@@ -152,9 +157,9 @@ def _refused(where: _Places, volume: float) -> Unmeasurable | None:
 
 
 def _difference(one: Scan, other: Scan, where: _Places, volume: float) -> float | Unmeasurable:
-    """Return how much more lesion `other` shows, in mean volumes, or why that is not known.
+    """Return how much larger the lesion is in `other`, in mean volumes, or why it is unknown.
 
-    The intensities of `one` are brought to those of `other`.
+    The intensities of `one` are matched to those of `other`.
     """
     pair = match_intensities(one.channels, other.channels, where.brain, where.normal, where.near)
     alike = pair.correlation >= _ALIKE
@@ -174,10 +179,10 @@ def _difference(one: Scan, other: Scan, where: _Places, volume: float) -> float 
 def _overlooked(
     one: Scan, other: Scan, where: _Places, images: tuple[Floats, Floats], more: NDArray[np.float64]
 ) -> bool:
-    """Return whether lesion came or went that looks otherwise than what taught.
+    """Return whether lesion appeared or disappeared that differs from the training voxels.
 
-    So it is where one outline is sure, the other of the contrary, the images do differ there, and
-    `more` (by voxel of the band) holds less than half of it.
+    This is so if the outlines contradict each other with certainty, the images differ there, and
+    `more` (by voxel of the band) contains less than half of it.
     """
     came = (one.probability < _SURE_NOT) & (other.probability > _SURE)
     went = (one.probability > _SURE) & (other.probability < _SURE_NOT)
@@ -195,7 +200,7 @@ def _overlooked(
 
 
 def _soft_mean(one: Scan, other: Scan, where: _Places) -> float:
-    """Return the mean volume by probability, voxels."""
+    """Return the mean volume by probability, in voxels."""
     return float((one.probability + other.probability)[where.band].sum(dtype=float)) / 2
 
 
@@ -224,7 +229,7 @@ def _points(side: Side, to_middle: Affine) -> NDArray[np.float64]:
 
 
 def _frame(points: NDArray[np.float64]) -> Grid:
-    """Return cubes of 1 mm round both outlines."""
+    """Return an isotropic 1 mm grid around both outlines."""
     low = np.floor(points.min(axis=0)) - _MARGIN_MM
     i, j, k = (int(n) for n in np.ceil(points.max(axis=0)) + _MARGIN_MM + 1 - low)
     shape: Shape3 = (i, j, k)
@@ -234,7 +239,7 @@ def _frame(points: NDArray[np.float64]) -> Grid:
 
 
 def _brought(side: Side, to_middle: Affine, frame: Grid, channels: Collection[int]) -> Scan:
-    """Bring an examination into the common frame."""
+    """Resample an examination to the common frame."""
     prepared, back = side.analysis.prepared, np.asarray(np.linalg.inv(to_middle), np.float64)
     components = side.analysis.findings.components
     lesion = np.isin(components, list(side.ids))

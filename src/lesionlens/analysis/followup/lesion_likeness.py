@@ -1,4 +1,4 @@
-"""How much each voxel of two images looks like lesion, by one regression taught by both."""
+"""Voxelwise lesion probability in two images by one logistic regression for both."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ _RIDGE, _STEPS, _ENOUGH = 1.0, 25, 1e-3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Likeness:
-    """What the regression answers, 0 to 1."""
+    """Predictions of the regression, 0 to 1."""
 
     before: Rows
     now: Rows
-    """(N,) of each voxel asked, at either examination."""
+    """(N,) for each requested voxel, in either examination."""
     inside: float
     outside: float
-    """Mean over the voxels that taught, of both examinations."""
+    """Mean over the training voxels, of both examinations."""
 
 
 def likeness(
     images: Sequence[Floats], brain: Mask, asked: Mask, inside: Mask, outside: Mask
 ) -> Likeness:
-    """Teach one logistic regression by two examinations, and ask it of both.
+    """Train one logistic regression on two examinations, and apply it to both.
 
     Parameters
     ----------
     images : sequence of (C, I, J, K) float32
         Both examinations, intensities matched, on one grid of 1 mm.
     brain, asked, inside, outside : (I, J, K) bool
-        Where there are images, what is asked, and what is lesion and tissue at both examinations.
+        Brain mask, voxels to predict, and training voxels of lesion and tissue.
     """
     places = [thinned(inside, _MOST_TAUGHT), thinned(outside, _MOST_TAUGHT), np.flatnonzero(asked)]
     seen = [[_features(image, brain, at) for at in places] for image in images]
@@ -61,7 +61,7 @@ def likeness(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Design:
-    """Features, their squares and products, standardised by the voxels that teach."""
+    """Features, their squares and products, standardised by the training voxels."""
 
     mean: Rows
     spread: Rows
@@ -85,7 +85,7 @@ def _products(plain: Rows) -> Rows:
 
 
 def _features(image: Floats, brain: Mask, at: NDArray[np.intp]) -> Rows:
-    """Return (n, features): each sequence, smoothed twice within the brain."""
+    """Return (n, features): each sequence at two smoothing scales within the brain."""
     rows: list[Floats] = []
     for width in _SMOOTHED_MM:
         rows += [smooth.ravel()[at] for smooth in smoothed_within(brain, image, width)]
@@ -93,7 +93,7 @@ def _features(image: Floats, brain: Mask, at: NDArray[np.intp]) -> Rows:
 
 
 def _logistic(rows: Rows, is_lesion: Rows, weight: Rows) -> Rows:
-    """Fit a ridge logistic regression by Newton's steps."""
+    """Fit a ridge logistic regression by Newton's method."""
     ridge = np.eye(rows.shape[1]) * _RIDGE
     ridge[0, 0] = 1e-9
     slope = np.zeros(rows.shape[1])

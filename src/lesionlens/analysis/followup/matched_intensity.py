@@ -1,4 +1,4 @@
-"""Bring the intensities of one examination to those of another by what did not change."""
+"""Match the intensities of one examination to another by unaffected tissue."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Mask = NDArray[np.bool_]
 _SMOOTHED_MM = 0.7
 _MOST_FITTED = 40_000
 _ALONE, _TOGETHER = 3, 4
-"""Rounds of the fit by normal tissue alone, then by all that is near."""
+"""Iterations of the fit with unaffected tissue only, then with all nearby voxels."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MatchedPair:
-    """Log intensities of both, (C, I, J, K) float32, and (C,) how alike normal tissue is."""
+    """Log intensities (C, I, J, K) float32, and (C,) correlation of unaffected tissue."""
 
     before: Floats
     now: Floats
@@ -31,20 +31,20 @@ class MatchedPair:
 def match_intensities(
     before: Floats, now: Floats, brain: Mask, normal: Mask, near: Mask
 ) -> MatchedPair:
-    """Bring each image of `before` to `now`.
+    """Match each image of `before` to `now`.
 
     Parameters
     ----------
     before, now : (C, I, J, K) float32
         In one frame.
     brain, normal, near : (I, J, K) bool
-        Brain of both; tissue outside all lesions; all that is to be compared. What differs there
-        more than noise does is left out of the fit by its weight.
+        Brain mask of both; tissue outside all lesions; voxels to compare. Voxels that differ by
+        more than noise are downweighted in the fit.
 
     Returns
     -------
     MatchedPair
-        The curve is of second degree in log intensity, the field of second degree in place.
+        The curve is quadratic in log intensity, the field is quadratic in position.
     """
     field = quadratic(*(np.linspace(-1, 1, n) for n in brain.shape))
     scaled = [_scaled(images, brain, normal) for images in (before, now)]
@@ -57,7 +57,7 @@ def match_intensities(
 def _matched(
     before: Floats, now: Floats, brain: Mask, normal: Mask, near: Mask, field: Floats
 ) -> tuple[Floats, Floats, float]:
-    """Return log intensities of both, the first as the second has them, and how alike they are."""
+    """Return log intensities of both, the first matched to the second, and their correlation."""
     x, y = (_log(image, brain, normal) for image in (before, now))
     terms = np.concatenate([np.stack([x, x**2]), field]).reshape(2 + len(field), -1)
     calm, every = thinned(normal, _MOST_FITTED), thinned(normal | near, _MOST_FITTED)
@@ -77,14 +77,14 @@ def _matched(
 
 
 def _log(image: Floats, brain: Mask, normal: Mask) -> Floats:
-    """Return log intensities by the median of normal tissue, smoothed within the brain."""
+    """Return log intensities relative to the median of unaffected tissue, smoothed in the brain."""
     (smooth,) = smoothed_within(brain, [image], _SMOOTHED_MM)
     middle = float(np.median(smooth[normal]))
     return np.asarray(np.log(np.maximum(smooth / middle, 1e-3)), np.float32)
 
 
 def _scaled(images: Floats, brain: Mask, normal: Mask) -> list[Floats]:
-    """Return images by the median of normal tissue, which also fills what is no brain."""
+    """Return images relative to the median of unaffected tissue; 1 outside the brain."""
     middles = [np.median(image[normal]) for image in images]
     return [
         np.where(brain, image / middle, np.float32(1.0)).astype(np.float32)

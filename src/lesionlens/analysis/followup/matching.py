@@ -1,4 +1,4 @@
-"""Which lesion of a prior examination is which of this one: by overlap, once both are aligned."""
+"""Match lesions of a prior examination with current ones by overlap after registration."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ from lesionlens.base.grid import Grid
 
 Points = NDArray[np.float64]
 NEAR_MM = 5.0
-"""Lesions that do not overlap are the same where their nearest voxels are this close: what small
-ones move by between two examinations, and what an alignment errs by."""
+"""Lesions that do not overlap are matched if their nearest voxels are this close: the displacement
+of small lesions plus the registration error.
+"""
 _SAMPLES = 4000
-_TOUCH = 0.05  # share of the smaller lesion from which another that it overlaps is worth a word
+_TOUCH = 0.05  # share of the smaller lesion at which a further overlap is reported
 _NEXT_TO_NOTHING_ML = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """Which candidate is which, by their ids."""
+    """Matched candidates, by their ids."""
 
     pairs: tuple[tuple[int, int], ...]
     """Tuple of (prior, now). Each id at most once on each side."""
     beside: tuple[tuple[int, int], ...]
-    """Tuple of (prior, now). Pairs that overlap too, though one of them was matched with another:
-    split or merged."""
+    """Tuple of (prior, now). Further overlapping pairs, of which one was matched with another:
+    split or merged.
+    """
 
 
 def match(
@@ -44,15 +46,15 @@ def match(
     prior, now : (I, J, K) int32
         Candidate id of each voxel, 0 elsewhere.
     prior_grid, grid : Grid
-        Where they lie, each in its own examination's RAS+ mm.
+        Their grids, each in its own examination's RAS+ mm.
     moved : (4, 4) float64
         RAS+ mm of this examination to those of the prior one.
 
     Returns
     -------
     Matches
-        The pairs with the largest overlap in sum, ml; lesions apart are matched up to `NEAR_MM`,
-        after all that overlap.
+        The assignment with the largest total overlap, ml; separate lesions are matched up to
+        `NEAR_MM`, after all overlapping ones.
     """
     before = dict(_lesions(prior, prior_grid))
     after = {number: lesion.moved(moved) for number, lesion in _lesions(now, grid)}
@@ -78,7 +80,7 @@ def match(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Lesion:
-    """Where a lesion lies: (N, 3) of its voxels, thinned evenly to `reach_mm` each; its ml."""
+    """Voxel positions of a lesion, (N, 3), subsampled to `reach_mm`; and its ml."""
 
     points: Points
     ml: float
@@ -103,7 +105,7 @@ def _lesions(components: NDArray[np.int32], grid: Grid) -> Iterator[tuple[int, _
 def _overlap(before: _Lesion, after: _Lesion) -> tuple[float, float]:
     """Return the overlap as a share of the smaller lesion and in ml.
 
-    Of lesions apart but near no share, and next to no ml: they are matched after all that overlap.
+    For separate but near lesions no share and a minimal volume, so that they are matched last.
     """
     reach = max(before.reach_mm, after.reach_mm)
     small, large = (before, after) if before.ml < after.ml else (after, before)

@@ -1,4 +1,4 @@
-"""Whose examination it is and of which day, to find and to check a prior one; nothing is kept."""
+"""Patient and date of an examination, for finding and checking a prior; nothing is stored."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ _TAGS = (*PatientField, "StudyDate", "AcquisitionDate", "StudyInstanceUID")
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """Patient and day of an examination; empty if the files do not say."""
+    """Patient and date of an examination; empty if the files do not state them."""
 
     patient: Patient = field(default_factory=Patient)
-    """By the DICOM header, or with the subject of a BIDS name as its ID."""
+    """From the DICOM header, or with the subject of a BIDS name as its ID."""
     date: str = ""
-    """ISO 8601 day, or the session of a BIDS name."""
+    """ISO 8601 date, or the session of a BIDS name."""
     study_uid: str | None = None
     """Study Instance UID."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prior:
-    """A prior examination: whose and when, and everything known of it."""
+    """A prior examination with its analysis."""
 
     visit: Examination
     analysis: Analysis
     confirmed: str = ""
-    """What a person confirmed of the patient, for the record."""
+    """What the user confirmed about the patient, for the record."""
 
 
 def visit_of(study: Study) -> Examination:
-    """Return whose examination a study is: by its DICOM header, else by BIDS names."""
+    """Return patient and date of a study: from its DICOM header, else from BIDS names."""
     files = [file for series in study.series.values() for file in series.files]
     if study.kind is StudyKind.DICOM and files:
         return _of_header(files[0].path)
@@ -54,7 +54,7 @@ def visit_of(study: Study) -> Examination:
 
 
 def visit_of_result(folder: Path, study_name: str = "") -> Examination:
-    """Return whose examination a saved result is of: by its DICOM objects, else by BIDS names."""
+    """Return patient and date of a saved result: from its DICOM objects, else from BIDS names."""
     for name in ("sr.dcm", "seg.dcm", "attention.dcm"):
         if (folder / "dicom" / name).is_file():
             return _of_header(folder / "dicom" / name)
@@ -65,14 +65,14 @@ def visit_of_result(folder: Path, study_name: str = "") -> Examination:
 
 
 def check_same_patient(now: Examination, prior: Examination, *, same_patient: bool = False) -> str:
-    """Refuse a prior examination of another patient, or of a later day.
+    """Refuse a prior examination of another patient, or of a later date.
 
     Parameters
     ----------
     now, prior : Examination
-        What an identity leaves out contradicts nothing.
+        Missing attributes are no contradiction.
     same_patient : bool
-        A person confirmed that it is one patient, whatever the files say.
+        The user confirmed that it is one patient, whatever the files state.
 
     Returns
     -------
@@ -82,9 +82,9 @@ def check_same_patient(now: Examination, prior: Examination, *, same_patient: bo
     Raises
     ------
     PatientConflictError
-        The identities contradict each other; nobody is named, it may be somebody's.
+        The identities contradict each other; the message contains no names.
     UnusableInputError
-        The prior one is later.
+        The prior examination is later.
     """
     notice = settle(
         now.patient.compared(prior.patient).conflicts,
@@ -114,6 +114,6 @@ def _of_header(path: Path) -> Examination:
 
 
 def _session(path: Path) -> str:
-    """Return the session of a BIDS folder (`ses-…`), empty if there is none."""
+    """Return the session of a BIDS folder (`ses-…`); empty if there is none."""
     found = next((part[4:] for part in path.parts if part.startswith("ses-")), "")
     return iso_date(found) or found

@@ -1,8 +1,8 @@
-"""Where the study of a result lies, remembered in the user's own data folder.
+"""Locations of analysed studies, stored in the user's data folder.
 
-A result holds no images. To lay them beside a later examination, its study is opened again: the
-place is kept by a hash of the files that were analysed, so that a study that was moved or changed
-is noticed when it is opened (`review.reopen.difference`).
+A result contains no images. To compare it with a later examination, its study is opened again. The
+location is stored under a hash of the analysed files, so that a changed study is noticed when it is
+opened (`review.reopen.difference`).
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from lesionlens.base.atomic_file import write_atomically
 from lesionlens.base.bounded_read import read_object, set_aside_damaged
 
 logger = logging.getLogger(__name__)
-_MOST = 2000  # places that are remembered; the oldest go
+_MOST = 2000  # stored locations; the oldest are dropped
 
 
 def place() -> Path:
-    """Return the file of remembered places."""
+    """Return the path of the location file."""
     return user_folders.data() / "studies.json"
 
 
 def key_of(inputs: Sequence[tuple[str, str]]) -> str:
-    """Return the name of a set of analysed files: (name, SHA-256) of each."""
+    """Return the key of a set of analysed files: (name, SHA-256) of each."""
     listed = json.dumps(sorted(sha256 for _, sha256 in inputs))
     return hashlib.blake2b(listed.encode(), digest_size=20).hexdigest()
 
 
 def remember(inputs: Sequence[tuple[str, str]], root: Path, study_uid: str | None) -> None:
-    """Keep where a study lies; a folder that cannot be written costs the memory, not the study."""
+    """Store the location of a study; a failure to write is logged only."""
     known = _known()
     known.pop(key_of(inputs), None)
     known[key_of(inputs)] = [str(root.absolute()), study_uid]
@@ -48,7 +48,7 @@ def remember(inputs: Sequence[tuple[str, str]], root: Path, study_uid: str | Non
 
 
 def recall(inputs: Sequence[tuple[str, str]]) -> tuple[Path, str | None] | None:
-    """Return where a result's study lay and its UID; None if that is not known, or gone."""
+    """Return the location and UID of a result's study; None if unknown or missing."""
     found = _known().get(key_of(inputs))
     if not isinstance(found, list) or len(found) != 2 or not Path(str(found[0])).exists():
         return None

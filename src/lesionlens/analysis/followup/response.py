@@ -1,4 +1,4 @@
-"""Propose a response category by RANO 2.0 from what was measured at all examinations.
+"""Propose a response category by RANO 2.0 from the measurements at all examinations.
 
 Notes
 -----
@@ -7,9 +7,9 @@ smallest sum since; products -50 % and +25 %, volumes -65 % and +40 %; at most t
 least 10 mm in both diameters, two of each kind where enhancing and non-enhancing disease are mixed;
 a new measurable lesion, clear progression of what could not be measured and clinical deterioration
 are progression too; complete and partial response need four weeks of confirmation, stable or fewer
-steroids and a stable or better patient. How both kinds of mixed disease are joined to one category
-is ours. What a person must see is left to the reader: radiotherapy within 12 weeks, leptomeningeal
-disease, why it is worse.
+steroids and a stable or better patient. The combination of both kinds of mixed disease into one
+category is our own rule. Other criteria are left to the reader: radiotherapy within 12 weeks,
+leptomeningeal disease, reasons for deterioration.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ from lesionlens.base.records.response import (
 )
 
 CLEAR_GROWTH_MM = 5.0
-"""By which both diameters of a lesion that could not be measured must have grown."""
+"""Minimum growth of both diameters of a previously unmeasurable lesion."""
 MIXED_TARGETS = 2
-"""Lesions at most of each kind that are summed where both kinds are mixed."""
+"""Maximum number of target lesions of each kind in mixed disease."""
 _ROUNDING = 1e-9  # percent
 _DIGITS = 3  # of ml
 STEPS = {
@@ -78,26 +78,26 @@ STEPS = {
     "together": "together: progression of either is progression; complete where both are, partial "
     "where one responds and the other has not grown",
 }
-"""Every line of the arithmetic; reports in other languages know them by these words."""
+"""All lines of the computation; reports in other languages translate them by these texts."""
 
 
 def name_of(points: Sequence[TimePoint], number: int) -> str:
-    """Return the day of an examination, or which it is."""
+    """Return the date of an examination, or its ordinal."""
     return points[number].date or f"examination {number + 1}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """The measures of one disease by one criterion."""
+    """The measurements of one kind of disease by one criterion."""
 
     points: tuple[TimePoint, ...]
     choices: ResponseChoices
     mixed: bool = False
-    """Whether the other disease is measured beside it."""
+    """Whether the other kind of disease is measured too."""
 
     @property
     def most(self) -> int:
-        """How many targets there may be."""
+        """Maximum number of targets."""
         return MIXED_TARGETS if self.mixed else TARGETS
 
     @property
@@ -113,7 +113,7 @@ class _Case:
         return Region.ET if self.choices.disease is Disease.ENHANCING else Region.WT
 
     def volume(self, one: Measured) -> float | None:
-        """Return the volume of the part that counts: beside enhancing disease, what is left."""
+        """Return the volume of the relevant part: the non-enhancing part in mixed disease."""
         volume = one.volume_ml.get(self.part)
         if not self.mixed or self.part is Region.ET or volume is None:
             return volume
@@ -121,14 +121,14 @@ class _Case:
         return None if enhancing is None else max(round(volume - enhancing, _DIGITS), 0.0)
 
     def size(self, one: Measured) -> float | None:
-        """Return product or volume of the part that counts; None if it was not measured."""
+        """Return product or volume of the relevant part; None if not measured."""
         volume = self.volume(one)
         if self.volumetric or volume == 0 or volume is None:
             return volume
         return one.product_mm2 if one.measured_part is self.part else None
 
     def measurable(self, one: Measured) -> bool:
-        """Whether a lesion may be a target."""
+        """Return whether a lesion may be a target."""
         if self.part is Region.ET:
             return bool(one.measurable)
         return (self.volumetric or one.measured_part is Region.WT) and min(
@@ -136,7 +136,7 @@ class _Case:
         ) >= MEASURABLE_MM
 
     def there(self, number: int) -> dict[str, Measured]:
-        """Return the lesions of one examination that show this disease, by tracking UID."""
+        """Return the lesions of one examination with this kind of disease, by tracking UID."""
         return {
             one.tracking_uid: one
             for one in self.points[number].lesions
@@ -144,7 +144,7 @@ class _Case:
         }
 
     def judged(self, number: int) -> bool:
-        """Whether an examination can show this disease at all; not if that is unknown."""
+        """Return whether an examination can show this kind of disease; False if unknown."""
         point = self.points[number]
         if not point.lesions:
             return self.part is Region.WT or bool(point.contrast)
@@ -152,19 +152,19 @@ class _Case:
 
 
 def propose(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
-    """Propose a category, with its arithmetic.
+    """Propose a category, with its computation.
 
     Parameters
     ----------
     found : Comparison
-        As measured now, with decisions (`Analysis.compared`); rejected lesions do not count.
+        Current measurements and decisions (`Analysis.compared`); rejected lesions do not count.
     choices : ResponseChoices
-        What the reader entered.
+        The reader's input.
 
     Raises
     ------
     UnusableInputError
-        The baseline or the nadir is no examination before this one, or the nadir lies before the
+        The baseline or the nadir is not before this examination, or the nadir is before the
         baseline.
     """
     _check(choices, len(found.points) - 1)
@@ -194,7 +194,7 @@ def _of_one_kind(found: Comparison, case: _Case) -> ResponseDraft:
 
 
 def _mixed(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
-    """Propose a category of both kinds of disease together, each by its own sums."""
+    """Propose a category for mixed disease, each kind by its own sums."""
     steps: list[str] = []
     parts = []
     for disease in (Disease.ENHANCING, Disease.NON_ENHANCING):
@@ -216,7 +216,7 @@ def _mixed(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
 
 
 def _together(categories: set[Response | None]) -> Response:
-    """Return the category of both kinds where neither progressed."""
+    """Return the category for mixed disease where neither kind progressed."""
     if Response.NOT_ASSESSABLE in categories:
         return Response.NOT_ASSESSABLE
     if categories == {Response.COMPLETE}:
@@ -227,12 +227,12 @@ def _together(categories: set[Response | None]) -> Response:
 def sign(
     draft: ResponseDraft, found: Comparison, category: Response, reader: str, time: str
 ) -> SignedResponse:
-    """Return what a reader signs of a draft.
+    """Return the signed response from a draft.
 
     Raises
     ------
     UnusableInputError
-        No reader is named.
+        The reader's name is empty.
     """
     if not reader.strip():
         raise UnusableInputError(
@@ -274,7 +274,7 @@ def _check(choices: ResponseChoices, last: int) -> None:
 
 
 def _targets(case: _Case) -> tuple[str, ...]:
-    """Return the targets: the largest measurable lesions of the baseline, few at most."""
+    """Return the targets: the largest measurable lesions of the baseline."""
     sizes = {
         uid: case.size(one) or 0.0
         for uid, one in case.there(case.choices.baseline).items()
@@ -284,7 +284,7 @@ def _targets(case: _Case) -> tuple[str, ...]:
 
 
 def _tangled(found: Comparison, targets: tuple[str, ...]) -> str:
-    """Return which target merged with another or split since the prior; empty if none did."""
+    """Return which target merged or split since the prior; empty if none."""
     for change in found.changes:
         one = change.before or change.now
         linked = found.linked(change)
@@ -352,7 +352,7 @@ def _figure(value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Grown:
-    """Whether there is progression, by the sum alone or by what needs no sum."""
+    """Progression by the sum, or by other criteria."""
 
     by_sum: bool = False
     otherwise: bool = False
@@ -364,7 +364,7 @@ class _Grown:
 def _progression(
     case: _Case, targets: tuple[str, ...], sums: Sequence[float], nadir: int
 ) -> tuple[_Grown, list[str]]:
-    """Return what has grown, and the words of it."""
+    """Return whether there is progression, with its explanation."""
     last, steps, otherwise = len(case.points) - 1, [], False
     _, high = VOLUME_LIMITS if case.volumetric else PRODUCT_LIMITS
     changed = percent(sums[nadir], sums[last])
@@ -406,7 +406,7 @@ def _named(one: Measured) -> str:
 def _progressed(
     choices: ResponseChoices, grown: _Grown, steps: list[str]
 ) -> tuple[Response, tuple[str, ...]]:
-    """Return progression, or what keeps it from being said: only the sum depends on steroids."""
+    """Return progression, or what prevents it: only the sum depends on steroids."""
     if grown.otherwise or choices.clinical is Clinical.WORSE:
         return Response.PROGRESSION, ()
     if choices.steroids is Steroids.UNKNOWN:

@@ -1,4 +1,4 @@
-"""Make two images of one place equally sharp: the sharper of both is smoothed, axis by axis."""
+"""Equalise the sharpness of two registered images by smoothing the sharper one, axis by axis."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ Mask = NDArray[np.bool_]
 _WIDTHS_MM = (0.8, 1.2, 1.6, 2.1, 2.7)
 _FIRST_MM = 0.6
 _WORTH = 0.002
-"""Gain of correlation for which an image is smoothed."""
+"""Minimum gain of correlation for smoothing an image."""
 _MOST_COMPARED = 60_000
 
 
 def equally_sharp(
     before: Floats, now: Floats, normal: Mask, field: Floats
 ) -> tuple[Floats, Floats]:
-    """Smooth whichever is sharper along each axis until normal tissue looks most alike.
+    """Smooth the sharper image along each axis to maximise the similarity of unaffected tissue.
 
     Parameters
     ----------
     before, now : (I, J, K) float32
-        In one frame of 1 mm.
+        On one 1 mm grid.
     normal : (I, J, K) bool
-        What did not change.
+        Unaffected tissue.
     field : (N, I, J, K) float32
-        Smooth differences that are not looked at.
+        Smooth differences to ignore.
     """
     at = thinned(normal, _MOST_COMPARED)
     basis = np.linalg.qr(field.reshape(len(field), -1)[:, at].T.astype(float))[0]
@@ -62,12 +62,12 @@ def equally_sharp(
 
 
 def smoothed_within(brain: Mask, images: Iterable[Floats], width_mm: float) -> list[Floats]:
-    """Smooth (I, J, K) images of 1 mm by a Gaussian that what is no brain has no part in."""
+    """Smooth (I, J, K) images of 1 mm with a Gaussian restricted to the brain."""
     share = ndimage.gaussian_filter(brain.astype(np.float32), width_mm) + 1e-6
     return [ndimage.gaussian_filter(np.where(brain, one, 0), width_mm) / share for one in images]
 
 
 def thinned(mask: Mask, most: int) -> NDArray[np.intp]:
-    """Return flat indices of at most about so many voxels of a mask, evenly."""
+    """Return flat indices of evenly subsampled mask voxels, at most about so many."""
     found = np.flatnonzero(mask)
     return found[:: max(1, -(-len(found) // most))]

@@ -1,7 +1,7 @@
-"""A result that identifies nobody: names, files and times before it is written, UIDs after.
+"""Anonymise a result: names, files and times before it is written, UIDs afterwards.
 
-`anonymous` makes an analysis without them, from which every exporter writes as usual; `finish` then
-cleans the DICOM objects and gives every UID in text its new value.
+`anonymous` returns an analysis without them, which exporters write as usual; `finish` then cleans
+the DICOM objects and replaces UIDs in text files.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _TEXT = frozenset({".csv", ".html", ".json", ".tsv", ".txt"})
 
 @dataclass(frozen=True, slots=True)
 class Anonymous:
-    """An analysis without names, and what cleans the files that are written of it."""
+    """An anonymised analysis, and the cleaner for its files."""
 
     analysis: Analysis
-    """Of the same voxels, findings and decisions."""
+    """The analysis with the same voxels, findings and decisions."""
     cleaner: Cleaner
-    """For DICOM objects."""
+    """Cleaner of DICOM objects."""
 
     def finish(self, folder: Path) -> None:
-        """Clean the DICOM objects of a staged result and map the UIDs in its text."""
+        """Clean the DICOM objects of a staged result and replace the UIDs in its text files."""
         deidentify_files(sorted((folder / "dicom").glob("*.dcm")), self.cleaner)
         names = self.cleaner.pseudonyms
         known = {c.tracking_uid for c in self.analysis.findings.candidates}
@@ -50,17 +50,17 @@ class Anonymous:
 
 
 def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> Anonymous:
-    """Take out of an analysis what identifies the patient.
+    """Remove what identifies the patient from an analysis.
 
-    The name of the study, of its files and series, readers' names and reasons, the digests of the
-    input and the times go or are replaced as in its DICOM objects; so it is in warnings.
+    Names of the study, its files and series, readers' names and reasons, input digests and times
+    are removed or replaced as in DICOM objects, also in warnings.
 
     Parameters
     ----------
     analysis : Analysis
-        As it was reviewed.
+        The reviewed analysis.
     pseudonyms, options
-        As for the study itself, so that both still belong together.
+        The same as for the study itself, so that both remain consistent.
     """
     study = analysis.study
     patient, telling = _whose(study)
@@ -105,7 +105,7 @@ def anonymous(analysis: Analysis, pseudonyms: Pseudonyms, options: Options) -> A
 
 
 def _whose(study: Study) -> tuple[str, frozenset[str]]:
-    """Return the patient's identifier, or the study's name, and words that identify the patient."""
+    """Return the patient's identifier, or the study's name, and identifying words."""
     if study.kind is not StudyKind.DICOM:
         return study.name, frozenset()
     path = next(iter(study.series.values())).files[0].path
@@ -129,7 +129,7 @@ def _nameless(series: Series, key: str) -> Series:
 
 
 def _nobody(review: Review, days: int) -> Review:
-    """Keep what was decided, not by whom, nor the free text of why."""
+    """Return the decisions without readers' names and free text."""
     named = (*(u.reader for u in review.unaided), *(e.reader for e in review.events))
     readers = dict.fromkeys(name for name in named if name)
     numbers = {reader: f"reader {n}" for n, reader in enumerate(readers, 1)}
@@ -150,7 +150,7 @@ def _nobody(review: Review, days: int) -> Review:
 
 
 def _earlier(time: str, days: int) -> str:
-    """Move an ISO 8601 time back by days; what is no time becomes empty."""
+    """Shift an ISO 8601 time back by days; an invalid time becomes empty."""
     try:
         return (datetime.fromisoformat(time) - timedelta(days)).isoformat(timespec="seconds")
     except (ValueError, OverflowError):

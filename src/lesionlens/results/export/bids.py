@@ -1,8 +1,8 @@
 """Results as a BIDS derivative dataset (BIDS 1.11, "Imaging derivatives"; `--layout bids`).
 
-One dataset takes many studies. Each has its volumes under BIDS names in `sub-X[/ses-Y]/anat`, and
-its whole result, which a review continues from, in `lesionlens/NAME`, left out of the dataset by
-`.bidsignore`. Volumes that are the same in both are one file on the disk where it can link.
+One dataset contains many studies. Each has its volumes under BIDS names in `sub-X[/ses-Y]/anat`,
+and its whole result, with which a review can continue, in `lesionlens/NAME`, excluded by
+`.bidsignore`. Identical volumes are hard-linked if the file system allows it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ desc-attention    the network's attention for them; BIDS has no suffix for it: .
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """The dataset or folder that a study came from: its name in `DatasetLinks`, and where it is."""
+    """The source dataset or folder of a study: its name in `DatasetLinks`, and its path."""
 
     link: str
     root: Path
@@ -77,36 +77,36 @@ class _Source:
         place = path if len(series.files) == 1 else path.parent
         with suppress(ValueError):
             return f"bids:{self.link}:{place.relative_to(self.root).as_posix()}"
-        return f"bids:{self.link}:{place.name}"  # named by the user from elsewhere
+        return f"bids:{self.link}:{place.name}"  # named by the user from outside the dataset
 
 
 def save_bids(
     analysis: Analysis, dataset: Path, name: str | None = None, *, context: RunContext = SILENT
 ) -> tuple[str, ...]:
-    """Add a study to a dataset of derivatives: all of its files, or none.
+    """Add a study to a derivatives dataset: all of its files, or none.
 
     Parameters
     ----------
     analysis : Analysis
         What to write.
     dataset : Path
-        Root of the derivatives; made if missing.
+        Root of the derivatives; created if missing.
     name : str or None
-        Of the study, `sub-01_ses-2` or any; by default the study's own.
+        Name of the study, `sub-01_ses-2` or any other; by default the study's own.
     context : RunContext
         Called for each exporter.
 
     Returns
     -------
     tuple of str
-        All warnings, as `exporter.save` returns them.
+        All warnings, as returned by `exporter.save`.
 
     Raises
     ------
     UnusableInputError
-        The folder cannot be written, or holds a dataset that is not ours.
+        The folder is not writable, or contains another program's dataset.
     ResourceError, ExportError
-        As `exporter.save`.
+        As for `exporter.save`.
     """
     check_dataset(dataset)
     name = name or analysis.study.name
@@ -139,12 +139,12 @@ def save_bids(
 
 
 def check_dataset(dataset: Path) -> None:
-    """Refuse a folder that holds a BIDS dataset of others.
+    """Refuse a folder that contains another program's BIDS dataset.
 
     Raises
     ------
     UnusableInputError
-        Its description names no dataset of LesionLens, or it has none and files of its names.
+        Its description is not of a LesionLens dataset, or it has none but files with these names.
     """
     place = dataset / bids.DESCRIPTION
     if not place.is_file():
@@ -164,7 +164,7 @@ def check_dataset(dataset: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """One volume: our name, the ending of its BIDS name, and what its sidecar says of itself."""
+    """One volume: its LesionLens name, BIDS suffix, and sidecar fields."""
 
     own: str
     ending: str
@@ -246,7 +246,7 @@ def _put(volume: _Named, home: Path, stem: Path, sidecar: Mapping[str, Any]) -> 
     own, place = home / f"{volume.own}.nii.gz", Path(f"{stem}_{volume.ending}.nii.gz")
     try:
         os.link(own, place)
-    except OSError:  # another kind of disk
+    except OSError:  # another file system
         shutil.copyfile(own, place)
     _write(Path(f"{stem}_{volume.ending}.json"), sidecar)
     if volume.own == "segmentation":
@@ -286,7 +286,7 @@ def _source_of(analysis: Analysis) -> _Source:
 
 
 def _describe(dataset: Path, source: _Source) -> None:
-    """Write what belongs to the whole dataset; each file in one step, as several may write it."""
+    """Write the dataset's own files, each atomically: several processes may write."""
     links = read_object(dataset / bids.DESCRIPTION).get("DatasetLinks", {})
     try:
         where = Path(os.path.relpath(source.root, dataset.absolute())).as_posix()

@@ -1,4 +1,4 @@
-"""What limits a result, and which of its parts a reader did not let stand, for every file."""
+"""Limitations of a result, and marks for candidates that were not accepted, for all exporters."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from lesionlens.base.records.findings import Candidate
 from lesionlens.results.export.run import warnings_of
 
 NOT_STANDING = frozenset({ReviewState.REJECTED, ReviewState.DEFERRED})
-"""What is marked wherever a name says whose a part is."""
+"""Suffix of names of candidates that a reader did not accept."""
 
 
 def limits(analysis: Analysis) -> tuple[str, ...]:
-    """Return what limits a result, in sentences: failed checks of the input, and all warnings."""
+    """Return the limitations in sentences: failed checks of the input, and all warnings."""
     failed = (check.message for check in analysis.findings.quality if not check.passed)
     return tuple(dict.fromkeys((*failed, *warnings_of(analysis))))
 
 
 def limits_in_brief(analysis: Analysis) -> str:
-    """Return what limits a result in a few words; empty if nothing does.
+    """Return the limitations in a few words; empty if there are none.
 
     The sequences that are missing, and how many other checks of the input failed.
     """
@@ -33,14 +33,14 @@ def limits_in_brief(analysis: Analysis) -> str:
 
 
 def part_name(analysis: Analysis, candidate: Candidate, part: str) -> str:
-    """Return what a part of a candidate is called, marked where the reader did not let it stand.
+    """Return the name of a candidate's part, marked if the reader did not accept it.
 
     Parameters
     ----------
     analysis : Analysis
-        With its review.
+        The analysis with its review.
     candidate : Candidate
-        Whose part it is.
+        The candidate.
     part : str
         A region or label in words.
     """

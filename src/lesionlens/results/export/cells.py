@@ -1,15 +1,15 @@
-"""Cells of a table that a spreadsheet opens: no text is run as a formula."""
+"""Spreadsheet-safe table cells: no text is executed as a formula."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-_FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@]")  # what a spreadsheet may run
+_FORMULA = re.compile(r"[\t\r\n]|\s*[=+\-@]")  # characters that a spreadsheet may execute
 
 
 def safe_text(text: str) -> str:
-    """Keep a spreadsheet from running text as a formula: such text gets a leading apostrophe."""
+    """Prefix text that a spreadsheet would execute as a formula with an apostrophe."""
     return f"'{text}" if _FORMULA.match(text) else text
 
 

@@ -1,12 +1,11 @@
-"""Save a whole result: every exporter writes into one staged folder, which appears together.
+"""Save a whole result: all exporters write into one staged folder, which is swapped in atomically.
 
-What happens to an earlier result in the same folder
+Handling of an earlier result in the same folder
 ----------------------------------------------------
-The files that its run.json lists are replaced, and those that the new result lacks (a `dicom`
-folder, an attention map) go away, so that two results never mix. Files of others stay; if one has a
-name of the new result, or where a listed file was changed since, nothing is written. A reader's
-work is never lost: where `review.json` holds acts that the new review does not continue, it is
-moved to `earlier_reviews/<time>/` together with the findings and labels that it spoke of.
+The files that its run.json lists are replaced or removed, so that two results never mix. Foreign
+files stay; if one has a name of the new result, or if a listed file was changed since, nothing is
+written. A reader's work is never lost: if `review.json` has acts that the new review does not
+continue, it is moved to `earlier_reviews/<time>/` together with its findings and labels.
 """
 
 from __future__ import annotations
@@ -51,9 +50,9 @@ SPOKEN_OF = (
     "candidates.nii.gz",
     "review_edits",
 )
-"""What is kept together when a review is set aside."""
+"""Files that are kept together with a review that is set aside."""
 ESSENTIAL = frozenset({"nifti", "report", "review", "tables"})
-"""Exporters without whose files there is no result: their failure is one of the whole."""
+"""Exporters whose failure makes the whole export fail."""
 RESERVED = (
     *ALWAYS,
     "segmentation.tsv",
@@ -84,29 +83,29 @@ RESERVED = (
     EARLIER,
     SENT,
 )
-"""Names that no exporter of another package may write."""
+"""Names that third-party exporters must not write."""
 
 
 class Exporter(Protocol):
-    """One kind of file of a result (entry-point group `lesionlens.exporters`)."""
+    """Writes one type of file of a result (entry-point group `lesionlens.exporters`)."""
 
     name: str
 
     def missing(self, analysis: Analysis) -> str | None:
-        """Report why this exporter cannot run, in words for the user; None when it can."""
+        """Return why this exporter cannot run, for the user; None if it can."""
 
     def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...] | Written:
-        """Write into the staged folder and return the files, or `Written` with more to say.
+        """Write into the staged folder; return the files, or `Written` with more information.
 
         Raises
         ------
         ExportError
-            What was written differs, read back, from what was meant.
+            A written file differs when read back.
         """
 
 
 def exporters() -> tuple[dict[str, Exporter], dict[str, PluginError]]:
-    """Return every installed exporter, and why one of another package cannot be had, by name."""
+    """Return every installed exporter by name, and the errors of third-party ones."""
     return plugins.create_all(plugins.EXPORTERS)
 
 
@@ -117,37 +116,36 @@ def save(
     finish: Callable[[Path], None] | None = None,
     context: RunContext = SILENT,
 ) -> tuple[str, ...]:
-    """Write every file of a result into a folder: together or not at all.
+    """Write all files of a result into a folder: together or not at all.
 
-    Only what `ESSENTIAL` exporters write is a result's own; where another cannot write its file,
-    `run.json` says so under `left_out`, and so does a warning.
+    Only `ESSENTIAL` exporters are required; if another one fails, `run.json` lists it under
+    `left_out`, with a warning.
 
     Parameters
     ----------
     analysis : Analysis
-        What to write; outlines that readers redrew replace the network's, which is kept
-        in `review_edits/original`.
+        The analysis; readers' edited outlines replace the network's, which are kept in
+        `review_edits/original`.
     out : Path
-        The folder; made if missing. See the module's text for an earlier result.
+        The folder; created if missing. See the module docstring for an earlier result.
     finish : callable or None
-        Has the last word on the staged folder, such as `anonymous.Anonymous.finish`.
+        Called last on the staged folder, such as `anonymous.Anonymous.finish`.
     context : RunContext
         Called for each exporter.
 
     Returns
     -------
     tuple of str
-        All warnings, those of writing included; run.json holds them too.
+        All warnings, including those of the export; also in run.json.
 
     Raises
     ------
     UnusableInputError
-        The folder cannot be written, or holds a file of another with a name of the result.
+        The folder is not writable, or contains a foreign file with a name of the result.
     ResourceError
         The disk is full.
     ExportError
-        An essential file differs, read back, from what was meant. In every case the folder is as
-        it was.
+        An essential file differs when read back. In every case the folder is unchanged.
     """
     out = Path(out)
     analysis = applied(with_earlier_review(analysis, out))
@@ -162,14 +160,14 @@ def save(
 def write_result(
     analysis: Analysis, out: Path, aside: Path, context: RunContext
 ) -> tuple[str, ...]:
-    """Write every file of a result into a staged folder that will replace `out`.
+    """Write all files of a result into a staged folder that will replace `out`.
 
     Parameters
     ----------
     analysis : Analysis
         From `findings.edits.applied`.
     out, aside : Path
-        The folder whose earlier review is kept, and the staged one.
+        The output folder, whose earlier review is kept, and the staged folder.
     context : RunContext
         Called for each exporter.
 
@@ -233,7 +231,7 @@ def _attempt(exporter: Exporter, analysis: Analysis, aside: Path) -> Written:
 
 
 def _keep_review(out: Path, aside: Path, review: Review) -> tuple[str, ...]:
-    """Stage a copy of the earlier review where it would else be lost; return a notice of it."""
+    """Stage a copy of an earlier review that would be lost; return a notice about it."""
     found = out / REVIEW_FILE
     if not found.is_file() or _continues(found, review):
         return ()
@@ -257,7 +255,7 @@ def _keep_review(out: Path, aside: Path, review: Review) -> tuple[str, ...]:
 
 
 def _continues(found: Path, review: Review) -> bool:
-    """Whether the new review begins with all that the earlier one says."""
+    """Return whether the new review begins with all acts of the earlier one."""
     try:
         stored = read_model(found, ReviewFile)
     except (OSError, ValueError, ReadError):

@@ -1,4 +1,4 @@
-"""What a report shows of a comparison with earlier examinations: table, sums, curves."""
+"""Report section of a comparison with earlier examinations: table, sums, curves."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 110.0, 12.0, 34.0
 CURVES_BEGIN, CURVES_END = _LEFT, WIDTH - _RIGHT
 """Between which x the lines run; their names stand behind them."""
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito; every line is also numbered at its end."""
+"""Okabe and Ito's palette; every line is also numbered at its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class FollowupRow:
-    """One line of the table, in words; `changes` are of volume and of product."""
+    """One table row, in words; `changes` are of volume and product."""
 
     name: str
     place: str
@@ -49,29 +49,29 @@ class FollowupRow:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One lesion's volume over time: points of an SVG line, its colour, its name at the end."""
+    """One lesion's volume over time: SVG points, colour, label."""
 
     points: tuple[tuple[float, float], ...]
     colour: str
     name: str
     candidate: int | None
-    """Its number at the last examination; None if it is gone."""
+    """Its id at the last examination; None if it is no longer found."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Volumes over all examinations, on a picture of `WIDTH` by `HEIGHT`."""
+    """Volumes over all examinations, in an image of `WIDTH` by `HEIGHT`."""
 
     lines: tuple[Curve, ...]
     ticks: tuple[tuple[float, str], ...]
-    """(x, words) of the examinations."""
+    """(x, label) of the examinations."""
     levels: tuple[tuple[float, str], ...]
-    """(y, words) of the volume."""
+    """(y, label) of the volume."""
 
 
 @dataclass(frozen=True, slots=True)
 class FollowupSection:
-    """All that the page shows of a comparison."""
+    """Content of the section."""
 
     aligned: str
     doubtful: str
@@ -83,7 +83,7 @@ class FollowupSection:
 
 
 def section_of(analysis: Analysis, words: Words) -> FollowupSection | None:
-    """Return the section of an analysis; None if nothing was compared."""
+    """Return the section of an analysis; None without a comparison."""
     found = analysis.compared
     if found is None:
         return None
@@ -173,7 +173,7 @@ def _joint(joint: JointChange, words: Words) -> str:
 
 
 def _sums(found: Comparison, words: Words) -> tuple[FollowupRow, ...]:
-    """Return the targets' sums against the prior and against the smallest before."""
+    """Return the targets' sums compared with the prior and with the nadir."""
     targets, sums = found.targets(), found.sums()
     if not targets:
         return ()
@@ -206,7 +206,7 @@ def _limits(words: Words) -> str:
 
 
 def curves_of(found: Comparison, words: Words) -> Curves:
-    """Return the volume of every lesion over all examinations, as lines."""
+    """Return the volume curve of every lesion over all examinations."""
     return _drawn(found, _dates(found, words, hidden=False), words)
 
 
@@ -250,7 +250,7 @@ def _mm2(one: Measured | None, words: Words) -> str:
 
 
 def followup_json(found: Comparison) -> str:
-    """Return followup.json: all time points, what changed, how the prior was laid on this one."""
+    """Return followup.json: all time points, changes, registration of the prior."""
     adapter = TypeAdapter(Comparison)
     content = adapter.dump_python(adapter.validate_python(found), mode="json")  # rounds
     for change, row in zip(found.changes, content["changes"], strict=True):
@@ -276,7 +276,7 @@ _COLUMNS = (
 
 
 def followup_csv(found: Comparison) -> str:
-    """Return followup.csv: a row for each lesion at each examination at which it was measured."""
+    """Return followup.csv: one row for each lesion and examination."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)

@@ -1,4 +1,4 @@
-"""HTML pages from Jinja templates: autoescaped, self-contained, opened offline."""
+"""HTML pages from Jinja templates: autoescaped, self-contained, usable offline."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ _HERE = "lesionlens.results.export"
 
 
 def number(value: float | None, form: str = ".2f") -> str:
-    """Return a figure, or a dash if there is none."""
+    """Format a number, or a dash if there is none."""
     return "–" if value is None else format(value, form)
 
 
 def environment(
     package: str = _HERE, filters: Mapping[str, Callable[..., object]] | None = None
 ) -> Environment:
-    """Return an environment that knows the templates of a package, and the shared ones.
+    """Return a Jinja environment with the templates of a package and the shared ones.
 
     Parameters
     ----------
     package : str
-        Holds a folder `templates`; its templates may extend `plain.html.j2`.
+        Package with a folder `templates`, which may extend `plain.html.j2`.
     filters : mapping of str to callable, optional
-        Added to the filter `number`.
+        Additional filters besides `number`.
     """
     made = Environment(
         loader=ChoiceLoader([PackageLoader(package), PackageLoader(_HERE)]),

@@ -1,7 +1,7 @@
-"""Which files of a folder belong to a result: those that its run.json lists under `files`.
+"""Files that belong to a result: those listed in its run.json under `files`.
 
-Results of releases that listed nothing are known by their run.json or findings.json, and by the
-names that those releases wrote.
+Results of releases without a list are recognised by their run.json or findings.json, and by the
+file names of those releases.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from lesionlens.base.records.files import CONSIDERED, DOUBTFUL
 
 RUN, REVIEW = "run.json", "review.json"
 ALWAYS = ("segmentation.nii.gz", "findings.json", "findings.csv", "report.html", RUN, REVIEW)
-"""What every result holds."""
+"""Files of every result."""
 KEPT = "earlier_reviews"
-"""Folder of reviews that were set aside: no later result replaces it."""
+"""Folder of reviews that were set aside; never replaced."""
 _EDIT = re.compile(r"review_edits/[0-9a-f]{64}\.nii\.gz")
 _WITHOUT_LIST = re.compile(
     r"segmentation\.(nii\.gz|tsv|seg\.nrrd)|segmentation_itksnap\.txt|candidates\.nii\.gz"
@@ -38,7 +38,7 @@ _WITH_RUN = re.compile(
 
 
 def write_list(folder: Path) -> None:
-    """Add to run.json what the folder holds, with SHA-256; the last act on a staged result."""
+    """Add the folder's files with SHA-256 to run.json; the last step on a staged result."""
     rows = [
         row
         for row in manifest.rows_of(folder)
@@ -49,7 +49,7 @@ def write_list(folder: Path) -> None:
 
 
 def owned(folder: Path) -> dict[str, str | None]:
-    """Return the files of the result in a folder, and their SHA-256 where they never change."""
+    """Return the files of a result, and the SHA-256 of those that never change."""
     run = read_object(folder / RUN)
     made = str(run.get("schema", "")).startswith("lesionlens/run/")
     if made and "files" in run:
@@ -73,12 +73,12 @@ def _without_list(folder: Path, made: bool) -> Iterable[str]:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder with files of others that every result would overwrite.
+    """Refuse a folder with foreign files that every result would overwrite.
 
     Raises
     ------
     UnusableInputError
-        Some are there.
+        There are such files.
     """
     if folder.is_dir():
         manifest.check_free(folder, ALWAYS, owned(folder))

@@ -1,4 +1,4 @@
-"""Names and colours of the labels, for programs that read NIfTI, which holds neither."""
+"""Label names and colours for other programs, because NIfTI stores neither."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lesionlens.base.labels import Label
 
 LABEL_COLUMNS = ("index", "name", "abbreviation", "color", "code")
 ABBREVIATIONS = {Label.CORE: "NCR", Label.OEDEMA: "ED", Label.ENHANCING: "ET"}
-"""As BraTS 2023 writes them."""
+"""Abbreviations as in BraTS 2023."""
 _SNAP_HEAD = """\
 ################################################
 # ITK-SnAP Label Description File
@@ -35,7 +35,7 @@ def rgb(colour: str) -> tuple[int, int, int]:
 
 
 def tsv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table as BIDS writes it: tabs between, `n/a` for what is not known."""
+    """Return a table in BIDS format: tab-separated, `n/a` for unknown values."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE)
     writer.writerow(columns)
@@ -49,7 +49,7 @@ def _cell(value: object) -> str:
 
 
 def label_table(labels: Iterable[Label]) -> str:
-    """Return segmentation.tsv, a lookup table of labels as BIDS has it for a `_dseg`."""
+    """Return segmentation.tsv, a BIDS lookup table for a `_dseg`."""
     codes = {label: LABEL_TYPES[label] for label in labels}
     rows = [
         (int(label), label.words, ABBREVIATIONS[label], label.colour, f"{code.scheme}:{code.value}")
@@ -59,7 +59,7 @@ def label_table(labels: Iterable[Label]) -> str:
 
 
 def itk_snap_table(labels: Iterable[Label]) -> str:
-    """Return descriptions of labels as ITK-SNAP imports them (menu Segmentation)."""
+    """Return label descriptions in ITK-SNAP's format."""
     lines = ['    0     0    0    0        0  0  0    "Clear Label"']
     for label in labels:
         red, green, blue = rgb(label.colour)

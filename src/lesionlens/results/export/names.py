@@ -1,4 +1,4 @@
-"""The names by which a study's files tell whose it is, and texts without them."""
+"""Identifying names of a study's files, and their replacement in text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lesionlens.imaging.deidentification.vocabulary import is_plain
 
 
 def names_of(study: Study) -> frozenset[str]:
-    """Return the names of a study, its files and series, but for those of known words alone."""
+    """Return the names of a study, its files and series, except those of known words only."""
     every = (*study.series.values(), *study.set_aside)
     files = [file.name for one in every for file in one.files]
     names = {study.name, *files, *(PurePosixPath(name).name for name in files)}
@@ -20,7 +20,7 @@ def names_of(study: Study) -> frozenset[str]:
 
 
 def replaced(text: str, new: Mapping[str, str]) -> str:
-    """Replace names in a text, the longest first.
+    """Replace names in a text, longest first.
 
     Examples
     --------

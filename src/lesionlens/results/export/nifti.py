@@ -1,7 +1,7 @@
-"""Label, probability and attention volumes as NIfTI, on the reference sequence's native grid.
+"""Labels, probabilities and attention as NIfTI, on the reference sequence's native grid.
 
-`candidates.nii.gz` (uint16) holds the id of the candidate that each voxel belongs to: what
-findings.json calls `id`, and what a reopened result is put together by.
+`candidates.nii.gz` (uint16) contains the candidate `id` of each voxel, which a reopened result is
+built from.
 """
 
 from __future__ import annotations
@@ -28,32 +28,33 @@ GZIP_LEVEL = 6
 """Measured on the nine volumes of a head of 200 by 240 by 153 voxels: 1.7 MB in .25 s of processor
 time by zlib-ng, level 9 1.6 MB in .4; Python's own zlib 1.7 MB in 1.5, level 1 2.9 MB in .5."""
 STEPS, UNCERTAINTY_STEPS = 1024, 256
-"""Levels of what is written of shares and of their uncertainty: what is finer is noise of the
-network, and half of the file. Labels are drawn before."""
+"""Quantisation steps of probabilities and uncertainty: finer differences are noise, and half of the
+file. Labels are computed before.
+"""
 SCANNER = (1, 1)
-"""NIfTI's codes of sform and qform where millimetres are the scanner's, as DICOM's are."""
+"""sform and qform codes for scanner coordinates, as in DICOM."""
 NO_EVIDENCE = "nothing was flagged, or the engine cannot be asked without single sequences"
 SHEAR_LIMIT = 1e-4
-"""Largest cosine between axes that a quaternion can stand for."""
+"""Largest cosine between axes that a quaternion can represent."""
 
 
 class NiftiExporter:
     """Writes segmentation, candidates, probability_*, attention_* and uncertainty `.nii.gz`.
 
-    Where an outline has doubtful parts, their numbers too. Beside them the segmentation's names and
-    colours, as a table and for ITK-SNAP. Where evidence was requested, `evidence_*.nii.gz` on the
-    grid of the first pass, and `considered.json`.
+    Also the numbers of doubtful parts, if there are any, and the segmentation's names and colours,
+    as a table and for ITK-SNAP. If evidence was requested, `evidence_*.nii.gz` on the first pass's
+    grid, and `considered.json`.
     """
 
     name = "nifti"
 
     def missing(self, analysis: Analysis) -> str | None:
-        """Nothing is needed."""
+        """Return None: nothing is required."""
         del analysis
         return None
 
     def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...] | Written:
-        """Write every volume; two at a time, as compression releases the interpreter."""
+        """Write every volume, two concurrently, because compression releases the GIL."""
         codes = codes_of(analysis)
 
         def written_as(job: tuple[str, Volume, int | None]) -> Path:
@@ -70,7 +71,7 @@ class NiftiExporter:
 
 
 def _considered(analysis: Analysis, staged: Path) -> Path:
-    """List what was drawn and scored too little to be flagged."""
+    """Write the regions that scored below the threshold."""
     rows = tuple(ConsideredRow.of(one) for one in analysis.findings.considered)
     content = ConsideredFile(considered=rows).model_dump(mode="json", by_alias=True)
     path = staged / CONSIDERED
@@ -87,7 +88,7 @@ def _name_labels(analysis: Analysis, staged: Path) -> tuple[Path, Path]:
 
 
 def _named(analysis: Analysis) -> Iterator[tuple[str, Volume, int | None]]:
-    """Yield each volume with the name of its file and its levels, None if all are kept."""
+    """Yield each volume with its file name and quantisation steps, None for no quantisation."""
     volumes = analysis.volumes
     yield "segmentation", volumes.labels, None
     ids = analysis.findings.components.astype(np.uint16)
@@ -108,25 +109,25 @@ def _named(analysis: Analysis) -> Iterator[tuple[str, Volume, int | None]]:
 
 
 def codes_of(analysis: Analysis) -> tuple[int, int]:
-    """Return what the reference's file says of its millimetres: codes of sform and qform."""
+    """Return sform and qform code of the reference's file."""
     series = analysis.study.series.get(analysis.prepared.reference)
     return SCANNER if series is None else series.nifti_codes
 
 
 def header_of(volume: Volume, codes: tuple[int, int]) -> nib.Nifti1Header:
-    """Return the header of a volume: exact affine in each form whose code is not 0.
+    """Return the header of a volume: exact affine in each form with a non-zero code.
 
     Parameters
     ----------
     volume : Volume
         uint8 labels or float32 values, (I, J, K).
     codes : tuple of int
-        NIfTI's codes of sform and qform, which say what the millimetres are of.
+        sform and qform codes, which define the coordinate system.
 
     Returns
     -------
     Nifti1Header
-        Units mm; qform code 0 if the axes are not at right angles, which it cannot hold.
+        Units mm; qform code 0 if the axes are not orthogonal, which it cannot represent.
     """
     header = nib.Nifti1Header()
     header.set_data_dtype(volume.data.dtype)
@@ -152,18 +153,18 @@ def write_volume(
     codes: tuple[int, int] = SCANNER,
     steps: int | None = None,
 ) -> Path:
-    """Write one volume and read its header back.
+    """Write one volume and verify its header.
 
     Parameters
     ----------
     path : Path
-        Ends in `.nii.gz`.
+        Path with extension `.nii.gz`.
     volume : Volume
         uint8 labels, or float32 values that must all be finite, (I, J, K).
     codes : tuple of int
-        NIfTI's codes of sform and qform.
+        sform and qform codes.
     steps : int or None
-        Values are rounded to this many levels a unit; None keeps them as they are.
+        Values are rounded to this many steps per unit; None for no rounding.
 
     Raises
     ------
@@ -179,7 +180,7 @@ def write_volume(
     header = header_of(volume, codes)
     with (
         path.open("wb") as raw,
-        GzipNGFile("", "wb", GZIP_LEVEL, raw, mtime=0) as packed,  # no name or time inside
+        GzipNGFile("", "wb", GZIP_LEVEL, raw, mtime=0) as packed,  # no name, no time
     ):
         packed.write(header.binaryblock)
         packed.write(b"\0" * 4)

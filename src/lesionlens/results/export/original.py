@@ -1,4 +1,4 @@
-"""What the network drew, kept beside a result in which readers redrew outlines."""
+"""The network's own outlines, stored with a result in which readers edited some."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from lesionlens.results.export.nifti import codes_of, write_volume
 from lesionlens.results.export.tables import findings_file
 
 PLACE = Path("review_edits") / "original"
-"""Below the result folder; `review.reopen` reads it from there."""
+"""Path below the result folder; `review.reopen` reads it."""
 
 
 def write_original(analysis: Analysis, staged: Path) -> tuple[Path, ...]:
-    """Write findings.json, segmentation and candidates as the network has them.
+    """Write the network's findings.json, segmentation and candidates.
 
     Parameters
     ----------
     analysis : Analysis
-        From `findings.edits.applied`; nothing is written where no outline was redrawn.
+        From `findings.edits.applied`; nothing is written if no outline was edited.
     staged : Path
         The staged folder.
     """

@@ -1,7 +1,7 @@
-"""What a report shows, whatever it is written as: gathered once, in one language's words.
+"""Content of a report, independent of its format: collected once, in one language.
 
-In the order in which a radiologist reports: whose examination, technique, findings, impression;
-checks and provenance in full follow as an annex.
+In the order of a radiology report: patient, technique, findings, impression; checks and provenance
+follow as an annex.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from lesionlens.results.export.words import Words, load, moment
 
 @dataclass(frozen=True, slots=True)
 class SequenceLine:
-    """One sequence as found and prepared; `file` and `detected_by` are empty if hidden."""
+    """One sequence; `file` and `detected_by` are empty if hidden."""
 
     words: str
     reference: bool
@@ -46,7 +46,7 @@ class SequenceLine:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Page:
-    """All that a report shows; `overview` only without a candidate.
+    """Content of a report; `overview` only without a candidate.
 
     `heading` is whose examination it is, `technique` the sequences in one line, `impression` the
     lines at the end, `sentence` the study to paste, `response` what
@@ -77,26 +77,26 @@ class Page:
     followup: FollowupSection | None
 
     def neutral(self, text: str) -> str:
-        """Write a sentence of a stage without the names of files, where those are hidden."""
+        """Return a sentence without file names, if those are hidden."""
         if not self.hidden & {Identity.PATIENT, Identity.SERIES}:
             return text
         return replaced(text, dict.fromkeys(names_of(self.study), "…"))
 
     @property
     def conclusion(self) -> str:
-        """What was flagged, and what readers added."""
+        """How many candidates were flagged, and added by readers."""
         return self.words.conclusion(block.row.source for block in self.blocks)
 
     @property
     def analysed(self) -> str:
-        """When the study was analysed, empty if that is hidden."""
+        """When the study was analysed; empty if hidden."""
         if Identity.DATE in self.hidden:
             return ""
         return self.words("analysed", time=moment(self.run.started))
 
     @property
     def engine(self) -> str:
-        """What analysed it, on what."""
+        """Engine and device."""
         run = self.run
         return self.words(
             "engine_on", engine=run.engine, version=run.engine_version, device=run.device
@@ -104,7 +104,7 @@ class Page:
 
     @property
     def quality(self) -> str:
-        """How the quality checks came out, in one sentence."""
+        """Outcome of the quality checks in one sentence."""
         checks = self.quality_checks
         failed = sum(not check.passed for check in checks)
         if not checks:
@@ -119,7 +119,7 @@ _kept: ContextVar[dict[Analysis, Page] | None] = ContextVar("pages by analysis",
 
 @contextmanager
 def kept_pages() -> Iterator[None]:
-    """Gather each analysis's page once within the block, whatever it is written as."""
+    """Cache each analysis's page within the block."""
     before = _kept.set({})
     try:
         yield
@@ -128,7 +128,7 @@ def kept_pages() -> Iterator[None]:
 
 
 def page_of(analysis: Analysis) -> Page:
-    """Return what a report of an analysis shows; within `kept_pages` it is gathered once."""
+    """Return the report content of an analysis; cached within `kept_pages`."""
     kept = _kept.get()
     if kept is None:
         return _gathered(analysis)
@@ -138,7 +138,7 @@ def page_of(analysis: Analysis) -> Page:
 
 
 def _gathered(analysis: Analysis) -> Page:
-    """Gather what a report shows; drawing the pictures takes most of its time."""
+    """Collect the report content; rendering images takes most of the time."""
     words, hidden = load(analysis.options.language), analysis.options.hidden
     content, scene = findings_file(analysis), SliceScene(analysis)
     blocks = sections_of(analysis, content, scene, words)
@@ -179,7 +179,7 @@ def _gathered(analysis: Analysis) -> Page:
 def _heading(
     study: Study, hidden: frozenset[Identity], words: Words
 ) -> tuple[tuple[str, str], ...]:
-    """Report whose examination it is, of when, as far as that is known and wanted."""
+    """Return patient and date, as far as known and not hidden."""
     header = _header(study)
     patient, date = Identity.PATIENT not in hidden, Identity.DATE not in hidden
     name = str(header.get("PatientName") or "").replace("^", ", ").replace("=", " · ").strip(", ")
@@ -200,7 +200,7 @@ def _heading(
 
 
 def _header(study: Study) -> Mapping[str, object]:
-    """Return the header of one of the study's files, empty if it has none."""
+    """Return the header of one of the study's files; empty if there is none."""
     if study.kind is not StudyKind.DICOM:
         return {}
     path = next(iter(study.series.values())).files[0].path
@@ -211,11 +211,11 @@ def _header(study: Study) -> Mapping[str, object]:
             read = read_dicom(path, stop_before_pixels=True, force=True, specific_tags=wanted)
             return {key: read.get(key) for key in wanted}
     except (OSError, *DAMAGED):
-        return {}  # a header that the library cannot read whole
+        return {}  # a header that pydicom cannot read completely
 
 
 def _day(value: object) -> str:
-    """Write a DICOM date with hyphens; another text stays as it is."""
+    """Format a DICOM date with hyphens; other text is unchanged."""
     text = str(value or "")
     return iso_date(text) or text
 
@@ -261,7 +261,7 @@ def _impression(
     words: Words,
     followup: FollowupSection | None,
 ) -> tuple[str, ...]:
-    """Report what was flagged, how far it was reviewed and by whom, and whose the reading is."""
+    """Return the impression: findings, review progress and reader, responsibility."""
     lines = [f"{block.row.id}: {block.line}" for block in blocks]
     if blocks:
         states = [analysis.review.state_of(block.row.tracking_uid) for block in blocks]
@@ -280,7 +280,7 @@ def _impression(
 
 
 def _response(analysis: Analysis, words: Words) -> tuple[str, ...]:
-    """Return what a reader signed of the response, then its arithmetic; empty without one."""
+    """Return the signed response and its computation; empty without one."""
     one = analysis.review.response
     if one is None:
         return ()
@@ -302,13 +302,13 @@ def _response(analysis: Analysis, words: Words) -> tuple[str, ...]:
 
 
 def _scale(maps: AttentionMaps | None, words: Words) -> str:
-    """Report what the colours of the attention stand for."""
+    """Return what the colours of the attention map mean."""
     scale = 0.0 if maps is None else maps.scale_of(Region.WT)
     return words("scale_even", times=words.number(scale, 0)) if scale > 1 else words("scale_plain")
 
 
 def checked_words(trust: MapChecks, words: Words) -> str:
-    """Report what the checks of a whole map came to, with the figures that a reader can weigh."""
+    """Return the outcome of a map's checks, with figures."""
     if trust.deletion is None or trust.deletion_random is None:
         return words.verdict(trust)
     left, random = words.percent(trust.deletion), words.percent(trust.deletion_random)

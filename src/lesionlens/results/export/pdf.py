@@ -1,7 +1,7 @@
-"""report.pdf: the report on A4, for where a browser is not at hand (extra `pdf`).
+"""report.pdf: the report on A4 (extra `pdf`).
 
-It shows the same `Page` as report.html, in its order and with its words; contours are vectors. The
-annex stays with report.html. Text is escaped before it reaches reportlab's markup.
+It has the same `Page` content as report.html, without the annex; contours are vector graphics. Text
+is escaped for reportlab's markup.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from lesionlens.results.export.pictures import ATTENTION_COLOUR, ReportPicture
 from lesionlens.results.export.sections import CandidateSection
 
 JPEG_QUALITY = 88
-"""High enough that nothing is seen to be lost of the WebP that it is made from."""
+"""High enough to show no visible loss compared with the WebP source."""
 EDGES = ((-0.7, 0.0), (0.7, 0.0), (0.0, -0.7), (0.0, 0.7))
 """Where the dark edge of a letter lies, in points: white alone is lost on a bright scalp."""
 
 
 class PdfExporter:
-    """Writes report.pdf where reportlab is installed."""
+    """Writes report.pdf if reportlab is installed."""
 
     name = "pdf"
 
     def missing(self, analysis: Analysis) -> str | None:
-        """Only reportlab is needed."""
+        """Return why reportlab is missing; None if it is installed."""
         del analysis
         if importlib.util.find_spec("reportlab") is None:
             return "the PDF report needs the extra pdf: pip install 'lesionlens[pdf]'"
@@ -61,12 +61,12 @@ def report_pdf(analysis: Analysis) -> bytes:
     Parameters
     ----------
     analysis : Analysis
-        With or without candidates; `options` names the language and what is hidden.
+        With or without candidates; `options` defines language and hidden items.
     """
     from reportlab import rl_config  # noqa: PLC0415  (an extra)
     from reportlab.platypus import SimpleDocTemplate  # noqa: PLC0415
 
-    rl_config.useA85 = 0  # bytes as they are: as text they are a quarter larger, and slow to write
+    rl_config.useA85 = 0  # bytes: text would be a quarter larger, and slow to write
     page = page_of(analysis)
     buffer = io.BytesIO()
     document = SimpleDocTemplate(
@@ -93,7 +93,7 @@ def report_pdf(analysis: Analysis) -> bytes:
 
 
 def _opening(page: Page, styles: dict[str, Any]) -> list[Any]:
-    """Whose examination it is, and the technique with what is wrong with it."""
+    """Return patient, technique and limitations."""
     words, plain = page.words, styles["plain"]
     who = " &nbsp; ".join(f"{escape(key)} <b>{escape(value)}</b>" for key, value in page.heading)
     made = " · ".join(filter(None, (page.analysed, page.engine)))
@@ -208,7 +208,7 @@ def _footer(canvas: Any, document: Any, *, page: Page) -> None:
 
 
 def _row(pictures: tuple[ReportPicture, ...], width: float) -> Any:
-    """Return a row of pictures of one height."""
+    """Return a row of images of equal height."""
     from reportlab.lib.utils import simpleSplit  # noqa: PLC0415
     from reportlab.platypus import Flowable  # noqa: PLC0415
 
@@ -242,7 +242,7 @@ def _row(pictures: tuple[ReportPicture, ...], width: float) -> Any:
 
 
 def _draw(canvas: Any, picture: ReportPicture, scale: float) -> None:
-    """Draw a picture with its lines; y grows upwards in a PDF, downwards in a picture."""
+    """Draw an image with its contours; y is upwards in PDF, downwards in images."""
     from reportlab.lib.utils import ImageReader  # noqa: PLC0415
 
     wide, high = picture.width * scale, picture.height * scale
@@ -271,7 +271,7 @@ def _draw(canvas: Any, picture: ReportPicture, scale: float) -> None:
 
 
 def _jpeg(picture: ReportPicture) -> io.BytesIO:
-    """Return a picture as JPEG, which a PDF holds as it is: WebP it would hold as plain pixels."""
+    """Return an image as JPEG, which PDF embeds directly; WebP would be embedded uncompressed."""
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(picture.href.partition(",")[2]))) as shown:
         shown.save(buffer, "JPEG", quality=JPEG_QUALITY)
@@ -280,7 +280,7 @@ def _jpeg(picture: ReportPicture) -> io.BytesIO:
 
 
 def _path(canvas: Any, text: str, scale: float, high: float) -> Any:
-    """Turn an outline's path ("Mx,y x,yZ…") into one of the canvas."""
+    """Convert an SVG path ("Mx,y x,yZ…") to a canvas path."""
     path = canvas.beginPath()
     for line in filter(None, text.split("M")):
         points = [tuple(map(float, p.split(","))) for p in line.rstrip("Z").split(" ")]

@@ -1,4 +1,4 @@
-"""Pictures of a report: a grey slice as WebP, contours, markers and scale bar as SVG over it."""
+"""Report images: a grey slice as WebP, with contours, markers and scale bar as SVG."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from lesionlens.results.export.slices import Cut, SlicePlane, SliceScene
 from lesionlens.results.export.words import Words
 
 ATTENTION_COLOUR = "#CC79A7"
-"""Of the attention's contour (Okabe and Ito's reddish purple)."""
+"""Colour of the attention contour (Okabe and Ito's reddish purple)."""
 ATTENTION_LEVEL = 0.5
-"""Its contour is drawn at half of the map's full scale."""
+"""Level of the attention contour: half of the map's full scale."""
 HEAT_STOPS = (
     *("#000004", "#210c4a", "#57106e", "#8a226a", "#bc3754"),
     *("#e45a31", "#f98e09", "#f9cb35", "#fcffa4"),
 )
 """Nine evenly spaced colours of matplotlib's `inferno` (CC0): perceptually even."""
 HEAT_FROM = 0.1
-"""Attention below this share of the colours leaves the picture as it is."""
+"""Attention below this share of the scale is not shown."""
 QUALITY = 82
 BAR_MM = 50
 
 
 @dataclass(frozen=True, slots=True)
 class ContourPath:
-    """A closed line over a picture, in voxels of the picture."""
+    """A closed line over an image, in image voxels."""
 
     region: Region | None
-    """What it is of; None: the attention."""
+    """The outlined region; None for attention."""
     colour: str
     path: str
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A candidate's bounding box in a slice, in voxels of the picture, and its number."""
+    """A candidate's bounding box on a slice, in image voxels, with its number."""
 
     x: int
     y: int
@@ -54,7 +54,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class ReportPicture:
-    """One picture of the report; lengths in working voxels (1 mm)."""
+    """One image of the report; lengths in working voxels (1 mm)."""
 
     title: str
     caption: str
@@ -69,7 +69,7 @@ class ReportPicture:
 
 @dataclass(frozen=True, slots=True)
 class CandidatePictures:
-    """What is shown of one candidate."""
+    """Images of one candidate."""
 
     sequences: tuple[ReportPicture, ...]
     heat: ReportPicture | None
@@ -79,7 +79,7 @@ class CandidatePictures:
 def candidate_pictures(
     scene: SliceScene, number: int, reference: MrSequence, words: Words, *, trusted: bool
 ) -> CandidatePictures:
-    """Draw a candidate: each sequence at its best axial slice, attention, and two more planes.
+    """Render a candidate: each sequence at its best axial slice, attention, and two more planes.
 
     Parameters
     ----------
@@ -88,11 +88,11 @@ def candidate_pictures(
     number : int
         The candidate's id.
     reference : MrSequence
-        Which sequence carries the attention and the other planes.
+        Sequence under the attention and the other planes.
     words : Words
-        Of the captions.
+        Language of the captions.
     trusted : bool
-        False leaves the attention's contour out: its map failed a check.
+        False omits the attention contour, because its map failed a check.
     """
     cuts = scene.cuts(number)
     layers = {
@@ -137,7 +137,7 @@ def _caption(scene: SliceScene, sequence: MrSequence, cut: Cut, words: Words) ->
 
 
 def box_of(scene: SliceScene, number: int, cut: Cut) -> Box | None:
-    """Return a candidate's box in a slice, a voxel wider than the candidate; None outside it."""
+    """Return a candidate's box on a slice, padded by a voxel; None outside it."""
     rows, columns = np.nonzero(scene.candidate(number, cut))
     if not rows.size:
         return None
@@ -148,7 +148,7 @@ def box_of(scene: SliceScene, number: int, cut: Cut) -> Box | None:
 def overview_pictures(
     scene: SliceScene, reference: MrSequence, words: Words, count: int = 8
 ) -> tuple[ReportPicture, ...]:
-    """Draw axial slices of the reference, for a study without a candidate."""
+    """Render axial slices of the reference, for a study without a candidate."""
     return tuple(
         _picture(
             cut,
@@ -183,14 +183,14 @@ def _picture(
 
 
 def encoded(pixels: NDArray[np.uint8]) -> str:
-    """Return (rows, columns) grey or (rows, columns, 3) RGB pixels as a WebP data URI."""
+    """Encode (rows, columns) grey or (rows, columns, 3) RGB pixels as a WebP data URI."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "WEBP", quality=QUALITY, method=2)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def outlines_of(scene: SliceScene, cut: Cut, *, attention: bool) -> tuple[ContourPath, ...]:
-    """Return the outlines of the regions, largest first, and of the attention in a slice."""
+    """Return the contours of the regions, largest first, and of the attention on a slice."""
     drawn = [
         ContourPath(region, region.colour, path_of(scene.region(region, cut), 0.5))
         for region in Region
@@ -218,9 +218,9 @@ def path_of(values: NDArray[np.bool_] | NDArray[np.float32], level: float) -> st
 
 
 def _simplified(line: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
-    """Leave out points of a closed line that change it by no more than `tolerance` pixels.
+    """Simplify a closed line within `tolerance` pixels.
 
-    Ramer 1972; Douglas and Peucker 1973. (scikit-image's own takes most of a second to import.)
+    Ramer 1972; Douglas and Peucker 1973. (Importing scikit-image's version takes almost a second.)
     """
     kept = {0, len(line) - 1}
     spans = [(0, len(line) - 1)]
@@ -241,7 +241,7 @@ def _simplified(line: NDArray[np.float64], tolerance: float) -> NDArray[np.float
 
 
 def heated(grey: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Lay a map over a grey slice; its weight in the mixture grows with its value.
+    """Overlay a map on a grey slice, with opacity increasing with its value.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Exporters of other packages: each writes into its own folder; a failure affects no other file."""
+"""Third-party exporters: each writes into its own folder; a failure affects no other file."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ _NAMES = (
 def write_by(
     exporter: Any, name: str, analysis: Analysis, aside: Path, ours: Collection[str]
 ) -> Written | str:
-    """Let an exporter of another package write, and take what it wrote into the staged folder.
+    """Run a third-party exporter, and move its files into the staged folder.
 
     Parameters
     ----------
     exporter : Exporter
-        Of another package.
+        A third-party exporter.
     name : str
-        Of its entry point.
+        Name of its entry point.
     analysis : Analysis
-        What it may read.
+        The analysis.
     aside : Path
         The staged folder.
     ours : collection of str
-        Names below it that are not its to write, with forward slashes.
+        Reserved names below the staged folder, with forward slashes.
 
     Returns
     -------
     Written or str
-        What it wrote, or under `left_out` why it failed; or in its words why it did not run.
+        Its files, or under `left_out` why it failed; or its reason for not running.
     """
     what = f"exporter {name!r}"
     if analysis.options.hidden >= set(Identity) and not getattr(exporter, "nameless", False):
@@ -75,7 +75,7 @@ def _checked(exporter: Any, what: str, done: Any) -> Written:
 def _taken(
     exporter: Any, what: str, own: Path, aside: Path, ours: Collection[str]
 ) -> tuple[Path, ...]:
-    """Move what an exporter wrote to its place; completely or not at all."""
+    """Move an exporter's files to the staged folder, completely or not at all."""
     found = sorted(path.relative_to(own) for path in own.rglob("*") if not path.is_dir())
     for file in found:
         above = {parent.as_posix() for parent in (file, *file.parents)}

@@ -1,7 +1,7 @@
-"""report.html: one self-contained page, as a radiologist would hand it to a colleague.
+"""report.html: one self-contained page for radiologists.
 
-Text is escaped by Jinja2's autoescape; nothing is loaded from elsewhere and no script runs. What
-it shows is gathered in `page`, its strings stand in `languages`.
+Text is escaped by Jinja2's autoescape; nothing is loaded from elsewhere and there are no scripts.
+The content is collected in `page`, strings are in `languages`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ReportExporter:
     name = "report"
 
     def missing(self, analysis: Analysis) -> str | None:
-        """Nothing is needed."""
+        """Return None: nothing is required."""
         del analysis
         return None
 

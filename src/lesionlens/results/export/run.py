@@ -1,4 +1,4 @@
-"""run.json: how a result was made, so that another can make it again."""
+"""run.json: how a result was made, for reproducibility."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lesionlens.base.run_context import StageTime
 
 
 def warnings_of(analysis: Analysis) -> tuple[str, ...]:
-    """Return everything a reader is warned of, once each, in the order of the work."""
+    """Return all warnings, without duplicates, in processing order."""
     failed = (c.message for c in analysis.findings.quality if not c.passed)
     warnings = (
         *analysis.study.notices,
@@ -28,14 +28,14 @@ def warnings_of(analysis: Analysis) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ExportRecord:
-    """What came of writing a result."""
+    """Outcome of writing a result."""
 
     stages: tuple[StageTime, ...] = ()
-    """The exporters', which follow the analysis's."""
+    """Stages of the exporters, after those of the analysis."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """Exporters and files that could not be written, and why."""
+    """Exporters and files that failed, and why."""
     notices: tuple[str, ...] = ()
-    """What a reader must know of what was written."""
+    """Notices about the written files."""
 
 
 def run_file(analysis: Analysis, record: ExportRecord = ExportRecord()) -> RunFile:
@@ -44,9 +44,9 @@ def run_file(analysis: Analysis, record: ExportRecord = ExportRecord()) -> RunFi
     Parameters
     ----------
     analysis : Analysis
-        What was done.
+        The analysis.
     record : ExportRecord
-        What came of writing it.
+        Outcome of writing it.
     """
     run, maps = analysis.run, analysis.maps
     stages = (*run.stages, *record.stages)
@@ -89,5 +89,5 @@ def write_run(analysis: Analysis, staged: Path, record: ExportRecord = ExportRec
 
 
 def read_run(result: Path) -> Mapping[str, Any]:
-    """Read the run.json of a result; empty if there is none that can be read."""
+    """Read the run.json of a result; empty if missing or unreadable."""
     return read_object(result / "run.json")

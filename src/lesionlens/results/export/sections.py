@@ -1,4 +1,4 @@
-"""What a report shows of each candidate, in one language's words."""
+"""Report sections of candidates, in one language."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lesionlens.results.export.slices import SliceScene
 from lesionlens.results.export.words import Words, moment
 
 MOST_DOUBTS = 5
-"""Doubtful parts of one outline that are named; findings.json lists all."""
+"""Maximum number of doubtful parts listed per outline; findings.json lists all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class ReportBar:
 
 @dataclass(frozen=True, slots=True)
 class CandidateSection:
-    """All that the page shows of one candidate; an attention map that is not `trusted` hides.
+    """Content of one candidate's section; its attention map is hidden if not `trusted`.
 
     `facts` are names and values in order; `size` and `measured` the two diameters and what they
     are of, `line` the candidate in one sentence.
@@ -59,14 +59,14 @@ class CandidateSection:
 def sections_of(
     analysis: Analysis, content: FindingsFile, scene: SliceScene, words: Words
 ) -> tuple[CandidateSection, ...]:
-    """Return one section a candidate, pictures drawn.
+    """Return one section per candidate, with images.
 
     Parameters
     ----------
     analysis, content : Analysis, FindingsFile
-        What was found, and the same as rows.
+        The analysis, and the content of findings.json.
     scene : SliceScene
-        Of the analysis.
+        Slices of the analysis.
     words : Words
         The language.
     """
@@ -130,7 +130,7 @@ def _size(row: CandidateRow, digits: int, words: Words) -> str:
 def _facts(
     row: CandidateRow, candidate: Candidate, attention: str, words: Words
 ) -> tuple[tuple[str, str], ...]:
-    """Return the facts of a candidate beside its pictures, by name."""
+    """Return the facts of a candidate by name."""
     volumes = {region.value: words.volume(row.volume_ml[region]) for region in Region}
     if candidate.core_uncertain:
         volumes["tc"] = words("uncertain_core", volume=volumes["tc"])
@@ -157,13 +157,13 @@ def _facts(
 
 
 def _doubts(analysis: Analysis, candidate: Candidate, words: Words) -> tuple[tuple[str, str], ...]:
-    """Name the doubtful parts of a candidate's outline, the largest first."""
+    """Return the doubtful parts of a candidate's outline, largest first."""
     parts = analysis.findings.doubtful_of(candidate)
     return tuple((words("f_doubtful"), words.doubtful(part)) for part in parts[:MOST_DOUBTS])
 
 
 def _deciding(candidate: Candidate, words: Words) -> str:
-    """Report which sequence decides, or why none is named; empty if nothing was compared."""
+    """Return which sequence decides, or why none is named; empty without a comparison."""
     relevance = candidate.sequence_relevance
     if relevance is None:
         return ""
@@ -178,9 +178,9 @@ def _deciding(candidate: Candidate, words: Words) -> str:
 def attention_words(
     row: MapAgreement, checked: MapChecks | None, words: Words, times: float | None = None
 ) -> str:
-    """Report where the attention lies, and what is wrong with the map where something is.
+    """Describe where the attention is, and why the map is unreliable, if it is.
 
-    `times`, if it is known, is the candidate's attention in multiples of even attention.
+    `times`, if known, is the candidate's attention in multiples of uniform attention.
     """
     if row.peak_inside is None:
         return words("no_map")
@@ -198,7 +198,7 @@ def attention_words(
 
 
 def _times_even(analysis: Analysis, number: int) -> float | None:
-    """Return a candidate's attention in multiples of even, where several share one map."""
+    """Return a candidate's attention in multiples of uniform attention, if several share a map."""
     shown = analysis.volumes.attention.get(Region.WT)
     scale = 0.0 if analysis.maps is None else analysis.maps.scale_of(Region.WT)
     if shown is None or scale <= 1 or len(analysis.findings.candidates) < 2:

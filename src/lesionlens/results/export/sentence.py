@@ -1,4 +1,4 @@
-"""One candidate, or the study, in a sentence to paste into a report; a site may write its own.
+"""Report sentences for one candidate or the study, from built-in or site templates.
 
 A sentence is a Jinja template over the fields of `FIELDS`. A site's file holds the sentence of a
 candidate, or blocks named `candidate` and `study`; a block that it lacks is that of the language.
@@ -42,13 +42,15 @@ CANDIDATE_FIELDS = (
     "enhancing_perpendicular_mm", "whole_ml", "core_ml", "enhancing_ml",
     "slice", "slices", "prior_date", "prior_ml", "change_percent", "new",
 )  # fmt: skip
-"""What a candidate's sentence may name. What is not known is None, which `is none` asks; lengths
-and volumes are numbers, written by the filters `mm`, `ml` and `percent`."""
+"""Fields of a candidate's sentence. Unknown values are None (`is none`); lengths and volumes are
+numbers, formatted by the filters `mm`, `ml` and `percent`.
+"""
 STUDY_FIELDS = (
     "conclusion", "candidates", "sentences", "contrast", "prior_date", "gone",
 )  # fmt: skip
-"""What the study's sentence may name; `candidates` are the fields of each that is not rejected,
-`sentences` their sentences."""
+"""Fields of the study's sentence; `candidates` are the fields of each candidate that is not
+rejected, `sentences` their sentences.
+"""
 FIELDS: Mapping[str, tuple[str, ...]] = {"candidate": CANDIDATE_FIELDS, "study": STUDY_FIELDS}
 _BYTES = 64 * 1024
 _MOST = 20_000
@@ -64,7 +66,7 @@ _CALMING = re.compile(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SentenceSource:
-    """What sentences are made of."""
+    """Input of sentences."""
 
     findings: Findings
     labels: Volume
@@ -76,7 +78,7 @@ class SentenceSource:
 
     @classmethod
     def of(cls, result: Analysis | SavedResult) -> SentenceSource:
-        """Take what a result says, opened with its study or without."""
+        """Build from a result, opened with or without its study."""
         if isinstance(result, Analysis):
             prepared, hidden = result.prepared, result.options.hidden
             compared, reference, contrast = result.compared, prepared.reference, prepared.has_t1c
@@ -88,16 +90,16 @@ class SentenceSource:
 
 
 class Sentences:
-    """Writes the sentences of one result.
+    """Generates the sentences of one result.
 
     Parameters
     ----------
     result : Analysis or SavedResult
-        What was found.
+        The result.
     language : str
-        As `words.load` takes it.
+        As for `words.load`.
     template : str
-        A site's own, as `read_template` returned it; empty for that of the language.
+        A site's template from `read_template`; empty for the language's default.
 
     Raises
     ------
@@ -117,7 +119,7 @@ class Sentences:
         return _rendered(self._blocks["candidate"], self._fields(candidate), "candidate")
 
     def of_study(self) -> str:
-        """Return the study's sentence: what was flagged, and each that no reader rejected."""
+        """Return the study's sentence: the findings, and each candidate that is not rejected."""
         shown = [c for c in self._source.findings.candidates if not self._fields(c)["rejected"]]
         found = self._source.compared
         conclusion = self._words.conclusion(c.source for c in self._source.findings.candidates)
@@ -200,9 +202,9 @@ class Sentences:
 
 
 def axial_slice(found: Diameters, grid: Grid) -> tuple[int, int]:
-    """Return on which axial slice of a series a longest diameter lies, and of how many.
+    """Return the axial slice number of a longest diameter, and the number of slices.
 
-    Slices are counted from 1 at the feet, as the window counts them.
+    Slices are counted from 1 at the feet, as in the window.
 
     Examples
     --------
@@ -221,19 +223,19 @@ def axial_slice(found: Diameters, grid: Grid) -> tuple[int, int]:
 def _lengths(
     candidate: Candidate, region: Region, drawn: Diameters | None
 ) -> tuple[float | None, float | None]:
-    """Return both diameters of a part: those of the candidate where they are of that part."""
+    """Return both diameters of a part: the candidate's own if they measure that part."""
     if region is (Region.ET if candidate.has_enhancing else Region.WT):
         return candidate.longest_axial_diameter_mm, candidate.perpendicular_diameter_mm
     return (None, None) if drawn is None else (drawn.longest_mm, drawn.perpendicular_mm)
 
 
 def read_template(path: Path) -> str:
-    """Read a site's template and try it.
+    """Read a site's template and test it.
 
     Raises
     ------
     UnusableInputError
-        It cannot be read, is no template, names a field that there is not, or calms.
+        The file is unreadable, not a template, uses an unknown field, or contains reassuring words.
     """
     try:
         text = read_text(path, _BYTES)
@@ -248,7 +250,7 @@ def read_template(path: Path) -> str:
 
 
 def _trials() -> Iterator[dict[str, dict[str, Any]]]:
-    """Yield fields that are all known, and fields of which none is: both must make a sentence."""
+    """Yield fields that are all known, and all unknown: both must give a sentence."""
     numbers = [name for name in CANDIDATE_FIELDS if name.endswith(("_mm", "_ml", "_percent"))]
     known: dict[str, Any] = dict.fromkeys(CANDIDATE_FIELDS, "x") | dict.fromkeys(numbers, 12.3)
     known |= {"id": 1, "slice": 7, "slices": 20, "score": 0.9, "contrast": True, "new": False}
@@ -261,7 +263,7 @@ def _trials() -> Iterator[dict[str, dict[str, Any]]]:
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Reads fields and calls a few filters; no method, no call, no text without end."""
+    """Sandbox that allows fields and a few filters; no methods, no calls, bounded output."""
 
     intercepted_binops = frozenset({"*", "**", "%"})
 
@@ -294,7 +296,7 @@ def _environment(words: Words) -> _Environment:
 
 
 def _blocks(template: str, words: Words) -> dict[str, Template]:
-    """Return the template of each block: a site's own, else that of the language."""
+    """Return the template of each block: the site's, else the language's."""
     return {name: _compiled(template, words, name) for name in FIELDS}
 
 
@@ -320,7 +322,7 @@ _BLOCK = re.compile(r"\{%-?\s*block\s+(\w+)\s*-?%\}(.*?)\{%-?\s*endblock\b[^%]*%
 
 
 def _parts(template: str) -> dict[str, str]:
-    """Return the blocks of a template by name; without any the whole is a candidate's sentence."""
+    """Return the blocks of a template by name; without blocks, that of a candidate."""
     found = {match[1]: match[2] for match in _BLOCK.finditer(template)}
     strange = sorted(set(found) - set(FIELDS))
     if strange:

@@ -1,4 +1,4 @@
-"""The segmentation as 3D Slicer keeps it: `.seg.nrrd` with names, colours and coded terms.
+"""The segmentation in 3D Slicer's format: `.seg.nrrd` with names, colours and coded terms.
 
 https://slicer.readthedocs.io/en/latest/developer_guide/modules/segmentations.html: one label map
 in LPS+ mm, and for each segment its key-value pairs. A segment is one label of one candidate, so
@@ -38,13 +38,13 @@ class SlicerExporter:
     name = "slicer"
 
     def missing(self, analysis: Analysis) -> str | None:
-        """Only a candidate with an outline is needed."""
+        """Return why there is nothing to write; None if a candidate has an outline."""
         if analysis.volumes.labels.data.any():
             return None
         return "no segment to write for 3D Slicer: there is no candidate with an outline"
 
     def write(self, analysis: Analysis, staged: Path) -> tuple[Path, ...]:
-        """Write the file and read it back."""
+        """Write the file and verify it."""
         path = staged / NAME
         numbered, segments = segments_of(analysis)
         _write(
@@ -54,7 +54,7 @@ class SlicerExporter:
 
 
 def segments_of(analysis: Analysis) -> tuple[NDArray[np.uint16], tuple[tuple[int, Label], ...]]:
-    """Give each label of each candidate a number of its own.
+    """Assign a number to each label of each candidate.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def segments_of(analysis: Analysis) -> tuple[NDArray[np.uint16], tuple[tuple[int
 def _described(
     analysis: Analysis, numbered: NDArray[np.uint16], segments: tuple[tuple[int, Label], ...]
 ) -> dict[str, str]:
-    """Return the key-value pairs of the header, in Slicer's words."""
+    """Return the key-value pairs of the header, in Slicer's terms."""
     by_id = {candidate.id: candidate for candidate in analysis.findings.candidates}
     boxes = boxes_of(numbered)
     fields = {
@@ -108,7 +108,7 @@ def _described(
 
 
 def terms(label: Label) -> str:
-    """Return a label's terms: category, type and place, with their modifiers, as Slicer writes it.
+    """Return a label's terms in Slicer's format: category, type and location, with modifiers.
 
     Examples
     --------

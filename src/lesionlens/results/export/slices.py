@@ -1,4 +1,4 @@
-"""Which slices a candidate is shown on, and what lies in them: greys, labels, attention.
+"""Slices for images of a candidate: grey values, labels, attention.
 
 Pictures are drawn from the working grid (RAS+, 1 mm cubes); labels and attention on the native
 grid are looked up there voxel by voxel. A picture is (rows, columns) in radiological convention:
@@ -21,9 +21,9 @@ from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.analysis import Analysis
 
 MARGIN_VOX = 12
-"""Kept round the brain, so that skull and scalp are seen where they are there."""
+"""Margin around the brain, to include skull and scalp if present."""
 WINDOW_PERCENT = (1.0, 99.2)
-"""Of the brain's intensities: what is drawn black and white."""
+"""Intensity percentiles of the brain shown as black and white."""
 
 Span = tuple[int, int]
 
@@ -37,16 +37,16 @@ class SlicePlane(StrEnum):
 
     @property
     def fixed(self) -> int:
-        """The working axis that a slice holds fixed."""
+        """The working axis perpendicular to the plane."""
         return {"axial": 2, "coronal": 1, "sagittal": 0}[self.value]
 
     @property
     def markers(self) -> tuple[str, str]:
-        """What lies at the picture's left and right edge."""
+        """Directions of the image's left and right edge."""
         return ("A", "P") if self is SlicePlane.SAGITTAL else ("R", "L")
 
     def upright(self, plane: NDArray[Any]) -> NDArray[Any]:
-        """Turn a slice's two remaining working axes into (rows, columns) as a radiologist sees it.
+        """Convert a slice's two working axes to (rows, columns) in radiological convention.
 
         Examples
         --------
@@ -66,12 +66,12 @@ class Cut:
 
 
 class SliceScene:
-    """One analysis as slices; everything is computed once and on demand.
+    """Slices of one analysis; everything is computed once, on demand.
 
     Parameters
     ----------
     analysis : Analysis
-        Left as it is.
+        Not modified.
     """
 
     def __init__(self, analysis: Analysis) -> None:
@@ -81,7 +81,7 @@ class SliceScene:
 
     @cached_property
     def spans(self) -> tuple[Span, Span, Span]:
-        """First and past-the-last working index of the brain with a margin, along each axis."""
+        """Start and stop working index of the brain with a margin, along each axis."""
         brain = self._prepared.brain
         box = bounding_box(brain, MARGIN_VOX) or tuple(slice(0, n) for n in brain.shape)
         i, j, k = ((side.start, side.stop) for side in box)
@@ -89,7 +89,7 @@ class SliceScene:
 
     @cached_property
     def windows(self) -> dict[MrSequence, tuple[float, float]]:
-        """Intensities drawn black and white, by sequence."""
+        """Intensities shown as black and white, by sequence."""
         coarse = (slice(None, None, 2),) * 3
         inside = self._prepared.brain[coarse]
         found = {}
@@ -101,17 +101,17 @@ class SliceScene:
 
     @property
     def edge_mm(self) -> float:
-        """Edge of a working voxel."""
+        """Edge of a working voxel, mm."""
         return float(self._prepared.working.spacing_mm[0])
 
     def place_mm(self, cut: Cut) -> float:
-        """Return where a slice lies along its fixed axis, RAS+ mm."""
+        """Return a slice's position along its axis, RAS+ mm."""
         axis = cut.plane.fixed
         affine = self._prepared.working.affine
         return float(affine[axis, axis] * cut.index + affine[axis, 3])
 
     def cuts(self, candidate: int) -> dict[SlicePlane, Cut]:
-        """Return the slice of each plane that holds most of a candidate.
+        """Return the slice of each plane with most of a candidate.
 
         Parameters
         ----------
@@ -131,7 +131,7 @@ class SliceScene:
         return cuts
 
     def overview(self, count: int) -> tuple[Cut, ...]:
-        """Return axial slices spread evenly over the brain, from below upwards."""
+        """Return axial slices evenly spread over the brain, from below upwards."""
         low, high = self.spans[SlicePlane.AXIAL.fixed]
         inner = np.linspace(low + MARGIN_VOX, high - MARGIN_VOX - 1, count + 2)[1:-1]
         return tuple(Cut(SlicePlane.AXIAL, round(float(k))) for k in inner)
@@ -143,15 +143,15 @@ class SliceScene:
         return np.asarray(np.clip(scaled, 0, 255), dtype=np.uint8)
 
     def region(self, region: Region, cut: Cut) -> NDArray[np.bool_]:
-        """Return where a region is in a slice, of all candidates, (rows, columns)."""
+        """Return the mask of a region on a slice, of all candidates, (rows, columns)."""
         return np.isin(self._native(self._analysis.volumes.labels.data, cut), region.labels)
 
     def candidate(self, number: int, cut: Cut) -> NDArray[np.bool_]:
-        """Return where one candidate is in a slice, (rows, columns)."""
+        """Return the mask of one candidate on a slice, (rows, columns)."""
         return np.asarray(self._native(self._analysis.findings.components, cut) == number)
 
     def attention(self, region: Region, cut: Cut) -> NDArray[np.float32] | None:
-        """Return a region's attention in a slice, 0 to 1, (rows, columns); None without a map."""
+        """Return a region's attention on a slice, 0 to 1, (rows, columns); None without a map."""
         maps = self._analysis.maps
         if maps is not None and region in maps.maps:
             return np.asarray(self._crop(maps.maps[region], cut), dtype=np.float32)
@@ -159,7 +159,7 @@ class SliceScene:
         return None if volume is None else np.asarray(self._native(volume.data, cut), np.float32)
 
     def full_scale(self, region: Region) -> float:
-        """Return what a map's 1 is in multiples of uniform attention; 0 if that is not known."""
+        """Return the raw value of a map's 1 in multiples of uniform attention; 0 if unknown."""
         return 0.0 if self._analysis.maps is None else self._analysis.maps.scale_of(region)
 
     def _crop(self, volume: NDArray[Any], cut: Cut) -> NDArray[Any]:
@@ -168,7 +168,7 @@ class SliceScene:
         return cut.plane.upright(volume[tuple(place)])
 
     def _native(self, volume: NDArray[Any], cut: Cut) -> NDArray[Any]:
-        """Look a native volume up at each working voxel of a slice; 0 outside it."""
+        """Sample a native volume at each working voxel of a slice; 0 outside it."""
         axes = [np.arange(*span) for span in self.spans]
         axes[cut.plane.fixed] = np.array([cut.index])
         step = self._prepared.to_native

@@ -1,4 +1,4 @@
-"""Surfaces of the candidates, for 3-D viewers and printers: one glTF scene, and STL files.
+"""Surface meshes of the candidates: one glTF scene, and STL files.
 
 STL is in the patient's LPS+ mm, which its header names as 3D Slicer expects. glTF demands metres
 and y upwards: its meshes stay in RAS+ mm, and each node's matrix turns them so that the patient's
@@ -25,24 +25,24 @@ FOLDER = "surfaces"
 GLTF_FROM_RAS = np.array(
     [[-1e-3, 0, 0, 0], [0, 0, 1e-3, 0], [0, 1e-3, 0, 0], [0, 0, 0, 1]], dtype=np.float64
 )
-"""RAS+ mm to glTF's metres: x to the patient's left, y superior, z anterior; sides stay."""
+"""RAS+ mm to glTF's metres: x to the patient's left, y superior, z anterior."""
 _COLOURS = {
     Region.WT: (*lookup.rgb(Label.OEDEMA.colour), 90),
     Region.TC: (*lookup.rgb(Label.CORE.colour), 160),
     Region.ET: (*lookup.rgb(Label.ENHANCING.colour), 255),
 }
-"""Red, green, blue and opacity; a region has the colour of the label that it adds."""
+"""Red, green, blue and opacity; a region has the colour of its outermost label."""
 _SMOOTHING = 10
-"""Steps of Taubin 1995, which takes the stairs of the voxels off and keeps the volume."""
+"""Steps of Taubin smoothing (1995), which removes voxel steps and preserves the volume."""
 
 
 class SurfacesExporter:
-    """Writes surfaces/candidates.glb and one STL file a region of each candidate."""
+    """Writes surfaces/candidates.glb and one STL file per region of each candidate."""
 
     name = "surfaces"
 
     def missing(self, analysis: Analysis) -> str | None:
-        """Need the user's wish, an outline and trimesh."""
+        """Return what is missing: the user's request, an outline or trimesh."""
         if not analysis.options.surfaces:
             return "surfaces are written on request: --surfaces"
         if importlib.util.find_spec("trimesh") is None:
@@ -78,7 +78,7 @@ class SurfacesExporter:
 
 
 def _surfaces(analysis: Analysis) -> Iterator[tuple[Candidate, Region, Any]]:
-    """Yield candidate, region and mesh (RAS+ mm) of each region that has voxels."""
+    """Yield candidate, region and mesh (RAS+ mm) of each non-empty region."""
     labels = analysis.volumes.labels
     for candidate in analysis.findings.candidates:
         own = analysis.findings.components == candidate.id
@@ -89,7 +89,7 @@ def _surfaces(analysis: Analysis) -> Iterator[tuple[Candidate, Region, Any]]:
 
 
 def surface_of(inside: NDArray[np.bool_], affine: geometry.Affine) -> Any:
-    """Return the closed surface of a mask, facing outwards.
+    """Return the closed surface of a mask, with outward normals.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ _ROW = TypeAdapter(CandidateRow)
 
 
 def findings_file(analysis: Analysis) -> FindingsFile:
-    """Build findings.json's content, with the readers' decisions up to now."""
+    """Build findings.json's content, with the current review."""
     findings = analysis.findings
     series = analysis.study.series
     return FindingsFile(
@@ -60,7 +60,7 @@ def findings_json(analysis: Analysis) -> dict[str, Any]:
 
 
 def file_of(series: Series) -> str:
-    """Name a series for display: its one file, or the folder its files share and their number."""
+    """Return a series' name for display: its one file, or its folder and number of files."""
     if len(series.files) == 1:
         return series.files[0].name
     folders = {str(PurePosixPath(f.name).parent) for f in series.files}
@@ -70,7 +70,7 @@ def file_of(series: Series) -> str:
 
 
 def columns() -> tuple[str, ...]:
-    """Return the columns of findings.csv: the JSON's names, nested ones joined by `_`."""
+    """Return the columns of findings.csv: the JSON names, nested ones joined by `_`."""
     schema = _ROW.json_schema()
     return tuple(_columns(schema, schema["$defs"]))
 
@@ -88,7 +88,7 @@ def _columns(node: dict[str, Any], models: dict[str, Any], name: str = "") -> It
 
 
 def findings_csv(content: FindingsFile) -> str:
-    """Return findings.csv: a header and one row a candidate.
+    """Return findings.csv: a header and one row per candidate.
 
     Text that a spreadsheet would run as a formula gets a leading apostrophe.
     """
@@ -101,12 +101,12 @@ def findings_csv(content: FindingsFile) -> str:
 
 
 def flat_row(row: CandidateRow) -> dict[str, Any]:
-    """Return a candidate's values by the names of `columns`; None if one is not known."""
+    """Return a candidate's values by the names of `columns`; None if unknown."""
     return dict(_flat(_ROW.dump_python(row, mode="json")))
 
 
 _PARTS = {3: ("x", "y", "z"), 2: ("low", "high")}
-"""How the parts of a point, and of a box, are called."""
+"""Suffixes of a point's, and a box's, components."""
 
 
 def _flat(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -121,18 +121,18 @@ def _flat(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def schema_text() -> str:
-    """Return the JSON Schema of findings.json, as docs/reference/findings.schema.json holds it."""
+    """Return the JSON Schema of findings.json, as in docs/reference/findings.schema.json."""
     schema = FindingsFile.model_json_schema(by_alias=True)
     return json.dumps(schema, indent=1, sort_keys=True) + "\n"
 
 
 class TablesExporter:
-    """Writes findings.json and findings.csv; with a prior followup.json and followup.csv too."""
+    """Writes findings.json and findings.csv; with a prior also followup.json and followup.csv."""
 
     name = "tables"
 
     def missing(self, analysis: Analysis) -> str | None:
-        """Nothing is needed."""
+        """Return None: nothing is required."""
         del analysis
         return None
 

@@ -1,4 +1,4 @@
-"""The words of the report, from one catalogue a language; numbers and times as it writes them.
+"""Texts of the report in one language, with number and time formats.
 
 A catalogue is a TOML file in `export/languages`, or one of the user's own with the same keys.
 """
@@ -24,11 +24,11 @@ from lesionlens.base.records.findings import UNCERTAIN_PLACE, UNSURE, DoubtfulPa
 from lesionlens.base.records.response import Response
 
 LANGUAGES = ("en", "de")
-"""Those that are in the package."""
+"""Languages in the package."""
 
 
 class Words:
-    """One language's words.
+    """Texts of one language.
 
     Parameters
     ----------
@@ -40,12 +40,12 @@ class Words:
         self._table = table
 
     def __call__(self, key: str, /, **values: object) -> str:
-        """Return a text with its places filled."""
+        """Return a text with its placeholders filled."""
         text: str = self._table[key]
         return text.format(**values) if values else text
 
     def number(self, value: float | None, digits: int = 1, unit: str = "") -> str:
-        """Write a number with its unit, or a dash if there is none.
+        """Format a number with its unit, or a dash if there is none.
 
         Examples
         --------
@@ -57,7 +57,7 @@ class Words:
         return f"{value:.{digits}f} {unit}".strip().replace(".", self("decimal"))
 
     def volume(self, value: float | None) -> str:
-        """Write ml with the digits that they deserve.
+        """Format ml with suitable digits.
 
         Examples
         --------
@@ -69,27 +69,27 @@ class Words:
         return self.number(value, 1 if value is not None and value >= 1 else 2, "ml")
 
     def percent(self, share: float) -> str:
-        """Write a share in percent, without the sign."""
+        """Format a share in percent, without the sign."""
         return self.number(100 * share, 0)
 
     def truth(self, value: bool | None) -> str:
-        """Write a truth value."""
+        """Return a truth value in words."""
         return self("unknown") if value is None else self("yes" if value else "no")
 
     def state(self, state: ReviewState) -> str:
-        """Write what a reader decided."""
+        """Return a review state in words."""
         return self._of("states", state.value)
 
     def region(self, region: Region) -> str:
-        """Write a region's name."""
+        """Return a region's name."""
         return self._of("regions", region.value)
 
     def measured(self, enhancing: bool) -> str:
-        """Report what a candidate's diameters are of."""
+        """Return the part that a candidate's diameters measure."""
         return self("measured_enhancing" if enhancing else "measured_whole")
 
     def place(self, location: Location) -> str:
-        """Write where a candidate lies; a place that is not in the catalogue stays as it is.
+        """Return a candidate's location; an unknown region is unchanged.
 
         Examples
         --------
@@ -101,11 +101,11 @@ class Words:
         return " ".join(self("place", words=location.words, lobe=lobe, side=side).split())
 
     def side(self, location: Location) -> str:
-        """Write on which side a candidate lies; empty if that is not known."""
+        """Return a candidate's side; empty if unknown."""
         return "" if location.side is None else self._of("sides", location.side)
 
     def lobe(self, location: Location) -> str:
-        """Write in which lobe or place a candidate lies; empty if that is not known.
+        """Return a candidate's lobe or region; empty if unknown.
 
         Examples
         --------
@@ -118,13 +118,13 @@ class Words:
         return f"{joined} ({self('uncertain_place')})" if names != region else joined
 
     def response(self, category: Response) -> str:
-        """Write a category of response."""
+        """Return a response category in words."""
         return self._of("responses", category.value)
 
     def step(self, text: str) -> str:
-        """Write a line of a response's arithmetic, which is kept in English.
+        """Translate a line of a response's computation, which is stored in English.
 
-        A line that the catalogue does not know stays as it is.
+        An unknown line is unchanged.
 
         Examples
         --------
@@ -140,7 +140,7 @@ class Words:
         return text
 
     def _of_step(self, name: str, value: str) -> str:
-        """Write a value of such a line: a place in words and its diameters, a figure, a day."""
+        """Translate a value of such a line: location and diameters, a number, a date."""
         if name == "category":
             return f"{value} ({self._of('responses', value)})"
         if name == "place":
@@ -149,7 +149,7 @@ class Words:
         return value if name in ("day", "days") else value.replace(".", self("decimal"))
 
     def place_named(self, text: str) -> str:
-        """Write a place that is kept in words alone; one that is not understood stays as it is.
+        """Translate a location that is stored as text; an unknown one is unchanged.
 
         Examples
         --------
@@ -171,15 +171,15 @@ class Words:
         return self.place(Location(spot.side, f"{spot.region}{text[len(plain) :]}"))
 
     def entered(self, value: str) -> str:
-        """Write what a reader entered for a response."""
+        """Return a reader's input for a response in words."""
         return self._of("entered", value)
 
     def sentence(self, name: str) -> str:
-        """Return the template of a sentence to paste: of a candidate, or of the study."""
+        """Return the template of a report sentence: of a candidate, or of the study."""
         return self._of("sentences", name)
 
     def signed(self, value: float | None) -> str:
-        """Write a change in percent with its sign.
+        """Format a change in percent with its sign.
 
         Examples
         --------
@@ -192,7 +192,7 @@ class Words:
         return f"{value:+.{digits}f} %".replace(".", self("decimal"))
 
     def conclusion(self, sources: Iterable[Source]) -> str:
-        """Report how many candidates were flagged and how many added; never that there is nothing.
+        """Return how many candidates were flagged and added; never a statement about disease.
 
         Examples
         --------
@@ -208,7 +208,7 @@ class Words:
         return f"{sentence.rstrip('.')}. {self('conclusion_added', n=added)}" if added else sentence
 
     def unsure(self, value: float) -> str:
-        """Report how sure the engine was.
+        """Return the engine's uncertainty in words.
 
         Examples
         --------
@@ -218,7 +218,7 @@ class Words:
         return self("unsure" if value < UNSURE else "very_unsure", value=self.number(value, 2))
 
     def doubtful(self, part: DoubtfulPart) -> str:
-        """Describe a doubtful part of an outline: its size, its place, and why.
+        """Describe a doubtful part of an outline: size, position and reason.
 
         Examples
         --------
@@ -237,7 +237,7 @@ class Words:
         return self("doubt", volume=self.volume(part.volume_ml), x=x, y=y, z=z, why=why)
 
     def looks_like(self, shares: Mapping[LesionClass, float]) -> str:
-        """Describe what a candidate resembles to the engine, likest first, and what that is not."""
+        """Return the class probabilities, highest first, with a caution."""
         ranked = sorted(shares.items(), key=lambda item: -item[1])
         listed = (
             f"{self._of('kinds', one.value)} {self.percent(share)} %" for one, share in ranked
@@ -245,11 +245,11 @@ class Words:
         return self("resemblance", shares=", ".join(listed))
 
     def check(self, name: str) -> str:
-        """Write what a check of the input looks at."""
+        """Return the name of an input check."""
         return self._of("checks", name)
 
     def verdict(self, checks: MapChecks) -> str:
-        """Write what the checks of an attention map came to.
+        """Return the verdict on an attention map.
 
         Examples
         --------
@@ -267,7 +267,7 @@ class Words:
 
 
 def moment(text: str) -> str:
-    """Write an ISO 8601 time to the minute, in UTC; another text stays as it is.
+    """Format an ISO 8601 time to the minute, in UTC; other text is unchanged.
 
     Examples
     --------
@@ -282,7 +282,7 @@ def moment(text: str) -> str:
 
 @cache
 def _pattern(template: str) -> re.Pattern[str]:
-    """Return what matches a template with its places filled."""
+    """Return a pattern that matches a template with filled placeholders."""
     parts = string.Formatter().parse(template)
     made = (re.escape(text) + (f"(?P<{name}>.+?)" if name else "") for text, name, _, _ in parts)
     return re.compile("".join(made))
@@ -290,7 +290,7 @@ def _pattern(template: str) -> re.Pattern[str]:
 
 @cache
 def load(language: str) -> Words:
-    """Return a language's words.
+    """Return a language's texts.
 
     Parameters
     ----------
@@ -300,7 +300,7 @@ def load(language: str) -> Words:
     Raises
     ------
     UnusableInputError
-        There is no such language, or the file lacks a key or names other places.
+        Unknown language, or the file lacks a key or has other placeholders.
     """
     if language in LANGUAGES:
         return Words(_shipped(language))
@@ -322,9 +322,9 @@ def load(language: str) -> Words:
 
 
 def differences(table: Mapping[str, Any], base: Mapping[str, Any]) -> list[str]:
-    """Return the keys that a catalogue lacks, or whose text names places that the base does not.
+    """Return the keys that a catalogue lacks, or whose text has unknown placeholders.
 
-    A place that the text leaves out is no fault; `place` may name any of its own three.
+    Omitted placeholders are allowed; `place` may use any of its three.
     """
     wrong = []
     for key, text in base.items():

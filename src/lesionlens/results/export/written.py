@@ -1,4 +1,4 @@
-"""What an exporter wrote, and what happened to an exporter that could not."""
+"""Result of an exporter, and the reason if it failed."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What an exporter wrote, where there is more to say than the names of files."""
+    """Files written by an exporter, with notices and failures."""
 
     files: tuple[Path, ...]
-    """In the staged folder."""
+    """Files in the staged folder."""
     notices: tuple[str, ...] = ()
-    """What a reader must know of them."""
+    """Notices about them."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Files that could not be written, by their name below the result folder, and why."""
 
 
 def reason_of(error: Exception) -> str:
-    """Return in words why one file could not be written, so that the others can be.
+    """Return why one file could not be written, so that the others can still be written.
 
     Parameters
     ----------
     error : Exception
-        What its writer raised.
+        Exception raised by its writer.
 
     Raises
     ------
     Exception
-        The error itself, where no other file could be written either: a stop was requested,
-        or memory or the disk is full.
+        The error itself, if no other file could be written either: cancellation, or lack of memory
+        or disk space.
     """
     system = isinstance(error, OSError) and not isinstance(error, LesionLensError)
     if isinstance(error, CancelledError | ResourceError) or system or is_lack_of_memory(error):

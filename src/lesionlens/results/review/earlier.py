@@ -1,9 +1,8 @@
-"""What happens to the review in a folder that a new analysis of the study is written to.
+"""Carry an earlier review over to a new analysis of the same study.
 
-One rule for every way of writing a result: decisions on candidates that are there again stay with
-them, by tracking UID, or, if one was drawn a little differently, by overlap. What readers signed
-before they saw the analysis stays. A signature of the whole study stays while the candidates are
-the same. What does not fit is kept beside the result by the exporter, and a notice says so.
+Decisions are carried over to the same candidates, by tracking UID or, if the outline differs
+slightly, by overlap. Unaided reads are kept. A signature of the whole study is kept if the
+candidates are the same. Anything else is set aside by the exporter, with a notice.
 """
 
 from __future__ import annotations
@@ -21,31 +20,31 @@ from lesionlens.results.review import store
 from lesionlens.results.review.reopen import SavedResult, read_result
 
 SAME_OUTLINE = 0.5
-"""Dice from which two outlines are of the same candidate."""
+"""Minimum Dice for two outlines of the same candidate."""
 
 
 def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
-    """Return an analysis with what readers decided on the same candidates in a folder.
+    """Return an analysis with the decisions on the same candidates in a folder.
 
     Parameters
     ----------
     analysis : Analysis
-        About to be written there. Where it has decisions of its own, or none fit, only what was
-        read unaided is taken over.
+        The new analysis. If it has decisions of its own, or none apply, only unaided reads are
+        carried over.
     folder : Path
-        May hold an earlier result of the same study.
+        May contain an earlier result of the same study.
 
     Returns
     -------
     Analysis
-        With the review that goes on, and notices of what was taken over and what was not.
+        With the continued review, and notices about what was carried over.
     """
     if not (folder / store.NAME).is_file():
         return analysis
     try:
         earlier = read_result(folder, maps=False)
     except LesionLensError:
-        return analysis  # the exporter keeps it beside, with a notice
+        return analysis  # the exporter sets it aside, with a notice
     if earlier.review == Review() or not _same_study(analysis, earlier):
         return analysis
     reads = dict.fromkeys((*earlier.review.unaided, *analysis.review.unaided))
@@ -65,7 +64,7 @@ def with_earlier_review(analysis: Analysis, folder: Path) -> Analysis:
 
 
 def _same_study(analysis: Analysis, earlier: SavedResult) -> bool:
-    """Whether both are of the same study, with its candidates on the same voxels."""
+    """Return whether both are of the same study, on the same voxel grid."""
     known = {sha256 for _, sha256 in earlier.run.inputs}
     shared = any(sha256 in known for _, sha256 in analysis.run.inputs)
     grid = analysis.volumes.labels.grid
@@ -73,7 +72,7 @@ def _same_study(analysis: Analysis, earlier: SavedResult) -> bool:
 
 
 def _names(earlier: SavedResult, analysis: Analysis) -> dict[str, str]:
-    """Return the tracking UID of now of each candidate that is there again, by that of before."""
+    """Return the new tracking UID of each matching candidate, by its earlier one."""
     old, new = earlier.findings, _drawn(analysis)
     now = {c.tracking_uid for c in new.candidates}
     names = {c.tracking_uid: c.tracking_uid for c in old.candidates if c.tracking_uid in now}
@@ -92,19 +91,19 @@ def _names(earlier: SavedResult, analysis: Analysis) -> dict[str, str]:
 
 
 def _drawn(analysis: Analysis) -> Findings:
-    """Return the findings by the network's own outlines."""
+    """Return the findings with the network's own outlines."""
     return analysis.findings if analysis.original is None else analysis.original.findings
 
 
 def _covers(names: dict[str, str], earlier: SavedResult, analysis: Analysis) -> bool:
-    """Whether the candidates are the same, so that a signature of the study still holds."""
+    """Return whether the candidates are the same, so that a signature remains valid."""
     old = {c.tracking_uid for c in earlier.findings.candidates}
     new = {c.tracking_uid for c in _drawn(analysis).candidates}
     return old == set(names) and new == set(names.values())
 
 
 def _notices(before: Review, kept: Review, names: dict[str, str]) -> list[str]:
-    """Report what was taken over, and what was not."""
+    """Return notices about what was carried over, and what was not."""
     moved = {old for old, new in names.items() if old != new and before.of(old) is not None}
     stayed = {e.tracking_uid for e in kept.events} - {WHOLE_STUDY}
     lost = len({e.tracking_uid for e in before.events} - {WHOLE_STUDY}) - len(stayed)

@@ -1,8 +1,8 @@
-"""A result from DICOM objects alone, so that a review continues elsewhere: source, SEG and SR.
+"""Rebuild a result from DICOM objects (source, SEG, SR), to continue a review elsewhere.
 
-Of our own objects, candidates, labels, review and attention maps come back; what was not sent
-(probabilities, which sequence mattered) stays unknown. Segmentations of other programs become
-candidates too: measured here, not reviewed.
+From LesionLens objects, candidates, labels, review and attention maps are restored; probabilities
+and sequence relevance are not stored in them. Segmentations of other programs become unreviewed
+candidates, measured here.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ _WHOLE = np.ones((3, 3, 3), bool)
 
 
 def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
-    """Put a result together from the DICOM objects in a folder.
+    """Build a result from the DICOM objects in a folder.
 
     Parameters
     ----------
     place : Path
-        A file, or a folder with the objects, the source images among them or not.
+        A file, or a folder with the objects, with or without the source images.
     study : Study
         The opened study; its reference sequence gives the grid.
     prepared : PreparedStudy
@@ -95,7 +95,7 @@ def from_dicom(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
 
 
 def _lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list[str]]:
-    """Choose the segments that are lesions; where none says so, all that are no anatomy."""
+    """Select the segments that are lesions; if none says so, all that are not anatomy."""
     notices = []
     chosen = [s for s in segments if s.lesion and not s.organ]
     if segments and not chosen:
@@ -110,7 +110,7 @@ def _lesions(segments: list[ReadSegment]) -> tuple[list[ReadSegment], list[str]]
 
 
 def _components(segments: list[ReadSegment], grid: Grid) -> tuple[ComponentMask, list[str | None]]:
-    """Put segments together to candidates: by whose they are, else by what touches."""
+    """Group segments into candidates: by tracking UID, else by connectivity."""
     labels = np.zeros(grid.shape, np.uint8)
     for segment in sorted(segments, key=lambda s: s.part):
         labels[segment.mask] = segment.part.label
@@ -128,7 +128,7 @@ def _components(segments: list[ReadSegment], grid: Grid) -> tuple[ComponentMask,
 
 
 def _groups(segments: list[ReadSegment]) -> Iterator[tuple[str | None, list[ReadSegment]]]:
-    """Yield what belongs together: one tracking UID each, or None for parts of unnamed lesions."""
+    """Yield groups of segments: by tracking UID, or None for parts of unidentified lesions."""
     by_uid: dict[str | None, list[ReadSegment]] = {}
     for segment in segments:
         by_uid.setdefault(segment.tracking_uid, []).append(segment)
@@ -139,7 +139,7 @@ def _groups(segments: list[ReadSegment]) -> Iterator[tuple[str | None, list[Read
     elif whole and len(segments) > 1:
         yield from ((None, [segment]) for segment in segments)
     elif segments:
-        yield None, segments  # parts of lesions, each with an identifier of its own
+        yield None, segments  # parts of lesions with their own identifiers
 
 
 def _described(
@@ -149,7 +149,7 @@ def _described(
     attention: Mapping[Region, NDArray[np.float32]],
     prepared: PreparedStudy,
 ) -> Findings:
-    """Measure the components; who a candidate is comes from the objects where they say it."""
+    """Measure the components; UIDs come from the objects if available."""
     known = [
         ReportedCandidate() if uid is None else reported.get(uid, ReportedCandidate())
         for uid in uids
@@ -174,14 +174,14 @@ def _described(
 
 
 def _score(one: ReportedCandidate) -> float | None:
-    """Return the score that was sent; 1 where somebody drew it, none where a reader added it."""
+    """Return the stored score; 1 if somebody drew it, None if a reader added it."""
     return 1.0 if one.score is None and one.source is Source.NETWORK else one.score
 
 
 def _theirs(
     found: Findings, reported: Mapping[str, ReportedCandidate], by_hand: set[str | None]
 ) -> Findings:
-    """Record which candidates a reader added, and how each was drawn."""
+    """Record which candidates a reader added, and how each was outlined."""
     candidates = tuple(
         replace(
             c,
@@ -202,7 +202,7 @@ def _theirs(
 def _numbers(
     objects: Objects, segments: Sequence[ReadSegment], reported: Mapping[str, ReportedCandidate]
 ) -> dict[str, int]:
-    """Return the number that each tracking UID has in LesionLens objects."""
+    """Return the number of each tracking UID in LesionLens objects."""
     numbers: dict[str, int] = {}
     if objects.seg is not None and objects.seg.get("Manufacturer") == MANUFACTURER:
         for segment in segments:
@@ -215,7 +215,7 @@ def _numbers(
 
 
 def _numbered(found: Findings, numbers: Mapping[str, int]) -> Findings:
-    """Give candidates the numbers that they were sent with; any other takes one after those."""
+    """Restore the candidates' numbers; others get the next ones."""
     sent = [numbers[c.tracking_uid] for c in found.candidates if c.tracking_uid in numbers]
     if not sent or len(set(sent)) < len(sent):
         return found
@@ -232,7 +232,7 @@ def _numbered(found: Findings, numbers: Mapping[str, int]) -> Findings:
 def _attention(
     maps: tuple[Dataset, ...], grid: Grid
 ) -> Iterator[tuple[Region, NDArray[np.float32] | None]]:
-    """Yield each attention LesionLens map on the grid; None if it lies on other voxels."""
+    """Yield each LesionLens attention map on the grid; None if it has other voxels."""
     for ds in maps:
         try:
             volume = _map_on(ds, grid)
@@ -248,7 +248,7 @@ def _attention(
 
 
 def _map_on(ds: Dataset, grid: Grid) -> NDArray[np.float32] | None:
-    """Return a map on the grid; None if it lies on other voxels."""
+    """Return a map on the grid; None if it has other voxels."""
     shared = ds.SharedFunctionalGroupsSequence[0]
     slope = float(shared.RealWorldValueMappingSequence[0].RealWorldValueSlope)
     keyword, kind = ("FloatPixelData", "<f4") if "FloatPixelData" in ds else ("PixelData", "<u2")
@@ -267,7 +267,7 @@ def _map_on(ds: Dataset, grid: Grid) -> NDArray[np.float32] | None:
 
 
 def _run(objects: Objects, study: Study, notices: tuple[str, ...]) -> RunInfo:
-    """Report who made the objects, as far as they tell."""
+    """Return the run information in the objects, as far as known."""
     seg, report = objects.seg, objects.report
     ds: Any = seg if seg is not None else report
     segments = seg.SegmentSequence if seg is not None else [Dataset()]
@@ -307,7 +307,7 @@ def _run(objects: Objects, study: Study, notices: tuple[str, ...]) -> RunInfo:
 def _review(
     findings: Findings, reported: Mapping[str, ReportedCandidate], report: Dataset | None
 ) -> Review:
-    """Return what the report says that a reader decided."""
+    """Return the decisions in the report."""
     events = []
     for candidate in findings.candidates:
         found = reported.get(candidate.tracking_uid)

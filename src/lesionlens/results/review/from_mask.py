@@ -1,9 +1,8 @@
-"""A segmentation in NIfTI from any program, as a result that can be reviewed.
+"""Build a reviewable result from any NIfTI segmentation.
 
-Its regions are measured and placed like the network's own; no network is needed. What the numbers
-mean follows from which there are: one number is a whole lesion; 1, 2 and 3 are core, oedema and
-enhancing tumour as in our own files and in BraTS 2023, 4 in place of 3 as in BraTS before; any
-others number the lesions.
+Regions are measured and located like the network's; no network is needed. The meaning of the labels
+is inferred: a single label is the whole lesion; 1, 2 and 3 are core, oedema and enhancing tumour
+(BraTS 2023, LesionLens), with 4 instead of 3 in earlier BraTS; any others number the lesions.
 """
 
 from __future__ import annotations
@@ -40,14 +39,14 @@ NO_PARTS = (
     "empty"
 )
 _TIE = np.float32(1 - 2 * HALF)
-"""Two numbers whose shares of a voxel differ by less cover it alike: the larger has it."""
+"""If two labels' shares of a voxel differ by less, the larger label wins."""
 _WHOLE = np.ones((3, 3, 3), bool)
 _PARTS: Mapping[int, Label] = {1: Label.CORE, 2: Label.OEDEMA, 3: Label.ENHANCING}
 _PARTS_BEFORE_2023 = {1: Label.CORE, 2: Label.OEDEMA, 4: Label.ENHANCING}
 
 
 class Meaning(StrEnum):
-    """What the numbers of a mask stand for."""
+    """The meaning of a mask's labels."""
 
     WHOLE = "one number: lesions as a whole"
     PARTS = "1 core, 2 oedema, 3 (or 4) enhancing"
@@ -55,7 +54,7 @@ class Meaning(StrEnum):
 
 
 def meaning_of(numbers: frozenset[int]) -> Meaning:
-    """Return, from the numbers in a mask, without 0, what they stand for.
+    """Infer the meaning of a mask's non-zero labels.
 
     Examples
     --------
@@ -72,12 +71,12 @@ def meaning_of(numbers: frozenset[int]) -> Meaning:
 
 
 def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
-    """Put a result together from a NIfTI mask.
+    """Build a result from a NIfTI mask.
 
     Parameters
     ----------
     place : Path
-        A file of whole numbers; on any grid in the patient's millimetres.
+        A file with integer labels, on any grid in patient coordinates.
     study : Study
         The opened study; its reference sequence gives the grid.
     prepared : PreparedStudy
@@ -86,7 +85,7 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     Raises
     ------
     ReadError
-        It is no mask: numbers that are not whole, too many of them, or it lies beside the study.
+        Not a mask: non-integer or too many labels; or outside the study's images.
     """
     header = read_header(place)
     values = _whole_numbers(read_voxels(place, header.grid.shape), place.name)
@@ -151,21 +150,21 @@ def _whole_numbers(values: NDArray[np.float32], name: str) -> NDArray[np.int32]:
 def _onto(
     values: NDArray[np.int32], numbers: frozenset[int], source: Grid, grid: Grid
 ) -> NDArray[np.int32]:
-    """Bring each number of a mask onto another grid for itself: what covers half a voxel, has it.
+    """Resample each label of a mask separately to another grid; majority wins.
 
     Parameters
     ----------
     values : (I, J, K) int32
         On `source`.
     numbers : frozenset of int
-        Which of its values to bring; all others are background.
+        Labels to resample; all others are background.
     source, grid : Grid
         From and to.
 
     Returns
     -------
     (I, J, K) int32
-        On `grid`; where two numbers meet, the one that covers more.
+        On `grid`; of several labels the one that covers more.
     """
     most = np.full(grid.shape, np.float32(HALF))
     found = np.zeros(grid.shape, np.int32)
@@ -177,7 +176,7 @@ def _onto(
 
 
 def _components(values: NDArray[np.int32], meaning: Meaning, grid: Grid) -> ComponentMask:
-    """Part the lesions: by what touches, where the numbers do not say it."""
+    """Split the mask into lesions: by connectivity, unless labels number them."""
     if meaning is Meaning.LESIONS:
         numbers, flat = np.unique(values, return_inverse=True)
         offset = 0 if numbers[0] == 0 else 1

@@ -1,7 +1,7 @@
-"""Strokes that are not kept yet, on disk after each one: what a crash or a kill would lose.
+"""Autosaved draft of an outline that is being edited, to survive a crash.
 
-One file beside the autosaved review holds the outline that is being redrawn, on the working grid.
-It goes when the edit is kept or discarded; what is found later was interrupted.
+One file contains the outline on the working grid. It is deleted when the edit is kept or discarded;
+a file found later belongs to an interrupted edit.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ _KEYS = frozenset({"uid", "corner", "drawn", "shape", "affine", "assisted"})
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """An outline that is being redrawn."""
+    """An outline that is being edited."""
 
     tracking_uid: str
-    """Of the candidate; one that no candidate has where it is new."""
+    """UID of the candidate, or a new one."""
     drawn: NDArray[np.uint8]
     """(I, J, K) uint8: its labels on the working grid."""
     assisted: bool = False
-    """Whether the program drew some of it."""
+    """Whether a program made part of it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "drawn", frozen(self.drawn))
 
 
 def keep(analysis: Analysis, draft: Draft, reader: str | None = None) -> None:
-    """Write a draft in place of the one before, in one step.
+    """Write a draft atomically.
 
     Raises
     ------
     ResourceError
-        It cannot be written; the earlier one is as it was.
+        Not writable; the earlier draft is unchanged.
     """
     place = _place(analysis, reader)
     box = bounding_box(draft.drawn > 0)
@@ -78,7 +78,7 @@ def keep(analysis: Analysis, draft: Draft, reader: str | None = None) -> None:
 
 
 def found(analysis: Analysis, reader: str | None = None) -> Draft | None:
-    """Return the draft that was interrupted, if there is one of this study on these voxels."""
+    """Return the interrupted draft of this study on these voxels, if there is one."""
     try:
         with (
             _place(analysis, reader).open("rb") as stream,
@@ -107,7 +107,7 @@ def _draft(held: dict[str, NDArray[Any]], analysis: Analysis) -> Draft | None:
 
 
 def forget(analysis: Analysis, reader: str | None = None) -> None:
-    """Take the draft away: it was kept, or is not wanted."""
+    """Delete the draft, after it was kept or discarded."""
     try:
         _place(analysis, reader).unlink(missing_ok=True)
     except OSError as error:

@@ -1,8 +1,8 @@
-"""The log of one review: append-only events with undo and redo; the state is a fold over them.
+"""Append-only log of a review with undo and redo; the state is a fold over the events.
 
-An undo does not remove anything: it appends an event that says which state holds again. So the
-record shows every change of mind, and a log read back from a file can still be undone. A signature
-is none of these acts: while it stands nothing is undone, and only `withdraw` ends it.
+Undo removes nothing: it appends an event with the restored state, so that the log records every
+change, and a log from a file can still be undone. A signature cannot be undone: while it is valid
+nothing is undone, and only `withdraw` ends it.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from lesionlens.base.records.review import WHOLE_STUDY, DrawnDiameters, Outline,
 
 
 def now() -> str:
-    """Return the time as ISO 8601, UTC, to the millisecond."""
+    """Return the current time as ISO 8601, UTC, to the millisecond."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def new_tracking_uid() -> str:
-    """Return a UID for a candidate that a reader brings in: "2.25." and a UUID (PS3.5 B.2)."""
+    """Return a UID for a candidate that a reader adds: "2.25." and a UUID (PS3.5 B.2)."""
     return f"2.25.{uuid4().int}"
 
 
 class ReviewLog:
-    """Takes a reader's acts, one after the other.
+    """Records a reader's acts, one after the other.
 
     Parameters
     ----------
     review : Review
-        What to continue; empty for a new review.
+        Review to continue; None for a new one.
 
     Examples
     --------
@@ -57,17 +57,17 @@ class ReviewLog:
 
     @property
     def review(self) -> Review:
-        """All events up to now."""
+        """The review with all events so far."""
         return Review(tuple(self._events), dict(self._outlines), self._unaided, self._responses)
 
     @property
     def can_undo(self) -> bool:
-        """Whether there is an act to take back; none while the study is signed."""
+        """Whether there is an act to undo; False while the study is signed."""
         return bool(self._done) and not self._signed
 
     @property
     def can_redo(self) -> bool:
-        """Whether there is an act to repeat; none while the study is signed."""
+        """Whether there is an act to redo; False while the study is signed."""
         return bool(self._undone) and not self._signed
 
     @property
@@ -80,9 +80,9 @@ class ReviewLog:
         Parameters
         ----------
         what : str
-            Is signed, such as "nothing further seen".
+            The signed statement, such as "nothing further seen".
         reader : str
-            Signs.
+            Name of the reader.
 
         Raises
         ------
@@ -98,12 +98,12 @@ class ReviewLog:
         self.mark(WHOLE_STUDY, ReviewState.ACCEPTED, reader=reader, reason=what)
 
     def sign_response(self, signed: SignedResponse) -> None:
-        """Keep what a reader signed of the response; it replaces what was signed before.
+        """Record a signed response, which replaces an earlier one.
 
         Raises
         ------
         UnusableInputError
-            The study is signed: its signature is withdrawn first.
+            The study is signed; withdraw the signature first.
         """
         if self._signed:
             raise UnusableInputError(
@@ -114,7 +114,7 @@ class ReviewLog:
         self._responses = (*self._responses, signed)
 
     def withdraw_response(self, reason: str, *, reader: str | None) -> None:
-        """Take back the response that holds.
+        """Withdraw the valid response.
 
         Raises
         ------
@@ -131,7 +131,7 @@ class ReviewLog:
         self._withdrawn(ReviewAct.WITHDRAW_RESPONSE, reason, reader, signed)
 
     def withdraw(self, reason: str, *, reader: str | None) -> None:
-        """Take the signature back.
+        """Withdraw the signature.
 
         Raises
         ------
@@ -153,7 +153,7 @@ class ReviewLog:
         reader: str | None,
         response: SignedResponse | None = None,
     ) -> None:
-        """Append an act that ends what was signed."""
+        """Append an act that ends a signature."""
         state, why = ReviewState.UNREVIEWED, reason.strip()
         event = ReviewEvent(WHOLE_STUDY, state, reader, now(), why, act, response=response)
         self._events.append(event)
@@ -168,10 +168,10 @@ class ReviewLog:
         outline: Outline | None = None,
         prompts: tuple[PromptRound, ...] = (),
     ) -> None:
-        """Record a reader's decision about a candidate; nothing can be redone after that.
+        """Record a reader's decision about a candidate; clears the redo stack.
 
-        A new `outline` replaces the one that holds; without one, that one goes on, and
-        so do diameters that a reader placed.
+        A new `outline` replaces the current one; without one, the current outline and a reader's
+        diameters are kept.
         """
         holds = outline or self.review.outline_of(tracking_uid)
         if holds is not None:
@@ -192,7 +192,7 @@ class ReviewLog:
     def place_diameters(
         self, tracking_uid: str, ends: DrawnDiameters, *, reader: str | None = None
     ) -> None:
-        """Record where a reader placed a candidate's diameters; what was decided on it goes on."""
+        """Record a reader's diameters of a candidate; its decision is kept."""
         before = self.review.of(tracking_uid)
         self._take(
             ReviewEvent(
@@ -215,9 +215,9 @@ class ReviewLog:
         reason: str | None = None,
         prompts: tuple[PromptRound, ...] = (),
     ) -> None:
-        """Record a candidate that a reader brings in, accepted by that; its UID is the outline's.
+        """Record a candidate that a reader adds, as accepted; its UID is the outline's.
 
-        Undo takes it out again.
+        Undo removes it.
         """
         self._outlines[outline.sha256] = outline
         event = ReviewEvent(
@@ -234,7 +234,7 @@ class ReviewLog:
 
     @contextmanager
     def one_act(self) -> Iterator[None]:
-        """Make what is recorded within one act, which is taken back and repeated as a whole."""
+        """Combine the acts recorded within the block into one undo step."""
         self._together = len(self._events)
         try:
             yield
@@ -250,7 +250,7 @@ class ReviewLog:
         self._undone.clear()
 
     def undo(self) -> None:
-        """Take the last act back; does nothing if there is none, or the study is signed."""
+        """Undo the last act; does nothing if there is none, or the study is signed."""
         while self.can_undo and self._undo_one().with_previous:
             pass
 
@@ -273,7 +273,7 @@ class ReviewLog:
         return taken
 
     def redo(self) -> None:
-        """Repeat the act taken back last; does nothing if there is none."""
+        """Redo the act undone last; does nothing if there is none."""
         first = True
         while self.can_redo and (first or self._undone[-1].with_previous):
             first = False
@@ -288,11 +288,11 @@ def _before(done: list[ReviewEvent], event: ReviewEvent) -> ReviewEvent | None:
 
 
 def _replayed(events: list[ReviewEvent]) -> tuple[list[ReviewEvent], list[ReviewEvent]]:
-    """Return the acts that hold and those that were taken back, from the events alone."""
+    """Return the valid acts and the undone ones, from the events alone."""
     done: list[ReviewEvent] = []
     undone: list[ReviewEvent] = []
     for event in events:
-        if event.tracking_uid == WHOLE_STUDY:  # earlier versions undid and redid signatures too
+        if event.tracking_uid == WHOLE_STUDY:  # earlier releases undid and redid signatures too
             if event.act is ReviewAct.MARK:
                 undone.clear()
         elif event.act is ReviewAct.MARK:

@@ -1,4 +1,4 @@
-"""Find a prior examination and open it: a saved result, a folder of them, or a study."""
+"""Find and open a prior examination: a saved result, a folder of results, or a study."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ Analyse = Callable[[Study], Analysis]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Located:
-    """A prior examination that was found: its study, and its saved result where there is one."""
+    """A prior examination: its study, and its saved result if there is one."""
 
     visit: Examination
     study: Study
     result: Path | None
     confirmed: str = ""
-    """What a person confirmed of the patient, for the record."""
+    """What the user confirmed about the patient, for the record."""
 
 
 def latest_before(folder: Path, now: Examination) -> Path:
-    """Return the latest earlier result of the same patient among the results below a folder.
+    """Return the latest earlier result of the same patient below a folder.
 
     Parameters
     ----------
     folder : Path
-        Holds result folders, at most three levels deep.
+        Folder with result folders, at most three levels deep.
     now : Examination
-        Of this examination; patient and date must be known. A result is of the same patient where
-        nothing in its identity contradicts.
+        This examination, with known patient and date. A result is of the same patient if no
+        attribute contradicts.
 
     Raises
     ------
@@ -88,26 +88,26 @@ def latest_before(folder: Path, now: Examination) -> Path:
 def find_prior(
     place: Path, now: Study, study: Path | None = None, *, same_patient: bool = False
 ) -> Located:
-    """Find a prior examination; nothing is computed yet.
+    """Find a prior examination, without computing anything.
 
     Parameters
     ----------
     place : Path
-        A result folder; a folder of them, of which the latest earlier one of the patient is taken;
-        or a study.
+        A result folder; a folder of results, of which the patient's latest earlier one is used; or
+        a study.
     now : Study
         This examination.
     study : Path or None
-        The study of the result, where it no longer lies where it was analysed.
+        The study of the result, if it was moved since the analysis.
     same_patient : bool
-        A person confirmed that both are of one patient, whatever their identities say.
+        The user confirmed that both are of one patient, whatever the files state.
 
     Raises
     ------
     PatientConflictError
-        It is of another patient.
+        The prior is of another patient.
     UnusableInputError
-        There is none, it is later, or its study is not found.
+        There is no prior, it is later, or its study is not found.
     ReadError
         The result is damaged, or of another study.
     """
@@ -137,7 +137,7 @@ def open_prior(
     options: PrepareOptions = DEFAULT_OPTIONS,
     analyse: Analyse | None = None,
 ) -> Prior:
-    """Open a prior examination that was found: prepare its images, read its result.
+    """Open a prior examination: prepare its images, read its result.
 
     Parameters
     ----------
@@ -146,14 +146,14 @@ def open_prior(
     context : RunContext
         Receives progress.
     options : PrepareOptions
-        Of its preparation.
+        Options of its preparation.
     analyse : callable or None
-        Analyses a study that has no result; None if it cannot be.
+        Analyses a study without a result; None if that is not possible.
 
     Raises
     ------
     UnusableInputError
-        It has no result, and cannot be analysed.
+        It has no result and cannot be analysed.
     ReadError
         The result is damaged, or of another study.
     """
@@ -170,7 +170,7 @@ def open_prior(
 
 
 class PriorImagesError(UnusableInputError):
-    """The images of a prior result are not where they were; somebody must say where they are."""
+    """The images of a prior result were moved, and the user must say where they are."""
 
 
 def _holds_results(folder: Path) -> bool:
@@ -178,7 +178,7 @@ def _holds_results(folder: Path) -> bool:
 
 
 def _study_of(result: Path, given: Path | None, *, same_patient: bool) -> Study:
-    """Open the study that a result was made of, from where it was or was named to be."""
+    """Open the study of a result from its stored or given location."""
     if given is not None:
         uid = _uid_of(result)
         return open_study(given, study_uid=uid, recall=True, same_patient=same_patient)

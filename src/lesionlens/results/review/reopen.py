@@ -1,8 +1,8 @@
-"""Open a saved result again, so that everything is as it was left.
+"""Open a saved result again.
 
-A result folder holds no images: candidates, labels and maps come from it, pictures and the working
-grid from the study it was made of, which is checked to be the same one. Nothing is computed again
-but the preparation of the images; the probe, which needs the network's trace, stays closed.
+A result folder contains no images: candidates, labels and maps are read from it, images and the
+working grid from its study, whose identity is checked. Only the preparation is computed again;
+probes, which need the network's trace, are not available.
 """
 
 from __future__ import annotations
@@ -73,43 +73,43 @@ WITHOUT_SEARCH = PrepareOptions(strip=False)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SavedResult:
-    """What a result folder holds, without the study's images."""
+    """Content of a result folder, without the study's images."""
 
     findings: Findings
-    """Candidates as the network found them, and the voxels of each."""
+    """Candidates as found by the network, and the voxels of each."""
     volumes: Volumes
-    """On the native grid of `reference`."""
+    """Volumes on the native grid of `reference`."""
     review: Review
-    """All decisions of readers up to now."""
+    """All decisions of readers."""
     run: RunInfo
-    """How it was made, and of which files."""
+    """How it was made, and the input files."""
     reference: MrSequence
-    """Whose grid the volumes are on."""
+    """Sequence whose grid the volumes have."""
     attention: AttentionMethod | None
-    """How the attention maps were made, and what was checked of them."""
+    """Method and checks of the attention maps."""
     followup: Comparison | None = None
-    """What was compared with earlier examinations."""
+    """Comparison with earlier examinations."""
     evidence_asked: bool = False
-    """Whether it was saved with evidence by sequence, or with what was considered alone."""
+    """Whether it was saved with evidence by sequence, or only with dismissed regions."""
     has_t1c: bool = True
-    """Whether enhancement could be judged; else what is marked so belongs to the core."""
+    """Whether enhancement can be assessed; otherwise it is relabelled as core."""
 
 
 def is_result(folder: Path) -> bool:
-    """Whether a folder looks like a saved result; reads no file."""
+    """Return whether a folder looks like a saved result, without reading files."""
     return (folder / "findings.json").is_file() and (folder / "run.json").is_file()
 
 
 def results_in(folder: Path) -> list[Path]:
-    """Return the saved results directly below a folder by name; none where it is no folder."""
+    """Return the saved results directly below a folder, sorted by name."""
     below = sorted(folder.iterdir()) if folder.is_dir() else []
     return [place for place in below if place.is_dir() and is_result(place)]
 
 
 def is_mask(place: Path) -> bool:
-    """Whether a path looks like a mask or a DICOM Segmentation, by its name or header.
+    """Return whether a path is a mask or a DICOM Segmentation, by its name or header.
 
-    A NIfTI file is taken for one where its name says so ("seg", "mask", "label"…).
+    A NIfTI file is a mask if its name says so ("seg", "mask", "label"…).
     """
     if is_nifti(place):
         return is_label_name(place.name)
@@ -126,13 +126,13 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
     folder : Path
         The result.
     maps : bool
-        Whether its maps are wanted too; the labels and the review alone take a tenth of the time.
+        Whether to read maps too; labels and review alone take a tenth of the time.
 
     Raises
     ------
     ReadError
-        A file of the result is missing or is not one that LesionLens wrote; its kind
-        `AlteredResultError` if it is not the one that was written with the others.
+        A file is missing or was not written by LesionLens; the subclass `AlteredResultError` if it
+        was not written with the others.
     """
     recover(folder)
     run = read_run_file(folder)
@@ -176,7 +176,7 @@ def read_result(folder: Path, *, maps: bool = True) -> SavedResult:
 
 
 def read_reviewed(folder: Path) -> SavedResult:
-    """Read a result folder as its readers left it; needs no study. Errors as `read_result`."""
+    """Read a result folder with its edits applied; needs no study. Raises as `read_result`."""
     saved = read_result(folder)
     if not (folder / ORIGINAL).is_dir():
         return saved
@@ -195,20 +195,20 @@ def read_reviewed(folder: Path) -> SavedResult:
 
 
 def read_run(folder: Path) -> RunInfo:
-    """Read who made a result and of which files, without its volumes; errors as `read_result`."""
+    """Read engine and inputs of a result, without its volumes; raises as `read_result`."""
     recover(folder)
     return _run(read_run_file(folder))
 
 
 def difference(saved: SavedResult, study: Study) -> str | None:
-    """Describe in words how a study differs from the one a result was made of; None if it is it.
+    """Describe how a study differs from the one of a result; None if it is the same.
 
     Parameters
     ----------
     saved : SavedResult
         From `read_result`.
     study : Study
-        Just opened; the files of its reference series are read and hashed.
+        The opened study; the files of its reference series are hashed.
     """
     series = study.series.get(saved.reference)
     if series is None:
@@ -224,21 +224,21 @@ def difference(saved: SavedResult, study: Study) -> str | None:
 
 
 def reopen(saved: SavedResult, study: Study, prepared: PreparedStudy) -> Analysis:
-    """Put a saved result and its study together again.
+    """Combine a saved result with its study.
 
     Parameters
     ----------
     saved : SavedResult
         From `read_result`.
     study : Study
-        The one it was made of.
+        Its study.
     prepared : PreparedStudy
         From `preparation.prepare.prepare`.
 
     Raises
     ------
     ReadError
-        It is another study.
+        It is not the result's study.
     """
     _check_study(saved, study)
     return _joined(saved, study, prepared)
@@ -301,20 +301,20 @@ def prepare_and_reopen(
 
 
 def reopen_folder(folder: Path, study: Study, prepared: PreparedStudy) -> Analysis:
-    """Put a result and its study together again: a result folder, or DICOM objects alone.
+    """Combine a study with a result folder, a mask, or DICOM objects.
 
     Parameters
     ----------
     folder : Path
-        A result folder; a NIfTI mask; or a folder (or file) with a Segmentation of the study, of
-        ours or of another program, and the report on it where there is one.
+        A result folder; a NIfTI mask; or a folder (or file) with a Segmentation of the study, from
+        LesionLens or another program, and its report if there is one.
     study, prepared : Study and PreparedStudy
-        As in `reopen`.
+        As for `reopen`.
 
     Raises
     ------
     ReadError
-        It is neither, is damaged, or is of another study.
+        None of these, damaged, or of another study.
     """
     if is_result(folder):
         return reopen(read_result(folder), study, prepared)
@@ -376,7 +376,7 @@ def _regions(folder: Path, kind: str) -> dict[Region, Volume]:
 
 
 def _evidence(folder: Path) -> SequenceEvidence | None:
-    """Read what each sequence adds at every voxel, where that was saved."""
+    """Read the sequence contributions at every voxel, if saved."""
     base = _optional(folder / "evidence_none.nii.gz")
     found = {s: _optional(folder / f"evidence_{s.value}.nii.gz") for s in MrSequence}
     shares = {s: volume.data for s, volume in found.items() if volume is not None}
@@ -384,14 +384,14 @@ def _evidence(folder: Path) -> SequenceEvidence | None:
 
 
 def _considered(folder: Path) -> tuple[Considered, ...]:
-    """Read what was considered and dismissed, where that was saved."""
+    """Read the dismissed regions, if saved."""
     path = folder / CONSIDERED
     rows = _model(path, ConsideredFile).considered if path.is_file() else ()
     return tuple(row.considered for row in rows)
 
 
 def _followup(folder: Path) -> Comparison | None:
-    """Read the comparison with earlier examinations, where there was one."""
+    """Read the comparison with earlier examinations, if saved."""
     path = folder / "followup.json"
     if not path.is_file():
         return None
@@ -408,7 +408,7 @@ def _followup(folder: Path) -> Comparison | None:
 
 
 def _run(run: RunFile) -> RunInfo:
-    missing = {left_out_warning(*item) for item in run.left_out.items()}  # of that saving alone
+    missing = {left_out_warning(*item) for item in run.left_out.items()}  # only about that export
     return RunInfo(
         engine=EngineInfo(
             run.engine,

@@ -1,4 +1,4 @@
-"""What a structured report (TID 1500) says of candidates: review and score, by tracking UID."""
+"""Read review and scores of candidates from an SR (TID 1500), by tracking UID."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCORES = (codes.PROBABILITY.value, codes.CERTAINTY.value)
 
 @dataclass(frozen=True, slots=True)
 class ReportedCandidate:
-    """What a report states of one candidate; None if it states nothing."""
+    """Statements of a report on one candidate; None if missing."""
 
     state: ReviewState = ReviewState.UNREVIEWED
     reader: str | None = None
@@ -37,12 +37,12 @@ class ReportedCandidate:
 
     @property
     def decided(self) -> bool:
-        """Whether a reader decided anything on it."""
+        """Whether a reader decided."""
         return self.state is not ReviewState.UNREVIEWED or self.diameters is not None
 
 
 def candidates_in(report: Dataset) -> dict[str, ReportedCandidate]:
-    """Return what a report states of each tracking UID; groups of one candidate are joined."""
+    """Return the statements of a report by tracking UID; groups of one candidate are merged."""
     found: dict[str, dict[str, Dataset]] = {}
     for item in _below(report):
         if _name(item) == MEASUREMENT_GROUP:
@@ -54,7 +54,7 @@ def candidates_in(report: Dataset) -> dict[str, ReportedCandidate]:
 
 
 def signed_of(report: Dataset) -> ReviewEvent | None:
-    """Return what a reader signed of the whole study; None if nobody did."""
+    """Return the signed statement on the whole study; None if unsigned."""
     for item in report.get("ContentSequence", []):
         children = {_name(child): child for child in item.get("ContentSequence", [])}
         if codes.REVIEW_SIGNED.value in children:
@@ -70,7 +70,7 @@ def signed_of(report: Dataset) -> ReviewEvent | None:
 
 
 def response_of(report: Dataset) -> SignedResponse | None:
-    """Return the response that a reader signed; None if there is none that can be read."""
+    """Return the signed response; None if missing or unreadable."""
     item = next((one for one in _below(report) if _name(one) == codes.RESPONSE.value), None)
     if item is None:
         return None
@@ -105,23 +105,23 @@ def response_of(report: Dataset) -> SignedResponse | None:
 
 
 def is_builtin(report: Dataset) -> bool:
-    """Whether a report is one of this program, candidates or none."""
+    """Return whether a report was written by LesionLens."""
     return any(_name(item) == codes.REVIEW.value for item in _below(report))
 
 
 def accepts_none(report: Dataset) -> bool:
-    """Whether it says that a reader accepted no candidate of those that there were."""
+    """Return whether a reader accepted none of the candidates."""
     said = (item.get("ConceptCodeSequence") or [Dataset()] for item in _below(report))
     return any(codes.NONE_ACCEPTED.value == str(one[0].get("CodeValue")) for one in said)
 
 
 def is_calibrated(report: Dataset) -> bool:
-    """Whether its scores are called probabilities."""
+    """Return whether its scores are probabilities."""
     return any(_name(item) == codes.PROBABILITY.value for item in _below(report))
 
 
 def iso(moment: str) -> str:
-    """Return a time as DICOM writes it in ISO 8601; empty if it is none.
+    """Convert a DICOM time to ISO 8601; empty if invalid.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def iso(moment: str) -> str:
 
 
 def utc(moment: str) -> str:
-    """Return the time of a decision in ISO 8601; reports before 0.5 wrote its zone too.
+    """Convert a decision's time to ISO 8601; reports before 0.5 also wrote a time zone.
 
     Examples
     --------
@@ -171,7 +171,7 @@ def _candidate_in(items: dict[str, Dataset]) -> ReportedCandidate:
 
 
 def _placed(item: Dataset | None) -> DrawnDiameters | None:
-    """Return where a reader placed both diameters, RAS+ mm; None if that cannot be read."""
+    """Return a reader's diameters, RAS+ mm; None if unreadable."""
     if item is None:
         return None
     rows = [part.split(",") for part in str(item.get("TextValue", "")).split(";")]
@@ -187,7 +187,7 @@ def _placed(item: Dataset | None) -> DrawnDiameters | None:
 
 
 def _score(item: Dataset | None) -> float | None:
-    """Return a score from 0 to 1 of a percentage, as text or as a measure."""
+    """Return a score from 0 to 1 from a percentage, as text or as a measurement."""
     if item is None:
         return None
     if item.get("MeasuredValueSequence"):

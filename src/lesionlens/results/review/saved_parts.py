@@ -1,7 +1,7 @@
-"""Whether what a result says of its candidates is true of the voxels and the review beside it.
+"""Check that candidates, voxels and review of a saved result are consistent.
 
-The digests in run.json tell that files belong together; what is checked here holds whatever
-run.json says, and for results that have no digests.
+The digests in run.json show whether files belong together; these checks are independent of them,
+and also apply to results without digests.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _MOST_CANDIDATES = 65_535
 def check_measures(
     candidates: Sequence[Candidate], components: Volume, labels: Volume, folder: str = ""
 ) -> None:
-    """Refuse candidates whose volumes and places are not those of their voxels.
+    """Refuse candidates whose volumes and positions do not match their voxels.
 
     Parameters
     ----------
     candidates : sequence of Candidate
-        As findings.json says.
+        Candidates from findings.json.
     components, labels : Volume
-        (I, J, K) int32 and uint8: the number of the candidate, and its part, of each voxel.
+        (I, J, K) int32 and uint8: candidate id and label of each voxel.
     folder : str
-        Below the result folder, with a slash, for the message.
+        Path below the result folder, with a slash, for the message.
 
     Raises
     ------
     AlteredResultError
-        They contradict each other; names the files.
+        They contradict each other; the message names the files.
     """
     findings, numbers, drawn = (
         f"{folder}{name}" for name in ("findings.json", "candidates.nii.gz", "segmentation.nii.gz")
@@ -83,13 +83,13 @@ def _fits(
 
 
 def inputs_sha256(inputs: Iterable[tuple[str, str]]) -> str | None:
-    """Return the digest of the files that were analysed, whatever their names; None without any."""
+    """Return the digest of the analysed files, independent of their names; None without files."""
     digests = sorted(sha256 for _, sha256 in inputs)
     return hashlib.sha256(" ".join(digests).encode()).hexdigest() if digests else None
 
 
 def check_review(content: ReviewFile, run: RunFile, known: Collection[str]) -> None:
-    """Refuse a review that is of another study, or of candidates that a result does not have.
+    """Refuse a review of another study, or of candidates that the result does not have.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def check_review(content: ReviewFile, run: RunFile, known: Collection[str]) -> N
     Raises
     ------
     AlteredResultError
-        It is of another result.
+        It belongs to another result.
     """
     own = inputs_sha256((row.file, row.sha256) for row in run.inputs)
     if content.study_uid != run.study_uid or content.inputs_sha256 not in (None, own):

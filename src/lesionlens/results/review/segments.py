@@ -1,7 +1,7 @@
-"""Segmentations in DICOM from any program, as voxels of the study's own grid.
+"""Read DICOM Segmentations of any program as masks on the study's grid.
 
-Nothing assumes an order of axes: every marked pixel is looked up by its position. Where pixels are
-voxels of the grid they are taken as they are; else the segment is resampled.
+No order of axes is assumed: every pixel is located by its position. Pixels that coincide with
+voxels of the grid are copied; otherwise the segment is resampled.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from lesionlens.base.labels import Label
 from lesionlens.imaging.preparation.resampling import resample_mask
 
 BESIDE_VOX = 0.05
-"""How far a pixel may lie from the voxel that it is."""
+"""Maximum distance of a pixel from its voxel."""
 LESION = re.compile(
     r"tumou?r|lesion|metasta|gliom|blastom|neoplas|\bmass\b|enhanc|necro|\bcore\b|o?edema|cyst|"
     r"abnormal|infarct|h(a)?emorrhag|bleed|\b(wt|tc|et)\b"
 )
 ANATOMY = frozenset({"123037004", "T-D0050"})
-"""Category "Anatomical Structure" (SCT, SRT), which organs have."""
+"""Category "Anatomical Structure" (SCT, SRT) of organs."""
 
 
 class Part(IntEnum):
-    """What of a lesion a segment is; a later one is drawn over an earlier one."""
+    """Part of a lesion that a segment shows; later ones overwrite earlier ones."""
 
     WHOLE = 0
     OEDEMA = 1
@@ -42,7 +42,7 @@ class Part(IntEnum):
 
     @property
     def label(self) -> Label:
-        """The voxel label that it is drawn with."""
+        """The voxel label of the part."""
         return (Label.OEDEMA, Label.OEDEMA, Label.CORE, Label.ENHANCING)[self]
 
 
@@ -70,24 +70,24 @@ class ReadSegment:
     """What of a lesion it is."""
     lesion: bool
     organ: bool
-    """Whether its codes or name say that it is a lesion, or anatomy."""
+    """Whether its codes or name indicate a lesion, or anatomy."""
     tracking_uid: str | None
-    """Whose part it is."""
+    """UID of its candidate."""
     mask: NDArray[np.bool_]
-    """(I, J, K) bool: its voxels on the study's grid."""
+    """(I, J, K) bool: mask on the study's grid."""
     resampled: bool
-    """Whether it lay on other voxels."""
+    """Whether it was resampled."""
     by_hand: bool = False
-    """Whether no algorithm drew it."""
+    """Whether it was drawn manually."""
 
 
 def read_segments(ds: Dataset, grid: Grid) -> list[ReadSegment]:
-    """Return the segments of a Segmentation (BINARY, FRACTIONAL or LABELMAP) that hold a voxel.
+    """Return the non-empty segments of a Segmentation (BINARY, FRACTIONAL or LABELMAP).
 
     Parameters
     ----------
     ds : Dataset
-        With pixels.
+        Segmentation with pixels.
     grid : Grid
         The study's reference grid.
 
@@ -116,7 +116,7 @@ Frame = tuple[int, NDArray[np.bool_], NDArray[np.float64]]
 
 
 def _frames(ds: Dataset) -> Iterator[Frame]:
-    """Yield each frame in which a segment has a pixel."""
+    """Yield each frame with a non-empty segment."""
     shared = ds.SharedFunctionalGroupsSequence[0]
     pixels = np.asarray(ds.pixel_array).reshape(-1, ds.Rows, ds.Columns)
     kind = str(ds.SegmentationType)
@@ -150,7 +150,7 @@ def plane_of(groups: Dataset, shared: Dataset) -> NDArray[np.float64]:
 
 
 def voxels_of(marked: NDArray[Any], plane: NDArray[np.float64], grid: Grid) -> NDArray[np.float64]:
-    """Return the voxel indices (N, 3), not rounded, of a frame's marked pixels."""
+    """Return the fractional voxel indices (N, 3) of a frame's marked pixels."""
     row, column = np.nonzero(marked)
     lps = np.stack([column, row, np.ones(len(row))], axis=1) @ plane.T
     return grid.to_voxel(geometry.points_lps_from_ras(lps))
@@ -192,7 +192,7 @@ def _code(item: Dataset, keyword: str) -> tuple[str, str]:
 
 
 def _resampled(frames: list[Frame], grid: Grid) -> NDArray[np.bool_]:
-    """Bring a segment from evenly spaced frames of its own onto the grid."""
+    """Resample a segment from its evenly spaced frames to the grid."""
     first = frames[0][2]
     normal = np.cross(first[:, 0], first[:, 1])
     normal /= np.linalg.norm(normal)

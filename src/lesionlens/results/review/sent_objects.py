@@ -1,4 +1,4 @@
-"""The DICOM objects of a result among the files of a study: which there are, and which hold."""
+"""Find the current DICOM objects of a result among the files of a study."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAP = "1.2.840.10008.5.1.4.1.1.30"
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """What belongs to a study: its newest Segmentation, the report on that, attention maps."""
+    """Objects of a study: newest Segmentation, its report, attention maps."""
 
     seg: Dataset | None
     report: Dataset | None
@@ -30,13 +30,13 @@ class Objects:
 
 
 def find_objects(place: Path, study: Study) -> Objects:
-    """Find the newest objects of a study in a folder (or a file), at any depth.
+    """Find the newest objects of a study in a folder (recursively) or file.
 
     Raises
     ------
     ReadError
-        There is neither a Segmentation nor a LesionLens report, or by the newest report a reader
-        accepted no candidate.
+        There is neither a Segmentation nor a LesionLens report, or a reader accepted no candidate
+        by the newest report.
     """
     seen: dict[str, list[Dataset]] = {}
     for path in [place] if place.is_file() else walk(place):
@@ -48,7 +48,7 @@ def find_objects(place: Path, study: Study) -> Objects:
     reports = [ds for kind in REPORTS for ds in seen.get(kind, [])]
     segs = [ds for kind in SEGMENTATIONS for ds in seen.get(kind, [])]
     ours = _newest([ds for ds in reports if report_items.is_builtin(ds)])
-    if ours is not None:  # what a later report leaves out holds no longer
+    if ours is not None:  # objects that a later report omits are superseded
         known = _referenced(ours)
         segs = [ds for ds in segs if str(ds.SOPInstanceUID) in known or not _superseded(ds, ours)]
     seg = _newest(segs)
@@ -82,12 +82,12 @@ def _header(path: Path) -> Dataset:
 
 
 def _whole(path: Path) -> Dataset:
-    """Read an object of this study, pixels and all.
+    """Read an object of this study with its pixels.
 
     Raises
     ------
     ReadError
-        It is larger than any such object, or damaged.
+        The file is too large or damaged.
     """
     if path.stat().st_size > MOST_BYTES:
         raise ReadError(
@@ -106,7 +106,7 @@ def _whole(path: Path) -> Dataset:
 
 
 def _belongs(header: Dataset, study: Study) -> bool:
-    """Whether an object is of this study: by its UID, or by the images that it points at."""
+    """Return whether an object belongs to this study, by its UID or its references."""
     images = {f.sop_instance_uid for series in study.series.values() for f in series.files}
     return header.get("StudyInstanceUID") == study.uid or bool(images & _referenced(header))
 
@@ -122,7 +122,7 @@ def _age(ds: Dataset) -> tuple[str, ...]:
 
 
 def _superseded(seg: Dataset, report: Dataset) -> bool:
-    """Whether a Segmentation of ours is older than a LesionLens report."""
+    """Return whether a LesionLens Segmentation is older than a LesionLens report."""
     return seg.get("Manufacturer") == MANUFACTURER and _age(seg) < _age(report)
 
 
@@ -135,7 +135,7 @@ def _newest(found: Sequence[Dataset]) -> Dataset | None:
 
 
 def map_label(ds: Dataset) -> str:
-    """Return what a map calls its values; empty if it says nothing."""
+    """Return a map's label; empty if it has none."""
     shared = ds.get("SharedFunctionalGroupsSequence") or [Dataset()]
     mapping = shared[0].get("RealWorldValueMappingSequence") or [Dataset()]
     return str(mapping[0].get("LUTLabel", ""))

@@ -1,11 +1,10 @@
-"""review.json: the decisions beside findings.json, by which a result that travels goes on.
+"""review.json: the decisions stored with a result, with which a review can continue elsewhere.
 
-Outlines that readers drew lie beside it in `review_edits/<sha256>.nii.gz`: NIfTI of the box round
-the candidate, uint8 labels at the patient's millimetres, named by content, so that damage is known.
-
-Every write goes to a new file that takes the old one's place in one step, so that a power cut
-leaves the last complete state. It is written when a result is saved; until then the log of the read
-holds what was decided (`site/database`). Nothing is written into or beside the study.
+Edited outlines are stored in `review_edits/<sha256>.nii.gz`: NIfTI of the candidate's box, uint8
+labels in patient coordinates, named by their digest, so that damage is detected. Files are replaced
+atomically, so that a power cut leaves the last complete state. review.json is written when a result
+is saved; until then the decisions are in the log of the read (`site/database`). Nothing is written
+into or beside the study.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ Check = Callable[[ReviewFile], None]
 NAME = "review.json"
 EDITS = "review_edits"
 _OF_A_READ = {"phase", "seconds", "at_mm", "confidence"}
-"""Fields of an act that only the log of a read has."""
+"""Fields of an act that are only in the log of a read."""
 
 
 def review_file(analysis: Analysis) -> ReviewFile:
@@ -69,25 +68,25 @@ def review_file(analysis: Analysis) -> ReviewFile:
 
 
 def save(analysis: Analysis, folder: Path) -> Path:
-    """Write review.json into a result folder, in one step.
+    """Write review.json into a result folder, atomically.
 
     Raises
     ------
     ResourceError
-        The folder cannot be written; the earlier file is as it was.
+        The folder is not writable; the earlier file is unchanged.
     """
     return _write(folder / NAME, analysis, folder / EDITS)
 
 
 def change_response(folder: Path, act: Callable[[ReviewLog], None]) -> None:
-    """Sign or withdraw the response in the review of a saved result, in one step.
+    """Sign or withdraw the response in the review of a saved result, atomically.
 
     Raises
     ------
     ReadError
         review.json is damaged.
     ResourceError
-        It cannot be written.
+        The file is not writable.
     """
     place = folder / NAME
     try:
@@ -105,41 +104,41 @@ def change_response(folder: Path, act: Callable[[ReviewLog], None]) -> None:
 
 
 def load(folder: Path, check: Check | None = None) -> Review:
-    """Read the review of a result folder; an empty one if nobody has reviewed it.
+    """Read the review of a result folder; empty if there is none.
 
     Parameters
     ----------
     folder : Path
         The result.
     check : callable or None
-        Raises where the content is not of that result.
+        Raises if the content belongs to another result.
 
     Raises
     ------
     ReadError
-        review.json is not one of ours, or damaged.
+        review.json is not a LesionLens file, or damaged.
     """
     recover(folder)
     return _read(folder / NAME, folder / EDITS, check)
 
 
 def session_key(analysis: Analysis, reader: str | None = None) -> str:
-    """Return what a draft is found by: digest of the input files, the weights and the reader.
+    """Return the key of a draft: digest of the input files, the weights and the reader.
 
-    Two readers on one machine do not see each other's strokes.
+    Two readers on one machine do not see each other's drafts.
     """
     return _key_of(analysis.run, reader)
 
 
 def analysis_key(run: RunInfo) -> str:
-    """Return what decisions on an analysis are found by: digest of the input and the weights."""
+    """Return the key of decisions on an analysis: digest of the input and the weights."""
     return _key_of(run, None)
 
 
 def owner_of(reader: str | None, session: int, arm: str) -> str | None:
-    """Name whose drafts are kept together: the reader's, in a reader study of one session.
+    """Return the owner of drafts: the reader, in a reader study of one session.
 
-    What somebody drew in another session or arm is not shown again.
+    Drafts of another session or arm are not shown.
     """
     return f"{reader}, session {session}, {arm}" if session else reader
 
@@ -154,22 +153,22 @@ def _key_of(run: RunInfo, reader: str | None) -> str:
 
 
 def sessions_folder() -> Path:
-    """Return the user's own folder of drafts, and of reviews that earlier releases autosaved."""
+    """Return the user's folder of drafts, and of reviews autosaved by earlier releases."""
     return user_folders.data() / "reviews"
 
 
 def autosaved(run: RunInfo, reader: str | None) -> Review:
-    """Return what an earlier release autosaved of a reader's decisions; empty if nothing.
+    """Return a reader's decisions autosaved by an earlier release; empty if none.
 
     Parameters
     ----------
     run : RunInfo
-        Of the analysis.
+        Run information of the analysis.
     reader : str or None
-        Whose review, as of `owner_of`.
+        The reader, as for `owner_of`.
     """
     own, nobodys = (sessions_folder() / f"{_key_of(run, who)}.json" for who in (reader, None))
-    place = own if own.exists() else nobodys  # the first of them kept all readers in one file
+    place = own if own.exists() else nobodys  # the first release kept all readers in one file
     try:
         found = _read(place, place.with_suffix(""))
     except ReadError as error:
@@ -181,7 +180,7 @@ def autosaved(run: RunInfo, reader: str | None) -> Review:
 
 
 def _write(place: Path, analysis: Analysis, edits: Path) -> Path:
-    """Write the outlines, then the log that names them, each in one step."""
+    """Write the outlines, then the log that refers to them, each atomically."""
     text = _json(review_file(analysis))
     try:
         for outline in analysis.review.outlines.values():
@@ -207,7 +206,7 @@ def _unwritable(place: Path, error: OSError) -> ResourceError:
 
 
 def _write_outline(folder: Path, outline: Outline, native: Grid) -> None:
-    """Write an outline unless it is there: its name is the digest of what it holds."""
+    """Write an outline unless it exists: its name is its digest."""
     place = folder / f"{outline.sha256}.nii.gz"
     if place.exists():
         return
@@ -257,12 +256,12 @@ def _unreadable(place: Path) -> ReadError:
 
 
 class ReviewExporter:
-    """Writes review.json with a result, empty if nobody has reviewed it yet."""
+    """Writes review.json with a result, empty if unreviewed."""
 
     name = "review"
 
     def missing(self, analysis: Analysis) -> str | None:
-        """Nothing is needed."""
+        """Return None: nothing is required."""
         del analysis
         return None
 

@@ -1,4 +1,4 @@
-"""Old weights against new ones: on held-out patients, and on synthetic brains."""
+"""Compare old and new weights on held-out patients and on synthetic brains."""
 
 from __future__ import annotations
 
@@ -36,34 +36,34 @@ _MAPS = ("probability_*.nii.gz", "attention_*.nii.gz")
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One set of weights."""
+    """One of the two sets of weights."""
 
     name: str
-    """Of its folder of results: before or after."""
+    """Name of its results folder: before or after."""
     weights: Path
     sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Where results are made and kept."""
+    """Where results are computed and stored."""
 
     results: Path
-    """What was reviewed."""
+    """Folder of the reviewed results."""
     folder: Path
-    """Gets a result for each held-out case and side, and the truth."""
+    """Receives a result for each held-out case and side, and the references."""
     network: EngineChoice
-    """Where it computes, in which numbers, by how many threads."""
+    """Device, precision and threads."""
 
     def score(
         self, reviews: Sequence[SignedReview], side: Side, context: RunContext
     ) -> list[CaseScore]:
-        """Analyse held-out cases and score them against the signed outlines; can be resumed.
+        """Analyse held-out cases and score them against the signed outlines; resumable.
 
         Raises
         ------
         CancelledError
-            The user asked to stop; what is complete stays.
+            The user asked to stop; complete results are kept.
         """
         scores = []
         for number, review in enumerate(reviews):
@@ -84,7 +84,7 @@ class Judge:
         return scores
 
     def _reused(self, name: str, place: Path, side: Side) -> bool:
-        """Take what was reviewed for a result of this side, where just these weights made it."""
+        """Reuse the reviewed result if these weights made it."""
         reviewed = self.results / name
         if _made_by(reviewed) != side.sha256 or _package(reviewed) != version("lesionlens"):
             return False
@@ -97,7 +97,7 @@ class Judge:
         return True
 
     def _case(self, review: SignedReview) -> Case:
-        """Write the truth, and name it for `evaluation.evaluate`."""
+        """Write the reference, and return the case for `evaluation.evaluate`."""
         place = self.folder / "truth" / review.case.name / f"{review.case.key[:16]}_seg.nii.gz"
         if not place.is_file():
             labels, grid = review.case.truth()
@@ -107,7 +107,7 @@ class Judge:
 
 
 def _made_by(place: Path) -> str | None:
-    """Return the SHA-256 of the weights that made a result; None if there is none."""
+    """Return the SHA-256 of the weights that made a result; None if there is no result."""
     found = read_run(place).get("weights_sha256")
     return None if found is None else str(found)
 
@@ -119,18 +119,18 @@ def _package(place: Path) -> str:
 def drawn_figures(
     side: Side, recipe: TrainConfig, volumes: int, network: EngineChoice, context: RunContext
 ) -> list[dict[str, float]]:
-    """Return the figures of one pass on synthetic brains that no training has seen.
+    """Return metrics of one pass on synthetic brains that were not used for training.
 
     Parameters
     ----------
     side : Side
-        Whose weights.
+        The weights.
     recipe : TrainConfig
-        Its last stage gives the grid.
+        Its last stage defines the grid.
     volumes : int
-        How many.
+        Number of brains.
     network : EngineChoice
-        Where it computes, and in which numbers.
+        Device and precision.
     context : RunContext
         Reports progress and is checked for cancellation before each.
     """

@@ -1,4 +1,4 @@
-"""From signed reviews to a proposal: gather, part patients, train on, judge, write it down."""
+"""Fine-tune on signed reviews: gather, split patients, train, evaluate, write a proposal."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ from lesionlens.training.loop import TrainEvent, TrainOptions, TrainSummary, tra
 from lesionlens.training.real_cases import SPLIT_NAME, RealCases
 
 BEGUN = "begun.json"
-_FEW = 10  # held-out patients below which the page says that they are few
-_LARGE = 0.02  # Dice on synthetic brains whose loss is named even where the interval is wide
-_TRAINED = 0.85  # share of the progress bar that training gets
+_FEW = 10  # held-out patients below which a caution is shown
+_LARGE = 0.02  # drop of Dice on synthetic brains that is reported even if the interval is wide
+_TRAINED = 0.85  # training's share of the progress bar
 _PATIENTS = (
     ("Dice, whole tumour", "wt", 1), ("Dice, tumour core", "tc", 1),
     ("Dice, enhancing", "et", 1), ("sensitivity", "sensitivity", 1),
@@ -64,24 +64,24 @@ _DRAWN = (
 
 @dataclass(frozen=True, slots=True)
 class LearnJob:
-    """What is trained on, and how.
+    """Data and settings of a fine-tuning run.
 
     Parameters
     ----------
     results, out : Path
-        Reviewed results; where everything is kept.
+        Reviewed results; output folder.
     studies : Path or None
         See `learning.signed_reviews.gather`.
     recipe : TrainConfig or None
-        A site's own; None for the built-in one.
+        A site's own configuration; None for the built-in one.
     steps : int
-        Of the built-in recipe.
+        Steps of the built-in configuration.
     start : str or None
-        Weights to start from, as `network.weights.load_chosen` takes them; None for those in use.
+        Initial weights, as for `network.weights.load_chosen`; None for those in use.
     network : EngineChoice
-        Where it computes, in which numbers and by how many threads.
+        Device, precision and threads.
     drawn_volumes : int
-        Synthetic brains that judge.
+        Number of synthetic brains for the evaluation.
     readers : tuple of str
         See `learning.signed_reviews.gather`.
     """
@@ -99,7 +99,7 @@ class LearnJob:
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """How a sitting ended: `proposal` is None if training goes on another time."""
+    """Outcome of one session; `proposal` is None if training is not finished."""
 
     trained: TrainSummary
     gathered: Gathered
@@ -112,7 +112,7 @@ def learn(
     minutes: float | None = None,
     context: RunContext = SILENT,
 ) -> Learnt:
-    """Learn from signed reviews and propose weights; the same call continues where it was stopped.
+    """Fine-tune on signed reviews and propose weights; the same call resumes an interrupted run.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def learn(
     UnusableInputError, ConfigError
         Nothing is signed; fewer than two patients; a folder of another run; no synthetic brains.
     CancelledError
-        The user asked to stop while weights were judged; what is complete stays.
+        The user asked to stop during the evaluation; complete results are kept.
     """
     check_target(job.out)
     context.progress("reading reviews", 0.0)
@@ -181,7 +181,7 @@ def _check_recipe(recipe: TrainConfig) -> None:
 
 
 def _check_same(out: Path, parent_sha256: str, recipe: TrainConfig) -> None:
-    """Refuse to go on in a folder with other weights or another recipe than it was begun with."""
+    """Refuse to resume in a folder that was started with other weights or another recipe."""
     own = replace(recipe, init=parent_sha256)
     digest = hashlib.sha256(repr(own).encode()).hexdigest()
     now = {"parent_sha256": parent_sha256, "recipe": digest}
@@ -203,7 +203,7 @@ def _check_same(out: Path, parent_sha256: str, recipe: TrainConfig) -> None:
 
 
 def _carry_split(out: Path, gathered: Gathered, store: WeightsStore, parent: str) -> None:
-    """Leave patients on the side where they were when the initial weights were trained."""
+    """Keep patients on the side of the split that they were on for the initial weights."""
     version = store.of(parent)
     if version is None or (out / SPLIT_NAME).is_file():
         return
@@ -218,10 +218,10 @@ def _carry_split(out: Path, gathered: Gathered, store: WeightsStore, parent: str
 
 
 def _release(out: Path, trained: TrainSummary, about: WeightsInfo, words: str) -> NamedWeights:
-    """Write the proposed weights in half precision, named after those that they come from."""
+    """Write the proposed weights in half precision, named after the initial ones."""
     network, info = weight_files.load(trained.weights)
     state, place = network.state_dict(), out / WEIGHTS
-    if place.is_file():  # of an earlier call: the same numbers keep their file, and its SHA-256
+    if place.is_file():  # of an earlier call: identical weights keep their file and SHA-256
         earlier, known = weight_files.load(place)
         kept = earlier.state_dict()
         if all(torch.equal(state[name].half().float(), kept[name]) for name in state):
@@ -344,7 +344,7 @@ def cautions(
     held: Sequence[SignedReview],
     parent_sha256: str,
 ) -> tuple[str, ...]:
-    """Report what a person must weigh before accepting weights."""
+    """Return what a person must consider before accepting weights."""
     lines = [
         f"{one.title}: surely worse {where}"
         for rows, where in ((patients, "on held-out patients"), (drawn, "on synthetic brains"))

@@ -1,4 +1,4 @@
-"""The one-page comparison of proposed weights with those in use."""
+"""One-page HTML comparison of proposed weights with those in use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _WORDS = {1: "better", 0: "", -1: "worse"}
 
 
 def compared_row(one: MetricChange) -> tuple[str, ...]:
-    """Return a row in words: title, cases, before, after, difference, interval, verdict."""
+    """Return a table row: title, cases, before, after, difference, interval, verdict."""
     figure = one.figure
     between = "–" if one.interval is None else "{:+.3f} – {:+.3f}".format(*one.interval)
     words = _WORDS[figure.surely(one.better)]
@@ -25,7 +25,7 @@ def _case(one: HeldOutCase) -> tuple[str, ...]:
 
 
 def html(proposal: Proposal) -> str:
-    """Return the page; it opens offline."""
+    """Return the page as self-contained HTML."""
     counts = proposal.counts
     template = environment("lesionlens.training.learning").get_template("proposal.html.j2")
     return template.render(

@@ -1,4 +1,4 @@
-"""What `learn` proposes, as it is kept: `proposal.json` beside the proposed weights."""
+"""The proposal of a fine-tuning run: `proposal.json` with the proposed weights."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class MetricChange(FileModel):
 
     @property
     def figure(self) -> PairedFigure:
-        """The same as it was computed."""
+        """The metric as a `PairedFigure`."""
         from lesionlens.analysis.evaluation.summary import Interval  # noqa: PLC0415
 
         found = None if self.interval is None else Interval(*self.interval)
@@ -47,7 +47,7 @@ class MetricChange(FileModel):
 
 
 class HeldOutCase(FileModel):
-    """One examination that only judged."""
+    """One held-out examination."""
 
     name: str
     healthy: bool
@@ -58,18 +58,18 @@ class HeldOutCase(FileModel):
 
 
 class Proposal(FileModel):
-    """The whole of proposal.json.
+    """Content of proposal.json.
 
     Parameters
     ----------
     counts : mapping of str to int
-        What was trained on and judged on: studies, patients, candidates by verdict.
+        Numbers of studies, patients, and candidates by verdict.
     patients, drawn : tuple of MetricChange
-        On held-out patients by the whole analysis; on synthetic brains by one pass.
+        Metrics on held-out patients (whole analysis), and on synthetic brains (one pass).
     cautions : tuple of str
-        What a person must weigh before accepting.
+        What a person must consider before accepting.
     trained_on, held_out : tuple of str
-        SHA-256 of patients, ancestors' included; see `network.versions.WeightsVersion`.
+        SHA-256 of patients, including those of ancestors; see `network.versions.WeightsVersion`.
     """
 
     schema_: Literal["lesionlens/proposal/1"] = Field(
@@ -95,19 +95,19 @@ def digests(patients: Iterable[str]) -> tuple[str, ...]:
 
 
 def write_proposal(proposal: Proposal, folder: Path) -> None:
-    """Write proposal.json in one step."""
+    """Write proposal.json atomically."""
     write_atomically(folder / RECORD, proposal.model_dump_json(by_alias=True, indent=1) + "\n")
 
 
 def read_proposal(folder: Path) -> Proposal:
-    """Read what was proposed, and check that the weights are those that were compared.
+    """Read a proposal, and check that the weights are the compared ones.
 
     Raises
     ------
     UnusableInputError
-        There is no proposal in the folder.
+        The folder contains no proposal.
     WeightsError
-        The weights are missing or others.
+        The weights are missing or different.
     """
     try:
         found = read_model(folder / RECORD, Proposal)

@@ -1,4 +1,4 @@
-"""How weights are trained on from signed reviews, unless a recipe says otherwise."""
+"""The built-in training configuration for fine-tuning on signed reviews."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ _TINY_STAGE_STEPS = 20
 
 
 def learn_recipe(init: Path, given: TrainConfig | None = None, steps: int = STEPS) -> TrainConfig:
-    """Return the recipe: that of the default weights, from weights on, or a site's own from them.
+    """Return the configuration: the built-in one or a site's own, with initial weights.
 
     Parameters
     ----------
     init : Path
-        The weights to start from.
+        Initial weights.
     given : TrainConfig or None
-        A site's own recipe; its `init` is not read, its share of synthetic brains must not be zero.
+        A site's own configuration; its `init` is ignored, its share of synthetic brains must not be
+        zero.
     steps : int
-        Of the built-in recipe. No more brains are drawn than that many steps can show.
+        Steps of the built-in configuration. No more brains are generated than these steps can use.
     """
     if given is not None:
         return dataclasses.replace(given, init=str(init))

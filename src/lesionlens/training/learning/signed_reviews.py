@@ -1,4 +1,4 @@
-"""What readers signed, as cases to learn from."""
+"""Signed reviews as training cases."""
 
 from __future__ import annotations
 
@@ -26,30 +26,32 @@ class SignedReview:
     """One signed study."""
 
     case: RealCase
-    """Its images, and the truth that the reader left."""
+    """Its images with the signed outlines as reference."""
     counts: Mapping[str, int]
-    """Candidates by what happened to them, as in `COUNTED`; `NOTHING_SEEN` is 1 of a study whose
-    truth is empty, `POINTED` are those of the first three whose outline follows prompts."""
+    """Number of candidates by outcome, as in `COUNTED`; `NOTHING_SEEN` is 1 for a study with an
+    empty reference, `POINTED` counts those of the first three whose outline was made with
+    prompts.
+    """
     weights_sha256: str
-    """Of the weights whose candidates were reviewed; empty of another engine."""
+    """SHA-256 of the weights whose candidates were reviewed; empty for another engine."""
     drawn_by_weights: bool
-    """Whether every outline that stands is as those weights drew it."""
+    """Whether every remaining outline is unchanged from those weights."""
     study: Path
-    """Where its images lie."""
+    """Folder of its images."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What a folder of results holds to learn from."""
+    """The signed reviews in a folder of results."""
 
     reviews: tuple[SignedReview, ...]
-    """By name."""
+    """Sorted by name."""
     left_out: tuple[tuple[str, str], ...]
-    """Name of a result and why it teaches nothing yet."""
+    """Name of a result and the reason why it is not used."""
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """The sums over all reviews."""
+        """Sums over all reviews."""
         total: Counter[str] = Counter()
         for one in self.reviews:
             total.update(one.counts)
@@ -57,23 +59,23 @@ class Gathered:
 
 
 def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> Gathered:
-    """Read which results are signed, and what they teach.
+    """Find the signed results below a folder.
 
     Parameters
     ----------
     results : Path
-        One result folder a study, as `batch` or a worklist has them; `patients.tsv` may say whose
-        they are.
+        One result folder per study, as written by `batch` or a worklist; `patients.tsv` may name
+        the patients.
     studies : Path or None
-        The studies, under the same names; None asks the worklist that `results` is.
+        The studies, under the same names; None if `results` is a worklist, which knows them.
     readers : sequence of str
-        Whose decisions count too that are kept on this machine and not exported yet, beside those
-        of a worklist's readers and of a reader without a name.
+        Further readers whose unexported decisions on this machine count, besides those of a
+        worklist's readers and of an unnamed reader.
 
     Raises
     ------
     UnusableInputError
-        There is no result, or none that is signed.
+        There are no results, or none is signed.
     """
     folders = results_in(results)
     patients = patients_table(results) if folders else {}
@@ -107,16 +109,16 @@ def gather(results: Path, studies: Path | None, readers: Sequence[str] = ()) -> 
 
 
 def read_signed(folder: Path, readers: Sequence[str] = (), *, maps: bool = True) -> SavedResult:
-    """Read a result with the review that was signed last: its own, or one kept on this machine.
+    """Read a result with its last signed review: its own, or one stored on this machine.
 
     Parameters
     ----------
     folder : Path
         The result.
     readers : sequence of str
-        Who may have signed, beside a reader without a name.
+        Readers who may have signed, besides an unnamed one.
     maps : bool
-        As of `review.reopen.read_result`.
+        As for `review.reopen.read_result`.
     """
     saved = read_result(folder, maps=maps)
     known = {one.tracking_uid for one in saved.findings.candidates}
@@ -130,18 +132,18 @@ def read_signed(folder: Path, readers: Sequence[str] = (), *, maps: bool = True)
 
 
 def _went_on(review: Review, others: Sequence[Review]) -> bool:
-    """Whether another one continues from it, and may have withdrawn its signature."""
+    """Return whether another review continues this one, and may have withdrawn its signature."""
     longer = (other for other in others if len(other.events) > len(review.events))
     return any(other.continues(review) for other in longer)
 
 
 def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:
-    """Return where the study of each result lies: by a folder of studies, or by a worklist.
+    """Return the study of each result: from a folder of studies, or from a worklist.
 
     Raises
     ------
     ConfigError
-        No folder was named, and the results are no worklist's.
+        No folder was given, and the results are not a worklist.
     """
     if studies is not None:
         folders = results.iterdir() if results.is_dir() else ()
@@ -157,7 +159,7 @@ def studies_of(results: Path, studies: Path | None) -> dict[str, Path]:
 
 
 def readers_of(results: Path) -> tuple[str, ...]:
-    """Name the readers of a worklist; none of a folder that is no list."""
+    """Return the readers of a worklist; empty for other folders."""
     if not is_list(results):
         return ()
     with existing_worklist_database(results) as database:

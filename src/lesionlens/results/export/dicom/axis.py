@@ -1,4 +1,4 @@
-"""Where both diameters lie on a source image, for viewers to jump to and draw."""
+"""Position of both diameters on a source image, for display in viewers."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from lesionlens.base.records.findings import Candidate, Point
 from lesionlens.results.export.dicom.refs import SourceFrames
 
 AXIAL = 0.94
-"""Least cosine between the frames' normal and the patient's axis: 20 degrees. Diameters are
-measured on axial planes; on others a line would be shorter than its figure."""
+"""Minimum cosine between the slice normal and the patient's axis: 20 degrees. Diameters are
+measured on axial planes; on others a line would be shorter than its value.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +27,24 @@ class Axis:
     """A line on a source image."""
 
     frame: int
-    """Which frame of the sources."""
+    """Index of the source frame."""
     points: NDArray[np.float64]
-    """(N, 2) float64: column and row of its two ends, or of its middle alone where the frames are
-    not axial; the corner of the first pixel is (0, 0)."""
+    """(N, 2) float64: column and row of its two ends, or of its centre only if frames are not
+    axial; the corner of the first pixel is (0, 0).
+    """
 
 
 def axes_of(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> dict[str, Axis]:
-    """Return where a candidate's diameters lie, by the code of each; empty if it has none.
+    """Return the positions of a candidate's diameters by code; empty if it has none.
 
     Parameters
     ----------
     analysis : Analysis
-        With labels of the candidate.
+        The analysis with the candidate's labels.
     sources : SourceFrames
-        Of the reference series.
+        Frames of the reference series.
     candidate : Candidate
-        Whose diameters are those of its enhancing part, else of the whole.
+        The candidate; its diameters are of the enhancing part if there is one, else of the whole.
     """
     placed = analysis.review.diameters_of(candidate.tracking_uid)
     if placed is not None:
@@ -63,7 +65,7 @@ def axes_of(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> 
 
 
 def _axis(sources: SourceFrames, ends_mm: tuple[Point, Point]) -> Axis:
-    """Lay a line, patient RAS+ mm, onto the source image nearest to its middle."""
+    """Project a line, patient RAS+ mm, to the source image nearest to its centre."""
     ends = geometry.points_lps_from_ras(ends_mm)
     middle = ends.mean(axis=0)
     frame = int(np.abs((sources.positions - middle) @ sources.normal).argmin())
@@ -75,12 +77,12 @@ def _axis(sources: SourceFrames, ends_mm: tuple[Point, Point]) -> Axis:
 
 
 def measured_region(candidate: Candidate) -> Region:
-    """Return the region whose diameters a candidate's are."""
+    """Return the region that a candidate's diameters measure."""
     return Region.ET if candidate.has_enhancing else Region.WT
 
 
 def coordinates(axis: Axis, sources: SourceFrames) -> CoordinatesForMeasurement:
-    """Return an axis as the item that a length is inferred from."""
+    """Return an axis as a DICOM coordinates item for a length measurement."""
     dataset, numbers = sources.reference(axis.frame)
     return CoordinatesForMeasurement(
         graphic_type=GraphicTypeValues.POLYLINE

@@ -1,4 +1,4 @@
-"""Text of a header as Unicode, in whatever character set it was written."""
+"""Decode header text to Unicode from any character set."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 from pydicom.dataset import Dataset
 
 _NONE_DECLARED = ("", "ISO_IR 6", "ISO 2022 IR 6")
-_PERSON = {0x5E, 0x3D}  # ^ and =, after which a name begins again in the default character set
+_PERSON = {0x5E, 0x3D}  # ^ and =, after which the default character set applies again
 _TEXT = {0x09, 0x0A, 0x0C, 0x0D, 0x5C}
 
 
 @dataclass(frozen=True, slots=True)
 class Characters:
-    """How the text of a header is decoded."""
+    """Decoder of a header's text."""
 
     encodings: tuple[str, ...]
-    """Python's names; empty if the header declares none that is known: then text that is valid
-    UTF-8 is taken as that, and any other as Latin-1."""
+    """Python encodings; empty if the header declares none that is known: then text is decoded as
+    UTF-8 if valid, else as Latin-1.
+    """
 
     @classmethod
     def of(cls, header: Dataset) -> Characters:
-        """Return the character sets that a header declares."""
+        """Return the decoder for the character sets that a header declares."""
         element = header.get_item(0x00080005)
         raw = b"" if element is None else element.value
         if isinstance(raw, bytes | bytearray):
@@ -35,14 +36,14 @@ class Characters:
         return cls(tuple(convert_encodings(names)))
 
     def decoded(self, text: bytes, *, person: bool = False) -> str:
-        """Return text as Unicode.
+        """Decode text to Unicode.
 
         Parameters
         ----------
         text : bytes
-            As it stands in the file.
+            Bytes in the file.
         person : bool
-            A person's name.
+            Whether it is a person name (PN).
         """
         if self.encodings:
             try:
@@ -51,7 +52,7 @@ class Characters:
                     delimiters = _PERSON if person else _TEXT
                     return str(decode_bytes(text, self.encodings, delimiters))
             except (UserWarning, ValueError, LookupError):
-                pass  # it is not in the declared character set
+                pass  # not valid in the declared character set
         try:
             return text.decode("utf-8")
         except UnicodeDecodeError:

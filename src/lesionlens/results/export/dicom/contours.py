@@ -1,8 +1,8 @@
-"""RT Structure Set: the outline of each region of each candidate, for planning systems.
+"""RT Structure Set: contours of each candidate's regions, for treatment planning systems.
 
-Contours run along the pixels' edges, halfway between the centres of what is inside and what is not,
-so that a mask that is filled from them has the same pixels. A hole is joined to the outline round
-it by a channel without width, since CLOSED_PLANAR knows no holes (PS3.3, C.8.8.6).
+Contours run along pixel edges, halfway between inside and outside pixel centres, so that filling
+them gives the same mask. A hole is connected to its outer contour by a zero-width channel, because
+CLOSED_PLANAR has no holes (PS3.3, C.8.8.6).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lesionlens.results.export.dicom.seg import Segment, algorithm_type
 Points = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 STUDY = "1.2.840.10008.3.1.2.3.1"
-"""Detached Study Management: by which class a structure set names its study."""
+"""Detached Study Management: class of the referenced study in a structure set."""
 COPIED = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyID"),
     *("StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyDescription"),
@@ -48,7 +48,7 @@ SAID = {
 
 
 def outlines(mask: Mask) -> list[Points]:
-    """Return the closed outlines of a frame, one for each part, its holes joined to it.
+    """Return the closed contours of a frame, one per part, with holes connected.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def outlines(mask: Mask) -> list[Points]:
     Returns
     -------
     list of (N, 2) float64
-        Row and column of the corners; (0, 0) is the centre of the first pixel.
+        Row and column of the vertices; (0, 0) is the centre of the first pixel.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def _area(line: Points) -> float:
 
 
 def _joined(outer: Points, hole: Points) -> Points:
-    """Join a hole to the outline round it, there and back where they are nearest."""
+    """Connect a hole to its outer contour at the nearest vertices."""
     gaps = np.linalg.norm(outer[:, None] - hole[None], axis=2)
     here, there = np.unravel_index(int(gaps.argmin()), gaps.shape)
     turned = np.roll(hole, -int(there), axis=0)
@@ -92,14 +92,14 @@ def _joined(outer: Points, hole: Points) -> Points:
 
 
 def filled(lines: list[Points], shape: tuple[int, int]) -> Mask:
-    """Return the pixels whose centres lie within closed outlines, by the even-odd rule.
+    """Return the pixels whose centres are inside closed contours, by the even-odd rule.
 
     Parameters
     ----------
     lines : list of (N, 2) float64
         Rows and columns.
     shape : (2,) int
-        Of the frame.
+        Shape of the frame.
     """
     inside = np.zeros(shape, bool)
     columns = np.arange(shape[1])
@@ -121,7 +121,7 @@ def build_contours(
     Parameters
     ----------
     analysis : Analysis
-        Whose candidates they are.
+        The analysis.
     sources : SourceFrames
         Of the reference series.
     segments : tuple of Segment
@@ -153,18 +153,18 @@ def _header(analysis: Analysis, sources: SourceFrames) -> Dataset:
 def empty_object(
     analysis: Analysis, sources: SourceFrames, kind: str, sop_class_uid: str
 ) -> Dataset:
-    """Return an object of a kind that highdicom does not make: whose it is, and who made it.
+    """Return an object without highdicom support, with patient, study and equipment attributes.
 
     Parameters
     ----------
     analysis : Analysis
-        Gives the engine and its version.
+        The analysis, with engine and version.
     sources : SourceFrames
-        Give patient and study.
+        Source headers, with patient and study.
     kind : str
         A key of `identity.SERIES`.
     sop_class_uid : str
-        Its storage class.
+        SOP class of the object.
     """
     about = identity.of_new_object(analysis, kind)
     meta = FileMetaDataset()
@@ -188,7 +188,7 @@ def empty_object(
 
 
 def image_item(sources: SourceFrames, frame: int) -> Dataset:
-    """Return the item that points at a frame of the source."""
+    """Return the reference item for a source frame."""
     dataset, numbers = sources.reference(frame)
     item = Dataset()
     item.ReferencedSOPClassUID = dataset.SOPClassUID
@@ -254,12 +254,12 @@ def _observed(segment: Segment) -> Dataset:
 
 
 def check_contours(path: Path, sources: SourceFrames, segments: tuple[Segment, ...]) -> None:
-    """Read a structure set back, fill its contours and compare every frame with what was meant.
+    """Read a structure set back and compare its filled contours with the segments.
 
     Raises
     ------
     ExportError
-        A pixel, or which image a contour lies on, differs.
+        A pixel, or the referenced image of a contour, differs.
     """
     read = pydicom.dcmread(path)
     for item, segment in zip(read.ROIContourSequence, segments, strict=True):
@@ -276,14 +276,14 @@ def check_contours(path: Path, sources: SourceFrames, segments: tuple[Segment, .
 
 
 def masks_of(item: Any, sources: SourceFrames) -> dict[int, Mask]:
-    """Fill the contours of one region; return its pixels by frame of the source.
+    """Fill the contours of one region; return its pixels by source frame.
 
     Parameters
     ----------
     item : Dataset
-        Of the ROI Contour Sequence.
+        Item of the ROI Contour Sequence.
     sources : SourceFrames
-        Of the series that they lie on.
+        Frames of the referenced series.
     """
     known = {(d.SOPInstanceUID, n[0] if n else None): frame
              for frame in range(len(sources.places))

@@ -1,9 +1,9 @@
-"""How frames are stored so that viewers find every pixel.
+"""Frame encoding for viewers with alignment bugs.
 
-Frames of one bit a pixel follow each other without a gap, and what is odd at the end is padded by a
-byte (PS3.5, 8.1.1). The library with which OHIF (3.13) reads Segmentations misplaces frames that
-do not begin with a byte, and takes the byte at the end for an error. So a matrix whose number of
-pixels is no multiple of 8 gets one byte a pixel, and an odd number of bytes an empty frame more.
+Frames of one bit per pixel are packed without gaps, and an odd length is padded by a byte (PS3.5,
+8.1.1). OHIF's (3.13) Segmentation reader misplaces frames that do not start on a byte boundary, and
+rejects the padding byte. Therefore frames whose number of pixels is not a multiple of 8 are stored
+with one byte per pixel, and an odd total length gets an additional empty frame.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 
 
 def kind_of(rows: int, columns: int) -> SegmentationTypeValues:
-    """Return BINARY (a bit a pixel), or FRACTIONAL (a byte) where frames would share a byte.
+    """Return BINARY (one bit per pixel), or FRACTIONAL (one byte) if frames would share a byte.
 
     Examples
     --------
@@ -29,19 +29,19 @@ def kind_of(rows: int, columns: int) -> SegmentationTypeValues:
 
 
 def empty_frames(held: NDArray[np.bool_], pixels: int) -> NDArray[np.intp]:
-    """Return which empty frame to write too, so that the bytes of all come out even.
+    """Return an empty frame to add, so that the total number of bytes is even.
 
     Parameters
     ----------
     held : (F, S) bool
-        On which of F frames each of S segments has a voxel; the others are else left out.
+        Which of F frames each of S segments has a voxel on; other frames are not stored.
     pixels : int
-        Of a frame.
+        Number of pixels per frame.
 
     Returns
     -------
     (N, 2) int
-        Frame and segment, from 0; none or one. None is needed of one byte a pixel.
+        Frame and segment, from 0; zero or one row.
 
     Examples
     --------
@@ -59,12 +59,12 @@ def empty_frames(held: NDArray[np.bool_], pixels: int) -> NDArray[np.intp]:
 
 
 def clear(seg: Dataset, places: list[tuple[Any, int]]) -> None:
-    """Make frames empty that were marked so as to be written.
+    """Clear frames that were only marked to be stored.
 
     Parameters
     ----------
     seg : Dataset
-        A Segmentation of one bit a pixel; changed.
+        A BINARY Segmentation; modified in place.
     places : list of ((3,), int)
         Position of each frame to clear, LPS+ mm, and the number of its segment.
     """

@@ -1,8 +1,8 @@
 """DICOM objects of a result: Segmentation, SR, Parametric Map and Key Object Selection.
 
-Rejected candidates are left out (they stay, with their state, in NIfTI, JSON and the report).
-Without a candidate there is no Segmentation, which would be invalid without segments, and the
-report says so. Each object is read back and compared before it counts as written.
+Rejected candidates are omitted (NIfTI, JSON and the report contain them with their state). Without
+a candidate there is no Segmentation, which would be invalid without segments, and the SR says so.
+Each object is read back and compared after writing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lesionlens.base.records.study import StudyKind
 from lesionlens.results.export.written import Written
 
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
-"""Classic MR Image Storage: one slice an instance."""
+"""Classic MR Image Storage: one slice per instance."""
 
 
 class DicomExporter:
@@ -24,7 +24,7 @@ class DicomExporter:
     name = "dicom"
 
     def missing(self, analysis: Analysis) -> str | None:
-        """Only a DICOM study with a frame of reference has instances to point at."""
+        """Only a DICOM study with a frame of reference has instances to refer to."""
         if analysis.study.kind is not StudyKind.DICOM:
             return "the study is not DICOM: there are no source images to point at"
         if not analysis.prepared.native.frame_uid:
@@ -40,6 +40,6 @@ class DicomExporter:
         from lesionlens.results.export.dicom import objects  # noqa: PLC0415  (slow to import)
 
         with warnings.catch_warnings():
-            # a source's names and values are passed on as they are, odd ones too
+            # Source names and values are copied unchanged, including unusual ones.
             warnings.filterwarnings("ignore", category=UserWarning, module=r"(pydicom|highdicom)\.")
             return objects.write_all(analysis, staged / "dicom")

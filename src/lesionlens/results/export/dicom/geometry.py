@@ -1,4 +1,4 @@
-"""Plane positions of chosen frames, where highdicom cannot take them from the source itself."""
+"""Plane positions of selected frames, if highdicom cannot derive them from the source."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from lesionlens.results.export.dicom.refs import SourceFrames
 def plane_positions(
     sources: SourceFrames, chosen: NDArray[np.intp], corner: tuple[int, int] = (0, 0)
 ) -> list[PlanePositionSequence]:
-    """Return the positions of chosen frames, as DICOM's items.
+    """Return the positions of selected frames as DICOM items.
 
     Parameters
     ----------
     sources : SourceFrames
         The reference series.
     chosen : (N,) int
-        Frames of it.
+        Indices of the selected frames.
     corner : (2,) int
-        Row and column of the source's pixel that is the first of the frames meant: of frames that
-        are cut out of the source's.
+        Row and column, in the source, of the first pixel of cropped frames.
     """
     row, column = corner
     return [

@@ -1,4 +1,4 @@
-"""Measurement groups of the report: one for each region of each candidate."""
+"""Measurement groups of the SR: one for each region of each candidate."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ from lesionlens.results.export.sentence import Sentences
 
 SIDES = {"left": own.LEFT, "right": own.RIGHT, "both sides": own.BILATERAL}
 CONTAINS = RelationshipTypeValues.CONTAINS
-"""Of everything that stands directly in a group."""
+"""Relationship of all direct items of a group."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PointedAt:
-    """The objects of the same result that the report points at."""
+    """Objects of the same result that the report refers to."""
 
     seg: Dataset | None
     """The Segmentation; None if there is no segment."""
     attention: Dataset | None
-    """`attention.dcm`, of the whole tumour where the engine has a map of it."""
+    """`attention.dcm`, normally of the whole tumour."""
 
     @property
     def every(self) -> list[Dataset]:
-        """Those that are there."""
+        """The objects that exist."""
         return [one for one in (self.attention, self.seg) if one is not None]
 
 
@@ -68,15 +68,14 @@ def groups_of(
     segments: tuple[Segment, ...],
     pointed_at: PointedAt,
 ) -> list[Any]:
-    """Return the groups of every candidate that is sent; see `sr.build_sr` for the parameters.
+    """Return the groups of every exported candidate; see `sr.build_sr` for the parameters.
 
-    Of a candidate the region whose diameters were measured comes first: it has all measures, and
-    the others the first of them; and a candidate of which more was measured before one of which
-    less was. So a table whose columns are the first group's is right, and cells of what was not
-    measured stay empty. A score is text, never a row. Items without a value would say the same, but
-    highdicom (0.28) takes none; in a group without a segment, 3D Slicer would show the diameters in
-    the column of volumes, and outside of the groups OHIF would not see them; the candidate's
-    diameters repeated in each group would be read as those of another region.
+    The region with measured diameters comes first, with all measurements; other groups have only
+    the first of them. Candidates with more measurements precede those with fewer. Therefore a table
+    with the columns of the first group is correct, with empty cells for missing values. The score
+    is text, not a measurement. Alternatives fail: highdicom (0.28) does not support items without a
+    value; without a segment, 3D Slicer shows diameters in the column of volumes, and OHIF ignores
+    measurements outside groups; repeated diameters would be attributed to another region.
     """
     found: list[Any] = []
     sentences = Sentences(analysis)  # the report is in English
@@ -96,13 +95,13 @@ def groups_of(
 
 
 def _parts(candidate: Candidate, segments: tuple[Segment, ...]) -> list[Segment]:
-    """Return a candidate's segments, that of the region whose diameters were measured first."""
+    """Return a candidate's segments, the region with measured diameters first."""
     mine = [segment for segment in segments if segment.candidate is candidate]
     return sorted(mine, key=lambda part: part.region is not measured_region(candidate))
 
 
 def _known(candidate: Candidate, parts: list[Segment]) -> int:
-    """Count the measures of a candidate's first group: the fullest one names the columns."""
+    """Count the measurements of a candidate's first group."""
     return len(_measures(candidate, parts[0].region if parts else Region.WT))
 
 
@@ -129,10 +128,10 @@ def _group(analysis: Analysis, sources: SourceFrames, part: Segment, seg: Datase
 
 
 def _time_point(analysis: Analysis) -> TimePointContext | None:
-    """Report which examination this is, where earlier ones are known (TID 1502).
+    """Return which examination this is, if earlier ones are known (TID 1502).
 
-    Before or after which treatment it is, its type, only a person knows. Its order is a number:
-    dcmqi and 3D Slicer would list it among the measures.
+    The type (before or after which treatment) is unknown. The order is omitted: as a number, dcmqi
+    and 3D Slicer would list it among the measurements.
     """
     found = analysis.compared
     if found is None:
@@ -141,7 +140,7 @@ def _time_point(analysis: Analysis) -> TimePointContext | None:
 
 
 def _compared(analysis: Analysis, candidate: Candidate) -> str:
-    """Describe how a candidate changed since the prior examination; empty if none was."""
+    """Describe how a candidate changed since the prior examination; empty without a prior."""
     found = analysis.compared
     uid = candidate.tracking_uid
     if found is None:
@@ -163,10 +162,10 @@ def _compared(analysis: Analysis, candidate: Candidate) -> str:
 
 
 def _measures(candidate: Candidate, region: Region) -> list[Measurement]:
-    """Return what was measured of a region: always in this order, what is not known left out.
+    """Return the measurements of a region in a fixed order; unknown ones are omitted.
 
-    A region that has no voxel has no group; that it measures 0 ml stands in the first group, the
-    innermost first, so that a table's column holds the same region of every candidate.
+    A region without voxels has no group; its volume of 0 ml is in the first group, innermost first,
+    so that a table column has the same region for every candidate.
     """
     known = candidate.volume_ml
     ml = identity.concept(own.CUBIC_CENTIMETRE)
@@ -188,17 +187,17 @@ def _measures(candidate: Candidate, region: Region) -> list[Measurement]:
 
 
 def _volume_of(region: Region) -> own.Code:
-    """Return the code of a volume, in words that name its region.
+    """Return the code of a volume, whose meaning names its region.
 
-    Viewers that put all groups of a tracking UID together (OHIF 3.13) list measures by these words,
-    below the finding of the first group: its own volume needs no more words, and 3D Slicer's table
-    takes its heads from there.
+    Viewers that merge all groups of a tracking UID (OHIF 3.13) list measurements by these meanings
+    below the finding of the first group. The first group's own volume needs no region name, and 3D
+    Slicer uses it as a column heading.
     """
     return own.VOLUME._replace(meaning=f"{region.words.capitalize()} volume")
 
 
 def _draw(group: Any, analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> None:
-    """Say where on a source image the longest diameter lies, and the one across it."""
+    """Add the image coordinates of both diameters."""
     axes = axes_of(analysis, sources, candidate)
     for item in group[0].ContentSequence:
         name = item.ConceptNameCodeSequence[0].CodeValue
@@ -208,7 +207,7 @@ def _draw(group: Any, analysis: Analysis, sources: SourceFrames, candidate: Cand
 
 
 def _explain(group: Any, attention: Dataset | None) -> None:
-    """Point at the attention map, in the slot that DICOM has for a visual explanation."""
+    """Add a reference to the attention map as a visual explanation."""
     if attention is not None:
         group[0].ContentSequence.append(
             ImageContentItem(
@@ -221,7 +220,7 @@ def _explain(group: Any, attention: Dataset | None) -> None:
 
 
 def _without_outline(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> Any:
-    """Return the group of a candidate that has no outline (TID 1501), on its best image."""
+    """Return the group of a candidate without an outline (TID 1501), on its best image."""
     dataset, numbers = sources.reference(best_frame(analysis, sources, candidate))
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
@@ -241,7 +240,7 @@ def _without_outline(analysis: Analysis, sources: SourceFrames, candidate: Candi
 
 
 def _algorithm(analysis: Analysis, candidate: Candidate) -> AlgorithmIdentification | None:
-    """Name the engine that drew a candidate; a reader's own drawing has none."""
+    """Return the engine that outlined a candidate; None if a reader did."""
     if candidate.drawn is DrawingMethod.MANUAL:
         return None
     engine = analysis.run.engine
@@ -256,7 +255,7 @@ def _algorithm(analysis: Analysis, candidate: Candidate) -> AlgorithmIdentificat
 
 
 def _sites(candidate: Candidate) -> list[FindingSite]:
-    """Return the places of a candidate that have codes; the brain if none is certain."""
+    """Return the coded locations of a candidate; brain if none is certain."""
     side = SIDES.get(candidate.location.side or "")
     names = (candidate.location.region or "").split(" and ")
     places = [own.PLACES[name] for name in names if name in own.PLACES] or [own.BRAIN]
@@ -270,7 +269,7 @@ def _sites(candidate: Candidate) -> list[FindingSite]:
 
 
 def _evaluations(analysis: Analysis, candidate: Candidate) -> list[QualitativeEvaluation]:
-    """Return the state of the review, and who flagged what the engine did not."""
+    """Return the review state, and the source of candidates not from the engine."""
     state = analysis.review.state_of(candidate.tracking_uid)
     codes = [(own.REVIEW_STATE, own.REVIEW_STATES[state])]
     if candidate.source is not Source.NETWORK:
@@ -279,7 +278,7 @@ def _evaluations(analysis: Analysis, candidate: Candidate) -> list[QualitativeEv
 
 
 def _remarks(analysis: Analysis, candidate: Candidate, sentences: Sentences) -> list[Any]:
-    """Return place and state in words, the score, and who decided when and why."""
+    """Return location and state in words, the score, and who decided when and why."""
     made: list[Any]
     event = analysis.review.of(candidate.tracking_uid)
     state = analysis.review.state_of(candidate.tracking_uid)
@@ -307,7 +306,7 @@ def _remarks(analysis: Analysis, candidate: Candidate, sentences: Sentences) -> 
 
 
 def _placed(review: Review, candidate: Candidate) -> list[Any]:
-    """Return where a reader placed both diameters; DICOM's millimetres are LPS."""
+    """Return a reader's diameters as coordinates, in DICOM's LPS millimetres."""
     placed = review.diameters_of(candidate.tracking_uid)
     if placed is None:
         return []
@@ -317,14 +316,14 @@ def _placed(review: Review, candidate: Candidate) -> list[Any]:
 
 
 def _doubt(part: DoubtfulPart) -> TextContentItem:
-    """Describe a doubtful part of an outline; DICOM's millimetres are LPS."""
+    """Describe a doubtful part of an outline, in DICOM's LPS millimetres."""
     x, y, z = geometry.points_lps_from_ras([part.centroid_mm])[0]
     words = f"{part.volume_ml:.1f} ml about {x:.0f}, {y:.0f}, {z:.0f} mm (LPS): {part.words}"
     return TextContentItem(identity.concept(own.DOUBTFUL_PART), words, CONTAINS)
 
 
 def signed_by(event: ReviewEvent, reason: own.Code) -> list[Any]:
-    """Return who decided something, when, and the reader's words under the name `reason`."""
+    """Return who decided, when, and the reader's words under the name `reason`."""
     made: list[Any] = []
     if event.reader:
         name = identity.reader_name(event.reader)
@@ -338,10 +337,10 @@ def signed_by(event: ReviewEvent, reason: own.Code) -> list[Any]:
 
 
 def moment(time: str) -> str:
-    """Return a time in ISO 8601, UTC, as DICOM writes it; empty if it is none.
+    """Return an ISO 8601 UTC time as a DICOM DT; empty if invalid.
 
-    Without "+0000", which a content item may have: DCMTK up to 3.6.7 refuses the whole report then.
-    The item's name says that it is UTC.
+    Without "+0000", because DCMTK up to 3.6.7 then refuses the whole report; the item's name states
+    UTC.
     """
     digits = time.replace("-", "").replace(":", "").replace("T", "").rstrip("Z")
     whole = digits.replace(".", "", 1)

@@ -1,4 +1,4 @@
-"""What all DICOM objects say alike: who made them, of which candidates, by which algorithm."""
+"""Attributes common to all DICOM objects: equipment, series, candidates, algorithm."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lesionlens.results.export.dicom.travelling import CHARACTER_SET
 
 MANUFACTURER = "LesionLens"
 SENT = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})
-"""What a reviewed result sends."""
+"""States that are exported from a reviewed result."""
 WITH_OWN_CODES = frozenset({"seg", "sr"})
 SERIES = {
     "seg": (9701, "LesionLens regions"),
@@ -37,21 +37,22 @@ SERIES = {
     "key_slices": (9708, "LesionLens key slices"),
     "rejection": (9709, "LesionLens rejection note"),
 }
-"""Number and description of each object's own series; high, so that it is listed after the
-scanner's."""
+"""Number and description of each object's series; high numbers, to be listed after the scanner's
+series.
+"""
 
 _UNREVIEWED = ("no candidate", "not reviewed")
 
 
 def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
-    """Return the keyword arguments by which every highdicom object says what it is and who made it.
+    """Return the common keyword arguments of highdicom objects.
 
-    The identifiers are fresh: every export is a new instance in a series of its own, as DICOM asks.
+    Identifiers are new: every export is a new instance in its own series, as DICOM requires.
 
     Parameters
     ----------
     analysis : Analysis
-        Gives the engine, its weights and the version of this package.
+        The analysis, with engine, weights and package version.
     kind : str
         A key of `SERIES`.
     """
@@ -85,13 +86,13 @@ def of_new_object(analysis: Analysis, kind: str) -> dict[str, Any]:
 
 
 def decided(analysis: Analysis) -> int:
-    """Count the candidates on which a reader decided; one that was put off is not decided on."""
+    """Return the number of decided candidates; deferred ones are not decided."""
     review = analysis.review
     return sum(review.state_of(c.tracking_uid).decided for c in analysis.findings.candidates)
 
 
 def review_words(analysis: Analysis) -> str:
-    """Describe in a few words how far the review is."""
+    """Return the progress of the review in a few words."""
     done, every = decided(analysis), len(analysis.findings.candidates)
     if not every:
         return "no candidate, signed" if analysis.review.signed else _UNREVIEWED[0]
@@ -99,7 +100,7 @@ def review_words(analysis: Analysis) -> str:
 
 
 def says_unreviewed(series_description: str) -> bool:
-    """Whether a series description is of an LesionLens object that nobody had reviewed.
+    """Return whether a series description belongs to an unreviewed LesionLens object.
 
     Examples
     --------
@@ -120,16 +121,16 @@ def _described(description: str, review: str) -> str:
 
 
 def concept(code: Code) -> CodedConcept:
-    """Return a coded concept as highdicom requires it."""
+    """Convert a code to highdicom's type."""
     return CodedConcept(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
 
 
 def exported(analysis: Analysis) -> tuple[Candidate, ...]:
-    """Return the candidates that go into DICOM.
+    """Return the candidates that are exported to DICOM.
 
-    Of a result that nobody reviewed all of them; of a reviewed one those that a reader accepted or
-    edited, and on request (`ExportOptions.rest`) also the others. NIfTI, JSON and the report keep
-    every candidate with its review state.
+    All of an unreviewed result; of a reviewed one the accepted and edited ones, on request
+    (`ExportOptions.rest`) also the others. NIfTI, JSON and the report contain every candidate with
+    its review state.
     """
     candidates, review = analysis.findings.candidates, analysis.review
     if analysis.options.rest or not decided(analysis):
@@ -138,7 +139,7 @@ def exported(analysis: Analysis) -> tuple[Candidate, ...]:
 
 
 def tracking_id(candidate: Candidate, region: Region | None = None) -> str:
-    """Return the identifier in words of a candidate, or of one of its regions."""
+    """Return the human-readable tracking identifier of a candidate, or of one of its regions."""
     return f"Candidate {candidate.id}" + ("" if region is None else f", {region.words}")
 
 
@@ -148,7 +149,7 @@ def package_version(analysis: Analysis) -> str:
 
 
 def serial_number(analysis: Analysis) -> str:
-    """Return the first digits of the weights' SHA-256: one trained network is one device."""
+    """Return the first digits of the weights' SHA-256: each trained network is one device."""
     return (analysis.run.engine.weights_sha256 or "no weights")[:16]
 
 
@@ -158,7 +159,7 @@ def algorithm_name(analysis: Analysis) -> str:
 
 
 def algorithm(analysis: Analysis) -> AlgorithmIdentificationSequence:
-    """Return the algorithm with its version and weights, for Segmentation."""
+    """Return the algorithm with version and weights, for the Segmentation."""
     engine = analysis.run.engine
     return AlgorithmIdentificationSequence(
         name=algorithm_name(analysis),
@@ -169,12 +170,12 @@ def algorithm(analysis: Analysis) -> AlgorithmIdentificationSequence:
 
 
 def reader_name(name: str) -> str:
-    """Return a reader's name as a DICOM person's name of one component."""
+    """Return a reader's name as a DICOM PN with one component."""
     return name.replace("\\", "/").replace("^", " ").replace("=", " ")[:64]
 
 
 def reader(analysis: Analysis) -> ObserverContext | None:
-    """Return who decided last as an observer; None if nobody did, or did not say who."""
+    """Return the last deciding reader as an observer; None if unreviewed or unnamed."""
     named = (event.reader for event in reversed(analysis.review.events) if event.reader)
     name = reader_name(next(named, ""))
     if not name.strip():

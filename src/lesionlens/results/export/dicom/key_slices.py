@@ -1,7 +1,7 @@
-"""Key slices as pictures, for viewers that show neither Segmentation nor SR: Secondary Capture.
+"""Key slices as Secondary Capture images, for viewers without support for SEG and SR.
 
-One colour frame for each candidate: the source image on which it is largest, its outlines and
-"research use only" burned in. Nothing of the patient is written into the picture.
+One colour frame per candidate: the source image on which it is largest, with outlines and "research
+use only" burned in. No patient data are burned in.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from lesionlens.results.export.dicom.seg import Segment
 
 BURNED = "RESEARCH USE ONLY"
 EDGE = 512
-"""Pixels of the longer side, at least."""
+"""Minimum length of the longer side in pixels."""
 LINE = 2
-"""Pixels of an outline's width."""
+"""Outline width in pixels."""
 _WINDOW = (1.0, 99.5)
-"""Percentiles of the whole series that are black and white."""
+"""Percentiles of the whole series that are shown black and white."""
 
 Pixels = NDArray[np.uint8]
 
@@ -43,7 +43,7 @@ Pixels = NDArray[np.uint8]
 def build_key_slices(
     analysis: Analysis, sources: SourceFrames, segments: tuple[Segment, ...]
 ) -> Dataset | None:
-    """Build the pictures; None without a candidate.
+    """Build the object; None without a candidate.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def _drawn(
     sources: SourceFrames,
     words: str,
 ) -> Pixels:
-    """Draw one frame with square pixels: grey, outlines from the largest region in, words."""
+    """Render one frame with square pixels: grey image, outlines, text."""
     column_mm, row_mm = np.linalg.norm(sources.planes[frame][:, :2], axis=0)
     finest = min(column_mm, row_mm)
     size_mm = (sources.columns * column_mm, sources.rows * row_mm)
@@ -114,7 +114,7 @@ def _described(
     made.BurnedInAnnotation = "YES"
     made.DerivationDescription = "Outlines of candidate regions burned in; research use only"
     made.NumberOfFrames, made.Rows, made.Columns = pixels.shape[:3]
-    if len(shown) > 1:  # of a single frame DICOM allows no pointer
+    if len(shown) > 1:  # DICOM does not allow a frame increment pointer for a single frame
         made.FrameIncrementPointer = Tag("FrameLabelVector")
         made.FrameLabelVector = [f"Candidate {candidate.id}" for candidate in shown]
     made.SamplesPerPixel, made.PhotometricInterpretation, made.PlanarConfiguration = 3, "RGB", 0
@@ -126,12 +126,12 @@ def _described(
 
 
 def check_key_slices(path: Path, meant: Dataset) -> None:
-    """Read the pictures back and compare every pixel.
+    """Read the object back and compare every pixel.
 
     Raises
     ------
     ExportError
-        One differs.
+        A pixel differs.
     """
     read = pydicom.dcmread(path)
     if not np.array_equal(read.pixel_array, meant.pixel_array):

@@ -17,7 +17,7 @@ from lesionlens.results.export.dicom.refs import SourceFrames
 
 
 def best_frame(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> int:
-    """Return the source frame that holds most of a candidate's voxels."""
+    """Return the source frame with most of a candidate's voxels."""
     axis = sources.places[0].fixed
     inside = analysis.findings.components == candidate.id
     counts = np.count_nonzero(inside, axis=tuple(a for a in range(3) if a != axis))
@@ -25,12 +25,13 @@ def best_frame(analysis: Analysis, sources: SourceFrames, candidate: Candidate) 
 
 
 def build_ko(analysis: Analysis, sources: SourceFrames) -> KeyObjectSelectionDocument | None:
-    """Build the selection.
+    """Build the Key Object Selection.
 
     Returns
     -------
     KeyObjectSelectionDocument or None
-        None without a candidate, and for a multi-frame source: a selection names whole instances.
+        None without a candidate, and for a multi-frame source, because a selection refers to whole
+        instances.
     """
     if sources.numbers is not None:
         return None
@@ -48,17 +49,17 @@ def build_ko(analysis: Analysis, sources: SourceFrames) -> KeyObjectSelectionDoc
         ),
         **identity.of_new_object(analysis, "key_objects"),
     )
-    made.copy_patient_and_study_information(chosen[0])  # highdicom does so for all others itself
+    made.copy_patient_and_study_information(chosen[0])  # highdicom does this for all other objects
     return made
 
 
 def check_ko(path: Path, meant: KeyObjectSelectionDocument) -> None:
-    """Read a selection back and compare the images that it names.
+    """Read a selection back and compare its references.
 
     Raises
     ------
     ExportError
-        They are others.
+        The references differ.
     """
     found, wanted = (_named(ds) for ds in (pydicom.dcmread(path), meant))
     if found != wanted:

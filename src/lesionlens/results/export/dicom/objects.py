@@ -1,4 +1,4 @@
-"""Build, write and read back the DICOM objects of one result."""
+"""Build, write and verify the DICOM objects of one result."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ logger = logging.getLogger(__name__)
 
 
 def write_all(analysis: Analysis, folder: Path) -> Written:
-    """Write every object of a result; each is read back and compared before it counts as written.
+    """Write every object of a result; each is read back and compared.
 
-    One that cannot be written is left out, and the others are written.
+    An object that cannot be written is omitted, and the others are written.
 
     Parameters
     ----------
     analysis : Analysis
-        Of a DICOM study.
+        Analysis of a DICOM study.
     folder : Path
-        Made here.
+        Output folder, created here.
 
     Returns
     -------
     Written
-        seg.dcm (where a candidate stands), sr.dcm, attention*.dcm, key_objects.dcm; and what of
-        the source's header could not be repeated in them.
+        seg.dcm (if there is a candidate), sr.dcm, attention*.dcm, key_objects.dcm; and notices
+        about source attributes that could not be copied.
 
     Raises
     ------
     ReadError
-        A source file has gone or changed.
+        A source file is missing or changed.
     ExportError
-        The source's images are not the slices of the result.
+        The source images do not match the slices of the result.
     """
     sources = refs.read_sources(analysis.study.series[analysis.prepared.reference])
     folder.mkdir()
@@ -97,8 +97,7 @@ def _check_map(sources: refs.SourceFrames, frames: pmap.MapFrames, path: Path, _
 def _save(made: Dataset, path: Path) -> None:
     """Write an object.
 
-    pydicom looks for ambiguous types in all that is below the first level, and in each item that
-    was made, not read, again at every depth. Once is enough.
+    pydicom resolves ambiguous VRs repeatedly at every depth of created items; here it is done once.
     """
     _mark_encoded(made)
     made.save_as(path, enforce_file_format=True)
@@ -113,7 +112,7 @@ def _mark_encoded(dataset: Dataset) -> None:
 
 
 class _Writer:
-    """Writes one object after the other and remembers which could not be."""
+    """Writes objects one after the other and records failures."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -126,7 +125,7 @@ class _Writer:
         build: Callable[[], Dataset | None],
         check: Callable[[Path, Dataset], None],
     ) -> Dataset | None:
-        """Build, write and check one object; None if there is none to write."""
+        """Build, write and verify one object; None if there is none to write."""
         path = self.folder / name
         try:
             made = build()

@@ -1,4 +1,4 @@
-"""Parametric Maps of attention: float32, one object a region, coded Saliency.
+"""Parametric Maps of attention: float32, one object per region, coded as Saliency.
 
 The maps are what the network's region queries attended to. That is neither a class activation nor
 a gradient-weighted map, so the general concept is used and the method is named in the label.
@@ -38,13 +38,13 @@ from lesionlens.results.export.dicom.geometry import plane_positions
 from lesionlens.results.export.dicom.refs import SourceFrames
 
 BODY_PART = "BRAIN"
-"""Given because a validator otherwise requires a laterality; highdicom copies none into maps."""
+"""Set because a validator otherwise requires a laterality; highdicom does not copy it."""
 INVISIBLE = 1 / 256
-"""The first grey level of a display: what lies outside the box is lower."""
+"""The first visible grey level of a display: values outside the box are lower."""
 
 
 def files_of(analysis: Analysis) -> dict[Region, str]:
-    """Return the file of each region that has a map, in the order of Region.
+    """Return the file name of each region with a map, in the order of Region.
 
     The first one is `attention.dcm`: of the whole tumour, unless the engine has no map of it. There
     is none where no candidate is sent.
@@ -60,12 +60,12 @@ def files_of(analysis: Analysis) -> dict[Region, str]:
 
 
 def label_of(region: Region) -> str:
-    """Return a map's label: the name of the NIfTI file that holds the same map."""
+    """Return a map's label: the name of the NIfTI file with the same map."""
     return f"attention_{region.value}"
 
 
 def box_of(frames: NDArray[np.float32]) -> Box:
-    """Return the smallest box of frames, rows and columns that holds what can be seen of a map.
+    """Return the bounding box (frames, rows, columns) of a map's visible values.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def box_of(frames: NDArray[np.float32]) -> Box:
     Returns
     -------
     Box
-        The whole middle frame if nothing can be seen: an object needs one.
+        The whole middle frame if nothing is visible, because an object needs a frame.
 
     Examples
     --------
@@ -93,26 +93,26 @@ def box_of(frames: NDArray[np.float32]) -> Box:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapFrames:
-    """The frames of one region's map as they are stored, in rising order along the normal."""
+    """The stored frames of one region's map, in ascending order along the normal."""
 
     region: Region
     pixels: NDArray[np.float32]
     """(f, r, c): 0 to 1."""
     chosen: NDArray[np.intp]
-    """(f,): of each frame the source's."""
+    """(f,): index of the source frame of each frame."""
     corner: tuple[int, int]
-    """Row and column of the source's pixel that is the first of each frame."""
+    """Row and column, in the source, of each frame's first pixel."""
     visible: int
-    """How many values of the whole map can be seen."""
+    """Number of visible values in the whole map."""
 
 
 def frames_of(analysis: Analysis, sources: SourceFrames, region: Region) -> MapFrames:
-    """Cut what is stored out of a region's map.
+    """Crop a region's map to the stored frames.
 
     Parameters
     ----------
     analysis : Analysis
-        With an attention map of the region.
+        Analysis with an attention map of the region.
     sources : SourceFrames
         Of the reference series.
     region : Region
@@ -139,11 +139,11 @@ def build_pmap(
     Parameters
     ----------
     analysis : Analysis
-        Whose map it is.
+        The analysis.
     sources : SourceFrames
         Of the reference series.
     frames : MapFrames
-        What it holds.
+        Frames to store.
     """
     region = frames.region
     method = analysis.maps.method if analysis.maps is not None else "attention"
@@ -168,7 +168,7 @@ def build_pmap(
 
 
 def _measures(sources: SourceFrames) -> Any:
-    """Return the source's pixel spacing and slice thickness, which a smaller frame must repeat."""
+    """Return the source's pixel spacing and slice thickness, which cropped frames must repeat."""
     first = sources.datasets[0]
     if sources.numbers is not None:
         shared = first.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
@@ -181,7 +181,7 @@ def _measures(sources: SourceFrames) -> Any:
 
 
 def _anatomy() -> Dataset:
-    """Return what the frames show: 3D Slicer's converter fails on a map that does not say it."""
+    """Return the displayed anatomy, without which 3D Slicer's converter fails."""
     item = Dataset()
     item.AnatomicRegionSequence = [identity.concept(BRAIN)]
     item.FrameLaterality = "U"  # unpaired
@@ -189,10 +189,10 @@ def _anatomy() -> Dataset:
 
 
 def _rise(made: highdicom.pm.ParametricMap) -> None:
-    """Put the frames in rising order along the normal of their rows and columns.
+    """Sort the frames in ascending order along the slice normal.
 
-    highdicom writes them falling, which the standard allows; 3D Slicer's converter takes frames
-    as rising and would show the map upside down.
+    highdicom writes them in descending order, which the standard allows; 3D Slicer's converter
+    assumes ascending order and would show the map upside down.
     """
     groups = list(made.PerFrameFunctionalGroupsSequence)[::-1]
     for number, group in enumerate(groups, 1):
@@ -223,7 +223,7 @@ def check_pmap(path: Path, sources: SourceFrames, frames: MapFrames) -> None:
     Raises
     ------
     ExportError
-        A value or a place differs, or something that can be seen is left out.
+        A value or position differs, or a visible value is missing.
     """
     read = pydicom.dcmread(path)
     label = read.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0].LUTLabel

@@ -1,8 +1,8 @@
-"""The source instances of the reference series: their headers, and each frame's place on the grid.
+"""Source instances of the reference series: headers, and each frame's position on the grid.
 
-Nothing here assumes an order of axes: every source pixel is looked up on the native grid by its
-DICOM position (LPS) and the grid's affine (RAS), and a frame that does not fall onto voxels is
-refused. So a flipped, sagittal, oblique or sheared series comes out where it went in.
+No order of axes is assumed: every source pixel is mapped to the native grid by its DICOM position
+(LPS) and the grid's affine (RAS), and a frame that does not match voxels is refused. Therefore
+flipped, sagittal, oblique and sheared series are exported correctly.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
 from lesionlens.results.export.dicom.travelling import GEOMETRY, travelling
 
 PLACE_TOLERANCE_VOX = 0.05
-"""How far a source pixel may lie from the voxel that it is."""
+"""Maximum distance of a source pixel from its voxel."""
 _GEOMETRY_TAGS = tuple(Tag(keyword) for keyword in GEOMETRY)
 
 
 @dataclass(frozen=True, slots=True)
 class FramePlacement:
-    """How one frame (rows, columns) is cut out of a volume (I, J, K)."""
+    """How one frame (rows, columns) is cut from a volume (I, J, K)."""
 
     fixed: int
     index: int
-    """The voxel axis across the frame, and where on it the frame lies."""
+    """The voxel axis perpendicular to the frame, and the frame's index on it."""
     row_axis: int
     column_axis: int
-    """The voxel axes that the row index and the column index run along."""
+    """The voxel axes of the row index and the column index."""
     row_back: bool
     column_back: bool
     """Whether they run from high to low voxel indices."""
@@ -50,23 +50,23 @@ class FramePlacement:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SourceFrames:
-    """The reference series as highdicom requires it."""
+    """The reference series in the form that highdicom requires."""
 
     datasets: tuple[Dataset, ...]
-    """Headers without pixels: one a frame, or the one multi-frame instance."""
+    """Headers without pixels: one per frame, or the one multi-frame instance."""
     numbers: tuple[int, ...] | None
     """Frame numbers (from 1) within the multi-frame instance."""
     planes: NDArray[np.float64]
-    """(F, 3, 3) float64: of each frame: the map of (column, row, 1) to LPS+ mm."""
+    """(F, 3, 3) float64: map of each frame from (column, row, 1) to LPS+ mm."""
     places: tuple[FramePlacement, ...]
-    """Of each frame on the native grid."""
+    """Position of each frame on the native grid."""
     rows: int
     columns: int
-    """Pixels of a frame."""
+    """Rows and columns of a frame."""
     grid: Grid
     """The native grid."""
     notices: tuple[str, ...] = ()
-    """What of their headers cannot be repeated in our objects."""
+    """Notices about header values that cannot be copied."""
 
     @property
     def positions(self) -> NDArray[np.float64]:
@@ -75,7 +75,7 @@ class SourceFrames:
 
     @property
     def normal(self) -> NDArray[np.float64]:
-        """The direction across the frames, (3,), LPS+: rows' direction times columns'."""
+        """The slice normal, (3,), LPS+: row direction x column direction."""
         across = np.cross(self.planes[0, :, 0], self.planes[0, :, 1])
         return np.asarray(across / np.linalg.norm(across))
 
@@ -97,26 +97,26 @@ class SourceFrames:
         return [self.datasets[number] for number in chosen]
 
     def reference(self, frame: int) -> tuple[Dataset, list[int] | None]:
-        """Return a frame's dataset, and its number where that is multi-frame."""
+        """Return a frame's dataset, and its frame number if it is multi-frame."""
         if self.numbers is None:
             return self.datasets[frame], None
         return self.datasets[0], [self.numbers[frame]]
 
 
 def read_sources(series: Series) -> SourceFrames:
-    """Read the headers of a series and place every frame on its grid.
+    """Read the headers of a series and locate every frame on its grid.
 
     Parameters
     ----------
     series : Series
-        The reference; from DICOM.
+        The reference series, from DICOM.
 
     Raises
     ------
     ReadError
-        A file has gone, or is another than the one that was analysed.
+        A file is missing, or is not the analysed one.
     ExportError
-        A frame does not lie on the grid's voxels, or the grid has voxels without a source.
+        A frame does not match the grid's voxels, or the grid has voxels without a source.
     """
     files = tuple({file.path: file for file in series.files}.values())
     headers, notices = _headers(files)
@@ -129,9 +129,9 @@ def read_sources(series: Series) -> SourceFrames:
 
 
 def _header(file: SourceFile, known: Dataset | None) -> Dataset:
-    """Read what says which image a file is and where it lies; all of it if none is `known`."""
+    """Read identity and geometry of a file; the whole header if none is `known`."""
     try:
-        # force: some archives write no preamble; the UID below tells whether it is the file
+        # force: some archives write no preamble; the UID below verifies the file
         header = read_dicom(
             file.path,
             stop_before_pixels=True,
@@ -155,9 +155,9 @@ def _header(file: SourceFile, known: Dataset | None) -> Dataset:
 
 
 def _headers(files: tuple[SourceFile, ...]) -> tuple[list[Dataset], tuple[str, ...]]:
-    """Return the headers as our objects may repeat them, and notices about that.
+    """Return headers with valid attributes, and notices about corrections.
 
-    Patient, study and scanner are those of the first image, for all.
+    Patient, study and scanner attributes are those of the first image.
     """
     first = _header(files[0], None)
     shared = travelling(first)
@@ -178,7 +178,7 @@ def _single_frames(headers: list[Dataset], grid: Grid) -> SourceFrames:
         )
         places.append(_placed(plane, header.Rows, header.Columns, grid))
         planes.append(plane)
-        header.ImageOrientationPatient = shared  # equal within the tolerance just checked
+        header.ImageOrientationPatient = shared  # equal within the tolerance checked above
     first = headers[0]
     return SourceFrames(
         tuple(headers), None, np.array(planes), tuple(places), first.Rows, first.Columns, grid
@@ -186,7 +186,7 @@ def _single_frames(headers: list[Dataset], grid: Grid) -> SourceFrames:
 
 
 def _multi_frame(header: Dataset, grid: Grid) -> SourceFrames:
-    """Take the frames of a multi-frame instance that lie on the grid, one for each place."""
+    """Select the frames of a multi-frame instance on the grid, one per position."""
     shared = header.SharedFunctionalGroupsSequence[0]
     kept: dict[int, tuple[int, FramePlacement, NDArray[np.float64]]] = {}
     for number, groups in enumerate(header.PerFrameFunctionalGroupsSequence, 1):
@@ -202,7 +202,7 @@ def _multi_frame(header: Dataset, grid: Grid) -> SourceFrames:
         try:
             place = _placed(plane, header.Rows, header.Columns, grid)
         except ExportError:
-            continue  # of another stack in the same instance
+            continue  # belongs to another stack in the same instance
         kept.setdefault(place.index, (number, place, plane))
     if not kept:
         raise _beside("no frame of the multi-frame instance on the voxels of the result")
@@ -226,7 +226,7 @@ def _macro(groups: Dataset, shared: Dataset, name: str, value: str) -> Any:
 
 
 def _shared_geometry(header: Dataset) -> Dataset:
-    """Return the header with orientation and pixel measures shared, as highdicom looks for them."""
+    """Return the header with shared orientation and pixel measures, as highdicom expects."""
     made = copy.copy(header)
     shared = copy.deepcopy(header.SharedFunctionalGroupsSequence[0])
     first = header.PerFrameFunctionalGroupsSequence[0]
@@ -245,7 +245,7 @@ def plane_matrix(position: Any, orientation: Any, spacing: Any) -> NDArray[np.fl
 
 
 def _placed(plane: NDArray[np.float64], rows: int, columns: int, grid: Grid) -> FramePlacement:
-    """Find where a frame lies on the grid.
+    """Locate a frame on the grid.
 
     Raises
     ------
@@ -279,7 +279,7 @@ def _placed(plane: NDArray[np.float64], rows: int, columns: int, grid: Grid) -> 
 
 
 def _axes(plane: NDArray[np.float64], grid: Grid) -> tuple[int, int]:
-    """Return the voxel axes along which columns and rows are counted."""
+    """Return the voxel axes of the columns and rows."""
     steps = np.linalg.inv(geometry.lps_from_ras(grid.affine))[:3, :3] @ plane[:, :2]
     column_axis, row_axis = (int(axis) for axis in np.abs(steps).argmax(axis=0))
     if column_axis == row_axis:

@@ -1,7 +1,7 @@
 """Rejection note (IHE IOCM): a later result replaces an earlier one in the archive.
 
-A Key Object Selection titled "Rejected for Quality Reasons" names what holds no longer; an archive
-that knows IOCM shows it no more, any other keeps both, the note beside them.
+A Key Object Selection titled "Rejected for Quality Reasons" lists superseded objects; an archive
+that supports IOCM hides them, any other keeps them together with the note.
 """
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ SUPERSEDED = "Superseded by a later, reviewed result (research use only)"
 
 
 def rejection_of(objects: Sequence[Dataset], why: str = SUPERSEDED) -> KeyObjectSelectionDocument:
-    """Build the note that rejects objects of one study.
+    """Build a note that rejects objects of one study.
 
     Parameters
     ----------
     objects : sequence of Dataset
-        The earlier Segmentation, SR, maps and selections: their headers suffice.
+        Headers of the earlier Segmentation, SR, maps and selections.
     why : str
-        In words, for whoever reads the note.
+        Reason, in words.
 
     Raises
     ------
     UnusableInputError
-        There is none, they are of several studies, or one is not of LesionLens: a note rejects
-        nothing that others made.
+        There are no objects, they belong to several studies, or one is not a LesionLens object.
     """
     studies = {str(one.StudyInstanceUID) for one in objects}
     foreign = [one for one in objects if one.get("Manufacturer") != MANUFACTURER]

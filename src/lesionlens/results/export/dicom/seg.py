@@ -1,7 +1,7 @@
-"""Segmentation (voxels 0 or 1): per candidate one segment for each region that it has.
+"""Segmentation (voxels 0 or 1): one segment for each region of each candidate.
 
-The regions are nested, so that segments overlap: whoever takes one segment has the whole of what
-the report measured, and the labels are distinguished by which segments hold a voxel.
+The regions are nested, so that segments overlap: each segment is exactly a measured region, and
+labels follow from which segments contain a voxel.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ class Segment:
     """One region of one candidate, on the source's frames."""
 
     number: int
-    """Its place in the Segmentation, from 1."""
+    """Segment number, from 1."""
     candidate: Candidate
     region: Region
     box: Box
-    """Frames, rows and columns outside which it has no voxel."""
+    """Bounding box: frames, rows and columns."""
     inside: NDArray[np.bool_]
     """(f, r, c): its voxels within the box."""
 
     def frame(self, index: int, rows: int, columns: int) -> NDArray[np.bool_]:
-        """Return its voxels on a whole frame, (rows, columns)."""
+        """Return its mask on a whole frame, (rows, columns)."""
         whole = np.zeros((rows, columns), bool)
         if self.box[0].start <= index < self.box[0].stop:
             whole[self.box[1:]] = self.inside[index - self.box[0].start]
@@ -57,10 +57,10 @@ class Segment:
 
 
 def segments_of(analysis: Analysis, sources: SourceFrames) -> tuple[Segment, ...]:
-    """List the segments: by region, the largest first, and within it from the top down.
+    """Return the segments: by region, largest first, and within it from the top down.
 
-    Viewers draw segments that do not overlap as one labelled volume. OHIF (3.13) loses slices of
-    one whose last slice comes before that of another drawn earlier: in this order none does.
+    Viewers combine non-overlapping segments into one label volume. OHIF (3.13) loses slices of a
+    segment whose last slice precedes that of an earlier one; this order avoids it.
     """
     labels = sources.stack(analysis.volumes.labels.data)
     components = sources.stack(analysis.findings.components)
@@ -84,7 +84,7 @@ def segments_of(analysis: Analysis, sources: SourceFrames) -> tuple[Segment, ...
 def frames_of(sources: SourceFrames, segments: tuple[Segment, ...]) -> NDArray[np.uint8]:
     """Return all segments as (F, rows, columns, S) uint8 on the source's frames.
 
-    Each frame of a segment lies in one piece of memory.
+    Each frame of a segment is contiguous in memory.
     """
     shape = (len(sources.places), len(segments), sources.rows, sources.columns)
     frames = np.zeros(shape, np.uint8)
@@ -102,10 +102,10 @@ def frames_held(segments: tuple[Segment, ...], count: int) -> NDArray[np.bool_]:
 
 
 def algorithm_type(analysis: Analysis, candidate: Candidate) -> SegmentAlgorithmTypeValues:
-    """Report how a candidate was drawn (PS3.3 C.8.20.4, Segment Algorithm Type).
+    """Return how a candidate was outlined (PS3.3 C.8.20.4, Segment Algorithm Type).
 
-    AUTOMATIC as the network drew it, SEMIAUTOMATIC where a reader changed that or the program grew
-    it from where a reader pointed, MANUAL where a reader drew it.
+    AUTOMATIC by the network, SEMIAUTOMATIC if a reader edited it or it was made from a reader's
+    prompt, MANUAL if a reader drew it.
     """
     uid, review = candidate.tracking_uid, analysis.review
     if candidate.source is Source.READER:
@@ -135,12 +135,12 @@ def _described(segment: Segment, analysis: Analysis) -> SegmentDescription:
 def build_seg(
     analysis: Analysis, sources: SourceFrames, segments: tuple[Segment, ...]
 ) -> highdicom.seg.Segmentation:
-    """Build the Segmentation; frames without a voxel of their segment are left out.
+    """Build the Segmentation; frames without a voxel of their segment are omitted.
 
     Parameters
     ----------
     analysis : Analysis
-        With at least one segment.
+        Analysis with at least one segment.
     sources : SourceFrames
         Of the reference series.
     segments : tuple of Segment
@@ -149,7 +149,7 @@ def build_seg(
     every = np.arange(len(sources.places))
     frames = frames_of(sources, segments)
     added = even.empty_frames(frames_held(segments, len(every)), sources.rows * sources.columns)
-    frames[added[:, 0], 0, 0, added[:, 1]] = 1  # else highdicom leaves an empty frame out
+    frames[added[:, 0], 0, 0, added[:, 1]] = 1  # otherwise highdicom omits an empty frame
     seg = highdicom.seg.Segmentation(
         source_images=sources.images(every),
         pixel_array=frames,
@@ -175,10 +175,10 @@ def _description(analysis: Analysis) -> str:
 
 
 def _name_segment_per_frame(seg: Dataset) -> None:
-    """Move the segment's number of a single-segment object from shared to each frame.
+    """Move the segment number of a single-segment object from shared to per-frame groups.
 
-    highdicom shares it there; other readers, and highdicom's own `ReferencedSegment`, look for it
-    at the frame, where the standard allows it as well.
+    highdicom stores it as shared; other readers, and highdicom's own `ReferencedSegment`, expect it
+    per frame, which the standard also allows.
     """
     shared = seg.SharedFunctionalGroupsSequence[0]
     if "SegmentIdentificationSequence" not in shared:
@@ -189,18 +189,18 @@ def _name_segment_per_frame(seg: Dataset) -> None:
 
 
 def check_seg(path: Path, sources: SourceFrames, segments: tuple[Segment, ...]) -> None:
-    """Read a Segmentation back and compare every frame with what was meant.
+    """Read a Segmentation back and compare every frame with the segments.
 
     Raises
     ------
     ExportError
-        A voxel, a place or a tracking UID differs.
+        A voxel, a position or a tracking UID differs.
     """
     read = pydicom.dcmread(path)
     left = {tuple(row) for row in np.argwhere(frames_held(segments, len(sources.places))).tolist()}
     places = {tuple(np.round(p, 3)): n for n, p in enumerate(sources.positions)}
     frames = np.asarray(read.pixel_array).reshape(-1, read.Rows, read.Columns)
-    frames = frames[: int(read.NumberOfFrames)]  # of a tiny frame, padding reads as another one
+    frames = frames[: int(read.NumberOfFrames)]  # padding of a tiny frame is read as another frame
     for frame, groups in zip(frames, read.PerFrameFunctionalGroupsSequence, strict=True):
         position = groups.PlanePositionSequence[0].ImagePositionPatient
         index = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber) - 1

@@ -44,7 +44,7 @@ from lesionlens.results.export.dicom.seg import Segment
 from lesionlens.results.export.sentence import Sentences
 
 TRACKING_UID = "112040"
-"""DICOM's code of the name under which a group gives its tracking UID."""
+"""Code of a group's tracking UID item."""
 
 
 def build_sr(
@@ -58,13 +58,13 @@ def build_sr(
     Parameters
     ----------
     analysis : Analysis
-        With or without candidates.
+        The analysis, with or without candidates.
     sources : SourceFrames
         Of the reference series.
     segments : tuple of Segment
-        What the Segmentation holds.
+        Segments of the Segmentation.
     pointed_at : groups.PointedAt
-        What was written before.
+        Objects written before.
     """
     root = _root(analysis, groups.groups_of(analysis, sources, segments, pointed_at))
     root.ContentSequence.append(_about_the_whole(analysis))
@@ -80,7 +80,7 @@ def build_sr(
 
 
 def _predecessors(analysis: Analysis, sources: SourceFrames) -> list[Dataset]:
-    """Return the earlier reports of the same study, as highdicom takes them."""
+    """Return the earlier reports of the same study, as highdicom expects them."""
     found = []
     for document in analysis.run.documents:
         if document.study_uid == sources.datasets[0].StudyInstanceUID:
@@ -93,7 +93,7 @@ def _predecessors(analysis: Analysis, sources: SourceFrames) -> list[Dataset]:
 
 
 def _root(analysis: Analysis, found: list[Any]) -> Dataset:
-    """Return the report's root with its groups; without one it has no container for them."""
+    """Return the report's root with its groups, or without their container if there are none."""
     context = ObservationContext(
         observer_person_context=identity.reader(analysis),
         observer_device_context=identity.observer(analysis),
@@ -108,8 +108,8 @@ def _root(analysis: Analysis, found: list[Any]) -> Dataset:
             language_of_content_item_and_descendants=language,
         )
         return report[0]
-    # highdicom makes no report without a group, which TID 1500 allows: OHIF fails on a group
-    # that holds no coordinates
+    # highdicom requires a group, but TID 1500 does not, and OHIF fails on a group without
+    # coordinates.
     root = ContainerContentItem(codes.DCM.ImagingMeasurementReport, template_id="1500")
     modifier = RelationshipTypeValues.HAS_CONCEPT_MOD
     root.ContentSequence = ContentSequence()
@@ -119,7 +119,7 @@ def _root(analysis: Analysis, found: list[Any]) -> Dataset:
 
 
 def _about_the_whole(analysis: Analysis) -> ContainerContentItem:
-    """Return the container of what holds for the whole result."""
+    """Return the container of statements on the whole result."""
     contains = RelationshipTypeValues.CONTAINS
     made = ContainerContentItem(identity.concept(own.QUALITATIVE), relationship_type=contains)
     items: list[Any] = []
@@ -151,7 +151,7 @@ def _about_the_whole(analysis: Analysis) -> ContainerContentItem:
 
 
 def _response_of(analysis: Analysis) -> list[Any]:
-    """Return the response that holds; one that was signed on other measures is named only."""
+    """Return the valid response; one signed on outdated measurements is only named."""
     signed = analysis.review.response
     if signed is None:
         return []
@@ -163,7 +163,7 @@ def _response_of(analysis: Analysis) -> list[Any]:
 
 
 def _response(signed: SignedResponse) -> CodeContentItem:
-    """Return the response that a reader signed, with what it was assessed by."""
+    """Return a reader's signed response with its basis."""
     has = RelationshipTypeValues.HAS_PROPERTIES
     item = CodeContentItem(
         identity.concept(own.RESPONSE),
@@ -212,12 +212,12 @@ def _notice(analysis: Analysis) -> str:
 
 
 def check_sr(path: Path, analysis: Analysis) -> None:
-    """Read a report back and compare its candidates with those meant.
+    """Read a report back and compare its candidates.
 
     Raises
     ------
     ExportError
-        Its candidates are others.
+        Its candidates differ.
     """
     found = {
         str(item.UID)

@@ -1,10 +1,9 @@
-"""What travels from a source's header into our objects: this list, valid, and nothing else.
+"""Source attributes that are copied to our DICOM objects, validated.
 
-Scanners, anonymisers and archives leave values that no valid object can hold (sex "0000", dates
-with dots, text that is too long, characters that were never declared). None of them says anything
-of the image, so none costs a result: a value whose meaning is plain is corrected, any other is
-left out, or left empty if DICOM requires the attribute; a notice names them, never their content.
-Text becomes Unicode (ISO_IR 192).
+Headers may contain invalid values (sex "0000", dates with dots, overlong text, undeclared
+characters). These do not affect the image and must not prevent an export: an unambiguous value is
+corrected, any other is omitted, or empty if DICOM requires the attribute; a notice names the
+attributes, never their content. Text becomes Unicode (ISO_IR 192).
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ TYPE_2 = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber"),
     *("StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
 )
-"""Attributes that DICOM requires present, empty if they are not known."""
+"""Type 2 attributes: required to be present, empty if unknown."""
 UIDS = ("StudyInstanceUID", "FrameOfReferenceUID")
-"""Where an object belongs; never left out."""
+"""Identifiers of study and series; never omitted."""
 PATIENT = (
     *("IssuerOfPatientID", "TypeOfPatientID", "PatientBirthTime", "OtherPatientNames"),
     *("OtherPatientIDsSequence", "EthnicGroupCodeSequence", "PatientComments"),
@@ -53,12 +52,12 @@ TRIAL = (
     *("ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID", "ClinicalTrialTimePointID"),
     "ClinicalTrialTimePointDescription",
 )
-"""Of a trial all that it needs, or nothing."""
+"""Clinical trial attributes, copied completely or not at all."""
 EQUIPMENT = (
     *("Manufacturer", "ManufacturerModelName", "SoftwareVersions", "DeviceSerialNumber"),
     *("InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "StationName"),
 )
-"""Of the scanner, which our objects name as contributing equipment."""
+"""Attributes of the scanner, for contributing equipment."""
 TRAVELS = (*UIDS, *TYPE_2, *PATIENT, *STUDY, *TRIAL, *EQUIPMENT)
 GEOMETRY = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "ImageType"),
@@ -67,27 +66,27 @@ GEOMETRY = (
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *("DimensionOrganizationSequence", "DimensionIndexSequence", "InstanceNumber"),
 )
-"""What says which image it is and where it lies: read, and pointed at, as it stands."""
+"""Attributes of image identity and geometry: used unchanged."""
 _CODE_VALUES = ("CodeValue", "LongCodeValue", "URNCodeValue")
 
 
 @dataclass(frozen=True, slots=True)
 class Travelling:
-    """What of a header goes into our objects."""
+    """The attributes of a header to copy."""
 
     dataset: Dataset
-    """Valid attributes of `TRAVELS`, as Unicode."""
+    """Valid attributes of `TRAVELS`, in Unicode."""
     notices: tuple[str, ...]
-    """Which were corrected and which left out, in words; without their values."""
+    """Which were corrected or omitted, in words; without values."""
 
 
 def travelling(header: Dataset) -> Travelling:
-    """Take from a source's header what our objects say of patient, study and scanner.
+    """Return patient, study and scanner attributes for our objects from a source header.
 
     Parameters
     ----------
     header : Dataset
-        Of any one image of the reference series, as it was read.
+        Header of any image of the reference series, as read.
     """
     taker = _Taker(Characters.of(header))
     made = taker.take(header, TRAVELS)
@@ -104,7 +103,7 @@ def travelling(header: Dataset) -> Travelling:
 
 
 class _Taker:
-    """Takes attributes and remembers, by keyword, which were corrected and which left out."""
+    """Copies attributes and records, by keyword, which were corrected or omitted."""
 
     def __init__(self, characters: Characters) -> None:
         self.characters = characters
@@ -124,7 +123,7 @@ class _Taker:
         return made
 
     def texts(self, source: Dataset, keyword: str) -> list[str]:
-        """Return an attribute's values as text, decoded, however its bytes were meant."""
+        """Return an attribute's values as decoded text, whatever its VR."""
         tag = tag_for_keyword(keyword)
         element: Any = source.get_item(tag or 0)
         raw = element.value
@@ -143,7 +142,7 @@ class _Taker:
             return self._number(source, keyword)
         found = self.texts(source, keyword)
         if dictionary_VM(tag) == "1" and len(found) > 1:
-            found = ["\\".join(found)]  # a backslash that was meant as text
+            found = ["\\".join(found)]  # a literal backslash
         kept = [values.valid(keyword, vr, text) for text in found]
         good = [text for text in kept if text]
         if not good and any(text.strip(" \0") for text in found):
@@ -173,7 +172,7 @@ class _Taker:
 
 
 def _keywords(item: Dataset) -> Iterator[str]:
-    """Yield the public attributes of an item, but its own character set."""
+    """Yield the public attributes of an item, except its character set."""
     for tag in item.keys():  # noqa: SIM118  (a Dataset yields elements, which may not be readable)
         if not tag.is_private and tag != 0x00080005:
             keyword = keyword_for_tag(tag)
@@ -182,7 +181,7 @@ def _keywords(item: Dataset) -> Iterator[str]:
 
 
 def _is_whole(keyword: str, item: Dataset) -> bool:
-    """Whether an item of a sequence of codes holds a code."""
+    """Return whether a code sequence item contains a code."""
     if not keyword.endswith("CodeSequence"):
         return True
     coded = any(name in item for name in _CODE_VALUES) and "CodeMeaning" in item
@@ -190,7 +189,7 @@ def _is_whole(keyword: str, item: Dataset) -> bool:
 
 
 def _whole_or_nothing(made: Dataset) -> None:
-    """Leave out what DICOM allows only together with what is missing."""
+    """Remove attributes that DICOM allows only together with missing ones."""
     named = all(keyword in made for keyword in TRIAL_NEEDS[:2])
     subject = any(f"ClinicalTrialSubject{part}ID" in made for part in ("", "Reading"))
     for keyword in TRIAL:

@@ -1,7 +1,7 @@
-"""Values as DICOM allows them (PS3.5, 6.2), by value representation: valid, corrected or none.
+"""Validate values by value representation (PS3.5, 6.2): valid, corrected or None.
 
-Corrected is only what can mean one thing: dates with dots or dashes, a decimal comma, lower case,
-text longer than the limit. An identifier is never cut, since a shorter one may be another's.
+Only unambiguous values are corrected: dates with dots or dashes, a decimal comma, lower case,
+overlong text. An identifier is never truncated, because the shorter one may be another patient's.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CHOICES = {
     "PatientIdentityRemoved": {"YES": "YES", "NO": "NO"},
     "TypeOfPatientID": {"TEXT": "TEXT", "RFID": "RFID", "BARCODE": "BARCODE"},
 }
-"""Codes of which DICOM allows only these."""
+"""Attributes with a closed set of codes."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 _LINES = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]+")
 _DAY = re.compile(r"(\d{4})([.\-/]?)(\d{2})\2(\d{2})")
@@ -34,16 +34,16 @@ _UID = re.compile(r"\d+(\.\d+)+")
 
 
 def valid(keyword: str, vr: str, text: str) -> str | None:
-    """Return a value as DICOM allows it; None if there is none.
+    """Return a valid value; None if there is none.
 
     Parameters
     ----------
     keyword : str
-        Of the attribute.
+        Keyword of the attribute.
     vr : str
         Its value representation, a key of `BY_VR`.
     text : str
-        The value as it was found.
+        The original value.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def _paragraph(limit: int) -> Callable[[str], str]:
 
 
 def _name(text: str) -> str:
-    """Return a name of at most three groups of five components, 64 characters each group."""
+    """Return a name of at most three component groups of 64 characters."""
     groups = []
     for group in _CONTROL.sub(" ", text).replace("\\", "/").split("=")[:3]:
         parts = [part.strip() for part in group.split("^")]
@@ -130,7 +130,7 @@ def _integer(text: str) -> str:
 
 
 def _uid(text: str) -> str:
-    """Return a UID without zeros that lead a component."""
+    """Return a UID without leading zeros in components."""
     plain = ".".join(str(int(part)) for part in text.split(".")) if _UID.fullmatch(text) else ""
     return plain if len(plain) <= 64 else ""
 
@@ -148,4 +148,4 @@ BY_VR: dict[str, Callable[[str], str]] = {
     "IS": _integer,
     "UI": _uid,
 }
-"""What makes a value of each representation valid; empty if nothing does."""
+"""Validator of each VR; returns empty text for an invalid value."""
