@@ -1,4 +1,4 @@
-"""Run an acceptance test on a site's own cases: analyse, score, group, judge, sign."""
+"""Run an acceptance test on a site's own cases: analyse, score, group, evaluate, sign."""
 
 from __future__ import annotations
 
@@ -42,30 +42,30 @@ RECORD, PAGE, SUMS, RESULTS, SIGNED = (
     "results",
     "signed",
 )
-_ANALYSED = 0.95  # share of the progress bar that the analyses get
+_ANALYSED = 0.95  # share of the progress bar for the analyses
 
 
 @dataclass(frozen=True, slots=True)
 class SiteTest:
-    """What is tested."""
+    """Settings of an acceptance test."""
 
     cases: Path
-    """One folder a case: its images (NIfTI or DICOM) and a segmentation."""
+    """One folder per case: its images (NIfTI or DICOM) and a segmentation."""
     out: Path
-    """Gets `results/`, the report and its hashes."""
+    """Output folder for `results/`, the report and its hashes."""
     bounds: AcceptanceBounds = field(default_factory=AcceptanceBounds)
     choice: CohortChoice = field(default_factory=CohortChoice)
-    """Weights, device and preparation, as `batch` takes them."""
+    """Weights, device and preparation, as for `batch`."""
     worker_options: WorkerOptions = field(default_factory=WorkerOptions)
-    """Who works."""
+    """Parallelisation."""
     convention: str | None = None
-    """Of the truths' labels; see `evaluation.label_conventions.convention_reader`."""
+    """Label convention of the references; see `evaluation.label_conventions.convention_reader`."""
     signed_by: str | None = None
-    """Who signs the report; None while nobody has."""
+    """Who signs the report; None if unsigned."""
 
 
 def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
-    """Test on all cases; those that are analysed and unchanged are not analysed again.
+    """Test all cases; unchanged cases that are analysed already are not analysed again.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
 
 
 def _lost(case: Case, why: str, out: Path, convention: str | None) -> CaseScore:
-    """Score a case that was not analysed: what lies in its folder is of earlier weights."""
+    """Score a case whose analysis failed, ignoring results of earlier weights in its folder."""
     score = score_case(case, out / RESULTS / ".none", convention)
     score.problems[0] = f"not analysed: {why}"
     return score
@@ -207,7 +207,7 @@ def _inputs(run: Mapping[str, Any]) -> str | None:
 
 
 def _keep_signed(out: Path, place: Path) -> None:
-    """Keep an earlier report that somebody signed, under `signed/` and the time of its making."""
+    """Move an earlier signed report to `signed/` and its time stamp."""
     try:
         earlier = read_json(out / RECORD)
         signed, made = earlier["signed_by"], str(earlier["made"])
@@ -222,7 +222,7 @@ def _keep_signed(out: Path, place: Path) -> None:
 
 
 def _earlier(out: Path) -> OwnedFiles:
-    """Return the files of an earlier report: those that its hashes name."""
+    """Return the files of an earlier report, as listed in its hashes."""
     try:
         lines = read_text(out / SUMS, MIB).splitlines()
     except (OSError, ValueError, ReadError):
@@ -233,7 +233,7 @@ def _earlier(out: Path) -> OwnedFiles:
 
 
 def _write(report: AcceptanceReport, out: Path) -> None:
-    """Write report, page and their hashes together, in the format of sha256sum."""
+    """Write report, page and their hashes (in the format of sha256sum) together."""
     with staged(out, ours=_earlier, shared=True) as place:
         _keep_signed(out, place)
         text = report.model_dump_json(by_alias=True, indent=1)

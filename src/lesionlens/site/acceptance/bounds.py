@@ -1,4 +1,4 @@
-"""What a site asks of the network before it uses it: bounds in a TOML file, stated beforehand."""
+"""Acceptance bounds that a site defines beforehand in a TOML file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lesionlens.base.errors import ConfigError
 
 
 class Metric(NamedTuple):
-    """A figure that a bound may be set on.
+    """A metric on which a bound may be set.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType({
 
 
 class AcceptanceBounds(BaseModel):
-    """Bounds over all cases and over each group of them.
+    """Bounds over all cases and over each group of cases.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class AcceptanceBounds(BaseModel):
 
 
 def read_bounds(path: Path | None) -> AcceptanceBounds:
-    """Read bounds from a TOML file; the defaults if there is none.
+    """Read bounds from a TOML file; the defaults without one.
 
     Raises
     ------

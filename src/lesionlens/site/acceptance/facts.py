@@ -1,4 +1,4 @@
-"""By what a site's cases are grouped: sequences, scanner, slice thickness."""
+"""Grouping of a site's cases: sequences, scanner, slice thickness."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _SIDECAR = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Of one case."""
+    """Group attributes of one case."""
 
     sequences: str = UNKNOWN
-    """Those that were found, such as "T1c + FLAIR"."""
+    """Available sequences, such as "T1c + FLAIR"."""
     scanner: str = UNKNOWN
-    """Manufacturer, model and field strength; `UNKNOWN` where the files do not say."""
+    """Manufacturer, model and field strength; `UNKNOWN` if the files do not state them."""
     thickness: str = UNKNOWN
-    """Of the sequence with the thickest slices, as a range."""
+    """Slice thickness range of the sequence with the thickest slices."""
 
     @property
     def groups(self) -> tuple[tuple[str, str], ...]:
-        """Dimension and group."""
+        """Pairs of dimension and group."""
         return (
             ("sequences", self.sequences),
             ("scanner", self.scanner),
@@ -53,7 +53,7 @@ def scanners_table(root: Path) -> dict[str, str]:
 
 
 def facts_of(folder: Path, scanner: str | None = None) -> Facts:
-    """Read the facts of a case from its files; headers alone are read.
+    """Read the attributes of a case from its file headers.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def facts_of(folder: Path, scanner: str | None = None) -> Facts:
 
 
 def thickness_range(mm: float) -> str:
-    """Return the range that a slice thickness falls into.
+    """Return the range that contains a slice thickness.
 
     Examples
     --------

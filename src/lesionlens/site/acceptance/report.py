@@ -1,4 +1,4 @@
-"""The report of an acceptance test: what was asked, what was found, who signed it."""
+"""The report of an acceptance test: bounds, results, signature."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOT_SIGNED = "nobody: not signed yet"
 
 
 class BoundVerdict(StrEnum):
-    """What came of a bound."""
+    """Outcome of a bound."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -40,7 +40,7 @@ class Judged(FileModel):
 
 
 class GroupReport(FileModel):
-    """The cases that share something, or all of them."""
+    """The cases of one group, or all cases."""
 
     dimension: str
     group: str
@@ -59,11 +59,11 @@ class CaseReport(FileModel):
     metrics: dict[str, float | None]
     problems: tuple[str, ...]
     inputs_sha256: str | None
-    """Of the SHA-256 of every file that was analysed, sorted."""
+    """Digest of the SHA-256 of every analysed file, sorted."""
 
 
 class AcceptanceReport(FileModel):
-    """The whole of acceptance.json."""
+    """Content of acceptance.json."""
 
     schema_: Literal["lesionlens/acceptance/1"] = Field(
         default="lesionlens/acceptance/1",
@@ -83,7 +83,7 @@ class AcceptanceReport(FileModel):
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """Which bounds are not kept, in words."""
+        """Violated bounds, in words."""
         asked = self.bounds.least_cases_in_all
         few = [f"{len(self.cases)} cases, fewer than {asked} in all"] \
             if len(self.cases) < asked else []  # fmt: skip
@@ -103,12 +103,12 @@ def _title(row: Judged) -> str:
 
 
 def named(one: GroupReport) -> str:
-    """Return what a group's cases share, such as "scanner: not known"."""
+    """Return a group's name, such as "scanner: not known"."""
     return one.group if one.dimension == "all" else f"{one.dimension}: {one.group}"
 
 
 def _found(row: Judged) -> str:
-    """Return the mean; with the interval where that alone breaks the bound."""
+    """Return the mean; with the interval if only that violates the bound."""
     mean = number(row.mean, ".3f")
     if row.mean is None or row.interval is None:
         return mean
@@ -138,7 +138,7 @@ def _rows(report: AcceptanceReport, dimension: str) -> list[tuple[str, ...]]:
 
 
 def html(report: AcceptanceReport) -> str:
-    """Return the page; it opens offline."""
+    """Return the page as self-contained HTML."""
     dimensions = dict.fromkeys(one.dimension for one in report.groups)
     cases = [
         (c.name, c.sequences, c.scanner, c.thickness,

@@ -1,4 +1,4 @@
-"""Analyse many studies from Python, as `lesionlens batch` does."""
+"""Analyse many studies from Python, like `lesionlens batch`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hand studies to the workers of a dask scheduler that the user runs."""
+"""Distribute studies to the workers of a dask scheduler that the user runs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from lesionlens.site.database.records import Status, StudyOutcome
 _ASK_S = 1.0
 _CONNECT_S = 20
 _ENDED = ("finished", "error", "cancelled")
-"""Of dask's states: an outcome that went with its worker is "lost", and made again elsewhere."""
+"""Final dask states; an outcome lost with its worker is "lost" and is computed again."""
 _LOST = "left: the dask scheduler no longer answers; start it again, then go on with --resume"
 
 
 def on_cluster(
     jobs: Sequence[StudyJob], choice: CohortChoice, scheduler: str, context: RunContext
 ) -> Iterator[StudyOutcome]:
-    """Yield the outcome of each study as it comes from the cluster.
+    """Yield the outcome of each study as it completes on the cluster.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def on_cluster(
 def _handed_out(
     jobs: Sequence[StudyJob], choice: CohortChoice, scheduler: str, context: RunContext
 ) -> Iterator[StudyOutcome]:
-    """Hand every study to the cluster and yield what comes back, until nothing is under way."""
+    """Submit every study to the cluster and yield outcomes until none is pending."""
     import distributed  # noqa: PLC0415  (an extra)
 
     with _client(scheduler) as client:
@@ -81,7 +81,7 @@ def _handed_out(
 
 
 def _unanswered(job: StudyJob, future: Any) -> StudyOutcome:
-    """Distinguish a study whose worker died (an error of dask) from one that was given up."""
+    """Distinguish a study whose worker died (an error of dask) from a cancelled one."""
     if future.status == "error":
         return StudyOutcome(job.name, Status.FAILED, 1, DIED)
     return StudyOutcome(job.name, Status.STOPPED, 1, _LOST)
@@ -95,7 +95,7 @@ def _client(scheduler: str) -> Any:
     dask.config.set(
         {
             "distributed.scheduler.allowed-failures": 1,
-            # a machine that is busy with other work answers late, and is not gone
+            # A busy machine answers late, but is not lost.
             "distributed.comm.timeouts.connect": "120s",
             "distributed.comm.timeouts.tcp": "300s",
         }
@@ -112,7 +112,7 @@ def _client(scheduler: str) -> Any:
 
 
 class _StopThere:
-    """Asks the scheduler from time to time whether a stop was requested."""
+    """Polls the scheduler for a cancellation request."""
 
     def __init__(self, name: str) -> None:
         import distributed  # noqa: PLC0415  (an extra)
@@ -121,12 +121,12 @@ class _StopThere:
         self._asked, self._set = 0.0, False
 
     def is_set(self) -> bool:
-        """Whether to stop now."""
+        """Return whether to stop now."""
         if not self._set and time.monotonic() - self._asked > _ASK_S:
             self._set, self._asked = bool(self._event.is_set()), time.monotonic()
         return self._set
 
 
 def _analyse_there(job: StudyJob, choice: CohortChoice, stop: str) -> StudyOutcome:
-    """Analyse in a worker of the cluster."""
+    """Analyse a study in a worker of the cluster."""
     return analyse(job, choice, RunContext(cancel=_StopThere(stop)))

@@ -1,4 +1,4 @@
-"""Analyse studies in several processes of this machine; they talk through pipes, never sockets.
+"""Analyse studies in several processes of this machine, connected by pipes.
 
 A process started here inherits nothing but its two pipes. No port is opened: nobody else on the
 machine, whatever the account, can reach the work or add to it.
@@ -25,7 +25,7 @@ from lesionlens.site.database.records import Status, StudyOutcome
 
 POLL_S = 0.2
 GRACE_S = 120.0
-"""How long workers have to stop at a next step before they are ended."""
+"""Grace period for workers to stop before they are terminated."""
 _END_S = 5.0
 LEFT = "left behind: its worker did not stop in time"
 DIED = "its worker died, most likely for lack of memory; give fewer --workers"
@@ -40,7 +40,7 @@ def in_processes(
     context: RunContext,
     grace_s: float = GRACE_S,
 ) -> Iterator[StudyOutcome]:
-    """Yield the outcome of each study as it comes.
+    """Yield the outcome of each study as it completes.
 
     A study whose worker dies is tried again after all others, with no other study beside it,
     so that a shortage of memory gets its best chance; then it is recorded as failed.
@@ -67,12 +67,12 @@ def in_processes(
 
 @dataclass(eq=False)
 class _Worker:
-    """A process and our ends of its pipes."""
+    """A worker process with this side's ends of its pipes."""
 
     process: Any
     jobs: Any
     outcomes: Any
-    """Ends of pipes: their class differs on Windows."""
+    """Pipe ends; their class differs on Windows."""
     job: StudyJob | None = None
 
 
@@ -84,7 +84,7 @@ class _Pool:
         self._workers: list[_Worker] = []
 
     def outcomes(self, context: RunContext, grace_s: float) -> Iterator[StudyOutcome]:
-        """Hand out studies and yield what comes back, until nothing is under way."""
+        """Distribute studies and yield outcomes until none is pending."""
         stopped: float | None = None
         while self._waiting or self._again or self._busy:
             if stopped is None and context.cancel.is_set():
@@ -99,7 +99,7 @@ class _Pool:
                 yield from self._take(worker, stopped is not None)
 
     def end(self) -> None:
-        """End all processes: a closed pipe asks them to, a signal follows if they do not."""
+        """End all processes: by closing their pipes, then by a signal."""
         for worker in self._workers:
             worker.jobs.close()
         end = time.monotonic() + _END_S
@@ -121,7 +121,7 @@ class _Pool:
             idle = next((one for one in self._workers if one.job is None), None)
             worker = idle or self._start()
             worker.job = job
-            with suppress(OSError):  # it died meanwhile: its pipe says so next
+            with suppress(OSError):  # it died meanwhile: its pipe reports that next
                 worker.jobs.send(job)
 
     def _next(self) -> StudyJob | None:
@@ -144,7 +144,7 @@ class _Pool:
         return worker
 
     def _stop(self) -> Iterator[StudyOutcome]:
-        """Ask the workers to stop; what is not under way is left."""
+        """Ask the workers to stop; studies not started are skipped."""
         for worker in self._workers:
             with suppress(OSError):
                 worker.jobs.send(None)
@@ -186,7 +186,7 @@ def _stopped(job: StudyJob, words: str) -> StudyOutcome:
 
 
 def _work(task: Task, jobs: Connection, outcomes: Connection) -> None:
-    """Analyse what comes, in a process of its own, until the pipe closes.
+    """Analyse studies in a worker process until the pipe closes.
 
     Ctrl-C reaches every process of a terminal: only the one that started this one answers it, and
     asks this one to stop at its next step. Where that one is gone, the pipe closes and so ends the
@@ -213,6 +213,6 @@ def _work(task: Task, jobs: Connection, outcomes: Connection) -> None:
     while (job := todo.get()) is not None:
         try:
             outcomes.send(task(job, RunContext(cancel=stop)))
-        except BrokenPipeError:  # nobody waits for it any more
+        except BrokenPipeError:  # nobody waits for the result any more
             break
-    os._exit(0)  # no thread of a library keeps it alive
+    os._exit(0)  # threads of libraries must not keep the process alive

@@ -1,4 +1,4 @@
-"""A run continues where it ended, and is alone in its folder."""
+"""Resume a batch, and lock its output folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lesionlens.site.database.worklist_database import WorklistDatabase
 
 LOCK = ".worklist.lock"
 RESULT = ("findings.json", "findings.csv")
-"""Without one of these a result is missing."""
+"""Files without which a result is incomplete."""
 
 
 def complete(
@@ -35,7 +35,7 @@ def complete(
 def keep_outcome(
     database: WorklistDatabase, job: StudyJob, outcome: StudyOutcome, fingerprint: str
 ) -> None:
-    """Keep what happened to a study, and what its list shows of it: of this outcome alone."""
+    """Store the outcome of a study, and the values that its list shows."""
     before = database.outcome(job.name)
     database.record(outcome, fingerprint)
     entry = database.entry(job.name)
@@ -49,7 +49,7 @@ def keep_outcome(
 
 @contextmanager
 def alone_in(out: Path, *, beside_shards: bool = False) -> Iterator[None]:
-    """Keep a second batch out of an output folder while the block runs.
+    """Lock an output folder against a second batch while the block runs.
 
     With `beside_shards` other shards may work there too, and no batch of all studies.
 

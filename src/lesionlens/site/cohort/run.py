@@ -1,4 +1,4 @@
-"""Run a worklist: one after another in this process, in several, or on a dask cluster."""
+"""Run a batch: sequentially, in several processes, or on a dask cluster."""
 
 from __future__ import annotations
 
@@ -35,40 +35,40 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """Who works."""
+    """Parallelisation of a batch."""
 
     workers: int = 1
-    """Processes of this machine; 1 works in this one."""
+    """Number of processes; 1 runs in this process."""
     scheduler: str | None = None
-    """Address of a dask scheduler whose workers see the same folders."""
+    """Address of a dask scheduler whose workers have access to the same folders."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """What is worked on."""
+    """Input and output of a batch."""
 
     studies: Path
-    """One sub-folder a study, a BIDS dataset or a CSV table."""
+    """Folder with one sub-folder per study, a BIDS dataset or a CSV table."""
     out: Path
-    """Gets one result folder a study and `studies.sqlite`."""
+    """Output folder for one result folder per study and `studies.sqlite`."""
     resume: bool = False
-    """Leave studies alone that are complete and unchanged."""
+    """Skip studies that are complete and unchanged."""
     dataset: Path | None = None
-    """BIDS derivatives that the results become a part of; `out` lies in it."""
+    """BIDS derivatives dataset that contains `out`."""
     shard: Shard = WHOLE
-    """Which part of the studies; the whole adopts what shards have done when it resumes."""
+    """Shard of the studies; a resumed run of all studies adopts the shards' outcomes."""
 
 
 @dataclass(frozen=True, slots=True)
 class CohortRun:
-    """How a run ended: an outcome for each study, by name, and how many were kept as they were."""
+    """Outcome of a batch: one per study, by name, and the number of skipped studies."""
 
     outcomes: tuple[StudyOutcome, ...]
     kept: int
 
     @property
     def exit_status(self) -> int:
-        """130 when stopped, 1 after a defect or lack, 2 after unusable input alone, else 0."""
+        """130 if stopped, 1 after a defect or lack of resources, 2 after bad input, else 0."""
         found = {outcome.exit_status for outcome in self.outcomes}
         return next((status for status in (130, 1, 2) if status in found), 0)
 
@@ -80,7 +80,7 @@ def run_cohort(
     *,
     context: RunContext = SILENT,
 ) -> CohortRun:
-    """Analyse every study below a folder; each failure is its own.
+    """Analyse every study below a folder; failures are independent.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def run_cohort(
 
 @contextmanager
 def _database_of(cohort: Cohort) -> Iterator[WorklistDatabase]:
-    """Open the database of a cohort or its shard, which no other batch writes meanwhile."""
+    """Open and lock the database of a cohort or its shard."""
     records = cohort.shard.records(cohort.out)
     with ExitStack() as held:
         if records != cohort.out:
@@ -144,7 +144,7 @@ def _complete(
     prints: Mapping[str, str],
     engine: str,
 ) -> dict[str, StudyOutcome]:
-    """Return what need not be analysed again; the database of all adopts those of the shards."""
+    """Return the studies that need not be analysed again; adopts outcomes of shards."""
     with ExitStack() as held:
         known = [database]
         if cohort.shard.count == 1:
@@ -165,7 +165,7 @@ def _complete(
 
 
 def _line(outcome: StudyOutcome, elapsed_s: float, done: int, left: int) -> str:
-    """Return what a log says of a study that ended, and when the last one may."""
+    """Return the log line of a completed study, with the estimated remaining time."""
     spent = f"{outcome.seconds:.1f} s"
     if outcome.status is Status.ANALYSED:
         many = "" if outcome.candidates == 1 else "s"
@@ -202,7 +202,7 @@ def _outcomes(
 
 
 def _analyse_alone(job: StudyJob, context: RunContext, choice: CohortChoice) -> StudyOutcome:
-    """Analyse in a worker of this machine."""
+    """Analyse a study in a worker of this machine."""
     return analyse(job, choice, context)
 
 

@@ -1,4 +1,4 @@
-"""Which studies a folder holds, and whether one has changed since it was analysed."""
+"""The studies of a folder, and whether one changed since its analysis."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ class StudyJob:
     """One study to analyse."""
 
     name: str
-    """Of its folder, and of its result's."""
+    """Name of its folder, and of its result's."""
     study: Path
     out: Path
-    """Where it lies, and where the result goes."""
+    """Input and output folder."""
     dataset: Path | None = None
-    """The BIDS derivatives that the result is a part of."""
+    """BIDS derivatives dataset of the result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One of several parts of a list of studies, for machines that share nothing but files."""
+    """One of several shards of a list of studies, for machines that share only files."""
 
     number: int = 1
-    """From 1."""
+    """Number, from 1."""
     count: int = 1
 
     @classmethod
     def of(cls, text: str) -> Shard:
-        """Read a shard as a user writes it.
+        """Parse a shard such as "2/4".
 
         Raises
         ------
@@ -61,11 +61,11 @@ class Shard:
         )
 
     def part(self, jobs: Sequence[StudyJob]) -> tuple[StudyJob, ...]:
-        """Return every `count`-th job, so that neighbours, often alike, are shared out."""
+        """Return every `count`-th job, which distributes similar neighbours."""
         return tuple(jobs[self.number - 1 :: self.count])
 
     def records(self, out: Path) -> Path:
-        """Return the folder of this shard's worklist: that of all studies where it is the whole."""
+        """Return the database folder of this shard, or of all studies."""
         return out if self.count == 1 else out / f"{SHARD_PREFIX}{self.number}-of-{self.count}"
 
 
@@ -108,7 +108,7 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
 
 
 def listed(job: StudyJob) -> StudyEntry | None:
-    """Return a study as a list holds it; None if its path cannot be written there."""
+    """Return a study as a list entry; None if its path cannot be encoded."""
     path = str(job.study.resolve())
     subject, _ = bids.entities(f"{job.name}_")
     entry = StudyEntry(job.name, path, patient=f"sub-{subject}" if subject else "")
@@ -132,7 +132,7 @@ def _only_labels(folder: Path) -> bool:
 
 
 def loose_files(studies: Path) -> int:
-    """Count the files that lie beside the studies' folders and belong to none.
+    """Count the files beside the studies' folders that belong to no study.
 
     A BIDS dataset has its descriptions there.
     """
@@ -142,7 +142,7 @@ def loose_files(studies: Path) -> int:
 
 
 def fingerprint(study: Path) -> str:
-    """Return a digest of a study's file names, sizes and times; it changes when the study does.
+    """Return a digest of a study's file names, sizes and times.
 
     Contents are not read: that would take as long as opening the study.
     """

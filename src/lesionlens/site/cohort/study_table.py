@@ -1,4 +1,4 @@
-"""A CSV table of studies: what `batch` and `worklist scan` take in place of a folder."""
+"""A CSV table of studies, as an alternative to a folder for `batch` and `worklist scan`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.safe_paths import DEVICES
 
 COLUMNS = ("study", "name", "patient", "date")
-"""`study` is needed: a path, absolute or from the table's own folder."""
+"""`study` is required: a path, absolute or relative to the table's folder."""
 _NAME = re.compile(r"[^\w.-]+")
 
 
@@ -22,9 +22,9 @@ class TableRow:
     """One study of a table."""
 
     name: str
-    """Of its result's folder; by default the name of the study's."""
+    """Name of its result folder; by default the study's name."""
     study: Path
-    """Absolute."""
+    """Absolute path."""
     patient: str = ""
     date: str = ""
 
@@ -56,7 +56,7 @@ def read_table(table: Path) -> tuple[TableRow, ...]:
 
 
 def _refuse_twins(entries: Iterable[TableRow]) -> None:
-    """Refuse names that Windows or macOS would take for one folder."""
+    """Refuse names that are equal on Windows or macOS."""
     counts = Counter(entry.name.casefold() for entry in entries)
     twin = next((name for name, count in counts.items() if count > 1), None)
     if twin is not None:
@@ -68,7 +68,7 @@ def _refuse_twins(entries: Iterable[TableRow]) -> None:
 
 
 def _plain(name: str) -> str:
-    """Return a name that can be a folder's on every system.
+    """Return a valid folder name on every system.
 
     Examples
     --------

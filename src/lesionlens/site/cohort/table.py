@@ -1,4 +1,4 @@
-"""One table of a cohort: a row a candidate, and a row for each study without one."""
+"""The table of a cohort: one row per candidate, or per study without candidates."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TEXT = (
 
 
 def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]:
-    """Write `cohort.csv`, and `cohort.parquet` where pyarrow is installed.
+    """Write `cohort.csv`, and `cohort.parquet` if pyarrow is installed.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]
 
 
 def check_tables(out: Path) -> None:
-    """Refuse a folder in which the tables would overwrite files of others.
+    """Refuse a folder in which the tables would overwrite foreign files.
 
     Raises
     ------
@@ -81,7 +81,11 @@ def _rows(out: Path, outcome: StudyOutcome) -> Iterator[dict[str, str | int | fl
     if outcome.status is Status.ANALYSED:
         try:
             found = read_rows(out / outcome.name / "findings.csv")
-        except (OSError, ValueError, ReadError) as error:  # the others' rows are not lost with it
+        except (
+            OSError,
+            ValueError,
+            ReadError,
+        ) as error:  # other studies' rows are not lost with it
             why = getattr(error, "strerror", None) or error
             about["message"] = f"{about['message']}; findings.csv cannot be read: {why}"
     known = set(columns())
@@ -92,7 +96,7 @@ def _rows(out: Path, outcome: StudyOutcome) -> Iterator[dict[str, str | int | fl
 
 
 def _parquet(text: str) -> bytes:
-    """Give the same table as Parquet: text stays text, empty cells are null."""
+    """Convert the table to Parquet: text columns stay text, empty cells are null."""
     import pyarrow as pa  # noqa: PLC0415  (an extra)
     from pyarrow import csv as arrow_csv  # noqa: PLC0415
     from pyarrow import parquet  # noqa: PLC0415

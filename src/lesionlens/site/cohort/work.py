@@ -1,4 +1,4 @@
-"""Analyse one study of many: whatever goes wrong with it is its own and is reported in words.
+"""Analyse one study of a cohort; failures are outcomes, never exceptions.
 
 `analyse` is what a worker runs, in this process or on another machine; it takes and returns plain
 records, never raises, and loads the network once a process.
@@ -39,33 +39,33 @@ class CohortChoice:
     engine: EngineChoice = field(default_factory=EngineChoice)
     stripper: str = "auto"
     bias: bool = False
-    """Those of `preparation.steps.PrepareOptions`."""
+    """As in `preparation.draft.PrepareOptions`."""
     files: ExportOptions = field(default_factory=ExportOptions)
 
 
 @lru_cache(maxsize=2)
 def load_lens(choice: EngineChoice) -> Lens:
-    """Return this process's network, loaded once; and, where a server fails, the one here."""
+    """Return this process's network, loaded once; on a server failure the local one."""
     from lesionlens.results.lens import Lens  # noqa: PLC0415  (a cohort is listed without it)
 
     return Lens(engine=choice.load())
 
 
 def engine_identity(about: EngineInfo, choice: CohortChoice) -> str:
-    """Identify the engine and what was requested of the files: another choice has another name."""
+    """Return an identifier of engine and export options, for detecting changes."""
     stripper = "" if choice.stripper == "auto" else choice.stripper
     parts = (about.name, about.version, about.weights_sha256, stripper, "N4" if choice.bias else "")
     return " ".join(part for part in (*parts, *_asked(choice.files)) if part)
 
 
 def identity(choice: CohortChoice) -> str:
-    """Load the engine of a choice and identify it, as outcomes will."""
+    """Load the engine of a choice and return its identifier."""
     about, _ = choice.engine.run(lambda engine: load_lens(engine).engine.info)
     return engine_identity(about, choice)
 
 
 def _asked(files: ExportOptions) -> tuple[str, ...]:
-    """Name what is not the default, so that runs before this was named stay known."""
+    """Return the names of non-default options, which extend the identifier."""
     usual = ExportOptions()
     return (
         "" if files.language == usual.language else f"language={files.language}",
@@ -77,7 +77,7 @@ def _asked(files: ExportOptions) -> tuple[str, ...]:
 
 
 def _digest(template: str) -> str:
-    """Name a site's sentence template; empty without one."""
+    """Return a digest of a site's sentence template; empty without one."""
     return template and f"sentence={hashlib.sha256(template.encode()).hexdigest()[:12]}"
 
 
@@ -134,7 +134,7 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
 
 
 def failure(error: BaseException) -> tuple[int, str]:
-    """Return the exit status and the words that an exception deserves.
+    """Return exit status and message for an exception.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Fill in what the files say of each study, and what its result says where it has one."""
+"""Read the attributes of studies and results that a worklist shows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
 def describe_all(
     database: WorklistDatabase, *, context: RunContext = SILENT, again: bool = False
 ) -> int:
-    """Read what a list shows of every study that is not described yet, and of every new result.
+    """Describe every new study and every new result of a list.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def describe_all(
 
 
 def described(entry: StudyEntry) -> StudyEntry:
-    """Return an entry with what the study's files say; what is wrong with them is a warning."""
+    """Return an entry with the study's attributes; problems become warnings."""
     try:
         uid = entry.study_uid or None
         study = open_study(Path(entry.place), study_uid=uid, recall=True)
@@ -78,7 +78,7 @@ def described(entry: StudyEntry) -> StudyEntry:
 
 
 def fields_of(study: Study) -> Mapping[str, str]:
-    """Return the patient's identifier and the date, YYYY-MM-DD, as far as the files say them.
+    """Return the patient's identifier and the date, YYYY-MM-DD, if available.
 
     Returns
     -------
@@ -108,11 +108,13 @@ def fields_of(study: Study) -> Mapping[str, str]:
 
 
 def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
-    """Return an entry with what its result says; as it is if there is none."""
+    """Return an entry with its result's figures; unchanged without a result."""
     try:
         fields = read_json(result / RESULT)
         flagged = [row["score"] for row in fields["candidates"]]
-        scores = [float(score) for score in flagged if score is not None]  # None: a reader's own
+        scores = [
+            float(score) for score in flagged if score is not None
+        ]  # None for a reader's own candidate
         failed = [q["message"] for q in fields["quality"] if not q["passed"]]
     except FileNotFoundError:
         return entry
@@ -128,10 +130,10 @@ def with_result(entry: StudyEntry, result: Path) -> StudyEntry:
 
 
 def without_warning(entry: StudyEntry, words: str) -> StudyEntry:
-    """Return an entry without a warning that holds no more."""
+    """Return an entry without an outdated warning."""
     return replace(entry, warnings=tuple(one for one in entry.warnings if one != words))
 
 
 def with_warning(entry: StudyEntry, words: str) -> StudyEntry:
-    """Return an entry with one more warning, each once."""
+    """Return an entry with one more warning, without duplicates."""
     return replace(entry, warnings=tuple(dict.fromkeys((*entry.warnings, words))))

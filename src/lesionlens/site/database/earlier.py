@@ -1,4 +1,4 @@
-"""The two databases that earlier releases kept in a folder, read once into the one of now."""
+"""Import the two databases that earlier releases kept in a folder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _COPIES = (
 
 
 def adopt(connection: sqlite3.Connection, folder: Path) -> None:
-    """Copy what earlier releases kept in a folder; their files stay as they are.
+    """Copy the databases of earlier releases; their files are not changed.
 
     Parameters
     ----------

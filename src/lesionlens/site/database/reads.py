@@ -1,4 +1,4 @@
-"""From acts to reads: a fold, so that what a reader did is never overwritten, only added to."""
+"""Derive reads from acts: a fold over append-only events."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lesionlens.base.records.review import WHOLE_STUDY, Outline, Review, ReviewE
 from lesionlens.site.database.records import Mark, Read, ReaderVerdict, ReadKey, StudyState
 
 ACT = TypeAdapter(ReviewEvent)
-"""An act as the database holds it, in JSON."""
+"""An act as stored in the database, in JSON."""
 _NO_DECISION = (ReviewAct.BEGIN, ReviewAct.LEAVE, ReviewAct.RESPONSE, ReviewAct.WITHDRAW_RESPONSE)
 
 
 def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
-    """Return what a reader's acts on one study amount to, oldest act first.
+    """Return the read that results from a reader's acts on one study, oldest act first.
 
     A withdrawal, a mark or a verdict after the last signature opens that read again; the unaided
     signature stays, since what was shown cannot be unseen.
@@ -60,7 +60,7 @@ def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
 
 
 def reviews_of(acts: Sequence[ReviewEvent], outlines: Mapping[str, Outline]) -> tuple[Review, ...]:
-    """Return what was decided on one analysis; the last review is the one that holds.
+    """Return the reviews of one analysis; the last one is current.
 
     Those before it are what a review made elsewhere replaced.
 
@@ -92,7 +92,7 @@ def _review_of(since: Sequence[ReviewEvent], outlines: Mapping[str, Outline]) ->
 
 
 def state_of(read: Read | None, *, analysed: bool) -> StudyState:
-    """Report how far a reader is; a study that was only opened is not in review yet.
+    """Return a reader's progress; a study that was only opened is not in review.
 
     Examples
     --------

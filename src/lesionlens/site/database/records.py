@@ -1,4 +1,4 @@
-"""What a worklist knows: its studies, and every act of every reader on them."""
+"""Records of a worklist: studies, and the acts of readers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lesionlens.base.records.review import ReviewEvent, UnaidedMark
 
 
 class StudyState(StrEnum):
-    """How far one reader is with one study."""
+    """One reader's progress with one study."""
 
     NEW = "new"
     ANALYSED = "analysed"
@@ -34,14 +34,14 @@ class Arm(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReadKey:
-    """Whose read of which study: readers and sessions of a reader study are kept apart."""
+    """Key of a read; readers and sessions of a reader study are separate."""
 
     study: str
-    """Its name in the worklist."""
+    """Name of the study in the worklist."""
     reader: str
-    """As set in the preferences; empty if nobody is named."""
+    """The reader, as set in the preferences; empty if unnamed."""
     session: int = 0
-    """Of a reader study, from 1; 0 outside one."""
+    """Session of a reader study, from 1; 0 outside one."""
     arm: Arm = Arm.MAPS
     """What is shown; outside a reader study everything."""
 
@@ -51,27 +51,27 @@ class StudyEntry:
     """One study of a worklist."""
 
     name: str
-    """Of the study, and of the folder of its result below the list's."""
+    """Name of the study, and of its result folder below the list's."""
     place: str
-    """Folder or file; empty while it is in the archive alone."""
+    """Folder or file; empty while it is only in the archive."""
     patient: str = ""
-    """Identifier; never a name."""
+    """Patient identifier; never a name."""
     date: str = ""
-    """YYYY-MM-DD, empty if nothing says it."""
+    """YYYY-MM-DD, empty if unknown."""
     sequences: tuple[str, ...] = ()
-    """Present ones; empty before the study was described."""
+    """Available sequences; empty until the study is described."""
     study_uid: str = ""
-    """Where a folder holds several, or the study is in an archive."""
+    """Study Instance UID, if a folder has several studies, or the study is in an archive."""
     candidates: int | None = None
-    """Flagged regions; None before the analysis."""
+    """Number of flagged regions; None before the analysis."""
     highest: float | None = None
-    """Score of the first of them."""
+    """Highest score."""
     warnings: tuple[str, ...] = ()
-    """Of reading, checks and analysis."""
+    """Warnings of reading, checks and analysis."""
 
 
 class Status(StrEnum):
-    """How far a study came."""
+    """Outcome of a study's analysis."""
 
     ANALYSED = "analysed"
     FAILED = "failed"
@@ -80,24 +80,24 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StudyOutcome:
-    """What happened to one study."""
+    """Outcome of one study."""
 
     name: str
-    """Of the study."""
+    """Name of the study."""
     status: Status
-    """Stopped: the user requested it; nothing was written."""
+    """`STOPPED`: cancelled by the user; nothing was written."""
     exit_status: int
-    """That `lesionlens analyze` would have ended with."""
+    """Exit status that `lesionlens analyze` would have had."""
     message: str
-    """The conclusion, or why there is none."""
+    """The conclusion, or the error."""
     seconds: float = 0.0
     """Wall time."""
     candidates: int = 0
-    """Flagged regions."""
+    """Number of flagged regions."""
     engine: str = ""
     """Name, version and SHA-256 of the weights."""
     peak_memory_mib: float = 0.0
-    """Of the process, when the study ended."""
+    """Peak memory of the process at the end of the study."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,31 +105,31 @@ class WorklistRow:
     """A study as one reader sees it in the list."""
 
     entry: StudyEntry
-    """What is known of it; candidates and score are None while they are closed to the reader."""
+    """The study; candidates and score are None if hidden from the reader."""
     state: StudyState
-    """How far this reader is."""
+    """This reader's progress."""
     others: tuple[tuple[str, StudyState], ...] = ()
-    """Tuple of (reader, StudyState). How far the others are, by name."""
+    """Tuple of (reader, StudyState). Progress of other readers, by name."""
     session: int = 0
     arm: Arm = Arm.MAPS
-    """Int and Arm. Of a reader study, else 0 and everything."""
+    """Session and arm of a reader study, else 0 and everything."""
 
     @property
     def key(self) -> tuple[str, int]:
-        """Names the row: a study comes once in every session of a reader study."""
+        """Key of the row: a study has one row per session of a reader study."""
         return self.entry.name, self.session
 
 
 @dataclass(frozen=True, slots=True)
 class Mark(UnaidedMark):
-    """A place that a reader marked, before or after the analysis was shown."""
+    """A position that a reader marked, before or after the analysis was shown."""
 
     phase: Phase = Phase.UNAIDED
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderVerdict:
-    """What a reader last decided on one candidate."""
+    """A reader's last decision on one candidate."""
 
     tracking_uid: str
     state: ReviewState
@@ -140,28 +140,28 @@ class ReaderVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One reader's read of one study, as their acts left it."""
+    """One reader's read of one study, derived from their acts."""
 
     key: ReadKey
-    """Whose, and of which study."""
+    """Key of the read."""
     marks: tuple[Mark, ...] = ()
-    """Those that were not taken back, oldest first; each says in which phase it was set."""
+    """Marks that were not removed, oldest first, with their phase."""
     verdicts: tuple[ReaderVerdict, ...] = ()
-    """The last on each candidate."""
+    """Last verdict on each candidate."""
     unaided: str | None = None
     signed: str | None = None
-    """What was signed before the analysis was shown, and at the end."""
+    """Statements signed before the analysis was shown, and at the end."""
     unaided_seconds: float = 0.0
     aided_seconds: float = 0.0
-    """Time that the study was before the reader."""
+    """Display time of the study."""
     begun: str = ""
     acts: tuple[ReviewEvent, ...] = field(default=(), repr=False)
 
     def marks_of(self, phase: Phase) -> tuple[Mark, ...]:
-        """Return the marks that were set in one phase."""
+        """Return the marks of one phase."""
         return tuple(mark for mark in self.marks if mark.phase is phase)
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to sign."""
+        """Whether everything is signed."""
         return (self.signed if self.key.arm.aided else self.unaided) is not None

@@ -1,4 +1,4 @@
-"""`studies.sqlite`: the studies of a folder, what happened to each analysis, the acts of readers.
+"""`studies.sqlite`: studies of a folder, outcomes of analyses, acts of readers.
 
 A batch opens it as a list without readers. An act is on the disk when `add` returns (write-ahead
 log, synchronised at every commit); what a power cut or a kill interrupts is as though it had not
@@ -63,7 +63,7 @@ R = TypeVar("R")
 def _in_words(
     method: Callable[Concatenate[WorklistDatabase, P], R],
 ) -> Callable[Concatenate[WorklistDatabase, P], R]:
-    """Put what fails in a method of `WorklistDatabase` into words; see `database_errors`."""
+    """Translate SQLite errors of a method of `WorklistDatabase`; see `database_errors`."""
 
     @wraps(method)
     def worded(database: WorklistDatabase, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -74,14 +74,14 @@ def _in_words(
 
 
 class WorklistDatabase:
-    """What `studies.sqlite` holds; from `open_worklist_database`."""
+    """The content of `studies.sqlite`; from `open_worklist_database`."""
 
     def __init__(self, connection: sqlite3.Connection, folder: Path) -> None:
         self._connection = connection
         self.folder = folder
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with suppress(sqlite3.Error):
             self._connection.close()
 
@@ -89,20 +89,20 @@ class WorklistDatabase:
 
     @_in_words
     def entries(self) -> tuple[StudyEntry, ...]:
-        """Return the studies in the order of the list."""
+        """Return the studies in list order."""
         query = f"SELECT {_ENTRY} FROM studies ORDER BY position"  # noqa: S608  constants
         return tuple(_entry(row) for row in self._connection.execute(query))
 
     @_in_words
     def entry(self, name: str) -> StudyEntry | None:
-        """Return a study, None if there is none of that name."""
+        """Return a study; None if there is none of that name."""
         query = f"SELECT {_ENTRY} FROM studies WHERE name = ?"  # noqa: S608  constants
         found = self._connection.execute(query, (name,)).fetchone()
         return None if found is None else _entry(found)
 
     @_in_words
     def add_studies(self, entries: Iterable[StudyEntry]) -> int:
-        """Append the studies that are not in the list yet; return how many that were."""
+        """Append the studies that are not in the list; return their number."""
         before = self._connection.total_changes
         with self._connection:
             self._connection.executemany(
@@ -114,7 +114,7 @@ class WorklistDatabase:
 
     @_in_words
     def update(self, entry: StudyEntry) -> None:
-        """Keep what is known of a study now; its place in the order stays."""
+        """Update a study; its position in the list is kept."""
         names = [name.strip() for name in _ENTRY.split(",")]
         given = ", ".join(f"{name} = ?" for name in names)
         with self._connection:
@@ -127,7 +127,7 @@ class WorklistDatabase:
 
     @_in_words
     def record(self, outcome: StudyOutcome, fingerprint: str) -> None:
-        """Keep an outcome; it is on the disk when this returns."""
+        """Store an outcome; it is on disk on return."""
         row = (
             outcome.name, outcome.status.value, outcome.exit_status, outcome.message,
             outcome.seconds, outcome.candidates, outcome.engine, outcome.peak_memory_mib,
@@ -142,7 +142,7 @@ class WorklistDatabase:
 
     @_in_words
     def outcome(self, name: str, fingerprint: str | None = None) -> StudyOutcome | None:
-        """Return what happened to a study, None if that is not known, or of other files."""
+        """Return the outcome of a study; None if unknown, or for other files."""
         query = f"SELECT {_OUTCOME}, fingerprint FROM outcomes WHERE name = ?"  # noqa: S608
         found = self._connection.execute(query, (name,)).fetchone()
         if found is None or fingerprint not in (None, found[-1]):
@@ -159,7 +159,7 @@ class WorklistDatabase:
         analysis: str = "",
         outlines: Iterable[Outline] = (),
     ) -> None:
-        """Append acts; all of them are on the disk when this returns, or none.
+        """Append acts atomically; they are on disk on return.
 
         Parameters
         ----------
@@ -185,7 +185,7 @@ class WorklistDatabase:
 
     @_in_words
     def name_reader(self, key: ReadKey, reader: str) -> ReadKey:
-        """Copy the log of a read to another reader's name; return its key."""
+        """Copy the log of a read to another reader; return its key."""
         new = replace(key, reader=reader)
         with self._connection:
             self._connection.execute(
@@ -198,13 +198,13 @@ class WorklistDatabase:
 
     @_in_words
     def reads(self, study: str | None = None) -> tuple[Read, ...]:
-        """Return every read, of one study or of all, in the order in which they were begun."""
+        """Return every read, of one study or of all, in the order of their start."""
         acts = self._acts("" if study is None else "WHERE study = ?", study)
         return tuple(read_of(key, found) for key, found in acts.items())
 
     @_in_words
     def reviews(self, analysis: str) -> Mapping[ReadKey, tuple[Review, ...]]:
-        """Return what was decided on an analysis in each read, the one that ended last at the end.
+        """Return the reviews of an analysis in each read, ordered by their end.
 
         The last review of a read holds; see `reads.reviews_of`.
 
@@ -230,21 +230,21 @@ class WorklistDatabase:
         return acts
 
     def read(self, key: ReadKey) -> Read:
-        """Return one read; an empty one where it was not begun."""
+        """Return one read; an empty one if not started."""
         return next((read for read in self.reads(key.study) if read.key == key), Read(key))
 
     # --- notes ----------------------------------------------------------------------------
 
     @_in_words
     def note(self, name: str) -> Any:
-        """Return what was noted of the list itself, None if nothing was."""
+        """Return a note on the list itself; None if there is none."""
         query = "SELECT value FROM notes WHERE name = ?"
         found = self._connection.execute(query, (name,)).fetchone()
         return None if found is None else parse_json(found[0])
 
     @_in_words
     def take_note(self, name: str, value: Any) -> None:
-        """Note something of the list itself, as JSON."""
+        """Store a note on the list itself, as JSON."""
         with self._connection:
             self._connection.execute(
                 "INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, json.dumps(value))
@@ -253,13 +253,13 @@ class WorklistDatabase:
     @property
     @_in_words
     def version(self) -> tuple[int, int]:
-        """A pair that differs whenever the database was changed, by whichever process."""
+        """Return a pair that changes with every modification by any process."""
         found = self._connection.execute("PRAGMA data_version").fetchone()
         return int(found[0]), self._connection.total_changes
 
 
 def open_worklist_database(folder: Path, *, readers: bool = True) -> WorklistDatabase:
-    """Open the database of a folder of studies; both are made if missing.
+    """Open the database of a folder of studies; both are created if missing.
 
     What earlier releases kept there in two files is taken over.
 
@@ -312,13 +312,13 @@ def _version_of(connection: sqlite3.Connection) -> int:
 
 
 def is_list(folder: Path) -> bool:
-    """Whether a folder holds a list of studies, of this release or an earlier one."""
+    """Return whether a folder contains a worklist, of this or an earlier release."""
     return any((folder / name).is_file() for name in (NAME, READING))
 
 
 @contextmanager
 def existing_worklist_database(folder: Path) -> Iterator[WorklistDatabase]:
-    """Open the database of a worklist that is there, and close it again.
+    """Open an existing worklist's database, and close it afterwards.
 
     Raises
     ------
@@ -337,7 +337,7 @@ def existing_worklist_database(folder: Path) -> Iterator[WorklistDatabase]:
 
 
 def closed(entry: StudyEntry) -> StudyEntry:
-    """Return an entry that tells nothing of what the network flagged."""
+    """Return an entry without the network's findings."""
     return replace(entry, candidates=None, highest=None)
 
 

@@ -1,4 +1,4 @@
-"""What is counted and compared: rates by week and reader, agreement, calibration, drift."""
+"""Monitoring statistics: rates by week and reader, agreement, calibration, drift."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from lesionlens.analysis.evaluation.metrics import reliability
 from lesionlens.base.labels import ReviewState
 from lesionlens.site.monitoring.gather import SEEN_TRUE, VERDICTS, MonitoredStudy
 
-_OFTEN = 0.1  # share of one value that makes it a bin of its own
-_LEAST = 20  # values on either side below which drift is not judged
+_OFTEN = 0.1  # share of one value at which it is a bin of its own
+_LEAST = 20  # minimum number of values on either side for a drift test
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A share with its 95 % interval (Wilson 1927); None of nothing."""
+    """A proportion with its 95 % interval (Wilson 1927)."""
 
     part: int
     of: int
 
     @property
     def share(self) -> float | None:
-        """The share itself."""
+        """The proportion; None without data."""
         return self.part / self.of if self.of else None
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Lower and upper bound; 0 and 1 if nothing was counted."""
+        """Lower and upper bound; 0 and 1 without data."""
         if not self.of:
             return 0.0, 1.0
         found = stats.binomtest(self.part, self.of).proportion_ci(0.95, method="wilson")
@@ -41,7 +41,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Counts of a week, or of a reader."""
+    """Counts of one week, reader or engine."""
 
     name: str
     studies: int
@@ -51,42 +51,42 @@ class Group:
     rejected: int
     added: int
     pointed: int = 0
-    """Outlines that were drawn or corrected by prompts."""
+    """Outlines made or corrected with prompts."""
     prompts: float | None = None
-    """Median of their prompts."""
+    """Median number of their prompts."""
     prompt_seconds: float | None = None
-    """Median seconds that they took."""
+    """Median seconds for them."""
 
     @property
     def verdicts(self) -> int:
-        """Candidates of the network that were judged."""
+        """The network's candidates with a verdict."""
         return self.accepted + self.edited + self.rejected
 
     @property
     def acceptance(self) -> Rate:
-        """Accepted or edited, of those that were judged."""
+        """Accepted or edited candidates, of those with a verdict."""
         return Rate(self.accepted + self.edited, self.verdicts)
 
     @property
     def editing(self) -> Rate:
-        """Edited, of those that were accepted or edited."""
+        """Edited candidates, of the accepted or edited."""
         return Rate(self.edited, self.accepted + self.edited)
 
 
 def by_week(studies: Sequence[MonitoredStudy]) -> tuple[Group, ...]:
-    """Count each ISO week."""
+    """Count by ISO week."""
     weeks = sorted({study.week for study in studies})
     return tuple(_group(w, [s for s in studies if s.week == w], lambda _: True) for w in weeks)
 
 
 def by_engine(studies: Sequence[MonitoredStudy]) -> tuple[Group, ...]:
-    """Count each engine and its weights: those accepted later beside those before."""
+    """Count by engine and weights."""
     engines = sorted({study.engine for study in studies})
     return tuple(_group(e, [s for s in studies if s.engine == e], lambda _: True) for e in engines)
 
 
 def by_reader(studies: Sequence[MonitoredStudy]) -> tuple[Group, ...]:
-    """Count each reader's verdicts; "" is a reader without a name."""
+    """Count verdicts by reader; "" is an unnamed reader."""
     readers = sorted({r for s in studies for c in s.candidates for r in c.verdicts})
     groups = []
     for reader in readers:
@@ -126,7 +126,7 @@ def _group(name: str, studies: Sequence[MonitoredStudy], counts: Callable[[str],
 
 
 def kappa(pairs: Sequence[tuple[bool, bool]]) -> float | None:
-    """Cohen's kappa of two readers' yes and no; None if chance alone would agree.
+    """Return Cohen's kappa of two readers; None if expected agreement is complete.
 
     Examples
     --------
@@ -145,7 +145,7 @@ def kappa(pairs: Sequence[tuple[bool, bool]]) -> float | None:
 def agreement(
     studies: Sequence[MonitoredStudy],
 ) -> tuple[tuple[str, str, int, float | None], ...]:
-    """Compare each pair of readers on the candidates that both judged.
+    """Compare each pair of readers on the candidates that both reviewed.
 
     Returns
     -------
@@ -168,7 +168,7 @@ def agreement(
 
 @dataclass(frozen=True, slots=True)
 class ScoreReliability:
-    """How scores fit verdicts: bins of (mean score, accepted share, count), and their mean gap."""
+    """Reliability of scores: bins of (mean score, accepted share, count), and the mean gap."""
 
     bins: tuple[tuple[float, float, int], ...]
     error: float | None
@@ -176,7 +176,7 @@ class ScoreReliability:
 
 
 def calibration(studies: Sequence[MonitoredStudy]) -> ScoreReliability:
-    """Compare scores with verdicts, in ten bins; of several readers the majority counts."""
+    """Compare scores with verdicts in ten bins; several readers vote by majority."""
     scores, truth = [], []
     for study in studies:
         for one in study.flagged:
@@ -194,21 +194,21 @@ def calibration(studies: Sequence[MonitoredStudy]) -> ScoreReliability:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """How a figure of the later studies differs from the first ones."""
+    """Difference of a figure between later and first studies."""
 
     name: str
-    """What is compared."""
+    """Name of the figure."""
     before: int
     after: int
-    """Values on either side."""
+    """Number of values on either side."""
     stability: float | None
-    """Population stability index over the deciles of before; None of too few values."""
+    """Population stability index over the deciles of the first; None with too few values."""
     p: float | None
-    """Of the Kolmogorov-Smirnov test."""
+    """p value of the Kolmogorov-Smirnov test."""
 
 
 def drift(first: Sequence[MonitoredStudy], later: Sequence[MonitoredStudy]) -> tuple[Drift, ...]:
-    """Compare inputs and outputs of two sets of studies, images where they were looked at."""
+    """Compare inputs and outputs, and image features if available, of two sets of studies."""
     take: dict[str, Callable[[MonitoredStudy], Iterable[float | None]]] = {
         "brain volume (ml)": lambda s: [s.brain_ml],
         "registration, how pronounced": lambda s: [s.registration],

@@ -1,4 +1,4 @@
-"""Read what many results and their reviews say; no name of a patient is read.
+"""Read results and reviews for monitoring, without patient names.
 
 Images are opened only where their folder is named, for contrast, noise and voxels.
 """
@@ -25,7 +25,7 @@ VERDICTS = frozenset({*SEEN_TRUE, ReviewState.REJECTED})
 
 @dataclass(frozen=True, slots=True)
 class PointingEffort:
-    """What it took a reader to outline one candidate by prompts."""
+    """Effort of a reader to outline one candidate with prompts."""
 
     prompts: int
     seconds: float
@@ -34,10 +34,10 @@ class PointingEffort:
 
 @dataclass(frozen=True, slots=True)
 class MonitoredCandidate:
-    """One candidate and what each reader last decided on it."""
+    """One candidate with each reader's last verdict."""
 
     tracking_uid: str
-    """The same in every reader's copy of a result."""
+    """Tracking UID, the same in every reader's copy of a result."""
     score: float
     """0 to 1."""
     volume_ml: float | None
@@ -45,11 +45,11 @@ class MonitoredCandidate:
     uncertainty: float | None
     """0 to 1."""
     verdicts: Mapping[str, ReviewState]
-    """By reader; "" where the reader gave no name."""
+    """By reader; "" for an unnamed reader."""
     added: bool = False
-    """Whether a reader brought it in."""
+    """Whether a reader added it."""
     pointed: Mapping[str, PointingEffort] = field(default_factory=dict)
-    """By reader, where the outline was drawn or corrected by prompts."""
+    """By reader, if the outline was made or corrected with prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +57,22 @@ class MonitoredStudy:
     """One result folder."""
 
     name: str
-    """Of the folder."""
+    """Name of the folder."""
     day: date
-    """When it was analysed."""
+    """Date of the analysis."""
     engine: str
     """Name, version and first digits of the weights' SHA-256."""
     candidates: tuple[MonitoredCandidate, ...]
-    """The network's, and those that readers added."""
+    """The network's candidates, and those added by readers."""
     failed_checks: tuple[str, ...] = ()
-    """Of the input's quality."""
+    """Failed quality checks."""
     brain_ml: float | None = None
     registration: float | None = None
-    """From the preparation: volume of the brain; least pronounced registration."""
+    """Volume of the brain; lowest registration quality."""
     seconds: float = 0.0
-    """Of the analysis."""
+    """Duration of the analysis."""
     images: Mapping[str, float] = field(default_factory=dict)
-    """How its images look, see `reading.image_features`; empty if they were not looked at."""
+    """Image features, see `reading.image_features`; may be empty."""
 
     @property
     def flagged(self) -> tuple[MonitoredCandidate, ...]:
@@ -127,7 +127,7 @@ def with_images(
     *,
     context: RunContext = SILENT,
 ) -> tuple[list[MonitoredStudy], list[str]]:
-    """Add how the images look, of studies that lie in a folder under the names of their results.
+    """Add image features of studies in a folder with the names of the results.
 
     Returns
     -------
@@ -187,7 +187,7 @@ def _study(place: Path) -> MonitoredStudy:
             uid, 0.0, None, None, verdicts[uid], added=True, pointed=efforts.get(uid, {})
         )
         for uid in sorted(added - known)
-        if SEEN_TRUE & set(verdicts[uid].values())  # else it was taken back
+        if SEEN_TRUE & set(verdicts[uid].values())  # otherwise it was removed again
     ]
     steps = run.get("preparation", [])
     registered = [s["figure"] for s in steps if s["step"] == StepName.REGISTER and s.get("figure")]
@@ -226,7 +226,7 @@ def _candidate(
 def _verdicts(
     events: list[dict[str, Any]],
 ) -> tuple[dict[str, dict[str, ReviewState]], set[str]]:
-    """Fold the events: what each reader last decided on each candidate; which were added."""
+    """Return each reader's last decision on each candidate, and the added candidates."""
     states: dict[str, dict[str, ReviewState]] = {}
     added = set()
     for event in events:
@@ -238,7 +238,7 @@ def _verdicts(
 
 
 def _efforts(events: list[dict[str, Any]]) -> dict[str, dict[str, PointingEffort]]:
-    """Add up each reader's prompts for each candidate; an outline drawn twice counts twice."""
+    """Sum each reader's prompts for each candidate; a repeated outline counts again."""
     found: dict[str, dict[str, PointingEffort]] = {}
     for event in events:
         if event.get("prompts") and event.get("act", ReviewAct.MARK) == ReviewAct.MARK:

@@ -1,4 +1,4 @@
-"""What the last look at results found, kept so that the panel can warn of it."""
+"""The outcome of the last monitoring run, stored for a warning in the panel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lesionlens.base.provenance import utc_now
 
 
 class MonitorWarning(FileModel):
-    """Which stop rules are broken.
+    """Violated stop rules.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class MonitorWarning(FileModel):
 
     @property
     def words(self) -> str:
-        """What the panel says; empty if no rule is broken."""
+        """The warning in words; empty if no rule is violated."""
         if not self.stops:
             return ""
         day = self.time[:10] or "day not known"
@@ -43,7 +43,7 @@ def _place() -> Path:
 
 
 def keep(stops: tuple[str, ...], page: Path) -> None:
-    """Keep what was found in the user's own data folder, in place of what was before.
+    """Store the outcome in the user's data folder, replacing the previous one.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def keep(stops: tuple[str, ...], page: Path) -> None:
 
 
 def current() -> MonitorWarning | None:
-    """Return what was found last; None if nothing was examined.
+    """Return the last outcome; None if there is none.
 
     A file that cannot be read is itself a reason to stop: it is reported as a broken rule.
     """

@@ -1,4 +1,4 @@
-"""The page, the table and Prometheus' text of what was counted."""
+"""Monitoring output: HTML page, CSV table and Prometheus text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GAUGES = ("candidates", "accepted", "edited", "rejected", "added", "pointed", "
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """Everything that is shown."""
+    """Content of the page."""
 
     studies: tuple[MonitoredStudy, ...]
     weeks: tuple[Group, ...]
@@ -38,9 +38,9 @@ class Watched:
     drifts: tuple[Drift, ...]
     baseline: str
     stops: tuple[str, ...]
-    """Which stop rules are broken, in words."""
+    """Violated stop rules, in words."""
     unjudged: tuple[str, ...]
-    """Which rules cannot speak yet, in words."""
+    """Rules that cannot be evaluated yet, in words."""
     notices: tuple[str, ...]
 
 
@@ -66,7 +66,7 @@ def _cells(group: Group) -> tuple[str, ...]:
 
 
 def html(watched: Watched) -> str:
-    """Return one page that opens offline."""
+    """Return a self-contained HTML page."""
     agreement = [
         (a or "no name", b or "no name", str(n), number(k)) for a, b, n, k in watched.agreement
     ]
@@ -91,7 +91,7 @@ def html(watched: Watched) -> str:
 
 
 def csv_table(watched: Watched) -> str:
-    """Return a CSV of a row a candidate and reader, or a candidate that nobody judged."""
+    """Return a CSV with one row per candidate and reader, or per unreviewed candidate."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("study", "day", "week", "engine", "tracking_uid", "score", "volume_ml",
@@ -102,7 +102,7 @@ def csv_table(watched: Watched) -> str:
             verdicts = one.verdicts.items() or [("", "unreviewed")]
             for reader, verdict in verdicts:
                 volume = "" if one.volume_ml is None else one.volume_ml
-                score = "" if one.added else one.score  # the network gave none
+                score = "" if one.added else one.score  # the network returned none
                 added = "true" if one.added else "false"
                 effort = one.pointed.get(reader)
                 pointed = ("", "") if effort is None else (effort.prompts, round(effort.seconds, 1))
@@ -112,7 +112,7 @@ def csv_table(watched: Watched) -> str:
 
 
 def prometheus(watched: Watched) -> str:
-    """Return the text that Prometheus' node exporter collects; weeks and readers are labels."""
+    """Return text for Prometheus' node exporter; weeks and readers are labels."""
     lines = [
         "# TYPE lesionlens_studies gauge",
         f"lesionlens_studies {len(watched.studies)}",

@@ -1,4 +1,4 @@
-"""When to stop and look: bounds that a site states beforehand, each with its reason in words."""
+"""Stop rules: bounds that a site defines beforehand, with a reason in words."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from lesionlens.site.monitoring.figures import Drift, Group, ScoreReliability
 
 @dataclass(frozen=True, slots=True)
 class StopBounds:
-    """What a site takes as tolerable."""
+    """A site's bounds."""
 
     least_acceptance: float = 0.5
-    """Share of judged candidates that are accepted or edited."""
+    """Minimum share of reviewed candidates that are accepted or edited."""
     most_candidates: float = 3.0
-    """A study, in the mean of a week."""
+    """Maximum candidates per study, averaged over a week."""
     most_calibration_error: float = 0.2
-    """Mean gap between scores and accepted shares."""
+    """Maximum mean gap between scores and accepted shares."""
     most_drift: float = 0.25
-    """Population stability index; above 0.25 is called a large shift."""
+    """Maximum population stability index; above 0.25 is a large shift."""
 
 
 _BY_CHANCE = 0.01
-"""Of all figures that are compared together (Bonferroni)."""
-FEW = 10  # studies or verdicts below which no rule speaks
+"""Significance level over all compared figures (Bonferroni)."""
+FEW = 10  # studies or verdicts below which no rule is evaluated
 
 
 def broken(
@@ -33,7 +33,7 @@ def broken(
     drifts: Sequence[Drift],
     bounds: StopBounds,
 ) -> tuple[str, ...]:
-    """Return which rules are broken, in words; of the latest week."""
+    """Return the violated rules in words, for the latest week."""
     sentences = []
     if weeks:
         last = weeks[-1]
@@ -67,7 +67,7 @@ def broken(
 def unjudged(
     weeks: Sequence[Group], calibration: ScoreReliability, drifts: Sequence[Drift]
 ) -> tuple[str, ...]:
-    """Return which rules cannot speak yet, in words: a rule that is not judged is not kept."""
+    """Return the rules that cannot be evaluated yet, in words."""
     last = weeks[-1] if weeks else None
     verdicts, studies = (last.verdicts, last.studies) if last else (0, 0)
     counted = (

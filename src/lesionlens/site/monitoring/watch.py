@@ -1,4 +1,4 @@
-"""Put together what is watched, and write it."""
+"""Run the monitoring and write its output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def watch(
     images: Path | None = None,
     context: RunContext = SILENT,
 ) -> page.Watched:
-    """Read the results below a folder and compare.
+    """Read the results below a folder and evaluate them.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def watch(
 
 
 def write(watched: page.Watched, out: Path) -> tuple[Path, ...]:
-    """Write page, table and Prometheus' text into a folder; each replaces its former self whole."""
+    """Write page, table and Prometheus text into a folder, each atomically."""
     check_target(out)
     contents = {
         PAGE: page.html(watched),

@@ -1,4 +1,4 @@
-"""One DIMSE association at a time: TLS, patience, a quick end when the user wants it."""
+"""DIMSE associations: TLS, timeouts, fast cancellation."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ MOST_CONTEXTS = 127
 _POLITE_SECONDS = 2.0
 _LOOK_SECONDS = 0.1
 
-# a query holds the patient's name: pynetdicom would write it into a log
+# Queries contain patient names, which pynetdicom would write to a log.
 _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
 _config.LOG_HANDLER_LEVEL = "none"
 
 
 class Peer:
-    """The other side.
+    """A remote DIMSE application entity.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Peer:
         handlers: Sequence[Any] = (),
         stop: Cancel = NEVER,
     ) -> Iterator[Any]:
-        """Open an association; it is released at the end, aborted on an error or a request to stop.
+        """Open an association; released at the end, aborted on an error or cancellation.
 
         Parameters
         ----------
@@ -92,7 +92,7 @@ class Peer:
             yield link
             well = not stop.is_set()
         finally:
-            done.set()  # the watch speaks to the archive too: it ends first
+            done.set()  # the watcher also uses the association: it ends first
             watch.join()
             if well and link.is_established:
                 link.release()
@@ -167,7 +167,7 @@ class Peer:
         )
 
     def broke(self, answers: int) -> ResourceError:
-        """Return the error of an association that the archive ended.
+        """Return the error for an association that the archive ended.
 
         Parameters
         ----------
@@ -189,7 +189,7 @@ class Peer:
 
 
 def _watch(link: Any, stop: Cancel, done: threading.Event) -> None:
-    """End an association when a stop was requested: ask the archive first, then hang up."""
+    """Abort an association on cancellation: ask the archive first, then hang up."""
     while not done.wait(_LOOK_SECONDS):
         if stop.is_set():
             for context in link.accepted_contexts[:1]:
@@ -201,7 +201,7 @@ def _watch(link: Any, stop: Cancel, done: threading.Event) -> None:
 
 
 def _keep_answers(link: Any) -> None:
-    """Leave every message to the request that waits for it.
+    """Reserve every incoming message for the request that waits for it.
 
     pynetdicom's own thread looks for requests of the peer meanwhile, and is paused for ours; where
     the system takes the processor from it between reading the pause and reading the queue,
@@ -212,7 +212,7 @@ def _keep_answers(link: Any) -> None:
 
 
 def hang_up(link: Any) -> None:
-    """Abort an association; a peer that went silent within a message does not hold us up."""
+    """Abort an association without waiting for a silent peer."""
     if not link.is_alive():
         return
     link.abort(block=False)
@@ -225,7 +225,7 @@ def hang_up(link: Any) -> None:
 
 
 def _hurry(event: Any) -> None:
-    """Acknowledge at once, send small messages at once.
+    """Disable delayed acknowledgements and Nagle's algorithm.
 
     Peers that write a message in two pieces (DCMTK's do) wait for the acknowledgement of the first,
     which systems hold back for 40 ms: an echo takes 6 ms instead of 50.
@@ -235,7 +235,7 @@ def _hurry(event: Any) -> None:
         with suppress(OSError):  # closed meanwhile
             wire.settimeout(ANSWER_SECONDS)  # within a message; pynetdicom would wait for ever
             wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if hasattr(socket, "TCP_QUICKACK"):  # Linux, which forgets it after a while
+            if hasattr(socket, "TCP_QUICKACK"):  # Linux resets this option after a while
                 wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
@@ -244,13 +244,13 @@ HURRY = [(kind, _hurry) for kind in (evt.EVT_CONN_OPEN, evt.EVT_DATA_SENT, evt.E
 
 
 def raise_if_stopped(stop: Cancel, stage: str) -> None:
-    """Raise CancelledError where the association ended because the user wanted it."""
+    """Raise CancelledError if the association ended by cancellation."""
     if stop.is_set():
         raise CancelledError(stage)
 
 
 def own_interface(host: str, port: int) -> str:
-    """Return the address of ours that the archive's host is reached from.
+    """Return the local address from which the archive's host is reached.
 
     Raises
     ------
@@ -259,5 +259,5 @@ def own_interface(host: str, port: int) -> str:
     """
     family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, kind) as probe:
-        probe.connect(place)  # a datagram socket sends nothing by this
+        probe.connect(place)  # connecting a datagram socket sends nothing
         return str(probe.getsockname()[0])

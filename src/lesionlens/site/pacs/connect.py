@@ -1,4 +1,4 @@
-"""From an address to the archive that speaks its protocol."""
+"""Create an archive client from an address."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def connect(address: str, access: Access | None = None) -> Pacs:
-    """Return the archive at an address; nothing is sent before it is asked something.
+    """Return a client for the archive at an address; nothing is sent yet.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Passwords come from the environment or the system's keyring; they are never written or logged."""
+"""Passwords from the environment or the system's keyring; never written or logged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SERVICE = "lesionlens-pacs"
 
 
 def login(address: str, user: str | None) -> tuple[str, str] | None:
-    """Return user and password for an address, or None if no user is named.
+    """Return user and password for an address; None if no user is named.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def login(address: str, user: str | None) -> tuple[str, str] | None:
 
 
 def keep(address: str, user: str, password: str) -> None:
-    """Store a password in the system's keyring, the only place if one is kept.
+    """Store a password in the system's keyring.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def keep(address: str, user: str, password: str) -> None:
 
 
 def _from_keyring(address: str, user: str) -> tuple[str | None, str]:
-    """Return the password, and why there is none where the keyring itself did not answer."""
+    """Return the password, and why there is none if the keyring failed."""
     try:
         import keyring  # noqa: PLC0415  the extra may be absent
         from keyring.errors import KeyringError  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""What happened to each file that was to be stored: taken, there before, refused and why."""
+"""Outcome of each sent file: stored, already present, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from lesionlens.base.run_context import RunContext
 from lesionlens.site.pacs.files import Outgoing
 
 WAITS_S = (1.0, 2.0, 4.0, 8.0)
-"""Before each further try where an archive is busy, or the connection broke."""
+"""Waiting times before retries, if an archive is busy or the connection is lost."""
 LONGEST_WAIT_S = 60.0
 
 
 class BrokenOffError(ResourceError):
-    """An archive that is busy, or a connection that broke: worth another try.
+    """The archive is busy or the connection was lost: worth a retry.
 
     Parameters
     ----------
@@ -47,18 +47,18 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How a delivery ended."""
+    """Outcome of a delivery."""
 
     stored: tuple[Path, ...]
-    """The archive has these now: sent, or there before."""
+    """Files that the archive has now: sent, or already present."""
     before: int = 0
-    """How many of them it had already; they were not sent again."""
+    """Number of files already present, which were not sent again."""
     refused: tuple[Refusal, ...] = ()
     notices: tuple[str, ...] = ()
-    """What to know of it."""
+    """Notices."""
 
     def check(self) -> None:
-        """Raise where the archive refused a file; all others are stored.
+        """Raise if the archive refused a file; all others are stored.
 
         Raises
         ------
@@ -80,7 +80,7 @@ class Delivery:
 
 
 class Ledger:
-    """Keeps account of a delivery while it goes on.
+    """Bookkeeping of a delivery in progress.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ class Ledger:
 
     @property
     def left(self) -> list[Outgoing]:
-        """What is neither stored nor refused."""
+        """Return the files that are neither stored nor refused."""
         return [
             item
             for item in self._items
@@ -111,21 +111,21 @@ class Ledger:
 
     @property
     def count(self) -> int:
-        """How many files the archive has."""
+        """Number of files that the archive has."""
         return sum(item.sop_instance in self._stored for item in self._items)
 
     def store(self, item: Outgoing) -> None:
-        """Note that the archive took a file."""
+        """Record that the archive stored a file."""
         self._stored.add(item.sop_instance)
         self._report()
 
     def refuse(self, item: Outgoing, why: str) -> None:
-        """Note that the archive did not take a file."""
+        """Record that the archive refused a file."""
         self._refused[item.sop_instance] = Refusal(item, why)
         self._report()
 
     def take_stock(self, listed: Callable[[str], Mapping[str, str]]) -> bool:
-        """Note what the archive has already; False if it cannot be asked.
+        """Record the files that the archive has already; False if it cannot list them.
 
         Parameters
         ----------
@@ -147,18 +147,18 @@ class Ledger:
         return True
 
     def begin(self) -> None:
-        """Note that what is stored until now was there before."""
+        """Record that all files stored so far were present before."""
         self._before = self.count
         self._progress("send", 0.0)
 
     def delivery(self) -> Delivery:
-        """Return how it ended."""
+        """Return the outcome."""
         stored = [item.path for item in self._items if item.sop_instance in self._stored]
         refused = tuple(self._refused.values())
         return Delivery(tuple(stored), self._before, refused, self._notices)
 
     def broken(self, error: BrokenOffError, certain: bool) -> ResourceError:
-        """Return the error of a delivery that was given up, with what the archive has by then."""
+        """Return the error of a failed delivery, with the number of stored files."""
         has = f"it has {self.count}" if certain else f"it confirmed {self.count}"
         return ResourceError(
             found=f"no usable answer from {error.address}: {error.reason}; "
@@ -178,7 +178,7 @@ def deliver(
     listed: Callable[[str], Mapping[str, str]],
     context: RunContext,
 ) -> Delivery:
-    """Store what is left, again where an archive is busy or the line breaks; nothing twice.
+    """Store the remaining files, with retries and without duplicates.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""An archive that speaks DIMSE: C-FIND, C-GET or C-MOVE, C-STORE."""
+"""Archive client for DIMSE: C-FIND, C-GET or C-MOVE, C-STORE."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from lesionlens.site.pacs.retrieve import fetch
 _PENDING = (0xFF00, 0xFF01)
 _NO_RESOURCES = 0xA700
 _STORED = (0x0000, 0xB000, 0xB006, 0xB007, 0x0107, 0x0116)
-"""Success, and warnings of a data set that was stored nevertheless."""
+"""Success, and warnings with which a data set was stored."""
 
 
 class DimsePacs(Pacs):
-    """An archive by DIMSE."""
+    """An archive accessed by DIMSE."""
 
     def __init__(self, address: str, access: Access) -> None:
         self.address = address
@@ -42,7 +42,7 @@ class DimsePacs(Pacs):
 
     @override
     def find(self, query: StudyQuery, *, context: RunContext = SILENT) -> tuple[FoundStudy, ...]:
-        """Return the studies that match, by date; the first `LIMIT` where there are more."""
+        """Return the matching studies by date, at most `LIMIT`."""
         asked = _question("STUDY", StudyInstanceUID=query.study_uid)
         asked.PatientID, asked.PatientName = query.patient_id, query.patient_name
         asked.StudyDate, asked.AccessionNumber = query.study_date, query.accession
@@ -89,7 +89,7 @@ class DimsePacs(Pacs):
         return self._peer.associated([build_context(FindModel)], stop=context.cancel)
 
     def _answers(self, link: Any, asked: Dataset, context: RunContext, most: int) -> Iterator[Any]:
-        """Yield at most so many matches of a query."""
+        """Yield a limited number of matches of a query."""
         count = 0
         try:
             for status, item in link.send_c_find(asked, FindModel):
@@ -99,19 +99,19 @@ class DimsePacs(Pacs):
                 if status.Status in _PENDING and item is not None:
                     count += 1
                     if count > most:
-                        link.abort()  # the rest need not come
+                        link.abort()  # further matches are not needed
                         return
                     yield item
                 elif status.Status != 0x0000:
                     raise unreachable(self.address, f"status {status.Status:#06x} to the query")
-        except ValueError as error:  # no such service was agreed on
+        except ValueError as error:  # no such service was negotiated
             raise unreachable(
                 self.address, "it offers no search (C-FIND, Study Root)", "Use its DICOMweb address"
             ) from error
 
     @override
     def _store(self, ledger: Ledger, context: RunContext) -> None:
-        """Send by C-STORE; each kind of object is agreed on by itself."""
+        """Send by C-STORE, with a presentation context for each SOP class."""
         items = ledger.left
         pairs = sorted({(item.sop_class, item.syntax) for item in items})[:MOST_CONTEXTS]
         contexts = [build_context(kind, syntax) for kind, syntax in pairs]
@@ -123,7 +123,7 @@ class DimsePacs(Pacs):
                     self._store_one(link, item, ledger, context)
                 elif (item.sop_class, item.syntax) in pairs:
                     ledger.refuse(item, "it takes no objects of this kind")
-        if ledger.left:  # of more kinds than one association agrees on
+        if ledger.left:  # more classes than one association can negotiate
             self._store(ledger, context)
 
     def _store_one(self, link: Any, item: Outgoing, ledger: Ledger, context: RunContext) -> None:
@@ -159,7 +159,7 @@ def _question(level: str, **keys: str) -> Dataset:
 
 
 def _text(item: Any, keyword: str) -> str:
-    """Return an attribute as text, empty if it is absent or cannot be read."""
+    """Return an attribute as text; empty if absent or unreadable."""
     try:
         return str(item.get(keyword) or "")
     except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError):

@@ -1,4 +1,4 @@
-"""DICOM files that are to be sent: their headers are read first, the pixels of each in its turn."""
+"""DICOM files to send: headers are read first, pixels when each file is sent."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from lesionlens.base.records.patient import Patient, PatientField
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom, read_meta
 
 BATCH_FILES, BATCH_BYTES = 20, 64 * 2**20
-"""At most in one request, where a single file is not larger."""
+"""Limits of one request, unless a single file is larger."""
 
 
 class ObjectKind(StrEnum):
-    """Kinds of objects that a user chooses from; the value is the word of `--only`."""
+    """Types of objects that a user can choose; the value is the word of `--only`."""
 
     SEG = "seg"
     SR = "sr"
@@ -49,7 +49,7 @@ class ObjectKind(StrEnum):
     DOC = "doc"
     """Encapsulated document."""
     OTHER = "other"
-    """Images, and whatever is none of these."""
+    """Images, and anything else."""
 
 
 _KINDS: dict[str, ObjectKind] = {
@@ -68,13 +68,13 @@ _KINDS: dict[str, ObjectKind] = {
 
 
 def kind_of(sop_class: str) -> ObjectKind:
-    """Return the kind of an object by its SOP class."""
+    """Return the type of an object by its SOP class."""
     return _KINDS.get(sop_class, ObjectKind.OTHER)
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One file: its UIDs as its file header names them, and its size."""
+    """One file: its UIDs from the file meta header, and its size."""
 
     path: Path
     sop_class: str
@@ -84,20 +84,20 @@ class Outgoing:
 
     @property
     def kind(self) -> ObjectKind:
-        """As `--only` chooses."""
+        """Type, as for `--only`."""
         return kind_of(self.sop_class)
 
     @property
     def class_words(self) -> str:
-        """The SOP class by DICOM's own name."""
+        """Name of the SOP class."""
         return str(UID(self.sop_class).name)
 
     def load(self) -> Any:
-        """Return the whole data set."""
+        """Return the complete data set."""
         return self._read()
 
     def header(self) -> Any:
-        """Return the data set without its pixels."""
+        """Return the data set without pixels."""
         return self._read(stop_before_pixels=True)
 
     def _read(self, **how: Any) -> Any:
@@ -107,7 +107,7 @@ class Outgoing:
             raise _unreadable(self.path) from error
 
     def identity(self) -> tuple[str, Patient]:
-        """Return the Study Instance UID and whose study it is."""
+        """Return Study Instance UID and patient."""
         wanted = ["StudyInstanceUID", *(field.value for field in PatientField)]
         with warnings.catch_warnings(action="ignore"):
             header = self._read(stop_before_pixels=True, specific_tags=wanted)
@@ -129,7 +129,7 @@ def read_outgoing(files: Sequence[Path]) -> list[Outgoing]:
 
 
 def only(files: Sequence[Path], kinds: Collection[ObjectKind]) -> list[Path]:
-    """Return the files of these kinds, or all if none is named.
+    """Return the files of these types, or all if none is named.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def only(files: Sequence[Path], kinds: Collection[ObjectKind]) -> list[Path]:
 
 
 def kinds_in(text: str) -> tuple[ObjectKind, ...]:
-    """Return the kinds that a list with commas names.
+    """Parse a comma-separated list of types.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def kinds_in(text: str) -> tuple[ObjectKind, ...]:
 
 
 def batches(items: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
-    """Yield files in lots that fit into memory."""
+    """Yield files in batches that fit into memory."""
     lot: list[Outgoing] = []
     for item in items:
         full = sum(other.size_bytes for other in lot) + item.size_bytes > BATCH_BYTES

@@ -1,4 +1,4 @@
-"""Take what a peer sends into a folder: numbered files, each checked, none of it trusted.
+"""Receive a study from a peer into a folder: numbered, verified files.
 
 A peer chooses no name: files are numbered, so that no UID can lead out of the folder. What was not
 listed, belongs to another study, is no DICOM file or would fill the disk is refused, and with it
@@ -27,20 +27,20 @@ from lesionlens.site.pacs.peer import FoundStudy, StudyQuery, absent, check_empt
 
 _IDENTITY = ("SOPInstanceUID", "StudyInstanceUID", *(field.value for field in PatientField))
 RESERVE_BYTES = 2**30
-"""What stays free on the disk, whatever a peer sends."""
+"""Disk space that is kept free."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """A study that came whole."""
+    """A completely received study."""
 
     files: int
     notices: tuple[str, ...] = ()
-    """What a person confirmed of its patient."""
+    """What the user confirmed about its patient."""
 
 
 class Intake:
-    """The folder that a study arrives in; any thread may hand in a file.
+    """The folder that receives a study; thread-safe.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class Intake:
         self.listed = listed
         self._same_patient, self._patients = same_patient, set[Patient]()
         self.failure: BaseException | None = None
-        """Why no more is taken; set where `keep` refused."""
+        """Why no more files are accepted."""
         self._folder, self._study_uid = folder, study_uid
         self._context = context
         self._room = max(shutil.disk_usage(folder).free - RESERVE_BYTES, 0)
@@ -78,11 +78,11 @@ class Intake:
 
     @property
     def count(self) -> int:
-        """How many of the listed images are there."""
+        """Number of received images of the listed ones."""
         return len(self._taken)
 
     def take(self, chunks: Iterable[bytes]) -> None:
-        """Write one DICOM file and check it.
+        """Write one DICOM file and verify it.
 
         Raises
         ------
@@ -106,7 +106,7 @@ class Intake:
         self._context.progress("fetch", len(self._taken) / max(len(self.listed), 1))
 
     def keep(self, data: bytes) -> bool:
-        """Take a whole file; False if it is refused, and `failure` then says why."""
+        """Accept a whole file; False if refused, with the reason in `failure`."""
         try:
             self.take((data,))
         except (LesionLensError, OSError) as error:
@@ -115,12 +115,12 @@ class Intake:
         return True
 
     def close(self) -> None:
-        """Take nothing more: a late thread finds the door shut."""
+        """Stop accepting files from late threads."""
         with self._lock:
             self._open = False
 
     def check_whole(self) -> str:
-        """Raise what went wrong, or that images are missing; return what to know of the patient."""
+        """Raise on errors or missing images; return notices about the patient."""
         if self.failure is not None:
             raise self.failure
         self._context.check("fetching the study")
@@ -151,7 +151,7 @@ class Intake:
                 file.write(chunk)
 
     def _identity(self, path: Path) -> str:
-        """Return the SOP Instance UID of a file that was requested."""
+        """Return the SOP Instance UID of a requested file."""
         uid, study, patient = _read_identity(path)
         if study != self._study_uid:
             raise _refused("an image of another study")
@@ -165,11 +165,11 @@ class Intake:
 
 
 class Pacs(ABC):
-    """An archive, of which a study comes completely or not at all."""
+    """An archive client; studies are fetched completely or not at all."""
 
     @abstractmethod
     def find(self, query: StudyQuery, *, context: RunContext = SILENT) -> tuple[FoundStudy, ...]:
-        """Return the studies that match, by date; the first `LIMIT` where there are more."""
+        """Return the matching studies by date, at most `LIMIT`."""
 
     def send(
         self,
@@ -178,7 +178,7 @@ class Pacs(ABC):
         same_patient: bool = False,
         context: RunContext = SILENT,
     ) -> Delivery:
-        """Store files; what the archive refuses costs no other file, what it has is not sent.
+        """Store files; refused files do not affect others, present ones are not sent.
 
         Raises
         ------
@@ -202,7 +202,7 @@ class Pacs(ABC):
     def _settle_patients(
         self, items: Sequence[Outgoing], confirmed: bool, context: RunContext
     ) -> tuple[str, ...]:
-        """Refuse files whose study is another patient's in the archive; return what to know."""
+        """Refuse files whose study has another patient in the archive; return notices."""
         ours: dict[str, set[Patient]] = {}
         for item in items:
             study, patient = item.identity()
@@ -229,7 +229,7 @@ class Pacs(ABC):
 
     @abstractmethod
     def _store(self, ledger: Ledger, context: RunContext) -> None:
-        """Send what is left, and note what happens to each file.
+        """Send the remaining files, and record the outcome of each.
 
         Raises
         ------
@@ -240,7 +240,7 @@ class Pacs(ABC):
     def objects_of(
         self, study_uid: str, wanted: Callable[[str], bool], *, context: RunContext = SILENT
     ) -> tuple[Document, ...]:
-        """Return the objects of a study that lie in series whose description is wanted."""
+        """Return the objects of a study in series whose description matches."""
         return tuple(
             Document(study_uid, series, kind, uid)
             for series, description in self._series(study_uid, context).items()
@@ -257,11 +257,11 @@ class Pacs(ABC):
     def _listing(
         self, study_uid: str, context: RunContext, series_uid: str = ""
     ) -> Mapping[str, str]:
-        """Return SOP Instance UID to SOP Class UID of what the archive has of a study or series."""
+        """Return SOP Instance UID to SOP Class UID of a study or series in the archive."""
 
     @abstractmethod
     def _fetch(self, study_uid: str, intake: Intake, context: RunContext) -> None:
-        """Hand every file of the study to the intake."""
+        """Pass every file of the study to the intake."""
 
     def get(
         self,

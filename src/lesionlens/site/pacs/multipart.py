@@ -1,4 +1,4 @@
-"""Read a multipart/related answer part by part, as it comes: no part is ever held whole."""
+"""Streaming parser of multipart/related responses."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from email.message import Message
 
 HEADER_BYTES = 65536
-"""A part's header, or what comes before the first part, is shorter than this."""
+"""Maximum size of a part's header, and of the preamble."""
 
 
 class Broken(ValueError):
-    """The answer is no multipart, or ended before its closing boundary."""
+    """Not multipart, or truncated before the closing boundary."""
 
 
 def boundary_of(content_type: str) -> bytes:
-    """Return the boundary that a Content-Type names.
+    """Return the boundary in a Content-Type.
 
     Raises
     ------
@@ -68,7 +68,7 @@ class _Body:
         self._held = bytearray()
 
     def until(self, mark: bytes) -> Iterator[bytes]:
-        """Yield what comes before a mark, and step over the mark."""
+        """Yield the bytes before a marker, and skip the marker."""
         while (at := self._held.find(mark)) < 0:
             sure = len(self._held) - len(mark) + 1
             if sure > 0:
@@ -78,7 +78,7 @@ class _Body:
         self._cut(len(mark))
 
     def skip(self, mark: bytes) -> None:
-        """Step over a mark that is near."""
+        """Skip a marker that must be near."""
         seen = 0
         for chunk in self.until(mark):
             seen += len(chunk)
@@ -86,7 +86,7 @@ class _Body:
                 raise Broken("a header without an end")
 
     def ends(self) -> bool:
-        """Whether the closing boundary was met."""
+        """Return whether the closing boundary follows."""
         while len(self._held) < 2:
             self._more()
         return self._held.startswith(b"--")

@@ -1,4 +1,4 @@
-"""A result's DICOM objects on their way to an archive."""
+"""Send a result's DICOM objects to an archive."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from lesionlens.site.pacs.intake import Pacs
 
 @dataclass(frozen=True, slots=True)
 class SendOptions:
-    """What of a result is sent."""
+    """Which objects of a result to send."""
 
     kinds: tuple[ObjectKind, ...] = ()
-    """These alone; all if none is named."""
+    """Types to send; all if empty."""
     same_patient: bool = False
-    """Whether a person confirmed that the study is this patient's in the archive too."""
+    """Whether the user confirmed the patient of the study in the archive."""
     supersede: bool = False
-    """Whether earlier objects of the study that nobody had reviewed are rejected by a note."""
+    """Whether to reject earlier unreviewed objects of the study by a rejection note."""
 
 
 def files_to_send(result: Path) -> list[Path]:
@@ -60,7 +60,7 @@ def send_result(
     chosen: SendOptions | None = None,
     context: RunContext = SILENT,
 ) -> tuple[Delivery, tuple[str, ...]]:
-    """Send a result's objects, and note in its folder that its report left.
+    """Send a result's objects, and record in its folder that they were sent.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def send_result(
 
 
 def _with_note(done: Delivery, note: Delivery, count: int) -> Delivery:
-    """Return a result's delivery and that of its rejection note as one."""
+    """Combine a result's delivery with that of its rejection note."""
     words = () if note.refused else (f"A rejection note names {count} objects as superseded.",)
     return replace(
         done,
@@ -128,7 +128,7 @@ def _noted(
     rejected: tuple[str, ...] = (),
     known: tuple[str, ...] = (),
 ) -> Delivery:
-    """Note in a result's folder what was sent or rejected; say so if it cannot be noted."""
+    """Record in a result's folder what was sent or rejected; a failure becomes a notice."""
     if not (owner / "run.json").is_file():
         return done
     try:

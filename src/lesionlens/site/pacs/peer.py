@@ -1,4 +1,4 @@
-"""What any archive can be asked, whatever it speaks: find studies, get one, send files."""
+"""Common interface of archives: addresses, access, queries."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lesionlens.base.records.patient import Patient
 
 ADDRESS_EXAMPLES = "https://pacs.example/dicom-web, dicom://AETITLE@host:104 or, with TLS, dicoms://AETITLE@host:2762"
 LIMIT = 500
-"""Studies listed at most for one query."""
+"""Maximum number of studies per query."""
 MOST_IMAGES = 200_000
-"""Of one study; a longer list is not read on."""
+"""Maximum number of images of a study; longer lists are not read."""
 DICOM_PORT, DICOM_TLS_PORT = 104, 2762
 OWN_TITLE, OWN_PORT = "LESIONLENS", 11112
 WEB, DIMSE = ("http", "https"), ("dicom", "dicoms")
@@ -25,10 +25,10 @@ _TITLE = re.compile(r"[\x21-\x5b\x5d-\x7e][\x20-\x5b\x5d-\x7e]{0,15}")
 
 
 class Retrieval(StrEnum):
-    """How a DIMSE archive is requested a study; DICOMweb has one way."""
+    """Retrieval method of a DIMSE archive."""
 
     AUTO = "auto"
-    """C-GET where the archive offers it, else C-MOVE."""
+    """C-GET if the archive offers it, else C-MOVE."""
     GET = "get"
     """C-GET: over the connection that we open."""
     MOVE = "move"
@@ -37,23 +37,23 @@ class Retrieval(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How to come in; no secret is kept here."""
+    """Access options; contains no secrets."""
 
     user: str | None = None
-    """For DICOMweb; the password comes from the environment or the keyring."""
+    """User for DICOMweb; the password comes from the environment or the keyring."""
     ca: Path | None = None
-    """PEM file of the certificates to trust instead of the usual ones."""
+    """PEM file of CA certificates to trust instead of the system's."""
     certificate: Path | None = None
-    """PEM file with a certificate and key of our own, where the archive requests one."""
+    """PEM file with our certificate and key, if the archive requires one."""
     title: str = OWN_TITLE
     """Our AE title (DIMSE), 1 to 16 characters."""
     port: int = OWN_PORT
-    """Where we listen while a study comes by C-MOVE."""
+    """Port on which we listen for C-MOVE."""
     by: Retrieval = Retrieval.AUTO
-    """How a study is fetched (DIMSE)."""
+    """Retrieval method (DIMSE)."""
 
     def __post_init__(self) -> None:
-        """Refuse what no archive could use."""
+        """Refuse invalid options."""
         if not _TITLE.fullmatch(self.title):
             raise UnusableInputError(
                 found=f"the AE title {self.title!r}",
@@ -77,7 +77,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class StudyQuery:
-    """What to look for; empty fields match anything, `*` any letters.
+    """Search criteria; empty fields match anything, `*` any characters.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class StudyQuery:
     patient_name: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what would mean something else to the archive."""
+        """Refuse values with a special meaning for archives."""
         if not _DATE.fullmatch(self.study_date):
             raise UnusableInputError(
                 found=f"the date {self.study_date!r}",
@@ -117,7 +117,7 @@ class StudyQuery:
 
 @dataclass(frozen=True, slots=True)
 class FoundStudy:
-    """One study in an archive, for a list that the user chooses from."""
+    """One study in an archive."""
 
     study_uid: str
     patient_id: str
@@ -128,11 +128,11 @@ class FoundStudy:
     patient_name: str = field(default="", repr=False)
     accession: str = field(default="", repr=False)
     patient: Patient = field(default_factory=Patient, repr=False)
-    """As the archive knows the patient, to compare with what files say."""
+    """Patient attributes in the archive, for comparison with files."""
 
 
 def check_address(address: str) -> str:
-    """Return an address's scheme; a refusal repeats nothing of what may be a secret.
+    """Return an address's scheme; error messages contain no possible secret.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def _no_address(found: str) -> UnusableInputError:
 
 
 def name_pattern(typed: str) -> str:
-    """Return what finds a name as people type it: the parts in this order, and anything between.
+    """Return a search pattern for a name as people type it.
 
     Examples
     --------
@@ -180,7 +180,7 @@ def name_pattern(typed: str) -> str:
 
 
 def is_uid(text: str) -> bool:
-    """Whether a text is a UID.
+    """Return whether a text is a UID.
 
     Examples
     --------
@@ -191,7 +191,7 @@ def is_uid(text: str) -> bool:
 
 
 def check_uid(uid: str) -> None:
-    """Refuse what is no UID; it becomes part of an address.
+    """Refuse an invalid UID; it becomes part of an address.
 
     Raises
     ------
@@ -225,7 +225,7 @@ def check_empty(target: Path) -> None:
 
 
 def absent(study_uid: str) -> UnusableInputError:
-    """Return the error of a study that the archive does not list."""
+    """Return the error for a study that the archive does not list."""
     return UnusableInputError(
         found=f"no study {study_uid} in the archive",
         expected="a Study UID from `lesionlens pacs find`",
@@ -234,7 +234,7 @@ def absent(study_uid: str) -> UnusableInputError:
 
 
 def unreachable(address: str, reason: str, next_step: str = "") -> ResourceError:
-    """Return the error of an archive that does not answer as one."""
+    """Return the error for an archive without a usable answer."""
     return ResourceError(
         found=f"no usable answer from {address}: {reason}",
         expected="an archive that answers",

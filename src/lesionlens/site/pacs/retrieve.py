@@ -1,4 +1,4 @@
-"""A study by DIMSE: C-GET over our own association, or C-MOVE to a storage provider of ours."""
+"""Fetch a study by DIMSE: C-GET, or C-MOVE to our own storage provider."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ SYNTAXES = (
     ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1,
     JPEGLSLossless, RLELossless, JPEGLossless, JPEG2000,
 )  # fmt: skip
-"""What the reader can decode, the plain ones first."""
+"""Transfer syntaxes that the reader can decode, uncompressed first."""
 FIRST_KINDS = (
     MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage,
     SegmentationStorage, ParametricMapStorage, KeyObjectSelectionDocumentStorage,
     Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage,
 )  # fmt: skip
-"""What a study of ours holds: agreed on before all others where the archive lists no classes."""
+"""SOP classes proposed first if the archive lists none."""
 LATE_SECONDS = 30.0
-"""How long after "done" an image may still arrive by C-MOVE."""
+"""How long images may still arrive after C-MOVE reported completion."""
 _NOT_OFFERED = (0x0122, 0x0211, 0xA900)
 _PENDING = (0xFF00, 0xFF01)
 _OK, _REFUSED = 0x0000, 0xC000
@@ -74,7 +74,7 @@ _SOME_CAME = (
 
 
 def fetch(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> None:
-    """Let a study come into the intake, by the way that was chosen or is offered.
+    """Fetch a study into the intake, by the chosen or offered method.
 
     Raises
     ------
@@ -129,19 +129,19 @@ def _by_move(peer: Peer, study_uid: str, intake: Intake, context: RunContext) ->
 
 
 def _follow(peer: Peer, answers: Any, stop: _Either, intake: Intake, next_step: str) -> bool:
-    """Follow the archive's reports to the last; False if it does not know the service."""
+    """Process the archive's status responses; False if it does not support the service."""
     for status, _ in answers:
         if stop.is_set():
-            return True  # the intake says why
+            return True  # the intake has the reason
         if not status and intake.count == 0:
-            return False  # so Orthanc answers where C-GET is not allowed
+            return False  # Orthanc's response if C-GET is not allowed
         if not status:
             raise peer.broke(intake.count)
         if status.Status in _PENDING or status.Status == _OK:
             continue
         if status.Status in _NOT_OFFERED:
             return False
-        if intake.count:  # it knows us
+        if intake.count:  # it knows our AE title
             next_step = _SOME_CAME
         raise unreachable(
             peer.address,
@@ -152,23 +152,23 @@ def _follow(peer: Peer, answers: Any, stop: _Either, intake: Intake, next_step: 
 
 
 def _keep(event: Any, intake: Intake) -> int:
-    """Take one C-STORE: the bytes as they came, under a file header."""
+    """Store the data of one C-STORE request, with a file meta header."""
     return _OK if intake.keep(event.encoded_dataset()) else _REFUSED
 
 
 class _Either:
-    """The user's wish, or the intake's refusal: both end the association."""
+    """Cancellation by the user or by a refusal of the intake."""
 
     def __init__(self, context: RunContext, intake: Intake) -> None:
         self._cancel, self._intake = context.cancel, intake
 
     def is_set(self) -> bool:
-        """Whether to stop now."""
+        """Return whether to stop now."""
         return self._cancel.is_set() or self._intake.failure is not None
 
 
 def _kinds(intake: Intake) -> list[str]:
-    """Return the SOP classes to agree on: those of the study, or the usual ones."""
+    """Return the SOP classes to negotiate: those of the study, or the usual ones."""
     listed = sorted({kind for kind in intake.listed.values() if kind})
     if len(listed) == len(set(intake.listed.values())):
         return listed[: MOST_CONTEXTS - 1]
@@ -177,7 +177,7 @@ def _kinds(intake: Intake) -> list[str]:
 
 
 def _storage(kinds: Sequence[str]) -> list[PresentationContext]:
-    """Return one context a class and transfer syntax, so that images come as they are stored.
+    """Return one context per class and transfer syntax, so that images arrive as stored.
 
     Where a study has too many classes for that, each class has one context with every syntax.
     """
@@ -194,7 +194,7 @@ def _study_request(study_uid: str) -> Dataset:
 
 @contextmanager
 def _provider(peer: Peer, intake: Intake) -> Iterator[None]:
-    """Listen for the archive, on the interface that faces it and under our AE title alone."""
+    """Listen for the archive on the interface that faces it, under our AE title only."""
     entity = AE(peer.access.title)
     entity.require_called_aet = True
     entity.maximum_pdu_size = MAX_PDU_BYTES
@@ -227,7 +227,7 @@ def _provider(peer: Peer, intake: Intake) -> Iterator[None]:
 
 
 def _await_late(intake: Intake, stop: Cancel) -> None:
-    """Wait while images still arrive: some archives say "done" when they begin."""
+    """Wait while images still arrive: some archives report completion too early."""
     idle = threading.Event()
     count, since = intake.count, time.monotonic()
     while intake.count < len(intake.listed) and not stop.is_set():

@@ -1,4 +1,4 @@
-"""An archive as a file or a list keeps it: plain text and numbers, no secret."""
+"""Connection settings of an archive, without secrets, for storage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lesionlens.site.pacs.peer import OWN_PORT, OWN_TITLE, Access, Retrieval
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """How to reach an archive; holds no secret."""
+    """Connection settings of an archive; contains no secrets."""
 
     address: str = ""
     """See `pacs.connect.connect`."""
@@ -25,7 +25,7 @@ class Server:
 
     @classmethod
     def of(cls, address: str, access: Access) -> Server:
-        """Return what reaches an archive, as what can be kept."""
+        """Build settings from an address and access options."""
         return cls(
             address,
             access.user or "",
@@ -37,7 +37,7 @@ class Server:
         )
 
     def access(self) -> Access:
-        """Return it as what the archives' layer takes.
+        """Return the access options.
 
         Raises
         ------
@@ -54,5 +54,5 @@ class Server:
         )
 
     def note(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the settings as JSON."""
         return asdict(self)

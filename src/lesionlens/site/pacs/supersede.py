@@ -1,4 +1,4 @@
-"""The earlier, unreviewed objects of a study whose reviewed result is sent: found and rejected.
+"""Find and reject earlier, unreviewed objects when a reviewed result is sent.
 
 A rejection note (IHE IOCM) names them. They are known from what was recorded as sent, else by the
 descriptions of the series that the archive lists: each LesionLens object says there how far the
@@ -24,7 +24,7 @@ from lesionlens.site.pacs.files import ObjectKind, kind_of, read_outgoing
 from lesionlens.site.pacs.intake import Pacs
 
 _OWN = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Rows", "Columns")
-"""Of each object: what it shares with the new one is the patient and the study."""
+"""Copied from the new object: patient and study attributes."""
 _IMAGES = (ObjectKind.SEG, ObjectKind.PM, ObjectKind.SC)
 
 
@@ -36,7 +36,7 @@ def earlier_objects(
     kinds: Sequence[ObjectKind],
     context: RunContext,
 ) -> tuple[Dataset, ...]:
-    """Return the headers of what a reviewed result supersedes in an archive.
+    """Return the headers of the objects that a reviewed result supersedes in an archive.
 
     Parameters
     ----------
@@ -120,5 +120,5 @@ def _header(one: Document, new: Dataset) -> Dataset:
     made.SOPClassUID, made.SOPInstanceUID = one.sop_class_uid, one.sop_instance_uid
     made.SeriesInstanceUID = one.series_uid
     if kind_of(one.sop_class_uid) in _IMAGES:
-        made.Rows = made.Columns = 1  # the note calls it an image then
+        made.Rows = made.Columns = 1  # otherwise the note would classify it as an image
     return made

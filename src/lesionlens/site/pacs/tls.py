@@ -1,4 +1,4 @@
-"""Certificates: whom we trust, and how we show who we are."""
+"""TLS contexts: trusted certificates and our own certificate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LOOKED_AT = 2**20
 
 
 def client_context(access: Access) -> ssl.SSLContext:
-    """Return how we check the archive's certificate and show our own.
+    """Return the client context: verifies the archive and presents our certificate.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def client_context(access: Access) -> ssl.SSLContext:
 
 
 def server_context(access: Access) -> ssl.SSLContext:
-    """Return how we let the archive in when it sends by C-MOVE; it must show its certificate."""
+    """Return the server context for C-MOVE; the archive must present its certificate."""
     if access.certificate is None:
         raise UnusableInputError(
             found="C-MOVE over TLS, where the archive connects to us, and no certificate of ours",
@@ -49,7 +49,7 @@ def _tls(make: Callable[[], ssl.SSLContext], access: Access) -> ssl.SSLContext:
     try:
         context = make()
         if access.certificate is not None:
-            # an empty password: a locked key is refused here instead of requested on a terminal
+            # An empty password: an encrypted key is refused instead of prompting on a terminal.
             context.load_cert_chain(str(access.certificate), password="")
     except (ssl.SSLError, OSError) as error:
         raise _unusable(access, error) from error
@@ -57,7 +57,7 @@ def _tls(make: Callable[[], ssl.SSLContext], access: Access) -> ssl.SSLContext:
 
 
 def tls_reason(error: Exception) -> tuple[str, str] | None:
-    """Return what TLS failed at and what to do; None for an error of another kind."""
+    """Return why TLS failed and what to do; None for other errors."""
     text = str(error).lower().replace("_", " ")
     for words, found, next_step in _TLS_WORDS:
         if any(word in text for word in words):
@@ -102,7 +102,7 @@ _TLS_WORDS = (
 
 
 def _unusable(access: Access, error: Exception) -> UnusableInputError:
-    """Return the error of certificates that cannot be used, as exactly as the files tell."""
+    """Return the error for unusable certificates, as precisely as possible."""
     ours = access.certificate
     content = "" if ours is None else ours.read_bytes()[:_LOOKED_AT].decode("ascii", "replace")
     shows, opens = "BEGIN CERTIFICATE" in content, "PRIVATE KEY" in content

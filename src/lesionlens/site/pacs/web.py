@@ -1,4 +1,4 @@
-"""An archive that speaks DICOMweb: QIDO-RS, WADO-RS, STOW-RS."""
+"""Archive client for DICOMweb: QIDO-RS, WADO-RS, STOW-RS."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ _WHOLE_FILES = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
 
 class WebPacs(Pacs):
-    """An archive by DICOMweb."""
+    """An archive accessed by DICOMweb."""
 
     def __init__(self, address: str, access: Access) -> None:
         self.address = address.rstrip("/")
@@ -91,7 +91,7 @@ class WebPacs(Pacs):
 
     @override
     def find(self, query: StudyQuery, *, context: RunContext = SILENT) -> tuple[FoundStudy, ...]:
-        """Return the studies that match, by date; the first `LIMIT` where there are more."""
+        """Return the matching studies by date, at most `LIMIT`."""
         context.check("the search")
         filters = {tag: getattr(query, name) for tag, name in _FILTERS.items()}
         wanted = {tag: value for tag, value in filters.items() if value}
@@ -143,7 +143,7 @@ class WebPacs(Pacs):
 
     @override
     def _store(self, ledger: Ledger, context: RunContext) -> None:
-        """Send by STOW-RS, some files a request."""
+        """Send by STOW-RS, several files per request."""
         for batch in batches(ledger.left):
             context.check("sending")
             self._store_batch(batch, ledger)
@@ -182,7 +182,7 @@ class WebPacs(Pacs):
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
-        """Turn whatever goes wrong with an answer into an error that names the archive."""
+        """Translate any problem with a response into an error that names the archive."""
         try:
             yield
         except Broken as error:
@@ -214,7 +214,7 @@ class _Session(Session):
 
 
 def _bounded(answer: Response) -> BytesIO:
-    """Return the body of an answer that is not read piece by piece."""
+    """Return the body of a response that is not streamed."""
     body = BytesIO()
     with answer.raw as source:
         for piece in source.stream(_CHUNK_BYTES, decode_content=True):
@@ -260,7 +260,7 @@ def _values(item: Mapping[str, Any], tag: str) -> list[Any]:
 
 
 def _text(item: Mapping[str, Any], tag: str) -> str:
-    """Return an attribute of a DICOM JSON object as text; of a name its letters."""
+    """Return an attribute of a DICOM JSON object as text; of a name its alphabetic form."""
     value = next(iter(_values(item, tag)), "")
     return str(value.get("Alphabetic", "") if isinstance(value, dict) else value)
 
@@ -270,7 +270,7 @@ def _status(error: RequestException) -> int | None:
 
 
 def _wait(error: RequestException) -> float | None:
-    """Return how many seconds a busy archive asks to wait."""
+    """Return the waiting time that a busy archive asks for."""
     text = "" if error.response is None else error.response.headers.get("Retry-After", "")
     return float(text) if text.isdecimal() else None
 
@@ -284,7 +284,7 @@ def _failures(answer: Dataset) -> dict[str, str]:
 
 
 def _reason(error: RequestException) -> tuple[str, str]:
-    """Return what happened and what to do, without a word of the request."""
+    """Return what happened and what to do, without details of the request."""
     status = _status(error)
     if status in (401, 403):
         return f"status {status}, it does not let this user in", "Check --user and the password"

@@ -1,4 +1,4 @@
-"""Who may ask the server, and how they show it."""
+"""Authentication of clients by API key."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from lesionlens.site.serving.sessions import owner_of
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Who may ask."""
+    """API keys and host names."""
 
     keys: tuple[str, ...] = ()
-    """Any of them opens; empty if none is requested."""
+    """Valid API keys; empty if none is required."""
     hosts: tuple[str, ...] = ()
     """Names under which the server answers, so that no web page reaches it through a browser; empty
     for any."""
 
     def opens(self, key: str) -> bool:
-        """Whether it is one of the keys; takes as long for a wrong one."""
+        """Return whether a key is valid, in constant time."""
         right = [hmac.compare_digest(key.encode(), known.encode()) for known in self.keys]
         return any(right)
 
 
 def owner_asking(headers: Headers, admission: Admission) -> str:
-    """Return who asks, by the key in the headers.
+    """Return the client's identity by the key in the headers.
 
     Raises
     ------
@@ -51,12 +51,12 @@ def owner_asking(headers: Headers, admission: Admission) -> str:
 
 
 def admitted(request: Request) -> str:
-    """Return who asks; the gate has looked at the key before the request was read."""
+    """Return the client's identity; the gate has verified the key already."""
     return str(request.state.owner)
 
 
 def no_key() -> RefusedError:
-    """Return the refusal of whoever has no key."""
+    """Return the response to a request without a valid key."""
     return RefusedError(
         found="no key, or a wrong one", expected="one of this server's", next_step="Name it"
     )

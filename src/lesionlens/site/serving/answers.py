@@ -1,4 +1,4 @@
-"""An error as JSON that a client turns into the same error again."""
+"""Errors as JSON, from which a client restores the same error."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from lesionlens.base.errors import (
 
 
 class RefusedError(LesionLensError):
-    """No key, or a wrong one."""
+    """Missing or wrong key."""
 
 
 class NotFoundError(LesionLensError):
-    """Nothing of that name is offered."""
+    """Unknown name."""
 
 
 class TooLargeError(UnusableInputError):
-    """More than the server reads at once."""
+    """Request too large."""
 
 
 _STATUS: tuple[tuple[type[LesionLensError], int], ...] = (
@@ -37,7 +37,7 @@ _STATUS: tuple[tuple[type[LesionLensError], int], ...] = (
 
 
 def explained(error: LesionLensError) -> JSONResponse:
-    """Return the answer to a request that cannot be answered otherwise."""
+    """Return a generic error response."""
     status = next((number for cls, number in _STATUS if isinstance(error, cls)), 500)
     code = type(error).__name__
     if isinstance(error, GoneError):

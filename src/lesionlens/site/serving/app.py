@@ -1,4 +1,4 @@
-"""The server's HTTP: who may ask, what a request becomes, errors that explain."""
+"""The server's HTTP application: authentication, requests, error responses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from lesionlens.site.serving.sessions import Session, Sessions
 
 _LONGEST_WAIT_S, _NEWS_S = 10.0, 0.1  # a client gets news at most so often, an answer at once
 _AT_ONCE = 2
-"""Messages that are unpacked, and studies that are put together, at a time."""
+"""Maximum number of messages unpacked, and studies assembled, concurrently."""
 _NO_TELEMETRY: Any = dict.fromkeys(
     ("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False
 )
@@ -131,7 +131,7 @@ def _add_server_routes(app: FastAPI) -> None:
 def _add_session_routes(app: FastAPI) -> None:
     @app.post("/v1/sessions/{session}/heartbeat", status_code=204)
     def beat(mine: Mine) -> None:
-        del mine  # found, and so alive
+        del mine  # found, and therefore alive
 
     @app.delete("/v1/sessions/{session}", status_code=204)
     def end(held: All, mine: Mine) -> None:
@@ -164,7 +164,7 @@ def _add_job_routes(app: FastAPI) -> None:
         end = loop.time() + min(wait, _LONGEST_WAIT_S)
         soonest = min(end, loop.time() + _NEWS_S)
         while not job.done and loop.time() < (end if job.seen <= seen else soonest):
-            await asyncio.sleep(0.01)  # and no thread is kept waiting
+            await asyncio.sleep(0.01)  # no thread is blocked
         return {
             "done": job.done,
             "stage": job.stage,
@@ -187,7 +187,7 @@ def _add_job_routes(app: FastAPI) -> None:
 
 
 async def _apart(request: Request, work: Callable[..., T], *given: object) -> T:
-    """Do what takes memory or time in a few threads of its own, so that all others go on."""
+    """Run expensive work in a few threads, so that other requests continue."""
     pool: ThreadPoolExecutor = request.app.state.heavy
     return await asyncio.get_running_loop().run_in_executor(pool, partial(work, *given))
 
@@ -218,7 +218,7 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
 
 
 async def _explained(request: Request, error: Exception) -> JSONResponse:
-    """Answer with what an error says."""
+    """Return an error as a response."""
     del request
     if not isinstance(error, LesionLensError):
         raise error

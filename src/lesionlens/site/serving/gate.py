@@ -1,4 +1,4 @@
-"""What every request passes before anything of it is read: who asks, how much, how fast."""
+"""Middleware before any request is read: authentication, size and time limits."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from lesionlens.site.serving.answers import TooLargeError, explained
 from lesionlens.site.serving.sessions import Sessions
 
 requests = logging.getLogger("lesionlens.site.serving.requests")
-"""One line a request: method, route, status, time, bytes. Never a name, a query or a path."""
+"""Access log: method, route, status, time, bytes. Never a name, a query or a path."""
 
 OPEN = ("/healthz", "/auth/", "/auth/token")
-"""Answered without a key; a body there holds a password and no more."""
+"""Routes without a key; a body there contains a password only."""
 IDLE_S = 60.0
-"""How long a client may be silent within a body, or take nothing of an answer."""
+"""Maximum idle time of a client within a request or response body."""
 SLOWEST_BYTES_S = 2**13
-"""On average; beyond `IDLE_S` a body may take so long as it would at this rate."""
+"""Minimum average rate; after `IDLE_S` a body must be at least this fast."""
 SMALL_BYTES = 2**20
 _OPEN_BYTES = 2**12
 _FILES = ("/infer/", "/session/", "/datastore/")
-"""Files of a form come here, which are kept on the disk while they arrive."""
+"""Routes of multipart forms, which are stored on disk while they arrive."""
 _MESSAGES = ("/parts/", "/jobs/")
 _QUIET = ("/healthz", "/v1/sessions/{session}/heartbeat", "/v1/sessions/{session}/jobs/{name}")
-"""Asked by programs every few seconds."""
+"""Routes polled every few seconds."""
 
 
 def patience_s(received: int, waited_s: float) -> float:
-    """Return how long to wait for the next piece of a body.
+    """Return how long to wait for the next chunk of a body.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def patience_s(received: int, waited_s: float) -> float:
 
 
 class Gate:
-    """Let in who has a key, and of a request no more than may be held.
+    """Admits requests with a valid key, within limits of size and memory.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class Gate:
         self._app, self._admission, self._sessions = app, admission, sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -97,7 +97,7 @@ class Gate:
             await explained(call.refusal)(scope, call.receive, call.send_anyway)
 
     def _most(self, path: str) -> int:
-        """Return how long a body may be."""
+        """Return the maximum length of a body."""
         if path in OPEN:
             return _OPEN_BYTES
         large = path.startswith(_FILES) or any(word in path for word in _MESSAGES)
@@ -105,7 +105,7 @@ class Gate:
 
 
 class _Call:
-    """One request's two directions, each bounded in size and in time."""
+    """One request's two directions, each limited in size and time."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, sessions: Sessions) -> None:
         self._receive, self._send, self._sessions = receive, send, sessions
@@ -116,16 +116,16 @@ class _Call:
         self._waited_s = 0.0
         self.status = 0
         self.refusal: LesionLensError | None = None
-        """Why the body was not read on; replaces what the application makes of that."""
+        """Why reading the body was aborted; replaces the application's response."""
 
     def allow(self, limit: int, announced: str) -> None:
-        """Set how many bytes may come; refuse an announcement of more."""
+        """Set the size limit; refuse a larger Content-Length."""
         self._limit = limit
         if announced.isdecimal() and int(announced) > limit:
             raise _too_large(limit)
 
     async def receive(self) -> Message:
-        """Return the next piece of the body, or that the client has gone."""
+        """Return the next chunk of the body, or a disconnect."""
         if self._done:
             return await self._receive()
         began = time.perf_counter()
@@ -162,17 +162,17 @@ class _Call:
         self.refusal, self._done = error, True
 
     def release(self) -> None:
-        """Count the body as dealt with."""
+        """Count the body as processed."""
         self._sessions.arriving.add(-self._held)
         self._held = 0
 
     async def send(self, message: Message) -> None:
-        """Send a piece of the application's answer, unless the request was refused meanwhile."""
+        """Send a chunk of the application's response, unless the request was refused meanwhile."""
         if self.refusal is None or self.status:
             await self.send_anyway(message)
 
     async def send_anyway(self, message: Message) -> None:
-        """Send a piece of an answer; a client that takes nothing for too long is hung up on."""
+        """Send a chunk of a response; a client that does not read is disconnected."""
         self.status = message.get("status", self.status)
         await asyncio.wait_for(self._send(message), IDLE_S)
 

@@ -1,4 +1,4 @@
-"""How much memory an object keeps: the arrays that can be reached from it, each counted once."""
+"""Memory held by an object: all reachable arrays, each counted once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LEAVES = (str, bytes, int, float, complex, bool, type(None), type, ModuleType)
 
 
 def held_bytes(thing: object, but: Iterable[object] = ()) -> int:
-    """Return the bytes of all numpy and torch arrays that an object reaches.
+    """Return the bytes of all numpy and torch arrays reachable from an object.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def _count(thing: object, seen: set[int], places: set[int]) -> int:
 
 
 def _memory_of(one: Any) -> tuple[int, int] | None:
-    """Return where an array's memory is and how much of it; views share that of their base."""
+    """Return address and size of an array's memory; views count as their base."""
     if hasattr(one, "untyped_storage"):
         storage = one.untyped_storage()
         return int(storage.data_ptr()), int(storage.nbytes())

@@ -1,4 +1,4 @@
-"""Listen on a port, with TLS where another machine can reach it, until asked to stop."""
+"""Run the server on a port, with TLS if other machines can reach it."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from lesionlens.base.run_context import RunContext
 
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]", "::1")
 HEADER_S = 10.0
-"""How long a client may take for the head of a request."""
+"""Time limit for the header of a request."""
 KEEP_ALIVE_S = 75
-"""How long a connection may be silent between requests."""
+"""Maximum idle time of a connection between requests."""
 _STOP_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where a server listens."""
+    """Address, port and TLS files of a server."""
 
     host: str = "127.0.0.1"
-    """An address of this machine; 127.0.0.1 is reached from nowhere else."""
+    """Local address; 127.0.0.1 is only reachable from this machine."""
     port: int = 8000
-    """0 for any that is free."""
+    """0 for any free port."""
     certificate: Path | None = None
     key: Path | None = None
     """PEM, for https."""
     plain_http: bool = False
-    """Whether other machines may come without encryption."""
+    """Whether unencrypted http is allowed for other machines."""
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The names by which it may be called; empty for any."""
+        """Accepted host names; empty for any."""
         return LOOPBACK_NAMES if is_loopback(self.host) else ()
 
     def check(self, keys: tuple[str, ...]) -> None:
-        """Refuse to let other machines in without a key, or unencrypted unless allowed.
+        """Refuse to serve other machines without a key, or unencrypted unless allowed.
 
         Raises
         ------
@@ -78,7 +78,7 @@ class Listening:
 
 
 class _PatientProtocol(H11Protocol):
-    """Hang up on a connection that does not bring a whole request in time.
+    """Disconnects clients that do not complete a request in time.
 
     uvicorn waits for ever for the first request, and for the rest of one that has begun.
     """
@@ -101,7 +101,7 @@ class _PatientProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _run_clock(self) -> None:
-        """Run the clock while a request is awaited that has begun, or is the first."""
+        """Start the timer while a request is incomplete, or the first is awaited."""
         last: RequestResponseCycle | None = self.cycle
         begun = self.timeout_keep_alive_task is None or self.conn.trailing_data[0]
         waits = last is None or (last.response_complete and begun)
@@ -117,7 +117,7 @@ class _PatientProtocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the program, which asks it to stop."""
+    """Leaves signals to the program, which stops the server."""
 
     @override
     @contextlib.contextmanager
@@ -128,7 +128,7 @@ class _Server(uvicorn.Server):
 def listen(
     app: FastAPI, where: Listening, on_open: Callable[[str], None], context: RunContext
 ) -> None:
-    """Serve until asked to stop.
+    """Serve until stopped.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a job does: one question of a client, put to an engine as if it were asked here."""
+"""Execute one request of a client on an engine."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from lesionlens.engines.remote.packing import pack, unpack
 from lesionlens.site.serving.turns import Job
 
 _UNPACKED_BYTES = 2**28
-"""A question's arrays at most."""
+"""Maximum size of a request's arrays."""
 
 
 class NoTraceError(LesionLensError):
-    """What the network attended to is no longer held."""
+    """The attention trace is no longer held."""
 
 
 @dataclass(eq=False, slots=True)
 class HeldStudy:
-    """A study of a session, and what its engine attended to in it (None before, or let go)."""
+    """A study of a session, with the engine's attention trace (None if missing or released)."""
 
     prepared: PreparedStudy
     trace: Trace | None = None
@@ -38,11 +38,11 @@ class HeldStudy:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a client asks of a study."""
+    """A request of a client about a study."""
 
     header: Header
     message: bytes
-    """As it came; unpacked when its turn has come, so that what waits takes little room."""
+    """The packed message; unpacked when it is executed, to save memory."""
 
     def arrays(self) -> Arrays:
         """Return the arrays of the message."""
@@ -50,7 +50,7 @@ class Question:
 
     @property
     def kind(self) -> RequestKind | None:
-        """Which kind; None if its word is not known here."""
+        """Kind of request; None if unknown."""
         word = str(self.header.get("kind"))
         return RequestKind(word) if word in set(RequestKind) else None
 
@@ -59,7 +59,7 @@ Answer = tuple[Header, Arrays]
 
 
 def answer(engine: Engine, study: HeldStudy, question: Question, job: Job) -> bytes:
-    """Return the message that answers a question.
+    """Return the response message.
 
     Raises
     ------

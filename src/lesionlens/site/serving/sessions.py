@@ -1,4 +1,4 @@
-"""What the server holds for its clients: in memory alone, bounded, gone with the session."""
+"""The server's sessions: in memory only, bounded, deleted at their end."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from lesionlens.site.serving.questions import HeldStudy, NoTraceError, Question,
 from lesionlens.site.serving.turns import Job, Turns
 
 _UNPACKING = messages.BYTES_PER_VOXEL + 8
-"""Bytes a voxel while a study is put together: itself, and one channel unpacked and in order."""
+"""Bytes per voxel while a study is assembled: the study, and one unpacked channel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one server holds at most."""
+    """Limits of one server."""
 
     memory_bytes: int = 8 * 2**30
-    """Of studies, attention, answers and what arrives, all sessions together."""
+    """Memory of studies, traces, responses and requests of all sessions."""
     sessions: int = 64
-    """At once."""
+    """Maximum number of sessions."""
     sessions_each: int = 16
-    """At once, of those that one key opened."""
+    """Maximum number of sessions per key."""
     heartbeat_s: float = 30.0
-    """A session that is silent for as long ends."""
+    """Idle time after which a session ends."""
     grace_s: float = 15.0
-    """A study that was asked about so lately makes no room for another session's."""
+    """A study used more recently than this is not evicted for another session."""
     jobs: int = 32
-    """That one session may have waiting."""
+    """Maximum number of queued jobs per session."""
 
 
 class Arriving:
-    """Bytes of the messages that are being read now; safe to use from several threads.
+    """Bytes of messages being read; thread-safe.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Arriving:
         self.bytes = 0
 
     def add(self, count: int) -> bool:
-        """Count bytes that came, or negative ones that were dealt with; False for too many."""
+        """Add or subtract bytes; False if the limit would be exceeded."""
         with self._lock:
             if count > 0 and self.bytes + count > self._most:
                 return False
@@ -67,18 +67,18 @@ class Arriving:
 
 @dataclass(eq=False)
 class _Kept:
-    """A study as it is held."""
+    """A study in memory."""
 
     study: HeldStudy
     parts: tuple[str, ...]
     trace_bytes: int = 0
     used: float = field(default_factory=time.monotonic)
     jobs: weakref.WeakSet[Job] = field(default_factory=weakref.WeakSet)
-    """That ask about it, for as long as anybody holds them."""
+    """Sessions that use it."""
 
     @property
     def busy(self) -> bool:
-        """Whether a question about it waits or is being answered."""
+        """Whether a request about it is queued or running."""
         return any(not job.done for job in self.jobs)
 
     @property
@@ -89,7 +89,7 @@ class _Kept:
 
 @dataclass(eq=False)
 class Session:
-    """One client's: its secret name, its model, its studies and jobs."""
+    """One client's session: secret ID, model, studies and jobs."""
 
     owner: str
     model: str
@@ -101,14 +101,14 @@ class Session:
 
     @property
     def bytes(self) -> int:
-        """What it holds of the server's memory."""
+        """Memory held by the session."""
         answers = sum(job.held_bytes for job in [*self.jobs.values()])
         parts = sum(map(len, self.parts.values()))
         return answers + parts + sum(kept.bytes for kept in self.studies.values())
 
 
 class Sessions:
-    """All sessions of a server; safe to use from several threads.
+    """All sessions of a server; thread-safe.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ class Sessions:
         threading.Thread(target=self._watch, name="sessions", daemon=True).start()
 
     def open(self, owner: str, model: str | None) -> Session:
-        """Begin a session for the holder of a key, with one of the models."""
+        """Open a session for a client, with one of the models."""
         name = next(iter(self.models)) if model is None else model
         if name not in self.models:
             raise ServerError(
@@ -148,7 +148,7 @@ class Sessions:
             return session
 
     def find(self, name: str, owner: str) -> Session:
-        """Return a session, which lives on for that."""
+        """Return a session and mark it as used."""
         with self._lock:
             session = self._all.get(name)
             if session is None or session.owner != owner:
@@ -157,7 +157,7 @@ class Sessions:
             return session
 
     def close(self, session: Session) -> None:
-        """End a session: its jobs are cancelled, its studies forgotten."""
+        """End a session: cancel its jobs, delete its studies."""
         with self._lock:
             self._all.pop(session.name, None)
             jobs = [*session.jobs.values()]
@@ -170,7 +170,7 @@ class Sessions:
             self.turns.add(session.name, Job(lambda _: self._forget(session)))
 
     def _forget(self, session: Session) -> bytes:
-        """Let the engine forget the last study, if it is still that of a session that ended."""
+        """Release the engine's last study, if it belongs to an ended session."""
         engine = self.models[session.model]
         if self._last_user.get(session.model) == session.name:
             if isinstance(engine, SupportsForgetting):
@@ -179,7 +179,7 @@ class Sessions:
         return b""
 
     def add_part(self, session: Session, name: str, part: bytes) -> None:
-        """Keep a part of a study, if it is what its name says."""
+        """Store a part of a study, if its digest is right."""
         if messages.digest_of(part) != name:
             raise ServerError(
                 found="a part that was changed on its way",
@@ -190,7 +190,7 @@ class Sessions:
         session.parts[name] = part
 
     def add_study(self, session: Session, manifest: messages.Header) -> list[str]:
-        """Keep a study; return the parts that are missing for that."""
+        """Store a study; return the missing parts."""
         name = messages.study_name(manifest)
         with self._lock:
             if name in session.studies:
@@ -207,7 +207,7 @@ class Sessions:
         return []
 
     def ask(self, session: Session, name: str, message: bytes) -> None:
-        """Queue a question under the name that the client gave it; once, however often it is sent.
+        """Queue a request under the client's job ID; idempotent.
 
         Raises
         ------
@@ -250,7 +250,7 @@ class Sessions:
             kept.used = time.monotonic()
 
     def _weigh(self, session: Session, kept: _Kept, engine: Engine) -> None:
-        """Count what a trace holds; if there is no room for it, it is let go."""
+        """Count a trace's memory; release the trace if there is no room."""
         kept.trace_bytes = held_bytes(kept.study.trace, but=[engine, kept.study.prepared])
         try:
             self._make_room(session, 0)
@@ -258,19 +258,19 @@ class Sessions:
             kept.study.trace, kept.trace_bytes = None, 0
 
     def drop_job(self, session: Session, name: str) -> None:
-        """Cancel a job and forget its answer."""
+        """Cancel a job and delete its response."""
         job = session.jobs.pop(name, None)
         if job is not None:
             self.turns.drop(job)
 
     @property
     def bytes(self) -> int:
-        """What all sessions hold."""
+        """Memory held by all sessions."""
         with self._lock:
             return self.arriving.bytes + sum(session.bytes for session in self._all.values())
 
     def state(self) -> dict[str, Any]:
-        """Return how much is held and waits, for who watches the server."""
+        """Return usage statistics for monitoring."""
         with self._lock:
             return {
                 "sessions": len(self._all),
@@ -280,7 +280,7 @@ class Sessions:
             }
 
     def _make_room(self, session: Session, needed: int) -> None:
-        """Let go what was not asked about for longest, of who holds most; or refuse.
+        """Evict the least recently used studies of the largest session, or refuse.
 
         What the session itself holds goes first; others' only after some time of silence.
         """
@@ -318,7 +318,7 @@ class Sessions:
         self.turns.end()
 
     def _watch(self) -> None:
-        """End sessions that are silent for too long."""
+        """End idle sessions."""
         while not self._ended.wait(min(1.0, self.limits.heartbeat_s / 3)):
             with self._lock:
                 late = time.monotonic() - self.limits.heartbeat_s
@@ -328,7 +328,7 @@ class Sessions:
 
 
 def owner_of(key: str | None) -> str:
-    """Return by what the holder of a key is known; the key itself is not kept."""
+    """Return a client's identity; the key itself is not stored."""
     return hashlib.sha256((key or "").encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Turns at the one device: each session has a queue, and the queues are served in rotation."""
+"""Fair job queue of one device: sessions are served in rotation."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ WAITING = "waiting for a turn"
 
 @dataclass(eq=False)
 class Job:
-    """One question and, in the end, its answer; a mutable record that its turn fills."""
+    """One request with its response; filled when it is executed."""
 
     work: Callable[[Job], bytes]
-    """Called with the job when its turn has come; returns the answer."""
+    """Executes the job and returns the response."""
     question_bytes: int = 0
-    """Of the question, held until it is answered."""
+    """The request, kept until it is executed."""
     cancel: threading.Event = field(default_factory=threading.Event)
     stage: str = WAITING
     fraction: float = 0.0
@@ -40,27 +40,27 @@ class Job:
 
     @property
     def context(self) -> RunContext:
-        """What the work is handed."""
+        """Progress and cancellation of the work."""
         return RunContext(self.report, self.cancel)
 
     @property
     def held_bytes(self) -> int:
-        """What it holds of the server's memory."""
+        """Memory held by the job."""
         return self.question_bytes if not self.done else len(self.answer or b"")
 
     @property
     def done(self) -> bool:
-        """Whether there is an answer, or an error in its place."""
+        """Whether there is a response or an error."""
         return self.answer is not None or self.error is not None
 
     def report(self, stage: str, fraction: float) -> None:
-        """Note how far it is; wakes who waits for news."""
+        """Record progress and wake waiting clients."""
         with self.changed:
             self.stage, self.fraction = stage, min(max(float(fraction), 0.0), 1.0)
             self._news()
 
     def finish(self, answer: bytes | None, error: LesionLensError | None) -> None:
-        """Note the outcome."""
+        """Record the outcome."""
         with self.changed:
             self.answer, self.error = answer, error
             self.work = _answered
@@ -71,18 +71,18 @@ class Job:
         self.changed.notify_all()
 
     def wait(self, seen: int, seconds: float) -> None:
-        """Return when there is news beyond what was seen, or time is up."""
+        """Wait for news after a given version, or until the timeout."""
         with self.changed:
             self.changed.wait_for(lambda: self.done or self.seen > seen, seconds)
 
 
 def _answered(_: Job) -> bytes:
-    """Stand where the work was, which held question and study."""
+    """Stand in for finished work, so that request and study are released."""
     return b""
 
 
 class Turns:
-    """One worker; sessions that wait take turns, one job each, whoever sent how many."""
+    """One worker thread; waiting sessions take turns, one job each."""
 
     def __init__(self) -> None:
         self._queues: OrderedDict[Hashable, deque[Job]] = OrderedDict()
@@ -99,7 +99,7 @@ class Turns:
             self._news.notify()
 
     def drop(self, job: Job) -> None:
-        """Cancel a job: one that waits is never begun, one that runs ends soon."""
+        """Cancel a job: a waiting one is not started, a running one ends soon."""
         job.cancel.set()
         with self._news:
             for who, queue in [*self._queues.items()]:
@@ -112,12 +112,12 @@ class Turns:
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait for their turn."""
+        """Number of waiting jobs."""
         with self._news:
             return sum(len(queue) for queue in self._queues.values())
 
     def end(self) -> None:
-        """Cancel everything; the worker ends."""
+        """Cancel everything and end the worker."""
         with self._news:
             self._ended = True
             jobs = [job for queue in self._queues.values() for job in queue]
@@ -150,11 +150,11 @@ class Turns:
             if job is None:
                 return
             run(job)
-            del job  # and with it the study, while nothing is to be done
+            del job  # releases the study while idle
 
 
 def run(job: Job) -> None:
-    """Do a job's work here and now; whatever goes wrong becomes its error."""
+    """Execute a job; exceptions become its error."""
     try:
         job.context.check(WAITING)
         job.finish(job.work(job), None)
@@ -179,7 +179,7 @@ def _as_ours(error: Exception) -> LesionLensError:
 
 
 def _defect(found: str) -> ServerError:
-    """Return what a client is told; the error's own words, which may be of a study, stay here."""
+    """Return the error for a client, without internal details that may identify a study."""
     return ServerError(
         found=found,
         expected="an answer",

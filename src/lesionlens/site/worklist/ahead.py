@@ -1,4 +1,4 @@
-"""Analyse the studies of a list before their reader comes to them, nearest to the reader first."""
+"""Analyse the studies of a list in advance, nearest to the reader first."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from lesionlens.site.pacs.server import Server
 from lesionlens.site.worklist.sources import fetched
 
 CURSOR, UNDER_WAY, ARCHIVE = "cursor", "under way", "archive"
-"""Notes of a database: the study being read, the one being analysed, where studies come from."""
+"""Keys of notes: the study being read, the one being analysed, the source of studies."""
 _AWAY = "not at hand: "
-"""What a warning begins with that holds until the study is there."""
+"""Prefix of a temporary warning while the study is not available."""
 
 
 def run_ahead(
     database: WorklistDatabase, choice: CohortChoice, *, context: RunContext = SILENT
 ) -> tuple[StudyOutcome, ...]:
-    """Analyse every study of a list that has no result of this engine, each on its own.
+    """Analyse every study of a list without a result of this engine.
 
     Before each study it looks again where the reader is: the study being read comes first, then
     those behind it, then those before it. Results are those of `lesionlens batch`, and are known
@@ -68,7 +68,7 @@ def run_ahead(
 
 
 def from_cursor(database: WorklistDatabase) -> Iterator[StudyEntry]:
-    """Yield the studies from the one that is read to the end, then those before it."""
+    """Yield the studies from the one being read to the end, then the earlier ones."""
     entries = database.entries()
     names = [entry.name for entry in entries]
     cursor = database.note(CURSOR)
@@ -79,16 +79,16 @@ def from_cursor(database: WorklistDatabase) -> Iterator[StudyEntry]:
 
 @dataclass(frozen=True, slots=True)
 class _AheadRun:
-    """What every study of a list is analysed with."""
+    """Settings for analysing the studies of a list."""
 
     database: WorklistDatabase
     choice: CohortChoice
     engine: str
-    """As `cohort.work.engine_identity` names it."""
+    """Identifier from `cohort.work.engine_identity`."""
     context: RunContext
 
     def analyse(self, entry: StudyEntry) -> StudyOutcome | None:
-        """Analyse one study; None if that was done before."""
+        """Analyse one study; None if done before."""
         database = self.database
         try:
             entry = at_hand(database, entry, self.context)
@@ -114,13 +114,13 @@ class _AheadRun:
 
 
 def _said_before(entry: StudyEntry) -> StudyEntry:
-    """Return an entry without the word that its study was not at hand."""
+    """Return an entry without the warning about a missing study."""
     held = tuple(one for one in entry.warnings if not one.startswith(_AWAY))
     return entry if held == entry.warnings else replace(entry, warnings=held)
 
 
 def at_hand(database: WorklistDatabase, entry: StudyEntry, context: RunContext) -> StudyEntry:
-    """Return a study that is on this machine and described; the list keeps what was found.
+    """Return a study that is local and described, updating the list.
 
     One that is in the archive alone is fetched.
 
@@ -146,7 +146,7 @@ def at_hand(database: WorklistDatabase, entry: StudyEntry, context: RunContext) 
 
 
 def step_aside() -> None:
-    """Let the reader's own program have the processor first, where the system can do that."""
+    """Lower this process's priority in favour of the reader's program, if possible."""
     if sys.platform != "win32":
         with contextlib.suppress(OSError):
             os.nice(10)

@@ -1,4 +1,4 @@
-"""The log of reads that belong to no list, in the user's own folder, and where others went on.
+"""The user's own log of reads that belong to no worklist.
 
 Decisions of a reader on an analysis are shown again wherever they open it: the own log notes
 in which folder they were kept last. Earlier releases kept them in one file an analysis and reader,
@@ -32,24 +32,24 @@ logger = logging.getLogger(__name__)
 
 
 def own_folder() -> Path:
-    """Return where reads of studies are kept that were opened from no worklist."""
+    """Return the folder of the log."""
     return user_folders.data() / "reading"
 
 
 def own_key(study: Study, reader: str) -> ReadKey:
-    """Name a reader's read of a study that was opened from no worklist."""
+    """Return the key of a read of a study opened without a worklist."""
     named = study.uid or str(study.root.resolve())
     return ReadKey(hashlib.sha256(named.encode()).hexdigest()[:32], reader)
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What a reader decided on an analysis, from its own review and from the logs."""
+    """A reader's decisions on an analysis, from its review and from the logs."""
 
     review: Review
-    """To be shown; empty if nothing is kept."""
+    """The review to show; empty if there is none."""
     other: Review = field(default_factory=Review)
-    """What the log holds where neither it nor the analysis's own review continues the other."""
+    """Reviews in the log that conflict with the shown one."""
 
 
 def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
@@ -81,7 +81,7 @@ def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
 
 
 def words_aside(analysis: Analysis, other: Review) -> str:
-    """Write decisions that are not shown to a folder of the user's own; report where."""
+    """Write conflicting decisions to a folder of the user; return a notice with its path."""
     last = re.sub(r"\W+", "-", other.events[-1].time)
     folder = own_folder() / "set_aside" / f"{store.analysis_key(analysis.run)}-{last}"
     words = "The decisions of this result are shown; other decisions of yours on it"
@@ -93,7 +93,7 @@ def words_aside(analysis: Analysis, other: Review) -> str:
 
 
 def _kept(run: RunInfo, key: ReadKey, folder: Path) -> list[Review]:
-    """Return what the logs hold of a reader's decisions, last kept first."""
+    """Return a reader's decisions in the logs, most recent first."""
     name = store.analysis_key(run)
     try:
         folders = [folder] if key.session else [*_kept_last(name, key.reader), folder]
@@ -107,13 +107,13 @@ def _kept(run: RunInfo, key: ReadKey, folder: Path) -> list[Review]:
 
 
 def note_kept(analysis: str, reader: str, folder: Path) -> None:
-    """Note in the own log that decisions on an analysis were kept in a list's folder last."""
+    """Record in the own log that decisions were last stored in a list's folder."""
     with closing(open_worklist_database(own_folder())) as database:
         database.take_note(_note(analysis, reader), str(folder.resolve()))
 
 
 def reviews_kept(run: RunInfo, readers: Iterable[str | None], folder: Path) -> list[Review]:
-    """Return what readers decided on a result that was not saved with it.
+    """Return the decisions on a result that are not saved with it.
 
     Parameters
     ----------
@@ -153,24 +153,24 @@ def _reviews_in(folder: Path, analysis: str) -> list[tuple[ReadKey, tuple[Review
 
 
 def _same(one: ReadKey, other: ReadKey) -> bool:
-    """Whether two reads are of one reader, session and arm."""
+    """Return whether two reads have the same reader, session and arm."""
     return (one.reader, one.session, one.arm) == (other.reader, other.session, other.arm)
 
 
 class OwnLog:
-    """The database in the user's own folder, opened when it is first needed."""
+    """The database in the user's folder, opened on first use."""
 
     def __init__(self) -> None:
         self._database: WorklistDatabase | None = None
 
     @property
     def database(self) -> WorklistDatabase:
-        """The log."""
+        """The database."""
         if self._database is None:
             self._database = open_worklist_database(own_folder())
         return self._database
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._database is not None:
             self._database.close()

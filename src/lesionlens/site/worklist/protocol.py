@@ -1,4 +1,4 @@
-"""A reader study: who reads what, when, and what is shown of the analysis.
+"""Protocol of a reader study: readers, order of cases, arms.
 
 Every reader reads every case once in every arm, one arm a session, so that no case comes twice in
 a session and each session holds every arm equally often (fully crossed and counterbalanced; see
@@ -27,7 +27,7 @@ FILE = "protocol.toml"
 
 @checked(frozen=True, config=ConfigDict(extra="forbid"))
 class ReadingProtocol:
-    """What `protocol.toml` beside a worklist says.
+    """Content of `protocol.toml` in a worklist's folder.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class ReadingProtocol:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One read that the protocol requests: which case, in which session and arm."""
+    """One read of the protocol: case, session and arm."""
 
     reader: str
     session: int
@@ -67,7 +67,7 @@ class Assignment:
 
 
 def read_protocol(folder: Path) -> ReadingProtocol | None:
-    """Return the protocol of a worklist's folder, None if it has none.
+    """Return the protocol in a worklist's folder; None if there is none.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def read_protocol(folder: Path) -> ReadingProtocol | None:
 def assignments(
     protocol: ReadingProtocol, reader: str, cases: Sequence[str]
 ) -> tuple[Assignment, ...]:
-    """Return what a reader reads, in the order in which they read it.
+    """Return a reader's reads in their order.
 
     Parameters
     ----------

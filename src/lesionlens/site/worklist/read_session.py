@@ -1,4 +1,4 @@
-"""One reader before one study: every act is kept at once, with the seconds since the one before."""
+"""One reader's session with one study: every act is stored immediately, with timing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NOTHING_SEEN = "nothing seen"
 
 
 class ReadSession:
-    """A read in progress: from the moment the study is before the reader until it is left.
+    """A read in progress, from opening the study until leaving it.
 
     Parameters
     ----------
@@ -61,33 +61,33 @@ class ReadSession:
 
     @property
     def read(self) -> Read:
-        """What the acts amount to now."""
+        """The current read, derived from the acts."""
         return read_of(self.key, self._acts)
 
     @property
     def closed(self) -> bool:
-        """Whether nothing of the analysis may be shown."""
+        """Whether the analysis must be hidden."""
         if not self.key.arm.aided:
             return True
         return self.unaided_first and self.read.unaided is None
 
     @property
     def phase(self) -> Phase:
-        """In which phase an act of now belongs."""
+        """Phase of a new act."""
         return Phase.UNAIDED if self.closed else Phase.AIDED
 
     @property
     def locked(self) -> bool:
-        """Whether the unaided read was signed and the analysis stays closed: nothing to add."""
+        """Whether the unaided read is signed and the analysis stays hidden."""
         return self.closed and self.read.unaided is not None
 
     @property
     def signed(self) -> bool:
-        """Whether this part of the reading is signed: nothing to add until that is withdrawn."""
+        """Whether this part of the read is signed, so that nothing can be added."""
         return self.locked or (not self.closed and self.read.signed is not None)
 
     def mark(self, at_mm: Point, confidence: int | None = None) -> Mark:
-        """Mark a place; return the mark.
+        """Add a mark; return it.
 
         Raises
         ------
@@ -101,7 +101,7 @@ class ReadSession:
         return Mark(uid, at_mm, confidence, self.phase)
 
     def take_back(self, uid: str) -> None:
-        """Take a mark back; one that an unaided signature stands for stays.
+        """Remove a mark, unless it belongs to a signed unaided read.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class ReadSession:
         self._add(ReviewAct.TAKE_BACK, uid)
 
     def show(self, analysis: str, review: Review, known: Container[str] | None = None) -> None:
-        """Go on from the review of an analysis: what is kept from now on follows its decisions.
+        """Continue from the review of an analysis.
 
         Parameters
         ----------
@@ -145,7 +145,7 @@ class ReadSession:
         at_mm: Mapping[str, Point] = MappingProxyType({}),
         confidence: int | None = None,
     ) -> None:
-        """Keep what was decided since, at once and in one step; what a full disk refused, too.
+        """Store new decisions atomically, including ones that failed to be stored before.
 
         Parameters
         ----------
@@ -181,7 +181,7 @@ class ReadSession:
         self._review, self._takes_over, self._last = review, False, at
 
     def _taken_over(self, at_mm: Mapping[str, Point]) -> list[ReviewEvent]:
-        """Return decisions made elsewhere, with the ratings that this read knows of them.
+        """Return decisions made elsewhere, with this read's confidence ratings.
 
         Those of this log that were not seen, and so were not replaced, stand after them.
         """
@@ -198,7 +198,7 @@ class ReadSession:
         return [begin, *taken, *self._signed(self._review, 0)]
 
     def _signed(self, review: Review, since: int) -> list[ReviewEvent]:
-        """Return what was signed of the response, as acts."""
+        """Return signed responses as acts."""
         return [
             self._made(ReviewAct.RESPONSE, WHOLE_STUDY, response=signed)
             for signed in review.responses[since:]
@@ -206,11 +206,11 @@ class ReadSession:
 
     @property
     def review(self) -> Review:
-        """The review that was kept last."""
+        """The review that was stored last."""
         return self._review
 
     def sign(self, words: str | None = None) -> str:
-        """Sign this part of the reading; return what was signed.
+        """Sign this part of the read; return the statement.
 
         Parameters
         ----------
@@ -226,19 +226,19 @@ class ReadSession:
         return what
 
     def leave(self) -> None:
-        """Put the study away; time stands still until it is opened again. Once is enough."""
+        """Close the study and stop the clock until it is opened again; idempotent."""
         if not self._left:
             self._add(ReviewAct.LEAVE)
             self._left = True
 
     def under(self, reader: str) -> ReadSession:
-        """Leave this read, and continue it under a reader's name: what was done counts there."""
+        """End this read, and continue it under a reader's name."""
         self.leave()
         key = self.database.name_reader(self.key, reader)
         return ReadSession(self.database, key, unaided_first=self.unaided_first, clock=self._clock)
 
     def unaided_read(self) -> UnaidedRead | None:
-        """Return the signed unaided read for the review's own record, None if there is none."""
+        """Return the signed unaided read for the review; None if there is none."""
         read = self.read
         if read.unaided is None:
             return None

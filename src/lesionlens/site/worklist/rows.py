@@ -1,4 +1,4 @@
-"""The list as one reader sees it, and two readers' reads side by side."""
+"""The worklist as one reader sees it, and the comparison of two readers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lesionlens.site.database.worklist_database import WorklistDatabase, closed
 from lesionlens.site.worklist.protocol import Assignment, ReadingProtocol, assignments
 
 SAME_PLACE_MM = 10.0
-"""Marks of two readers that lie no further apart are of one place."""
+"""Maximum distance of two readers' marks for the same position."""
 
 
 def rows_of(
@@ -25,7 +25,7 @@ def rows_of(
     *,
     unaided_first: bool = False,
 ) -> tuple[WorklistRow, ...]:
-    """Return the rows of a list for one reader, in the order in which they read.
+    """Return the rows of a list for one reader, in reading order.
 
     What the network flagged stays closed where it must not steer the reader: in a reader study
     always, and in an unaided-first reading until the reader has signed their own read.
@@ -78,7 +78,7 @@ def _planned(entry: StudyEntry, one: Assignment, reads: dict[ReadKey, Read]) -> 
 def too_early(
     protocol: ReadingProtocol, row: WorklistRow, reads: Iterable[Read], now: datetime | None = None
 ) -> str | None:
-    """Return until when a row must wait for the time between sessions; None if it need not.
+    """Return until when a row is locked between sessions; None if it is not.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def too_early(
 
 
 def matching(rows: Sequence[WorklistRow], words: str) -> tuple[WorklistRow, ...]:
-    """Return the rows in which every word of a filter is found, whatever its case.
+    """Return the rows that contain every word of a filter, ignoring case.
 
     A word is looked for in name, patient, date, sequences, state, arm and warnings; with a minus
     before it, it must not be there.
@@ -135,21 +135,21 @@ def _text(row: WorklistRow) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ReaderComparison:
-    """Two readers on one study."""
+    """Two readers' reads of one study."""
 
     study: str
-    """Its name."""
+    """Name of the study."""
     first: Read
     second: Read
     """The reads."""
     agreed: int
-    """Candidates of which both say the same, and marks of both at one place."""
+    """Candidates with equal verdicts, and marks at the same position."""
     differing: tuple[str, ...]
-    """Where they do not, in words."""
+    """Differences, in words."""
 
 
 def compare(first: Read, second: Read) -> ReaderComparison:
-    """Compare two reads of one study: verdicts by candidate, marks by place (10 mm)."""
+    """Compare two reads of one study: verdicts by candidate, marks by position (10 mm)."""
     one = {verdict.tracking_uid: verdict.state for verdict in first.verdicts}
     two = {verdict.tracking_uid: verdict.state for verdict in second.verdicts}
     names = (first.key.reader or "unnamed", second.key.reader or "unnamed")
@@ -174,7 +174,7 @@ def compare(first: Read, second: Read) -> ReaderComparison:
 
 
 def _pairs(first: Read, second: Read) -> list[tuple[int, int]]:
-    """Pair marks of two reads, the nearest first, each once."""
+    """Match marks of two reads, nearest first, each once."""
     if not first.marks or not second.marks:
         return []
     a, b = (np.array([mark.at_mm for mark in read.marks]) for read in (first, second))

@@ -1,4 +1,4 @@
-"""What a site decides for everybody on a machine: `settings.toml` in its own settings folder.
+"""Site-wide policy: `settings.toml` in the site's settings folder.
 
 On Linux `/etc/xdg/lesionlens/settings.toml`, on macOS `/Library/Application Support/lesionlens`, on
 Windows `C:/ProgramData/lesionlens`. A reader cannot undo what stands there.
@@ -14,12 +14,12 @@ from lesionlens.base.errors import ConfigError
 
 
 def site_file() -> Path:
-    """Return where a site's settings are looked for."""
+    """Return the path of the site's settings."""
     return user_folders.site_settings() / "settings.toml"
 
 
 def unaided_first_required() -> bool:
-    """Whether the site requires an unaided read before anything of an analysis is shown.
+    """Return whether the site requires an unaided read first.
 
     `[reading]` with `unaided_first = true`.
 

@@ -1,4 +1,4 @@
-"""Where a worklist's studies come from: a folder, a BIDS dataset, a CSV table or an archive."""
+"""Sources of a worklist's studies: a folder, a BIDS dataset, a CSV table or an archive."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def studies_at(place: Path, folder: Path) -> tuple[StudyEntry, ...]:
 
 
 def _listed(job: StudyJob) -> StudyEntry:
-    """Return a study of the list; a path that the database cannot hold is refused."""
+    """Return a list entry for a study; a path that the database cannot store is refused."""
     entry = listed(job)
     if entry is None:
         raise UnusableInputError(
@@ -55,7 +55,7 @@ def _listed(job: StudyJob) -> StudyEntry:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder is a list or a LesionLens result that lies beside the studies."""
+    """Return whether a folder is a worklist or result rather than a study."""
     return is_list(folder) or any((folder / name).is_file() for name in _RESULTS_OF_OURS)
 
 
@@ -67,7 +67,7 @@ def _of_table(table: Path) -> tuple[StudyEntry, ...]:
 def studies_of(
     address: str, access: Access, query: StudyQuery, *, context: RunContext = SILENT
 ) -> tuple[StudyEntry, ...]:
-    """Return the studies of an archive that match; they are fetched when their turn comes.
+    """Return the matching studies of an archive; they are fetched later.
 
     Raises
     ------
@@ -85,13 +85,13 @@ def studies_of(
 
 
 def archived(study: FoundStudy) -> StudyEntry:
-    """Return a study that an archive found as a list holds it: its place is still empty."""
+    """Return a list entry for a study found in an archive, without a path yet."""
     date = iso_date(study.study_date)
     return StudyEntry(study.study_uid, "", study.patient_id, date, study_uid=study.study_uid)
 
 
 def fetched(entry: StudyEntry, archive: Server, folder: Path, *, context: RunContext) -> StudyEntry:
-    """Fetch a study whole into `studies/UID` below the list; return it with its place."""
+    """Fetch a study into `studies/UID` below the list; return its entry with the path."""
     target = folder / "studies" / entry.study_uid
     if not target.is_dir():
         connect(archive.address, archive.access()).get(

@@ -1,4 +1,4 @@
-"""The tables of a reader study: one row a read, one row a mark, ready for a FROC analysis."""
+"""Tables of a reader study: one row per read, one row per mark, for a FROC analysis."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ _LESION = (ReviewState.ACCEPTED, ReviewState.EDITED)
 
 @dataclass(frozen=True, slots=True)
 class WrittenTables:
-    """The two tables of a list, and how far its reads are."""
+    """The two tables of a list, with the number of complete reads."""
 
     reads: Path
-    """One row a read."""
+    """One row per read."""
     marks: Path
-    """One row a mark or a decided candidate."""
+    """One row per mark or decided candidate."""
     begun: int
-    """Reads in them."""
+    """Number of reads."""
     complete: tuple[tuple[str, int], ...]
-    """Complete reads, by arm."""
+    """Number of complete reads, by arm."""
 
     @property
     def words(self) -> str:
-        """How many reads are complete, and in which arms.
+        """The progress in words.
 
         Examples
         --------
@@ -61,7 +61,7 @@ class WrittenTables:
 
 
 def tables_of(folder: Path, out: Path) -> WrittenTables:
-    """Write the tables of a list: of its reader study, or without a protocol of its plain reads.
+    """Write the tables of a list: of its reader study, or of its plain reads.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def tables_of(folder: Path, out: Path) -> WrittenTables:
 def write_tables(
     reads: Iterable[Read], scores: Mapping[str, float], out: Path
 ) -> tuple[Path, Path]:
-    """Write `reads.csv` and `marks.csv`, each in one step.
+    """Write `reads.csv` and `marks.csv`, each atomically.
 
     In `marks.csv` every place that a reader called a lesion is a row with its rating (0 to 100):
     kind `mark` is a place marked by the reader, kind `candidate` one of the network's, with the
@@ -106,14 +106,14 @@ def write_tables(
 
 
 def scores_in(folder: Path, names: Iterable[str]) -> dict[str, float]:
-    """Return the network's score by tracking UID, of every result below a list's folder."""
+    """Return the network's scores by tracking UID, of every result below a list's folder."""
     scores: dict[str, float] = {}
     for name in names:
         try:
             fields = read_json(folder / name / RESULT)
             rows = [(row["tracking_uid"], row["score"]) for row in fields["candidates"]]
         except (OSError, ValueError, KeyError, TypeError, ReadError):
-            continue  # not analysed, or damaged: the list warns of that
+            continue  # not analysed, or damaged: the list has a warning
         scores |= {uid: float(score) for uid, score in rows if score is not None}
     return scores
 

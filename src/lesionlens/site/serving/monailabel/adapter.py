@@ -1,4 +1,4 @@
-"""What the routes of MONAI Label work with: models, images, and what is asked of them."""
+"""Context of the MONAI Label routes: models, images, requests."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STRATEGIES = {
 }
 _LOOK_S = 0.05
 _MOST_KEYS = 4
-"""How many keys may have as much waiting as one may."""
+"""Number of clients that may each fill their queue."""
 
 
 _CONFIG = {"sequence": [AUTO, *MrSequence]}
@@ -52,7 +52,7 @@ _POINTED: dict[str, Any] = {
 
 
 class Adapter:
-    """What the routes work with.
+    """Objects shared by the routes.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class Adapter:
         self._asked: Counter[str] = Counter()
 
     def image(self, owner: str, image: str, session_id: str) -> Path:
-        """Return where the image of a request lies.
+        """Return the path of the image in a request.
 
         Raises
         ------
@@ -87,13 +87,13 @@ class Adapter:
         return self.datastore.image(image)
 
     def remove(self, owner: str, session_id: str) -> Upload:
-        """Remove an image that was sent, and what is kept of it."""
+        """Remove an uploaded image and its cached data."""
         upload = self.uploads.remove(owner, session_id)
         self.pointed.drop_gone()
         return upload
 
     def info(self) -> dict[str, Any]:
-        """Return what is offered, as MONAI Label's `/info/` says it."""
+        """Return the response to MONAI Label's `/info/`."""
         models = {name: _analysing(engine) for name, engine in self.sessions.models.items()}
         models |= {f"{name}{SUFFIX}": _POINTED for name in self.sessions.models}
         return {
@@ -111,7 +111,7 @@ class Adapter:
         }
 
     def engine(self, model: str) -> Engine:
-        """Return the engine of a model, which is known by two names: to analyse, and to point with.
+        """Return the engine of a model, which has one name for analysis and one for prompts.
 
         Raises
         ------
@@ -128,13 +128,13 @@ class Adapter:
         return engine
 
     def inference(self, model: str, asked: Question, start: bytes | None) -> Inference:
-        """Return what is asked of a model; `start` is the outline that points correct."""
+        """Return the job for a request; `start` is the outline to correct."""
         if model in self.sessions.models:
             return Inference(asked)
         return PointedInference(asked, self.pointed, start)
 
     async def infer(self, request: Request, owner: str, inference: Inference) -> Inferred:
-        """Return what an inference finds when its turn has come; ends it where the client left.
+        """Run an inference in turn and return its result; cancelled if the client disconnects.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""A folder of studies as MONAI Label's datastore: images, labels by tag, notes on both.
+"""A folder of studies as a MONAI Label datastore: images, labels by tag, metadata.
 
 Images are the NIfTI files, zip archives and folders of the folder itself; labels lie in
 `labels/TAG/NAME.nii.gz`, notes in `labels/notes.json`. That is MONAI Label's own layout. Every
@@ -28,7 +28,7 @@ Notes = dict[str, Any]
 
 
 class Datastore:
-    """A folder of images and of labels for them; safe to use from several threads.
+    """A folder of images with labels; thread-safe.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Datastore:
         self._folder, self._lock = folder, threading.Lock()
 
     def images(self) -> dict[str, Path]:
-        """Return all images by their names."""
+        """Return all images by name."""
         if self._folder is None:
             return {}
         found = {}
@@ -51,7 +51,7 @@ class Datastore:
         return found
 
     def image(self, name: str) -> Path:
-        """Return where an image lies.
+        """Return the path of an image.
 
         Raises
         ------
@@ -64,7 +64,7 @@ class Datastore:
         return place
 
     def add_image(self, name: str, file_name: str, content: BinaryIO) -> str:
-        """Keep an image; return its name."""
+        """Store an image; return its name."""
         suffix = suffix_of(file_name)
         folder = self._needed()
         with self._lock:
@@ -78,7 +78,7 @@ class Datastore:
         return name
 
     def labels(self, name: str) -> dict[str, Path]:
-        """Return the labels of an image by their tags; none for a name that is no image's."""
+        """Return the labels of an image by tag; empty for an unknown name."""
         if self._folder is None or name not in self.images():
             return {}
         return self._labels(self._folder, name)
@@ -104,7 +104,7 @@ class Datastore:
         return True
 
     def label(self, name: str, tag: str) -> Path:
-        """Return where a label lies.
+        """Return the path of a label.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class Datastore:
     def save_label(
         self, name: str, tag: str, file_name: str, content: BinaryIO, notes: Notes
     ) -> str:
-        """Keep a label of an image that is there, in place of an earlier one of that tag."""
+        """Store a label of an existing image, replacing one with the same tag."""
         self.image(name)
         suffix = next((s for s in _LABEL_SUFFIXES if file_name.lower().endswith(s)), None)
         if suffix is None:
@@ -134,15 +134,15 @@ class Datastore:
         return name
 
     def remove_label(self, name: str, tag: str) -> None:
-        """Remove a label; an image is never removed by a client."""
+        """Remove a label; clients cannot remove images."""
         self.label(name, tag).unlink()
 
     def notes(self, name: str, tag: str = "") -> Notes:
-        """Return what was noted of an image, or of its label."""
+        """Return the metadata of an image, or of its label."""
         return dict(self._all_notes().get(name, {}).get(tag, {}))
 
     def note(self, name: str, notes: Notes, tag: str = "") -> None:
-        """Add to the notes on an image, or on its label."""
+        """Add metadata to an image, or to its label."""
         place = inside(self._needed(), _LABELS, _NOTES)
         with self._lock:
             everything = self._all_notes()
@@ -151,7 +151,7 @@ class Datastore:
             write_atomically(place, json.dumps(everything, indent=1).encode())
 
     def status(self) -> dict[str, Any]:
-        """Return how many images there are and how many are labelled."""
+        """Return the number of images, and of labelled ones."""
         images = self.images()
         tags: dict[str, int] = {}
         for name, place in images.items():
@@ -160,7 +160,7 @@ class Datastore:
         return {"total": len(images), "completed": tags.get(FINAL, 0), "label_tags": tags}
 
     def listing(self) -> dict[str, Any]:
-        """Return all images with their labels, as MONAI Label lists them."""
+        """Return all images with their labels in MONAI Label's format."""
         objects, notes = {}, self._all_notes()
         for name, place in self.images().items():
             mine = notes.get(name, {})
@@ -173,7 +173,7 @@ class Datastore:
         return {"name": "LesionLens", "description": "", "objects": objects}
 
     def unlabelled(self) -> list[str]:
-        """Return the images without a final label, in their order."""
+        """Return the images without a final label, in order."""
         images = self.images()
         return [n for n, place in images.items() if FINAL not in self._labels(place.parent, n)]
 

@@ -1,4 +1,4 @@
-"""What a client of MONAI Label calls an image: a file, a folder, or an archive, as a study."""
+"""Open a MONAI Label image (a file, a folder or an archive) as a study."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from lesionlens.results.export.nifti import write_volume
 
 SUFFIXES = (".nii.gz", ".nii", ".zip")
 AUTO = "auto"
-"""What a client sends as `sequence` where the server is to find out."""
+"""Value of `sequence` for automatic detection."""
 LIKELY = 0.6
-"""Least probability at which a volume that nothing identifies is taken for a sequence, in doubt."""
+"""Minimum probability for assigning a sequence to an unidentified volume, with a notice."""
 _UNPACKED_BYTES = 2**33
 _FILES = 20_000
 
@@ -54,7 +54,7 @@ def suffix_of(name: str) -> str:
 
 
 def image_name(file: str) -> str:
-    """Return by what an image is known: its file's name without the suffix.
+    """Return an image's ID: its file name without the suffix.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def study_of(
 
 
 def _as_likeliest(place: Path, error: NothingRecognisedError, context: RunContext) -> Study:
-    """Open a volume as what its image most likely is, with a notice that says how unsure that is.
+    """Open a volume as its most likely sequence, with a notice about the uncertainty.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def _as_likeliest(place: Path, error: NothingRecognisedError, context: RunContex
 
 
 def as_volume(place: Path, aside: Path) -> Path:
-    """Return an image as one file that a viewer loads.
+    """Return an image as one file for a viewer.
 
     A folder or an archive is a study: its reference sequence, on whose grid label maps lie, is
     written as NIfTI into the folder `aside`.
@@ -162,7 +162,7 @@ def as_volume(place: Path, aside: Path) -> Path:
 
 
 def volume_name(place: Path) -> str:
-    """Return by what name an image is loaded into a viewer, which goes by the suffix.
+    """Return the file name for a viewer, which depends on the suffix.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""`/infer/`: the whole analysis on the server, as a label map, figures or a DICOM Segmentation."""
+"""`/infer/`: the whole analysis, as label map, figures or DICOM Segmentation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LABELS = {label.name.lower(): int(label) for label in Label if label}
 
 
 class RequestedOutput(StrEnum):
-    """What MONAI Label's `output` may ask for."""
+    """Values of MONAI Label's `output`."""
 
     IMAGE = "image"
     JSON = "json"
@@ -37,7 +37,7 @@ class RequestedOutput(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Inferred:
-    """What an inference gave: figures, and a file if one was wanted."""
+    """Result of an inference: figures, and a file if requested."""
 
     params: dict[str, Any]
     file_name: str = ""
@@ -46,18 +46,18 @@ class Inferred:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of an image."""
+    """An inference request about an image."""
 
     engine: Engine
     image: Path
-    """As `images.study_of` takes it."""
+    """As for `images.study_of`."""
     request_params: Mapping[str, Any]
     """The request's parameters."""
     wanted: RequestedOutput
 
 
 class Inference:
-    """The analysis of one image, to be queued for its turn.
+    """The analysis of one image, as a queued job.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Inference:
 
     @property
     def result(self) -> Inferred:
-        """What the job found, once it is done.
+        """The result of a completed job.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""`/infer/` of the interactive models: points for and against, a box, an outline to correct."""
+"""`/infer/` of the interactive models: points, a box, an outline to correct."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from lesionlens.site.serving.monailabel.inference import (
 from lesionlens.site.serving.monailabel.uploads import own_prefix
 
 SUFFIX = "-points"
-"""A model's name and this: the same network, to be pointed with."""
+"""Suffix of a model's name for the interactive model."""
 LESION = "lesion"
-"""The label of whatever is pointed at."""
+"""Label of an object without a named region."""
 REGIONS: dict[str, Region] = {
     Label.ENHANCING.name.lower(): Region.ET,
     **{name: region for region in Region for name in (region.value, region.words)},
 }
-"""Labels that name a region; under any other the answer is the thing pointed at."""
+"""Labels that name a region; any other label means the object at the prompts."""
 _REQUEST_PARAMS = ("sequence", "channels")
 _STUDIES, _MOST_POINTS = 4, 64
 RequestParams = Mapping[str, Any]
@@ -54,23 +54,23 @@ RequestParams = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class PointedStudy:
-    """A study that was pointed into, with what the network says of it."""
+    """A study with prompts, and the network's prediction."""
 
     image: Path
     prepared: PreparedStudy
     chances: Mapping[Region, NDArray[np.float32]]
     codes: tuple[int, int]
-    """Of the reference's file, as `results.export.nifti` writes them."""
+    """sform and qform codes of the reference, as in `results.export.nifti`."""
 
     @property
     def bytes(self) -> int:
-        """What it holds of the server's memory."""
+        """Memory held by the study."""
         arrays = (self.prepared.channels, self.prepared.brain, *self.chances.values())
         return sum(int(one.nbytes) for one in arrays)
 
 
 class PointedStudies:
-    """The last studies that were pointed into, so that the next point is answered at once.
+    """Cache of the last studies with prompts, for fast responses.
 
     A study goes when its image goes. Safe to use from several threads.
 
@@ -85,10 +85,10 @@ class PointedStudies:
         self._lock = threading.Lock()
         self._all: OrderedDict[tuple[object, ...], PointedStudy] = OrderedDict()
         self.own = StudyPrompts()
-        """Answers for engines that take no prompts."""
+        """Answers prompts for engines without prompt support."""
 
     def find(self, asked: Question, context: RunContext) -> PointedStudy:
-        """Return a study, prepared and looked at by the network; at once if it was before."""
+        """Return a prepared and predicted study, cached."""
         named = (repr(asked.request_params.get(name)) for name in _REQUEST_PARAMS)
         key = (id(asked.engine), _state(asked.image), *named)
         with self._lock:
@@ -103,12 +103,12 @@ class PointedStudies:
 
     @property
     def bytes(self) -> int:
-        """What all of them hold of the server's memory."""
+        """Memory held by all of them."""
         with self._lock:
             return sum(study.bytes for study in self._all.values())
 
     def drop_gone(self) -> None:
-        """Let go the studies whose image was removed."""
+        """Release studies whose image was removed."""
         with self._lock:
             for key, study in [*self._all.items()]:
                 if not study.image.exists():
@@ -127,7 +127,7 @@ def _looked_at(asked: Question, context: RunContext) -> PointedStudy:
 
 
 class PointedInference(Inference):
-    """What is pointed at in one image, to be queued for its turn.
+    """Prompts on one image, as a queued job.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ class PointedInference(Inference):
 
 
 def rounds_of(request_params: RequestParams) -> list[Prompts]:
-    """Return what a client pointed at, one more point each round; a box is in all of them.
+    """Return a client's prompts as rounds with one more point each; a box is in all of them.
 
     Parameters
     ----------
@@ -233,12 +233,12 @@ def _box(roi: Any) -> Any:
     if not roi:
         return None
     if not isinstance(roi, list) or len(roi) != 6:
-        return roi  # `Prompts.of` says what is wrong
+        return roi  # `Prompts.of` reports the problem
     return roi[::2], roi[1::2]
 
 
 def _state(image: Path) -> tuple[object, ...]:
-    """Return what changes where an image changes."""
+    """Return a key that changes with the image."""
     files = sorted(image.rglob("*")) if image.is_dir() else [image]
     return tuple((str(one), one.stat().st_mtime_ns, one.stat().st_size) for one in files)
 

@@ -1,4 +1,4 @@
-"""MONAI Label's REST, as its clients speak it (the viewer plugins of 3D Slicer and others)."""
+"""MONAI Label's REST API, for its viewer plugins (3D Slicer and others)."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _add_info(router: APIRouter) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What an address asks to be analysed, and how the answer comes."""
+    """Query parameters of an inference."""
 
     image: str = ""
     session_id: str = ""
@@ -258,7 +258,7 @@ def _add_labels(router: APIRouter) -> None:
 
 
 def _named(file: UploadFile) -> tuple[str, BinaryIO]:
-    """Return the name and the content of a file, which lies on the disk where it is large."""
+    """Return name and content of an uploaded file."""
     return file.filename or "image.nii.gz", file.file
 
 

@@ -1,4 +1,4 @@
-"""Images that clients of MONAI Label sent for a while: in a private folder, gone in the end."""
+"""Temporary uploads of MONAI Label clients, in a private folder."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from lesionlens.base.safe_paths import inside, safe_name
 from lesionlens.site.serving.monailabel.images import suffix_of
 
 MOST_EACH = 16
-"""Images that one key may have here at a time."""
+"""Maximum number of uploads per key."""
 _CHUNK_BYTES = 2**20
 _EXPIRY_S = 3600
 _PREFIX = "lesionlens-serve-"
 
 
 def own_prefix() -> str:
-    """Return how the names of this process's private folders begin."""
+    """Return the name prefix of this process's private folders."""
     return f"{_PREFIX}{os.getpid()}-"
 
 
 def sweep() -> None:
-    """Remove what servers of this user left that were killed before they could."""
+    """Remove folders of killed servers of this user."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
         process = folder.name.removeprefix(_PREFIX).partition("-")[0]
         if process.isdecimal() and _is_own(folder) and not _runs(int(process)):
@@ -57,7 +57,7 @@ def _runs(process: int) -> bool:
 
 @dataclass
 class Upload:
-    """One image, and until when it is kept."""
+    """One upload with its expiry time."""
 
     folder: Path
     image: Path
@@ -67,7 +67,7 @@ class Upload:
     used: float = field(default_factory=time.time)
 
     def info(self, name: str) -> dict[str, Any]:
-        """Return what MONAI Label says of a session; where it lies is nobody's business."""
+        """Return the session data of MONAI Label's API, without the path."""
         return {
             "name": name,
             "path": "",
@@ -80,7 +80,7 @@ class Upload:
 
 
 class Uploads:
-    """All of them, below one folder that only this user reads; removed with the server.
+    """All uploads, below one private folder that is removed with the server.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class Uploads:
     def add(
         self, owner: str, files: list[tuple[str, BinaryIO]], expiry_s: int
     ) -> tuple[str, Upload]:
-        """Keep an image; several files are together one.
+        """Store an upload; several files form one image.
 
         Raises
         ------
@@ -134,7 +134,7 @@ class Uploads:
             )
 
     def find(self, owner: str, name: str) -> Upload:
-        """Return one that is kept.
+        """Return an upload.
 
         Raises
         ------
@@ -150,7 +150,7 @@ class Uploads:
             return upload
 
     def remove(self, owner: str, name: str) -> Upload:
-        """Remove one now."""
+        """Remove an upload now."""
         upload = self.find(owner, name)
         with self._lock:
             self._all.pop(name, None)
@@ -158,7 +158,7 @@ class Uploads:
         return upload
 
     def expire(self) -> None:
-        """Remove those that nobody asked about for too long."""
+        """Remove expired uploads."""
         now = time.time()
         with self._lock:
             late = [n for n, (_, u) in self._all.items() if now - u.used > u.expiry_s]
@@ -167,7 +167,7 @@ class Uploads:
             shutil.rmtree(upload.folder, ignore_errors=True)
 
     def end(self) -> None:
-        """Remove all of them."""
+        """Remove all uploads."""
         with self._lock:
             self._all.clear()
             root, self._root = self._root, None
@@ -182,7 +182,7 @@ def _size(content: BinaryIO) -> int:
 
 
 def _written(folder: Path, files: list[tuple[str, BinaryIO]]) -> Path:
-    """Write the files of one image; return where it lies."""
+    """Write the files of one upload; return their path."""
     folder.mkdir(mode=0o700)
     for file_name, content in files:
         plain = _sole_name(file_name) if len(files) == 1 else safe_name(file_name)
@@ -199,7 +199,7 @@ def _written(folder: Path, files: list[tuple[str, BinaryIO]]) -> Path:
 
 
 def _sole_name(file_name: str) -> str:
-    """Return the name to keep a single file by: its own, which may tell the sequence, if plain."""
+    """Return the name for a single file: its own, which may tell the sequence, if plain."""
     suffix = suffix_of(file_name)
     try:
         return safe_name(file_name)
