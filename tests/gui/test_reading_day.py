@@ -44,6 +44,32 @@ def test_two_hundred_studies_open_in_a_second(panel, tmp_path, prefer, qtbot):
     dock.release()
 
 
+def test_another_list_leaves_the_study_of_the_one_before(panel, listed, tmp_path, qtbot):
+    """Its log was closed under it, and a study of the same name was taken for the next one."""
+    day = listed.day
+    assert day.open(listed.list_folder)
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    panel.commands.run("next_candidate")
+    panel.commands.run("accept")
+    place = listed.session.row(("a", 0)).entry.place
+    assert day.open(listed.list_folder)  # again, as when studies are added to it
+    assert listed.session.state.current == ("a", 0)
+    assert panel.session.state.study is not None
+    database = open_worklist_database(tmp_path / "other")
+    database.add_studies([StudyEntry("b", place, sequences=("t1c",))])
+    database.close()
+    assert day.open(tmp_path / "other")
+    assert panel.session.state.study is None
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    assert listed.session.state.current == ("b", 0)
+    assert panel.session.state.analysis is None, "the result is of the other list's study"
+    assert day.open(listed.list_folder)
+    (verdict,) = read(listed, "a").verdicts
+    assert verdict.state is ReviewState.ACCEPTED
+
+
 def test_a_study_opens_with_its_result_and_keys_go_on(panel, listed, qtbot):
     day = listed.day
     assert day.open(listed.list_folder)

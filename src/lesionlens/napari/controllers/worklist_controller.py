@@ -77,6 +77,7 @@ class WorklistController:
         self._poll.timeout.connect(self._poll_database)
         actions.worklist = self
         actions.session.changed.connect(self._on_study)
+        session.left = self._leave_list
 
     def _on_study(self, old: State, new: State) -> None:
         """Let the list say which of its studies is open, if any: that, and no other."""
@@ -94,10 +95,17 @@ class WorklistController:
         self.actions.session.changed.disconnect(self._on_study)
         if self.actions.worklist is self:
             self.actions.worklist = None
+        self.session.close()
+
+    def _leave_list(self) -> None:
+        """Leave the study that was opened from the list, while its read can still be written.
+
+        Nothing of the list goes on: a study of the same name in another one is another study.
+        """
+        self._next = self._shown = None
         read_session = self.actions.read_controller.read_session
         if read_session is not None and read_session.database is self.session.database:
-            self.actions.close()  # what is closed in it stays closed
-        self.session.close()
+            self.actions.close()
 
     # --- the list -------------------------------------------------------------------------
 
@@ -112,6 +120,12 @@ class WorklistController:
                     next_step="Choose that folder, or make one: List ▾, New list",
                 )
             )
+            return False
+        return self.actions.leave_for(lambda: self._open(folder))
+
+    def _open(self, folder: Path) -> bool:
+        if self._opening is not None:
+            self.session.ended("A study is being opened. Wait for it or cancel it, then continue.")
             return False
         preferences = read_preferences()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,8 @@ class WorklistSession:
         self.reader, self.unaided_first = "", False
         self._all: tuple[WorklistRow, ...] = ()
         self._seen: tuple[int, int] | None = None
+        self.left: Callable[[], object] = lambda: None
+        """Set by the window: called before a list is closed, while it can still be written."""
 
     def _set(self, **changes: object) -> None:
         values = {name: getattr(self.state, name) for name in WorklistState.__dataclass_fields__}
@@ -81,26 +84,35 @@ class WorklistSession:
             It cannot be read, or its protocol does not know the reader; the earlier list stays.
         """
         protocol = read_protocol(folder)
-        database = open_worklist_database(folder)
+        known = self.database if folder == self.state.folder else None
+        database = known or open_worklist_database(folder)
         try:
             rows = rows_of(database, reader, protocol, unaided_first=unaided_first)
         except LesionLensError:
-            database.close()
+            if known is None:
+                database.close()
             raise
-        if self.database is not None:
-            self.database.close()
+        if known is None:
+            self.close()
         self.database, self.protocol, self._all = database, protocol, rows
         self.reader, self.unaided_first = reader, unaided_first
         self._seen = database.version
         title = folder.name if protocol is None else f"{protocol.title} (reader study)"
         self._set(
-            folder=folder, title=title, rows=matching(rows, self.state.words), current=None,
-            opening=None, under_way=database.note(UNDER_WAY), problem=None, message="",
-        )  # fmt: skip
+            folder=folder,
+            title=title,
+            rows=matching(rows, self.state.words),
+            current=None if known is None else self.state.current,
+            opening=None,
+            under_way=database.note(UNDER_WAY),
+            problem=None,
+            message="",
+        )
 
     def close(self) -> None:
         """Let go of the list."""
         if self.database is not None:
+            self.left()
             self.database.close()
         self.database = None
 
