@@ -85,7 +85,9 @@ def pack(data: Path, out: Path, spacing_mm: float = SPACING_MM) -> int:
 
 
 class PackedCases:
-    """Packed cases in the generator's place, drawn volumes among them; see `training.loop.Cases`.
+    """Packed cases in the generator's place, drawn volumes among them.
+
+    See `training.training_run.Cases`.
 
     Parameters
     ----------

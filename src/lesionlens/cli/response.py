@@ -54,6 +54,7 @@ def response(
     in the result's review; `export` writes it into report and SR.
     """
     from lesionlens.analysis.followup import response as followup
+    from lesionlens.analysis.followup.response_case import name_of
     from lesionlens.base.errors import UnusableInputError
     from lesionlens.results.review import store
     from lesionlens.results.review.log import now
@@ -74,7 +75,7 @@ def response(
                               disease, steroids, clinical)  # fmt: skip
     draft = followup.propose(found, choices)
     listed = ", ".join(
-        f"{n + 1}: {followup.name_of(found.points, n)}" for n in range(len(found.points))
+        f"{n + 1}: {name_of(found.points, n)}" for n in range(len(found.points))
     )
     lines = (plain(f"Examinations {listed}"), *map(plain, draft.steps), draft.words)
     if sign is None:

@@ -43,6 +43,7 @@ from lesionlens.training.losses import lens_loss
 from lesionlens.training.optimiser import Optimiser
 from lesionlens.training.recipe_changes import check_same_recipe, recipe_record
 from lesionlens.training.tensorboard import open_event_writer
+from lesionlens.training.training_run import Cases, TrainingRun
 from lesionlens.training.validate import validate
 
 logger = logging.getLogger(__name__)
@@ -84,38 +85,6 @@ class TrainSummary:
 OnStep = Callable[[TrainEvent], None]
 
 
-class Cases(Protocol):
-    """Real cases instead of the generator; implemented by `training.real_cases.RealCases`."""
-
-    @property
-    def words(self) -> str:
-        """Description of the data, for the weights' metadata."""
-        ...
-
-    @property
-    def scans(self) -> tuple[str, ...]:
-        """Digests of the training scans."""
-        ...
-
-    def judged_by(self, trained_on: Collection[str]) -> tuple[str, ...]:
-        """Return the validation cases that were in the training data of earlier weights."""
-        ...
-
-    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
-        """Return a source of the training cases."""
-        ...
-
-    def validate(
-        self,
-        network: LensNetwork,
-        stage: StageConfig,
-        device: torch.device,
-        precision: ComputePrecision,
-    ) -> dict[str, float]:
-        """Return metrics on the held-out patients."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
     """Duration, processes and data of one call of `train`."""
@@ -138,94 +107,7 @@ class TrainOptions:
 TO_THE_END = TrainOptions()
 
 
-@dataclass(slots=True)
-class _TrainingRun:
-    """State of one session."""
-
-    config: TrainConfig
-    out: Path
-    processes: ProcessGroup
-    network: LensNetwork
-    optimiser: Optimiser
-    precision: ComputePrecision
-    cases: Cases | None = None
-    notes: WeightsNotes = field(default_factory=WeightsNotes)
-    """Metadata of the initial weights."""
-    step: int = 0
-    spent_s: float = 0.0
-    sitting: int = 0
-    loss: float = float("nan")
-    shared: nn.Module = field(init=False)
-    """The network for training steps, possibly distributed."""
-
-    def save(self) -> Path:
-        """Write checkpoint and averaged weights in one process; return the weights' path."""
-        path = self.out / "weights.safetensors"
-        if not self.processes.leads:
-            return path
-        tensors = {f"network/{n}": p for n, p in self.network.state_dict().items()}
-        tensors |= self.optimiser.state()
-        meta = {
-            "step": self.step,
-            "minutes": self.spent_s / 60,
-            "sitting": self.sitting,
-            "loss": self.loss,
-            "network": name_of(self.config),
-            "seed": self.config.seed,
-            "recipe": recipe_record(self.config),
-        }
-        checkpoints.save(self.out / "checkpoint", checkpoints.Checkpoint(tensors, meta))
-        stage = self.config.stages[self.config.stage_at(max(0, self.step - 1))[0]]
-        about = dataclasses.replace(
-            self.notes,
-            spacing_mm=max(1.0, round(sum(stage.spacing_mm) / 2, 2)),
-            focus_spacing_mm=_focus_mm(stage) or self.notes.focus_spacing_mm,
-            provenance={
-                "data": self.cases.words if self.cases else "synthetic only",
-                "steps": self.step,
-                "minutes": round(self.spent_s / 60, 1),
-            },
-            trained_on=(*self.notes.trained_on, *(self.cases.scans if self.cases else ())),
-        )
-        weights.save(path, self.network.config, self.optimiser.average, about)
-        return path
-
-    def restore(self) -> None:
-        """Resume from the checkpoint in this folder, if there is one."""
-        found = checkpoints.load(self.out / "checkpoint")
-        if found is None:
-            return
-        if found.meta["network"] != name_of(self.config):
-            raise WeightsError(
-                found=f'a checkpoint of network "{found.meta["network"]}"',
-                expected=f'"{name_of(self.config)}" as in the recipe',
-                next_step="Choose another output folder, or start afresh without resuming",
-            )
-        if "recipe" in found.meta:
-            check_same_recipe(found.meta["recipe"], self.config, int(found.meta["step"]))
-        prefix = "network/"
-        own = {n[len(prefix) :]: t for n, t in found.tensors.items() if n.startswith(prefix)}
-        try:
-            self.network.load_state_dict(own)
-            self.optimiser.load(dict(found.tensors))
-        except (KeyError, RuntimeError) as error:
-            raise WeightsError(
-                found=f'a checkpoint of another "{name_of(self.config)}" than today\'s',
-                expected="the tensors of the network in the recipe",
-                next_step="Choose another output folder, or begin anew with --fresh",
-            ) from error
-        self.step, self.sitting = int(found.meta["step"]), int(found.meta["sitting"]) + 1
-        self.spent_s, self.loss = float(found.meta["minutes"]) * 60, float(found.meta["loss"])
-
-
-def _focus_mm(stage: StageConfig) -> float | None:
-    """Return the spacing of patch refinement for weights trained on patches, else None."""
-    if stage.patches is None:
-        return None
-    return round(sum(stage.patches.spacing_mm) / 2, 2)
-
-
-def _begin(config: TrainConfig, out: Path, options: TrainOptions) -> _TrainingRun:
+def _begin(config: TrainConfig, out: Path, options: TrainOptions) -> TrainingRun:
     processes = options.processes or ProcessGroup(choose("cpu"))
     torch.manual_seed(config.seed)
     begun, notes = initial_network(config)
@@ -236,7 +118,7 @@ def _begin(config: TrainConfig, out: Path, options: TrainOptions) -> _TrainingRu
     if precision is not ComputePrecision.AUTO:
         choose_precision(processes.device, precision)
     optimiser = Optimiser(network, config.optimiser)
-    run = _TrainingRun(config, out, processes, network, optimiser, precision, options.cases, notes)
+    run = TrainingRun(config, out, processes, network, optimiser, precision, options.cases, notes)
     check_target(out)
     if processes.leads:
         claim_names(out, _FILES, _LIST, begun=(out / "checkpoint" / "latest.json").is_file())
@@ -256,7 +138,7 @@ def _rate(config: TrainConfig, step: int) -> float:
     return (start + (end - start) * done) * min(1.0, (step + 1) / max(1, config.optimiser.warmup))
 
 
-def learn(run: _TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]:
+def learn(run: TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]:
     """Train on one batch; return the loss and its terms."""
     device = run.processes.device
     moved = Batch(*(t.to(device) for t in batch))
@@ -274,7 +156,7 @@ def learn(run: _TrainingRun, batch: Batch) -> tuple[float, dict[str, float]]:
     return value, parts
 
 
-def _source(run: _TrainingRun, stage: int) -> BatchSource:
+def _source(run: TrainingRun, stage: int) -> BatchSource:
     """Create the source of a stage; seeds of runs, stages, processes and sessions never overlap.
 
     Each has a million of its own, beyond those of validation.
@@ -312,7 +194,7 @@ def _note(file: Path, row: Mapping[str, Any]) -> None:
 
 
 def _report(
-    run: _TrainingRun, value: float, parts: dict[str, float], source: Any, board: Any
+    run: TrainingRun, value: float, parts: dict[str, float], source: Any, board: Any
 ) -> None:
     row = {"step": run.step, "minutes": round(run.spent_s / 60, 2), "loss": round(run.loss, 4)}
     row |= {name: round(part, 4) for name, part in parts.items()}
@@ -321,7 +203,7 @@ def _report(
     board.scalars({"loss": value, **parts}, run.step)
 
 
-def _check(run: _TrainingRun, board: Any) -> None:
+def _check(run: TrainingRun, board: Any) -> None:
     """Validate on held-out seeds and patients; one process writes a log line."""
     config, device = run.config, run.processes.device
     if not run.processes.leads or (not config.validation_volumes and run.cases is None):
@@ -338,7 +220,7 @@ def _check(run: _TrainingRun, board: Any) -> None:
     board.picture("validation/t1c, truth, found", picture, run.step)
 
 
-def _sit(run: _TrainingRun, limit_s: float, on_step: OnStep | None, context: RunContext) -> None:
+def _sit(run: TrainingRun, limit_s: float, on_step: OnStep | None, context: RunContext) -> None:
     """Train until the configured steps or the time are used up, or the user asks to stop."""
     config, leads = run.config, run.processes.leads
     board = open_event_writer(run.out if leads else None)

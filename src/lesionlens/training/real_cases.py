@@ -68,7 +68,7 @@ def with_start(config: TrainConfig) -> TrainConfig:
 
 
 class RealCases:
-    """Real cases instead of the generator; see `training.loop.Cases`.
+    """Real cases instead of the generator; see `training.training_run.Cases`.
 
     Parameters
     ----------

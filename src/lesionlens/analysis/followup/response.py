@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from lesionlens.analysis.followup.response_case import STEPS, ResponseCase, name_of
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.findings import MEASURABLE_MM
@@ -44,111 +45,7 @@ from lesionlens.base.records.response import (
 
 CLEAR_GROWTH_MM = 5.0
 """Minimum growth of both diameters of a previously unmeasurable lesion."""
-MIXED_TARGETS = 2
-"""Maximum number of target lesions of each kind in mixed disease."""
 _ROUNDING = 1e-9  # percent
-_DIGITS = 3  # of ml
-STEPS = {
-    "blind": "enhancing disease was not judged on {days}: no T1c there",
-    "parts": "the sum is unknown: the diameters of a target are of another part of the lesion then",
-    "tangled": "the sum is unknown: {place} merged with another region or split",
-    "none_enhancing": "no measurable enhancing disease on {day}",
-    "none_non-enhancing": "no measurable non-enhancing disease on {day}",
-    "target": "1 measurable target, sum in {unit}",
-    "targets": "{count} measurable targets, sum in {unit}",
-    "baseline": "baseline {day}: {before} → {now} {unit}, {change} % (limit {limit} %)",
-    "nadir": "nadir {day}: {before} → {now} {unit}, {change} % (limit {limit} %)",
-    "baseline_zero": "baseline {day}: {before} → {now} {unit}, no change in percent from 0",
-    "nadir_zero": "nadir {day}: {before} → {now} {unit}, no change in percent from 0",
-    "new": "new: {place}; progression",
-    "new_small": "new: {place}; too small to be measured: to be followed",
-    "grown": "could not be measured before: {place}; progression",
-    "little": "could not be measured before: {place}; by less than {mm} mm",
-    "worse": "the patient is worse and nothing else explains it: progression",
-    "fewer": "fewer steroids: growth may be due to that; repeat at a stable dose",
-    "beyond": "the sum grew beyond the limit, on no fewer steroids: progression",
-    "unmeasured": "without measurable disease no response can be shown: stable at best",
-    "gone": "nothing of it is flagged now, which a reader must see",
-    "more": "more steroids: no response can be shown, stable at best",
-    "given": "steroids are still given: partial at best",
-    "confirm": "to be confirmed after four weeks or more",
-    "radiotherapy": "within 12 weeks of radiotherapy: to be confirmed by another examination",
-    "kind_enhancing": "enhancing disease, two targets at most",
-    "kind_non-enhancing": "non-enhancing disease, two targets at most",
-    "together": "together: progression of either is progression; complete where both are, partial "
-    "where one responds and the other has not grown",
-}
-"""All lines of the computation; reports in other languages translate them by these texts."""
-
-
-def name_of(points: Sequence[TimePoint], number: int) -> str:
-    """Return the date of an examination, or its ordinal."""
-    return points[number].date or f"examination {number + 1}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """The measurements of one kind of disease by one criterion."""
-
-    points: tuple[TimePoint, ...]
-    choices: ResponseChoices
-    mixed: bool = False
-    """Whether the other kind of disease is measured too."""
-
-    @property
-    def most(self) -> int:
-        """Maximum number of targets."""
-        return MIXED_TARGETS if self.mixed else TARGETS
-
-    @property
-    def volumetric(self) -> bool:
-        return self.choices.criterion is Criterion.VOLUMETRIC
-
-    @property
-    def unit(self) -> str:
-        return "ml" if self.volumetric else "mm²"
-
-    @property
-    def part(self) -> Region:
-        return Region.ET if self.choices.disease is Disease.ENHANCING else Region.WT
-
-    def volume(self, one: Measured) -> float | None:
-        """Return the volume of the relevant part: the non-enhancing part in mixed disease."""
-        volume = one.volume_ml.get(self.part)
-        if not self.mixed or self.part is Region.ET or volume is None:
-            return volume
-        enhancing = one.volume_ml.get(Region.ET)
-        return None if enhancing is None else max(round(volume - enhancing, _DIGITS), 0.0)
-
-    def size(self, one: Measured) -> float | None:
-        """Return product or volume of the relevant part; None if not measured."""
-        volume = self.volume(one)
-        if self.volumetric or volume == 0 or volume is None:
-            return volume
-        return one.product_mm2 if one.measured_part is self.part else None
-
-    def measurable(self, one: Measured) -> bool:
-        """Return whether a lesion may be a target."""
-        if self.part is Region.ET:
-            return bool(one.measurable)
-        return (self.volumetric or one.measured_part is Region.WT) and min(
-            one.longest_mm or 0.0, one.perpendicular_mm or 0.0
-        ) >= MEASURABLE_MM
-
-    def there(self, number: int) -> dict[str, Measured]:
-        """Return the lesions of one examination with this kind of disease, by tracking UID."""
-        return {
-            one.tracking_uid: one
-            for one in self.points[number].lesions
-            if one.state is not ReviewState.REJECTED and self.volume(one) != 0
-        }
-
-    def judged(self, number: int) -> bool:
-        """Return whether an examination can show this kind of disease; False if unknown."""
-        point = self.points[number]
-        if not point.lesions:
-            return self.part is Region.WT or bool(point.contrast)
-        return all(self.volume(one) is not None for one in point.lesions)
 
 
 def propose(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
@@ -170,10 +67,10 @@ def propose(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
     _check(choices, len(found.points) - 1)
     if choices.disease is Disease.MIXED:
         return _mixed(found, choices)
-    return _of_one_kind(found, _Case(found.points, choices))
+    return _of_one_kind(found, ResponseCase(found.points, choices))
 
 
-def _of_one_kind(found: Comparison, case: _Case) -> ResponseDraft:
+def _of_one_kind(found: Comparison, case: ResponseCase) -> ResponseDraft:
     choices, last = case.choices, len(found.points) - 1
     blind = [n for n in range(choices.baseline, last + 1) if not case.judged(n)]
     if blind:
@@ -198,7 +95,7 @@ def _mixed(found: Comparison, choices: ResponseChoices) -> ResponseDraft:
     steps: list[str] = []
     parts = []
     for disease in (Disease.ENHANCING, Disease.NON_ENHANCING):
-        case = _Case(found.points, replace(choices, disease=disease), mixed=True)
+        case = ResponseCase(found.points, replace(choices, disease=disease), mixed=True)
         part = _of_one_kind(found, case)
         steps.append(STEPS[f"kind_{disease}"])
         steps += [step for step in part.steps if step not in steps]
@@ -273,7 +170,7 @@ def _check(choices: ResponseChoices, last: int) -> None:
     )
 
 
-def _targets(case: _Case) -> tuple[str, ...]:
+def _targets(case: ResponseCase) -> tuple[str, ...]:
     """Return the targets: the largest measurable lesions of the baseline."""
     sizes = {
         uid: case.size(one) or 0.0
@@ -294,14 +191,14 @@ def _tangled(found: Comparison, targets: tuple[str, ...]) -> str:
     return ""
 
 
-def _sum(case: _Case, targets: tuple[str, ...], number: int) -> float | None:
+def _sum(case: ResponseCase, targets: tuple[str, ...], number: int) -> float | None:
     there = case.there(number)
     sizes = [case.size(there[uid]) for uid in targets if uid in there]
     return None if None in sizes else sum(size for size in sizes if size is not None)
 
 
 def _draft(
-    case: _Case, targets: tuple[str, ...], sums: Sequence[float], nadir: int
+    case: ResponseCase, targets: tuple[str, ...], sums: Sequence[float], nadir: int
 ) -> ResponseDraft:
     choices = case.choices
     steps = list(_arithmetic(case, targets, sums, nadir))
@@ -321,7 +218,7 @@ def _draft(
 
 
 def _arithmetic(
-    case: _Case, targets: tuple[str, ...], sums: Sequence[float], nadir: int
+    case: ResponseCase, targets: tuple[str, ...], sums: Sequence[float], nadir: int
 ) -> Sequence[str]:
     points, baseline, last = case.points, case.choices.baseline, len(case.points) - 1
     if not targets:
@@ -362,7 +259,7 @@ class _Grown:
 
 
 def _progression(
-    case: _Case, targets: tuple[str, ...], sums: Sequence[float], nadir: int
+    case: ResponseCase, targets: tuple[str, ...], sums: Sequence[float], nadir: int
 ) -> tuple[_Grown, list[str]]:
     """Return whether there is progression, with its explanation."""
     last, steps, otherwise = len(case.points) - 1, [], False
@@ -419,7 +316,7 @@ def _progressed(
 
 
 def _responded(
-    case: _Case, targets: tuple[str, ...], sums: Sequence[float], steps: list[str]
+    case: ResponseCase, targets: tuple[str, ...], sums: Sequence[float], steps: list[str]
 ) -> tuple[Response, tuple[str, ...]]:
     """Return response or stable disease; only a response depends on steroids and clinical state."""
     choices, last = case.choices, len(case.points) - 1

@@ -166,7 +166,7 @@ class BundleEngine:
             ),
             engine=self.info,
             trace=trace,
-            notices=(*self._notices(prepared), *late, *self.placement.notices),
+            notices=(*self._bundle.notices(prepared), *late, *self.placement.notices),
             unperturbed=unperturbed,
             question_time=QuestionTime(limit.seconds_left, pass_s),
         )
@@ -399,17 +399,3 @@ class BundleEngine:
             maps[region] = torch.zeros(study.grid.shape, device=self._device)
             maps[region][place] = answer[: size[0], : size[1], : size[2]]
         return bundle_maps.weights(maps, study.grid, examined.prepared), name
-
-    def _notices(self, prepared: PreparedStudy) -> tuple[str, ...]:
-        there = {s for s, here in zip(MrSequence, prepared.present, strict=True) if here}
-        missing = [s.words for s in self._bundle.sequences if s not in there]
-        lacking = [r.words for r in Region if r not in self._bundle.regions]
-        notices = []
-        if missing:
-            notices.append(
-                f"The bundle expects {', '.join(missing)}, which this study lacks: it was shown "
-                "an empty image instead, and its answer may be wrong"
-            )
-        if lacking:
-            notices.append(f"The bundle does not draw the {' or the '.join(lacking)}")
-        return tuple(notices)

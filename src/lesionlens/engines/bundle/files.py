@@ -22,6 +22,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from lesionlens.base.errors import MissingPluginError, UnusableInputError, WeightsError
 from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.study import PreparedStudy
 
 _DEFINITIONS = ("network_def", "network")
 _WEIGHTS = ("models/model.pt", "models/model.pth")
@@ -59,6 +60,21 @@ class Bundle:
     """SHA-256 of the weights file."""
     fixed: bool = False
     """Whether the network requires exactly that window size (positional embedding)."""
+
+    def notices(self, prepared: PreparedStudy) -> tuple[str, ...]:
+        """Say what the bundle expects that a study lacks, and what it does not draw."""
+        there = {s for s, here in zip(MrSequence, prepared.present, strict=True) if here}
+        missing = [s.words for s in self.sequences if s not in there]
+        lacking = [r.words for r in Region if r not in self.regions]
+        notices = []
+        if missing:
+            notices.append(
+                f"The bundle expects {', '.join(missing)}, which this study lacks: it was shown "
+                "an empty image instead, and its answer may be wrong"
+            )
+        if lacking:
+            notices.append(f"The bundle does not draw the {' or the '.join(lacking)}")
+        return tuple(notices)
 
 
 def read(folder: Path) -> Bundle:

@@ -18,7 +18,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens.analysis.followup.response import name_of, propose
+from lesionlens.analysis.followup.response import propose
+from lesionlens.analysis.followup.response_case import name_of
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.records.followup import Comparison
 from lesionlens.base.records.response import (

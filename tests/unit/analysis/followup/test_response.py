@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from lesionlens.analysis.followup.response import STEPS, propose, sign
+from lesionlens.analysis.followup.response import propose, sign
+from lesionlens.analysis.followup.response_case import STEPS
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.followup import (

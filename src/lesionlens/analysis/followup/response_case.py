@@ -1,0 +1,119 @@
+"""Measurements of one kind of disease by one criterion, and the texts of a response's steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lesionlens.base.labels import Region, ReviewState
+from lesionlens.base.records.findings import MEASURABLE_MM
+from lesionlens.base.records.followup import TARGETS, Measured, TimePoint
+from lesionlens.base.records.response import Criterion, Disease, ResponseChoices
+
+MIXED_TARGETS = 2
+"""Maximum number of target lesions of each kind in mixed disease."""
+_DIGITS = 3  # of ml
+STEPS = {
+    "blind": "enhancing disease was not judged on {days}: no T1c there",
+    "parts": "the sum is unknown: the diameters of a target are of another part of the lesion then",
+    "tangled": "the sum is unknown: {place} merged with another region or split",
+    "none_enhancing": "no measurable enhancing disease on {day}",
+    "none_non-enhancing": "no measurable non-enhancing disease on {day}",
+    "target": "1 measurable target, sum in {unit}",
+    "targets": "{count} measurable targets, sum in {unit}",
+    "baseline": "baseline {day}: {before} → {now} {unit}, {change} % (limit {limit} %)",
+    "nadir": "nadir {day}: {before} → {now} {unit}, {change} % (limit {limit} %)",
+    "baseline_zero": "baseline {day}: {before} → {now} {unit}, no change in percent from 0",
+    "nadir_zero": "nadir {day}: {before} → {now} {unit}, no change in percent from 0",
+    "new": "new: {place}; progression",
+    "new_small": "new: {place}; too small to be measured: to be followed",
+    "grown": "could not be measured before: {place}; progression",
+    "little": "could not be measured before: {place}; by less than {mm} mm",
+    "worse": "the patient is worse and nothing else explains it: progression",
+    "fewer": "fewer steroids: growth may be due to that; repeat at a stable dose",
+    "beyond": "the sum grew beyond the limit, on no fewer steroids: progression",
+    "unmeasured": "without measurable disease no response can be shown: stable at best",
+    "gone": "nothing of it is flagged now, which a reader must see",
+    "more": "more steroids: no response can be shown, stable at best",
+    "given": "steroids are still given: partial at best",
+    "confirm": "to be confirmed after four weeks or more",
+    "radiotherapy": "within 12 weeks of radiotherapy: to be confirmed by another examination",
+    "kind_enhancing": "enhancing disease, two targets at most",
+    "kind_non-enhancing": "non-enhancing disease, two targets at most",
+    "together": "together: progression of either is progression; complete where both are, partial "
+    "where one responds and the other has not grown",
+}
+"""All lines of the computation; reports in other languages translate them by these texts."""
+
+
+def name_of(points: Sequence[TimePoint], number: int) -> str:
+    """Return the date of an examination, or its ordinal."""
+    return points[number].date or f"examination {number + 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseCase:
+    """The measurements of one kind of disease by one criterion."""
+
+    points: tuple[TimePoint, ...]
+    choices: ResponseChoices
+    mixed: bool = False
+    """Whether the other kind of disease is measured too."""
+
+    @property
+    def most(self) -> int:
+        """Maximum number of targets."""
+        return MIXED_TARGETS if self.mixed else TARGETS
+
+    @property
+    def volumetric(self) -> bool:
+        """Whether volumes are summed, not products of diameters."""
+        return self.choices.criterion is Criterion.VOLUMETRIC
+
+    @property
+    def unit(self) -> str:
+        """Unit of a sum."""
+        return "ml" if self.volumetric else "mm²"
+
+    @property
+    def part(self) -> Region:
+        """Region that shows this disease."""
+        return Region.ET if self.choices.disease is Disease.ENHANCING else Region.WT
+
+    def volume(self, one: Measured) -> float | None:
+        """Return the volume of the relevant part: the non-enhancing part in mixed disease."""
+        volume = one.volume_ml.get(self.part)
+        if not self.mixed or self.part is Region.ET or volume is None:
+            return volume
+        enhancing = one.volume_ml.get(Region.ET)
+        return None if enhancing is None else max(round(volume - enhancing, _DIGITS), 0.0)
+
+    def size(self, one: Measured) -> float | None:
+        """Return product or volume of the relevant part; None if not measured."""
+        volume = self.volume(one)
+        if self.volumetric or volume == 0 or volume is None:
+            return volume
+        return one.product_mm2 if one.measured_part is self.part else None
+
+    def measurable(self, one: Measured) -> bool:
+        """Return whether a lesion may be a target."""
+        if self.part is Region.ET:
+            return bool(one.measurable)
+        return (self.volumetric or one.measured_part is Region.WT) and min(
+            one.longest_mm or 0.0, one.perpendicular_mm or 0.0
+        ) >= MEASURABLE_MM
+
+    def there(self, number: int) -> dict[str, Measured]:
+        """Return the lesions of one examination with this kind of disease, by tracking UID."""
+        return {
+            one.tracking_uid: one
+            for one in self.points[number].lesions
+            if one.state is not ReviewState.REJECTED and self.volume(one) != 0
+        }
+
+    def judged(self, number: int) -> bool:
+        """Return whether an examination can show this kind of disease; False if unknown."""
+        point = self.points[number]
+        if not point.lesions:
+            return self.part is Region.WT or bool(point.contrast)
+        return all(self.volume(one) is not None for one in point.lesions)

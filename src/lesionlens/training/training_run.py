@@ -1,0 +1,144 @@
+"""State of one training session, saved and restored, and the protocol of real cases."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from lesionlens.base.errors import WeightsError
+from lesionlens.base.labels import ComputePrecision
+from lesionlens.network import weights
+from lesionlens.network.model import LensNetwork
+from lesionlens.network.notes import WeightsNotes
+from lesionlens.training import checkpoint as checkpoints
+from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
+from lesionlens.training.data import BatchSource
+from lesionlens.training.distributed import ProcessGroup
+from lesionlens.training.initial_network import name_of
+from lesionlens.training.optimiser import Optimiser
+from lesionlens.training.recipe_changes import check_same_recipe, recipe_record
+
+
+class Cases(Protocol):
+    """Real cases instead of the generator; implemented by `training.real_cases.RealCases`."""
+
+    @property
+    def words(self) -> str:
+        """Description of the data, for the weights' metadata."""
+        ...
+
+    @property
+    def scans(self) -> tuple[str, ...]:
+        """Digests of the training scans."""
+        ...
+
+    def judged_by(self, trained_on: Collection[str]) -> tuple[str, ...]:
+        """Return the validation cases that were in the training data of earlier weights."""
+        ...
+
+    def source(self, stage: StageConfig, config: DataConfig, seed: int, done: int) -> BatchSource:
+        """Return a source of the training cases."""
+        ...
+
+    def validate(
+        self,
+        network: LensNetwork,
+        stage: StageConfig,
+        device: torch.device,
+        precision: ComputePrecision,
+    ) -> dict[str, float]:
+        """Return metrics on the held-out patients."""
+        ...
+
+
+@dataclass(slots=True)
+class TrainingRun:
+    """State of one session."""
+
+    config: TrainConfig
+    out: Path
+    processes: ProcessGroup
+    network: LensNetwork
+    optimiser: Optimiser
+    precision: ComputePrecision
+    cases: Cases | None = None
+    notes: WeightsNotes = field(default_factory=WeightsNotes)
+    """Metadata of the initial weights."""
+    step: int = 0
+    spent_s: float = 0.0
+    sitting: int = 0
+    loss: float = float("nan")
+    shared: nn.Module = field(init=False)
+    """The network for training steps, possibly distributed."""
+
+    def save(self) -> Path:
+        """Write checkpoint and averaged weights in one process; return the weights' path."""
+        path = self.out / "weights.safetensors"
+        if not self.processes.leads:
+            return path
+        tensors = {f"network/{n}": p for n, p in self.network.state_dict().items()}
+        tensors |= self.optimiser.state()
+        meta = {
+            "step": self.step,
+            "minutes": self.spent_s / 60,
+            "sitting": self.sitting,
+            "loss": self.loss,
+            "network": name_of(self.config),
+            "seed": self.config.seed,
+            "recipe": recipe_record(self.config),
+        }
+        checkpoints.save(self.out / "checkpoint", checkpoints.Checkpoint(tensors, meta))
+        stage = self.config.stages[self.config.stage_at(max(0, self.step - 1))[0]]
+        about = dataclasses.replace(
+            self.notes,
+            spacing_mm=max(1.0, round(sum(stage.spacing_mm) / 2, 2)),
+            focus_spacing_mm=_focus_mm(stage) or self.notes.focus_spacing_mm,
+            provenance={
+                "data": self.cases.words if self.cases else "synthetic only",
+                "steps": self.step,
+                "minutes": round(self.spent_s / 60, 1),
+            },
+            trained_on=(*self.notes.trained_on, *(self.cases.scans if self.cases else ())),
+        )
+        weights.save(path, self.network.config, self.optimiser.average, about)
+        return path
+
+    def restore(self) -> None:
+        """Resume from the checkpoint in this folder, if there is one."""
+        found = checkpoints.load(self.out / "checkpoint")
+        if found is None:
+            return
+        if found.meta["network"] != name_of(self.config):
+            raise WeightsError(
+                found=f'a checkpoint of network "{found.meta["network"]}"',
+                expected=f'"{name_of(self.config)}" as in the recipe',
+                next_step="Choose another output folder, or start afresh without resuming",
+            )
+        if "recipe" in found.meta:
+            check_same_recipe(found.meta["recipe"], self.config, int(found.meta["step"]))
+        prefix = "network/"
+        own = {n[len(prefix) :]: t for n, t in found.tensors.items() if n.startswith(prefix)}
+        try:
+            self.network.load_state_dict(own)
+            self.optimiser.load(dict(found.tensors))
+        except (KeyError, RuntimeError) as error:
+            raise WeightsError(
+                found=f'a checkpoint of another "{name_of(self.config)}" than today\'s',
+                expected="the tensors of the network in the recipe",
+                next_step="Choose another output folder, or begin anew with --fresh",
+            ) from error
+        self.step, self.sitting = int(found.meta["step"]), int(found.meta["sitting"]) + 1
+        self.spent_s, self.loss = float(found.meta["minutes"]) * 60, float(found.meta["loss"])
+
+
+def _focus_mm(stage: StageConfig) -> float | None:
+    """Return the spacing of patch refinement for weights trained on patches, else None."""
+    if stage.patches is None:
+        return None
+    return round(sum(stage.patches.spacing_mm) / 2, 2)
