@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from pathlib import Path
 
 from npe2 import PluginManifest
+from tests.files_below import files_below
 
 import lesionlens.napari
 from lesionlens.napari.commands.command import Command, Commands
@@ -58,3 +61,22 @@ def test_the_answer_to_an_act_goes_when_the_next_one_begins():
     assert session.state.message == "While it is down."
     session.choose_opacity(0.3)
     assert session.state.message == ""
+
+
+def test_keys_on_buttons_come_from_the_commands_and_messages_name_real_ones():
+    """A key that is written by hand stays behind when the command gets another one."""
+    named = re.compile(r"\(((?:(?:Ctrl|Control|Shift|Alt)\+)+\w+)\)|(⇧\w)")
+    real = {command.shown_key.replace("Control", "Ctrl") for command in KEYED}
+    place, found = MANIFEST.parent, set()
+    for path in files_below(place, "*.py"):
+        room = path.relative_to(place).parts[0]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and room != "commands"
+            ):
+                found |= {(room, *match) for match in named.findall(str(node.value))}
+    by_hand = {one for one in found if one[0] in {"widgets", "viewer"} or one[2]}
+    assert not by_hand
+    assert {key for _, key, _ in found} - {"Ctrl+Shift+P"} <= real  # napari's own, of its palette

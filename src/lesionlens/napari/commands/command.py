@@ -33,14 +33,18 @@ class Command:
     unavailable: Callable[[Screen], str] = _always
     """Why it cannot be run with what is shown now, in words; empty if it can."""
 
-    def enabled(self, screen: Screen) -> bool:
-        """Whether it can be run with what is shown now."""
-        return not self.unavailable(screen)
-
     @property
     def shown_key(self) -> str:
         """The key as people write it."""
         return self.key.replace("-", "+")
+
+    def captioned(self, words: str) -> str:
+        """Write words on a button with the key, such as "Edit ⇧E"."""
+        return f"{words} {self.shown_key.replace('Shift+', '⇧')}".rstrip()
+
+    def hint(self, words: str) -> str:
+        """Write a button's tip with the key in full, such as "Undo (U)"."""
+        return f"{words} ({self.shown_key.replace('Control', 'Ctrl')})" if self.key else words
 
     @property
     def title(self) -> str:
@@ -52,8 +56,7 @@ class Command:
     def tip(self) -> str:
         """Beside a button: what it does, and its key."""
         words = self.words.removeprefix("edit: ")
-        key = f" ({self.shown_key})" if self.key else ""
-        return f"{words[:1].upper()}{words[1:]}{key}"
+        return self.hint(f"{words[:1].upper()}{words[1:]}")
 
 
 class Commands:

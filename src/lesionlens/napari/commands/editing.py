@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from lesionlens.napari.commands.command import Command
+from lesionlens.napari.model.screen.screen import Screen
 
+EDIT = "edit_outline"
 FINISH = "finish_outline"
 """Enter means something else while nothing is drawn."""
+
+
+def _not_redrawn(screen: Screen) -> str:
+    return "" if screen.editing or screen.draft_words else screen.not_marked
+
+
 COMMANDS = (
     Command(
-        "edit_outline",
+        EDIT,
         "redraw the candidate's outline, or finish and keep it",
         lambda acts: acts.review_controller.edit_outline(),
         "Shift-E",
+        unavailable=_not_redrawn,
     ),
     Command(
         "discard_edit",
@@ -23,13 +32,21 @@ COMMANDS = (
         "add the lesion at the crosshair, or under the pointer",
         lambda acts: acts.add_lesion(),
         "Shift-P",
+        unavailable=lambda screen: screen.not_added,
     ),
-    Command("draw_lesion", "draw a lesion by hand", lambda acts: acts.adder.draw(), "Shift-L"),
+    Command(
+        "draw_lesion",
+        "draw a lesion by hand",
+        lambda acts: acts.adder.draw(),
+        "Shift-L",
+        unavailable=lambda screen: screen.not_added,
+    ),
     Command(
         "merge",
         "merge the candidate with the nearest one",
         lambda acts: acts.adder.merge(),
         "Shift-K",
+        unavailable=lambda screen: "" if screen.editing else screen.not_merged,
     ),
     Command(
         "hold_prompt",

@@ -12,6 +12,10 @@ def not_marked(screen: Screen) -> str:
     return "" if screen.editing else screen.not_marked
 
 
+def _nothing_to(act: str, possible: bool) -> str:
+    return "" if possible else f"There is nothing to {act}"
+
+
 COMMANDS = (
     Command(
         "next_candidate",
@@ -144,6 +148,7 @@ COMMANDS = (
         "undo the last decision",
         lambda acts: acts.review_controller.undo(),
         "U",
+        unavailable=lambda screen: _nothing_to("undo", screen.can_undo or screen.editing),
     ),
     Command(
         "redo",
@@ -151,5 +156,6 @@ COMMANDS = (
         lambda acts: acts.review_controller.redo(),
         "Shift-U",
         "redo the decision",
+        unavailable=lambda screen: _nothing_to("redo", screen.can_redo or screen.editing),
     ),
 )

@@ -17,5 +17,7 @@ COMMANDS = (
 )
 """Every command; their names and keys are unique."""
 
+BY_NAME = {command.name: command for command in COMMANDS}
+"""Every command by its name."""
 KEYED = tuple(command for command in COMMANDS if command.key)
 """Those that a key runs."""

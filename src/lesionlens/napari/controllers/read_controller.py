@@ -148,6 +148,11 @@ class ReadController:
         return self.read_session is not None and self.read_session.closed
 
     @property
+    def analysis_shown(self) -> bool:
+        """Whether the window shows an analysis."""
+        return self.session.state.analysis is not None
+
+    @property
     def waiting(self) -> bool:
         """Whether a result is there that the reader has not opened yet."""
         return self._held is not None
@@ -388,5 +393,4 @@ def sign_words(reading: ReadController) -> str:
     if reading.read_session is None or not reading.closed or reading.read_session.locked:
         return ""
     count = len(reading.read_session.read.marks_of(Phase.UNAIDED))
-    words = f"Sign {count} mark{'' if count == 1 else 's'}" if count else "Nothing seen"
-    return f"{words} ⇧A"
+    return f"Sign {count} mark{'' if count == 1 else 's'}" if count else "Nothing seen"

@@ -9,25 +9,25 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QMenu, QToolButton, QWidget
 
-from lesionlens.napari.commands.table import COMMANDS
+from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.commands.viewing import MEASURES
 from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.views import Layout, Window
 from lesionlens.napari.model.screen.board import Board
 
 _LAYOUTS = (
-    (Layout.SINGLE, "1", "One view: the napari canvas"),
-    (Layout.ONE, "as acquired", "Slices as they were acquired (Shift+O)"),
-    (Layout.PAIR, "1 × 2", "Two sequences in a row (Shift+S)"),
-    (Layout.TRIPLE, "1 × 3", "Three sequences in a row (Shift+S)"),
-    (Layout.FOUR, "2 × 2", "Four sequences side by side (Shift+F)"),
-    (Layout.PLANES, "3 planes", "Axial, coronal and sagittal together (Shift+J)"),
-    (Layout.PRIOR, "prior", "An earlier examination beside this one (Ctrl+B)"),
+    (Layout.SINGLE, "1", "One view: the napari canvas", ""),
+    (Layout.ONE, "as acquired", "Slices as they were acquired", "toggle_acquired_slices"),
+    (Layout.PAIR, "1 × 2", "Two sequences in a row", "next_row_layout"),
+    (Layout.TRIPLE, "1 × 3", "Three sequences in a row", "next_row_layout"),
+    (Layout.FOUR, "2 × 2", "Four sequences side by side", "four_views"),
+    (Layout.PLANES, "3 planes", "Axial, coronal and sagittal together", "three_planes"),
+    (Layout.PRIOR, "prior", "An earlier examination beside this one", "toggle_prior"),
 )
 _WINDOWS = (
-    (Window.AUTO, "auto", "Initial window (8)"),
-    (Window.BRAIN, "brain", "Brain window (9)"),
-    (Window.WIDE, "wide", "Full range (0)"),
+    (Window.AUTO, "auto", "Initial window", "window_auto"),
+    (Window.BRAIN, "brain", "Brain window", "window_brain"),
+    (Window.WIDE, "wide", "Full range", "window_wide"),
 )
 _SWITCHES = (
     ("toggle_cine", "cine"),
@@ -55,6 +55,10 @@ def _style(roomy: bool) -> str:
     return _STYLE % (_ROOMY if roomy else _NARROW)
 
 
+def _hint(words: str, name: str) -> str:
+    return BY_NAME[name].hint(words) if name else words
+
+
 class ViewToolbar(QWidget):
     """Buttons for layouts, brightness and comparison.
 
@@ -75,16 +79,15 @@ class ViewToolbar(QWidget):
         row.setContentsMargins(2, 2, 2, 2)
         row.setSpacing(0)
         self.layouts = {
-            layout: self._button(words, tip, partial(acts.show_layout, layout))
-            for layout, words, tip in _LAYOUTS
+            layout: self._button(words, _hint(tip, name), partial(acts.show_layout, layout))
+            for layout, words, tip, name in _LAYOUTS
         }
         self.windows = {
-            window: self._button(words, tip, partial(acts.show_window, window))
-            for window, words, tip in _WINDOWS
+            window: self._button(words, _hint(tip, name), partial(acts.show_window, window))
+            for window, words, tip, name in _WINDOWS
         }
-        commands = {command.name: command for command in COMMANDS}
         self.switches = {
-            name: self._button(words, commands[name].tip, partial(commands[name].run, acts))
+            name: self._button(words, BY_NAME[name].tip, partial(BY_NAME[name].run, acts))
             for name, words in _SWITCHES
         }
         for group in (self.layouts, self.windows, self.switches):
@@ -113,7 +116,8 @@ class ViewToolbar(QWidget):
         """Return the button whose menu has every tool that measures."""
         made = QToolButton()
         made.setText("mm")
-        made.setToolTip("Measure a length, an angle or intensities (F3, F4, F6)")
+        keys = ", ".join(command.shown_key for command in MEASURES[:-1])
+        made.setToolTip(f"Measure a length, an angle or intensities ({keys})")
         made.setAccessibleName("Measure")
         made.setCheckable(True)
         made.setFocusPolicy(Qt.FocusPolicy.NoFocus)

@@ -12,9 +12,12 @@ from qtpy.QtWidgets import (
     QTableView,
 )
 
+from lesionlens.napari.commands.editing import EDIT
+from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.model.screen.screen import Screen
 from lesionlens.napari.qt.candidate_model import COLUMNS, ID_ROLE, CandidateModel, cells_of
 from lesionlens.napari.qt.waiting import when_idle
+from lesionlens.napari.widgets.command_buttons import CommandButtons
 from lesionlens.napari.widgets.edit_block import AddRow, EditTools
 from lesionlens.napari.widgets.parts import (
     Section,
@@ -47,9 +50,11 @@ class CandidateBlock(Section):
     merged = Signal(int)
 
     def __init__(self) -> None:
-        self._undo, self._redo = flat_button("↶", "Undo (U)"), flat_button("↷", "Redo (Shift+U)")
         self._count = label("", "dim")
         super().__init__("CANDIDATES")
+        self._commands = commands = CommandButtons(self.commanded.emit)
+        self._undo = commands.add(flat_button("↶"), "undo", tip="Undo")
+        self._redo = commands.add(flat_button("↷"), "redo", tip="Redo")
         self.model = CandidateModel(self)
         self.table = QTableView()
         self._set_up_table()
@@ -59,15 +64,12 @@ class CandidateBlock(Section):
         self._slider.valueChanged.connect(lambda value: self.threshold_chosen.emit(value / 100))
         self._floor = label("", "dim")
         self._costs = label("", "dim", wrap=True)
-        self._accept = self._button("Accept A", "accept")
-        self._reject = self._button("Reject R", "reject")
-        self._defer = self._button("Defer D", "defer")
-        self._edit = self._button("Edit ⇧E", "edit_outline")
-        self._edit.setToolTip(
-            "Redraw the outline with napari's brush, fill and eraser, and tools (Shift+E)"
-        )
-        self._discard = flat_button("discard", "Leave the outline as it was")
-        self._discard.clicked.connect(lambda _=False: self.commanded.emit("discard_edit"))
+        self._accept = commands.add(QPushButton(), "accept", "Accept")
+        self._reject = commands.add(QPushButton(), "reject", "Reject")
+        self._defer = commands.add(QPushButton(), "defer", "Defer")
+        tip = "Redraw the outline with napari's brush, fill and eraser, and tools"
+        self._edit = commands.add(QPushButton(), EDIT, "Edit", tip)
+        self._discard = commands.add(flat_button("discard"), "discard_edit")
         self._outline = label("", "dim", wrap=True)
         self.tools, self.adding = EditTools(), AddRow()
         self._offered = ""  # strokes to go on with, which were brought into sight
@@ -78,8 +80,6 @@ class CandidateBlock(Section):
         self._reason.currentTextChanged.connect(self.reason_changed)
         self._reason.settled.connect(self.reason_settled)
         self._reason.left.connect(self.table.setFocus)
-        self._undo.clicked.connect(lambda _=False: self.commanded.emit("undo"))
-        self._redo.clicked.connect(lambda _=False: self.commanded.emit("redo"))
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -92,11 +92,6 @@ class CandidateBlock(Section):
         self.body.addLayout(row(self._outline, self._discard))
         self.body.addWidget(self.tools)
         self.body.addLayout(row(self._reason, self._undo, self._redo))
-
-    def _button(self, words: str, act: str) -> QPushButton:
-        button = QPushButton(words)
-        button.clicked.connect(lambda _=False: self.commanded.emit(act))
-        return button
 
     def _set_up_table(self) -> None:
         table = self.table
@@ -134,10 +129,8 @@ class CandidateBlock(Section):
         self.table.viewport().update()
         self._fit_table()
         self._show_threshold(screen)
-        for button in (self._accept, self._reject, self._defer):
-            offer(button, screen.not_marked)
+        self._commands.show_screen(screen)
         self._show_reason(screen)
-        offer(self._edit, "" if screen.editing else screen.not_marked)
         if screen.editing and self.tools.isHidden():
             when_idle(partial(bring_into_sight, self.tools, self._edit))
         if screen.draft_words and not self._offered:
@@ -145,13 +138,11 @@ class CandidateBlock(Section):
         self._offered = screen.draft_words
         self.tools.show_screen(screen)
         self.adding.show_screen(screen)
-        self._edit.setText("Done ⇧E" if screen.editing else "Edit ⇧E")
+        self._edit.setText(BY_NAME[EDIT].captioned("Done" if screen.editing else "Edit"))
         set_role(self._edit, "primary" if screen.editing else "")
         self._outline.setText(screen.outline_words)
         self._outline.setVisible(bool(screen.outline_words))
         self._discard.setVisible(screen.editing)
-        self._undo.setEnabled(screen.can_undo or screen.editing)
-        self._redo.setEnabled(screen.can_redo or screen.editing)
 
     def changeEvent(self, event: QEvent) -> None:
         """Fit the table again once another font has reached it."""

@@ -14,9 +14,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens.napari.commands.table import COMMANDS
+from lesionlens.napari.commands.editing import EDIT
+from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.model.choices.tools import Limit
 from lesionlens.napari.model.screen.screen import Screen
+from lesionlens.napari.widgets.command_buttons import CommandButtons
 from lesionlens.napari.widgets.parts import flat_button, label, offer, row
 
 _TOOLS = (
@@ -29,7 +31,6 @@ _TOOLS = (
     ("cut here", "split_here"),
 )
 _COLUMNS = 4
-_COMMAND_OF = {command.name: command for command in COMMANDS}
 _LIMITS = (
     (Limit.ANYWHERE, "paint anywhere"),
     (Limit.INTENSITY, "within intensity"),
@@ -46,6 +47,7 @@ class EditTools(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
+        self._commands = CommandButtons(self.commanded.emit)
         self._buttons = {act: self._button(words, act) for words, act in _TOOLS}
         for act in ("brush_ball", "split"):
             self._buttons[act].setCheckable(True)
@@ -56,7 +58,8 @@ class EditTools(QWidget):
             grid.addWidget(button, place // _COLUMNS, place % _COLUMNS)
         self.limit = QComboBox()
         self.limit.setAccessibleName("Where the brush paints")
-        self.limit.setToolTip("Only voxels in the range are painted (Shift+R)")
+        tip = BY_NAME["brush_limit"].hint("Only voxels in the range are painted")
+        self.limit.setToolTip(tip)
         for value, words in _LIMITS:
             self.limit.addItem(words, value)
         self.limit.activated.connect(lambda n: self.limit_chosen.emit(_LIMITS[n][0]))
@@ -72,14 +75,11 @@ class EditTools(QWidget):
     def _button(self, words: str, act: str) -> QToolButton:
         button = QToolButton()
         button.setText(words)
-        button.setToolTip(_COMMAND_OF[act].tip)
-        button.setAccessibleName(button.toolTip())
         button.setProperty("role", "segment")
         policy = button.sizePolicy()
         policy.setHorizontalPolicy(policy.Policy.Expanding)
         button.setSizePolicy(policy)
-        button.clicked.connect(lambda _=False: self.commanded.emit(act))
-        return button
+        return self._commands.add(button, act)
 
     def _bound(self, name: str) -> QDoubleSpinBox:
         box = QDoubleSpinBox()
@@ -120,23 +120,21 @@ class AddRow(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._add = flat_button("+ add ⇧P", "Add the lesion at the crosshair or pointer (Shift+P)")
-        self._draw = flat_button("draw ⇧L", "Draw a lesion by hand (Shift+L)")
-        words = "Merge with another candidate; the key selects the nearest (Shift+K)"
-        self._merge = flat_button("merge ⇧K", words)
+        self._commands = commands = CommandButtons(self.commanded.emit)
+        tip = "Add the lesion at the crosshair or pointer"
+        self._add = commands.add(flat_button(""), "add_lesion", "+ add", tip)
+        self._draw = commands.add(flat_button(""), "draw_lesion", "draw")
+        merge = BY_NAME["merge"]
+        tip = merge.hint("Merge with another candidate; the key selects the nearest")
+        self._merge = flat_button(merge.captioned("merge"), tip)
         self._merge.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self._menu = QMenu(self._merge)
         self._merge.setMenu(self._menu)
         self._draft = label("", "warn", wrap=True)
-        self._open_wanted = QPushButton("Go on ⇧E")
-        self._drop = flat_button("drop it", "Discard the interrupted strokes")
-        for button, act in (
-            (self._add, "add_lesion"),
-            (self._draw, "draw_lesion"),
-            (self._open_wanted, "edit_outline"),
-            (self._drop, "discard_edit"),
-        ):
-            button.clicked.connect(lambda _=False, act=act: self.commanded.emit(act))
+        tip = "Continue with the interrupted strokes"
+        self._open_wanted = commands.add(QPushButton(), EDIT, "Go on", tip)
+        tip = "Discard the interrupted strokes"
+        self._drop = commands.add(flat_button("drop it"), "discard_edit", tip=tip)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.setSpacing(4)
@@ -148,9 +146,8 @@ class AddRow(QWidget):
         """Show what can be done now."""
         self.setVisible(not screen.editing)
         others = [one for one in screen.candidates if not one.focus]
-        offer(self._add, screen.not_added)
-        offer(self._draw, screen.not_added)
-        offer(self._merge, screen.not_merged)
+        self._commands.show_screen(screen)
+        offer(self._merge, BY_NAME["merge"].unavailable(screen))
         self._menu.clear()
         for one in others:
             act = self._menu.addAction(f"{one.id} · {one.place}")

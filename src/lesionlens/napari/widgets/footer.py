@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QPushButton, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QPushButton, QVBoxLayout, QWidget
 
+from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.model.screen.screen import Screen
-from lesionlens.napari.widgets.parts import label, row, set_role
+from lesionlens.napari.widgets.command_buttons import CommandButtons
+from lesionlens.napari.widgets.parts import flat_button, label, row, set_role
 
 
 class Footer(QWidget):
@@ -19,18 +21,14 @@ class Footer(QWidget):
         super().__init__()
         self._reviewed = label("", "dim", wrap=True)
         self._signed = False
-        self._sign, self._export, keys = QPushButton(), QPushButton("Export…"), QToolButton()
+        self._sign = QPushButton()
+        self._commands = commands = CommandButtons(self.commanded.emit)
+        self._export = commands.add(QPushButton("Export…"), "export")
         self._sign.setToolTip("Sign the study under your name, when every candidate is decided")
         self._sign.clicked.connect(lambda _=False: self._on_sign())
-        self._export.clicked.connect(lambda _=False: self.commanded.emit("export"))
-        keys.setText("Keys (K)")
-        keys.setProperty("role", "flat")
-        keys.clicked.connect(lambda _=False: self.commanded.emit("show_keys"))
-        self._without = QToolButton()
-        self._without.setText("without it?")
-        self._without.setToolTip("Mask this candidate and run the network again")
-        self._without.setProperty("role", "flat")
-        self._without.clicked.connect(lambda _=False: self.commanded.emit("ask_without"))
+        keys = commands.add(flat_button(BY_NAME["show_keys"].hint("Keys")), "show_keys")
+        tip = "Mask this candidate and run the network again"
+        self._without = commands.add(flat_button("without it?"), "ask_without", tip=tip)
         column = QVBoxLayout(self)
         column.setContentsMargins(12, 4, 12, 6)
         column.setSpacing(4)
@@ -42,9 +40,10 @@ class Footer(QWidget):
         self._signed = screen.signed
         self._reviewed.setText(screen.reviewed)
         self._reviewed.setVisible(bool(screen.reviewed))
-        self._sign.setText(screen.sign_words)
+        words = screen.sign_words
+        self._sign.setText(words if screen.signed else BY_NAME["sign"].captioned(words))
         self._without.setVisible(screen.can_ask_without)
-        self._export.setEnabled(screen.can_export)
+        self._commands.show_screen(screen)
         set_role(self._export, "primary" if screen.all_reviewed else "")
         self.setVisible(screen.analysed)
 

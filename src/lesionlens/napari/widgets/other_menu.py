@@ -7,6 +7,7 @@ from functools import partial
 from qtpy.QtWidgets import QMenu, QWidget
 
 from lesionlens.imaging.preparation.other_images import kind_of
+from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.controllers.beside_acts import BesideActs
 
 
@@ -16,9 +17,8 @@ def other_menu(parent: QWidget, acts: BesideActs) -> QMenu:
 
     def fill() -> None:
         menu.clear()
-        menu.addAction("T1c - T1 (Ctrl+F7)").triggered.connect(
-            lambda _=False: acts.show_subtraction()
-        )
+        subtraction = menu.addAction(BY_NAME["show_subtraction"].hint("T1c - T1"))
+        subtraction.triggered.connect(lambda _=False: acts.show_subtraction())
         for number, series in enumerate(acts.other_series()):
             action = menu.addAction(f"{kind_of(series)}: {series.description}")
             action.triggered.connect(partial(_show, acts, number))

@@ -145,7 +145,7 @@ def row(*items: QWidget | None, spacing: int = 6) -> QHBoxLayout:
     return layout
 
 
-def flat_button(text: str, tooltip: str) -> QToolButton:
+def flat_button(text: str, tooltip: str = "") -> QToolButton:
     """Make a button without a frame; its tooltip is its accessible name too."""
     button = QToolButton()
     button.setText(text)

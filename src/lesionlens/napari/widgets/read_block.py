@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QListWidget, QListWidgetItem, QPushButton, QSpinBox
 
+from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.controllers.read_controller import ReadController, phase_words, sign_words
 from lesionlens.napari.widgets.parts import Section, label, row, set_role
 from lesionlens.site.database.records import Mark
@@ -39,23 +40,23 @@ class ReadBlock(Section):
         self._confidence.setAccessibleName("Confidence of the next mark or decision")
         self._confidence.setToolTip("Confidence of the next mark or decision")
         self._confidence.valueChanged.connect(self._on_confidence)
-        self._mark = QPushButton("Mark ⇧X")
+        mark, remove = BY_NAME["mark_here"], BY_NAME["unmark"]
+        self._mark = QPushButton(mark.captioned("Mark"))
         self._mark.setToolTip(
-            "Mark the crosshair position of linked views, or the next position you click; Shift+X "
-            "marks the position under the pointer"
+            "Mark the crosshair position of linked views, or the next position you click; "
+            f"{mark.shown_key} marks the position under the pointer"
         )
         self._mark.clicked.connect(lambda _=False: self.marked.emit())
-        self._back = QPushButton("Remove ⇧Z")
-        self._back.setToolTip("Remove the selected mark, or the last one (Shift+Z)")
+        self._back = QPushButton(remove.captioned("Remove"))
+        self._back.setToolTip(remove.hint("Remove the selected mark, or the last one"))
         self._back.clicked.connect(lambda _=False: self.taken_back.emit(self._chosen()))
-        self._sign = QPushButton("Nothing seen ⇧A")
+        self._sign = QPushButton()
         self._sign.setToolTip("Sign your own read under your name; then the analysis is shown")
         self._sign.clicked.connect(lambda _=False: self.signed.emit())
         set_role(self._sign, "primary")
         self._add = QPushButton("Make it a candidate")
-        self._add.setToolTip(
-            "Grow a candidate from the selected mark, or from the last one (Control+Shift+X)"
-        )
+        words = "Grow a candidate from the selected mark, or from the last one"
+        self._add.setToolTip(BY_NAME["mark_to_candidate"].hint(words))
         self._add.clicked.connect(lambda _=False: self.added.emit(self._chosen()))
         self.body.addWidget(self._words)
         self.body.addWidget(self._list)
@@ -85,11 +86,10 @@ class ReadBlock(Section):
         self._list.setVisible(bool(marks))
         self._mark.setEnabled(not read_session.locked)
         self._back.setEnabled(any(self._reading.may_take_back(mark) for mark in marks))
-        shown = self._reading.session.state.analysis is not None
-        self._add.setVisible(bool(marks) and shown)
+        self._add.setVisible(bool(marks) and self._reading.analysis_shown)
         words = sign_words(self._reading)
         self._sign.setVisible(bool(words))
-        self._sign.setText(words)
+        self._sign.setText(BY_NAME["sign"].captioned(words))
 
     def _on_confidence(self, value: int) -> None:
         self._reading.confidence = None if value == _UNSAID else value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Signal
 
 from lesionlens.napari.model.wording.second import ShownSecond
+from lesionlens.napari.widgets.command_buttons import CommandButtons
 from lesionlens.napari.widgets.parts import Section, flat_button, label, row
 from lesionlens.napari.widgets.pick_rows import PickRows
 
@@ -25,10 +26,9 @@ class SecondBlock(Section):
         self._title, self._agreement = label("", wrap=True), label("", "dim", wrap=True)
         self.lines = PickRows()
         self.lines.picked.connect(self.gone_to)
-        take = flat_button("adopt this part F8", "Adopt the second result here (F8)")
-        take.clicked.connect(lambda _=False: self.commanded.emit("take_second"))
-        close = flat_button("✕", "Close the second result")
-        close.clicked.connect(lambda _=False: self.commanded.emit("close_second"))
+        commands = CommandButtons(self.commanded.emit)
+        take = commands.add(flat_button(""), "take_second", "adopt this part")
+        close = commands.add(flat_button("✕"), "close_second")
         self.body.addWidget(self._title)
         self.body.addLayout(row(take, None, close))
         self.body.addWidget(self._agreement)

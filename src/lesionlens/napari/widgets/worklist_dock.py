@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.worklist_controller import WorklistController
 from lesionlens.napari.model.studies import recent
@@ -76,9 +77,9 @@ class WorklistDock(QWidget):
             "Analyse the studies that have no result yet in the background, the next ones first"
         )
         self._ahead.clicked.connect(lambda _=False: self._toggle_ahead())
-        self._before = QPushButton("◀ PgUp")
+        self._before = QPushButton(BY_NAME["previous_study"].captioned("◀"))
         self._before.clicked.connect(lambda _=False: actions.step_study(-1))
-        self._next = QPushButton("PgDown ▶")
+        self._next = QPushButton(f"{BY_NAME['next_study'].shown_key} ▶")
         self._next.clicked.connect(lambda _=False: actions.step_study(1))
         self._title = label("", "title")
         self._summary = label("", "dim", wrap=True)

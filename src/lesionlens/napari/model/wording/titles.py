@@ -42,4 +42,4 @@ def sign_words(state: State, *, flagged: bool) -> str:
     """Return what can be signed now, or that it can be withdrawn."""
     if state.review.signed is not None:
         return "Withdraw the signature…"
-    return "Nothing further ⇧A" if flagged else "Nothing seen ⇧A"
+    return "Nothing further" if flagged else "Nothing seen"
