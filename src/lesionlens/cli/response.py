@@ -74,9 +74,7 @@ def response(
     choices = ResponseChoices(baseline - 1, None if nadir is None else nadir - 1, criterion,
                               disease, steroids, clinical)  # fmt: skip
     draft = followup.propose(found, choices)
-    listed = ", ".join(
-        f"{n + 1}: {name_of(found.points, n)}" for n in range(len(found.points))
-    )
+    listed = ", ".join(f"{n + 1}: {name_of(found.points, n)}" for n in range(len(found.points)))
     lines = (plain(f"Examinations {listed}"), *map(plain, draft.steps), draft.words)
     if sign is None:
         return Answer((*lines, RESEARCH_USE_NOTICE))

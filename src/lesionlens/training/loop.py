@@ -7,28 +7,24 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import nn
 
-from lesionlens.base.errors import ResourceError, WeightsError
+from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import ComputePrecision
 from lesionlens.base.logs import REPORT
 from lesionlens.base.manifest import claim_names
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.base.staging import check_target
 from lesionlens.engines.device import autocast, choose, choose_precision
-from lesionlens.network import weights
 from lesionlens.network.build import build
-from lesionlens.network.model import LensNetwork, channels_last
+from lesionlens.network.model import channels_last
 from lesionlens.network.normalise import with_presence
-from lesionlens.network.notes import WeightsNotes
-from lesionlens.training import checkpoint as checkpoints
-from lesionlens.training.config import DataConfig, StageConfig, TrainConfig
+from lesionlens.training.config import TrainConfig
 from lesionlens.training.data import (
     SEEDS_A_SOURCE,
     Batch,
@@ -38,10 +34,9 @@ from lesionlens.training.data import (
     patch_stage,
 )
 from lesionlens.training.distributed import ProcessGroup
-from lesionlens.training.initial_network import initial_network, name_of
+from lesionlens.training.initial_network import initial_network
 from lesionlens.training.losses import lens_loss
 from lesionlens.training.optimiser import Optimiser
-from lesionlens.training.recipe_changes import check_same_recipe, recipe_record
 from lesionlens.training.tensorboard import open_event_writer
 from lesionlens.training.training_run import Cases, TrainingRun
 from lesionlens.training.validate import validate

@@ -19,22 +19,17 @@ from dataclasses import dataclass, replace
 
 from lesionlens.analysis.followup.response_case import STEPS, ResponseCase, name_of
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.labels import Region, ReviewState
-from lesionlens.base.records.findings import MEASURABLE_MM
 from lesionlens.base.records.followup import (
     PRODUCT_LIMITS,
-    TARGETS,
     VOLUME_LIMITS,
     ChangeKind,
     Comparison,
     Measured,
-    TimePoint,
     measures_of,
     percent,
 )
 from lesionlens.base.records.response import (
     Clinical,
-    Criterion,
     Disease,
     Response,
     ResponseChoices,
