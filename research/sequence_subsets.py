@@ -25,7 +25,8 @@ from page import put_between
 from scipy.stats import spearmanr
 
 from lesionlens.analysis.evaluation.label_conventions import convention_reader, region_mask
-from lesionlens.analysis.explain.perturbations import shown_of
+from lesionlens.analysis.explain.perturbations import sees_what_is_flagged, shown_of
+from lesionlens.analysis.explain.questions import questions_to
 from lesionlens.analysis.explain.shapley import subsets_of
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import InputPerturbation
@@ -69,7 +70,9 @@ def run_case(engine: LensEngine, folder: Path, case: RealCase) -> dict[str, Any]
         prediction = engine.predict(shown, context=SILENT)
         marked = outlined(prediction, shown)
         labels[subset], components[subset] = marked.labels, marked.components
-    asked = [InputPerturbation.showing(one) for one in subsets]
+    questions = questions_to(engine, prepared, prediction, SILENT)
+    fine = questions is not None and not sees_what_is_flagged(questions, marked)
+    asked = [InputPerturbation.showing(one, fine=fine) for one in subsets]
     seen = engine.predict_perturbed(prepared, asked, context=SILENT)
     masks = seen.probability >= prediction.thresholds[Region.WT]  # of all: the last one
     owner = np.zeros(seen.grid.shape, np.intp)

@@ -98,6 +98,7 @@ class SupportsPerturbation(Protocol):
         """Run a fast first pass over the whole brain on each perturbed input.
 
         The unperturbed input gives the same as `Prediction.unperturbed`.
+        Inputs that are `fine` are predicted on another grid, which the result names.
         """
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lesionlens.analysis.explain.explain import Explained, explain
 from lesionlens.analysis.findings import preliminary
+from lesionlens.analysis.findings.enhancement import without_what_t1_shows
 from lesionlens.analysis.findings.find import Flagged, find
 from lesionlens.analysis.findings.measured import measure
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
@@ -131,6 +132,7 @@ class Lens:
             preliminary.notify(self._engine, prepared, context, first)
             with context.stage("network"):
                 prediction = predict(self._engine, prepared, context=context)
+                prediction = without_what_t1_shows(prediction, prepared)
             with context.stage("native grid"):
                 probability = native.bring_regions(prediction.probability, prepared, nested=True)
             with context.stage("candidates"):

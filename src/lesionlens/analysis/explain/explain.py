@@ -72,10 +72,12 @@ def explain(
         scores = plain_scores(flagged.marked, prediction, probability)
         unsure, grid = prediction.uncertainty, None
     else:
-        by_sequence, doubt = perturbations.ask(questions, prediction, flagged.spots)
+        seen = perturbations.sees_what_is_flagged(questions, flagged.marked)
+        finely = None if seen else flagged.marked
+        answers = perturbations.ask(questions, prediction, flagged.spots, finely)
+        by_sequence, doubt = answers.by_sequence, answers.uncertainty
         unsure, grid = (None, None) if doubt is None else (doubt.data, doubt.grid)
-        left_out = None if by_sequence is None else by_sequence.left_out
-        scores = score_by_all_views(flagged.scores, left_out, prediction.scoring)
+        scores = score_by_all_views(flagged.scores, answers.views, prediction.scoring)
     uncertainty = None if unsure is None else native.bring(unsure, prepared, grid)
     if drawn is not None:
         checks = check_maps(prepared, prediction, flagged.marked, attention, questions)

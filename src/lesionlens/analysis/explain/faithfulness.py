@@ -1,10 +1,10 @@
 """Faithfulness checks of attention maps.
 
-Pointing and mass check whether the map agrees with the segmented region. Deletion checks whether
-the prediction depends on the attended voxels: when the most attended voxels are occluded, the
-region's probability must fall, at each step, more than for as many random voxels, or a ball around
-the brain's centre, a likely position of tumours. A map that fails is labelled and not shown by
-default.
+Pointing and mass check whether the map agrees with the segmented region: its peak, and most of its
+attention. Deletion checks whether the prediction depends on the attended voxels: when the most
+attended voxels are occluded, the region's probability must fall, at each step, more than for as
+many random voxels, or a ball around the brain's centre, a likely position of tumours. A map that
+fails is labelled and not shown by default.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.analysis.explain import perturbations
 from lesionlens.analysis.explain.questions import Questions
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import Region
@@ -29,8 +30,8 @@ FAITHFUL = {0.5: 0.9, 1.0: 0.5}
 """Maximum remaining probability for a faithful map relative to random occlusion, by the occluded
 share of the flagged volume.
 """
-SEEN = 0.1
-"""Mean probability of flagged voxels below which the pass itself hardly detects the region."""
+MOSTLY = 0.5
+"""Minimum share of the attention of a faithful map that lies in the flagged region."""
 DELETION = "the deletion check"
 _BLOCK_VOX = 4
 _SEED = 20
@@ -48,6 +49,7 @@ class MapFault(StrEnum):
 
     NOT_SEEN = "the pass that it shows hardly sees what is flagged"
     PEAK_OUTSIDE = "its peak lies outside what is flagged"
+    MOSTLY_OUTSIDE = "most of its attention lies outside what is flagged"
     HIDING_CHANGES_LITTLE = "hiding what it shows changes the probability too little"
     CENTRE_AS_MUCH = "hiding the brain's centre changes the probability as much"
 
@@ -94,6 +96,8 @@ def faults_of(found: MapChecks) -> tuple[MapFault, ...]:
         faults.append(MapFault.NOT_SEEN)
     if found.peak_inside is False:
         faults.append(MapFault.PEAK_OUTSIDE)
+    if found.mass_inside is not None and found.mass_inside < MOSTLY:
+        faults.append(MapFault.MOSTLY_OUTSIDE)
     for step, left in ((0.5, found.deletion_half), (1.0, found.deletion)):
         if left is None or found.deletion_random is None:
             continue
@@ -197,7 +201,7 @@ def _left(found: MapChecks, means: Sequence[float], share: float) -> MapChecks:
     `means` are for the unperturbed study, the baselines and the map's steps; the region has `share`
     of the voxels that the baselines occlude.
     """
-    if means[0] < SEEN:
+    if means[0] < perturbations.SEEN:
         return replace(found, seen=False)
     random, centre, half, whole = (min(float(mean / means[0]), 1.0) for mean in means[1:])
     return replace(

@@ -1,12 +1,15 @@
 """Perturbed predictions (subsets of sequences, mirrored) for relevance and uncertainty.
 
 They give each candidate's Shapley values (contribution of each sequence) and the uncertainty map
-(variation of the prediction under perturbation).
+(variation of the prediction under perturbation). Quick passes are coarser than the prediction.
+Where they miss a flagged region (`sees_what_is_flagged`), they do not predict what an analysis of a
+subset of the sequences would flag; sequences are then compared at the prediction's own voxel size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +17,10 @@ from scipy import ndimage
 
 from lesionlens.analysis.explain import shapley
 from lesionlens.analysis.explain.questions import Questions
-from lesionlens.analysis.findings.component_scores import ComponentVoxels
+from lesionlens.analysis.findings.component_scores import ComponentVoxels, voxels_on
+from lesionlens.analysis.findings.components import ComponentMask, component_voxels
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.evidence import SequenceScores
@@ -24,6 +29,8 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.uncertainty import undecided
 
 UNCERTAINTY, RELEVANCE = "the uncertainty", "which sequence mattered"
+SEEN = 0.1
+"""Mean probability of what is flagged of a region below which a pass hardly sees it."""
 _MIRRORED = InputPerturbation(mirrored=True, alone=True)
 
 
@@ -32,9 +39,54 @@ def present_in(prepared: PreparedStudy) -> tuple[MrSequence, ...]:
     return tuple(s for s, there in zip(MrSequence, prepared.present, strict=True) if there)
 
 
+def sees_what_is_flagged(questions: Questions, marked: ComponentMask) -> bool:
+    """Whether the quick pass whose attention is shown sees each region of what is flagged.
+
+    Parameters
+    ----------
+    questions : Questions
+        To the engine, about the study.
+    marked : ComponentMask
+        What is flagged.
+
+    Returns
+    -------
+    bool
+        True where nothing is flagged, where the pass does not predict a region, and where there
+        was no time to ask.
+    """
+    answer = questions.ask(RELEVANCE, [InputPerturbation(alone=True)]) if marked.count else None
+    if answer is None:
+        return True
+    for region in Region:
+        seen = answer.of(region)
+        flagged = np.argwhere(np.isin(marked.labels, region.labels))
+        if seen is None or not len(flagged):
+            continue
+        if seen[0].ravel()[voxels_on(marked.grid.to_mm(flagged), answer.grid)].mean() < SEEN:
+            return False
+    return True
+
+
+class Answers(NamedTuple):
+    """What the engine's answers come to."""
+
+    by_sequence: SequenceScores | None
+    """What each subset shows of each component (`shown_of`), as shares of the sequences. None
+    where there is no component, or no time."""
+    uncertainty: Volume | None
+    """0 to 1, on the grid of `unperturbed`; None where there was no time."""
+    views: Sequence[Mapping[str, float | None]] | None
+    """What all but one sequence show of each component in quick passes, by which scores are
+    fitted."""
+
+
 def ask(
-    questions: Questions, prediction: Prediction, spots: Sequence[ComponentVoxels]
-) -> tuple[SequenceScores | None, Volume | None]:
+    questions: Questions,
+    prediction: Prediction,
+    spots: Sequence[ComponentVoxels],
+    finely: ComponentMask | None = None,
+) -> Answers:
     """Predict every subset of the sequences, and mirrored inputs.
 
     Predictions for the uncertainty come first; other subsets, for the Shapley values, are predicted
@@ -48,13 +100,8 @@ def ask(
         Prediction of the study, with `unperturbed`.
     spots : sequence of ComponentVoxels
         Each component on the grid of `unperturbed`.
-
-    Returns
-    -------
-    SequenceScores or None
-        Shapley values of `shown_of` for each component. None if there is no component, or no time.
-    Volume or None
-        The uncertainty, 0 to 1, on the grid of `unperturbed`; None if there was no time.
+    finely : ComponentMask or None
+        The same components, to compare the sequences at the prediction's own voxel size.
 
     Raises
     ------
@@ -70,33 +117,66 @@ def ask(
         )
     present = present_in(questions.prepared)
     everything = frozenset(present)
-    single_out = [s for s in shapley.subsets_of(present) if len(s) == len(present) - 1 and s]
+    subsets = shapley.subsets_of(present)
+    single_out = [s for s in subsets if len(s) == len(present) - 1 and s]
     answers = questions.ask(UNCERTAINTY, [_MIRRORED, *map(InputPerturbation.showing, single_out)])
-    by_subset = {everything: seen.probability[0]}
+    quick = _Shown({everything: seen.probability[0]}, seen.grid, spots)
     uncertainty = None
     if answers is not None:
-        by_subset.update(zip(single_out, answers.probability[1:], strict=True))
+        quick.by_subset.update(zip(single_out, answers.probability[1:], strict=True))
         voices = np.stack([*seen.probability[:1], *answers.probability])
         uncertainty = Volume(undecided(voices), seen.grid)
-    rest = [s for s in shapley.subsets_of(present) if s not in by_subset] if spots else []
+    threshold = prediction.thresholds[Region.WT]
+    by_sequence, views = _compared(questions, quick, threshold, finely) if spots else (None, None)
+    return Answers(by_sequence, uncertainty, views)
+
+
+def _compared(
+    questions: Questions, quick: _Shown, threshold: float, finely: ComponentMask | None
+) -> tuple[SequenceScores | None, Sequence[Mapping[str, float | None]] | None]:
+    """Return what each sequence shows, and `Answers.views`; None where there was no time."""
+    present = present_in(questions.prepared)
+    subsets = shapley.subsets_of(present)
+    without = {s: frozenset(present) - {s} for s in present}
+    wanted = subsets if finely is None else without.values()
+    rest = [s for s in wanted if s not in quick.by_subset]
     more = questions.ask(RELEVANCE, [*map(InputPerturbation.showing, rest)]) if rest else None
     if more is not None:
-        by_subset.update(zip(rest, more.probability, strict=True))
-    nearest, threshold = _nearest(spots, seen.grid.shape), prediction.thresholds[Region.WT]
-    drawn = {subset: answer >= threshold for subset, answer in by_subset.items()}
-    table = {
-        subset: shown_of(mask, drawn[everything], nearest, len(spots))
-        for subset, mask in drawn.items()
-    }
-    by_sequence = None
-    if more is not None:
-        by_sequence = SequenceScores(
-            relevance=shapley.of_components(present, table),
-            alone=shapley.picked(table, {s: frozenset({s}) for s in present}),
-            left_out=shapley.picked(table, {s: everything - {s} for s in present}),
-            by_voxel=shapley.evidence_maps(present, by_subset, seen.grid),
-        )
-    return by_sequence, uncertainty
+        quick.by_subset.update(zip(rest, more.probability, strict=True))
+    elif rest:
+        return None, None
+    table = quick.table(threshold)
+    views = shapley.picked(table, without)
+    shown = quick
+    if finely is not None:
+        fine = [InputPerturbation.showing(one, fine=True) for one in subsets]
+        if (answer := questions.ask(RELEVANCE, fine)) is None:
+            return None, views
+        by_subset = dict(zip(subsets, answer.probability, strict=True))
+        shown = _Shown(by_subset, answer.grid, component_voxels(finely, answer.grid))
+        table = shown.table(threshold)
+    by_sequence = SequenceScores(
+        relevance=shapley.of_components(present, table),
+        alone=shapley.picked(table, {s: frozenset({s}) for s in present}),
+        left_out=shapley.picked(table, without),
+        by_voxel=shapley.evidence_maps(present, shown.by_subset, shown.grid),
+    )
+    return by_sequence, views
+
+
+class _Shown(NamedTuple):
+    """The probability that each subset of the sequences gives, and the components there."""
+
+    by_subset: dict[shapley.Subset, NDArray[np.float32]]
+    grid: Grid
+    spots: Sequence[ComponentVoxels]
+
+    def table(self, threshold: float) -> dict[shapley.Subset, NDArray[np.float64]]:
+        """Return `shown_of` by subset; the largest is that of all sequences."""
+        nearest = _nearest(self.spots, self.grid.shape)
+        drawn = {subset: answer >= threshold for subset, answer in self.by_subset.items()}
+        by_all = drawn[max(drawn, key=len)]
+        return {s: shown_of(mask, by_all, nearest, len(self.spots)) for s, mask in drawn.items()}
 
 
 def shown_of(

@@ -103,9 +103,13 @@ class InputPerturbation:
     """Predict only with the ensemble member whose attention is shown, not with the ensemble
     average.
     """
+    fine: bool = False
+    """Predict at the voxel size of the prediction itself, where the engine otherwise uses a
+    coarser, quicker one; `hidden` then lies on that grid. The same for all inputs of one call.
+    """
 
     @classmethod
-    def showing(cls, sequences: Collection[MrSequence]) -> InputPerturbation:
+    def showing(cls, sequences: Collection[MrSequence], *, fine: bool = False) -> InputPerturbation:
         """Return the perturbation that keeps only these sequences.
 
         Examples
@@ -114,7 +118,7 @@ class InputPerturbation:
         (False, False, False, True)
         """
         t1, t1c, t2, flair = (sequence in sequences for sequence in MrSequence)
-        return cls((t1, t1c, t2, flair))
+        return cls((t1, t1c, t2, flair), fine=fine)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

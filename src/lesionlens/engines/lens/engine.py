@@ -20,7 +20,7 @@ from lesionlens.base.records.prompts import PromptRequest, PromptResponse
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
 from lesionlens.engines import device as devices
-from lesionlens.engines import gradcam, network_input, separable
+from lesionlens.engines import gradcam, separable
 from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.interruptible import interruptible
 from lesionlens.engines.lens.method import EVERYTHING, LensMethod, whole
@@ -74,7 +74,7 @@ class LensEngine(LensMethod):
         self._network.to(device)
         self._numbers = devices.choose_precision(device)
         self._prompts.move(device)
-        self._cache = self._fresh_cache(device)
+        self._empty_caches(device)
 
     @override
     def forget(self) -> None:
@@ -151,7 +151,7 @@ class LensEngine(LensMethod):
                 "grad-cam; attention is in every result",
                 "Ask for grad-cam, or use the attention maps of the result",
             )
-        study = network_input.make_network_input(prepared, self._about.spacing_mm, self._device)
+        study = self._fine.of(prepared)
         x = study.input_of(EVERYTHING).to(memory_format=torch.channels_last_3d)
         channel = {target.region: list(Region).index(target.region)}
         layer = self._network.decoder.to_half

@@ -111,14 +111,15 @@ class LensMethod(ABC):
 
     def __init__(self, about: WeightsInfo, device: Device) -> None:
         self._about = about
-        self._cache = self._fresh_cache(device)
+        self._empty_caches(device)
 
-    def _fresh_cache(self, device: Device) -> PassCache:
-        return PassCache(_SCALE * self._about.spacing_mm, device)
+    def _empty_caches(self, device: Device) -> None:
+        spacing_mm = self._about.spacing_mm
+        self._quick, self._fine = (PassCache(s * spacing_mm, device) for s in (_SCALE, 1.0))
 
     def forget(self) -> None:
         """Release the last study; see `engines.engine.SupportsForgetting`."""
-        self._cache = self._fresh_cache(self._device)
+        self._empty_caches(self._device)
 
     @property
     @abstractmethod
@@ -185,7 +186,7 @@ class LensMethod(ABC):
 
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
-        study = network_input.make_network_input(prepared, self._about.spacing_mm, self._device)
+        study = self._fine.of(prepared)
         out, logits = self._first_pass(study, context)
         box, cut = study.box, study.cut
         along = separable.matrices(study.grid, cut, antialias=False)
@@ -232,6 +233,9 @@ class LensMethod(ABC):
 
         with self._watch(FIRST_PASS, context, len(inputs)):
             out, mirrored, *more = self._each(run, inputs)
+        shown = InputPerturbation.showing(_shown(study.present))
+        for one, found in zip((shown, *inputs[2:]), (out, *more), strict=True):
+            self._fine.note(one, sigmoid(self._calibrated(found.logits))[0])
         xp = namespace(out.logits)
         there, back = (sigmoid(self._calibrated(one.logits)[0]) for one in (out, mirrored))
         sums = there + xp.flip(back, (1,))
@@ -274,7 +278,9 @@ class LensMethod(ABC):
         context: RunContext,
     ) -> PerturbedPrediction:
         """Run one fast pass on each input; see `engines.engine.SupportsPerturbation`."""
-        study = self._cache.of(prepared)
+        fine = any(one.fine for one in perturbations)
+        cache = self._fine if fine else self._quick
+        study = cache.of(prepared)
         groups = [self._ensemble(perturbation, study.present) for perturbation in perturbations]
 
         def run(batch: Sequence[InputPerturbation]) -> Array:
@@ -283,12 +289,12 @@ class LensMethod(ABC):
             return sigmoid(self._calibrated(self._pass(x).logits))
 
         def answer(inputs: Sequence[InputPerturbation]) -> Iterator[Array]:
-            size = self._together
+            size = 1 if fine else self._together  # memory: two fine ones at once take 2 GB
             batches = [inputs[i : i + size] for i in range(0, len(inputs), size)]
             with self._watch(PERTURBATION, context, len(batches)):
                 yield from chain.from_iterable(self._each(run, batches))
 
-        return self._cache.predict_perturbed(prepared, groups, answer)
+        return cache.predict_perturbed(prepared, groups, answer)
 
     def _ensemble(
         self, perturbation: InputPerturbation, present: Sequence[bool]

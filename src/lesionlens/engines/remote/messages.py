@@ -135,7 +135,10 @@ def _only_array(part: bytes, limit_bytes: int) -> NDArray[Any]:
 
 def perturbations_out(perturbations: Sequence[InputPerturbation]) -> tuple[Header, Arrays]:
     """Serialise perturbations."""
-    fields = [{"keep": v.keep, "mirrored": v.mirrored, "alone": v.alone} for v in perturbations]
+    fields = [
+        {"keep": v.keep, "mirrored": v.mirrored, "alone": v.alone, "fine": v.fine}
+        for v in perturbations
+    ]
     hidden = {str(n): v.hidden for n, v in enumerate(perturbations) if v.hidden is not None}
     return {"variants": fields}, hidden
 
@@ -151,6 +154,7 @@ def perturbations_in(header: Header, arrays: Arrays) -> list[InputPerturbation]:
                 bool(fields["mirrored"]),
                 arrays.get(str(number)),
                 bool(fields["alone"]),
+                bool(fields.get("fine", False)),
             )
         )
     return found

@@ -63,6 +63,19 @@ def test_a_map_that_only_points_but_does_not_matter_fails(make_prepared):
     assert found.reliable is False
 
 
+def test_a_map_that_lies_elsewhere_for_the_most_part_fails_though_what_it_shows_is_needed(
+    make_prepared,
+):
+    attention = map_on(NEEDED) + map_on(ELSEWHERE) * np.float32(0.5)
+    attention[12:22, 4:12, 4:14] += np.float32(0.1)
+    found = checked(attention, make_prepared)
+    assert found.peak_inside
+    assert found.deletion < 0.5 * found.deletion_random
+    assert found.volume_share < found.mass_inside < 0.5
+    assert found.reliable is False
+    assert found.words == ("not reliable here: most of its attention lies outside what is flagged")
+
+
 def test_nothing_flagged_is_not_judged():
     found = trust.pointing(map_on(NEEDED), np.zeros(SHAPE, bool), 100.0)
     assert found.reliable is None

@@ -1,7 +1,5 @@
 """Questions to an engine: an engine of our own, whose answers are known in advance."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from tests.perturbable import Perturbable
@@ -9,12 +7,15 @@ from tests.perturbable import Perturbable
 from lesionlens.analysis.explain import perturbations, probe
 from lesionlens.analysis.explain.questions import Questions
 from lesionlens.analysis.findings.component_scores import ComponentVoxels
+from lesionlens.analysis.findings.components import ComponentMask
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.grid import Grid
+from lesionlens.base.labels import Label
 from lesionlens.base.records.prediction import (
     Capability,
     EngineInfo,
     InputPerturbation,
+    PerturbedPrediction,
     Prediction,
     Scoring,
     Trace,
@@ -37,10 +38,7 @@ def asked_of(prepared, components):
     engine.asked.clear()
     info = EngineInfo("additive", "1", None, frozenset({Capability.PERTURB}))
     prediction = Prediction({}, info, unperturbed=full)
-    by_sequence, uncertainty = perturbations.ask(
-        Questions(engine, prepared), prediction, components
-    )
-    return SimpleNamespace(by_sequence=by_sequence, uncertainty=uncertainty), engine
+    return perturbations.ask(Questions(engine, prepared), prediction, components), engine
 
 
 EVERYWHERE = [ComponentVoxels(np.arange(120), 1.0)]
@@ -56,6 +54,55 @@ def test_each_sequence_gets_what_it_would_draw_itself(make_prepared):
         {"t1": 1, "t1c": 1, "t2": 1, "flair": 0}
     )
     assert len(engine.asked) == 16
+
+
+FINE = Grid((12, 10, 8), np.diag([0.5, 0.5, 0.5, 1.0]))
+
+
+class Nearsighted(Perturbable):
+    """Sees the core, and what T1 shows, at its fine voxel size alone."""
+
+    def __init__(self):
+        super().__init__(
+            GRID,
+            lambda keep, _: np.full(GRID.shape, 0.9 if keep[3] else 0.1),
+            lambda keep, _: np.full(GRID.shape, 0.02),
+        )
+
+    def predict_perturbed(self, prepared, perturbations, *, context):
+        if not any(one.fine for one in perturbations):
+            return super().predict_perturbed(prepared, perturbations, context=context)
+        self.asked += perturbations
+        values = [0.9 if one.keep[0] or one.keep[3] else 0.1 for one in perturbations]
+        seen = np.array(values, np.float32)[:, None, None, None] * np.ones(FINE.shape, np.float32)
+        return PerturbedPrediction(seen, FINE, np.stack([seen, seen], axis=1))
+
+
+def marked_everywhere(label):
+    labels = np.full(GRID.shape, label, np.uint8)
+    return ComponentMask(labels, np.ones(GRID.shape, np.int32), 1, GRID)
+
+
+@pytest.mark.parametrize(("label", "seen"), [(Label.OEDEMA, True), (Label.CORE, False)])
+def test_quick_passes_that_miss_a_flagged_region_are_found_out(make_prepared, label, seen):
+    questions = Questions(Nearsighted(), make_prepared())
+    assert perturbations.sees_what_is_flagged(questions, marked_everywhere(label)) is seen
+
+
+def test_sequences_are_compared_at_the_predictions_own_voxel_size_where_needed(make_prepared):
+    prepared, engine = make_prepared(), Nearsighted()
+    everything = [InputPerturbation((True,) * 4)]
+    full = engine.predict_perturbed(prepared, everything, context=SILENT)
+    info = EngineInfo("nearsighted", "1", None, frozenset({Capability.PERTURB}))
+    prediction = Prediction({}, info, unperturbed=full)
+    questions, marked = Questions(engine, prepared), marked_everywhere(Label.CORE)
+    coarse = perturbations.ask(questions, prediction, EVERYWHERE)
+    fine = perturbations.ask(questions, prediction, EVERYWHERE, marked)
+    assert [one.by_sequence.alone[0]["t1"] for one in (coarse, fine)] == [0, 1]
+    assert fine.by_sequence.by_voxel.grid.matches(FINE)
+    assert fine.views == coarse.views == coarse.by_sequence.left_out
+    assert fine.by_sequence.left_out[0]["flair"] == 1 > fine.views[0]["flair"]
+    assert len([one for one in engine.asked if one.fine]) == 16
 
 
 def test_absent_sequences_cost_no_pass(make_prepared):
@@ -79,7 +126,7 @@ def test_a_sequence_that_shows_nothing_gets_nothing_of_a_large_outline(make_prep
     fitted = Scoring(intercept=3.0, logit=0.1, log_ml=0.8)  # counts the size
     prediction = Prediction({}, info, unperturbed=full, scoring=fitted)
     spots = [ComponentVoxels(np.arange(120), 130.0)]
-    found, _ = perturbations.ask(Questions(engine, prepared), prediction, spots)
+    found = perturbations.ask(Questions(engine, prepared), prediction, spots).by_sequence
     assert found.relevance[0]["flair"] > 0.9
     assert max(abs(found.relevance[0][key]) for key in ("t1", "t1c", "t2", "none")) < 0.01
     assert found.alone[0]["t1"] < 0.01

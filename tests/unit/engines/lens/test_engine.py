@@ -114,11 +114,11 @@ def test_perturbations_are_what_they_declare(engine, study):
     ]
     said = engine.predict_perturbed(study, variants, context=SILENT).probability
     assert len({answer.tobytes() for answer in said}) == 4
-    only_flair = engine._cache.of(study).input_of(variants[1])
+    only_flair = engine._quick.of(study).input_of(variants[1])
     assert not only_flair[0, :3].any()
     assert not only_flair[0, 4:7].any()
     assert only_flair[0, 3].any()
-    shown, masked = (engine._cache.of(study).input_of(variants[n]) for n in (0, 3))
+    shown, masked = (engine._quick.of(study).input_of(variants[n]) for n in (0, 3))
     assert not masked[0, :4, hidden].any()
     torch.testing.assert_close(masked[0, :4, ~hidden], shown[0, :4, ~hidden])
     torch.testing.assert_close(masked[0, 4:], shown[0, 4:])
@@ -150,6 +150,32 @@ def test_no_pass_is_run_twice(random_weights, make_prepared, monkeypatch):
     assert len(taken) == 4
 
 
+def test_fine_answers_are_of_the_predictions_own_voxel_size(engine, study, prediction):
+    everything, flair = (
+        InputPerturbation(fine=True),
+        InputPerturbation.showing([MrSequence.FLAIR], fine=True),
+    )
+    seen = engine.predict_perturbed(study, [everything, flair], context=SILENT)
+    assert seen.grid.spacing_mm == pytest.approx(prediction.unperturbed.grid.spacing_mm / 1.5)
+    hidden = np.ones(seen.grid.shape, bool)
+    changed = engine.predict_perturbed(
+        study, [InputPerturbation(hidden=hidden, alone=True, fine=True)], context=SILENT
+    )
+    assert changed.inner.shape == (1, 2, *seen.grid.shape)
+    assert not np.array_equal(changed.probability[0], seen.probability[0])
+
+
+def test_passes_of_a_prediction_are_not_run_again_for_fine_answers(
+    random_weights, make_prepared, monkeypatch
+):
+    engine, study = LensEngine("cpu", random_weights), make_prepared()
+    engine.predict(study, context=SILENT)
+    taken = inputs_read(engine, monkeypatch)
+    some = [InputPerturbation(fine=True), InputPerturbation.showing([MrSequence.T2], fine=True)]
+    engine.predict_perturbed(study, some, context=SILENT)
+    assert len(taken) == 1
+
+
 def sure_of(out):
     return out._replace(logits=torch.full_like(out.logits, 9.0))
 
@@ -179,15 +205,15 @@ def test_where_no_sequence_shows_oedema_only_what_is_nearly_certain_is_drawn(eng
 
 def test_an_absent_sequence_stays_absent(engine, make_prepared):
     study = make_prepared(present={"flair", "t2"})
-    x = engine._cache.of(study).input_of(InputPerturbation((True,) * 4))
+    x = engine._quick.of(study).input_of(InputPerturbation((True,) * 4))
     assert not x[0, :2].any()
     assert not x[0, 4:6].any()
     assert x[0, 6:].any()
 
 
 def test_a_mirrored_pass_over_a_mirrored_input_is_the_plain_one(engine, study):
-    plain = engine._cache.of(study).input_of(InputPerturbation((True,) * 4))
-    mirrored = engine._cache.of(study).input_of(InputPerturbation((True,) * 4, mirrored=True))
+    plain = engine._quick.of(study).input_of(InputPerturbation((True,) * 4))
+    mirrored = engine._quick.of(study).input_of(InputPerturbation((True,) * 4, mirrored=True))
     torch.testing.assert_close(mirrored, plain.flip(2))
 
 

@@ -1,0 +1,103 @@
+"""Enhancement is what T1c adds to T1, never what is bright on T1c alone.
+
+Blood, melanin, fat and protein are bright on T1 already. A network trained on tumours takes a
+bright rim on T1c for enhancement, whatever T1 shows there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.base.geometry import bounding_box, grown
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.prediction import Prediction
+from lesionlens.base.records.study import PreparedStudy
+from lesionlens.imaging.preparation.other_images import matched
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+_MOST = 0.5
+"""Share from which it is most: of a voxel's brightness on T1c, and of a core's voxels."""
+_BRIGHT = 2.0
+"""Robust deviations above the rest of the brain from which a voxel is bright."""
+_SMOOTH_MM = 1.0
+"""Against noise, and for a registration that is off by as much."""
+_EVERY = 7
+"""Of the brain's voxels the one in so many by which intensities are brought together."""
+_LEAST_ML = 0.1
+
+
+def without_what_t1_shows(prediction: Prediction, prepared: PreparedStudy) -> Prediction:
+    """Take what is as bright on T1 as on T1c out of the enhancing tumour.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        Of the study.
+    prepared : PreparedStudy
+        With T1 and T1c; without either nothing is changed.
+
+    Returns
+    -------
+    Prediction
+        A voxel that is bright on T1 and owes it most of its brightness on T1c does not enhance.
+        Where that is most of what would enhance in a connected core, its probability of enhancing
+        tumour is 0, with a notice from `_LEAST_ML` on; the core keeps the voxels. Blood in a tumour
+        that enhances elsewhere is left as it is: readers count it so.
+    """
+    t1, t1c = (list(MrSequence).index(one) for one in (MrSequence.T1, MrSequence.T1C))
+    found = prediction.probability.get(Region.ET)
+    if found is None or not (prepared.present[t1] and prepared.present[t1c]):
+        return prediction
+    drawn = found >= prediction.thresholds[Region.ET]
+    tight = bounding_box(drawn)
+    if tight is None:
+        return prediction
+    sigma = _SMOOTH_MM / prepared.working.spacing_mm
+    box = grown(tight, np.ceil(4 * sigma).astype(int), found.shape)
+    rest = prepared.brain & (prediction.probability[Region.WT] < 0.5)
+    images = prepared.channels[t1], prepared.channels[t1c]
+    mine = _bright_on_t1(
+        *(one[rest][::_EVERY] for one in images),
+        *(ndimage.gaussian_filter(one[box], sigma) for one in images),
+    )
+    core = prediction.probability.get(Region.TC, found) >= prediction.thresholds[Region.TC]
+    mine = _whole_cores(mine, drawn[box], core[box])
+    left_out = float(np.count_nonzero(mine)) * prepared.working.voxel_ml
+    if not left_out:
+        return prediction
+    enhancing = found.copy()
+    enhancing[box][mine] = 0.0
+    probability = {**prediction.probability, Region.ET: enhancing}
+    notices = prediction.notices
+    if left_out >= _LEAST_ML:
+        notices += (
+            f"{left_out:.1f} ml that are bright on T1c are bright on T1 already (blood, melanin, "
+            "fat or protein): not counted as enhancing",
+        )
+    return replace(prediction, probability=probability, notices=notices)
+
+
+def _whole_cores(mine: Mask, drawn: Mask, core: Mask) -> Mask:
+    """Return what is drawn in connected cores of which most is T1's; none is parted."""
+    cores, count = ndimage.label(core | drawn, structure=np.ones((3, 3, 3)))
+    size, own = (np.bincount(cores[one], minlength=count + 1) for one in (drawn, drawn & mine))
+    return np.asarray(drawn & (own > _MOST * size)[cores])
+
+
+def _bright_on_t1(before: Floats, after: Floats, own: Floats, shown: Floats) -> Mask:
+    """Return which voxels are bright on T1 and owe it most of their brightness on T1c.
+
+    `before` and `after` are T1 and T1c of the rest of the brain, `own` and `shown` of the voxels.
+    """
+    if before.size < 2:
+        return np.zeros(own.shape, bool)
+    scale, _ = matched(before, after)
+    usual = float(np.median(before))
+    spread = 1.4826 * float(np.median(np.abs(before - usual)))
+    excess, all_excess = own - usual, shown - float(np.median(after))
+    return np.asarray((excess > _BRIGHT * spread) & (scale * excess > _MOST * all_excess))

@@ -1,0 +1,67 @@
+"""Enhancement is what T1c adds to T1: a phantom whose lesion is made bright on one or on both."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lesionlens.analysis.findings.enhancement import without_what_t1_shows
+from lesionlens.base.labels import Label, Region
+from lesionlens.base.records.prediction import EngineInfo, Prediction
+from lesionlens.engines.testing.simple import make_patient
+
+INFO = EngineInfo("any", "1", None, frozenset())
+
+
+@pytest.fixture(scope="module")
+def patient():
+    return make_patient(spacing_mm=4.0)
+
+
+def shown(make_prepared, patient, *, on_t1, on_t1c, present=("t1", "t1c", "t2", "flair")):
+    """Return a study whose lesion is so much brighter than the brain, and where it lies."""
+    prepared = make_prepared(present, patient)
+    lesion = patient.labels.data == Label.ENHANCING
+    channels = prepared.channels.copy()
+    for channel, gain in ((0, on_t1), (1, on_t1c)):
+        typical = np.median(channels[channel][prepared.brain])
+        channels[channel][lesion] = typical * gain
+    return replace(prepared, channels=channels), lesion
+
+
+def predicted(patient, lesion):
+    tumour = np.where(patient.labels.data > 0, 0.9, 0.05).astype(np.float32)
+    inner = np.where(lesion, 0.9, 0.05).astype(np.float32)
+    return Prediction({Region.WT: tumour, Region.TC: inner, Region.ET: inner}, INFO)
+
+
+def test_what_is_as_bright_on_t1_is_no_enhancement(make_prepared, patient):
+    prepared, lesion = shown(make_prepared, patient, on_t1=2.5, on_t1c=2.5)
+    before = predicted(patient, lesion)
+    after = without_what_t1_shows(before, prepared)
+    assert not (after.probability[Region.ET] >= 0.5).any()
+    np.testing.assert_array_equal(after.probability[Region.TC], before.probability[Region.TC])
+    assert "bright on T1 already" in after.notices[-1]
+
+
+def test_blood_in_a_tumour_that_enhances_elsewhere_is_left(make_prepared, patient):
+    prepared, lesion = shown(make_prepared, patient, on_t1=1.0, on_t1c=2.5)
+    channels = prepared.channels.copy()
+    blood = np.argwhere(lesion)[: lesion.sum() // 3]
+    channels[0][tuple(blood.T)] = 2.5 * np.median(channels[0][prepared.brain])
+    before = predicted(patient, lesion)
+    assert without_what_t1_shows(before, replace(prepared, channels=channels)) is before
+
+
+@pytest.mark.parametrize("on_t1", [0.8, 1.0])
+def test_what_t1c_adds_is_enhancement(make_prepared, patient, on_t1):
+    prepared, lesion = shown(make_prepared, patient, on_t1=on_t1, on_t1c=2.5)
+    before = predicted(patient, lesion)
+    assert without_what_t1_shows(before, prepared) is before
+
+
+@pytest.mark.parametrize("present", [("t1c", "flair"), ("t1", "flair")])
+def test_without_both_nothing_is_changed(make_prepared, patient, present):
+    prepared, lesion = shown(make_prepared, patient, on_t1=2.5, on_t1c=2.5, present=present)
+    before = predicted(patient, lesion)
+    assert without_what_t1_shows(before, prepared) is before
