@@ -195,9 +195,9 @@ class Artist:
             )
 
         key = ("outlines", id(which), id(parts), outline.region, outline.colours)
-        drawn = self._original(board, tile, place)  # below the reader's own
-        drawn += self._keep(key, (which, parts), made) + self._doubts(board, tile, place, which)
-        return drawn + self._second(board, tile, place)
+        others = self._original(board, tile, place) + self._second(board, tile, place)
+        own = self._keep(key, (which, parts), made)
+        return others + own + self._doubts(board, tile, place, which)  # the last is on top
 
     def _second(
         self, board: Board, tile: Tile, place: Viewpoint
