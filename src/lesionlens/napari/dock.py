@@ -263,6 +263,7 @@ class LesionLens(Panel):
         viewer.dims.events.ndisplay.disconnect(self._on_ndisplay)
         self.gestures.release()
         self.views.release()
+        self.layers.release()
         if self.drops is not None:
             self.drops.release()
         if self.dock_layout is not None:

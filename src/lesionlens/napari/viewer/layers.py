@@ -80,6 +80,12 @@ class Layers:
         ours.setdefault("auto", tuple(layer.contrast_limits))
         layer.contrast_limits_range = full_range(layer.data)
 
+    def release(self) -> None:
+        """Hear no more of the layers."""
+        for layer in self._made.values():
+            for name in _TRANSFORM:
+                getattr(layer.events, name).disconnect(self._on_transform)
+
     def picture(self, sequence: MrSequence | None) -> Any:
         """Return the layer of a sequence; None if there is none."""
         return None if sequence is None else self._get(sequence.value)

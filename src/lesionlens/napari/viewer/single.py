@@ -34,10 +34,10 @@ SPACE = 3
 ROOM = 1.25
 """How much larger than a candidate the view must be that it is gone to in."""
 _PLACES = ("middle_left", "middle_right", "top_center", "bottom_center")
-_CAPTION_COLOUR = (0.85, 0.87, 0.9, 1.0)
+_CAPTION = {"color": (0.85, 0.87, 0.9, 1.0), "font_size": 11}
+_LETTER = {"color": (1.0, 0.85, 0.35, 1.0), "font_size": 13}
 _BEHIND_WORDS = (0.0, 0.0, 0.0, 0.5)
 """A letter over a bright skull is read all the same."""
-_LETTER_COLOUR = (1.0, 0.85, 0.35, 1.0)
 _BOXED = ("_brush_circle", "_zoom_box")
 """Overlays of napari's that have no words to put a box behind."""
 _TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
@@ -67,16 +67,24 @@ class SingleView:
         self._dims, self._plane = 0, Plane.AXIAL
         self.turned: Callable[[], object] = lambda: None
         """Called once the view was turned by somebody else, and put right again."""
-        boxed = {"box": True, "box_color": _BEHIND_WORDS}
-        self._letters = [TextOverlay(position=place, **boxed) for place in _PLACES]
-        self._caption = TextOverlay(position="top_left", **boxed)
-        self._identity = TextOverlay(position="top_right", **boxed)
+        self._letters = [self._overlay(place, place, _LETTER) for place in _PLACES]
+        self._caption = self._overlay("caption", "top_left", _CAPTION)
+        self._identity = self._overlay("identity", "top_right", _CAPTION)
+
+    def _overlay(self, name: str, place: str, style: dict[str, Any]) -> TextOverlay:
+        """Return words of ours on the canvas, hidden; an earlier panel's if there was one."""
+        overlays, key = self._viewer.canvas.overlays, f"lesionlens_{name}"
+        if key not in overlays:
+            made = TextOverlay(position=place, box=True, box_color=_BEHIND_WORDS, **style)
+            overlays[key] = made
+        found: TextOverlay = overlays[key]
+        return found
 
     def set_up(self) -> None:
         """Turn the viewer to radiological convention, on black in every theme; letters appear."""
         if not self._ready:
             self._ready = True
-            self._add_overlays()
+            self._show_overlays()
             for event in self._heard():
                 event.connect(self._relabel)
             for event in self._turning():
@@ -111,23 +119,11 @@ class SingleView:
             self.set_right()
             self.turned()
 
-    def _add_overlays(self) -> None:
-        viewer = self._viewer
-        viewer.canvas.background_color_override = "black"
-        overlays = viewer.canvas.overlays
-        for place, letter in zip(_PLACES, self._letters, strict=True):
-            name = f"lesionlens_{place}"
-            if name not in overlays:
-                letter.color = _LETTER_COLOUR
-                letter.font_size = 13
-                overlays[name] = letter
-                letter.visible = True
-        for name, words in (("caption", self._caption), ("identity", self._identity)):
-            if f"lesionlens_{name}" not in overlays:
-                words.color = _CAPTION_COLOUR
-                words.font_size = 11
-                overlays[f"lesionlens_{name}"] = words
-                words.visible = True
+    def _show_overlays(self) -> None:
+        canvas, overlays = self._viewer.canvas, self._viewer.canvas.overlays
+        canvas.background_color_override = "black"
+        for words in (*self._letters, self._caption, self._identity):
+            words.visible = True
         for name in _BOXED:
             if name in overlays:  # its box stays behind it on the picture, a black square
                 overlays[name].box = False
@@ -136,11 +132,14 @@ class SingleView:
         overlays.scale_bar.box = False
 
     def tear_down(self) -> None:
-        """Hear no more of the viewer."""
+        """Hear no more of the viewer, and take off it the words that nobody would renew."""
         if not self._ready:
             return
         self._ready = False
         self.watch(None)
+        for words in (*self._letters, self._caption, self._identity):
+            words.visible = False
+            words.text = ""
         for event in self._heard():
             event.disconnect(self._relabel)
         for event in self._turning():
