@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import open_worklist_database
 
 HERE = Path(__file__).parent
-WINDOWS = {"panel", "make_napari_viewer"}
+WINDOWS = {"panel", "viewer"}
 MANIFEST = HERE.parents[1] / "src" / "lesionlens" / "napari" / "napari.yaml"
 
 
@@ -80,17 +80,53 @@ def manifest() -> Any:
     return PluginManifest.from_file(MANIFEST)
 
 
+@pytest.fixture(scope="module")
+def shared_window(modules_at_rest: None, qapp: Any, manifest: Any) -> Iterator[Any]:
+    """The window of a file's tests."""
+    from tests.gui.shared_window import SharedWindow
+
+    shared = SharedWindow(manifest)
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The plugin's preferences as they are at first, kept in the test's own folder."""
+    from napari import settings
+
+    settings._clear_plugin_settings_cache()
+    monkeypatch.setattr(settings, "_CFG_PATH", str(tmp_path / "settings.yaml"))
+    yield
+    settings._clear_plugin_settings_cache()
+
+
+@pytest.fixture
+def viewer(
+    shared_window: Any, own_settings: None, qtbot: Any, request: pytest.FixtureRequest
+) -> Iterator[Any]:
+    """The viewer of the shared window, as new; a widget that a test leaves behind fails it."""
+    with_study = "loaded" in request.fixturenames
+    shared_window.lay(request.getfixturevalue("analysis").study if with_study else None)
+    before = set(shared_window.ownerless_widgets())
+    yield shared_window.viewer
+    shared_window.reset()
+    left = [one for one in shared_window.ownerless_widgets() if one not in before]
+    assert not left, f"widgets were left behind: {left}"
+    now = shared_window.described()
+    differs = {k: (v, now[k]) for k, v in shared_window.new.items() if str(now[k]) != str(v)}
+    assert not differs, f"the window is not as it was when it was new: {differs}"
+
+
 @pytest.fixture
 def panel(
-    modules_at_rest: None,
-    make_napari_viewer: Callable[..., Any],
-    plugin_settings: None,
-    npe2pm: Any,
-    manifest: Any,
+    viewer: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Any]:
-    """The docked panel of a real viewer; leaks of Qt widgets fail the test."""
+    """The docked panel of a real viewer."""
+    from qtpy.compat import isalive
+
     from lesionlens.napari.dock import LesionLens
 
     monkeypatch.setattr(
@@ -106,25 +142,18 @@ def panel(
     monkeypatch.setattr(
         "lesionlens.napari.model.studies.recent.place", lambda: tmp_path / "recent.json"
     )
-    npe2pm.register(manifest)
-
-    viewer = make_napari_viewer(strict_qt="raise")
     widget = LesionLens(viewer)
     viewer.window.add_dock_widget(widget, name="LesionLens")
     yield widget
-    widget.release()
+    if isalive(widget):
+        widget.release()
+        widget.deleteLater()
 
 
 @pytest.fixture
 def loaded(panel: Any, analysis: Analysis) -> Any:
-    """The panel with the study's four layers in its viewer."""
-    from napari.layers import Layer
-
-    from lesionlens.base.run_context import SILENT
-    from lesionlens.napari.loading import layers_of
-
-    for data in layers_of(analysis.study, SILENT):
-        panel.viewer.layers.append(Layer.create(*data))
+    """The panel with the study's four layers, which its viewer had before."""
+    assert panel.session.state.study is analysis.study
     return panel
 
 

@@ -10,11 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 from napari.settings import get_settings
-from npe2 import PluginManifest
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QApplication, QTableWidget
-from tests.gui.conftest import MANIFEST
 from tests.gui.window import control, reads
 from tests.phantoms.files import DicomLayout
 from tests.phantoms.headers import PatientIdentity
@@ -224,21 +222,12 @@ def test_a_dropped_result_is_shown_again(
 
 
 def test_napari_opens_a_dropped_folder_without_the_panel(
-    make_napari_viewer,
-    npe2pm,
-    plugin_settings,
-    make_study,
-    qtbot,
-    no_question,
-    monkeypatch,
-    tmp_path,
+    viewer, make_study, qtbot, no_question, monkeypatch, tmp_path
 ):
     """With the preference that the panel offers, napari's own drop asks nothing either."""
     monkeypatch.setattr(
         "lesionlens.imaging.reading.remembered_series.folder", lambda: tmp_path / "kept"
     )
-    npe2pm.register(PluginManifest.from_file(MANIFEST))
-    viewer = make_napari_viewer(strict_qt="raise")
     use_for_folders(True)
     assert get_settings().plugins.extension2reader[FOLDERS] == "lesionlens"
     drop(viewer.window._qt_viewer, make_study(dicom=True))
@@ -305,13 +294,11 @@ def test_two_patients_together_are_refused(panel, window, qtbot, make_study, no_
 
 
 def test_napari_itself_leaves_the_choice_to_the_panel(
-    make_napari_viewer, npe2pm, plugin_settings, make_study, qtbot, monkeypatch, tmp_path
+    viewer, make_study, qtbot, monkeypatch, tmp_path
 ):
     monkeypatch.setattr(
         "lesionlens.imaging.reading.remembered_series.folder", lambda: tmp_path / "kept"
     )
-    npe2pm.register(PluginManifest.from_file(MANIFEST))
-    viewer = make_napari_viewer(strict_qt="raise")
     assert viewer.open(str(two_dates(make_study)), plugin="lesionlens") == []
     qtbot.waitUntil(lambda: bool(viewer.window.dock_widgets), timeout=PATIENCE_MS)
     panel = next(iter(viewer.window.dock_widgets.values()))

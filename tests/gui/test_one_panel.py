@@ -65,14 +65,7 @@ def by_the_menu(viewer):
 
 
 @pytest.mark.parametrize("first", ["menu", "opened", "by name"])
-def test_there_is_one_panel_however_it_was_opened(
-    make_napari_viewer, npe2pm, plugin_settings, first
-):
-    from npe2 import PluginManifest
-    from tests.gui.conftest import MANIFEST
-
-    npe2pm.register(PluginManifest.from_file(MANIFEST))
-    viewer = make_napari_viewer(strict_qt="raise")
+def test_there_is_one_panel_however_it_was_opened(viewer, first):
     ways = {
         "menu": lambda: by_the_menu(viewer),
         "opened": lambda: dock.open_panel(viewer),
@@ -84,7 +77,6 @@ def test_there_is_one_panel_however_it_was_opened(
         way()
         assert panels(viewer) == [one]
         assert one.here
-    one.release()
 
 
 def test_keys_work_wherever_the_focus_is(reviewed, qtbot):
@@ -166,6 +158,7 @@ def test_keys_that_clash_are_reported(reviewed, qtbot):
     assert other.startswith("Control+B is also a key of")
     reviewed.show_clashes(clashes(viewer))
     assert words in reads(reviewed)
+    viewer.keymap.clear()
 
 
 def test_another_plane_keeps_the_zoom(reviewed):

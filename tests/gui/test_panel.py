@@ -11,9 +11,8 @@ import pytest
 from napari import current_viewer
 from napari.settings import get_plugin_settings
 from napari.utils.colormaps.standardize_color import transform_color
-from npe2 import PluginManifest
 from qtpy.QtCore import Qt
-from tests.gui.conftest import LEFT, MANIFEST, RIGHT
+from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.window import canvas, control, names, reads, visible
 
 from lesionlens.analysis.findings.edits import outline_of
@@ -23,6 +22,7 @@ from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.run_context import SILENT
 from lesionlens.napari.commands.table import KEYED
 from lesionlens.napari.demo import run_study
+from lesionlens.napari.dock import open_panel
 from lesionlens.napari.loading import layers_of
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.geometry.planes import Plane
@@ -319,12 +319,10 @@ def test_what_was_exported_in_the_window_opens_again_by_itself(
 
 
 def test_opening_through_napari_shows_layers_and_the_panel(
-    make_napari_viewer, npe2pm, plugin_settings, make_study, qtbot, monkeypatch, tmp_path
+    viewer, make_study, qtbot, monkeypatch, tmp_path
 ):
     """`viewer.open` returns the layers themselves; the panel follows when the window is idle."""
     monkeypatch.setattr("lesionlens.imaging.reading.remembered_series.folder", lambda: tmp_path)
-    npe2pm.register(PluginManifest.from_file(MANIFEST))
-    viewer = make_napari_viewer(strict_qt="raise")
     layers = viewer.open(str(make_study(dicom=True)), plugin="lesionlens")
     assert {layer.name for layer in layers} == {"T1", "T1c", "T2", "FLAIR"}
     qtbot.waitUntil(lambda: bool(viewer.window.dock_widgets), timeout=PATIENCE_MS)
@@ -356,6 +354,18 @@ def test_closing_the_panel_leaves_the_viewer_as_a_plain_one(reviewed):
     assert not ours
     assert not {str(key) for key in viewer.keymap} & {key.shown_key for key in KEYED}
     viewer.layers.clear()
+
+
+def test_a_panel_opened_again_writes_its_own_words_on_the_picture(reviewed):
+    viewer = current_viewer()
+    words = [one for name, one in viewer.canvas.overlays.items() if name.startswith("lesionlens_")]
+    assert all(one.visible for one in words)
+    viewer.window.remove_dock_widget(reviewed)
+    assert not any(one.visible for one in words)
+    open_panel(viewer).session.choose_plane(Plane.SAGITTAL)
+    assert viewer.canvas.overlays["lesionlens_middle_left"].text == "A"
+    assert viewer.canvas.overlays["lesionlens_top_center"].text == "S"
+    assert all(one.visible for one in words)
 
 
 @pytest.mark.slow

@@ -350,9 +350,8 @@ def test_every_view_act_has_a_button(shown):
 
 
 def test_buttons_and_slices_stand_by_a_study_that_was_there_before_the_panel(
-    make_napari_viewer, plugin_settings, analysis, qtbot
+    viewer, analysis, qtbot
 ):
-    viewer = make_napari_viewer(strict_qt="raise")
     for data in layers_of(analysis.study, SILENT):
         viewer.layers.append(Layer.create(*data))
     panel = open_panel(viewer)
@@ -360,7 +359,6 @@ def test_buttons_and_slices_stand_by_a_study_that_was_there_before_the_panel(
     qtbot.waitUntil(lambda: panel.views.toolbar is not None and panel.views.toolbar.isVisible())
     assert panel.views.bar.isVisible()
     assert panel.session.state.study is not None
-    panel.release()
 
 
 def lit(panel):
