@@ -5,7 +5,7 @@ BIN := .venv/bin
 # tests at a time: an analysis takes about 2 GB; one more than cores, for some wait for servers and windows
 JOBS ?= $(shell n=$$(nproc); echo $$(( n < 3 ? n + 1 : 4 )))
 PYTEST := OMP_NUM_THREADS=1 tools/with_display.sh $(BIN)/pytest -n $(JOBS) --dist loadfile
-COVERAGE := --cov --cov-report=term:skip-covered --cov-report=xml
+COVERAGE := -p pytest_cov --cov --cov-report=term:skip-covered --cov-report=xml
 
 unexport PYTHONDONTWRITEBYTECODE  # each process of the tests would compile every module anew
 
@@ -21,7 +21,7 @@ QUICK := tests/unit tests/property tests/architecture -m "not slow and not gui" 
 help:
 	@echo "make demo      analyse the sample patient and show it in napari (a picture without a display)"
 	@echo "make quick     unit tests, laws and architecture without window and whole analyses, in about two minutes"
-	@echo "make test      lint, types, layers and the default tests, as CI does"
+	@echo "make test      lint, types and the default tests (one of them holds the layers), as CI does"
 	@echo "make test-all  the same with the slow tests, and which lines they reach"
 	@echo "make audit     known weaknesses of the pinned dependencies, by pip-audit (asks the network)"
 	@echo "make hashes    constraints-hashes.txt: the pinned dependencies with their hashes (asks the network)"
@@ -57,10 +57,10 @@ layers: install
 quick: install
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $$(nproc) --dist worksteal $(QUICK)
 
-test: system lint types layers
+test: system lint types
 	@$(PYTEST) -m "not slow"
 
-test-all: system lint types layers
+test-all: system lint types
 	@$(PYTEST) $(COVERAGE)
 
 sample: install
