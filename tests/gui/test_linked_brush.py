@@ -59,6 +59,7 @@ OUTWARD = {Plane.AXIAL: (0, 14, 0), Plane.CORONAL: (0, 0, 14), Plane.SAGITTAL: (
 def test_a_stroke_on_a_linked_view_lies_there_in_the_patient_and_is_one_step(edited, qtbot):
     layer_of(edited).brush_size = 4
     radius = edited.views.linked.brush_mm()
+    assert {view.tile.plane for view in edited.views.linked.tiles} == set(Plane)
     for view in edited.views.linked.tiles:
         plane = view.tile.plane
         start = edited.actions_.viewpoint.now.point_mm

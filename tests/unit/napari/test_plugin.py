@@ -51,6 +51,7 @@ def test_importing_the_package_imports_neither_numpy_nor_qt():
 def test_every_command_of_the_manifest_exists_at_its_place():
     manifest = PluginManifest.from_file(MANIFEST)
     homes = {"reader", "writer", "sample", "dock", "palette"}
+    assert manifest.contributions.commands
     for command in manifest.contributions.commands:
         module, name = command.python_name.split(":")
         assert module.rpartition(".")[2] in homes

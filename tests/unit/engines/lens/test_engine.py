@@ -82,6 +82,7 @@ def test_core_and_enhancement_are_those_of_the_mirror_image(engine, study):
 
 
 def test_attention_is_a_share_of_the_brain(prediction, study):
+    assert set(prediction.trace.cross) == set(Region)
     for weights_of in prediction.trace.cross.values():
         assert weights_of.min() >= 0
         assert weights_of.sum() == pytest.approx(1, abs=1e-3)

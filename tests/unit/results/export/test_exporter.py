@@ -195,8 +195,9 @@ def test_a_file_in_the_way_is_refused(make, tmp_path):
 
 
 def test_every_installed_exporter_keeps_the_protocol(make):
-    analysis = make()
-    for point in entry_points(group="lesionlens.exporters"):
+    analysis, points = make(), entry_points(group="lesionlens.exporters")
+    assert {"dicom", "nifti", "report", "tables"} <= points.names
+    for point in points:
         made = point.load()()
         assert made.name == point.name
         reason = made.missing(analysis)

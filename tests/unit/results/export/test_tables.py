@@ -48,13 +48,17 @@ def test_the_json_holds_the_contracts_fields(make):
 
 
 def test_relevance_still_sums_to_what_all_sequences_show(make):
-    for row in findings_json(make())["candidates"]:
+    rows = findings_json(make())["candidates"]
+    assert len(rows) == 2
+    for row in rows:
         reported = [v for v in row["sequence_relevance"].values() if v is not None]
         assert sum(reported) == pytest.approx(row["score"], abs=1e-5)
 
 
 def test_what_each_sequence_alone_scores_is_there_and_absent_ones_are_null(make):
-    for row in findings_json(make())["candidates"]:
+    rows = findings_json(make())["candidates"]
+    assert len(rows) == 2
+    for row in rows:
         alone, left_out = row["score_alone"], row["score_left_out"]
         assert list(alone) == list(left_out) == ["t1c", "flair", "t2", "t1"]
         assert alone["t1"] is left_out["t1"] is None

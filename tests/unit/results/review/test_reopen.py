@@ -106,6 +106,7 @@ def test_what_was_considered_stays_where_there_is_no_evidence_by_sequence(closed
 def test_maps_return_to_the_working_grid(closed):
     analysis, folder = closed
     again = reopen(read_result(folder), analysis.study, analysis.prepared)
+    assert set(again.maps.maps) == set(analysis.maps.maps) == set(Region)
     for region, wanted in analysis.maps.maps.items():
         found = again.maps.maps[region]
         assert found.shape == wanted.shape

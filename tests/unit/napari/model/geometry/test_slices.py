@@ -188,7 +188,9 @@ def test_an_outline_is_never_further_than_half_a_voxel_from_the_voxels_edge():
         np.add(np.argwhere(outside[1:, 1:-1] != outside[:-1, 1:-1]), (0.0, 0.5)),
     ]
     middles = np.concatenate(edges)[:, ::-1] * 2.0 + part.corner
-    for line in lines_around(inside, part):
+    lines = lines_around(inside, part)
+    assert lines
+    for line in lines:
         away = np.linalg.norm(line[:, None] - middles[None], axis=-1).min(axis=1)
         assert away.max() <= 1.0 + 1e-6  # mm, of voxels of 2 mm
 

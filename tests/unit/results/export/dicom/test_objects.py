@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.sr._concepts_dict import concepts
 from scipy.spatial.transform import Rotation
+from tests.files_below import files_below
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.findings.measure import diameters
@@ -844,7 +845,7 @@ def test_a_missing_frame_is_noticed(make, tmp_path):
 @pytest.mark.parametrize("lesions", [(), (Lesion(),)])
 def test_dciodvfy_finds_no_error(make, tmp_path, lesions):
     _written(make(dicom=True, lesions=lesions, tilt_deg=9), tmp_path)
-    for path in (tmp_path / "dicom").iterdir():
+    for path in files_below(tmp_path / "dicom", "*.dcm"):
         reported = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
         errors = [
             line
