@@ -32,6 +32,8 @@ from lesionlens.base.run_context import SILENT
 from lesionlens.napari.loading import KEY, layers_of
 
 APPLICATION = "lesionlens_tests"
+MANY = 1000
+"""Of so many elements NumPy does not write all."""
 
 
 class SharedWindow:
@@ -92,7 +94,7 @@ class SharedWindow:
             "camera": scene.camera.model_dump(),
             "background": canvas.background_color_override,
             "grid": canvas.grid.model_dump(),
-            "layers": [layer.name for layer in viewer.layers],
+            "layers": [_described(layer) for layer in viewer.layers],
             "chosen": [layer.name for layer in viewer.layers.selection],
             "words": {name: getattr(one, "text", "") for name, one in words if one.visible},
             "keys": sorted(str(key) for key in viewer.keymap),
@@ -150,9 +152,9 @@ class SharedWindow:
             layers.move_multiple([layers.index(one) for one in kept])
         for layer, state, ours in self._kept:
             layer.metadata = {KEY: dict(ours)}
-            for name, value in state.items():
-                if name != "metadata" and not _same(getattr(layer, name), value):
-                    setattr(layer, name, value)
+            for name, value in layer._get_state().items():
+                if name != "metadata" and not _same(value, state[name]):
+                    setattr(layer, name, state[name])
         layers.selection = set(kept[-1:])
 
     def close(self) -> None:
@@ -175,8 +177,14 @@ def _of_ours(callback: Any) -> str:
     return what.__qualname__ if what.__module__.startswith("lesionlens") else ""
 
 
+def _described(layer: Layer) -> dict[str, str]:
+    state = layer._get_state() | {"data": id(layer.data), "metadata": sorted(layer.metadata)}
+    return {name: str(value) for name, value in state.items()}
+
+
 def _same(one: Any, other: Any) -> bool:
-    return one is other or bool(np.all(np.asarray(one == other)))
+    """Whether two values of a layer's state are the same; its voxels only if they are one array."""
+    return one is other or (str(one) == str(other) and np.size(one) < MANY)
 
 
 def _root(widget: QWidget) -> QWidget:

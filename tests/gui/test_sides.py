@@ -30,14 +30,16 @@ VERTICAL, HORIZONTAL = ("down", "up"), ("right", "left")
 
 
 @pytest.fixture
-def shown(loaded):
-    """The study in a window that is really painted."""
+def shown(panel, analysis):
+    """The study, opened after the panel, in a window that is really painted."""
+    for data in layers_of(analysis.study, SILENT):
+        panel.viewer.layers.append(Layer.create(*data))
     settings = get_settings().application
     before = settings.vertical_axis_orientation, settings.horizontal_axis_orientation
     current_viewer().window.resize(700, 500)
     current_viewer().show()
-    loaded.session.notify("")
-    yield loaded
+    panel.session.notify("")
+    yield panel
     settings.vertical_axis_orientation, settings.horizontal_axis_orientation = before
 
 
