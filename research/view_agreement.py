@@ -44,7 +44,7 @@ from lesionlens.imaging.preparation.resampling import resample
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.network.synth.draw import DrawConfig, draw
 from lesionlens.training.config import DataConfig
-from lesionlens.training.data import roll_presence
+from lesionlens.training.data import sample_presence
 from lesionlens.training.references import find_real_cases
 
 RIGHT, RIDGE, FLOOR = 0.1, 0.2, 0.4
@@ -125,7 +125,7 @@ def collect(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for number in range(options.drawn):
         seed = FIRST_SEED + number
         head = draw(config, [seed], "cpu")
-        study = prepared_of(head, roll_presence(np.random.default_rng(seed), DataConfig()))
+        study = prepared_of(head, sample_presence(np.random.default_rng(seed), DataConfig()))
         truth = head.labels[0, 0].cpu().numpy().astype(np.float32), study.native
         for row in rows_of(engine, study, truth, every=False):
             yield {"patient": f"drawn {number}", **row}

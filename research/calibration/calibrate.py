@@ -42,7 +42,7 @@ from lesionlens.engines.component_score import component_score
 from lesionlens.engines.lens.engine import LensEngine
 from lesionlens.network.synth.draw import DrawConfig, SyntheticBatch, draw
 from lesionlens.training.config import DataConfig
-from lesionlens.training.data import VALIDATION_SEED, roll_presence
+from lesionlens.training.data import VALIDATION_SEED, sample_presence
 
 Floats = NDArray[np.float64]
 Voxels = tuple[Floats, NDArray[np.bool_]]
@@ -202,7 +202,7 @@ class _Looker:
         """Draw a patient and predict; also some voxels of the brain."""
         rng = np.random.default_rng(seed)
         drawn = draw(self.config, [seed], self.job.device)
-        study = prepared_of(drawn, roll_presence(rng, DataConfig()))
+        study = prepared_of(drawn, sample_presence(rng, DataConfig()))
         prediction = self.engine.predict(study, context=SILENT)
         inside = rng.choice(np.flatnonzero(study.brain), VOXELS)
         return drawn, study, prediction, inside, rng

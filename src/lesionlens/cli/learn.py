@@ -17,7 +17,7 @@ from lesionlens.engines.choice import EngineChoice
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lesionlens.training.learning.learn import Learnt
+    from lesionlens.training.learning.learn import LearnOutcome
     from lesionlens.training.learning.proposal import MetricChange
 
 
@@ -114,7 +114,7 @@ def learn(
     return _answer(learnt, out)
 
 
-def _answer(learnt: Learnt, out: Path) -> Answer:
+def _answer(learnt: LearnOutcome, out: Path) -> Answer:
     from lesionlens.training.learning.proposal import PAGE
 
     gathered, trained = learnt.gathered, learnt.trained

@@ -68,7 +68,7 @@ def monitor(
     weeks = len(watched.weeks)
     parts = [f"{seen} in {weeks} week{'' if weeks == 1 else 's'}"]
     parts += [f"STOP AND LOOK  {plain(one)}" for one in watched.stops]
-    if watched.unjudged:
-        parts.append(f"Not judged yet: {'; '.join(watched.unjudged)}")
+    if watched.not_evaluated:
+        parts.append(f"Not judged yet: {'; '.join(watched.not_evaluated)}")
     parts.append(f"Page: {plain(str(out / PAGE))}")
     return Answer(tuple(parts), watched.notices)

@@ -157,7 +157,7 @@ class SupportsForgetting(Protocol):
         """Release all cached data."""
 
 
-def as_prompted(engine: object) -> SupportsPrompts | None:
+def as_promptable(engine: object) -> SupportsPrompts | None:
     """Return the engine if it supports prompts, else None."""
     return engine if isinstance(engine, SupportsPrompts) else None
 

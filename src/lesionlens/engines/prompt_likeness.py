@@ -23,7 +23,7 @@ _PROMPTS = 24
 """Maximum number of prompt voxels used, spread over all."""
 
 
-def moved_logits(
+def shifted_logits(
     chance: Floats, images: Floats, outline: Mask, prompts: tuple[Points, Points]
 ) -> Floats:
     """Shift the logits of a crop so that foreground prompts are above zero, background below.

@@ -54,7 +54,7 @@ def part_of(mask: Mask, points: Points) -> Mask:
     return np.asarray(keep[parts])
 
 
-def standing_out(chance: Floats, wanted: Points) -> Floats:
+def lowered_threshold(chance: Floats, wanted: Points) -> Floats:
     """Lower the threshold to the probability at the prompts, if that is below one half."""
     inside = wanted[((wanted >= 0) & (wanted < np.array(chance.shape))).all(1)]
     highest = 0.0

@@ -21,20 +21,20 @@ from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prompts import LOOK_MM, Points, PromptRequest, PromptResponse
 from lesionlens.engines.grow import REACH_MM as GROWN_MM
 from lesionlens.engines.grow import Surroundings, grown
-from lesionlens.engines.prompt_likeness import moved_logits
+from lesionlens.engines.prompt_likeness import shifted_logits
 from lesionlens.engines.prompt_rules import (
     TOUCHING,
     errors,
     joined,
+    lowered_threshold,
     marks,
     may_change,
     part_of,
     refused,
-    standing_out,
 )
 from lesionlens.network.prompt.crop import Place, Question, Scene, network_input, paste, sample
 from lesionlens.network.prompt.model import PromptAnswer, PromptInput, PromptNetwork
-from lesionlens.network.steady import computed_by
+from lesionlens.network.steady import with_threads
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -114,7 +114,7 @@ class Prompter:
             box, chance, attention = self._predict_at(study, asked, again)
             chance = _with_analysis(study, asked, box, chance)
         wanted = asked.wanted - [side.start for side in box]
-        chance = joined(standing_out(chance, wanted), wanted, _kept_with(study, asked, box))
+        chance = joined(lowered_threshold(chance, wanted), wanted, _kept_with(study, asked, box))
         if asked.region is None and np.count_nonzero(chance >= 0.5) <= _SMALL:
             found = _grown(study, asked)
             if found is not None:
@@ -166,7 +166,7 @@ class Prompter:
         chance = (1 / (1 + np.exp(-logits))) * study.brain[box]
         return box, chance.astype(np.float32), _attended(found, place, study.brain, box)
 
-    @computed_by(_THREADS)
+    @with_threads(_THREADS)
     @torch.inference_mode()
     def _run(self, scene: Scene, question: Question) -> PromptAnswer:
         device = next(self._network.parameters()).device
@@ -197,7 +197,7 @@ def _with_alike(
     elif np.count_nonzero(outline) > _SMALL:
         return chance
     corner = [side.start for side in box]
-    moved = moved_logits(
+    moved = shifted_logits(
         known,
         np.asarray(study.images[(slice(None), *box)], np.float32),
         outline[box],
@@ -283,7 +283,10 @@ def _check(study: PromptStudy, asked: PromptRequest) -> None:
         )
     both = set(map(tuple, asked.wanted.tolist())) & set(map(tuple, asked.unwanted.tolist()))
     if both:
-        raise refused("a voxel that is both part of it and not", "one answer for each place")
+        raise refused(
+            "a voxel that is both part of it and not",
+            "one answer for each place",
+        )
     shape = np.array(study.brain.shape)
     for points in (asked.wanted, asked.unwanted):
         if len(points) and not ((points >= 0) & (points < shape)).all():

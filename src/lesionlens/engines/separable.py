@@ -84,7 +84,7 @@ def smooth(volumes: Array, sigma_vox: float) -> Array:
     return apply(volumes, (kernels[0], kernels[1], kernels[2]))
 
 
-def add_up_to_one(maps: Array) -> Array:
+def normalise_sums(maps: Array) -> Array:
     """Scale (R, I, J, K) maps to sum one; a zero map is unchanged."""
     return maps / maps.sum((1, 2, 3), keepdims=True).clip(1e-12)
 

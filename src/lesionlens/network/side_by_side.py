@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import torch
 
-from lesionlens.network.steady import by_threads, thread_count
+from lesionlens.network.steady import fixed_threads, thread_count
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,11 +44,11 @@ def side_by_side(run: Callable[[T], R], inputs: Sequence[T]) -> Iterator[R]:
         yield from _in_a_pool(run, inputs[:paired], at_once)
     else:
         for one in inputs[:paired]:
-            with by_threads(1):
+            with fixed_threads(1):
                 answer = run(one)
             yield answer
     for one in inputs[paired:]:
-        with by_threads(2):
+        with fixed_threads(2):
             answer = run(one)
         yield answer
 

@@ -31,12 +31,12 @@ _outside = _Outside()
 
 
 def thread_count() -> int:
-    """Return the number of threads set outside `by_threads`."""
+    """Return the number of threads set outside `fixed_threads`."""
     return _outside.threads or torch.get_num_threads()
 
 
 @contextmanager
-def by_threads(count: int) -> Iterator[None]:
+def fixed_threads(count: int) -> Iterator[None]:
     """Use exactly this number of threads within the block."""
     threads, before = torch.get_num_threads(), _outside.threads
     _outside.threads = before or threads
@@ -48,13 +48,13 @@ def by_threads(count: int) -> Iterator[None]:
         _outside.threads = before
 
 
-def computed_by(count: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Run a method within `by_threads`."""
+def with_threads(count: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Run a method within `fixed_threads`."""
 
     def decorate(method: Callable[P, R]) -> Callable[P, R]:
         @wraps(method)
         def steady(*given: P.args, **named: P.kwargs) -> R:
-            with by_threads(count):
+            with fixed_threads(count):
                 return method(*given, **named)
 
         return steady

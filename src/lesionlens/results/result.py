@@ -31,7 +31,7 @@ from lesionlens.base.records.review import Review
 from lesionlens.base.records.study import Study
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines import plugged_in
-from lesionlens.engines.engine import Engine, SupportsPrompts, as_perturbable, as_prompted
+from lesionlens.engines.engine import Engine, SupportsPrompts, as_perturbable, as_promptable
 from lesionlens.results import notebook as as_notebook
 from lesionlens.results import prompted
 from lesionlens.results.review.reopen import SavedResult
@@ -231,7 +231,7 @@ class Result:
         By the engine, or by the shipped prompt network if the engine does not support prompts.
         """
         known = None if self._prediction is None else self._prediction.probability
-        asked = as_prompted(self._engine) or self._prompter or _local_prompts()
+        asked = as_promptable(self._engine) or self._prompter or _local_prompts()
         self._prompter = asked
         prepared = self.analysis.prepared
         return plugged_in.answer_prompts(asked, prepared, question, known, context=SILENT)

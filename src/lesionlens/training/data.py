@@ -123,7 +123,7 @@ def _produce(
                 out.put((cut.channels, cut.code, cut.instances, cut.present, cut.place))
 
 
-def roll_presence(rng: np.random.Generator, config: DataConfig) -> NDArray[np.bool_]:
+def sample_presence(rng: np.random.Generator, config: DataConfig) -> NDArray[np.bool_]:
     """Sample which of the four sequences are present, (4,) bool; at least one."""
     roll = rng.random() - config.complete
     if roll < 0:
@@ -163,7 +163,7 @@ def cut_window(packed: Packed, window: tuple[int, int, int], rng: np.random.Gene
 
 def _shown(volume: Packed, rng: np.random.Generator, config: DataConfig) -> NDArray[np.bool_]:
     """Sample which of a volume's available sequences are used; at least one."""
-    shown = roll_presence(rng, config) & volume.present
+    shown = sample_presence(rng, config) & volume.present
     return shown if shown.any() else volume.present
 
 

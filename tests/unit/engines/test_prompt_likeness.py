@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from lesionlens.engines.prompt_likeness import moved_logits
+from lesionlens.engines.prompt_likeness import shifted_logits
 
 NONE = np.zeros((0, 3), np.int64)
 AT = np.array([[10, 20, 20]])
@@ -24,7 +24,7 @@ def scene():
 
 
 def test_a_prompt_for_lifts_what_looks_like_it_and_less_what_does_not(scene):
-    before, after = (moved_logits(*scene, (p, NONE)) for p in (NONE, AT))
+    before, after = (shifted_logits(*scene, (p, NONE)) for p in (NONE, AT))
     risen = after - before
     assert before[10, 20, 20] < 0 < after[10, 20, 20]
     assert risen[8, 20, 20] > 4 * risen[17, 20, 20] > 0
@@ -32,17 +32,17 @@ def test_a_prompt_for_lifts_what_looks_like_it_and_less_what_does_not(scene):
 
 
 def test_a_prompt_against_lowers_and_one_that_is_followed_changes_nothing(scene):
-    before = moved_logits(*scene, (NONE, NONE))
-    assert np.array_equal(moved_logits(*scene, (NONE, AT)), before)
+    before = shifted_logits(*scene, (NONE, NONE))
+    assert np.array_equal(shifted_logits(*scene, (NONE, AT)), before)
     inside = np.array([[28, 20, 20]])
-    assert moved_logits(*scene, (NONE, inside))[28, 20, 20] < 0 < before[28, 20, 20]
+    assert shifted_logits(*scene, (NONE, inside))[28, 20, 20] < 0 < before[28, 20, 20]
 
 
 def test_several_prompts_are_explained_at_once(scene):
     wanted, unwanted = np.array([[8, 20, 20], [12, 20, 20]]), np.array([[28, 20, 20]])
-    after = moved_logits(*scene, (wanted, unwanted))
+    after = shifted_logits(*scene, (wanted, unwanted))
     assert (after[tuple(wanted.T)] > 0).all()
     assert (after[tuple(unwanted.T)] < 0).all()
     beyond = np.array([[99, 0, 0]])
-    more = moved_logits(*scene, (wanted, np.concatenate([unwanted, beyond])))
+    more = shifted_logits(*scene, (wanted, np.concatenate([unwanted, beyond])))
     assert np.array_equal(after, more)

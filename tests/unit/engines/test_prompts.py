@@ -111,7 +111,7 @@ def test_nothing_changes_beyond_the_reach_of_a_prompt(study, region):
     assert 0.6 * reach < far.max() <= reach < REACH_MM
 
 
-def grown_at(study, seed):
+def grow_at(study, seed):
     images = {s: study.images[n] for n, s in enumerate(MrSequence) if study.present[n]}
     return grown(Surroundings(images, study.brain, np.ones(3), {}), seed) > 0
 
@@ -135,7 +135,7 @@ def test_a_prompt_adds_at_most_four_times_what_was_there(study):
 def test_a_small_thing_is_grown_where_the_prompts_agree_and_only_there(study):
     study.images[3][40:44, 40:44, 40:44] = 1.0
     small = np.argwhere(mask_of(study, [(42, 42, 42)]))
-    assert np.array_equal(small, np.argwhere(grown_at(study, (42, 42, 42))))
+    assert np.array_equal(small, np.argwhere(grow_at(study, (42, 42, 42))))
     assert 20 < len(small) < 250
     against = tuple(small[-1])
     assert not mask_of(study, [(42, 42, 42)], [against])[against]

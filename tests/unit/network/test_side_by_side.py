@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lesionlens.network.side_by_side import side_by_side
-from lesionlens.network.steady import by_threads
+from lesionlens.network.steady import fixed_threads
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def test_how_many_threads_share_a_pass_does_not_depend_on_the_machine(threads):
     torch.set_num_threads(threads)
     assert list(side_by_side(lambda _: torch.get_num_threads(), "abc")) == [1, 1, 2]
     assert list(side_by_side(lambda _: torch.get_num_threads(), "a")) == [2]
-    with by_threads(1):
+    with fixed_threads(1):
         assert list(side_by_side(lambda _: torch.get_num_threads(), "abcde")) == [1, 1, 1, 1, 2]
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == threads

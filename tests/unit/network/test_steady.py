@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lesionlens.network.steady import GroupNorm, by_threads, thread_count
+from lesionlens.network.steady import GroupNorm, fixed_threads, thread_count
 
 
 @pytest.fixture(autouse=True)
@@ -49,9 +49,9 @@ def test_training_stays_with_torch(norm):
 
 
 def test_threads_are_as_many_as_before_outside_of_the_blocks():
-    with by_threads(1):
+    with fixed_threads(1):
         assert (torch.get_num_threads(), thread_count()) == (1, 3)
-        with pytest.raises(KeyError), by_threads(2):
+        with pytest.raises(KeyError), fixed_threads(2):
             assert (torch.get_num_threads(), thread_count()) == (2, 3)
             raise KeyError
         assert (torch.get_num_threads(), thread_count()) == (1, 3)

@@ -14,7 +14,7 @@ from lesionlens.training.data import (
     cut_window,
     is_second,
     pack,
-    roll_presence,
+    sample_presence,
 )
 
 
@@ -26,7 +26,7 @@ def _packed(shape=(10, 12, 9), level=4):
 
 def test_presence_keeps_its_shares():
     rng, config = np.random.default_rng(0), DataConfig()
-    rolls = np.stack([roll_presence(rng, config) for _ in range(6000)])
+    rolls = np.stack([sample_presence(rng, config) for _ in range(6000)])
     assert rolls.any(1).all()
     assert abs(rolls.all(1).mean() - config.complete) < 0.03
     for sequence, least in enumerate(config.single):

@@ -120,7 +120,7 @@ def check_maps(
     trials = {}
     for region, weights in trace.cross.items():
         flagged = np.argwhere(np.isin(marked.labels, region.labels))
-        trials[region] = faithfulness.MapOnTrial(
+        trials[region] = faithfulness.TestedMap(
             faithfulness.onto(weights, prepared.working, seen.grid),
             voxels_on(marked.grid.to_mm(flagged), seen.grid),
         )

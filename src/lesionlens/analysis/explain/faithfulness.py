@@ -113,7 +113,7 @@ def faults_of(found: MapChecks) -> tuple[MapFault, ...]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MapOnTrial:
+class TestedMap:
     """A region's map and its flagged voxels, on the grid of the perturbed predictions."""
 
     attention: Floats
@@ -125,7 +125,7 @@ class MapOnTrial:
 def deletion_test(
     found: Mapping[Region, MapChecks],
     questions: Questions,
-    trials: Mapping[Region, MapOnTrial],
+    trials: Mapping[Region, TestedMap],
     brain: Mask,
 ) -> dict[Region, MapChecks]:
     """Add the deletion test to the checks of each region's map.
@@ -136,7 +136,7 @@ def deletion_test(
         From `all_pointing`.
     questions : Questions
         Perturbed predictions of the study.
-    trials : mapping of Region to MapOnTrial
+    trials : mapping of Region to TestedMap
         Maps to test; must include the whole tumour.
     brain : (I, J, K) bool
         Same grid.
@@ -185,7 +185,7 @@ def deletion_test(
     return out
 
 
-def _steps(trial: MapOnTrial, brain: Mask) -> list[Mask]:
+def _steps(trial: TestedMap, brain: Mask) -> list[Mask]:
     """Return the occlusion mask of each step for a region's map."""
     value = trial.attention.astype(np.float64)
     return [_first(value, brain, share * trial.flagged.size) for share in FAITHFUL]

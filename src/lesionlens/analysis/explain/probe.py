@@ -41,8 +41,8 @@ def elsewhere(
     weights = answer[tuple(inside.T)].astype(np.float64)
     asked = prepared.native.to_mm(np.asarray(voxel))
     away = np.linalg.norm(prepared.working.to_mm(inside) - asked, axis=1)
-    standing_out = (away > AROUND_MM) & (weights >= SEEN)
-    return float(weights[standing_out].sum() / max(weights.sum(), np.finfo(np.float64).tiny))
+    notable = (away > AROUND_MM) & (weights >= SEEN)
+    return float(weights[notable].sum() / max(weights.sum(), np.finfo(np.float64).tiny))
 
 
 def ask(trace: Trace | None, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> Volume:

@@ -173,16 +173,16 @@ def deciding(relevance: Mapping[str, float | None]) -> MrSequence | None:
     return values[0][1]
 
 
-def says_nothing(relevance: Mapping[str, float | None] | None) -> bool:
+def is_uninformative(relevance: Mapping[str, float | None] | None) -> bool:
     """Return whether a bar chart would be uninformative: all equal, or only one sequence.
 
     Examples
     --------
-    >>> says_nothing({"t1": 0.2, "t1c": 0.21, "t2": 0.2, "flair": 0.19, "none": 0.1})
+    >>> is_uninformative({"t1": 0.2, "t1c": 0.21, "t2": 0.2, "flair": 0.19, "none": 0.1})
     True
-    >>> says_nothing({"t1": 0.2, "t1c": 0.41, "t2": 0.2, "flair": 0.19, "none": 0.1})
+    >>> is_uninformative({"t1": 0.2, "t1c": 0.41, "t2": 0.2, "flair": 0.19, "none": 0.1})
     False
-    >>> says_nothing({"t1": None, "t1c": None, "t2": None, "flair": 0.7, "none": 0.1})
+    >>> is_uninformative({"t1": None, "t1c": None, "t2": None, "flair": 0.7, "none": 0.1})
     True
     """
     values = [v for s in MrSequence if (v := (relevance or {}).get(s.value)) is not None]

@@ -19,7 +19,7 @@ from lesionlens.engines.grow import REACH_MM, Surroundings, grown
 from lesionlens.imaging.preparation.resampling import resample
 
 
-def grown_at(analysis: Analysis, point_mm: Point, shown: MrSequence | None = None) -> Labels:
+def grow_at(analysis: Analysis, point_mm: Point, shown: MrSequence | None = None) -> Labels:
     """Grow a region from a reader's point.
 
     Parameters

@@ -171,7 +171,7 @@ def _candidate(
     )
 
 
-def measured_again(
+def remeasured(
     candidate: Candidate, part: Component, evidence: Evidence, context: Context, fit: MapAgreement
 ) -> Candidate:
     """Measure a candidate again with another outline; identity, score and relevance are kept."""

@@ -89,7 +89,7 @@ def doubtful_parts(
     return tuple(found), numbers
 
 
-def still_there(
+def remaining_parts(
     parts: Sequence[DoubtfulPart], numbers: Numbers, components: NDArray[np.int32]
 ) -> tuple[DoubtfulPart, ...]:
     """Return the parts of which an edited outline still contains more than half."""

@@ -18,10 +18,10 @@ from lesionlens.analysis.findings.candidates import (
     Context,
     Evidence,
     added_candidate,
-    measured_again,
+    remeasured,
 )
 from lesionlens.analysis.findings.components import ComponentMask, components_of
-from lesionlens.analysis.findings.doubtful import still_there
+from lesionlens.analysis.findings.doubtful import remaining_parts
 from lesionlens.base import geometry
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Affine, Box, Shape3
@@ -113,7 +113,7 @@ def _findings(
     for part in components_of(marked):
         number, fit = part.index + 1, fits[part.index]
         if number in drawn and number in before:
-            found[number] = measured_again(before[number], part, evidence, context, fit)
+            found[number] = remeasured(before[number], part, evidence, context, fit)
         elif number in drawn:
             uid = drawn[number].tracking_uid
             how = shown.review.added[uid]
@@ -130,7 +130,7 @@ def _findings(
         notices=(*own.notices, *notices),
         doubtful=()
         if volumes.doubtful is None
-        else still_there(own.doubtful, volumes.doubtful.data, components),
+        else remaining_parts(own.doubtful, volumes.doubtful.data, components),
     )
 
 

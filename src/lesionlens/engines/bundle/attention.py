@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.engines.separable import add_up_to_one
+from lesionlens.engines.separable import normalise_sums
 
 Triple = tuple[int, int, int]
 
@@ -199,12 +199,12 @@ def of_regions(layers: Sequence[Layer], drawn: Tensor) -> Tensor:
     total = torch.zeros(drawn.shape, device=drawn.device)
     stages = [list(stage) for _, stage in groupby(layers, key=lambda layer: layer.grid)]
     for stage in stages:
-        rows = add_up_to_one(functional.adaptive_avg_pool3d(drawn[None], stage[0].grid)[0])
+        rows = normalise_sums(functional.adaptive_avg_pool3d(drawn[None], stage[0].grid)[0])
         for layer in reversed(stage):
             rows = 0.5 * rows + 0.5 * layer.draw(rows)
         size = [int(n) for n in drawn.shape[1:]]
         spread = functional.interpolate(rows[None], size=size, mode="trilinear")[0]
-        total = total + add_up_to_one(spread) / len(stages)
+        total = total + normalise_sums(spread) / len(stages)
     return total
 
 
@@ -230,8 +230,8 @@ def of_layer(name: str, layers: Sequence[Layer], drawn: Tensor) -> Tensor:
             expected="a block whose tokens each stand for a cube of the image",
             next_step="Choose another layer",
         )
-    rows = layer.draw(add_up_to_one(functional.adaptive_avg_pool3d(drawn[None], layer.grid)[0]))
+    rows = layer.draw(normalise_sums(functional.adaptive_avg_pool3d(drawn[None], layer.grid)[0]))
     size = [int(n) for n in drawn.shape[1:]]
     spread = functional.interpolate(rows[None], size=size, mode="trilinear")[0]
-    shares: Tensor = add_up_to_one(spread)
+    shares: Tensor = normalise_sums(spread)
     return shares

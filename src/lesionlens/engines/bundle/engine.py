@@ -40,7 +40,7 @@ from lesionlens.engines.engine import Target, unknown_method
 from lesionlens.engines.interruptible import interruptible
 from lesionlens.engines.kept_memory import kept_memory
 from lesionlens.engines.pass_cache import PassCache
-from lesionlens.network.steady import computed_by
+from lesionlens.network.steady import with_threads
 
 Floats = NDArray[np.float32]
 RUN = "running the bundle's network"
@@ -146,7 +146,7 @@ class BundleEngine:
         )
 
     @devices.on_its_device
-    @computed_by(_THREADS)
+    @with_threads(_THREADS)
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Predict on the working grid; see `engines.engine.Engine.predict`."""
         with kept_memory():
@@ -218,7 +218,7 @@ class BundleEngine:
             shares,
             examined.study.grid,
             examined.prepared,
-            bundle_maps.onto_working,
+            bundle_maps.to_working_grid,
         )
         how, layers = METHODS[method], asked.attention_layers
         return Trace(cross, how, (layer,), asked.probe, layers, asked.layer_attention)
@@ -228,7 +228,7 @@ class BundleEngine:
         return network_input.grid_at(prepared, self._bundle.spacing_mm)
 
     @devices.on_its_device
-    @computed_by(_THREADS)
+    @with_threads(_THREADS)
     def predict_perturbed(
         self,
         prepared: PreparedStudy,
@@ -250,7 +250,7 @@ class BundleEngine:
             return self._cache.predict_perturbed(prepared, groups, take)
 
     @devices.on_its_device
-    @computed_by(_THREADS)
+    @with_threads(_THREADS)
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Explain by gradients, occlusion or attention; see `engines.engine.Engine.attribute`.
 

@@ -159,12 +159,12 @@ def weights(
     """Resample maps to the working grid, normalised to sum one over the brain."""
     out = {}
     for region, values in maps.items():
-        found = onto_working(values, grid, prepared)
+        found = to_working_grid(values, grid, prepared)
         out[region] = found / np.float32(max(float(found.sum(dtype=np.float64)), 1e-12))
     return out
 
 
-def onto_working(values: Tensor, grid: Grid, prepared: PreparedStudy) -> Floats:
+def to_working_grid(values: Tensor, grid: Grid, prepared: PreparedStudy) -> Floats:
     """Resample one (I, J, K) map to the whole working grid; zero outside the brain."""
     box = network_input.brain_box(prepared)
     along = separable.matrices(grid, network_input.box_grid(prepared, box), antialias=False)
@@ -184,6 +184,6 @@ def nested(
         if channel is None:
             out[region] = np.zeros(prepared.working.shape, np.float32)
             continue
-        inside = np.minimum(inside, onto_working(shares[channel], grid, prepared))
+        inside = np.minimum(inside, to_working_grid(shares[channel], grid, prepared))
         out[region] = inside
     return out

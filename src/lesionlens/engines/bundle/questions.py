@@ -40,7 +40,7 @@ class Asked:
         Of the input.
     prepared : PreparedStudy
         The study, with its working grid.
-    onto_working : callable
+    to_working_grid : callable
         Resamples an (I, J, K) map to the working grid, zero outside the brain.
     """
 
@@ -51,12 +51,12 @@ class Asked:
         shares: Mapping[Region, Tensor],
         grid: Grid,
         prepared: PreparedStudy,
-        onto_working: Callable[[Tensor, Grid, PreparedStudy], Floats],
+        to_working_grid: Callable[[Tensor, Grid, PreparedStudy], Floats],
     ) -> None:
         self._reader, self._image = reader, image
         self._drawn = {region: maps.drawn(share) for region, share in shares.items()}
         self._grid, self._prepared = grid, prepared
-        self._onto_working = onto_working
+        self._onto_working = to_working_grid
         self._blocks = bundle_attention.blocks(reader.network)
         self._last: tuple[Place, list[bundle_attention.Layer]] | None = None
 

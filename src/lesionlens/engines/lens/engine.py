@@ -28,7 +28,7 @@ from lesionlens.engines.prompting import StudyPrompts
 from lesionlens.network import weights as weight_files
 from lesionlens.network.model import LensNetwork, LensOutput
 from lesionlens.network.side_by_side import R, T, side_by_side
-from lesionlens.network.steady import computed_by
+from lesionlens.network.steady import with_threads
 
 
 class LensEngine(LensMethod):
@@ -134,11 +134,11 @@ class LensEngine(LensMethod):
         """The network in evaluation mode."""
         return self._network
 
-    predict = devices.on_its_device(computed_by(1)(LensMethod.predict))
-    predict_perturbed = devices.on_its_device(computed_by(1)(LensMethod.predict_perturbed))
+    predict = devices.on_its_device(with_threads(1)(LensMethod.predict))
+    predict_perturbed = devices.on_its_device(with_threads(1)(LensMethod.predict_perturbed))
 
     @devices.on_its_device
-    @computed_by(gradcam.THREADS)
+    @with_threads(gradcam.THREADS)
     def attribute(self, prepared: PreparedStudy, target: Target, method: str) -> Volume:
         """Return a "grad-cam" map as a second opinion; see `engines.engine.Engine.attribute`.
 

@@ -202,9 +202,9 @@ class LensMethod(ABC):
             prepared.brain[box],
         )
         softened = separable.smooth(out.attention[0], _ATTENTION_BLUR_VOX)
-        attention = separable.add_up_to_one(separable.apply(softened, along) * brain)
+        attention = separable.normalise_sums(separable.apply(softened, along) * brain)
         if refined is not None:
-            attended = separable.add_up_to_one(refined[1:] * brain)[0]
+            attended = separable.normalise_sums(refined[1:] * brain)[0]
             attention[-1] += patch_refinement.SHARE * (attended - attention[-1])
         method = METHOD if refined is None else REFINED_METHOD
         maps = _by_region(whole(attention, prepared, box))

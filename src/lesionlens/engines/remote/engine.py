@@ -57,7 +57,7 @@ class RemoteEngine:
 
     def __init__(self, connection: Connection) -> None:
         self._line = connection
-        self._last: tuple[PreparedStudy, messages.TravellingStudy] | None = None
+        self._last: tuple[PreparedStudy, messages.SerialisedStudy] | None = None
         self._held: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
@@ -155,14 +155,14 @@ class RemoteEngine:
                     reopen = partial(self._line.reopen, session)
                     self._line.patiently(reopen, SENDING, context)
 
-    def _travelling(self, prepared: PreparedStudy) -> messages.TravellingStudy:
+    def _travelling(self, prepared: PreparedStudy) -> messages.SerialisedStudy:
         """Return a study in its serialised form; the last one is cached."""
         with self._lock:
             if self._last is None or self._last[0] is not prepared:
-                self._last = (prepared, messages.take_apart(prepared))
+                self._last = (prepared, messages.serialise_study(prepared))
             return self._last[1]
 
-    def _send_study(self, study: messages.TravellingStudy, context: RunContext) -> None:
+    def _send_study(self, study: messages.SerialisedStudy, context: RunContext) -> None:
         """Send the parts of a study that the server does not have."""
         held = (self._line.session, study.name)
         if held in self._held:

@@ -45,7 +45,7 @@ _SLIGHT = TypeAdapter(SlightEnhancement)
 
 
 @dataclass(frozen=True, slots=True)
-class TravellingStudy:
+class SerialisedStudy:
     """A serialised study: parts identified by their content, and a manifest of them."""
 
     manifest: Header
@@ -71,7 +71,7 @@ def digest_of(part: bytes) -> str:
     return hashlib.sha256(part).hexdigest()
 
 
-def take_apart(prepared: PreparedStudy) -> TravellingStudy:
+def serialise_study(prepared: PreparedStudy) -> SerialisedStudy:
     """Serialise a prepared study."""
     parts: Parts = {}
 
@@ -92,7 +92,7 @@ def take_apart(prepared: PreparedStudy) -> TravellingStudy:
         "brain": add(brain),
         "channels": channels,
     }
-    return TravellingStudy(manifest, parts)
+    return SerialisedStudy(manifest, parts)
 
 
 def parts_named(manifest: Header) -> list[str]:
@@ -104,7 +104,9 @@ def parts_named(manifest: Header) -> list[str]:
         raise _odd("a manifest of a study") from error
 
 
-def put_together(manifest: Header, parts: Mapping[str, bytes], limit_bytes: int) -> PreparedStudy:
+def deserialise_study(
+    manifest: Header, parts: Mapping[str, bytes], limit_bytes: int
+) -> PreparedStudy:
     """Deserialise a study from its manifest and parts.
 
     Raises

@@ -63,7 +63,7 @@ class LesionAdder:
             return False
 
         def make(log: ReviewLog) -> None:
-            drawn = additions.grown_at(analysis, point_mm, shown)
+            drawn = additions.grow_at(analysis, point_mm, shown)
             outline = outline_of(analysis, uid, np.zeros_like(drawn), drawn)
             log.add(outline, DrawingMethod.SEMIAUTOMATIC, reader=reader)
 

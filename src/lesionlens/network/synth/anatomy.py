@@ -66,7 +66,7 @@ def rotation(angles: Tensor) -> Tensor:
     return turned
 
 
-def draw_pose(streams: RandomStreams) -> Pose:
+def sample_pose(streams: RandomStreams) -> Pose:
     """Sample head pose: rotations to 12 degrees, scales .86 to 1.15, some sheared or mirrored."""
     scale = streams.uniform(0.91, 1.10, 3) * streams.uniform(0.94, 1.05, 1)
     turn = rotation(torch.deg2rad(streams.uniform(-12, 12, 3)))

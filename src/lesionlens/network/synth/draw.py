@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lesionlens.network.normalise import zscore
 from lesionlens.network.synth import tumour as lesions
-from lesionlens.network.synth.anatomy import Anatomy, draw_pose, grow, warp
+from lesionlens.network.synth.anatomy import Anatomy, grow, sample_pose, warp
 from lesionlens.network.synth.artefacts import SEQUENCES, Damage, acquire
 from lesionlens.network.synth.atlas import choose
 from lesionlens.network.synth.contrast import roll_contrast
@@ -119,7 +119,7 @@ def draw_geometry(config: DrawConfig, seeds: Sequence[int], device: str = "cpu")
     streams, heads = RandomStreams(seeds, place), choose(seeds, config.individuals)
     low, high = config.spacing_mm
     frame = DrawnFrame(config.shape, streams.uniform(low, high))
-    grid, pose = frame.grid_mm(), draw_pose(streams)
+    grid, pose = frame.grid_mm(), sample_pose(streams)
     plan = lesions.plan_lesions(streams, heads, pose, config.tumour_free)
     point = warp(streams, frame, pose, grid) - lesions.push(streams, plan, pose, grid)
     anatomy = carve_cavity(streams, frame, grow(streams, frame, heads, point), config.cavity)

@@ -33,7 +33,7 @@ from lesionlens.base.staging import staged
 from lesionlens.imaging.reading.dicom.documents import SENT, sent_documents
 from lesionlens.results.export.listed import ALWAYS, KEPT, REVIEW, owned, write_list
 from lesionlens.results.export.original import write_original
-from lesionlens.results.export.page import kept_pages
+from lesionlens.results.export.page import cached_pages
 from lesionlens.results.export.plugged_in import write_by
 from lesionlens.results.export.run import ExportRecord, warnings_of, write_run
 from lesionlens.results.export.written import Written, reason_of
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 REVIEW_FILE = REVIEW
 EARLIER = KEPT
-SPOKEN_OF = (
+SET_ASIDE_WITH_REVIEW = (
     REVIEW_FILE,
     "findings.json",
     "segmentation.nii.gz",
@@ -178,7 +178,7 @@ def write_result(
     """
     documents = tuple(dict.fromkeys((*analysis.run.documents, *sent_documents(out))))
     analysis = replace(analysis, run=replace(analysis.run, documents=documents))
-    with kept_pages():
+    with cached_pages():
         record = _write_all(analysis, aside, context)
     write_original(analysis, aside)
     kept = _keep_review(out, aside, analysis.review)
@@ -242,7 +242,7 @@ def _keep_review(out: Path, aside: Path, review: Review) -> tuple[str, ...]:
         number += 1
         place = aside / EARLIER / f"{stamp}-{number}"
     place.mkdir(parents=True)
-    for name in SPOKEN_OF:
+    for name in SET_ASIDE_WITH_REVIEW:
         source = out / name
         if source.is_dir():
             shutil.copytree(source, place / name)

@@ -118,7 +118,7 @@ _kept: ContextVar[dict[Analysis, Page] | None] = ContextVar("pages by analysis",
 
 
 @contextmanager
-def kept_pages() -> Iterator[None]:
+def cached_pages() -> Iterator[None]:
     """Cache each analysis's page within the block."""
     before = _kept.set({})
     try:
@@ -128,7 +128,7 @@ def kept_pages() -> Iterator[None]:
 
 
 def page_of(analysis: Analysis) -> Page:
-    """Return the report content of an analysis; cached within `kept_pages`."""
+    """Return the report content of an analysis; cached within `cached_pages`."""
     kept = _kept.get()
     if kept is None:
         return _gathered(analysis)

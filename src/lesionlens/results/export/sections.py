@@ -113,7 +113,7 @@ def _block(
         pictures=pictures.candidate_pictures(
             scene, candidate.id, analysis.prepared.reference, words, trusted=trusted
         ),
-        bars=() if shapley.says_nothing(row.sequence_relevance) else bars_of(row, words),
+        bars=() if shapley.is_uninformative(row.sequence_relevance) else bars_of(row, words),
         deciding=_deciding(candidate, words),
         trusted=trusted,
     )
@@ -169,7 +169,7 @@ def _deciding(candidate: Candidate, words: Words) -> str:
         return ""
     if not shapley.deciding_words(relevance):
         return words("adds_single")
-    if shapley.says_nothing(relevance):
+    if shapley.is_uninformative(relevance):
         return words("adds_equal")
     first = shapley.deciding(relevance)
     return words("decides_none") if first is None else words("decides", sequence=first.words)

@@ -347,7 +347,10 @@ def _rendered(template: Template, values: Mapping[str, Any], name: str) -> str:
     text = re.sub(r" ([;,.])", r"\1", " ".join("".join(pieces).split()))
     calming = _CALMING.search(text)
     if calming:
-        _refuse(f"that says {calming[0]!r}", "words that exclude nothing: a result never does")
+        _refuse(
+            f"that says {calming[0]!r}",
+            "words that exclude nothing: a result never does",
+        )
     return text
 
 

@@ -32,7 +32,7 @@ def complete(
     return known if all((job.out / name).is_file() for name in RESULT) else None
 
 
-def keep_outcome(
+def store_outcome(
     database: WorklistDatabase, job: StudyJob, outcome: StudyOutcome, fingerprint: str
 ) -> None:
     """Store the outcome of a study, and the values that its list shows."""
@@ -48,7 +48,7 @@ def keep_outcome(
 
 
 @contextmanager
-def alone_in(out: Path, *, beside_shards: bool = False) -> Iterator[None]:
+def locked_folder(out: Path, *, beside_shards: bool = False) -> Iterator[None]:
     """Lock an output folder against a second batch while the block runs.
 
     With `beside_shards` other shards may work there too, and no batch of all studies.

@@ -16,7 +16,7 @@ from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.imaging.reading.bids import refuse_equal_names
 from lesionlens.site.cohort.cluster import on_cluster
 from lesionlens.site.cohort.processes import in_processes
-from lesionlens.site.cohort.resume import alone_in, complete, keep_outcome
+from lesionlens.site.cohort.resume import complete, locked_folder, store_outcome
 from lesionlens.site.cohort.studies import (
     SHARD_PREFIX,
     WHOLE,
@@ -119,7 +119,7 @@ def run_cohort(
         for outcome in _outcomes(tuple(todo.values()), choice, worker_options, context):
             outcomes[outcome.name] = outcome
             if outcome.status is not Status.STOPPED:
-                keep_outcome(database, todo[outcome.name], outcome, prints[outcome.name])
+                store_outcome(database, todo[outcome.name], outcome, prints[outcome.name])
             context.progress(f"{len(outcomes)} of {len(jobs)} studies", len(outcomes) / len(jobs))
             so_far = time.monotonic() - began, len(outcomes) - kept, len(jobs) - len(outcomes)
             logger.log(REPORT, "%d of %d: %s", len(outcomes), len(jobs), _line(outcome, *so_far))
@@ -132,8 +132,8 @@ def _database_of(cohort: Cohort) -> Iterator[WorklistDatabase]:
     records = cohort.shard.records(cohort.out)
     with ExitStack() as held:
         if records != cohort.out:
-            held.enter_context(alone_in(cohort.out, beside_shards=True))
-        held.enter_context(alone_in(records))
+            held.enter_context(locked_folder(cohort.out, beside_shards=True))
+        held.enter_context(locked_folder(records))
         yield held.enter_context(closing(open_worklist_database(records, readers=False)))
 
 
@@ -159,7 +159,7 @@ def _complete(
             outcomes = (complete(source, job, print_, engine) for source in known)
             outcome = next((one for one in outcomes if one is not None), None)
             if outcome is not None:
-                keep_outcome(database, job, outcome, print_)
+                store_outcome(database, job, outcome, print_)
                 found[job.name] = outcome
         return found
 

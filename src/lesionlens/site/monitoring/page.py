@@ -26,7 +26,7 @@ _GAUGES = ("candidates", "accepted", "edited", "rejected", "added", "pointed", "
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class MonitoringReport:
     """Content of the page."""
 
     studies: tuple[MonitoredStudy, ...]
@@ -39,7 +39,7 @@ class Watched:
     baseline: str
     stops: tuple[str, ...]
     """Violated stop rules, in words."""
-    unjudged: tuple[str, ...]
+    not_evaluated: tuple[str, ...]
     """Rules that cannot be evaluated yet, in words."""
     notices: tuple[str, ...]
 
@@ -65,7 +65,7 @@ def _cells(group: Group) -> tuple[str, ...]:
     )
 
 
-def html(watched: Watched) -> str:
+def html(watched: MonitoringReport) -> str:
     """Return a self-contained HTML page."""
     agreement = [
         (a or "no name", b or "no name", str(n), number(k)) for a, b, n, k in watched.agreement
@@ -90,7 +90,7 @@ def html(watched: Watched) -> str:
     )
 
 
-def csv_table(watched: Watched) -> str:
+def csv_table(watched: MonitoringReport) -> str:
     """Return a CSV with one row per candidate and reader, or per unreviewed candidate."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -111,7 +111,7 @@ def csv_table(watched: Watched) -> str:
     return text.getvalue()
 
 
-def prometheus(watched: Watched) -> str:
+def prometheus(watched: MonitoringReport) -> str:
     """Return text for Prometheus' node exporter; weeks and readers are labels."""
     lines = [
         "# TYPE lesionlens_studies gauge",

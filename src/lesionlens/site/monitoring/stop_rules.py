@@ -64,7 +64,7 @@ def broken(
     return tuple(sentences)
 
 
-def unjudged(
+def not_evaluated(
     weeks: Sequence[Group], calibration: ScoreReliability, drifts: Sequence[Drift]
 ) -> tuple[str, ...]:
     """Return the rules that cannot be evaluated yet, in words."""

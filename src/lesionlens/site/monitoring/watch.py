@@ -23,7 +23,7 @@ def watch(
     *,
     images: Path | None = None,
     context: RunContext = SILENT,
-) -> page.Watched:
+) -> page.MonitoringReport:
     """Read the results below a folder and evaluate them.
 
     Parameters
@@ -53,7 +53,7 @@ def watch(
     later = [study for study in studies if study.day >= end]
     weeks, calibration = figures.by_week(studies), figures.calibration(studies)
     drifts = figures.drift(first, later)
-    return page.Watched(
+    return page.MonitoringReport(
         studies=tuple(studies),
         weeks=weeks,
         readers=figures.by_reader(studies),
@@ -63,12 +63,12 @@ def watch(
         drifts=drifts,
         baseline=f"the first {baseline_weeks} weeks ({len(first)} studies)",
         stops=stop_rules.broken(weeks, calibration, drifts, bounds),
-        unjudged=stop_rules.unjudged(weeks, calibration, drifts),
+        not_evaluated=stop_rules.not_evaluated(weeks, calibration, drifts),
         notices=tuple(notices),
     )
 
 
-def write(watched: page.Watched, out: Path) -> tuple[Path, ...]:
+def write(watched: page.MonitoringReport, out: Path) -> tuple[Path, ...]:
     """Write page, table and Prometheus text into a folder, each atomically."""
     check_target(out)
     contents = {

@@ -97,7 +97,7 @@ class Peer:
             if well and link.is_established:
                 link.release()
             else:
-                hang_up(link)
+                abort_association(link)
 
     def _open(
         self, contexts: Sequence[PresentationContext], roles: Sequence[Any], handlers: Sequence[Any]
@@ -196,7 +196,7 @@ def _watch(link: Any, stop: Cancel, done: threading.Event) -> None:
                 if link.is_established:
                     link.send_c_cancel(1, context.context_id)
             if not done.wait(_POLITE_SECONDS):
-                hang_up(link)
+                abort_association(link)
             return
 
 
@@ -211,7 +211,7 @@ def _keep_answers(link: Any) -> None:
     link.dimse.get_msg = lambda block=False: take(block=True) if block else (None, None)
 
 
-def hang_up(link: Any) -> None:
+def abort_association(link: Any) -> None:
     """Abort an association without waiting for a silent peer."""
     if not link.is_alive():
         return

@@ -124,7 +124,7 @@ class Ledger:
         self._refused[item.sop_instance] = Refusal(item, why)
         self._report()
 
-    def take_stock(self, listed: Callable[[str], Mapping[str, str]]) -> bool:
+    def record_present(self, listed: Callable[[str], Mapping[str, str]]) -> bool:
         """Record the files that the archive has already; False if it cannot list them.
 
         Parameters
@@ -191,7 +191,7 @@ def deliver(
     context : RunContext
         Asked while it waits.
     """
-    ledger.take_stock(listed)
+    ledger.record_present(listed)
     ledger.begin()
     for wait in (*WAITS_S, None):
         try:
@@ -199,7 +199,7 @@ def deliver(
                 store()
             break
         except BrokenOffError as error:
-            certain = ledger.take_stock(listed)
+            certain = ledger.record_present(listed)
             if not ledger.left:
                 break
             if wait is None:

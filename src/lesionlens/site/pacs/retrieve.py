@@ -42,7 +42,7 @@ from lesionlens.site.pacs.association import (
     MAX_PDU_BYTES,
     MOST_CONTEXTS,
     Peer,
-    hang_up,
+    abort_association,
     own_interface,
 )
 from lesionlens.site.pacs.intake import Intake
@@ -221,7 +221,7 @@ def _provider(peer: Peer, intake: Intake) -> Iterator[None]:
     finally:
         intake.close()
         for link in entity.active_associations:
-            hang_up(link)
+            abort_association(link)
         if server is not None:
             server.shutdown()
 

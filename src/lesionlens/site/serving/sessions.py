@@ -201,7 +201,7 @@ class Sessions:
         missing = [part for part in dict.fromkeys(wanted) if part not in session.parts]
         if missing:
             return missing
-        prepared = messages.put_together(manifest, session.parts, self.limits.memory_bytes)
+        prepared = messages.deserialise_study(manifest, session.parts, self.limits.memory_bytes)
         with self._lock:
             session.studies[name] = _Kept(HeldStudy(prepared), tuple(wanted))
         return []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lesionlens.base.errors import LesionLensError, UnusableInputError
 from lesionlens.base.run_context import SILENT, RunContext
-from lesionlens.site.cohort.resume import complete, keep_outcome
+from lesionlens.site.cohort.resume import complete, store_outcome
 from lesionlens.site.cohort.studies import StudyJob, fingerprint
 from lesionlens.site.cohort.work import CohortChoice, analyse, identity
 from lesionlens.site.database.describing import described, with_result, with_warning
@@ -109,7 +109,7 @@ class _AheadRun:
         database.take_note(UNDER_WAY, entry.name)
         outcome = analyse(job, self.choice, self.context.part(0, 1, f"{entry.name}: {{}}"))
         if outcome.status is not Status.STOPPED:
-            keep_outcome(database, job, outcome, mark)
+            store_outcome(database, job, outcome, mark)
         return outcome
 
 

@@ -116,7 +116,7 @@ def _package(place: Path) -> str:
     return str(read_run(place).get("versions", {}).get("lesionlens"))
 
 
-def drawn_figures(
+def synthetic_metrics(
     side: Side, recipe: TrainConfig, volumes: int, network: EngineChoice, context: RunContext
 ) -> list[dict[str, float]]:
     """Return metrics of one pass on synthetic brains that were not used for training.

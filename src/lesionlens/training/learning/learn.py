@@ -30,7 +30,7 @@ from lesionlens.network.versions import WeightsStore
 from lesionlens.training.config import TrainConfig
 from lesionlens.training.distributed import ProcessGroup
 from lesionlens.training.learning import page
-from lesionlens.training.learning.judge import Judge, Side, drawn_figures
+from lesionlens.training.learning.judge import Judge, Side, synthetic_metrics
 from lesionlens.training.learning.proposal import (
     PAGE,
     RECORD,
@@ -98,7 +98,7 @@ class LearnJob:
 
 
 @dataclass(frozen=True, slots=True)
-class Learnt:
+class LearnOutcome:
     """Outcome of one session; `proposal` is None if training is not finished."""
 
     trained: TrainSummary
@@ -111,7 +111,7 @@ def learn(
     *,
     minutes: float | None = None,
     context: RunContext = SILENT,
-) -> Learnt:
+) -> LearnOutcome:
     """Fine-tune on signed reviews and propose weights; the same call resumes an interrupted run.
 
     Parameters
@@ -157,7 +157,7 @@ def learn(
     )
     trained = train(recipe, job.out, sitting, on_step=report, context=context)
     if not trained.finished:
-        return Learnt(trained, gathered, None)
+        return LearnOutcome(trained, gathered, None)
     new = _release(job.out, trained, about, cases.words)
     sides = Side("before", parent, about.sha256), Side("after", job.out / WEIGHTS, new.sha256)
     held = {case.name for case in cases.parts.validation}
@@ -166,7 +166,7 @@ def learn(
     proposal = _proposal(gathered, cases, about, new, judged, trained.step)
     write_atomically(job.out / PAGE, page.html(proposal))
     write_proposal(proposal, job.out)
-    return Learnt(trained, gathered, proposal)
+    return LearnOutcome(trained, gathered, proposal)
 
 
 def _check_recipe(recipe: TrainConfig) -> None:
@@ -264,8 +264,8 @@ def _judged(
             judge.score(held, sides[1], steps[1]),
         ),
         (
-            drawn_figures(sides[0], recipe, volumes, job.network, steps[2]),
-            drawn_figures(sides[1], recipe, volumes, job.network, steps[3]),
+            synthetic_metrics(sides[0], recipe, volumes, job.network, steps[2]),
+            synthetic_metrics(sides[1], recipe, volumes, job.network, steps[3]),
         ),
     )
 

@@ -26,8 +26,8 @@ def by_what_is_needed(keep, hidden):
 def checked(attention, make_prepared, engine=None, region=Region.WT):
     engine = engine or Perturbable(GRID, by_what_is_needed, by_what_is_needed)
     flagged = np.flatnonzero(NEEDED)
-    trials = {Region.WT: trust.MapOnTrial(map_on(NEEDED), flagged)}
-    trials[region] = trust.MapOnTrial(attention, flagged)
+    trials = {Region.WT: trust.TestedMap(map_on(NEEDED), flagged)}
+    trials[region] = trust.TestedMap(attention, flagged)
     found = {one: trust.pointing(attention, NEEDED, float(BRAIN.sum())) for one in Region}
     questions = Questions(engine, make_prepared())
     return trust.deletion_test(found, questions, trials, BRAIN)[region]
@@ -133,7 +133,7 @@ def test_a_pass_that_sees_nothing_there_explains_nothing(make_prepared):
 def test_two_steps_of_each_region_and_two_baselines_are_asked(make_prepared):
     engine = Perturbable(GRID, by_what_is_needed, by_what_is_needed)
     flagged = np.flatnonzero(NEEDED)
-    trials = {region: trust.MapOnTrial(map_on(NEEDED), flagged) for region in Region}
+    trials = {region: trust.TestedMap(map_on(NEEDED), flagged) for region in Region}
     trust.deletion_test({}, Questions(engine, make_prepared()), trials, BRAIN)
     assert engine.sizes == [5, 4]
 

@@ -89,9 +89,9 @@ def test_one_sequence_alone_can_contradict_none():
 def test_a_part_that_a_reader_left_out_is_named_no_longer():
     parts, numbers = found_with(t1=0.0, t1c=0.0, t2=0.0)
     components = outlined()
-    assert doubtful.still_there(parts, numbers, components) == parts
+    assert doubtful.remaining_parts(parts, numbers, components) == parts
     components[numbers == 1] = 0
-    assert doubtful.still_there(parts, numbers, components) == ()
+    assert doubtful.remaining_parts(parts, numbers, components) == ()
 
 
 def test_no_sequence_in_favour_is_said_so():

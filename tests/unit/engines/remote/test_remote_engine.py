@@ -124,9 +124,9 @@ def test_a_study_is_sent_once_and_one_sequence_when_one_changed(server, study, m
 def test_nothing_outside_the_brain_and_no_uid_travels(study):
     named = Grid(study.working.shape, study.working.affine, "1.2.3.4.5.6789")
     channels = study.channels.copy()
-    plain = messages.take_apart(study)
+    plain = messages.serialise_study(study)
     channels[:, ~study.brain] = 4711.0
-    other = messages.take_apart(replace(study, channels=channels, working=named, native=named))
+    other = messages.serialise_study(replace(study, channels=channels, working=named, native=named))
     assert other.parts == plain.parts
     assert other.manifest == plain.manifest
     assert "6789" not in str(other.manifest)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lesionlens.network.synth import tumour
-from lesionlens.network.synth.anatomy import draw_pose
+from lesionlens.network.synth.anatomy import sample_pose
 from lesionlens.network.synth.atlas import choose
 from lesionlens.network.synth.draw import DrawConfig, draw, draw_geometry, paint
 from lesionlens.network.synth.fields import RandomStreams
@@ -65,7 +65,7 @@ def test_tumour_free_means_no_label():
 
 def test_metastases_enhance():
     streams, heads = RandomStreams(range(60), torch.device("cpu")), choose(range(60), 0.8)
-    plan = tumour.plan_lesions(streams, heads, draw_pose(streams), tumour_free=0.0)
+    plan = tumour.plan_lesions(streams, heads, sample_pose(streams), tumour_free=0.0)
     many = plan.count > 4  # more than a tumour with satellites has
     assert many.any()
     assert (plan.style[many] != 3).all()

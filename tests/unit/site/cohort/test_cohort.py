@@ -22,7 +22,7 @@ from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.tables import TablesExporter
 from lesionlens.results.lens import Lens
 from lesionlens.site.cohort import cluster, run, work
-from lesionlens.site.cohort.resume import RESULT, alone_in, complete
+from lesionlens.site.cohort.resume import RESULT, complete, locked_folder
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.studies import StudyJob, find_jobs, fingerprint
 from lesionlens.site.cohort.table import write_table
@@ -128,7 +128,7 @@ def test_a_result_that_lost_its_table_costs_the_other_rows_nothing(quick, studie
 
 def test_a_second_batch_in_one_folder_is_refused(quick, studies, tmp_path):
     out = tmp_path / "out"
-    with alone_in(out), pytest.raises(UnusableInputError, match="another batch at work"):
+    with locked_folder(out), pytest.raises(UnusableInputError, match="another batch at work"):
         run_cohort(Cohort(studies, out), CPU, HERE)
     assert run_cohort(Cohort(studies, out), CPU, HERE).exit_status == 2
 

@@ -16,7 +16,7 @@ from lesionlens.base.logs import REPORT
 from lesionlens.cli.main import app
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.site.cohort import run
-from lesionlens.site.cohort.resume import RESULT, alone_in
+from lesionlens.site.cohort.resume import RESULT, locked_folder
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
 from lesionlens.site.cohort.studies import Shard, find_jobs
 from lesionlens.site.cohort.work import CohortChoice
@@ -78,11 +78,11 @@ def test_the_whole_adopts_what_shards_have_done(studies, tmp_path, begun):
 
 def test_shards_work_beside_each_other_and_not_beside_a_batch_of_all(studies, tmp_path):
     out = tmp_path / "out"
-    with alone_in(out, beside_shards=True):
+    with locked_folder(out, beside_shards=True):
         assert run_cohort(Cohort(studies, out, shard=Shard(1, 2)), CPU, HERE).exit_status == 0
         with pytest.raises(UnusableInputError, match="another batch"):
             run_cohort(Cohort(studies, out), CPU, HERE)
-    with alone_in(out), pytest.raises(UnusableInputError, match="another batch"):
+    with locked_folder(out), pytest.raises(UnusableInputError, match="another batch"):
         run_cohort(Cohort(studies, out, shard=Shard(1, 2)), CPU, HERE)
 
 

@@ -40,7 +40,7 @@ def make():
 
 def bring(sessions, session, prepared):
     """Send a study and return its name."""
-    study = messages.take_apart(prepared)
+    study = messages.serialise_study(prepared)
     for name in sessions.add_study(session, study.manifest):
         sessions.add_part(session, name, study.parts[name])
     assert sessions.add_study(session, study.manifest) == []
@@ -124,7 +124,7 @@ def test_an_ended_session_cancels_what_runs_and_what_waits(make):
 def test_a_part_that_was_changed_on_its_way_is_refused(make):
     sessions = make()
     session = sessions.open(ME, None)
-    study = messages.take_apart(prepared_head())
+    study = messages.serialise_study(prepared_head())
     name, part = next(iter(study.parts.items()))
     with pytest.raises(ServerError, match="changed on its way"):
         sessions.add_part(session, name, part[:-1] + bytes([part[-1] ^ 1]))
@@ -134,7 +134,7 @@ def test_a_part_that_was_changed_on_its_way_is_refused(make):
 def test_parts_that_do_not_fit_together_are_refused(make):
     sessions = make()
     session = sessions.open(ME, None)
-    study = messages.take_apart(prepared_head())
+    study = messages.serialise_study(prepared_head())
     other = pack({}, {"values": np.zeros(7, np.float32)})
     for part in (*study.parts.values(), other):
         sessions.add_part(session, messages.digest_of(part), part)

@@ -22,7 +22,7 @@ from lesionlens.engines import device as devices
 from lesionlens.engines.engine import Target
 from lesionlens.engines.network_input import make_network_input
 from lesionlens.imaging.preparation.resampling import resample
-from lesionlens.network.steady import computed_by
+from lesionlens.network.steady import with_threads
 
 Floats = NDArray[np.float32]
 STAGE = "the network's windows"
@@ -76,7 +76,7 @@ class TorchScriptEngine:
             device=devices.describe(self._device),
         )
 
-    @computed_by(_THREADS)
+    @with_threads(_THREADS)
     def predict(self, prepared: PreparedStudy, *, context: RunContext) -> Prediction:
         """Answer on the working grid; see `lesionlens.engines.engine.Engine.predict`."""
         read = make_network_input(prepared, self._spacing_mm, self._device)

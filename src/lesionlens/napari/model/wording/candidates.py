@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lesionlens.analysis.explain.shapley import deciding_words, says_nothing
+from lesionlens.analysis.explain.shapley import deciding_words, is_uninformative
 from lesionlens.base.dates import iso_date
 from lesionlens.base.labels import Label, LesionClass, MrSequence, Region, Source
 from lesionlens.base.records.analysis import Analysis
@@ -220,7 +220,7 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
 
 def bars_of(candidate: Candidate) -> tuple[Bar, ...]:
     """Return one bar per sequence: what it adds; none where words say as much (`no_bars_words`)."""
-    if says_nothing(candidate.sequence_relevance):
+    if is_uninformative(candidate.sequence_relevance):
         return ()
     relevance = candidate.sequence_relevance or {}
     bars = [
@@ -239,7 +239,7 @@ def bars_of(candidate: Candidate) -> tuple[Bar, ...]:
 def no_bars_words(candidate: Candidate) -> str:
     """Report why there are no bars; empty where there are some, or nothing was compared."""
     relevance = candidate.sequence_relevance
-    if relevance is None or not says_nothing(relevance):
+    if relevance is None or not is_uninformative(relevance):
         return ""
     if sum(relevance.get(one.value) is not None for one in MrSequence) < 2:
         return "One sequence alone was there: what it adds is all there is."

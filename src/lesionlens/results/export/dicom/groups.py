@@ -48,7 +48,7 @@ CONTAINS = RelationshipTypeValues.CONTAINS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PointedAt:
+class ReferencedObjects:
     """Objects of the same result that the report refers to."""
 
     seg: Dataset | None
@@ -66,7 +66,7 @@ def groups_of(
     analysis: Analysis,
     sources: SourceFrames,
     segments: tuple[Segment, ...],
-    pointed_at: PointedAt,
+    pointed_at: ReferencedObjects,
 ) -> list[Any]:
     """Return the groups of every exported candidate; see `sr.build_sr` for the parameters.
 

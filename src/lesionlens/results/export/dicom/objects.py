@@ -70,7 +70,9 @@ def write_all(analysis: Analysis, folder: Path) -> Written:
                 expected="a Segmentation",
                 next_step="See why seg.dcm was left out",
             )
-        return sr.build_sr(analysis, sources, segments, groups.PointedAt(segmentation, attention))
+        return sr.build_sr(
+            analysis, sources, segments, groups.ReferencedObjects(segmentation, attention)
+        )
 
     writer.write("sr.dcm", report, lambda path, _: sr.check_sr(path, analysis))
     writer.write("key_objects.dcm", lambda: ko.build_ko(analysis, sources), ko.check_ko)

@@ -21,7 +21,7 @@ from lesionlens.base.errors import ExportError, ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.study import Series, SourceFile
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
-from lesionlens.results.export.dicom.travelling import GEOMETRY, travelling
+from lesionlens.results.export.dicom.travelling import GEOMETRY, copied_attributes
 
 PLACE_TOLERANCE_VOX = 0.05
 """Maximum distance of a source pixel from its voxel."""
@@ -160,7 +160,7 @@ def _headers(files: tuple[SourceFile, ...]) -> tuple[list[Dataset], tuple[str, .
     Patient, study and scanner attributes are those of the first image.
     """
     first = _header(files[0], None)
-    shared = travelling(first)
+    shared = copied_attributes(first)
     repeated = {element.tag: element for element in shared.dataset}
     headers = []
     for header in (first, *(_header(file, first) for file in files[1:])):

@@ -51,7 +51,7 @@ def build_sr(
     analysis: Analysis,
     sources: SourceFrames,
     segments: tuple[Segment, ...],
-    pointed_at: groups.PointedAt,
+    pointed_at: groups.ReferencedObjects,
 ) -> Comprehensive3DSR:
     """Build the report.
 
@@ -63,7 +63,7 @@ def build_sr(
         Of the reference series.
     segments : tuple of Segment
         Segments of the Segmentation.
-    pointed_at : groups.PointedAt
+    pointed_at : groups.ReferencedObjects
         Objects written before.
     """
     root = _root(analysis, groups.groups_of(analysis, sources, segments, pointed_at))

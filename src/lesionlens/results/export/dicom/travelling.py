@@ -71,7 +71,7 @@ _CODE_VALUES = ("CodeValue", "LongCodeValue", "URNCodeValue")
 
 
 @dataclass(frozen=True, slots=True)
-class Travelling:
+class CopiedAttributes:
     """The attributes of a header to copy."""
 
     dataset: Dataset
@@ -80,7 +80,7 @@ class Travelling:
     """Which were corrected or omitted, in words; without values."""
 
 
-def travelling(header: Dataset) -> Travelling:
+def copied_attributes(header: Dataset) -> CopiedAttributes:
     """Return patient, study and scanner attributes for our objects from a source header.
 
     Parameters
@@ -88,7 +88,7 @@ def travelling(header: Dataset) -> Travelling:
     header : Dataset
         Header of any image of the reference series, as read.
     """
-    taker = _Taker(Characters.of(header))
+    taker = _AttributeCopier(Characters.of(header))
     made = taker.take(header, TRAVELS)
     for keyword in UIDS:
         if keyword not in made and header.get_item(tag_for_keyword(keyword) or 0) is not None:
@@ -99,10 +99,10 @@ def travelling(header: Dataset) -> Travelling:
             setattr(made, keyword, "")
     _whole_or_nothing(made)
     made.SpecificCharacterSet = CHARACTER_SET
-    return Travelling(made, tuple(_notices(taker)))
+    return CopiedAttributes(made, tuple(_notices(taker)))
 
 
-class _Taker:
+class _AttributeCopier:
     """Copies attributes and records, by keyword, which were corrected or omitted."""
 
     def __init__(self, characters: Characters) -> None:
@@ -202,7 +202,7 @@ def _whole_or_nothing(made: Dataset) -> None:
         del made.PatientIdentityRemoved
 
 
-def _notices(taker: _Taker) -> Iterator[str]:
+def _notices(taker: _AttributeCopier) -> Iterator[str]:
     sentence = "The DICOM objects do not repeat what DICOM does not allow in the source's header"
     parts = [
         f"{words}: {', '.join(names)}"

@@ -23,7 +23,7 @@ from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.prompts import PromptedVolume, PromptRequest, PromptResponse, Prompts
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import RunContext
-from lesionlens.engines.engine import as_prompted
+from lesionlens.engines.engine import as_promptable
 from lesionlens.engines.plugged_in import answer_prompts, predict
 from lesionlens.engines.prompting import StudyPrompts
 from lesionlens.imaging.preparation.prepare import prepare
@@ -172,7 +172,7 @@ class PointedInference(Inference):
         self, rounds: list[Prompts], study: PointedStudy, aside: Path, context: RunContext
     ) -> PromptedVolume:
         prepared = study.prepared
-        prompter = as_prompted(self._asked.engine) or self._studies.own
+        prompter = as_promptable(self._asked.engine) or self._studies.own
 
         def answer(question: PromptRequest) -> PromptResponse:
             context.check("answering points")
