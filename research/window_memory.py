@@ -50,18 +50,18 @@ def read_one(panel: LesionLens, root: Path) -> int:
     analysis = session.state.analysis
     if analysis is None:
         raise typer.BadParameter(f"not analysed: {session.state.problem}")
-    acts.next_candidate()
+    panel.commands.run("next_candidate")
     for overlay in (Overlay.CONTOUR, Overlay.MAP):
         session.choose_overlay(overlay)
         wait_for(lambda: False, at_most_s=0.1)
-    for show in (acts.four_views, acts.three_planes, acts.three_planes):
-        show()
+    for name in ("four_views", "three_planes", "three_planes"):
+        panel.commands.run(name)
         wait_for(lambda: False, at_most_s=0.2)
     candidate = session.candidate()
     if candidate is not None:
         acts.probe(candidate.centroid_mm)
         wait_for(idle)
-        acts.accept()
+        panel.commands.run("accept")
     found = len(analysis.findings.candidates)
     acts.close()
     wait_for(lambda: False, at_most_s=0.1)

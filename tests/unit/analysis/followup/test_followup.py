@@ -291,7 +291,7 @@ def test_the_study_of_a_prior_result_is_found_where_it_was(before, now, tmp_path
     places.remember(before.run.inputs, before.study.root, None)
     found = find_prior(out, now.study)
     assert found.study.root == before.study.root
-    monkeypatch.setattr("lesionlens.results.review.prior.prepare", lambda *_: before.prepared)
+    monkeypatch.setattr("lesionlens.results.review.reopen.prepare", lambda *_: before.prepared)
     prior = open_prior(found, RunContext())
     uids = [c.tracking_uid for c in prior.analysis.findings.candidates]
     assert uids == [c.tracking_uid for c in before.findings.candidates]
