@@ -51,7 +51,9 @@ _THREADS = 2  # fixed, so that results do not depend on the machine
 _GROWN = int(GROWN_MM) + 6  # radius in voxels of region growing around the prompt
 _SLIGHT_MM = 2.5  # maximum depth of an error for the similarity model without a named region
 _SMALL = 4000  # maximum voxels for region growing without a named region
-_ALIKE = 0.5  # weight of the similarity model in a correction; the network has the rest
+_ALIKE: dict[Region | None, float] = {
+    Region.WT: 0.5, Region.TC: 0.5, Region.ET: 0.7, None: 0.5}  # fmt: skip
+"""Weight of the similarity model in a correction, by the prompted region."""
 _ANALYSED = 0.6  # weight of the analysis in a first outline of a named region
 _BIAS = (0.0, 0.6, 0.6)
 """Added to the analysis's logits of WT, TC and ET in a first outline: it thresholds cores lower."""
@@ -203,7 +205,7 @@ def _with_alike(
         outline[box],
         (asked.wanted - corner, asked.unwanted - corner),
     )
-    return _mixed(study.brain[box], chance, moved, _ALIKE)
+    return _mixed(study.brain[box], chance, moved, _ALIKE[asked.region])
 
 
 def _logit(chance: NDArray[np.floating], least: float) -> Floats:
