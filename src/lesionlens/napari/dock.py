@@ -222,6 +222,7 @@ class LesionLens(Panel):
         linked.prompted.connect(self.actions_.prompting.take)
 
     def _on_turned(self) -> None:
+        self._on_order()  # first, or the message would paint the plane chosen before
         self.session.notify(_TURNED)
 
     def _on_ndisplay(self) -> None:

@@ -12,8 +12,9 @@ def not_marked(screen: Screen) -> str:
     return "" if screen.editing else screen.not_marked
 
 
-def _nothing_to(act: str, possible: bool) -> str:
-    return "" if possible else f"There is nothing to {act}"
+def _nothing_to(act: str, screen: Screen, possible: bool) -> str:
+    """Say that nothing can be undone or redone; of a signed study the act itself says why."""
+    return "" if possible or screen.editing or screen.signed else f"There is nothing to {act}"
 
 
 COMMANDS = (
@@ -148,7 +149,7 @@ COMMANDS = (
         "undo the last decision",
         lambda acts: acts.review_controller.undo(),
         "U",
-        unavailable=lambda screen: _nothing_to("undo", screen.can_undo or screen.editing),
+        unavailable=lambda screen: _nothing_to("undo", screen, screen.can_undo),
     ),
     Command(
         "redo",
@@ -156,6 +157,6 @@ COMMANDS = (
         lambda acts: acts.review_controller.redo(),
         "Shift-U",
         "redo the decision",
-        unavailable=lambda screen: _nothing_to("redo", screen.can_redo or screen.editing),
+        unavailable=lambda screen: _nothing_to("redo", screen, screen.can_redo),
     ),
 )

@@ -50,7 +50,7 @@ class ReadBlock(Section):
         self._back = QPushButton(remove.captioned("Remove"))
         self._back.setToolTip(remove.hint("Remove the selected mark, or the last one"))
         self._back.clicked.connect(lambda _=False: self.taken_back.emit(self._chosen()))
-        self._sign = QPushButton()
+        self._sign = QPushButton(BY_NAME["sign"].captioned("Sign"))
         self._sign.setToolTip("Sign your own read under your name; then the analysis is shown")
         self._sign.clicked.connect(lambda _=False: self.signed.emit())
         set_role(self._sign, "primary")

@@ -253,7 +253,7 @@ class Words:
 
         Examples
         --------
-        >>> load("en").verdict(MapChecks(False, 0.1, 0.02))
+        >>> load("en").verdict(MapChecks(False, 0.6, 0.02))
         'not reliable here: its peak lies outside what is flagged'
         """
         if checks.peak_inside is None:
