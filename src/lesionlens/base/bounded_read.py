@@ -48,7 +48,7 @@ def open_regular(path: Path) -> BinaryIO:
     if stat.S_ISREG(os.fstat(number).st_mode):
         return stream
     stream.close()
-    raise _refused(f"{path.name!r}, which is no regular file", "a file")
+    raise _refused(f"{path.name!r}, which is not a regular file", "a file")
 
 
 def read_file(path: Path, limit: int = JSON_BYTES) -> bytes:
@@ -145,7 +145,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_text(path, TOML_BYTES), parse_float=_finite)
     except RecursionError as error:
-        raise ValueError("nesting without end") from error
+        raise ValueError("nesting too deep") from error
 
 
 def read_rows(path: Path, delimiter: str = ",") -> list[dict[str, str]]:
@@ -212,23 +212,23 @@ def parse_json(text: str | bytes, *, infinite: bool = False) -> Any:
             object_pairs_hook=_each_once,
         )
     except RecursionError as error:
-        raise ValueError("nesting without end") from error
+        raise ValueError("nesting too deep") from error
 
 
 def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is no number in JSON")
+    raise ValueError(f"{text} is not a valid JSON number")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError("a number that is none, or beyond all bounds")
+        raise ValueError("a number too large to represent")
     return value
 
 
 def _short(text: str) -> int:
     if len(text) > MOST_DIGITS:
-        raise ValueError("a whole number beyond all bounds")
+        raise ValueError("an integer with too many digits")
     return int(text)
 
 
@@ -243,5 +243,5 @@ def _refused(found: str, expected: str) -> ReadError:
     return ReadError(
         found=found,
         expected=expected,
-        next_step="Restore it from a backup, or take it out of the folder",
+        next_step="Restore it from a backup, or remove it from the folder",
     )

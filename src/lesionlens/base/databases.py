@@ -42,7 +42,7 @@ def open_database(folder: Path, name: str, timeout_s: float) -> sqlite3.Connecti
         access.make_folder(folder)
         new = not place.exists()
         if not new and not stat.S_ISREG(place.stat().st_mode):
-            raise _unreadable(folder, name, "it is no regular file")
+            raise _unreadable(folder, name, "it is not a regular file")
         if not new and not os.access(place, os.R_OK | os.W_OK):
             raise _unreadable(folder, name, "you may not read and write it")
         if not new and place.stat().st_size > MOST_BYTES:

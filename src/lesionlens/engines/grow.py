@@ -90,11 +90,11 @@ def grown(around: Surroundings, seed: tuple[int, int, int]) -> NDArray[np.uint8]
     The border of a blurred object is at half its contrast (full width at half maximum).
     """
     if not all(0 <= n < size for n, size in zip(seed, around.allowed.shape, strict=True)):
-        raise _refused("a place outside the scan", "a place in the head")
+        raise _refused("a point outside the image", "a point inside the head")
     if not around.allowed[seed]:
         raise _refused(
-            "a place outside the head, or in a candidate that is there already",
-            "a place in tissue that no candidate holds",
+            "a point outside the head or inside an existing candidate",
+            "a point in tissue outside every candidate",
         )
     far = _distance_mm(around, seed)
     ball = (far <= REACH_MM) & around.allowed
@@ -104,7 +104,7 @@ def grown(around: Surroundings, seed: tuple[int, int, int]) -> NDArray[np.uint8]
     mixtures = [[*network, image] for image in images] + [network]
     clear = [signals for signals in mixtures if sum(s.weight for s in signals) >= _LEAST_WEIGHT]
     if not clear:
-        raise _refused("nothing that stands out at this place", "a place inside of what was missed")
+        raise _refused("no visible contrast at this point", "a point inside the missed lesion")
     bound = REACH_MM - float(np.max(around.spacing_mm))
     for signals in clear:
         mixed = _mixed(signals)
@@ -113,7 +113,7 @@ def grown(around: Surroundings, seed: tuple[int, int, int]) -> NDArray[np.uint8]
             if region.any() and not (region & (far > bound)).any():
                 return _labelled(region, around, signals)
     raise _refused(
-        f"no border within {REACH_MM:.0f} mm of this place", "a region that ends somewhere"
+        f"no border within {REACH_MM:.0f} mm of this point", "a region with a visible border"
     )
 
 

@@ -62,9 +62,7 @@ def lowered_threshold(chance: Floats, wanted: Points) -> Floats:
         near = tuple(slice(max(0, int(p - _NEAR_MM)), int(p + _NEAR_MM) + 1) for p in point)
         highest = max(highest, float(chance[near].max()))
     if highest < _LEAST:
-        raise refused(
-            "nothing that stands out at this place", "a prompt inside something that does"
-        )
+        raise refused("no visible contrast at this point", "a prompt inside a visible structure")
     if highest >= 0.6:
         return chance
     level = 0.6 * highest

@@ -276,18 +276,16 @@ def _index(asked: PromptRequest) -> int | None:
 def _check(study: PromptStudy, asked: PromptRequest) -> None:
     if not len(asked.wanted) and asked.outline is None:
         raise refused(
-            "no prompt that says what belongs to it" if len(asked.unwanted) else "no prompt",
-            "at least one point or scribble inside the thing, or an outline to correct",
+            "no foreground prompt" if len(asked.unwanted) else "no prompt",
+            "at least one point or scribble inside the structure, or an outline to correct",
         )
     if not len(asked.wanted) and not len(asked.unwanted):
-        raise refused(
-            "an outline without a prompt", "a point or a scribble that says what is wrong"
-        )
+        raise refused("an outline without a prompt", "a point or scribble where it is wrong")
     both = set(map(tuple, asked.wanted.tolist())) & set(map(tuple, asked.unwanted.tolist()))
     if both:
         raise refused(
-            "a voxel that is both part of it and not",
-            "one answer for each place",
+            "a voxel prompted as both foreground and background",
+            "one kind of prompt per voxel",
         )
     shape = np.array(study.brain.shape)
     for points in (asked.wanted, asked.unwanted):

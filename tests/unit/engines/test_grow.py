@@ -96,7 +96,7 @@ def test_the_parts_within_follow_the_network():
 
 def test_where_nothing_stands_out_it_is_refused():
     around, seed, _ = scene((2, 2, 2), contrast=0.0)
-    with pytest.raises(UnusableInputError, match="nothing that stands out"):
+    with pytest.raises(UnusableInputError, match="no visible contrast"):
         grown(around, seed)
 
 

@@ -168,12 +168,12 @@ def test_what_is_larger_than_the_first_crop_is_seen_wider():
     ("asked", "words"),
     [
         ({}, "no prompt"),
-        ({"unwanted": [MIDDLE]}, "no prompt that says what belongs"),
+        ({"unwanted": [MIDDLE]}, "no foreground prompt"),
         ({"outline": drawn(LESION)}, "an outline without a prompt"),
-        ({"wanted": [MIDDLE], "unwanted": [MIDDLE]}, "both part of it and not"),
+        ({"wanted": [MIDDLE], "unwanted": [MIDDLE]}, "both foreground and background"),
         ({"wanted": [(0, 0, 0)]}, "outside the brain"),
         ({"wanted": [(99, 0, 0)]}, "outside the brain"),
-        ({"wanted": [(52, 10, 10)]}, "nothing that stands out"),
+        ({"wanted": [(52, 10, 10)]}, "no visible contrast"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_in_words(study, asked, words):

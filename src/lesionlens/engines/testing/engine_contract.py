@@ -273,7 +273,7 @@ def prompting(trial: Trial) -> None:
         _prompted(trial.engine, trial.study, PromptRequest(here, here), known)
     except UnusableInputError:
         return
-    _owes(False, "an error that explains, where a voxel is both part of it and not")
+    _owes(False, "an error that explains, where a voxel is prompted as both")
 
 
 def _prompted(

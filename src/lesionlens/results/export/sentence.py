@@ -278,7 +278,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     @override
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if not isinstance(left, int | float) or not isinstance(right, int | float):
-            raise SecurityError(f"{operator} of what is no number")
+            raise SecurityError(f"{operator} of a value that is not a number")
         if operator == "**":
             raise SecurityError("a power")
         return super().call_binop(context, operator, left, right)
