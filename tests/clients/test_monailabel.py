@@ -205,7 +205,7 @@ def test_points_that_cannot_be_answered_are_refused_in_words(client):
         ({"foreground": "here"}, "cannot be read"),
         ({"foreground": [[1, 2, 3]] * 65}, "1 to 64 points"),
         ({"roi": [1, 2, 3]}, "cannot be read"),
-        ({"background": [[30, 30, 30]]}, "what belongs to it"),
+        ({"background": [[30, 30, 30]]}, "no foreground prompt"),
         ({"foreground": [[30, 30, 30]], "label": "enhancing"}, "without T1c"),
     ):
         with pytest.raises(Exception, match=words):

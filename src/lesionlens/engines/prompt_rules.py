@@ -25,8 +25,8 @@ DEPTHS: dict[Region | None, float] = {
     Region.WT: 8.0, Region.TC: 6.0, Region.ET: 6.0, None: 6.0}  # fmt: skip
 """Reach of a prompt as a multiple of its depth in the error, by the prompted region: the middle of
 a large error is far from the outline, that of a small one is close to it."""
-TOUCHING = np.ones((3, 3, 3), bool)
-"""26-connectivity."""
+TOUCHING, FACES = np.ones((3, 3, 3), bool), ndimage.generate_binary_structure(3, 1)
+"""26- and 6-connectivity."""
 _SURER = 0.1  # required additional certainty at the reach compared with the prompt
 _LEAST = 0.05  # probability below which nothing stands out
 _NEAR_MM = 3.0
@@ -46,10 +46,14 @@ def refused(
 
 def part_of(mask: Mask, points: Points) -> Mask:
     """Return the components of a mask that contain one of the points."""
-    parts, count = ndimage.label(mask, TOUCHING)
-    within = points[((points >= 0) & (points < np.array(mask.shape))).all(1)]
+    return _connected_to(marks(points, mask.shape), mask)
+
+
+def _connected_to(seeds: Mask, mask: Mask, structure: Mask = TOUCHING) -> Mask:
+    """Return the components of a mask that contain a seed."""
+    parts, count = ndimage.label(mask, structure)
     keep = np.zeros(count + 1, bool)
-    keep[parts[tuple(within.T)]] = True
+    keep[parts[seeds]] = True
     keep[0] = False
     return np.asarray(keep[parts])
 
@@ -75,13 +79,8 @@ def joined(chance: Floats, wanted: Points, lesion: Mask | None) -> Floats:
     """Keep the component connected to the prompts, with its soft border."""
     drawn = chance >= 0.5
     near = ndimage.binary_dilation(marks(wanted, chance.shape), TOUCHING, iterations=2)
-    parts, count = ndimage.label(drawn, TOUCHING)
-    keep = np.zeros(count + 1, bool)
-    keep[parts[near]] = True
-    if lesion is not None:
-        keep[parts[lesion]] = True
-    keep[0] = False
-    apart = drawn & ~keep[parts]
+    seeds = near if lesion is None else near | lesion
+    apart = drawn & ~_connected_to(seeds, drawn)
     return np.asarray(np.where(apart, np.minimum(chance, 0.49), chance), np.float32)
 
 
@@ -155,11 +154,7 @@ def may_change(chance: Floats, outline: Mask, found: Sequence[Error], box: Box) 
             change = _surest(
                 change, sure, _ADDED * max(_LEAST_ADDED, int(np.count_nonzero(outline)))
             )
-        parts, count = ndimage.label(change | here)
-        keep = np.zeros(count + 1, bool)
-        keep[parts[here]] = True
-        keep[0] = False
-        free |= keep[parts]
+        free |= _connected_to(here, change | here, FACES)
     return free
 
 

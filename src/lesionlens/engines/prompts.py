@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.base.array_ops import logit, sigmoid
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Box, clipped_box
 from lesionlens.base.labels import MrSequence, Region
@@ -185,7 +186,9 @@ def _with_analysis(study: PromptStudy, asked: PromptRequest, box: Box, chance: F
     index = _index(asked)
     if index is None or study.chances is None:
         return chance
-    analysed = _logit(study.chances[index][box], _LEAST_ANALYSED) + _BIAS[index]
+    analysed = (
+        logit(np.asarray(study.chances[index][box], np.float32), _LEAST_ANALYSED) + _BIAS[index]
+    )
     return _mixed(study.brain[box], chance, analysed, _ANALYSED)
 
 
@@ -208,15 +211,10 @@ def _with_alike(
     return _mixed(study.brain[box], chance, moved, _ALIKE[asked.region])
 
 
-def _logit(chance: NDArray[np.floating], least: float) -> Floats:
-    held = np.clip(np.asarray(chance, np.float32), least, 1 - least)
-    return np.asarray(np.log(held / (1 - held)), np.float32)
-
-
 def _mixed(brain: Mask, chance: Floats, other: Floats, share: float) -> Floats:
     """Blend a probability with other logits in the brain."""
-    logits = (1 - share) * _logit(chance, _LEAST_CHANCE) + share * other
-    return np.asarray(brain / (1 + np.exp(-logits)), np.float32)
+    logits = (1 - share) * logit(chance, _LEAST_CHANCE) + share * other
+    return np.asarray(brain * sigmoid(logits), np.float32)
 
 
 def _grown(study: PromptStudy, asked: PromptRequest) -> tuple[Box, Mask] | None:

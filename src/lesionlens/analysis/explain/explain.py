@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lesionlens.analysis.explain import faithfulness, maps, perturbations
 from lesionlens.analysis.explain.questions import Questions, questions_to
 from lesionlens.analysis.findings.candidates import Evidence
-from lesionlens.analysis.findings.component_scores import score_by_all_views, voxels_on
+from lesionlens.analysis.findings.component_scores import score_by_all_views
 from lesionlens.analysis.findings.components import ComponentMask, plain_scores
 from lesionlens.analysis.findings.find import Flagged
 from lesionlens.base.labels import Region
@@ -119,9 +119,8 @@ def check_maps(
     brain = faithfulness.onto(inside, prepared.working, seen.grid) > 0
     trials = {}
     for region, weights in trace.cross.items():
-        flagged = np.argwhere(np.isin(marked.labels, region.labels))
         trials[region] = faithfulness.TestedMap(
             faithfulness.onto(weights, prepared.working, seen.grid),
-            voxels_on(marked.grid.to_mm(flagged), seen.grid),
+            perturbations.flagged_on(marked, region, seen.grid),
         )
     return faithfulness.deletion_test(found, questions, trials, brain)

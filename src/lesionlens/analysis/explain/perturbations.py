@@ -60,12 +60,16 @@ def sees_what_is_flagged(questions: Questions, marked: ComponentMask) -> bool:
         return True
     for region in Region:
         seen = answer.of(region)
-        flagged = np.argwhere(np.isin(marked.labels, region.labels))
-        if seen is None or not len(flagged):
-            continue
-        if seen[0].ravel()[voxels_on(marked.grid.to_mm(flagged), answer.grid)].mean() < SEEN:
+        flagged = flagged_on(marked, region, answer.grid)
+        if seen is not None and flagged.size and seen[0].ravel()[flagged].mean() < SEEN:
             return False
     return True
+
+
+def flagged_on(marked: ComponentMask, region: Region, grid: Grid) -> NDArray[np.intp]:
+    """Return the (n,) flat indices of a region's flagged voxels on another grid."""
+    voxels = np.argwhere(np.isin(marked.labels, region.labels))
+    return voxels_on(marked.grid.to_mm(voxels), grid)
 
 
 class Answers(NamedTuple):
