@@ -70,7 +70,7 @@ web: install
 	@$(BIN)/python web/make_page.py --out out/lesionlens.html
 
 docs: install
-	@$(BIN)/python -m pip install --quiet -c constraints.txt ".[docs,cohort]"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs,cohort]"
 	@NO_MKDOCS_2_WARNING=1 PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m mkdocs build --quiet
 	@echo "out/site/index.html"
 
