@@ -74,7 +74,8 @@ def run_case(engine: LensEngine, folder: Path, case: RealCase) -> dict[str, Any]
     fine = questions is not None and not sees_what_is_flagged(questions, marked)
     asked = [InputPerturbation.showing(one, fine=fine) for one in subsets]
     seen = engine.predict_perturbed(prepared, asked, context=SILENT)
-    masks = seen.probability >= prediction.thresholds[Region.WT]  # of all: the last one
+    pairs = zip(seen.probability, seen.thresholds or (), strict=True)
+    masks = [probability >= cut for probability, cut in pairs]  # of all: the last one
     owner = np.zeros(seen.grid.shape, np.intp)
     predicted = [float(shown_of(one, masks[-1], owner, 1)[0]) for one in masks]
     values, grid = case.truth()

@@ -147,7 +147,9 @@ class QuickEngine:
             share * one.keep[3] * (1 if one.hidden is None else ~one.hidden) for one in variants
         ]
         return PerturbedPrediction(
-            np.stack(seen).astype(np.float32), self.perturbation_grid(prepared)
+            np.stack(seen).astype(np.float32),
+            self.perturbation_grid(prepared),
+            thresholds=tuple(0.5 if one.keep[3] else 0.8 for one in variants),
         )
 
     def attribute(self, prepared: Any, target: Any, method: str) -> Any:

@@ -24,7 +24,11 @@ from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.evidence import SequenceScores
-from lesionlens.base.records.prediction import InputPerturbation, Prediction
+from lesionlens.base.records.prediction import (
+    InputPerturbation,
+    PerturbedPrediction,
+    Prediction,
+)
 from lesionlens.base.records.study import PreparedStudy
 from lesionlens.engines.uncertainty import undecided
 
@@ -81,8 +85,8 @@ class Answers(NamedTuple):
     uncertainty: Volume | None
     """0 to 1, on the grid of `unperturbed`; None where there was no time."""
     views: Sequence[Mapping[str, float | None]] | None
-    """What all but one sequence show of each component in quick passes, by which scores are
-    fitted."""
+    """What all but one sequence show of each component in quick passes, at the study's own
+    threshold: as scores were fitted."""
 
 
 def ask(
@@ -124,13 +128,13 @@ def ask(
     subsets = shapley.subsets_of(present)
     single_out = [s for s in subsets if len(s) == len(present) - 1 and s]
     answers = questions.ask(UNCERTAINTY, [_MIRRORED, *map(InputPerturbation.showing, single_out)])
-    quick = _Shown({everything: seen.probability[0]}, seen.grid, spots)
+    threshold = prediction.thresholds[Region.WT]
+    quick = _Shown(seen.grid, spots, {everything: seen.probability[0]}, {everything: threshold})
     uncertainty = None
     if answers is not None:
-        quick.by_subset.update(zip(single_out, answers.probability[1:], strict=True))
+        quick.add([None, *single_out], answers, threshold)
         voices = np.stack([*seen.probability[:1], *answers.probability])
         uncertainty = Volume(undecided(voices), seen.grid)
-    threshold = prediction.thresholds[Region.WT]
     by_sequence, views = _compared(questions, quick, threshold, finely) if spots else (None, None)
     return Answers(by_sequence, uncertainty, views)
 
@@ -146,19 +150,18 @@ def _compared(
     rest = [s for s in wanted if s not in quick.by_subset]
     more = questions.ask(RELEVANCE, [*map(InputPerturbation.showing, rest)]) if rest else None
     if more is not None:
-        quick.by_subset.update(zip(rest, more.probability, strict=True))
+        quick.add(rest, more, threshold)
     elif rest:
         return None, None
-    table = quick.table(threshold)
-    views = shapley.picked(table, without)
+    views = shapley.picked(quick.table(threshold), without)
     shown = quick
     if finely is not None:
         fine = [InputPerturbation.showing(one, fine=True) for one in subsets]
         if (answer := questions.ask(RELEVANCE, fine)) is None:
             return None, views
-        by_subset = dict(zip(subsets, answer.probability, strict=True))
-        shown = _Shown(by_subset, answer.grid, component_voxels(finely, answer.grid))
-        table = shown.table(threshold)
+        shown = _Shown(answer.grid, component_voxels(finely, answer.grid), {}, {})
+        shown.add(subsets, answer, threshold)
+    table = shown.table()
     by_sequence = SequenceScores(
         relevance=shapley.of_components(present, table),
         alone=shapley.picked(table, {s: frozenset({s}) for s in present}),
@@ -171,14 +174,33 @@ def _compared(
 class _Shown(NamedTuple):
     """The probability that each subset of the sequences gives, and the components there."""
 
-    by_subset: dict[shapley.Subset, NDArray[np.float32]]
     grid: Grid
     spots: Sequence[ComponentVoxels]
+    by_subset: dict[shapley.Subset, NDArray[np.float32]]
+    thresholds: dict[shapley.Subset, float]
+    """Above which an analysis of the subset would outline a voxel."""
 
-    def table(self, threshold: float) -> dict[shapley.Subset, NDArray[np.float64]]:
-        """Return `shown_of` by subset; the largest is that of all sequences."""
+    def add(
+        self,
+        subsets: Sequence[shapley.Subset | None],
+        answers: PerturbedPrediction,
+        usual: float,
+    ) -> None:
+        """Add the answers to subsets, in their order; None marks one to some other question."""
+        cut_at = answers.thresholds or [usual] * len(subsets)
+        for subset, probability, threshold in zip(
+            subsets, answers.probability, cut_at, strict=True
+        ):
+            if subset is not None:
+                self.by_subset[subset], self.thresholds[subset] = probability, threshold
+
+    def table(self, threshold: float | None = None) -> dict[shapley.Subset, NDArray[np.float64]]:
+        """Return `shown_of` by subset, each at its own threshold unless one is given."""
         nearest = _nearest(self.spots, self.grid.shape)
-        drawn = {subset: answer >= threshold for subset, answer in self.by_subset.items()}
+        drawn = {
+            subset: answer >= (self.thresholds[subset] if threshold is None else threshold)
+            for subset, answer in self.by_subset.items()
+        }
         by_all = drawn[max(drawn, key=len)]
         return {s: shown_of(mask, by_all, nearest, len(self.spots)) for s, mask in drawn.items()}
 

@@ -133,6 +133,10 @@ class PerturbedPrediction:
     """(V, 2, I, J, K) float32 or None: probability of core and enhancing tumour; None if the engine
     does not predict them or any input used an ensemble (see `InputPerturbation.alone`).
     """
+    thresholds: tuple[float, ...] | None = None
+    """(V,) tuple: the whole-tumour threshold of an analysis of each input; None if it is that of
+    the study's prediction for all of them.
+    """
 
     def of(self, region: Region) -> NDArray[np.float32] | None:
         """Return the (V, I, J, K) probability of a region; None if it is not predicted."""

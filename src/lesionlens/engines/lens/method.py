@@ -294,13 +294,16 @@ class LensMethod(ABC):
             with self._watch(PERTURBATION, context, len(batches)):
                 yield from chain.from_iterable(self._each(run, batches))
 
-        return cache.predict_perturbed(prepared, groups, answer)
+        usual = self._about.thresholds[0]
+        shown = [_shown_of(perturbation, study.present) for perturbation in perturbations]
+        cut_at = tuple(cuts.whole_tumour_threshold(one, usual) for one in shown)
+        return replace(cache.predict_perturbed(prepared, groups, answer), thresholds=cut_at)
 
     def _ensemble(
         self, perturbation: InputPerturbation, present: Sequence[bool]
     ) -> list[InputPerturbation]:
         """Return the inputs that are averaged for one perturbation."""
-        shown = _shown([a and b for a, b in zip(perturbation.keep, present, strict=True)])
+        shown = _shown_of(perturbation, present)
         members = (shown,) if perturbation.alone else ensemble.whole_tumour_views(shown)
         return [replace(perturbation, keep=InputPerturbation.showing(one).keep) for one in members]
 
@@ -372,6 +375,10 @@ def _class_probabilities(out: PassOutput, grid: Grid) -> ClassProbabilities | No
     share = to_numpy(floats(lesions.class_shares()[0]))
     i, j, k = share.shape[1:]
     return ClassProbabilities(share, coarser(grid, 2, (i, j, k)))
+
+
+def _shown_of(perturbation: InputPerturbation, present: Sequence[bool]) -> ensemble.Shown:
+    return _shown([a and b for a, b in zip(perturbation.keep, present, strict=True)])
 
 
 def _shown(keep: Sequence[bool]) -> ensemble.Shown:

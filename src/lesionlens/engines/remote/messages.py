@@ -271,12 +271,21 @@ def perturbed_out(found: PerturbedPrediction) -> tuple[Header, Arrays]:
     arrays = {"probability": found.probability}
     if found.inner is not None:
         arrays["inner"] = found.inner
-    return {"grid": grid_out(found.grid)}, arrays
+    header: Header = {"grid": grid_out(found.grid)}
+    if found.thresholds is not None:
+        header["thresholds"] = list(found.thresholds)
+    return header, arrays
 
 
 def perturbed_in(header: Header, arrays: Arrays) -> PerturbedPrediction:
     """Deserialise perturbed predictions."""
-    return PerturbedPrediction(arrays["probability"], grid_in(header["grid"]), arrays.get("inner"))
+    cut_at = header.get("thresholds")
+    return PerturbedPrediction(
+        arrays["probability"],
+        grid_in(header["grid"]),
+        arrays.get("inner"),
+        None if cut_at is None else tuple(float(one) for one in cut_at),
+    )
 
 
 def first_look_out(found: FirstPass) -> tuple[Header, Arrays]:

@@ -1,5 +1,7 @@
 """Questions to an engine: an engine of our own, whose answers are known in advance."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.perturbable import Perturbable
@@ -103,6 +105,27 @@ def test_sequences_are_compared_at_the_predictions_own_voxel_size_where_needed(m
     assert fine.views == coarse.views == coarse.by_sequence.left_out
     assert fine.by_sequence.left_out[0]["flair"] == 1 > fine.views[0]["flair"]
     assert len([one for one in engine.asked if one.fine]) == 16
+
+
+class Cautious(Perturbable):
+    """States the threshold of an analysis of each input: .8 without FLAIR."""
+
+    def predict_perturbed(self, prepared, perturbations, *, context):
+        found = super().predict_perturbed(prepared, perturbations, context=context)
+        cut_at = tuple(0.5 if one.keep[3] else 0.8 for one in perturbations)
+        return replace(found, thresholds=cut_at)
+
+
+def test_each_subset_is_outlined_at_its_own_threshold_but_scored_at_the_studys(make_prepared):
+    engine = Cautious(GRID, lambda keep, _: np.full(GRID.shape, 0.9 if keep[3] else 0.7))
+    prepared, everything = make_prepared(present={"t1c", "flair"}), [InputPerturbation()]
+    full = engine.predict_perturbed(prepared, everything, context=SILENT)
+    info = EngineInfo("cautious", "1", None, frozenset({Capability.PERTURB}))
+    prediction = Prediction({}, info, unperturbed=full)
+    answers = perturbations.ask(Questions(engine, prepared), prediction, EVERYWHERE)
+    assert answers.by_sequence.alone[0]["t1c"] == answers.by_sequence.relevance[0]["t1c"] == 0
+    assert answers.by_sequence.alone[0]["flair"] == answers.by_sequence.relevance[0]["flair"] == 1
+    assert answers.views[0]["flair"] == 1  # .7 without FLAIR, at .5
 
 
 def test_absent_sequences_cost_no_pass(make_prepared):

@@ -198,6 +198,9 @@ def test_where_no_sequence_shows_oedema_only_what_is_nearly_certain_is_drawn(eng
         found = engine.predict(study, context=SILENT)
         first = engine.first_look(study, context=SILENT)
         assert first.threshold == found.thresholds[Region.WT]
+        shown = [InputPerturbation(), InputPerturbation.showing(["t1", "t1c"])]
+        seen = engine.predict_perturbed(study, shown, context=SILENT)
+        assert seen.thresholds == (found.thresholds[Region.WT], 0.8)
         return found.thresholds[Region.WT]
 
     assert cut("t1", "t1c") == cut("t1c") == 0.8

@@ -80,6 +80,7 @@ def test_a_what_if_travels_with_what_is_hidden(remote, study):
     here = QuickEngine().predict_perturbed(study, asked, context=SILENT)
     there = remote.predict_perturbed(study, asked, context=SILENT)
     assert np.array_equal(here.probability, there.probability)
+    assert here.thresholds == there.thresholds == (0.5, 0.8)
 
 
 def test_a_refusal_of_the_engine_arrives_in_its_own_words(remote, study):
