@@ -197,6 +197,12 @@ def test_a_signature_is_withdrawn_for_a_reason_and_recorded_as_that(reviewed):
     reviewed.commands.run("undo")  # the last decision, not the withdrawal
     assert session.state.review.events[-1].tracking_uid != WHOLE_STUDY
     assert session.state.review.signed is None
+    reviewed.commands.run("accept")
+    sign(reviewed)  # the name is known now, so that the button had the focus
+    assert session.state.review.signed
+    control(reviewed, "Withdraw the signature").click()
+    answer(reviewed, "again")
+    assert session.state.review.signed is None, "Enter cancelled"
 
 
 def test_a_study_without_a_candidate_is_signed_as_nothing_seen(loaded, analysis):

@@ -1,6 +1,8 @@
 """What a user finds in the window: controls by what they are called, words that can be read."""
 
 from napari import current_viewer
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QLabel, QLineEdit, QWidget
 
 from lesionlens.site.database.records import ReadKey
@@ -44,11 +46,11 @@ def sign(panel, entered=None):
 
 
 def answer(panel, entered=None):
-    """Answer whether to sign or to withdraw."""
+    """Answer whether to sign or to withdraw, by Enter."""
     assert panel.signing.isVisible()
     if entered is not None:
         panel.signing.findChild(QLineEdit).setText(entered)
-    panel.signing.accept()
+    QTest.keyClick(panel.signing, Qt.Key.Key_Return)
 
 
 def control(widget, name):

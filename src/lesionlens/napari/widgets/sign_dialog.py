@@ -39,7 +39,7 @@ class SignDialog(QDialog):
     def ask(self, asked: Signature, then: Callable[[str], object]) -> None:
         """Ask; `then` takes the reader's name, or the reason of a withdrawal."""
         verb = "Withdraw" if asked.withdrawn else "Sign"
-        self.setWindowTitle(f"{verb} this study?")
+        self.setWindowTitle(f"{verb} {'the signature' if asked.withdrawn else 'this study'}?")
         self._then = then
         self._fixed = "" if asked.withdrawn else asked.reader
         self._who.setText("\n".join(asked.identity.lines))
@@ -50,10 +50,11 @@ class SignDialog(QDialog):
         self._field.clear()
         self._field.setVisible(not self._fixed)
         self._yes.setText(verb)
-        self._yes.setDefault(True)
+        # focus first: a focused button that is disabled passes focus, and Enter, on to Cancel
+        (self._yes if self._fixed else self._field).setFocus()
         self._offer()
         self.open()
-        (self._yes if self._fixed else self._field).setFocus()
+        self._yes.setDefault(True)
 
     def _entered(self) -> str:
         return self._fixed or self._field.text().strip()
