@@ -186,15 +186,24 @@ class ReadController:
     # --- acts -----------------------------------------------------------------------------
 
     def mark(self, at_mm: Point) -> None:
-        """Mark a place of the head with the confidence of now, which a protocol may require."""
-        if self.read_session is not None and not self.in_head(at_mm):
-            self.session.notify("That position is outside the head: nothing was marked.")
-            return
-        rated = self._begun is not None and self._begun.rated
-        if rated and self.confidence is None:
-            self.session.notify(_UNRATED)
-            return
-        self._act(lambda read_session: read_session.mark(at_mm, self.confidence))
+        """Mark a place of the head with its confidence, which a protocol may require.
+
+        The confidence is of this mark alone: the next one needs its own.
+        """
+        if self.read_session is not None and not self.read_session.signed:
+            if not self.in_head(at_mm):
+                self.session.notify("That position is outside the head: nothing was marked.")
+                return
+            rated = self._begun is not None and self._begun.rated
+            if rated and self.confidence is None:
+                self.session.notify(_UNRATED)
+                return
+
+        def mark(read_session: ReadSession) -> None:
+            read_session.mark(at_mm, self.confidence)
+            self.confidence = None
+
+        self._act(mark)
 
     def take_back(self, uid: str | None = None) -> None:
         """Take a mark back; without a name, the last one of this part of the reading."""
@@ -264,7 +273,7 @@ class ReadController:
         read_session = self.read_session
         return (
             read_session is not None
-            and not read_session.locked
+            and not read_session.signed
             and mark.phase is read_session.phase
         )
 
@@ -314,7 +323,7 @@ class ReadController:
             self.kept = False
             self._not_kept(refusal, "it is saved with your next decision")
             return
-        self._before, self.kept = review, True
+        self._before, self.kept, self.confidence = review, True, None
         self._note(log, store.analysis_key(analysis.run))
         self.session.clear_problem(SAVING)
         self._show()
@@ -343,8 +352,10 @@ def phase_words(reading: ReadController) -> str:
     session = f"Session {read_session.key.session}, {read_session.key.arm.value}. " * bool(
         read_session.key.session
     )
-    if read_session.locked:
-        return f"{session}Signed: {read_session.read.unaided}. Go to the next study (PgDown)."
+    if read_session.signed:
+        locked, read = read_session.locked, read_session.read
+        onwards = " Go to the next study (PgDown)." * locked
+        return f"{session}Signed: {read.unaided if locked else read.signed}.{onwards}"
     if not read_session.closed:
         before = read_session.read.unaided
         return f"{session}{'Unaided: ' + before + '. ' if before else ''}Decide, then sign."

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QGridLayout, QWidget
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.choices.gestures import gesture_of
+from lesionlens.napari.model.geometry.planes import place_words
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.geometry.strokes import Slab
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint, Viewpoint
@@ -342,15 +343,13 @@ class BoardView(QWidget):
 
     def _value(self, tile: Tile, point: Point) -> str:
         picture = self._artist.pictures.get(tile.sequence)
-        where = "  ".join(
-            f"{'RAS'[n] if v >= 0 else 'LPI'[n]} {abs(v):.1f}" for n, v in enumerate(point)
-        )
+        where = place_words(point, 1)
         if picture is None:
             return where
         i, j, k = (int(v) for v in np.rint(picture.grid.to_voxel(point)))
         if not all(0 <= n < size for n, size in zip((i, j, k), picture.data.shape, strict=True)):
             return where
-        return f"{float(picture.data[i, j, k]):.4g}  at  {where} mm"
+        return f"{float(picture.data[i, j, k]):.4g}  at  {where}"
 
     def turned(self, tile: Tile, steps: float, at: tuple[float, float], *, control: bool) -> None:
         """Scroll slices, with Control zoom about the pointer; a preference turns that round."""

@@ -7,6 +7,7 @@ from qtpy.QtWidgets import QListWidget, QListWidgetItem, QPushButton, QSpinBox
 
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.controllers.read_controller import ReadController, phase_words, sign_words
+from lesionlens.napari.model.geometry.planes import place_words
 from lesionlens.napari.widgets.parts import Section, label, row, set_role
 from lesionlens.site.database.records import Mark
 
@@ -84,7 +85,8 @@ class ReadBlock(Section):
         rows = min(max(len(marks), 1), VISIBLE_ROWS)
         self._list.setFixedHeight(rows * (self._list.fontMetrics().height() + 8) + 8)
         self._list.setVisible(bool(marks))
-        self._mark.setEnabled(not read_session.locked)
+        for part in (self._mark, self._confidence):
+            part.setEnabled(not read_session.signed)
         self._back.setEnabled(any(self._reading.may_take_back(mark) for mark in marks))
         self._add.setVisible(bool(marks) and self._reading.analysis_shown)
         words = sign_words(self._reading)
@@ -105,19 +107,15 @@ class ReadBlock(Section):
 
 
 def words_of(number: int, mark: Mark, *, apart: bool) -> str:
-    """Write one mark in a line: RAS+ millimetres, how sure, before or after.
-
-    No sides: a file's origin need not lie in the patient's midline.
+    """Write one mark in a line: its place, how sure, before or after.
 
     Examples
     --------
     >>> from lesionlens.base.labels import Phase
     >>> words_of(1, Mark("1", (-30.2, 8.0, -2.0), 70, Phase.UNAIDED), apart=True)
-    '1 · x -30 · y 8 · z -2 mm · 70 % · unaided'
+    '1 · x -30  y 8  z -2 mm · 70 % · unaided'
     """
-    places = [f"{axis} {round(value)}" for axis, value in zip("xyz", mark.at_mm, strict=True)]
-    parts = [str(number), *places]
-    parts[-1] += " mm"
+    parts = [str(number), place_words(mark.at_mm)]
     if mark.confidence is not None:
         parts.append(f"{mark.confidence} %")
     if apart:

@@ -112,9 +112,13 @@ def assignments(
         The protocol knows no such reader, or names a case that is not in the list.
     """
     if reader not in protocol.readers:
-        raise _unusable(
-            f"no reader {reader!r}: it names {', '.join(protocol.readers)}",
-            "Set your name in Preferences → LesionLens, or give --reader",
+        raise ReadError(
+            found=f"a reader study of {', '.join(protocol.readers)}, not of {reader!r}"
+            if reader
+            else f"no reader's name, in a reader study of {', '.join(protocol.readers)}",
+            expected="one of its readers",
+            next_step="Give --reader",
+            in_window="Set your name in Preferences → LesionLens, and open the list again",
         )
     missing = [case for case in protocol.cases if case not in cases]
     if missing:
@@ -139,9 +143,9 @@ def _drawn(protocol: ReadingProtocol, *about: str) -> bytes:
     return hashlib.sha256("\0".join((str(protocol.seed), *about)).encode()).digest()
 
 
-def _unusable(found: str, next_step: str = "Correct it, see docs/how-to/reading.md") -> ReadError:
+def _unusable(found: str) -> ReadError:
     return ReadError(
         found=f"a {FILE} that cannot be used ({found})",
         expected="title, seed, readers; if need be arms, cases and washout_days",
-        next_step=next_step,
+        next_step="Correct it, see docs/how-to/reading.md",
     )

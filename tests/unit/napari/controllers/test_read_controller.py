@@ -14,7 +14,7 @@ from tests.reviewed_head import LEFT, analysis, head, without_right  # noqa: F40
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.grid import Grid
 from lesionlens.base.labels import MrSequence, ReviewState
-from lesionlens.napari.controllers.read_controller import ExpectedRead, ReadController
+from lesionlens.napari.controllers.read_controller import ExpectedRead, ReadController, phase_words
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.geometry.head import Head, HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
@@ -48,6 +48,21 @@ def test_a_protocol_that_wants_ratings_takes_no_mark_without_one(reading):
     reading.confidence = 60
     reading.mark(LEFT)
     assert [mark.confidence for mark in reading.marks] == [60]
+    assert reading.confidence is None
+    reading.mark(LEFT)
+    assert len(reading.marks) == 1, "the rating of the mark before was taken for this one"
+
+
+def test_a_signed_read_takes_no_mark_and_says_so(reading):
+    reading.confidence = 60
+    reading.mark(LEFT)
+    reading.sign_unaided()
+    reading.read_session.sign("nothing further seen")
+    assert phase_words(reading).endswith("Signed: nothing further seen.")
+    assert not reading.may_take_back(reading.marks[0])
+    reading.mark(LEFT)
+    assert len(reading.marks) == 1
+    assert "signed" in reading.session.state.message
 
 
 def test_a_mark_beside_the_head_is_not_taken(reading):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -32,6 +33,20 @@ class Edges(NamedTuple):
     right: str = ""
     top: str = ""
     bottom: str = ""
+
+
+def place_words(point_mm: Sequence[float], digits: int = 0) -> str:
+    """Write a point (RAS+ mm) as every list and view does.
+
+    With a sign and without a side: a file's origin need not lie in the patient's midline.
+
+    Examples
+    --------
+    >>> place_words((-30.2, 8.0, -2.0))
+    'x -30  y 8  z -2 mm'
+    """
+    named = zip("xyz", point_mm, strict=True)
+    return "  ".join(f"{axis} {value:.{digits}f}" for axis, value in named) + " mm"
 
 
 def letters_of(direction: ArrayLike) -> str:

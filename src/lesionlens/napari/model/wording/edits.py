@@ -43,6 +43,8 @@ def why_not_merged(state: State) -> str:
 
 
 def _waits(state: State, act: str) -> str:
+    if state.study is None:
+        return "No study is open"
     return "Analyse the study first" if state.preliminary is None else _PRELIMINARY.format(act)
 
 
