@@ -56,18 +56,31 @@ def shifted_logits(
     missing = np.clip(_MARGIN - signs * logits[at], 0, _MOST) * signs
     seen = smooth[(slice(None), *at)]
     known = np.stack(
-        [_likeness(p, here, points, seen) for p, here in zip(points, seen.T, strict=True)]
+        [likeness(p, here, points, seen) for p, here in zip(points, seen.T, strict=True)]
     )
     shares = np.linalg.solve(known + _NOISE * np.eye(len(points)), missing)
-    open_ = np.argwhere(np.abs(logits) <= 2 * _MOST)
-    values = smooth[(slice(None), *open_.T)]
+    open_ = np.abs(logits) <= 2 * _MOST
     for point, here, share in zip(points, seen.T, shares, strict=True):
-        alike = _likeness(point, here, open_, values)
-        logits[tuple(open_.T)] += (share * alike).astype(np.float32)
+        logits += open_ * (np.float32(share) * likeness_map(point, here, smooth))
     return np.asarray(logits, np.float32)
 
 
-def _likeness(point: Points, here: Floats, points: Points, values: Floats) -> NDArray[np.float64]:
+def likeness_map(point: Points, here: Floats, images: Floats) -> Floats:
+    """Return the kernel between every voxel of (C, I, J, K) images and one voxel."""
+    out = np.zeros(images.shape[1:], np.float32)
+    for image, value in zip(images, here, strict=True):
+        out += np.square(image - value)
+    out *= np.float32(-1 / (2 * _ALIKE**2))
+    np.exp(out, out=out)
+    for axis, at in enumerate(point):
+        near = np.exp(-((np.arange(out.shape[axis]) - at) ** 2) / (2 * _NEAR_MM**2)).astype(
+            np.float32
+        )
+        out *= np.expand_dims(near, tuple(n for n in range(3) if n != axis))
+    return out
+
+
+def likeness(point: Points, here: Floats, points: Points, values: Floats) -> NDArray[np.float64]:
     """Return the kernel between (N, 3) voxels with (C, N) values and one voxel with (C,) values."""
     far = ((points - point) ** 2).sum(1) / _NEAR_MM**2
     unlike = ((values - here[:, None]) ** 2).sum(0) / _ALIKE**2

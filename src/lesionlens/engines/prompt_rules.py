@@ -16,6 +16,7 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.geometry import Box, clipped_box
 from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import Points, PromptRequest
+from lesionlens.network.prompt.distances import distances_to
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -130,12 +131,16 @@ def errors(outline: Mask, group: Points, asked: PromptRequest) -> tuple[Error, .
 
 
 def _depth(outline: Mask, points: Points, belongs: bool) -> float:
-    box = clipped_box(points.min(0) - REACH_MM, points.max(0) + REACH_MM, outline.shape)
-    wrong = outline[box] != belongs
-    if wrong.all():
-        return REACH_MM
-    far = ndimage.distance_transform_edt(wrong)
-    return float(far[tuple((points - [side.start for side in box]).T)].max())
+    """Return the largest distance of a point from the border, at most `REACH_MM`."""
+    for margin in (REACH_MM / 8, REACH_MM / 3, REACH_MM):
+        box = clipped_box(points.min(0) - margin, points.max(0) + margin, outline.shape)
+        wrong = outline[box] != belongs
+        if not wrong.all():
+            far = ndimage.distance_transform_edt(wrong)
+            depth = float(far[tuple((points - [side.start for side in box]).T)].max())
+            if depth <= margin:
+                return depth
+    return REACH_MM
 
 
 def may_change(chance: Floats, outline: Mask, found: Sequence[Error], box: Box) -> Mask:
@@ -145,7 +150,7 @@ def may_change(chance: Floats, outline: Mask, found: Sequence[Error], box: Box) 
     free = np.zeros_like(before)
     for error in found:
         here = marks(error.points - corner, before.shape)
-        far = ndimage.distance_transform_edt(~here)
+        far = distances_to(np.argwhere(here), here.shape)
         least = (0.5 + _SURER * far / error.reach_mm).astype(np.float32)
         sure = (chance if error.belongs else 1 - chance) - least
         agreed = sure >= 0 if error.belongs else sure > 0

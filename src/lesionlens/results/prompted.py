@@ -123,7 +123,7 @@ def _outline(start: NDArray[Any], grid: Grid) -> Mask:
             expected=f"one of {grid.shape}, the shape of the reference sequence",
             next_step="Bring it to the grid of the reference sequence first",
         )
-    return np.asarray(outline != 0)
+    return outline.astype(bool, copy=False)
 
 
 def _bind(probability: Floats, voxels: Points, value: float) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from lesionlens.engines.prompt_likeness import shifted_logits
+from lesionlens.engines.prompt_likeness import likeness, likeness_map, shifted_logits
 
 NONE = np.zeros((0, 3), np.int64)
 AT = np.array([[10, 20, 20]])
@@ -46,3 +46,12 @@ def test_several_prompts_are_explained_at_once(scene):
     beyond = np.array([[99, 0, 0]])
     more = shifted_logits(*scene, (wanted, np.concatenate([unwanted, beyond])))
     assert np.array_equal(after, more)
+
+
+def test_the_map_of_the_kernel_equals_it_voxel_by_voxel(scene):
+    _, images, _ = scene
+    point = np.array([12, 18, 22])
+    here = images[(slice(None), *point)]
+    voxels = np.argwhere(np.ones(images.shape[1:], bool))
+    expected = likeness(point, here, voxels, images.reshape(len(images), -1))
+    assert np.allclose(likeness_map(point, here, images).ravel(), expected, atol=1e-6)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
 from lesionlens.base.geometry import Box, clipped_box
+from lesionlens.network.prompt.distances import distances_to
 from lesionlens.network.prompt.model import FACTS, MAPS, PromptInput
 
 Mask = NDArray[np.bool_]
@@ -123,7 +123,8 @@ def gaussians(marked: Mask, spacing_mm: float) -> Floats:
     """Return a sharp and a wide Gaussian around marked voxels; (2, n, n, n), at most one."""
     if not marked.any():
         return np.zeros((2, *marked.shape), np.float32)
-    far = ndimage.distance_transform_edt(~marked).astype(np.float32) * np.float32(spacing_mm)
+    voxels = distances_to(np.argwhere(marked), marked.shape)
+    far = voxels.astype(np.float32) * np.float32(spacing_mm)
     sharp = max(SHARP_MM, 0.9 * spacing_mm)
     return np.stack([np.exp(-(far**2) / np.float32(2 * mm**2)) for mm in (sharp, WIDE_MM)])
 
