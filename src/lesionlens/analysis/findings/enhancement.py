@@ -29,6 +29,7 @@ _SMOOTH_MM = 1.0
 _EVERY = 7
 """Of the brain's voxels the one in so many by which intensities are brought together."""
 _LEAST_ML = 0.1
+_LEAST_KEPT_ML = 0.5
 
 
 def without_what_t1_shows(prediction: Prediction, prepared: PreparedStudy) -> Prediction:
@@ -47,7 +48,8 @@ def without_what_t1_shows(prediction: Prediction, prepared: PreparedStudy) -> Pr
         A voxel that is bright on T1 and owes it most of its brightness on T1c does not enhance.
         Where that is most of what would enhance in a connected core, its probability of enhancing
         tumour is 0, with a notice from `_LEAST_ML` on; the core keeps the voxels. Blood in a tumour
-        that enhances elsewhere is left as it is: readers count it so.
+        that enhances elsewhere is left as it is: readers count it so. From `_LEAST_KEPT_ML` on a
+        notice says how much.
     """
     t1, t1c = (list(MrSequence).index(one) for one in (MrSequence.T1, MrSequence.T1C))
     found = prediction.probability.get(Region.ET)
@@ -66,20 +68,33 @@ def without_what_t1_shows(prediction: Prediction, prepared: PreparedStudy) -> Pr
         *(ndimage.gaussian_filter(one[box], sigma) for one in images),
     )
     core = prediction.probability.get(Region.TC, found) >= prediction.thresholds[Region.TC]
+    bright = mine & drawn[box]
     mine = _whole_cores(mine, drawn[box], core[box])
-    left_out = float(np.count_nonzero(mine)) * prepared.working.voxel_ml
-    if not left_out:
-        return prediction
+    notices = prediction.notices + _notices(bright, mine, prepared.working.voxel_ml)
+    if not mine.any():
+        unchanged = notices == prediction.notices
+        return prediction if unchanged else replace(prediction, notices=notices)
     enhancing = found.copy()
     enhancing[box][mine] = 0.0
     probability = {**prediction.probability, Region.ET: enhancing}
-    notices = prediction.notices
-    if left_out >= _LEAST_ML:
-        notices += (
-            f"{left_out:.1f} ml that are bright on T1c are bright on T1 already (blood, melanin, "
-            "fat or protein): not counted as enhancing",
-        )
     return replace(prediction, probability=probability, notices=notices)
+
+
+def _notices(bright: Mask, left_out: Mask, voxel_ml: float) -> tuple[str, ...]:
+    """Say how much was left out, and how much of what is bright on T1 counts as enhancing."""
+    out, kept = (float(np.count_nonzero(one)) * voxel_ml for one in (left_out, bright & ~left_out))
+    notices = []
+    if out >= _LEAST_ML:
+        notices.append(
+            f"{out:.1f} ml that are bright on T1c are bright on T1 already (blood, melanin, "
+            "fat or protein): not counted as enhancing"
+        )
+    if kept >= _LEAST_KEPT_ML:
+        notices.append(
+            f"{kept:.1f} ml of the enhancing part are bright on T1 already (blood, melanin, fat "
+            "or protein); they count as enhancing, for the rest of that core enhances"
+        )
+    return tuple(notices)
 
 
 def _whole_cores(mine: Mask, drawn: Mask, core: Mask) -> Mask:
