@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLabel
 from tests.gui.conftest import FakeResult
 
 from lesionlens.base.labels import MrSequence, ReviewState
 from lesionlens.base.records.arrays import Volume
-from lesionlens.base.records.findings import DoubtfulPart
+from lesionlens.base.records.findings import Considered, DoubtfulPart, Location
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.screen.drawing import DOUBT_COLOUR
@@ -71,3 +73,17 @@ def test_a_doubtful_part_is_shown_left_out_and_taken_back(loaded, doubted, qtbot
     loaded.commands.run("undo")
     settled(loaded, qtbot)
     assert loaded.session.state.analysis.findings.doubtful == doubted.findings.doubtful
+
+
+def test_a_dismissed_place_is_gone_to_by_its_words_and_centred(loaded, analysis, qtbot):
+    place = (-38.0, 4.0, 5.0)
+    there = np.array([[12, 20, 18]])
+    dismissed = Considered(0.07, Location("left", "insula"), place, place, 0.4, there)
+    found = replace(analysis.findings, considered=(dismissed,))
+    own = replace(analysis, findings=found)
+    loaded.actions_.show_result(FakeResult(own), overlays_of(own))
+    loaded.considered.heading.setChecked(True)
+    (line,) = [w for w in loaded.considered.lines.findChildren(QLabel) if "ml" in w.text()]
+    qtbot.mouseClick(line, Qt.MouseButton.LeftButton)
+    assert loaded.viewer.dims.point[-1] == place[2]
+    assert tuple(loaded.viewer.scene.camera.center[-2:]) == pytest.approx((place[1], place[0]))

@@ -22,7 +22,7 @@ from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.screen.board import Board
 from lesionlens.napari.model.screen.screen import ShownScene
 from lesionlens.napari.model.screen.view_model import ViewModel
-from lesionlens.napari.model.state.events import CandidateVisited, Event
+from lesionlens.napari.model.state.events import Event, PlaceVisited
 from lesionlens.napari.qt.cine import Cine
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import once_idle
@@ -146,8 +146,8 @@ class Views(QObject):
         self._show_bars()
 
     def take(self, event: Event) -> None:
-        """Do what happened: centre a candidate that was gone to, or take a preset of brightness."""
-        if isinstance(event, CandidateVisited):
+        """Do what happened: centre a place that was gone to, or take a preset of brightness."""
+        if isinstance(event, PlaceVisited):
             self.go_to(event.point_mm, event.box_mm)
         else:
             self._brightness.take(event.window)

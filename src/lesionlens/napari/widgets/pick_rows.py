@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from qtpy.QtCore import Signal
+from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QToolButton, QVBoxLayout, QWidget
 
 from lesionlens.napari.widgets.parts import label, row
@@ -14,8 +15,24 @@ Line = tuple[object, str, str]
 """What is picked (None for nothing), words of the button, words beside it."""
 
 
+class _Line(QWidget):
+    """A button and words; a click on either presses the button."""
+
+    def __init__(self, button: QToolButton, words: str) -> None:
+        super().__init__()
+        self._button = button
+        beside = row(button, label(words, "dim", wrap=True), spacing=4)
+        beside.setStretch(1, 1)
+        self.setLayout(beside)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        """Take a click on the words."""
+        if self.rect().contains(event.pos()):
+            self._button.click()
+
+
 class PickRows(QWidget):
-    """Shows lines; a click on a button emits what it stands for."""
+    """Shows lines; a click on one emits what it stands for."""
 
     picked = Signal(object)
 
@@ -46,9 +63,7 @@ class PickRows(QWidget):
             button.setToolTip("Show this place")
             button.setEnabled(value is not None)
             button.clicked.connect(partial(self._emit, value))
-            beside = row(button, label(words, "dim", wrap=True), spacing=4)
-            beside.setStretch(1, 1)
-            inner.addLayout(beside)
+            inner.addWidget(_Line(button, words))
         self._layout.addWidget(self._inside)
 
     def _emit(self, value: object, _: bool = False) -> None:

@@ -21,7 +21,7 @@ from lesionlens.napari.model.acts.editing import ENDED, OUTLINE
 from lesionlens.napari.model.choices.choices import Choices, Overlay
 from lesionlens.napari.model.overlays.redraw import redrawn, reviewed
 from lesionlens.napari.model.screen.board import opening
-from lesionlens.napari.model.state.events import CandidateVisited
+from lesionlens.napari.model.state.events import PlaceVisited
 from lesionlens.napari.model.state.identity import NOWHERE, Identity, identity_of
 from lesionlens.napari.model.state.second import SecondResult
 from lesionlens.napari.model.state.state import (
@@ -243,7 +243,7 @@ class ReviewSession(Choosing):
         there = () if found is None else found.candidates
         one = next((one for one in there if one.id == candidate_id), None)
         if one is not None:
-            self.happened.emit(CandidateVisited(one.centroid_mm, one.bounding_box_mm))
+            self.happened.emit(PlaceVisited(one.centroid_mm, one.bounding_box_mm))
 
     def _moved_on(self) -> None:
         """Put away what was refused at a place that the reader has left."""

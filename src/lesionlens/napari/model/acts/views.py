@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from lesionlens.base.errors import ConfigError
+from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import DoubtfulPart, Point
 from lesionlens.base.records.study import Study
 from lesionlens.napari.model.acts import hanging, hanging_rules
@@ -16,8 +17,9 @@ from lesionlens.napari.model.choices.views import ComparedPictures, Layout, Wind
 from lesionlens.napari.model.geometry.rulers import Ruler, rulers_of
 from lesionlens.napari.model.geometry.viewpoint import SharedViewpoint
 from lesionlens.napari.model.screen.board import slices_of
-from lesionlens.napari.model.state.events import WindowChosen
+from lesionlens.napari.model.state.events import PlaceVisited, WindowChosen
 from lesionlens.napari.model.wording.considered import shown_considered
+from lesionlens.napari.model.wording.edits import awaited
 
 _ROWS = (Layout.PAIR, Layout.TRIPLE, Layout.SINGLE)
 _DRAWING = "An outline is being redrawn. End that first (Shift+E)."
@@ -205,14 +207,17 @@ class ViewActs(MeasureActs):
         self.session.choose_layer(layer)
 
     def go_to_point(self, point_mm: Point) -> None:
-        """Bring a point (RAS+ mm) into every view; no candidate comes into focus."""
+        """Bring a point (RAS+ mm) into the middle of every view; no candidate comes into focus."""
         self.session.notify("")
         self.viewpoint.move(point_mm=point_mm, centre_mm=point_mm)
+        self.session.happened.emit(PlaceVisited(point_mm))
 
     def next_considered(self) -> None:
         """Go to the next place that was considered and dismissed; after the last, the first."""
-        analysis = self.session.state.analysis
-        rows = () if analysis is None else shown_considered(analysis)
+        analysis = self._analysed()
+        if analysis is None:
+            return
+        rows = shown_considered(analysis)
         if not rows:
             self.session.notify("Nothing else was considered.")
             return
@@ -225,8 +230,10 @@ class ViewActs(MeasureActs):
 
     def step_doubtful(self, step: int) -> None:
         """Go to the next doubtful part of an outline, or the one before; the ends meet."""
-        analysis = self.session.state.analysis
-        parts = () if analysis is None else analysis.findings.doubtful
+        analysis = self._analysed()
+        if analysis is None:
+            return
+        parts = analysis.findings.doubtful
         if not parts:
             self.session.notify("No part of an outline is marked as doubtful.")
             return
@@ -241,6 +248,13 @@ class ViewActs(MeasureActs):
             f"Doubtful part {number + 1} of {len(parts)}, {part.volume_ml:.1f} ml of candidate "
             f"{part.candidate}: {part.words}."
         )
+
+    def _analysed(self) -> Analysis | None:
+        """Return the analysis; say what it waits for where there is none."""
+        state = self.session.state
+        if state.analysis is None:
+            self.session.notify(f"{awaited(state, 'go there')}.")
+        return state.analysis
 
     def doubtful_here(self) -> DoubtfulPart | None:
         """Return the doubtful part that the views were brought to; None once they moved on."""

@@ -9,12 +9,13 @@ from lesionlens.napari.model.choices.views import Window
 
 
 @dataclass(frozen=True, slots=True)
-class CandidateVisited:
-    """The reader went to a candidate: the views go there, however near they are already."""
+class PlaceVisited:
+    """The reader went to a place: the views go there, however near they are already."""
 
     point_mm: Point
     """(3,): its middle, RAS+."""
-    box_mm: tuple[Point, Point]
+    box_mm: tuple[Point, Point] | None = None
+    """Of a candidate: corners that are to be in view."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,4 +25,4 @@ class WindowChosen:
     window: Window
 
 
-Event = CandidateVisited | WindowChosen
+Event = PlaceVisited | WindowChosen

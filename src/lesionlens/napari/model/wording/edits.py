@@ -17,7 +17,7 @@ _FOCUS = "Go to a candidate first: a click on its row, or N"
 def why_not_marked(state: State) -> str:
     """Say why no candidate can be decided or redrawn now; empty if one can."""
     if state.analysis is None:
-        return _waits(state, "decide")
+        return awaited(state, "decide")
     if state.review.signed is not None:
         return SIGNED
     rows = listed(state.analysis, state.choices.threshold)
@@ -30,22 +30,25 @@ def why_not_marked(state: State) -> str:
 def why_not_added(state: State) -> str:
     """Say why no candidate can be added or drawn now; empty if one can."""
     if state.analysis is None:
-        return _waits(state, "add")
+        return awaited(state, "add")
     return "" if state.review.signed is None else SIGNED
 
 
 def why_not_merged(state: State) -> str:
     """Say why the candidate in focus cannot be merged now; empty if it can."""
     if state.analysis is None:
-        return _waits(state, "merge")
+        return awaited(state, "merge")
     one = len(listed(state.analysis, state.choices.threshold)) < 2
     return "There is no other candidate to merge with" if one else why_not_marked(state)
 
 
-def _waits(state: State, act: str) -> str:
-    if state.study is None:
-        return "No study is open"
-    return "Analyse the study first" if state.preliminary is None else _PRELIMINARY.format(act)
+def awaited(state: State, act: str) -> str:
+    """Say what an act on an analysis waits for, where there is none."""
+    if state.preliminary is not None:
+        return _PRELIMINARY.format(act)
+    if state.activity is not None:
+        return f"{state.activity.words}: wait until it has ended"
+    return "No study is open" if state.study is None else "Analyse the study first"
 
 
 def redrawn(state: State, candidate: Candidate) -> bool:

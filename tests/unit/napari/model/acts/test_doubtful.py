@@ -65,9 +65,14 @@ def test_the_next_and_the_previous_part_come_into_view_with_their_reason(acts, d
 
 def test_without_one_the_reader_is_told(analysis):
     session = ReviewSession()
+    acts = ViewActs(session)
     session.open(analysis.study)
+    for act in (lambda: acts.step_doubtful(1), acts.next_considered):
+        act()
+        assert session.state.message == "Analyse the study first.", "there may still be some"
+        session.notify("")
     session.analysed(FakeResult(analysis), overlays_of(analysis))
-    ViewActs(session).step_doubtful(1)
+    acts.step_doubtful(1)
     assert session.state.message == "No part of an outline is marked as doubtful."
 
 
