@@ -343,7 +343,7 @@ class BoardView(QWidget):
 
     def _value(self, tile: Tile, point: Point) -> str:
         picture = self._artist.pictures.get(tile.sequence)
-        where = place_words(point, 1)
+        where = place_words(point)
         if picture is None:
             return where
         i, j, k = (int(v) for v in np.rint(picture.grid.to_voxel(point)))

@@ -30,8 +30,8 @@ class DraggedEnds(QObject):
     ruler_dragged = Signal(object)
     ruler_let_go = Signal()
     """An end of a ruler was moved: the candidate's rulers as they are now."""
-    measure_begun = Signal(object)
-    """A measure begins at a point: RAS+ mm."""
+    measure_begun = Signal(object, bool)
+    """A measure begins at a point: RAS+ mm; whether the last one is seen here."""
     measure_moved = Signal(int, int, object)
     """A point of a measure is elsewhere: which measure, which point, RAS+ mm."""
     measure_ended = Signal()
@@ -76,7 +76,9 @@ class DraggedEnds(QObject):
             Whether an end is held.
         """
         if self._held is None and not self._pressing:
-            self._held = _end_near(drawing, at, REACH_PX / pixels_per_mm) or self._begun(point)
+            self._held = _end_near(drawing, at, REACH_PX / pixels_per_mm) or self._begun(
+                drawing, point
+            )
         self._pressing = True
         if self._held is None:
             return False
@@ -89,12 +91,13 @@ class DraggedEnds(QObject):
             self.ruler_dragged.emit(tuple(moved))
         return True
 
-    def _begun(self, point: Point) -> tuple[bool, int, int] | None:
+    def _begun(self, drawing: Drawing, point: Point) -> tuple[bool, int, int] | None:
         """Begin a measure, where the pointer is for that; return its point."""
         board = self._board()
         if board is None or board.views.measuring is None:
             return None
-        self.measure_begun.emit(point)
+        last = len(board.views.measures) - 1
+        self.measure_begun.emit(point, any(one.index == last for one in drawing.measures))
         board = self._board()  # with the new measure
         if board is None:
             return None

@@ -101,6 +101,7 @@ class ResponseDialog(QDialog):
 
     def ask(self, found: Comparison, identity: Identity, reader: str) -> None:
         """Show the draft of a comparison."""
+        self._baseline.setFocus()  # not on a button that is about to be disabled
         self._who.setText(identity.words)
         self._found = None
         earlier = [name_of(found.points, n) for n in range(len(found.points) - 1)]
@@ -115,6 +116,7 @@ class ResponseDialog(QDialog):
         self._found = found
         self._propose()
         self.open()
+        self._yes.setDefault(True)
 
     def _entered(self) -> ResponseChoices:
         nadir = self._nadir.currentIndex() - 1

@@ -8,10 +8,11 @@ from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.model.geometry.measures import Measure, MeasureKind
 
 _HOW = {
-    MeasureKind.RULER: "Ruler: drag along a length. F3 ends.",
-    MeasureKind.ANGLE: "Angle: drag along one arm, then drag the end of the other. F4 ends.",
-    MeasureKind.REGION: "Region: drag to draw an ellipse; its statistics are shown beside it. F6 "
-    "ends.",
+    MeasureKind.RULER: "Ruler: drag along a length, or click its ends. F3 ends.",
+    MeasureKind.ANGLE: "Angle: click three points, the second at the apex, or drag the first arm. "
+    "F4 ends.",
+    MeasureKind.REGION: "Region: drag an ellipse, or click two corners; its statistics are shown "
+    "beside it. F6 ends.",
 }
 
 
@@ -29,23 +30,27 @@ class MeasureActs:
         elif state.editing is not None:
             self.session.notify("An outline is being edited: finish it first (Shift+E).")
         elif views.measuring is kind:
-            self.session.choose_views(measuring=None)
+            self.session.choose_views(measuring=None, measures=_drawn(views.measures))
             self.session.notify("")
         else:
             layout = Layout.ONE if views.layout is Layout.SINGLE else views.layout
-            self.session.choose_views(measuring=kind, layout=layout)
+            drawn = _drawn(views.measures)
+            self.session.choose_views(measuring=kind, measures=drawn, layout=layout)
             self.session.notify(_HOW[kind])
 
-    def begin_measure(self, at: Point) -> None:
-        """Begin a measure at a point (RAS+ mm), or the second arm of an angle."""
+    def begin_measure(self, at: Point, last_seen: bool = True) -> None:
+        """Begin a measure at a point (RAS+ mm), or go on with the last where that is seen."""
         views = self.session.state.choices.views
         if views.measuring is None:
             return
-        kept, last = views.measures, views.measures[-1] if views.measures else None
-        begun = Measure(views.measuring, (at, at))
-        if last is not None and not last.complete and views.measuring is last.kind:
-            kept, begun = kept[:-1], Measure(last.kind, (*last.points, at))
-        self.session.choose_views(measures=(*kept, begun))
+        kept, begun = views.measures, Measure(views.measuring, (at, at))
+        last = kept[-1] if kept and last_seen else begun
+        if last.kind is views.measuring and last is not begun:
+            if last.empty:
+                kept, begun = kept[:-1], last.with_point(1, at)
+            elif not last.complete:
+                kept, begun = kept[:-1], Measure(last.kind, (*last.points, at))
+        self.session.choose_views(measures=(*_drawn(kept), begun))
 
     def move_measure(self, index: int, which: int, at: Point) -> None:
         """Move a point of a measure."""
@@ -55,9 +60,13 @@ class MeasureActs:
             self.session.choose_views(measures=tuple(measures))
 
     def end_measure(self) -> None:
-        """Leave out what was clicked and not drawn."""
+        """Leave out what was clicked and not drawn; a first point waits for the next click."""
         measures = self.session.state.choices.views.measures
-        self.session.choose_views(measures=tuple(one for one in measures if not one.empty))
+        if measures and len(measures[-1].points) == 2:
+            measures, waits = measures[:-1], measures[-1:]
+        else:
+            waits = ()
+        self.session.choose_views(measures=(*_drawn(measures), *waits))
 
     def remove_measure(self) -> None:
         """Take the last measure away."""
@@ -66,3 +75,7 @@ class MeasureActs:
             self.session.choose_views(measures=measures[:-1])
         else:
             self.session.notify("Nothing is measured.")
+
+
+def _drawn(measures: tuple[Measure, ...]) -> tuple[Measure, ...]:
+    return tuple(one for one in measures if not one.empty)

@@ -14,7 +14,7 @@ from lesionlens.napari.model.geometry.slices import Slice
 
 _RING_PIECES = 72
 LEAST_MM = 0.5
-"""A measure that is shorter was a click and no drag."""
+"""A measure that is shorter was clicked: its first point waits for the next."""
 
 
 class MeasureKind(StrEnum):
@@ -51,7 +51,7 @@ class Measure:
 
     @property
     def words(self) -> str:
-        """Its length or its angle; empty of a region, and until an angle is complete.
+        """Its length or its angle; empty of a region, and until there are all its points.
 
         Examples
         --------
@@ -61,6 +61,8 @@ class Measure:
         '90°'
         """
         points = np.asarray(self.points)
+        if self.empty:
+            return ""
         if self.kind is MeasureKind.RULER:
             return f"{np.linalg.norm(points[1] - points[0]):.1f} mm"
         if self.kind is MeasureKind.ANGLE and self.complete:

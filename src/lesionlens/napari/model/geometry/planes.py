@@ -35,7 +35,7 @@ class Edges(NamedTuple):
     bottom: str = ""
 
 
-def place_words(point_mm: Sequence[float], digits: int = 0) -> str:
+def place_words(point_mm: Sequence[float]) -> str:
     """Write a point (RAS+ mm) as every list and view does.
 
     With a sign and without a side: a file's origin need not lie in the patient's midline.
@@ -46,7 +46,7 @@ def place_words(point_mm: Sequence[float], digits: int = 0) -> str:
     'x -30  y 8  z -2 mm'
     """
     named = zip("xyz", point_mm, strict=True)
-    return "  ".join(f"{axis} {value:.{digits}f}" for axis, value in named) + " mm"
+    return "  ".join(f"{axis} {value:.0f}" for axis, value in named) + " mm"
 
 
 def letters_of(direction: ArrayLike) -> str:

@@ -41,7 +41,7 @@ def measures_on(
         ):
             continue
         points = board.frame.on_screen(tile.plane, measure.points)
-        if measure.kind is MeasureKind.REGION:
+        if measure.kind is MeasureKind.REGION and not measure.empty:
             words = (tile.sequence.words, *statistics_of(image, points).words)
             beside = (float(points[:, 0].max()), float(points[:, 1].min()))
             found.append(DrawnMeasure(index, points, ellipse(points), words, beside))

@@ -78,9 +78,28 @@ def test_grey_values_are_those_of_the_voxels_inside(acts):
     assert any(words.startswith("314 mm²") for words in one.words)
 
 
-def test_a_click_without_a_drag_leaves_nothing(acts):
+def click(acts, at, seen=True):
+    acts.begin_measure(at, seen)
+    acts.end_measure()
+
+
+def test_three_clicks_make_an_angle_and_two_a_length(acts):
+    acts.choose_measure(MeasureKind.ANGLE)
+    for at in ((10.0, 0.0, 0.0), (0.0, 0.0, 0.0), (10.0, 10.0, 0.0)):
+        assert [one.words for one in measures(acts)] in ([], [""])
+        click(acts, at)
     acts.choose_measure(MeasureKind.RULER)
-    drag(acts, (1.0, 2.0, 3.0), (1.0, 2.0, 3.0))
+    for at in ((0.0, 0.0, 0.0), (0.0, 7.0, 0.0)):
+        click(acts, at)
+    assert [one.words for one in measures(acts)] == ["45°", "7.0 mm"]
+
+
+def test_a_first_point_waits_on_its_own_slice_and_for_its_own_tool(acts):
+    acts.choose_measure(MeasureKind.RULER)
+    click(acts, (1.0, 2.0, 3.0))
+    click(acts, (9.0, 2.0, 30.0), seen=False)  # another slice
+    assert [one.points[0] for one in measures(acts)] == [(9.0, 2.0, 30.0)]
+    acts.choose_measure(MeasureKind.REGION)
     assert measures(acts) == ()
 
 
