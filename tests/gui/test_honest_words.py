@@ -187,7 +187,7 @@ def test_a_signature_is_withdrawn_for_a_reason_and_recorded_as_that(reviewed):
         session.go_to(number)
         reviewed.commands.run("accept")
     sign(reviewed, "A. Reader")
-    control(reviewed, "Withdraw the signature").click()
+    control(reviewed, "Withdraw…").click()
     reviewed.signing.accept()
     assert session.state.review.signed  # no reason, no withdrawal
     answer(reviewed, "wrong side")
@@ -200,7 +200,7 @@ def test_a_signature_is_withdrawn_for_a_reason_and_recorded_as_that(reviewed):
     reviewed.commands.run("accept")
     sign(reviewed)  # the name is known now, so that the button had the focus
     assert session.state.review.signed
-    control(reviewed, "Withdraw the signature").click()
+    control(reviewed, "Withdraw…").click()
     answer(reviewed, "again")
     assert session.state.review.signed is None, "Enter cancelled"
 

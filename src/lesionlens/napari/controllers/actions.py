@@ -42,7 +42,7 @@ from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.napari.qt.latest_question import LatestQuestion
 from lesionlens.results.review import journal
-from lesionlens.results.review.reopen import is_mask, is_result
+from lesionlens.results.review.reopen import is_mask, is_result, result_folder
 from lesionlens.site.database.records import Mark
 
 if TYPE_CHECKING:
@@ -147,6 +147,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
             self.session.notify("A job is still running. Cancel it first, then drop again.")
             return False
         opened = self.session.state.study is not None
+        places = tuple(result_folder(place) for place in places)
         if len(places) == 1 and (is_result(places[0]) or (opened and is_mask(places[0]))):
             return self.reopen(places[0])
         return self.open(places)

@@ -23,7 +23,7 @@ from lesionlens.napari.model.wording.second import disagreement_words
 from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.jobs import Jobs
 from lesionlens.results.review.log import ReviewLog, new_tracking_uid
-from lesionlens.results.review.reopen import reopen_folder
+from lesionlens.results.review.reopen import reopen_folder, result_folder
 
 _NONE = "There is no second result yet: open one with the menu entry Second result of this study."
 _SAME = "Both results agree: no part is outlined in only one of them."
@@ -57,7 +57,7 @@ class SecondReader:
         self._compared: Analysis | None = None
 
     def open(self, place: Path) -> bool:
-        """Show another result of the open study beside it: a folder or a segmentation."""
+        """Show another result of the open study beside it: as `reopen_folder` takes it."""
         first = self._session.state.analysis
         if first is None:
             self._session.notify("Analyse the study, or reopen a result of it, first.")
@@ -162,4 +162,4 @@ def _owner(analysis: Analysis, part: Disagreement, inside: Any) -> Candidate | N
 def _whose(found: Analysis, place: Path) -> str:
     """Return the readers of a result, else the name of its folder."""
     readers = dict.fromkeys(event.reader for event in found.review.events if event.reader)
-    return ", ".join(readers) or place.name
+    return ", ".join(readers) or result_folder(place).name

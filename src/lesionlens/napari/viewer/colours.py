@@ -17,7 +17,7 @@ AGAINST, FOR = (0.835, 0.369, 0.0), (0.337, 0.706, 0.914)
 """Ends of a map with a sign, in the colours of the panel's bars; between them it is transparent."""
 PROMPT_COLOURS = {True: FOR, False: AGAINST}
 """Of a line while it is dragged, by whether it says that something belongs."""
-BOX_COLOUR, ORIGINAL_COLOUR, MARK_COLOUR = "#F0E442", "#FFFFFF", "#FF78DC"
+BOX_COLOUR, ORIGINAL_COLOUR, MARK_COLOUR = "#F0E442", "#FFFFFF", "#FFFFC0"
 
 
 def see_through(name: str) -> Colormap:

@@ -221,7 +221,9 @@ def paint_words(
         shown = metrics.elidedText(words, Qt.TextElideMode.ElideRight, room)
         x = to.width - _MARGIN - metrics.horizontalAdvance(shown)
         _text(painter, QPointF(x, _MARGIN + metrics.ascent() + row * metrics.height()), shown)
-    _text(painter, QPointF(_MARGIN, to.height - _MARGIN - metrics.descent()), foot)
+    reaches = metrics.horizontalAdvance(foot) > to.width / 2 - _MARGIN - _BESIDE_LETTER
+    lowest = to.height - _MARGIN - metrics.descent()
+    _text(painter, QPointF(_MARGIN, lowest - reaches * 2 * metrics.height()), foot)
     _paint_scale(painter, to)
     font.setPointSizeF(12.0)
     font.setBold(True)

@@ -32,7 +32,9 @@ class AskingPaths:
 
     def ask_second(self) -> None:
         """Ask for another result of the open study and compare with it."""
-        self._ask_path(self.actions_.second.open, "The second result of this study: its folder")
+        kinds = "Results and segmentations (findings.json *.nii *.nii.gz *.dcm);;All (*)"
+        words = "The second result of this study: its findings.json, or a segmentation"
+        self._ask_path(self.actions_.second.open, words, kinds)
 
     def ask_prior(self) -> None:
         """Ask for an earlier result, or a folder of results, and compare with it."""

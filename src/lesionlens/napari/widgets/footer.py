@@ -24,7 +24,6 @@ class Footer(QWidget):
         self._sign = QPushButton()
         self._commands = commands = CommandButtons(self.commanded.emit)
         self._export = commands.add(QPushButton("Export…"), "export")
-        self._sign.setToolTip("Sign the study under your name, when every candidate is decided")
         self._sign.clicked.connect(lambda _=False: self._on_sign())
         keys = commands.add(flat_button(BY_NAME["show_keys"].hint("Keys")), "show_keys")
         tip = "Mask this candidate and run the network again"
@@ -41,7 +40,9 @@ class Footer(QWidget):
         self._reviewed.setText(screen.reviewed)
         self._reviewed.setVisible(bool(screen.reviewed))
         words = screen.sign_words
-        self._sign.setText(words if screen.signed else BY_NAME["sign"].captioned(words))
+        command = BY_NAME["withdraw" if screen.signed else "sign"]
+        self._sign.setText(command.captioned(words))
+        self._sign.setToolTip(command.tip)
         self._without.setVisible(screen.can_ask_without)
         self._commands.show_screen(screen)
         set_role(self._export, "primary" if screen.all_reviewed else "")

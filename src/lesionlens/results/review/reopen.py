@@ -100,6 +100,11 @@ def is_result(folder: Path) -> bool:
     return (folder / "findings.json").is_file() and (folder / "run.json").is_file()
 
 
+def result_folder(place: Path) -> Path:
+    """Return the folder of a result of which `findings.json` is named, else the path itself."""
+    return place.parent if place.name == "findings.json" and is_result(place.parent) else place
+
+
 def results_in(folder: Path) -> list[Path]:
     """Return the saved results directly below a folder, sorted by name."""
     below = sorted(folder.iterdir()) if folder.is_dir() else []
@@ -306,8 +311,9 @@ def reopen_folder(folder: Path, study: Study, prepared: PreparedStudy) -> Analys
     Parameters
     ----------
     folder : Path
-        A result folder; a NIfTI mask; or a folder (or file) with a Segmentation of the study, from
-        LesionLens or another program, and its report if there is one.
+        A result folder or its `findings.json`; a NIfTI mask; or a folder (or file) with a
+        Segmentation of the study, from LesionLens or another program, and its report if there is
+        one.
     study, prepared : Study and PreparedStudy
         As for `reopen`.
 
@@ -316,6 +322,7 @@ def reopen_folder(folder: Path, study: Study, prepared: PreparedStudy) -> Analys
     ReadError
         None of these, damaged, or of another study.
     """
+    folder = result_folder(folder)
     if is_result(folder):
         return reopen(read_result(folder), study, prepared)
     if is_nifti(folder):

@@ -28,6 +28,8 @@ from lesionlens.results.review.reopen import (
     prepare_and_reopen,
     read_result,
     reopen,
+    reopen_folder,
+    result_folder,
 )
 
 BOTH = (MrSequence.T1C, MrSequence.FLAIR)
@@ -193,6 +195,13 @@ def test_a_damaged_result_is_named(closed, tmp_path, name, content):
         (tmp_path / "out" / name).write_bytes(content)
     with pytest.raises(ReadError, match=name.replace(".", r"\.")):
         read_result(tmp_path / "out")
+
+
+def test_a_result_is_named_by_its_folder_or_by_its_findings(closed, tmp_path):
+    analysis, folder = closed
+    again = reopen_folder(folder / "findings.json", analysis.study, analysis.prepared)
+    assert findings_json(again) == findings_json(analysis)
+    assert result_folder(tmp_path / "findings.json") == tmp_path / "findings.json"
 
 
 def test_a_result_is_recognised_by_its_files(closed, tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.phantoms.analysis import make_analysis
 
+from lesionlens.analysis.followup import places
 from lesionlens.base.errors import MissingPluginError, ReadError, UnusableInputError
 from lesionlens.base.labels import Identity
 from lesionlens.base.records.export import ExportOptions
@@ -21,6 +22,7 @@ from lesionlens.engines.choice import EngineChoice
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.export.tables import TablesExporter
 from lesionlens.results.lens import Lens
+from lesionlens.results.review.reopen import read_run
 from lesionlens.site.cohort import cluster, run, work
 from lesionlens.site.cohort.resume import RESULT, complete, locked_folder
 from lesionlens.site.cohort.run import Cohort, WorkerOptions, run_cohort
@@ -87,6 +89,9 @@ def test_a_failing_study_is_recorded_and_the_rest_is_analysed(studies, tmp_path)
     assert not (out / "b").exists()
     for name in ("a", "c"):
         assert (out / name / "report.html").is_file()
+        known = places.recall(read_run(out / name).inputs)
+        assert known is not None, "the result is opened without its study"
+        assert known[0].parent == studies
 
 
 def test_a_resumed_run_leaves_complete_studies_alone(quick, studies, tmp_path, monkeypatch):

@@ -24,8 +24,8 @@ from lesionlens.napari.model.screen.board import Board, Tile
 from lesionlens.napari.model.screen.measured import DrawnMeasure, measures_on
 
 KEPT = 96
-ORIGINAL_COLOUR, PRIOR_COLOUR, DOUBT_COLOUR = "#FFFFFF", "#0072B2", "#FF66FF"
-SECOND_COLOUR = "#66CCFF"
+ORIGINAL_COLOUR, PRIOR_COLOUR, DOUBT_COLOUR = "#FFFFFF", "#0072B2", "#FF4060"
+SECOND_COLOUR = "#C0E0FF"
 DOT_MM, GAP_MM = 2.0, 3.0
 """Lengths of a dot, and of the gap after it, along the border of a doubtful part."""
 T = TypeVar("T")

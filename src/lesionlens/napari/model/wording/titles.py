@@ -41,5 +41,5 @@ def subtitle(study: Study, analysis: Analysis | None, state: State) -> str:
 def sign_words(state: State, *, flagged: bool) -> str:
     """Return what can be signed now, or that it can be withdrawn."""
     if state.review.signed is not None:
-        return "Withdraw the signature…"
+        return "Withdraw…"
     return "Nothing further" if flagged else "Nothing seen"
