@@ -75,7 +75,7 @@ def settle(studio: Studio, dock: WorklistDock | None = None) -> None:
     """Wait for what runs in the panel, and in the list."""
     wait_for(lambda: not (studio.panel.jobs.running or studio.panel.questions.running))
     if dock is not None:
-        wait_for(lambda: not dock.day.jobs.running)
+        wait_for(lambda: not dock.controller.jobs.running)
     studio.settle()
 
 
@@ -83,7 +83,7 @@ def day(studio: Studio, panel: LesionLens, folder: Path, place: Place) -> None:
     """Open a list, read its first study unaided, sign."""
     open_worklist()
     dock = studio.viewer.window.dock_widgets[WORKLIST]
-    dock.day.open(folder)
+    dock.controller.open(folder)
     panel.commands.run("next_study")
     settle(studio, dock)
     panel.actions_.go_to_point(place)

@@ -34,10 +34,10 @@ def main(
     viewer = napari.Viewer(title="LesionLens")
     viewer.window.resize(1600, 1000)
     panel = open_panel(viewer)
-    dock = WorklistDock(viewer, panel.actions_)
+    dock = WorklistDock(viewer, panel.actions_, panel.commands)
     viewer.window.add_dock_widget(dock, name="Worklist")
     wait_for(lambda: False, at_most_s=1.0)
-    if not dock.day.open(folder):
+    if not dock.controller.open(folder):
         raise typer.BadParameter("no list")
     panel.actions_.next_study()
     until(lambda: not panel.jobs.running)
@@ -47,7 +47,7 @@ def main(
     forward = True
     for _ in range(times):
         if not at_once:
-            until(lambda: dock.day._next is None or dock.day._next[1].done())  # noqa: SLF001
+            until(lambda: dock.controller._next is None or dock.controller._next[1].done())  # noqa: SLF001
             wait_for(lambda: False, at_most_s=0.5)
         before = dock.session.state.current
         linked = panel.views.linked

@@ -121,3 +121,13 @@ def test_the_host_process_is_set_in_few_places_that_ask_first():
     files = files_below(REPOSITORY / "src" / "lesionlens", "*.py")
     found = {path.name for path in files if sets.search(path.read_text(encoding="utf-8"))}
     assert found == {"actions.py", "kept_memory.py", "memory.py", "units.py", "main.py"}
+
+
+def test_what_is_painted_comes_from_the_view_model():
+    """Widgets, views and the dock read no session's state; only the model and controllers do."""
+    leak = re.compile(r"session\.state\b|import .*\b(?:Worklist|Archive)?State\b(?! *=)")
+    napari = REPOSITORY / "src" / "lesionlens" / "napari"
+    painting = [napari / "dock.py", napari / "painter.py", napari / "palette.py"]
+    for folder in ("widgets", "viewer", "commands", "qt"):
+        painting += files_below(napari / folder, "*.py")
+    assert [p.name for p in painting if leak.search(p.read_text(encoding="utf-8"))] == []

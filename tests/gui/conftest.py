@@ -225,7 +225,7 @@ def listed(panel, one, tmp_path, prefer):
     database.close()
     for name in "ab":
         (folder / name).symlink_to(one / "result")
-    dock = WorklistDock(panel.viewer, panel.actions_)
+    dock = WorklistDock(panel.viewer, panel.actions_, panel.commands)
     panel.viewer.window.add_dock_widget(dock, name="Worklist")
     dock.list_folder = folder
     yield dock

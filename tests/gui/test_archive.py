@@ -19,6 +19,7 @@ from tests.phantoms.headers import NOBODY
 
 from lesionlens.base.errors import PatientConflictError, ResourceError, UnusableInputError
 from lesionlens.imaging.reading.dicom.documents import MANUFACTURER, SENT
+from lesionlens.napari.controllers import archive_controller
 from lesionlens.napari.model.studies import archive as model
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.site.pacs import outbox
@@ -75,7 +76,7 @@ class StandIn:
 @pytest.fixture
 def peer(monkeypatch, tmp_path, make_study):
     it = StandIn(make_study(dicom=True))
-    monkeypatch.setattr(model, "connect", it.connect)
+    monkeypatch.setattr(archive_controller, "connect", it.connect)
     monkeypatch.setattr(model, "servers_file", lambda: tmp_path / "config" / "archives.json")
     monkeypatch.setattr(model, "studies_folder", lambda: tmp_path / "studies")
     return it
@@ -129,7 +130,7 @@ def test_a_study_is_retrieved_and_opened(dialog, peer, panel, qtbot, tmp_path):
     assert peer.asked[1][:2] == ("get", "1.2.4")
     assert (tmp_path / "studies" / "2026-01-05 1.2.4").is_dir()
     assert {layer.name for layer in panel.viewer.layers} == {"T1", "T2", "FLAIR", "T1c"}
-    assert "Retrieved completely" in dialog.session.state.message
+    assert "Retrieved completely" in dialog.session.screen.message
 
 
 def test_cancel_keeps_nothing_and_says_so(dialog, peer, panel, qtbot, tmp_path):
@@ -141,7 +142,7 @@ def test_cancel_keeps_nothing_and_says_so(dialog, peer, panel, qtbot, tmp_path):
     assert not control(dialog, "Search").isEnabled()
     control(dialog, "Cancel").click()
     qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=5000)
-    assert "Nothing was changed" in dialog.session.state.message
+    assert "Nothing was changed" in dialog.session.screen.message
     assert not (tmp_path / "studies").exists()
     assert not panel.viewer.layers
 
@@ -215,7 +216,7 @@ def test_a_result_is_sent_only_when_the_user_agrees(dialog, peer, qtbot, tmp_pat
     dialog.send(result)
     qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=10000)
     assert peer.asked[0][0] == "send"
-    assert "stored" in dialog.session.state.message
+    assert "stored" in dialog.session.screen.message
 
 
 def test_what_is_to_know_of_a_delivery_is_shown(dialog, peer, qtbot, tmp_path, monkeypatch):
@@ -224,7 +225,7 @@ def test_what_is_to_know_of_a_delivery_is_shown(dialog, peer, qtbot, tmp_path, m
     monkeypatch.setattr(dialog, "_agreed", lambda *_: True)
     dialog.send(tmp_path / "result")
     qtbot.waitUntil(lambda: not dialog.jobs.running, timeout=10000)
-    assert peer.notices[0] in dialog.session.state.message
+    assert peer.notices[0] in dialog.session.screen.message
 
 
 @pytest.fixture
@@ -276,7 +277,7 @@ def test_another_patient_in_the_archive_is_confirmed_and_noted(
     assert "another patient" in reads(dialog.problem)
     dialog.send(result)
     _answered(dialog, qtbot, lambda asked: asked.yes)
-    assert conflict in dialog.session.state.message
+    assert conflict in dialog.session.screen.message
     (noted,) = json.loads((result / SENT).read_text())["notices"]
     assert (noted["to"], noted["notice"]) == (ADDRESS, conflict)
 
@@ -286,7 +287,7 @@ def test_another_patient_in_what_is_fetched_is_confirmed(dialog, peer, conflict,
     dialog.table.selectRow(0)
     control(dialog, "Retrieve and open").click()
     _answered(dialog, qtbot, lambda asked: asked.yes)
-    assert "Retrieved completely" in dialog.session.state.message
+    assert "Retrieved completely" in dialog.session.screen.message
 
 
 def test_a_result_without_dicom_objects_says_why(dialog, peer, qtbot, tmp_path, monkeypatch):
@@ -344,7 +345,7 @@ def dock(peer, panel, monkeypatch, tmp_path):
     monkeypatch.setattr(
         "qtpy.QtWidgets.QFileDialog.getExistingDirectory", lambda *_: str(tmp_path / "list")
     )
-    made = WorklistDock(panel.viewer, panel.actions_)
+    made = WorklistDock(panel.viewer, panel.actions_, panel.commands)
     panel.viewer.window.add_dock_widget(made, name="Worklist")
     yield made
     made.release()
@@ -362,7 +363,7 @@ def test_a_search_becomes_a_worklist_whose_studies_are_fetched_when_opened(
     peer.answer = (replace(STUDIES[0], study_uid=NOBODY.uid("study")), STUDIES[1])
     search(dialog, qtbot)
     dialog._list.click()
-    qtbot.waitUntil(lambda: not dock.day.jobs.running, timeout=10000)
+    qtbot.waitUntil(lambda: not dock.controller.jobs.running, timeout=10000)
     assert not dialog.isVisible()
     rows = dock.session.state.rows
     assert [(r.entry.patient, r.entry.date) for r in rows] == [

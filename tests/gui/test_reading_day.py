@@ -32,10 +32,10 @@ def test_two_hundred_studies_open_in_a_second(panel, tmp_path, prefer, qtbot):
         for n in range(200)
     )
     database.close()
-    dock = WorklistDock(panel.viewer, panel.actions_)
+    dock = WorklistDock(panel.viewer, panel.actions_, panel.commands)
     panel.viewer.window.add_dock_widget(dock, name="Worklist")
     begun = time.process_time()
-    assert dock.day.open(tmp_path / "list")
+    assert dock.controller.open(tmp_path / "list")
     dock.table.repaint()
     assert time.process_time() - begun < 1.0
     assert dock.model.rowCount() == 200
@@ -46,7 +46,7 @@ def test_two_hundred_studies_open_in_a_second(panel, tmp_path, prefer, qtbot):
 
 def test_another_list_leaves_the_study_of_the_one_before(panel, listed, tmp_path, qtbot):
     """Its log was closed under it, and a study of the same name was taken for the next one."""
-    day = listed.day
+    day = listed.controller
     assert day.open(listed.list_folder)
     panel.commands.run("next_study")
     wait(qtbot, panel)
@@ -71,7 +71,7 @@ def test_another_list_leaves_the_study_of_the_one_before(panel, listed, tmp_path
 
 
 def test_a_study_opens_with_its_result_and_keys_go_on(panel, listed, qtbot):
-    day = listed.day
+    day = listed.controller
     assert day.open(listed.list_folder)
     panel.commands.run("next_study")
     wait(qtbot, panel)
@@ -226,7 +226,7 @@ def test_an_arm_shows_no_more_than_it_says(panel, listed, prefer, qtbot):
     (folder / "protocol.toml").write_text(
         'title = "drawn"\nseed = 3\nreaders = ["A. Reader"]\ncases = ["a", "b"]\nwashout_days = 0\n'
     )
-    assert listed.day.open(folder)
+    assert listed.controller.open(folder)
     rows = listed.model.rows
     assert {row.entry.candidates for row in rows} == {None}
     seen = set()
@@ -234,7 +234,7 @@ def test_an_arm_shows_no_more_than_it_says(panel, listed, prefer, qtbot):
         if wanted.arm in seen:
             continue
         seen.add(wanted.arm)
-        listed.day.open_row(wanted)
+        listed.controller.open_row(wanted)
         wait(qtbot, panel)
         state = panel.session.state
         if wanted.arm is Arm.UNAIDED:
@@ -256,7 +256,7 @@ def test_an_arm_shows_no_more_than_it_says(panel, listed, prefer, qtbot):
 
 def test_closing_the_list_puts_the_study_away(panel, listed, prefer, qtbot):
     prefer(unaided_first=True)
-    assert listed.day.open(listed.list_folder)
+    assert listed.controller.open(listed.list_folder)
     panel.commands.run("next_study")
     wait(qtbot, panel)
     assert panel.actions_.read_controller.waiting
@@ -281,9 +281,9 @@ def test_a_patients_identifier_is_read_whole_in_the_list(panel, tmp_path, prefer
     database = open_worklist_database(tmp_path / "list")
     database.add_studies([StudyEntry("s", "/x", "SYNTHETIC-SAMPLE-0001", "2026-01-05", ("t1c",))])
     database.close()
-    dock = WorklistDock(panel.viewer, panel.actions_)
+    dock = WorklistDock(panel.viewer, panel.actions_, panel.commands)
     panel.viewer.window.add_dock_widget(dock, name="Worklist")
-    assert dock.day.open(tmp_path / "list")
+    assert dock.controller.open(tmp_path / "list")
     words = dock.table.fontMetrics().horizontalAdvance("SYNTHETIC-SAMPLE-0001")
     assert dock.table.columnWidth(0) > words
     dock.release()
@@ -292,10 +292,10 @@ def test_a_patients_identifier_is_read_whole_in_the_list(panel, tmp_path, prefer
 def test_a_folder_without_a_list_is_refused_and_stays_as_it_was(panel, tmp_path, prefer):
     from lesionlens.napari.widgets.worklist_dock import WorklistDock
 
-    dock = WorklistDock(panel.viewer, panel.actions_)
+    dock = WorklistDock(panel.viewer, panel.actions_, panel.commands)
     panel.viewer.window.add_dock_widget(dock, name="Worklist")
     (tmp_path / "photos").mkdir()
-    assert not dock.day.open(tmp_path / "photos")
+    assert not dock.controller.open(tmp_path / "photos")
     assert "no list of studies in 'photos'" in reads(dock)
     assert list((tmp_path / "photos").iterdir()) == []
     dock.release()
@@ -308,7 +308,7 @@ def test_the_tables_of_a_list_are_written_from_its_menu(
     menu = control(listed, "List").menu()
     (entry,) = [one for one in menu.actions() if "tables" in one.text()]
     assert not entry.isEnabled()  # no list is open
-    assert listed.day.open(listed.list_folder)
+    assert listed.controller.open(listed.list_folder)
     assert entry.isEnabled()
     panel.commands.run("next_study")
     wait(qtbot, panel)
@@ -320,7 +320,7 @@ def test_the_tables_of_a_list_are_written_from_its_menu(
         lambda *_: str(out),
     )
     entry.trigger()
-    qtbot.waitUntil(lambda: not listed.day.jobs.running, timeout=60_000)
+    qtbot.waitUntil(lambda: not listed.controller.jobs.running, timeout=60_000)
     assert "0 of 1 reads complete" in reads(listed)
     assert "accepted" in (out / "marks.csv").read_text()
     assert (out / "reads.csv").read_text().count("A. Reader") == 1
@@ -341,7 +341,7 @@ def test_an_unaided_arm_has_nothing_to_analyse(panel, listed, qtbot):
     (listed.list_folder / "protocol.toml").write_text(
         'title = "t"\nseed = 1\nreaders = ["A. Reader"]\narms = ["unaided"]\n', encoding="utf-8"
     )
-    assert listed.day.open(listed.list_folder)
+    assert listed.controller.open(listed.list_folder)
     panel.commands.run("next_study")
     wait(qtbot, panel)
     assert panel.session.state.study is not None

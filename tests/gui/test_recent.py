@@ -18,8 +18,10 @@ from lesionlens.results.review.log import ReviewLog
 
 
 def test_the_list_is_there_again_after_a_crash(panel, listed, qtbot):
-    assert listed.day.open(listed.list_folder)
-    again = WorklistDock(panel.viewer, panel.actions_)  # as another process would make it
+    assert listed.controller.open(listed.list_folder)
+    again = WorklistDock(
+        panel.viewer, panel.actions_, panel.commands
+    )  # as another process would make it
     qtbot.waitUntil(lambda: again.session.state.folder == listed.list_folder.resolve())
     assert len(again.model.rows) == len(listed.model.rows) > 0
     again.release()

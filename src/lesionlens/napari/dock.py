@@ -1,6 +1,6 @@
-"""The dock widget: the panel joined to its viewer; and `show(result)`, napari as a viewer.
+"""The dock widget: the panel connected to its viewer; and `show(result)`.
 
-napari imports this module when the panel is first opened, never to list plugins.
+napari imports this module when the panel is first opened, not to list plugins.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import napari
 from napari.settings import get_settings
 from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QWidget
 
 from lesionlens.base import host_process
 from lesionlens.base.errors import ResourceError
@@ -20,13 +21,12 @@ from lesionlens.napari.commands.editing import FINISH
 from lesionlens.napari.commands.table import KEYED
 from lesionlens.napari.controllers.canvas_gestures import CanvasGestures
 from lesionlens.napari.controllers.linked_brush import LinkedBrush
+from lesionlens.napari.controllers.update_loop import Painters, UpdateLoop
 from lesionlens.napari.loading import KEY
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.geometry.head import HeadOfStudy
 from lesionlens.napari.model.overlays.maps import overlays_of
-from lesionlens.napari.model.screen.view_model import view_model_of
-from lesionlens.napari.model.state.events import Event
-from lesionlens.napari.model.state.state import State, only_progress_differs
+from lesionlens.napari.model.screen.view_model import ViewModel
 from lesionlens.napari.model.studies import recent
 from lesionlens.napari.painter import CandidateRenderer, Painted
 from lesionlens.napari.preferences import read_preferences
@@ -46,31 +46,29 @@ _SOON_MS = 500
 _TURNED = "Napari's axes had been flipped: the patient's right is on the left again."
 WORKLIST = "LesionLens worklist"
 DOCK = "LesionLens (LesionLens)"
-"""What napari's own menu calls the dock, so that the menu shows and hides this very one."""
+"""The dock's name in napari's menu, so that the menu shows and hides this dock."""
 
 
 class LesionLens(Panel):
-    """What the Plugins menu docks: a Panel that drives its viewer.
+    """The dock widget of the Plugins menu: a Panel that drives its viewer.
 
     Parameters
     ----------
     napari_viewer : napari.Viewer
-        Its LesionLens layers, if any, become the session's study.
+        The study of its LesionLens layers, if any, is opened.
     """
 
     def __init__(self, napari_viewer: napari.Viewer) -> None:
-        # napari hands plugins a proxy, which is not the same object as its own viewer
+        # napari passes plugins a proxy, which is not the viewer itself
         viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         preferences = read_preferences()
         host_process.set_tunable(preferences.tune_process)
         session = ReviewSession(reader=preferences.reader_name, defaults=preferences.choices())
         super().__init__(viewer, session)
         self.viewer = viewer
-        self._state = session.state
-        self._drawing = self._moving = False
-        self._waiting: list[Event] = []
+        self._moving = False
         self.layers = Layers(viewer)
-        self.views = Views(viewer, self.layers, self.actions_, self)
+        self.views = Views(viewer, self.layers, self.actions_, self.commands.run, self)
         editor, adder = self.actions_.editor, self.actions_.adder
         self.views.brush = LinkedBrush(editor, adder.point, session.notify)
         editor.repaint = self.views.repaint
@@ -83,7 +81,9 @@ class LesionLens(Panel):
         acts: dict[Command, Callable[..., Any]] = {
             command: partial(self.commands.run, command.name) for command in KEYED
         }
-        self.keyboard = Keyboard(self, acts, self._is_left)
+        self.keyboard = Keyboard(self, acts, self._is_left_to_napari)
+        painters = Painters(self.actions_.hang, self._paint, self._finish, self.views.take)
+        self.loop = UpdateLoop(session, editor, painters)
         self.here = True
         self.drops: Drops | None = None
         self.dock_layout: DockLayout | None = None
@@ -94,17 +94,15 @@ class LesionLens(Panel):
             self._adopt(layer)
 
     def _listen(self) -> None:
-        """Hear the session, the views and napari."""
-        session, viewer = self.session, self.viewer
+        """Connect to the session, the views and napari."""
+        viewer = self.viewer
         self.views.probe_requested.connect(self.actions_.probe)
         self.mark_location_requested.connect(self.views.go_to)
         self.worklist_requested.connect(open_worklist)
         self.views.growth_requested.connect(self.actions_.adder.grow)
-        self.views.layout_changed.connect(self._on_laid)
+        self.views.layout_changed.connect(self._on_layout_changed)
         self.views.layout_changed.connect(self.lead_tabs)
         self.actions_.opener.images_loaded = self.views.on_images_loaded
-        session.changed.connect(self._on_changed)
-        session.happened.connect(self._on_happened)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.events.theme.connect(self._on_theme)
         get_settings().appearance.events.font_size.connect(self._on_theme)
@@ -113,55 +111,32 @@ class LesionLens(Panel):
 
     # --- session → screen -----------------------------------------------------------------
 
-    def _on_changed(self, _: State, __: State) -> None:
-        """Draw the state of now; a change made while drawing is drawn after it."""
-        if self._drawing:
-            return
-        self._drawing = True
-        try:
-            while self._state is not self.session.state:
-                self.actions_.hang(self._state.study)
-                old, self._state = self._state, self.session.state
-                self._draw(old, self._state)
-                self._follow(old, self._state)
-        finally:
-            self._drawing = False
-        while self._waiting:
-            self.views.take(self._waiting.pop(0))
-
-    def _on_happened(self, event: Event) -> None:
-        """Let the views do it, once what it belongs to is drawn."""
-        if self._drawing:
-            self._waiting.append(event)
-        else:
-            self.views.take(event)
-
-    def _draw(self, old: State, new: State) -> None:
-        if only_progress_differs(old, new):
-            self.model = self.model.at(new.activity)
-            self.run.show_screen(self.model.screen)
+    def _paint(self, before: ViewModel, model: ViewModel) -> None:
+        """Paint layers and views."""
+        self.model = model
+        if model.board is before.board:  # only the progress of a job changed
             return
         if self.dock_layout is not None:
-            self.dock_layout.draw(new.editing is not None)
-        before, self.model = self.model, view_model_of(new, self.session.aside)
-        self.painter.paint(before, self.model)
-        self.actions_.editor.apply(old, new)
-        self.show_model(self.model)
+            self.dock_layout.draw(model.board.editing)
+        self.painter.paint(before, model)
 
-    def _follow(self, old: State, new: State) -> None:
-        """Begin what a change sets off, once it is drawn: jobs, files, the network."""
-        missing = self.model.missing_map
-        if missing is not None:
-            self.actions_.layer_choice(missing)
-        if new.analysis is not old.analysis:
+    def _finish(self, before: ViewModel, model: ViewModel) -> None:
+        """Paint the panel, then start the jobs that the view model requires."""
+        if model.board is before.board:
+            self.run.show_screen(model.screen)
+            return
+        self.show_model(model)
+        if model.missing_map is not None:
+            self.actions_.layer_choice(model.missing_map)
+        if model.board.analysis is not before.board.analysis:
             self.actions_.second.follow()
-        if new.study is not old.study:
+        if model.study is not before.study:
             self._make_ready()
 
     def _make_ready(self) -> None:
-        """Remember the study; load the network soon, where a reader may ask for it."""
-        if self.session.state.study is not None:
-            recent.remember(recent.STUDIES, self.session.state.study.root)
+        """Remember the study, and load the network soon, as the reader may request an analysis."""
+        if self.model.study is not None:
+            recent.remember(recent.STUDIES, self.model.study.root)
         if self.window().isVisible():
             when_idle(self.actions_.make_ready, _SOON_MS)
 
@@ -174,21 +149,21 @@ class LesionLens(Panel):
         ours = layer.metadata.get(KEY)
         if ours is None or "sequence" not in ours or ours.get("study") is None:
             return
-        if self.session.state.study is None or ours["study"] is not self.session.state.study:
+        if ours["study"] is not self.model.study:
             self.jobs.stop()
             self.session.open(ours["study"])
         self.layers.adopt(layer)
         self.views.adopt(layer)
-        shown = self.session.state.choices.sequence
-        if shown is not None and ours["sequence"] == shown.value:
+        scene = self.model.board.scene
+        if scene.sequence is not None and ours["sequence"] == scene.sequence.value:
             layer.visible = True
             self.viewer.layers.selection.active = layer
             self.views.single.watch(layer)
-            self.views.single.show_plane(self.session.state.choices.plane)
+            self.views.single.show_plane(scene.plane)
             self.views.fit()
 
     def _connect_to_window(self) -> None:
-        """Hear keys and take drops on the canvas, once the panel is docked beside it."""
+        """Connect keys and drops on the canvas, once the panel is docked beside it."""
         window = main_window(self) if self.here and self.drops is None else None
         if window is None:
             return
@@ -197,12 +172,12 @@ class LesionLens(Panel):
         self.keyboard.listen(window, *canvas)
         self.show_clashes(clashes(self.viewer))
         self.dock_layout = DockLayout(window, self)
-        self.views.show(self.model)  # opened before the dock
+        self.views.show(self.model)  # a study opened before the panel was docked
         self._lay_out_docks()
         self._make_ready()
 
     def _lay_out_docks(self) -> None:
-        """Leave the picture its share of the window."""
+        """Keep the image's share of the window."""
         if self.dock_layout is not None:
             self.dock_layout.make()
 
@@ -214,19 +189,19 @@ class LesionLens(Panel):
 
     def _on_order(self) -> None:
         plane = plane_of(self.viewer.dims.order)
-        if plane is not None and self.session.state.study is not None:
+        if plane is not None and self.model.study is not None:
             self.session.choose_plane(plane)
 
-    def _on_laid(self, linked: BoardView, _: object) -> None:
+    def _on_layout_changed(self, linked: BoardView, _: object) -> None:
         linked.prompting = lambda: self.actions_.prompting.held
         linked.prompted.connect(self.actions_.prompting.take)
 
     def _on_turned(self) -> None:
-        self._on_order()  # first, or the message would paint the plane chosen before
+        self._on_order()  # first, otherwise the message would paint the previous plane
         self.session.notify(_TURNED)
 
     def _on_ndisplay(self) -> None:
-        if self._state.study is None:
+        if self.model.study is None:
             return
         self.views.show_dimensions()
         focus = self.model.board.scene.focus
@@ -236,9 +211,9 @@ class LesionLens(Panel):
 
     # --- keys -----------------------------------------------------------------------------
 
-    def _is_left(self, command: Command) -> bool:
-        """Whether napari has a use for a key on the active layer, which is none of ours."""
-        if command.name == FINISH and self.session.state.editing is None:
+    def _is_left_to_napari(self, command: Command) -> bool:
+        """Whether napari uses the key on the active layer, which is not one of LesionLens."""
+        if command.name == FINISH and not self.model.board.editing:
             return True
         active = self.viewer.layers.selection.active
         if active is None or KEY in active.metadata:
@@ -246,7 +221,7 @@ class LesionLens(Panel):
         return napari_key(command) in {str(used) for used in keymap_of(type(active))}
 
     def release(self) -> None:
-        """Let go of the viewer: nothing of it is heard or bound any more; once is enough."""
+        """Disconnect from the viewer and unbind all keys; further calls do nothing."""
         if not self.here:
             return
         self.here, viewer = False, self.viewer
@@ -254,8 +229,7 @@ class LesionLens(Panel):
         self.questions.abandon()
         if self.archive is not None:
             self.archive.release()
-        self.session.changed.disconnect(self._on_changed)
-        self.session.happened.disconnect(self._on_happened)
+        self.loop.release()
         self.actions_.read_controller.release()
         viewer.layers.events.inserted.disconnect(self._on_inserted)
         viewer.events.theme.disconnect(self._on_theme)
@@ -273,7 +247,7 @@ class LesionLens(Panel):
         self.keyboard.release()
 
     def changeEvent(self, event: QEvent) -> None:
-        """Let go of the viewer when the dock is closed: napari then takes the widget out of it."""
+        """Release the viewer when the dock is closed: napari then removes the widget from it."""
         super().changeEvent(event)
         gone = event.type() == QEvent.Type.ParentChange and self.parent() is None
         if gone and getattr(self, "here", False) and not self._moving:
@@ -281,85 +255,87 @@ class LesionLens(Panel):
             self.deleteLater()
 
     def undock(self) -> None:
-        """Leave the dock, which goes, and stay what it is."""
+        """Leave the dock, which is removed, without being released."""
         self._moving = True
         self.viewer.window.remove_dock_widget(self)
         self._moving = False
 
 
 def panel_of(viewer: napari.Viewer) -> LesionLens | None:
-    """Return the panel that is docked in a viewer's window, however it was opened."""
+    """Return the panel docked in a viewer's window, or None."""
     docked = viewer.window.dock_widgets.values()
     return next((widget for widget in docked if isinstance(widget, LesionLens)), None)
 
 
 def panel() -> LesionLens:
-    """Return the panel for napari to dock: a new one, or that of this window, taken from its dock.
+    """Return the panel for napari to dock: a new one, or this window's, taken from its dock.
 
     Raises
     ------
     ResourceError
-        There is no window to dock it in.
+        There is no napari window.
     """
     viewer = napari.current_viewer()
     if viewer is None:
         raise ResourceError(
-            found="no window of napari",
-            expected="one, to dock the panel in",
+            found="no napari window",
+            expected="a window to dock the panel in",
             next_step="Open napari first",
         )
-    there = panel_of(viewer)
-    if there is None:
+    docked = panel_of(viewer)
+    if docked is None:
         return LesionLens(viewer)
-    there.undock()
-    return there
+    docked.undock()
+    return docked
 
 
 def open_panel(viewer: napari.Viewer) -> LesionLens:
-    """Return the viewer's panel, shown, and docked now if it was not."""
-    there = panel_of(viewer)
-    if there is None:
-        there = LesionLens(viewer)
-        viewer.window.add_dock_widget(there, name=DOCK)
-    dock = there.parentWidget()
-    if dock is not None:
-        dock.show()
-        dock.raise_()
-    return there
+    """Return the viewer's panel, docked if necessary and shown."""
+    docked = panel_of(viewer)
+    if docked is None:
+        docked = LesionLens(viewer)
+        viewer.window.add_dock_widget(docked, name=DOCK)
+    _raise_dock(docked)
+    return docked
 
 
 def open_worklist() -> None:
-    """Show the worklist below the picture in the window of now (File → IO Utilities)."""
+    """Show the worklist below the image in the current window (File → IO Utilities)."""
     viewer = napari.current_viewer()
     if viewer is None:
         return
-    there = viewer.window.dock_widgets.get(WORKLIST)
-    if there is None:
-        own = getattr(viewer, "__wrapped__", viewer)
-        there = WorklistDock(own, open_panel(viewer).actions_)
-        viewer.window.add_dock_widget(there, name=WORKLIST, area="bottom")
-    dock = there.parentWidget()
+    worklist = viewer.window.dock_widgets.get(WORKLIST)
+    if worklist is None:
+        own, panel = getattr(viewer, "__wrapped__", viewer), open_panel(viewer)
+        worklist = WorklistDock(own, panel.actions_, panel.commands)
+        viewer.window.add_dock_widget(worklist, name=WORKLIST, area="bottom")
+    _raise_dock(worklist)
+
+
+def _raise_dock(widget: QWidget) -> None:
+    """Show the dock of a widget in front of others."""
+    dock = widget.parentWidget()
     if dock is not None:
         dock.show()
         dock.raise_()
 
 
 def open_archive() -> None:
-    """Show the archive's dialog in the window of now (File → IO Utilities)."""
+    """Show the archive's dialog in the current window (File → IO Utilities)."""
     viewer = napari.current_viewer()
     if viewer is not None:
         open_panel(viewer).ask_archive()
 
 
 def show(result: Any, *, block: bool | None = None) -> napari.Viewer:
-    """Open a result in napari with its contours on.
+    """Open a result in napari with its contours shown.
 
     Parameters
     ----------
     result : lesionlens.Result
         Anything with `.analysis`, an Analysis.
     block : bool or None
-        Whether to wait until the window closes; None waits unless an event loop runs already.
+        Whether to wait until the window is closed; None waits unless an event loop is running.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Commands of the views: overlays, maps, layouts, slices, brightness."""
+"""Commands of the views: overlays, maps, layouts, slices, window level, measurements."""
 
 from __future__ import annotations
 
@@ -101,7 +101,44 @@ _LAYOUTS = (
         "Shift-O",
     ),
 )
-_PLACES = (
+_SHOWN_LAYOUTS = (
+    Command(
+        "layout_single",
+        "layout: one view on the napari canvas",
+        lambda acts: acts.show_layout(Layout.SINGLE),
+    ),
+    Command(
+        "layout_acquired",
+        "layout: slices as they were acquired",
+        lambda acts: acts.show_layout(Layout.ONE),
+    ),
+    Command(
+        "layout_pair",
+        "layout: two sequences in a row",
+        lambda acts: acts.show_layout(Layout.PAIR),
+    ),
+    Command(
+        "layout_triple",
+        "layout: three sequences in a row",
+        lambda acts: acts.show_layout(Layout.TRIPLE),
+    ),
+    Command(
+        "layout_four",
+        "layout: four sequences side by side",
+        lambda acts: acts.show_layout(Layout.FOUR),
+    ),
+    Command(
+        "layout_planes",
+        "layout: axial, coronal and sagittal together",
+        lambda acts: acts.show_layout(Layout.PLANES),
+    ),
+    Command(
+        "layout_prior",
+        "layout: an earlier examination beside this one",
+        lambda acts: acts.show_layout(Layout.PRIOR),
+    ),
+)
+_POSITIONS = (
     Command(
         "next_slice",
         "next slice, towards the top, front or right",
@@ -222,5 +259,5 @@ MEASURES = (
         "Shift-F3",
     ),
 )
-"""What is measured by hand."""
-COMMANDS = (*_OVERLAYS, *_LAYOUTS, *_PLACES, *_PICTURE, *MEASURES)
+"""Measurements by hand."""
+COMMANDS = (*_OVERLAYS, *_LAYOUTS, *_SHOWN_LAYOUTS, *_POSITIONS, *_PICTURE, *MEASURES)

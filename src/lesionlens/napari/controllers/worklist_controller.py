@@ -123,6 +123,12 @@ class WorklistController:
             return False
         return self.actions.leave_for(lambda: self._open(folder))
 
+    def open_last(self) -> None:
+        """Open the list of the last session, unless a list is open."""
+        last = recent.recall(recent.LISTS)
+        if last and self.session.state.folder is None:
+            self.open(last[0])
+
     def _open(self, folder: Path) -> bool:
         if self._opening is not None:
             self.session.ended("A study is being opened. Wait for it or cancel it, then continue.")
@@ -315,6 +321,13 @@ class WorklistController:
         self._next = (row.entry.name, future)
 
     # --- analysed ahead -------------------------------------------------------------------
+
+    def toggle_ahead(self) -> None:
+        """Start the analysis ahead, or stop it."""
+        if self.session.state.ahead:
+            self.stop_ahead()
+        else:
+            self.start_ahead()
 
     def start_ahead(self) -> bool:
         """Have the list analysed by a process of its own, which ends when this window does."""

@@ -1,4 +1,4 @@
-"""A narrow row of buttons above the views: whatever the keys do to them, by mouse."""
+"""A narrow row of buttons above the views, for the commands of layouts and window levels."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QMenu, QToolButton, QWidget
 
 from lesionlens.napari.commands.table import BY_NAME
 from lesionlens.napari.commands.viewing import MEASURES
-from lesionlens.napari.model.acts.views import ViewActs
 from lesionlens.napari.model.choices.views import Layout, Window
 from lesionlens.napari.model.screen.board import Board
 
 _LAYOUTS = (
-    (Layout.SINGLE, "1", "One view: the napari canvas", ""),
-    (Layout.ONE, "as acquired", "Slices as they were acquired", "toggle_acquired_slices"),
-    (Layout.PAIR, "1 × 2", "Two sequences in a row", "next_row_layout"),
-    (Layout.TRIPLE, "1 × 3", "Three sequences in a row", "next_row_layout"),
-    (Layout.FOUR, "2 × 2", "Four sequences side by side", "four_views"),
-    (Layout.PLANES, "3 planes", "Axial, coronal and sagittal together", "three_planes"),
-    (Layout.PRIOR, "prior", "An earlier examination beside this one", "toggle_prior"),
+    (Layout.SINGLE, "1", "layout_single", ""),
+    (Layout.ONE, "as acquired", "layout_acquired", "toggle_acquired_slices"),
+    (Layout.PAIR, "1 × 2", "layout_pair", "next_row_layout"),
+    (Layout.TRIPLE, "1 × 3", "layout_triple", "next_row_layout"),
+    (Layout.FOUR, "2 × 2", "layout_four", "four_views"),
+    (Layout.PLANES, "3 planes", "layout_planes", "three_planes"),
+    (Layout.PRIOR, "prior", "layout_prior", "toggle_prior"),
 )
+"""Layout, words on the button, its command, and the keyed command that the tip names."""
 _WINDOWS = (
-    (Window.AUTO, "auto", "Initial window", "window_auto"),
-    (Window.BRAIN, "brain", "Brain window", "window_brain"),
-    (Window.WIDE, "wide", "Full range", "window_wide"),
+    (Window.AUTO, "auto", "window_auto"),
+    (Window.BRAIN, "brain", "window_brain"),
+    (Window.WIDE, "wide", "window_wide"),
 )
 _SWITCHES = (
     ("toggle_cine", "cine"),
@@ -38,7 +38,7 @@ _SWITCHES = (
 )
 
 _LINKED = ("toggle_slab", "toggle_rulers")
-"""What linked views alone can show, so not while an outline is redrawn."""
+"""Switches that work in linked views only, so not while an outline is redrawn."""
 
 _STYLE = """
 QToolButton { border: none; border-radius: 3px; padding: 4px %dpx; }
@@ -48,29 +48,31 @@ QToolButton::menu-indicator { image: none; width: 0; }
 QToolButton:disabled { color: rgba(128, 128, 128, 140); }
 """
 _ROOMY, _NARROW = 9, 2
-"""Pixels beside a button's words: easy to hit, and what a window of 1280 pixels has room for."""
+"""Padding of a button, pixels: easy to hit, and narrow enough for a window of 1280 pixels."""
 
 
 def _style(roomy: bool) -> str:
     return _STYLE % (_ROOMY if roomy else _NARROW)
 
 
-def _hint(words: str, name: str) -> str:
-    return BY_NAME[name].hint(words) if name else words
+def _layout_tip(name: str, keyed: str) -> str:
+    words = BY_NAME[name].words.removeprefix("layout: ")
+    words = f"{words[:1].upper()}{words[1:]}"
+    return BY_NAME[keyed].hint(words) if keyed else words
 
 
 class ViewToolbar(QWidget):
-    """Buttons for layouts, brightness and comparison.
+    """Buttons for layouts, window levels and measurements.
 
     Parameters
     ----------
-    acts : ViewActs
-        What they do.
+    run : callable
+        Runs a command of the window by its name.
     parent : QWidget
-        Above the views.
+        Parent widget, above the views.
     """
 
-    def __init__(self, acts: ViewActs, parent: QWidget) -> None:
+    def __init__(self, run: Callable[[str], object], parent: QWidget) -> None:
         super().__init__(parent)
         self.setObjectName("lesionlens_strip")
         self._is_roomy = False
@@ -79,15 +81,15 @@ class ViewToolbar(QWidget):
         row.setContentsMargins(2, 2, 2, 2)
         row.setSpacing(0)
         self.layouts = {
-            layout: self._button(words, _hint(tip, name), partial(acts.show_layout, layout))
-            for layout, words, tip, name in _LAYOUTS
+            layout: self._button(words, _layout_tip(name, keyed), partial(run, name))
+            for layout, words, name, keyed in _LAYOUTS
         }
         self.windows = {
-            window: self._button(words, _hint(tip, name), partial(acts.show_window, window))
-            for window, words, tip, name in _WINDOWS
+            window: self._button(words, BY_NAME[name].tip, partial(run, name))
+            for window, words, name in _WINDOWS
         }
         self.switches = {
-            name: self._button(words, BY_NAME[name].tip, partial(BY_NAME[name].run, acts))
+            name: self._button(words, BY_NAME[name].tip, partial(run, name))
             for name, words in _SWITCHES
         }
         for group in (self.layouts, self.windows, self.switches):
@@ -96,7 +98,7 @@ class ViewToolbar(QWidget):
             line = QFrame()
             line.setFrameShape(QFrame.Shape.VLine)
             row.addWidget(line)
-        self.measure = self._measure_button(acts)
+        self.measure = self._measure_button(run)
         row.addWidget(self.measure)
         row.addStretch(1)
         self.setStyleSheet(_style(self._is_roomy))
@@ -112,8 +114,8 @@ class ViewToolbar(QWidget):
         button.clicked.connect(self._restate)
         return button
 
-    def _measure_button(self, acts: ViewActs) -> QToolButton:
-        """Return the button whose menu has every tool that measures."""
+    def _measure_button(self, run: Callable[[str], object]) -> QToolButton:
+        """Return the button with the menu of measuring tools."""
         made = QToolButton()
         made.setText("mm")
         keys = ", ".join(command.shown_key for command in MEASURES[:-1])
@@ -124,17 +126,17 @@ class ViewToolbar(QWidget):
         made.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         menu = QMenu(made)
         for command in MEASURES:
-            menu.addAction(command.tip).triggered.connect(lambda _=False, c=command: c.run(acts))
+            menu.addAction(command.tip).triggered.connect(lambda _=False, c=command: run(c.name))
         made.setMenu(menu)
         return made
 
     def minimumSizeHint(self) -> QSize:
-        """Return what the narrow buttons need: larger ones do not keep a window wide."""
+        """Return the size with narrow buttons, so that roomy ones do not keep the window wide."""
         hint = super().minimumSizeHint()
         return QSize(hint.width() - self._more(), hint.height()) if self._is_roomy else hint
 
     def _more(self) -> int:
-        """Return how much wider the row is with the larger padding."""
+        """Return how much wider the row is with roomy buttons, pixels."""
         shown = [button for button in self.findChildren(QToolButton) if not button.isHidden()]
         return 2 * (_ROOMY - _NARROW) * len(shown)
 
@@ -145,32 +147,32 @@ class ViewToolbar(QWidget):
             self.setStyleSheet(_style(wanted))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Let the buttons be as large as there is room for."""
+        """Choose the padding that fits the width."""
         super().resizeEvent(event)
         self._fit()
 
     def _restate(self) -> None:
-        """Show again what holds: Qt turns a button that is clicked, whatever came of the click."""
+        """Paint the buttons again: Qt toggles a clicked button even if the command was refused."""
         if self._stated is not None:
             self.show_board(self._stated[0], linked=self._stated[1])
 
     def show_board(self, board: Board, *, linked: bool) -> None:
-        """Show which of them hold.
+        """Check, enable and show the buttons.
 
         Parameters
         ----------
         board : Board
-            What was chosen.
+            The views and the reader's choices.
         linked : bool
-            Whether linked views are seen; else napari's canvas is, whatever layout was chosen.
+            Whether linked views are visible; otherwise napari's canvas is, whatever the layout.
         """
         self._stated = (board, linked)
-        views, there = board.views, len(board.series)
+        views, present = board.views, len(board.series)
         layout_shown = views.layout if linked else Layout.SINGLE
         for layout, button in self.layouts.items():
             button.setChecked(layout is layout_shown)
-            free = layout in (Layout.SINGLE, views.layout) or not board.editing  # room is short
-            button.setEnabled(free and layout.sequences <= max(there, 1))
+            free = layout in (Layout.SINGLE, views.layout) or not board.editing  # space is short
+            button.setEnabled(free and layout.sequences <= max(present, 1))
             button.setVisible(free and (layout is not Layout.PRIOR or views.compared is not None))
         other = views.compared is not None and bool(views.compared.beside)
         self.layouts[Layout.PRIOR].setText("beside" if other else "prior")
@@ -187,7 +189,7 @@ class ViewToolbar(QWidget):
             button.setChecked(held[act])
             free = act not in _LINKED or not board.editing
             button.setEnabled(free)
-            button.setVisible(free)  # napari's controls want the room
+            button.setVisible(free)  # napari's controls need the space
         self.measure.setChecked(views.measuring is not None)
         self.measure.setVisible(not board.editing)
-        self.setVisible(board.opened)  # last: what is seen is laid out again at every change
+        self.setVisible(board.opened)  # last: a visible row is laid out again at every change

@@ -57,7 +57,9 @@ class Views(QObject):
     layers : Layers
         Whose pictures all views show.
     acts : ViewActs
-        What buttons above the views do; it holds the place that all views share.
+        Acts on the views; it holds the viewpoint that all views share.
+    run : callable
+        Runs a command of the window by its name.
     docked : QWidget
         Anything in the window, to find its canvas by.
     """
@@ -70,11 +72,16 @@ class Views(QObject):
     """The linked views lie in place of napari's canvas: those, and that."""
 
     def __init__(
-        self, viewer: ViewerModel, layers: Layers, acts: ViewActs, docked: QWidget
+        self,
+        viewer: ViewerModel,
+        layers: Layers,
+        acts: ViewActs,
+        run: Callable[[str], object],
+        docked: QWidget,
     ) -> None:
         super().__init__(docked)
         viewpoint = acts.viewpoint
-        self._acts, self._cine = acts, Cine(acts.scroll_looped, self)
+        self._acts, self._run, self._cine = acts, run, Cine(acts.scroll_looped, self)
         self.toolbar: ViewToolbar | None = None
         self.bar: SliceBar | None = None
         self.single = SingleView(viewer)
@@ -283,7 +290,7 @@ class Views(QObject):
             return
         view = self._board_view(home)
         view.hide()
-        self.toolbar = ViewToolbar(self._acts, home)
+        self.toolbar = ViewToolbar(self._run, home)
         layout.insertWidget(layout.indexOf(canvas), view, 1)
         layout.insertWidget(0, self.toolbar)
         self.bar = SliceBar(self._acts, home)

@@ -1,14 +1,12 @@
-"""The archive's dialog: search, retrieve and open, send a result back.
+"""The archive's dialog: search, retrieve and open, send a result.
 
-Nothing is asked of an archive before a button is pressed. What takes time runs in a thread; closing
-the dialog stops it, and a study that did not come whole is not kept.
+No request is sent before a button is pressed; closing the dialog stops the running job.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,32 +27,30 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens.base.errors import CancelledError, LesionLensError, PatientConflictError
+from lesionlens.napari.controllers.archive_controller import ArchiveController
 from lesionlens.napari.model.studies import archive
-from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.widgets.pacs_form import SearchForm, ServerForm
 from lesionlens.napari.widgets.parts import ElidedLabel, label, row
 from lesionlens.napari.widgets.patient_dialog import PatientDialog
 from lesionlens.napari.widgets.run_block import ProblemBlock
-from lesionlens.site.pacs import credentials
-from lesionlens.site.pacs.peer import FoundStudy, check_address
+from lesionlens.site.pacs.peer import FoundStudy
 from lesionlens.site.pacs.server import Server
 
 
 class PacsDialog(QDialog):
-    """Modeless, one a panel.
+    """Paints the archive's screen and forwards what the reader does; modeless, one per panel.
 
     Parameters
     ----------
     parent : QWidget
-        The panel; gives the style.
+        The panel; provides the style.
     open_study : callable
-        Opens a folder in the window; False if something else runs.
+        Opens a folder in the window; returns False if another job is running.
     exported : callable
-        The folder that was exported to last, or None.
+        Returns the folder of the last export, or None.
     make_list : callable or None
-        Makes a worklist of the studies found in an archive; False if that was put off. None if
-        studies are opened one at a time.
+        Makes a worklist of the studies found; returns False if cancelled. None if studies are
+        opened one at a time.
     """
 
     def __init__(
@@ -68,23 +64,22 @@ class PacsDialog(QDialog):
         self.setObjectName("lesionlens")
         self.setWindowTitle("LesionLens: archive (PACS)")
         self.resize(760, 560)
-        self._open_study, self._exported, self._make_list = open_study, exported, make_list
-        self.session = archive.ArchiveSession()
-        self.jobs = Jobs(self.session, self)
-        self.patient = PatientDialog(self)
-        self._folder = archive.studies_folder()
+        self._exported, self._make_list = exported, make_list
+        self.controller = ArchiveController(open_study, PatientDialog(self).ask, self)
+        self.session, self.jobs = self.controller.session, self.controller.jobs
+        self._screen = self.session.screen
         self._began = 0.0
         self._build()
-        self.session.changed.connect(self._show)
-        self._show(self.session.state)
+        self.session.changed.connect(self.show_screen)
+        self.session.type_address(self.server.server().address)
 
     def _build(self) -> None:
         self.server, self.form = ServerForm(archive.kept_servers()), SearchForm()
-        self.server.changed.connect(self._show_buttons)
+        self.server.changed.connect(lambda: self.session.type_address(self.server.server().address))
         self.form.asked.connect(self.search)
         self._search = self._button("Search", self.search, "primary")
         self.table = _table()
-        self.table.itemSelectionChanged.connect(self._show_buttons)
+        self.table.itemSelectionChanged.connect(lambda: self.session.choose(self._chosen()))
         self.table.itemDoubleClicked.connect(lambda _: self.retrieve())
         self.problem = ProblemBlock()
         self.problem.dismissed.connect(self.session.dismiss)
@@ -139,8 +134,10 @@ class PacsDialog(QDialog):
 
     # --- shown ----------------------------------------------------------------------------
 
-    def _show(self, state: archive.ArchiveState) -> None:
-        running = state.activity is not None
+    def show_screen(self, screen: archive.ArchiveScreen) -> None:
+        """Show a screen."""
+        before, self._screen = self._screen, screen
+        running = screen.activity is not None
         if running and not self._clock.isActive():
             self._began = time.monotonic()
             self._clock.start()
@@ -148,35 +145,30 @@ class PacsDialog(QDialog):
             self._clock.stop()
         for widget in (self._bar, self._stage, self._cancel):
             widget.setVisible(running)
-        self.problem.show_problem(state.problem)
-        self._message.setText(state.message)
-        self._message.setVisible(bool(state.message))
-        if self.table.property("shown") is not state.studies:
-            self._show_studies(state)
+        self.problem.show_problem(screen.problem)
+        self._message.setText(screen.message)
+        self._message.setVisible(bool(screen.message))
+        self._search.setEnabled(screen.can_search)
+        self._send.setEnabled(screen.can_send)
+        self._retrieve.setEnabled(screen.can_retrieve)
+        self._list.setEnabled(screen.can_list)
+        self._keep.setText(f"Keep studies in: {screen.folder}")
+        self._keep.setEnabled(not running)
         self._tick()
-        self._show_buttons()
+        if screen.rows != before.rows:
+            self._show_rows(screen.rows)
 
-    def _show_studies(self, state: archive.ArchiveState) -> None:
-        self.table.setProperty("shown", state.studies)
-        self.table.setRowCount(len(state.studies))
-        for number, study in enumerate(state.studies):
-            for column, text in enumerate(archive.cells(study)):
+    def _show_rows(self, rows: tuple[tuple[str, ...], ...]) -> None:
+        self.table.clearSelection()
+        self.table.setRowCount(len(rows))
+        for number, row_ in enumerate(rows):
+            for column, text in enumerate(row_):
                 self.table.setItem(number, column, QTableWidgetItem(text))
-        if len(state.studies) == 1:
+        if len(rows) == 1:
             self.table.selectRow(0)
 
-    def _show_buttons(self) -> None:
-        running = self.session.state.activity is not None
-        idle = not running and bool(self.server.server().address)
-        self._search.setEnabled(idle)
-        self._send.setEnabled(idle)
-        self._retrieve.setEnabled(idle and self._chosen() is not None)
-        self._list.setEnabled(idle and bool(self.session.state.studies))
-        self._keep.setText(f"Keep studies in: {self._folder}")
-        self._keep.setEnabled(not running)
-
     def _tick(self) -> None:
-        activity = self.session.state.activity
+        activity = self._screen.activity
         if activity is None:
             return
         words = "Stopping…" if activity.stopping else activity.words
@@ -185,50 +177,30 @@ class PacsDialog(QDialog):
         self._bar.setValue(round(1000 * min(max(activity.fraction, 0.0), 1.0)))
         self._cancel.setEnabled(not activity.stopping)
 
-    # --- done -----------------------------------------------------------------------------
+    # --- forwarded ------------------------------------------------------------------------
 
     def search(self) -> None:
-        """Ask the archive for the studies of the form."""
+        """Query the archive for the studies that match the form."""
         server = self._server()
-        if server is None:
-            return
-        try:
-            query = archive.query_of(self.form.query_fields())
-        except LesionLensError as refusal:
-            self.session.failed(problem_of(refusal))
-            return
-        self.session.found(())
-        self.jobs.start(
-            "Searching",
-            lambda context: archive.search(server, query, context),
-            self.session.found,
-        )
+        if server is not None:
+            self.controller.search(server, self.form.query_fields())
 
     def retrieve(self) -> None:
-        """Fetch the chosen study and open it."""
-        study, server = self._chosen(), self._server()
-        if study is None or server is None:
-            return
-        target = archive.free_folder(self._folder, study)
-        task = archive.Fetching(server, study.study_uid, target)
-        self._settled("Retrieving", task, self._opened)
+        """Retrieve the selected study and open it."""
+        server = self._server()
+        if server is not None:
+            self.controller.retrieve(server)
 
     def make_list(self) -> None:
-        """Make a worklist of all studies that were found, in the archive's order of days."""
-        server = self._server()
-        studies = tuple(reversed(self.session.state.studies))
+        """Make a worklist of all studies found, oldest first."""
+        server, studies = self._server(), self.controller.studies_by_date()
         if server is None or self._make_list is None or not studies:
             return
         if self._make_list(studies, server):
             self.hide()
 
-    def _opened(self, folder: Path) -> str:
-        if self._open_study(folder):
-            return f"Retrieved completely into {folder}. It opens in the window."
-        return f"Retrieved completely into {folder}. Open it when the other job is done."
-
     def ask_send(self) -> None:
-        """Ask which result, show what goes where, and send it when the user agrees."""
+        """Ask for a result, and send it once the user agrees."""
         start = self._exported() or Path()
         chosen = QFileDialog.getExistingDirectory(
             self, "Send the result in this folder", str(start)
@@ -237,25 +209,10 @@ class PacsDialog(QDialog):
             self.send(Path(chosen))
 
     def send(self, result: Path) -> None:
-        """Send the DICOM objects of a result, when the user agrees."""
+        """Send the DICOM objects of a result once the user agrees."""
         server = self._server()
-        if server is None or not self._agreed(result, server.address):
-            return
-        self._settled("Sending", archive.Sending(server, result), lambda words: words)
-
-    def _settled(
-        self, words: str, task: archive.Fetching | archive.Sending, done: Callable[[Any], str]
-    ) -> None:
-        """Run a task; where patients contradict each other, run it again if a person confirms."""
-
-        def refused(error: BaseException) -> None:
-            if not isinstance(error, CancelledError):
-                self.session.failed(problem_of(error))
-            if isinstance(error, PatientConflictError):
-                confirmed = replace(task, same_patient=True)
-                self.patient.ask(error, lambda: self._settled(words, confirmed, done))
-
-        self.jobs.start(words, task, done, refused)
+        if server is not None and self._agreed(result, server.address):
+            self.controller.send(server, result)
 
     def _agreed(self, result: Path, address: str) -> bool:
         words = f"Send the DICOM objects of “{result.name}” to {address}?"
@@ -263,42 +220,33 @@ class PacsDialog(QDialog):
         return bool(answer == QMessageBox.StandardButton.Yes)
 
     def _server(self) -> Server | None:
-        """Return the server, its password put into the keyring; None, and why, if that fails."""
-        server, password = self.server.server(), self.server.password.text()
-        if self.jobs.running or not server.address:
-            return None
-        try:
-            server.access()
-            check_address(server.address)
-            if password:
-                credentials.keep(server.address, server.user, password)
-        except LesionLensError as refusal:
-            self.session.failed(problem_of(refusal))
+        """Return the server of the form; None if it cannot be used."""
+        server = self.server.server()
+        if not self.controller.accept(server, self.server.password.text()):
             return None
         self.server.password.clear()
-        archive.keep_server(server)
         self.server.show_server(server)
         return server
 
-    def _chosen(self) -> FoundStudy | None:
+    def _chosen(self) -> int | None:
         chosen = self.table.selectedItems()
-        return self.session.state.studies[chosen[0].row()] if chosen else None
+        return chosen[0].row() if chosen else None
 
     def _ask_folder(self) -> None:
-        chosen = QFileDialog.getExistingDirectory(self, "Keep studies in", str(self._folder.parent))
+        start = str(self._screen.folder.parent)
+        chosen = QFileDialog.getExistingDirectory(self, "Keep studies in", start)
         if chosen:
-            self._folder = Path(chosen)
-            self._show_buttons()
+            self.session.choose_folder(Path(chosen))
 
     def release(self) -> None:
-        """Stop, and hear no more of what runs: the panel goes."""
-        self.session.changed.disconnect(self._show)
+        """Stop the running job and disconnect: the panel is being closed."""
+        self.session.changed.disconnect(self.show_screen)
         self._clock.stop()
         self.jobs.abandon()
         self.reject()
 
     def reject(self) -> None:
-        """Stop what runs, and close; Escape and the window's cross lead here."""
+        """Stop the running job and close; also called by Escape and the close button."""
         self.jobs.stop()
         super().reject()
 

@@ -1,4 +1,4 @@
-"""The worklist: which studies there are, how far the reader is, what is analysed ahead."""
+"""The worklist dock: studies, their review state and the analysis ahead."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from lesionlens.napari.commands.table import BY_NAME
+from lesionlens.napari.commands.command import Commands
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.worklist_controller import WorklistController
 from lesionlens.napari.model.studies import recent
-from lesionlens.napari.model.studies.worklist import WorklistSession, WorklistState
+from lesionlens.napari.model.studies.worklist import WorklistScreen, WorklistSession
 from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.napari.qt.worklist_model import COLUMNS, WorklistModel
@@ -41,22 +41,24 @@ _WIDTHS = (90, 82, 150, 110, 86, 90, 48, 48, 200)
 
 
 class WorklistDock(QWidget):
-    """A table of studies with a filter; a double click or Enter opens one.
+    """A table of studies with a filter; a double click or Enter opens a study.
 
     Parameters
     ----------
     viewer : ViewerModel
-        Where studies are shown.
+        Viewer that shows the studies.
     actions : Actions
-        Of the panel of that window.
+        Actions of the panel in the same window.
+    commands : Commands
+        Commands of that panel.
     """
 
-    def __init__(self, viewer: Any, actions: Actions) -> None:
+    def __init__(self, viewer: Any, actions: Actions, commands: Commands) -> None:
         super().__init__()
         self.setObjectName("lesionlens")
         self._viewer = viewer
         self.session = WorklistSession()
-        self.day = WorklistController(self.session, actions, self._add, self)
+        self.controller = WorklistController(self.session, actions, self._add, self)
         self.archive: PacsDialog | None = None
         self._followed: tuple[str, int] | None = None
         self.model = WorklistModel(self)
@@ -76,22 +78,22 @@ class WorklistDock(QWidget):
         self._ahead.setToolTip(
             "Analyse the studies that have no result yet in the background, the next ones first"
         )
-        self._ahead.clicked.connect(lambda _=False: self._toggle_ahead())
-        self._before = QPushButton(BY_NAME["previous_study"].captioned("◀"))
-        self._before.clicked.connect(lambda _=False: actions.step_study(-1))
-        self._next = QPushButton(f"{BY_NAME['next_study'].shown_key} ▶")
-        self._next.clicked.connect(lambda _=False: actions.step_study(1))
+        self._ahead.clicked.connect(lambda _=False: self.controller.toggle_ahead())
+        self._before = QPushButton(commands["previous_study"].captioned("◀"))
+        self._before.clicked.connect(lambda _=False: commands.run("previous_study"))
+        self._next = QPushButton(f"{commands['next_study'].shown_key} ▶")
+        self._next.clicked.connect(lambda _=False: commands.run("next_study"))
         self._title = label("", "title")
         self._summary = label("", "dim", wrap=True)
         self._problem = label("", "warn", wrap=True)
         self._lay_out()
-        self.session.changed.connect(self.show_state)
+        self.session.changed.connect(self.show_screen)
         viewer.events.theme.connect(self._show_theme)
         self._here = True
         when_idle(self._move_down)
         when_idle(self._open_last)
         self._show_theme()
-        self.show_state(self.session.state)
+        self.show_screen(self.session.screen)
 
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
@@ -121,7 +123,7 @@ class WorklistDock(QWidget):
             ("New list from an archive (PACS)…", self.ask_archive),
         ):
             menu.addAction(words).triggered.connect(lambda _=False, slot=slot: slot())
-        menu.addMenu(recent_menu(self, "Recent lists", recent.LISTS, self.day.open))
+        menu.addMenu(recent_menu(self, "Recent lists", recent.LISTS, self.controller.open))
         menu.addSeparator()
         self._tables = menu.addAction("Write the tables of all reads…")
         self._tables.setToolTip("reads.csv and marks.csv, ready for a FROC analysis")
@@ -130,45 +132,36 @@ class WorklistDock(QWidget):
 
     # --- shown ----------------------------------------------------------------------------
 
-    def show_state(self, state: WorklistState) -> None:
-        """Show a state of the list."""
+    def show_screen(self, screen: WorklistScreen) -> None:
+        """Show a screen."""
         before = len(self.model.rows)
-        self.model.show(state.rows, state.focus)
-        self._follow(state)
+        self.model.show(screen.rows, screen.focus)
+        self._follow(screen)
         if len(self.model.rows) != before:
             self._fit_columns()
-        opened = state.folder is not None
-        self._title.setText(state.title or "No list is open")
+        self._title.setText(screen.title)
         for widget in (self.filter, self._before, self._next, self._ahead, self._tables):
-            widget.setEnabled(opened)
-        self._ahead.setText("Stop" if state.ahead else "Analyse ahead")
-        running = (
-            "" if state.activity is None else f"{state.activity.words}: {state.activity.stage}"
-        )
-        ahead = f"analysing {state.under_way or '…'}" if state.ahead else ""
-        facts = (running, state.message, state.counted if opened else "", ahead)
-        self._summary.setText(" · ".join(part for part in facts if part))
-        problem = state.problem
-        self._problem.setVisible(problem is not None)
-        if problem is not None:
-            parts = (problem.title, f"Found {problem.found}", problem.next_step)
-            self._problem.setText(". ".join(part for part in parts if part))
+            widget.setEnabled(screen.opened)
+        self._ahead.setText("Stop" if screen.ahead else "Analyse ahead")
+        self._summary.setText(screen.summary)
+        self._problem.setText(screen.problem)
+        self._problem.setVisible(bool(screen.problem))
 
-    def _follow(self, state: WorklistState) -> None:
-        """Highlight the row that was chosen last, in sight; none where no study of it is open."""
-        if state.focus == self._followed:
+    def _follow(self, screen: WorklistScreen) -> None:
+        """Highlight the row in focus and scroll to it."""
+        if screen.focus == self._followed:
             return
-        self._followed = state.focus
-        place = next((n for n, row in enumerate(state.rows) if row.key == state.focus), None)
-        if place is None:
+        self._followed = screen.focus
+        number = next((n for n, row in enumerate(screen.rows) if row.key == screen.focus), None)
+        if number is None:
             self.table.clearSelection()
             self.table.setCurrentIndex(QModelIndex())
         else:
-            self.table.selectRow(place)
-            self.table.scrollTo(self.model.index(place, 0))
+            self.table.selectRow(number)
+            self.table.scrollTo(self.model.index(number, 0))
 
     def _fit_columns(self) -> None:
-        """Give patients, studies and sequences the width of their words, where there is room."""
+        """Fit the columns of patients, studies and sequences to their texts, within limits."""
         for column in (COLUMNS.index(name) for name in ("Patient", "Study", "Sequences")):
             wanted = self.table.sizeHintForColumn(column) * 9 // 8 + 12  # bold where open
             width = min(max(wanted, _WIDTHS[column]), _WIDEST)
@@ -179,7 +172,7 @@ class WorklistDock(QWidget):
         self.setStyleSheet(style_sheet(self._viewer.theme, size))
 
     def _move_down(self) -> None:
-        """Lie below the picture, where a row has room; the panel stays in sight at the side."""
+        """Dock below the image, where rows have room; the panel stays visible at the side."""
         window, dock = main_window(self), self.parentWidget()
         if self._here and window is not None and isinstance(dock, QDockWidget):
             window.addDockWidget(Qt.DockWidgetArea.BottomDockWidgetArea, dock)
@@ -187,10 +180,9 @@ class WorklistDock(QWidget):
             dock.show()
 
     def _open_last(self) -> None:
-        """Show the list that was open last: also after a crash the reader goes on in it."""
-        last = recent.recall(recent.LISTS)
-        if self._here and last and self.session.state.folder is None:
-            self.day.open(last[0])
+        """Open the last list again, also after a crash."""
+        if self._here:
+            self.controller.open_last()
 
     # --- asked ----------------------------------------------------------------------------
 
@@ -198,7 +190,7 @@ class WorklistDock(QWidget):
         """Ask for the folder of a list and open it."""
         chosen = QFileDialog.getExistingDirectory(self, "Open the list in this folder")
         if chosen:
-            self.day.open(Path(chosen))
+            self.controller.open(Path(chosen))
 
     def ask_folder(self) -> None:
         """Ask for studies and for the folder of a new list."""
@@ -216,25 +208,28 @@ class WorklistDock(QWidget):
         """Ask for a folder and write the tables of all reads into it."""
         chosen = QFileDialog.getExistingDirectory(self, "Write reads.csv and marks.csv here")
         if chosen:
-            self.day.write_tables(Path(chosen))
+            self.controller.write_tables(Path(chosen))
 
     def ask_archive(self) -> None:
-        """Open the archive's dialog: what a search finds there becomes a list."""
+        """Open the archive's dialog, which makes a list of the studies found."""
         if self.archive is None:
             self.archive = PacsDialog(
-                self, self.day.actions.open, lambda: self.day.actions.exported, self._list_archived
+                self,
+                self.controller.actions.open,
+                lambda: self.controller.actions.exported,
+                self._list_archived,
             )
         self.archive.show()
         self.archive.raise_()
 
     def _list_archived(self, studies: tuple[FoundStudy, ...], server: Server) -> bool:
         target = self._target()
-        return target is not None and self.day.list_archived(studies, server, target)
+        return target is not None and self.controller.list_archived(studies, server, target)
 
     def _ask_target(self, source: Path) -> None:
         target = self._target()
         if target is not None:
-            self.day.scan(source, target)
+            self.controller.scan(source, target)
 
     def _target(self) -> Path | None:
         chosen = QFileDialog.getExistingDirectory(self, "Keep the list and its results here")
@@ -247,28 +242,22 @@ class WorklistDock(QWidget):
 
     def _on_activated(self, index: QModelIndex) -> None:
         if index.isValid():
-            self.day.open_row(self.model.rows[index.row()])
-
-    def _toggle_ahead(self) -> None:
-        if self.session.state.ahead:
-            self.day.stop_ahead()
-        else:
-            self.day.start_ahead()
+            self.controller.open_row(self.model.rows[index.row()])
 
     # --- end ------------------------------------------------------------------------------
 
     def release(self) -> None:
-        """Let go of list and viewer; once is enough."""
+        """Close the list and disconnect from the viewer; further calls do nothing."""
         if self._here:
             self._here = False
             if self.archive is not None:
                 self.archive.release()
-            self.session.changed.disconnect(self.show_state)
+            self.session.changed.disconnect(self.show_screen)
             self._viewer.events.theme.disconnect(self._show_theme)
-            self.day.release()
+            self.controller.release()
 
     def changeEvent(self, event: QEvent) -> None:
-        """Let go when the dock is closed: napari then takes the widget out of it."""
+        """Release everything when the dock is closed: napari then removes the widget from it."""
         super().changeEvent(event)
         gone = event.type() == QEvent.Type.ParentChange and self.parent() is None
         if gone and getattr(self, "_here", False):

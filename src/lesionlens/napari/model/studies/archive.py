@@ -1,7 +1,6 @@
-"""What the archive's dialog holds, without Qt: servers, the search, the studies found.
+"""Model of the archive's dialog, without Qt: servers, the search, the studies found.
 
-Servers are kept in the user's own settings folder; of a password nothing is, see
-`pacs.credentials`.
+Servers are stored in the user's settings folder, passwords in the keyring (`pacs.credentials`).
 """
 
 from __future__ import annotations
@@ -9,11 +8,11 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from psygnal import Signal
 
@@ -23,7 +22,6 @@ from lesionlens.base.bounded_read import read_json, set_aside_damaged
 from lesionlens.base.errors import ReadError, UnusableInputError
 from lesionlens.napari.model.state.state import Activity, Problem
 from lesionlens.napari.model.wording.candidates import date_words
-from lesionlens.site.pacs.connect import connect
 from lesionlens.site.pacs.peer import (
     LIMIT,
     FoundStudy,
@@ -32,10 +30,6 @@ from lesionlens.site.pacs.peer import (
     name_pattern,
 )
 from lesionlens.site.pacs.server import Server
-
-if TYPE_CHECKING:
-    from lesionlens.base.run_context import RunContext
-    from lesionlens.site.pacs.delivery import Delivery
 
 logger = logging.getLogger(__name__)
 
@@ -185,12 +179,12 @@ def cells(study: FoundStudy) -> tuple[str, ...]:
     )
 
 
-def in_the_dialogs_words(text: str) -> str:
+def in_dialog_terms(text: str) -> str:
     """Write a command line's option as the field of the dialog that it is.
 
     Examples
     --------
-    >>> in_the_dialogs_words("Choose another folder with --out")
+    >>> in_dialog_terms("Choose another folder with --out")
     'Choose another folder with “Keep studies in”'
     """
     for option, words in _FIELDS.items():
@@ -199,41 +193,105 @@ def in_the_dialogs_words(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ArchiveState:
-    """What the dialog shows."""
+class ArchiveScreen:
+    """What the dialog paints."""
 
+    rows: tuple[tuple[str, ...], ...] = ()
+    """One row of texts per study, newest study first; columns as in `HEADINGS`."""
+    activity: Activity | None = None
+    problem: Problem | None = None
+    message: str = ""
+    folder: Path = Path()
+    """Where retrieved studies are stored."""
+    can_search: bool = False
+    can_retrieve: bool = False
+    can_send: bool = False
+    can_list: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveState:
+    """Everything that the dialog depends on."""
+
+    folder: Path
+    """Retrieved studies are stored below it."""
+    address: str = ""
+    """Address of the archive, as typed."""
     studies: tuple[FoundStudy, ...] = ()
+    """Found studies, newest first."""
+    chosen: int | None = None
+    """Index of the selected study."""
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
 
+    @property
+    def screen(self) -> ArchiveScreen:
+        """What the dialog paints in this state."""
+        idle = self.activity is None and bool(self.address)
+        return ArchiveScreen(
+            rows=tuple(cells(study) for study in self.studies),
+            activity=self.activity,
+            problem=self.problem,
+            message=self.message,
+            folder=self.folder,
+            can_search=idle,
+            can_retrieve=idle and self.chosen is not None,
+            can_send=idle,
+            can_list=idle and bool(self.studies),
+        )
+
 
 class ArchiveSession:
-    """The state of one dialog; every act replaces it and emits `changed`."""
+    """The state of one dialog; every change replaces it and emits its screen."""
 
-    changed = Signal(ArchiveState)
+    changed = Signal(ArchiveScreen)
 
     def __init__(self) -> None:
-        self.state = ArchiveState()
+        self.state = ArchiveState(studies_folder())
+
+    @property
+    def screen(self) -> ArchiveScreen:
+        """What the dialog paints now."""
+        return self.state.screen
+
+    @property
+    def chosen(self) -> FoundStudy | None:
+        """The selected study."""
+        number = self.state.chosen
+        return None if number is None else self.state.studies[number]
 
     def _set(self, **changes: Any) -> None:
         self.state = replace(self.state, **changes)
-        self.changed.emit(self.state)
+        self.changed.emit(self.screen)
+
+    def type_address(self, address: str) -> None:
+        """Set the address of the archive."""
+        self._set(address=address)
+
+    def choose(self, number: int | None) -> None:
+        """Select a study by its row."""
+        if number != self.state.chosen:
+            self._set(chosen=number)
+
+    def choose_folder(self, folder: Path) -> None:
+        """Set the folder for retrieved studies."""
+        self._set(folder=folder)
 
     def found(self, studies: tuple[FoundStudy, ...]) -> str:
-        """Take the answer of a search; return what to say of it."""
-        self._set(studies=tuple(reversed(studies)))
+        """Show the studies of a search; return a message."""
+        self._set(studies=tuple(reversed(studies)), chosen=None)
         if not studies:
             return "No study matches. Try a part of the name, or more days."
         cut = ": narrow the search to see the others" if len(studies) == LIMIT else ""
         return f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}{cut}."
 
     def begin(self, words: str) -> None:
-        """Report that something runs."""
+        """Report that a job runs."""
         self._set(activity=Activity(words), problem=None, message="")
 
     def progressed(self, stage: str, fraction: float) -> None:
-        """Report how far it is."""
+        """Report the progress of the job."""
         if self.state.activity is not None:
             self._set(activity=replace(self.state.activity, stage=stage, fraction=fraction))
 
@@ -243,86 +301,19 @@ class ArchiveSession:
             self._set(activity=replace(self.state.activity, stopping=True))
 
     def ended(self, message: str = "") -> None:
-        """Report that nothing runs any more."""
+        """Report that the job has ended."""
         self._set(activity=None, message=message)
 
     def failed(self, problem: Problem) -> None:
-        """Report why something did not work; the list stays."""
+        """Report a failure; the studies found stay listed."""
         shown = replace(
             problem,
-            found=in_the_dialogs_words(problem.found),
-            expected=in_the_dialogs_words(problem.expected),
-            next_step=in_the_dialogs_words(problem.next_step),
+            found=in_dialog_terms(problem.found),
+            expected=in_dialog_terms(problem.expected),
+            next_step=in_dialog_terms(problem.next_step),
         )
         self._set(activity=None, problem=shown)
 
     def dismiss(self) -> None:
-        """Take the failure off the screen."""
+        """Hide the failure."""
         self._set(problem=None)
-
-
-# --- tasks: called in a thread -----------------------------------------------------------
-
-
-def search(server: Server, query: StudyQuery, context: RunContext) -> tuple[FoundStudy, ...]:
-    """Ask an archive for studies."""
-    return connect(server.address, server.access()).find(query, context=context)
-
-
-@dataclass(frozen=True, slots=True)
-class Fetching:
-    """A study that is fetched, completely or not at all, into a folder that is missing yet."""
-
-    server: Server
-    study_uid: str
-    target: Path
-    same_patient: bool = False
-    """Whether a person confirmed that contradicting files are of one patient."""
-
-    def __call__(self, context: RunContext) -> Path:
-        """Return the folder."""
-        archive = connect(self.server.address, self.server.access())
-        archive.get(
-            self.study_uid,
-            self.target,
-            same_patient=self.same_patient,
-            context=context,
-        )
-        return self.target
-
-
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """A result whose DICOM objects are sent."""
-
-    server: Server
-    result: Path
-    same_patient: bool = False
-    """Whether a person confirmed that the study is this patient's in the archive too."""
-
-    def __call__(self, context: RunContext) -> str:
-        """Return what happened to them, and what is to know of that."""
-        from lesionlens.site.pacs.outbox import (  # noqa: PLC0415  slow: pydicom
-            SendOptions,
-            send_result,
-        )
-
-        address = self.server.address
-        archive = connect(address, self.server.access())
-        chosen = SendOptions(same_patient=self.same_patient)
-        done, notices = send_result(archive, self.result, address, chosen=chosen, context=context)
-        return _delivered(done, address, notices)
-
-
-def _delivered(done: Delivery, address: str, notices: Iterable[str]) -> str:
-    """Say what happened to a delivery.
-
-    Raises
-    ------
-    ResourceError
-        The archive refused some of it.
-    """
-    done.check()
-    before = f", {done.before} of them there before" if done.before else ""
-    stored = f"{len(done.stored)} objects stored in {address}{before}."
-    return "\n".join((stored, *notices))

@@ -18,33 +18,66 @@ from lesionlens.site.worklist.rows import matching, rows_of, too_early
 
 
 @dataclass(frozen=True, slots=True)
+class WorklistScreen:
+    """What the worklist dock paints."""
+
+    opened: bool = False
+    """Whether a list is open."""
+    title: str = ""
+    rows: tuple[WorklistRow, ...] = ()
+    focus: tuple[str, int] | None = None
+    """`WorklistRow.key` of the highlighted row: the study being opened, else the open one."""
+    ahead: bool = False
+    """Whether studies are analysed ahead."""
+    summary: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class WorklistState:
-    """What the worklist's dock shows."""
+    """Everything that the worklist dock depends on."""
 
     folder: Path | None = None
     title: str = ""
     rows: tuple[WorklistRow, ...] = ()
     words: str = ""
-    """Of the filter."""
+    """Text of the filter."""
     current: tuple[str, int] | None = None
-    """`WorklistRow.key` of the study that is open."""
+    """`WorklistRow.key` of the open study."""
     opening: tuple[str, int] | None = None
-    """Of the one that was chosen and is being opened."""
+    """`WorklistRow.key` of the study being opened."""
     under_way: str | None = None
-    """Name of the study that is analysed ahead now."""
+    """Name of the study being analysed ahead."""
     ahead: bool = False
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
 
     @property
-    def focus(self) -> tuple[str, int] | None:
-        """The row that stands out: what was chosen last."""
-        return self.opening or self.current
+    def screen(self) -> WorklistScreen:
+        """What the dock paints in this state."""
+        opened = self.folder is not None
+        focus = self.opening or self.current
+        activity, problem = self.activity, self.problem
+        running = "" if activity is None else f"{activity.words}: {activity.stage}"
+        ahead = f"analysing {self.under_way or '…'}" if self.ahead else ""
+        summary = (running, self.message, self._counts if opened else "", ahead)
+        failure = (
+            () if problem is None else (problem.title, f"Found {problem.found}", problem.next_step)
+        )
+        return WorklistScreen(
+            opened=opened,
+            title=self.title or "No list is open",
+            rows=self.rows,
+            focus=focus,
+            ahead=self.ahead,
+            summary=" · ".join(part for part in summary if part),
+            problem=". ".join(part for part in failure if part),
+        )
 
     @property
-    def counted(self) -> str:
-        """How many studies there are, and how far the reader is."""
+    def _counts(self) -> str:
+        """How many studies are shown, signed and not analysed yet."""
         signed = sum(row.state is StudyState.SIGNED for row in self.rows)
         waiting = sum(row.state is StudyState.NEW for row in self.rows)
         parts = [f"{len(self.rows)} shown", f"{signed} signed"]
@@ -54,9 +87,9 @@ class WorklistState:
 
 
 class WorklistSession:
-    """The list that is open; every act replaces the state and emits `changed`."""
+    """The open list; every change replaces the state and emits its screen."""
 
-    changed = Signal(WorklistState)
+    changed = Signal(WorklistScreen)
 
     def __init__(self) -> None:
         self.state = WorklistState()
@@ -66,12 +99,17 @@ class WorklistSession:
         self._all: tuple[WorklistRow, ...] = ()
         self._seen: tuple[int, int] | None = None
         self.left: Callable[[], object] = lambda: None
-        """Set by the window: called before a list is closed, while it can still be written."""
+        """Set by the window: called before a list is closed, while it is still writable."""
+
+    @property
+    def screen(self) -> WorklistScreen:
+        """What the dock paints now."""
+        return self.state.screen
 
     def _set(self, **changes: object) -> None:
         values = {name: getattr(self.state, name) for name in WorklistState.__dataclass_fields__}
         self.state = WorklistState(**(values | changes))
-        self.changed.emit(self.state)
+        self.changed.emit(self.screen)
 
     # --- the list -------------------------------------------------------------------------
 

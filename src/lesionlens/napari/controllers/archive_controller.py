@@ -1,0 +1,175 @@
+"""Acts of the archive's dialog: search, retrieve and open, send a result, make a worklist.
+
+No request is sent before the user asks for one. Jobs run in a thread; an incomplete study is
+deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lesionlens.base.errors import CancelledError, LesionLensError, PatientConflictError
+from lesionlens.napari.model.studies import archive
+from lesionlens.napari.qt.jobs import Jobs, problem_of
+from lesionlens.site.pacs import credentials
+from lesionlens.site.pacs.connect import connect
+from lesionlens.site.pacs.peer import FoundStudy, StudyQuery, check_address
+from lesionlens.site.pacs.server import Server
+
+if TYPE_CHECKING:
+    from qtpy.QtCore import QObject
+
+    from lesionlens.base.run_context import RunContext
+    from lesionlens.site.pacs.delivery import Delivery
+
+AskPatient = Callable[[PatientConflictError, Callable[[], object]], object]
+
+
+class ArchiveController:
+    """Runs the acts of one dialog.
+
+    Parameters
+    ----------
+    open_study : callable
+        Opens a folder in the window; returns False if another job is running.
+    ask_patient : callable
+        Asks whether contradicting files are of one patient, and calls back if confirmed.
+    parent : QObject
+        Owner of the jobs.
+    """
+
+    def __init__(
+        self, open_study: Callable[[Path], bool], ask_patient: AskPatient, parent: QObject
+    ) -> None:
+        self.session = archive.ArchiveSession()
+        self.jobs = Jobs(self.session, parent)
+        self._open_study, self._ask_patient = open_study, ask_patient
+
+    def accept(self, server: Server, password: str) -> bool:
+        """Check and remember a server, its password in the keyring; report if that fails."""
+        if self.jobs.running or not server.address:
+            return False
+        try:
+            server.access()
+            check_address(server.address)
+            if password:
+                credentials.keep(server.address, server.user, password)
+        except LesionLensError as refusal:
+            self.session.failed(problem_of(refusal))
+            return False
+        archive.keep_server(server)
+        return True
+
+    def search(self, server: Server, fields: Mapping[str, str]) -> None:
+        """Query the archive for the studies that match a form."""
+        try:
+            query = archive.query_of(fields)
+        except LesionLensError as refusal:
+            self.session.failed(problem_of(refusal))
+            return
+        self.session.found(())
+        self.jobs.start(
+            "Searching", lambda context: search(server, query, context), self.session.found
+        )
+
+    def retrieve(self, server: Server) -> None:
+        """Retrieve the selected study and open it."""
+        study = self.session.chosen
+        if study is not None:
+            target = archive.free_folder(self.session.state.folder, study)
+            self._run("Retrieving", Retrieval(server, study.study_uid, target), self._opened)
+
+    def studies_by_date(self) -> tuple[FoundStudy, ...]:
+        """Return the studies found, oldest first."""
+        return tuple(reversed(self.session.state.studies))
+
+    def send(self, server: Server, result: Path) -> None:
+        """Send the DICOM objects of a result."""
+        self._run("Sending", Sending(server, result), lambda words: words)
+
+    def _opened(self, folder: Path) -> str:
+        if self._open_study(folder):
+            return f"Retrieved completely into {folder}. It opens in the window."
+        return f"Retrieved completely into {folder}. Open it when the other job is done."
+
+    def _run(self, words: str, task: Retrieval | Sending, done: Callable[[Any], str]) -> None:
+        """Run a task; on contradicting patient data, run it again if a person confirms."""
+
+        def refused(error: BaseException) -> None:
+            if not isinstance(error, CancelledError):
+                self.session.failed(problem_of(error))
+            if isinstance(error, PatientConflictError):
+                confirmed = replace(task, same_patient=True)
+                self._ask_patient(error, lambda: self._run(words, confirmed, done))
+
+        self.jobs.start(words, task, done, refused)
+
+
+# --- tasks, run in a thread --------------------------------------------------------------
+
+
+def search(server: Server, query: StudyQuery, context: RunContext) -> tuple[FoundStudy, ...]:
+    """Query an archive for studies."""
+    return connect(server.address, server.access()).find(query, context=context)
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieval:
+    """Retrieves a study into a new folder, completely or not at all."""
+
+    server: Server
+    study_uid: str
+    target: Path
+    same_patient: bool = False
+    """Whether a person confirmed that contradicting files are of one patient."""
+
+    def __call__(self, context: RunContext) -> Path:
+        """Return the folder."""
+        peer = connect(self.server.address, self.server.access())
+        peer.get(
+            self.study_uid,
+            self.target,
+            same_patient=self.same_patient,
+            context=context,
+        )
+        return self.target
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """Sends the DICOM objects of a result."""
+
+    server: Server
+    result: Path
+    same_patient: bool = False
+    """Whether a person confirmed that the archive holds this patient's study."""
+
+    def __call__(self, context: RunContext) -> str:
+        """Return what was stored, with the archive's notices."""
+        from lesionlens.site.pacs.outbox import (  # noqa: PLC0415  slow: pydicom
+            SendOptions,
+            send_result,
+        )
+
+        address = self.server.address
+        peer = connect(address, self.server.access())
+        chosen = SendOptions(same_patient=self.same_patient)
+        done, notices = send_result(peer, self.result, address, chosen=chosen, context=context)
+        return _delivered(done, address, notices)
+
+
+def _delivered(done: Delivery, address: str, notices: Iterable[str]) -> str:
+    """Return a message about a delivery.
+
+    Raises
+    ------
+    ResourceError
+        The archive refused an object.
+    """
+    done.check()
+    before = f", {done.before} of them there before" if done.before else ""
+    stored = f"{len(done.stored)} objects stored in {address}{before}."
+    return "\n".join((stored, *notices))
