@@ -116,14 +116,14 @@ def main(
         panel = open_panel(viewer)
         studio = Studio(panel, docs)
         studio.size = (width, height)
-        first_look(studio, panel)
+        first_pass(studio, panel)
         run_study(panel, SAMPLE)
         for take in (windows, linked, maps, evidence, questions, solid, edits):
             take(studio, panel)
         viewer.close()
 
 
-def first_look(studio: Studio, panel: LesionLens) -> None:
+def first_pass(studio: Studio, panel: LesionLens) -> None:
     """Open and analyse; take what is shown before the analysis is done."""
     panel.actions_.open(SAMPLE)
     wait_for(lambda: not panel.jobs.running)

@@ -62,7 +62,7 @@ def rows_of(
     views = [InputPerturbation.showing(s) for s in subsets]
     answers = engine.predict_perturbed(study, views, context=SILENT)
     by, grid = dict(zip(subsets, answers.probability, strict=True)), answers.grid
-    scoring = engine.first_look(study, context=SILENT).scoring
+    scoring = engine.first_pass(study, context=SILENT).scoring
     true = None if truth is None else resample(*truth, grid, nearest=True)
     for subset in subsets:
         if not subset or (not every and subset != frozenset(present)):

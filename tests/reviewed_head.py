@@ -137,7 +137,7 @@ def result(analysis: Analysis) -> FakeResult:
 
 @pytest.fixture
 def first(analysis: Analysis) -> PreliminaryFindings:
-    """One region of a first look, a box round the left lesion."""
+    """One region of a first pass, a box round the left lesion."""
     side = 10.0
     grid = analysis.prepared.native
     at = grid.to_mm(np.moveaxis(np.indices(grid.shape), 0, -1))

@@ -425,7 +425,7 @@ def test_a_volume_in_doubt_is_taken_for_the_likeliest_and_the_answer_says_so(
     assert '"sequence": "t1"' in notice
     assert "Whether contrast was given is in doubt" in notice
     model = requests.get(f"{server.url}/info/", timeout=30).json()["models"]["quick"]
-    assert "the answer's notices say so" in model["description"]
+    assert "the response's notices report that" in model["description"]
 
 
 @pytest.mark.parametrize("likeliest", [(), ((MrSequence.T1C, 0.59), (MrSequence.T1, 0.4))])

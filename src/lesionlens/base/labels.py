@@ -259,7 +259,7 @@ class RequestKind(StrEnum):
 
     PREDICT = "predict"
     PERTURBED = "perturbed"
-    FIRST_LOOK = "first look"
+    PRELIMINARY = "first look"
     GRID = "grid"
     ATTRIBUTE = "attribute"
     PROBE = "probe"

@@ -87,7 +87,7 @@ def _answer(report: AcceptanceReport, out: Path) -> Answer:
     return Answer(
         (
             _table(report),
-            *(f"NOT KEPT  {plain(one)}" for one in report.broken),
+            *(f"NOT MET  {plain(one)}" for one in report.broken),
             f"Acceptance test {'passed' if report.passed else 'NOT PASSED'} on "
             f"{len(report.cases)} cases",
             plain(signed),
@@ -104,7 +104,7 @@ def _table(report: AcceptanceReport) -> Table:
     from lesionlens.site.acceptance.bounds import METRICS
     from lesionlens.site.acceptance.report import named
 
-    table = new_table(("", "figure", "cases", "mean", "asked", ""), words=2)
+    table = new_table(("", "metric", "cases", "mean", "bound", ""), words=2)
     for one in report.groups:
         for row in one.judged:
             about = METRICS[row.metric]

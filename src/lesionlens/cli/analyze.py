@@ -40,8 +40,8 @@ def analyze(
     """Find candidate tumour regions in one brain MRI and write the result folder.
 
     Any subset of T1, T1c, T2 and FLAIR is accepted. Sequences are recognised by names and headers
-    unless you name them; your choice is remembered for this study. The result folder is written as
-    a completely or not at all.
+    unless you name them; your choice is remembered for this study. The result folder is written
+    completely or not at all.
     """
     options.check_layout(out, layout)
     checks.check_outside(study, out)

@@ -75,7 +75,7 @@ def batch(
         raise UnusableInputError(
             found="a scheduler (--scheduler) beside a server (--server)",
             expected="one of them: the server's key stays here",
-            next_step="Leave one of them out",
+            next_step="Omit one of them",
         )
     with progress_bar() as context:
         context.progress("looking for studies", 0.0)

@@ -166,7 +166,7 @@ def busy_words(about: Mapping[str, Any]) -> str | None:
         return None
     return (
         f"the machine was busy before this began (load average {load:g} on {cores} cores): the "
-        "seconds are too high; run it again when it is quiet"
+        "times are too long; run it again on an idle machine"
     )
 
 

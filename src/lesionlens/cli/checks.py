@@ -16,19 +16,19 @@ def check_file(file: Path | None) -> None:
     Raises
     ------
     UnusableInputError
-        It is a folder, or its folder does not exist or is not writable.
+        The file is a folder, or its folder does not exist or is not writable.
     """
     if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
         raise UnusableInputError(
-            found=f"{file.name!r}, which is a folder or lies in none",
-            expected="a file in a folder that is there",
-            next_step="Make the folder first, or choose another place",
+            found=f"{file.name!r}, which is a folder or whose folder does not exist",
+            expected="a file in an existing folder",
+            next_step="Create the folder first, or choose another",
         )
     if file is not None and not os.access(file.absolute().parent, os.W_OK | os.X_OK):
         raise UnusableInputError(
             found=f"no permission to write {file.name!r} there",
-            expected="a file in a folder that you may write",
-            next_step="Choose another place",
+            expected="a file in a writable folder",
+            next_step="Choose another folder",
         )
 
 
@@ -38,7 +38,7 @@ def check_readable(arguments: Iterable[object]) -> None:
     Raises
     ------
     UnusableInputError
-        It names the path.
+        A path is not readable; the message names it.
     """
     for path in (value for value in arguments if isinstance(value, Path)):
         if os.path.lexists(path) and not os.access(path, os.R_OK):
@@ -61,7 +61,7 @@ def check_outside(study: Path, out: Path) -> None:
         place = out.resolve()
         inside = study.is_dir() and study.resolve() in (place, *place.parents)
     except (OSError, RuntimeError):
-        return  # a loop of links: opening the study says so
+        return  # a loop of links, which is reported when the study is opened
     if inside:
         raise UnusableInputError(
             found="an output folder within the study",
@@ -76,7 +76,7 @@ def person(name: str) -> str:
     Raises
     ------
     UnusableInputError
-        It is empty.
+        The name is empty.
     """
     known = " ".join(plain(name).split())
     if not known:

@@ -78,7 +78,7 @@ _LOG_S = 30.0
 QUIET: ContextVar[bool] = ContextVar("QUIET", default=False)
 """Whether the progress bar is switched off."""
 STOP = Stop()
-"""The one of this process."""
+"""Stop request of this process."""
 
 
 def plain(text: str) -> str:
@@ -100,7 +100,7 @@ def new_table(headings: Sequence[str], words: int = 1) -> Table:
     Parameters
     ----------
     headings : sequence of str
-        One a column.
+        One per column.
     words : int
         How many columns hold words; the rest are figures, which are never cut.
     """

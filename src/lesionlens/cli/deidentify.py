@@ -106,7 +106,7 @@ def deidentify(
         return Answer((json_text.dumps(summary, indent=1),))
     lines = (
         f"{done.files} files in {plain(str(out))}",
-        f"The map to the originals, to be kept apart: {plain(str(table))}",
+        f"Map to the originals, to be kept separate: {plain(str(table))}",
     )
     return Answer(lines, done.notices)
 
@@ -127,7 +127,7 @@ def replacement(key: Path | None, table: Path | None, out: Path) -> tuple[Pseudo
         if out.resolve() in place.resolve().parents:
             raise UnusableInputError(
                 found=f"{place.name!r} within the output folder, which is to be shared",
-                expected="key and map elsewhere: they identify the patient",
-                next_step="Choose another place with --key and --map",
+                expected="key and map in another folder: they identify the patient",
+                next_step="Choose other paths with --key and --map",
             )
     return Pseudonyms(key_at(places[0])), places[1]

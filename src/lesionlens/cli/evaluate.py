@@ -106,7 +106,7 @@ def _left_out(names: Sequence[str]) -> list[str]:
         return []
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     shown = ", ".join(plain(name) for name in names[:5])
-    return [f"No case of the truth bears the name of {shown}{more}: left out"]
+    return [f"No reference case is named {shown}{more}: skipped"]
 
 
 def _cell(value: float | None, digits: int) -> str:

@@ -93,8 +93,7 @@ def _check_new(out: Path) -> None:
     check_target(out)
     if out.is_dir() and any(out.iterdir()):
         raise UnusableInputError(
-            found=f"something in {plain(out.name)!r} already, where a de-identified result is "
-            "to go",
+            found=f"files in {plain(out.name)!r}, the output folder of a de-identified result",
             expected="a new or empty folder: other files would be shared with it",
             next_step="Choose another folder with --out",
         )

@@ -129,7 +129,7 @@ def _answer(learnt: LearnOutcome, out: Path) -> Answer:
         stopped = "stopped; the same command continues"
         return Answer(lines, (*notes, stopped), status=130 if STOP.is_set() else 0)
     table = comparison((*proposal.patients, *proposal.drawn), len(proposal.patients))
-    warned = [f"WEIGH  {plain(one)}" for one in proposal.cautions]
+    warned = [f"CAUTION  {plain(one)}" for one in proposal.cautions]
     return Answer(
         (
             *lines,
@@ -155,6 +155,6 @@ def comparison(rows: tuple[MetricChange, ...], of_patients: int) -> Table:
         if number == of_patients:
             table.add_section()
         title, *cells = compared_row(one)
-        where = "held out" if number < of_patients else "drawn"
+        where = "held out" if number < of_patients else "synthetic"
         table.add_row(f"{where}: {title}", *cells)
     return table

@@ -115,7 +115,7 @@ def _lost_folder() -> str | None:
         os.getcwd()  # noqa: PTH109
     except OSError:
         return (
-            "Found that the folder you work in was deleted. Expected one that is there. "
+            "Found that the working folder was deleted. Expected an existing one. "
             "Change to another folder (cd) and start it again."
         )
     return None

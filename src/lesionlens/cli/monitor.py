@@ -69,6 +69,6 @@ def monitor(
     parts = [f"{seen} in {weeks} week{'' if weeks == 1 else 's'}"]
     parts += [f"STOP AND LOOK  {plain(one)}" for one in watched.stops]
     if watched.not_evaluated:
-        parts.append(f"Not judged yet: {'; '.join(watched.not_evaluated)}")
+        parts.append(f"Not evaluated yet: {'; '.join(watched.not_evaluated)}")
     parts.append(f"Page: {plain(str(out / PAGE))}")
     return Answer(tuple(parts), watched.notices)

@@ -14,14 +14,14 @@ from lesionlens.cli import options
 from lesionlens.engines.choice import EngineChoice
 
 SERVER = frozenset({"server", "api_key_file", "server_ca", "plain_http", "fall_back"})
-"""The options that reach another machine."""
+"""Options of a remote server."""
 NETWORK = EngineChoice()
 """Default of a command's parameter `network`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComputeOptions:
-    """Where the network of this package computes; each field is an option."""
+    """Device of the built-in network; each field is an option."""
 
     device: options.Device = "auto"
     precision: Annotated[
@@ -44,13 +44,13 @@ class ComputeOptions:
     ] = None
 
     def choice(self) -> EngineChoice:
-        """Return the network in use, on this device."""
+        """Return the weights in use, on this device."""
         return EngineChoice(device=self.device, precision=self.precision, threads=self.threads)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions(ComputeOptions):
-    """What the user chose; each field is an option."""
+    """Choice of the engine; each field is an option."""
 
     bundle: Annotated[
         Path | None,
@@ -119,7 +119,7 @@ class EngineOptions(ComputeOptions):
         Raises
         ------
         UnusableInputError
-            They contradict each other, the address or the file of the key cannot be used, or
+            The options contradict each other, the address or the key file cannot be used, or
             scans would travel unencrypted.
         """
         server = None

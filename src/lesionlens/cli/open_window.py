@@ -37,9 +37,9 @@ def open_window(
     if any(util.find_spec(name) is None for name in _NEEDED):
         raise MissingPluginError(
             found="that napari, which shows the window, is not installed",
-            expected="LesionLens with its window",
+            expected="LesionLens with the extra `gui`",
             next_step='Install it: pip install "lesionlens[gui]"',
         )
     command = [sys.executable, "-m", "napari", "--plugin", "lesionlens", str(place.absolute())]
-    env = {**os.environ, TUNE: "1"}  # this napari is ours
+    env = {**os.environ, TUNE: "1"}  # a process of LesionLens alone
     return Answer(status=subprocess.run(command, check=False, env=env).returncode)  # noqa: S603  our own

@@ -95,7 +95,7 @@ class SourceOptions:
         return {sequence: source for sequence, source in given if source is not None}
 
     def open(self, study: Path, context: RunContext) -> Study:
-        """Open a study with these options; `now` is false for a prior examination."""
+        """Open a study with these options."""
         from lesionlens.imaging.reading.readers import open_study
 
         return open_study(
@@ -127,9 +127,9 @@ class FileOptions:
         Raises
         ------
         MissingPluginError
-            Surfaces were requested, and trimesh is not installed.
+            Surfaces were requested and trimesh is not installed.
         UnusableInputError
-            There is no such language, or the template cannot be used.
+            The language is unknown, or the template cannot be used.
         """
         from importlib.util import find_spec
 

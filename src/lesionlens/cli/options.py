@@ -234,7 +234,7 @@ def superseded(place: Path | None, study: Study) -> tuple[Document, ...]:
     Raises
     ------
     UnusableInputError
-        There is none of this study in that place.
+        The folder contains no report on this study.
     """
     from lesionlens.imaging.reading.dicom.documents import newest_document
 

@@ -84,7 +84,7 @@ def find(
     )
     archive = connect(address, Access(user=user, ca=ca, certificate=cert, title=aet))
     found = archive.find(query, context=RunContext(cancel=STOP))
-    cut = f"Only the first {LIMIT} studies are listed: search for less"
+    cut = f"Only the first {LIMIT} studies are listed: narrow the search"
     notes = (cut,) if len(found) == LIMIT else ()
     if json:
         return Answer((json_text.dumps([asdict(study) for study in found], indent=1),), notes)
@@ -161,7 +161,7 @@ def send(
         raise UnusableInputError(
             found="--supersede with --deidentify",
             expected="one of them: a de-identified copy is of a study of its own",
-            next_step="Leave one of them out",
+            next_step="Omit one of them",
         )
     archive = connect(address, Access(user=user, ca=ca, certificate=cert, title=aet))
     from lesionlens.site.pacs import files as dicom_files
@@ -170,7 +170,7 @@ def send(
     kinds = dicom_files.kinds_in(only)
     with TemporaryDirectory(prefix="lesionlens-") as place, progress_bar() as context:
         if deidentify:
-            files_to_send(result)  # asked before any work
+            files_to_send(result)  # checked before any work
             files, notices = _nameless(result, Path(place), key, map_file)
             chosen = dicom_files.only(files, kinds)
             done = archive.send(chosen, context=context)

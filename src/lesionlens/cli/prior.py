@@ -35,7 +35,7 @@ def find(
         raise UnusableInputError(
             found="--prior-study without --prior",
             expected="the prior result that the study belongs to",
-            next_step="Name it with --prior RESULT_DIR, or give the study itself with --prior",
+            next_step="Name it with --prior RESULT_DIR, or pass the study itself with --prior",
         )
     return None if prior is None else find_prior(prior, now, study, same_patient=same_patient)
 

@@ -67,7 +67,7 @@ def response(
     if saved.followup is None:
         raise UnusableInputError(
             found="a result without an earlier examination",
-            expected="one that was compared",
+            expected="a result compared with an earlier examination",
             next_step="Analyse the study with --prior RESULT_DIR",
         )
     found = saved.followup.at(saved.findings.candidates, saved.review)

@@ -105,7 +105,7 @@ def serve(
         raise UnusableInputError(
             found=f"no folder {datastore.name!r}",
             expected="a folder of studies",
-            next_step="Make it first",
+            next_step="Create it first",
         )
     with progress_bar() as context:
         context.progress("loading the network", 0.0)

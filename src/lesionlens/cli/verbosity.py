@@ -75,7 +75,7 @@ def add_options(wrapper: Callable[..., None], command: Callable[..., Any]) -> No
     kinds = {**get_type_hints(command, include_extras=True), **common}
     for kind in kinds.values():
         for about in getattr(kind, "__metadata__", ()):
-            about.readable = False  # `check_readable` words it, and names what to do next
+            about.readable = False  # `check_readable` reports it, with the next step
     parameters = [
         *inspect.signature(command).parameters.values(),
         *(
@@ -100,9 +100,9 @@ def logging_as(chosen: Verbosity) -> Iterator[None]:
     """
     if chosen.quiet and (chosen.verbose or chosen.debug):
         raise UnusableInputError(
-            found="--quiet beside --verbose or --debug",
+            found="--quiet together with --verbose or --debug",
             expected="one of them",
-            next_step="Leave one out",
+            next_step="Omit one of them",
         )
     handlers = [_to_terminal(chosen)]
     if chosen.log_file is not None:

@@ -1,4 +1,4 @@
-"""`lesionlens weights`: which weights are in use, and who accepted them."""
+"""`lesionlens weights`: the weights in use, and who accepted them."""
 
 from __future__ import annotations
 

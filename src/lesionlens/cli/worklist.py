@@ -161,12 +161,12 @@ def ahead(
     from lesionlens.site.cohort.work import CohortChoice
     from lesionlens.site.database.records import Status
     from lesionlens.site.database.worklist_database import existing_worklist_database
-    from lesionlens.site.worklist.ahead import run_ahead, step_aside
+    from lesionlens.site.worklist.ahead import lower_priority, run_ahead
 
     options.preparation(brain_extraction, bias_correction)
     choice = CohortChoice(network, brain_extraction.value, bias_correction)
     STOP.gently()
-    step_aside()
+    lower_priority()
     if while_open:
         threading.Thread(target=_until_end_of_input, daemon=True).start()
     with existing_worklist_database(folder) as database, progress_bar() as context:

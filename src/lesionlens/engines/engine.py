@@ -106,7 +106,7 @@ class SupportsPerturbation(Protocol):
 class SupportsFirstPass(Protocol):
     """An engine with a fast first pass for preliminary candidates before `predict`."""
 
-    def first_look(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
+    def first_pass(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
         """Run a coarse pass over the whole brain; `predict` may reuse it."""
 
 

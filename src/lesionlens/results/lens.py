@@ -114,7 +114,7 @@ class Lens:
         context : RunContext
             Reports all steps and is polled between them, also from worker threads.
         first : callable, optional
-            Called with what the engine's first look flags, where it has one.
+            Called with the preliminary candidates of the engine's first pass, if it has one.
 
         Raises
         ------

@@ -66,7 +66,7 @@ from lesionlens.network.notes import WeightsInfo
 Floats = NDArray[np.float32]
 _T = TypeVar("_T")
 _R = TypeVar("_R")
-FIRST_PASS, REFINEMENT = "predicting the whole brain", "refining candidates"
+PRELIMINARY, REFINEMENT = "predicting the whole brain", "refining candidates"
 PERTURBATION = "predicting perturbed inputs"
 EVERYTHING, MIRRORED = InputPerturbation(), InputPerturbation(mirrored=True)
 _EDGE = 1e-6
@@ -231,7 +231,7 @@ class LensMethod(ABC):
         def run(one: InputPerturbation) -> PassOutput:
             return self._pass(study.input_of(one), trace=one is EVERYTHING)
 
-        with self._watch(FIRST_PASS, context, len(inputs)):
+        with self._watch(PRELIMINARY, context, len(inputs)):
             out, mirrored, *more = self._each(run, inputs)
         shown = InputPerturbation.showing(_shown(study.present))
         for one, found in zip((shown, *inputs[2:]), (out, *more), strict=True):
@@ -259,7 +259,7 @@ class LensMethod(ABC):
         agreement = self._about.agreement
         return Scoring(*self._about.score, self._floor, agreement and ViewAgreement(*agreement))
 
-    def first_look(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
+    def first_pass(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
         """Predict at the spacing of perturbed inputs; see `engines.engine.SupportsFirstPass`."""
         seen = self.predict_perturbed(prepared, [EVERYTHING], context=context)
         shown = _shown(prepared.present.tolist())

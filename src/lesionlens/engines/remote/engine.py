@@ -263,10 +263,10 @@ class RemotePerturbable(RemoteEngine):
 class RemoteQuick(RemotePerturbable):
     """A remote engine with a first pass."""
 
-    def first_look(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
+    def first_pass(self, prepared: PreparedStudy, *, context: RunContext) -> FirstPass:
         """Run a coarse pass; see `engines.engine.SupportsFirstPass`."""
-        question = _RemoteQuestion(RequestKind.FIRST_LOOK)
-        return messages.first_look_in(*self._ask(prepared, question, context))
+        question = _RemoteQuestion(RequestKind.PRELIMINARY)
+        return messages.first_pass_in(*self._ask(prepared, question, context))
 
 
 def connect(

@@ -288,14 +288,14 @@ def perturbed_in(header: Header, arrays: Arrays) -> PerturbedPrediction:
     )
 
 
-def first_look_out(found: FirstPass) -> tuple[Header, Arrays]:
+def first_pass_out(found: FirstPass) -> tuple[Header, Arrays]:
     """Serialise a first pass."""
     header, arrays = perturbed_out(found.seen)
     scoring = _SCORING.dump_python(found.scoring)
     return header | {"threshold": found.threshold, "scoring": scoring}, arrays
 
 
-def first_look_in(header: Header, arrays: Arrays) -> FirstPass:
+def first_pass_in(header: Header, arrays: Arrays) -> FirstPass:
     """Deserialise a first pass."""
     scoring = _SCORING.validate_python(header["scoring"])
     return FirstPass(perturbed_in(header, arrays), float(header["threshold"]), scoring)

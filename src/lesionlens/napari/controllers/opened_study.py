@@ -14,7 +14,7 @@ from lesionlens.imaging.preparation.draft import PrepareOptions
 from lesionlens.results.review.reopen import is_result, prepare_and_reopen
 from lesionlens.site.database.records import StudyEntry
 from lesionlens.site.database.worklist_database import existing_worklist_database
-from lesionlens.site.worklist.ahead import at_hand
+from lesionlens.site.worklist.ahead import local_study
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +45,7 @@ def read_entry(
     if not entry.place:
         context.progress("fetch it from the archive", 0.0)
         with existing_worklist_database(result.parent) as database:
-            entry = at_hand(database, entry, context)
+            entry = local_study(database, entry, context)
     uid = entry.study_uid or None
     layers = read_study(Path(entry.place), study_uid=uid, context=context)
     study = layers[0][1]["metadata"][KEY]["study"]

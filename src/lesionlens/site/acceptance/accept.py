@@ -76,7 +76,7 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
     Raises
     ------
     UnusableInputError
-        No case, a case without a truth, or cases that are not one folder each.
+        There is no case, a case has no reference, or cases are not one folder each.
     CancelledError
         The user asked to stop; the same call continues.
     """
@@ -96,7 +96,7 @@ def accept(test: SiteTest, *, context: RunContext = SILENT) -> AcceptanceReport:
         raise UnusableInputError(
             found=f"no case that can be analysed; the first: {next(iter(failed.values()))}",
             expected="cases that `lesionlens analyze` can read",
-            next_step="Mend what the message names, then give the same command",
+            next_step="Correct the reported problem, then run the same command",
         )
     scores = [
         _lost(case, failed[case.name], test.out, convention(case)) if case.name in failed else score
@@ -125,9 +125,9 @@ def _cases(root: Path) -> tuple[Case, ...]:
             why = "without a segmentation" if case.truth is None else "deeper in the folder"
             raise UnusableInputError(
                 found=f"the case {case.name!r} {why}",
-                expected="one folder a case directly below, with its images and a segmentation, "
+                expected="one folder per case directly below, with its images and a segmentation, "
                 "an empty one where there is nothing",
-                next_step="Lay the cases out like that; docs/how-to/acceptance.md shows one",
+                next_step="Arrange the cases as shown in docs/how-to/acceptance.md",
             )
     return cases
 

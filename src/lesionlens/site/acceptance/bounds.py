@@ -20,13 +20,13 @@ class Metric(NamedTuple):
     Parameters
     ----------
     key : str
-        In `evaluation.summary.CaseScore.metrics`, or a count over cases (`failures`).
+        Key in `evaluation.summary.CaseScore.metrics`, or a count over cases (`failures`).
     title : str
-        In words.
+        Description.
     better : int
-        1 where more is better, so that the bound is the least; -1 where it is the most.
+        1 if higher is better, so that the bound is a minimum; -1 if it is a maximum.
     most : float
-        The figure cannot be above; it cannot be below 0.
+        Upper end of the metric's range, which starts at 0.
     """
 
     key: str
@@ -53,11 +53,11 @@ class AcceptanceBounds(BaseModel):
     Parameters
     ----------
     least_cases : int
-        Cases of a group below which it is not judged, which the report states.
+        Minimum number of cases for which a group is evaluated.
     least_cases_in_all : int
-        Fewer cases fail the test as a whole: they prove nothing.
+        Minimum number of cases for the test to be passed.
     surely : bool
-        Judge by the unfavourable end of the 95 % interval in place of the mean.
+        Evaluate the unfavourable end of the 95 % interval instead of the mean.
     overall, groups : mapping of str to float
         Bound by the name of a metric of `METRICS`.
     """
@@ -82,7 +82,8 @@ def read_bounds(path: Path | None) -> AcceptanceBounds:
     Raises
     ------
     ConfigError
-        An unknown key or metric, a wrong type, a bound that cannot be, or no TOML.
+        The file is not TOML, or contains an unknown key or metric, a wrong type or an impossible
+        bound.
     """
     if path is None:
         return AcceptanceBounds()

@@ -60,7 +60,7 @@ def facts_of(folder: Path, scanner: str | None = None) -> Facts:
     folder : Path
         The study.
     scanner : str or None
-        As the site names it; None reads DICOM headers or NIfTI sidecars.
+        Scanner name given by the site; None reads DICOM headers or NIfTI sidecars.
     """
     try:
         study = open_study(folder, recall=True)

@@ -17,7 +17,7 @@ _LIMITS = (
     "them, and nothing of how readers use what is flagged. Groups overlap and are small; of many "
     "bounds one may be missed by chance. Test again after a change of weights, scanner or protocol."
 )
-_NOT_SIGNED = "nobody: not signed yet"
+_NOT_SIGNED = "not signed yet"
 
 
 class BoundVerdict(StrEnum):
@@ -84,13 +84,13 @@ class AcceptanceReport(FileModel):
     @property
     def broken(self) -> tuple[str, ...]:
         """Violated bounds, in words."""
-        asked = self.bounds.least_cases_in_all
-        few = [f"{len(self.cases)} cases, fewer than {asked} in all"] \
-            if len(self.cases) < asked else []  # fmt: skip
+        least = self.bounds.least_cases_in_all
+        few = [f"{len(self.cases)} cases, fewer than {least} in all"] \
+            if len(self.cases) < least else []  # fmt: skip
         return (
             *few,
             *(
-                f"{named(one)}: {_title(row)} {_found(row)}, {_asked(row)} was asked"
+                f"{named(one)}: {_title(row)} {_found(row)}, {_required(row)} required"
                 for one in self.groups
                 for row in one.judged
                 if row.verdict is BoundVerdict.FAILED
@@ -116,7 +116,7 @@ def _found(row: Judged) -> str:
     return f"{mean} ({row.interval[0]:.3f} – {row.interval[1]:.3f})" if kept else mean
 
 
-def _asked(row: Judged) -> str:
+def _required(row: Judged) -> str:
     return f"{'at least' if METRICS[row.metric].better > 0 else 'at most'} {row.bound:g}"
 
 
@@ -128,7 +128,7 @@ def _rows(report: AcceptanceReport, dimension: str) -> list[tuple[str, ...]]:
             _title(row),
             number(row.mean, ".3f"),
             "–" if row.interval is None else "{:.3f} – {:.3f}".format(*row.interval),
-            _asked(row),
+            _required(row),
             row.verdict.value,
         )
         for one in report.groups

@@ -21,28 +21,28 @@ def batch(
     weights: str | None = None,
     context: RunContext = SILENT,
 ) -> CohortRun:
-    """Analyse every study below a folder and write one table of all.
+    """Analyse every study below a folder and write one table of all results.
 
     Parameters
     ----------
     studies : str or Path
-        One sub-folder for each study, or a BIDS dataset.
+        Folder with one sub-folder per study, or a BIDS dataset.
     out : str or Path
-        Gets a result folder for each study, `cohort.csv` and `cohort.parquet`.
+        Output folder for one result folder per study, `cohort.csv` and `cohort.parquet`.
     workers : int
-        Processes; 1 works in this one. A script that requests more must guard its main part by
-        ``if __name__ == "__main__":``.
+        Number of processes; 1 runs in this process. A script that uses more must guard its main
+        part by ``if __name__ == "__main__":``.
     resume : bool
-        Leave out studies that are complete and unchanged.
+        Skip studies that are complete and unchanged.
     device, weights : str
-        As `Lens` takes them.
+        As for `Lens`.
     context : RunContext
-        Called at the end of each study; a stop keeps what is complete.
+        Reports each finished study; cancellation keeps finished studies.
 
     Raises
     ------
     UnusableInputError
-        There is no study, or another batch is at work in the output folder.
+        There is no study, or another batch is running in the output folder.
     """
     folder = Path(out)
     check_tables(folder)

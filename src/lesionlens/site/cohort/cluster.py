@@ -19,7 +19,7 @@ _ASK_S = 1.0
 _CONNECT_S = 20
 _ENDED = ("finished", "error", "cancelled")
 """Final dask states; an outcome lost with its worker is "lost" and is computed again."""
-_LOST = "left: the dask scheduler no longer answers; start it again, then go on with --resume"
+_LOST = "not analysed: the dask scheduler stopped responding; restart it, then use --resume"
 
 
 def on_cluster(
@@ -32,13 +32,13 @@ def on_cluster(
     MissingPluginError
         dask.distributed is not installed.
     ResourceError
-        The scheduler does not answer, or no longer.
+        The scheduler does not respond, or stopped responding.
     """
     if find_spec("distributed") is None:
         raise MissingPluginError(
             found="no dask.distributed",
-            expected="it, to work on several machines",
-            next_step='Install it: pip install "lesionlens[cohort]"; or leave --scheduler out',
+            expected="dask.distributed, which runs studies on several machines",
+            next_step='Install it: pip install "lesionlens[cohort]"; or omit --scheduler',
         )
     from distributed.comm import CommClosedError  # noqa: PLC0415  (an extra)
 
@@ -46,10 +46,10 @@ def on_cluster(
         yield from _handed_out(jobs, choice, scheduler, context)
     except CommClosedError as error:
         raise ResourceError(
-            found="a dask scheduler that no longer answers",
-            expected="one that runs until the last study is analysed",
-            next_step="Start it again, then give the same command with --resume: "
-            "what is complete is kept",
+            found="a dask scheduler that no longer responds",
+            expected="a scheduler that runs until the last study is analysed",
+            next_step="Restart it, then run the same command with --resume: "
+            "finished studies are kept",
         ) from error
 
 
@@ -95,7 +95,7 @@ def _client(scheduler: str) -> Any:
     dask.config.set(
         {
             "distributed.scheduler.allowed-failures": 1,
-            # A busy machine answers late, but is not lost.
+            # a busy machine responds late, but is not lost
             "distributed.comm.timeouts.connect": "120s",
             "distributed.comm.timeouts.tcp": "300s",
         }
@@ -104,10 +104,10 @@ def _client(scheduler: str) -> Any:
         return distributed.Client(scheduler, timeout=_CONNECT_S)
     except (OSError, TimeoutError, ValueError, TypeError) as error:
         raise ResourceError(
-            found=f"no dask scheduler that answers at {scheduler}",
-            expected="one, started with `dask scheduler`, with workers that see both folders",
+            found=f"no dask scheduler that responds at {scheduler}",
+            expected="a scheduler, started with `dask scheduler`, whose workers see both folders",
             next_step="Check the address and, for tls://, dask's own settings for certificates; or "
-            "leave --scheduler out to work on this machine",
+            "omit --scheduler to run on this machine",
         ) from error
 
 

@@ -1,7 +1,7 @@
 """Analyse studies in several processes of this machine, connected by pipes.
 
-A process started here inherits nothing but its two pipes. No port is opened: nobody else on the
-machine, whatever the account, can reach the work or add to it.
+A worker process inherits only its two pipes. No port is opened, so that no other account of the
+machine can reach the jobs or add to them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ POLL_S = 0.2
 GRACE_S = 120.0
 """Grace period for workers to stop before they are terminated."""
 _END_S = 5.0
-LEFT = "left behind: its worker did not stop in time"
-DIED = "its worker died, most likely for lack of memory; give fewer --workers"
+LEFT = "not analysed: its worker did not stop in time"
+DIED = "its worker died, most likely for lack of memory; use fewer --workers"
 
 Task = Callable[[StudyJob, RunContext], StudyOutcome]
 
@@ -42,21 +42,21 @@ def in_processes(
 ) -> Iterator[StudyOutcome]:
     """Yield the outcome of each study as it completes.
 
-    A study whose worker dies is tried again after all others, with no other study beside it,
-    so that a shortage of memory gets its best chance; then it is recorded as failed.
+    A study whose worker dies is retried alone after all others, when most memory is free; if that
+    fails too, it is recorded as failed.
 
     Parameters
     ----------
     jobs : sequence of StudyJob
-        Each is analysed once.
+        Studies to analyse.
     task : callable
-        Analyses one study in a worker; it is pickled, and never raises.
+        Analyses one study in a worker; pickled, never raises.
     workers : int
-        Processes at most.
+        Maximum number of processes.
     context : RunContext
-        Polled; workers stop at their next step, and what was not begun is left.
+        Checked for cancellation: workers stop at their next step, and waiting studies are skipped.
     grace_s : float
-        How long they have for that.
+        Time for workers to stop, seconds.
     """
     pool = _Pool(task, min(workers, len(jobs)), jobs)
     try:
@@ -121,7 +121,7 @@ class _Pool:
             idle = next((one for one in self._workers if one.job is None), None)
             worker = idle or self._start()
             worker.job = job
-            with suppress(OSError):  # it died meanwhile: its pipe reports that next
+            with suppress(OSError):  # it died meanwhile, which its pipe reports next
                 worker.jobs.send(job)
 
     def _next(self) -> StudyJob | None:
@@ -151,14 +151,14 @@ class _Pool:
         left = [*self._waiting, *self._again]
         self._waiting.clear()
         self._again.clear()
-        yield from (_stopped(job, "not begun") for job in left)
+        yield from (_stopped(job, "not started") for job in left)
 
     def _take(self, worker: _Worker, stopping: bool) -> Iterator[StudyOutcome]:
         job = worker.job
         try:
             outcome = worker.outcomes.recv()
         except (EOFError, OSError):
-            self._bury(worker)
+            self._discard(worker)
             if job is None:
                 return
             if stopping:
@@ -172,7 +172,7 @@ class _Pool:
         worker.job = None
         yield outcome
 
-    def _bury(self, worker: _Worker) -> None:
+    def _discard(self, worker: _Worker) -> None:
         self._workers.remove(worker)
         worker.jobs.close()
         worker.outcomes.close()
@@ -188,9 +188,8 @@ def _stopped(job: StudyJob, words: str) -> StudyOutcome:
 def _work(task: Task, jobs: Connection, outcomes: Connection) -> None:
     """Analyse studies in a worker process until the pipe closes.
 
-    Ctrl-C reaches every process of a terminal: only the one that started this one answers it, and
-    asks this one to stop at its next step. Where that one is gone, the pipe closes and so ends the
-    study under way.
+    Ctrl-C reaches every process of a terminal: only the parent handles it, and asks this one to
+    stop at its next step. If the parent is gone, the closed pipe ends the current study.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stop = threading.Event()
@@ -213,6 +212,6 @@ def _work(task: Task, jobs: Connection, outcomes: Connection) -> None:
     while (job := todo.get()) is not None:
         try:
             outcomes.send(task(job, RunContext(cancel=stop)))
-        except BrokenPipeError:  # nobody waits for the result any more
+        except BrokenPipeError:  # the parent no longer waits for the result
             break
     os._exit(0)  # threads of libraries must not keep the process alive

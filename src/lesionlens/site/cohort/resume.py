@@ -24,7 +24,7 @@ def complete(
 ) -> StudyOutcome | None:
     """Return the outcome of a study that need not be analysed again.
 
-    Its files have not changed, the engine is the same, and its result is there.
+    That is: its files and the engine are unchanged, and its result exists.
     """
     known = database.outcome(job.name, fingerprint)
     if known is None or known.status is not Status.ANALYSED or known.engine != engine:
@@ -49,16 +49,15 @@ def store_outcome(
 
 @contextmanager
 def locked_folder(out: Path, *, beside_shards: bool = False) -> Iterator[None]:
-    """Lock an output folder against a second batch while the block runs.
+    """Lock an output folder against a second batch within the block.
 
-    With `beside_shards` other shards may work there too, and no batch of all studies.
-
-    A lock of SQLite, which the system drops with the process however that ends.
+    With `beside_shards` other shards may run there too, but no batch of all studies. The lock is
+    SQLite's, which the system releases however the process ends.
 
     Raises
     ------
     UnusableInputError
-        Another batch is at work there.
+        Another batch is running there.
     ResourceError
         The folder cannot be written.
     """
@@ -79,7 +78,7 @@ def _lock(connection: sqlite3.Connection, out: Path, begin: str) -> None:
         if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
             raise
         raise UnusableInputError(
-            found=f"another batch at work on {out.name!r}",
-            expected="one at a time in an output folder",
-            next_step="Wait until it has ended or stop it, or choose another folder with --out",
+            found=f"another batch running in {out.name!r}",
+            expected="one batch at a time per output folder",
+            next_step="Wait until it ends, stop it, or choose another folder with --out",
         ) from error

@@ -85,22 +85,22 @@ def run_cohort(
     Parameters
     ----------
     cohort : Cohort
-        Where studies lie and results go.
+        Input and output folders.
     choice : CohortChoice
-        What analyses.
+        Engine, preparation and export options.
     worker_options : WorkerOptions
-        Who works.
+        Number of processes, or the cluster.
     context : RunContext
-        Called at each study's end, polled before and within each; a stop keeps what is complete.
+        Reports each finished study; cancellation keeps finished studies.
 
     Raises
     ------
     UnusableInputError
-        There is no study, or another batch is at work in the output folder.
+        There is no study, or another batch is running in the output folder.
     MissingPluginError
-        A scheduler was named and dask.distributed is not installed.
+        A scheduler is named and dask.distributed is not installed.
     ResourceError
-        The scheduler does not answer, or the folder cannot be written.
+        The scheduler does not respond, or the folder cannot be written.
     """
     jobs = cohort.shard.part(find_jobs(cohort.studies, cohort.out))
     if cohort.dataset is not None:

@@ -44,7 +44,7 @@ class Shard:
         Raises
         ------
         UnusableInputError
-            It is none.
+            The text is no shard.
 
         Examples
         --------
@@ -56,7 +56,7 @@ class Shard:
             return cls(int(number), int(count))
         raise UnusableInputError(
             found=f"the shard {text!r}",
-            expected="a number and how many there are, from 1/4 to 4/4",
+            expected="number and count, such as 1/4 to 4/4",
             next_step="In a SLURM array: --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT",
         )
 
@@ -76,13 +76,13 @@ WHOLE = Shard()
 def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
     """Return a job for each folder directly below `studies`, by name, or each row of a table.
 
-    Hidden folders, and those of segmentations alone (a truth beside the studies), are left out. Of
-    a BIDS dataset it is one for each session, or subject without one; `derivatives` stays alone.
+    Hidden folders and folders of segmentations only (references) are skipped. A BIDS dataset has
+    one job per session, or per subject without sessions; `derivatives` is ignored.
 
     Raises
     ------
     UnusableInputError
-        There is no such folder, or it holds no folder.
+        The folder does not exist, or has no sub-folder.
     """
     if studies.is_file():
         rows = read_table(studies)
@@ -90,7 +90,7 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
     if not studies.is_dir():
         raise UnusableInputError(
             found=f"no folder {studies.name!r}",
-            expected="a folder with one sub-folder a study, or a CSV table",
+            expected="a folder with one sub-folder per study, or a CSV table",
             next_step="Check the path",
         )
     if bids.is_dataset(studies):
@@ -100,7 +100,7 @@ def find_jobs(studies: Path, out: Path) -> tuple[StudyJob, ...]:
     if not places:
         raise UnusableInputError(
             found=f"no sub-folder in {studies.name!r}",
-            expected="one sub-folder a study",
+            expected="one sub-folder per study",
             next_step="For a single study use `lesionlens analyze`",
         )
     named = ((writable(place.name), place) for place in places)
@@ -121,7 +121,7 @@ def _bids_jobs(dataset: Path, out: Path) -> tuple[StudyJob, ...]:
         raise UnusableInputError(
             found=f"a BIDS dataset without a subject: {dataset.name!r}",
             expected="folders named sub-…, with or without ses-… in them",
-            next_step="Choose the dataset's own folder",
+            next_step="Choose the dataset's root folder",
         )
     return jobs
 
@@ -132,9 +132,9 @@ def _only_labels(folder: Path) -> bool:
 
 
 def loose_files(studies: Path) -> int:
-    """Count the files beside the studies' folders that belong to no study.
+    """Count the files beside the study folders that belong to no study.
 
-    A BIDS dataset has its descriptions there.
+    A BIDS dataset has its descriptions there, which are not counted.
     """
     if studies.is_file() or bids.is_dataset(studies):
         return 0
@@ -144,7 +144,7 @@ def loose_files(studies: Path) -> int:
 def fingerprint(study: Path) -> str:
     """Return a digest of a study's file names, sizes and times.
 
-    Contents are not read: that would take as long as opening the study.
+    Contents are not read, which would take as long as opening the study.
     """
     digest = hashlib.sha256()
     for path in sorted(study.rglob("*")):

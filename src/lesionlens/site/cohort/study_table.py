@@ -35,7 +35,7 @@ def read_table(table: Path) -> tuple[TableRow, ...]:
     Raises
     ------
     UnusableInputError
-        It is no such table, or two of its studies have one name.
+        The file is no such table, or two studies have the same name.
     """
     try:
         rows = read_rows(table)
@@ -51,18 +51,18 @@ def read_table(table: Path) -> tuple[TableRow, ...]:
         place = (table.parent / cells["study"]).resolve()
         name = _plain(cells["name"] or place.name)
         entries.append(TableRow(name, place, cells["patient"], cells["date"]))
-    _refuse_twins(entries)
+    _refuse_duplicates(entries)
     return tuple(entries)
 
 
-def _refuse_twins(entries: Iterable[TableRow]) -> None:
+def _refuse_duplicates(entries: Iterable[TableRow]) -> None:
     """Refuse names that are equal on Windows or macOS."""
     counts = Counter(entry.name.casefold() for entry in entries)
     twin = next((name for name, count in counts.items() if count > 1), None)
     if twin is not None:
         raise UnusableInputError(
-            found=f"two studies of the name {twin!r}",
-            expected="a name of its own for each: its result's folder is called so",
+            found=f"two studies named {twin!r}",
+            expected="different names, which are the names of the result folders",
             next_step="Add a column `name`",
         )
 
@@ -84,6 +84,6 @@ def _plain(name: str) -> str:
 def _no_table(table: Path, found: str) -> UnusableInputError:
     return UnusableInputError(
         found=f"{found}: {table.name!r}",
-        expected=f"a CSV table in UTF-8 with the columns {', '.join(COLUMNS)}; study is needed",
-        next_step="Give the path of a study's folder or file in each row",
+        expected=f"a CSV table in UTF-8 with the columns {', '.join(COLUMNS)}; study is required",
+        next_step="Enter the path of a study's folder or file in each row",
     )

@@ -38,14 +38,14 @@ def write_table(out: Path, outcomes: Sequence[StudyOutcome]) -> tuple[Path, ...]
     Parameters
     ----------
     out : Path
-        The cohort's folder, with one result folder a study.
+        Folder of the cohort, with one result folder per study.
     outcomes : sequence of StudyOutcome
-        Of every study, in the order of the rows.
+        Outcomes of all studies, in row order.
 
     Returns
     -------
     tuple of Path
-        What was written, each in one step.
+        Files written, each atomically.
     """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, (*STUDY_COLUMNS, *columns()), restval="", lineterminator="\n")
@@ -64,7 +64,7 @@ def check_tables(out: Path) -> None:
     Raises
     ------
     UnusableInputError
-        It has some.
+        The folder contains such files.
     """
     check_free(out, (CSV_NAME, PARQUET_NAME), dict.fromkeys(listed(out, LIST_NAME)))
 
@@ -85,7 +85,7 @@ def _rows(out: Path, outcome: StudyOutcome) -> Iterator[dict[str, str | int | fl
             OSError,
             ValueError,
             ReadError,
-        ) as error:  # other studies' rows are not lost with it
+        ) as error:  # rows of other studies are kept
             why = getattr(error, "strerror", None) or error
             about["message"] = f"{about['message']}; findings.csv cannot be read: {why}"
     known = set(columns())

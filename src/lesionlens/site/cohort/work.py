@@ -1,7 +1,7 @@
 """Analyse one study of a cohort; failures are outcomes, never exceptions.
 
-`analyse` is what a worker runs, in this process or on another machine; it takes and returns plain
-records, never raises, and loads the network once a process.
+A worker, local or remote, runs `analyse`, which takes and returns plain records, never raises, and
+loads the network once per process.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 class CohortChoice:
     """How every study of a cohort is analysed.
 
-    With no number of threads the workers of this machine share its cores.
+    Without a number of threads, the workers of a machine share its cores.
     """
 
     engine: EngineChoice = field(default_factory=EngineChoice)
@@ -46,7 +46,7 @@ class CohortChoice:
 @lru_cache(maxsize=2)
 def load_lens(choice: EngineChoice) -> Lens:
     """Return this process's network, loaded once; on a server failure the local one."""
-    from lesionlens.results.lens import Lens  # noqa: PLC0415  (a cohort is listed without it)
+    from lesionlens.results.lens import Lens  # noqa: PLC0415  (slow; a list does not need it)
 
     return Lens(engine=choice.load())
 
@@ -55,7 +55,7 @@ def engine_identity(about: EngineInfo, choice: CohortChoice) -> str:
     """Return an identifier of engine and export options, for detecting changes."""
     stripper = "" if choice.stripper == "auto" else choice.stripper
     parts = (about.name, about.version, about.weights_sha256, stripper, "N4" if choice.bias else "")
-    return " ".join(part for part in (*parts, *_asked(choice.files)) if part)
+    return " ".join(part for part in (*parts, *_non_default(choice.files)) if part)
 
 
 def identity(choice: CohortChoice) -> str:
@@ -64,7 +64,7 @@ def identity(choice: CohortChoice) -> str:
     return engine_identity(about, choice)
 
 
-def _asked(files: ExportOptions) -> tuple[str, ...]:
+def _non_default(files: ExportOptions) -> tuple[str, ...]:
     """Return the names of non-default options, which extend the identifier."""
     usual = ExportOptions()
     return (
@@ -84,7 +84,7 @@ def _digest(template: str) -> str:
 def analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOutcome:
     """Analyse a study and write its result; a failure is an outcome, never an exception."""
     if context.cancel.is_set():
-        return StudyOutcome(job.name, Status.STOPPED, 130, "not begun")
+        return StudyOutcome(job.name, Status.STOPPED, 130, "not started")
     start = time.perf_counter()
     try:
         done = _analyse(job, choice, context)
@@ -146,6 +146,6 @@ def failure(error: BaseException) -> tuple[int, str]:
     if isinstance(error, LesionLensError):
         return error.exit_status, str(error)
     if is_lack_of_memory(error):
-        return 1, "too little memory for this study; give fewer --workers"
+        return 1, "too little memory for this study; use fewer --workers"
     first = (str(error).strip().splitlines() or ["no message"])[0][:300]
     return 1, f"a defect in LesionLens ({type(error).__name__}: {first})"

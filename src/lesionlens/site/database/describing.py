@@ -33,16 +33,16 @@ def describe_all(
     Parameters
     ----------
     database : WorklistDatabase
-        Is kept up to date, study by study.
+        Database of the list; updated study by study.
     context : RunContext
         Reports progress and is checked for cancellation between studies.
     again : bool
-        Look at all of them.
+        Whether to describe known studies and results again.
 
     Returns
     -------
     int
-        How many were read.
+        Number of studies read.
     """
     entries = database.entries()
     count = 0

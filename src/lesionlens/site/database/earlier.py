@@ -14,7 +14,7 @@ from lesionlens.base.records.review import WHOLE_STUDY, ReviewEvent
 from lesionlens.site.database.reads import ACT
 
 READING, BATCH = "reading.sqlite", "worklist.sqlite"
-_FORM = 1
+_VERSION = 1
 _ACTS = (
     "SELECT study, reader, session, arm, kind, phase, time, seconds, target, x_mm, y_mm, z_mm, "
     "state, confidence, words FROM acts ORDER BY number"
@@ -39,21 +39,21 @@ def adopt(connection: sqlite3.Connection, folder: Path) -> None:
     Parameters
     ----------
     connection : sqlite3.Connection
-        To the new database, its tables empty, within a transaction.
+        Connection to the new database, with empty tables, within a transaction.
     folder : Path
-        That holds them, or not.
+        Folder that may contain the earlier databases.
 
     Raises
     ------
     ReadError
-        One of them is damaged, or of a form that no release had.
+        A database is damaged, or of a version that no release used.
     """
     for name in (READING, BATCH):
         if not os.path.lexists(folder / name):
             continue
         with closing(open_database(folder, name, 10.0)) as earlier, database_errors(folder, name):
-            if name == READING and earlier.execute("PRAGMA user_version").fetchone() != (_FORM,):
-                raise ValueError("its form is not known")
+            if name == READING and earlier.execute("PRAGMA user_version").fetchone() != (_VERSION,):
+                raise ValueError("its version is not known")
             tables = {row[0] for row in earlier.execute("SELECT name FROM sqlite_master")}
             for _, table, new, columns in (copy for copy in _COPIES if copy[0] == name):
                 if table not in tables:

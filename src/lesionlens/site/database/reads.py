@@ -18,8 +18,8 @@ _NO_DECISION = (ReviewAct.BEGIN, ReviewAct.LEAVE, ReviewAct.RESPONSE, ReviewAct.
 def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
     """Return the read that results from a reader's acts on one study, oldest act first.
 
-    A withdrawal, a mark or a verdict after the last signature opens that read again; the unaided
-    signature stays, since what was shown cannot be unseen.
+    A withdrawal, mark or verdict after the last signature reopens the read; the unaided signature
+    stays, as the analysis was shown after it.
     """
     marks: dict[str, Mark] = {}
     verdicts: dict[str, ReaderVerdict] = {}
@@ -62,14 +62,14 @@ def read_of(key: ReadKey, acts: Sequence[ReviewEvent]) -> Read:
 def reviews_of(acts: Sequence[ReviewEvent], outlines: Mapping[str, Outline]) -> tuple[Review, ...]:
     """Return the reviews of one analysis; the last one is current.
 
-    Those before it are what a review made elsewhere replaced.
+    Earlier ones were replaced by a review made elsewhere.
 
     Parameters
     ----------
     acts : sequence of ReviewEvent
-        Of one read on that analysis, oldest first.
+        Acts of one read on that analysis, oldest first.
     outlines : mapping of str to Outline
-        Those that the acts name, and others, by SHA-256.
+        Outlines by SHA-256, at least those that the acts name.
     """
     over = [n for n, act in enumerate(acts) if act.act is ReviewAct.TAKE_OVER]
     begins, ends = [0, *(n + 1 for n in over)], [*over, len(acts)]

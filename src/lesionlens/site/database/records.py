@@ -20,7 +20,7 @@ class StudyState(StrEnum):
 
 
 class Arm(StrEnum):
-    """What a reader is shown of the analysis, once it is shown at all."""
+    """Part of the analysis that a reader is shown."""
 
     UNAIDED = "unaided"
     CANDIDATES = "candidates"
@@ -43,7 +43,7 @@ class ReadKey:
     session: int = 0
     """Session of a reader study, from 1; 0 outside one."""
     arm: Arm = Arm.MAPS
-    """What is shown; outside a reader study everything."""
+    """Part of the analysis that is shown; outside a reader study all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class WorklistRow:
     """Tuple of (reader, StudyState). Progress of other readers, by name."""
     session: int = 0
     arm: Arm = Arm.MAPS
-    """Session and arm of a reader study, else 0 and everything."""
+    """Session and arm of a reader study; otherwise 0 and all of the analysis."""
 
     @property
     def key(self) -> tuple[str, int]:

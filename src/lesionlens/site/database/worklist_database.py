@@ -1,9 +1,9 @@
 """`studies.sqlite`: studies of a folder, outcomes of analyses, acts of readers.
 
-A batch opens it as a list without readers. An act is on the disk when `add` returns (write-ahead
-log, synchronised at every commit); what a power cut or a kill interrupts is as though it had not
-begun. Several processes may use one list at a time: one reads, one analyses ahead. With readers
-that needs a disk of its own machine, no network share.
+A batch opens it without readers. An act is on disk when `add` returns (write-ahead log,
+synchronised at every commit); after a power failure or kill an incomplete transaction is rolled
+back. Several processes may use a list at a time: one for reading, one for analysing ahead. With
+readers the database must be on a local disk, not on a network share.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _in_words(
+def _with_error_messages(
     method: Callable[Concatenate[WorklistDatabase, P], R],
 ) -> Callable[Concatenate[WorklistDatabase, P], R]:
     """Translate SQLite errors of a method of `WorklistDatabase`; see `database_errors`."""
@@ -87,20 +87,20 @@ class WorklistDatabase:
 
     # --- studies --------------------------------------------------------------------------
 
-    @_in_words
+    @_with_error_messages
     def entries(self) -> tuple[StudyEntry, ...]:
         """Return the studies in list order."""
         query = f"SELECT {_ENTRY} FROM studies ORDER BY position"  # noqa: S608  constants
         return tuple(_entry(row) for row in self._connection.execute(query))
 
-    @_in_words
+    @_with_error_messages
     def entry(self, name: str) -> StudyEntry | None:
         """Return a study; None if there is none of that name."""
         query = f"SELECT {_ENTRY} FROM studies WHERE name = ?"  # noqa: S608  constants
         found = self._connection.execute(query, (name,)).fetchone()
         return None if found is None else _entry(found)
 
-    @_in_words
+    @_with_error_messages
     def add_studies(self, entries: Iterable[StudyEntry]) -> int:
         """Append the studies that are not in the list; return their number."""
         before = self._connection.total_changes
@@ -112,7 +112,7 @@ class WorklistDatabase:
             )
         return self._connection.total_changes - before
 
-    @_in_words
+    @_with_error_messages
     def update(self, entry: StudyEntry) -> None:
         """Update a study; its position in the list is kept."""
         names = [name.strip() for name in _ENTRY.split(",")]
@@ -123,9 +123,9 @@ class WorklistDatabase:
                 (*_entry_row(entry), entry.name),
             )
 
-    # --- what happened to each analysis ---------------------------------------------------------
+    # --- outcomes of analyses -------------------------------------------------------------
 
-    @_in_words
+    @_with_error_messages
     def record(self, outcome: StudyOutcome, fingerprint: str) -> None:
         """Store an outcome; it is on disk on return."""
         row = (
@@ -140,7 +140,7 @@ class WorklistDatabase:
                 row,
             )
 
-    @_in_words
+    @_with_error_messages
     def outcome(self, name: str, fingerprint: str | None = None) -> StudyOutcome | None:
         """Return the outcome of a study; None if unknown, or for other files."""
         query = f"SELECT {_OUTCOME}, fingerprint FROM outcomes WHERE name = ?"  # noqa: S608
@@ -151,7 +151,7 @@ class WorklistDatabase:
 
     # --- acts -----------------------------------------------------------------------------
 
-    @_in_words
+    @_with_error_messages
     def add(
         self,
         key: ReadKey,
@@ -164,13 +164,14 @@ class WorklistDatabase:
         Parameters
         ----------
         key : ReadKey
-            Whose log.
+            Read to whose log the acts belong.
         acts : sequence of ReviewEvent
-            Oldest first.
+            Acts, oldest first.
         analysis : str
-            What was decided on (`results.review.store.analysis_key`); empty of marks and the like.
+            Key of the analysis decided on (`results.review.store.analysis_key`); empty for acts
+            that concern no analysis, such as marks.
         outlines : iterable of Outline
-            Those that the acts name.
+            Outlines that the acts name.
         """
         who = (key.study, key.reader, key.session, key.arm.value, analysis)
         with self._connection:
@@ -183,7 +184,7 @@ class WorklistDatabase:
                 [(*who, ACT.dump_json(act).decode()) for act in acts],
             )
 
-    @_in_words
+    @_with_error_messages
     def name_reader(self, key: ReadKey, reader: str) -> ReadKey:
         """Copy the log of a read to another reader; return its key."""
         new = replace(key, reader=reader)
@@ -196,22 +197,22 @@ class WorklistDatabase:
             )
         return new
 
-    @_in_words
+    @_with_error_messages
     def reads(self, study: str | None = None) -> tuple[Read, ...]:
         """Return every read, of one study or of all, in the order of their start."""
         acts = self._acts("" if study is None else "WHERE study = ?", study)
         return tuple(read_of(key, found) for key, found in acts.items())
 
-    @_in_words
+    @_with_error_messages
     def reviews(self, analysis: str) -> Mapping[ReadKey, tuple[Review, ...]]:
         """Return the reviews of an analysis in each read, ordered by their end.
 
-        The last review of a read holds; see `reads.reviews_of`.
+        The last review of a read is the valid one; see `reads.reviews_of`.
 
         Parameters
         ----------
         analysis : str
-            As of `add`.
+            Key of the analysis, as in `add`.
         """
         acts = self._acts("WHERE analysis = ?", analysis)
         names = {act.outline for found in acts.values() for act in found} - {None}
@@ -235,14 +236,14 @@ class WorklistDatabase:
 
     # --- notes ----------------------------------------------------------------------------
 
-    @_in_words
+    @_with_error_messages
     def note(self, name: str) -> Any:
         """Return a note on the list itself; None if there is none."""
         query = "SELECT value FROM notes WHERE name = ?"
         found = self._connection.execute(query, (name,)).fetchone()
         return None if found is None else parse_json(found[0])
 
-    @_in_words
+    @_with_error_messages
     def take_note(self, name: str, value: Any) -> None:
         """Store a note on the list itself, as JSON."""
         with self._connection:
@@ -251,7 +252,7 @@ class WorklistDatabase:
             )
 
     @property
-    @_in_words
+    @_with_error_messages
     def version(self) -> tuple[int, int]:
         """Return a pair that changes with every modification by any process."""
         found = self._connection.execute("PRAGMA data_version").fetchone()
@@ -259,21 +260,21 @@ class WorklistDatabase:
 
 
 def open_worklist_database(folder: Path, *, readers: bool = True) -> WorklistDatabase:
-    """Open the database of a folder of studies; both are created if missing.
+    """Open the database of a folder of studies; folder and file are created if missing.
 
-    What earlier releases kept there in two files is taken over.
+    The two databases of earlier releases are imported.
 
     Parameters
     ----------
     folder : Path
-        Of the list, or of a batch's results.
+        Folder of a list, or of a batch's results.
     readers : bool
-        Whether readers use it; without them it may lie on a network share.
+        Whether readers use the database; if not, it may be on a network share.
 
     Raises
     ------
     ReadError
-        There is a file of its name that is none, or one of a later release.
+        The file is no such database, or was written by a later release.
     ResourceError
         The folder cannot be written.
     """
@@ -297,7 +298,7 @@ def _make_tables(connection: sqlite3.Connection, folder: Path) -> None:
         connection.execute("BEGIN IMMEDIATE")
         version = _version_of(connection)
         if version not in (0, _VERSION):
-            raise ValueError(f"form {version}; this release knows {_VERSION}")
+            raise ValueError(f"version {version}; this release reads version {_VERSION}")
         if version == 0:
             if connection.execute("SELECT name FROM sqlite_master").fetchall():
                 raise ValueError("a database of another program")
@@ -327,10 +328,10 @@ def existing_worklist_database(folder: Path) -> Iterator[WorklistDatabase]:
     """
     if not is_list(folder):
         raise ReadError(
-            found=f"no worklist in {folder.name!r}: it holds no {NAME}",
-            expected="a folder that `lesionlens worklist scan` or `lesionlens batch` made",
-            next_step="Make one: lesionlens worklist scan STUDIES --list DIR",
-            in_window="Choose the folder of a list, or make one: List, New list",
+            found=f"no worklist in {folder.name!r}: it contains no {NAME}",
+            expected="a folder written by `lesionlens worklist scan` or `lesionlens batch`",
+            next_step="Create one: lesionlens worklist scan STUDIES --list DIR",
+            in_window="Choose the folder of a list, or create one: List, New list",
         )
     with closing(open_worklist_database(folder)) as database:
         yield database

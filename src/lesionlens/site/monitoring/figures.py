@@ -150,7 +150,8 @@ def agreement(
     Returns
     -------
     tuple of (reader, reader, candidates, kappa)
-        Whether a candidate was taken for true, edited or not; pairs without one are left out.
+        Kappa of accepted (edited or not) versus rejected; pairs without a common candidate are
+        omitted.
     """
     verdicts: dict[str, dict[str, bool]] = {}
     for study in studies:
@@ -239,7 +240,7 @@ def _drift(name: str, before: list[float], after: list[float]) -> Drift:
 def stability_index(before: Sequence[float], after: Sequence[float]) -> float:
     """Return the population stability index over the deciles of `before`.
 
-    A value that many studies share is a bin of its own, apart from what lies above it.
+    A frequent value gets a bin of its own.
 
     Examples
     --------

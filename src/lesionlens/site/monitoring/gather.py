@@ -1,6 +1,6 @@
 """Read results and reviews for monitoring, without patient names.
 
-Images are opened only where their folder is named, for contrast, noise and voxels.
+Images are opened only if their folder is named, for contrast, noise and voxel size.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ VERDICTS = frozenset({*SEEN_TRUE, ReviewState.REJECTED})
 
 
 @dataclass(frozen=True, slots=True)
-class PointingEffort:
+class PromptEffort:
     """Effort of a reader to outline one candidate with prompts."""
 
     prompts: int
@@ -48,7 +48,7 @@ class MonitoredCandidate:
     """By reader; "" for an unnamed reader."""
     added: bool = False
     """Whether a reader added it."""
-    pointed: Mapping[str, PointingEffort] = field(default_factory=dict)
+    pointed: Mapping[str, PromptEffort] = field(default_factory=dict)
     """By reader, if the outline was made or corrected with prompts."""
 
 
@@ -92,9 +92,9 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
     Returns
     -------
     list of MonitoredStudy
-        By day.
+        Studies by day.
     list of str
-        Notices: which folders could not be read, and why.
+        Notices about folders that could not be read.
 
     Raises
     ------
@@ -109,14 +109,14 @@ def gather(folder: Path) -> tuple[list[MonitoredStudy], list[str]]:
         try:
             found.append(_study(Path(place)))
         except ReadError as error:
-            notices.append(f"{Path(place).name} was left out: {error.found}")
+            notices.append(f"{Path(place).name} was skipped: {error.found}")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            notices.append(f"{Path(place).name} was left out: {type(error).__name__}: {error}")
+            notices.append(f"{Path(place).name} was skipped: {type(error).__name__}: {error}")
     if not found:
         raise UnusableInputError(
             found=f"no result in {folder.name!r}",
-            expected="folders that `lesionlens analyze` or `batch` wrote",
-            next_step="Name the folder that holds them",
+            expected="folders written by `lesionlens analyze` or `batch`",
+            next_step="Name the folder that contains them",
         )
     return sorted(found, key=lambda one: (one.day, one.name)), notices
 
@@ -132,14 +132,14 @@ def with_images(
     Returns
     -------
     list of MonitoredStudy
-        All of them; one whose images cannot be opened has none.
+        All studies; without image features where images cannot be opened.
     list of str
-        Notices: of how many there are no images, and which could not be opened.
+        Notices about missing images, and images that could not be opened.
 
     Raises
     ------
     UnusableInputError
-        There is no such folder, or no study in it bears the name of a result.
+        The folder does not exist, or no study in it has the name of a result.
     """
     stage = "looking at images"
     found, notices, missing = [], [], 0
@@ -155,15 +155,15 @@ def with_images(
             found.append(replace(study, images=image_features(place)))
         except LesionLensError as error:
             found.append(study)
-            notices.append(f"The images of {study.name} were left out: {error.found}")
+            notices.append(f"The images of {study.name} were skipped: {error.found}")
     if missing == len(studies):
         raise UnusableInputError(
-            found=f"no study in {folder.name!r} that bears the name of a result",
-            expected="the folder that the results were made of, by `lesionlens batch`",
-            next_step="Name that folder, or leave --studies out",
+            found=f"no study in {folder.name!r} that has the name of a result",
+            expected="the folder of studies that `lesionlens batch` analysed",
+            next_step="Name that folder, or omit --studies",
         )
     if missing:
-        notices.append(f"Images of {missing} of {len(studies)} studies are not there")
+        notices.append(f"Images of {missing} of {len(studies)} studies are missing")
     return found, notices
 
 
@@ -187,7 +187,7 @@ def _study(place: Path) -> MonitoredStudy:
             uid, 0.0, None, None, verdicts[uid], added=True, pointed=efforts.get(uid, {})
         )
         for uid in sorted(added - known)
-        if SEEN_TRUE & set(verdicts[uid].values())  # otherwise it was removed again
+        if SEEN_TRUE & set(verdicts[uid].values())  # otherwise it was removed later
     ]
     steps = run.get("preparation", [])
     registered = [s["figure"] for s in steps if s["step"] == StepName.REGISTER and s.get("figure")]
@@ -207,7 +207,7 @@ def _study(place: Path) -> MonitoredStudy:
 def _candidate(
     row: Mapping[str, Any],
     verdicts: Mapping[str, Mapping[str, ReviewState]],
-    efforts: Mapping[str, Mapping[str, PointingEffort]],
+    efforts: Mapping[str, Mapping[str, PromptEffort]],
 ) -> MonitoredCandidate:
     states = dict(verdicts.get(row["tracking_uid"], {}))
     own = row.get("review") or {}
@@ -237,14 +237,14 @@ def _verdicts(
     return states, added
 
 
-def _efforts(events: list[dict[str, Any]]) -> dict[str, dict[str, PointingEffort]]:
+def _efforts(events: list[dict[str, Any]]) -> dict[str, dict[str, PromptEffort]]:
     """Sum each reader's prompts for each candidate; a repeated outline counts again."""
-    found: dict[str, dict[str, PointingEffort]] = {}
+    found: dict[str, dict[str, PromptEffort]] = {}
     for event in events:
         if event.get("prompts") and event.get("act", ReviewAct.MARK) == ReviewAct.MARK:
             mine = found.setdefault(event["tracking_uid"], {})
             reader, rounds = event.get("reader") or "", event["prompts"]
-            before = mine.get(reader, PointingEffort(0, 0.0))
+            before = mine.get(reader, PromptEffort(0, 0.0))
             seconds = before.seconds + float(rounds[-1]["seconds"])
-            mine[reader] = PointingEffort(before.prompts + len(rounds), seconds)
+            mine[reader] = PromptEffort(before.prompts + len(rounds), seconds)
     return found

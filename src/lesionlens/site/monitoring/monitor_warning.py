@@ -18,11 +18,11 @@ class MonitorWarning(FileModel):
     Parameters
     ----------
     time : str
-        When they were examined: ISO 8601, UTC.
+        Time of the monitoring run: ISO 8601, UTC.
     stops : tuple of str
-        Those that are broken, in words; empty if none is.
+        Violated rules, in words.
     page : str
-        Where the page lies on this machine.
+        Path of the page on this machine.
     """
 
     time: str
@@ -48,7 +48,7 @@ def keep(stops: tuple[str, ...], page: Path) -> None:
     Raises
     ------
     ResourceError
-        It cannot be written: a warning that is no longer true would stay, or one be missing.
+        The file cannot be written, so that the warning in the panel would be out of date.
     """
     now = utc_now()
     warning = MonitorWarning(time=now, stops=stops, page=str(page.resolve()))
@@ -56,16 +56,16 @@ def keep(stops: tuple[str, ...], page: Path) -> None:
         write_atomically(_place(), warning.model_dump_json(indent=1) + "\n")
     except OSError as error:
         raise ResourceError(
-            found=f"that the warning for the panel could not be kept ({error.strerror or error})",
-            expected="room and permission in your data folder",
-            next_step="Free some space and start again; the page is written",
+            found=f"that the warning for the panel could not be saved ({error.strerror or error})",
+            expected="free space and write permission in your data folder",
+            next_step="Free some space and run it again; the page is written",
         ) from error
 
 
 def current() -> MonitorWarning | None:
     """Return the last outcome; None if there is none.
 
-    A file that cannot be read is itself a reason to stop: it is reported as a broken rule.
+    An unreadable file is reported as a violated rule.
     """
     place = _place()
     try:
@@ -73,4 +73,4 @@ def current() -> MonitorWarning | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, ReadError):
-        return MonitorWarning(time="", stops=("what monitor found last cannot be read",), page="")
+        return MonitorWarning(time="", stops=("the last outcome cannot be read",), page="")

@@ -29,20 +29,21 @@ def watch(
     Parameters
     ----------
     folder : Path
-        Holds result folders at any depth.
+        Folder with result folders at any depth.
     bounds : StopBounds
-        Of the stop rules.
+        Bounds of the stop rules.
     baseline_weeks : int
-        The first weeks, against which all later ones are compared.
+        Number of first weeks, with which all later ones are compared.
     images : Path or None
-        The studies, under the names of their results: contrast, noise and voxels are compared too.
+        Folder of the studies, named like their results: contrast, noise and voxel size are
+        compared too.
     context : RunContext
         Reports progress and is checked for cancellation before each study's images.
 
     Raises
     ------
     UnusableInputError
-        There is no result, or no study of that name.
+        There is no result, or no study with the name of a result.
     """
     studies, notices = gather(folder)
     if images is not None:

@@ -37,17 +37,18 @@ class Peer:
     address : str
         dicom://AETITLE@host:port, or dicoms:// for TLS.
     access : Access
-        How we present ourselves.
+        AE title, port and certificates of this side.
     """
 
     def __init__(self, address: str, access: Access) -> None:
         parts = urlsplit(address)
         if access.user is not None:
             raise UnusableInputError(
-                found="a user name for an archive by DIMSE, which knows none",
-                expected="a user with DICOMweb alone",
-                next_step="Leave --user out; dicoms:// with --cert proves who we are",
-                in_window="Leave the user out; dicoms:// with a certificate proves who we are",
+                found="a user name for a DIMSE archive, which has no users",
+                expected="a user name with DICOMweb only",
+                next_step="Omit --user; dicoms:// with --cert authenticates this machine",
+                in_window="Leave the user empty; dicoms:// with a certificate authenticates this "
+                "machine",
             )
         self.address, self.access = address, access
         self.title, self.host = parts.username or "", parts.hostname or ""
@@ -69,17 +70,17 @@ class Peer:
         Parameters
         ----------
         contexts : sequence of PresentationContext
-            At most `MOST_CONTEXTS`; verification, which every archive knows, is requested besides,
-            so that a service that is not offered is no refusal of the whole.
+            At most `MOST_CONTEXTS`. Verification, which every archive supports, is added, so that
+            an unsupported service does not lead to a rejected association.
         roles, handlers
-            As pynetdicom takes them.
+            As for pynetdicom.
         stop : Cancel
-            Looked at ten times a second, also while the archive is silent.
+            Polled ten times a second, also while the archive is silent.
 
         Raises
         ------
         ResourceError
-            The archive does not answer, refuses us, or the connection breaks.
+            The archive does not respond, rejects the association, or the connection breaks.
         CancelledError
             `stop` was set.
         """
@@ -116,7 +117,7 @@ class Peer:
             max_pdu=MAX_PDU_BYTES,
             ext_neg=list(roles),
             tls_args=self._tls,
-            evt_handlers=[*handlers, *HURRY, heard],
+            evt_handlers=[*handlers, *WITHOUT_DELAYS, heard],
         )
         if link.is_established:
             _keep_answers(link)
@@ -128,7 +129,7 @@ class Peer:
             raise unreachable(
                 self.address,
                 "connected by TLS, but it hung up before an association"
-                + (", as archives do that ask for a certificate of ours" if missing else ""),
+                + (", as archives do that require our certificate" if missing else ""),
                 "Name our certificate and its key with --cert FILE (PEM)"
                 if missing
                 else "Ask its administrator whether it trusts our certificate (--cert), and "
@@ -172,8 +173,8 @@ class Peer:
         Parameters
         ----------
         answers : int
-            How many it gave before. An archive that takes the association and ends it at the first
-            request mostly does not know our AE title: so do Orthanc and DCMTK.
+            Number of responses before. An archive that accepts the association and aborts it at the
+            first request mostly does not know our AE title; Orthanc and DCMTK do so.
         """
         if answers:
             return unreachable(self.address, "the connection broke", "Try again; nothing was kept")
@@ -189,7 +190,7 @@ class Peer:
 
 
 def _watch(link: Any, stop: Cancel, done: threading.Event) -> None:
-    """Abort an association on cancellation: ask the archive first, then hang up."""
+    """Abort an association on cancellation: by a message first, then by closing the socket."""
     while not done.wait(_LOOK_SECONDS):
         if stop.is_set():
             for context in link.accepted_contexts[:1]:
@@ -203,9 +204,9 @@ def _watch(link: Any, stop: Cancel, done: threading.Event) -> None:
 def _keep_answers(link: Any) -> None:
     """Reserve every incoming message for the request that waits for it.
 
-    pynetdicom's own thread looks for requests of the peer meanwhile, and is paused for ours; where
-    the system takes the processor from it between reading the pause and reading the queue,
-    it takes our answer and drops it. A peer that we called makes no such requests.
+    pynetdicom's own thread polls for requests of the peer and is paused during ours; if it is
+    preempted between checking the pause and reading the queue, it takes our response and drops it.
+    A called peer sends no such requests.
     """
     take = link.dimse.get_msg
     link.dimse.get_msg = lambda block=False: take(block=True) if block else (None, None)
@@ -224,22 +225,24 @@ def abort_association(link: Any) -> None:
     link.kill()
 
 
-def _hurry(event: Any) -> None:
+def _disable_delays(event: Any) -> None:
     """Disable delayed acknowledgements and Nagle's algorithm.
 
-    Peers that write a message in two pieces (DCMTK's do) wait for the acknowledgement of the first,
-    which systems hold back for 40 ms: an echo takes 6 ms instead of 50.
+    Peers that write a message in two pieces (such as DCMTK) wait for the acknowledgement of the
+    first, which systems delay by 40 ms: an echo takes 6 ms instead of 50.
     """
     wire = getattr(event.assoc.dul.socket, "socket", None)
     if wire is not None:
         with suppress(OSError):  # closed meanwhile
-            wire.settimeout(ANSWER_SECONDS)  # within a message; pynetdicom would wait for ever
+            wire.settimeout(ANSWER_SECONDS)  # within a message; pynetdicom would wait forever
             wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if hasattr(socket, "TCP_QUICKACK"):  # Linux resets this option after a while
                 wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
-HURRY = [(kind, _hurry) for kind in (evt.EVT_CONN_OPEN, evt.EVT_DATA_SENT, evt.EVT_DATA_RECV)]
+WITHOUT_DELAYS = [
+    (kind, _disable_delays) for kind in (evt.EVT_CONN_OPEN, evt.EVT_DATA_SENT, evt.EVT_DATA_RECV)
+]
 """Handlers for any association, ours or the peer's."""
 
 

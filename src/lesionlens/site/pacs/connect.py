@@ -20,12 +20,12 @@ def connect(address: str, access: Access | None = None) -> Pacs:
         `https://host/dicom-web` for DICOMweb, `dicom://AETITLE@host:port` for DIMSE,
         `dicoms://AETITLE@host:port` for DIMSE over TLS.
     access : Access or None
-        How to come in.
+        Credentials and certificates.
 
     Raises
     ------
     UnusableInputError
-        The address is neither, or holds a password; or it would send one unencrypted.
+        The address is of another kind, contains a password, or would send one unencrypted.
     MissingPluginError
         The extra is not installed.
     """
@@ -40,7 +40,7 @@ def connect(address: str, access: Access | None = None) -> Pacs:
         return DimsePacs(address, access)
     except ImportError as error:
         raise MissingPluginError(
-            found=f"no package {error.name!r}, which talks to archives",
+            found=f"no package {error.name!r}, which connects to archives",
             expected="the extra lesionlens[pacs]",
             next_step='Install it with: pip install "lesionlens[pacs]"',
         ) from error

@@ -18,14 +18,14 @@ def login(address: str, user: str | None) -> tuple[str, str] | None:
     Parameters
     ----------
     address : str
-        Of the archive.
+        Address of the archive.
     user : str or None
-        As given by the user; else from the environment.
+        User name; None reads the environment.
 
     Raises
     ------
     UnusableInputError
-        A user without a password, or a password that would travel unencrypted.
+        The user has no password, or the password would be sent unencrypted.
     """
     name = user or os.environ.get(USER_VARIABLE)
     if not name:
@@ -54,7 +54,7 @@ def keep(address: str, user: str, password: str) -> None:
     Raises
     ------
     UnusableInputError
-        This machine has no keyring, or it does not open.
+        This machine has no keyring, or it cannot be opened.
     """
     import keyring  # noqa: PLC0415  slow, and the extra may be absent
     from keyring.errors import KeyringError  # noqa: PLC0415
@@ -63,7 +63,7 @@ def keep(address: str, user: str, password: str) -> None:
         keyring.set_password(SERVICE, _entry(address, user), password)
     except KeyringError as error:
         raise UnusableInputError(
-            found=f"a keyring that does not take the password ({type(error).__name__})",
+            found=f"a keyring that does not store the password ({type(error).__name__})",
             expected="the system's keyring, unlocked",
             next_step=f"Unlock it, or set {PASSWORD_VARIABLE} before starting",
         ) from None
@@ -75,11 +75,11 @@ def _from_keyring(address: str, user: str) -> tuple[str | None, str]:
         import keyring  # noqa: PLC0415  the extra may be absent
         from keyring.errors import KeyringError  # noqa: PLC0415
     except ImportError:
-        return None, ", and no package keyring"
+        return None, ", and the package keyring is not installed"
     try:
         return keyring.get_password(SERVICE, _entry(address, user)), ""
     except KeyringError as error:
-        return None, f"; the keyring does not open ({type(error).__name__})"
+        return None, f"; the keyring cannot be opened ({type(error).__name__})"
 
 
 def _entry(address: str, user: str) -> str:

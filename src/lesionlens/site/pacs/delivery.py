@@ -18,21 +18,21 @@ LONGEST_WAIT_S = 60.0
 
 
 class BrokenOffError(ResourceError):
-    """The archive is busy or the connection was lost: worth a retry.
+    """The archive is busy or the connection was lost; a retry may succeed.
 
     Parameters
     ----------
     address, reason : str
-        Whose, and what happened.
+        Address of the archive, and the reason.
     wait_s : float or None
-        How long the archive asks to wait.
+        Waiting time requested by the archive, seconds.
     """
 
     def __init__(self, address: str, reason: str, wait_s: float | None = None) -> None:
         self.address, self.reason, self.wait_s = address, reason, wait_s
         super().__init__(
             found=f"no usable answer from {address}: {reason}",
-            expected="an archive that answers",
+            expected="an archive that responds",
             next_step="Try again later",
         )
 
@@ -63,7 +63,7 @@ class Delivery:
         Raises
         ------
         ExportError
-            Which, and why.
+            The archive refused files; the message gives kinds and reasons.
         """
         if not self.refused:
             return
@@ -71,11 +71,11 @@ class Delivery:
         listed = "; ".join(f"{n} × {words}: {why}" for (words, why), n in counted.items())
         raise ExportError(
             found=f"{len(self.refused)} of {len(self.refused) + len(self.stored)} files that the "
-            f"archive refused ({listed}); it has the other {len(self.stored)}",
-            expected="all of them to be stored",
-            next_step="Ask the archive's administrator to take these kinds of objects, or leave "
-            "them out with --only",
-            in_window="Ask the archive's administrator to take these kinds of objects",
+            f"archive refused ({listed}); it stored the other {len(self.stored)}",
+            expected="all files to be stored",
+            next_step="Ask the archive's administrator to accept these kinds of objects, or omit "
+            "them with --only",
+            in_window="Ask the archive's administrator to accept these kinds of objects",
         )
 
 
@@ -85,11 +85,11 @@ class Ledger:
     Parameters
     ----------
     items : sequence of Outgoing
-        All that is to be stored.
+        Files to store.
     context : RunContext
-        Called with each file that is dealt with.
+        Reports each processed file.
     notices : tuple of str
-        What to know of it already.
+        Notices known in advance.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Ledger:
         Parameters
         ----------
         listed : callable
-            Returns what the archive has of a study, by SOP Instance UID.
+            Returns the archive's objects of a study by SOP Instance UID.
         """
         left = self.left
         try:
@@ -163,8 +163,8 @@ class Ledger:
         return ResourceError(
             found=f"no usable answer from {error.address}: {error.reason}; "
             f"{has} of {len(self._items)} files",
-            expected="an archive that takes all of them",
-            next_step="Send them again later: what it lists by then is not sent twice",
+            expected="an archive that stores all files",
+            next_step="Send them again later: files that the archive lists by then are not resent",
         )
 
     def _report(self) -> None:
@@ -183,13 +183,13 @@ def deliver(
     Parameters
     ----------
     ledger : Ledger
-        Of the files.
+        Ledger of the files.
     store : callable
-        Sends what the ledger has left and notes the outcomes; raises `BrokenOffError`.
+        Sends the remaining files and records the outcomes; raises `BrokenOffError`.
     listed : callable
-        Returns what the archive has of a study, by SOP Instance UID.
+        Returns the archive's objects of a study by SOP Instance UID.
     context : RunContext
-        Asked while it waits.
+        Checked for cancellation while waiting.
     """
     ledger.record_present(listed)
     ledger.begin()

@@ -43,7 +43,7 @@ class DimsePacs(Pacs):
     @override
     def find(self, query: StudyQuery, *, context: RunContext = SILENT) -> tuple[FoundStudy, ...]:
         """Return the matching studies by date, at most `LIMIT`."""
-        asked = _question("STUDY", StudyInstanceUID=query.study_uid)
+        asked = _query("STUDY", StudyInstanceUID=query.study_uid)
         asked.PatientID, asked.PatientName = query.patient_id, query.patient_name
         asked.StudyDate, asked.AccessionNumber = query.study_date, query.accession
         asked.ModalitiesInStudy, asked.StudyDescription = query.modality, ""
@@ -55,7 +55,7 @@ class DimsePacs(Pacs):
 
     @override
     def _series(self, study_uid: str, context: RunContext) -> dict[str, str]:
-        asked = _question(
+        asked = _query(
             "SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID="", SeriesDescription=""
         )
         with self._finding(context) as link:
@@ -68,9 +68,9 @@ class DimsePacs(Pacs):
     def _listing(self, study_uid: str, context: RunContext, series_uid: str = "") -> dict[str, str]:
         listed: dict[str, str] = {}
         with self._finding(context) as link:
-            series = _question("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID=series_uid)
+            series = _query("SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID=series_uid)
             for found in list(self._answers(link, series, context, MOST_IMAGES)):
-                images = _question(
+                images = _query(
                     "IMAGE",
                     StudyInstanceUID=study_uid,
                     SeriesInstanceUID=_text(found, "SeriesInstanceUID"),
@@ -122,7 +122,7 @@ class DimsePacs(Pacs):
                 if (item.sop_class, item.syntax) in agreed:
                     self._store_one(link, item, ledger, context)
                 elif (item.sop_class, item.syntax) in pairs:
-                    ledger.refuse(item, "it takes no objects of this kind")
+                    ledger.refuse(item, "it does not accept this kind of object")
         if ledger.left:  # more classes than one association can negotiate
             self._store(ledger, context)
 
@@ -144,12 +144,12 @@ class DimsePacs(Pacs):
         if status.Status in _STORED:
             ledger.store(item)
         elif status.Status & 0xFF00 == _NO_RESOURCES:
-            raise BrokenOffError(self.address, f"it has no room now ({status.Status:#06x})")
+            raise BrokenOffError(self.address, f"it is out of resources ({status.Status:#06x})")
         else:
             ledger.refuse(item, f"status {status.Status:#06x}")
 
 
-def _question(level: str, **keys: str) -> Dataset:
+def _query(level: str, **keys: str) -> Dataset:
     asked = Dataset()
     asked.SpecificCharacterSet = "ISO_IR 192"
     asked.QueryRetrieveLevel = level

@@ -123,7 +123,7 @@ def read_outgoing(files: Sequence[Path]) -> list[Outgoing]:
     Raises
     ------
     ReadError
-        One cannot be sent.
+        A file cannot be sent.
     """
     return [_read(path) for path in files]
 
@@ -134,7 +134,7 @@ def only(files: Sequence[Path], kinds: Collection[ObjectKind]) -> list[Path]:
     Raises
     ------
     UnusableInputError
-        There is none of them.
+        There is no such file.
     """
     chosen = [item.path for item in read_outgoing(files) if not kinds or item.kind in kinds]
     if not chosen:
@@ -142,8 +142,8 @@ def only(files: Sequence[Path], kinds: Collection[ObjectKind]) -> list[Path]:
         raise UnusableInputError(
             found=f"no object of the kind {', '.join(kinds)}, but {', '.join(there)}",
             expected="at least one to send",
-            next_step="Choose others with --only, or leave it out to send all",
-            in_window="Export the objects that are to be sent first",
+            next_step="Choose others with --only, or omit it to send all",
+            in_window="Export the objects first",
         )
     return chosen
 
@@ -154,7 +154,7 @@ def kinds_in(text: str) -> tuple[ObjectKind, ...]:
     Raises
     ------
     UnusableInputError
-        A word is no kind.
+        A word is not a type.
 
     Examples
     --------
@@ -197,7 +197,7 @@ def _read(path: Path) -> Outgoing:
 
 def _unreadable(path: Path) -> ReadError:
     return ReadError(
-        found=f"a file that is no whole DICOM file: {path.name}",
+        found=f"an incomplete DICOM file, or none: {path.name}",
         expected="DICOM files with a file header",
-        next_step="Take it out of the folder, or export the result again",
+        next_step="Remove it from the folder, or export the result again",
     )

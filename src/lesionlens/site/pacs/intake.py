@@ -1,8 +1,8 @@
 """Receive a study from a peer into a folder: numbered, verified files.
 
-A peer chooses no name: files are numbered, so that no UID can lead out of the folder. What was not
-listed, belongs to another study, is no DICOM file or would fill the disk is refused, and with it
-the whole study.
+The peer chooses no file name: files are numbered, so that no UID can lead out of the folder. A file
+that was not listed, belongs to another study, is not DICOM or would fill the disk fails the whole
+study.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lesionlens.site.pacs.peer import FoundStudy, StudyQuery, absent, check_empt
 
 _IDENTITY = ("SOPInstanceUID", "StudyInstanceUID", *(field.value for field in PatientField))
 RESERVE_BYTES = 2**30
-"""Disk space that is kept free."""
+"""Disk space kept free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Retrieved:
 
     files: int
     notices: tuple[str, ...] = ()
-    """What the user confirmed about its patient."""
+    """Confirmed contradictions in the patient's data."""
 
 
 class Intake:
@@ -45,11 +45,11 @@ class Intake:
     Parameters
     ----------
     folder : Path
-        Empty, and removed by the caller if the study does not come whole.
+        Empty folder, removed by the caller if the study is incomplete.
     study_uid : str
-        Every file must belong to it.
+        Study to which every file must belong.
     listed : mapping of str to str
-        SOP Instance UID to SOP Class UID of what the archive says it has.
+        SOP Instance UID to SOP Class UID, as listed by the archive.
     same_patient : bool
         Whether a person confirmed that all files are of one patient.
     context : RunContext
@@ -87,11 +87,11 @@ class Intake:
         Raises
         ------
         ReadError
-            It is no DICOM file, is of another study or was not listed.
+            The file is not DICOM, belongs to another study or was not listed.
         ResourceError
-            It would fill the disk.
+            The file would fill the disk.
         CancelledError
-            The user asked to stop, or the study is closed.
+            The user cancelled, or the study is closed.
         """
         with self._lock:
             if not self._open:
@@ -106,7 +106,7 @@ class Intake:
         self._context.progress("fetch", len(self._taken) / max(len(self.listed), 1))
 
     def keep(self, data: bytes) -> bool:
-        """Accept a whole file; False if refused, with the reason in `failure`."""
+        """Accept a complete file; False if refused, with the reason in `failure`."""
         try:
             self.take((data,))
         except (LesionLensError, OSError) as error:
@@ -127,7 +127,7 @@ class Intake:
         if self.count < len(self.listed):
             raise ResourceError(
                 found=f"{self.count} of the study's {len(self.listed)} images",
-                expected="all of them",
+                expected="all images",
                 next_step="Fetch the study again; nothing was kept",
             )
         return settle(
@@ -183,11 +183,11 @@ class Pacs(ABC):
         Raises
         ------
         ReadError
-            A file is no whole DICOM file; nothing was sent.
+            A file is not a complete DICOM file; nothing was sent.
         PatientConflictError
-            The archive knows the study under another patient, and nobody confirmed it.
+            The study has another patient in the archive, and nobody confirmed it.
         ResourceError
-            The archive does not answer, or no longer; says how many files it has.
+            The archive does not respond, or stopped responding; the message counts stored files.
         """
         items = read_outgoing(files)
         notices = self._settle_patients(items, same_patient, context)
@@ -213,7 +213,7 @@ class Pacs(ABC):
             try:
                 found = self.find(StudyQuery(study_uid=study, modality=""), context=context)
             except ResourceError:
-                return ("The archive could not be asked whose study this is there.",)
+                return ("The patient of this study in the archive could not be checked.",)
             for patient in (one.patient for one in found if one.study_uid == study):
                 known.extend((*patients, patient))
                 for mine in patients:
@@ -222,7 +222,7 @@ class Pacs(ABC):
             [field for field in PatientField if field in fields],
             "these files and their study in the archive",
             confirmed=confirmed,
-            advice="Find out which of them is right: stored as they are, they split the study",
+            advice="Find out which is right: stored as they are, the files split the study",
             patients=known,
         )
         return (notice,) if notice else ()
@@ -234,7 +234,7 @@ class Pacs(ABC):
         Raises
         ------
         BrokenOffError
-            Another try may do.
+            A retry may succeed.
         """
 
     def objects_of(
@@ -276,8 +276,8 @@ class Pacs(ABC):
         Raises
         ------
         UnusableInputError
-            No UID, no such study, a folder with content, or files of more than one patient
-            without `same_patient`.
+            The UID is invalid, the study does not exist, the folder is not empty, or files of
+            several patients came without `same_patient`.
         """
         check_uid(study_uid)
         check_empty(target)
@@ -307,7 +307,7 @@ def _read_identity(path: Path) -> tuple[str, str, Patient]:
     Raises
     ------
     ReadError
-        It cannot be read as DICOM.
+        The file cannot be read as DICOM.
     """
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -315,12 +315,12 @@ def _read_identity(path: Path) -> tuple[str, str, Patient]:
             patient = Patient.of(header.get)
             return str(header.SOPInstanceUID), str(header.StudyInstanceUID), patient
     except DAMAGED as error:
-        raise _refused("a part that is no DICOM file") from error
+        raise _refused("a part that is not a DICOM file") from error
 
 
 def _refused(found: str, next_step: str = "Tell the archive's administrator") -> ReadError:
     return ReadError(
         found=found,
-        expected="the images of the study that was asked for",
+        expected="the images of the requested study",
         next_step=f"{next_step}; nothing was kept",
     )

@@ -19,7 +19,7 @@ def boundary_of(content_type: str) -> bytes:
     Raises
     ------
     Broken
-        It is no multipart, or names none.
+        The type is not multipart, or names no boundary.
 
     Examples
     --------
@@ -30,7 +30,7 @@ def boundary_of(content_type: str) -> bytes:
     header["Content-Type"] = content_type
     found = header.get_boundary()
     if header.get_content_maintype() != "multipart" or not found:
-        raise Broken(f"an answer of type {header.get_content_type()}")
+        raise Broken(f"a response of type {header.get_content_type()}")
     return found.encode("latin-1", "replace")
 
 
@@ -40,14 +40,14 @@ def parts(chunks: Iterator[bytes], boundary: bytes) -> Iterator[Iterator[bytes]]
     Parameters
     ----------
     chunks : iterator of bytes
-        The body, cut anywhere.
+        Chunks of the body, split anywhere.
     boundary : bytes
-        As `boundary_of` gives it.
+        As returned by `boundary_of`.
 
     Raises
     ------
     Broken
-        The body ends early, or a header does not end.
+        The body is truncated, or a header does not end.
 
     Examples
     --------
@@ -100,4 +100,4 @@ class _Body:
         for chunk in self._chunks:
             self._held += chunk
             return
-        raise Broken("an answer that ends in the middle")
+        raise Broken("a truncated response")

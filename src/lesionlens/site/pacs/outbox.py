@@ -36,9 +36,9 @@ def files_to_send(result: Path) -> list[Path]:
     Raises
     ------
     UnusableInputError
-        There is none.
+        There is no DICOM file.
     AlteredResultError
-        Some were changed or added since the result was written.
+        Objects were changed or added since the result was written.
     """
     check_objects(result)
     folder = folder_to_send(result)
@@ -65,25 +65,25 @@ def send_result(
     Parameters
     ----------
     archive : Pacs
-        From `connect`.
+        Archive, as returned by `connect`.
     result : Path
-        A result folder, its folder `dicom`, or any folder of DICOM files, if nothing is noted.
+        Result folder, its folder `dicom`, or any folder of DICOM files.
     address : str
-        Of the archive, for the note.
+        Address of the archive, for the record.
     chosen : SendOptions or None
-        What to send, and what a person confirmed.
+        Objects to send, and confirmations.
     context : RunContext
-        As `Pacs.send` takes them.
+        As for `Pacs.send`.
 
     Returns
     -------
     tuple of (Delivery, tuple of str)
-        What was stored and what refused, and what could not be noted.
+        Outcome of the delivery, and notices.
 
     Raises
     ------
     UnusableInputError
-        Earlier objects are to be superseded, and none is known, or the result is not reviewed.
+        Earlier objects are to be superseded, but none is known or the result is not reviewed.
     """
     chosen = chosen or SendOptions()
     files = only(files_to_send(result), chosen.kinds)
@@ -96,7 +96,7 @@ def send_result(
     taken = archive.send(files, same_patient=chosen.same_patient, context=context)
     done = _noted(owner, taken, taken.stored, address, known=taken.notices)
     if earlier and taken.refused:
-        notice = "The earlier objects stay as they are: the archive refused some of the new ones."
+        notice = "Earlier objects were not rejected: the archive refused some of the new ones."
         done = replace(done, notices=(*done.notices, notice))
     elif earlier:
         from lesionlens.site.pacs import supersede  # noqa: PLC0415  slow: highdicom
@@ -134,7 +134,7 @@ def _noted(
     try:
         notices = record_sent(owner, files, address, utc_now(), rejected, known)
     except ResourceError as error:
-        notices = (f"That the report was sent could not be noted: {error}",)
+        notices = (f"The delivery could not be recorded: {error}",)
     return replace(done, notices=(*done.notices, *notices))
 
 

@@ -30,7 +30,7 @@ class Retrieval(StrEnum):
     AUTO = "auto"
     """C-GET if the archive offers it, else C-MOVE."""
     GET = "get"
-    """C-GET: over the connection that we open."""
+    """C-GET: over the same connection."""
     MOVE = "move"
     """C-MOVE: the archive opens a connection to us."""
 
@@ -57,14 +57,14 @@ class Access:
         if not _TITLE.fullmatch(self.title):
             raise UnusableInputError(
                 found=f"the AE title {self.title!r}",
-                expected="1 to 16 characters of ASCII without a backslash",
+                expected="1 to 16 ASCII characters without a backslash",
                 next_step="Ask the archive's administrator for our AE title",
             )
         if not 0 < self.port < 65536:
             raise UnusableInputError(
                 found=f"the port {self.port}",
                 expected="1 to 65535",
-                next_step="Choose the port that the archive knows us by",
+                next_step="Choose the port configured for LesionLens in the archive",
             )
         for path in (self.ca, self.certificate):
             if path is not None and not path.is_file():
@@ -82,9 +82,9 @@ class StudyQuery:
     Parameters
     ----------
     patient_id, patient_name, accession, modality : str
-        As the archive writes them; for a name see `name_pattern`.
+        As written in the archive; for a name see `name_pattern`.
     study_date : str
-        YYYYMMDD, or a range YYYYMMDD-YYYYMMDD with either end left out.
+        YYYYMMDD, or a range YYYYMMDD-YYYYMMDD with either end omitted.
     study_uid : str
         Study Instance UID.
     """
@@ -107,7 +107,7 @@ class StudyQuery:
         for text in (self.patient_id, self.patient_name, self.accession, self.modality):
             if "\\" in text or not text.isprintable() or len(text) > 64:
                 raise UnusableInputError(
-                    found="a value to search for that has a backslash or is too long",
+                    found="a search value with a backslash, or one that is too long",
                     expected="at most 64 letters on one line",
                     next_step="Shorten it, with * for the rest",
                 )
@@ -137,7 +137,7 @@ def check_address(address: str) -> str:
     Raises
     ------
     UnusableInputError
-        It is of another kind, impossible, or holds a secret.
+        The address is of another kind, impossible, or contains a secret.
     """
     try:
         parts = urlsplit(address)
@@ -147,10 +147,10 @@ def check_address(address: str) -> str:
     web = parts.scheme in WEB
     if parts.password is not None or (web and (parts.username or parts.query)):
         raise UnusableInputError(
-            found="an address that holds a user, a password or a key",
-            expected="the bare address: what is typed there ends in logs and histories",
-            next_step="Give --user, and the password by LESIONLENS_PACS_PASSWORD or the keyring",
-            in_window="Name the user, and the password, in fields of their own",
+            found="an address that contains a user, a password or a key",
+            expected="the bare address, as addresses end up in logs and histories",
+            next_step="Use --user, and LESIONLENS_PACS_PASSWORD or the keyring for the password",
+            in_window="Enter user and password in their own fields",
         )
     if parts.hostname and parts.scheme in DIMSE and not parts.username:
         raise _no_address("an address without the archive's AE title")
@@ -196,7 +196,7 @@ def check_uid(uid: str) -> None:
     Raises
     ------
     UnusableInputError
-        It is none.
+        The text is not a UID.
     """
     if not is_uid(uid):
         raise UnusableInputError(
@@ -213,11 +213,11 @@ def check_empty(target: Path) -> None:
     Raises
     ------
     UnusableInputError
-        Something is there already.
+        The folder is not empty.
     """
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise UnusableInputError(
-            found=f"something in {target.name!r} already",
+            found=f"files in {target.name!r}",
             expected="a new or empty folder for the study",
             next_step="Choose another folder with --out",
             in_window="Choose another folder",
@@ -237,7 +237,7 @@ def unreachable(address: str, reason: str, next_step: str = "") -> ResourceError
     """Return the error for an archive without a usable answer."""
     return ResourceError(
         found=f"no usable answer from {address}: {reason}",
-        expected="an archive that answers",
+        expected="an archive that responds",
         next_step=next_step
         or "Check address, network, user and password with the archive's administrator",
     )

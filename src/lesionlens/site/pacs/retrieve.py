@@ -38,9 +38,9 @@ from pynetdicom.sop_class import Verification
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.run_context import Cancel, RunContext
 from lesionlens.site.pacs.association import (
-    HURRY,
     MAX_PDU_BYTES,
     MOST_CONTEXTS,
+    WITHOUT_DELAYS,
     Peer,
     abort_association,
     own_interface,
@@ -74,20 +74,20 @@ _SOME_CAME = (
 
 
 def fetch(peer: Peer, study_uid: str, intake: Intake, context: RunContext) -> None:
-    """Fetch a study into the intake, by the chosen or offered method.
+    """Fetch a study into the intake, by the chosen or a supported method.
 
     Raises
     ------
     ResourceError
         The archive does not send it.
     CancelledError
-        The user asked to stop.
+        The user cancelled.
     """
     by = peer.access.by
     if by is Retrieval.MOVE or not _by_get(peer, study_uid, intake, context):
         if by is Retrieval.GET:
             raise unreachable(
-                peer.address, "it does not answer C-GET", "Fetch the study with --by move"
+                peer.address, "it does not respond to C-GET", "Fetch the study with --by move"
             )
         _by_move(peer, study_uid, intake, context)
 
@@ -124,7 +124,7 @@ def _by_move(peer: Peer, study_uid: str, intake: Intake, context: RunContext) ->
             f"and port {peer.access.port} as a destination; nothing was kept"
         )
         if not _follow(peer, answers, stop, intake, advice):
-            raise unreachable(peer.address, "it does not answer C-MOVE", advice)
+            raise unreachable(peer.address, "it does not respond to C-MOVE", advice)
         _await_late(intake, stop)
 
 
@@ -179,7 +179,7 @@ def _kinds(intake: Intake) -> list[str]:
 def _storage(kinds: Sequence[str]) -> list[PresentationContext]:
     """Return one context per class and transfer syntax, so that images arrive as stored.
 
-    Where a study has too many classes for that, each class has one context with every syntax.
+    If a study has too many classes for that, each class has one context with every syntax.
     """
     if len(kinds) * len(SYNTAXES) > MOST_CONTEXTS - 1:
         return [build_context(kind, list(SYNTAXES)) for kind in kinds]
@@ -201,7 +201,7 @@ def _provider(peer: Peer, intake: Intake) -> Iterator[None]:
     entity.add_supported_context(Verification)
     for kind in _kinds(intake):
         entity.add_supported_context(kind, list(SYNTAXES))
-    handlers = [(evt.EVT_C_STORE, lambda event: _keep(event, intake)), *HURRY]
+    handlers = [(evt.EVT_C_STORE, lambda event: _keep(event, intake)), *WITHOUT_DELAYS]
     try:
         server = entity.start_server(
             (own_interface(peer.host, peer.port), peer.access.port),
@@ -211,10 +211,10 @@ def _provider(peer: Peer, intake: Intake) -> Iterator[None]:
         )
     except (OSError, socket.gaierror) as error:
         raise ResourceError(
-            found=f"port {peer.access.port} of this machine not free to listen on",
-            expected="a port where the archive may send the study (C-MOVE)",
-            next_step="Choose the port that the archive knows us by with --port",
-            in_window="Choose the port that the archive knows us by",
+            found=f"port {peer.access.port} of this machine in use",
+            expected="a free port to which the archive sends the study (C-MOVE)",
+            next_step="Choose the port configured for LesionLens in the archive with --port",
+            in_window="Choose the port configured for LesionLens in the archive",
         ) from error
     try:
         yield

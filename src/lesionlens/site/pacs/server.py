@@ -42,7 +42,7 @@ class Server:
         Raises
         ------
         UnusableInputError
-            A title, port or file that cannot be.
+            Title, port or file is invalid.
         """
         return Access(
             user=self.user or None,

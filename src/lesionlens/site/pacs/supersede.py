@@ -1,8 +1,7 @@
 """Find and reject earlier, unreviewed objects when a reviewed result is sent.
 
-A rejection note (IHE IOCM) names them. They are known from what was recorded as sent, else by the
-descriptions of the series that the archive lists: each LesionLens object says there how far the
-review was.
+A rejection note (IHE IOCM) names them. They are known from the record of sent objects, otherwise
+from the series descriptions in the archive, which state whether a LesionLens object was reviewed.
 """
 
 from __future__ import annotations
@@ -41,27 +40,27 @@ def earlier_objects(
     Parameters
     ----------
     archive : Pacs
-        Asked if nothing is recorded.
+        Queried if nothing is recorded.
     result : Path
-        The result's folder, where what was sent is recorded.
+        Result folder with the record of sent objects.
     files : sequence of Path
-        Of the reviewed result.
+        Files of the reviewed result.
     address : str
-        Of the archive, as it is recorded.
+        Address of the archive, as recorded.
     kinds : sequence of ObjectKind
-        These alone; all if none is named.
+        Types to include; all if empty.
     context : RunContext
-        Polled while the archive is asked.
+        Checked for cancellation during the query.
 
     Returns
     -------
     tuple of Dataset
-        With the patient and study of the result, and the UIDs of the earlier object.
+        Headers with the result's patient and study, and the UIDs of an earlier object.
 
     Raises
     ------
     UnusableInputError
-        The result is not reviewed or not ours, or nothing is known that it could supersede.
+        The result is not reviewed or not of LesionLens, or no earlier object is known.
     """
     headers = [item.header() for item in read_outgoing(files)]
     new = _reviewed(headers)
@@ -77,8 +76,8 @@ def earlier_objects(
     ]
     if not left:
         raise UnusableInputError(
-            found="no earlier, unreviewed objects of LesionLens of this study in the archive",
-            expected="some that were sent before and are not yet rejected",
+            found="no earlier unreviewed LesionLens objects of this study in the archive",
+            expected="objects that were sent earlier and are not yet rejected",
             next_step="Send it without --supersede",
             in_window="Send it without a rejection note",
         )
@@ -106,8 +105,8 @@ def _reviewed(headers: Sequence[Dataset]) -> Dataset:
             if unreviewed
             else f"--supersede with objects of LesionLens of {len(studies)} studies",
             expected="the reviewed result of one study",
-            next_step="Review it and export it anew, or leave out --supersede",
-            in_window="Review it and export it anew",
+            next_step="Review it and export it again, or omit --supersede",
+            in_window="Review it and export it again",
         )
     return ours[0]
 

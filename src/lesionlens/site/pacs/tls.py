@@ -18,7 +18,7 @@ def client_context(access: Access) -> ssl.SSLContext:
     Raises
     ------
     UnusableInputError
-        A file of certificates cannot be used.
+        A certificate file cannot be used.
     """
     return _tls(
         lambda: ssl.create_default_context(cafile=None if access.ca is None else str(access.ca)),
@@ -30,8 +30,8 @@ def server_context(access: Access) -> ssl.SSLContext:
     """Return the server context for C-MOVE; the archive must present its certificate."""
     if access.certificate is None:
         raise UnusableInputError(
-            found="C-MOVE over TLS, where the archive connects to us, and no certificate of ours",
-            expected="our certificate and its key, which we show the archive",
+            found="C-MOVE over TLS, for which the archive connects to us, without our certificate",
+            expected="our certificate and its key, to present to the archive",
             next_step="Name them with --cert FILE (PEM), or fetch the study with --by get",
             in_window="Name our certificate in the archive's settings, or choose C-GET",
         )
@@ -68,13 +68,14 @@ def tls_reason(error: Exception) -> tuple[str, str] | None:
 _TLS_WORDS = (
     (
         ("certificate required", "handshake failure", "bad certificate", "unknown ca"),
-        "it asks for a certificate of ours, or does not trust the one it got",
+        "it requires our certificate, or does not trust the one presented",
         "Name ours with --cert FILE: certificate and key in one PEM file, from the archive's "
         "administrator",
     ),
     (
         ("unexpected eof", "eof occurred"),
-        "it hung up while TLS was agreed on, as archives do that ask for a certificate of ours",
+        "it closed the connection during the TLS handshake, as archives do that require our "
+        "certificate",
         "Name ours with --cert FILE: certificate and key in one PEM file, from the archive's "
         "administrator",
     ),
@@ -91,12 +92,12 @@ _TLS_WORDS = (
     (
         ("wrong version number", "record layer failure", "http request"),
         "it does not speak TLS at this port",
-        "Check the port, or use http:// on this machine alone",
+        "Check the port, or use http:// on this machine only",
     ),
     (
         ("certificate verify failed", "ssl", "tls"),
         "its certificate is not trusted",
-        "Give the authority's certificate with --ca FILE (PEM)",
+        "Name the authority's certificate with --ca FILE (PEM)",
     ),
 )
 
@@ -117,7 +118,7 @@ def _unusable(access: Access, error: Exception) -> UnusableInputError:
         next_step = "Unlock a copy that only you can read: openssl pkey -in key.pem -out open.pem"
     elif "mismatch" in str(error).lower():
         found = f"a key that belongs to another certificate{name}"
-        next_step = "Put the key of this very certificate behind it"
+        next_step = "Append the key of this certificate"
     else:
         found = f"a file of certificates that cannot be used ({type(error).__name__})"
         expected = "PEM: the authorities, or our certificate and its key, unlocked"

@@ -38,12 +38,12 @@ from lesionlens.site.pacs.tls import client_context, tls_reason
 logging.getLogger("retrying").setLevel(logging.CRITICAL)  # it logs a traceback for each refusal
 
 TIMEOUT_SECONDS = (10, 60)
-"""To connect; between two pieces of an answer."""
+"""Timeouts for connecting, and between two chunks of a response."""
 _CHUNK_BYTES = 2**20
 MOST_ANSWER_BYTES = 32 * 2**20
-"""Of a list; a study itself goes to the disk as it comes."""
+"""Maximum size of a list; studies are written to disk as they arrive."""
 _PAGE = 1000
-"""Images that are requested in one list."""
+"""Number of images per list request."""
 _FILTERS = {
     "PatientID": "patient_id",
     "PatientName": "patient_name",
@@ -78,7 +78,7 @@ class WebPacs(Pacs):
         self.address = address.rstrip("/")
         known = login(address, access.user)
         self._session = _Session()
-        # without an own authentication, requests would take passwords from ~/.netrc
+        # without explicit authentication, requests would read passwords from ~/.netrc
         self._session.auth = HTTPBasicAuth(*(k.encode() for k in known)) if known else _unchanged
         client_context(access)  # unusable certificates are refused now
         if access.ca is not None:
@@ -126,7 +126,7 @@ class WebPacs(Pacs):
 
     @override
     def _fetch(self, study_uid: str, intake: Intake, context: RunContext) -> None:
-        del context  # the intake asks with each file
+        del context  # the intake checks it with each file
         with (
             self._asking(),
             self._session.get(
@@ -159,10 +159,10 @@ class WebPacs(Pacs):
                 raise BrokenOffError(self.address, f"it is busy ({status})", _wait(error)) from None
             if status not in _NOT_STORED:
                 self._give_up(error)
-            if len(batch) == 1:  # it took none of the request
+            if len(batch) == 1:  # nothing of the request was stored
                 ledger.refuse(batch[0], f"status {status}")
                 return
-            for item in batch:  # which of them it refuses shows one by one
+            for item in batch:  # one by one, to find the refused files
                 self._store_batch([item], ledger)
             return
         except _ODD_ANSWERS as error:
@@ -202,7 +202,7 @@ class WebPacs(Pacs):
 class _Session(Session):
     @override
     def send(self, request: PreparedRequest, **more: Any) -> Response:
-        """Read no more than is bearable; wildcards and our certificates stay as they are."""
+        """Limit the response size; keep wildcards and our certificates unchanged."""
         request.url = (request.url or "").replace("%2A", "*")  # Orthanc's plug-in 1.7 needs it
         if self.verify is not True:
             more["verify"] = self.verify
@@ -220,7 +220,7 @@ def _bounded(answer: Response) -> BytesIO:
         for piece in source.stream(_CHUNK_BYTES, decode_content=True):
             body.write(piece)
             if body.tell() > MOST_ANSWER_BYTES:
-                raise Broken(f"an answer of more than {MOST_ANSWER_BYTES / 2**20:.3g} MB")
+                raise Broken(f"a response of more than {MOST_ANSWER_BYTES / 2**20:.3g} MB")
     body.seek(0)
     return body
 
@@ -230,10 +230,10 @@ def _unchanged(request: PreparedRequest) -> PreparedRequest:
 
 
 def _check_response(response: Response, *_: Any, **__: Any) -> None:
-    """Follow no redirection, which could lead patients' data elsewhere; take any kind of JSON."""
+    """Refuse redirections, which could send patient data elsewhere; accept any type of JSON."""
     if response.is_redirect:
         raise UnusableInputError(
-            found=f"an address that sends on to another one (status {response.status_code})",
+            found=f"an address that redirects to another one (status {response.status_code})",
             expected="the archive's own address",
             next_step="Use the final address: images and passwords go nowhere else",
         )
@@ -287,12 +287,12 @@ def _reason(error: RequestException) -> tuple[str, str]:
     """Return what happened and what to do, without details of the request."""
     status = _status(error)
     if status in (401, 403):
-        return f"status {status}, it does not let this user in", "Check --user and the password"
+        return f"status {status}, the user is not authorised", "Check --user and the password"
     if status is not None:
         return f"status {status}", ""
     tls = tls_reason(error)
     if tls is not None:
         return tls
     if isinstance(error, Timeout):
-        return "it takes too long", "Try again later"
-    return "no connection, or one that broke", "Check address and network"
+        return "the request timed out", "Try again later"
+    return "no connection, or a broken one", "Check address and network"

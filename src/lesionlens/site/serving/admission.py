@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fastapi import Request
 from starlette.datastructures import Headers
 
-from lesionlens.site.serving.answers import RefusedError
+from lesionlens.site.serving.error_responses import RefusedError
 from lesionlens.site.serving.sessions import owner_of
 
 
@@ -19,8 +19,8 @@ class Admission:
     keys: tuple[str, ...] = ()
     """Valid API keys; empty if none is required."""
     hosts: tuple[str, ...] = ()
-    """Names under which the server answers, so that no web page reaches it through a browser; empty
-    for any."""
+    """Accepted host names, so that no web page reaches the server through a browser; empty for any.
+    """
 
     def opens(self, key: str) -> bool:
         """Return whether a key is valid, in constant time."""
@@ -34,12 +34,12 @@ def owner_asking(headers: Headers, admission: Admission) -> str:
     Raises
     ------
     RefusedError
-        A web page asks, or one without a key of this server.
+        The client is a web page, or has no valid key.
     """
     if "origin" in headers:
         raise RefusedError(
-            found="a request of a web page",
-            expected="one of a program",
+            found="a request from a web page",
+            expected="a request from a program",
             next_step="Use LesionLens itself",
         )
     if not admission.keys:
@@ -58,5 +58,5 @@ def admitted(request: Request) -> str:
 def no_key() -> RefusedError:
     """Return the response to a request without a valid key."""
     return RefusedError(
-        found="no key, or a wrong one", expected="one of this server's", next_step="Name it"
+        found="no key, or a wrong one", expected="a key of this server", next_step="Name it"
     )

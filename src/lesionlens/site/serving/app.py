@@ -22,19 +22,19 @@ from lesionlens.engines.engine import Engine, SupportsFirstPass
 from lesionlens.engines.remote.connection import PROTOCOL
 from lesionlens.engines.remote.messages import Header, info_out
 from lesionlens.site.serving.admission import Admission, admitted
-from lesionlens.site.serving.answers import TooLargeError, explained
+from lesionlens.site.serving.error_responses import TooLargeError, error_response
 from lesionlens.site.serving.gate import Gate
 from lesionlens.site.serving.monailabel.adapter import Adapter
 from lesionlens.site.serving.monailabel.routes import make_router
 from lesionlens.site.serving.sessions import Session, Sessions
 
-_LONGEST_WAIT_S, _NEWS_S = 10.0, 0.1  # a client gets news at most so often, an answer at once
+_LONGEST_WAIT_S, _NEWS_S = 10.0, 0.1  # progress is sent at most so often, a response at once
 _AT_ONCE = 2
 """Maximum number of messages unpacked, and studies assembled, concurrently."""
 _NO_TELEMETRY: Any = dict.fromkeys(
     ("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False
 )
-"""FastAPI would tell OpenTelemetry of every request where that is set up; nothing leaves here."""
+"""FastAPI would report every request to OpenTelemetry if that is installed; this disables it."""
 T = TypeVar("T")
 _OCTETS = "application/octet-stream"
 
@@ -45,11 +45,11 @@ def make_app(sessions: Sessions, admission: Admission, datastore: Path | None = 
     Parameters
     ----------
     sessions : Sessions
-        What is held; ended with the application.
+        Sessions; closed with the application.
     admission : Admission
-        Who may ask.
+        API keys and host names.
     datastore : Path or None
-        The folder that clients of MONAI Label find images in and keep labels in.
+        Folder of images and labels for MONAI Label clients.
     """
     adapter = Adapter(sessions, datastore)
 
@@ -73,7 +73,7 @@ def make_app(sessions: Sessions, admission: Admission, datastore: Path | None = 
     app.add_middleware(Gate, admission=admission, sessions=sessions)
     if admission.hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*admission.hosts])
-    app.add_exception_handler(LesionLensError, _explained)
+    app.add_exception_handler(LesionLensError, _error_response)
     _add_server_routes(app)
     _add_session_routes(app)
     _add_job_routes(app)
@@ -198,7 +198,7 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
     Raises
     ------
     TooLargeError
-        It is longer than allowed.
+        The body is longer than allowed.
     """
     body = bytearray()
     try:
@@ -212,14 +212,14 @@ async def read_body(request: Request, limit_bytes: int) -> bytes:
                 )
     except ClientDisconnect:
         raise ServerError(
-            found="a client that went away", expected="all of a request", next_step="Send it again"
+            found="a disconnected client", expected="a complete request", next_step="Send it again"
         ) from None
     return bytes(body)
 
 
-async def _explained(request: Request, error: Exception) -> JSONResponse:
+async def _error_response(request: Request, error: Exception) -> JSONResponse:
     """Return an error as a response."""
     del request
     if not isinstance(error, LesionLensError):
         raise error
-    return explained(error)
+    return error_response(error)

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lesionlens.base.errors import FullError, LesionLensError, UnusableInputError
 from lesionlens.site.serving.admission import Admission, owner_asking
-from lesionlens.site.serving.answers import TooLargeError, explained
+from lesionlens.site.serving.error_responses import TooLargeError, error_response
 from lesionlens.site.serving.sessions import Sessions
 
 requests = logging.getLogger("lesionlens.site.serving.requests")
@@ -39,9 +39,9 @@ def patience_s(received: int, waited_s: float) -> float:
     Parameters
     ----------
     received : int
-        Bytes that came.
+        Bytes received so far.
     waited_s : float
-        For them, all together.
+        Total waiting time so far, seconds.
 
     Examples
     --------
@@ -60,11 +60,11 @@ class Gate:
     Parameters
     ----------
     app : ASGIApp
-        What answers.
+        Application behind the gate.
     admission : Admission
-        Who may ask.
+        API keys and host names.
     sessions : Sessions
-        Whose memory the bodies that arrive share.
+        Sessions, with whose memory limit request bodies are counted.
     """
 
     def __init__(self, app: ASGIApp, admission: Admission, sessions: Sessions) -> None:
@@ -90,11 +90,11 @@ class Gate:
                 scope.setdefault("state", {})["owner"] = owner_asking(headers, self._admission)
             call.allow(self._most(path), headers.get("content-length", ""))
         except LesionLensError as error:
-            await explained(error)(scope, call.receive, call.send)
+            await error_response(error)(scope, call.receive, call.send)
             return
         await self._app(scope, call.receive, call.send)
         if call.refusal is not None and not call.status:
-            await explained(call.refusal)(scope, call.receive, call.send_anyway)
+            await error_response(call.refusal)(scope, call.receive, call.send_anyway)
 
     def _most(self, path: str) -> int:
         """Return the maximum length of a body."""
@@ -150,9 +150,9 @@ class _Call:
             raise _too_large(self._limit)
         if not self._sessions.arriving.add(arrived):
             raise FullError(
-                found="a server that reads as much as it has memory for",
-                expected="room for one more message",
-                next_step="Try again in a while, or give the server more",
+                found="a server whose memory for requests is full",
+                expected="memory for one more request",
+                next_step="Try again later, or give the server more memory",
             )
         self._held += arrived
         if self._done and self._spooled:
@@ -188,7 +188,7 @@ def _log(scope: Scope, call: _Call, seconds: float) -> None:
         client,
         scope["method"],
         pattern,
-        call.status or "no answer",
+        call.status or "no response",
         1000 * seconds,
         call.received,
     )
@@ -204,7 +204,7 @@ def _too_large(limit: int) -> TooLargeError:
 
 def _too_slow() -> LesionLensError:
     return UnusableInputError(
-        found=f"a request of which nothing came for {IDLE_S:.0f} s, or too little all the time",
-        expected=f"all of it, at {SLOWEST_BYTES_S / 2**10:.0f} kB a second or more",
+        found=f"a request that stalled for {IDLE_S:.0f} s, or is too slow",
+        expected=f"at least {SLOWEST_BYTES_S / 2**10:.0f} kB per second",
         next_step="Send it again",
     )

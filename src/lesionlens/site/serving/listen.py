@@ -52,35 +52,35 @@ class Listening:
         Raises
         ------
         UnusableInputError
-            So it is.
+            The settings would do so.
         """
         if (self.certificate is None) != (self.key is None):
             raise UnusableInputError(
                 found="a certificate without its key, or a key alone",
-                expected="both, as PEM files",
+                expected="certificate and key, as PEM files",
                 next_step="Name them with --certificate FILE --certificate-key FILE",
             )
         if is_loopback(self.host):
             return
         if not keys:
             raise UnusableInputError(
-                found=f"{self.host}, where other machines come in, and no key",
-                expected="a key for whoever may ask",
+                found=f"{self.host}, which other machines can reach, without an API key",
+                expected="an API key for access from other machines",
                 next_step="Name a file with --api-key-file FILE",
             )
         if self.certificate is None and not self.plain_http:
             raise UnusableInputError(
-                found=f"{self.host}, where other machines come in, and no certificate",
-                expected="https, so that scans and keys travel encrypted",
-                next_step="Name --certificate and --certificate-key; or allow it with --plain-http "
-                "on a network that is yours or behind a proxy that encrypts",
+                found=f"{self.host}, which other machines can reach, without a certificate",
+                expected="https, so that scans and keys are encrypted",
+                next_step="Name --certificate and --certificate-key; or allow http by --plain-http "
+                "on a private network or behind an encrypting proxy",
             )
 
 
 class _PatientProtocol(H11Protocol):
     """Disconnects clients that do not complete a request in time.
 
-    uvicorn waits for ever for the first request, and for the rest of one that has begun.
+    uvicorn itself waits forever for the first request, and for the rest of an incomplete one.
     """
 
     _late: asyncio.TimerHandle | None = None
@@ -133,22 +133,22 @@ def listen(
     Parameters
     ----------
     app : FastAPI
-        What is served.
+        Application to serve.
     where : Listening
-        Checked before.
+        Address and TLS files, checked before.
     on_open : callable
-        Called with the address as soon as it is open.
+        Called with the address once the port is open.
     context : RunContext
-        Asked whether to stop.
+        Checked for cancellation.
 
     Raises
     ------
     ResourceError
-        The port is taken or not ours to take.
+        The port is in use, or may not be opened.
     UnusableInputError
         The certificate cannot be used.
     """
-    door = _bind(where)
+    bound = _bind(where)
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -172,33 +172,33 @@ def listen(
         ) from error
     scheme = "http" if where.certificate is None else "https"
     host = f"[{where.host}]" if ":" in where.host else where.host
-    on_open(f"{scheme}://{host}:{door.getsockname()[1]}")
-    asyncio.run(_serve(_Server(config), door, context))
+    on_open(f"{scheme}://{host}:{bound.getsockname()[1]}")
+    asyncio.run(_serve(_Server(config), bound, context))
 
 
-async def _serve(server: _Server, door: socket.socket, context: RunContext) -> None:
+async def _serve(server: _Server, bound: socket.socket, context: RunContext) -> None:
     async def watch() -> None:
         while not context.cancel.is_set():
             await asyncio.sleep(_STOP_S)
         server.should_exit = True
 
     watcher = asyncio.create_task(watch())
-    await server.serve(sockets=[door])
+    await server.serve(sockets=[bound])
     watcher.cancel()
 
 
 def _bind(where: Listening) -> socket.socket:
     family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
-    door = socket.socket(family, socket.SOCK_STREAM)
-    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        door.bind((where.host, where.port))
-        door.listen(128)  # who comes from now on is answered as soon as all is ready
+        bound.bind((where.host, where.port))
+        bound.listen(128)  # connections from now on are served once everything is ready
     except OSError as error:
-        door.close()
+        bound.close()
         raise ResourceError(
             found=f"that port {where.port} of {where.host} cannot be opened ({error.strerror})",
-            expected="an address of this machine and a port that is free",
-            next_step="Choose another with --port, or --port 0 for any",
+            expected="an address of this machine and a free port",
+            next_step="Choose another port with --port, or --port 0 for any",
         ) from error
-    return door
+    return bound

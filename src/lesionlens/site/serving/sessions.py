@@ -17,9 +17,9 @@ from lesionlens.base.labels import RequestKind
 from lesionlens.engines.engine import Engine, SupportsForgetting
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.packing import header_of
-from lesionlens.site.serving.held import held_bytes
-from lesionlens.site.serving.questions import HeldStudy, NoTraceError, Question, answer
-from lesionlens.site.serving.turns import Job, Turns
+from lesionlens.site.serving.engine_requests import EngineRequest, HeldStudy, NoTraceError, respond
+from lesionlens.site.serving.job_queue import Job, JobQueue
+from lesionlens.site.serving.memory_use import held_bytes
 
 _UNPACKING = messages.BYTES_PER_VOXEL + 8
 """Bytes per voxel while a study is assembled: the study, and one unpacked channel."""
@@ -49,7 +49,7 @@ class Arriving:
     Parameters
     ----------
     most : int
-        At a time.
+        Limit, bytes.
     """
 
     def __init__(self, most: int) -> None:
@@ -113,14 +113,14 @@ class Sessions:
     Parameters
     ----------
     models : mapping of str to Engine
-        By the names under which they are offered; the first is the default.
+        Models by name; the first is the default.
     limits : Limits
-        What is held at most.
+        Limits of the server.
     """
 
     def __init__(self, models: Mapping[str, Engine], limits: Limits) -> None:
         self.models, self.limits = dict(models), limits
-        self.turns = Turns()
+        self.queue = JobQueue()
         self.arriving = Arriving(limits.memory_bytes // 4)
         self._all: dict[str, Session] = {}
         self._lock = threading.RLock()
@@ -133,16 +133,16 @@ class Sessions:
         name = next(iter(self.models)) if model is None else model
         if name not in self.models:
             raise ServerError(
-                found=f"a wish for the model {name!r:.60}",
-                expected=f"one that this server offers: {', '.join(self.models)}",
+                found=f"a request for the model {name!r:.60}",
+                expected=f"a model of this server: {', '.join(self.models)}",
                 next_step="Choose one of these",
             )
         with self._lock:
             if len(self._all) >= self.limits.sessions:
-                raise _full("as many clients as it serves at once")
+                raise _full("the maximum number of clients")
             mine = sum(session.owner == owner for session in self._all.values())
             if mine >= self.limits.sessions_each:
-                raise _full("as many sessions as one key opens at once")
+                raise _full("the maximum number of sessions of a key")
             session = Session(owner, name)
             self._all[session.name] = session
             return session
@@ -162,12 +162,12 @@ class Sessions:
             self._all.pop(session.name, None)
             jobs = [*session.jobs.values()]
         for job in jobs:
-            self.turns.drop(job)
+            self.queue.drop(job)
         session.parts.clear()
         session.studies.clear()
         session.jobs.clear()
         if self._last_user.get(session.model) == session.name:
-            self.turns.add(session.name, Job(lambda _: self._forget(session)))
+            self.queue.add(session.name, Job(lambda _: self._forget(session)))
 
     def _forget(self, session: Session) -> bytes:
         """Release the engine's last study, if it belongs to an ended session."""
@@ -182,8 +182,8 @@ class Sessions:
         """Store a part of a study, if its digest is right."""
         if messages.digest_of(part) != name:
             raise ServerError(
-                found="a part that was changed on its way",
-                expected="the bytes that its name is the SHA-256 of",
+                found="a part that was altered in transit",
+                expected="bytes whose SHA-256 is the name of the part",
                 next_step="Send it again",
             )
         self._make_room(session, len(part))
@@ -212,40 +212,40 @@ class Sessions:
         Raises
         ------
         GoneError
-            The study is not held.
+            The server does not hold the study.
         """
         with self._lock:
             if name in session.jobs:
                 return
             if len(session.jobs) >= self.limits.jobs:
-                raise _full("as many questions as it takes from one client")
+                raise _full("the maximum number of requests of a client")
         header = header_of(message)
         self._make_room(session, len(message))
-        question = Question(header, message)
+        request = EngineRequest(header, message)
         with self._lock:
             kept = session.studies.get(str(header.get("study")))
             if kept is None:
                 raise GoneError("study")
-            if question.kind and question.kind.needs_trace and kept.study.trace is None:
+            if request.kind and request.kind.needs_trace and kept.study.trace is None:
                 raise GoneError("trace")
-            job = Job(lambda mine: self._answer(session, kept, question, mine), len(message))
+            job = Job(lambda mine: self._respond(session, kept, request, mine), len(message))
             kept.jobs.add(job)
             kept.used = time.monotonic()
             session.jobs[name] = job
-        self.turns.add(session.name, job)
+        self.queue.add(session.name, job)
 
-    def _answer(self, session: Session, kept: _Kept, question: Question, job: Job) -> bytes:
+    def _respond(self, session: Session, kept: _Kept, request: EngineRequest, job: Job) -> bytes:
         engine = self.models[session.model]
         try:
             self._last_user[session.model] = session.name
-            found = answer(engine, kept.study, question, job)
+            found = respond(engine, kept.study, request, job)
             self._make_room(session, len(found))
         except NoTraceError:
             raise GoneError("trace") from None
         else:
             return found
         finally:
-            if question.kind is RequestKind.PREDICT:
+            if request.kind is RequestKind.PREDICT:
                 self._weigh(session, kept, engine)
             kept.used = time.monotonic()
 
@@ -261,7 +261,7 @@ class Sessions:
         """Cancel a job and delete its response."""
         job = session.jobs.pop(name, None)
         if job is not None:
-            self.turns.drop(job)
+            self.queue.drop(job)
 
     @property
     def bytes(self) -> int:
@@ -276,19 +276,19 @@ class Sessions:
                 "sessions": len(self._all),
                 "studies": sum(len(s.studies) for s in self._all.values()),
                 "bytes": self.bytes,
-                "waiting": self.turns.waiting,
+                "waiting": self.queue.waiting,
             }
 
     def _make_room(self, session: Session, needed: int) -> None:
         """Evict the least recently used studies of the largest session, or refuse.
 
-        What the session itself holds goes first; others' only after some time of silence.
+        Studies of the session itself go first, those of others only after some idle time.
         """
         with self._lock:
             while self.bytes + needed > self.limits.memory_bytes:
                 victim = self._idle(session)
                 if victim is None:
-                    raise _full("as many studies as it has memory for")
+                    raise _full("as many studies as fit into its memory")
                 owner, name = victim
                 gone = owner.studies.pop(name)
                 spared = {part for kept in owner.studies.values() for part in kept.parts}
@@ -315,7 +315,7 @@ class Sessions:
             everyone = [*self._all.values()]
         for session in everyone:
             self.close(session)
-        self.turns.end()
+        self.queue.end()
 
     def _watch(self) -> None:
         """End idle sessions."""
@@ -335,6 +335,6 @@ def owner_of(key: str | None) -> str:
 def _full(what: str) -> FullError:
     return FullError(
         found=f"a server that holds {what}",
-        expected="room for one more",
-        next_step="Try again in a while, or give the server more",
+        expected="capacity for one more",
+        next_step="Try again later, or raise the server's limits",
     )

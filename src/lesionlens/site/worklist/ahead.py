@@ -31,24 +31,23 @@ def run_ahead(
 ) -> tuple[StudyOutcome, ...]:
     """Analyse every study of a list without a result of this engine.
 
-    Before each study it looks again where the reader is: the study being read comes first, then
-    those behind it, then those before it. Results are those of `lesionlens batch`, and are known
-    to `batch --resume` in the same folder, and the other way round.
+    The order follows the reader: the study being read first, then the later ones, then the
+    earlier ones. Results are those of `lesionlens batch`; each skips results of the other.
 
     Parameters
     ----------
     database : WorklistDatabase
-        Is kept up to date, study by study.
+        Database of the list; updated study by study.
     choice : CohortChoice
-        What analyses. What each sequence adds and what was dismissed is kept of every study, so
-        that its reader can ask for it without analysing again.
+        Engine, preparation and export options. Contributions of the sequences and dismissed
+        regions are always saved, so that a reader can view them without another analysis.
     context : RunContext
-        As everywhere; a study that was not finished leaves nothing behind.
+        Reports progress; after cancellation nothing of the unfinished study remains.
 
     Returns
     -------
     tuple of StudyOutcome
-        Of the studies that were begun here.
+        Outcomes of the studies started here.
     """
     choice = replace(choice, files=replace(choice.files, evidence=True))
     engine = identity(choice)
@@ -91,16 +90,16 @@ class _AheadRun:
         """Analyse one study; None if done before."""
         database = self.database
         try:
-            entry = at_hand(database, entry, self.context)
+            entry = local_study(database, entry, self.context)
             place = Path(entry.place)
             job = StudyJob(entry.name, place, database.folder / entry.name)
             mark = fingerprint(place) if place.is_dir() else str(place.stat().st_mtime_ns)
         except (LesionLensError, OSError) as error:
             words = error.found if isinstance(error, LesionLensError) else str(error.strerror)
-            database.update(with_warning(_said_before(entry), f"{_AWAY}{words}"))
+            database.update(with_warning(_without_unavailable(entry), f"{_AWAY}{words}"))
             return StudyOutcome(entry.name, Status.FAILED, 2, words)
-        if _said_before(entry) is not entry:
-            entry = _said_before(entry)
+        if _without_unavailable(entry) is not entry:
+            entry = _without_unavailable(entry)
             database.update(entry)
         if complete(database, job, mark, self.engine) is not None:
             if entry.candidates is None:
@@ -113,29 +112,29 @@ class _AheadRun:
         return outcome
 
 
-def _said_before(entry: StudyEntry) -> StudyEntry:
+def _without_unavailable(entry: StudyEntry) -> StudyEntry:
     """Return an entry without the warning about a missing study."""
     held = tuple(one for one in entry.warnings if not one.startswith(_AWAY))
     return entry if held == entry.warnings else replace(entry, warnings=held)
 
 
-def at_hand(database: WorklistDatabase, entry: StudyEntry, context: RunContext) -> StudyEntry:
+def local_study(database: WorklistDatabase, entry: StudyEntry, context: RunContext) -> StudyEntry:
     """Return a study that is local and described, updating the list.
 
-    One that is in the archive alone is fetched.
+    A study that is only in the archive is fetched.
 
     Raises
     ------
     UnusableInputError
-        It has no folder, and the list knows no archive.
+        The study has no folder, and the list no archive.
     """
     if not entry.place:
         archive = database.note(ARCHIVE)
         if archive is None:
             raise UnusableInputError(
-                found=f"{entry.name}, without a folder, and a list that knows no archive",
-                expected="a study on this machine, or a list that was made from an archive",
-                next_step="Make the list anew from the archive: List ▾",
+                found=f"{entry.name} without a folder, in a list without an archive",
+                expected="a study on this machine, or a list made from an archive",
+                next_step="Make the list again from the archive: List ▾",
             )
         entry = fetched(entry, Server(**archive), database.folder, context=context)
         database.update(entry)
@@ -145,7 +144,7 @@ def at_hand(database: WorklistDatabase, entry: StudyEntry, context: RunContext) 
     return entry
 
 
-def step_aside() -> None:
+def lower_priority() -> None:
     """Lower this process's priority in favour of the reader's program, if possible."""
     if sys.platform != "win32":
         with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
 """The user's own log of reads that belong to no worklist.
 
-Decisions of a reader on an analysis are shown again wherever they open it: the own log notes
-in which folder they were kept last. Earlier releases kept them in one file an analysis and reader,
-which is read where no log holds any.
+A reader's decisions on an analysis are shown again wherever it is opened: this log records the
+folder that stored them last. Earlier releases used one file per analysis and reader, which is read
+if no log has any decisions.
 """
 
 from __future__ import annotations
@@ -55,18 +55,17 @@ class Recovered:
 def recovered(analysis: Analysis, key: ReadKey, folder: Path) -> Recovered:
     """Return the decisions of a reader on the same input and weights.
 
-    The analysis's own review is shown unless a log continues it. A session of a reader study sees
-    what was decided in that session alone. Decisions on candidates that this analysis does not
-    have are left where they are.
+    The analysis's own review is used unless a log continues it. A session of a reader study uses
+    its own decisions only. Decisions on candidates that this analysis does not have are ignored.
 
     Parameters
     ----------
     analysis : Analysis
-        About to be shown.
+        Analysis to show.
     key : ReadKey
-        Whose read it is shown in: one of a reader study sees no other.
+        Key of the read.
     folder : Path
-        Whose log that is: a list's, or `own_folder`.
+        Folder of its log: a list's, or `own_folder`.
     """
     saved = Review() if key.session else analysis.review
     known = {c.tracking_uid for c in analysis.findings.candidates}
@@ -84,12 +83,12 @@ def words_aside(analysis: Analysis, other: Review) -> str:
     """Write conflicting decisions to a folder of the user; return a notice with its path."""
     last = re.sub(r"\W+", "-", other.events[-1].time)
     folder = own_folder() / "set_aside" / f"{store.analysis_key(analysis.run)}-{last}"
-    words = "The decisions of this result are shown; other decisions of yours on it"
+    words = "The decisions saved with this result are shown; your other decisions on it"
     try:
         store.save(replace(analysis, review=other), folder)
     except LesionLensError as error:
-        return f"{words} could not be kept aside: {error.found}."
-    return f"{words} are kept in {folder}."
+        return f"{words} could not be saved: {error.found}."
+    return f"{words} are saved in {folder}."
 
 
 def _kept(run: RunInfo, key: ReadKey, folder: Path) -> list[Review]:
@@ -118,11 +117,11 @@ def reviews_kept(run: RunInfo, readers: Iterable[str | None], folder: Path) -> l
     Parameters
     ----------
     run : RunInfo
-        Of the result.
+        Run of the result.
     readers : iterable of str or None
-        Whose decisions.
+        Readers whose decisions are returned.
     folder : Path
-        That holds the result; it may be a list's.
+        Folder that contains the result; it may be a list's.
     """
     named = tuple(readers)
     names: Container[str] = {reader or "" for reader in named}

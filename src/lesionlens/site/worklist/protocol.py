@@ -1,10 +1,9 @@
 """Protocol of a reader study: readers, order of cases, arms.
 
-Every reader reads every case once in every arm, one arm a session, so that no case comes twice in
-a session and each session holds every arm equally often (fully crossed and counterbalanced; see
-Obuchowski, Radiology 2003;229:3-8). Between sessions lies the time that the protocol requests.
-The order of cases is drawn for each reader and session from the seed, by SHA-256: the same on any
-machine and in any release.
+Every reader reads every case once in every arm, in different sessions, with every arm equally often
+in each session (fully crossed and counterbalanced; see Obuchowski, Radiology 2003;229:3-8). The
+protocol sets the time between sessions. The order of cases of each reader and session is derived
+from the seed by SHA-256: it is the same on any machine and in any release.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ class ReadingProtocol:
     Parameters
     ----------
     title : str
-        In words.
+        Title of the study.
     seed : int
-        Draws the order.
+        Seed of the order.
     readers : tuple of str
-        As they name themselves in the preferences.
+        Names of the readers, as in their preferences.
     arms : tuple of Arm
-        What is compared, each once.
+        Arms to compare, each once.
     cases : tuple of str
-        Names of studies in the list; empty for all of them.
+        Names of studies in the list; empty for all.
     washout_days : int
-        At least so many days from the end of one session to the next.
+        Minimum number of days from the end of one session to the next.
     require_rating : bool
-        Whether a mark without a rating is not taken.
+        Whether every mark needs a rating.
     """
 
     title: str
@@ -72,7 +71,7 @@ def read_protocol(folder: Path) -> ReadingProtocol | None:
     Raises
     ------
     ReadError
-        It is no protocol, or names a reader, an arm or a case twice.
+        The file is not a protocol, or names a reader, an arm or a case twice.
     """
     try:
         table = read_toml(folder / FILE)
@@ -100,16 +99,16 @@ def assignments(
     Parameters
     ----------
     protocol : ReadingProtocol
-        Seed, readers and arms.
+        Protocol with seed, readers and arms.
     reader : str
-        One of its readers.
+        One of the protocol's readers.
     cases : sequence of str
-        Names of the list's studies.
+        Names of the studies in the list.
 
     Raises
     ------
     ReadError
-        The protocol knows no such reader, or names a case that is not in the list.
+        The reader is not in the protocol, or a case of the protocol is not in the list.
     """
     if reader not in protocol.readers:
         raise ReadError(
@@ -123,14 +122,14 @@ def assignments(
     missing = [case for case in protocol.cases if case not in cases]
     if missing:
         raise _unusable(f"the case {missing[0]!r}, which is not in the list")
-    chosen = sorted(protocol.cases or cases, key=lambda case: _drawn(protocol, "cases", case))
+    chosen = sorted(protocol.cases or cases, key=lambda case: _order_key(protocol, "cases", case))
     first = protocol.readers.index(reader)
     count = len(protocol.arms)
     plan = []
     for session in range(count):
         order = sorted(
             range(len(chosen)),
-            key=lambda n: _drawn(protocol, reader, str(session), chosen[n]),
+            key=lambda n: _order_key(protocol, reader, str(session), chosen[n]),
         )
         plan += [
             Assignment(reader, session + 1, chosen[n], protocol.arms[(n + session + first) % count])
@@ -139,13 +138,13 @@ def assignments(
     return tuple(plan)
 
 
-def _drawn(protocol: ReadingProtocol, *about: str) -> bytes:
+def _order_key(protocol: ReadingProtocol, *about: str) -> bytes:
     return hashlib.sha256("\0".join((str(protocol.seed), *about)).encode()).digest()
 
 
 def _unusable(found: str) -> ReadError:
     return ReadError(
         found=f"a {FILE} that cannot be used ({found})",
-        expected="title, seed, readers; if need be arms, cases and washout_days",
+        expected="title, seed, readers; optionally arms, cases and washout_days",
         next_step="Correct it, see docs/how-to/reading.md",
     )

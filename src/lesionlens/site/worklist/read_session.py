@@ -33,13 +33,13 @@ class ReadSession:
     Parameters
     ----------
     database : WorklistDatabase
-        Keeps the acts.
+        Database that stores the acts.
     key : ReadKey
-        Whose read of what.
+        Key of the read.
     unaided_first : bool
         Whether the reader signs before the analysis is shown.
     clock : callable
-        Seconds, never set back.
+        Monotonic clock, seconds.
     """
 
     def __init__(
@@ -112,9 +112,9 @@ class ReadSession:
         found = next((mark for mark in self.read.marks if mark.uid == uid), None)
         if found is None or found.phase is not self.phase:
             raise UnusableInputError(
-                found="a mark that is not there any more, or was signed as unaided",
+                found="a mark that no longer exists, or was signed as unaided",
                 expected="a mark of this part of the reading",
-                next_step="Leave it: what was signed before the analysis was shown stays",
+                next_step="Keep it: marks signed before the analysis was shown cannot be removed",
             )
         self._add(ReviewAct.TAKE_BACK, uid)
 
@@ -124,13 +124,13 @@ class ReadSession:
         Parameters
         ----------
         analysis : str
-            Names it (`results.review.store.analysis_key`).
+            Key of the analysis (`results.review.store.analysis_key`).
         review : Review
-            As it is shown; where the log holds other decisions, those of the review take their
-            place with the first new one.
+            Review as shown; if the log has other decisions, the review replaces them with the
+            first new decision.
         known : container of str
-            Tracking UIDs of the candidates that are shown: decisions on others are not seen, so
-            that nothing takes their place. All of them without it.
+            Tracking UIDs of the shown candidates; decisions on others are not replaced. None for
+            all candidates.
         """
         logged = self.database.reviews(analysis).get(self.key, (Review(),))[-1]
         seen = logged if known is None else logged.restricted_to(known)
@@ -150,11 +150,11 @@ class ReadSession:
         Parameters
         ----------
         review : Review
-            Goes on from the one before.
+            Review that continues the previous one.
         at_mm : mapping of str to (3,)
             Centroids of candidates by tracking UID, patient RAS+.
         confidence : int or None
-            0 to 100, of what is new.
+            Confidence of the new decisions, 0 to 100.
         """
         self._check(confidence)
         count = len(self._review.events)
@@ -173,17 +173,17 @@ class ReadSession:
             for number, event in enumerate(new)
         ]
         if self._takes_over:
-            acts = [*self._taken_over(at_mm), *acts]
+            acts = [*self._adopted(at_mm), *acts]
         named = {act.outline for act in acts}
         outlines = [outline for name, outline in review.outlines.items() if name in named]
         self.database.add(self.key, acts, self._analysis, outlines)
         self._acts += acts
         self._review, self._takes_over, self._last = review, False, at
 
-    def _taken_over(self, at_mm: Mapping[str, Point]) -> list[ReviewEvent]:
+    def _adopted(self, at_mm: Mapping[str, Point]) -> list[ReviewEvent]:
         """Return decisions made elsewhere, with this read's confidence ratings.
 
-        Those of this log that were not seen, and so were not replaced, stand after them.
+        Decisions of this log that were not shown, and so not replaced, follow them.
         """
         rated = {(v.tracking_uid, v.state): v.confidence for v in self.read.verdicts}
         taken = [
@@ -215,8 +215,8 @@ class ReadSession:
         Parameters
         ----------
         words : str, optional
-            What is signed at the end; of an unaided read it is the number of marks, or that
-            nothing was seen.
+            Statement signed at the end. An unaided read states the number of marks, or that nothing
+            was seen.
         """
         self._refuse_signed()
         count = len(self.read.marks_of(self.phase))
@@ -276,8 +276,8 @@ class ReadSession:
     def _refuse_signed(self) -> None:
         if self.signed:
             raise UnusableInputError(
-                found="a read that is signed",
-                expected="one that goes on",
+                found="a signed read",
+                expected="an open read",
                 next_step="Go to the next study"
                 if self.locked
                 else "Withdraw the signature first, or go to the next study",
@@ -289,5 +289,5 @@ class ReadSession:
             raise UnusableInputError(
                 found=f"a confidence of {confidence}",
                 expected="0 to 100",
-                next_step="Give a percentage",
+                next_step="Enter a percentage",
             )

@@ -27,24 +27,25 @@ def rows_of(
 ) -> tuple[WorklistRow, ...]:
     """Return the rows of a list for one reader, in reading order.
 
-    What the network flagged stays closed where it must not steer the reader: in a reader study
-    always, and in an unaided-first reading until the reader has signed their own read.
+    The network's findings are hidden where they must not influence the reader: always in a reader
+    study, and in unaided-first reading until the reader has signed.
 
     Parameters
     ----------
     database : WorklistDatabase
-        Of the list.
+        Database of the list.
     reader : str
-        Who reads; empty if nobody is named.
+        Name of the reader; empty if unnamed.
     protocol : ReadingProtocol or None
-        Of a reader study: its order, one row a case and session; other readers are not shown.
+        Protocol of a reader study: sets the order, with one row per case and session; other readers
+        are not shown.
     unaided_first : bool
         Whether the reader signs an unaided read first.
 
     Raises
     ------
     ReadError
-        The protocol does not know the reader.
+        The reader is not in the protocol.
     """
     entries = {entry.name: entry for entry in database.entries()}
     reads = {read.key: read for read in database.reads()}
@@ -78,18 +79,18 @@ def _planned(entry: StudyEntry, one: Assignment, reads: dict[ReadKey, Read]) -> 
 def too_early(
     protocol: ReadingProtocol, row: WorklistRow, reads: Iterable[Read], now: datetime | None = None
 ) -> str | None:
-    """Return until when a row is locked between sessions; None if it is not.
+    """Return the end of a row's lock between sessions; None if it is not locked.
 
     Parameters
     ----------
     protocol : ReadingProtocol
-        Its `washout_days`.
+        Protocol with `washout_days`.
     row : WorklistRow
-        What the reader wants to read.
+        Row to read.
     reads : iterable of Read
-        Of this reader.
+        Reads of this reader.
     now : datetime, optional
-        Instead of the clock's time.
+        Current time; default: the clock's.
     """
     earlier = [r for r in reads if 0 < r.key.session < row.session and r.acts]
     if not earlier:
@@ -102,8 +103,8 @@ def too_early(
 def matching(rows: Sequence[WorklistRow], words: str) -> tuple[WorklistRow, ...]:
     """Return the rows that contain every word of a filter, ignoring case.
 
-    A word is looked for in name, patient, date, sequences, state, arm and warnings; with a minus
-    before it, it must not be there.
+    Words are searched in name, patient, date, sequences, state, arm and warnings; a word with a
+    leading minus must not occur.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Site-wide policy: `settings.toml` in the site's settings folder.
 
 On Linux `/etc/xdg/lesionlens/settings.toml`, on macOS `/Library/Application Support/lesionlens`, on
-Windows `C:/ProgramData/lesionlens`. A reader cannot undo what stands there.
+Windows `C:/ProgramData/lesionlens`. A reader cannot override it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def site_file() -> Path:
 def unaided_first_required() -> bool:
     """Return whether the site requires an unaided read first.
 
-    `[reading]` with `unaided_first = true`.
+    The setting is `unaided_first = true` in the table `[reading]`.
 
     Raises
     ------
     ConfigError
-        The file is there and cannot be read: what it requires is not known, so nothing is shown.
+        The file exists but cannot be read, so that the requirement is unknown.
     """
     try:
         table = read_toml(site_file())
@@ -44,5 +44,5 @@ def _wrong(found: str) -> ConfigError:
     return ConfigError(
         found=f"the site's {site_file().name} with {found}",
         expected="[reading] and unaided_first = true or false",
-        next_step="Ask whoever looks after this machine to correct it",
+        next_step="Ask this machine's administrator to correct it",
     )

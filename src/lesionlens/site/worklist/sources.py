@@ -25,14 +25,14 @@ def studies_at(place: Path, folder: Path) -> tuple[StudyEntry, ...]:
     Parameters
     ----------
     place : Path
-        The folder, the dataset or the table.
+        Folder, dataset or table.
     folder : Path
-        The list's own, where results go.
+        Folder of the list, for results.
 
     Raises
     ------
     UnusableInputError
-        It is none of them, or holds no study.
+        The path is of no such kind, or contains no study.
     """
     if place.is_file():
         return _of_table(place)
@@ -47,7 +47,7 @@ def _listed(job: StudyJob) -> StudyEntry:
     if entry is None:
         raise UnusableInputError(
             found=f"a folder whose path is not UTF-8: '{job.name}'",
-            expected="names that can be written into a list",
+            expected="names that can be stored in a list",
             next_step="Rename it; `lesionlens batch` analyses it as it is",
             in_window="Rename it",
         )
@@ -72,14 +72,14 @@ def studies_of(
     Raises
     ------
     UnusableInputError
-        None matches.
+        No study matches.
     """
     found = connect(address, access).find(query, context=context)
     if not found:
         raise UnusableInputError(
-            found="no study in the archive that matches",
+            found="no matching study in the archive",
             expected="at least one",
-            next_step="Search by other days, or by a part of the name",
+            next_step="Search for other dates, or for a part of the name",
         )
     return tuple(archived(study) for study in found)
 

@@ -66,7 +66,7 @@ def tables_of(folder: Path, out: Path) -> WrittenTables:
     Raises
     ------
     LesionLensError
-        There is no list, its protocol cannot be read, or `out` cannot be a folder.
+        There is no list, its protocol cannot be read, or `out` is not a folder.
     """
     check_target(out)
     with existing_worklist_database(folder) as database:
@@ -83,19 +83,18 @@ def write_tables(
 ) -> tuple[Path, Path]:
     """Write `reads.csv` and `marks.csv`, each atomically.
 
-    In `marks.csv` every place that a reader called a lesion is a row with its rating (0 to 100):
-    kind `mark` is a place marked by the reader, kind `candidate` one of the network's, with the
-    verdict; a rejected or deferred one has no rating and is no FROC mark. A complete read without
-    any row counts all the same: it is in `reads.csv`.
+    In `marks.csv` each row is a position with its rating (0 to 100): kind `mark` was marked by the
+    reader, kind `candidate` is one of the network's, with the verdict; a rejected or deferred
+    candidate has no rating and is no FROC mark. Complete reads without a row are in `reads.csv`.
 
     Parameters
     ----------
     reads : iterable of Read
-        From `WorklistDatabase.reads`.
+        Reads, as returned by `WorklistDatabase.reads`.
     scores : mapping of str to float
-        The network's score by tracking UID, where known.
+        Known scores of the network, by tracking UID.
     out : Path
-        Folder, made if missing.
+        Output folder, created if missing.
     """
     done = sorted(reads, key=lambda r: (r.key.reader, r.key.session, r.begun, r.key.study))
     rows = [_read_row(read) for read in done]

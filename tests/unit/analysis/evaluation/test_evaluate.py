@@ -256,7 +256,7 @@ def test_results_that_no_case_names_and_mixed_weights_are_told(cohort, tmp_path)
     run = json.loads((results / "a" / "run.json").read_text())
     (results / "a" / "run.json").write_text(json.dumps(run | {"weights_sha256": "ab" * 32}))
     notes = command(results, cases).notes
-    assert "No case of the truth bears the name of of another: left out" in notes
+    assert "No reference case is named of another: skipped" in notes
     assert "Results of 2 engines or weights are scored together" in notes
 
 
@@ -291,7 +291,7 @@ def test_a_full_disk_leaves_earlier_figures_as_they_were(cohort, tmp_path, monke
 
 
 def test_the_command_refuses_a_place_that_cannot_be(cohort, tmp_path, monkeypatch):
-    with pytest.raises(UnusableInputError, match="lies in none"):
+    with pytest.raises(UnusableInputError, match="whose folder does not exist"):
         command(*cohort, json=tmp_path / "not there" / "s.json")
     with pytest.raises(UnusableInputError, match="no folder"):
         command(tmp_path / "nothing", cohort[1])

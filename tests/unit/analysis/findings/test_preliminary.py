@@ -1,4 +1,4 @@
-"""What a first look flags: where the lesion is, scored as at the end, drawn on the native grid."""
+"""What a first pass flags: where the lesion is, scored as at the end, drawn on the native grid."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEFT, RIGHT = (-28.0, 8.0, 26.0), (34.0, -40.0, 30.0)
 
 
 class Looking:
-    """An engine whose first look sees two balls, the second less surely."""
+    """An engine whose first pass sees two balls, the second less surely."""
 
     def __init__(self, prepared):
         grid = prepared.working
@@ -28,7 +28,7 @@ class Looking:
             sure[np.linalg.norm(at - centre, axis=-1) <= radius] = value
         self.found = FirstPass(PerturbedPrediction(sure[None], grid), 0.5, Scoring(floor=0.3))
 
-    def first_look(self, prepared, *, context):
+    def first_pass(self, prepared, *, context):
         context.progress("coarse", 1.0)
         return self.found
 
@@ -40,7 +40,7 @@ def prepared(tmp_path_factory):
     return make_analysis(head, study).prepared
 
 
-def test_a_first_look_flags_regions_where_they_are_by_falling_score(prepared):
+def test_a_first_pass_flags_regions_where_they_are_by_falling_score(prepared):
     reported = []
     context = RunContext().timed()
     preliminary.notify(Looking(prepared), prepared, context, reported.append)
@@ -68,7 +68,7 @@ def test_what_scores_below_the_floor_is_not_told(prepared):
     assert set(np.unique(found.components)) == {0, 1}
 
 
-def test_an_engine_without_a_first_look_is_passed_over(prepared):
+def test_an_engine_without_a_first_pass_is_skipped(prepared):
     reported, context = [], RunContext().timed()
     preliminary.notify(SimpleNamespace(predict=None), prepared, context, reported.append)
     assert not reported

@@ -196,7 +196,7 @@ def test_where_no_sequence_shows_oedema_only_what_is_nearly_certain_is_drawn(eng
     def cut(*sequences):
         study = make_prepared(present=set(sequences))
         found = engine.predict(study, context=SILENT)
-        first = engine.first_look(study, context=SILENT)
+        first = engine.first_pass(study, context=SILENT)
         assert first.threshold == found.thresholds[Region.WT]
         shown = [InputPerturbation(), InputPerturbation.showing(["t1", "t1c"])]
         seen = engine.predict_perturbed(study, shown, context=SILENT)

@@ -272,7 +272,7 @@ def test_decisions_that_do_not_continue_a_result_are_kept_aside(
         window.session.mark(ReviewState.ACCEPTED)
     with shown(saved_with(analysis, ReviewState.REJECTED)) as window:
         assert decided(window) == [ReviewState.REJECTED]
-        assert "kept in" in window.words
+        assert "saved in" in window.words
     (aside,) = (tmp_path / "own" / "set_aside").iterdir()
     assert [event.state for event in store.load(aside).events] == [ReviewState.ACCEPTED]
 

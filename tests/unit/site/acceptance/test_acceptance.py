@@ -144,7 +144,7 @@ def test_a_case_that_fails_fails_the_test(site, tmp_path, monkeypatch):
     )  # fmt: skip
     report = accept(SiteTest(site, tmp_path, AcceptanceBounds(least_cases_in_all=1)))
     assert not report.passed
-    assert "cases without a result (share) 1.000, at most 0 was asked" in report.broken[0]
+    assert "cases without a result (share) 1.000, at most 0 required" in report.broken[0]
     assert "Bounds that are not kept" in html(report)
 
 
@@ -187,7 +187,7 @@ def test_a_bound_that_the_interval_alone_breaks_shows_it(site, tmp_path, monkeyp
         least_cases=3, least_cases_in_all=3, surely=True, overall={"dice_wt": 0.8}, groups={}
     )
     (broken,) = accept(SiteTest(site, tmp_path, bounds)).broken
-    assert broken == "all cases: Dice, whole tumour 0.867 (0.600 – 1.000), at least 0.8 was asked"
+    assert broken == "all cases: Dice, whole tumour 0.867 (0.600 – 1.000), at least 0.8 required"
 
 
 def test_too_few_cases_in_all_pass_nothing(site, tmp_path, monkeypatch):
@@ -200,7 +200,7 @@ def test_too_few_cases_in_all_pass_nothing(site, tmp_path, monkeypatch):
 
 
 def test_a_request_to_stop_leaves_no_report(site, tmp_path, monkeypatch):
-    stopped = CohortRun((StudyOutcome("case0", Status.STOPPED, 130, "not begun"),), 0)
+    stopped = CohortRun((StudyOutcome("case0", Status.STOPPED, 130, "not started"),), 0)
     monkeypatch.setattr(module, "run_cohort", lambda *_, **__: stopped)
     with pytest.raises(CancelledError):
         accept(SiteTest(site, tmp_path))

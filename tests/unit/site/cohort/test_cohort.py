@@ -133,7 +133,7 @@ def test_a_result_that_lost_its_table_costs_the_other_rows_nothing(quick, studie
 
 def test_a_second_batch_in_one_folder_is_refused(quick, studies, tmp_path):
     out = tmp_path / "out"
-    with locked_folder(out), pytest.raises(UnusableInputError, match="another batch at work"):
+    with locked_folder(out), pytest.raises(UnusableInputError, match="another batch running"):
         run_cohort(Cohort(studies, out), CPU, HERE)
     assert run_cohort(Cohort(studies, out), CPU, HERE).exit_status == 2
 

@@ -144,7 +144,7 @@ def test_a_stop_reaches_workers_and_leaves_what_was_not_begun(tasks, tmp_path):
     found = answers(tmp_path, tasks.waits, RunContext(cancel=stop))
     begun.join()
     assert {one.exit_status for one in found.values()} == {130}
-    assert sorted(one.message for one in found.values()) == ["not begun", "stopped", "stopped"]
+    assert sorted(one.message for one in found.values()) == ["not started", "stopped", "stopped"]
 
 
 def test_a_worker_that_does_not_stop_is_ended(tasks, tmp_path, monkeypatch):

@@ -159,16 +159,16 @@ def test_a_shift_of_contrast_noise_or_voxels_is_told_where_images_are_named(tmp_
 def test_images_that_are_not_there_are_said(tmp_path):
     for n in range(2):
         result(tmp_path / "in", n, [[]])
-    with pytest.raises(UnusableInputError, match="bears the name"):
+    with pytest.raises(UnusableInputError, match="has the name"):
         watch(tmp_path / "in", BOUNDS, images=tmp_path / "studies")
     head(tmp_path / "studies" / "study0", 0)
     watched = watch(tmp_path / "in", BOUNDS, images=tmp_path / "studies")
-    assert "Images of 1 of 2 studies are not there" in watched.notices
+    assert "Images of 1 of 2 studies are missing" in watched.notices
     assert watched.studies[0].images["T1c voxel (mm)"] == 4.0
     (tmp_path / "studies" / "study1").mkdir()
     (tmp_path / "studies" / "study1" / "t1c.nii.gz").write_bytes(b"no scan")
     watched = watch(tmp_path / "in", BOUNDS, images=tmp_path / "studies")
-    assert any("study1 were left out" in words for words in watched.notices)
+    assert any("study1 were skipped" in words for words in watched.notices)
 
 
 def test_everything_is_written_and_nothing_is_run_as_code(tmp_path):
@@ -183,7 +183,7 @@ def test_everything_is_written_and_nothing_is_run_as_code(tmp_path):
     assert "<script>" not in shown
     assert "http" not in shown.replace("arXiv", "")
     assert page.LIMITS.split(":")[0] in shown
-    assert "broken was left out" in shown
+    assert "broken was skipped" in shown
     assert "'=1+1" in (tmp_path / "out" / "monitor.csv").read_text("utf-8")
     assert 'reader="<script>\\"x"' in (tmp_path / "out" / "monitor.prom").read_text("utf-8")
 

@@ -150,9 +150,9 @@ def test_an_archive_that_takes_no_report_gets_all_else_by_dimse(files):
     with dimse(kinds - {Comprehensive3DSRStorage}, []) as (address, came):
         done = connect(address).send(files)
     assert len(came) == len(done.stored) == len(files) - 1
-    with pytest.raises(ExportError, match="1 × Comprehensive 3D SR Storage: it takes no") as error:
+    with pytest.raises(ExportError, match="1 × Comprehensive 3D SR Storage: it does not") as error:
         done.check()
-    assert f"it has the other {len(files) - 1}" in error.value.found
+    assert f"it stored the other {len(files) - 1}" in error.value.found
 
 
 def test_one_object_that_is_refused_by_dimse_costs_no_other_and_a_full_archive_is_tried_again(

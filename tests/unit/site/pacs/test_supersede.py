@@ -90,7 +90,7 @@ def test_what_was_recorded_as_sent_is_rejected_once(results, saved):
     assert archive.asked == 0
     record = json.loads((results / "both" / SENT).read_text())
     assert set(record["rejected"]) == uids(results / "before")
-    with pytest.raises(UnusableInputError, match="no earlier, unreviewed objects"):
+    with pytest.raises(UnusableInputError, match="no earlier unreviewed LesionLens objects"):
         send_result(Shelf(), results / "both", HERE, chosen=SUPERSEDE)
 
 
@@ -105,8 +105,8 @@ def test_a_choice_of_kinds_rejects_these_alone(results):
 @pytest.mark.parametrize(
     ("folder", "address", "says"),
     [
-        ("after", HERE, "no earlier, unreviewed objects"),
-        ("both", "http://127.0.0.1:1/other", "no earlier, unreviewed objects"),
+        ("after", HERE, "no earlier unreviewed LesionLens objects"),
+        ("both", "http://127.0.0.1:1/other", "no earlier unreviewed LesionLens objects"),
         ("before", HERE, "nobody reviewed"),
     ],
 )
@@ -138,7 +138,7 @@ def test_nothing_is_rejected_for_a_result_that_did_not_arrive_whole(results, ref
     done, notices = send_result(archive, results / "both", HERE, chosen=SUPERSEDE)
     assert done.refused
     assert archive.notes == []
-    assert "stay as they are" in notices[-1]
+    assert "were not rejected" in notices[-1]
     assert json.loads((results / "both" / SENT).read_text())["rejected"] == []
 
 

@@ -169,7 +169,7 @@ def test_analyses_that_wait_are_bounded_hold_nobody_up_and_end_with_their_client
     with serving({"quick": engine}, SMALL, datastore=tmp_path / "store") as server:
 
         def waiting():
-            return server.sessions.turns.waiting
+            return server.sessions.queue.waiting
 
         with ExitStack() as stack:
             lines = [stack.enter_context(line(server)) for _ in range(60)]

@@ -67,9 +67,9 @@ def test_over_tls_a_client_trusts_whom_it_is_configured_to_and_nobody_else(certi
 @pytest.mark.parametrize(
     ("where", "keys", "says"),
     [
-        (Listening("0.0.0.0"), (), "no key"),
-        (Listening("0.0.0.0"), (KEY,), "no certificate"),
-        (Listening("192.0.2.1", plain_http=True), (), "no key"),
+        (Listening("0.0.0.0"), (), "without an API key"),
+        (Listening("0.0.0.0"), (KEY,), "without a certificate"),
+        (Listening("192.0.2.1", plain_http=True), (), "without an API key"),
         (Listening(certificate="cert.pem"), (KEY,), "without its key"),
     ],
 )

@@ -18,9 +18,9 @@ from lesionlens.engines.remote.packing import pack, unpack
 from lesionlens.engines.testing.engine_contract import prepared_head
 from lesionlens.site.serving.admission import Admission
 from lesionlens.site.serving.app import make_app
-from lesionlens.site.serving.held import held_bytes
+from lesionlens.site.serving.job_queue import Job, JobQueue
+from lesionlens.site.serving.memory_use import held_bytes
 from lesionlens.site.serving.sessions import Limits, Sessions
-from lesionlens.site.serving.turns import Job, Turns
 
 ME, OTHER = "me", "other"
 
@@ -126,7 +126,7 @@ def test_a_part_that_was_changed_on_its_way_is_refused(make):
     session = sessions.open(ME, None)
     study = messages.serialise_study(prepared_head())
     name, part = next(iter(study.parts.items()))
-    with pytest.raises(ServerError, match="changed on its way"):
+    with pytest.raises(ServerError, match="altered in transit"):
         sessions.add_part(session, name, part[:-1] + bytes([part[-1] ^ 1]))
     assert session.bytes == 0
 
@@ -202,7 +202,7 @@ def test_sessions_of_one_key_leave_room_for_others(make):
     sessions = make(sessions=3, sessions_each=2)
     sessions.open(ME, None)
     sessions.open(ME, None)
-    with pytest.raises(FullError, match="one key"):
+    with pytest.raises(FullError, match="of a key"):
         sessions.open(ME, None)
     sessions.open(OTHER, None)
 
@@ -256,7 +256,7 @@ def test_a_defect_of_an_engine_is_reported_as_one_and_ends_nothing(make, caplog,
 
 
 def test_turns_rotate_among_clients_however_many_jobs_one_sends():
-    turns, gate, order = Turns(), threading.Event(), []
+    turns, gate, order = JobQueue(), threading.Event(), []
     turns.add("first", Job(lambda _: bytes(gate.wait(10))))
     soon(lambda: turns.waiting == 0)
 
@@ -268,7 +268,7 @@ def test_turns_rotate_among_clients_however_many_jobs_one_sends():
         turns.add("greedy", one)
     modest = job("b")
     turns.add("modest", modest)
-    assert modest.stage == "waiting for a turn: 2 before this"
+    assert modest.stage == "waiting for a turn: 2 ahead of it"
     gate.set()
     assert soon(lambda: len(order) == 5)
     assert order == ["a", "b", "a", "a", "a"]
@@ -276,7 +276,7 @@ def test_turns_rotate_among_clients_however_many_jobs_one_sends():
 
 
 def test_a_job_dropped_while_it_waits_is_never_begun():
-    turns, gate, begun = Turns(), threading.Event(), []
+    turns, gate, begun = JobQueue(), threading.Event(), []
     turns.add("first", Job(lambda _: bytes(gate.wait(10))))
     late = Job(lambda _: begun.append(1) or b"")
     turns.add("second", late)

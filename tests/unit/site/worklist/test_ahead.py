@@ -212,7 +212,7 @@ def test_a_study_without_a_folder_or_an_archive_fails_alone(tmp_path, monkeypatc
     database.add_studies([StudyEntry("nowhere", "")])
     (outcome,) = run_ahead(database, CohortChoice())
     assert outcome.exit_status == 2
-    assert "knows no archive" in database.entries()[0].warnings[0]
+    assert "without an archive" in database.entries()[0].warnings[0]
     database.close()
 
 

@@ -32,7 +32,7 @@ from lesionlens.napari.model.state.state import (
     State,
     listed_ids,
     second_opinions_of,
-    without_first_look,
+    without_preliminary,
 )
 from lesionlens.results.review.log import ReviewLog
 
@@ -207,7 +207,7 @@ class ReviewSession(Choosing):
         self._set(activity=None, problem=problem, **self._settled())
 
     def _settled(self) -> dict[str, Any]:
-        return without_first_look(self._state, self.defaults.overlay)
+        return without_preliminary(self._state, self.defaults.overlay)
 
     def refused(self, problem: Problem) -> None:
         """Report why something did not work beside what runs; it goes on."""

@@ -8,7 +8,7 @@ from lesionlens.base.records.study import Study
 from lesionlens.napari.model.choices.choices import LayerChoice
 from lesionlens.napari.model.overlays.maps import Overlays
 from lesionlens.napari.model.screen.board import Board, board_of
-from lesionlens.napari.model.screen.first_look import with_first_look
+from lesionlens.napari.model.screen.preliminary import with_preliminary
 from lesionlens.napari.model.screen.screen import Screen, resolve
 from lesionlens.napari.model.screen.shown_map import ShownMap, shown_map
 from lesionlens.napari.model.state.state import Activity, Query, State
@@ -58,7 +58,7 @@ class ViewModel:
 
 def view_model_of(state: State, aside: Study | None = None) -> ViewModel:
     """Return all that is painted in a state, while a study is set aside or none is."""
-    screen = with_first_look(resolve(state), state)
+    screen = with_preliminary(resolve(state), state)
     return ViewModel(
         screen=screen,
         board=board_of(state, screen.scene),

@@ -183,7 +183,7 @@ def listed_ids(state: State) -> list[int]:
     return [c.id for c in listed_at_first(state.preliminary, threshold)]
 
 
-def without_first_look(state: State, at_first: Overlay) -> dict[str, Any]:
+def without_preliminary(state: State, at_first: Overlay) -> dict[str, Any]:
     """Return what changes when a first look goes: the focus on one of its candidates too.
 
     Where no analysis took its place, an overlay that came with a candidate goes as well.

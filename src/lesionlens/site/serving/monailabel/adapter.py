@@ -13,20 +13,20 @@ from fastapi import Request
 from lesionlens.base.errors import FullError, UnusableInputError
 from lesionlens.base.labels import Label, MrSequence
 from lesionlens.engines.engine import Engine
-from lesionlens.site.serving.answers import NotFoundError
+from lesionlens.site.serving.error_responses import NotFoundError
 from lesionlens.site.serving.monailabel.datastore import Datastore
 from lesionlens.site.serving.monailabel.images import AUTO, LIKELY
 from lesionlens.site.serving.monailabel.inference import (
     LABELS,
     Inference,
+    InferenceRequest,
     Inferred,
-    Question,
 )
-from lesionlens.site.serving.monailabel.pointing import (
+from lesionlens.site.serving.monailabel.interactive import (
     LESION,
     SUFFIX,
-    PointedInference,
-    PointedStudies,
+    PromptedStudies,
+    PromptInference,
 )
 from lesionlens.site.serving.monailabel.uploads import Upload, Uploads
 from lesionlens.site.serving.sessions import Sessions
@@ -45,7 +45,7 @@ _POINTED: dict[str, Any] = {
     "type": "deepgrow",
     "labels": [LESION],
     "dimension": 3,
-    "description": "What you point at, by points for and against; under the label "
+    "description": "Segments an object from foreground and background points; under the label "
     f"“{Label.ENHANCING.name.lower()}” its enhancing part. Research use only",
     "config": _CONFIG,
 }
@@ -57,16 +57,16 @@ class Adapter:
     Parameters
     ----------
     sessions : Sessions
-        The server's models and its turns.
+        Models and job queue of the server.
     folder : Path or None
-        The datastore's folder.
+        Folder of the datastore.
     """
 
     def __init__(self, sessions: Sessions, folder: Path | None) -> None:
         self.sessions, self.datastore = sessions, Datastore(folder)
         self.uploads = Uploads(sessions.limits.memory_bytes)
-        self.pointed = PointedStudies(sessions.limits.memory_bytes // 4)
-        self._asked: Counter[str] = Counter()
+        self.pointed = PromptedStudies(sessions.limits.memory_bytes // 4)
+        self._waiting: Counter[str] = Counter()
 
     def image(self, owner: str, image: str, session_id: str) -> Path:
         """Return the path of the image in a request.
@@ -74,7 +74,7 @@ class Adapter:
         Raises
         ------
         UnusableInputError
-            None was named, or none is of that name.
+            No image was named, or there is none of that name.
         """
         if session_id:
             return self.uploads.find(owner, session_id).image
@@ -116,7 +116,7 @@ class Adapter:
         Raises
         ------
         NotFoundError
-            There is none of that name.
+            There is no such model.
         """
         models = self.sessions.models
         engine = models.get(model) or models.get(model.removesuffix(SUFFIX))
@@ -127,11 +127,11 @@ class Adapter:
             )
         return engine
 
-    def inference(self, model: str, asked: Question, start: bytes | None) -> Inference:
+    def inference(self, model: str, request: InferenceRequest, start: bytes | None) -> Inference:
         """Return the job for a request; `start` is the outline to correct."""
         if model in self.sessions.models:
-            return Inference(asked)
-        return PointedInference(asked, self.pointed, start)
+            return Inference(request)
+        return PromptInference(request, self.pointed, start)
 
     async def infer(self, request: Request, owner: str, inference: Inference) -> Inferred:
         """Run an inference in turn and return its result; cancelled if the client disconnects.
@@ -139,27 +139,27 @@ class Adapter:
         Raises
         ------
         FullError
-            As many wait as may.
+            The queue is full.
         LesionLensError
-            As `Inference.result`.
+            As for `Inference.result`.
         """
-        most, turns, job = self.sessions.limits.jobs, self.sessions.turns, inference.job
-        if self._asked[owner] >= most or self._asked.total() >= _MOST_KEYS * most:
+        most, queue, job = self.sessions.limits.jobs, self.sessions.queue, inference.job
+        if self._waiting[owner] >= most or self._waiting.total() >= _MOST_KEYS * most:
             raise FullError(
-                found=f"{self._asked.total()} analyses that wait already",
-                expected=f"at most {most} of one key",
-                next_step="Send it again when some are done",
+                found=f"{self._waiting.total()} waiting analyses",
+                expected=f"at most {most} per key",
+                next_step="Send it again when some are finished",
             )
-        self._asked[owner] += 1
+        self._waiting[owner] += 1
         try:
-            turns.add(owner, job)
+            queue.add(owner, job)
             while not job.done:
-                await asyncio.sleep(_LOOK_S)  # and no thread is kept waiting
+                await asyncio.sleep(_LOOK_S)  # blocks no thread
                 if await request.is_disconnected():
-                    turns.drop(job)
+                    queue.drop(job)
         finally:
-            turns.drop(job)
-            self._asked[owner] -= 1
+            queue.drop(job)
+            self._waiting[owner] -= 1
         return inference.result
 
 
@@ -170,7 +170,7 @@ def _analysing(engine: Engine) -> dict[str, Any]:
         "labels": LABELS,
         "dimension": 3,
         "description": f"{about.name} {about.version}: candidate tumour regions in brain MRI. "
-        "Research use only. A volume of an unknown sequence is taken for the likeliest by its "
-        f"image, from {LIKELY:.0%} on; the answer's notices say so",
+        "Research use only. An unidentified volume is assigned its most likely sequence by its "
+        f"image, if at least {LIKELY:.0%} likely; the response's notices report that",
         "config": _CONFIG,
     }

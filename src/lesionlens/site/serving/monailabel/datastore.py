@@ -1,8 +1,8 @@
 """A folder of studies as a MONAI Label datastore: images, labels by tag, metadata.
 
-Images are the NIfTI files, zip archives and folders of the folder itself; labels lie in
-`labels/TAG/NAME.nii.gz`, notes in `labels/notes.json`. That is MONAI Label's own layout. Every
-place is made by `base.safe_paths.inside`: no name and no link leads out of the folder.
+Images are NIfTI files, zip archives and folders in the folder itself; labels are stored in
+`labels/TAG/NAME.nii.gz`, metadata in `labels/notes.json`, as in MONAI Label. All paths come from
+`base.safe_paths.inside`, so that no name and no link leads out of the folder.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Datastore:
     Parameters
     ----------
     folder : Path or None
-        None for a server without one: nothing is listed, nothing can be kept.
+        Folder of the datastore; None lists nothing and stores nothing.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -56,7 +56,7 @@ class Datastore:
         Raises
         ------
         UnusableInputError
-            There is none of that name.
+            There is no such image.
         """
         place = self.images().get(name)
         if place is None:
@@ -109,7 +109,7 @@ class Datastore:
         Raises
         ------
         UnusableInputError
-            There is none.
+            There is no such label.
         """
         place = self.labels(name).get(tag)
         if place is None:
@@ -123,7 +123,7 @@ class Datastore:
         self.image(name)
         suffix = next((s for s in _LABEL_SUFFIXES if file_name.lower().endswith(s)), None)
         if suffix is None:
-            raise _none("label of a kind that is kept here", file_name)
+            raise _none("label with a supported suffix", file_name)
         place = inside(self._needed(), _LABELS, safe_name(tag), f"{name}{suffix}")
         with self._lock:
             _keep(place, content)
@@ -181,7 +181,7 @@ class Datastore:
         if self._folder is None:
             raise UnusableInputError(
                 found="a server without a datastore",
-                expected="one that may keep images and labels",
+                expected="a server with a folder for images and labels",
                 next_step="Start it with: lesionlens serve --datastore DIR",
             )
         return self._folder
@@ -194,9 +194,9 @@ class Datastore:
             return dict(read_json(file)) if file.is_file() else {}
         except (OSError, ValueError, TypeError, ReadError) as error:
             raise ReadError(
-                found=f"notes of the datastore that cannot be read ({_LABELS}/{_NOTES})",
-                expected="JSON, as this server wrote it",
-                next_step="Mend that file, or move it away: labels and images are not touched",
+                found=f"datastore metadata that cannot be read ({_LABELS}/{_NOTES})",
+                expected="JSON, as written by this server",
+                next_step="Repair the file or move it away: labels and images are not affected",
             ) from error
 
 
@@ -212,6 +212,6 @@ def _ext(place: Path, name: str) -> str:
 def _none(what: str, name: str) -> UnusableInputError:
     return UnusableInputError(
         found=f"no {what} {name!r:.80}",
-        expected="one that the datastore lists",
-        next_step="Ask for the list: GET /datastore/?output=all",
+        expected="a name listed by the datastore",
+        next_step="Request the list: GET /datastore/?output=all",
     )

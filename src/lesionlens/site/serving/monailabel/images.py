@@ -36,7 +36,7 @@ def suffix_of(name: str) -> str:
     Raises
     ------
     UnusableInputError
-        It is not one that is read here.
+        The suffix is not supported.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def suffix_of(name: str) -> str:
         if name.lower().endswith(suffix):
             return suffix
     raise UnusableInputError(
-        found=f"a file of another kind ({Path(name).suffix or 'no suffix'!r:.20})",
+        found=f"an unsupported file type ({Path(name).suffix or 'no suffix'!r:.20})",
         expected=f"one of {', '.join(SUFFIXES)}",
         next_step="Send NIfTI, or a study's folder as a zip archive",
     )
@@ -76,17 +76,17 @@ def study_of(
     place : Path
         A NIfTI file, a folder, or a zip archive of one.
     request_params : mapping
-        The request's parameters: `sequence` names that of a 3-D file ("auto", or none: by its name,
-        else by the image itself), `channels` those of a 4-D file in their order.
+        Parameters of the request: `sequence` is the sequence of a 3-D file ("auto" or missing: by
+        its name, else by the image itself), `channels` are those of a 4-D file in order.
     aside : Path
-        An empty folder for what has to be unpacked.
+        Empty folder for unpacked files.
     context : RunContext
-        As everywhere.
+        Reports progress and is checked for cancellation.
 
     Raises
     ------
     UnusableInputError
-        It cannot be read, a 4-D file comes without `channels`, or nothing tells the sequence.
+        The image cannot be read, a 4-D file has no `channels`, or the sequence is unknown.
     """
     if place.is_file() and zipfile.is_zipfile(place):
         unpack(place, aside)
@@ -119,19 +119,19 @@ def _as_likeliest(place: Path, error: NothingRecognisedError, context: RunContex
     if not likeliest or likeliest[0][1] < LIKELY:
         raise UnusableInputError(
             found=error.found,
-            expected="a volume whose sequence its name tells, or the image itself with at least "
+            expected="a sequence identified by the file name, or by the image with at least "
             f"{LIKELY:.0%}",
-            next_step=f'Name it among the params: "sequence": one of {", ".join(MrSequence)}',
+            next_step=f'Name it in the params: "sequence": one of {", ".join(MrSequence)}',
         ) from error
     (sequence, chance), (other, less) = likeliest
     words = f"{sequence.words} ({chance:.0%}), else {other.words} ({less:.0%})"
     notice = (
         f"In doubt: nothing identifies the sequence; by the image it is most likely {words}. It "
-        f'was taken for {sequence.words}; if that is wrong, send "sequence": "{other}" among the '
+        f'was read as {sequence.words}; if that is wrong, send "sequence": "{other}" in the '
         "params."
     )
     if {sequence, other} == {MrSequence.T1, MrSequence.T1C}:
-        notice += " Whether contrast was given is in doubt, and with it whatever enhances."
+        notice += " Whether contrast was given is in doubt, and so is every enhancing region."
     study = open_study(place, named={sequence: place}, context=context)
     series = replace(
         study.series[sequence],
@@ -145,13 +145,13 @@ def _as_likeliest(place: Path, error: NothingRecognisedError, context: RunContex
 def as_volume(place: Path, aside: Path) -> Path:
     """Return an image as one file for a viewer.
 
-    A folder or an archive is a study: its reference sequence, on whose grid label maps lie, is
-    written as NIfTI into the folder `aside`.
+    Of a folder or archive, the reference sequence, which has the grid of the label maps, is written
+    as NIfTI into the folder `aside`.
 
     Raises
     ------
     UnusableInputError
-        It cannot be read.
+        The image cannot be read.
     """
     if place.is_file() and not zipfile.is_zipfile(place):
         return place
@@ -179,14 +179,14 @@ def unpack(archive: Path, folder: Path) -> None:
     Raises
     ------
     UnusableInputError
-        It is damaged, or too much.
+        The archive is damaged or too large.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
             listed = opened.infolist()
             if len(listed) > _FILES or sum(one.file_size for one in listed) > _UNPACKED_BYTES:
                 raise UnusableInputError(
-                    found="an archive of more than a study",
+                    found="an archive larger than a study",
                     expected=f"at most {_FILES} files of {_UNPACKED_BYTES / 2**30:.0f} GB",
                     next_step="Send one study",
                 )
@@ -218,7 +218,7 @@ def _sequence(name: Any) -> MrSequence:
 def _volumes(place: Path) -> int:
     try:
         shape = nib.load(place).shape
-    except Exception as error:  # noqa: BLE001  nibabel raises of many kinds
+    except Exception as error:  # noqa: BLE001  nibabel raises many types
         raise UnusableInputError(
             found=f"an image that cannot be read ({type(error).__name__})",
             expected="NIfTI",
@@ -245,6 +245,6 @@ def _split(place: Path, channels: Any, aside: Path) -> Path:
 def _unnamed(found: str) -> UnusableInputError:
     return UnusableInputError(
         found=found,
-        expected="a sequence for each volume, no two alike",
+        expected="a different sequence for each volume",
         next_step='Name them in order, such as "channels": ["flair", "t1", "t1c", "t2"]',
     )

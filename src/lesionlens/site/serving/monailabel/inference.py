@@ -19,9 +19,9 @@ from lesionlens.results.export import nifti, tables
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.export.run import warnings_of
 from lesionlens.results.lens import Lens
+from lesionlens.site.serving.job_queue import Job
 from lesionlens.site.serving.monailabel.images import study_of
 from lesionlens.site.serving.monailabel.uploads import own_prefix
-from lesionlens.site.serving.turns import Job
 
 LABELS = {label.name.lower(): int(label) for label in Label if label}
 
@@ -45,15 +45,15 @@ class Inferred:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class InferenceRequest:
     """An inference request about an image."""
 
     engine: Engine
     image: Path
-    """As for `images.study_of`."""
+    """Path of the image, as for `images.study_of`."""
     request_params: Mapping[str, Any]
     """The request's parameters."""
-    wanted: RequestedOutput
+    output: RequestedOutput
 
 
 class Inference:
@@ -61,12 +61,12 @@ class Inference:
 
     Parameters
     ----------
-    asked : Question
-        What is asked.
+    request : InferenceRequest
+        The request.
     """
 
-    def __init__(self, asked: Question) -> None:
-        self._asked = asked
+    def __init__(self, request: InferenceRequest) -> None:
+        self._request = request
         self._found: Inferred | None = None
         self.job = Job(self._work)
 
@@ -77,7 +77,7 @@ class Inference:
         Raises
         ------
         LesionLensError
-            As `Lens` raises it, or the image cannot be opened.
+            As raised by `Lens`, or the image cannot be opened.
         """
         if self.job.error is not None or self._found is None:
             raise self.job.error or CancelledError()
@@ -89,14 +89,14 @@ class Inference:
         return b"done"
 
     def _answer(self, aside: Path, context: RunContext) -> Inferred:
-        asked = self._asked
-        study = study_of(asked.image, asked.request_params, aside, context)
+        request = self._request
+        study = study_of(request.image, request.request_params, aside, context)
         began = time.perf_counter()
-        result = Lens(engine=asked.engine)(study, context=context)
-        return _inferred(result.analysis, asked.wanted, time.perf_counter() - began)
+        result = Lens(engine=request.engine)(study, context=context)
+        return _inferred(result.analysis, request.output, time.perf_counter() - began)
 
 
-def _inferred(analysis: Analysis, wanted: RequestedOutput, seconds: float) -> Inferred:
+def _inferred(analysis: Analysis, output: RequestedOutput, seconds: float) -> Inferred:
     findings = tables.findings_json(analysis)
     params = {
         "label_names": {label.name.lower(): int(label) for label in analysis.prepared.labels},
@@ -105,10 +105,10 @@ def _inferred(analysis: Analysis, wanted: RequestedOutput, seconds: float) -> In
         "notices": [*warnings_of(analysis)],
         "device": analysis.run.device,
     }
-    if wanted is RequestedOutput.JSON:
+    if output is RequestedOutput.JSON:
         return Inferred(params)
     with tempfile.TemporaryDirectory(prefix=own_prefix()) as folder:
-        if wanted is RequestedOutput.DICOM_SEG:
+        if output is RequestedOutput.DICOM_SEG:
             return Inferred(params, "seg.dcm", _segmentation(analysis, Path(folder)))
         place = Path(folder) / "label.nii.gz"
         nifti.write_volume(place, analysis.volumes.labels, codes=nifti.codes_of(analysis))
@@ -119,12 +119,12 @@ def _segmentation(analysis: Analysis, folder: Path) -> bytes:
     exporter = DicomExporter()
     missing = exporter.missing(analysis)
     if missing is None and not analysis.findings.candidates:
-        missing = "nothing is flagged, and a segmentation without a segment is invalid"
+        missing = "no region is flagged, and a segmentation without a segment is invalid"
     if missing is not None:
         raise UnusableInputError(
             found=f"no DICOM Segmentation: {missing}",
-            expected="a study in DICOM with something flagged",
-            next_step="Ask for output=image or output=json",
+            expected="a DICOM study with a flagged region",
+            next_step="Request output=image or output=json",
         )
     exporter.write(analysis, folder)
     written = next(folder.rglob("seg.dcm"), None)
@@ -132,6 +132,6 @@ def _segmentation(analysis: Analysis, folder: Path) -> bytes:
         raise ResourceError(
             found="no DICOM Segmentation that could be written",
             expected="one",
-            next_step="Ask for output=image",
+            next_step="Request output=image",
         )
     return written.read_bytes()

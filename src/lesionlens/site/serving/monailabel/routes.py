@@ -20,11 +20,11 @@ from urllib3.filepost import encode_multipart_formdata
 from lesionlens.base.bounded_read import parse_json
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.site.serving.admission import Admission, admitted, no_key
-from lesionlens.site.serving.answers import NotFoundError
+from lesionlens.site.serving.error_responses import NotFoundError
 from lesionlens.site.serving.monailabel.adapter import STRATEGIES, Adapter
 from lesionlens.site.serving.monailabel.datastore import FINAL
 from lesionlens.site.serving.monailabel.images import as_volume, image_name, volume_name
-from lesionlens.site.serving.monailabel.inference import Question, RequestedOutput
+from lesionlens.site.serving.monailabel.inference import InferenceRequest, RequestedOutput
 from lesionlens.site.serving.monailabel.uploads import own_prefix
 
 _NIFTI = "application/octet-stream"
@@ -130,8 +130,8 @@ def _add_infer(router: APIRouter) -> None:
         try:
             place = await run_in_threadpool(adapter.image, owner, asked.image, session_id)
             start = None if label is None else await label.read()
-            question = Question(engine, place, request_params, asked.output)
-            inference = adapter.inference(model, question, start)
+            wanted = InferenceRequest(engine, place, request_params, asked.output)
+            inference = adapter.inference(model, wanted, start)
             found = await adapter.infer(request, owner, inference)
         finally:
             if sent is not None:
@@ -269,9 +269,9 @@ def _json(text: str) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict | None) or found is None:
         raise UnusableInputError(
-            found="params that are no JSON object",
-            expected='such as {"sequence": "flair"}',
-            next_step="Leave them out or mend them",
+            found="params that are not a JSON object",
+            expected='a JSON object such as {"sequence": "flair"}',
+            next_step="Omit or correct them",
         )
     return found
 
@@ -286,7 +286,7 @@ def _no(what: str, name: str, there: Any) -> NotFoundError:
 
 def _no_training() -> NotFoundError:
     return NotFoundError(
-        found="no network that is trained while it serves",
-        expected="weights that were trained and compared before they are put to use",
+        found="a server that does not train",
+        expected="weights that were trained and compared before use",
         next_step="Train with: lesionlens train; then start the server with --weights FILE",
     )

@@ -38,7 +38,7 @@ def sweep() -> None:
 
 
 def _is_own(folder: Path) -> bool:
-    """Whether this user made it; on Windows, where `os.kill` would end a process, never."""
+    """Whether this user created it; always false on Windows, where `os.kill` ends a process."""
     own = False
     if sys.platform != "win32":
         own = folder.stat().st_uid == os.getuid()
@@ -85,7 +85,7 @@ class Uploads:
     Parameters
     ----------
     most_bytes : int
-        On the disk, all of them together.
+        Disk space for all uploads.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -103,9 +103,9 @@ class Uploads:
         Raises
         ------
         FullError
-            The key has as many as it may, or all together are as large as they may be.
+            The key has too many uploads, or there is no space for another.
         UnusableInputError
-            A file has an odd name, or one that another has.
+            A file name is invalid or duplicate.
         """
         self.expire()
         name = secrets.token_urlsafe(18)
@@ -128,7 +128,7 @@ class Uploads:
         held = sum(upload.size_bytes for _, upload in self._all.values())
         if mine >= MOST_EACH or held + size > self._most_bytes:
             raise FullError(
-                found=f"{mine} images of this key and {held / 2**20:.0f} MB of all keys here",
+                found=f"{mine} images of this key and {held / 2**20:.0f} MB of all keys",
                 expected=f"at most {MOST_EACH} and {self._most_bytes / 2**20:.0f} MB",
                 next_step="End a session that is no longer needed (DELETE), or wait",
             )
@@ -139,7 +139,7 @@ class Uploads:
         Raises
         ------
         GoneError
-            It is not, or no longer.
+            The upload does not exist, or has expired.
         """
         self.expire()
         with self._lock:
@@ -192,14 +192,14 @@ def _written(folder: Path, files: list[tuple[str, BinaryIO]]) -> Path:
         except FileExistsError:
             raise UnusableInputError(
                 found=f"two files named {plain!r:.80}",
-                expected="a name for each",
+                expected="different names",
                 next_step="Rename one, or send the study's folder as a zip archive",
             ) from None
     return folder if len(files) > 1 else next(folder.iterdir())
 
 
 def _sole_name(file_name: str) -> str:
-    """Return the name for a single file: its own, which may tell the sequence, if plain."""
+    """Return the name for a single file: its own, which may contain the sequence, if valid."""
     suffix = suffix_of(file_name)
     try:
         return safe_name(file_name)

@@ -17,9 +17,9 @@ def held_bytes(thing: object, but: Iterable[object] = ()) -> int:
     Parameters
     ----------
     thing : object
-        What is kept.
+        Object that is kept.
     but : iterable of object
-        What is kept anyway, with all that it reaches: an engine and its weights.
+        Objects not counted, with everything reachable from them: an engine and its weights.
 
     Examples
     --------

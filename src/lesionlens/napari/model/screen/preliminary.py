@@ -23,7 +23,7 @@ _DETAILS = (
 )
 
 
-def with_first_look(screen: Screen, state: State) -> Screen:
+def with_preliminary(screen: Screen, state: State) -> Screen:
     """Add what a first look flags: rows that cannot be decided, dashed outlines.
 
     A screen of an analysis, or without a first look, is returned as it is.

@@ -28,7 +28,7 @@ class Job:
 
     work: Callable[[Job], bytes]
     """Executes the job and returns the response."""
-    question_bytes: int = 0
+    request_bytes: int = 0
     """The request, kept until it is executed."""
     cancel: threading.Event = field(default_factory=threading.Event)
     stage: str = WAITING
@@ -46,7 +46,7 @@ class Job:
     @property
     def held_bytes(self) -> int:
         """Memory held by the job."""
-        return self.question_bytes if not self.done else len(self.answer or b"")
+        return self.request_bytes if not self.done else len(self.answer or b"")
 
     @property
     def done(self) -> bool:
@@ -71,7 +71,7 @@ class Job:
         self.changed.notify_all()
 
     def wait(self, seen: int, seconds: float) -> None:
-        """Wait for news after a given version, or until the timeout."""
+        """Wait for changes after a given version, or until the timeout."""
         with self.changed:
             self.changed.wait_for(lambda: self.done or self.seen > seen, seconds)
 
@@ -81,14 +81,14 @@ def _answered(_: Job) -> bytes:
     return b""
 
 
-class Turns:
+class JobQueue:
     """One worker thread; waiting sessions take turns, one job each."""
 
     def __init__(self) -> None:
         self._queues: OrderedDict[Hashable, deque[Job]] = OrderedDict()
         self._news = threading.Condition()
         self._ended = False
-        self._thread = threading.Thread(target=self._serve, name="turns", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="lesionlens-queue", daemon=True)
         self._thread.start()
 
     def add(self, who: Hashable, job: Job) -> None:
@@ -142,7 +142,7 @@ class Turns:
         for place, queue in enumerate(self._queues.values(), 1):
             for later, job in enumerate(queue):
                 before = place + later * len(self._queues)
-                job.report(f"{WAITING}: {before} before this", 0.0)
+                job.report(f"{WAITING}: {before} ahead of it", 0.0)
 
     def _serve(self) -> None:
         while True:
@@ -164,7 +164,7 @@ def run(job: Job) -> None:
     except LesionLensError as error:
         job.finish(None, error)
     except Exception as error:
-        logger.warning("a question was not answered", exc_info=error)
+        logger.warning("a request failed", exc_info=error)
         job.finish(None, _as_ours(error))
 
 
@@ -172,7 +172,7 @@ def _as_ours(error: Exception) -> LesionLensError:
     if is_lack_of_memory(error):
         return ResourceError(
             found="too little memory on the server",
-            expected="a few GB that are free there",
+            expected="a few GB of free memory",
             next_step="Try again later, or analyse on this machine",
         )
     return _defect(f"a defect on the server ({type(error).__name__})")
@@ -182,7 +182,7 @@ def _defect(found: str) -> ServerError:
     """Return the error for a client, without internal details that may identify a study."""
     return ServerError(
         found=found,
-        expected="an answer",
-        next_step="Tell whoever runs the server: started with --debug, it shows where",
-        in_window="Tell whoever runs the server",
+        expected="a response",
+        next_step="Tell the server's administrator: started with --debug, it logs the cause",
+        in_window="Tell the server's administrator",
     )

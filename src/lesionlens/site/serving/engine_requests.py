@@ -18,7 +18,7 @@ from lesionlens.engines.plugged_in import predict
 from lesionlens.engines.remote import messages
 from lesionlens.engines.remote.messages import Arrays, Header
 from lesionlens.engines.remote.packing import pack, unpack
-from lesionlens.site.serving.turns import Job
+from lesionlens.site.serving.job_queue import Job
 
 _UNPACKED_BYTES = 2**28
 """Maximum size of a request's arrays."""
@@ -37,7 +37,7 @@ class HeldStudy:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class EngineRequest:
     """A request of a client about a study."""
 
     header: Header
@@ -55,37 +55,37 @@ class Question:
         return RequestKind(word) if word in set(RequestKind) else None
 
 
-Answer = tuple[Header, Arrays]
+Response = tuple[Header, Arrays]
 
 
-def answer(engine: Engine, study: HeldStudy, question: Question, job: Job) -> bytes:
+def respond(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> bytes:
     """Return the response message.
 
     Raises
     ------
     ServerError
-        There is no such question, or the engine cannot be asked it.
+        The request is unknown, or the engine does not support it.
     """
-    if question.kind is None:
-        raise _unknown(str(question.header.get("kind")))
+    if request.kind is None:
+        raise _unknown(str(request.header.get("kind")))
     try:
-        header, arrays = _ASKED[question.kind](engine, study, question, job)
+        header, arrays = _HANDLERS[request.kind](engine, study, request, job)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         if isinstance(error, LesionLensError):
             raise
-        raise _unknown(question.kind) from error
+        raise _unknown(request.kind) from error
     return pack(header, arrays, np.asarray(study.prepared.brain))
 
 
-def _predict(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
-    del question
+def _predict(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
+    del request
     found = predict(engine, study.prepared, context=job.context)
     study.trace = found.trace
     return messages.prediction_out(found)
 
 
-def _perturbed(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
-    perturbations = messages.perturbations_in(question.header, question.arrays())
+def _perturbed(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
+    perturbations = messages.perturbations_in(request.header, request.arrays())
     able = _able(engine, SupportsPerturbation)
     return messages.perturbed_out(
         able.predict_perturbed(
@@ -96,48 +96,48 @@ def _perturbed(engine: Engine, study: HeldStudy, question: Question, job: Job) -
     )
 
 
-def _first_look(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
-    del question
+def _first_pass(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
+    del request
     able = _able(engine, SupportsFirstPass)
-    return messages.first_look_out(able.first_look(study.prepared, context=job.context))
+    return messages.first_pass_out(able.first_pass(study.prepared, context=job.context))
 
 
-def _grid(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
-    del question, job
+def _grid(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
+    del request, job
     grid = _able(engine, SupportsPerturbation).perturbation_grid(study.prepared)
     return {"grid": messages.grid_out(grid)}, {}
 
 
-def _attribute(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
+def _attribute(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
     del job
-    target = Target(_region_of(study, question))
+    target = Target(_region_of(study, request))
     return messages.volume_out(
-        engine.attribute(study.prepared, target, str(question.header["method"]))
+        engine.attribute(study.prepared, target, str(request.header["method"]))
     )
 
 
-def _probe(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
+def _probe(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
     del engine, job
     row = _trace_of(study).probe_row
-    i, j, k = (int(v) for v in question.header["voxel"])
+    i, j, k = (int(v) for v in request.header["voxel"])
     if row is None:
         raise _unknown(RequestKind.PROBE)
     return _values(row((i, j, k)))
 
 
-def _layer(engine: Engine, study: HeldStudy, question: Question, job: Job) -> Answer:
+def _layer(engine: Engine, study: HeldStudy, request: EngineRequest, job: Job) -> Response:
     del engine, job
-    header, trace = question.header, _trace_of(study)
+    header, trace = request.header, _trace_of(study)
     head = None if header["head"] is None else int(header["head"])
     if trace.layer_attention is None:
         raise _unknown(RequestKind.LAYER)
-    return _values(trace.layer_attention(_region_of(study, question), int(header["layer"]), head))
+    return _values(trace.layer_attention(_region_of(study, request), int(header["layer"]), head))
 
 
-_ASKED: dict[RequestKind, Callable[[Engine, HeldStudy, Question, Job], Answer]] = {
+_HANDLERS: dict[RequestKind, Callable[[Engine, HeldStudy, EngineRequest, Job], Response]] = {
     RequestKind.PREDICT: _predict,
     RequestKind.PERTURBED: _perturbed,
-    RequestKind.FIRST_LOOK: _first_look,
+    RequestKind.PRELIMINARY: _first_pass,
     RequestKind.GRID: _grid,
     RequestKind.ATTRIBUTE: _attribute,
     RequestKind.PROBE: _probe,
@@ -145,17 +145,17 @@ _ASKED: dict[RequestKind, Callable[[Engine, HeldStudy, Question, Job], Answer]] 
 }
 
 
-def _values(values: NDArray[np.float32]) -> Answer:
+def _values(values: NDArray[np.float32]) -> Response:
     return {}, {"values": values}
 
 
-def _region_of(study: HeldStudy, question: Question) -> Region:
-    region = Region(question.header["region"])
+def _region_of(study: HeldStudy, request: EngineRequest) -> Region:
+    region = Region(request.header["region"])
     if region not in study.prepared.regions:
         raise UnusableInputError(
-            found=f"a question about the {region.words} of a study without T1c",
-            expected="a region that its sequences can show",
-            next_step="Ask about the whole tumour or its core, or send T1c too",
+            found=f"a request about the {region.words} of a study without T1c",
+            expected="a region that the sequences can show",
+            next_step="Request the whole tumour or its core, or send T1c too",
         )
     return region
 
@@ -163,8 +163,8 @@ def _region_of(study: HeldStudy, question: Question) -> Region:
 def _trace_of(study: HeldStudy) -> Trace:
     if study.trace is None:
         raise NoTraceError(
-            found="a study whose attention the server holds no longer",
-            expected="one that was predicted in this session",
+            found="a study whose attention the server no longer holds",
+            expected="a study predicted in this session",
             next_step="Predict it again",
         )
     return study.trace
@@ -173,8 +173,8 @@ def _trace_of(study: HeldStudy) -> Trace:
 def _able(engine: Engine, protocol: Any) -> Any:
     if not isinstance(engine, protocol):
         raise UnusableInputError(
-            found=f"a question that {engine.info.name} cannot be asked",
-            expected="one that its capabilities name",
+            found=f"a request that {engine.info.name} does not support",
+            expected="a request covered by its capabilities",
             next_step="Choose another of the server's models",
         )
     return engine
@@ -182,7 +182,7 @@ def _able(engine: Engine, protocol: Any) -> Any:
 
 def _unknown(kind: str) -> ServerError:
     return ServerError(
-        found=f"a question that is not understood ({kind!r:.40})",
-        expected=f"one of {', '.join(RequestKind)}, complete",
+        found=f"an unknown or incomplete request ({kind!r:.40})",
+        expected=f"one of {', '.join(RequestKind)}",
         next_step="Compare the versions of LesionLens on both sides",
     )

@@ -3,11 +3,11 @@
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.choices import Overlay
 from lesionlens.napari.model.overlays.maps import overlays_of
-from lesionlens.napari.model.screen.first_look import with_first_look
+from lesionlens.napari.model.screen.preliminary import with_preliminary
 from lesionlens.napari.model.screen.screen import resolve
 
 
-def test_a_first_look_is_nothing_beside_a_result_or_without_a_run(analysis, result, first):
+def test_a_first_pass_is_nothing_beside_a_result_or_without_a_run(analysis, result, first):
     session = ReviewSession()
     session.open(analysis.study)
     session.preliminary_arrived(first)
@@ -15,7 +15,7 @@ def test_a_first_look_is_nothing_beside_a_result_or_without_a_run(analysis, resu
     session.begin("Analysing")
     session.preliminary_arrived(first)
     session.choose_overlay(Overlay.CONTOUR)
-    screen = with_first_look(resolve(session.state), session.state)
+    screen = with_preliminary(resolve(session.state), session.state)
     assert screen.preliminary
     assert screen.scene.outline.visible
     waits = (screen.not_marked, screen.not_added, screen.not_merged)
@@ -25,7 +25,7 @@ def test_a_first_look_is_nothing_beside_a_result_or_without_a_run(analysis, resu
     session.begin("Analysing")
     session.preliminary_arrived(first)
     screen = resolve(session.state)
-    assert with_first_look(screen, session.state) is screen
+    assert with_preliminary(screen, session.state) is screen
     session.ended()
     session.step(1)
     shown = resolve(session.state)

@@ -36,7 +36,7 @@ _STATUS: tuple[tuple[type[LesionLensError], int], ...] = (
 )
 
 
-def explained(error: LesionLensError) -> JSONResponse:
+def error_response(error: LesionLensError) -> JSONResponse:
     """Return a generic error response."""
     status = next((number for cls, number in _STATUS if isinstance(error, cls)), 500)
     code = type(error).__name__

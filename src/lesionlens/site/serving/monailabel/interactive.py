@@ -32,8 +32,8 @@ from lesionlens.results.export import nifti
 from lesionlens.site.serving.monailabel.images import study_of
 from lesionlens.site.serving.monailabel.inference import (
     Inference,
+    InferenceRequest,
     Inferred,
-    Question,
     RequestedOutput,
 )
 from lesionlens.site.serving.monailabel.uploads import own_prefix
@@ -53,7 +53,7 @@ RequestParams = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class PointedStudy:
+class PromptedStudy:
     """A study with prompts, and the network's prediction."""
 
     image: Path
@@ -69,31 +69,31 @@ class PointedStudy:
         return sum(int(one.nbytes) for one in arrays)
 
 
-class PointedStudies:
+class PromptedStudies:
     """Cache of the last studies with prompts, for fast responses.
 
-    A study goes when its image goes. Safe to use from several threads.
+    A study is released when its image is removed. Thread-safe.
 
     Parameters
     ----------
     most_bytes : int
-        Of all of them together.
+        Memory limit for all studies.
     """
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._lock = threading.Lock()
-        self._all: OrderedDict[tuple[object, ...], PointedStudy] = OrderedDict()
+        self._all: OrderedDict[tuple[object, ...], PromptedStudy] = OrderedDict()
         self.own = StudyPrompts()
         """Answers prompts for engines without prompt support."""
 
-    def find(self, asked: Question, context: RunContext) -> PointedStudy:
+    def find(self, request: InferenceRequest, context: RunContext) -> PromptedStudy:
         """Return a prepared and predicted study, cached."""
-        named = (repr(asked.request_params.get(name)) for name in _REQUEST_PARAMS)
-        key = (id(asked.engine), _state(asked.image), *named)
+        named = (repr(request.request_params.get(name)) for name in _REQUEST_PARAMS)
+        key = (id(request.engine), _state(request.image), *named)
         with self._lock:
             found = self._all.pop(key, None)
-        found = found or _looked_at(asked, context)
+        found = found or _predicted(request, context)
         with self._lock:
             self._all[key] = found
             held = sum(study.bytes for study in self._all.values())
@@ -116,63 +116,65 @@ class PointedStudies:
                     self.own.forget()
 
 
-def _looked_at(asked: Question, context: RunContext) -> PointedStudy:
+def _predicted(request: InferenceRequest, context: RunContext) -> PromptedStudy:
     with tempfile.TemporaryDirectory(prefix=own_prefix()) as aside:
-        study = study_of(asked.image, asked.request_params, Path(aside), context)
+        study = study_of(request.image, request.request_params, Path(aside), context)
         prepared = prepare(study, context)
-    chances = predict(asked.engine, prepared, context=context).probability
-    return PointedStudy(
-        asked.image, prepared, chances, study.series[prepared.reference].nifti_codes
+    chances = predict(request.engine, prepared, context=context).probability
+    return PromptedStudy(
+        request.image, prepared, chances, study.series[prepared.reference].nifti_codes
     )
 
 
-class PointedInference(Inference):
+class PromptInference(Inference):
     """Prompts on one image, as a queued job.
 
     Parameters
     ----------
-    asked : Question
-        What is asked.
-    studies : PointedStudies
-        Those that were pointed into before.
+    request : InferenceRequest
+        The request.
+    studies : PromptedStudies
+        Cache of studies with prompts.
     start : bytes or None
-        A label map (NIfTI) on the image's grid: the outline to correct.
+        Label map (NIfTI) on the image's grid: the outline to correct.
     """
 
-    def __init__(self, asked: Question, studies: PointedStudies, start: bytes | None) -> None:
-        super().__init__(asked)
+    def __init__(
+        self, request: InferenceRequest, studies: PromptedStudies, start: bytes | None
+    ) -> None:
+        super().__init__(request)
         self._studies, self._start = studies, start
 
     @override
     def _answer(self, aside: Path, context: RunContext) -> Inferred:
-        asked, began = self._asked, time.perf_counter()
-        if asked.wanted is RequestedOutput.DICOM_SEG:
+        request, began = self._request, time.perf_counter()
+        if request.output is RequestedOutput.DICOM_SEG:
             raise UnusableInputError(
-                found="points, and a wish for a DICOM Segmentation",
+                found="a request for a DICOM Segmentation with points",
                 expected="output=image, json or all",
-                next_step="Ask for the image, or for the analysis of the whole study",
+                next_step="Request the image, or the analysis of the whole study",
             )
-        rounds = rounds_of(asked.request_params)
-        study = self._studies.find(asked, context)
+        rounds = rounds_of(request.request_params)
+        study = self._studies.find(request, context)
         found = self._pointed(rounds, study, aside, context)
         params = {
-            "label_names": {str(asked.request_params.get("label") or LESION): 1},
+            "label_names": {str(request.request_params.get("label") or LESION): 1},
             "latencies": {"total": round(time.perf_counter() - began, 2)},
             "prompts": rounds[-1].as_json(),
             "notices": [*study.prepared.notices],
-            "device": asked.engine.info.device,
+            "device": request.engine.info.device,
         }
-        if asked.wanted is RequestedOutput.JSON:
+        if request.output is RequestedOutput.JSON:
             return Inferred(params)
         mask = Volume(found.mask.astype(np.uint8), found.grid)
         place = nifti.write_volume(aside / "label.nii.gz", mask, codes=study.codes)
         return Inferred(params, place.name, place.read_bytes())
 
     def _pointed(
-        self, rounds: list[Prompts], study: PointedStudy, aside: Path, context: RunContext
+        self, rounds: list[Prompts], study: PromptedStudy, aside: Path, context: RunContext
     ) -> PromptedVolume:
         prepared = study.prepared
-        prompter = as_promptable(self._asked.engine) or self._studies.own
+        prompter = as_promptable(self._request.engine) or self._studies.own
 
         def answer(question: PromptRequest) -> PromptResponse:
             context.check("answering points")
@@ -192,13 +194,13 @@ def rounds_of(request_params: RequestParams) -> list[Prompts]:
     Parameters
     ----------
     request_params : mapping
-        `foreground` and `background`: lists of (i, j, k); `roi`: least and greatest i, j and k;
-        `label`: what is meant.
+        `foreground` and `background`: lists of (i, j, k); `roi`: lowest and highest i, j and k;
+        `label`: region of the prompts.
 
     Raises
     ------
     UnusableInputError
-        There is nothing, something is no point, or there are too many.
+        There is no prompt, a point is invalid, or there are too many.
 
     Examples
     --------
@@ -214,7 +216,7 @@ def rounds_of(request_params: RequestParams) -> list[Prompts]:
         raise UnusableInputError(
             found=f"{len(every.points)} points and no box",
             expected=f"1 to {_MOST_POINTS} points, or a box",
-            next_step='Send "foreground": [[i, j, k]] among the params: voxels of the image',
+            next_step='Send "foreground": [[i, j, k]] in the params: voxels of the image',
         )
     first = 0 if every.box else 1
     counts = range(first, len(every.points) + 1)
@@ -249,7 +251,7 @@ def _outline(content: bytes, grid: Grid, aside: Path) -> NDArray[np.bool_]:
     Raises
     ------
     UnusableInputError
-        It is no NIfTI, or on another grid.
+        The label map is not NIfTI, or on another grid.
     """
     place = aside / ("start.nii.gz" if content[:2] == b"\x1f\x8b" else "start.nii")
     place.write_bytes(content)
@@ -257,14 +259,14 @@ def _outline(content: bytes, grid: Grid, aside: Path) -> NDArray[np.bool_]:
         image: Any = nib.load(place)
         if Grid(image.shape, image.affine).matches(grid, 0.01):
             return np.asarray(image.dataobj) > 0
-    except Exception as error:  # noqa: BLE001  nibabel raises of many kinds
+    except Exception as error:  # noqa: BLE001  nibabel raises many types
         raise _odd_outline(f"a label map that cannot be read ({type(error).__name__})") from None
-    raise _odd_outline(f"a label map of {image.shape} voxels, or in another place than the image")
+    raise _odd_outline(f"a label map of {image.shape} voxels, or with another affine")
 
 
 def _odd_outline(found: str) -> UnusableInputError:
     return UnusableInputError(
         found=found,
         expected="NIfTI on the grid of the image",
-        next_step="Send the label map as the server gave it, or none",
+        next_step="Send the label map unchanged from the server's response, or none",
     )

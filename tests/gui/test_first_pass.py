@@ -18,7 +18,7 @@ PATIENCE_MS = 120_000
 
 @pytest.fixture
 def looked(loaded, result, first, qtbot, monkeypatch):
-    """A panel whose analysis has told its first look and waits; and what lets it go on."""
+    """A panel whose analysis has told its first pass and waits; and what lets it go on."""
     go_on = threading.Event()
 
     def lens(study, options, *, context, first):
@@ -93,7 +93,7 @@ def add_left(panel):
     return lambda: panel.actions_.adder.grow(LEFT)
 
 
-def test_a_stopped_analysis_takes_its_first_look_away(looked, qtbot):
+def test_a_stopped_analysis_removes_its_first_pass(looked, qtbot):
     """With the contour that came with one of its candidates: the next one begins unaided."""
     panel, _ = looked
     panel.commands.run("next_candidate")
