@@ -1,10 +1,12 @@
 """Measure whether one window grows while studies are opened, analysed, looked at and closed in it.
 
 tools/with_display.sh .venv/bin/python research/window_memory.py STUDY --studies 50
+tools/with_display.sh .venv/bin/python research/window_memory.py STUDIES --results RESULTS
 
-The shipped network analyses every one of them. Printed are the memory of the process after each
-closed study (RSS, and what is this process's alone), its seconds, and at the end how many MiB a
-study the window grew by from the third on: by a straight line through all of them, and last less
+The shipped network analyses every one of them; with --results, saved results of the studies in a
+folder, which have the same names, are reopened in turn. Printed are the memory of the process after
+each closed study (RSS, and what is this process's alone), its seconds, and at the end how many MiB
+a study the window grew by from the third on: by a straight line through all of them, and last less
 third.
 """
 
@@ -28,6 +30,7 @@ from lesionlens.base.memory import release_memory
 from lesionlens.napari.demo import wait_for
 from lesionlens.napari.dock import open_panel
 from lesionlens.napari.model.choices.choices import Overlay
+from lesionlens.results.review.reopen import results_in
 
 if TYPE_CHECKING:
     from lesionlens.napari.dock import LesionLens
@@ -36,8 +39,11 @@ MIB = 2**20
 WARM = 3
 
 
-def read_one(panel: LesionLens, root: Path) -> int:
-    """Open, analyse, look at it in every layout, ask, decide, close; return its candidates."""
+def read_one(panel: LesionLens, root: Path, result: Path | None) -> int:
+    """Open, analyse or reopen, look at it in every layout, ask, decide, close.
+
+    Returns the number of its candidates.
+    """
 
     def idle() -> bool:
         return not (panel.jobs.running or panel.questions.running)
@@ -45,7 +51,10 @@ def read_one(panel: LesionLens, root: Path) -> int:
     acts, session = panel.actions_, panel.session
     acts.open(root)
     wait_for(idle)
-    acts.analyse()
+    if result is None:
+        acts.analyse()
+    else:
+        acts.reopen(result)
     wait_for(idle)
     analysis = session.state.analysis
     if analysis is None:
@@ -70,7 +79,8 @@ def read_one(panel: LesionLens, root: Path) -> int:
 
 
 def main(
-    study: Annotated[Path, typer.Argument(help="A folder of a small study.")],
+    study: Annotated[Path, typer.Argument(help="A small study; with --results, several.")],
+    results: Annotated[Path | None, typer.Option(help="Saved results of these studies.")] = None,
     studies: Annotated[int, typer.Option(help="How many are read.")] = 50,
 ) -> None:
     """Print a line a study, then how the window grew."""
@@ -83,10 +93,13 @@ def main(
         panel = open_panel(viewer)
         wait_for(lambda: False, at_most_s=1.0)
         sizes = []
+        saved = [None] if results is None else results_in(results)
         for number in range(1, studies + 1):
             began = time.perf_counter(), time.process_time()
-            root = shutil.copytree(study, Path(own) / f"study {number}")
-            found = read_one(panel, root)
+            result = saved[(number - 1) % len(saved)]
+            place = study if result is None else study / result.name
+            root = shutil.copytree(place, Path(own) / f"study {number}")
+            found = read_one(panel, root, result)
             shutil.rmtree(root)
             release_memory()
             memory = me.memory_full_info()

@@ -6,6 +6,7 @@ import logging
 import shutil
 import weakref
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -126,3 +127,12 @@ def test_layers_use_the_voxels_own_type():
         assert own_type(data) is data
     for shifted in (small, small - 1000, small * 1000):
         np.testing.assert_array_equal(own_type(shifted), shifted)
+
+
+def test_the_script_that_measures_it_reads_a_study(panel, one, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "research")
+    import window_memory
+
+    root = shutil.copytree(one / "head", tmp_path / "study")
+    assert window_memory.read_one(panel, root, one / "result") == 2
+    assert panel.session.state.study is None

@@ -9,7 +9,7 @@ STATE_COLOURS = {
     ReviewState.ACCEPTED: "#009E73",
     ReviewState.REJECTED: "#8C8C8C",
     ReviewState.DEFERRED: "#56B4E9",
-    ReviewState.EDITED: "#40E0C0",
+    ReviewState.EDITED: "#8060FF",
 }
 """Okabe and Ito; never the only sign of a state (see STATE_SIGNS)."""
 
