@@ -18,7 +18,7 @@ from lesionlens.network.synth import classes
 
 Floats = NDArray[np.float32]
 _TOUCHING = np.ones((3, 3, 3))
-_HELD_OUT = (classes.THALAMUS, classes.STRIATUM, classes.PALLIDUM)
+HELD_OUT_CLASSES = (classes.THALAMUS, classes.STRIATUM, classes.PALLIDUM)
 _FIRST, _LEAST = 2000, 20  # number of the first structure; voxels of the smallest
 
 
@@ -41,7 +41,7 @@ def structures(file: Path) -> tuple[dict[str, NDArray[np.generic]], list[int]]:
         known = class_of.get(value, classes.FLUID)
         labels[here] = len(groups)
         groups.append(known if known in classes.BRAIN else classes.FLUID)
-        if known in _HELD_OUT or known not in classes.BRAIN:
+        if known in HELD_OUT_CLASSES or known not in classes.BRAIN:
             continue
         found, _ = ndimage.label(here, _TOUCHING)
         sizes = np.bincount(found.ravel())

@@ -1,6 +1,6 @@
 """Measure what prompts reach, by a simulated reader with one prompt a round.
 
-    python research/prompt_eval.py WEIGHTS --cases EVAL [--synthetic HELD_OUT] [--json FILE]
+    python research/prompt_eval.py WEIGHTS --cases EVAL [--synthetic HELD_OUT] [--label-maps POOL]
     python research/prompt_eval.py --baselines --cases EVAL [--synthetic HELD_OUT]
 
 EVAL and HELD_OUT are pools of `prompt_pool.py` whose volumes nobody trained on. The reader always
@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from prompt_anatomies import HELD_OUT_CLASSES, painted
 from prompt_samples import HELD_OUT, Thing, Volume, next_click
 from scipy import ndimage
 
@@ -28,7 +29,8 @@ from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.engines.grow import Surroundings, grown
-from lesionlens.engines.prompts import Prompter, PromptStudy
+from lesionlens.engines.prompt_study import PromptStudy
+from lesionlens.engines.prompts import Prompter
 from lesionlens.network.prompt.crop import Place, paste, sample
 from lesionlens.network.prompt.weights import load_file
 
@@ -37,6 +39,7 @@ _RNG = np.random.default_rng(0)  # `next_click(exact=True)` never asks it
 _WORSE = 0.01
 _SMALL_ML = (0.05, 3.0)
 _SMALL_A_HEAD = 6
+_LEAST_STRUCTURE = 500  # voxels
 
 
 @dataclass(eq=False)
@@ -129,6 +132,27 @@ def synthetic_tasks(pool: Path) -> Iterator[Task]:
                 yield Task("small", name, study, truth, None, None, 3)
             elif ml > 1:
                 yield Task("held out", name, study, truth, None, None, 3)
+
+
+def structure_tasks(pool: Path, heads: int = 6) -> Iterator[Task]:
+    """Single nuclei of the label maps, painted once: classes that were held out of training."""
+    folders = [f for f in sorted(pool.iterdir()) if f.name.startswith("anatomy-")]
+    for number, folder in enumerate(folders[:heads]):
+        volume = Volume(folder)
+        labels, brain = np.asarray(volume.labels), np.asarray(volume.code > 0)
+        cube = np.zeros((max(labels.shape),) * 3, np.uint8)
+        inside = tuple(slice(size) for size in labels.shape)
+        cube[inside] = labels
+        images = painted(cube, volume.groups, 1.0, np.random.default_rng(number))
+        study = PromptStudy(images[(slice(None), *inside)] * brain, brain, (True,) * 4)
+        for value, group in enumerate(volume.groups):
+            parts, count = ndimage.label(labels == value)
+            if value == 0 or group not in HELD_OUT_CLASSES or not count:
+                continue
+            sizes = np.bincount(parts.ravel())[1:]
+            if sizes.max() >= _LEAST_STRUCTURE:
+                truth = parts == sizes.argmax() + 1
+                yield Task("structures", f"{folder.name} {value}", study, truth, None, None, 3)
 
 
 def _is_small(thing: Thing) -> bool:
@@ -245,6 +269,7 @@ def main() -> None:
     parser.add_argument("weights", type=Path, nargs="?")
     parser.add_argument("--cases", type=Path)
     parser.add_argument("--synthetic", type=Path)
+    parser.add_argument("--label-maps", type=Path)
     parser.add_argument("--baselines", action="store_true")
     parser.add_argument("--only", nargs="*", default=())
     parser.add_argument("--json", type=Path)
@@ -252,6 +277,7 @@ def main() -> None:
     torch.set_num_threads(1)
     tasks = list(real_tasks(wanted.cases)) if wanted.cases else []
     tasks += list(synthetic_tasks(wanted.synthetic)) if wanted.synthetic else []
+    tasks += list(structure_tasks(wanted.label_maps)) if wanted.label_maps else []
     tasks = [t for t in tasks if not wanted.only or t.table in wanted.only]
     answers: dict[str, Answer] = {}
     if wanted.weights:

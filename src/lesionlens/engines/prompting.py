@@ -17,7 +17,8 @@ from lesionlens.base.records.study import PreparedStudy
 from lesionlens.base.run_context import SILENT, RunContext
 from lesionlens.engines.network_input import make_network_input
 from lesionlens.engines.prompt_rules import refused
-from lesionlens.engines.prompts import Prompter, PromptStudy
+from lesionlens.engines.prompt_study import PromptStudy
+from lesionlens.engines.prompts import Prompter
 from lesionlens.imaging.preparation.resampling import cut_grid, resample, resample_mask_near
 from lesionlens.network.prompt.model import PromptNetwork
 from lesionlens.network.prompt.weights import load_shipped

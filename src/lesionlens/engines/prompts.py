@@ -8,7 +8,7 @@ response is the component at the foreground prompts. Prompts are binding.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,15 +16,17 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.array_ops import logit, sigmoid
-from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.geometry import Box, clipped_box
-from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.geometry import Box, bounding_box, clipped_box
+from lesionlens.base.labels import Region
 from lesionlens.base.records.prompts import LOOK_MM, Points, PromptRequest, PromptResponse
-from lesionlens.engines.grow import REACH_MM as GROWN_MM
-from lesionlens.engines.grow import Surroundings, grown
 from lesionlens.engines.prompt_likeness import shifted_logits
+from lesionlens.engines.prompt_regions import (
+    SMALL,
+    enclosed_again,
+    enclosed_region,
+    grown_region,
+)
 from lesionlens.engines.prompt_rules import (
-    TOUCHING,
     errors,
     joined,
     lowered_threshold,
@@ -33,6 +35,7 @@ from lesionlens.engines.prompt_rules import (
     part_of,
     refused,
 )
+from lesionlens.engines.prompt_study import FLAGGED, PromptStudy
 from lesionlens.network.prompt.crop import Place, Question, Scene, network_input, paste, sample
 from lesionlens.network.prompt.model import PromptAnswer, PromptInput, PromptNetwork
 from lesionlens.network.steady import with_threads
@@ -49,37 +52,14 @@ _UNKNOWN_MM = 1.25  # crop edge if the object's size is unknown
 _TOGETHER_MM = 32.0  # prompts closer than this share a crop
 _CUT_OFF = 0.01  # share of the crop's faces that a response may touch before the crop is enlarged
 _THREADS = 2  # fixed, so that results do not depend on the machine
-_GROWN = int(GROWN_MM) + 6  # radius in voxels of region growing around the prompt
 _SLIGHT_MM = 2.5  # maximum depth of an error for the similarity model without a named region
-_SMALL = 4000  # maximum voxels for region growing without a named region
 _ALIKE: dict[Region | None, float] = {
     Region.WT: 0.5, Region.TC: 0.5, Region.ET: 0.7, None: 0.5}  # fmt: skip
 """Weight of the similarity model in a correction, by the prompted region."""
 _ANALYSED = 0.6  # weight of the analysis in a first outline of a named region
 _BIAS = (0.0, 0.6, 0.6)
 """Added to the analysis's logits of WT, TC and ET in a first outline: it thresholds cores lower."""
-_FLAGGED = 0.5  # probability at which the analysis flags a voxel
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PromptStudy:
-    """Network input and predictions of a study, on 1 mm voxels over the brain's box."""
-
-    images: NDArray[np.floating]
-    """(4, I, J, K): z-scored in the brain, zero outside and for absent sequences."""
-    brain: Mask
-    """(I, J, K)."""
-    present: tuple[bool, ...]
-    """(4,)."""
-    chances: NDArray[np.floating] | None = None
-    """(3, I, J, K): predicted probability of WT, TC, ET; None without an analysis."""
-    flagged: tuple[NDArray[np.int32], ...] = field(init=False)
-    """Connected components of predicted WT, TC and ET, on every second voxel."""
-
-    def __post_init__(self) -> None:
-        coarse = () if self.chances is None else self.chances[:, ::2, ::2, ::2]
-        parts = tuple(ndimage.label(one >= _FLAGGED, TOUCHING)[0] for one in coarse)
-        object.__setattr__(self, "flagged", parts)
+_CERTAIN = 0.88  # mean probability of a response below which a watershed may replace it
 
 
 class Prompter:
@@ -116,15 +96,23 @@ class Prompter:
         if again is not None:
             box, chance, attention = self._predict_at(study, asked, again)
             chance = _with_analysis(study, asked, box, chance)
+        if _is_unknown(study, asked) and _certainty(chance) < _CERTAIN:
+            region = enclosed_region(study, asked)
+            if region is not None:
+                return _of_region(box, chance, attention, *region, asked)
         wanted = asked.wanted - [side.start for side in box]
         chance = joined(lowered_threshold(chance, wanted), wanted, _kept_with(study, asked, box))
-        if asked.region is None and np.count_nonzero(chance >= 0.5) <= _SMALL:
-            found = _grown(study, asked)
-            if found is not None:
-                box, chance, attention = _with_grown(box, chance, attention, *found)
+        if asked.region is None and np.count_nonzero(chance >= 0.5) <= SMALL:
+            region = grown_region(study, asked)
+            if region is not None:
+                return _of_region(box, chance, attention, *region, asked)
         return _region(box, chance, attention, np.zeros(chance.shape, bool), asked)
 
     def _corrected(self, study: PromptStudy, asked: PromptRequest, outline: Mask) -> PromptResponse:
+        region = enclosed_again(study, asked, outline) if _is_unknown(study, asked) else None
+        if region is not None:
+            answered = self._predict_at(study, asked, _place_for(study, asked))
+            return _of_region(*answered, *region, asked)
         groups = list(_groups(asked, outline))
         every = np.concatenate([asked.wanted, asked.unwanted])
         whole = clipped_box(every.min(0) - LOOK_MM, every.max(0) + LOOK_MM, outline.shape)
@@ -199,7 +187,7 @@ def _with_alike(
     index, known = _index(asked), chance
     if index is not None and study.chances is not None:
         known = np.asarray(study.chances[index][box], np.float32)
-    elif np.count_nonzero(outline) > _SMALL:
+    elif np.count_nonzero(outline) > SMALL:
         return chance
     corner = [side.start for side in box]
     moved = shifted_logits(
@@ -217,53 +205,45 @@ def _mixed(brain: Mask, chance: Floats, other: Floats, share: float) -> Floats:
     return np.asarray(brain * sigmoid(logits), np.float32)
 
 
-def _grown(study: PromptStudy, asked: PromptRequest) -> tuple[Box, Mask] | None:
-    """Return a grown region if it is small and consistent with every prompt."""
-    seed = asked.wanted[0]
-    box = clipped_box(seed - _GROWN, seed + _GROWN, study.brain.shape)
-    corner = np.array([side.start for side in box])
-    images = {
-        sequence: np.asarray(study.images[n][box], np.float32)
-        for n, sequence in enumerate(MrSequence)
-        if study.present[n]
-    }
-    known: dict[Region, Floats] = {}
-    if study.chances is not None:
-        known = {r: np.asarray(study.chances[n][box], np.float32) for n, r in enumerate(Region)}
-    i, j, k = (int(v) for v in seed - corner)
-    try:
-        found = grown(Surroundings(images, study.brain[box], np.ones(3), known), (i, j, k)) > 0
-    except UnusableInputError:
-        return None
-    wanted, unwanted = (marks(p - corner, found.shape) for p in (asked.wanted, asked.unwanted))
-    agrees = np.count_nonzero(wanted & found) == len(np.unique(asked.wanted, axis=0))
-    small = np.count_nonzero(found) <= _SMALL
-    return (box, found) if small and agrees and not (unwanted & found).any() else None
+def _is_unknown(study: PromptStudy, asked: PromptRequest) -> bool:
+    """Return whether prompts name no region and the analysis flags nothing at them."""
+    return asked.region is None and len(asked.wanted) > 0 and not study.flags(asked.wanted)
 
 
-def _with_grown(box: Box, chance: Floats, attention: Floats, part: Box, grown_: Mask) -> Answered:
-    """Use the grown region as the mask; the network's probability shows where it agrees."""
+def _certainty(chance: Floats) -> float:
+    """Return the mean probability of the voxels in a response."""
+    drawn = chance >= 0.5
+    return float(chance[drawn].mean()) if drawn.any() else 0.0
+
+
+def _of_region(
+    box: Box, chance: Floats, attention: Floats, part: Box, mask: Mask, asked: PromptRequest
+) -> PromptResponse:
+    """Respond with a region; the network's probability shows where it agrees."""
+    outlined = asked.outline
+    before = None if outlined is None else bounding_box(outlined)
+    boxes = [box, part] if before is None else [box, part, before]
     i, j, k = (
-        slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(box, part, strict=True)
+        slice(min(side.start for side in sides), max(side.stop for side in sides))
+        for sides in zip(*boxes, strict=True)
     )
-    whole = (i, j, k)
-    corner = [side.start for side in whole]
-    shape = tuple(side.stop - side.start for side in whole)
+    corner = (i.start, j.start, k.start)
+    shape = (i.stop - i.start, j.stop - j.start, k.stop - k.start)
     here, there = (
         tuple(slice(s.start - c, s.stop - c) for s, c in zip(one, corner, strict=True))
         for one in (box, part)
     )
     mixed, seen = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     mixed[here], seen[here] = np.minimum(chance / 2, 0.49), attention
-    mixed[there] += grown_ / np.float32(2)
-    return whole, mixed, seen
+    mixed[there] += mask / np.float32(2)
+    return _region((i, j, k), mixed, seen, np.zeros(shape, bool), asked)
 
 
 def _kept_with(study: PromptStudy, asked: PromptRequest, box: Box) -> Mask | None:
     """Return voxels that need not be connected: the flagged lesion under the prompts."""
     if study.chances is None or not _index(asked):
         return None
-    lesion = study.chances[0][box] >= _FLAGGED
+    lesion = study.chances[0][box] >= FLAGGED
     return part_of(lesion, asked.wanted - [side.start for side in box])
 
 

@@ -10,7 +10,8 @@ from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prompts import PromptRequest
 from lesionlens.engines.grow import Surroundings, grown
 from lesionlens.engines.prompt_rules import DEPTHS, REACH_MM
-from lesionlens.engines.prompts import Prompter, PromptStudy
+from lesionlens.engines.prompt_study import PromptStudy
+from lesionlens.engines.prompts import Prompter
 from lesionlens.network.prompt.model import PromptAnswer
 
 SHAPE = (60, 64, 56)

@@ -1,0 +1,135 @@
+"""Regions of objects that no network knows: grown from a prompt, or enclosed by a watershed.
+
+The watershed floods the gradient magnitude of all sequences (Beucher and Meyer 1993) from the
+foreground prompts on one side, the background prompts and the edge of a crop on the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.segmentation import watershed
+
+from lesionlens.base.errors import UnusableInputError
+from lesionlens.base.geometry import Box, clipped_box
+from lesionlens.base.labels import MrSequence, Region
+from lesionlens.base.records.prompts import PromptRequest
+from lesionlens.engines.grow import REACH_MM, Surroundings, grown
+from lesionlens.engines.prompt_rules import marks
+from lesionlens.engines.prompt_study import PromptStudy
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+SMALL = 4000
+"""Maximum voxels of a grown region."""
+_GROWN = int(REACH_MM) + 6  # radius in voxels of region growing around the prompt
+_MARGIN_MM, _WIDE_MM = 20.0, 30.0
+"""Margin of the crop around the first prompt; the second if the object fills the first."""
+_BESIDE_MM = 6.0
+"""Margin around the other prompts; a larger one would let the object leak further."""
+_FILLS = 0.02
+"""Share of an object's voxels at the faces of its crop above which the crop is too small."""
+_SMOOTH_MM = 1.0
+_LEAST_CONTRAST = 1.4
+"""Minimum gradient at the border relative to the interior."""
+_SAME = 0.9
+"""Minimum Dice of an outline and the watershed that it is considered to come from."""
+_LARGEST_STEP, _LEAST_STEP = 4, 100
+"""A prompt makes the object at most this many times larger, of at least so many voxels."""
+_INSIDE, _OUTSIDE = 1, 2
+
+
+def grown_region(study: PromptStudy, asked: PromptRequest) -> tuple[Box, Mask] | None:
+    """Return a grown region if it is small and consistent with every prompt."""
+    seed = asked.wanted[0]
+    box = clipped_box(seed - _GROWN, seed + _GROWN, study.brain.shape)
+    corner = np.array([side.start for side in box])
+    images = {
+        sequence: np.asarray(study.images[n][box], np.float32)
+        for n, sequence in enumerate(MrSequence)
+        if study.present[n]
+    }
+    known: dict[Region, Floats] = {}
+    if study.chances is not None:
+        known = {r: np.asarray(study.chances[n][box], np.float32) for n, r in enumerate(Region)}
+    i, j, k = (int(v) for v in seed - corner)
+    try:
+        found = grown(Surroundings(images, study.brain[box], np.ones(3), known), (i, j, k)) > 0
+    except UnusableInputError:
+        return None
+    wanted, unwanted = (marks(p - corner, found.shape) for p in (asked.wanted, asked.unwanted))
+    agrees = np.count_nonzero(wanted & found) == len(np.unique(asked.wanted, axis=0))
+    small = np.count_nonzero(found) <= SMALL
+    return (box, found) if small and agrees and not (unwanted & found).any() else None
+
+
+def enclosed_region(study: PromptStudy, asked: PromptRequest) -> tuple[Box, Mask] | None:
+    """Return the object that a watershed encloses; None if it has no clear border."""
+    box, found, relief = _flooded(study, asked, _MARGIN_MM)
+    if _fills(found):
+        box, found, relief = _flooded(study, asked, _WIDE_MM)
+    return (box, found) if _has_clear_border(found, relief) else None
+
+
+def _flooded(study: PromptStudy, asked: PromptRequest, margin: float) -> tuple[Box, Mask, Floats]:
+    """Return a crop, the object in it, and the relief that was flooded."""
+    every = np.concatenate([asked.wanted, asked.unwanted])
+    low = np.minimum(asked.wanted[0] - margin, every.min(0) - _BESIDE_MM)
+    high = np.maximum(asked.wanted[0] + margin, every.max(0) + _BESIDE_MM)
+    box = clipped_box(low, high, study.brain.shape)
+    relief = np.zeros(study.brain[box].shape, np.float32)
+    for image in study.images[np.array(study.present)]:
+        part = np.asarray(image[box], np.float32)
+        relief += ndimage.gaussian_gradient_magnitude(part, _SMOOTH_MM)
+    return box, watershed(relief, _seeds(study.brain[box], box, asked)) == _INSIDE, relief
+
+
+def enclosed_again(
+    study: PromptStudy, asked: PromptRequest, outline: Mask
+) -> tuple[Box, Mask] | None:
+    """Return the object with new prompts, if the outline is its watershed without them.
+
+    New are the prompts that contradict the outline.
+    """
+    wanted = asked.wanted[outline[tuple(asked.wanted.T)]]
+    unwanted = asked.unwanted[~outline[tuple(asked.unwanted.T)]]
+    agreeing = len(wanted) + len(unwanted)
+    if not len(wanted) or agreeing == len(asked.wanted) + len(asked.unwanted):
+        return None
+    before = enclosed_region(study, replace(asked, wanted=wanted, unwanted=unwanted))
+    size = int(np.count_nonzero(outline))
+    if before is None or _dice(before[1], outline[before[0]], size) < _SAME:
+        return None
+    now = enclosed_region(study, asked)
+    largest = _LARGEST_STEP * max(_LEAST_STEP, size)
+    return None if now is None or np.count_nonzero(now[1]) > largest else now
+
+
+def _seeds(brain: Mask, box: Box, asked: PromptRequest) -> NDArray[np.int32]:
+    """Return the markers: background at the faces, outside the brain and at its prompts."""
+    corner = [side.start for side in box]
+    seeds = np.full(brain.shape, _OUTSIDE, np.int32)
+    seeds[1:-1, 1:-1, 1:-1] = np.where(brain[1:-1, 1:-1, 1:-1], 0, _OUTSIDE)
+    for points, value in ((asked.unwanted, _OUTSIDE), (asked.wanted, _INSIDE)):
+        seeds[ndimage.binary_dilation(marks(points - corner, brain.shape)) & brain] = value
+    return seeds
+
+
+def _fills(found: Mask) -> bool:
+    every, within = np.count_nonzero(found), np.count_nonzero(found[2:-2, 2:-2, 2:-2])
+    return bool(every - within > _FILLS * every)
+
+
+def _has_clear_border(found: Mask, relief: Floats) -> bool:
+    if not found.any():
+        return False
+    border = ndimage.binary_dilation(found) & ~ndimage.binary_erosion(found)
+    return bool(relief[border].mean() >= _LEAST_CONTRAST * np.median(relief[found]))
+
+
+def _dice(part: Mask, outline: Mask, size: int) -> float:
+    """Return the overlap of a mask and an outline of `size` voxels, most of it in their box."""
+    return 2 * np.count_nonzero(part & outline) / (np.count_nonzero(part) + size)

@@ -1,0 +1,42 @@
+"""What the prompt network knows of a study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lesionlens.base.records.prompts import Points
+from lesionlens.engines.prompt_rules import TOUCHING
+
+FLAGGED = 0.5
+"""Probability at which the analysis flags a voxel."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PromptStudy:
+    """Network input and predictions of a study, on 1 mm voxels over the brain's box."""
+
+    images: NDArray[np.floating]
+    """(4, I, J, K): z-scored in the brain, zero outside and for absent sequences."""
+    brain: NDArray[np.bool_]
+    """(I, J, K)."""
+    present: tuple[bool, ...]
+    """(4,)."""
+    chances: NDArray[np.floating] | None = None
+    """(3, I, J, K): predicted probability of WT, TC, ET; None without an analysis."""
+    flagged: tuple[NDArray[np.int32], ...] = field(init=False)
+    """Connected components of predicted WT, TC and ET, on every second voxel."""
+
+    def __post_init__(self) -> None:
+        coarse = () if self.chances is None else self.chances[:, ::2, ::2, ::2]
+        parts = tuple(ndimage.label(one >= FLAGGED, TOUCHING)[0] for one in coarse)
+        object.__setattr__(self, "flagged", parts)
+
+    def flags(self, points: Points) -> bool:
+        """Return whether the analysis flags one of (N, 3) voxels."""
+        return self.chances is not None and bool(
+            (self.chances[0][tuple(points.T)] >= FLAGGED).any()
+        )
