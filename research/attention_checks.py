@@ -4,8 +4,8 @@
     python research/attention_checks.py --label-randomisation 300 --json OUT.json --plot OUT.png
 
 A case is a folder with any of t1, t1c, t2, flair and seg as .nii.gz. For each: does the peak of a
-candidate's map lie inside it, how much of the attention lies in the drawn tumour, deletion
-against random and centred baselines, whether removing the most relevant sequence hurts
+candidate's map lie inside it, how much of the attention lies in the drawn tumour, insertion
+against random and centred baselines, deletion, whether removing the most relevant sequence hurts
 the score most, what the explanations cost beside the network, and the time of a probe. Then sanity
 checks after Adebayo et al. 2018 (arXiv:1810.03292): the map must change when weights are made
 random, part after part from the queries down (section 4.1), and when a network is trained on
@@ -55,6 +55,7 @@ NOISE = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Levels, in deviations of each sequence in the brain."""
 PARTS = ("queries", "decoder", "encoder")
 """Made random one after the other, from the answer towards the image."""
+_LEFT = ("kept", "kept_random", "kept_centre", "deletion")
 _RANDOM_SEED = 1
 _GRID = StageConfig(steps=300, shape=(40, 48, 38), spacing_mm=(3.8, 4.2), batch=3)
 _HELD_OUT = 24
@@ -186,7 +187,9 @@ def check_case(engine: LensEngine, network: LensNetwork, spacing_mm: float, fold
         "case": folder.name,
         "candidates": len(result.candidates),
         "peaks_inside": [c.attention.peak_inside for c in result.candidates],
-        **{k: v for k, v in dataclasses.asdict(trust).items() if k.startswith(("del", "r"))},
+        **{
+            k: v for k, v in dataclasses.asdict(trust).items() if k.startswith(("kept", "del", "r"))
+        },
         "relevance": [dict(c.sequence_relevance) for c in result.candidates],
         "top_sequence_hurts_most": top_hurts_most(result),
         "score_left_out": [dict(c.score_left_out or {}) for c in result.candidates],
@@ -208,9 +211,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Figures over all cases."""
     peaks = [p for r in rows for p in r["peaks_inside"]]
     tops = [t for r in rows for t in r["top_sequence_hurts_most"]]
-    halves = [
-        r["deletion"] <= 0.5 * r["deletion_random"] for r in rows if r["deletion"] is not None
-    ]
+    leads = [r["kept"] >= r["kept_random"] + 0.5 for r in rows if r["kept"] is not None]
 
     def mean(key: str) -> Any:
         values = [r[key] for r in rows if r.get(key) is not None]
@@ -221,12 +222,11 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
     peaks_in = [f"peak_in_{region.value}" for region in Region]
     keys = ("mass_in_wt", "mass_in_tc", "mass_in_et", "volume_share",
-            "deletion", "deletion_half", "deletion_random",
-            "deletion_centre", "probe_ms", "alike_noisy", "alike_random")  # fmt: skip
+            *_LEFT, "probe_ms", "alike_noisy", "alike_random")  # fmt: skip
     return {
         "peak_inside": share(peaks),
         **{key: share([row[key] for row in rows if row.get(key) is not None]) for key in peaks_in},
-        "deletion_at_most_half_of_random": share(halves),
+        "kept_leads_random_by_half": share(leads),
         "top_sequence_hurts_most": share([t["hurts"] for t in tops]),
         "top_sequence_hurts_most_where_named": share([t["hurts"] for t in tops if t["named"]]),
         "explanations_per_network_cpu": round(

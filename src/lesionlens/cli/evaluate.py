@@ -34,7 +34,7 @@ _ROWS = (
     ("attention peak in ET", "point_et", 3), ("attention mass in WT", "mass_wt", 3),
     ("attention mass in TC", "mass_tc", 3), ("attention mass in ET", "mass_et", 3),
     ("attention peak in candidates", "candidate_peak", 3), ("map passed its checks", "reliable", 3),
-    ("deletion, of random's", "deletion", 3), ("deletion at most half", "deletion_half", 3),
+    ("insertion: shown alone", "kept", 3), ("deletion: hidden", "deletion", 3),
     ("top sequence hurts most", "top_sequence", 3), ("the same, where named", "top_named", 3),
     ("explaining, of network's s", "explaining", 2),
     ("calibration error WT", "ece", 3), ("candidates, healthy", "healthy_candidates", 2),

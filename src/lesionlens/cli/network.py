@@ -73,7 +73,7 @@ class EngineOptions(ComputeOptions):
         typer.Option(
             "--patience",
             help="Time limit in minutes for a bundle beyond its first pass (maps, uncertainty, "
-            "sequence relevance, deletion check); what does not fit is omitted.",
+            "sequence relevance, checks of the map); what does not fit is omitted.",
             metavar="MIN",
             min=0.0,
         ),

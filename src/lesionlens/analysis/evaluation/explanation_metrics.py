@@ -8,7 +8,6 @@ from lesionlens.analysis.explain import shapley
 from lesionlens.base.bounded_read import read_model
 from lesionlens.base.errors import ReadError
 from lesionlens.base.labels import Region
-from lesionlens.base.records.attention import MapChecks
 from lesionlens.base.records.files import CandidateRow, FindingsFile, RunFile
 
 _EQUAL = 1e-6  # scores in findings.json have six digits
@@ -27,9 +26,9 @@ def measures(result: Path, findings: FindingsFile) -> dict[str, float | None]:
     Returns
     -------
     dict
-        ``candidate_peak``: share of candidates with the map's peak inside; ``deletion``: remaining
-        score after occluding attended voxels, relative to occluding as many at random;
-        ``deletion_half``: whether that is at most one half; ``reliable``: whether the map passed;
+        ``candidate_peak``: share of candidates with the map's peak inside; ``kept`` and
+        ``deletion``: share of the probability that remains with only the attended voxels, and
+        without them; ``reliable``: whether the map passed;
         ``top_sequence``: share of candidates whose score falls most without the sequence that
         contributes most; ``top_named``: the same for candidates with a named deciding sequence;
         ``explaining``: seconds of explanations per second of the network. None if not measured;
@@ -42,7 +41,6 @@ def measures(result: Path, findings: FindingsFile) -> dict[str, float | None]:
     peaks = [c.attention.peak_inside for c in findings.candidates]
     known = [peak for peak in peaks if peak is not None]
     trust = run.attention.trust.get(Region.WT) if run.attention else None
-    left = None if trust is None else _deletion(trust)
     tops = [top for c in findings.candidates if (top := _top_sequence(c)) is not None]
     named = [hurts for hurts, certain in tops if certain]
     reliable = None if trust is None else trust.reliable
@@ -50,8 +48,8 @@ def measures(result: Path, findings: FindingsFile) -> dict[str, float | None]:
     spent, network = seconds.get("explanations"), seconds.get("network")
     return {
         "candidate_peak": sum(known) / len(known) if known else None,
-        "deletion": left,
-        "deletion_half": None if left is None else float(left <= 0.5),
+        "kept": None if trust is None else trust.kept,
+        "deletion": None if trust is None else trust.deletion,
         "reliable": None if reliable is None else float(reliable),
         "top_sequence": sum(hurts for hurts, _ in tops) / len(tops) if tops else None,
         "top_named": sum(named) / len(named) if named else None,
@@ -69,9 +67,3 @@ def _top_sequence(row: CandidateRow) -> tuple[bool, bool] | None:
         return None
     top = max(left, key=lambda sequence: shares[sequence] or 0.0)
     return left[top] <= min(left.values()) + _EQUAL, shapley.deciding(shares) is not None
-
-
-def _deletion(trust: MapChecks) -> float | None:
-    if trust.deletion is None or not trust.deletion_random:
-        return None
-    return trust.deletion / trust.deletion_random

@@ -108,7 +108,7 @@ def check_maps(
     attention : mapping of Region to (I, J, K) float32
         The maps, on the native grid.
     questions : Questions or None
-        Perturbed predictions; None if not supported, which skips the deletion test.
+        Perturbed predictions; None if not supported, which leaves the position alone.
     """
     voxels = np.count_nonzero(prepared.brain) * prepared.working.voxel_ml
     found = faithfulness.all_pointing(attention, marked.labels, voxels / prepared.native.voxel_ml)
@@ -123,4 +123,4 @@ def check_maps(
             faithfulness.onto(weights, prepared.working, seen.grid),
             perturbations.flagged_on(marked, region, seen.grid),
         )
-    return faithfulness.deletion_test(found, questions, trials, brain)
+    return faithfulness.insertion_test(found, questions, trials, brain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,21 +14,31 @@ from lesionlens.base.labels import Region, without_enhancing
 
 @dataclass(frozen=True, slots=True)
 class MapChecks:
-    """Results of one map's checks; None if a check could not be made."""
+    """Results of one map's checks; None if a check could not be made.
+
+    Figures of checks that an earlier version made are ignored when its results are read.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "ignore"}
 
     peak_inside: bool | None
     """Whether the strongest attention lies in a flagged part of its region."""
     mass_inside: float | None
     volume_share: float | None
     """Share of the attention, and of the brain volume, inside that part."""
-    deletion: float | None = None
-    deletion_random: float | None = None
-    deletion_centre: float | None = None
-    deletion_half: float | None = None
-    """Share of the region's probability that remains when n voxels are occluded, n being the number
-    of flagged voxels: those with most attention; at random; around the brain's centre; and half
-    of n with most attention. Low is good for the first and the last.
+    near: float | None = None
+    """Share of the attention in voxels of the quick pass (coarser) that hold any of that part."""
+    others_near: float | None = None
+    """The lowest `near` of the other regions' maps, which are of the same layer."""
+    kept: float | None = None
+    kept_random: float | None = None
+    kept_centre: float | None = None
+    """Share of the region's probability that remains when only n voxels are shown: the n with most
+    attention, n being the number of flagged voxels; and as many as the whole tumour has, at random
+    and around the brain's centre.
     """
+    deletion: float | None = None
+    """The share that remains when those with most attention are hidden. No part of the verdict."""
     seen: bool = True
     """Whether the region is detected by the pass whose attention the map shows."""
     reliable: bool | None = None

@@ -309,7 +309,11 @@ def _scale(maps: AttentionMaps | None, words: Words) -> str:
 
 def checked_words(trust: MapChecks, words: Words) -> str:
     """Return the outcome of a map's checks, with figures."""
-    if trust.deletion is None or trust.deletion_random is None:
+    if trust.kept is None or trust.kept_random is None or trust.deletion is None:
         return words.verdict(trust)
-    left, random = words.percent(trust.deletion), words.percent(trust.deletion_random)
-    return words("hiding", words=words.verdict(trust), left=left, random=random)
+    figures = {
+        "kept": words.percent(trust.kept),
+        "random": words.percent(trust.kept_random),
+        "left": words.percent(trust.deletion),
+    }
+    return words("hiding", words=words.verdict(trust), **figures)

@@ -19,18 +19,22 @@ ELSEWHERE = np.zeros(SHAPE, bool)
 ELSEWHERE[15:19, 16:20, 12:16] = True
 
 
-def by_what_is_needed(keep, hidden):
+OUTSIDE = np.zeros(SHAPE, bool)
+OUTSIDE[12:22, 4:12, 4:14] = True
+
+
+def by_what_is_seen(keep, hidden):
     return np.full(SHAPE, 0.02 + 0.9 * (1 - hidden[NEEDED].mean()), np.float32)
 
 
-def checked(attention, make_prepared, engine=None, region=Region.WT):
-    engine = engine or Perturbable(GRID, by_what_is_needed, by_what_is_needed)
+def checked(attention, make_prepared, engine=None, region=Region.WT, others=NEEDED):
+    engine = engine or Perturbable(GRID, by_what_is_seen, by_what_is_seen)
     flagged = np.flatnonzero(NEEDED)
-    trials = {Region.WT: trust.TestedMap(map_on(NEEDED), flagged)}
+    trials = {one: trust.TestedMap(map_on(others), flagged) for one in Region}
     trials[region] = trust.TestedMap(attention, flagged)
     found = {one: trust.pointing(attention, NEEDED, float(BRAIN.sum())) for one in Region}
     questions = Questions(engine, make_prepared())
-    return trust.deletion_test(found, questions, trials, BRAIN)[region]
+    return trust.insertion_test(found, questions, trials, BRAIN)[region]
 
 
 def map_on(place, background=1e-4):
@@ -43,7 +47,9 @@ def test_a_map_of_what_is_needed_passes(make_prepared, region):
     assert found.reliable
     assert found.peak_inside
     assert found.mass_inside > 0.8 > found.volume_share
-    assert found.deletion < 0.5 * found.deletion_random
+    assert found.kept > 0.9
+    assert found.kept_random < 0.3
+    assert found.deletion < 0.1
     assert found.words == "passed its checks"
 
 
@@ -51,8 +57,11 @@ def test_a_map_of_what_is_needed_passes(make_prepared, region):
 def test_a_map_of_another_place_fails_with_its_reasons(make_prepared, region):
     found = checked(map_on(ELSEWHERE), make_prepared, region=region)
     assert found.reliable is False
-    assert "peak lies outside" in found.words
-    assert "changes the probability too little" in found.words
+    assert trust.faults_of(found) == (
+        trust.MapFault.PEAK_OUTSIDE,
+        trust.MapFault.PARTLY_OUTSIDE,
+        trust.MapFault.TOO_LITTLE,
+    )
 
 
 def test_a_map_that_only_points_but_does_not_matter_fails(make_prepared):
@@ -60,20 +69,31 @@ def test_a_map_that_only_points_but_does_not_matter_fails(make_prepared):
     attention[5, 5, 5] = 2.0
     found = checked(attention, make_prepared)
     assert found.peak_inside
-    assert found.reliable is False
+    assert trust.MapFault.TOO_LITTLE in trust.faults_of(found)
 
 
-def test_a_map_that_lies_elsewhere_for_the_most_part_fails_though_what_it_shows_is_needed(
-    make_prepared,
-):
-    attention = map_on(NEEDED) + map_on(ELSEWHERE) * np.float32(0.5)
-    attention[12:22, 4:12, 4:14] += np.float32(0.1)
+def test_a_map_partly_elsewhere_fails_though_what_it_shows_is_needed(make_prepared):
+    attention = map_on(NEEDED) + map_on(OUTSIDE) * np.float32(0.03)
     found = checked(attention, make_prepared)
     assert found.peak_inside
-    assert found.deletion < 0.5 * found.deletion_random
-    assert found.volume_share < found.mass_inside < 0.5
+    assert found.kept > found.kept_random + trust.SUFFICIENT
+    assert found.mass_inside > trust.MOSTLY
+    assert trust.faults_of(found) == (trust.MapFault.PARTLY_OUTSIDE,)
+    assert found.words.startswith("not reliable here: too much of its attention lies outside")
+
+
+def test_a_map_fails_where_the_others_of_its_layer_lie_elsewhere(make_prepared):
+    found = checked(map_on(NEEDED), make_prepared, others=ELSEWHERE)
+    assert found.others_near < trust.NEAR < found.near
+    assert trust.faults_of(found) == (trust.MapFault.OTHERS_OUTSIDE,)
     assert found.reliable is False
-    assert found.words == ("not reliable here: most of its attention lies outside what is flagged")
+
+
+def test_without_perturbed_predictions_where_it_lies_is_judged():
+    assert trust.pointing(map_on(NEEDED), NEEDED, 1e4).reliable
+    spread = trust.pointing(map_on(NEEDED) + map_on(OUTSIDE) * np.float32(0.5), NEEDED, 1e4)
+    assert spread.peak_inside
+    assert spread.reliable is False
 
 
 def test_nothing_flagged_is_not_judged():
@@ -99,49 +119,59 @@ def test_as_much_is_hidden_of_each_map():
         assert not hidden[~BRAIN].any()
 
 
-def test_each_step_is_judged_by_itself(make_prepared):
-    def all_or_nothing(keep, hidden):
-        return np.full(SHAPE, 0.92 if hidden[NEEDED].mean() < 0.9 else 0.0, np.float32)
+def test_a_region_that_any_voxels_evoke_is_not_explained_by_the_map(make_prepared):
+    def by_amount(keep, hidden):
+        return np.full(SHAPE, 0.9 if (~hidden & BRAIN).sum() >= 64 else 0.1, np.float32)
 
-    found = checked(map_on(NEEDED), make_prepared, Perturbable(GRID, all_or_nothing))
-    assert found.deletion == 0
-    assert found.deletion_half == found.deletion_random == 1
-    assert found.reliable is False
-    assert "changes the probability too little" in found.words
+    found = checked(map_on(NEEDED), make_prepared, Perturbable(GRID, by_amount))
+    assert found.kept == found.kept_random == 1
+    assert trust.faults_of(found) == (trust.MapFault.TOO_LITTLE,)
+
+
+def test_hiding_is_measured_but_not_judged(make_prepared):
+    def from_either(keep, hidden):
+        seen = max(1 - hidden[place].mean() for place in (NEEDED, ELSEWHERE))
+        return np.full(SHAPE, 0.9 * seen, np.float32)
+
+    found = checked(map_on(NEEDED), make_prepared, Perturbable(GRID, from_either))
+    assert found.deletion == 1
+    assert found.reliable
 
 
 def test_the_brains_centre_may_not_do_as_well(make_prepared):
-    def by_amount(keep, hidden):
-        return np.full(SHAPE, 0.05 if hidden[10:14, 11:15, 8:12].mean() > 0.3 else by(hidden))
+    centre = np.s_[10:14, 11:15, 8:12]
 
-    def by(hidden):
-        return 0.9 * (1 - 0.9 * hidden[NEEDED].mean())
+    def by_centre(keep, hidden):
+        if not hidden.any() or not hidden[centre].mean() > 0.5:
+            return np.full(SHAPE, 0.9, np.float32)
+        return np.full(SHAPE, 0.1 + 0.7 * (1 - hidden[NEEDED].mean()), np.float32)
 
-    found = checked(map_on(NEEDED), make_prepared, Perturbable(GRID, by_amount))
-    assert found.deletion_centre < found.deletion < 0.5
+    found = checked(map_on(NEEDED), make_prepared, Perturbable(GRID, by_centre))
+    assert found.kept_random + trust.SUFFICIENT < found.kept < found.kept_centre
     assert "centre" in found.words
 
 
 def test_a_pass_that_sees_nothing_there_explains_nothing(make_prepared):
     blind = Perturbable(GRID, lambda keep, hidden: np.full(SHAPE, 0.01, np.float32))
     found = checked(map_on(NEEDED), make_prepared, blind)
-    assert found.deletion is None
+    assert found.kept is None
     assert found.reliable is False
     assert "hardly sees" in found.words
 
 
-def test_two_steps_of_each_region_and_two_baselines_are_asked(make_prepared):
-    engine = Perturbable(GRID, by_what_is_needed, by_what_is_needed)
+def test_each_map_alone_and_hidden_and_two_baselines_are_asked(make_prepared):
+    engine = Perturbable(GRID, by_what_is_seen, by_what_is_seen)
     flagged = np.flatnonzero(NEEDED)
     trials = {region: trust.TestedMap(map_on(NEEDED), flagged) for region in Region}
-    trust.deletion_test({}, Questions(engine, make_prepared()), trials, BRAIN)
+    trust.insertion_test({}, Questions(engine, make_prepared()), trials, BRAIN)
     assert engine.sizes == [5, 4]
 
 
 def test_an_engine_of_whole_tumours_alone_leaves_the_other_maps_as_they_were(make_prepared):
-    engine = Perturbable(GRID, by_what_is_needed)
+    engine = Perturbable(GRID, by_what_is_seen)
     found = checked(map_on(ELSEWHERE), make_prepared, engine, Region.TC)
-    assert found.deletion is None
+    assert found.kept is None
+    assert found.peak_inside is False
     assert engine.sizes == [5]
 
 

@@ -187,15 +187,20 @@ def test_a_map_that_failed_a_check_is_labelled_and_folded_away_everywhere(make):
     passed = report_html(analysis)
     assert "passed its checks" in passed
     assert "failed its check" not in passed
-    words = "not reliable here: hiding what it shows changes the probability too little"
-    failed = MapChecks(True, 0.9, 0.1, 0.8, 0.9, reliable=False, words=words)
+    words = "not reliable here: what it shows is not enough for the network to find the region"
+    shown = {"kept": 0.3, "kept_random": 0.1, "kept_centre": 0.0, "deletion": 0.8}
+    failed = MapChecks(True, 0.9, 0.1, **shown, reliable=False, words=words)
     maps = replace(analysis.maps, checks={Region.WT: failed})
     html = report_html(replace(analysis, maps=maps))
     assert html.count("failed its check here") == 2
     assert 'class="att"' not in html
     assert (
-        "hiding what it shows leaves 80 % of the probability, hiding as much at random 90 %" in html
+        "what it shows keeps 30 % of the probability when shown alone, as much at random 10 %; "
+        "hiding it leaves 80 %" in html
     )
+    earlier = MapChecks(True, 0.9, 0.1, deletion=0.8, reliable=False, words="not reliable: as then")
+    maps = replace(analysis.maps, checks={Region.WT: earlier})
+    assert "not reliable: as then" in report_html(replace(analysis, maps=maps))
 
 
 def test_the_review_is_on_the_page(make):
