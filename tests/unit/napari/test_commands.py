@@ -11,9 +11,10 @@ from tests.files_below import files_below
 
 import lesionlens.napari
 from lesionlens.napari.commands.command import Command, Commands
-from lesionlens.napari.commands.table import COMMANDS, KEYED
+from lesionlens.napari.commands.table import BY_NAME, COMMANDS, KEYED
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.screen.screen import Screen
+from lesionlens.napari.model.state.state import Activity
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 MANIFEST = Path(lesionlens.napari.__file__).with_name("napari.yaml")
@@ -80,3 +81,11 @@ def test_keys_on_buttons_come_from_the_commands_and_messages_name_real_ones():
     by_hand = {one for one in found if one[0] in {"widgets", "viewer"} or one[2]}
     assert not by_hand
     assert {key for _, key, _ in found} - {"Ctrl+Shift+P"} <= real  # napari's own, of its palette
+
+
+def test_while_something_runs_an_export_waits_for_it():
+    export = BY_NAME["export"].unavailable
+    measuring = Screen(analysed=True, activity=Activity("Measuring"))
+    assert export(measuring) == "Measuring: wait until it has ended"
+    assert export(Screen()) == "There is no result to export yet"
+    assert export(Screen(analysed=True, can_export=True)) == ""
