@@ -120,6 +120,22 @@ def test_a_written_layer_lies_at_the_same_millimetres(tmp_path: Path, make_study
     assert nib.load(place).get_data_dtype() == np.uint8
 
 
+def test_several_layers_become_a_folder_of_files(tmp_path: Path, make_study):
+    data, keywords, _ = reader.read(str(make_study(sequences={"flair"})))[0]
+    labels = (data > 500).astype(np.uint8)
+    layers = [(data, keywords, "image"), (labels, keywords | {"name": "a / b"}, "labels")]
+    place = str(tmp_path / "all.nii.gz")
+    names = ["FLAIR.nii.gz", "a_b.nii.gz", "FLAIR_3.nii.gz"]
+    written = writer.write_layers(place, [*layers, layers[0]])
+    assert written == [str(tmp_path / "all" / name) for name in names]
+    np.testing.assert_array_equal(np.asarray(nib.load(written[1]).dataobj), labels)
+    with pytest.raises(UnusableInputError, match="exists"):
+        writer.write_layers(place, layers)
+    with pytest.raises(UnusableInputError, match="cells"):
+        writer.write_layers(str(tmp_path / "x"), [*layers, (data, {"name": "cells"}, "image")])
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_layer_of_others_is_not_written_with_a_guessed_place(tmp_path: Path):
     attributes = {"name": "cells", "scale": (1, 1, 1), "translate": (0, 0, 0), "metadata": {}}
     with pytest.raises(UnusableInputError, match="cells"):
