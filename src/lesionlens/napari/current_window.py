@@ -1,4 +1,4 @@
-"""What napari's reader asks of the window that is open now; nothing if there is none."""
+"""Access of napari's reader to the panel of the current window, if there is one."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from lesionlens.napari.qt.waiting import when_idle
 
 
 def ask_in_panel(places: tuple[Path, ...], error: UnusableInputError) -> bool:
-    """Ask in the panel what must be decided before a study can be opened.
+    """Ask the reader in the panel for a decision needed to open a study.
 
     Returns
     -------
     bool
-        False if there is no window to ask in.
+        False if there is no window.
     """
     return _in_panel(lambda panel: panel.actions_.opener.refused(Request.of(places), error))
 
@@ -32,7 +32,7 @@ def reopen_in_panel(result: Path) -> bool:
 
 
 def offer_panel() -> None:
-    """Open the panel where the preferences say so."""
+    """Open the panel if the preferences say so."""
     viewer = _viewer()
     if viewer is not None and read_preferences().open_panel:
         open_panel(viewer)

@@ -1,4 +1,4 @@
-"""`make demo`: the panel opens a study and its result, or paints itself into a file.
+"""`make demo`: open a study and its result in the panel, or save a screenshot.
 
 python -m lesionlens.napari.demo sample_data/study --result out/demo --screenshot napari.png
 """
@@ -54,12 +54,12 @@ def demo(
 
 
 def run_study(panel: LesionLens, study: Path, result: Path | None = None) -> None:
-    """Open, analyse or reopen, and go to the first candidate with the attention map on.
+    """Open, analyse or reopen a study, and show the first candidate with the attention map.
 
     Raises
     ------
     LesionLensError
-        What the panel shows as a failure.
+        Failure shown in the panel.
     """
     panel.actions_.open(study)
     wait_for(lambda: not panel.jobs.running)
@@ -82,7 +82,7 @@ def paint(viewer: napari.Viewer, place: Path) -> None:
 
 
 def wait_for(done: Callable[[], bool], at_most_s: float = PATIENCE_S) -> None:
-    """Keep the window alive until something is so, or the time is over."""
+    """Process events until a condition holds, or the time limit is reached."""
     end = time.monotonic() + at_most_s
     while not done() and time.monotonic() < end:
         QApplication.processEvents()

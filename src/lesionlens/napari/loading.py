@@ -1,6 +1,6 @@
-"""From files to layers: what of a path is a scan, and the sequences of a study as layer data.
+"""From files to layers: recognise scans, and load the sequences of a study as layer data.
 
-Nothing heavy is imported until a path is really read.
+Heavy packages are imported only when a path is read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LayerData = tuple[Any, dict[str, Any], str]
 KEY = "lesionlens"
-"""Under which a layer's metadata holds its study, sequence and true affine."""
+"""Key of study, sequence and original affine in a layer's metadata."""
 
 NAMES_LOOKED_AT = 200
 READ_AT_ONCE = 2
@@ -29,14 +29,14 @@ _NOT_SCANS = (".txt", ".json", ".csv", ".png", ".jpg", ".tif", ".tiff", ".py", "
 
 
 def places_of(paths: Sequence[str | Path]) -> tuple[Path, ...]:
-    """Return what to open for files and folders that were dropped together.
+    """Return the paths to open for dropped files and folders.
 
-    A DICOMDIR, or a single image of a series, stands for the folder that it lies in.
+    A DICOMDIR, or a single image of a series, stands for its folder.
 
     Returns
     -------
     tuple of Path
-        Empty unless every one of them looks like a scan, by name and header.
+        Empty unless every path looks like a scan by name and header.
     """
     found = tuple(Path(path) for path in paths)
     if not all(_looks_like_study(p) if p.is_dir() else _is_scan(p) for p in found):
@@ -54,25 +54,25 @@ def read_study(
     same_patient: bool = False,
     context: RunContext = SILENT,
 ) -> list[LayerData]:
-    """Open a study and load its sequences as layers, in a worker or on the main thread.
+    """Open a study and load its sequences as layer data; callable from any thread.
 
     Parameters
     ----------
     place : Path, or a sequence of them
-        Folder or file; several are together one study.
+        Folder or file; several form one study.
     named : mapping of MrSequence to str or Path
-        What the user calls by name; kept for the next time this study is opened.
+        Series assigned by the user; remembered for this study.
     study_uid : str or None
-        Which study, where the folder holds several.
+        Study to open, if the folder contains several.
     same_patient : bool
-        As `open_study` takes it.
+        As for `open_study`.
     context : RunContext
-        As everywhere.
+        Reports progress and is checked for cancellation.
 
     Returns
     -------
     list of (data, keywords, "image")
-        On axis-aligned RAS+ grids in mm; the sequence that is read first comes last, on top.
+        On axis-aligned RAS+ grids in mm; the first sequence in reading order is last, on top.
     """
     from lesionlens.imaging.reading import remembered_series  # noqa: PLC0415
     from lesionlens.imaging.reading.readers import open_study  # noqa: PLC0415
@@ -108,7 +108,7 @@ def exchanged_in(layers: Sequence[LayerData], context: RunContext) -> Exchange |
 
 
 def layers_of(study: Study, context: RunContext) -> list[LayerData]:
-    """Load every sequence of a study as layer data; the one that is read first comes last."""
+    """Load every sequence as layer data; the first in reading order is last."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
     from lesionlens.base.labels import REFERENCE_ORDER  # noqa: PLC0415
@@ -120,7 +120,7 @@ def layers_of(study: Study, context: RunContext) -> list[LayerData]:
         return _layer(study, sequence, study.series[sequence], top=sequence is wanted[0])
 
     layers = []
-    with ThreadPoolExecutor(READ_AT_ONCE) as pool:  # unpacking lets other threads run
+    with ThreadPoolExecutor(READ_AT_ONCE) as pool:  # decompression releases the GIL
         coming = [pool.submit(read, sequence) for sequence in wanted]
         try:
             for number, (sequence, one) in enumerate(zip(wanted, coming, strict=True)):
@@ -160,9 +160,9 @@ def _layer(study: Study, sequence: MrSequence, series: Series, *, top: bool) -> 
 
 
 def own_type(data: Any) -> Any:
-    """Return voxels in the smallest integers that hold each of them exactly, else as they are.
+    """Return voxels in the smallest exact integer type, otherwise unchanged.
 
-    Scanners write integers; as floats they would take twice the memory, here and on the screen.
+    Scanners write integers, which take half the memory of floats.
 
     Parameters
     ----------
@@ -178,19 +178,19 @@ def own_type(data: Any) -> Any:
     low, high = float(data.min(initial=0.0)), float(data.max(initial=0.0))
     for kind in (np.uint8, np.int16, np.uint16):
         span = np.iinfo(kind)
-        if span.min <= low and high <= span.max:  # false of what is not a number
+        if span.min <= low and high <= span.max:  # false for NaN
             small = data.astype(kind)
             return small if np.array_equal(small, data) else data
     return data
 
 
 def _looks_like_study(folder: Path) -> bool:
-    """Whether a NIfTI or DICOM file is among the first names below the folder."""
+    """Whether the first names below a folder include a NIfTI or DICOM file."""
     return any(_is_scan(path) for path in islice(_files(folder), NAMES_LOOKED_AT))
 
 
 def _is_one_of_many(path: Path) -> bool:
-    """Whether a file is an index, or one slice, and its folder is meant."""
+    """Whether a file is an index or one slice of a series."""
     if path.is_dir() or path.name.lower().endswith(_NIFTI):
         return False
     from lesionlens.imaging.reading.dicom.scan import MULTI_FRAME, sop_class  # noqa: PLC0415
@@ -217,5 +217,5 @@ def _is_scan(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
-    except OSError:  # not there, or not to be read
+    except OSError:  # missing or unreadable
         return False

@@ -1,4 +1,4 @@
-"""Paints the view model: napari's layers, the views and the panel, and nothing else."""
+"""Paints the view model onto napari's layers and the views."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SOON_MS = 500
 
 @dataclass(frozen=True, slots=True)
 class Painted:
-    """What is painted on."""
+    """Targets of the painting."""
 
     viewer: ViewerModel
     layers: Layers
@@ -30,14 +30,14 @@ class Painted:
 
 
 class CandidateRenderer:
-    """Paints one window; it changes no state and starts no job.
+    """Paints one window; changes no state and starts no job.
 
     Parameters
     ----------
     on : Painted
         Layers, views and panel of the window.
     laid_out : callable
-        Called when the picture may need another share of the window.
+        Called when the image may need a different share of the window.
     """
 
     def __init__(self, on: Painted, laid_out: Callable[[], object]) -> None:
@@ -45,7 +45,7 @@ class CandidateRenderer:
         self._resting = once_idle(collect_and_freeze, on.panel)
 
     def paint(self, before: ViewModel, model: ViewModel) -> None:
-        """Paint what differs between two models."""
+        """Paint the differences between two models."""
         on = self._on
         if model.study is not before.study:
             on.views.without_events(lambda: on.layers.forget_others(model.study, model.aside))

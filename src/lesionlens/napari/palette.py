@@ -10,7 +10,7 @@ from lesionlens.napari.commands.table import COMMANDS
 from lesionlens.napari.dock import open_panel
 
 OFFERED = tuple(command for command in COMMANDS if not command.hold)
-"""All but those that last as long as a key is held."""
+"""Commands that do not need a held key."""
 
 
 def __getattr__(name: str) -> Callable[[], None]:

@@ -18,55 +18,55 @@ from lesionlens.site.worklist.site import unaided_first_required
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """What the user set under Preferences → LesionLens."""
+    """Settings under Preferences → LesionLens."""
 
     reader_name: str | None = None
-    """Written into every decision."""
+    """Name stored with every decision."""
     overlay: Overlay = Overlay.OFF
-    """Shown as soon as an analysis is there; off keeps the unaided read."""
+    """Overlay shown with a new analysis; off keeps the read unaided."""
     opacity: float = 0.6
-    """Of maps, 0 to 1."""
+    """Opacity of maps, 0 to 1."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:N, xpu or mps."""
     server: str = ""
-    """Address of the server whose network is asked; empty for this machine's own."""
+    """Address of the server that runs the network; empty for this machine."""
     server_model: str = ""
-    """Which of its models; empty for its first."""
+    """Model of the server; empty for its first."""
     server_key_file: str = ""
-    """Holds the server's key."""
+    """File with the server's key."""
     server_ca: str = ""
-    """Certificates to trust instead of the usual."""
+    """Certificates to trust instead of the system's."""
     open_panel: bool = True
-    """Whether the panel opens with a study."""
+    """Whether opening a study opens the panel."""
     wheel_zooms: bool = False
-    """Whether the wheel zooms and Ctrl with it scrolls slices; else the other way round."""
+    """Whether the wheel zooms and Ctrl+wheel scrolls, instead of the reverse."""
     brain_extraction: str = skull_stripping.AUTO
     """auto, own, or a program of `preparation.skull_stripping`."""
     bias_correction: bool = False
-    """Whether the coils' shading is taken out first."""
+    """Whether the bias field is corrected."""
     tune_process: bool = False
-    """Whether the collector, the allocator and pint of the whole napari process may be set."""
+    """Whether garbage collector, allocator and pint of the napari process may be tuned."""
     sentence_language: str = "en"
-    """Of the report and of sentences to paste."""
+    """Language of the report and of sentences to paste."""
     sentence_template: str = ""
-    """A site's own file of sentences; empty for those shipped."""
+    """A site's sentence template; empty for the built-in ones."""
     unaided_first: bool = False
-    """Whether the reader signs an unaided read before anything of an analysis is shown: by their
-    own wish, or because the site requires it."""
+    """Whether the reader signs an unaided read before the analysis is shown, by choice or by the
+    site's policy."""
 
     @property
     def preparation(self) -> PrepareOptions:
-        """How a study is prepared."""
+        """Preparation options."""
         return PrepareOptions(stripper=self.brain_extraction, bias=self.bias_correction)
 
     @property
     def server_address(self) -> ServerAddress | None:
-        """The server whose network is asked; None for this machine's own.
+        """The server that runs the network; None for this machine.
 
         Raises
         ------
         UnusableInputError
-            The address or the file of the key cannot be used.
+            The address or the key file cannot be used.
         """
         if not self.server:
             return None
@@ -75,12 +75,12 @@ class Preferences:
 
     @property
     def engine(self) -> EngineChoice:
-        """What analyses.
+        """Choice of the engine.
 
         Raises
         ------
         UnusableInputError
-            The address or the file of the key cannot be used.
+            The address or the key file cannot be used.
         """
         server = self.server_address
         if server is None:
@@ -88,7 +88,7 @@ class Preferences:
         return EngineChoice(engine=self.server_model or "lens", server=server)
 
     def engine_arguments(self) -> list[str]:
-        """Return what analyses as options of a command."""
+        """Return the choice of the engine as command-line options."""
         if not self.server:
             return ["--device", self.device]
         named = {"--server": self.server, "--engine": self.server_model,
@@ -96,7 +96,7 @@ class Preferences:
         return [word for name, value in named.items() if value for word in (name, value)]
 
     def asked_of_report(self, options: ExportOptions) -> ExportOptions:
-        """Return options with the language and the sentences of these settings.
+        """Return export options with the language and sentence template of these settings.
 
         Raises
         ------
@@ -110,12 +110,12 @@ class Preferences:
         return replace(options, language=self.sentence_language, sentence_template=template)
 
     def choices(self) -> Choices:
-        """Return what is chosen when a study opens."""
+        """Return the initial choices for a study."""
         return Choices(opacity=self.opacity)
 
 
 def read_preferences() -> Preferences:
-    """Return the values of now; the defaults where napari knows none of this plugin."""
+    """Return the current settings; defaults if napari has none of this plugin."""
     from napari.settings import get_plugin_settings  # noqa: PLC0415
 
     try:
@@ -144,7 +144,7 @@ def read_preferences() -> Preferences:
 
 
 def keep_preparation(brain_extraction: str, bias_correction: bool) -> None:
-    """Keep how studies are prepared from now on."""
+    """Store the preparation settings."""
     from napari.settings import get_plugin_settings  # noqa: PLC0415
 
     settings = get_plugin_settings("lesionlens").preparation
@@ -153,19 +153,19 @@ def keep_preparation(brain_extraction: str, bias_correction: bool) -> None:
 
 
 def keep_reader(name: str) -> None:
-    """Keep who reads from now on."""
+    """Store the reader's name."""
     from napari.settings import get_plugin_settings  # noqa: PLC0415
 
     get_plugin_settings("lesionlens").review.reader_name = name
 
 
 def keep_server(server: str, model: str = "") -> None:
-    """Keep whose network is asked from now on, and which; empty for this machine's own.
+    """Store server and model; empty for this machine.
 
     Raises
     ------
     UnusableInputError
-        It is no address of a server.
+        The address is invalid.
     """
     from napari.settings import get_plugin_settings  # noqa: PLC0415
 
@@ -176,7 +176,7 @@ def keep_server(server: str, model: str = "") -> None:
 
 
 FOLDERS = f"*{os.sep}"
-"""Napari's pattern of every folder."""
+"""Napari's pattern for all folders."""
 
 
 def used_for_folders() -> bool:
@@ -187,7 +187,7 @@ def used_for_folders() -> bool:
 
 
 def use_for_folders(wanted: bool) -> None:
-    """Let napari open folders with LesionLens, or ask each time; kept in napari's own settings.
+    """Let napari open folders with LesionLens, or ask each time; stored in napari's settings.
 
     A folder that LesionLens declines is offered to the other readers as before.
     """

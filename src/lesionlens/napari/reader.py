@@ -1,7 +1,7 @@
-"""napari's reader: a folder of NIfTI or DICOM, or one NIfTI file, as one image layer a sequence.
+"""napari's reader: a folder of NIfTI or DICOM, or a NIfTI file, as one image layer per sequence.
 
-Nothing heavy is imported until a path is really read. A folder is declined by a quick check of its
-first names and bytes, because napari offers every folder to every reader.
+Heavy packages are imported only when a path is read. Folders are checked quickly by their first
+names and bytes, as napari offers every folder to every reader.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
     from lesionlens.base.errors import UnusableInputError
 
 NOTHING_YET: list[Any] = [(None,)]
-"""What napari takes for "read, and no layer"."""
+"""Return value for a read without layers, by napari's convention."""
 
 
 def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerData]] | None:
-    """Return the reading function, or None if the path is no study of ours.
+    """Return the reading function, or None if the path is not a study.
 
     Parameters
     ----------
     path : str or list of str
-        What the user opened or dropped; several (a stack, for napari) are together one study.
+        Opened or dropped paths; several (a stack in napari) form one study.
     """
     return read if places_of(path if isinstance(path, list) else [path]) else None
 
 
 def read(path: str | list[str]) -> list[LayerData]:
-    """Read a study for `viewer.open`; the window stays painted while it is read.
+    """Read a study for `viewer.open` while the window keeps painting.
 
-    Where a window is open and the reader must decide something first, no layer is returned: the
-    panel asks, and opens the study then.
+    If a decision of the reader is needed in an open window, no layer is returned: the panel asks,
+    and then opens the study.
 
     Raises
     ------
     UnusableInputError
-        Nothing there can be used; the message says why and what to do.
+        Nothing at the path can be used.
     """
     wanted = path if isinstance(path, list) else [path]
     places = places_of(wanted) or tuple(Path(one) for one in wanted)

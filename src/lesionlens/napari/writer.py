@@ -1,4 +1,4 @@
-"""napari's writers: image and labels layers as NIfTI, in the patient's millimetres."""
+"""napari's writers: image and labels layers as NIfTI, in patient coordinates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_layers(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> li
     Raises
     ------
     UnusableInputError
-        One is not a layer of a study, or the folder exists; nothing is written.
+        A layer is not of a study, or the folder exists; nothing is written.
     """
     from lesionlens.base.errors import UnusableInputError  # noqa: PLC0415
 

@@ -32,11 +32,10 @@ def missing(series: Mapping[MrSequence, Series]) -> QualityCheck:
         if s not in series
     ]
     if not absent:
-        return QualityCheck("missing", True, "All four sequences are there.")
+        return QualityCheck("missing", True, "All four sequences are present.")
     names = ", ".join(s.words for s in absent)
-    return QualityCheck(
-        "missing", False, f"Missing: {names}. " + " ".join(COST_WITHOUT[s] for s in absent)
-    )
+    costs = " ".join(COST_WITHOUT[s] for s in absent)
+    return QualityCheck("missing", False, f"{names} not in this study. {costs}")
 
 
 def spacing(series: Mapping[MrSequence, Series]) -> QualityCheck:

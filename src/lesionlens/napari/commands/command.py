@@ -1,4 +1,4 @@
-"""A command: one thing that the reader can do, however they ask for it."""
+"""Commands: everything that the reader can do, independent of key, button, menu or palette."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ def _always(_: Screen) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What a key, a button, a menu and napari's palette run alike."""
+    """An act that a key, a button, a menu or napari's palette runs."""
 
     name: str
-    """Unique; in napari's palette the command is `lesionlens.` and this name."""
+    """Unique name; in napari's palette prefixed by `lesionlens.`."""
     words: str
-    """What it does, for the table of keys; a button's tip begins with it."""
+    """Description for the table of keys and for tooltips."""
     run: Callable[..., object]
-    """Takes the `Actions` of a window; one that is held also whether the key is down."""
+    """Takes the `Actions` of a window; with `hold` also whether the key is down."""
     key: str = ""
-    """As napari writes it, such as "Shift-N"; empty if it has none."""
+    """Key in napari's notation, such as "Shift-N"; empty if there is none."""
     menu: str = ""
-    """In the panel's menu, where the words of the table of keys are too long for it."""
+    """Text in menus, if it differs from `words`."""
     hold: bool = False
-    """Whether letting the key go ends it: `run` is called with True, then with False."""
+    """Whether it lasts while the key is held: `run` is called with True, then with False."""
     repeats: bool = False
-    """Whether it continues while the key stays down."""
+    """Whether it repeats while the key is held."""
     unavailable: Callable[[Screen], str] = _always
-    """Why it cannot be run with what is shown now, in words; empty if it can."""
+    """Returns why the command is unavailable on a screen; empty if it is available."""
 
     @property
     def shown_key(self) -> str:
-        """The key as people write it."""
+        """The key as shown to people, such as "Shift+N"."""
         return self.key.replace("-", "+")
 
     def captioned(self, words: str) -> str:
-        """Write words on a button with the key, such as "Edit ⇧E"."""
+        """Return a button's text with the key, such as "Edit ⇧E"."""
         return f"{words} {self.shown_key.replace('Shift+', '⇧')}".rstrip()
 
     def hint(self, words: str) -> str:
-        """Write a button's tip with the key in full, such as "Undo (U)"."""
+        """Return a tooltip with the key, such as "Undo (U)"."""
         return f"{words} ({self.shown_key.replace('Control', 'Ctrl')})" if self.key else words
 
     @property
     def title(self) -> str:
-        """In menus and in napari's palette."""
+        """Text in menus and in napari's palette."""
         words = self.menu or self.words.removeprefix("edit: ")
         return f"{words[:1].upper()}{words[1:]}"
 
     @property
     def tip(self) -> str:
-        """Beside a button: what it does, and its key."""
+        """Tooltip: the description and the key."""
         words = self.words.removeprefix("edit: ")
         return self.hint(f"{words[:1].upper()}{words[1:]}")
 
@@ -65,13 +65,13 @@ class Commands:
     Parameters
     ----------
     table : iterable of Command
-        All of them.
+        All commands.
     acts : object
-        The `Actions` of the window.
+        `Actions` of the window.
     shown : callable
-        Returns what is shown now.
+        Returns the current screen.
     notify : callable
-        Takes the reason why a command cannot be run; nothing, when one begins.
+        Takes the reason why a command is unavailable; empty when a command begins.
     """
 
     def __init__(
@@ -88,10 +88,10 @@ class Commands:
         return self._by_name[name]
 
     def run(self, name: str, *held: bool) -> object:
-        """Run a command, or say why it cannot be run; one that is held takes True, then False."""
+        """Run a command, or report why it is unavailable; with `hold`, pass True, then False."""
         command = self._by_name[name]
         reason = command.unavailable(self._shown())
-        if any(held) is bool(held):  # it begins: what was answered to the one before goes
+        if any(held) is bool(held):  # a command begins: the previous message is cleared
             self._notify(f"{reason}." if reason else "")
             if reason:
                 return None

@@ -7,7 +7,7 @@ from lesionlens.napari.model.screen.screen import Screen
 
 EDIT = "edit_outline"
 FINISH = "finish_outline"
-"""Enter means something else while nothing is drawn."""
+"""Bound to Enter, which is left to napari while nothing is drawn."""
 
 
 def _not_redrawn(screen: Screen) -> str:

@@ -8,12 +8,12 @@ from lesionlens.napari.model.screen.screen import Screen
 
 
 def not_marked(screen: Screen) -> str:
-    """Say why nothing can be decided now; while an outline is drawn, that is kept first."""
+    """Return why no decision is possible; while an outline is drawn, it is kept first."""
     return "" if screen.editing else screen.not_marked
 
 
 def _nothing_to(act: str, screen: Screen, possible: bool) -> str:
-    """Say that nothing can be undone or redone; of a signed study the act itself says why."""
+    """Return that there is nothing to undo or redo; for a signed study the act reports why."""
     return "" if possible or screen.editing or screen.signed else f"There is nothing to {act}"
 
 

@@ -31,9 +31,9 @@ OPENERS = (
     Command("worklist", "Worklist…", lambda acts: acts.dialogs.ask_worklist()),
     Command("open_sample", "Try the sample", lambda acts: acts.open_sample()),
 )
-"""What the menu opens a study with."""
+"""Entries of the menu that open a study."""
 OF_AN_OPEN_STUDY = ("compare", "open_second")
-"""Those of them that need a result first."""
+"""Openers that need a result first."""
 
 COMMANDS = (
     Command("analyse", "analyse the study", lambda acts: acts.analyse()),

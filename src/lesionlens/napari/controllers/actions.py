@@ -1,4 +1,4 @@
-"""What the reader does to a study: each act calls the session or starts a job."""
+"""All acts of a window; each calls the session or starts a job."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 class Dialogs(Protocol):
-    """What the panel asks or shows in windows of its own."""
+    """Dialogs of the panel."""
 
     def ask_folder(self) -> None:
         """Ask for a folder and open it."""
@@ -77,13 +77,13 @@ class Dialogs(Protocol):
         """Ask for a folder and export into it."""
 
     def confirm(self, words: str, action: str, then: Callable[[], object]) -> None:
-        """Ask for a yes before something is left."""
+        """Ask for confirmation; `then` is called if confirmed."""
 
     def ask_worklist(self) -> None:
         """Show the worklist."""
 
     def type_reason(self) -> None:
-        """Put the cursor where the reason is typed."""
+        """Put the cursor into the field for the reason."""
 
     def show_keys(self) -> None:
         """Show the table of keys."""
@@ -95,13 +95,13 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
     Parameters
     ----------
     session : ReviewSession
-        Holds what follows from them.
+        Session of the window.
     jobs : Jobs
-        Runs what takes longer than a blink.
+        Runs long tasks.
     questions : LatestQuestion
-        Runs what is asked again while a pointer or a choice moves.
+        Runs requests that are repeated while a pointer or choice moves.
     viewer : ViewerModel
-        Where opened layers go and where the pointer is.
+        Viewer that receives the layers and provides the pointer.
     """
 
     def __init__(
@@ -125,11 +125,11 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
     # --- work in the background -----------------------------------------------------------
 
     def open(self, places: Path | Sequence[Path]) -> bool:
-        """Open a folder or file, or several together; what was drawn meanwhile is kept."""
+        """Open a folder or file, or several as one study; an outline being drawn is kept."""
         return self.leave_for(lambda: self.opener.open(Request.of(places)))
 
     def name(self, named: Mapping[MrSequence, str | Path]) -> bool:
-        """Open the study again with the series that the reader calls by name."""
+        """Reopen the study with series assigned to sequences by the reader."""
         return self.leave_for(lambda: self.opener.name(named))
 
     def open_sample(self) -> bool:
@@ -137,12 +137,12 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         return self.open(samples.STUDY)
 
     def close(self) -> bool:
-        """Close the study; what was decided is kept in the user's own folder."""
+        """Close the study; decisions are already stored in the user's folder."""
         self.jobs.stop()
         return self.leave_for(self.session.close)
 
     def open_dropped(self, places: tuple[Path, ...]) -> bool:
-        """Open what was dropped: scans, or a saved result of the study that is open."""
+        """Open dropped paths: scans, or a saved result of the open study."""
         if self.jobs.running:
             self.session.notify("A job is still running. Cancel it first, then drop again.")
             return False
@@ -157,7 +157,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         return self.leave_for(self._analyse)
 
     def analyse_here(self) -> bool:
-        """Analyse on this machine, this once, though a server is chosen."""
+        """Analyse once on this machine although a server is selected."""
         return self.leave_for(lambda: self._analyse(here=True))
 
     def _analyse(self, here: bool = False) -> bool:
@@ -199,9 +199,9 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
     def show_result(
         self, result: Any, overlays: Any, preferences: Preferences | None = None
     ) -> None:
-        """Show a result; decisions that a crash interrupted are there again.
+        """Show a result, with decisions recovered after a crash.
 
-        While the reader reads unaided it is kept closed, out of the window.
+        During an unaided read the result is withheld from the window.
         """
         if self.read_controller.keep_closed(result, overlays):
             return
@@ -209,7 +209,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         analysis, review = result.analysis, self.session.state.review
         known = {c.tracking_uid for c in analysis.findings.candidates}
         fits = review.events and review.restricted_to(known).events == review.events
-        if fits and review.continues(analysis.review):  # the same candidates, found again
+        if fits and review.continues(analysis.review):  # the same candidates as before
             found, words = review.with_signed(analysis.review), ""
         else:
             found, words = self.read_controller.recovered(analysis)
@@ -222,7 +222,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         self.session.offer(journal.found(analysis, self.read_controller.decision_owner()))
 
     def make_ready(self) -> None:
-        """Load the network, and in a process of our own units, before the reader requests them."""
+        """Load the network in advance, and pint's units if this process may be tuned."""
         if host_process.tunable():
             self.questions.ask("units", lambda *_: read_units(), take_units)
         threading.Thread(target=self._load, name="lesionlens-network", daemon=True).start()
@@ -231,7 +231,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         with contextlib.suppress(LesionLensError):  # reported when the analysis is requested
             self._lens_for(read_preferences())
             if host_process.tunable():
-                gc.freeze()  # until the next `rest`
+                gc.freeze()  # until the next `collect_and_freeze`
 
     def _lens_for(self, preferences: Preferences) -> Any:
         choice = preferences.engine
@@ -243,7 +243,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
             return self._lens[1]
 
     def name_models(self, done: Callable[[str, Sequence[str]], None]) -> None:
-        """Ask the chosen server which models it has; one that does not answer has none."""
+        """Query the models of the selected server; none if it does not respond."""
         preferences = read_preferences()
         try:
             address = preferences.server_address
@@ -265,7 +265,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         )
 
     def export(self, folder: Path) -> bool:
-        """Write everything of the result, with the review, into a folder."""
+        """Export the result and the review into a folder."""
         return self.leave_for(lambda: self._export(folder))
 
     def _export(self, folder: Path) -> bool:
@@ -292,7 +292,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         return self.jobs.start("Exporting", task, done)
 
     def reopen(self, place: Path) -> bool:
-        """Show a saved result, or a segmentation, with its review; its study is opened first."""
+        """Show a saved result or a segmentation for review, opening its study first."""
         other = study_of_other(self.session.state.study, place)
         if other is None:
             return reopen(self.session, self.jobs, self.opener, place, self.show_result)
@@ -309,7 +309,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         return False
 
     def compare(self, place: Path, study: Path | None = None) -> bool:
-        """Compare the open result with an earlier one; its pictures are beside this study's."""
+        """Compare the open result with an earlier one, and show its images beside."""
         return self.leave_for(lambda: self._compare(place, study))
 
     def _compare(self, place: Path, study: Path | None) -> bool:
@@ -318,28 +318,28 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         return compare_with(self.session, self.jobs, chosen, self.read_controller.held, asks)
 
     def stop(self) -> None:
-        """Ask what runs to stop."""
+        """Request cancellation of the running job."""
         self.jobs.stop()
 
     # --- candidates and overlays ----------------------------------------------------------
 
     def go_to(self, candidate_id: int) -> None:
-        """Go to a candidate; an edit of another one is kept first."""
+        """Go to a candidate; an outline of another one being drawn is kept first."""
         if candidate_id != self.session.state.editing:
             self.leave_for(lambda: self.session.go_to(candidate_id))
 
     def step_candidate(self, by: int) -> None:
-        """Go so many candidates on."""
+        """Go forward or back by a number of candidates."""
         self.leave_for(lambda: self.session.step(by))
 
     @override
     def leave_for(self, act: Callable[[], object]) -> bool:
-        """Act once what is typed and what is being redrawn is kept."""
+        """Store a typed reason and an outline being drawn, then act."""
         self.review_controller.settle_reason()
         return self.review_controller.after_edit(lambda: act() is not False)
 
     def mark_to_candidate(self, uid: str = "") -> None:
-        """Make a mark a candidate: the one named, else the last that lies in no candidate."""
+        """Turn a mark into a candidate: the named one, else the last mark outside candidates."""
         marks = self.read_controller.marks
         if not marks:
             self.session.notify("You have set no mark. Ctrl-click adds a lesion.")
@@ -353,17 +353,17 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         return (free or marks)[-1]
 
     def toggle_overlay(self) -> None:
-        """Overlay on (contours) or off."""
+        """Switch the overlay on (contours) or off."""
         now = self.session.state.choices.overlay
         self.session.choose_overlay(Overlay.CONTOUR if now is Overlay.OFF else Overlay.OFF)
 
     def next_overlay(self) -> None:
-        """Contours, or contours with the map."""
+        """Switch between contours, and contours with the map."""
         now = self.session.state.choices.overlay
         self.session.choose_overlay(Overlay.CONTOUR if now is Overlay.MAP else Overlay.MAP)
 
     def next_region(self) -> None:
-        """Whole tumour, tumour core, and with T1c enhancing tumour."""
+        """Show the next region: whole tumour, tumour core, with T1c enhancing tumour."""
         analysis, now = self.session.state.analysis, self.session.state.choices.region
         regions = tuple(Region) if analysis is None else analysis.prepared.regions
         self.session.choose_region(_after(regions, now))
@@ -375,7 +375,7 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
             self.session.choose_sequence(_after(tuple(study.series), now))
 
     def next_plane(self) -> None:
-        """Axial, coronal, sagittal."""
+        """Show the next plane: axial, coronal, sagittal."""
         self.session.choose_plane(_after(tuple(Plane), self.session.state.choices.plane))
 
 

@@ -1,4 +1,4 @@
-"""Other series and the subtraction beside the picture: to look at, never read by a network."""
+"""Other series and the subtraction image beside the study; for viewing only."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _NONE = "The study has no other series."
 
 
 class BesideActs(ViewActs):
-    """Acts that show a picture beside the sequence in view; the prior takes its place back."""
+    """Acts that show another image beside the shown sequence, in place of a prior."""
 
     jobs: Jobs
     read_controller: ReadController
 
     def show_subtraction(self) -> None:
-        """Show T1c - T1 beside the sequence in view, or no longer."""
+        """Show T1c - T1 beside the shown sequence, or hide it."""
         self._toggle(_SUBTRACTION, lambda prepared, _: subtraction(prepared))
 
     def show_other(self, number: int) -> None:
-        """Show one of the study's other series beside the sequence in view, or no longer."""
+        """Show one of the study's other series beside the shown sequence, or hide it."""
         series = self.other_series()[number]
         self._toggle(
             f"{number} {series.uid or series.description}",
@@ -42,7 +42,7 @@ class BesideActs(ViewActs):
         )
 
     def next_other(self) -> None:
-        """Show the next other series; after the last one none."""
+        """Show the next other series; none after the last."""
         known, shown = self.other_series(), self._shown()
         if not known:
             self.session.notify(_NONE)
@@ -54,7 +54,7 @@ class BesideActs(ViewActs):
             self._put_away()
 
     def other_series(self) -> tuple[Series, ...]:
-        """Return the series of the study beside the four, those whose kind is known first."""
+        """Return the study's other series, those of known type first."""
         study = self.session.state.study
         found = () if study is None else study.set_aside
         volumes = [one for one in found if min(one.grid.shape) > 1]
@@ -99,7 +99,7 @@ class BesideActs(ViewActs):
         self.jobs.start("Showing another series", task, done)
 
     def _put_away(self) -> None:
-        """Show the views that were there before, and what was compared in them."""
+        """Restore the previous layout and comparison."""
         views = self.session.state.choices.views
         compared = views.compared
         if compared is not None:

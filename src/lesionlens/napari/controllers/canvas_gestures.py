@@ -1,4 +1,4 @@
-"""What clicks and moves on napari's canvas do, beside its own tools."""
+"""Clicks and moves on napari's canvas, in addition to napari's own tools."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class CanvasGestures:
     Parameters
     ----------
     viewer : ViewerModel
-        Whose canvas it is.
+        Viewer of the canvas.
     acts : Actions
-        What is done.
+        Acts of the window.
     """
 
     def __init__(self, viewer: ViewerModel, acts: Actions) -> None:
@@ -29,7 +29,7 @@ class CanvasGestures:
         self._prompts = PromptMouse(viewer, lambda: acts.prompting.held, acts.prompting.take)
 
     def release(self) -> None:
-        """Hear the pointer no more."""
+        """Disconnect from the pointer."""
         for callbacks, ours in (
             (self._viewer.mouse_drag_callbacks, self._on_click),
             (self._viewer.mouse_move_callbacks, self._on_move),
@@ -39,7 +39,7 @@ class CanvasGestures:
         self._prompts.release()
 
     def _on_click(self, _: Any, event: Any) -> None:
-        """Place a mark that waits, or a point where to split; Shift asks, Ctrl adds a lesion."""
+        """Place a pending mark or split point; Shift probes, Ctrl adds a lesion."""
         if event.button != 1 or len(event.position) != 3 or self._acts.prompting.held:
             return
         i, j, k = (float(v) for v in event.position)
@@ -53,6 +53,6 @@ class CanvasGestures:
             self._acts.adder.grow((i, j, k))
 
     def _on_move(self, _: Any, __: Any) -> None:
-        """While the probe's key is held, every voxel that the pointer comes to is asked."""
+        """Probe the voxel under the pointer while the key is held."""
         if self._acts.probing:
             self._acts.probe_pointer(moving=True)

@@ -1,4 +1,4 @@
-"""Compare the open result with an earlier examination: found, registered to it, shown beside it."""
+"""Compare the open result with an earlier examination: find, register and show it."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ from lesionlens.results.review.prior import PriorImagesError, find_prior, open_p
 
 @dataclass(frozen=True, slots=True)
 class PriorChoice:
-    """What the reader chose to compare with."""
+    """The reader's choice of a prior examination."""
 
     place: Path
-    """A result folder, or a folder of results."""
+    """Result folder, or a folder of results."""
     study: Path | None = None
-    """The result's study, where it no longer lies where it was analysed."""
+    """Study of the result, if it was moved."""
     same_patient: bool = False
-    """Whether a person confirmed that both are of one patient, whatever the files say."""
+    """Whether a person confirmed that both are of one patient."""
 
 
 @dataclass(frozen=True, slots=True)
 class PriorDialogs:
-    """Asks the reader where a comparison cannot go on without their word."""
+    """Dialogs for questions that only the reader can answer."""
 
     images: Callable[[Path], object] | None = None
-    """Called with the result where the reader must say where its images are."""
+    """Asks for the images of a result."""
     patient: AskPatient | None = None
-    """Called where the identities contradict each other."""
+    """Asks about contradicting identities."""
 
     def ask(
         self, error: BaseException, chosen: PriorChoice, again: Callable[[PriorChoice], object]
     ) -> None:
-        """Ask what an error leaves open; `again` compares with what was confirmed."""
+        """Ask the question raised by an error; `again` repeats the comparison with the answer."""
         if isinstance(error, PriorImagesError) and self.images is not None:
             self.images(chosen.place)
         if isinstance(error, PatientConflictError) and self.patient is not None:
@@ -66,23 +66,22 @@ def compare_with(
     closed: Analysis | None = None,
     questions: PriorDialogs | None = None,
 ) -> bool:
-    """Compare what is open with a prior result (or a folder of them), in the background.
+    """Compare the open result with a prior result (or a folder of results), in the background.
 
-    While the reader reads unaided, the prior's pictures are shown and nothing that was flagged,
-    then or now.
+    During an unaided read only the prior's images are shown, no findings of either examination.
 
     Parameters
     ----------
     session : ReviewSession
-        With an analysed study; its decisions go on.
+        Session with an analysed study.
     jobs : Jobs
-        Runs it.
+        Runs the comparison.
     chosen : PriorChoice
-        The prior.
+        Prior examination.
     closed : Analysis or None
-        What is kept out of the window until the reader has signed.
+        Analysis withheld until the reader has signed.
     questions : PriorDialogs or None
-        None if nobody can be asked.
+        Dialogs; None if there are none.
     """
     analysis = session.state.analysis or closed
     if analysis is None:
@@ -127,7 +126,7 @@ def compare_with(
 
 
 def pictures_of(prior: Prior, after: Analysis) -> ComparedPictures:
-    """Return the prior's pictures and outlines where they lie in this examination's frame."""
+    """Return the prior's images and outlines in the frame of this examination."""
     found: Any = after.followup
     back = np.linalg.inv(np.asarray(found.alignment.matrix))
     prepared = prior.analysis.prepared

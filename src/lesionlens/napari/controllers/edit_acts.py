@@ -1,4 +1,4 @@
-"""Acts of the reader that add candidates and draw outlines, as keys and buttons call them."""
+"""Acts that add candidates and draw outlines, as called by keys and buttons."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _NOWHERE = (
     "Control, Shift and the arrows."
 )
 _SLICE_MM = 2.0
-"""How far off the slice shown the pointer may be: it was there before the last turn."""
+"""Maximum distance of the pointer from the shown slice, as it may be from before scrolling."""
 
 
 class EditActs(ViewActs):
-    """Every act on outlines; `adder` does what they ask for."""
+    """Acts on outlines, implemented by `adder`."""
 
     adder: LesionAdder
     viewer: ViewerModel
@@ -34,7 +34,7 @@ class EditActs(ViewActs):
     # --- candidates -----------------------------------------------------------------------
 
     def leave_out(self) -> None:
-        """Leave the doubtful part that the views were brought to out of its outline."""
+        """Remove the shown doubtful part from its outline."""
         part = self.doubtful_here()
         if part is None:
             self.session.notify("Go to a doubtful part first.")
@@ -42,7 +42,7 @@ class EditActs(ViewActs):
             self.adder.leave_out(part)
 
     def add_lesion(self) -> None:
-        """Add the region that grows at the crosshair, or under the pointer of the single view."""
+        """Add a region grown at the crosshair, or under the pointer of the single view."""
         point = self.pointed()
         if point is None:
             self.session.notify(_NOWHERE)
@@ -50,7 +50,7 @@ class EditActs(ViewActs):
             self.adder.grow(point)
 
     def pointed(self) -> Point | None:
-        """Return the crosshair of linked views, else the pointer; None if it is elsewhere."""
+        """Return the crosshair of linked views, else the pointer; None if off the image."""
         crosshair = self.viewpoint.now.point_mm
         if self._is_linked():
             return crosshair
@@ -69,7 +69,7 @@ class EditActs(ViewActs):
     # --- the crosshair by keys ------------------------------------------------------------
 
     def move_crosshair(self, right: int, down: int) -> None:
-        """Move the crosshair of linked views so many steps on the screen."""
+        """Move the crosshair of linked views by steps on the screen."""
         by = (_STEP_MM * right, _STEP_MM * down)
         state, point = self.session.state, np.asarray(self.viewpoint.now.point_mm)
         if state.study is None or not self._is_linked():
@@ -80,17 +80,17 @@ class EditActs(ViewActs):
     # --- tools of the outline -------------------------------------------------------------
 
     def brush_ball(self) -> None:
-        """Paint a ball, or a disc on the slice."""
+        """Switch between a ball, and a disc on the slice."""
         self.session.choose_tools(ball=not self.session.state.tools.ball)
 
     def brush_limit(self) -> None:
-        """Paint anywhere, within a range of intensities, or of the network's probability."""
+        """Choose the next brush limit: none, intensity range, probability range."""
         kinds = tuple(Limit)
         now = kinds.index(self.session.state.tools.limit)
         self.session.choose_limit(kinds[(now + 1) % len(kinds)])
 
     def split(self) -> None:
-        """Split where two points say: begins, then takes the pointer twice."""
+        """Begin a split, or take the pointer as one of its two points."""
         if self.session.state.tools.points is None:
             self.adder.begin_split()
             return

@@ -1,4 +1,4 @@
-"""The layer in which a reader draws one candidate: napari's brushes, and tools of our own."""
+"""The layer in which a reader draws one candidate, with napari's brushes and further tools."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ Sides = tuple[Labelled, Labelled]
 
 
 class OutlineEditor:
-    """Holds the layer in which a candidate is drawn; only that candidate is in it.
+    """The layer of the candidate being drawn.
 
     Parameters
     ----------
     viewer : ViewerModel
-        Where the layer goes.
+        Viewer of the layer.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
@@ -58,18 +58,18 @@ class OutlineEditor:
         self._uid = ""
         self.assisted = False
         self.rounds: list[PromptRound] = []
-        """Prompts that what is drawn follows, oldest first."""
+        """Prompts of the outline, oldest first."""
         self._steps: list[_Step] = []
         self._taken_back: list[_Step] = []
         self.drew: Callable[[Draft], None] = lambda _: None
-        """Called with what is drawn after each stroke."""
+        """Called with the labels after each stroke."""
         self.repaint: Callable[[], None] = lambda: None
-        """Called when something else is drawn than before."""
+        """Called when the labels changed."""
         self._version = 0
         self._grid: Grid | None = None
 
     def apply(self, old: State, new: State) -> None:
-        """Make the layer when an edit begins, take it away when it ends, follow the tools."""
+        """Create the layer when an edit begins, remove it when it ends, apply the tools."""
         if new.editing != old.editing:
             self._end()
             if new.editing is not None and new.overlays is not None:
@@ -80,14 +80,14 @@ class OutlineEditor:
             self._take(new)
 
     def drawn(self) -> Sides | None:
-        """Return the candidate's labels on the working grid, before and after; None without it."""
+        """Return the candidate's labels on the working grid, before and after; None if closed."""
         if not self._there():
             return None
         return self._shown, np.asarray(self._layer.data).astype(np.uint8)
 
     @property
     def allowed(self) -> NDArray[np.bool_]:
-        """Where something may be drawn, on the working grid: tissue that no other one holds."""
+        """Mask of paintable voxels on the working grid: tissue outside other candidates."""
         return self._free
 
     @property
@@ -97,7 +97,7 @@ class OutlineEditor:
         return Label(chosen) if chosen in set(Label) and chosen else Label.OEDEMA
 
     def change(self, changed: Labelled) -> bool:
-        """Put labels in place of what is drawn, as one stroke; False if nothing changes."""
+        """Replace the labels, as one stroke; False if nothing changes."""
         if not self._there():
             return False
         now = np.asarray(self._layer.data)
@@ -105,12 +105,12 @@ class OutlineEditor:
         if not places[0].size:
             return False
         self.assisted = True
-        with self._layer.block_history():  # so that one event follows once it is done
+        with self._layer.block_history():  # one event at the end
             self._layer.data_setitem(places, changed[places].tolist())
         return True
 
     def prompted(self, changed: Labelled, asked: PromptRound) -> bool:
-        """Draw the answer to a prompt, as one stroke; False if nothing changes."""
+        """Draw the response to a prompt, as one stroke; False if nothing changes."""
         before = self._digest()
         if not self.change(changed):
             return False
@@ -123,7 +123,7 @@ class OutlineEditor:
 
     @property
     def outline(self) -> DrawnOutline | None:
-        """What is drawn, for views that are not napari's; None while nothing is or it is hidden."""
+        """The outline for linked views; None if there is none or it is hidden."""
         if not self._there() or self._grid is None or not self._layer.visible:
             return None
         colours = tuple((int(label), label.colour) for label in self._labels)
@@ -131,17 +131,17 @@ class OutlineEditor:
 
     @property
     def pointing(self) -> bool:
-        """Whether the pointer says where to split."""
+        """Whether the pointer sets split points."""
         return self._there() and self._tools.points is not None
 
     @property
     def other_tool(self) -> bool:
-        """Whether a tool of napari's is in the hand that its own canvas alone has."""
+        """Whether the selected tool works on napari's canvas only."""
         return self._there() and self._layer.mode not in (_PAINT, _ERASE, *_MOVES)
 
     @property
     def brush_mm(self) -> float | None:
-        """How far the brush or the eraser reaches; None if neither is in the hand."""
+        """Radius of brush or eraser; None if neither is selected."""
         if not self._there() or self._grid is None or not self._layer.editable:
             return None
         if self._layer.mode not in (_PAINT, _ERASE) or not self._layer.visible:
@@ -149,12 +149,12 @@ class OutlineEditor:
         return float(self._layer.brush_size / 2 * self._grid.spacing_mm.min())
 
     def one_stroke(self) -> AbstractContextManager[Any]:
-        """Return what makes all that is drawn within it one step of undo."""
+        """Return a context whose strokes are one undo step."""
         held: AbstractContextManager[Any] = self._layer.block_history()
         return held
 
     def stroke(self, path_mm: tuple[Point, Point], slab: Slab) -> None:
-        """Paint, or erase, along a way (RAS+ mm) on a slice."""
+        """Paint or erase along a path (RAS+ mm) on a slice."""
         radius = self.brush_mm
         if radius is None or self._grid is None:
             return
@@ -177,7 +177,7 @@ class OutlineEditor:
     # --- undo -----------------------------------------------------------------------------
 
     def undo(self) -> None:
-        """Take the last stroke back, and with it the prompt that it follows."""
+        """Undo the last stroke, and its prompt."""
         if self._there():
             now = self._digest()
             self._layer.undo()
@@ -187,7 +187,7 @@ class OutlineEditor:
             self._on_stroke()
 
     def redo(self) -> None:
-        """Repeat it."""
+        """Redo the stroke."""
         if self._there():
             now = self._digest()
             self._layer.redo()
@@ -200,7 +200,7 @@ class OutlineEditor:
         return hashlib.sha256(np.asarray(self._layer.data).tobytes()).digest()
 
     def lock(self, locked: bool) -> None:
-        """Take the tool out of the hand while what was drawn is kept, and give it back."""
+        """Disable the tool while the outline is being stored, or enable it again."""
         if self._there() and self._layer.editable is locked:
             if locked:
                 self._mode = self._layer.mode
@@ -212,7 +212,7 @@ class OutlineEditor:
         return self._layer is not None and self._layer in self._viewer.layers
 
     def _show(self, visible: bool) -> None:
-        """Hide or show the layer; napari lays its tool down with it, which is taken up again."""
+        """Hide or show the layer; the tool, which napari resets, is restored."""
         if not visible:
             self._mode = self._layer.mode
         self._layer.visible = visible
@@ -253,7 +253,7 @@ class OutlineEditor:
         self._changed()
 
     def _take(self, state: State) -> None:
-        """Follow the tools: brush, range, and the hand that points where to split."""
+        """Apply the tools: brush, range, split points."""
         before, self._tools = self._tools, state.tools
         self._layer.n_edit_dimensions = 3 if state.tools.ball else 2
         self._values = values_of(state)
@@ -265,12 +265,12 @@ class OutlineEditor:
             self._layer.mode = self._mode
 
     def _on_label(self) -> None:
-        """Paint core where enhancing tumour was chosen and no sequence shows it."""
+        """Paint core if enhancing tumour was chosen but no sequence shows it."""
         if self._there() and self._layer.selected_label == Label.ENHANCING != self._labels[-1]:
             self._layer.selected_label = int(Label.CORE)
 
     def _gate(self, box: tuple[slice, ...]) -> NDArray[np.bool_]:
-        """Return where the brush may paint: tissue, and within a stroke what is in the range."""
+        """Return the paintable voxels: tissue, and for the brush those within the range."""
         free = self._free[box]
         if self._values is None:
             return free
@@ -309,7 +309,7 @@ def _is_pointing(tools: Tools) -> bool:
 
 
 def values_of(state: State) -> NDArray[np.float32] | None:
-    """Return what the range is of, on the working grid; None if the brush paints anywhere."""
+    """Return the values that the range limits, on the working grid; None without a limit."""
     overlays, sequence = state.overlays, state.tools.sequence
     if overlays is None or state.tools.limit is Limit.ANYWHERE:
         return None

@@ -1,4 +1,4 @@
-"""What a reader brings in, merges and splits, and what the tools do to an outline."""
+"""Adding, merging and splitting candidates, and the tools of an outline."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class LesionAdder:
     Parameters
     ----------
     session : ReviewSession
-        Holds the decisions.
+        Session with the decisions.
     review_controller : ReviewController
-        Records it, undoably, and measures again.
+        Records changes with undo, and measures again.
     editor : OutlineEditor
-        Where outlines are drawn.
+        Layer in which outlines are drawn.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class LesionAdder:
     # --- candidates -----------------------------------------------------------------------
 
     def grow(self, point_mm: Point) -> bool:
-        """Add the region that grows from a point (RAS+ mm)."""
+        """Add a region grown from a point (RAS+ mm)."""
         return self.review_controller.after_edit(lambda: self._grow(point_mm))
 
     def _grow(self, point_mm: Point) -> bool:
@@ -72,7 +72,7 @@ class LesionAdder:
         )
 
     def from_mark(self, point_mm: Point) -> bool:
-        """Add the region at a mark of the reader's, or go to the candidate that lies there."""
+        """Add the region at a mark, or go to the candidate there."""
         overlays = self.session.state.overlays
         if overlays is None:
             self.session.notify(
@@ -90,7 +90,7 @@ class LesionAdder:
         return True
 
     def draw(self) -> None:
-        """Begin a new candidate by hand; Done adds it."""
+        """Begin to draw a new candidate; Done adds it."""
         self.review_controller.after_edit(self._draw)
 
     def _draw(self) -> bool:
@@ -102,10 +102,10 @@ class LesionAdder:
         return self.session.state.editing is not None
 
     def merge(self, other: int | None = None) -> bool:
-        """Make the candidate in focus and another one (by its id), or the nearest, one.
+        """Merge the candidate in focus with another one (by its id) or the nearest.
 
-        It stays the one in focus, but where the network flagged the other alone: that one has a
-        score, and a reader did not add it.
+        The candidate in focus is kept, unless only the other one was flagged by the network and so
+        has a score.
         """
         return self.review_controller.after_edit(lambda: self._merge(other))
 
@@ -146,7 +146,7 @@ class LesionAdder:
         return self.review_controller.change("Merging", make, then)
 
     def leave_out(self, part: DoubtfulPart) -> bool:
-        """Leave a doubtful part out of its outline, as an edit that undo takes back."""
+        """Remove a doubtful part from its outline, as an edit that can be undone."""
         return self.review_controller.after_edit(lambda: self._leave_out(part))
 
     def _leave_out(self, part: DoubtfulPart) -> bool:
@@ -174,7 +174,7 @@ class LesionAdder:
     # --- tools ----------------------------------------------------------------------------
 
     def apply(self, tool: Callable[[Labels], Labels], nothing: str) -> None:
-        """Let a tool change what is drawn, as one stroke; say so where it changes nothing."""
+        """Apply a tool to the outline, as one stroke; notify if it changes nothing."""
         sides = self._sides()
         if sides is None:
             return
@@ -193,23 +193,23 @@ class LesionAdder:
         return sides
 
     def smooth(self) -> None:
-        """Smooth its borders."""
+        """Smooth the outline."""
         spacing, free = self._spacing(), self.editor.allowed
         self.apply(
             lambda x: edit_tools.smoothed(x, spacing, free), "The outline is already smooth."
         )
 
     def fill_holes(self) -> None:
-        """Fill what it encloses with the part that the brush paints."""
+        """Fill the outline's holes with the brush's label."""
         label, free = self.editor.label, self.editor.allowed
         self.apply(lambda x: edit_tools.without_holes(x, label, free), "The outline has no holes.")
 
     def remove_islands(self) -> None:
-        """Drop parts that are much smaller than its largest."""
+        """Remove components much smaller than the largest."""
         self.apply(edit_tools.without_islands, "The outline has no small islands.")
 
     def interpolate(self) -> None:
-        """Draw the slices left out between those drawn, across the plane shown."""
+        """Interpolate the slices between drawn ones, in the shown plane."""
         axis, spacing = self.session.state.choices.plane.through, self._spacing()
         free = self.editor.allowed
         self.apply(
@@ -220,7 +220,7 @@ class LesionAdder:
     # --- splitting ------------------------------------------------------------------------
 
     def begin_split(self) -> None:
-        """Let the next two points say where to split, or think better of it."""
+        """Begin a split by two points, or cancel it."""
         if self._sides() is None:
             return
         wanted = self.session.state.tools.points is None
@@ -228,7 +228,7 @@ class LesionAdder:
         self.session.notify(_ONE if wanted else "")
 
     def point(self, point_mm: Point) -> bool:
-        """Take a point where to split; False while nothing is split."""
+        """Take a split point; False if no split is in progress."""
         points = self.session.state.tools.points
         if points is None:
             return False
@@ -244,7 +244,7 @@ class LesionAdder:
         return True
 
     def split_at(self, point_mm: Point) -> None:
-        """Split at the slice through a point, in the plane shown."""
+        """Split at the slice through a point, in the shown plane."""
         axis = self.session.state.choices.plane.through
         index = self._voxel(point_mm)[axis]
         self._split(lambda x: edit_tools.split_at(x, axis, index))
@@ -285,7 +285,7 @@ class LesionAdder:
         )
 
     def _also(self, candidate: Candidate, words: str) -> str:
-        """Return a reason beside the one that was given before."""
+        """Return a reason appended to the previous one."""
         before = self.session.reason_for(candidate, ReviewState.EDITED)
         return f"{before}; {words}" if before else words
 
@@ -302,14 +302,14 @@ class LesionAdder:
 
 
 def _kept_first(focused: Candidate, other: Candidate) -> tuple[Candidate, Candidate]:
-    """Return which of two stays when they are merged, then which goes."""
+    """Return the candidate that is kept in a merge, then the one that is removed."""
     both = (focused, other)
     flagged = [one.source is Source.NETWORK for one in both]
     return (other, focused) if flagged == [False, True] else both
 
 
 def _gap(one: Candidate, other: Candidate) -> float:
-    """Return how far two boxes are apart, mm; then how far their middles are."""
+    """Return the distance between two boxes, mm, with that of the centroids as a tie-breaker."""
     low, high = np.asarray(one.bounding_box_mm)
     theirs = np.asarray(other.bounding_box_mm)
     apart = np.maximum(np.maximum(low - theirs[1], theirs[0] - high), 0.0)

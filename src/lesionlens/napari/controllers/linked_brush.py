@@ -1,4 +1,4 @@
-"""The brush in linked views: strokes over slices as they were acquired land in the outline."""
+"""The brush in linked views: strokes on acquired slices change the outline."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _ELSEWHERE = (
 
 
 class LinkedBrush:
-    """Takes the pointer over linked views while an outline is drawn.
+    """Handles the pointer over linked views while an outline is drawn.
 
     Parameters
     ----------
     editor : OutlineEditor
-        Holds what is drawn.
+        Editor of the outline.
     point : callable
-        Takes a point where to split, RAS+ mm.
+        Takes a split point, RAS+ mm.
     notify : callable
-        Takes words for the reader.
+        Shows a message.
     """
 
     def __init__(
@@ -44,16 +44,16 @@ class LinkedBrush:
 
     @property
     def radius_mm(self) -> float | None:
-        """How far the brush reaches; None if the pointer does not draw."""
+        """Radius of the brush; None if the pointer does not draw."""
         return self._editor.brush_mm
 
     @property
     def outline(self) -> DrawnOutline | None:
-        """What is drawn now; None while nothing is."""
+        """The outline being drawn, or None."""
         return self._editor.outline
 
     def press(self, at: Point, slab: Slab) -> bool:
-        """Begin a stroke at a point (RAS+ mm), continue with it, or point where to split."""
+        """Begin or continue a stroke at a point (RAS+ mm), or set a split point."""
         editor = self._editor
         began, self._held = not self._held, True
         if editor.brush_mm is None:
@@ -69,7 +69,7 @@ class LinkedBrush:
         return True
 
     def lift(self) -> None:
-        """End the stroke: it is one step of undo, and is kept."""
+        """End the stroke, which is one undo step."""
         self._held = False
         if self._last is not None:
             self._last = None

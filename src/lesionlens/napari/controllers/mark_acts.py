@@ -1,4 +1,4 @@
-"""Acts on the reader's own marks, and from study to study of a worklist."""
+"""Acts on the reader's marks, and steps through a worklist."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ class WindowWorklist(Protocol):
     """The worklist of a window."""
 
     def step(self, by: int) -> bool:
-        """Open the study so many rows on."""
+        """Open the study that many rows further on."""
 
     def name_reader(self, reader: str) -> None:
-        """Take the name of a reader who had none."""
+        """Set the reader's name if there was none."""
 
 
 class MarkActs(ViewActs):
-    """Marks, and steps through a worklist.
+    """Acts on marks, and steps through a worklist.
 
     Parameters
     ----------
     session : ReviewSession
-        What is open.
+        Session of the window.
     viewer : ViewerModel
-        Where the pointer is.
+        Viewer that provides the pointer.
     """
 
     def __init__(self, session: ReviewSession, viewer: ViewerModel) -> None:
@@ -43,17 +43,17 @@ class MarkActs(ViewActs):
         self.placing = False
 
     def leave_for(self, act: Callable[[], object]) -> bool:
-        """Act once what is begun is kept."""
+        """Store unfinished work, then act."""
         return act() is not False
 
     def mark_here(self) -> None:
-        """Mark the place under the pointer."""
+        """Mark the position under the pointer."""
         if self.pointing() and len(self.viewer.cursor.position) == 3:
             x, y, z = (float(v) for v in self.viewer.cursor.position)
             self.read_controller.mark((x, y, z))
 
     def mark_by_mouse(self) -> None:
-        """Mark the place under the crosshair of linked views, else the one that is clicked next."""
+        """Mark the crosshair of linked views, else the next clicked position."""
         if self.session.state.choices.views.layout is not Layout.SINGLE:
             self.read_controller.mark(self.viewpoint.now.point_mm)
         elif self.read_controller.read_session is not None:
@@ -61,7 +61,7 @@ class MarkActs(ViewActs):
             self.session.notify("Click the position to mark.")
 
     def place_mark(self, at_mm: tuple[float, float, float]) -> bool:
-        """Take a click as the place of a mark, where one waits for it."""
+        """Take a click as the position of a pending mark; False if none is pending."""
         waited, self.placing = self.placing, False
         if waited:
             self.session.notify("")
@@ -69,11 +69,11 @@ class MarkActs(ViewActs):
         return waited
 
     def unmark(self, uid: str = "") -> None:
-        """Take a mark back, the last one if none is named."""
+        """Remove a mark, by default the last one."""
         self.read_controller.take_back(uid or None)
 
     def step_study(self, by: int) -> None:
-        """Go so many studies of the worklist on."""
+        """Go forward or back by a number of studies of the worklist."""
         worklist = self.worklist
         if worklist is None:
             self.session.notify("Open a worklist first: Plugins → LesionLens → Worklist.")

@@ -1,4 +1,4 @@
-"""Questions to the network about what it answered: where a voxel attended, a layer, what if."""
+"""Requests to the network about its result: probe, single layers, masking a candidate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class NetworkQuestions(ViewActs):
-    """Every question; what is asked while something moves runs by `questions`, the rest by jobs."""
+    """Requests to the network; repeated ones run by `questions`, others as jobs."""
 
     jobs: Jobs
     questions: LatestQuestion
@@ -27,9 +27,9 @@ class NetworkQuestions(ViewActs):
     probing = False
 
     def probe(self, point_mm: tuple[float, float, float], *, moving: bool = False) -> bool:
-        """Ask where the voxel at a point (RAS+ mm) attended.
+        """Probe the attention of the voxel at a point (RAS+ mm).
 
-        A pointer that moves meets places that cannot be asked; those are passed over.
+        With `moving`, positions that cannot be probed are skipped silently.
         """
         state, result = self.session.state, self.session.result
         if state.analysis is None or state.overlays is None or result is None:
@@ -56,7 +56,7 @@ class NetworkQuestions(ViewActs):
         return True
 
     def layer_choice(self, layer_choice: LayerChoice) -> None:
-        """Ask for the attention of one layer or head; the map follows when it is there."""
+        """Compute the attention of one layer or head, and show it when it arrives."""
         state, result = self.session.state, self.session.result
         if state.analysis is None or result is None:
             return
@@ -77,7 +77,7 @@ class NetworkQuestions(ViewActs):
         self.questions.ask((id(result), layer_choice), task, done, refused)
 
     def ask_without(self) -> bool:
-        """Ask what the network says with the candidate in focus hidden."""
+        """Run the network again with the candidate in focus masked."""
         candidate, result = self.session.candidate(), self.session.result
         if candidate is None or result is None:
             return False
@@ -93,7 +93,7 @@ class NetworkQuestions(ViewActs):
         return self.jobs.start("Running again without it", task, done)
 
     def add_layers(self) -> bool:
-        """Add the result to napari as plain layers, for any other plugin."""
+        """Add the result to napari as plain layers, for other plugins."""
         analysis = self.session.state.analysis
         if analysis is None:
             self.session.notify("There is no result yet: analyse the study first.")

@@ -1,4 +1,4 @@
-"""A study of a list, read in a thread: its pictures first, then its result."""
+"""Read a study of a list in a thread: images first, then the result."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lesionlens.site.worklist.ahead import local_study
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpenedStudy:
-    """A study as it is shown: its layers, and its result where it has one."""
+    """A study with its layers, and its result if there is one."""
 
     study: Study
     place: Path
@@ -35,10 +35,10 @@ def read_entry(
     context: RunContext,
     pictures: Callable[[OpenedStudy], object] = lambda _: None,
 ) -> OpenedStudy:
-    """Read a study of a list, and its result where there is one; in a thread.
+    """Read a study of a list, and its result if there is one; in a thread.
 
-    `pictures` takes the study as soon as its images are read. Nothing that other readers decided
-    comes with it.
+    `pictures` takes the study as soon as its images are read. Decisions of other readers are
+    omitted.
     """
     from lesionlens.napari.loading import KEY, read_study  # noqa: PLC0415
 
@@ -60,7 +60,7 @@ def read_entry(
 def reopened(
     study: Study, result: Path, options: PrepareOptions, context: RunContext
 ) -> tuple[Any, Any]:
-    """Return a saved result of a study and its overlays, without anybody's decisions."""
+    """Return a saved result of a study and its overlays, without decisions."""
     from lesionlens.napari.model.overlays.maps import overlays_of  # noqa: PLC0415
     from lesionlens.results.result import Result  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Open what the reader requests in the background; where they must decide something, ask first."""
+"""Open studies in the background, and ask the reader if a decision is needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 AskPatient = Callable[[PatientConflictError, Callable[[], object]], object]
-"""Takes what contradicts, and what to do once a person confirmed that it is one patient."""
+"""Takes the conflict, and a callback for the confirmation that it is one patient."""
 
 
 class Opener:
@@ -29,22 +29,22 @@ class Opener:
     Parameters
     ----------
     session : ReviewSession
-        Called with the study, with what failed and with what must be decided.
+        Receives the study, failures and queries.
     jobs : Jobs
-        Reads it in a thread.
+        Reads files in a thread.
     viewer : ViewerModel
-        Where its layers go.
+        Viewer that receives the layers.
     """
 
     def __init__(self, session: ReviewSession, jobs: Jobs, viewer: ViewerModel) -> None:
         self.session, self.jobs, self.viewer = session, jobs, viewer
         self.images_loaded: Callable[[], object] = lambda: None
-        """Called when the first picture is there, before the others take their time."""
+        """Called when the first image is loaded."""
         self.ask_patient: AskPatient | None = None
-        """Asks whether files that contradict each other are of one patient."""
+        """Asks whether contradicting files are of one patient."""
 
     def open(self, request: Request, then: Callable[[], object] | None = None) -> bool:
-        """Open a request, and act then once the window is idle; False if something runs."""
+        """Open a request, then call `then` once the window is idle; False if a job is running."""
 
         def task(context: RunContext) -> Any:
             from lesionlens.napari.loading import exchanged_in, read_study  # noqa: PLC0415
@@ -67,7 +67,7 @@ class Opener:
                 self.session.open(study, request)
                 self.session.doubt_names(doubted.pair if doubted else None)
             layers = self.viewer.layers
-            for number, data in enumerate(reversed(found)):  # the one that is read first, first
+            for number, data in enumerate(reversed(found)):  # the reading sequence first
                 layers.insert(len(layers) - number, Layer.create(*data))
                 if number == 0:
                     self.images_loaded()
@@ -90,7 +90,7 @@ class Opener:
         error: BaseException,
         then: Callable[[], object] | None = None,
     ) -> None:
-        """Ask the reader where their word is missing; show any other error, and what was open."""
+        """Ask the reader if a decision is missing; otherwise show the error and the old study."""
         if isinstance(error, SeveralStudiesError):
             self.session.ask(Query(request, studies=error.studies))
         elif isinstance(error, NothingRecognisedError):
@@ -110,7 +110,7 @@ class Opener:
                 self.ask_patient(error, lambda: self.open(confirmed, then))
 
     def choose_study(self, uid: str) -> bool:
-        """Open the study that the reader chose among several."""
+        """Open the study chosen among several."""
         query = self.session.state.query
         if query is None:
             return False
@@ -119,7 +119,7 @@ class Opener:
         return self.open(wanted)
 
     def name(self, named: Mapping[MrSequence, Path | str]) -> bool:
-        """Open the same study again, with the series that the reader calls by name."""
+        """Reopen the study with series assigned to sequences by the reader."""
         state = self.session.state
         if state.query is not None and state.query.study is not None:
             return self.open(replace(state.query.request, named=named))

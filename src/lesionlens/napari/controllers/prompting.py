@@ -1,7 +1,7 @@
-"""Point at it: what a reader says yes or no to while an outline is drawn, and what follows.
+"""Prompts: foreground and background points, scribbles, boxes and lassos on an outline.
 
-Each prompt is answered in a thread, in the order in which they were made, and is one stroke of the
-outline: undo takes it back, other candidates and air stay as they are.
+Prompts are processed in order in a thread. Each is one stroke of the outline, which can be undone;
+other candidates and air never change.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ _NEAR_VOX = 1
 
 
 class Prompting:
-    """Takes prompts of one session, asks, and draws the answers.
+    """Processes the prompts of one session.
 
     Parameters
     ----------
     session : ReviewSession
-        Holds the result.
+        Session with the result.
     review_controller : ReviewController
-        Begins and keeps outlines; its editor draws.
+        Begins and stores outlines; its editor draws them.
     questions : LatestQuestion
-        Answers in a thread.
+        Runs requests in a thread.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Prompting:
         self._begun = ("", 0.0)
 
     def hold(self, held: bool) -> None:
-        """Take the pointer for prompts while the key is held."""
+        """Use the pointer for prompts while the key is held."""
         self.held = held and not why_not_added(self.session.state)
         if held and not self.held:
             self.session.notify(f"{why_not_added(self.session.state)}.")
@@ -77,7 +77,7 @@ class Prompting:
         self.session.choose_tools(prompting=self.held)
 
     def take(self, gesture: Gesture) -> None:
-        """Answer a gesture, after those before it."""
+        """Queue a gesture."""
         self.session.notify("")
         if self.session.state.editing is None and not self._begin(gesture):
             return
@@ -85,7 +85,7 @@ class Prompting:
         self._next()
 
     def _begin(self, gesture: Gesture) -> bool:
-        """Begin to redraw the candidate that lies there, else a new one."""
+        """Begin to redraw the candidate at a gesture, else a new one."""
         overlays = self.session.state.overlays
         if overlays is None or why_not_added(self.session.state):
             why = why_not_added(self.session.state) or "Analyse the study first"
@@ -147,9 +147,9 @@ class Prompting:
         self.questions.ask((id(result), "prompt", time.monotonic()), task, done, refused)
 
     def _tell(self, gesture: Gesture, before: NDArray[np.uint8], now: NDArray[np.uint8]) -> None:
-        """Say where a prompt to include did less than it seems to; else what was said first goes.
+        """Notify if a foreground prompt had little effect; otherwise clear the first message.
 
-        It lies on another candidate, which stays; or nothing but its own voxels was added.
+        That is: it lies on another candidate, or only its own voxels were added.
         """
         overlays, message = self.session.state.overlays, self.session.state.message
         there = tuple(self._voxels(gesture).voxels(True).T)
@@ -169,7 +169,7 @@ class Prompting:
         self.session.refused(replace(problem_of(error), cause=OUTLINE))
 
     def _round(self, gesture: Gesture) -> PromptRound:
-        """Make the record of a gesture: with the prompts before it that it does not take back."""
+        """Return the record of a gesture, with the earlier prompts that it does not contradict."""
         editor = self.review_controller.editor
         here = self._voxels(gesture)
         wanted = here.voxels(True)
@@ -190,7 +190,7 @@ class Prompting:
             every = [*left, *((i, j, k) for i, j, k in added.tolist())]
             kept.append(tuple(dict.fromkeys(every)))
         uid, seconds = self.session.state.edited_uid, before.seconds if before else 0.0
-        if before is None or self._begun[0] != uid:  # strokes of an earlier session go on
+        if before is None or self._begun[0] != uid:  # strokes of an earlier session are continued
             self._begun = uid, time.monotonic() - seconds
         return PromptRound(
             gesture.kind, kept[0], kept[1], self._region(), int(editor.label),
@@ -198,13 +198,13 @@ class Prompting:
         )  # fmt: skip
 
     def _region(self) -> Region | None:
-        """Return what is meant: of a network's candidate the region shown, else the thing."""
+        """Return the region of the prompts: the shown one for a network's candidate, else None."""
         shown, candidate = self.session.state.choices.region, self.session.edited()
         flagged = candidate is not None and candidate.source is Source.NETWORK
         return shown if flagged or shown is not Region.WT else None
 
     def _voxels(self, gesture: Gesture) -> Prompts:
-        """Bring a gesture to voxels of the working grid."""
+        """Convert a gesture to voxels of the working grid."""
         overlays = self.session.state.overlays
         if overlays is None:
             raise _outside()

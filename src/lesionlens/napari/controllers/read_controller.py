@@ -1,7 +1,7 @@
-"""The reader's own read: marks, unaided first, what is signed, and the seconds of each step.
+"""The read in progress: marks, unaided phase, signatures and timing.
 
-While a read is closed, a result is kept here and nowhere in the window: no layer, no table, no
-count of it is there before the reader has signed.
+During an unaided read the result is held here only: the window has no layer, table or count of it
+before the reader has signed.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ _UNRATED = "This reader study requires a rating for every mark: choose how sure 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedRead:
-    """Whose read of what begins when a study is opened."""
+    """The read that begins when a study is opened."""
 
     database: WorklistDatabase
-    """Keeps its acts."""
+    """Database that stores its acts."""
     key: ReadKey
-    """Study, reader, session and arm."""
+    """Key of the read."""
     unaided_first: bool
-    """Whether it begins unaided."""
+    """Whether the read begins unaided."""
     rated: bool = False
     """Whether every mark needs a rating."""
 
 
 class ReadController:
-    """The read that goes on in one window.
+    """The read in progress of one window.
 
     Parameters
     ----------
     session : ReviewSession
-        What is decided there is kept with its seconds.
+        Session whose decisions are stored with their timing.
     """
 
     changed = Signal()
@@ -65,7 +65,7 @@ class ReadController:
         self.read_session: ReadSession | None = None
         self.confidence: int | None = None
         self.in_head: Callable[[Point], bool] = lambda _: True
-        """Set by the window: whether a point (RAS+ mm) lies in the head."""
+        """Returns whether a point (RAS+ mm) lies in the head; set by the window."""
         self._turn: ExpectedRead | None = None
         self._begun: ExpectedRead | None = None
         self._aside: tuple[Study | None, ExpectedRead | None, tuple[Any, Any] | None] = (
@@ -73,13 +73,13 @@ class ReadController:
             None,
             None,
         )
-        """What was set aside with the study while another one is opened."""
+        """Read set aside with its study while another one is opened."""
         self._own = own_log.OwnLog()
         self._log: ReadSession | None = None
-        """Keeps decisions where no read goes on."""
+        """Log of decisions outside a read."""
         self._before = Review()
         self._follows: ReadSession | None = None
-        """What was kept last, or shown with the analysis, and the log that continues from it."""
+        """The review that was stored or shown last, and the log that continues it."""
         self.kept = True
         """Whether every decision is on disk."""
         self._noted: tuple[str, Path] | None = None
@@ -90,11 +90,11 @@ class ReadController:
     # --- begin and end --------------------------------------------------------------------
 
     def expect(self, turn: ExpectedRead | None) -> None:
-        """Report whose read begins with the study that is opened next."""
+        """Set the read that begins with the next opened study."""
         self._turn = turn
 
     def release(self) -> None:
-        """End what goes on; the window closes."""
+        """End the read: the window is being closed."""
         self.session.changed.disconnect(self._on_changed)
         self.leave()
         self._own.close()
@@ -110,7 +110,7 @@ class ReadController:
             )
 
     def leave(self) -> None:
-        """Put the study away: time stands still, what is closed stays closed."""
+        """End the read of the study and stop the clock."""
         ended = (self.read_session, self._log)
         self.read_session = self._log = self._follows = None
         self._held = self._shown = self.confidence = None
@@ -120,16 +120,16 @@ class ReadController:
                 read_session.leave()
 
     def decision_owner(self) -> str | None:
-        """Name whose drafts are kept together; see `store.owner_of`."""
+        """Return the owner of drafts; see `store.owner_of`."""
         if self.read_session is None or not self.read_session.key.session:
             return read_preferences().reader_name
         key = self.read_session.key
         return store.owner_of(key.reader, key.session, key.arm.value)
 
     def recovered(self, analysis: Analysis) -> tuple[Review, str]:
-        """Return what is decided on an analysis, and a word where that is more than came with it.
+        """Return the review of an analysis, and a message if it has decisions from the log.
 
-        The log of this reader continues from the analysis's own review where it continues that.
+        The reader's log is used if it continues the analysis's own review.
         """
         read = self.read_session
         key = _own_key(analysis.study) if read is None else read.key
@@ -144,7 +144,7 @@ class ReadController:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing of an analysis may be shown now."""
+        """Whether the analysis must be hidden."""
         return self.read_session is not None and self.read_session.closed
 
     @property
@@ -154,16 +154,16 @@ class ReadController:
 
     @property
     def waiting(self) -> bool:
-        """Whether a result is there that the reader has not opened yet."""
+        """Whether a result is withheld."""
         return self._held is not None
 
     @property
     def held(self) -> Analysis | None:
-        """What is kept out of the window until the reader has signed."""
+        """The analysis withheld until the reader has signed."""
         return None if self._held is None else self._held[0].analysis
 
     def keep_closed(self, result: Any, overlays: Any) -> bool:
-        """Keep a result out of the window while the read is closed; False if it is open."""
+        """Withhold a result during an unaided read; False otherwise."""
         if not self.closed:
             return False
         self._held = (result, overlays)
@@ -171,13 +171,13 @@ class ReadController:
         return True
 
     def as_shown(self, result: Any, overlays: Any) -> tuple[Any, Any]:
-        """Return a result and its overlays as the arm of this read shows them."""
+        """Return a result and its overlays, limited to the arm of this read."""
         if self.read_session is None:
             return result, overlays
         return shown_in(self.read_session.key.arm, result, overlays)
 
     def with_unaided(self, review: Review) -> Review:
-        """Return a review with what this reader signed before they saw the analysis."""
+        """Return a review with the reader's signed unaided read."""
         mine = None if self.read_session is None else self.read_session.unaided_read()
         if mine is None or any(one.time == mine.time for one in review.unaided):
             return review
@@ -186,9 +186,9 @@ class ReadController:
     # --- acts -----------------------------------------------------------------------------
 
     def mark(self, at_mm: Point) -> None:
-        """Mark a place of the head with its confidence, which a protocol may require.
+        """Mark a position in the head with its confidence, which a protocol may require.
 
-        The confidence is of this mark alone: the next one needs its own.
+        The confidence applies to this mark only.
         """
         if self.read_session is not None and not self.read_session.signed:
             if not self.in_head(at_mm):
@@ -206,7 +206,7 @@ class ReadController:
         self._act(mark)
 
     def take_back(self, uid: str | None = None) -> None:
-        """Take a mark back; without a name, the last one of this part of the reading."""
+        """Remove a mark, by default the last one of this phase."""
         if self.read_session is None:
             return
         mine = self.read_session.read.marks_of(self.read_session.phase)
@@ -215,14 +215,14 @@ class ReadController:
             self._act(lambda read_session: read_session.take_back(wanted))
 
     def name_reader(self, reader: str) -> None:
-        """Continue a read that nobody was named for under a reader's name."""
+        """Continue an unnamed read under a reader's name."""
         if self.read_session is not None and not self.read_session.key.reader:
             self.read_session = self.read_session.under(reader)
         if self._log is not None and not self._log.key.reader:
             self._log = self._log.under(reader)
 
     def sign_unaided(self) -> tuple[Any, Any] | None:
-        """Sign the unaided read; return what was kept closed until now, if anything was."""
+        """Sign the unaided read; return the withheld result, if any."""
         if not self._act(lambda one: one.sign()):
             return None
         held, self._held = self._held, None
@@ -269,7 +269,7 @@ class ReadController:
         return () if self.read_session is None else self.read_session.read.marks
 
     def may_take_back(self, mark: Mark) -> bool:
-        """Whether a mark can still be taken back."""
+        """Whether a mark can still be removed."""
         read_session = self.read_session
         return (
             read_session is not None
@@ -303,7 +303,7 @@ class ReadController:
             self._keep(new.analysis, new.review)
 
     def _log_of(self, analysis: Analysis) -> ReadSession:
-        """Return what keeps decisions: the read in progress, else a log of the reader's own."""
+        """Return the log for decisions: the read in progress, else the reader's own log."""
         log = self.read_session or self._log
         if log is None:
             log = self._log = ReadSession(self._own.database, _own_key(analysis.study))
@@ -314,7 +314,7 @@ class ReadController:
         return log
 
     def _keep(self, analysis: Analysis, review: Review) -> None:
-        """Keep what was decided, with its seconds."""
+        """Store new decisions with their timing."""
         at = {c.tracking_uid: c.centroid_mm for c in analysis.findings.candidates}
         try:
             log = self._log_of(analysis)
@@ -329,7 +329,7 @@ class ReadController:
         self._show()
 
     def _note(self, log: ReadSession, analysis: str) -> None:
-        """Note where decisions were kept last, so that they are shown wherever this is opened."""
+        """Record the folder that stored decisions last, so that they are found again."""
         noted = (analysis, log.database.folder)
         if log.key.session or noted == self._noted:
             return
@@ -345,7 +345,7 @@ def _own_key(study: Study) -> ReadKey:
 
 
 def phase_words(reading: ReadController) -> str:
-    """Describe in one line which part of the reading this is, and what ends it."""
+    """Describe the phase of the read in one line, and how it ends."""
     read_session = reading.read_session
     if read_session is None:
         return ""
@@ -366,9 +366,9 @@ def phase_words(reading: ReadController) -> str:
 
 
 def analyse_words(reading: ReadController) -> str | None:
-    """Report what *Analyse* does while a read is closed; empty if nothing is to be analysed.
+    """Return the text of *Analyse* during an unaided read; empty if it is not available.
 
-    None if nothing is closed.
+    None outside an unaided read.
 
     Examples
     --------
@@ -384,7 +384,7 @@ def analyse_words(reading: ReadController) -> str | None:
 
 
 def what_is_signed(reading: ReadController) -> str:
-    """Return what an unaided signature would say; empty, said why, where it is signed already."""
+    """Return the statement of an unaided signature; empty, with a message, if already signed."""
     read_session = reading.read_session
     if read_session is None or read_session.locked:
         reading.session.notify("This read is signed. Go to the next study.")
@@ -394,7 +394,7 @@ def what_is_signed(reading: ReadController) -> str:
 
 
 def sign_words(reading: ReadController) -> str:
-    """Report what would be signed now.
+    """Return the text of the sign button; empty if there is nothing to sign.
 
     Examples
     --------

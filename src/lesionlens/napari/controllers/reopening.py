@@ -1,4 +1,4 @@
-"""A saved result, or anybody's segmentation, in the window again; its study is opened first."""
+"""Reopen a saved result or any segmentation, opening its study first."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, place: Path, take
     Parameters
     ----------
     session, jobs, opener
-        Those of the window.
+        Of the window.
     place : Path
-        A result folder or a segmentation. Where no study is open, that of a result is opened from
-        where it lay when it was analysed on this machine.
+        Result folder or segmentation. If no study is open, a result's study is opened from its
+        path at the time of the analysis on this machine.
     take : callable
-        Shows a result with its overlays, as the preferences have it.
+        Shows a result with its overlays by the preferences.
 
     Returns
     -------
     bool
-        Whether something was started.
+        Whether a job was started.
     """
     study = session.state.study
     if study is None:
@@ -64,10 +64,9 @@ def reopen(session: ReviewSession, jobs: Jobs, opener: Opener, place: Path, take
 
 
 def study_of_other(study: Study | None, place: Path) -> str | None:
-    """Return the name of the study of a result where another one is open; None if it is not.
+    """Return the name of a result's study if another one is open, else None.
 
-    None too if it is not known on this machine where the result's study lies, or if the open one is
-    a copy of it.
+    None too if the path of the result's study is unknown, or if the open study is a copy of it.
     """
     if study is None or not is_result(place):
         return None
@@ -82,7 +81,7 @@ def study_of_other(study: Study | None, place: Path) -> str | None:
 
 
 def _holds_one(study: Study, digests: Collection[str]) -> bool:
-    """Whether a study holds files that were analysed, wherever they lie: a copy is no other."""
+    """Whether a study contains analysed files, by digest: a copy counts as the same study."""
     try:
         return any(sha256_of(item.files[0].path) in digests for item in study.series.values())
     except OSError:
@@ -92,7 +91,7 @@ def _holds_one(study: Study, digests: Collection[str]) -> bool:
 def _open_first(
     session: ReviewSession, opener: Opener, place: Path, then: Callable[[], object]
 ) -> bool:
-    """Open the study of a result, and go on; say what to do if it is not known."""
+    """Open the study of a result, then continue; show a problem if its path is unknown."""
     try:
         inputs = read_run(place).inputs if is_result(place) else ()
     except LesionLensError as error:

@@ -1,4 +1,4 @@
-"""What leaves the window as words: sentences to paste, and the response that a reader signs."""
+"""Sentences to paste, and the signed response."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from lesionlens.results.review.log import now
 
 
 class ReportDialogs(Protocol):
-    """What these acts ask the window for."""
+    """Dialogs and clipboard of the window."""
 
     def copy(self, text: str) -> None:
         """Put text on the clipboard."""
 
     def ask_response(self, found: Comparison, identity: Identity) -> None:
-        """Show the draft of a response category, and of whom it is."""
+        """Show the draft of a response category with the patient's identity."""
 
 
 class ReportActs(ViewActs):
-    """Acts that hand the reader's words on."""
+    """Acts on sentences, response and diameters."""
 
     review_controller: ReviewController
     report_dialogs: ReportDialogs
@@ -43,7 +43,7 @@ class ReportActs(ViewActs):
     _asked: Study | None = None
 
     def copy_sentence(self) -> None:
-        """Copy the candidate in focus as a sentence; without one, the study."""
+        """Copy the candidate in focus, or else the study, as a sentence."""
         self._copy(whole=False)
 
     def copy_study_sentence(self) -> None:
@@ -82,7 +82,7 @@ class ReportActs(ViewActs):
     def sign_response(
         self, draft: ResponseDraft, found: Comparison, category: Response, reader: str
     ) -> None:
-        """Keep what the reader signs of the response, where it was asked of this study."""
+        """Store the signed response, if this study is still open."""
         if self._asked is not self.session.state.study:
             self.session.notify("Another study is open now: nothing was signed.")
             return
@@ -91,7 +91,7 @@ class ReportActs(ViewActs):
             self.session.notify(f"Response signed by {signed.reader}: {category}.")
 
     def withdraw_response(self) -> None:
-        """Ask why the signed response is withdrawn, and take it back then."""
+        """Ask for a reason, then withdraw the signed response."""
         state, study = self.session.state, self.session.state.study
         signed = state.review.response
         if signed is None or state.review.signed is not None:
@@ -110,7 +110,7 @@ class ReportActs(ViewActs):
 
     @override
     def keep_rulers(self) -> None:
-        """Keep the diameters that were moved by hand as the reader's, once the end is let go."""
+        """Store the diameters dragged by the reader."""
         dragged, candidate = self.session.state.choices.views.dragged, self.session.candidate()
         if dragged is None or candidate is None or dragged[0] != candidate.id:
             return

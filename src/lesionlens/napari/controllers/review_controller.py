@@ -1,4 +1,4 @@
-"""What a reader says of candidates and their outlines; what takes long is done in a thread."""
+"""Decisions on candidates and outlines; long steps run in a thread."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _KEEPING, _TURNING = "Keeping the outline", "Measuring anew"
 
 
 class ReviewController:
-    """Decisions, redrawn outlines, undo and redo; each is kept on disk at once.
+    """Decisions, redrawn outlines, undo and redo; each is stored immediately.
 
     Parameters
     ----------
     session : ReviewSession
-        Holds the decisions.
+        Session with the decisions.
     jobs : Jobs
         Measures a changed outline again.
     editor : OutlineEditor
-        Where it is drawn.
+        Layer in which outlines are drawn.
     reads : ReadController
-        Keeps every decision, and names whose drafts these are.
+        Stores every decision, and names the owner of drafts.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class ReviewController:
         return True
 
     def explain(self) -> None:
-        """Say why no candidate can be decided or redrawn now."""
+        """Notify why no candidate can be decided or redrawn."""
         self.session.notify(f"{why_not_marked(self.session.state)}.")
 
     def what_is_signed(self) -> str:
-        """Return what the reader would sign of the whole study; empty, said why, where nothing."""
+        """Return the statement of a signature; empty, with a message, if it is not possible."""
         state, analysis = self.session.state, self.session.state.analysis
         if analysis is None:
             self.explain()
@@ -91,7 +91,7 @@ class ReviewController:
         self._record(lambda log: log.sign(what, reader=reader))
 
     def withdraw(self, reason: str) -> None:
-        """Take the signature back for a reason."""
+        """Withdraw the signature with a reason."""
         reader = read_preferences().reader_name
         self._record(lambda log: log.withdraw(reason, reader=reader))
 
@@ -103,25 +103,25 @@ class ReviewController:
             self.session.settle(log, *reviewed(state.analysis, state.overlays, log.review))
 
     def place_diameters(self, tracking_uid: str, ends: DrawnDiameters) -> None:
-        """Keep the diameters of a candidate as a reader placed them."""
+        """Store the diameters placed by a reader."""
         if not self._signed():
             reader = read_preferences().reader_name
             self._record(lambda log: log.place_diameters(tracking_uid, ends, reader=reader))
 
     def sign_response(self, signed: SignedResponse) -> bool:
-        """Keep what a reader signed of the response; False, said why, once the study is signed."""
+        """Store a signed response; False, with a message, if the study is signed."""
         if self._signed():
             return False
         self._record(lambda log: log.sign_response(signed))
         return True
 
     def withdraw_response(self, reason: str) -> None:
-        """Take the signed response back for a reason."""
+        """Withdraw the signed response with a reason."""
         reader = read_preferences().reader_name
         self._record(lambda log: log.withdraw_response(reason, reader=reader))
 
     def settle_reason(self) -> None:
-        """Add what was typed to a decision that was made before it was typed."""
+        """Add a reason typed after its decision to that decision."""
         state, candidate = self.session.state, self.session.candidate()
         if candidate is None or state.editing is not None:
             return
@@ -132,7 +132,7 @@ class ReviewController:
             self.mark(decided)
 
     def edit_outline(self) -> None:
-        """Redraw the outline of the candidate in focus, or end that and keep what was drawn."""
+        """Redraw the outline of the candidate in focus, or finish and keep it."""
         if self.session.state.editing is not None:
             self.after_edit(lambda: True)
         elif self._settling or self._signed():
@@ -143,13 +143,13 @@ class ReviewController:
             self.explain()
 
     def discard_edit(self) -> None:
-        """Leave the outline as it was before; strokes that were interrupted are dropped."""
+        """Discard the edit, or interrupted strokes."""
         if not self._settling:
             self._forget_draft()
             self.session.end_edit()
 
     def after_edit(self, act: Callable[[], bool]) -> bool:
-        """Do something once what is being redrawn is kept; False if it cannot be done now."""
+        """Store the outline being drawn, then act; False if that is not possible now."""
         if self._settling:
             return False
         sides = self.editor.drawn()
@@ -218,15 +218,15 @@ class ReviewController:
                 self.session.go_to(candidate.id)
 
     def undo(self) -> None:
-        """Take the last decision back; while an outline is redrawn, the last stroke."""
+        """Undo the last decision, or while an outline is drawn the last stroke."""
         self._turn(self.editor.undo, ReviewLog.undo)
 
     def redo(self) -> None:
-        """Repeat what was taken back."""
+        """Redo the last undone decision or stroke."""
         self._turn(self.editor.redo, ReviewLog.redo)
 
     def _turn(self, stroke: Callable[[], None], act: Callable[[ReviewLog], None]) -> None:
-        """Turn a stroke back or on, or a decision; measure again where an outline changes by it."""
+        """Undo or redo a stroke or decision; measure again if an outline changes."""
         state, log = self.session.state, self.session.log()
         analysis = state.analysis
         if self._settling or analysis is None or self._signed():
@@ -250,7 +250,7 @@ class ReviewController:
     def _settle(
         self, words: str, log: ReviewLog, task: Callable[..., Any], then: Callable[[], object]
     ) -> bool:
-        """Change the log in a thread; strokes and decisions wait until that is done."""
+        """Change the log in a thread; strokes and decisions are blocked meanwhile."""
 
         def done(found: Any) -> None:
             self._hold(False)
@@ -274,7 +274,7 @@ class ReviewController:
         return True
 
     def _signed(self) -> bool:
-        """Whether the study is signed, so that nothing of it is changed; say so then."""
+        """Whether the study is signed and cannot be changed; notifies if so."""
         signed = self.session.state.review.signed is not None
         if signed:
             self.session.notify(f"{SIGNED}.")
@@ -290,7 +290,7 @@ class ReviewController:
         return self._settling
 
     def _keep_draft(self, draft: Draft) -> None:
-        """Keep what is drawn, after each stroke: a crash or a kill loses none."""
+        """Store the draft after each stroke, so that a crash loses none."""
         analysis = self.session.state.analysis
         if analysis is None:
             return

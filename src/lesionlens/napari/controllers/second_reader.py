@@ -1,4 +1,4 @@
-"""Two results of one study: the second beside the review, gone through, and taken from."""
+"""A second result of the study: comparison, navigation, adoption of parts."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class SecondReader:
     Parameters
     ----------
     session : ReviewSession
-        Holds it.
+        Session of the window.
     review_controller : ReviewController
-        Records what is taken from it, undoably.
+        Records adopted parts with undo.
     jobs : Jobs
-        Reads it.
+        Reads the result.
     go_to : callable
         Brings a point (RAS+ mm) into every view.
     """
@@ -80,11 +80,11 @@ class SecondReader:
         return self._jobs.start("Reading a second result", task, done)
 
     def close(self) -> None:
-        """Take it away."""
+        """Close the second result."""
         self._session.take_second(None)
 
     def follow(self) -> None:
-        """Compare again where the open result was changed."""
+        """Compare again after a change of the open result."""
         state = self._session.state
         if state.second is None or state.analysis is None or state.analysis is self._compared:
             return
@@ -92,7 +92,7 @@ class SecondReader:
         self._session.take_second(state.second.against(state.analysis))
 
     def step(self, by: int) -> None:
-        """Go to the next disagreement, or the one before; the ends meet."""
+        """Go to the next or previous disagreement, cyclically."""
         second = self._session.state.second
         parts = () if second is None else second.agreement.disagreements
         if not parts:
@@ -117,7 +117,7 @@ class SecondReader:
             self.step(1)
 
     def take(self) -> bool:
-        """Take what the second result says of the disagreement that was gone to."""
+        """Adopt the second result at the current disagreement."""
         return self._review.after_edit(self._take)
 
     def _take(self) -> bool:
@@ -142,14 +142,14 @@ class SecondReader:
                 log.mark(uid, ReviewState.EDITED, reader=reader, reason=reason, outline=outline)
 
         def then() -> None:
-            self._number -= 1  # the next one has its number now
+            self._number -= 1  # the next disagreement now has this number
             self._session.notify(f"{part.volume_ml:.1f} ml adopted; U undoes that.")
 
         return self._review.change("Adopting an outline", make, then)
 
 
 def _owner(analysis: Analysis, part: Disagreement, inside: Any) -> Candidate | None:
-    """Return the candidate that a part belongs to, or touches; None if it stands alone."""
+    """Return the candidate that contains or touches a part, or None."""
     components = analysis.findings.components
     around = inside if part.by_first else ndimage.binary_dilation(inside)
     numbers = components[around & (components > 0)]

@@ -1,4 +1,4 @@
-"""Signatures: each names patient, study and reader first, and is withdrawn for a reason alone."""
+"""Signatures of a study: signing and withdrawing, each after a dialog."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ _CHANGED = "Another study is open now: nothing was signed."
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a reader is asked to sign, or to withdraw."""
+    """Content of the dialog for signing or withdrawing."""
 
     identity: Identity
     what: str
-    """In words."""
+    """Statement."""
     reader: str = ""
-    """Empty if nobody is named yet."""
+    """Reader's name; empty if unnamed."""
     withdrawn: bool = False
-    """Whether a signature is taken back, for which a reason is asked."""
+    """Whether a signature is withdrawn, which needs a reason."""
 
 
 class AskSignature(Protocol):
-    """Asks the reader once; calls back with their name, or with the reason of a withdrawal."""
+    """Asks the reader, and calls back with the name or the reason."""
 
     def __call__(self, asked: Signature, then: Callable[[str], object]) -> object:
         """Ask."""
 
 
 class SignActs(ViewActs):
-    """Acts that sign a study and take a signature back."""
+    """Acts that sign a study or withdraw the signature."""
 
     session: ReviewSession
     read_controller: ReadController
@@ -49,7 +49,7 @@ class SignActs(ViewActs):
     """Set by the window."""
 
     def leave_for(self, act: Callable[[], object]) -> bool:
-        """Act once what is begun is kept."""
+        """Store unfinished work, then act."""
         raise NotImplementedError
 
     def show_result(self, result: Any, overlays: Any) -> None:
@@ -57,7 +57,7 @@ class SignActs(ViewActs):
         raise NotImplementedError
 
     def sign(self) -> None:
-        """Ask for the signature of an unaided read, else of the whole study."""
+        """Ask for the signature of an unaided read, otherwise of the whole study."""
         self.leave_for(self._ask_to_sign)
 
     def _ask_to_sign(self) -> bool:
@@ -92,7 +92,7 @@ class SignActs(ViewActs):
             self.show_result(*opened)
 
     def withdraw(self) -> None:
-        """Ask why the signature is withdrawn, and take it back then."""
+        """Ask for a reason, then withdraw the signature."""
         state, study = self.session.state, self.session.state.study
         signed = state.review.signed
         if signed is None or study is None:

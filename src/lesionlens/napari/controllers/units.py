@@ -1,7 +1,7 @@
 """Pint's units, loaded in the background: napari's first layer needs them, which takes a second.
 
-Pint reads them where they are first requested, and two threads that ask at once are both answered
-wrongly. So a thread reads them apart, and the main thread, which asks too, takes them.
+Pint loads units on first use, which is not thread-safe. So a thread loads them into a separate
+registry, which the main thread then installs.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from typing import Any
 
 
 def read_units() -> Any:
-    """Read all units into a registry of its own; for any thread."""
+    """Load all units into a new registry; callable from any thread."""
     from pint import UnitRegistry  # noqa: PLC0415
 
     return UnitRegistry(on_redefinition="raise")
 
 
 def take_units(read: Any) -> None:
-    """Let napari use units that were read, unless it has read them itself; main thread only."""
+    """Install loaded units for napari unless it has loaded its own; main thread only."""
     from pint import application_registry  # noqa: PLC0415
     from pint.registry import LazyRegistry  # noqa: PLC0415
 
     known: Any = application_registry
-    if type(known.get()) is LazyRegistry:  # nobody holds a unit of another registry yet
+    if type(known.get()) is LazyRegistry:  # no units of another registry are in use
         known.set(read)

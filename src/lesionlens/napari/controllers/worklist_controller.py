@@ -1,4 +1,4 @@
-"""A morning's work: studies open from the list, the next one is read beforehand, results come."""
+"""Worklist of a window: opening studies, reading the next one in advance, analysing ahead."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ _POLL_MS = 1000
 
 
 class WorklistController:
-    """Opens studies of a list in a window, and has the rest analysed in a process of its own.
+    """Opens studies of a list, and analyses the others ahead in a separate process.
 
     Parameters
     ----------
     session : WorklistSession
-        The list.
+        Session of the list.
     actions : Actions
-        Of the window's panel.
+        Actions of the window's panel.
     show : callable
-        Puts layer data into the viewer.
+        Adds layer data to the viewer.
     parent : QObject
-        Lives as long as this.
+        Owner of timers and jobs.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class WorklistController:
         session.left = self._leave_list
 
     def _on_study(self, old: State, new: State) -> None:
-        """Let the list say which of its studies is open, if any: that, and no other."""
+        """Update the open study of the list."""
         if new.study is not old.study:
             ours = self._shown is not None and self._shown[0] is new.study
             self.session.at(self._shown[1] if ours and self._shown is not None else None)
 
     def release(self) -> None:
-        """Let go of the list; who analyses ahead ends with its current step."""
+        """Close the list; the analysis ahead ends after its current step."""
         self._poll.stop()
         self.stop_ahead()
         self.jobs.abandon()
@@ -98,9 +98,9 @@ class WorklistController:
         self.session.close()
 
     def _leave_list(self) -> None:
-        """Leave the study that was opened from the list, while its read can still be written.
+        """Close the study opened from the list while its read can still be stored.
 
-        Nothing of the list goes on: a study of the same name in another one is another study.
+        A study of the same name in another list is a different study.
         """
         self._next = self._shown = None
         read_session = self.actions.read_controller.read_session
@@ -110,7 +110,7 @@ class WorklistController:
     # --- the list -------------------------------------------------------------------------
 
     def open(self, folder: Path) -> bool:
-        """Open the list in a folder for the reader of the preferences; none is made here."""
+        """Open an existing list for the reader set in the preferences."""
         if not is_list(folder):
             self.session.failed(
                 Problem(
@@ -146,11 +146,11 @@ class WorklistController:
         return True
 
     def scan(self, source: Path, folder: Path) -> bool:
-        """Make a list of a folder, BIDS dataset or CSV, or add to it; then open it."""
+        """Create or extend a list from a folder, BIDS dataset or CSV, and open it."""
         return self._list(folder, lambda database: database.add_studies(studies_at(source, folder)))
 
     def list_archived(self, studies: tuple[FoundStudy, ...], archive: Server, folder: Path) -> bool:
-        """Make a list of what an archive found, or add to it; nothing is fetched yet."""
+        """Create or extend a list from studies of an archive; nothing is fetched yet."""
 
         def add(database: WorklistDatabase) -> int:
             new = database.add_studies(archived(study) for study in studies)
@@ -191,7 +191,7 @@ class WorklistController:
     # --- from study to study --------------------------------------------------------------
 
     def step(self, by: int) -> bool:
-        """Open the study so many rows on."""
+        """Open the study that many rows further on."""
         going = self._wanted or self._opening
         row = self.session.beside(by, None if going is None else going.key)
         if row is None:
@@ -201,13 +201,13 @@ class WorklistController:
         return self.open_row(row)
 
     def name_reader(self, reader: str) -> None:
-        """Take the name of a reader who had none."""
+        """Set the reader's name if there was none."""
         self.session.name_reader(reader)
 
     def open_row(self, row: WorklistRow) -> bool:
-        """Open the study of a row, with its result where it has one; what is drawn is kept first.
+        """Open the study of a row, and its result if there is one; unfinished work is stored first.
 
-        From now on nothing can be done to the study that was open.
+        The open study is set aside at once.
         """
         return self.actions.leave_for(lambda: self._open_row(row))
 
@@ -237,7 +237,7 @@ class WorklistController:
         )
 
     def _show_pictures(self, row: WorklistRow, found: OpenedStudy) -> None:
-        """Show a study whose result is still read, unless another one was requested meanwhile."""
+        """Show the images while the result is read, unless another study was requested."""
         if self._wanted is None:
             self._show_opened(row, found)
 
@@ -254,7 +254,7 @@ class WorklistController:
     def _refuse(self, error: BaseException) -> None:
         if self._open_wanted():
             return
-        self.actions.session.bring_back()  # where no picture came
+        self.actions.session.bring_back()  # if no image was shown
         if not isinstance(error, CancelledError):
             self.actions.session.failed(problem_of(error))
 
@@ -269,7 +269,7 @@ class WorklistController:
         return True
 
     def _reader_of(self, row: WorklistRow) -> Callable[[RunContext], OpenedStudy]:
-        """Return what reads a study in a thread; what was read beforehand is taken."""
+        """Return the task that reads a study, or takes it if it was read in advance."""
         entry, result = row.entry, self._result_of(row)
         options = read_preferences().preparation
         before, self._next = self._next, None
@@ -305,14 +305,14 @@ class WorklistController:
         return (Path() if folder is None else folder) / row.entry.name
 
     def _open_wanted(self) -> bool:
-        """Open what was requested while another study was being opened, if any was."""
+        """Open the study that was requested while another one was being opened."""
         self._opening, wanted = None, self._wanted
         self._wanted = None
         self.session.choose(wanted)
         return wanted is not None and self.open_row(wanted)
 
     def _read_next(self) -> None:
-        """Read the next study while this one is before the reader."""
+        """Read the next study in advance."""
         row = self.session.beside(1)
         if row is None or not row.entry.place:
             return
@@ -330,7 +330,7 @@ class WorklistController:
             self.start_ahead()
 
     def start_ahead(self) -> bool:
-        """Have the list analysed by a process of its own, which ends when this window does."""
+        """Start a process that analyses the list; it ends with this window."""
         folder = self.session.state.folder
         if folder is None or self._process is not None:
             return False
@@ -340,7 +340,7 @@ class WorklistController:
             *preferences.engine_arguments(), "--brain-extraction", preferences.brain_extraction,
         ]  # fmt: skip
         command += ["--bias-correction"] * preferences.bias_correction
-        self._process = subprocess.Popen(  # noqa: S603  our own program
+        self._process = subprocess.Popen(  # noqa: S603  LesionLens itself
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -350,7 +350,7 @@ class WorklistController:
         return True
 
     def stop_ahead(self) -> None:
-        """Ask who analyses ahead to stop; what is complete stays."""
+        """Stop the analysis ahead; finished results are kept."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -361,7 +361,7 @@ class WorklistController:
         self.session.ahead(False)
 
     def _poll_database(self) -> None:
-        """Take what was done ahead; a result of the study that is open is shown at once."""
+        """Update the list; a new result of the open study is shown at once."""
         process = self._process
         if process is not None and process.poll() is not None:
             self._process = None
@@ -375,7 +375,7 @@ class WorklistController:
         self._show_new_result()
 
     def _read_next_again(self) -> None:
-        """Read the next study again, where its result came after it was read."""
+        """Read the next study again if its result arrived afterwards."""
         if self._next is None or not self._next[1].done() or self._opening is not None:
             return
         name, future = self._next

@@ -1,4 +1,4 @@
-"""The candidates of a Screen as a Qt table."""
+"""Qt table model of the candidates of a screen."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lesionlens.napari.qt.rows_model import RowsModel
 COLUMNS = ("", "Place", "Ø mm, of", "Whole", "Score", "")
 HEADINGS = (
     "Number",
-    "Approximate location of most of it",
-    "Longest axial diameter and the one across it: of the enhancing part where there is one, else "
+    "Approximate location of the largest part",
+    "Longest axial diameter and its perpendicular: of the enhancing part if there is one, else "
     "of the whole region",
     "Volume of the whole region: core, oedema or infiltration, and enhancing part",
     "Score of the network, 0 to 1",
@@ -34,7 +34,7 @@ _ALIGN = (_CENTRE, _LEFT, _RIGHT, _RIGHT, _RIGHT, _CENTRE)
 class CandidateModel(RowsModel[ShownCandidate]):
     """Rows are candidates by falling score; columns are number, place, size, volume, score, state.
 
-    A change of rows that keeps the ids (a decision, a new focus) keeps the view's selection.
+    The selection is kept if the ids are unchanged (after a decision or a new focus).
     """
 
     def __init__(self, parent: QObject | None = None) -> None:
@@ -53,7 +53,7 @@ class CandidateModel(RowsModel[ShownCandidate]):
     def headerData(
         self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
     ) -> Any:
-        """Return the column's title, its alignment or what it means."""
+        """Return title, alignment or tooltip of a column."""
         if orientation == Qt.Orientation.Horizontal:
             if role == Qt.ItemDataRole.TextAlignmentRole:
                 return _ALIGN[section]
@@ -80,7 +80,7 @@ class CandidateModel(RowsModel[ShownCandidate]):
 
 
 def cells_of(row: ShownCandidate) -> tuple[str, ...]:
-    """Return the words of each column."""
+    """Return the text of each column."""
     return (str(row.id), row.place, row.size, row.volume, row.score, STATE_SIGNS[row.state])
 
 

@@ -1,4 +1,4 @@
-"""Slices one after the other, by a timer."""
+"""Cine: plays the slices by a timer."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ A_SECOND = 12
 
 
 class Cine:
-    """Calls `step` some times a second while it runs.
+    """Calls `step` several times a second while running.
 
     Parameters
     ----------
     step : callable
-        Goes one slice on.
+        Goes to the next slice.
     parent : QObject
-        It ends with this.
+        Owner of the timer.
     """
 
     def __init__(self, step: Callable[[], None], parent: QObject) -> None:
@@ -27,6 +27,6 @@ class Cine:
         self._timer.timeout.connect(step)
 
     def run(self, wanted: bool) -> None:
-        """Run, or stand still."""
+        """Start or stop."""
         if wanted is not bool(self._timer.isActive()):
             (self._timer.start if wanted else self._timer.stop)()

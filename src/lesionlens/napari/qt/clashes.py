@@ -1,4 +1,4 @@
-"""Which keys of the review somebody else has bound too."""
+"""Keys of LesionLens that are also bound by napari or other plugins."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _NAPARI_NAMES = {"PgDown": "PageDown", "PgUp": "PageUp", "Return": "Enter"}
 
 
 def napari_key(command: Command) -> str:
-    """Return a command's key as napari writes it in its own tables, such as "Ctrl+B"."""
+    """Return a command's key in the notation of napari's tables, such as "Ctrl+B"."""
     *modifiers, key = command.shown_key.split("+")
     return str(coerce_keybinding("+".join((*modifiers, _NAPARI_NAMES.get(key, key)))))
 
 
 def keymap_of(kind: type) -> dict[Any, Any]:
-    """Return what napari binds on a kind of layer or viewer, with what it inherits."""
+    """Return napari's bindings of a layer or viewer class, including inherited ones."""
     found: dict[Any, Any] = {}
     for base in reversed(kind.__mro__):
         found |= base.__dict__.get("class_keymap", {})
@@ -30,14 +30,14 @@ def keymap_of(kind: type) -> dict[Any, Any]:
 
 
 def clashes(viewer: Any) -> tuple[str, ...]:
-    """Report which keys of ours another plugin, or napari as it is set, uses in this window too.
+    """Report keys that another plugin, or napari as configured, also uses in this window.
 
-    While the panel is open, they do what LesionLens says; `FINISH` does so only within an edit.
+    While the panel is open they run LesionLens commands; `FINISH` does so only during an edit.
 
     Returns
     -------
     tuple of str
-        One sentence a key; empty as napari is delivered.
+        One sentence per key; empty for napari's default settings.
     """
     bound: dict[str, Any] = {}
     for keymap in (*map(keymap_of, (Viewer, Image, Labels)), viewer.keymap):

@@ -1,4 +1,4 @@
-"""Room for the picture: in a narrow window napari's own docks step aside for the panel."""
+"""Space for the image: in a narrow window napari's docks are hidden in favour of the panel."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from lesionlens.napari.qt.keyboard import main_window
 from lesionlens.napari.qt.waiting import once_idle
 
 CANVAS_SHARE = 0.6
-"""Of the window's width that the picture keeps."""
-_SPARE = 120  # pixels beside that before they come back: they may want more than they had
-_SETTLED_MS = 250  # after which a new font has reached every dock
+"""Minimum share of the window's width for the image."""
+_SPARE = 120  # extra pixels required to show the docks again, as they may need more than before
+_SETTLED_MS = 250  # time for a new font to reach every dock
 _CONTROLS = "layer controls"
 _ASIDE = (_CONTROLS, "layer list")
 
 
 class DockLayout(QObject):
-    """Hides napari's lists of layers while they would leave the picture too little of the window.
+    """Hides napari's layer docks while they would leave too little space for the image.
 
-    What the reader shows again (*Window* menu) stays shown. It keeps no widget: what Qt owns would
+    A dock that the reader shows again (*Window* menu) stays. No widget is referenced, as that would
     keep the window alive.
 
     Parameters
@@ -28,7 +28,7 @@ class DockLayout(QObject):
     window : QMainWindow
         napari's.
     panel : QWidget
-        Docked in it; lives as long as this.
+        Docked panel; owner of this object.
     """
 
     def __init__(self, window: QMainWindow, panel: QWidget) -> None:
@@ -44,7 +44,7 @@ class DockLayout(QObject):
         window.installEventFilter(self)
 
     def make(self) -> None:
-        """Hide or show again what is napari's, as wide as the window is now."""
+        """Hide or show napari's docks by the width of the window."""
         panel = self.parent()
         window = main_window(panel)
         if window is None or window.centralWidget() is None or not isinstance(panel, QWidget):
@@ -84,7 +84,7 @@ class DockLayout(QObject):
             self.make()
 
     def _show_drawing_controls(self) -> None:
-        """Show or hide the controls, once what stepped aside for them is laid out."""
+        """Show or hide the controls, once the other docks are laid out."""
         window = main_window(self.parent())
         QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest.value)
         for dock in _own(window) if window is not None else ():
@@ -94,18 +94,18 @@ class DockLayout(QObject):
 
     @property
     def keeps(self) -> bool:
-        """Whether the window is kept as wide as it was until a new font has settled."""
+        """Whether the window keeps its width until a new font has settled."""
         return self._kept is not None
 
     def keep(self) -> None:
-        """Keep the window as wide as it is now, though what stands in it will need more."""
+        """Keep the window's width, although its content will need more."""
         window = main_window(self.parent())
         if window is not None and self._kept is None:
             self._kept = window.width()
         self._later.start()
 
     def _undo_growth(self) -> None:
-        """Take back what a larger font made the window grow by, once docks stepped aside."""
+        """Undo the growth of the window by a larger font, once docks are hidden."""
         self.make()
         width, self._kept = self._kept, None
         window = main_window(self.parent())
@@ -121,7 +121,7 @@ class DockLayout(QObject):
             _fit_to_screen(window)
 
     def release(self) -> None:
-        """Give napari its docks back."""
+        """Show napari's docks again."""
         window = main_window(self.parent())
         if window is not None and not self._overruled:
             self._show_again(window)
@@ -135,9 +135,9 @@ class DockLayout(QObject):
         self._aside = ()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: ARG002
-        """Measure again when the size changes; what the reader did not draw larger is placed.
+        """Update the docks after a change of size, and move a window that grew by itself.
 
-        What a new dock needs is known a while after it came: until then the window is too wide.
+        The width of a new dock is known with a delay, during which the window is too wide.
         """
         grew = isinstance(event, QResizeEvent) and not event.spontaneous()
         may_shrink = event.type() == QEvent.Type.LayoutRequest
@@ -149,7 +149,7 @@ class DockLayout(QObject):
 
 
 def _fit_to_screen(window: QMainWindow) -> None:
-    """Let a window that grew by the panel end where its screen does."""
+    """Fit a window that grew by the panel onto its screen."""
     screen = window.screen()
     if screen is None or window.isMaximized() or window.isFullScreen():
         return
@@ -164,5 +164,5 @@ def _fit_to_screen(window: QMainWindow) -> None:
 
 
 def _own(window: QMainWindow) -> list[QDockWidget]:
-    """Return napari's own docks that may step aside."""
+    """Return napari's docks that may be hidden."""
     return [dock for dock in window.findChildren(QDockWidget) if dock.windowTitle() in _ASIDE]

@@ -1,9 +1,9 @@
-"""Scans dropped anywhere on napari's window are opened at once.
+"""Scans dropped on napari's window are opened directly.
 
-napari's own reader claims every folder, so that napari asks for each dropped folder which reader
-to use, and opens several dropped files as a study each. While the panel is there, it takes files
-and folders before napari sees them and says what is wrong with those that are no scans, as it does
-of a drop on itself. A drop with Alt held (napari's sign for "let me choose") goes to napari.
+napari's own reader claims every folder, so that napari asks which reader to use for each dropped
+folder, and opens several dropped files separately. While the panel is open, it takes dropped files
+and folders before napari does, and reports those that are not scans. A drop with Alt held (napari's
+modifier for choosing a reader) goes to napari.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Takes = Callable[[Sequence[Path]], object]
 
 
 def local_paths(mime: QMimeData) -> tuple[Path, ...]:
-    """Return the files and folders of a drop; empty if any of it is none of this machine."""
+    """Return the files and folders of a drop; empty unless all are local."""
     urls = mime.urls()
     if not all(url.isLocalFile() for url in urls):
         return ()
@@ -27,16 +27,16 @@ def local_paths(mime: QMimeData) -> tuple[Path, ...]:
 
 
 class Drops(QObject):
-    """Hands to `takes` what is dropped on some widgets.
+    """Passes paths dropped on widgets to `takes`.
 
     Parameters
     ----------
     targets : sequence of QWidget
-        Those that accept drops.
+        Widgets that accept drops.
     takes : callable
         Takes the paths.
     parent : QObject
-        Lives as long as this.
+        Owner.
     """
 
     def __init__(self, targets: Sequence[QWidget], takes: Takes, parent: QObject) -> None:
@@ -46,7 +46,7 @@ class Drops(QObject):
             target.installEventFilter(self)
 
     def release(self) -> None:
-        """Leave the widgets to themselves; those of a closed window are gone already."""
+        """Remove the event filters; widgets of a closed window are already deleted."""
         self._takes = None
         self.deleteLater()
 
@@ -60,12 +60,12 @@ class Drops(QObject):
             return False
         self._takes(paths)
         event.acceptProposedAction()
-        QApplication.sendEvent(watched, QDragLeaveEvent())  # its highlight goes
+        QApplication.sendEvent(watched, QDragLeaveEvent())  # removes its highlight
         return True
 
 
 def canvas_of(window: QMainWindow) -> tuple[QWidget, ...]:
-    """Return what accepts drops in the middle of a window."""
+    """Return the widgets that accept drops in the centre of a window."""
     middle = window.centralWidget()
     if middle is None:
         return ()

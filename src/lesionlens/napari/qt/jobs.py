@@ -1,8 +1,7 @@
-"""Work in a thread: progress, cancellation and errors come back on the main thread.
+"""Jobs in a thread: progress, cancellation and errors arrive on the main thread.
 
-A task is a callable `task(context)` that returns one complete value. It runs in a Python
-thread; the window stays alive. One job at a time: what the reader started ends or is stopped
-before the next begins.
+A task is a callable `task(context)` that returns one complete value. It runs in a Python thread, so
+that the window stays responsive. Only one job runs at a time.
 """
 
 from __future__ import annotations
@@ -22,31 +21,31 @@ from lesionlens.napari.model.state.state import Problem
 
 logger = logging.getLogger(__name__)
 
-_TELL_S = 0.15  # seconds between two words on how far a stage is
+_TELL_S = 0.15  # minimum seconds between two progress reports of a stage
 Task = Callable[[RunContext], Any]
 
 
 class Listener(Protocol):
-    """Who is notified of a job, on the main thread."""
+    """Receives notifications of a job, on the main thread."""
 
     def begin(self, words: str) -> None:
-        """Hear that something runs."""
+        """Take that a job has begun."""
 
     def progressed(self, stage: str, fraction: float) -> None:
-        """Hear how far it is."""
+        """Take its progress."""
 
     def stopping(self) -> None:
-        """Hear that a stop was requested."""
+        """Take that cancellation was requested."""
 
     def ended(self, message: str = "") -> None:
-        """Hear that nothing runs any more."""
+        """Take that it has ended."""
 
     def failed(self, problem: Problem) -> None:
-        """Hear why it did not work."""
+        """Take its failure."""
 
 
 class Messenger(QObject):
-    """Carries signals out of the thread; has no parent, so it outlives the window if it must."""
+    """Carries signals out of the thread; has no parent, so that it may outlive the window."""
 
     progressed = Signal(str, float)
     handed = Signal(object)
@@ -61,7 +60,7 @@ class Jobs(QObject):
     session : Listener
         Notified of begin, progress, end and failure, on the main thread.
     parent : QObject or None
-        When it goes, the running task is asked to stop and its result is dropped.
+        Owner; when it is deleted, the running task is cancelled and its result dropped.
     """
 
     def __init__(self, session: Listener, parent: QObject | None = None) -> None:
@@ -75,7 +74,7 @@ class Jobs(QObject):
 
     @property
     def running(self) -> bool:
-        """Whether a task runs."""
+        """Whether a task is running."""
         return self._thread is not None
 
     def start(
@@ -91,21 +90,21 @@ class Jobs(QObject):
         Parameters
         ----------
         words : str
-            What runs, for the reader.
+            Name of the job, for the reader.
         task : callable
             `task(context)`, in a thread.
         done : callable
             Takes its value on the main thread; may return a message.
         refused : callable, optional
-            Takes its error, a CancelledError too, on the main thread; without it, the session
-            shows the error.
+            Takes its error, including CancelledError, on the main thread; by default the session
+            shows it.
         partly : callable, optional
-            Takes on the main thread what the task hands over before it ends (`hand_over`).
+            Takes intermediate records of the task (`hand_over`) on the main thread.
 
         Returns
         -------
         bool
-            False when something else runs; nothing is started then.
+            False if another job is running; nothing is started then.
         """
         if self.running:
             return False
@@ -125,19 +124,19 @@ class Jobs(QObject):
         return True
 
     def hand_over(self, value: Any) -> None:
-        """Hand a complete record to `partly` of the running task; called from its thread."""
+        """Pass a complete record to `partly` of the running task; called from its thread."""
         messenger = self._messenger
         if messenger is not None and not self._cancel.is_set():
             messenger.handed.emit(value)
 
     def stop(self) -> None:
-        """Ask the running task to stop; it does so between two steps."""
+        """Request cancellation; the task stops between two steps."""
         if self.running:
             self._cancel.set()
             self._session.stopping()
 
     def abandon(self) -> None:
-        """Stop and hear no more of it: the window closes."""
+        """Cancel and disconnect: the window is being closed."""
         self._cancel.set()
         if self._messenger is not None:
             self._messenger.progressed.disconnect(self._on_progress)
@@ -175,7 +174,7 @@ def work(task: Task, messenger: Messenger, cancel: threading.Event) -> None:
     reported, when = "", 0.0
 
     def progress(stage: str, fraction: float) -> None:
-        """Pass on what can be seen: a network tells of a thousand layers, and each word costs."""
+        """Forward progress at a limited rate, as a network reports every layer."""
         nonlocal reported, when
         now = time.monotonic()
         if stage != reported or now - when >= _TELL_S:
@@ -201,7 +200,7 @@ def work(task: Task, messenger: Messenger, cancel: threading.Event) -> None:
 
 
 def problem_of(error: BaseException) -> Problem:
-    """Write an error in the panel's words; a defect keeps its traceback for the report."""
+    """Convert an error to a problem for the panel; a defect keeps its traceback."""
     if isinstance(error, LesionLensError):
         return Problem(
             title="The action failed",

@@ -1,9 +1,8 @@
-"""The keys of the review, wherever in the window the focus is.
+"""Keys of the commands, wherever the focus is in the window.
 
-napari hears keys on its canvas alone: after a click on a row of the table they would go to the
-table. So the widget in focus is listened to, whichever it is. What is typed into a text field stays
-there, and what is pressed while a list or menu is open goes to that; a key that napari uses on the
-active layer of somebody else goes to napari.
+napari handles keys only on its canvas, so that after a click on the table they would go to the
+table. So an event filter follows the focus. Text fields, open lists and menus keep their keys, and
+a key that napari uses on a foreign active layer goes to napari.
 """
 
 from __future__ import annotations
@@ -39,38 +38,38 @@ _KEY_EVENTS = (QEvent.Type.KeyPress, QEvent.Type.KeyRelease)
 
 
 def main_window(widget: QObject | None) -> QMainWindow | None:
-    """Return the main window that a widget is part of; None in a dialog."""
+    """Return the main window of a widget; None in a dialog."""
     while widget is not None and not isinstance(widget, QMainWindow):
         widget = None if isinstance(widget, QDialog) else widget.parent()
     return widget
 
 
 def is_typed_into(widget: QObject | None) -> bool:
-    """Whether letters pressed there are text."""
+    """Whether a widget takes letters as text."""
     editable = isinstance(widget, QComboBox) and widget.isEditable()
     return editable or isinstance(widget, _TYPED_INTO)
 
 
 def name_of(event: QKeyEvent) -> str:
-    """Return a key with its modifiers as napari writes it, such as "Shift-N"."""
+    """Return a key with modifiers in napari's notation, such as "Shift-N"."""
     held = event.modifiers()
     words = [name for modifier, name in _MODIFIERS if held & modifier]
     return "-".join([*words, QKeySequence(event.key()).toString()])
 
 
 class Keyboard(QObject):
-    """Listens to the widget in focus of the window that a panel is docked in.
+    """Handles keys of the window that a panel is docked in.
 
-    It keeps no widget: what Qt owns would keep the window alive.
+    No widget is referenced, as that would keep the window alive.
 
     Parameters
     ----------
     panel : QWidget
-        Lives as long as this.
+        Owner.
     acts : mapping of Command to callable
-        What each does; one that is held takes True, then False.
+        Callables by command; a held one takes True, then False.
     left : callable
-        Whether a key is left to napari now.
+        Returns whether a key is currently left to napari.
     """
 
     def __init__(
@@ -87,12 +86,12 @@ class Keyboard(QObject):
         QApplication.instance().focusChanged.connect(self._follow)
 
     def listen(self, *widgets: QWidget) -> None:
-        """Listen to widgets whether they have the focus or not."""
+        """Filter the keys of widgets, independent of the focus."""
         for widget in widgets:
             widget.installEventFilter(self)
 
     def release(self) -> None:
-        """Leave the keys to napari."""
+        """Remove the event filters."""
         QApplication.instance().focusChanged.disconnect(self._follow)
         self._let_go()
         self._acts.clear()
@@ -100,12 +99,12 @@ class Keyboard(QObject):
         self.deleteLater()
 
     def _follow(self, _: QWidget | None, new: QWidget | None) -> None:
-        """Go with the focus; what is held ends where its release would not be heard."""
+        """Follow the focus; a held command ends, as its release would be missed."""
         window = main_window(self.parent())
         if new is None or window is None or main_window(new) is not window or is_typed_into(new):
             self._let_go()
         else:
-            new.installEventFilter(self)  # installed again, it is asked first
+            new.installEventFilter(self)  # reinstalled, to be called first
 
     def _let_go(self) -> None:
         for act in self._held.values():
@@ -113,17 +112,17 @@ class Keyboard(QObject):
         self._held.clear()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Act on a LesionLens key; everything else goes on."""
+        """Handle a LesionLens key; other events pass."""
         if event.type() not in _KEY_EVENTS or not isinstance(event, QKeyEvent):
             return False
         if event.type() == QEvent.Type.KeyRelease:
             return self._released(event)
-        if QApplication.activePopupWidget() is not None:  # arrows and letters choose in its list
+        if QApplication.activePopupWidget() is not None:  # keys select in its list
             return False
         return not is_typed_into(watched) and self._pressed(event)
 
     def _pressed(self, event: QKeyEvent) -> bool:
-        """Run the command of a key; under key repeat, as often as the window can repaint."""
+        """Run the command of a key; repeats are limited to the repaint rate."""
         command, act = self._acts.get(name_of(event), (None, None))
         if command is None or act is None or self._left(command):
             return False
@@ -141,11 +140,11 @@ class Keyboard(QObject):
         return True
 
     def _ready(self) -> None:
-        """Take the next repeat: those that came while the window painted are left out."""
+        """Accept the next repeat; those during painting were skipped."""
         self._painted = True
 
     def _released(self, event: QKeyEvent) -> bool:
-        """End what is held; a release that key repeat makes is none."""
+        """End a held command; releases by key repeat are ignored."""
         if event.key() not in self._held:
             return False
         if not event.isAutoRepeat():
@@ -154,9 +153,9 @@ class Keyboard(QObject):
 
 
 class WheelGuard(QObject):
-    """Keeps the wheel from changing values: over a list or slider it scrolls what lies behind.
+    """Keeps the wheel from changing values: over a list or slider it scrolls the area behind.
 
-    Nor does it bring the focus, for letters would then be typed into what was only scrolled over.
+    The wheel does not set the focus either, as keys would then go to the control.
     """
 
     def guard(self, *widgets: QWidget) -> None:
@@ -167,7 +166,7 @@ class WheelGuard(QObject):
                 widget.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: ARG002
-        """Hand a turn of the wheel on to the parent."""
+        """Forward a wheel event to the parent."""
         if event.type() != QEvent.Type.Wheel:
             return False
         event.ignore()

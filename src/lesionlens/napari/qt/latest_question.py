@@ -1,7 +1,7 @@
-"""Quick questions in a thread of their own: the last one asked is answered, those between are not.
+"""Short requests in their own thread, of which only the latest waiting one is processed.
 
-For what takes a tenth of a second and is asked again while the reader moves a pointer or a choice:
-no progress, no Cancel, and what runs in `jobs` is not disturbed.
+For requests of about a tenth of a second that are repeated while a pointer or choice moves: without
+progress or cancellation, and independent of `jobs`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class _PendingTask(NamedTuple):
 
 
 class LatestQuestion(QObject):
-    """Answers one question at a time, then the last one that was asked meanwhile.
+    """Processes one request at a time, then the latest one made meanwhile.
 
     Parameters
     ----------
     session : ReviewSession
         Notified of failures, on the main thread.
     parent : QObject or None
-        When it goes, what is being answered is dropped.
+        Owner; when it is deleted, the running request is dropped.
     """
 
     def __init__(self, session: ReviewSession, parent: QObject | None = None) -> None:
@@ -44,7 +44,7 @@ class LatestQuestion(QObject):
 
     @property
     def running(self) -> bool:
-        """Whether something is being answered."""
+        """Whether a request is running."""
         return self._now is not None
 
     def ask(
@@ -54,18 +54,18 @@ class LatestQuestion(QObject):
         done: Callable[[Any], None],
         refused: Callable[[BaseException], None] | None = None,
     ) -> None:
-        """Answer a question, at once or after the one that runs.
+        """Process a request, after the running one.
 
         Parameters
         ----------
         key : hashable
-            Names the question; one that is being answered already is not asked again.
+            Key of the request; one that is already running is not repeated.
         task : callable
-            As of `Jobs.start`; runs in a thread.
+            As for `Jobs.start`; runs in a thread.
         done : callable
-            Takes the answer on the main thread.
+            Takes the response on the main thread.
         refused : callable, optional
-            Takes an error on the main thread; without it, the session shows the error.
+            Takes an error on the main thread; by default the session shows it.
         """
         question = _PendingTask(key, task, done, refused or self._fail)
         if self._now is None:
@@ -76,7 +76,7 @@ class LatestQuestion(QObject):
             self._next = question
 
     def abandon(self) -> None:
-        """Hear no more answers: the window closes."""
+        """Drop all requests: the window is being closed."""
         if self._messenger is not None:
             self._messenger.finished.disconnect(self._on_finished)
         self._messenger = self._now = self._next = None

@@ -1,4 +1,4 @@
-"""Frozen rows under fixed headings as a Qt table: what the tables of the window share."""
+"""Common base of the window's tables: frozen rows under fixed headings."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Row = TypeVar("Row")
 
 
 class RowsModel(QAbstractTableModel, Generic[Row]):
-    """Rows that are replaced together; where their keys stay, so do selection and scrolling.
+    """Rows that are replaced together; selection and scrolling are kept if the keys are unchanged.
 
     Parameters
     ----------
     columns : sequence of str
-        The headings.
+        Headings.
     key : callable
-        From a row to what names it.
+        Returns the key of a row.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class RowsModel(QAbstractTableModel, Generic[Row]):
 
     @property
     def rows(self) -> tuple[Row, ...]:
-        """What is shown."""
+        """Shown rows."""
         return self._rows
 
     def replace(self, rows: tuple[Row, ...]) -> None:
@@ -46,7 +46,7 @@ class RowsModel(QAbstractTableModel, Generic[Row]):
         self.endResetModel()
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:
-        """Return how many rows are shown."""
+        """Return the number of rows."""
         return 0 if parent is not None and parent.isValid() else len(self._rows)
 
     def columnCount(self, parent: QModelIndex | None = None) -> int:

@@ -1,7 +1,7 @@
-"""Wait for slow work on the main thread without freezing the window.
+"""Wait on the main thread without freezing the window.
 
-napari asks a reader for layers and waits for the answer. The work runs in a thread meanwhile and
-the window goes on painting; clicks and keys wait until it is done.
+napari calls a reader synchronously. The work runs in a thread while the window keeps painting;
+clicks and keys wait until it is done.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _LOOK_MS = 30
 
 
 def painted(work: Callable[[], T]) -> T:
-    """Return what `work` returns, or raise what it raises, with the window kept painted.
+    """Call `work` in a thread while the window keeps painting; return or raise its outcome.
 
-    Without a window, or on another thread than the window's, it is a plain call.
+    Without a window, or on another thread, it is a plain call.
     """
     app = QApplication.instance()
     if app is None or app.thread() != QThread.currentThread():
@@ -49,9 +49,9 @@ def painted(work: Callable[[], T]) -> T:
 
 
 def once_idle(act: Callable[[], object], parent: QObject, after_ms: int = 0) -> QTimer:
-    """Return a timer that calls something once, however often it is started until then.
+    """Return a single-shot timer, which may be restarted before it fires.
 
-    It goes with its parent: nothing is called once that is closed.
+    It is deleted with its parent, after which nothing is called.
     """
     timer = QTimer(parent)
     timer.setSingleShot(True)
@@ -61,6 +61,6 @@ def once_idle(act: Callable[[], object], parent: QObject, after_ms: int = 0) -> 
 
 
 def when_idle(act: Callable[[], object], after_ms: int = 0) -> None:
-    """Call something once the window has nothing else to do; never without a window."""
+    """Call a function once the event loop is idle; never without a window."""
     if QApplication.instance() is not None:
         QTimer.singleShot(after_ms, act)

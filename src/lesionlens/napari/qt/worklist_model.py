@@ -1,4 +1,4 @@
-"""The rows of a worklist as a Qt table."""
+"""Qt table model of a worklist."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FIGURES = (6, 7)
 
 
 class WorklistModel(RowsModel[WorklistRow]):
-    """One row a study, or a study in a session of a reader study; the open one is bold."""
+    """One row per study, or per study and session of a reader study; the open one is bold."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(COLUMNS, lambda row: row.key, parent)
@@ -40,7 +40,7 @@ class WorklistModel(RowsModel[WorklistRow]):
         self.replace(rows)
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Return words, tooltip, alignment or font of a cell."""
+        """Return text, tooltip, alignment or font of a cell."""
         row, column = self._rows[index.row()], index.column()
         if role == Qt.ItemDataRole.DisplayRole:
             return self._cells[row.key][column]
@@ -56,7 +56,7 @@ class WorklistModel(RowsModel[WorklistRow]):
 
 
 def cells(row: WorklistRow) -> tuple[str, ...]:
-    """Return a row as texts, one a column.
+    """Return a row as texts, one per column.
 
     Examples
     --------

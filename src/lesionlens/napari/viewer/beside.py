@@ -1,4 +1,4 @@
-"""A second window of linked views, for a second monitor: the same place, zoom and brightness."""
+"""A second window of linked views, for a second monitor, with the same viewpoint and windows."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ TITLE = "LesionLens: second window"
 
 
 class Beside(QWidget):
-    """Holds linked views in a window of its own; it belongs to the first one, whose keys it has.
+    """A separate window with linked views; it shares the keys of the first window.
 
     Parameters
     ----------
     view : BoardView
-        What it shows; made for it alone.
+        Views of this window.
     parent : QWidget
-        Anything in the first window.
+        Any widget of the first window.
     """
 
     closed = Signal()
-    """The reader closed it."""
+    """The reader closed the window."""
 
     def __init__(self, view: BoardView, parent: QWidget) -> None:
         super().__init__(parent, Qt.WindowType.Window)
@@ -39,7 +39,7 @@ class Beside(QWidget):
         column.addWidget(view)
 
     def show_board(self, board: Board) -> None:
-        """Show the tiles of a board that are beside its own; without any, close."""
+        """Show the second window's tiles of a board; without any, hide."""
         if not board.beside:
             self.hide()
             return
@@ -50,7 +50,7 @@ class Beside(QWidget):
             self.show()
 
     def _place(self) -> None:
-        """Fill another monitor than the first window's; on one alone, take part of it."""
+        """Fill a second monitor; with only one, use part of it."""
         first = self.parentWidget().window().screen()
         others = [screen for screen in QApplication.screens() if screen is not first]
         if others:
@@ -59,6 +59,6 @@ class Beside(QWidget):
             self.resize(*_SIZE)
 
     def closeEvent(self, event: QCloseEvent) -> None:
-        """Signal that the reader closed it."""
+        """Signal that the reader closed the window."""
         super().closeEvent(event)
         self.closed.emit()

@@ -1,4 +1,4 @@
-"""The linked views together: one place and one zoom, tiles that draw from the same voxels."""
+"""The linked views: tiles with a shared viewpoint, drawn from the same voxels."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from lesionlens.napari.viewer.other_study import OtherStudies, OtherStudy
 from lesionlens.napari.viewer.tile import TileView
 
 ROOM = 1.25
-"""How much larger than a candidate the view must be that it is gone to in."""
+"""Minimum size of a view, relative to the candidate that it centres."""
 ZOOM_STEP = 1.15
 _FILL = 0.96
 Window = tuple[float, float]
 
 
 class BoardView(QWidget):
-    """Shows a board; the mouse moves the place that all its views share.
+    """Shows a board; the mouse moves the viewpoint shared by all views.
 
     Parameters
     ----------
     viewpoint : SharedViewpoint
-        The place.
+        Shared viewpoint.
     window_of : callable
-        Which values of a sequence are black and white now.
+        Returns the current window of a sequence.
     """
 
     probe_requested = Signal(object)
@@ -47,11 +47,11 @@ class BoardView(QWidget):
     growth_requested = Signal(object)
     """A lesion is to be added: RAS+ mm."""
     prompted = Signal(object)
-    """The reader said yes or no to something: a `Gesture`."""
+    """The reader made a prompt: a `Gesture`."""
     pointed = Signal(object)
     """The pointer is over a point: RAS+ mm."""
     window_dragged = Signal(object, float, float)
-    """Brightness: sequence, pixels to the right, pixels down."""
+    """Window dragged: sequence, pixels to the right, pixels down."""
 
     def __init__(
         self, viewpoint: SharedViewpoint, window_of: Callable[[MrSequence], Window], parent: QWidget
@@ -60,11 +60,11 @@ class BoardView(QWidget):
         self.setObjectName("lesionlens_board")
         self.wheel_zooms = False
         self.follows = False
-        """Whether the zoom is another window's, which this one does not change to fit."""
+        """Whether the zoom is controlled by another window, and not fitted here."""
         self.prompting: Callable[[], bool] = lambda: False
-        """Whether the pointer is for prompts now."""
+        """Whether the pointer makes prompts."""
         self.brush: Brush | None = None
-        """Takes the pointer while an outline is drawn."""
+        """Handles the pointer while an outline is drawn."""
         self._outlines = OutlineArtist()
         self._viewpoint, self._window_of = viewpoint, window_of
         self.board: Board | None = None
@@ -84,11 +84,11 @@ class BoardView(QWidget):
         viewpoint.changed.connect(self._moved)
 
     def release(self) -> None:
-        """Hear no more of the place."""
+        """Disconnect from the viewpoint."""
         self._viewpoint.changed.disconnect(self._moved)
 
     def show_board(self, board: Board) -> None:
-        """Show a board; the views stay where they are as long as the same ones are shown."""
+        """Show a board; existing views are kept if the layout is unchanged."""
         before, self.board = self.board, board
         if before is None or before.tiles != board.tiles:
             same = before is not None and _rooms(before.tiles) == _rooms(board.tiles)
@@ -97,13 +97,13 @@ class BoardView(QWidget):
         self.repaint_all()
 
     def take(self, pictures: Mapping[MrSequence, Picture]) -> None:
-        """Draw from these voxels from now on."""
+        """Set the images to draw."""
         self._artist = Artist(pictures)
         self._others.forget()
         self.repaint_all()
 
     def forget(self) -> None:
-        """Let go of a study that was closed."""
+        """Release a closed study."""
         self.board = self._foot = None
         self.ends.forget()
         self._artist = Artist({})
@@ -111,7 +111,7 @@ class BoardView(QWidget):
         self.repaint_all()
 
     def repaint_all(self) -> None:
-        """Paint every view anew, once, when the window next paints."""
+        """Schedule a repaint of every view."""
         for view in self.tiles:
             view.update()
 
@@ -128,7 +128,7 @@ class BoardView(QWidget):
         return (replace(tiles[self._alone], row=0, column=0, rows=1),)
 
     def _lay_out(self) -> None:
-        """Make as many views as are shown; those that are there already are used again."""
+        """Create the views of the layout, reusing existing ones."""
         shown = self._shown()
         if len(shown) == len(self.tiles) and _rooms(shown) == _rooms(v.tile for v in self.tiles):
             for view, tile in zip(self.tiles, shown, strict=True):
@@ -150,13 +150,13 @@ class BoardView(QWidget):
                 self._grid.setRowStretch(row, 1)
             view.show()
         self._fitted = True
-        self._grid.activate()  # who goes to a candidate next must know how much room there is
+        self._grid.activate()  # sizes must be known before going to a candidate
         self.resized()
 
-    # --- travel ---------------------------------------------------------------------------
+    # --- navigation -----------------------------------------------------------------------
 
     def fit(self) -> None:
-        """Show everything in every view, around its middle."""
+        """Fit the whole volume into every view."""
         pictures = [self._artist.pictures.get(view.tile.sequence) for view in self.tiles]
         first = next((picture for picture in pictures if picture is not None), None)
         if first is not None:
@@ -166,11 +166,11 @@ class BoardView(QWidget):
 
     @property
     def zoomed(self) -> bool:
-        """Whether the reader zoomed or moved, so that not everything is fitted in."""
+        """Whether the reader zoomed or moved the views."""
         return not self._fitted
 
     def whole_zoom(self) -> float:
-        """Return the zoom at which everything is seen in every view."""
+        """Return the zoom that fits the volume into every view."""
         zooms = []
         for view in self.tiles:
             drawing = self.drawing(view.tile)
@@ -180,7 +180,7 @@ class BoardView(QWidget):
         return min(zooms, default=self._viewpoint.now.zoom)
 
     def go_to(self, point_mm: Point, box_mm: tuple[Point, Point] | None = None) -> None:
-        """Centre a point in every view; where a box is larger than a view, all of them widen."""
+        """Centre a point in every view, and zoom out if a box is larger than a view."""
         zoom = self._viewpoint.now.zoom
         if box_mm is not None and self.board is not None:
             corners = np.asarray(np.meshgrid(*np.asarray(box_mm).T)).reshape(3, -1).T
@@ -196,10 +196,10 @@ class BoardView(QWidget):
         self._fitted = False
         self._viewpoint.move(centre_mm=centre_mm)
 
-    # --- called by the tiles---------------------------------------------------------------
+    # --- called by the tiles --------------------------------------------------------------
 
     def drawing(self, tile: Tile) -> Drawing | None:
-        """Return what a tile shows."""
+        """Return the content of a tile."""
         if self.board is None:
             return None
         other = self._compared(tile)
@@ -216,7 +216,7 @@ class BoardView(QWidget):
         return replace(drawn, words=words, outlines=marked, map=None, box=None, rulers=())
 
     def _drawn_by_hand(self, tile: Tile) -> Lines:
-        """Return the outline that is drawn now."""
+        """Return the outline being drawn."""
         outline = None if self.brush is None or tile.prior else self.brush.outline
         if self.board is None or outline is None:
             return ()
@@ -225,15 +225,15 @@ class BoardView(QWidget):
         return self._outlines.lines(outline, frame, tile.plane, depth)
 
     def _draw_at(self, point: Point, slab: Slab | None) -> bool:
-        """Hand the pointer to the brush; False if it is not for drawing."""
+        """Pass the pointer to the brush; False if it does not draw."""
         return self.brush is not None and slab is not None and self.brush.press(point, slab)
 
     def brush_mm(self) -> float | None:
-        """Return how far the brush reaches; None where the pointer does not draw."""
+        """Return the radius of the brush; None if the pointer does not draw."""
         return None if self.brush is None else self.brush.radius_mm
 
     def _slab(self, tile: Tile) -> Slab | None:
-        """Return the slice that a tile shows."""
+        """Return the slice of a tile."""
         picture = self._artist.pictures.get(tile.sequence)
         if self.board is None or picture is None or self._compared(tile) is not None:
             return None
@@ -243,22 +243,22 @@ class BoardView(QWidget):
         return Slab(frame.normal(plane), middle, picture.step_mm(frame, plane))
 
     def _compared(self, tile: Tile) -> OtherStudy | None:
-        """Return what takes a tile's place while the key for that is held, where there is any."""
+        """Return the images shown instead of a tile's, if any."""
         return None if self.board is None else self._others.of(self.board, tile)
 
     def limits(self, tile: Tile) -> Window:
-        """Return which values are black and white."""
+        """Return the values shown black and white."""
         other = self._compared(tile)
         return self._window_of(tile.sequence) if other is None else other.limits[tile.sequence]
 
     def zoom(self) -> float:
-        """Return pixels a millimetre."""
+        """Return the zoom, pixels per millimetre."""
         return self._viewpoint.now.zoom
 
     def corner(self, tile: Tile) -> tuple[str, ...]:
-        """Return who is shown and which series, unless that is hidden."""
+        """Return the patient's identity and the series, unless hidden."""
         if self.board is None or not self.board.corner or self._compared(tile) is not None:
-            return ()  # who and when stand in what is compared
+            return ()  # the comparison has its own texts
         series = self.board.series.get(tile.sequence)
         return (*self.board.corner, *(() if series is None else (series,)))
 
@@ -270,7 +270,7 @@ class BoardView(QWidget):
         return f"W {high - low:.4g}  L {(low + high) / 2:.4g}"
 
     def pressed(self, tile: Tile, at: tuple[float, float], *, ask: bool) -> None:
-        """Take hold of a ruler's end, else put the crosshair there; `ask` probes the voxel too."""
+        """Draw, grab a ruler's end, or else move the crosshair; `ask` probes the voxel too."""
         point, slab = self._patient(tile, at), self._slab(tile)
         if point is None:
             return
@@ -281,7 +281,7 @@ class BoardView(QWidget):
             self.probe_requested.emit(point)
 
     def added_at(self, tile: Tile, at: tuple[float, float]) -> None:
-        """Put the crosshair there and add the lesion at it."""
+        """Move the crosshair and add the lesion there."""
         if self.board is not None and self.board.editing:
             self.pressed(tile, at, ask=False)
             return
@@ -293,7 +293,7 @@ class BoardView(QWidget):
     def prompted_along(
         self, tile: Tile, path: Sequence[tuple[float, float]], moved: bool, modifiers: set[str]
     ) -> None:
-        """Hand on what the pointer did while it was for prompts."""
+        """Emit a prompt."""
         points = [point for at in path if (point := self._patient(tile, at)) is not None]
         if points:
             self._viewpoint.move(point_mm=points[0])
@@ -307,7 +307,7 @@ class BoardView(QWidget):
         return self.ends.drag(drawing, rulers, at, point, pixels_per_mm=self.zoom())
 
     def released(self) -> None:
-        """Let go of a ruler, a measure or the brush."""
+        """Release a ruler, a measurement or the brush."""
         if self.brush is not None:
             self.brush.lift()
         self.ends.let_go()
@@ -320,7 +320,7 @@ class BoardView(QWidget):
         return _point(frame.in_patient(tile.plane, at, depth))
 
     def dragged(self, tile: Tile, by: tuple[float, float], *, window: bool) -> None:
-        """Move all views by pixels, or change a sequence's brightness."""
+        """Move all views by pixels, or change a sequence's window."""
         if window:
             self.window_dragged.emit(tile.sequence, *by)
         elif self.board is not None:
@@ -352,11 +352,11 @@ class BoardView(QWidget):
         return f"{float(picture.data[i, j, k]):.4g}  at  {where}"
 
     def turned(self, tile: Tile, steps: float, at: tuple[float, float], *, control: bool) -> None:
-        """Scroll slices, with Control zoom about the pointer; a preference turns that round."""
+        """Scroll slices, with Control zoom about the pointer; a preference swaps both."""
         if self.board is None:
             return
         if control is self.wheel_zooms:
-            self._turns += steps  # a touchpad turns by less than a notch at a time
+            self._turns += steps  # touchpads send fractions of a notch
             by = int(self._turns)
             self._turns -= by
             slices = self.board.slices(tile.plane)
@@ -371,7 +371,7 @@ class BoardView(QWidget):
         self._viewpoint.move(centre_mm=_point(np.asarray(place.centre_mm) + move), zoom=zoom)
 
     def doubled(self, tile: Tile) -> None:
-        """Show this view alone, or all again."""
+        """Show this view alone, or all views again."""
         if self.board is None or len(self.board.tiles) < 2:
             return
         places = [(one.sequence, one.plane, one.prior) for one in self.board.tiles]
@@ -381,7 +381,7 @@ class BoardView(QWidget):
         self.repaint_all()
 
     def resized(self) -> None:
-        """Fit again, as long as nobody zoomed or moved."""
+        """Fit again unless the reader zoomed or moved."""
         if self._fitted and not self.follows:
             self._viewpoint.move(zoom=self.whole_zoom())
 

@@ -1,4 +1,4 @@
-"""Which values of a sequence are black and white, the same in all views: those of its layer."""
+"""Windows of the sequences, shared by all views: the contrast limits of their layers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lesionlens.napari.viewer.layers import Layers
 
 
 class Brightness:
-    """Reads and sets the brightness of the sequences' layers."""
+    """Reads and sets the contrast limits of the sequences' layers."""
 
     def __init__(self, layers: Layers) -> None:
         self._layers = layers
 
     def window_of(self, sequence: MrSequence) -> Window:
-        """Return which values are black and white; 0 and 1 without a layer."""
+        """Return the values shown black and white; 0 and 1 without a layer."""
         layer = self._layers.picture(sequence)
         if layer is None:
             return 0.0, 1.0
@@ -26,14 +26,14 @@ class Brightness:
         return float(low), float(high)
 
     def take(self, window: WindowPreset) -> None:
-        """Take a preset for every sequence."""
+        """Apply a preset to every sequence."""
         for sequence in MrSequence:
             layer = self._layers.picture(sequence)
             if layer is not None:
                 layer.contrast_limits = limits_of(np.asarray(layer.data), window)
 
     def drag(self, sequence: MrSequence, right: float, down: float) -> None:
-        """Change one sequence by pixels to the right (width) and down (level)."""
+        """Change a sequence's window by pixels to the right (width) and down (level)."""
         layer = self._layers.picture(sequence)
         if layer is not None:
             auto = self._layers.auto_limits(sequence)

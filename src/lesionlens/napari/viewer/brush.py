@@ -1,4 +1,4 @@
-"""What takes the pointer over linked views while an outline is drawn."""
+"""Protocol of the brush in linked views."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from lesionlens.napari.model.screen.drawn_outline import DrawnOutline
 
 
 class Brush(Protocol):
-    """Takes the pointer while an outline is drawn."""
+    """Handles the pointer while an outline is drawn."""
 
     @property
     def radius_mm(self) -> float | None:
-        """How far it reaches; None where the pointer does not draw."""
+        """Radius; None if the pointer does not draw."""
 
     @property
     def outline(self) -> DrawnOutline | None:
-        """What is drawn now; None while nothing is."""
+        """The outline being drawn, or None."""
 
     def press(self, at: Point, slab: Slab) -> bool:
-        """Begin or go on at a point (RAS+ mm) of a slice; False where the pointer is free."""
+        """Begin or continue a stroke at a point (RAS+ mm); False if the pointer does not draw."""
 
     def lift(self) -> None:
         """End the stroke."""

@@ -1,7 +1,7 @@
-"""Outlines, box and isolines on napari's own canvas: thin smooth lines of one width at any zoom.
+"""Outlines, box and isolines on napari's canvas: smooth lines of constant width at any zoom.
 
-A labels layer can draw its contour in whole voxels only, which covers the margin of a lesion. So
-the lines are those of the linked views, drawn over all layers by `viewer.canvas_strokes`.
+A labels layer draws contours in whole voxels, which covers the margin of a lesion. So the lines of
+the linked views are drawn over all layers by `viewer.canvas_strokes`.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 RING_MM = 4.0
 """Radius of the ring around a reader's mark."""
 _SPACE = 3
-_DASH = 6  # pieces of a line that are drawn, and then left out, where it is preliminary
+_DASH = 6  # pieces of a dash and of a gap in preliminary outlines
 _PLANES = (Plane.SAGITTAL, Plane.CORONAL, Plane.AXIAL)  # by the axis that is sliced
 
 
 class CanvasLines:
-    """The lines of one viewer's canvas.
+    """Lines on the canvas of a viewer.
 
     Parameters
     ----------
@@ -49,11 +49,11 @@ class CanvasLines:
 
     @property
     def strokes(self) -> Strokes | None:
-        """What is drawn now."""
+        """Current strokes."""
         return self._canvas.strokes
 
     def show(self, board: Board | None, place: Viewpoint) -> None:
-        """Draw what a board says of the slice that napari shows; nothing in three dimensions."""
+        """Draw a board's lines for napari's slice; nothing in three dimensions."""
         found = None if board is None else self._strokes(board, place)
         if found is not None:
             self._canvas.draw(*found)
@@ -61,12 +61,12 @@ class CanvasLines:
             self._canvas.draw(None, None)
 
     def forget(self) -> None:
-        """Let go of the volumes of a study that was closed."""
+        """Release the volumes of a closed study."""
         self.show(None, Viewpoint())
         self._artist = Artist({})
 
     def release(self) -> None:
-        """Take the lines off the canvas."""
+        """Remove the lines from the canvas."""
         self.forget()
         self._canvas.release()
 
@@ -79,7 +79,7 @@ class CanvasLines:
         through, down, right = (axis - more for axis in dims.order[-_SPACE:])
         if min(through, down, right) < 0:
             return None
-        board = replace(board, frame=Frame.patient())  # layers lie along the patient's axes
+        board = replace(board, frame=Frame.patient())  # layers follow the patient's axes
         tile = Tile(sequence, _PLANES[through])
         drawing = self._artist.draw(board, tile, place)
         depth = float(place.point_mm[through])
@@ -99,9 +99,9 @@ def strokes_of(drawing: Drawing, onto: Callable[[Line], NDArray[np.float32]]) ->
     Parameters
     ----------
     drawing : Drawing
-        Its outlines, box and isolines are taken.
+        Drawing with outlines, box and isolines.
     onto : callable
-        (N, 2) millimetres on the screen to (N, 2) on the canvas.
+        Maps (N, 2) millimetres on the screen to (N, 2) on the canvas.
     """
     lines: list[tuple[Line, Any, bool]] = []
     if drawing.map is not None:

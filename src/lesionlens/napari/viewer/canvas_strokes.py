@@ -1,7 +1,7 @@
 """Strokes over all layers of napari's canvas.
 
-napari finds the drawing of an overlay in a table that is not public: this module alone reaches for
-it. Where napari has no such table, a plain layer of napari's holds the strokes.
+napari registers the visuals of overlays in a private table, which only this module uses. If napari
+has no such table, a plain vectors layer shows the strokes.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ _LAYER = "LesionLens lines"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Strokes:
-    """Lines as they lie in the canvas."""
+    """Lines in canvas coordinates."""
 
     points: NDArray[np.float32]
-    """(N, 2) float32: millimetres along the horizontal and the vertical axis that napari shows."""
+    """(N, 2) float32: millimetres along napari's horizontal and vertical axes."""
     colours: NDArray[np.float32]
     """(N, 4) float32: 0 to 1."""
     pieces: NDArray[np.uint32]
-    """(M, 2) uint32: which points are joined."""
+    """(M, 2) uint32: indices of connected points."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShownPlane:
-    """Where strokes lie in the world of napari."""
+    """Plane of strokes in napari's world coordinates."""
 
     axes: tuple[int, int, int]
-    """The axis that is sliced, the vertical one, the horizontal one."""
+    """Sliced, vertical and horizontal axis."""
     depth_mm: float
-    """Along the axis that is sliced."""
+    """Depth along the sliced axis."""
 
 
 class CanvasStrokes(Protocol):
@@ -56,25 +56,25 @@ class CanvasStrokes(Protocol):
 
     @property
     def strokes(self) -> Strokes | None:
-        """What is drawn now."""
+        """Current strokes."""
 
     def draw(self, strokes: Strokes | None, plane: ShownPlane | None) -> None:
-        """Draw these in place of those before."""
+        """Replace the strokes."""
 
     def release(self) -> None:
-        """Leave the viewer."""
+        """Remove everything from the viewer."""
 
 
 class LinesOverlay(SceneOverlay):
-    """Tells napari that something lies over the layers."""
+    """napari overlay with strokes."""
 
     blending: Blending = Blending.TRANSLUCENT_NO_DEPTH
     strokes: Any = None
-    """Strokes, or None; pydantic knows no arrays."""
+    """Strokes, or None; untyped, as pydantic does not support arrays."""
 
 
 def _register() -> bool:
-    """Teach napari to draw a `LinesOverlay`; False if it cannot be taught."""
+    """Register the visual of `LinesOverlay`; False if this napari does not support that."""
     try:
         from napari._vispy.overlays.base import VispySceneOverlay  # noqa: PLC0415
         from napari._vispy.utils.visual import overlay_to_visual  # noqa: PLC0415
@@ -85,7 +85,7 @@ def _register() -> bool:
         return False
 
     class LinesVisual(VispySceneOverlay):
-        """Draws the strokes of a `LinesOverlay`."""
+        """Visual of a `LinesOverlay`."""
 
         overlay: LinesOverlay
 
@@ -116,24 +116,24 @@ _HAS_OVERLAYS = _register()
 
 
 def strokes_over(viewer: ViewerModel, name: str = NAME) -> CanvasStrokes:
-    """Return what draws over a viewer's layers, under a name of its own."""
+    """Return the strokes of a viewer under a name."""
     return OverlayStrokes(viewer, name) if _HAS_OVERLAYS else LayerStrokes(viewer)
 
 
 class OverlayStrokes:
-    """Thin smooth lines of one width at any zoom, by the graphics card."""
+    """Smooth lines of constant width at any zoom, as an overlay."""
 
     def __init__(self, viewer: ViewerModel, name: str = NAME) -> None:
         self._viewer, self._overlay, self._name = viewer, LinesOverlay(), name
 
     @property
     def strokes(self) -> Strokes | None:
-        """What is drawn now."""
+        """Current strokes."""
         found: Strokes | None = self._overlay.strokes
         return found
 
     def draw(self, strokes: Strokes | None, plane: ShownPlane | None) -> None:  # noqa: ARG002
-        """Draw these in place of those before."""
+        """Replace the strokes."""
         overlays = self._viewer.scene.overlays
         if self._name not in overlays:
             overlays[self._name] = self._overlay
@@ -142,13 +142,13 @@ class OverlayStrokes:
         self._overlay.strokes = strokes
 
     def release(self) -> None:
-        """Leave the viewer."""
+        """Remove everything from the viewer."""
         if self._name in self._viewer.scene.overlays:
             del self._viewer.scene.overlays[self._name]
 
 
 class LayerStrokes:
-    """The same lines as a layer of vectors, with nothing of napari that is not public."""
+    """The same lines as a vectors layer, using napari's public interface only."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
@@ -156,7 +156,7 @@ class LayerStrokes:
         self.strokes: Strokes | None = None
 
     def draw(self, strokes: Strokes | None, plane: ShownPlane | None) -> None:
-        """Draw these in place of those before."""
+        """Replace the strokes."""
         self.strokes = strokes
         self.release()
         if strokes is None or plane is None:
@@ -179,7 +179,7 @@ class LayerStrokes:
         self._viewer.layers.selection.active = active
 
     def release(self) -> None:
-        """Leave the viewer."""
+        """Remove everything from the viewer."""
         if self._layer is not None and self._layer in self._viewer.layers:
             self._viewer.layers.remove(self._layer)
         self._layer = None

@@ -1,4 +1,4 @@
-"""Colours and names of what lies over the image: perceptual maps, labels, lines."""
+"""Colours and names of overlays: maps, labels, lines."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lesionlens.napari.model.choices.choices import LayerChoice, SecondOpinion
 ATTENTION, UNCERTAINTY, PROBE, EVIDENCE = "attention", "uncertainty", "probe", "evidence"
 MAPS = {ATTENTION: "inferno", UNCERTAINTY: "cividis", PROBE: "viridis"}
 AGAINST, FOR = (0.835, 0.369, 0.0), (0.337, 0.706, 0.914)
-"""Ends of a map with a sign, in the colours of the panel's bars; between them it is transparent."""
+"""Ends of a signed map, as in the panel's bars; the middle is transparent."""
 PROMPT_COLOURS = {True: FOR, False: AGAINST}
-"""Of a line while it is dragged, by whether it says that something belongs."""
+"""Colours of a dragged prompt: foreground (True) and background (False)."""
 BOX_COLOUR, ORIGINAL_COLOUR, MARK_COLOUR = "#F0E442", "#FFFFFF", "#FFFFC0"
 
 
 def see_through(name: str) -> Colormap:
-    """Return a perceptual colour map that starts transparent, so that the image stays visible."""
+    """Return a perceptual colour map that starts transparent."""
     base = ensure_colormap(name)
     stops = np.linspace(0.0, 1.0, 64)
     colours = np.asarray(base.map(0.25 + 0.75 * stops))
@@ -42,13 +42,13 @@ def colours_of(role: str) -> Colormap:
 
 
 def label_colours(colours: Mapping[int, str]) -> DirectLabelColormap:
-    """Return a label colour map in which every other label is transparent."""
+    """Return a label colour map; labels without a colour are transparent."""
     table: dict[int | None, str] = {None: "transparent", 0: "transparent"}
     return DirectLabelColormap(color_dict=table | dict(colours))
 
 
 def map_colours(role: str) -> NDArray[np.float64]:
-    """Return the (N, 4) colours of a map's role, lowest first, for its legend."""
+    """Return the (N, 4) colours of a map's role, lowest first."""
     return np.asarray(colours_of(role).colors, dtype=np.float64)
 
 

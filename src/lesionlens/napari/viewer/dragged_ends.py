@@ -1,4 +1,4 @@
-"""Ends of rulers and points of measures that the pointer takes hold of and moves."""
+"""Dragging of ruler ends and measurement points."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from lesionlens.napari.model.screen.board import Board
 from lesionlens.napari.model.screen.drawing import Drawing
 
 REACH_PX = 8.0
-"""Distance from an end at which it is taken hold of."""
+"""Maximum distance for grabbing an end."""
 
 
 class DraggedEnds(QObject):
-    """Which end is held, and what its movement means.
+    """The dragged end, with signals for its movement.
 
     Parameters
     ----------
     board : callable
-        What is shown now.
+        Returns the current board.
     parent : QObject
-        The views.
+        Owner.
     """
 
     ruler_dragged = Signal(object)
     ruler_let_go = Signal()
-    """An end of a ruler was moved: the candidate's rulers as they are now."""
+    """An end of a ruler was moved: the candidate's current rulers."""
     measure_begun = Signal(object, bool)
-    """A measure begins at a point: RAS+ mm; whether the last one is seen here."""
+    """A measurement begins at a point: RAS+ mm; whether the last one is visible here."""
     measure_moved = Signal(int, int, object)
-    """A point of a measure is elsewhere: which measure, which point, RAS+ mm."""
+    """A measurement point was moved: measurement, point, RAS+ mm."""
     measure_ended = Signal()
 
     def __init__(self, board: Callable[[], Board | None], parent: QObject) -> None:
@@ -43,7 +43,7 @@ class DraggedEnds(QObject):
         self._held: tuple[bool, int, int] | None = None
 
     def forget(self) -> None:
-        """Hold nothing any more."""
+        """Release without a signal."""
         self._held = None
 
     def drag(
@@ -55,25 +55,25 @@ class DraggedEnds(QObject):
         *,
         pixels_per_mm: float,
     ) -> bool:
-        """Move the end that is held, or take hold of one that is near, or begin to measure.
+        """Move the dragged end, grab a near one, or begin a measurement.
 
         Parameters
         ----------
         drawing : Drawing
-            What is seen where the pointer is.
+            Drawing under the pointer.
         rulers : sequence of Ruler
-            Of the candidate in focus.
+            Rulers of the candidate in focus.
         at : (2,) float
-            The pointer, mm on the screen.
+            Pointer, mm on the screen.
         point : (3,) float
-            The pointer, RAS+ mm.
+            Pointer, RAS+ mm.
         pixels_per_mm : float
             Zoom.
 
         Returns
         -------
         bool
-            Whether an end is held.
+            Whether an end is dragged.
         """
         if self._held is None and not self._pressing:
             self._held = _end_near(drawing, at, REACH_PX / pixels_per_mm) or self._begun(
@@ -92,20 +92,20 @@ class DraggedEnds(QObject):
         return True
 
     def _begun(self, drawing: Drawing, point: Point) -> tuple[bool, int, int] | None:
-        """Begin a measure, where the pointer is for that; return its point."""
+        """Begin a measurement if a tool is selected; return its point."""
         board = self._board()
         if board is None or board.views.measuring is None:
             return None
         last = len(board.views.measures) - 1
         self.measure_begun.emit(point, any(one.index == last for one in drawing.measures))
-        board = self._board()  # with the new measure
+        board = self._board()  # with the new measurement
         if board is None:
             return None
         last = len(board.views.measures) - 1
         return True, last, len(board.views.measures[last].points) - 1
 
     def let_go(self) -> None:
-        """End what was moved."""
+        """End the drag."""
         if self._held is not None:
             (self.measure_ended if self._held[0] else self.ruler_let_go).emit()
         self._held, self._pressing = None, False
@@ -114,7 +114,7 @@ class DraggedEnds(QObject):
 def _end_near(
     drawing: Drawing, at: tuple[float, float], reach_mm: float
 ) -> tuple[bool, int, int] | None:
-    """Return whose end is near: whether a measure's, which, and which of its points."""
+    """Return a near end: whether of a measurement, its index, and its point."""
     drawn = [(False, index, line) for index, line, _ in drawing.rulers]
     drawn += [(True, one.index, one.points) for one in drawing.measures]
     near = [

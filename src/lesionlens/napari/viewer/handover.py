@@ -1,4 +1,4 @@
-"""Place and zoom, carried between napari's canvas and the linked views when they are swapped."""
+"""Transfer of viewpoint and zoom between napari's canvas and the linked views."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 class Handover:
-    """Lets each kind of view begin where the other one was."""
+    """Transfers the viewpoint when views are swapped."""
 
     def __init__(self, viewer: ViewerModel, viewpoint: SharedViewpoint) -> None:
         self._viewer, self._viewpoint = viewer, viewpoint
-        self._carried = 0.0  # zoom that napari's canvas took over from the linked views
+        self._carried = 0.0  # zoom transferred from the linked views to napari's canvas
 
     def enter(self, linked: BoardView) -> None:
-        """Show in linked views what napari's canvas showed, as near as it did."""
+        """Transfer from napari's canvas to the linked views."""
         camera, dims = self._viewer.scene.camera, self._viewer.dims
         if dims.ndim < SPACE:
             return
         near = camera.zoom / max(self._fitting(), 1e-9)
         linked.fit()
         if near > 1.1 or camera.zoom == self._carried:
-            self._viewpoint.move(zoom=camera.zoom)  # both count pixels a millimetre
+            self._viewpoint.move(zoom=camera.zoom)  # both are pixels per millimetre
             more = dims.ndim - SPACE
             centre = list(self._viewpoint.now.point_mm)
             for axis, value in zip(dims.order[-2:], camera.center[-2:], strict=True):
@@ -37,7 +37,7 @@ class Handover:
             linked.go_to_point((centre[0], centre[1], centre[2]))
 
     def leave(self, linked: BoardView) -> None:
-        """Let napari's canvas look at the same point, as near as the linked views did."""
+        """Transfer from the linked views to napari's canvas."""
         more = self._viewer.dims.ndim - SPACE
         if more >= 0 and self._viewer.dims.ndisplay == 2:
             shown = [axis - more for axis in self._viewer.dims.order[-SPACE:]]
@@ -48,7 +48,7 @@ class Handover:
                 self._viewer.scene.camera.zoom = self._carried = self._viewpoint.now.zoom
 
     def _fitting(self) -> float:
-        """Return the zoom at which napari's canvas shows everything."""
+        """Return the zoom that fits the study into napari's canvas."""
         dims = self._viewer.dims
         size = [
             max(dims.range[axis].stop - dims.range[axis].start, 1.0) for axis in dims.order[-2:]

@@ -1,7 +1,7 @@
-"""Two Screens → layer edits: the only module that makes and changes napari layers.
+"""Layer edits from two scenes: the only module that creates and changes napari layers.
 
-Layers of ours carry `metadata["lesionlens"]` with their role. What the user changes by hand
-(visibility, contrast, colour map) stays until the Screen itself changes that very thing.
+LesionLens layers have `metadata["lesionlens"]` with their role. Changes by the user (visibility,
+contrast, colour map) are kept until the scene changes the same property.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _ORDER = (BRAIN, UNCERTAINTY, ATTENTION, EVIDENCE, PROBE, OUTLINE)
 
 
 def put(layer: Any, **values: Any) -> None:
-    """Set what differs: napari draws a layer again for every value that it is given."""
+    """Set properties that differ, as napari redraws a layer for every assignment."""
     for name, value in values.items():
         if getattr(layer, name) != value:
             setattr(layer, name, value)
@@ -66,12 +66,12 @@ class Layers:
         self._aside: list[Any] = []
         self._laying = False
         self.turned: Callable[[], object] = lambda: None
-        """Called once a layer was turned or mirrored by hand, and put right again."""
+        """Called after the transform of a layer changed and was restored."""
 
     # --- images ---------------------------------------------------------------------------
 
     def adopt(self, layer: Any) -> None:
-        """Take a layer that the reader made as the picture of its sequence."""
+        """Use a layer as the image of its sequence."""
         self._made[layer.metadata[KEY]["sequence"]] = layer
         for name in _TRANSFORM:
             getattr(layer.events, name).connect(self._on_transform)
@@ -81,7 +81,7 @@ class Layers:
         layer.contrast_limits_range = full_range(layer.data)
 
     def release(self) -> None:
-        """Hear no more of the layers."""
+        """Disconnect from the layers."""
         for layer in self._made.values():
             for name in _TRANSFORM:
                 getattr(layer.events, name).disconnect(self._on_transform)
@@ -91,9 +91,9 @@ class Layers:
         return None if sequence is None else self._get(sequence.value)
 
     def pictures(self) -> dict[MrSequence, tuple[NDArray[Any], Grid]]:
-        """Return the voxels of each sequence and where they lie, as acquired if that is known.
+        """Return voxels and grid of each sequence, as acquired if known.
 
-        A layer that was turned or mirrored by hand is taken as it was made.
+        Changes of a layer's transform by the user are ignored.
         """
         found: dict[MrSequence, tuple[NDArray[Any], Grid]] = {}
         for sequence in MrSequence:
@@ -110,7 +110,7 @@ class Layers:
         return found
 
     def auto_limits(self, sequence: MrSequence) -> tuple[float, float]:
-        """Return the window that a sequence is shown with at first."""
+        """Return the initial window of a sequence."""
         layer = self._get(sequence.value)
         return (0.0, 1.0) if layer is None else layer.metadata[KEY]["auto"]
 
@@ -135,7 +135,7 @@ class Layers:
     def forget_others(self, study: Any, aside: Any = None) -> None:
         """Remove the layers of any other study, and all overlays.
 
-        The pictures of a study that is set aside are kept, and put back when it is shown again.
+        The images of a study set aside are kept, and restored with it.
         """
         kept = []
         for layer in list(self._viewer.layers):
@@ -159,9 +159,9 @@ class Layers:
         return layer if layer is not None and self._has(layer) else None
 
     def take(self, overlays: Overlays | None, study: Any) -> None:
-        """Show an analysis: overlays are drawn again, sequences that were moved take their place.
+        """Show an analysis: replace overlays, and images of registered sequences.
 
-        The picture of any other sequence stays as it was read, voxel for voxel.
+        Images of other sequences stay unchanged.
         """
         if overlays is self._overlays:
             return
@@ -201,7 +201,7 @@ class Layers:
     # --- scene ----------------------------------------------------------------------------
 
     def apply(self, old: ShownScene, new: ShownScene) -> None:
-        """Change what differs between two scenes."""
+        """Apply the differences between two scenes."""
         if new.sequence is not None and old.sequence is not new.sequence:
             self._show_sequence(new.sequence)
         if new.compared is not old.compared:
@@ -220,7 +220,7 @@ class Layers:
         self._see_through(new)
 
     def show_dimensions(self, scene: ShownScene) -> None:
-        """Show the brain without its skull in three dimensions, the slices in two."""
+        """Show the brain in three dimensions, or the slices in two."""
         if self._overlays is None or scene.sequence is None:
             return
         solid = self._viewer.dims.ndisplay == 3
@@ -236,7 +236,7 @@ class Layers:
         self.apply(scene, scene)
 
     def _see_through(self, scene: ShownScene) -> None:
-        """Let the map be seen within the candidates, which are solid in three dimensions."""
+        """Make candidates transparent in three dimensions if a map is shown."""
         layer = self._get(OUTLINE)
         inside = self._viewer.dims.ndisplay == 3 and scene.attention is not None
         if layer is not None and self._drawn.get("inside", False) != inside:
@@ -277,7 +277,7 @@ class Layers:
     def _show_compared(
         self, compared: ComparedPictures | None, sequence: MrSequence | None
     ) -> None:
-        """Let a picture of another study stand over the sequence shown, or take it away."""
+        """Show an image of another study over the sequence, or remove it."""
         layer, below = self._get(COMPARED), self.picture(sequence)
         if compared is None or sequence is None or below is None:
             if layer is not None:
@@ -305,7 +305,7 @@ class Layers:
         return [layer for layer in found if layer is not None]
 
     def _apply_attention(self, scene: ShownScene) -> None:
-        """Show the attention requested; until a single layer is there, the one before it stays."""
+        """Show the requested attention; the previous map stays until it is computed."""
         if self._overlays is None or scene.attention is None:
             for role in (ATTENTION, EVIDENCE):
                 self._apply_map(role, None, "", scene.opacity)
@@ -351,7 +351,7 @@ class Layers:
         return self._add(role, layer)
 
     def _apply_outline(self, outline: ShownOutline) -> None:
-        """Show the candidates as solids in three dimensions; `CanvasLines` draws them on slices."""
+        """Show candidates as solids in three dimensions; on slices `CanvasLines` draws them."""
         layer = self._get(OUTLINE)
         if not outline.visible or self._overlays is None or self._viewer.dims.ndisplay != 3:
             if layer is not None:
@@ -392,7 +392,7 @@ class Layers:
         return place | {"name": role, "metadata": {KEY: metadata}}
 
     def _add(self, role: str, layer: Any) -> Any:
-        """Put a layer in its place above the images without taking the selection."""
+        """Add a layer above the images, in order, without selecting it."""
         layers = self._viewer.layers
         active = layers.selection.active
         rank = _ORDER.index(role)

@@ -1,7 +1,7 @@
-"""The mouse on napari's own canvas as in radiology: wheel scrolls, Ctrl zooms, right drag windows.
+"""Radiological mouse on napari's canvas: wheel scrolls, Ctrl+wheel zooms, right drag windows.
 
-napari zooms with the wheel and with the right button, and scrolls with Ctrl and the wheel. While a
-study is shown in two dimensions this turns it round; a preference leaves it as napari has it.
+napari zooms with the wheel and the right button, and scrolls with Ctrl+wheel. While a study is
+shown in two dimensions this is reversed, unless a preference keeps napari's behaviour.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _RIGHT = 2
 
 
 class CanvasMouse:
-    """Listens to the mouse on napari's canvas.
+    """Handles the mouse on napari's canvas.
 
     Parameters
     ----------
     viewer : ViewerModel
-        Whose canvas.
+        Viewer of the canvas.
     scroll : callable
-        Goes so many slices on.
+        Goes forward or back by a number of slices.
     window : callable
-        Changes brightness by pixels to the right and down.
+        Changes the window by pixels to the right and down.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class CanvasMouse:
         self._turns = 0.0
 
     def listen(self) -> None:
-        """Begin; napari's own scrolling is put aside."""
+        """Connect, and disable napari's own scrolling."""
         if self._listening:
             return
         self._listening = True
@@ -60,7 +60,7 @@ class CanvasMouse:
         self._viewer.mouse_drag_callbacks.append(self._on_drag)
 
     def release(self) -> None:
-        """End; napari scrolls as before."""
+        """Disconnect, and restore napari's scrolling."""
         if not self._listening:
             return
         self._listening = False
@@ -79,7 +79,7 @@ class CanvasMouse:
             return
         event.handled = True
         if ("Control" in event.modifiers) is self.wheel_zooms:
-            self._turns += steps  # a touchpad turns by less than a notch at a time
+            self._turns += steps  # touchpads send fractions of a notch
             by = int(self._turns)
             self._turns -= by
             self._scroll(by)
@@ -114,12 +114,12 @@ class CanvasMouse:
 
 
 def move_at_pointer(pictures: tuple[QWidget, ...]) -> bool:
-    """Let the picture under the pointer know where it is, also where it has not moved yet.
+    """Send a mouse move to the image under the pointer, even if the pointer has not moved.
 
     Returns
     -------
     bool
-        Whether it is on one of these pictures.
+        Whether the pointer is on one of these images.
     """
     at = QCursor.pos()
     below = QApplication.widgetAt(at)

@@ -1,4 +1,4 @@
-"""What takes the place of a study's pictures while a key is held: a prior, or other series."""
+"""Images shown instead of the study's while a key is held: a prior, or other series."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from lesionlens.napari.model.screen.drawing import Artist
 
 @dataclass(frozen=True, slots=True)
 class OtherStudy:
-    """Pictures to compare with, ready to be drawn."""
+    """Comparison images, ready to be drawn."""
 
     compared: ComparedPictures
     artist: Artist
     limits: Mapping[MrSequence, tuple[float, float]]
-    """Which values are black and white."""
+    """Windows by sequence."""
 
 
 class OtherStudies:
-    """Makes what is compared ready once, and keeps it while it is the same."""
+    """Cache of the current comparison."""
 
     def __init__(self) -> None:
         self._made: OtherStudy | None = None
 
     def forget(self) -> None:
-        """Let go of it."""
+        """Clear the cache."""
         self._made = None
 
     def of(self, board: Board, tile: Tile) -> OtherStudy | None:
-        """Return what is shown in place of a tile, where there is any and it is wanted."""
+        """Return the images shown instead of a tile's, if any."""
         compared = board.views.compared if board.views.swapped or tile.prior else None
         if compared is None or tile.sequence not in compared.volumes:
             return None

@@ -1,4 +1,4 @@
-"""napari's Labels layer, whose brush, fill and polygon paint only where they may."""
+"""napari's Labels layer with a mask for brush, fill and polygon."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 
 Gate = Callable[[tuple[slice, ...]], NDArray[np.bool_]]
-"""Takes a box of the layer and says where in it may be painted."""
+"""Takes a box of the layer and returns the mask of paintable voxels."""
 
 
 class OutlineLayer(Labels):
-    """Labels with a gate; erasing goes everywhere.
+    """Labels with a gate for painting; erasing is unrestricted.
 
-    napari 0.9 leads brush, fill and polygon through `_paint_region_with_mask`, which is its own:
-    a test paints with each of them.
+    napari 0.9 implements brush, fill and polygon by the private `_paint_region_with_mask`; a test
+    paints with each of them.
     """
 
     gate: Gate | None = None
@@ -27,7 +27,7 @@ class OutlineLayer(Labels):
         return "labels"
 
     def paint_polygon(self, points: Any, new_label: int) -> None:
-        """Paint a polygon; one event follows once it is painted, as for a stroke."""
+        """Paint a polygon, with one event at the end, as for a stroke."""
         with self.block_history():
             super().paint_polygon(points, new_label)
 

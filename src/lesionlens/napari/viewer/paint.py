@@ -1,4 +1,4 @@
-"""Paints one drawing with Qt: image, map, lines, letters; sharp at any zoom."""
+"""Paints one drawing with Qt: image, map, lines, letters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _HANDLE, _RING = 4.0, 9.0
 _OUTLINE_WIDTH, _BOX_WIDTH, _ISO_WIDTH, _TRAIL_WIDTH = 1.6, 1.0, 1.2, 2.0
 _GAP, _MARGIN = 12.0, 8.0
 _BESIDE_LETTER = 12.0
-"""Pixels on each side of the middle that the letter of the upper edge takes."""
+"""Half width of the space for the letter of the upper edge, pixels."""
 _BARS_MM = (100.0, 50.0, 20.0, 10.0, 5.0, 2.0, 1.0)
 _LEVELS = 256
 
@@ -39,19 +39,19 @@ class Projection:
     height: int
 
     def point(self, x: float, y: float) -> QPointF:
-        """Return where a point lies."""
+        """Return the pixel of a point."""
         left, top = self.centre
         return QPointF(
             (x - left) * self.zoom + self.width / 2, (y - top) * self.zoom + self.height / 2
         )
 
     def rect(self, x: float, y: float, width: float, height: float) -> QRectF:
-        """Return where a rectangle lies."""
+        """Return the pixels of a rectangle."""
         corner = self.point(x, y)
         return QRectF(corner.x(), corner.y(), width * self.zoom, height * self.zoom)
 
     def at(self, point: QPointF) -> tuple[float, float]:
-        """Return the millimetres on the screen under a pixel."""
+        """Return the millimetres on the screen of a pixel."""
         return (
             (point.x() - self.width / 2) / self.zoom + self.centre[0],
             (point.y() - self.height / 2) / self.zoom + self.centre[1],
@@ -59,7 +59,7 @@ class Projection:
 
 
 def grey_image(part: Slice, window: tuple[float, float]) -> QImage:
-    """Return a slice as grey values; `window` is what is black and what is white."""
+    """Return a slice as grey values in a window (black, white)."""
     low, high = window
     scaled = (part.data.astype(np.float32) - low) * np.float32(255.0 / max(high - low, 1e-9))
     if part.data.dtype.kind == "f":
@@ -69,7 +69,7 @@ def grey_image(part: Slice, window: tuple[float, float]) -> QImage:
 
 
 def colour_image(part: MapDrawing) -> QImage:
-    """Return a map as see-through colour."""
+    """Return a map as transparent colour."""
     table = _table(part.role)
     span = max(part.top - part.low, 1e-9)
     share = (part.slice.data - np.float32(part.low)) * np.float32((_LEVELS - 1) / span)
@@ -98,7 +98,7 @@ def _table(role: str) -> NDArray[np.uint8]:
 def paint(
     painter: QPainter, drawing: Drawing, images: tuple[QImage | None, QImage | None], to: Projection
 ) -> None:
-    """Paint a drawing; `images` are its slice and its map, made before."""
+    """Paint a drawing; `images` are its slice and its map."""
     painter.fillRect(0, 0, to.width, to.height, Qt.GlobalColor.black)
     painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
@@ -124,14 +124,14 @@ def paint(
 
 
 def paint_brush(painter: QPainter, at: QPointF, radius: float) -> None:
-    """Paint how far the brush reaches, in pixels, around the pointer."""
+    """Paint the brush as a circle of a radius in pixels."""
     painter.setPen(QPen(WORDS, 1.0))
     painter.setBrush(Qt.BrushStyle.NoBrush)
     painter.drawEllipse(at, radius, radius)
 
 
 def _paint_mark(painter: QPainter, at: QPointF, words: str) -> None:
-    """Paint a reader's mark: a ring that leaves the place itself free, and its number."""
+    """Paint a reader's mark: a ring around the position, and its number."""
     painter.setPen(QPen(MARK, 1.6))
     painter.setBrush(Qt.BrushStyle.NoBrush)
     painter.drawEllipse(at, _RING, _RING)
@@ -139,7 +139,7 @@ def _paint_mark(painter: QPainter, at: QPointF, words: str) -> None:
 
 
 def _paint_ruler(painter: QPainter, start: QPointF, end: QPointF, words: str) -> None:
-    """Paint a line with two handles, and its length beside the end that is further right."""
+    """Paint a line with two handles, and its length beside the right end."""
     painter.setPen(QPen(RULER, 1.2))
     painter.setBrush(Qt.BrushStyle.NoBrush)
     painter.drawLine(start, end)
@@ -150,7 +150,7 @@ def _paint_ruler(painter: QPainter, start: QPointF, end: QPointF, words: str) ->
 
 
 def _paint_measure(painter: QPainter, measure: DrawnMeasure, to: Projection) -> None:
-    """Paint a measure with handles at its points, and its words right of it."""
+    """Paint a measurement with handles at its points, and its text to the right."""
     _paint_lines(painter, (measure.line,), QPen(RULER, 1.2), to)
     for x, y in measure.points.tolist():
         painter.drawEllipse(to.point(x, y), _HANDLE, _HANDLE)
@@ -187,13 +187,13 @@ def _paint_lines(painter: QPainter, lines: Sequence[Line], pen: QPen, to: Projec
 def paint_trail(
     painter: QPainter, line: Sequence[tuple[float, float]], to: Projection, *, belongs: bool
 ) -> None:
-    """Paint the line that is being dragged, in millimetres on the screen."""
+    """Paint the line of a drag, in millimetres on the screen."""
     pen = QPen(QColor.fromRgbF(*PROMPT_COLOURS[belongs]), _TRAIL_WIDTH)
     _paint_lines(painter, [np.array(line, float)], pen, to)
 
 
 def _paint_crosshair(painter: QPainter, at: QPointF, to: Projection) -> None:
-    """Paint lines through the point, with a gap that leaves it free."""
+    """Paint a crosshair with a gap at the point."""
     painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
     painter.setPen(QPen(CROSS, 1.0))
     x, y = round(at.x()), round(at.y())
@@ -207,7 +207,7 @@ def _paint_crosshair(painter: QPainter, at: QPointF, to: Projection) -> None:
 def paint_words(
     painter: QPainter, drawing: Drawing, corner: Sequence[str], foot: str, to: Projection
 ) -> None:
-    """Paint the patient's sides, what is shown, `corner` at the top right, `foot` at the bottom."""
+    """Paint letters and texts, with `corner` at the top right and `foot` at the bottom."""
     font = QFont(painter.font())
     font.setPointSizeF(9.0)
     painter.setFont(font)
@@ -243,9 +243,9 @@ def paint_words(
 def rows_below(
     metrics: QFontMetricsF, left: Sequence[str], right: Sequence[str], width: float
 ) -> int:
-    """Return how many rows lower the words at the right begin: beside those at the left, or below.
+    """Return by how many rows the right texts are moved below the left ones.
 
-    The letter of the upper edge stands between both; neither may come under it.
+    They stay beside them if neither overlaps the letter of the upper edge.
     """
     widest = [max(map(metrics.horizontalAdvance, words), default=0.0) for words in (left, right)]
     beside = max(widest) <= width / 2 - _MARGIN - _BESIDE_LETTER
@@ -253,7 +253,7 @@ def rows_below(
 
 
 def _text(painter: QPainter, at: QPointF, words: str, colour: QColor = WORDS) -> None:
-    """Write words with a dark edge, so that they stay readable on bright tissue."""
+    """Paint text with a dark outline, readable on bright tissue."""
     painter.setPen(QColor(0, 0, 0, 200))
     for dx, dy in ((1, 1), (-1, 0), (0, -1)):
         painter.drawText(QPointF(at.x() + dx, at.y() + dy), words)
@@ -262,7 +262,7 @@ def _text(painter: QPainter, at: QPointF, words: str, colour: QColor = WORDS) ->
 
 
 def _paint_scale(painter: QPainter, to: Projection) -> None:
-    """Paint a bar of a round number of millimetres, at most a third of the view."""
+    """Paint a scale bar of a round length, at most a third of the view."""
     length = next((mm for mm in _BARS_MM if mm * to.zoom <= to.width / 3), _BARS_MM[-1])
     right, y = to.width - _MARGIN, to.height - _MARGIN
     painter.setPen(QPen(WORDS, 2.0))

@@ -1,4 +1,4 @@
-"""Prompts by the mouse on napari's own canvas, while their key is held."""
+"""Prompts by the mouse on napari's canvas while their key is held."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 _TRAIL = "lesionlens_trail"
 _HELD = ("Alt", "Shift", "Control")
-"""vispy's keys equal these words; as text they are others."""
+"""Names of vispy's keys, which compare equal to them but have other texts."""
 
 
 class PromptMouse:
-    """Listens to the left button on napari's canvas.
+    """Handles the left button on napari's canvas.
 
     Parameters
     ----------
     viewer : ViewerModel
-        Whose canvas.
+        Viewer of the canvas.
     held : callable
-        Whether the pointer is for prompts now.
+        Returns whether the pointer makes prompts.
     take : callable
         Takes the gesture.
     """
@@ -41,7 +41,7 @@ class PromptMouse:
         viewer.mouse_drag_callbacks.insert(0, self._on_drag)
 
     def release(self) -> None:
-        """Listen no more."""
+        """Disconnect."""
         if self._on_drag in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._on_drag)
         self._trail.release()
@@ -71,7 +71,7 @@ class PromptMouse:
         self._take(gesture_of(path, far > STILL_PX, modifiers))
 
     def _show(self, path: list[Point], modifiers: set[str]) -> None:
-        """Draw the line that is being dragged."""
+        """Draw the line of a drag."""
         through, down, right = self._viewer.dims.order[-3:]
         line = line_of([(point[right], point[down]) for point in path], modifiers)
         colour = np.array([*PROMPT_COLOURS["Alt" not in modifiers], 1.0], np.float32)

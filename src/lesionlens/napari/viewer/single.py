@@ -1,11 +1,10 @@
-"""napari's own canvas as the single view: planes, orientation letters, scale bar, travel.
+"""napari's canvas as the single view: planes, orientation letters, scale bar, navigation.
 
-Layers lie in RAS+ millimetres (axis 0 grows to the patient's right, 1 to the front, 2 to the top).
-With the camera's horizontal axis pointing left and the vertical one up, every plane is shown as
-radiologists look at it: the patient's right on the left of axial and coronal planes, the face on
-the left of sagittal ones. napari's preferences, its transpose key or a layer's own transform can
-turn that round at any time: that is put right at once, with a word to the reader, and the letters
-are worked out from what is on the screen.
+Layers are in RAS+ millimetres (axis 0 grows to the patient's right, 1 to the front, 2 to the top).
+With the camera's horizontal axis pointing left and the vertical one up, planes follow radiological
+convention: the patient's right on the left of axial and coronal planes, the face on the left of
+sagittal ones. napari's preferences, its transpose key or a layer's transform can change that at any
+time; it is restored at once with a message, and the letters are computed from the screen.
 """
 
 from __future__ import annotations
@@ -25,26 +24,26 @@ Point = tuple[float, float, float]
 Box = tuple[Point, Point]
 
 ORDERS = {Plane.AXIAL: (2, 1, 0), Plane.CORONAL: (1, 2, 0), Plane.SAGITTAL: (0, 2, 1)}
-"""napari's order of dimensions: the sliced one, then rows, then columns."""
+"""napari's order of dimensions: sliced axis, rows, columns."""
 
 RADIOLOGICAL = ("away", "up", "left")
-"""Where napari's depth, vertical and horizontal axes grow to on the screen."""
+"""Directions of napari's depth, vertical and horizontal axes on the screen."""
 
 SPACE = 3
 ROOM = 1.25
-"""How much larger than a candidate the view must be that it is gone to in."""
+"""Minimum size of the view, relative to the candidate that it centres."""
 _PLACES = ("middle_left", "middle_right", "top_center", "bottom_center")
 _CAPTION = {"color": (0.85, 0.87, 0.9, 1.0), "font_size": 11}
 _LETTER = {"color": (1.0, 0.85, 0.35, 1.0), "font_size": 13}
 _BEHIND_WORDS = (0.0, 0.0, 0.0, 0.5)
-"""A letter over a bright skull is read all the same."""
+"""Background of texts, for legibility over a bright skull."""
 _BOXED = ("_brush_circle", "_zoom_box")
-"""Overlays of napari's that have no words to put a box behind."""
+"""napari's overlays without text, which get no background."""
 _TRANSFORM = ("scale", "translate", "rotate", "shear", "affine")
 
 
 def plane_of(order: tuple[int, ...]) -> Plane | None:
-    """Return the plane that an order of dimensions shows, or None for one that is not ours.
+    """Return the plane of an order of dimensions, or None for any other order.
 
     Examples
     --------
@@ -56,7 +55,7 @@ def plane_of(order: tuple[int, ...]) -> Plane | None:
 
 
 class SingleView:
-    """Sets up napari's viewer for brains, says its sides and moves it."""
+    """Sets up napari's viewer, labels its sides and moves it."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
@@ -66,13 +65,13 @@ class SingleView:
         self._fitted: tuple[float, ...] = ()
         self._dims, self._plane = 0, Plane.AXIAL
         self.turned: Callable[[], object] = lambda: None
-        """Called once the view was turned by somebody else, and put right again."""
+        """Called after the orientation changed and was restored."""
         self._letters = [self._overlay(place, place, _LETTER) for place in _PLACES]
         self._caption = self._overlay("caption", "top_left", _CAPTION)
         self._identity = self._overlay("identity", "top_right", _CAPTION)
 
     def _overlay(self, name: str, place: str, style: dict[str, Any]) -> TextOverlay:
-        """Return words of ours on the canvas, hidden; an earlier panel's if there was one."""
+        """Return a hidden text overlay; that of an earlier panel is reused."""
         overlays, key = self._viewer.canvas.overlays, f"lesionlens_{name}"
         if key not in overlays:
             made = TextOverlay(position=place, box=True, box_color=_BEHIND_WORDS, **style)
@@ -81,7 +80,7 @@ class SingleView:
         return found
 
     def set_up(self) -> None:
-        """Turn the viewer to radiological convention, on black in every theme; letters appear."""
+        """Set the viewer to radiological convention on black, and show the letters."""
         if not self._ready:
             self._ready = True
             self._show_overlays()
@@ -93,23 +92,23 @@ class SingleView:
         self.set_right()
 
     def _heard(self) -> tuple[Any, ...]:
-        """Return whatever can turn the view round."""
+        """Return the events that can change the orientation."""
         dims, camera = self._viewer.dims.events, self._viewer.scene.camera.events
         return (dims.order, dims.ndim, dims.ndisplay, camera.orientation, camera.angles)
 
     def _turning(self) -> tuple[Any, ...]:
-        """Return what puts the patient's sides elsewhere on the screen."""
+        """Return the settings that determine the patient's sides on the screen."""
         return (self._viewer.dims.events.order, self._viewer.scene.camera.events.orientation)
 
     def _on_turned(self) -> None:
-        """Put right what napari's axes, its preferences or its transpose key turned round."""
+        """Restore the orientation after a change by axes, preferences or transpose key."""
         dims, camera = self._viewer.dims, self._viewer.scene.camera
         known, self._dims = self._dims, dims.ndim
         more = dims.ndim - SPACE
         if more < 0 or dims.ndisplay != 2 or max(dims.order[:more], default=-1) >= more:
             return
         if plane_of(dims.order) is None:
-            if known != dims.ndim:  # layers came or went, and nobody turned anything
+            if known != dims.ndim:  # layers were added or removed; the orientation is unchanged
                 self.show_plane(self._plane)
                 return
             through = dims.order[-SPACE] - more
@@ -125,14 +124,14 @@ class SingleView:
         for words in (*self._letters, self._caption, self._identity):
             words.visible = True
         for name in _BOXED:
-            if name in overlays:  # its box stays behind it on the picture, a black square
+            if name in overlays:  # its box would stay on the image as a black square
                 overlays[name].box = False
         overlays.scale_bar.visible = True
         overlays.scale_bar.font_size = 10
         overlays.scale_bar.box = False
 
     def tear_down(self) -> None:
-        """Hear no more of the viewer, and take off it the words that nobody would renew."""
+        """Disconnect from the viewer, and remove the texts."""
         if not self._ready:
             return
         self._ready = False
@@ -147,14 +146,14 @@ class SingleView:
         self._viewer.canvas.events.size.disconnect(self._on_size)
 
     def set_right(self) -> None:
-        """Turn the view back to radiological convention, whatever turned it round."""
+        """Restore radiological convention."""
         camera = self._viewer.scene.camera
         if tuple(str(axis) for axis in camera.orientation) != RADIOLOGICAL:
             camera.orientation = RADIOLOGICAL
         self._relabel()
 
     def watch(self, picture: Any) -> None:
-        """Take the layer whose voxels the letters speak of; its own transform counts."""
+        """Set the layer of the letters, whose transform is included."""
         if picture is self._picture:
             return
         for layer, connect in ((self._picture, False), (picture, True)):
@@ -166,20 +165,20 @@ class SingleView:
             self._relabel()
 
     def caption(self, words: str) -> None:
-        """Report at the top left what is shown: "sequence · plane"; no plane in 3-D."""
+        """Show "sequence · plane" at the top left; no plane in 3-D."""
         self._words = words
         shown = words if self._viewer.dims.ndisplay == 2 else words.partition(" · ")[0]
         if self._caption.text != shown:
             self._caption.text = shown
 
     def identify(self, lines: tuple[str, ...]) -> None:
-        """Report at the top right who is shown and of when."""
+        """Show the patient's identity at the top right."""
         words = "\n".join(lines)
         if self._identity.text != words:
             self._identity.text = words
 
     def show_plane(self, plane: Plane) -> None:
-        """Show a plane, at the same place and as near as before."""
+        """Show a plane, with the same position and zoom."""
         self._plane = plane
         dims, camera = self._viewer.dims, self._viewer.scene.camera
         more = dims.ndim - SPACE
@@ -192,9 +191,9 @@ class SingleView:
                 camera.center = tuple(float(dims.point[axis]) for axis in order[more:])
 
     def go_to(self, point_mm: Point, box_mm: Box | None = None) -> None:
-        """Bring a point (RAS+ mm) onto the slice in all planes and into the middle of the view.
+        """Go to the slices of a point (RAS+ mm), and centre it.
 
-        Where `box_mm` (lower and upper corner) is larger than the view, the view widens.
+        The view is zoomed out if `box_mm` (lower and upper corner) is larger.
         """
         viewer = self._viewer
         dims, camera = viewer.dims, viewer.scene.camera
@@ -210,7 +209,7 @@ class SingleView:
             camera.zoom = min(camera.zoom, float(room.min()))
 
     def fit(self) -> None:
-        """Fit the study into the view and go to its middle."""
+        """Fit the study into the view, at its centre."""
         viewer = self._viewer
         viewer.reset_view()
         if viewer.dims.ndim == SPACE:
@@ -219,12 +218,12 @@ class SingleView:
         self._fitted = self._pose()
 
     def _pose(self) -> tuple[float, ...]:
-        """Return how near and where the camera looks on the slice."""
+        """Return zoom and position of the camera on the slice."""
         camera = self._viewer.scene.camera
         return (float(camera.zoom), *(float(v) for v in camera.center[-2:]))
 
     def _on_size(self) -> None:
-        """Fit the study into the new size, until the reader has moved or zoomed the view."""
+        """Fit the study into the new size unless the reader moved or zoomed the view."""
         viewer = self._viewer
         if viewer.dims.ndisplay == SPACE or not self._fitted:
             return
@@ -259,10 +258,10 @@ class SingleView:
         )
 
     def _in_patient(self, step: Any) -> Any:
-        """Return where a step on the canvas leads in the patient, through the picture's transform.
+        """Return the patient direction of a step on the canvas, with the image's transform.
 
-        Our arrays grow to the patient's right, front and top; the world does unless the layer was
-        turned or mirrored in it.
+        Arrays grow to the patient's right, front and top; napari's world does so unless the layer's
+        transform was changed.
         """
         if self._picture is None:
             return step

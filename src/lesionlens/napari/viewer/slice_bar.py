@@ -1,6 +1,6 @@
-"""Below the views: the slice shown, of those that were acquired, on a slider of one step each.
+"""A slider below the views, with one step per acquired slice.
 
-napari's own sliders count steps of the finest voxel on its canvas; they step aside meanwhile.
+It replaces napari's sliders, which count steps of the finest voxel on the canvas.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ QSlider::handle:horizontal { width: 14px; margin: -6px 0; border-radius: 7px; ba
 
 
 class _Slider(QSlider):
-    """Goes to where it is clicked; the wheel is its bar's."""
+    """Slider that jumps to the clicked position and leaves the wheel to the bar."""
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        """Put the handle under the pointer, to be dragged on."""
+        """Move the handle under the pointer, ready to be dragged."""
         if event.button() is Qt.MouseButton.LeftButton:
             handle = self.style().pixelMetric(QStyle.PixelMetric.PM_SliderLength, None, self)
             at, room = round(event.position().x() - handle / 2), self.width() - handle
@@ -35,19 +35,19 @@ class _Slider(QSlider):
         super().mousePressEvent(event)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        """Leave it to the bar."""
+        """Leave the event to the bar."""
         event.ignore()
 
 
 class SliceBar(QWidget):
-    """A slider of one step a slice, for the plane that Up and Down go through.
+    """A slider of the slices in the plane of Up and Down.
 
     Parameters
     ----------
     acts : ViewActs
-        Holds the place, and goes to a slice.
+        Acts with the viewpoint.
     parent : QWidget
-        Below whose views it lies.
+        Parent widget, below the views.
     """
 
     def __init__(self, acts: ViewActs, parent: QWidget) -> None:
@@ -76,12 +76,12 @@ class SliceBar(QWidget):
         acts.viewpoint.changed.connect(self._follow)
 
     def release(self) -> None:
-        """Hear no more of the place; napari's sliders come back."""
+        """Disconnect from the viewpoint, and show napari's sliders."""
         self._acts.viewpoint.changed.disconnect(self._follow)
         self._aside(False)
 
     def show_board(self, board: Board, *, flat: bool) -> None:
-        """Count the slices of the plane shown; nothing in three dimensions, or without a study."""
+        """Show the slices of the plane; hidden in three dimensions and without a study."""
         plane = board.scene.plane
         self._slices = board.slices(plane) if flat else None
         if self._slices is not None:
@@ -92,7 +92,7 @@ class SliceBar(QWidget):
         self.setVisible(self._slices is not None)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        """Go one slice on for each notch, as over the picture."""
+        """Go one slice further per notch, as over the image."""
         self._acts.scroll(1 if event.angleDelta().y() > 0 else -1)
         event.accept()
 
@@ -110,6 +110,6 @@ class SliceBar(QWidget):
         self.slider.blockSignals(blocked)
 
     def _aside(self, aside: bool) -> None:
-        """Let napari's sliders step aside, or come back."""
+        """Hide or show napari's sliders."""
         if isinstance(self._beneath, QWidget):
             self._beneath.setVisible(not aside)

@@ -1,4 +1,4 @@
-"""One of the linked views: paints its drawing, and says what the mouse does over it."""
+"""One of the linked views: paints its drawing and forwards the mouse."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lesionlens.napari.model.geometry.slices import Slice
 
 NOTCH = 120
-"""What Qt reports for one step of a wheel."""
+"""Qt's angle delta of one wheel step."""
 _SMALLEST = QSize(120, 120)
 _NAMES = (
     (Qt.KeyboardModifier.ControlModifier, "Control"),
@@ -37,62 +37,62 @@ _NAMES = (
 
 
 class TileListener(Protocol):
-    """What a tile tells of; `at` is in millimetres on the screen."""
+    """Receives the events of a tile; `at` is in millimetres on the screen."""
 
     def drawing(self, tile: Tile) -> Drawing | None:
-        """Return what the tile shows."""
+        """Return the content of the tile."""
 
     def limits(self, tile: Tile) -> tuple[float, float]:
-        """Return which values are black and white."""
+        """Return the values shown black and white."""
 
     def zoom(self) -> float:
-        """Return pixels a millimetre."""
+        """Return the zoom, pixels per millimetre."""
 
     def corner(self, tile: Tile) -> tuple[str, ...]:
-        """Return what stands at the top right."""
+        """Return the texts at the top right."""
 
     def foot(self, tile: Tile) -> str:
-        """Return what stands at the bottom left."""
+        """Return the text at the bottom left."""
 
     def pressed(self, tile: Tile, at: tuple[float, float], *, ask: bool) -> None:
-        """Put the crosshair there; `ask` probes the voxel too."""
+        """Move the crosshair; `ask` probes the voxel too."""
 
     def dragged(self, tile: Tile, by: tuple[float, float], *, window: bool) -> None:
-        """Move the view by pixels, or change brightness by them."""
+        """Move the view, or change the window, by pixels."""
 
     def released(self) -> None:
-        """Take that the button was let go."""
+        """Take the release of the button."""
 
     def hovered(self, tile: Tile | None, at: tuple[float, float]) -> None:
-        """Take where the pointer is; None as it leaves."""
+        """Take the position of the pointer; None when it leaves."""
 
     def turned(self, tile: Tile, steps: float, at: tuple[float, float], *, control: bool) -> None:
-        """Take a turn of the wheel."""
+        """Take a wheel event."""
 
     def added_at(self, tile: Tile, at: tuple[float, float]) -> None:
         """Add the lesion at a point."""
 
     def prompting(self) -> bool:
-        """Say whether the pointer is for prompts now."""
+        """Return whether the pointer makes prompts."""
 
     def prompted_along(
         self, tile: Tile, path: Sequence[tuple[float, float]], moved: bool, modifiers: set[str]
     ) -> None:
-        """Take a prompt: the way of the pointer, and the keys held when it began."""
+        """Take a prompt: the path of the pointer, and the modifiers at its start."""
 
     def brush_mm(self) -> float | None:
-        """Return how far the brush reaches; None if the pointer does not draw."""
+        """Return the radius of the brush; None if the pointer does not draw."""
 
     def doubled(self, tile: Tile) -> None:
-        """Show this view alone, or all again."""
+        """Show this view alone, or all views again."""
 
     def resized(self) -> None:
-        """Take that the room has changed."""
+        """Take a change of size."""
 
 
 @dataclass
 class _Way:
-    """Of the pointer, while it makes a prompt."""
+    """Path of the pointer during a prompt."""
 
     begun: QPointF
     path: list[tuple[float, float]]
@@ -100,14 +100,14 @@ class _Way:
     moved: bool = False
 
     def go(self, position: QPointF, where: tuple[float, float]) -> None:
-        """Go on; a hand that trembles does not move."""
+        """Add a position; small movements are ignored."""
         by = position - self.begun
         self.moved = self.moved or max(abs(by.x()), abs(by.y())) > STILL_PX
         self.path.append(where)
 
 
 class TileView(QWidget):
-    """Paints one tile; every act of the mouse is handed on."""
+    """Paints one tile, and forwards the mouse to the listener."""
 
     def __init__(self, tile: Tile, listener: TileListener, parent: QWidget) -> None:
         super().__init__(parent)
@@ -119,7 +119,7 @@ class TileView(QWidget):
         self._images: dict[str, tuple[Any, QImage]] = {}
         self.setMouseTracking(True)
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
-        self.setFocusProxy(parent)  # tiles come and go; keys and Tab continue from where all lie
+        self.setFocusProxy(parent)  # tiles are replaced, so the parent keeps the focus
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self.setMinimumSize(_SMALLEST)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
@@ -128,11 +128,11 @@ class TileView(QWidget):
     # --- painted --------------------------------------------------------------------------
 
     def projection(self, drawing: Drawing) -> Projection:
-        """Return where millimetres on the screen lie in this widget."""
+        """Return the mapping of millimetres on the screen to this widget."""
         return Projection(drawing.centre, self._listener.zoom(), self.width(), self.height())
 
     def paintEvent(self, _: QPaintEvent) -> None:
-        """Paint what this tile shows now."""
+        """Paint the tile."""
         drawing = self._listener.drawing(self.tile)
         painter = QPainter(self)
         if drawing is None:
@@ -162,7 +162,7 @@ class TileView(QWidget):
         painter.end()
 
     def _image(self, name: str, key: Any, make: Callable[[], QImage]) -> QImage:
-        """Return the image made before of the same slice, or a new one."""
+        """Return the cached image of a slice, or a new one."""
         known = self._images.get(name)
         if known is None or known[0][0] is not key[0] or known[0][1] != key[1]:
             known = (key, make())
@@ -170,7 +170,7 @@ class TileView(QWidget):
         return known[1]
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Signal that the room has changed."""
+        """Report the change of size."""
         super().resizeEvent(event)
         self._listener.resized()
 
@@ -181,7 +181,7 @@ class TileView(QWidget):
         return None if drawing is None else self.projection(drawing).at(position)
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        """Left: crosshair; Shift: probe; Ctrl: a lesion. Right: brightness. Middle, Alt: move."""
+        """Left: crosshair; Shift: probe; Ctrl: add a lesion. Right: window. Middle, Alt: move."""
         self.setFocus(Qt.FocusReason.MouseFocusReason)
         where = self._where(event.position())
         left = event.button() == Qt.MouseButton.LeftButton
@@ -205,7 +205,7 @@ class TileView(QWidget):
             self._listener.pressed(self.tile, where, ask=ask)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        """Go on with what the button began; without one, tell where the pointer is."""
+        """Continue a drag; without a button, report the position."""
         buttons, before = event.buttons(), self._at
         self._over = event.position()
         where = self._where(event.position())
@@ -227,7 +227,7 @@ class TileView(QWidget):
             self._cross(event)
 
     def mouseReleaseEvent(self, _: QMouseEvent) -> None:
-        """End what the button began."""
+        """End a drag."""
         self._at = None
         way, self._way = self._way, None
         if way is not None:
@@ -236,14 +236,14 @@ class TileView(QWidget):
         self._listener.released()
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
-        """Show this view alone, or all again."""
+        """Show this view alone, or all views again."""
         if self._listener.prompting() or self._listener.brush_mm() is not None:
             self.mousePressEvent(event)
         elif event.button() == Qt.MouseButton.LeftButton:
             self._listener.doubled(self.tile)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        """Hand the wheel's turn on."""
+        """Forward the wheel."""
         delta = event.angleDelta()
         where = self._where(event.position())
         if where is not None:
@@ -253,7 +253,7 @@ class TileView(QWidget):
         event.accept()
 
     def leaveEvent(self, event: QEvent) -> None:
-        """Signal that the pointer is gone."""
+        """Report that the pointer left."""
         super().leaveEvent(event)
         self._over = None
         self._listener.hovered(None, (0.0, 0.0))

@@ -1,8 +1,8 @@
-"""All views of one window behind one interface: napari's own canvas, or linked views over it.
+"""All views of a window behind one interface: napari's canvas, or linked views in its place.
 
-napari's several viewers are provisional, so nothing else of ours knows how views are made: this
-module alone finds napari's canvas in the window, lays the linked views in its place and keeps
-place, zoom and brightness the same in both.
+Only this module knows how views are made, as napari's own support for several viewers is
+provisional: it finds napari's canvas in the window, puts the linked views in its place, and keeps
+position, zoom and windows the same in both.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from lesionlens.napari.model.acts.views import ViewActs
 
 _IDLE_MS = 150
-"""How long linked views must stand still before napari's hidden canvas is brought up to date."""
+"""Idle time of linked views before napari's hidden canvas is updated."""
 
 
 class Views(QObject):
@@ -55,13 +55,13 @@ class Views(QObject):
     viewer : ViewerModel
         napari's.
     layers : Layers
-        Whose pictures all views show.
+        Layers with the images of all views.
     acts : ViewActs
         Acts on the views; it holds the viewpoint that all views share.
     run : callable
         Runs a command of the window by its name.
     docked : QWidget
-        Anything in the window, to find its canvas by.
+        Any widget of the window, to find its canvas.
     """
 
     probe_requested = Signal(object)
@@ -69,7 +69,7 @@ class Views(QObject):
     growth_requested = Signal(object)
     """A lesion is to be added: RAS+ mm."""
     layout_changed = Signal(object, object)
-    """The linked views lie in place of napari's canvas: those, and that."""
+    """Linked views were created in place of napari's canvas: linked views, canvas."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Views(QObject):
         self.linked: BoardView | None = None
         self.beside: Beside | None = None
         self.brush: Brush | None = None
-        """Takes the pointer over linked views while an outline is drawn; set by the window."""
+        """Handles the pointer over linked views while an outline is drawn; set by the window."""
         self._viewer, self._layers, self._viewpoint, self._docked = (
             viewer,
             layers,
@@ -112,18 +112,18 @@ class Views(QObject):
     # --- shown ----------------------------------------------------------------------------
 
     def set_up(self) -> None:
-        """Turn napari's canvas to radiological convention; a study is shown from now on."""
+        """Set napari's canvas to radiological convention when a study is opened."""
         self.single.set_up()
         self._mouse.listen()
 
     def set_wheel(self, zooms: bool) -> None:
-        """Let the wheel zoom and Ctrl with it scroll, or the other way round."""
+        """Let the wheel zoom and Ctrl+wheel scroll, or the reverse."""
         self._mouse.wheel_zooms = zooms
         for view in self._boards():
             view.wheel_zooms = zooms
 
     def show(self, model: ViewModel) -> None:
-        """Show a model in whichever views are chosen."""
+        """Show a model in the chosen views."""
         board, before = model.board, self._wanted
         scene = self._wanted = board.scene
         self.single.watch(self._layers.picture(scene.sequence))
@@ -153,20 +153,20 @@ class Views(QObject):
         self._show_bars()
 
     def take(self, event: Event) -> None:
-        """Do what happened: centre a place that was gone to, or take a preset of brightness."""
+        """Handle an event: centre a position, or apply a window preset."""
         if isinstance(event, PlaceVisited):
             self.go_to(event.point_mm, event.box_mm)
         else:
             self._brightness.take(event.window)
 
     def _show_bars(self) -> None:
-        """Say above and below the views what is seen in them."""
+        """Update the toolbar and the slice bar."""
         if self.toolbar is not None and self.bar is not None and self._board is not None:
             self.toolbar.show_board(self._board, linked=self._is_linked)
             self.bar.show_board(self._board, flat=self._viewer.dims.ndisplay < SPACE)
 
     def settle(self) -> None:
-        """Bring napari's layers and sliders up to what is shown; linked views do not wait."""
+        """Update napari's layers and sliders."""
         self._later.stop()
         applied, self._applied = self._applied, self._wanted
         self._layers.apply(applied, self._wanted)
@@ -191,15 +191,15 @@ class Views(QObject):
             self.single.go_to(point_mm, box_mm)
 
     def fit(self) -> None:
-        """Fit the study into the views and go to its middle."""
+        """Fit the study into the views, at its centre."""
         self.single.fit()
         if self.linked is not None and self._is_linked:
             self.linked.fit()
 
     def on_images_loaded(self) -> None:
-        """Paint a study's first picture before anything else is done; keys are for the picture.
+        """Paint a study's first image immediately, and focus it.
 
-        Tab then goes on to the panel. Where somebody types meanwhile, they type on.
+        Tab then leads to the panel. A text field being edited keeps the focus.
         """
         shown = self.linked if self._is_linked else self.canvas
         if shown is not None:
@@ -208,12 +208,12 @@ class Views(QObject):
             shown.repaint()
 
     def adopt(self, layer: Any) -> None:
-        """Take the picture of a sequence: its brightness is the same in all views."""
+        """Use a layer as the image of its sequence, with one window in all views."""
         layer.events.contrast_limits.connect(self.repaint)
         self._take_pictures()
 
     def release(self) -> None:
-        """Give napari its canvas back."""
+        """Restore napari's canvas."""
         self._cine.run(False)
         self._later.stop()
         self._viewpoint.changed.disconnect(self._on_viewpoint)
@@ -245,7 +245,7 @@ class Views(QObject):
         return self.linked is not None and not self.linked.isHidden()
 
     def _swap(self) -> None:
-        """Show the linked views if some are wanted, else napari's canvas."""
+        """Show the linked views if the layout has any, else napari's canvas."""
         board = self._board
         wanted = board is not None and bool(board.tiles) and self._viewer.dims.ndisplay == 2
         if self.linked is None or board is None:
@@ -267,7 +267,7 @@ class Views(QObject):
         return tuple(view for view in (self.linked, beside) if view is not None)
 
     def _show_beside(self, board: Board) -> None:
-        """Show the second window where it is wanted."""
+        """Show or hide the second window."""
         if self.linked is None or (self.beside is None and not board.beside):
             return
         if self.beside is None:
@@ -280,7 +280,7 @@ class Views(QObject):
         self.beside.show_board(board)
 
     def _make(self) -> None:
-        """Lay the linked views into the place of napari's canvas; not before it is docked."""
+        """Create the linked views in place of napari's canvas, once the panel is docked."""
         window = main_window(self._docked)
         middle = None if window is None else window.centralWidget()
         canvas = None if middle is None else middle.findChild(QOpenGLWidget)
@@ -299,7 +299,7 @@ class Views(QObject):
         self.layout_changed.emit(view, canvas)
 
     def _board_view(self, home: QWidget) -> BoardView:
-        """Return linked views whose acts go on to the window's."""
+        """Return linked views connected to the window's acts."""
         view = BoardView(self._viewpoint, self._brightness.window_of, home)
         view.wheel_zooms, view.brush = self._mouse.wheel_zooms, self.brush
         view.probe_requested.connect(self.probe_requested)
@@ -316,7 +316,7 @@ class Views(QObject):
     def _reveal(self, linked: bool) -> None:
         if self.linked is not None and self.canvas is not None:
             shown, gone = (self.linked, self.canvas) if linked else (self.canvas, self.linked)
-            gone.hide()  # first: beside each other both would have half of the height
+            gone.hide()  # first, otherwise both would share the height for a moment
             shown.show()
             shown.setFocus()
 
@@ -332,12 +332,12 @@ class Views(QObject):
             self._draw_lines()
 
     def _draw_lines(self) -> None:
-        """Draw outlines on napari's canvas, where that is seen."""
+        """Draw outlines on napari's canvas, if it is visible."""
         if not self._is_linked:
             self.lines.show(self._board, self._viewpoint.now)
 
     def _on_viewpoint(self, place: Viewpoint) -> None:
-        """Let napari's sliders follow: at once where its canvas is seen, else soon."""
+        """Update napari's sliders: at once if its canvas is visible, otherwise delayed."""
         if self._moving:
             return
         if self._is_linked:
@@ -356,21 +356,21 @@ class Views(QObject):
         self._draw_lines()
 
     def without_events(self, change: Callable[[], object]) -> None:
-        """Change layers and stay where the reader is: napari goes to the nearest step of theirs."""
+        """Change layers and keep the position, which napari would round to their steps."""
         self._moving = True
         change()
         self._moving = False
         self._follow(self._viewpoint.now)
 
     def _on_pointed(self, point_mm: Point) -> None:
-        """Let napari know where the pointer is, for keys that ask there."""
+        """Pass the position of the pointer to napari, for keys that use it."""
         more = (0.0,) * (self._viewer.dims.ndim - SPACE)
         self._viewer.cursor.position = (*more, *point_mm)
         for callback in self._viewer.mouse_move_callbacks:
             callback(self._viewer, None)
 
     def renew_pointer(self) -> bool | None:
-        """Take where the pointer is now: whether on a picture; None if no window is shown."""
+        """Update the pointer; return whether it is on an image, None without a visible window."""
         linked, canvas = self.linked, self.canvas
         if linked is None or canvas is None or not (canvas.isVisible() or linked.isVisible()):
             return None

@@ -1,4 +1,4 @@
-"""The dialogs in which the reader names a file or a folder."""
+"""File dialogs of the panel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lesionlens.napari.widgets.pacs_dialog import PacsDialog
 
 
 class AskingPaths:
-    """Asks for what is opened, compared or written, over the panel that it is part of."""
+    """Mixin of the panel that asks for paths to open, compare or write."""
 
     actions_: Actions
     archive: PacsDialog | None
@@ -42,7 +42,7 @@ class AskingPaths:
         self._ask_path(self.actions_.compare, words)
 
     def ask_prior_images(self, result: Path) -> None:
-        """Ask where the images of an earlier result are, and compare with it then."""
+        """Ask for the images of an earlier result, then compare with it."""
 
         def ask() -> None:
             words = "The images of that earlier examination: its folder"
@@ -67,7 +67,7 @@ class AskingPaths:
             then(Path(chosen))
 
     def ask_archive(self) -> None:
-        """Show the archive's dialog; nothing is asked of an archive yet."""
+        """Show the archive's dialog; no request is sent yet."""
         if self.archive is None:
             self.archive = PacsDialog(self, self.actions_.open, lambda: self.actions_.exported)
         self.archive.show()

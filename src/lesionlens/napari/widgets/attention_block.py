@@ -1,4 +1,4 @@
-"""What lies over the image: region, off/contour/map, opacity, and what the attention is worth."""
+"""Overlay settings: region, off/contour/map, opacity, and the checks of the attention."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lesionlens.napari.widgets.parts import Bars, Section, Segments, label, row,
 
 
 def _fact_rows(facts: list[QLabel]) -> QVBoxLayout:
-    """Lay two facts a row, to fit a narrow panel."""
+    """Arrange two facts per row."""
     rows = QVBoxLayout()
     rows.setSpacing(2)
     for some in (facts[:2], facts[2:]):
@@ -33,7 +33,7 @@ def _fact_rows(facts: list[QLabel]) -> QVBoxLayout:
 
 
 def _region_list() -> QComboBox:
-    """Return the list of regions, which takes what room its row leaves."""
+    """Return the list of regions, which fills its row."""
     made = QComboBox()
     made.setMinimumContentsLength(8)
     made.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -108,7 +108,7 @@ class AttentionBlock(Section):
         self.body.addLayout(row(self._hint, self._probe))
 
     def show_screen(self, screen: Screen, shown: ShownMap) -> None:
-        """Show the overlay's settings; hides itself before the analysis."""
+        """Show the settings; hidden before the analysis."""
         self.setVisible(screen.analysed)
         if not screen.analysed:
             self._legend.show_map(None, map_colours(ATTENTION))

@@ -1,4 +1,4 @@
-"""The table of candidates, the threshold, and the buttons that decide."""
+"""The table of candidates, the threshold, and the buttons for decisions."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from lesionlens.napari.widgets.reason_box import ReasonBox
 VISIBLE_ROWS = 5
 PLACE = 1
 LEAST = ("8", "", "8 × 8 enh.", "88 ml", "0.88", "○")
-"""What columns have room for at least."""
-"""What each column must hold; the second takes what is left."""
+"""Texts that set the minimum width of each column."""
+"""Texts that set the width of each column; the second fills the rest."""
 
 
 class CandidateBlock(Section):
-    """Shows the candidates; emits what the reader does."""
+    """Shows the candidates and forwards the reader's acts."""
 
     gone_to = Signal(int)
     threshold_chosen = Signal(float)
@@ -72,7 +72,7 @@ class CandidateBlock(Section):
         self._discard = commands.add(flat_button("discard"), "discard_edit")
         self._outline = label("", "dim", wrap=True)
         self.tools, self.adding = EditTools(), AddRow()
-        self._offered = ""  # strokes to go on with, which were brought into sight
+        self._offered = ""  # interrupted strokes that were already scrolled into view
         for part in (self.tools, self.adding):
             part.commanded.connect(self.commanded)
         self.adding.merged.connect(self.merged)
@@ -108,7 +108,7 @@ class CandidateBlock(Section):
         table.clicked.connect(self._on_click)
 
     def show_screen(self, screen: Screen) -> None:
-        """Show the candidates of a screen; hides itself before there are any."""
+        """Show the candidates of a screen; hidden before the analysis."""
         self.setVisible(screen.analysed or screen.preliminary)
         if not (screen.analysed or screen.preliminary):
             return
@@ -145,13 +145,13 @@ class CandidateBlock(Section):
         self._discard.setVisible(screen.editing)
 
     def changeEvent(self, event: QEvent) -> None:
-        """Fit the table again once another font has reached it."""
+        """Fit the table after a change of font."""
         super().changeEvent(event)
         if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
             when_idle(self._fit_table)
 
     def _fit_table(self) -> None:
-        """Give every column and row what its words need in the font of now."""
+        """Fit columns and rows to their texts."""
         table, header = self.table, self.table.horizontalHeader()
         font = table.fontMetrics()
         shown = [LEAST, *(cells_of(one) for one in self.model.rows)]
@@ -163,7 +163,7 @@ class CandidateBlock(Section):
         self._fit_rows()
 
     def _fit_rows(self) -> None:
-        """Let a long place take a second line; five rows at once are shown."""
+        """Wrap long locations; show five rows."""
         table = self.table
         plain = table.fontMetrics().height() + 12
         table.verticalHeader().setDefaultSectionSize(plain)
@@ -199,11 +199,11 @@ class CandidateBlock(Section):
             self.gone_to.emit(clicked)
 
     def type_reason(self) -> None:
-        """Put the cursor into the reason of the candidate in focus."""
+        """Put the cursor into the field for the reason."""
         self._reason.setFocus(Qt.FocusReason.ShortcutFocusReason)
 
     def _show_reason(self, screen: Screen) -> None:
-        """Show the reason of the candidate in focus; a cursor within the same words stays."""
+        """Show the reason of the candidate in focus; keep the cursor if unchanged."""
         offer(self._reason, screen.not_marked)
         if self._reason.currentText() != screen.reason:
             blocked = self._reason.blockSignals(True)

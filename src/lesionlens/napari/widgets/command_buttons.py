@@ -1,4 +1,4 @@
-"""Buttons that run commands: words with the key, a tip, enabled or not, all by the command."""
+"""Buttons that run commands, with text, tooltip and availability from the command."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class CommandButtons:
         self._made: list[tuple[QAbstractButton, str]] = []
 
     def add(self, button: Button, name: str, words: str = "", tip: str = "") -> Button:
-        """Let a button run a command.
+        """Connect a button to a command.
 
         Parameters
         ----------
         button : QAbstractButton
-            Keeps its text if no words are given.
+            The button; keeps its text if `words` is empty.
         name : str
-            The command's.
+            Name of the command.
         words : str
-            Its text, before the key.
+            Text, before the key.
         tip : str
-            Its tip, before the key; the command's own words if empty.
+            Tooltip, before the key; by default the command's.
         """
         command = BY_NAME[name]
         if words:
@@ -52,6 +52,6 @@ class CommandButtons:
         return button
 
     def show_screen(self, screen: Screen) -> None:
-        """Enable what can be run; a tip says why another cannot."""
+        """Enable available commands; the tooltips of others give the reason."""
         for button, name in self._made:
             offer(button, BY_NAME[name].unavailable(screen))

@@ -1,4 +1,4 @@
-"""Asks for a yes before something is left."""
+"""A confirmation dialog."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from qtpy.QtWidgets import QMessageBox, QWidget
 
 
 def confirm(parent: QWidget, words: str, action: str, then: Callable[[], object]) -> None:
-    """Ask without holding up the window; `then` is called where the action is chosen."""
+    """Ask without blocking; `then` is called if the action is chosen."""
     box = QMessageBox(parent)
     box.setWindowTitle("LesionLens")
     box.setText(words)

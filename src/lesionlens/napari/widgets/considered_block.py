@@ -1,4 +1,4 @@
-"""What scored too little to be a candidate: folded away below the candidates, never counted."""
+"""Dismissed regions, collapsed below the candidates and never counted."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from lesionlens.napari.widgets.parts import Section, label
 from lesionlens.napari.widgets.pick_rows import PickRows
 
 MOST = 12
-"""Lines at most; the rest scored still less."""
+"""Maximum number of lines, highest scores first."""
 
 
 class ConsideredBlock(Section):
-    """Lists what was dismissed; a click brings its place into view."""
+    """Lists dismissed regions; a click shows the position."""
 
     looked_at = Signal(object)
     """RAS+ mm."""
@@ -29,7 +29,7 @@ class ConsideredBlock(Section):
         self.heading.setChecked(False)
 
     def show_screen(self, screen: Screen) -> None:
-        """Show what was considered and dismissed; hides itself if nothing was."""
+        """Show the dismissed regions; hidden if there are none."""
         self.setVisible(bool(screen.considered))
         self.lines.show_lines(
             [(one.point_mm, one.score, one.words) for one in screen.considered[:MOST]]

@@ -15,7 +15,7 @@ _RULE, _BESIDE = QColor(128, 140, 160, 90), 4.0
 
 
 class CurvePlot(QWidget):
-    """Curves with days below them and millilitres beside them; that in focus is thicker."""
+    """Curves over days in millilitres; the one in focus is thicker."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,13 +26,13 @@ class CurvePlot(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def show_curves(self, curves: Curves | None, focus: int | None) -> None:
-        """Show curves, that of a candidate thicker; None hides them."""
+        """Show curves with that of a candidate thicker; None hides them."""
         self.setVisible(curves is not None)
         self.curves, self._focus = curves, focus
         self.update()
 
     def sizeHint(self) -> QSize:
-        """Return room for a few lines."""
+        """Return the preferred size."""
         return QSize(200, _HIGH)
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002

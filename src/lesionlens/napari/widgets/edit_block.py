@@ -1,4 +1,4 @@
-"""What the panel offers to add and to draw: a few small buttons, and the brush's range."""
+"""Buttons for adding and drawing, and the brush's range."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LIMITS = (
 
 
 class EditTools(QWidget):
-    """Shown while an outline is drawn; emits the name of an act, or what the range is to be."""
+    """Tools shown while an outline is drawn; emits commands and the range."""
 
     commanded = Signal(str)
     limit_chosen = Signal(object)
@@ -92,7 +92,7 @@ class EditTools(QWidget):
         return box
 
     def show_screen(self, screen: Screen) -> None:
-        """Show what is in the reader's hand; hidden while nothing is drawn."""
+        """Show the tools; hidden unless an outline is drawn."""
         self.setVisible(screen.editing)
         tools = screen.tools
         self._buttons["brush_ball"].setChecked(tools.ball)
@@ -113,7 +113,7 @@ class EditTools(QWidget):
 
 
 class AddRow(QWidget):
-    """Offers to add, to draw and to merge, and to continue with strokes that were interrupted."""
+    """Buttons for adding, drawing and merging, and for continuing interrupted strokes."""
 
     commanded = Signal(str)
     merged = Signal(int)
@@ -143,7 +143,7 @@ class AddRow(QWidget):
         outer.addLayout(row(self._open_wanted, self._drop, None))
 
     def show_screen(self, screen: Screen) -> None:
-        """Show what can be done now."""
+        """Show the available acts."""
         self.setVisible(not screen.editing)
         others = [one for one in screen.candidates if not one.focus]
         self._commands.show_screen(screen)

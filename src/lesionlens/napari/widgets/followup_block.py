@@ -1,4 +1,4 @@
-"""What changed since an earlier examination: one line a lesion, the sums, nothing proposed."""
+"""Changes since an earlier examination: one line per lesion, and the sums."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lesionlens.napari.widgets.pick_rows import PickRows
 
 
 class FollowupBlock(Section):
-    """Shows a comparison; hides itself if there is none."""
+    """Shows a comparison; hidden if there is none."""
 
     gone_to = Signal(object)
     """Id of a candidate."""
@@ -26,7 +26,7 @@ class FollowupBlock(Section):
             self.body.addWidget(widget)
 
     def show_followup(self, shown: ShownFollowup | None) -> None:
-        """Show what changed."""
+        """Show the changes."""
         self.setVisible(shown is not None)
         if shown is None:
             return

@@ -1,4 +1,4 @@
-"""What ends a review, always in sight below the panel: how far it is, signature, export."""
+"""Footer of the panel: progress of the review, signature, export."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lesionlens.napari.widgets.parts import flat_button, label, row, set_role
 
 
 class Footer(QWidget):
-    """Shows how far the review is; emits what the reader does. Hidden before an analysis."""
+    """Shows the progress of the review and forwards commands; hidden before an analysis."""
 
     commanded = Signal(str)
     """The name of a command."""

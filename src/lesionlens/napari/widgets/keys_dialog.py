@@ -1,4 +1,4 @@
-"""The table of keys, in columns that a small screen has room for."""
+"""The table of keys, in columns that fit a small screen."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from qtpy.QtWidgets import QDialog, QLabel, QScrollArea, QStyle, QVBoxLayout, QW
 from lesionlens.napari.commands.table import KEYED
 
 _COLUMNS, _LETTERS = 2, 164
-"""Of keys side by side, and how many letters wide they are in all."""
+"""Number of columns, and their total width in letters."""
 _SHARE = 0.9
-"""Of the screen that it may fill; what is more is scrolled to."""
+"""Maximum share of the screen; the rest is scrolled."""
 
 
 class KeysDialog(QDialog):
-    """Shows every key beside the window; Escape closes it."""
+    """Shows all keys; Escape closes it."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
@@ -35,7 +35,7 @@ class KeysDialog(QDialog):
         layout.addWidget(scroll)
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Take the room that the words need in the window's own font."""
+        """Fit the size to the text in the window's font."""
         super().showEvent(event)
         table, screen = self._table, self.screen().availableSize()
         table.ensurePolished()

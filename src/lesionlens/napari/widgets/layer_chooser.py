@@ -1,4 +1,4 @@
-"""Whose attention, and which part of it: candidate, layer and head, side by side."""
+"""Lists for the part of the attention: candidate, layer and head."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lesionlens.napari.widgets.parts import row
 
 
 class LayerChooser(QWidget):
-    """Three lists; None stands for all candidates, all layers, the mean of the heads."""
+    """Three lists; None is all candidates, all layers, the mean of the heads."""
 
     candidate_chosen = Signal(object)
     layer_chosen = Signal(object, object)
@@ -38,7 +38,7 @@ class LayerChooser(QWidget):
         self.setLayout(layout)
 
     def show_screen(self, screen: Screen) -> None:
-        """Show what can be chosen, and what is."""
+        """Show the options and the current choice."""
         self.setVisible(screen.has_attention)
         focus = next((row.id for row in screen.candidates if row.focus), None)
         _offer(
@@ -58,12 +58,12 @@ class LayerChooser(QWidget):
         _offer(self.head, "mean", numbers if heads > 1 else [], screen.head)
 
     def _emit_layer(self, head: int | None) -> None:
-        layer = self.layer.currentData()  # Qt hands a StrEnum back as its text
+        layer = self.layer.currentData()  # Qt returns a StrEnum as its text
         self.layer_chosen.emit(SecondOpinion(layer) if isinstance(layer, str) else layer, head)
 
 
 def _list(tooltip: str) -> QComboBox:
-    """Make a list that is as narrow as the panel wants it."""
+    """Make a list that may be narrow."""
     made = QComboBox()
     made.setToolTip(tooltip)
     made.setAccessibleName(tooltip)
@@ -75,7 +75,7 @@ def _list(tooltip: str) -> QComboBox:
 def _offer(
     box: QComboBox, everything: str, items: Sequence[tuple[str, object]], chosen: object
 ) -> None:
-    """Offer everything and each item; show which one is chosen. A list of one is greyed."""
+    """Fill a list and select the current choice; a list of one is disabled."""
     words = [everything, *(text for text, _ in items)]
     if [box.itemText(n) for n in range(box.count())] != words:
         box.clear()

@@ -1,4 +1,4 @@
-"""The colour bar of the map that is shown."""
+"""The colour bar of the shown map."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BAR = 7
 
 
 class Legend(QWidget):
-    """A bar of colours with the map's ticks below it and their meaning in the tooltip."""
+    """A colour bar with ticks, and their meaning in the tooltip."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Legend(QWidget):
             self.update()
 
     def sizeHint(self) -> QSize:
-        """Return room for the bar and one line of ticks."""
+        """Return the size of the bar and one line of ticks."""
         return QSize(200, _BAR + self._line + 2)
 
     @property
@@ -41,7 +41,7 @@ class Legend(QWidget):
         return int(QFontMetrics(small_font(self)).height())
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
-        """Draw the bar, the ticks and what they count."""
+        """Draw the bar and the ticks."""
         if self._view is None or self._view.top <= 0:
             return
         painter = QPainter(self)

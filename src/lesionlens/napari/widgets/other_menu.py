@@ -12,7 +12,7 @@ from lesionlens.napari.controllers.beside_acts import BesideActs
 
 
 def other_menu(parent: QWidget, acts: BesideActs) -> QMenu:
-    """Return a menu that lists what can be shown beside the sequences, whenever it is shown."""
+    """Return a menu of the other images, filled whenever it is shown."""
     menu = QMenu("Other series", parent)
 
     def fill() -> None:

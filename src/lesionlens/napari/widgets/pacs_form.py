@@ -1,4 +1,4 @@
-"""The two forms of the archive's dialog: how to reach it, and what to look for."""
+"""The forms of the archive's dialog: connection and search."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MODALITIES = (("MR", "MR"), ("any modality", ""))
 
 
 class ServerForm(QWidget):
-    """An address, and under "Access…" what else it may take."""
+    """Address, and under "Access…" further connection settings."""
 
     changed = Signal()
 
@@ -92,7 +92,7 @@ class ServerForm(QWidget):
         return card
 
     def server(self) -> Server:
-        """Return what is filled in; never the password."""
+        """Return the settings, without the password."""
         return Server(
             address=self._address.currentText().strip(),
             user=self._user.text().strip(),
@@ -128,7 +128,7 @@ class ServerForm(QWidget):
 
 
 class SearchForm(QWidget):
-    """A patient's ID or name, days, the modality."""
+    """Patient ID, name, dates and modality."""
 
     asked = Signal()
 
@@ -156,6 +156,6 @@ class SearchForm(QWidget):
         layout.addWidget(self._modality)
 
     def query_fields(self) -> dict[str, str]:
-        """Return what is filled in, by name."""
+        """Return the search fields by name."""
         texts = {name: field.text() for name, field in self.fields.items()}
         return texts | {"modality": str(self._modality.currentData())}

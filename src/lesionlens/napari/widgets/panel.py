@@ -1,4 +1,4 @@
-"""The panel: one column of blocks; it shows Screens and forwards what the reader does."""
+"""The panel: a column of blocks that shows view models and forwards the reader's acts."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ if TYPE_CHECKING:
 
 
 WIDTH, PLAIN_PT = 372, 9.0
-"""Pixels that the panel needs with napari's own font size."""
+"""Minimum width of the panel, pixels, at napari's default font size."""
 _MENU = ("copy_study_sentence", "assess_response", "withdraw_response", "add_layers", "close")
 
 
@@ -89,9 +89,9 @@ class Panel(AskingPaths, QWidget):
     Parameters
     ----------
     viewer : ViewerModel
-        Where pictures and overlays go.
+        Viewer of images and overlays.
     session : ReviewSession
-        What is shown.
+        Session of the window.
     """
 
     mark_location_requested = Signal(object)
@@ -151,7 +151,7 @@ class Panel(AskingPaths, QWidget):
         self.lead_tabs()
 
     def _lay_out(self) -> None:
-        """Put the blocks into a column that scrolls; messages and failures stay in sight below."""
+        """Arrange the blocks in a scrolling column, with messages and failures below."""
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(12, 10, 12, 10)
@@ -179,7 +179,7 @@ class Panel(AskingPaths, QWidget):
         outer.addWidget(self.footer)
 
     def lead_tabs(self, *views: QWidget) -> None:
-        """Let Tab come from the views by the sequences to *Analyse*, then by everything else."""
+        """Set the tab order: views, sequences, *Analyse*, everything else."""
         stops = (*views, *self.study.stops(), *self.run.stops(), *self.preparation.stops())
         for before, behind in itertools.pairwise(stops):
             QWidget.setTabOrder(before, behind)
@@ -201,7 +201,7 @@ class Panel(AskingPaths, QWidget):
         return menu
 
     def _entry(self, command: Command) -> tuple[str, Callable[..., Any]]:
-        """Return the words of a command in a menu or on a button, and what runs it."""
+        """Return the text of a command, and the slot that runs it."""
         return command.title, lambda _=False: self.commands.run(command.name)
 
     def _connect(self) -> None:
@@ -281,27 +281,27 @@ class Panel(AskingPaths, QWidget):
         self.run.show_closed(analyse_words(self.actions_.read_controller))
 
     def _ask(self, query: Query | None) -> None:
-        """Ask which study is meant, or which series is which sequence."""
+        """Ask for the study, or for the sequences of its series."""
         unknown = None if query is None else query.study
         self.assign.setVisible(unknown is not None)
         self.assign.show_study(unknown)
         self.studies.show_studies(() if query is None else query.studies)
 
     def show_theme(self, theme: str) -> None:
-        """Take the colours of a theme of napari, and its font size."""
+        """Apply the colours of a napari theme, and its font size."""
         size = float(get_settings().appearance.font_size)
         self.setStyleSheet(style_sheet(theme, size))
         self.setMinimumWidth(round(WIDTH * (1 + 0.55 * max(size / PLAIN_PT - 1, 0.0))))
 
     def show_stops(self) -> None:
-        """Warn of stop rules that `lesionlens monitor` found broken when it last ran."""
+        """Warn of stop rules violated in the last run of `lesionlens monitor`."""
         found = monitor_warning()
         self._stops.setText(found.words if found else "")
         self._stops.setToolTip(found.page if found else "")
         self._stops.setVisible(bool(self._stops.text()))
 
     def show_clashes(self, words: Sequence[str]) -> None:
-        """Report which keys are somebody else's too."""
+        """Show keys that are also bound by others."""
         self._clash.setText("\n".join(words))
         self._clash.setVisible(bool(words))
 
@@ -316,11 +316,11 @@ class Panel(AskingPaths, QWidget):
         self.worklist_requested.emit()
 
     def confirm(self, words: str, action: str, then: Callable[[], object]) -> None:
-        """Ask for a yes before something is left."""
+        """Ask for confirmation; `then` is called if confirmed."""
         confirm(self, words, action, then)
 
     def type_reason(self) -> None:
-        """Let the reader type the reason for a decision."""
+        """Put the cursor into the field for the reason."""
         self.candidates.type_reason()
 
     def _prepare_so(self, brain_extraction: str, bias_correction: bool) -> None:
@@ -340,17 +340,17 @@ class Panel(AskingPaths, QWidget):
             self.preparation.show_models(names)
 
     def take_dropped(self, paths: Sequence[Path]) -> None:
-        """Open what was dropped, on the panel or on the canvas; say why where it is no scan."""
+        """Open paths dropped on the panel or the canvas; report those that are not scans."""
         one_mask = len(paths) == 1 and is_mask(paths[0])
         self.actions_.open_dropped(tuple(paths) if one_mask else places_of(paths) or tuple(paths))
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        """Accept files and folders of this machine."""
+        """Accept local files and folders."""
         if local_paths(event.mimeData()):
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent) -> None:
-        """Open what was dropped; what is no scan is refused in words."""
+        """Open dropped paths."""
         paths = local_paths(event.mimeData())
         if paths:
             event.acceptProposedAction()

@@ -97,14 +97,14 @@ def style_sheet(theme: str, font_pt: float) -> str:
 
 
 def small_font(widget: QWidget) -> QFont:
-    """Return the font of what is painted by hand, a little below the window's own."""
+    """Return the font of custom-painted texts, slightly smaller than the window's."""
     font = QFont(widget.font())
     font.setPointSizeF(max(font.pointSizeF(), 1.0) * 0.92)
     return font
 
 
 def label(text: str = "", role: str = "", *, wrap: bool = False) -> QLabel:
-    """Make a label of plain text (hostile descriptions are never read as markup)."""
+    """Make a plain-text label (hostile descriptions are never interpreted as markup)."""
     made = QLabel(text)
     made.setTextFormat(Qt.TextFormat.PlainText)
     if role:
@@ -116,7 +116,7 @@ def label(text: str = "", role: str = "", *, wrap: bool = False) -> QLabel:
 
 
 def set_role(widget: QWidget, role: str) -> None:
-    """Give a widget another role and draw it so."""
+    """Change the role of a widget, and its style."""
     if widget.property("role") != role:
         widget.setProperty("role", role)
         widget.style().unpolish(widget)
@@ -133,7 +133,7 @@ def show_fact(widget: QLabel, fact: Fact | None) -> None:
 
 
 def row(*items: QWidget | None, spacing: int = 6) -> QHBoxLayout:
-    """Lay widgets side by side; None stretches."""
+    """Arrange widgets side by side; None stretches."""
     layout = QHBoxLayout()
     layout.setContentsMargins(0, 0, 0, 0)
     layout.setSpacing(spacing)
@@ -146,7 +146,7 @@ def row(*items: QWidget | None, spacing: int = 6) -> QHBoxLayout:
 
 
 def flat_button(text: str, tooltip: str = "") -> QToolButton:
-    """Make a button without a frame; its tooltip is its accessible name too."""
+    """Make a frameless button; its tooltip is also its accessible name."""
     button = QToolButton()
     button.setText(text)
     button.setToolTip(tooltip)
@@ -156,7 +156,7 @@ def flat_button(text: str, tooltip: str = "") -> QToolButton:
 
 
 def offer(control: QWidget, why_not: str) -> None:
-    """Enable a control, or disable it and let its tooltip say why."""
+    """Enable a control, or disable it with the reason as tooltip."""
     if control.property("hint") is None:
         control.setProperty("hint", control.toolTip())
     control.setEnabled(not why_not)
@@ -164,7 +164,7 @@ def offer(control: QWidget, why_not: str) -> None:
 
 
 class ElidedLabel(QLabel):
-    """One line of plain text that ends in … if there is no room; the whole is its tooltip."""
+    """One elided line of plain text; the tooltip has all of it."""
 
     def __init__(self, role: str = "") -> None:
         super().__init__()
@@ -179,7 +179,7 @@ class ElidedLabel(QLabel):
         self._elide()
 
     def resizeEvent(self, event: Any) -> None:
-        """Fit the text into the new width."""
+        """Elide the text for the new width."""
         super().resizeEvent(event)
         self._elide()
 
@@ -191,7 +191,7 @@ class ElidedLabel(QLabel):
 
 
 class Section(QWidget):
-    """A block below a thin rule, with a heading that folds it away and room for a corner."""
+    """A collapsible block with a heading, a rule and an optional corner widget."""
 
     def __init__(self, title: str, corner: QWidget | None = None) -> None:
         super().__init__()
@@ -228,12 +228,12 @@ class Section(QWidget):
 
 
 class Segments(QWidget):
-    """A choice of one among a few, side by side."""
+    """A choice among a few buttons side by side."""
 
     chosen = Signal(object)
 
     def __init__(self, choices: Sequence[tuple[object, str, str]]) -> None:
-        """Take (value, words, tooltip) of each choice."""
+        """Create a button for each (value, text, tooltip)."""
         super().__init__()
         self._buttons: dict[object, QToolButton] = {}
         self._group = QButtonGroup(self)
@@ -251,16 +251,16 @@ class Segments(QWidget):
             layout.addWidget(button)
 
     def show_choice(self, value: object) -> None:
-        """Show what is chosen, without a signal."""
+        """Show the choice, without a signal."""
         button = self._buttons.get(value)
         if button is not None and not button.isChecked():
             button.setChecked(True)
-        for each in self._buttons.values():  # Tab halts at one, arrows go to the others
+        for each in self._buttons.values():  # Tab stops at one, arrows lead to the others
             chosen = each is button
             each.setFocusPolicy(Qt.FocusPolicy.StrongFocus if chosen else Qt.FocusPolicy.ClickFocus)
 
     def stops(self) -> tuple[QWidget, ...]:
-        """Return the buttons: Tab halts at the chosen one, arrows go to the others."""
+        """Return the buttons: Tab stops at the chosen one, arrows lead to the others."""
         return tuple(self._buttons.values())
 
     def button(self, value: object) -> QToolButton:
@@ -269,7 +269,7 @@ class Segments(QWidget):
 
 
 def signed(value: float) -> str:
-    """Return a figure with its sign, and none on a zero.
+    """Return a number with its sign, except for zero.
 
     Examples
     --------
@@ -280,7 +280,7 @@ def signed(value: float) -> str:
 
 
 class Bars(QWidget):
-    """Signed relevance of the sequences: one small bar each, to the left where negative."""
+    """Signed relevance of the sequences: one bar each, to the left if negative."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -289,7 +289,7 @@ class Bars(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def show_bars(self, bars: tuple[Bar, ...], deciding: str = "") -> None:
-        """Draw these; the tooltip says which one decides, and every figure."""
+        """Show bars; the tooltip has the deciding sequence and all values."""
         if bars != self._bars:
             self._bars = bars
             self.setToolTip(
@@ -306,7 +306,7 @@ class Bars(QWidget):
             self.update()
 
     def sizeHint(self) -> QSize:
-        """Return room for one line a bar."""
+        """Return the size of one line per bar."""
         return QSize(200, self._line * len(self._bars))
 
     @property
@@ -314,7 +314,7 @@ class Bars(QWidget):
         return int(QFontMetrics(small_font(self)).height()) + 1
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: ARG002
-        """Draw words, bar and figure on each line."""
+        """Draw name, bar and value on each line."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         font = small_font(self)
@@ -341,7 +341,7 @@ class Bars(QWidget):
 
 
 def show_rows(table: QTableView, model: QAbstractItemModel, name: str) -> None:
-    """Show a model as whole rows, one chosen at a time, none of them edited."""
+    """Show a model in a read-only table with single-row selection."""
     table.setModel(model)
     table.setAccessibleName(name)
     table.setShowGrid(False)
@@ -355,7 +355,7 @@ def show_rows(table: QTableView, model: QAbstractItemModel, name: str) -> None:
 
 
 def bring_into_sight(*widgets: QWidget) -> None:
-    """Scroll the area around these so far that they are seen, the last one above all."""
+    """Scroll the area around widgets until they are visible, with priority for the last."""
     for widget in widgets:
         around = widget.parentWidget()
         while around is not None and not isinstance(around, QScrollArea):
@@ -365,10 +365,10 @@ def bring_into_sight(*widgets: QWidget) -> None:
 
 
 class AnchoredScroll(QScrollArea):
-    """Keeps what stands at its lower edge there when the room below changes, once it was moved."""
+    """Scroll area that keeps its lower edge in place when its height changes, once scrolled."""
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Scroll by as much as the room has changed."""
+        """Scroll by the change of height."""
         bar = self.verticalScrollBar()
         before = bar.value()
         super().resizeEvent(event)

@@ -1,4 +1,4 @@
-"""Asks whether files that contradict each other about the patient are of one patient."""
+"""Asks whether files with contradicting patient data are of one patient."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _NOT_GIVEN = "not given"
 
 
 class PatientDialog(QDialog):
-    """Names what differs, and how; Enter and Escape cancel.
+    """Shows the differing attributes; Enter and Escape cancel.
 
-    The values are on the screen alone: messages, logs and records name the attributes.
+    Values are shown on the screen only; messages, logs and records contain the attribute names.
     """
 
     def __init__(self, parent: QWidget) -> None:
@@ -38,7 +38,7 @@ class PatientDialog(QDialog):
         column.addWidget(buttons)
 
     def ask(self, error: PatientConflictError, then: Callable[[], object]) -> None:
-        """Ask; `then` is called where a person confirms that it is one patient."""
+        """Ask; `then` is called if a person confirms that it is one patient."""
         self._then = then
         values = error.values or ((),) * len(error.fields)
         rows = [

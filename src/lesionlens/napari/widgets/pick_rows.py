@@ -1,4 +1,4 @@
-"""Lines of words that fold to the panel's width, each with a small button that shows its place."""
+"""Wrapped lines of text, each with a button that shows the position."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QToolButton, QVBoxLayout, QWidget
 from lesionlens.napari.widgets.parts import label, row
 
 Line = tuple[object, str, str]
-"""What is picked (None for nothing), words of the button, words beside it."""
+"""Value (None for no button), text of the button, text beside it."""
 
 
 class _Line(QWidget):
@@ -26,7 +26,7 @@ class _Line(QWidget):
         self.setLayout(beside)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        """Take a click on the words."""
+        """Emit the value of a clicked text."""
         if self.rect().contains(event.pos()):
             self._button.click()
 
@@ -45,7 +45,7 @@ class PickRows(QWidget):
         self._inside: QWidget | None = None
 
     def show_lines(self, lines: Sequence[Line]) -> None:
-        """Show these lines; the same ones are left as they are."""
+        """Show lines; nothing is done if they are unchanged."""
         if tuple(lines) == self.shown:
             return
         self.shown = tuple(lines)

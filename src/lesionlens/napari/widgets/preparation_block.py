@@ -1,4 +1,4 @@
-"""How a study is prepared and whose network is asked: folded away, kept for the next time."""
+"""Preparation and server settings: collapsed, and stored as preferences."""
 
 from __future__ import annotations
 
@@ -25,22 +25,21 @@ _WORDS = {
         "automatic",
         "Built-in method, and an installed program if its mask is doubtful",
     ),
-    skull_stripping.OWN: ("our own", "Built-in method only"),
+    skull_stripping.OWN: ("built-in", "Built-in method only"),
     "hd-bet": ("HD-BET", "Instead of the built-in method; takes minutes without a GPU"),
     "synthstrip": ("SynthStrip", "Instead of the built-in method"),
 }
 
 
 class PreparationBlock(QWidget):
-    """Choices below a heading that folds them away and says what they are."""
+    """Collapsible settings; the heading summarises them."""
 
     changed = Signal(str, bool)
     """Brain extraction, bias correction."""
     served = Signal(str, str)
-    """Address of the server whose network is asked, empty for this machine's own; its model, empty
-    for its first."""
+    """Address of the server, empty for this machine; its model, empty for its first."""
     models_wanted = Signal()
-    """The names of the server's models can be seen now."""
+    """The names of the server's models are needed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +75,7 @@ class PreparationBlock(QWidget):
         layout.addWidget(self._body)
 
     def _make_server_choices(self) -> None:
-        """Make the line of the server's address and, below it, that of its model."""
+        """Create the fields of the server's address and model."""
         self._server = QLineEdit()
         self._server.setAccessibleName("Server that runs the network")
         self._server.setPlaceholderText("none: this machine")
@@ -94,11 +93,11 @@ class PreparationBlock(QWidget):
         self._kept = self._kept_model = ""
 
     def stops(self) -> tuple[QWidget, ...]:
-        """Return where Tab halts."""
+        """Return the tab stops."""
         return self._fold, self._brain, self._bias, self._server, self._model
 
     def show_preferences(self, preferences: Preferences) -> None:
-        """Show what is kept; a program that is not installed cannot be chosen."""
+        """Show the settings; programs that are not installed are disabled."""
         there = {skull_stripping.AUTO, skull_stripping.OWN, *skull_stripping.installed()}
         items = self._brain.model()
         for place, (name, (words, _)) in enumerate(_WORDS.items()):
@@ -118,7 +117,7 @@ class PreparationBlock(QWidget):
         self._fold.setText(f"Preparation: {method}{shading}{where}")
 
     def show_models(self, names: Sequence[str]) -> None:
-        """Offer the server's models; one that was chosen is offered though it was not named."""
+        """Offer the server's models, and the chosen one even if it is not among them."""
         self._model.clear()
         self._model.addItem(f"its first ({names[0]})" if names else "its first", "")
         for name in dict.fromkeys([*names, *([self._kept_model] if self._kept_model else [])]):

@@ -1,4 +1,4 @@
-"""The reader's own marks, how sure they are, and the signature of an unaided read."""
+"""The reader's marks, their confidence, and the signature of an unaided read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VISIBLE_ROWS = 4
 
 
 class ReadBlock(Section):
-    """Shows the read in progress; hides itself if there is none."""
+    """Shows the read in progress; hidden if there is none."""
 
     marked = Signal()
     taken_back = Signal(str)
@@ -24,7 +24,7 @@ class ReadBlock(Section):
     """RAS+ mm."""
     signed = Signal()
     added = Signal(str)
-    """A mark is to be a candidate: its name, or empty for the last."""
+    """A mark is to become a candidate: its UID, or empty for the last."""
 
     def __init__(self, reading: ReadController) -> None:
         super().__init__("YOUR READ")
@@ -68,7 +68,7 @@ class ReadBlock(Section):
         self.show_read()
 
     def show_read(self) -> None:
-        """Show the read of now."""
+        """Show the current read."""
         read_session = self._reading.read_session
         self.setVisible(read_session is not None)
         confidence = self._reading.confidence

@@ -1,4 +1,4 @@
-"""The field for the reason of a decision: typed or chosen, and left by Enter or Escape."""
+"""The field for the reason of a decision: typed or chosen."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ REASONS = ("", "vessel", "postoperative change", "artefact", "white-matter lesio
 
 
 class ReasonBox(QComboBox):
-    """Letters are text in it; behind Enter or Escape they are keys of the review again."""
+    """Takes letters as text until Enter or Escape."""
 
     settled = Signal()
-    """What stands there is meant."""
+    """The reason was entered."""
     left = Signal()
-    """The reader is done with the field."""
+    """The reader left the field."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class ReasonBox(QComboBox):
         self.left.emit()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Leave by Escape; what was typed stays."""
+        """Leave the field by Escape; the text is kept."""
         if event.key() == Qt.Key.Key_Escape:
             self.left.emit()
         else:

@@ -1,4 +1,4 @@
-"""A menu of what was opened last."""
+"""A menu of recently opened paths."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from lesionlens.napari.model.studies import recent
 
 
 def recent_menu(parent: QWidget, words: str, kind: str, then: Callable[[Path], object]) -> QMenu:
-    """Return a menu that lists places of a kind whenever it is shown.
+    """Return a menu of recent paths, filled whenever it is shown.
 
     Parameters
     ----------
     parent : QWidget
-        Lives as long as the menu.
+        Owner.
     words : str
-        Its title.
+        Title.
     kind : str
         `recent.STUDIES` or `recent.LISTS`.
     then : callable
-        Takes the place that was chosen.
+        Takes the chosen path.
     """
     menu = QMenu(words, parent)
 

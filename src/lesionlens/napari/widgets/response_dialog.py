@@ -1,4 +1,4 @@
-"""The response by RANO 2.0 as a draft: what the reader enters, the arithmetic, the signature."""
+"""Dialog of the RANO 2.0 response: input, draft with its arithmetic, signature."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Kind = TypeVar("Kind", bound=StrEnum)
 
 
 class ResponseDialog(QDialog):
-    """Proposes again at each change; the category is chosen and signed by the reader.
+    """Updates the draft at each change; the reader chooses and signs the category.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ class ResponseDialog(QDialog):
         self._yes.setEnabled(self._chosen() is not None and bool(self._reader.text().strip()))
 
     def _chosen(self) -> Response | None:
-        """Return the reader's category; None until the reader chose one."""
+        """Return the reader's category, or None."""
         text = self._category.currentText()
         return Response(text) if text in set(Response) else None
 
@@ -170,12 +170,12 @@ class ReportWords:
             clipboard.setText(text)
 
     def ask_response(self, found: Comparison, identity: Identity) -> None:
-        """Show the draft of a response category, and of whom it is."""
+        """Show the draft of a response category with the patient's identity."""
         self._dialog.ask(found, identity, read_preferences().reader_name or "")
 
 
 def _choice(kind: type[Kind]) -> QComboBox:
-    """Return a box of every value; a category is chosen, never set by itself."""
+    """Return a list of all values without a preselected one."""
     box = QComboBox()
     if kind is Response:
         box.addItem("choose")

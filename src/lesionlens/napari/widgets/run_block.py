@@ -1,4 +1,4 @@
-"""Analyse, progress and cancel; messages; failures with what was found and what to do."""
+"""Analyse button, progress, messages and failures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lesionlens.napari.widgets.parts import ElidedLabel, label, row, set_role
 
 
 class RunBlock(QWidget):
-    """One line: the button, or what runs with its progress, its seconds and Cancel."""
+    """One line: the button, or the running job with progress, seconds and Cancel."""
 
     analyse = Signal()
     cancel = Signal()
@@ -56,11 +56,11 @@ class RunBlock(QWidget):
         self._clock.timeout.connect(self._tick)
 
     def stops(self) -> tuple[QWidget, ...]:
-        """Return where Tab halts."""
+        """Return the tab stops."""
         return self._analyse, self._cancel
 
     def show_screen(self, screen: Screen) -> None:
-        """Show what runs."""
+        """Show the running job."""
         running = screen.activity is not None
         if running and self._screen.activity is None:
             self._began = time.monotonic()
@@ -75,16 +75,16 @@ class RunBlock(QWidget):
         self.setVisible(running or bool(screen.title))
 
     def show_closed(self, words: str | None) -> None:
-        """Show that what an analysis finds stays closed now, in words for the button.
+        """Set the text of the button during an unaided read.
 
-        Empty words: there is nothing to analyse for; None: nothing is closed.
+        Empty: no analysis is needed; None: no unaided read.
         """
         if words != self._closed:
             self._closed = words
             self._show_button()
 
     def _show_button(self) -> None:
-        """Call for an analysis, unless the reader's own read comes before it."""
+        """Highlight the button, unless the reader's own read comes first."""
         screen, closed = self._screen, self._closed
         running, opened = screen.activity is not None, bool(screen.title)
         self._analyse.setVisible(not running and opened and closed != "")
@@ -104,7 +104,7 @@ class RunBlock(QWidget):
 
 
 class MessageBlock(QWidget):
-    """The last message, or what runs where its progress was scrolled out of sight."""
+    """The last message, or the running job if its progress is scrolled out of view."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class MessageBlock(QWidget):
         layout.addWidget(self._words)
 
     def show_screen(self, screen: Screen, run: RunBlock) -> None:
-        """Show the last message; without one, what runs unless `run` can be seen."""
+        """Show the last message, or the running job if `run` is not visible."""
         words = screen.message
         if not words and screen.activity and run.isVisible() and run.visibleRegion().isEmpty():
             words = f"{screen.activity.words}…"
@@ -123,11 +123,11 @@ class MessageBlock(QWidget):
 
 
 class ProblemBlock(QFrame):
-    """A failure: what was found, what was expected, what to do; Retry is the reader's own act."""
+    """A failure: found, expected, next step."""
 
     dismissed = Signal()
     here = Signal()
-    """Analyse on this machine, where a server kept it from working."""
+    """Analyse on this machine, after a failure of the server."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How a second result of the study agrees, and if it does not."""
+"""Agreement with a second result of the study."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from lesionlens.napari.widgets.parts import Section, flat_button, label, row
 from lesionlens.napari.widgets.pick_rows import PickRows
 
 MOST = 12
-"""Lines at most; the keys go through all."""
+"""Maximum number of lines; the keys go through all disagreements."""
 
 
 class SecondBlock(Section):
-    """Shows the agreement of two results; hides itself where there is one alone."""
+    """Shows the agreement of two results; hidden without a second one."""
 
     gone_to = Signal(object)
     """RAS+ mm."""
@@ -35,7 +35,7 @@ class SecondBlock(Section):
         self.body.addWidget(self.lines)
 
     def show_second(self, shown: ShownSecond | None) -> None:
-        """Show how both agree."""
+        """Show the agreement."""
         self.setVisible(shown is not None)
         if shown is not None:
             self._title.setText(shown.title)

@@ -1,4 +1,4 @@
-"""Asks once before a signature counts: who is signed for, what, and under whose name."""
+"""Dialog for signing and withdrawing: patient, statement, reader's name."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _NAME, _REASON = "your name", "why the signature is withdrawn"
 
 
 class SignDialog(QDialog):
-    """Shows patient, study and what is signed; Enter signs, Escape leaves it.
+    """Shows patient, study and statement; Enter signs, Escape cancels.
 
-    While it is open no key and no click reaches the study.
+    It is modal: no key or click reaches the study.
     """
 
     def __init__(self, parent: QWidget) -> None:
@@ -63,13 +63,13 @@ class SignDialog(QDialog):
         self._yes.setEnabled(bool(self._entered()))
 
     def accept(self) -> None:
-        """Sign or withdraw, once the name or the reason is there."""
+        """Sign or withdraw, if the name or reason is entered."""
         entered = self._entered()
         if entered:
             super().accept()
             self._then(entered)
 
     def reject(self) -> None:
-        """Leave everything as it is."""
+        """Cancel."""
         super().reject()
         self._then = lambda _: None

@@ -1,4 +1,4 @@
-"""Several studies in one folder: the reader chooses one."""
+"""Dialog for choosing one of several studies in a folder."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _UID = Qt.ItemDataRole.UserRole
 
 
 class StudiesDialog(QDialog):
-    """A table of studies, the latest chosen; it never blocks what called it."""
+    """A table of studies with the latest preselected; non-blocking."""
 
     chosen = Signal(str)
-    """Its uid."""
+    """UID of the chosen study."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
@@ -56,7 +56,7 @@ class StudiesDialog(QDialog):
         self.resize(560, 320)
 
     def show_studies(self, studies: tuple[ListedStudy, ...]) -> None:
-        """Ask for one of these; without any, close."""
+        """Ask for one of these studies; without any, close."""
         if studies == self._listed:
             return
         self._listed = studies

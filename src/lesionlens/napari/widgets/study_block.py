@@ -1,4 +1,4 @@
-"""The study: its name, its sequences, how to change what was detected, and the quality checks."""
+"""The study: name, sequences, their assignment, and the quality checks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lesionlens.napari.widgets.parts import ElidedLabel, Section, Segments, labe
 
 
 class StudyBlock(Section):
-    """Shows the study; requests another one, another sequence or another assignment."""
+    """Shows the study; emits the choice of a study, sequence or assignment."""
 
     sequence_chosen = Signal(object)
     renamed = Signal(object)
@@ -73,7 +73,7 @@ class StudyBlock(Section):
             self.body.addWidget(item)
 
     def stops(self) -> tuple[QWidget, ...]:
-        """Return where Tab halts: the sequences are one halt, with arrows between them."""
+        """Return the tab stops: the sequences are one stop, with arrows between them."""
         return self._more, *self._chips.stops(), self._change
 
     def show_screen(self, screen: Screen, study: Study | None) -> None:
@@ -96,7 +96,7 @@ class StudyBlock(Section):
         self._show_doubt(screen, study)
 
     def _show_doubt(self, screen: Screen, study: Study | None) -> None:
-        """Say that two names seem exchanged, beside the button that exchanges them."""
+        """Show that two names seem exchanged, with a button that exchanges them."""
         self._study, self._exchanged = study, screen.exchanged
         for item in (self._doubt, self._swap):
             item.setVisible(screen.exchanged is not None)
@@ -121,7 +121,7 @@ class StudyBlock(Section):
 
 
 class AssignmentEditor(QFrame):
-    """One combo box a sequence, with every series of the study; emits the whole assignment."""
+    """One list per sequence, with all series of the study; emits the assignment."""
 
     applied = Signal(object)
 
@@ -165,7 +165,7 @@ class AssignmentEditor(QFrame):
             box.setCurrentIndex(0 if own is None else 1 + listed.index(own))
 
     def assignment(self) -> dict[MrSequence, str | Path]:
-        """Return what is chosen, by sequence."""
+        """Return the chosen series by sequence."""
         return {
             sequence: box.currentData()
             for sequence, box in self._boxes.items()
@@ -174,7 +174,7 @@ class AssignmentEditor(QFrame):
 
 
 class QualityBlock(Section):
-    """The checks of the input: passed ones on one line, warnings a line each."""
+    """The quality checks: passed ones on one line, warnings on one line each."""
 
     def __init__(self) -> None:
         super().__init__("QUALITY")
@@ -184,7 +184,7 @@ class QualityBlock(Section):
         self.body.addWidget(self._warned)
 
     def show_screen(self, screen: Screen) -> None:
-        """Show the checks; hides itself if there are none yet."""
+        """Show the checks; hidden if there are none."""
         passed = [fact for fact in screen.quality if fact.good]
         warned = [fact for fact in screen.quality if not fact.good]
         self._passed.setText("   ".join(f"✓\N{NO-BREAK SPACE}{fact.words}" for fact in passed))
@@ -196,7 +196,7 @@ class QualityBlock(Section):
 
 
 def empty_state(menu_actions: Sequence[tuple[str, object]]) -> QWidget:
-    """Return what an empty panel says, with a button for each (words, slot)."""
+    """Return the content of an empty panel, with a button for each (text, slot)."""
     widget = QFrame()
     widget.setProperty("role", "card")
     layout = QVBoxLayout(widget)

@@ -29,6 +29,7 @@ def test_missing_sequences_are_named_with_what_they_cost():
     check = quality.missing({FLAIR: series((1, 1, 1))})
     assert not check.passed
     assert "T1c" in check.message
+    assert not check.message.lower().startswith(check.check), "the name is shown before it"
     assert quality.missing(dict.fromkeys(MrSequence, series((1, 1, 1)))).passed
 
 

@@ -1,4 +1,4 @@
-"""What the reader chooses to see: region, overlay, sequence, plane, layer."""
+"""Display choices: region, overlay, sequence, plane, layer."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Choosing(Editing):
             self._choose(candidate=None)
 
     def choose_overlay(self, overlay: Overlay) -> None:
-        """Show nothing, contours, or contours and the attention map."""
+        """Choose the overlay: nothing, contours, or contours and the attention map."""
         if self._state.analysis is not None or self._state.preliminary is not None:
             self._choose(overlay=overlay, asked=True)
 
     def choose_region(self, region: Region) -> None:
-        """Show this region's contour and attention, where the study's sequences can show it."""
+        """Show a region's contour and attention, if the study's sequences can show it."""
         analysis = self._state.analysis
         if analysis is None or region in analysis.prepared.regions:
             self._choose(region=region)
@@ -43,32 +43,32 @@ class Choosing(Editing):
         self._choose(layer=layer, head=head)
 
     def choose_sequence(self, sequence: MrSequence) -> None:
-        """Show this sequence."""
+        """Show a sequence."""
         study = self._state.study
         now = self._state.choices.sequence
         if study is not None and sequence in study.series and sequence is not now:
             self._choose(sequence=sequence, before=now)
 
     def choose_views(self, **changes: Any) -> None:
-        """Change what is chosen of the views (`ViewChoices`)."""
+        """Change choices of the views (`ViewChoices`)."""
         self._choose(views=replace(self._state.choices.views, **changes))
 
     def choose_plane(self, plane: Plane) -> None:
-        """Show this plane."""
+        """Show a plane."""
         self._choose(plane=plane)
 
     def choose_opacity(self, opacity: float) -> None:
-        """Draw maps this strong."""
+        """Set the opacity of maps, 0 to 1."""
         self._choose(opacity=min(max(opacity, 0.0), 1.0))
 
     def choose_uncertainty(self, shown: bool) -> None:
-        """Show or hide the uncertainty map; asking for it switches the overlay on."""
+        """Show or hide the uncertainty map; showing it switches the overlay on."""
         if shown and self._state.choices.overlay is Overlay.OFF:
             self.choose_overlay(Overlay.CONTOUR)
         self._choose(uncertainty=shown)
 
     def choose_unreliable(self, shown: bool) -> None:
-        """Show maps that failed their checks all the same, or not."""
+        """Show or hide maps that failed their checks."""
         self._choose(unreliable=shown)
 
     def hold_hidden(self, hidden: bool) -> None:

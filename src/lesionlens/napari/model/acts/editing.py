@@ -1,4 +1,4 @@
-"""What the reader does while an outline is drawn, as changes of the state."""
+"""Acts while an outline is drawn, as changes of the state."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from lesionlens.results.review.journal import Draft
 from lesionlens.results.review.log import new_tracking_uid
 
 OUTLINE = "outline"
-"""Cause of a failure that goes when an outline can be kept, or is left."""
+"""Cause of a failure that is cleared when an outline is kept or discarded."""
 _UNDECIDED = (
     "There are strokes from an earlier session: continue them (Shift+E) or discard them first."
 )
 
 
 class Editing(StateHolder):
-    """Begins and ends edits, and holds the tools in the reader's hand."""
+    """Begins and ends edits, and holds the tools."""
 
     def begin_edit(self) -> bool:
         """Begin to redraw the outline of the candidate in focus; False if none is."""
@@ -48,25 +48,25 @@ class Editing(StateHolder):
         self._set(editing=number, edited_uid=tracking_uid, choices=visible, **changes)
 
     def edited(self) -> Candidate | None:
-        """Return the candidate whose outline is being redrawn; None of a new one."""
+        """Return the candidate whose outline is being redrawn; None for a new one."""
         analysis, number = self._state.analysis, self._state.editing
         if analysis is None or number is None:
             return None
         return next((c for c in analysis.findings.candidates if c.id == number), None)
 
     def end_edit(self) -> None:
-        """Leave the outline as it was."""
+        """Discard the edit."""
         self._set(**ENDED)
         self.clear_problem(OUTLINE)
 
     # --- strokes that were interrupted ----------------------------------------------------
 
     def offer(self, draft: Draft | None) -> None:
-        """Ask whether strokes that were interrupted go on."""
+        """Offer to continue interrupted strokes."""
         self._set(draft=draft)
 
     def resume(self) -> None:
-        """Go on with them."""
+        """Continue the interrupted strokes."""
         state, draft = self._state, self._state.draft
         if state.analysis is None or draft is None or state.editing is not None:
             return
@@ -79,17 +79,17 @@ class Editing(StateHolder):
     # --- tools ----------------------------------------------------------------------------
 
     def choose_tools(self, **changes: Any) -> None:
-        """Change what is in the reader's hand."""
+        """Change the tools."""
         tools = replace(self._state.tools, **changes)
         if tools != self._state.tools and self._state.editing is not None:
             self._set(tools=tools)
 
     def choose_range(self, low: float, high: float) -> None:
-        """Let the brush paint what lies between two values, the lower one first."""
+        """Limit the brush to a range of values."""
         self.choose_tools(low=min(low, high), high=max(low, high))
 
     def choose_limit(self, limit: Limit) -> None:
-        """Let the brush paint anywhere, or within a range that begins with what is drawn."""
+        """Limit the brush to a range, initially that of the drawn voxels, or remove the limit."""
         state, overlays = self._state, self._state.overlays
         if state.analysis is None or overlays is None or state.editing is None:
             return
@@ -120,4 +120,4 @@ ENDED: dict[str, Any] = {
     "draft": None,
     "tools": Tools(),
 }
-"""What the state holds of an edit once it ended."""
+"""Fields of the state after an edit."""

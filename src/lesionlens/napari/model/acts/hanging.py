@@ -1,4 +1,4 @@
-"""Which views the reader chose for a kind of study, remembered in their own data folder."""
+"""The layout chosen last for each kind of study, stored in the user's data folder."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ logger = logging.getLogger(__name__)
 
 
 def place() -> Path:
-    """Return the file of remembered views."""
+    """Return the path of the stored layouts."""
     return user_folders.data() / "views.json"
 
 
 def remember(study: Study, layout: Layout) -> None:
-    """Keep the views for studies of this kind; a folder that cannot be written costs the memory."""
+    """Store the layout for studies of this kind; a failure is only logged."""
     known = _known()
     if known.get(kind_of(study)) == layout.value:
         return
@@ -36,7 +36,7 @@ def remember(study: Study, layout: Layout) -> None:
 
 
 def recall(study: Study) -> Layout | None:
-    """Return the views chosen last for a study of this kind; None if there were none."""
+    """Return the layout chosen last for a study of this kind, or None."""
     try:
         return Layout(_known()[kind_of(study)])
     except (KeyError, ValueError):

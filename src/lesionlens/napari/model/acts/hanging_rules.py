@@ -1,7 +1,7 @@
-"""Rules of a site or a reader: which sequences hang in which views, for which study.
+"""Hanging rules of a site or reader: sequences and layout by study.
 
-`[[hanging]]` tables in the site's `settings.toml`, and in `hanging.toml` of the reader's own
-settings folder, whose rules go first. The first rule that fits a study holds.
+`[[hanging]]` tables in the site's `settings.toml`, and in `hanging.toml` of the reader's settings
+folder, which has priority. The first matching rule applies.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ LAYOUTS = {
     "2x2": Layout.FOUR,
     "planes": Layout.PLANES,
 }
-"""Views by the name that a rule gives them."""
+"""Layouts by their names in rules."""
 _KEYS = {"with", "without", "kind", "show", "views", "plane"}
 
 
 @dataclass(frozen=True, slots=True)
 class HangingRule:
-    """How studies of one description hang."""
+    """Layout for matching studies."""
 
     show: tuple[MrSequence, ...]
-    """The sequences in the order of the views; those that are missing are passed over."""
+    """Sequences in the order of the views; missing ones are skipped."""
     layout: Layout | None = None
-    """None leaves the views that the reader chose last."""
+    """Layout; None keeps the reader's last choice."""
     plane: Plane | None = None
-    """None leaves the plane of acquisition."""
+    """Plane; None keeps the plane of acquisition."""
     there: frozenset[MrSequence] = frozenset()
-    """All of these must be there."""
+    """Sequences that must be present."""
     absent: frozenset[MrSequence] = frozenset()
-    """None of these may be there."""
+    """Sequences that must be absent."""
     kind: StudyKind | None = None
 
     def fits(self, study: Study) -> bool:
-        """Whether it speaks of a study."""
+        """Whether the rule matches a study."""
         series = set(study.series)
         return (
             self.there <= series
@@ -58,17 +58,17 @@ class HangingRule:
 
 
 def own_file() -> Path:
-    """Return where a reader's rules are looked for."""
+    """Return the path of the reader's rules."""
     return user_folders.settings() / "hanging.toml"
 
 
 def rule_for(study: Study) -> HangingRule | None:
-    """Return the rule that holds for a study; None if none speaks of it.
+    """Return the first rule that matches a study, or None.
 
     Raises
     ------
     ConfigError
-        A file is there and its rules cannot be read.
+        A file exists and its rules cannot be read.
     """
     for file in (own_file(), user_folders.site_settings() / "settings.toml"):
         found = next((rule for rule in read_rules(file) if rule.fits(study)), None)
@@ -83,7 +83,7 @@ def read_rules(file: Path) -> tuple[HangingRule, ...]:
     Raises
     ------
     ConfigError
-        It cannot be read, or a rule holds what no rule can.
+        The file cannot be read, or a rule is invalid.
     """
     try:
         table = read_toml(file)
@@ -93,7 +93,7 @@ def read_rules(file: Path) -> tuple[HangingRule, ...]:
         raise _wrong(file, str(error)) from error
     rows = table.get("hanging", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise _wrong(file, "`hanging` that is no list of tables")
+        raise _wrong(file, "`hanging`, which is not a list of tables")
     return tuple(_rule(file, row) for row in rows)
 
 
@@ -120,7 +120,7 @@ def _rule(file: Path, row: dict[str, Any]) -> HangingRule:
 def _wrong(file: Path, found: str) -> ConfigError:
     return ConfigError(
         found=f"{file.name} with {found}",
-        expected="[[hanging]] with show = [t1, t1c, t2, flair], and where wanted views = "
+        expected="[[hanging]] with show = [t1, t1c, t2, flair], and optionally views = "
         f"{', '.join(LAYOUTS)}, plane = {', '.join(Plane)}, with, without, kind",
         next_step="Correct the rule; until then the views chosen last are shown",
     )

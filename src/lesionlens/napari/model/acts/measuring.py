@@ -1,4 +1,4 @@
-"""What the reader measures by hand: kept with the views, never with the result."""
+"""Measurements by hand: part of the views, never of the result."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _HOW = {
 
 
 class MeasureActs:
-    """Acts on the measures of one session."""
+    """Acts on the measurements of one session."""
 
     session: ReviewSession
 
     def choose_measure(self, kind: MeasureKind) -> None:
-        """Let the pointer measure this in the linked views, or put the tool away."""
+        """Select a measuring tool for the linked views, or deselect it."""
         state = self.session.state
         views = state.choices.views
         if state.study is None:
@@ -39,7 +39,7 @@ class MeasureActs:
             self.session.notify(_HOW[kind])
 
     def begin_measure(self, at: Point, last_seen: bool = True) -> None:
-        """Begin a measure at a point (RAS+ mm), or go on with the last where that is seen."""
+        """Begin a measurement at a point (RAS+ mm), or continue the last one if it is visible."""
         views = self.session.state.choices.views
         if views.measuring is None:
             return
@@ -53,7 +53,7 @@ class MeasureActs:
         self.session.choose_views(measures=(*_drawn(kept), begun))
 
     def move_measure(self, index: int, which: int, at: Point) -> None:
-        """Move a point of a measure."""
+        """Move a point of a measurement."""
         measures = list(self.session.state.choices.views.measures)
         if 0 <= index < len(measures):
             measures[index] = measures[index].with_point(which, at)
@@ -69,7 +69,7 @@ class MeasureActs:
         self.session.choose_views(measures=(*_drawn(measures), *waits))
 
     def remove_measure(self) -> None:
-        """Take the last measure away."""
+        """Remove the last measurement."""
         measures = self.session.state.choices.views.measures
         if measures:
             self.session.choose_views(measures=measures[:-1])

@@ -1,7 +1,7 @@
-"""Every act on what the reader has open and chosen, without Qt and without napari.
+"""All acts on the open study and the choices, without Qt and napari.
 
-The session is the one mutable object of the window. It holds a frozen `State`; every act replaces
-it and emits `changed`. What is on the screen follows from the state by `screen.resolve`.
+The session is the only mutable object of the window. It holds a frozen `State`; every act replaces
+it and emits `changed`. The screen is computed from the state by `screen.resolve`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 
 QUESTION, SAVING, OPENING = "question", "saving", "opening"
-"""Causes of failures that go when it works again."""
+"""Causes of failures that are cleared by the next success."""
 
 
 class ReviewSession(Choosing):
@@ -50,9 +50,9 @@ class ReviewSession(Choosing):
     Parameters
     ----------
     reader : str or None
-        Who reviews, written into every event.
+        Name of the reader, stored in every event.
     defaults : Choices
-        What is chosen when a study opens (from the preferences).
+        Choices for a newly opened study (from the preferences).
     """
 
     def __init__(self, *, reader: str | None = None, defaults: Choices | None = None) -> None:
@@ -67,9 +67,9 @@ class ReviewSession(Choosing):
     def open(
         self, study: Study, request: Request | None = None, listed: Identity = NOWHERE
     ) -> None:
-        """Take a study; an analysis of an earlier one goes, the overlay is off.
+        """Open a study without an analysis, with the overlay off.
 
-        `listed` is what a worklist calls it.
+        `listed` is its identity in a worklist.
         """
         self._aside = None
         if study is self._state.study:
@@ -104,16 +104,16 @@ class ReviewSession(Choosing):
         )
 
     def doubt_names(self, pair: tuple[MrSequence, MrSequence] | None) -> None:
-        """Say that two sequences of the open study seem to carry each other's name."""
+        """Report that the names of two sequences of the open study seem exchanged."""
         self._set(exchanged=pair)
 
     def preliminary_arrived(self, found: PreliminaryFindings) -> None:
-        """Show what a first look flags, until the analysis that runs is done."""
+        """Show preliminary candidates until the running analysis is finished."""
         if self._state.activity is not None and self._state.analysis is None:
             self._set(preliminary=found)
 
     def analysed(self, result: Any, overlays: Overlays, review: Review | None = None) -> None:
-        """Take a result (`.analysis`, `.trace`, `.engine`); its review or this continues."""
+        """Show a result (`.analysis`, `.trace`, `.engine`) with its review, or another one."""
         review = result.analysis.review if review is None else review
         analysis = applied(replace(result.analysis, review=review))
         review = analysis.review
@@ -159,7 +159,7 @@ class ReviewSession(Choosing):
         self._set(**_fields_of(State(choices=self.defaults)))
 
     def set_aside(self) -> None:
-        """Take what is open out of reach while another study is opened: no act finds it."""
+        """Set the open study aside while another one is opened, so that no act reaches it."""
         if self._state.study is not None:
             self._aside = (self._state, self.result, self._log)
             runs = {"activity": self._state.activity}
@@ -168,11 +168,11 @@ class ReviewSession(Choosing):
 
     @property
     def aside(self) -> Study | None:
-        """The study that was taken out of reach, and comes back where no other is opened."""
+        """The study set aside, which is restored if no other is opened."""
         return None if self._aside is None else self._aside[0].study
 
     def bring_back(self) -> None:
-        """Show again what was set aside, where no other study took its place."""
+        """Restore the study that was set aside, unless another one was opened."""
         aside, self._aside = self._aside, None
         if aside is None or self._state.study is not None:
             return
@@ -184,11 +184,11 @@ class ReviewSession(Choosing):
     # --- what runs, what failed -----------------------------------------------------------
 
     def begin(self, words: str) -> None:
-        """Report that something runs."""
+        """Report that a job runs."""
         self._set(activity=Activity(words), problem=None, message="", query=None)
 
     def progressed(self, stage: str, fraction: float) -> None:
-        """Report how far it is."""
+        """Report the progress of the job."""
         activity = self._state.activity
         if activity is not None:
             self._set(activity=activity.at(stage, fraction))
@@ -199,26 +199,26 @@ class ReviewSession(Choosing):
             self._set(activity=replace(self._state.activity, stopping=True))
 
     def ended(self, message: str = "") -> None:
-        """Report that nothing runs any more."""
+        """Report that the job has ended."""
         self._set(activity=None, message=message, **self._settled())
 
     def failed(self, problem: Problem) -> None:
-        """Report why something did not work; study, analysis and review stay."""
+        """Report a failure; study, analysis and review are kept."""
         self._set(activity=None, problem=problem, **self._settled())
 
     def _settled(self) -> dict[str, Any]:
         return without_preliminary(self._state, self.defaults.overlay)
 
     def refused(self, problem: Problem) -> None:
-        """Report why something did not work beside what runs; it goes on."""
+        """Report a failure of another act than the running job, which continues."""
         self._set(problem=problem)
 
     def ask(self, query: Query, problem: Problem | None = None) -> None:
-        """Report what the reader must decide before a study can be opened; what is open stays."""
+        """Report a decision needed to open a study; the open study is kept."""
         self._set(activity=None, query=query, problem=problem)
 
     def dismiss(self) -> None:
-        """Take the failure, or what was asked, off the screen; what was set aside is back."""
+        """Hide the failure or query, and restore a study that was set aside."""
         self._set(problem=None, query=None)
         if self._state.activity is None:
             self.bring_back()
@@ -226,7 +226,7 @@ class ReviewSession(Choosing):
     # --- choices --------------------------------------------------------------------------
 
     def go_to(self, candidate_id: int) -> None:
-        """Bring a candidate into focus; its contour appears unless the overlay was switched off."""
+        """Focus a candidate; its contour is shown unless the reader switched the overlay off."""
         if candidate_id in listed_ids(self._state):
             choices = self._state.choices
             overlay = choices.overlay
@@ -237,7 +237,7 @@ class ReviewSession(Choosing):
             self._moved_on()
 
     def _visit(self, candidate_id: int) -> None:
-        """Let the views go to a candidate, of the analysis or of a first look."""
+        """Let the views go to a final or preliminary candidate."""
         analysis, first = self._state.analysis, self._state.preliminary
         found = first if analysis is None else analysis.findings
         there = () if found is None else found.candidates
@@ -246,12 +246,12 @@ class ReviewSession(Choosing):
             self.happened.emit(PlaceVisited(one.centroid_mm, one.bounding_box_mm))
 
     def _moved_on(self) -> None:
-        """Put away what was refused at a place that the reader has left."""
+        """Clear problems of the previous candidate."""
         for cause in (QUESTION, OUTLINE, OPENING):
             self.clear_problem(cause)
 
     def step(self, by: int) -> None:
-        """Go `by` candidates on; from the last one on to the first."""
+        """Go forward or back by a number of candidates, cyclically."""
         ids = listed_ids(self._state)
         if ids:
             now = self._state.choices.candidate
@@ -259,45 +259,45 @@ class ReviewSession(Choosing):
             self.go_to(ids[place])
 
     def choose_alone(self, candidate_id: int | None) -> None:
-        """Show the attention given to one candidate, which comes into focus; None for all."""
+        """Limit the map to one candidate, which is focused; None for all."""
         self._choose(alone=candidate_id is not None)
         if candidate_id is not None and candidate_id != self._state.choices.candidate:
             self.go_to(candidate_id)
 
     def layer_arrived(self, overlays: Overlays) -> None:
-        """Take the attention of a single layer or head, which `overlays` hold."""
+        """Show overlays that contain the attention of a single layer or head."""
         self._set(overlays=overlays)
 
     def probe(self, voxel: tuple[int, int, int] | None, overlays: Overlays | None = None) -> None:
-        """Take the answer to a probe of a voxel of the reference grid, or put it away."""
+        """Show the probe of a voxel of the reference grid, or close it."""
         self._set(probed=voxel, overlays=overlays or self._state.overlays)
 
     def answer_without(self, candidate_id: int, words: str) -> None:
-        """Take what the network says with a candidate hidden."""
+        """Show the network's result with a candidate masked."""
         self._set(without=(candidate_id, words))
 
     def take_second(self, second: SecondResult | None) -> None:
-        """Show another result of the open study beside it; None ends that."""
+        """Show a second result of the open study; None closes it."""
         self._set(second=second)
 
     def show_marks(self, marks: tuple[Point, ...]) -> None:
-        """Show the places that the reader marked (RAS+ mm)."""
+        """Show the reader's marks (RAS+ mm)."""
         if marks != self._state.marks:
             self._set(marks=marks)
 
     # --- review ---------------------------------------------------------------------------
 
     def type_reason(self, reason: str) -> None:
-        """Keep what is typed for the candidate in focus until it is decided."""
+        """Keep the typed reason of the candidate in focus until it is decided."""
         candidate = self.candidate()
         if candidate is not None and reason != self._state.reason_of(candidate.tracking_uid):
             self._set(typed={**self._state.typed, candidate.tracking_uid: reason})
 
     def reason_for(self, candidate: Candidate, state: ReviewState) -> str | None:
-        """Return the reason that belongs to a decision: the one typed for this candidate.
+        """Return the reason of a decision: the one typed for this candidate.
 
-        Where none was typed, that of the same decision goes on, or of the outline just redrawn. A
-        redrawn outline keeps the reason of the decision before it, beside its own.
+        If none was typed, the reason of the same decision or of the redrawn outline is kept. A
+        redrawn outline appends its reason to that of the previous decision.
         """
         last = self._state.review.of(candidate.tracking_uid)
         typed = self._state.typed.get(candidate.tracking_uid)
@@ -311,7 +311,7 @@ class ReviewSession(Choosing):
         return typed or None
 
     def mark(self, state: ReviewState) -> Candidate | None:
-        """Record what the reader says of the candidate in focus; return that candidate."""
+        """Record a decision on the candidate in focus; return that candidate."""
         candidate = self.candidate()
         if candidate is not None:
             reason = self.reason_for(candidate, state)
@@ -320,11 +320,11 @@ class ReviewSession(Choosing):
         return candidate
 
     def log(self) -> ReviewLog:
-        """Return a copy of the log: what is recorded in it holds once it is settled."""
+        """Return a copy of the log, whose changes take effect by `settle`."""
         return ReviewLog(self._log.review)
 
     def settle(self, log: ReviewLog, analysis: Analysis, overlays: Overlays | None) -> None:
-        """Take a log, with the analysis and overlays that `redraw.reviewed` made of it."""
+        """Adopt a log, with its analysis and overlays from `redraw.reviewed`."""
         self._log = log
         ended = {} if self._state.editing is None else ENDED
         self._set(
@@ -354,7 +354,7 @@ class ReviewSession(Choosing):
         self._moved_on()
 
     def _undecided_reasons(self, review: Review) -> dict[str, str]:
-        """Return the reasons typed for candidates on which nothing new was decided in a review."""
+        """Return typed reasons of candidates without a new decision in a review."""
         decided = {e.tracking_uid for e in review.events[len(self._state.review.events) :]}
         return {uid: words for uid, words in self._state.typed.items() if uid not in decided}
 

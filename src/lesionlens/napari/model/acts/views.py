@@ -1,4 +1,4 @@
-"""What the reader does to the views: layouts, slices, brightness, comparison."""
+"""Acts on the views: layouts, slices, window level, comparison."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ class ViewActs(MeasureActs):
     Parameters
     ----------
     session : ReviewSession
-        Holds what was chosen.
+        Session with the choices.
     """
 
     def __init__(self, session: ReviewSession) -> None:
         self.session = session
         self.viewpoint = SharedViewpoint()
         self.renew_pointer: Callable[[], bool | None] = lambda: None
-        """Set by the window: takes where the pointer is now; False if it is off the picture."""
+        """Updates the pointer; False if it is off the image. Set by the window."""
 
     def pointing(self) -> bool:
-        """Whether the pointer is on the picture, where it is now; says so if it is not."""
+        """Whether the pointer is on the image; notifies if it is not."""
         there = self.renew_pointer() is not False
         if not there:
             self.session.notify("Point at the position in the image first.")
@@ -56,22 +56,22 @@ class ViewActs(MeasureActs):
     # --- layouts --------------------------------------------------------------------------
 
     def show_layout(self, layout: Layout) -> None:
-        """Show these views, and remember them for studies of this kind."""
+        """Show a layout, and remember it for studies of this kind."""
         study = self.session.state.study
         if study is not None:
             self.session.choose_views(layout=layout)
-            if layout is not Layout.PRIOR:  # which another study of the kind may not have
+            if layout is not Layout.PRIOR:  # other studies of the kind may have no prior
                 hanging.remember(study, layout)
 
     def _is_drawing(self) -> bool:
-        """Whether an outline is being redrawn, below which no other picture is put."""
+        """Whether an outline is being redrawn, during which the image stays; notifies if so."""
         drawing = self.session.state.editing is not None
         if drawing:
             self.session.notify(_DRAWING)
         return drawing
 
     def hang(self, before: Study | None) -> None:
-        """Show another study's views: by a rule, else as chosen last for this kind of study."""
+        """Choose the layout of a new study: by a rule, else the last one of its kind."""
         study = self.session.state.study
         if study is None or study is before:
             return
@@ -91,18 +91,18 @@ class ViewActs(MeasureActs):
             self.session.choose_views(layout=layout)
 
     def toggle_layout(self, layout: Layout) -> None:
-        """Show these views, or the single one again."""
+        """Show a layout, or the single view again."""
         now = self.session.state.choices.views.layout
         self.show_layout(Layout.SINGLE if now is layout else layout)
 
     def next_row_layout(self) -> None:
-        """Two sequences in a row, three, the single view."""
+        """Show the next layout of: two in a row, three in a row, single view."""
         now = self.session.state.choices.views.layout
         place = _ROWS.index(now) if now in _ROWS else len(_ROWS) - 1
         self.show_layout(_ROWS[(place + 1) % len(_ROWS)])
 
     def toggle_acquired_slices(self) -> None:
-        """Slices as they were acquired, or along the patient's own axes."""
+        """Switch between acquired slices, and slices along the patient's axes."""
         views = self.session.state.choices.views
         if views.layout is Layout.SINGLE:
             self.session.choose_views(acquired=True)
@@ -115,7 +115,7 @@ class ViewActs(MeasureActs):
     # --- slices ---------------------------------------------------------------------------
 
     def scroll(self, by: int) -> bool:
-        """Go `by` slices on; False at the end."""
+        """Go forward or back by a number of slices; False at the end."""
         state, before = self.session.state, self.viewpoint.now.point_mm
         slices = slices_of(state, state.choices.plane)
         if slices is None:
@@ -125,46 +125,46 @@ class ViewActs(MeasureActs):
         return point != before
 
     def show_slice(self, number: int) -> None:
-        """Go to a slice of the plane shown, from 1."""
+        """Go to a slice of the shown plane, from 1."""
         slices = slices_of(self.session.state, self.session.state.choices.plane)
         if slices is not None:
             self.viewpoint.move(point_mm=slices.at(self.viewpoint.now.point_mm, number))
 
     def scroll_looped(self) -> None:
-        """One slice on; from the last one to the first."""
+        """Go to the next slice, cyclically."""
         before = self.viewpoint.now.point_mm
         self.scroll(1)
         if self.viewpoint.now.point_mm == before:
             self.scroll(-_TO_THE_END)
 
     def toggle_cine(self) -> None:
-        """Let the slices run, or stand still."""
+        """Play or stop the slices."""
         self.session.choose_views(cine=not self.session.state.choices.views.cine)
 
     # --- brightness and comparison --------------------------------------------------------
 
     def show_window(self, window: Window) -> None:
-        """Take a preset of brightness for all sequences."""
+        """Apply a window preset to all sequences."""
         self.session.choose_views(window=window)
         self.session.happened.emit(WindowChosen(window))
 
     def hold_comparison(self, held: bool) -> None:
-        """Show what is compared in place of this: a prior, else the sequence shown before."""
+        """Show the comparison while held: a prior, else the previously shown sequence."""
         self.session.choose_views(swapped=held)
 
     def compare_with(self, compared: ComparedPictures | None) -> None:
-        """Let the key that shows the other sequence show these pictures instead; None ends that."""
+        """Set the images for `hold_comparison`; None for the previously shown sequence."""
         self.session.choose_views(compared=compared, swapped=False)
 
     def toggle_prior(self) -> None:
-        """Show what is compared beside this study, or the single view again."""
+        """Show the comparison beside this study, or the single view again."""
         views = self.session.state.choices.views
         if views.compared is not None and not self._is_drawing():
             turned = Layout.SINGLE if views.layout is Layout.PRIOR else Layout.PRIOR
             self.session.choose_views(layout=turned)
 
     def toggle_slab(self) -> None:
-        """T1c as a maximum intensity projection, or slice by slice."""
+        """Switch T1c between a maximum intensity projection and single slices."""
         views = self.session.state.choices.views
         if self._is_drawing():
             return
@@ -175,7 +175,7 @@ class ViewActs(MeasureActs):
     # --- why ------------------------------------------------------------------------------
 
     def next_evidence(self) -> None:
-        """Show what each sequence adds at every voxel, in turn; then the attention again."""
+        """Show the contribution map of the next sequence; after the last, the attention."""
         state = self.session.state
         maps = [second for second in state.second_opinions if second.sequence is not None]
         now = state.choices.layer if state.choices.overlay is Overlay.MAP else None
@@ -188,7 +188,7 @@ class ViewActs(MeasureActs):
             self._not_in_files(_NO_EVIDENCE)
 
     def toggle_first_layer(self) -> None:
-        """Show where the first layer attends, or what the network decided from."""
+        """Switch between the first layer's attention and that of the deciding layers."""
         state = self.session.state
         if state.attention_layers:
             shown = state.choices.overlay is Overlay.MAP and state.choices.layer == 0
@@ -197,7 +197,7 @@ class ViewActs(MeasureActs):
             self._not_in_files(_NO_LAYERS)
 
     def _not_in_files(self, words: str) -> None:
-        """Report what files do not hold, where the reader is shown maps at all."""
+        """Notify that files lack data, if the reader is shown maps at all."""
         state = self.session.state
         if state.reopened and state.overlays is not None and state.overlays.attention:
             self.session.notify(words)
@@ -213,7 +213,7 @@ class ViewActs(MeasureActs):
         self.session.happened.emit(PlaceVisited(point_mm))
 
     def next_considered(self) -> None:
-        """Go to the next place that was considered and dismissed; after the last, the first."""
+        """Go to the next dismissed region, cyclically."""
         analysis = self._analysed()
         if analysis is None:
             return
@@ -229,7 +229,7 @@ class ViewActs(MeasureActs):
         self.session.notify(words)
 
     def step_doubtful(self, step: int) -> None:
-        """Go to the next doubtful part of an outline, or the one before; the ends meet."""
+        """Go to the next or previous doubtful part of an outline, cyclically."""
         analysis = self._analysed()
         if analysis is None:
             return
@@ -257,32 +257,32 @@ class ViewActs(MeasureActs):
         return state.analysis
 
     def doubtful_here(self) -> DoubtfulPart | None:
-        """Return the doubtful part that the views were brought to; None once they moved on."""
+        """Return the doubtful part at the crosshair, or None."""
         analysis, here = self.session.state.analysis, self.viewpoint.now.point_mm
         parts = () if analysis is None else analysis.findings.doubtful
         return next((one for one in parts if one.centroid_mm == here), None)
 
     def toggle_isolines(self) -> None:
-        """Draw maps as isolines, or in colour."""
+        """Switch maps between isolines and colour."""
         self.session.choose_views(isolines=not self.session.state.choices.views.isolines)
 
     def toggle_second_window(self) -> None:
-        """Show other linked views in a window of their own, or close that; so for later studies."""
+        """Show or close a second window of linked views, also for later studies."""
         self.keep_second_window(not self.session.state.choices.views.second_window)
 
     def keep_second_window(self, shown: bool) -> None:
-        """Show the second window, or not."""
+        """Show or hide the second window."""
         defaults = self.session.defaults
         views = replace(defaults.views, second_window=shown)
         self.session.defaults = replace(defaults, views=views)
         self.session.choose_views(second_window=shown)
 
     def toggle_names(self) -> None:
-        """Patient, date and series on the views, or not."""
+        """Show or hide patient, date and series on the views."""
         self.session.choose_views(named=not self.session.state.choices.views.named)
 
     def toggle_rulers(self) -> None:
-        """Draw both diameters of the candidate in focus, on the slice where they lie, or not."""
+        """Show or hide both diameters of the candidate in focus, going to their slice."""
         state, candidate = self.session.state, self.session.candidate()
         views = state.choices.views
         if self._is_drawing():
@@ -298,11 +298,11 @@ class ViewActs(MeasureActs):
             self.viewpoint.move(point_mm=(x, y, z))
 
     def keep_rulers(self) -> None:
-        """Keep rulers that were moved by hand."""
+        """Store rulers dragged by the reader."""
         raise NotImplementedError
 
     def drag_rulers(self, rulers: tuple[Ruler, ...]) -> None:
-        """Show rulers while they are moved by hand."""
+        """Show rulers while they are dragged."""
         candidate = self.session.candidate()
         if candidate is not None:
             self.session.choose_views(dragged=(candidate.id, rulers))

@@ -1,4 +1,4 @@
-"""What the reader can choose to see: overlays, layers of the attention, planes."""
+"""Display choices: overlays, layers of the attention, planes."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from lesionlens.napari.model.geometry.planes import Plane
 
 
 class SecondOpinion(StrEnum):
-    """A second opinion on a region, computed when asked."""
+    """A second opinion on a region, computed on request."""
 
     GRADIENTS = "grad-cam"
-    """Which features made the network draw the region, by gradients instead of attention."""
+    """Features that led to the region, by gradients instead of attention."""
     ROLLOUT = "rollout"
-    """Where the candidate's peak attended, followed through all layers of self-attention."""
+    """Attention of the candidate's peak, rolled out through all self-attention layers."""
     BY_T1 = "evidence-t1"
     BY_T1C = "evidence-t1c"
     BY_T2 = "evidence-t2"
     BY_FLAIR = "evidence-flair"
-    """What one sequence adds to the probability at each voxel, or takes from it."""
+    """Signed contribution of one sequence to the probability at each voxel."""
 
     @property
     def sequence(self) -> MrSequence | None:
-        """Whose evidence it is; None of the others."""
+        """Sequence of a contribution map; None for others."""
         kind, _, name = self.value.partition("-")
         return MrSequence(name) if kind == "evidence" else None
 
     @property
     def words(self) -> str:
-        """In the panel."""
+        """Name in the panel."""
         if self.sequence is not None:
             return f"{self.sequence.words} evidence"
         return {SecondOpinion.GRADIENTS: "Grad-CAM", SecondOpinion.ROLLOUT: "rollout"}[self]
@@ -41,7 +41,7 @@ class SecondOpinion(StrEnum):
 class LayerChoice(NamedTuple):
     """One layer of the network's attention for a region, or a second opinion on it.
 
-    `head` None is the mean of a layer's heads; `at_mm` is where a rollout begins.
+    `head` None is the mean of a layer's heads; `at_mm` is the start of a rollout.
     """
 
     region: Region
@@ -51,7 +51,7 @@ class LayerChoice(NamedTuple):
 
 
 class Overlay(StrEnum):
-    """What lies over the image."""
+    """Overlay on the image."""
 
     OFF = "off"
     CONTOUR = "contour"
@@ -60,36 +60,36 @@ class Overlay(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What the reader chose to see."""
+    """The reader's display choices."""
 
     candidate: int | None = None
     """Id of the candidate in focus."""
     sequence: MrSequence | None = None
-    """The image shown."""
+    """Shown sequence."""
     region: Region = Region.WT
-    """Whose contour and attention are shown."""
+    """Region whose contour and attention are shown."""
     layer: int | SecondOpinion | None = None
-    """Of the attention, or a second opinion; None for all layers and heads combined."""
+    """Layer of the attention, or a second opinion; None for all layers and heads combined."""
     head: int | None = None
-    """Of the layer; None for their mean."""
+    """Head of the layer; None for the mean of its heads."""
     alone: bool = False
-    """Whether the map leaves out what was attended to in other candidates than the one in focus."""
+    """Whether the map is limited to the candidate in focus."""
     overlay: Overlay = Overlay.OFF
-    """Off when a study opens: the reader reads unaided first."""
+    """Overlay; off for a new study, so that the reader reads unaided first."""
     asked: bool = False
-    """Whether the reader has switched the overlay, so that focus does not do it for them."""
+    """Whether the reader has switched the overlay, so that focusing does not change it."""
     opacity: float = 0.6
-    """Of the maps, 0 to 1."""
+    """Opacity of maps, 0 to 1."""
     threshold: float = 0.0
-    """Candidates that score less are not listed."""
+    """Lowest score of listed candidates."""
     uncertainty: bool = False
     """Whether the uncertainty map is shown."""
     unreliable: bool = False
-    """Whether maps that failed their checks are shown all the same."""
+    """Whether maps that failed their checks are shown."""
     hidden: bool = False
-    """Whether all overlays are held hidden."""
+    """Whether all overlays are hidden while a key is held."""
     plane: Plane = Plane.AXIAL
     views: ViewChoices = field(default_factory=ViewChoices)
-    """Which views stand together, and how they are drawn."""
+    """Layout and drawing of the views."""
     before: MrSequence | None = None
-    """Which sequence was shown before this one, to compare with."""
+    """Previously shown sequence, for comparison."""

@@ -1,4 +1,4 @@
-"""What a pointer does to make a prompt, without Qt or napari."""
+"""Pointer gestures that make prompts, without Qt or napari."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from lesionlens.base.labels import PromptKind
 from lesionlens.base.records.findings import Point
 
 STILL_PX = 4.0
-"""A hand trembles so far."""
+"""Maximum movement of a click, pixels."""
 _LEAST_CORNERS = 3
 _STEP_MM = 0.5
 
 
 class Gesture(NamedTuple):
-    """What the pointer did on a picture."""
+    """A prompt made by the pointer."""
 
     kind: PromptKind
     belongs: bool
     path_mm: Sequence[Point]
-    """RAS+ mm: the point, the line, two corners of the box, or the corners of the lasso."""
+    """RAS+ mm: point, line, two corners of a box, or corners of a lasso."""
 
 
 def line_of(path: Sequence[tuple[float, float]], modifiers: set[str]) -> list[tuple[float, float]]:
-    """Return the line that shows a drag while it lasts: the way itself, a box, a closed lasso.
+    """Return the line shown during a drag: the path, a box or a closed lasso.
 
     Examples
     --------
@@ -42,16 +42,16 @@ def line_of(path: Sequence[tuple[float, float]], modifiers: set[str]) -> list[tu
 
 
 def gesture_of(path: list[Point], moved: bool, modifiers: set[str]) -> Gesture:
-    """Return what a press, a way and a release mean.
+    """Return the gesture of a press, drag and release.
 
     Parameters
     ----------
     path : list of (3,)
-        RAS+ mm, at least one.
+        Points in RAS+ mm, at least one.
     moved : bool
-        Whether the pointer went further than a hand trembles.
+        Whether the pointer moved more than `STILL_PX`.
     modifiers : set of str
-        "Alt" denies, "Shift" makes a box of a drag, "Control" a lasso.
+        "Alt": background; "Shift": a drag is a box; "Control": a drag is a lasso.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def gesture_of(path: list[Point], moved: bool, modifiers: set[str]) -> Gesture:
 
 
 def _joined(path: list[Point]) -> list[Point]:
-    """Fill the gaps of a way, which a quick hand leaves: at least two points a millimetre."""
+    """Fill gaps of a fast drag: at least two points per millimetre."""
     out = path[:1]
     for before, after in pairwise(path):
         steps = max(1, int(np.ceil(math.dist(before, after) / _STEP_MM)))

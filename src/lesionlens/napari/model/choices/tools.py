@@ -1,4 +1,4 @@
-"""The tools in the reader's hand while an outline is drawn: frozen, without Qt."""
+"""Tools for drawing an outline: frozen, without Qt."""
 
 from __future__ import annotations
 
@@ -11,48 +11,47 @@ from numpy.typing import NDArray
 from lesionlens.base.labels import MrSequence
 
 NEW = 0
-"""Stands for the id of a candidate that is being drawn and is missing yet."""
+"""Id of a new candidate being drawn."""
 
 
 class Limit(StrEnum):
-    """Where the brush paints within a stroke."""
+    """Limit of the brush."""
 
     ANYWHERE = "anywhere"
     INTENSITY = "intensity"
-    """Where the sequence shown lies in a range."""
+    """Voxels whose intensity in the shown sequence is within a range."""
     PROBABILITY = "probability"
-    """Where the network's whole-tumour probability lies in a range."""
+    """Voxels whose whole-tumour probability is within a range."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the reader chose of them."""
+    """The reader's choices."""
 
     ball: bool = False
-    """Whether the brush is a ball; else a disc on the slice."""
+    """Whether the brush is a ball instead of a disc on the slice."""
     limit: Limit = Limit.ANYWHERE
-    """Where it paints."""
+    """Limit of the brush."""
     low: float = 0.0
     high: float = 1.0
-    """The range."""
+    """Range of the limit."""
     sequence: MrSequence | None = None
-    """Whose intensities they are."""
+    """Sequence of an intensity range."""
     points: tuple[tuple[float, float, float], ...] | None = None
-    """Tuple of (3,). Where to split, RAS+ mm, as far as they were pointed at; None while nothing is
-    split."""
+    """Tuple of (3,). Split points set so far, RAS+ mm; None if no split is in progress."""
     prompting: bool = False
-    """Whether the pointer says what belongs, and does not paint."""
+    """Whether the pointer makes prompts instead of painting."""
 
 
 def usual_range(values: NDArray[np.float32], mine: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the range of values that a brush begins with: that of what is drawn already.
+    """Return the initial range of the brush: that of the drawn voxels.
 
     Parameters
     ----------
     values : (I, J, K) float32
-        The sequence shown.
+        Values of the shown sequence.
     mine : (I, J, K) bool
-        What is drawn; where it is nothing, the range is that of everything.
+        Drawn voxels; if there are none, the range is that of all voxels.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How the reader looks: side by side or alone, as acquired or along the patient, how bright."""
+"""Choices of the views: layout, orientation of slices, window level, comparison."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from lesionlens.napari.model.geometry.rulers import Ruler
 
 
 class Layout(StrEnum):
-    """Which views are shown together."""
+    """Layout of the views."""
 
     SINGLE = "single"
-    """napari's own canvas, with every layer and tool in it."""
+    """napari's own canvas, with all layers and tools."""
     ONE = "slices"
-    """One view of slices as they were acquired."""
+    """One view of acquired slices."""
     PAIR = "1 × 2"
     TRIPLE = "1 × 3"
     FOUR = "2 × 2"
     PLANES = "three planes"
     PRIOR = "prior | now"
-    """One sequence of an earlier examination, or another picture, beside this one's."""
+    """An earlier examination, or another image, beside this study."""
 
     @property
     def sequences(self) -> int:
-        """How many sequences stand side by side; 1 if one is shown alone."""
+        """Number of sequences side by side."""
         return {Layout.PAIR: 2, Layout.TRIPLE: 3, Layout.FOUR: 4}.get(self, 1)
 
 
 class Window(StrEnum):
-    """How grey values become brightness."""
+    """Window preset."""
 
     AUTO = "auto"
     BRAIN = "brain"
@@ -42,57 +42,57 @@ class Window(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ComparedPictures:
-    """Pictures that replace those shown while a key is held: of a prior study, say."""
+    """Images for comparison, such as a prior's."""
 
     words: str
-    """What they are, such as "prior of 2024-03-01"."""
+    """Description, such as "prior of 2024-03-01"."""
     volumes: Mapping[MrSequence, Volume]
-    """In the patient frame of the open study, on grids of their own; sequences that are missing are
-    not swapped."""
+    """Volumes in the patient frame of the open study, on their own grids; missing sequences are not
+    replaced."""
     components: Volume | None = None
     """Volume of int32 or None. What was flagged there, to be outlined; candidate ids, 0 elsewhere.
     """
     beside: str = ""
-    """Names another picture of this study (a series, the subtraction); empty for a prior's."""
+    """Name of another image of this study (a series, the subtraction); empty for a prior."""
     how: str = ""
-    """How it was laid there, with its doubt."""
+    """How it was registered, with any doubt."""
     instead_of: ComparedPictures | None = None
-    """What is compared again once that is put away."""
+    """Comparison restored afterwards."""
     layout: Layout = Layout.SINGLE
-    """Which views are shown again then."""
+    """Layout restored afterwards."""
 
 
 @dataclass(frozen=True, slots=True)
 class ViewChoices:
-    """What the reader chose of the views; none of it changes what is exported."""
+    """Choices of the views; they do not affect exports."""
 
     layout: Layout = Layout.SINGLE
-    """Which views are shown together."""
+    """Layout of the views."""
     hung: tuple[MrSequence, ...] = ()
-    """The order of the sequences in the views, by a rule; empty for the study's own."""
+    """Order of the sequences by a hanging rule; empty for the study's order."""
     acquired: bool = True
-    """Whether the planes follow the slices of the sequence shown; else the patient's own axes."""
+    """Whether planes follow the acquired slices of the shown sequence, not the patient's axes."""
     window: Window = Window.AUTO
-    """Preset of brightness; a drag by hand continues from there."""
+    """Window preset, from which drags continue."""
     cine: bool = False
-    """Whether slices run one after the other."""
+    """Whether the slices are played."""
     swapped: bool = False
-    """Whether the other sequence is shown in place of this one while a key is held."""
+    """Whether the comparison is shown while a key is held."""
     compared: ComparedPictures | None = None
-    """What is shown then, if it is not another sequence of this study."""
+    """Images of the comparison; None for another sequence of this study."""
     slab: bool = False
-    """Whether T1c is shown as the brightest of a thick slab."""
+    """Whether T1c is shown as a maximum intensity projection of a slab."""
     isolines: bool = False
-    """Whether maps are drawn as lines of equal value, so that the texture stays readable."""
+    """Whether maps are drawn as isolines, which keep the texture visible."""
     named: bool = True
-    """Whether patient, date and series stand on the views."""
+    """Whether patient, date and series are shown on the views."""
     rulers: bool = False
     """Whether the two diameters of the candidate in focus are drawn."""
     second_window: bool = False
-    """Whether other linked views stand in a window of their own."""
+    """Whether a second window of linked views is shown."""
     measuring: MeasureKind | None = None
-    """What the pointer measures in the linked views."""
+    """Selected measuring tool in the linked views."""
     measures: tuple[Measure, ...] = ()
-    """What was measured by hand, oldest first; never exported."""
+    """Measurements by hand, oldest first; never exported."""
     dragged: tuple[int, tuple[Ruler, ...]] | None = None
-    """The candidate whose rulers the reader moved, and where they are until they are kept."""
+    """Candidate and rulers being dragged."""

@@ -1,4 +1,4 @@
-"""Where the head is on a picture: a mark beside it was a slip of the hand."""
+"""Head mask of an image, for rejecting marks outside the head."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _STEP_MM, _MARGIN_MM = 3.0, 6.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Head:
-    """The head with all that it encloses, and a margin, on a coarse grid."""
+    """Filled head mask with a margin, on a coarse grid."""
 
     mask: NDArray[np.bool_]
     grid: Grid
-    """Of the picture."""
+    """Grid of the image."""
     steps: tuple[int, int, int]
-    """How many of its voxels lie between two of the mask."""
+    """Image voxels per mask voxel."""
 
     @classmethod
     def of(cls, data: NDArray[Any], grid: Grid) -> Head:
-        """Find it on a picture; of a stripped one it is the brain.
+        """Compute the mask of an image; for a skull-stripped one it is the brain.
 
         Examples
         --------
@@ -56,7 +56,7 @@ class Head:
         return cls(filled, grid, (i, j, k))
 
     def contains(self, point_mm: Point) -> bool:
-        """Whether a point (RAS+ mm) lies in it; anywhere where no head was found."""
+        """Whether a point (RAS+ mm) lies in the head; always true if none was found."""
         if not self.mask.any():
             return True
         at = np.rint(np.asarray(self.grid.to_voxel(point_mm)) / self.steps).astype(int)
@@ -66,7 +66,7 @@ class Head:
 
 
 class HeadOfStudy:
-    """The head on the pictures that are there now.
+    """Head mask of the currently loaded images.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class HeadOfStudy:
         self._known: tuple[Any, Head] | None = None
 
     def contains(self, point_mm: Point) -> bool:
-        """Whether a point (RAS+ mm) lies in it; anywhere if there is no picture."""
+        """Whether a point (RAS+ mm) lies in the head; always true without an image."""
         found = self._pictures()
         first = next((found[s] for s in REFERENCE_ORDER if s in found), None)
         if first is None:

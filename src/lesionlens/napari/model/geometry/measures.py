@@ -1,4 +1,4 @@
-"""What a reader measures by hand on a slice: a length, an angle, grey values of a region."""
+"""Measurements by hand on a slice: length, angle, intensities of a region."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from lesionlens.napari.model.geometry.slices import Slice
 
 _RING_PIECES = 72
 LEAST_MM = 0.5
-"""A measure that is shorter was clicked: its first point waits for the next."""
+"""Minimum length, mm; a shorter measurement was clicked and waits for its next point."""
 
 
 class MeasureKind(StrEnum):
-    """What is measured."""
+    """Kind of measurement."""
 
     RULER = "ruler"
     ANGLE = "angle"
     REGION = "region"
-    """An ellipse; its grey values."""
+    """Intensities within an ellipse."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One measure, in the patient; none is part of a result."""
+    """One measurement in patient coordinates; never part of a result."""
 
     kind: MeasureKind
     points: tuple[Point, ...]
@@ -37,16 +37,16 @@ class Measure:
 
     @property
     def complete(self) -> bool:
-        """Whether an angle has its second arm, which is drawn apart."""
+        """Whether an angle has its second arm, which is drawn separately."""
         return self.kind is not MeasureKind.ANGLE or len(self.points) > 2
 
     @property
     def empty(self) -> bool:
-        """Whether its last point lies on the one before it."""
+        """Whether the last two points coincide."""
         return float(np.linalg.norm(np.subtract(self.points[-1], self.points[-2]))) < LEAST_MM
 
     def with_point(self, which: int, at: Point) -> Measure:
-        """Return it with one of its points elsewhere."""
+        """Return the measurement with one point moved."""
         return replace(self, points=(*self.points[:which], at, *self.points[which + 1 :]))
 
     @property
@@ -75,22 +75,22 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class RegionStatistics:
-    """Grey values of the voxels of one slice whose middle lies in an ellipse."""
+    """Intensities of the voxels of one slice whose centre lies in an ellipse."""
 
     count: int
     mean: float
     sd: float
-    """Of a sample: divided by one voxel less; 0 of one voxel."""
+    """Sample standard deviation; 0 for one voxel."""
     least: float
     most: float
     area_mm2: float
-    """Of the ellipse."""
+    """Area of the ellipse."""
     volume_ml: float
-    """Of the ellipse, as thick as the slice."""
+    """Volume of the ellipse times the slice thickness."""
 
     @property
     def words(self) -> tuple[str, ...]:
-        """As written beside it, a line each."""
+        """Lines of text beside the ellipse."""
         size = f"{self.area_mm2:.0f} mm² · {self.volume_ml:.2f} ml"
         if not self.count:
             return size, "no voxel inside"
@@ -102,12 +102,12 @@ class RegionStatistics:
 
 
 def statistics_of(part: Slice, corners: NDArray[np.float64]) -> RegionStatistics:
-    """Return the grey values of a slice within an ellipse.
+    """Return the intensities of a slice within an ellipse.
 
     Parameters
     ----------
     part : Slice
-        Of one sequence.
+        Slice of one sequence.
     corners : (2, 2) float64
         Opposite corners around the ellipse, in millimetres on the screen.
 

@@ -1,4 +1,4 @@
-"""The planes of a view, and which side of the patient lies at each edge: from its directions."""
+"""Planes of a view, and the patient's side at each edge, from directions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 _TOWARDS, _AWAY = "RAS", "LPI"
-_ALSO = 0.4  # a second letter is shown where its share is at least this of the first (about 22°)
+_ALSO = 0.4  # minimum component, relative to the largest, for a second letter (about 22°)
 
 
 class Plane(StrEnum):
-    """Which plane is shown; napari's axes are R, A, S."""
+    """Plane of a view; napari's axes are R, A, S."""
 
     AXIAL = "axial"
     CORONAL = "coronal"
@@ -22,12 +22,12 @@ class Plane(StrEnum):
 
     @property
     def through(self) -> int:
-        """Which of napari's axes its slices are stacked along."""
+        """Axis of napari along which the slices are stacked."""
         return {Plane.SAGITTAL: 0, Plane.CORONAL: 1, Plane.AXIAL: 2}[self]
 
 
 class Edges(NamedTuple):
-    """The letters at the four edges of a view; empty if none is known."""
+    """Letters at the four edges of a view; empty if unknown."""
 
     left: str = ""
     right: str = ""
@@ -50,7 +50,7 @@ def place_words(point_mm: Sequence[float]) -> str:
 
 
 def letters_of(direction: ArrayLike) -> str:
-    """Return the patient's side that a direction (RAS+) points to.
+    """Return the letters of the patient's side in a direction (RAS+).
 
     Examples
     --------
@@ -66,7 +66,7 @@ def letters_of(direction: ArrayLike) -> str:
 
 
 def edges_of(rightwards: ArrayLike, downwards: ArrayLike) -> Edges:
-    """Return the letters of a view from where its right and its lower edge lie in the patient.
+    """Return the letters of a view from its directions in the patient.
 
     Parameters
     ----------

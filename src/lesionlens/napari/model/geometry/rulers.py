@@ -1,4 +1,4 @@
-"""The two diameters of a candidate as lines in the patient, equal to those of the report."""
+"""Both diameters of a candidate as lines in patient coordinates, as in the report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate, Point
 
 NEAR_MM = 2.5
-"""A ruler is drawn on slices no further from it."""
+"""Maximum distance of a slice on which a ruler is drawn, mm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +23,16 @@ class Ruler:
     end: Point
     """(3,): its ends."""
     moved: bool = False
-    """Whether the reader dragged an end, so that it is no longer the report's."""
+    """Whether the reader dragged an end, so that it differs from the report."""
 
     @property
     def length_mm(self) -> float:
-        """Its length."""
+        """Length, mm."""
         return float(np.linalg.norm(np.subtract(self.end, self.start)))
 
     @property
     def words(self) -> str:
-        """As written beside it.
+        """Text beside the ruler.
 
         Examples
         --------
@@ -42,15 +42,15 @@ class Ruler:
         return f"{self.length_mm:.1f} mm" + (", by hand" if self.moved else "")
 
     def with_end(self, which: int, at: Point) -> Ruler:
-        """Return it with its start (0) or its end (1) elsewhere."""
+        """Return the ruler with its start (0) or end (1) moved."""
         return replace(self, moved=True, **{("start", "end")[which]: at})
 
 
 def rulers_of(analysis: Analysis, candidate: Candidate) -> tuple[Ruler, ...]:
-    """Return both diameters, as the report has them; empty if there are none.
+    """Return both diameters as in the report; empty if there are none.
 
-    Those that a reader placed; else of the enhancing part if one was measured, else of the
-    whole, on one plane that is axial in the patient.
+    These are the ones placed by a reader, otherwise of the enhancing part if it was measured,
+    otherwise of the whole, on one axial plane of the patient.
     """
     placed = analysis.review.diameters_of(candidate.tracking_uid)
     if placed is not None:

@@ -25,10 +25,10 @@ from lesionlens.napari.model.geometry.planes import Edges, Plane, edges_of
 TILT_ALLOWED = 0.25
 """Voxels by which the far corner of a volume may be off before its slices are interpolated."""
 _AXES = {Plane.AXIAL: (2, 0, 1), Plane.CORONAL: (1, 0, 2), Plane.SAGITTAL: (0, 1, 2)}
-"""Axes of a frame: through the plane, against the screen's x, against its y."""
-_EVEN = 1.5  # voxel edges within this ratio have no plane of acquisition of their own
+"""Axes of a frame: through the plane, opposite to the screen's x, opposite to its y."""
+_EVEN = 1.5  # maximum edge ratio of voxels without a plane of acquisition
 _SLAB = 0.6
-"""A side of the field of view that is shorter than this share of the next is the thin one."""
+"""Maximum ratio of the shortest to the next side of a slab-shaped field of view."""
 _SAMPLES = 320
 
 
@@ -45,7 +45,7 @@ class Frame:
 
     @classmethod
     def acquired(cls, grid: Grid) -> Frame:
-        """Return the axes of a grid; the patient's own where they differ by less than a step."""
+        """Return the axes of a grid; the patient's if they differ by less than a step."""
         affine = _reordered(grid)[1]
         if tilt(affine, grid.shape) <= TILT_ALLOWED:
             return cls.patient()
@@ -54,12 +54,12 @@ class Frame:
 
     @property
     def key(self) -> bytes:
-        """Equal for equal frames."""
+        """Hashable key."""
         return self.axes.round(9).tobytes()
 
     @property
     def tilted(self) -> bool:
-        """Whether it is not the patient's own."""
+        """Whether the axes differ from the patient's."""
         return not np.allclose(self.axes, np.eye(3))
 
     def normal(self, plane: Plane) -> NDArray[np.float64]:
@@ -91,7 +91,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slice:
-    """One plane through a volume as it is drawn."""
+    """A drawn plane through a volume."""
 
     data: NDArray[Any]
     """(rows, columns) array: rows go down the screen, columns to the right."""
@@ -101,40 +101,40 @@ class Slice:
     """(2,) float: width and height in millimetres."""
     number: int
     count: int
-    """Which slice of how many, from 1; 0 outside the volume."""
+    """Number of the slice, from 1 (0 outside the volume), and number of slices."""
     step_mm: float
-    """From one slice to the next."""
+    """Distance between slices, mm."""
     interpolated: bool
-    """Whether the values were computed between voxels."""
+    """Whether the values are interpolated."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:
-    """A volume whose axes grow to the patient's right, front and top as well as can be."""
+    """A volume with axes reordered towards the patient's right, front and top."""
 
     data: NDArray[Any]
-    """(I, J, K) array: any dtype; a view of what is loaded, never a copy."""
+    """(I, J, K) array of any dtype; a view of the loaded array, never a copy."""
     grid: Grid
-    """Where it lies."""
+    """Grid of the voxels."""
     source: NDArray[Any]
-    """Array. The array that it was made from."""
+    """Array before reordering."""
 
     @classmethod
     def of(cls, data: NDArray[Any], grid: Grid) -> Picture:
-        """Reorder whole axes of a volume; no voxel changes."""
+        """Reorder the axes of a volume without changing voxels."""
         turns, affine = _reordered(grid)
         moved = np.asarray(nib.orientations.apply_orientation(data, turns))
         i, j, k = moved.shape
         return cls(moved, Grid((i, j, k), affine, grid.frame_uid), data)
 
     def straight(self, frame: Frame) -> bool:
-        """Whether its voxels lie along a frame, so that slices are the voxels themselves."""
+        """Whether the voxels are aligned with a frame, so that slices need no interpolation."""
         turned = np.eye(4)
         turned[:3, :3] = frame.axes.T
         return tilt(turned @ self.grid.affine, self.grid.shape) <= TILT_ALLOWED
 
     def step_mm(self, frame: Frame, plane: Plane) -> float:
-        """Return how far it is from one slice to the next: one voxel, or the finest edge."""
+        """Return the distance between slices, mm: one voxel, or the finest edge if oblique."""
         edges = self.grid.spacing_mm
         return float(edges[_AXES[plane][0]] if self.straight(frame) else edges.min())
 
@@ -151,7 +151,7 @@ class Picture:
         return float(depths.min()), int((depths.max() - depths.min()) / step) + 1, step
 
     def number_at(self, frame: Frame, plane: Plane, depth: float) -> int:
-        """Return the slice nearest to a depth, from 0; it may lie outside."""
+        """Return the slice nearest to a depth, from 0; it may lie outside the volume."""
         first, _, step = self.depths(frame, plane)
         return int(np.floor((depth - first) / step + 0.5))
 
@@ -163,18 +163,18 @@ class Picture:
     def cut(
         self, frame: Frame, plane: Plane, number: int, *, nearest: bool = False, slab: int = 0
     ) -> Slice:
-        """Return one slice; outside the volume it is empty.
+        """Return one slice; empty outside the volume.
 
         Parameters
         ----------
         frame, plane
-            Which planes.
+            Frame and plane of the slices.
         number : int
-            From 0, of those that `depths` counts.
+            Number of the slice, from 0, as counted by `depths`.
         nearest : bool
-            Nearest neighbour where it must be interpolated, for labels.
+            Whether to interpolate by nearest neighbour, for labels.
         slab : int
-            The brightest of so many slices to each side.
+            Number of slices to each side for a maximum intensity projection.
         """
         if self.straight(frame):
             return self._voxels(frame, plane, number, slab)
@@ -236,43 +236,43 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slices:
-    """The slices that Up and Down go through in one plane: one step each."""
+    """The slices of one plane, as stepped through by Up and Down."""
 
     frame: Frame
     plane: Plane
     first_mm: float
-    """How deep (along the plane's normal) the first one lies."""
+    """Depth of the first slice along the plane's normal, mm."""
     count: int
     step_mm: float
     interpolated: bool
-    """Whether they lie between the voxels, because the plane is oblique to them."""
+    """Whether slices are interpolated because the plane is oblique to the voxels."""
 
     @classmethod
     def of(cls, picture: Picture, frame: Frame, plane: Plane) -> Slices:
-        """Count the slices of a volume; its voxels are not looked at."""
+        """Count the slices of a volume, without reading its voxels."""
         first, count, step = picture.depths(frame, plane)
         return cls(frame, plane, first, count, step, not picture.straight(frame))
 
     def number(self, point_mm: Point) -> int:
-        """Return the slice nearest to a point (RAS+), from 1; the first or last beyond them."""
+        """Return the slice nearest to a point (RAS+), from 1, clipped to the volume."""
         depth = float(self.frame.depth(self.plane, point_mm))
         nearest = int(np.floor((depth - self.first_mm) / self.step_mm + 0.5))
         return min(max(nearest, 0), self.count - 1) + 1
 
     def at(self, point_mm: Point, number: int) -> Point:
-        """Return the point (RAS+) straight above or below another in a slice, from 1."""
+        """Return a point (RAS+) projected onto a slice, from 1, along the normal."""
         depth = self.first_mm + (number - 1) * self.step_mm
         move = depth - float(self.frame.depth(self.plane, point_mm))
         x, y, z = (float(v) for v in point_mm + move * self.frame.normal(self.plane))
         return x, y, z
 
     def stepped(self, point_mm: Point, by: int) -> Point:
-        """Return the point `by` slices on, in the middle of that slice; it ends at the last."""
+        """Return the point moved by slices, at the middle of a slice, clipped to the volume."""
         return self.at(point_mm, min(max(self.number(point_mm) + by, 1), self.count))
 
 
 def plane_of_acquisition(grid: Grid) -> Plane | None:
-    """Return the plane whose slices were acquired; None if voxels are about as long as wide.
+    """Return the plane of acquisition; None for nearly isotropic voxels.
 
     Examples
     --------
@@ -288,9 +288,9 @@ def plane_of_acquisition(grid: Grid) -> Plane | None:
 
 
 def plane_to_open(grid: Grid) -> Plane | None:
-    """Return the plane in which a volume fills the screen best; None if all do alike.
+    """Return the plane in which a volume fills the screen best, or None.
 
-    That of acquisition; of a slab of even voxels, the one across its thin side.
+    It is the plane of acquisition; for a slab of isotropic voxels, the one across its thin side.
 
     Examples
     --------
@@ -309,14 +309,14 @@ def plane_to_open(grid: Grid) -> Plane | None:
 
 
 def tilt(affine: Affine, shape: tuple[int, ...]) -> float:
-    """Return by how many of its finest voxels the worst corner would be off, were it straight."""
+    """Return the corner error of an axis-aligned approximation, in voxels of the finest edge."""
     edges = geometry.spacing_mm(affine)
     off = np.abs(affine[:3, :3] - np.diag(edges)) @ ((np.asarray(shape) - 1) / 2)
     return float(off.max() / edges.min())
 
 
 def _reordered(grid: Grid) -> tuple[NDArray[Any], Affine]:
-    """Return which axes to swap and flip so that they grow to right, front and top; and where."""
+    """Return the axis permutation and flips towards right, front and top, and the new affine."""
     turns = nib.orientations.io_orientation(grid.affine)
     back = nib.orientations.inv_ornt_aff(turns, grid.shape)
     return turns, np.asarray(grid.affine @ back, dtype=np.float64)

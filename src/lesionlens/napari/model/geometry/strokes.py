@@ -1,4 +1,4 @@
-"""Which voxels a stroke over a slice takes, whatever grid the slice was acquired on."""
+"""Voxels of a stroke on a slice, independent of the grid of the slice."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ _TIE = 1e-6  # mm
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slab:
-    """The slice that is painted on."""
+    """The painted slice."""
 
     normal: NDArray[np.float64]
-    """(3,) float64: unit vector through it, RAS+."""
+    """(3,) float64: unit normal, RAS+."""
     depth_mm: float
-    """Of its middle, along the normal."""
+    """Depth of its middle along the normal."""
     thickness_mm: float
-    """From one slice to the next."""
+    """Distance between slices."""
 
 
 def stroked_voxels(
     grid: Grid, path_mm: tuple[Point, Point], radius_mm: float, slab: Slab | None
 ) -> tuple[NDArray[np.intp], ...]:
-    """Return the voxels that a straight stroke takes.
+    """Return the voxels of a straight stroke.
 
-    A voxel is taken where its centre lies within the thickness of the slice, and as far from the
-    stroke, measured in the slice, as the brush reaches. Every slice takes its own voxels.
+    A voxel belongs to it if its centre lies within the thickness of the slice, and within the
+    brush's radius of the stroke, measured in the slice. Slices share no voxels.
 
     Parameters
     ----------
     grid : Grid
-        What is painted in.
+        Grid of the labels.
     path_mm : two points
-        Where the stroke begins and ends, RAS+ mm.
+        Start and end of the stroke, RAS+ mm.
     radius_mm : float
-        Of the brush.
+        Radius of the brush.
     slab : Slab or None
-        The slice; None if the brush is a ball.
+        Slice; None for a ball.
 
     Returns
     -------
     tuple of (N,) int arrays
-        Indices along the axes of the grid; empty outside of it.
+        Indices along the grid's axes; empty outside the grid.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def stroked_voxels(
 def _near(
     grid: Grid, ends: NDArray[np.float64], radius_mm: float, slab: Slab | None
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return the voxels in a box around a stroke, and where they lie."""
+    """Return the voxels in a box around a stroke, and their positions."""
     room = radius_mm + (0.0 if slab is None else slab.thickness_mm) + float(grid.spacing_mm.max())
     sides = 2 * np.array(list(np.ndindex(2, 2, 2))) - 1
     corners = (ends[:, None] + room * sides).reshape(-1, 3)

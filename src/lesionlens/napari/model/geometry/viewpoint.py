@@ -1,4 +1,4 @@
-"""Where all views look: one point, one middle and one zoom, in patient millimetres."""
+"""Viewpoint shared by all views: crosshair, centre and zoom, in patient millimetres."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from psygnal import Signal
 from lesionlens.base.records.findings import Point
 
 MOST, LEAST = 80.0, 0.2
-"""Pixels a millimetre, at most and at least."""
+"""Maximum and minimum zoom, pixels per millimetre."""
 
 
 @dataclass(frozen=True, slots=True)
 class Viewpoint:
-    """What the views have in common."""
+    """Viewpoint of the views."""
 
     point_mm: Point = (0.0, 0.0, 0.0)
-    """(3,): under the crosshair, RAS+; every view shows the slice through it."""
+    """(3,): crosshair, RAS+; every view shows the slice through it."""
     centre_mm: Point = (0.0, 0.0, 0.0)
-    """(3,): in the middle of every view, RAS+."""
+    """(3,): centre of every view, RAS+."""
     zoom: float = 1.0
-    """Pixels a millimetre."""
+    """Pixels per millimetre."""
 
 
 class SharedViewpoint:
-    """The viewpoint that all views share; a move to where it is emits nothing."""
+    """The viewpoint of all views; a move without a change emits nothing."""
 
     changed = Signal(Viewpoint)
 
@@ -34,7 +34,7 @@ class SharedViewpoint:
 
     @property
     def now(self) -> Viewpoint:
-        """Where the views look now."""
+        """The current viewpoint."""
         return self._now
 
     def move(
@@ -44,7 +44,7 @@ class SharedViewpoint:
         centre_mm: Point | None = None,
         zoom: float | None = None,
     ) -> None:
-        """Move; what is None stays."""
+        """Move; arguments that are None are unchanged."""
         now = self._now
         wanted = replace(
             now,

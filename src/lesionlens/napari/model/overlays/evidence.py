@@ -1,4 +1,4 @@
-"""What a map adds to a contour: evidence by sequence, and the first layer beside the answer."""
+"""Contribution maps by sequence, and the first layer's attention in words."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from lesionlens.base.records.prediction import Trace
 from lesionlens.napari.model.overlays.maps import MapView, onto
 
 EVIDENCE_TOP = 0.5
-"""Probability added or taken away that has the full colour, in every study."""
+"""Probability difference with full colour, in every study."""
 _TICKS = ((-0.5, "-0.5 against"), (0.0, "0"), (0.5, "+0.5 for"))
 _LISTED = 4
 
 
 def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
-    """Draw what one sequence adds to the probability at each voxel.
+    """Return the contribution map of one sequence.
 
     Raises
     ------
     UnusableInputError
-        The result holds no such map.
+        The result has no such map.
     """
     evidence = analysis.volumes.evidence
     if evidence is None or sequence not in evidence.shares:
         raise UnusableInputError(
             found=f"a result without the contribution of {sequence.words} at each voxel",
-            expected="one of an engine that can leave out single sequences",
+            expected="a result of an engine that can omit single sequences",
             next_step="Analyse the study again",
         )
     prepared = analysis.prepared
@@ -57,7 +57,7 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
 
 
 def search_words(analysis: Analysis, trace: Trace, region: Region) -> str:
-    """Report where the first layer attends, before any outline, and what it decided from."""
+    """Report the positions attended to by the first layer, and by the deciding layers."""
     if trace.layer_attention is None:
         return ""
     prepared, findings = analysis.prepared, analysis.findings

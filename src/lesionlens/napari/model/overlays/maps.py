@@ -1,4 +1,4 @@
-"""Arrays for the screen: on axis-aligned RAS grids only, because 2-D slicing drops rotations."""
+"""Arrays for display, on axis-aligned RAS grids, as napari's 2-D slicing drops rotations."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ EVEN_SHARE = "times uniform evidence over the brain, by gradients"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapView:
-    """A map as it is drawn."""
+    """A map for display."""
 
     data: NDArray[np.float32]
     """(I, J, K) float32: on the working grid."""
     top: float
     """Value at full colour; 0 is transparent."""
     ticks: tuple[tuple[float, str], ...]
-    """Tuple of (value, words). For the legend."""
+    """Ticks of the legend: tuple of (value, words)."""
     meaning: str
-    """What the numbers are, in words."""
+    """Description of the values."""
     low: float = 0.0
-    """Value at the other full colour, of a map with a sign; else 0."""
+    """Value at the opposite full colour of a signed map; else 0."""
     role: str = "attention"
-    """Which colours it is drawn in."""
+    """Role, which selects the colours."""
     words: str = ""
-    """What was measured of this very map, in words."""
+    """Statistics of this map, in words."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Overlays:
-    """What can lie over the image, on the working grid (axis-aligned RAS+, mm)."""
+    """Overlays for the image, on the working grid (axis-aligned RAS+, mm)."""
 
     grid: Grid
     """The working grid."""
     images: Mapping[MrSequence, NDArray[np.float32]]
-    """Mapping of MrSequence to (I, J, K) float32. The sequences together on it."""
+    """Mapping of MrSequence to (I, J, K) float32: the sequences on the working grid."""
     components: NDArray[np.int32]
     """(I, J, K) int32: candidate id of each voxel, 0 elsewhere."""
     labels: NDArray[np.uint8]
@@ -65,18 +65,18 @@ class Overlays:
     brain: NDArray[np.bool_]
     """(I, J, K) bool: for the view in three dimensions."""
     moved: frozenset[MrSequence]
-    """Which were moved onto the reference, so that their own files lie elsewhere."""
+    """Sequences that were registered to the reference, so that their files' positions differ."""
     attention: Mapping[Region, MapView]
-    """Empty where the engine gives none."""
+    """Attention by region; empty without attention."""
     uncertainty: MapView | None = None
-    """0 to 1."""
+    """Uncertainty, 0 to 1."""
     probe: MapView | None = None
-    """Where the probed voxel attended."""
+    """Attention of the probed voxel."""
     layer_choice: tuple[LayerChoice, MapView] | None = None
     """The attention of the single layer or head requested last."""
 
     def attended(self, region: Region, layer_choice: LayerChoice | None) -> MapView | None:
-        """Return a region's attention, or that of a single layer once it is there."""
+        """Return a region's attention, or that of a single layer if available."""
         if layer_choice is None:
             return self.attention.get(region)
         return (
@@ -86,14 +86,14 @@ class Overlays:
         )
 
     def alone(self, view: MapView, candidate: int | None) -> MapView:
-        """Return a map without what lies in other candidates than this one."""
+        """Return a map without the other candidates."""
         if candidate is None:
             return view
         others = (self.components > 0) & (self.components != candidate)
         return replace(view, data=np.where(others, np.float32(0.0), view.data))
 
     def candidate_at(self, at_mm: Point) -> int:
-        """Return the id of the candidate at a place (RAS+ mm), 0 if there is none."""
+        """Return the id of the candidate at a position (RAS+ mm), 0 if there is none."""
         voxel = np.rint(self.grid.to_voxel(at_mm)).astype(int)
         if np.any(voxel < 0) or np.any(voxel >= self.grid.shape):
             return 0
@@ -107,10 +107,10 @@ class Overlays:
 
 
 def overlays_of(analysis: Analysis) -> Overlays:
-    """Bring everything that can be shown onto the working grid; takes about a second.
+    """Resample everything for display onto the working grid; takes about a second.
 
-    Labels go by nearest neighbour, maps by linear interpolation; maps that exist on the working
-    grid already are taken from there.
+    Labels are resampled by nearest neighbour, maps linearly; maps already on the working grid are
+    used as they are.
     """
     prepared, volumes = analysis.prepared, analysis.volumes
     grid = prepared.working
@@ -140,9 +140,9 @@ def overlays_of(analysis: Analysis) -> Overlays:
 
 
 def _attention(analysis: Analysis) -> dict[Region, MapView]:
-    """Draw attention on a logarithmic scale, in multiples of attention spread evenly.
+    """Return attention maps on a logarithmic scale, in multiples of uniform attention.
 
-    A map from 0 to 1 alone (of a reopened result, whose raw range is not known) is drawn as it is.
+    A map from 0 to 1 of a reopened result, whose raw range is unknown, is shown unchanged.
     """
     grid, maps = analysis.prepared.working, analysis.maps
     views = {}
@@ -156,10 +156,9 @@ def _attention(analysis: Analysis) -> dict[Region, MapView]:
 
 
 def multiples(raw: NDArray[np.float32], meaning: str = _EVENLY) -> MapView:
-    """Return a map of multiples of even attention, by logarithm: one colour means one thing.
+    """Return a map in multiples of uniform attention, on a logarithmic scale.
 
-    1× is transparent and 100× and more have the full colour, in every study, region, layer and
-    probe.
+    1× is transparent and 100× or more has full colour, in every study, region, layer and probe.
 
     Examples
     --------
@@ -181,14 +180,14 @@ def _uncertainty(analysis: Analysis) -> MapView | None:
 
 
 def attention_view(raw: NDArray[np.float32], meaning: str = _EVENLY) -> MapView:
-    """Return the attention of a single layer or head, in multiples of even attention, as drawn."""
+    """Return the attention of a single layer or head, in multiples of uniform attention."""
     return multiples(raw, meaning)
 
 
 def probe_view(raw: NDArray[np.float32]) -> MapView:
-    """Return a probe's answer, in multiples of attention spread evenly, as it is drawn.
+    """Return a probe's map, in multiples of uniform attention.
 
-    Most of what a voxel draws on is its own neighbourhood; on this scale the rest shows beside it.
+    A voxel attends mostly to its neighbourhood; on a logarithmic scale the rest is visible too.
     """
     return multiples(raw)
 
@@ -211,7 +210,7 @@ def onto(data: NDArray[Any], source: Grid, target: Grid, *, nearest: bool = Fals
     data : (I, J, K) array
         Voxels on `source`.
     source, target : Grid
-        Where they lie, where they are wanted.
+        Grids of input and output.
     nearest : bool
         Nearest neighbour, for labels; else linear.
 
@@ -227,10 +226,10 @@ def onto(data: NDArray[Any], source: Grid, target: Grid, *, nearest: bool = Fals
 
 
 def axis_aligned(volume: Volume) -> Volume:
-    """Lay a volume on an axis-aligned RAS+ grid.
+    """Resample a volume onto an axis-aligned RAS+ grid.
 
-    Voxels are only reordered where the axes are the patient's to within a quarter of a voxel over
-    the whole field of view; otherwise they are resampled, linearly, at the finest voxel edge.
+    Voxels are only reordered if the axes match the patient's to within a quarter of a voxel over
+    the whole field of view; otherwise they are resampled linearly at the finest voxel edge.
 
     Parameters
     ----------
@@ -262,7 +261,7 @@ def axis_aligned(volume: Volume) -> Volume:
 
 
 def as_acquired(volume: Volume) -> Volume | None:
-    """Return a volume that is too oblique to be shown voxel by voxel; None for any other."""
+    """Return a volume that is too oblique to be shown without resampling, else None."""
     picture = Picture.of(volume.data, volume.grid)
     return volume if tilt(picture.grid.affine, picture.data.shape) > TILT_ALLOWED else None
 
@@ -273,12 +272,12 @@ def _shape(data: NDArray[Any]) -> Shape3:
 
 
 def contrast_limits(data: NDArray[np.float32]) -> tuple[float, float]:
-    """Return the window of an image: the 1st to 99.5th percentile of what is not background.
+    """Return the window of an image: the 1st to 99.5th percentile without background.
 
     Parameters
     ----------
     data : (I, J, K) float32
-        Scanner units; background is taken to be the lowest value.
+        Scanner units; the background has the lowest value.
 
     Returns
     -------
@@ -301,7 +300,7 @@ def contrast_limits(data: NDArray[np.float32]) -> tuple[float, float]:
 
 
 AXIS_LABELS = ("left–right", "back–front", "bottom–top")
-"""Of layers and sliders: each axis grows towards the second word."""
+"""Axis labels of layers and sliders; each axis grows towards the second word."""
 
 
 def geometry_keywords(grid: Grid) -> dict[str, Any]:
@@ -315,7 +314,7 @@ def geometry_keywords(grid: Grid) -> dict[str, Any]:
 
 
 def image_keywords(data: NDArray[np.float32], grid: Grid) -> dict[str, Any]:
-    """Return what an image layer of a sequence is made with, apart from name and metadata."""
+    """Return the keywords of a sequence's image layer, except name and metadata."""
     return geometry_keywords(grid) | {
         "colormap": "gray",
         "contrast_limits": contrast_limits(data),

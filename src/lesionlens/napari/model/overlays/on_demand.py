@@ -1,6 +1,6 @@
-"""What a result is asked while its reader watches: probes, single layers, second opinions.
+"""Maps computed on request: probes, single layers, second opinions.
 
-Each answer is drawn on the working grid; none of this needs a window, all of it may take a moment.
+Maps are on the working grid. No window is needed; each call may take a moment.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from lesionlens.napari.model.overlays.evidence import evidence_view, search_word
 from lesionlens.napari.model.overlays.maps import EVEN_SHARE, MapView, attention_view, probe_view
 
 _SURROUNDINGS = (
-    f"This voxel attended to its surroundings, and evenly beyond {AROUND_MM:.0f} mm: a map of that "
-    "would say no more."
+    f"This voxel attended to its surroundings, and uniformly beyond {AROUND_MM:.0f} mm: a map "
+    "would show nothing else."
 )
 
 
 def probed(result: Any, prepared: PreparedStudy, voxel: tuple[int, int, int]) -> MapView | str:
-    """Ask where a voxel of the reference grid attended; in words where a map would say no more.
+    """Return the attention of a voxel of the reference grid; words if a map shows nothing else.
 
     Raises
     ------
     UnusableInputError
-        It lies outside of the brain, or the engine cannot be asked.
+        The voxel is outside the brain, or the engine has no probe.
     """
     answer = ask_raw(result.trace, prepared, voxel)
     found = elsewhere(answer, prepared, voxel)
@@ -45,21 +45,21 @@ def probed(result: Any, prepared: PreparedStudy, voxel: tuple[int, int, int]) ->
 
 
 def layer_view(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) -> MapView:
-    """Ask for a layer, one of its heads or a second opinion.
+    """Return the map of a layer, one of its heads or a second opinion.
 
     Parameters
     ----------
     result : Result
-        With `.trace`, and for gradients `.engine`.
+        Result with `.trace`, and for gradients `.engine`.
     prepared : PreparedStudy
-        Of its analysis.
+        Prepared study of its analysis.
     layer_choice : LayerChoice
-        What is wanted. A rollout without a place begins where the region's attention is strongest.
+        Requested map. A rollout without a start begins at the region's strongest attention.
 
     Raises
     ------
     UnusableInputError
-        The engine cannot answer that.
+        The engine does not support it.
     """
     region, layer, head, at_mm = layer_choice
     if isinstance(layer, SecondOpinion) and layer.sequence is not None:
@@ -78,6 +78,6 @@ def layer_view(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) 
 
 
 def _strongest(weights: NDArray[np.float32], prepared: PreparedStudy) -> tuple[float, ...]:
-    """Return the millimetres of the most attended voxel."""
+    """Return the position of the most attended voxel, mm."""
     place = np.unravel_index(int(weights.argmax()), weights.shape)
     return tuple(float(v) for v in prepared.working.to_mm(np.array(place)))

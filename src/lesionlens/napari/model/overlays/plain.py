@@ -1,4 +1,4 @@
-"""A result as layers that any other plugin can use: nothing of ours is hidden in them."""
+"""A result as plain layers for other plugins, without private metadata."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ PlainLayer = tuple[Any, dict[str, Any], str]
 
 
 def plain_layers(analysis: Analysis) -> tuple[PlainLayer, ...]:
-    """Return segmentation, probabilities, attention and uncertainty as data for napari's layers.
+    """Return segmentation, probabilities, attention and uncertainty as layer data.
 
-    Each lies on the voxels of the reference sequence, its affine leads to the patient's RAS+
-    millimetres, also where slices are oblique.
+    All are on the voxels of the reference sequence, with an affine to the patient's RAS+
+    millimetres, also for oblique slices.
     """
     volumes = analysis.volumes
     names = {int(label): label.words for label in Label}

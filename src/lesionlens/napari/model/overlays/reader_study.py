@@ -1,4 +1,4 @@
-"""What of a result a reader is shown in an arm of a reader study: what is missing cannot leak."""
+"""Limit a result to an arm of a reader study; hidden parts are removed, so they cannot leak."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from lesionlens.site.database.records import Arm
 
 
 def shown_in(arm: Arm, result: Any, overlays: Overlays) -> tuple[Any, Overlays]:
-    """Return a result and its overlays as an arm shows them.
+    """Return a result and its overlays, limited to an arm.
 
-    With candidates alone there is no map, no uncertainty, no word on which sequence mattered, no
-    place below the threshold, and nothing that the engine could be asked.
+    With candidates only, maps, uncertainty, sequence relevance, dismissed regions and the engine
+    are removed.
 
     Parameters
     ----------
     arm : Arm
-        One that shows something.
+        Arm that shows the analysis.
     result, overlays
-        As they are.
+        Complete result and overlays.
     """
     if arm is not Arm.CANDIDATES:
         return result, overlays

@@ -1,4 +1,4 @@
-"""The overlays after a reader redrew an outline, or took that back: nothing else is drawn again."""
+"""Update outlines in the overlays after a reader's edit or its undo."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lesionlens.napari.model.overlays.maps import Overlays, onto
 
 
 def redrawn(overlays: Overlays, analysis: Analysis) -> Overlays:
-    """Return the overlays with the outlines that an analysis has now.
+    """Return the overlays with the current outlines of an analysis.
 
     Parameters
     ----------
     overlays : Overlays
-        Of the same analysis, as it was.
+        Overlays of the same analysis before the change.
     analysis : Analysis
-        From `findings.edits.applied`.
+        Analysis from `findings.edits.applied`.
     """
     native, grid = analysis.prepared.native, overlays.grid
     components = onto(analysis.findings.components, native, grid, nearest=True)
@@ -36,14 +36,14 @@ def redrawn(overlays: Overlays, analysis: Analysis) -> Overlays:
 def reviewed(
     analysis: Analysis, overlays: Overlays | None, review: Review
 ) -> tuple[Analysis, Overlays | None]:
-    """Return an analysis as a review has it, and its overlays; half a second where outlines change.
+    """Apply a review to an analysis and its overlays; takes half a second if outlines change.
 
     Parameters
     ----------
     analysis, overlays
-        As they are shown.
+        Shown analysis and overlays.
     review : Review
-        The decisions up to now.
+        All decisions.
     """
     anew = redraws(analysis, review)
     analysis = replace(analysis, review=review)
@@ -54,17 +54,17 @@ def reviewed(
 
 
 def redraws(analysis: Analysis, review: Review) -> bool:
-    """Whether other outlines or diameters hold in a review than in the one that is shown."""
+    """Whether a review changes outlines or diameters of the shown analysis."""
     before = analysis.review
     return in_force(review) != in_force(before) or _placed(review) != _placed(before)
 
 
 def _placed(review: Review) -> dict[str, object]:
-    """Return the diameters that readers placed, by tracking UID."""
+    """Return the diameters placed by readers, by tracking UID."""
     last = {event.tracking_uid: event.diameters for event in review.events}
     return {uid: ends for uid, ends in last.items() if ends is not None}
 
 
 def in_force(review: Review) -> dict[str, str]:
-    """Return the SHA-256 of each outline of a reader that holds in a review, by tracking UID."""
+    """Return the SHA-256 of each reader's outline in force, by tracking UID."""
     return {uid: outline.sha256 for uid, outline in review.outlined.items()}

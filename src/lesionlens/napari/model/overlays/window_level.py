@@ -1,4 +1,4 @@
-"""Which values of a volume are black and which are white."""
+"""Window levels: the values shown black and white."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lesionlens.napari.model.overlays.maps import contrast_limits
 
 Limits = tuple[float, float]
 _INNER = 0.25
-"""Share of the head's box, at each of its six sides, that is left out for the brain's window."""
+"""Margin of the head's box, at each side, that is omitted for the brain window."""
 
 
 def full_range(data: NDArray[Any]) -> Limits:
@@ -30,7 +30,7 @@ def limits_of(data: NDArray[Any], window: Window) -> Limits:
         Scanner units.
     window : Window
         Auto: without background and the brightest 0.5 %; brain: the 2nd to 99th percentile of
-        the inner part of the head, fat of the scalp left out; wide: everything.
+        the inner part of the head, without fat of the scalp; wide: full range.
     """
     if window is Window.WIDE:
         return full_range(data)
@@ -53,12 +53,12 @@ def limits_of(data: NDArray[Any], window: Window) -> Limits:
 
 
 def dragged(limits: Limits, auto: Limits, by: tuple[float, float]) -> Limits:
-    """Return the limits after a drag: to the right widens, down darkens.
+    """Return the limits after a drag: right widens, down darkens.
 
     Parameters
     ----------
     limits, auto : (low, high)
-        Those of now, and the preset's, which says how much a pixel is.
+        Current limits, and those of the preset, which scale a pixel.
     by : (right, down)
         Pixels.
 

@@ -1,4 +1,4 @@
-"""What is said and shown around a slice: its words, the box in focus, the numbers of marks."""
+"""Annotations of a slice: texts, the box in focus, marks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lesionlens.napari.model.geometry.viewpoint import Viewpoint
 from lesionlens.napari.model.screen.board import Board, Tile
 
 SLAB_MM = 10.0
-"""Thickness of the slab whose brightest voxels are shown."""
+"""Thickness of the maximum intensity projection."""
 MARK_MM = 3.0
-"""How near to a slice a reader's mark is shown on it."""
+"""Maximum distance of a mark that is shown on a slice."""
 
 
 def box_of(board: Board, tile: Tile, place: Viewpoint) -> tuple[float, float, float, float] | None:
-    """Return the box of the candidate in focus on the screen, where the slice cuts it."""
+    """Return the box of the candidate in focus on the screen, if the slice cuts it."""
     found, outline = board.analysis, board.scene.outline
     first = board.preliminary
     there: tuple[Candidate | PreliminaryCandidate, ...] = ()
@@ -43,7 +43,7 @@ def box_of(board: Board, tile: Tile, place: Viewpoint) -> tuple[float, float, fl
 def marks_of(
     board: Board, tile: Tile, place: Viewpoint
 ) -> tuple[tuple[int, tuple[float, float]], ...]:
-    """Return the number and place of each mark near the slice."""
+    """Return the number and position of each mark near the slice."""
     frame, plane, found = board.frame, tile.plane, []
     depth = float(frame.depth(plane, place.point_mm))
     for number, at in enumerate(board.marks, 1):
@@ -56,7 +56,7 @@ def marks_of(
 def words_of(
     board: Board, tile: Tile, picture: Picture | None, image: Slice | None
 ) -> tuple[str, ...]:
-    """Return what stands in the corner of a view: sequence, slice, how it was made."""
+    """Return the texts in the corner of a view: sequence, slice, resampling."""
     first = f"{tile.sequence.words} · {tile.plane.value}"
     if picture is None or image is None:
         return (first,)

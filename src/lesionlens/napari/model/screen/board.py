@@ -1,4 +1,4 @@
-"""From the state to the views that stand together: pure, frozen, no Qt."""
+"""From the state to the board of views: pure, frozen, no Qt."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from lesionlens.napari.model.state.state import State, shown_sequence
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One view among those that stand together: what it shows and where it stands."""
+    """One view of a board: content and position."""
 
     sequence: MrSequence
     plane: Plane
@@ -39,51 +39,51 @@ class Tile:
     column: int = 0
     rows: int = 1
     prior: bool = False
-    """Whether it shows what is compared, in place of this study."""
+    """Whether it shows the comparison instead of this study."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Board:
-    """The views that stand together, and what all of them show."""
+    """The views of a window, and their common content."""
 
     tiles: tuple[Tile, ...] = ()
-    """Empty where napari's own canvas is shown."""
+    """Views; empty if napari's canvas is shown."""
     beside: tuple[Tile, ...] = ()
-    """The views of the second window; empty while there is none."""
+    """Views of the second window; empty if it is closed."""
     frame: Frame = field(default_factory=Frame.patient)
-    """Which axes the planes follow."""
+    """Axes of the planes."""
     scene: ShownScene = field(default_factory=ShownScene)
     """Outline, box and map, as in the single view."""
     views: ViewChoices = field(default_factory=ViewChoices)
-    """What the reader chose of the views."""
+    """The reader's choices."""
     opened: bool = False
     """Whether there is a study."""
     grid: Grid | None = None
-    """Of the sequence shown; None without a study."""
+    """Grid of the shown sequence; None without a study."""
     series: Mapping[MrSequence, str] = field(default_factory=dict)
-    """What each sequence that is there calls itself."""
+    """Description of each present series."""
     corner: tuple[str, ...] = ()
-    """Who is shown, a fact a line."""
+    """Lines of the patient's identity."""
     editing: bool = False
     """Whether an outline is being redrawn."""
     analysis: Analysis | None = None
-    """Whose candidates are outlined."""
+    """Analysis with the outlined candidates."""
     preliminary: PreliminaryFindings | None = None
-    """What is outlined until there is an analysis."""
+    """Preliminary candidates, outlined until there is an analysis."""
     overlays: Overlays | None = None
-    """Where maps come from."""
+    """Overlays with the maps."""
     second: SecondResult | None = None
-    """Another result, outlined too."""
+    """Second result, outlined too."""
     marks: tuple[Point, ...] = ()
-    """Places that the reader marked, RAS+ mm."""
+    """The reader's marks, RAS+ mm."""
 
     def slices(self, plane: Plane) -> Slices | None:
-        """Return the slices of the sequence shown, as the views cut it; None without a study."""
+        """Return the slices of the shown sequence in a plane; None without a study."""
         return _slices(self.grid, self.frame, plane)
 
 
 def board_of(state: State, scene: ShownScene) -> Board:
-    """Report which views stand together in a state."""
+    """Return the board of a state."""
     series = {} if state.study is None else state.study.series
     return Board(
         tiles=tiles_of(state, state.choices.views.layout),
@@ -105,7 +105,7 @@ def board_of(state: State, scene: ShownScene) -> Board:
 
 
 def _beside(state: State) -> tuple[Tile, ...]:
-    """Return the views of the second window: four sequences, or planes where those are first."""
+    """Return the views of the second window: four sequences, or planes if the first shows them."""
     if not state.choices.views.second_window or state.study is None:
         return ()
     planes = state.choices.views.layout is Layout.FOUR or len(state.study.series) < 2
@@ -113,7 +113,7 @@ def _beside(state: State) -> tuple[Tile, ...]:
 
 
 def tiles_of(state: State, layout: Layout) -> tuple[Tile, ...]:
-    """Return the views of a layout; those for which there is no sequence fall away."""
+    """Return the views of a layout, without those that lack a sequence."""
     study, choices = state.study, state.choices
     if study is None or choices.sequence is None or layout is Layout.SINGLE:
         return ()
@@ -144,7 +144,7 @@ def tiles_of(state: State, layout: Layout) -> tuple[Tile, ...]:
 
 
 def shown_grid(state: State) -> Grid | None:
-    """Return the voxels of the sequence shown: its own, or the common ones once it was moved."""
+    """Return the grid of the shown sequence: its own, or the working grid if registered."""
     study, sequence = state.study, state.choices.sequence
     if study is None or sequence is None or sequence not in study.series:
         return None
@@ -155,22 +155,22 @@ def shown_grid(state: State) -> Grid | None:
 
 
 def frame_of(state: State) -> Frame:
-    """Return the axes that the planes follow: the acquisition's, or the patient's own.
+    """Return the axes of the planes: the acquisition's or the patient's.
 
-    napari's canvas has the patient's alone.
+    napari's canvas supports the patient's axes only.
     """
     grid, views = shown_grid(state), state.choices.views
     if grid is None or views.layout is Layout.SINGLE or not views.acquired:
         return Frame.patient()
     if state.analysis is not None and state.overlays is not None and grid is state.overlays.grid:
-        grid = state.analysis.prepared.native  # it was moved onto the reference
+        grid = state.analysis.prepared.native  # it was registered to the reference
     return Frame.acquired(grid)
 
 
 def opening(study: Study, first: MrSequence | None, defaults: Choices) -> Choices:
-    """Return the choices with which a study opens: in the plane in which it was acquired.
+    """Return the initial choices for a study: its plane of acquisition.
 
-    Oblique slices are shown as they were acquired; napari's own canvas cannot do that.
+    Oblique slices are shown as acquired in linked views, as napari's canvas cannot show them.
     """
     if first is None:
         return replace(defaults, sequence=None)
@@ -186,7 +186,7 @@ def opening(study: Study, first: MrSequence | None, defaults: Choices) -> Choice
 
 
 def kind_of(study: Study) -> str:
-    """Return of what kind a study is, for what is remembered of the views.
+    """Return the kind of a study, as the key of remembered layouts.
 
     Examples
     --------
@@ -204,7 +204,7 @@ def kind_of(study: Study) -> str:
 
 
 def slices_of(state: State, plane: Plane) -> Slices | None:
-    """Return the slices of the sequence shown, as the views cut it; None without a study."""
+    """Return the slices of the shown sequence in a plane; None without a study."""
     return _slices(shown_grid(state), frame_of(state), plane)
 
 

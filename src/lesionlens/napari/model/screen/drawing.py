@@ -1,4 +1,4 @@
-"""What one view shows, as numbers ready to be painted; slices and outlines are kept for a while."""
+"""Content of one view, ready to be painted; slices and outlines are cached."""
 
 from __future__ import annotations
 
@@ -27,49 +27,49 @@ KEPT = 96
 ORIGINAL_COLOUR, PRIOR_COLOUR, DOUBT_COLOUR = "#FFFFFF", "#0072B2", "#FF4060"
 SECOND_COLOUR = "#C0E0FF"
 DOT_MM, GAP_MM = 2.0, 3.0
-"""Lengths of a dot, and of the gap after it, along the border of a doubtful part."""
+"""Lengths of dots and gaps of the dotted border of a doubtful part."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class MapDrawing:
-    """A map over the slice: as colour, or as lines of equal value."""
+    """A map over the slice: in colour, or as isolines."""
 
     role: str
     slice: Slice
     top: float
     opacity: float
     lines: tuple[tuple[float, tuple[Line, ...]], ...] = ()
-    """Share of the full colour and lines; empty if it is drawn as colour."""
+    """Colour fraction and lines of each level; empty if drawn in colour."""
     low: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawing:
-    """One view."""
+    """Content of one view."""
 
     image: Slice | None
-    """None if the sequence is missing."""
+    """Slice of the sequence; None if it is missing."""
     crosshair: tuple[float, float]
     centre: tuple[float, float]
-    """(2,): under the crosshair, and in the middle of the view; millimetres on the screen."""
+    """(2,): crosshair and centre of the view, millimetres on the screen."""
     edges: Edges
-    """The patient's sides."""
+    """Letters of the patient's sides."""
     words: tuple[str, ...]
-    """Sequence and plane; which slice, and whether it was computed between voxels."""
+    """Texts: sequence and plane; slice and resampling."""
     map: MapDrawing | None = None
     outlines: tuple[tuple[str, tuple[Line, ...]], ...] = ()
-    """Tuple of (colour, lines). In millimetres on the screen."""
+    """Tuple of (colour, lines), in millimetres on the screen."""
     box: tuple[float, float, float, float] | None = None
-    """(left, top, width, height) or None: of the candidate in focus, where it meets this slice."""
+    """(left, top, width, height) of the candidate in focus, or None."""
     preliminary: bool = False
-    """Whether the outlines are of the first pass alone."""
+    """Whether the outlines are preliminary."""
     rulers: tuple[tuple[int, Line, str], ...] = ()
-    """Which ruler, its two ends in millimetres on the screen, its length in words."""
+    """Index of each ruler, its ends in millimetres on the screen, its length in words."""
     marks: tuple[tuple[int, tuple[float, float]], ...] = ()
-    """Number of each of the reader's marks near this slice, and where it is on the screen."""
+    """Number and screen position of each mark near this slice."""
     measures: tuple[DrawnMeasure, ...] = ()
-    """What the reader measured on this slice."""
+    """Measurements on this slice."""
 
 
 class Artist:
@@ -78,7 +78,7 @@ class Artist:
     Parameters
     ----------
     pictures : mapping of MrSequence to Picture
-        As they are shown now; replaced when they change.
+        Current images.
     """
 
     def __init__(self, pictures: Mapping[MrSequence, Picture]) -> None:
@@ -87,7 +87,7 @@ class Artist:
         self._volumes: dict[str, Picture] = {}
 
     def draw(self, board: Board, tile: Tile, place: Viewpoint) -> Drawing:
-        """Return what a tile shows at a place."""
+        """Return the content of a tile at a viewpoint."""
         frame, picture = board.frame, self.pictures.get(tile.sequence)
         image = None if picture is None else self._image(board, tile, place, picture)
         crosshair = frame.on_screen(tile.plane, place.point_mm)
@@ -108,7 +108,7 @@ class Artist:
         )
 
     def rulers(self, board: Board) -> tuple[Ruler, ...]:
-        """Return the diameters of the candidate in focus, where they are requested."""
+        """Return the diameters of the candidate in focus, if they are shown."""
         analysis, number = board.analysis, board.scene.outline.boxed
         if not board.views.rulers or analysis is None or number is None:
             return ()
@@ -149,7 +149,7 @@ class Artist:
         return self._keep(key, picture, lambda: picture.cut(frame, plane, number, **how))
 
     def _keep(self, key: Any, source: Any, make: Callable[[], T]) -> T:
-        """Return what was made for a key before; the source stays alive with it."""
+        """Return the cached value of a key; the source is kept alive with it."""
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key][1]  # type: ignore[no-any-return]
@@ -160,7 +160,7 @@ class Artist:
         return made
 
     def _volume(self, name: str, data: NDArray[Any], grid: Any) -> Picture:
-        """Return an overlay as a picture; the same one for the same voxels."""
+        """Return an overlay as a cached picture."""
         known = self._volumes.get(name)
         if known is None or known.source is not data:
             known = Picture.of(data, grid)
@@ -202,7 +202,7 @@ class Artist:
     def _second(
         self, board: Board, tile: Tile, place: Viewpoint
     ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
-        """Return the outline of a second result of the study, in a colour of its own."""
+        """Return the outline of a second result of the study, in its own colour."""
         analysis, second, region = board.analysis, board.second, board.scene.outline.region
         if analysis is None or second is None:
             return ()
@@ -219,7 +219,7 @@ class Artist:
     def _doubts(
         self, board: Board, tile: Tile, place: Viewpoint, which: Slice
     ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
-        """Return the borders of the doubtful parts, dotted, where the whole outline is shown."""
+        """Return the dotted borders of doubtful parts, if the whole outline is shown."""
         analysis, outline = board.analysis, board.scene.outline
         found = None if analysis is None else analysis.volumes.doubtful
         if analysis is None or found is None or outline.region is not Region.WT:
@@ -239,7 +239,7 @@ class Artist:
     def _at_first(
         self, board: Board, tile: Tile, place: Viewpoint
     ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
-        """Return the outlines of a first look."""
+        """Return the preliminary outlines."""
         found, colours = board.preliminary, board.scene.outline.colours
         if found is None:
             return ()
@@ -254,7 +254,7 @@ class Artist:
     def marked(
         self, board: Board, tile: Tile, place: Viewpoint, volume: Volume
     ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
-        """Return the outlines of what was flagged at another examination."""
+        """Return the outlines of candidates of another examination."""
         if not board.scene.outline.visible:
             return ()
         whole = self._volume("flagged", volume.data, volume.grid)
@@ -266,7 +266,7 @@ class Artist:
     def _original(
         self, board: Board, tile: Tile, place: Viewpoint
     ) -> tuple[tuple[str, tuple[Line, ...]], ...]:
-        """Return a candidate as the network drew it, beside what the reader made of it."""
+        """Return the network's outline of a candidate that a reader changed."""
         analysis, number = board.analysis, board.scene.outline.original
         if analysis is None or number is None or not board.scene.outline.visible:
             return ()
@@ -296,7 +296,7 @@ class Artist:
 
 
 def dotted(lines: tuple[Line, ...]) -> tuple[Line, ...]:
-    """Cut lines into dots with gaps between them.
+    """Split lines into dots.
 
     Examples
     --------
@@ -315,7 +315,7 @@ def dotted(lines: tuple[Line, ...]) -> tuple[Line, ...]:
 
 
 def map_of(board: Board) -> tuple[str, MapView, int | None] | None:
-    """Return the one map that is shown, by its role, and whose others are left out of it."""
+    """Return role and view of the shown map, and the candidate that it is limited to."""
     overlays, scene = board.overlays, board.scene
     if overlays is None:
         return None
@@ -330,7 +330,7 @@ def map_of(board: Board) -> tuple[str, MapView, int | None] | None:
 
 
 def alone(part: Slice, which: Slice, candidate: int) -> Slice:
-    """Return a slice of a map without what lies in other candidates than this one."""
+    """Return a slice of a map without the other candidates."""
     others = (which.data > 0) & (which.data != candidate)
     data = np.where(others, np.float32(0.0), part.data)
     return Slice(
@@ -339,7 +339,7 @@ def alone(part: Slice, which: Slice, candidate: int) -> Slice:
 
 
 def isolines(part: Slice, view: MapView) -> tuple[tuple[float, tuple[Line, ...]], ...]:
-    """Return the lines at the legend's values, and halfway between, with their share of colour."""
+    """Return isolines at the legend's ticks and halfway between, with their colour fractions."""
     ticks = [value for value, _ in view.ticks]
     halves = [(a + b) / 2 for a, b in pairwise(ticks)]
     levels = sorted({v for v in (*ticks, *halves) if view.low < v < view.top and v != 0})

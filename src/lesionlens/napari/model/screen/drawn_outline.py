@@ -1,4 +1,4 @@
-"""An outline while it is drawn, as lines on a slice of a linked view."""
+"""The outline being drawn, as lines on a slice of a linked view."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ Lines = tuple[tuple[str, tuple[Line, ...]], ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DrawnOutline:
-    """Labels that change under the brush."""
+    """Labels being drawn."""
 
     labels: NDArray[np.uint8]
     """(I, J, K) uint8 on the working grid; changes in place."""
     grid: Grid
     version: int
-    """Another after every change."""
+    """Changes with every stroke."""
     colours: tuple[tuple[int, str], ...]
     """Label and colour."""
 
 
 class OutlineArtist:
-    """Cuts what is drawn into lines; a slice that did not change is kept."""
+    """Traces the borders of the drawn labels, cached by slice."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[Any, Lines] = OrderedDict()

@@ -1,4 +1,4 @@
-"""The reader's measures as they are drawn on one slice: pure, frozen, no Qt."""
+"""Measurements drawn on one slice: pure, frozen, no Qt."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from lesionlens.napari.model.screen.board import Board, Tile
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DrawnMeasure:
-    """A measure on a slice, in millimetres on the screen."""
+    """A measurement on a slice, in millimetres on the screen."""
 
     index: int
-    """Which of the reader's measures."""
+    """Index of the measurement."""
     points: NDArray[np.float64]
-    """(N, 2) float64: what can be taken hold of."""
+    """(N, 2) float64: points that can be dragged."""
     line: Line
     words: tuple[str, ...]
-    """Beside it, a line each."""
+    """Lines of text."""
     beside: tuple[float, float]
-    """(2,): right of this."""
+    """(2,): the text is to the right of this point."""
 
 
 def measures_on(
     board: Board, tile: Tile, image: Slice, picture: Picture | None
 ) -> tuple[DrawnMeasure, ...]:
-    """Return the measures on the slice of a tile; a region's grey values are of its sequence."""
+    """Return the measurements on the slice of a tile; intensities are of its sequence."""
     found = []
     for index, measure in enumerate(board.views.measures):
         depths = np.atleast_1d(board.frame.depth(tile.plane, measure.points))

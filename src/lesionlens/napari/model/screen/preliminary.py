@@ -1,4 +1,4 @@
-"""What the window shows of a first look while the analysis runs: pure, frozen, no Qt."""
+"""Preliminary candidates on the screen while the analysis runs: pure, frozen, no Qt."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _DETAILS = (
 
 
 def with_preliminary(screen: Screen, state: State) -> Screen:
-    """Add what a first look flags: rows that cannot be decided, dashed outlines.
+    """Add preliminary candidates: rows without decisions, dashed outlines.
 
-    A screen of an analysis, or without a first look, is returned as it is.
+    A screen with an analysis or without preliminary candidates is returned unchanged.
     """
     if state.preliminary is None or state.analysis is not None:
         return screen

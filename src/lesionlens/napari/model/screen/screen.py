@@ -1,4 +1,4 @@
-"""From the state to what the window shows: pure, frozen, no Qt."""
+"""From the state to the screen: pure, frozen, no Qt."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ from lesionlens.napari.model.wording.titles import caption, sign_words, subtitle
 
 @dataclass(frozen=True, slots=True)
 class ShownSequence:
-    """One of the four sequences: present or not, shown or not, and on what evidence."""
+    """One of the four sequences: whether present and shown, and how it was recognised."""
 
     sequence: MrSequence
     present: bool
@@ -66,7 +66,7 @@ class ShownSequence:
 
 @dataclass(frozen=True, slots=True)
 class ShownCandidate:
-    """One line of the table."""
+    """One row of the table."""
 
     id: int
     place: str
@@ -79,27 +79,27 @@ class ShownCandidate:
 
     @property
     def colour(self) -> str:
-        """Of its state, as #rrggbb."""
+        """Colour of its state, as #rrggbb."""
         return STATE_COLOURS[self.state]
 
 
 @dataclass(frozen=True, slots=True)
 class ShownOutline:
-    """Contours of the candidates: visible or not, colour of each id, the one with a box."""
+    """Contours of the candidates: visibility, colour of each id, candidate with a box."""
 
     visible: bool
     region: Region
     colours: tuple[tuple[int, str], ...] = ()
     boxed: int | None = None
     original: int | None = None
-    """The candidate whose outline is shown as the network drew it, beside the reader's."""
+    """Candidate whose original outline is shown beside the reader's."""
     preliminary: bool = False
-    """Whether these are the outlines of a first look."""
+    """Whether the outlines are preliminary."""
 
 
 @dataclass(frozen=True, slots=True)
 class FocusedPlace:
-    """Where the candidate in focus lies: its middle and its box (RAS+ mm)."""
+    """Centroid and box of the candidate in focus (RAS+ mm)."""
 
     point_mm: Point
     box_mm: tuple[Point, Point]
@@ -107,7 +107,7 @@ class FocusedPlace:
 
 @dataclass(frozen=True, slots=True)
 class ShownScene:
-    """What lies in the viewer."""
+    """Content of the viewer."""
 
     sequence: MrSequence | None = None
     outline: ShownOutline = ShownOutline(visible=False, region=Region.WT)
@@ -118,16 +118,16 @@ class ShownScene:
     probe: bool = False
     opacity: float = 0.6
     compared: ComparedPictures | None = None
-    """What stands in place of the sequence now."""
+    """Images shown instead of the sequence."""
     isolines: bool = False
-    """Whether maps are drawn as lines, which are no layers."""
+    """Whether maps are drawn as isolines, which are not layers."""
     plane: Plane = Plane.AXIAL
     focus: FocusedPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """Everything that the panel and the viewer show."""
+    """Content of the panel and the viewer."""
 
     title: str = ""
     who: str = ""
@@ -136,12 +136,12 @@ class Screen:
     sequences: tuple[ShownSequence, ...] = ()
     notices: tuple[str, ...] = ()
     exchanged: tuple[MrSequence, MrSequence] | None = None
-    """Two sequences whose names seem exchanged; one click names them the other way round."""
+    """Two sequences whose names seem exchanged."""
     quality: tuple[Fact, ...] = ()
     can_analyse: bool = False
     analysed: bool = False
     preliminary: bool = False
-    """Whether the candidates are those of a first look, which go when the analysis is done."""
+    """Whether the candidates are preliminary."""
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
@@ -155,13 +155,13 @@ class Screen:
     below_threshold: int = 0
     considered: tuple[ShownConsidered, ...] = ()
     not_marked: str = ""
-    """Why no candidate can be decided or redrawn now; empty if one can."""
+    """Why no candidate can be decided or redrawn; empty if possible."""
     not_added: str = ""
     not_merged: str = ""
     editing: bool = False
     tools: Tools = field(default_factory=Tools)
     draft_words: str = ""
-    """What was drawn in an earlier session and never kept; empty if nothing was."""
+    """Question about strokes of an earlier session; empty if there are none."""
     outline_words: str = ""
     reason: str = ""
     can_undo: bool = False
@@ -169,7 +169,7 @@ class Screen:
     overlay: Overlay = Overlay.OFF
     region: Region = Region.WT
     regions: tuple[Region, ...] = tuple(Region)
-    """Those that can be chosen: without T1c no enhancing tumour."""
+    """Selectable regions; no enhancing tumour without T1c."""
     attention_layers: tuple[tuple[str, int], ...] = ()
     second_opinions: tuple[SecondOpinion, ...] = ()
     layer: int | SecondOpinion | None = None
@@ -180,7 +180,7 @@ class Screen:
     has_uncertainty: bool = False
     can_probe: bool = False
     reopened: bool = False
-    """Whether the network could be asked, were the study analysed again."""
+    """Whether the result comes from files, so that the network is not available."""
     verdict: Fact | None = None
     withheld: bool = False
     focus_title: str = ""
@@ -201,7 +201,7 @@ class Screen:
 
 
 def resolve(state: State) -> Screen:
-    """Report what the window shows in a state."""
+    """Return the screen of a state."""
     if state.study is None:
         return Screen(activity=state.activity, problem=state.problem, message=state.message)
     study, analysis, choices = state.study, state.analysis, state.choices
@@ -279,7 +279,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
 
 
 def _drawn(state: State, analysis: Analysis, focus: Candidate | None) -> dict[str, Any]:
-    """Report what is drawn, and with what."""
+    """Return the fields about drawing."""
     return {
         "editing": state.editing is not None,
         "tools": state.tools,
@@ -289,7 +289,7 @@ def _drawn(state: State, analysis: Analysis, focus: Candidate | None) -> dict[st
 
 
 def _about(state: State, focus: Candidate | None, capabilities: set[str]) -> dict[str, Any]:
-    """Describe all that is known of the candidate in focus; nothing if none is."""
+    """Return the fields about the candidate in focus; empty if there is none."""
     if focus is None:
         return {}
     asked = state.without
@@ -309,7 +309,7 @@ def _scene(state: State, rows: tuple[Candidate, ...], focus: Candidate | None) -
     on = choices.overlay is not Overlay.OFF and not choices.hidden
     overlays = state.overlays
     asked = not choices.hidden and overlays is not None and overlays.probe is not None
-    free = not asked and state.editing is None  # one map at a time, none below the brush
+    free = not asked and state.editing is None  # one map at a time, none while drawing
     return ShownScene(
         sequence=shown_sequence(state),
         outline=ShownOutline(

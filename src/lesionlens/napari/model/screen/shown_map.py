@@ -1,4 +1,4 @@
-"""The map that the legend explains, and the line below it: pure, frozen, no Qt."""
+"""The map of the legend, and the hint below it: pure, frozen, no Qt."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _SECOND_OPINIONS = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShownMap:
-    """The topmost map that is shown."""
+    """The topmost map."""
 
     role: str = "attention"
-    """Which colours it is drawn in."""
+    """Role, which selects the colours."""
     view: MapView | None = None
     """None if no map is shown."""
     hint: str = ""
-    """What it is, or how to ask for more; empty if there is nothing to say."""
+    """Explanation or hint; may be empty."""
 
 
 def shown_map(screen: Screen, overlays: Overlays | None) -> ShownMap:
-    """Return the topmost map that is shown, of these overlays."""
+    """Return the topmost shown map of the overlays."""
     role, view = _topmost(screen, overlays)
     return ShownMap(role, view, _hint(screen, overlays, view))
 

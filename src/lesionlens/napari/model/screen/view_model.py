@@ -1,4 +1,4 @@
-"""All that the window is painted from, computed from the state: pure, frozen, no Qt."""
+"""The view model, from which the window is painted, computed from the state: pure, no Qt."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from lesionlens.napari.model.wording.second import ShownSecond, shown_second
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ViewModel:
-    """All that is painted: widgets and views are handed this or a part of it, never the state."""
+    """Content of the window; widgets and views receive this or a part of it, never the state."""
 
     screen: Screen = field(default_factory=Screen)
-    """Words and rows of the panel."""
+    """Content of the panel."""
     board: Board = field(default_factory=Board)
-    """What is seen in the views."""
+    """Content of the views."""
     map: ShownMap = field(default_factory=ShownMap)
-    """The map that the legend explains."""
+    """Map of the legend."""
     followup: ShownFollowup | None = None
-    """What changed since an earlier examination."""
+    """Changes since an earlier examination."""
     second: ShownSecond | None = None
-    """How a second result of the study agrees."""
+    """Agreement with a second result."""
     study: Study | None = None
-    """Whose series can be named, and whose layers lie in the viewer."""
+    """Open study."""
     aside: Study | None = None
-    """Out of reach while another one is opened; its pictures come back if none is."""
+    """Study set aside while another one is opened."""
     query: Query | None = None
-    """What the reader must say before a study can be opened."""
+    """Decision needed to open a study."""
 
     @property
     def overlays(self) -> Overlays | None:
-        """What can lie over the image."""
+        """Overlays for the image."""
         return self.board.overlays
 
     @property
     def missing_map(self) -> LayerChoice | None:
-        """The single layer that is chosen, and has to be computed before it can be shown."""
+        """The selected single layer, if it has yet to be computed."""
         scene = self.board.scene
         if scene.attention is None or scene.layer_choice is None or self.overlays is None:
             return None
@@ -52,12 +52,12 @@ class ViewModel:
         return scene.layer_choice if there is None else None
 
     def at(self, activity: Activity | None) -> ViewModel:
-        """Return it with what runs this far on."""
+        """Return the model with another progress."""
         return replace(self, screen=replace(self.screen, activity=activity))
 
 
 def view_model_of(state: State, aside: Study | None = None) -> ViewModel:
-    """Return all that is painted in a state, while a study is set aside or none is."""
+    """Return the view model of a state; `aside` is the study set aside."""
     screen = with_preliminary(resolve(state), state)
     return ViewModel(
         screen=screen,

@@ -1,4 +1,4 @@
-"""What happens once and is no state: each event is emitted after the change it belongs to."""
+"""Events: one-time requests to the views, emitted after the change that caused them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from lesionlens.napari.model.choices.views import Window
 
 @dataclass(frozen=True, slots=True)
 class PlaceVisited:
-    """The reader went to a place: the views go there, however near they are already."""
+    """The reader went to a position; the views centre it."""
 
     point_mm: Point
-    """(3,): its middle, RAS+."""
+    """(3,): centroid, RAS+."""
     box_mm: tuple[Point, Point] | None = None
     """Of a candidate: corners that are to be in view."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowChosen:
-    """The reader requested a preset of brightness, for every sequence."""
+    """The reader chose a window preset for all sequences."""
 
     window: Window
 

@@ -1,4 +1,4 @@
-"""The one mutable object of the window: it holds a frozen `State`, and says when it changes."""
+"""Holder of the frozen `State`; emits changes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from lesionlens.napari.model.state.state import State, listed
 
 
 class StateHolder:
-    """Holds the state; an act that does nothing emits nothing."""
+    """Holds the state; an act without a change emits nothing."""
 
     changed = Signal(State, State)
     """Old state, new state."""
     happened = Signal(object)
-    """An `Event`: what is to be done once, beside what the state says."""
+    """An `Event`."""
 
     def __init__(self, choices: Choices) -> None:
         self._state = State(choices=choices)
 
     @property
     def state(self) -> State:
-        """The state now."""
+        """The current state."""
         return self._state
 
     def _set(self, **changes: Any) -> None:
@@ -36,7 +36,7 @@ class StateHolder:
         self.changed.emit(old, self._state)
 
     def _choose(self, **changes: Any) -> None:
-        """Change what is chosen; what was answered to the act before goes."""
+        """Change choices and clear the previous message."""
         choices = replace(self._state.choices, **changes)
         if choices != self._state.choices:
             self._set(choices=choices, message="")
@@ -54,10 +54,10 @@ class StateHolder:
         return next((c for c in self.listed() if c.id == wanted), None)
 
     def notify(self, message: str) -> None:
-        """Report something beside what runs."""
+        """Show a message."""
         self._set(message=message)
 
     def clear_problem(self, cause: str) -> None:
-        """Take a failure off the screen whose cause has gone."""
+        """Hide a failure whose cause is gone."""
         if self._state.problem is not None and self._state.problem.cause == cause:
             self._set(problem=None)

@@ -1,6 +1,6 @@
-"""Who is shown: read from the files for the screen alone, never stored.
+"""Identity of patient and study, read from the files for display only, never stored.
 
-One record names the open study everywhere: in the panel, on the pictures and where it is signed.
+The same record is used in the panel, on the images and for signing.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ _TAGS = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDat
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Patient and study as the files and the worklist name them; empty if nothing says it."""
+    """Identity of patient and study from files and worklist; unknown fields are empty."""
 
     study: str = ""
-    """Name in the worklist, else of the folder or file."""
+    """Name in the worklist, otherwise of the folder or file."""
     patient: str = ""
     number: str = ""
     """The patient's identifier."""
     born: str = ""
     """Date of birth and sex."""
     date: str = ""
-    """Of the study, YYYY-MM-DD."""
+    """Date of the study, YYYY-MM-DD."""
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """One fact a line, for the corner of a picture.
+        """Lines for the corner of an image.
 
         Examples
         --------
@@ -58,18 +58,18 @@ class Identity:
 
 
 NOWHERE = Identity()
-"""What a list says of a study that is in none."""
+"""Identity of a study outside a worklist."""
 
 
 def identity_of(study: Study, listed: Identity = NOWHERE) -> Identity:
-    """Return patient, identifier and date of a study as its files name them, else its list.
+    """Return the identity of a study from its files, otherwise from its list.
 
     Parameters
     ----------
     study : Study
-        Is shown.
+        Study.
     listed : Identity
-        As a worklist names it.
+        Identity in a worklist.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A second result of the open study, beside the one that is reviewed: frozen, without Qt."""
+"""A second result of the open study: frozen, without Qt."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from lesionlens.base.records.analysis import Analysis
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SecondResult:
-    """Another reader's result, or any, on the grid of the one that is open."""
+    """Another result on the grid of the open one."""
 
     words: str
-    """Whose it is."""
+    """Reader or folder of the result."""
     labels: Labels
-    """(I, J, K) uint8: on the native grid, without what its reader rejected."""
+    """(I, J, K) uint8: on the native grid, without rejected candidates."""
     agreement: Agreement
-    """With the open one as it is reviewed now; the open one is the first."""
+    """Agreement with the open result, which is the first, as reviewed now."""
 
     @classmethod
     def of(cls, words: str, second: Analysis, first: Analysis) -> SecondResult:
-        """Compare a result with the one that is open."""
+        """Compare a result with the open one."""
         labels = outlined(second)
         grid, regions = first.volumes.labels.grid, first.prepared.regions
         return cls(words, labels, agreement(outlined(first), labels, grid, regions))
 
     def against(self, first: Analysis) -> SecondResult:
-        """Return it compared with the open result as that is now."""
+        """Return it compared with a changed open result."""
         grid, regions = first.volumes.labels.grid, first.prepared.regions
         return replace(self, agreement=agreement(outlined(first), self.labels, grid, regions))

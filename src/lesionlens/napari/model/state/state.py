@@ -1,4 +1,4 @@
-"""What the window is drawn from: the reader's choices and everything that is open, frozen."""
+"""State of the window: the open study, its analysis and the reader's choices; frozen."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ from lesionlens.results.review.journal import Draft
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be opened."""
+    """A study to open."""
 
     places: tuple[Path, ...]
-    """Files and folders that are together one study."""
+    """Files and folders of one study."""
     named: Mapping[MrSequence, Path | str] = field(default_factory=dict)
-    """Which series the reader calls what; empty leaves it to what is recognised."""
+    """Series assigned by the reader; empty for automatic recognition."""
     study_uid: str | None = None
-    """Which study, where there are several (`ListedStudy.uid`)."""
+    """Study to open if there are several (`ListedStudy.uid`)."""
     date: str = ""
-    """When that was, YYYYMMDD; empty if it is not known, or there is one study alone."""
+    """Its date, YYYYMMDD; empty if unknown, or if there is only one study."""
     same_patient: bool = False
-    """Whether a person confirmed that it is one patient, though the files contradict each other."""
+    """Whether a person confirmed that contradicting files are of one patient."""
 
     @classmethod
     def of(cls, places: Path | Sequence[Path]) -> Request:
-        """Ask for one place, or for several together."""
+        """Return a request for one path, or several as one study."""
         return cls((places,) if isinstance(places, Path) else tuple(places))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """What the reader must say before a request can be opened."""
+    """A decision needed to open a request."""
 
     request: Request
-    """What waits for the answer."""
+    """Waiting request."""
     studies: tuple[ListedStudy, ...] = ()
-    """One of these is to be chosen; empty if that is clear."""
+    """Studies to choose from; empty if there is only one."""
     study: Study | None = None
-    """No sequence of it was recognised: which series is which?"""
+    """Study without recognised sequences, whose series must be assigned."""
 
 
 _STAGE_SHARE = 0.2
@@ -64,19 +64,20 @@ _STAGE_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What runs in the background: its name, the stage and how much of it is done (0 to 1)."""
+    """A background job: name, stage and progress (0 to 1)."""
 
     words: str
     stage: str = ""
     fraction: float = 0.0
     stopping: bool = False
     begun: float = 0.0
-    """Of the whole, when this stage began."""
+    """Progress at the start of this stage."""
 
     def at(self, stage: str, fraction: float) -> Activity:
-        """Return it with a stage this far: how many follow is not known, so each takes a fifth.
+        """Return the activity with a stage's progress.
 
-        Of what is left, that is: what is shown never falls back, and is never full before the end.
+        Each stage takes a fifth of the remaining progress, as the number of stages is unknown, so
+        that progress never decreases and is never complete before the end.
 
         Examples
         --------
@@ -91,7 +92,7 @@ class Activity:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why something did not work, and what to do; nothing of the state is lost with it."""
+    """A failure with its cause and the next step."""
 
     title: str
     found: str
@@ -99,15 +100,15 @@ class Problem:
     next_step: str = ""
     details: str = ""
     cause: str = ""
-    """What must work again for this to be over; empty if the next act ends it."""
+    """Cause, by which a later success clears it; empty if the next act clears it."""
     of_server: bool = False
-    """Whether a server kept it from working, so that this machine could do it instead."""
+    """Whether a server caused it, so that this machine may be used instead."""
 
 
 def listed(analysis: Analysis, threshold: float) -> tuple[Candidate, ...]:
-    """Return the candidates that score at least this, to whole percents as they are shown.
+    """Return the candidates with at least this score, rounded to whole percents as shown.
 
-    What a reader added has no score and is always listed.
+    Candidates added by a reader have no score and are always listed.
     """
     least = threshold - 0.005
     return tuple(c for c in analysis.findings.candidates if c.score is None or c.score >= least)
@@ -116,23 +117,23 @@ def listed(analysis: Analysis, threshold: float) -> tuple[Candidate, ...]:
 def listed_at_first(
     found: PreliminaryFindings | None, threshold: float
 ) -> tuple[PreliminaryCandidate, ...]:
-    """Return the preliminary candidates that score at least this, as `listed` does."""
+    """Return the preliminary candidates with at least this score, as in `listed`."""
     return tuple(c for c in found.candidates if c.score >= threshold - 0.005) if found else ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """Everything that the window is drawn from."""
+    """State of the window."""
 
     study: Study | None = None
     identity: Identity = field(default_factory=Identity)
-    """Who and what that is, the same wherever it is named."""
+    """Identity of patient and study."""
     analysis: Analysis | None = None
     overlays: Overlays | None = None
     review: Review = field(default_factory=Review)
     choices: Choices = field(default_factory=Choices)
     preliminary: PreliminaryFindings | None = None
-    """What a first look flags while the analysis runs; gone when that ends."""
+    """Preliminary candidates while the analysis runs."""
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
@@ -148,35 +149,35 @@ class State:
     editing: int | None = None
     """Id of the candidate whose outline is being redrawn."""
     edited_uid: str = ""
-    """Tracking UID of what is being drawn, known or new (`tools.NEW`)."""
+    """Tracking UID of the candidate being drawn."""
     tools: Tools = field(default_factory=Tools)
     draft: Draft | None = None
-    """Strokes that were interrupted."""
+    """Interrupted strokes of an earlier session."""
     resumed: bool = False
-    """Whether what is drawn continues from them."""
+    """Whether the edit continues the draft."""
     probability: NDArray[np.float32] | None = None
-    """Of the whole tumour on the working grid, once a range of it was requested."""
+    """Whole-tumour probability on the working grid, once a probability range was requested."""
     attention_layers: tuple[tuple[str, int], ...] = ()
     """Name and number of heads of each layer that can be shown, coarse to fine."""
     second_opinions: tuple[SecondOpinion, ...] = ()
-    """The second opinions that can be requested."""
+    """Available second opinions."""
     reopened: bool = False
-    """Whether the result comes from files, without the engine that could be asked more."""
+    """Whether the result comes from files, without its engine."""
     second: SecondResult | None = None
-    """Another result of the open study, to compare with."""
+    """Second result of the open study."""
     marks: tuple[Point, ...] = ()
-    """Places that the reader marked, RAS+ mm."""
+    """The reader's marks, RAS+ mm."""
     typed: Mapping[str, str] = field(default_factory=dict)
-    """Reasons that were typed and not yet used, by the tracking UID they were typed for."""
+    """Typed reasons without a decision, by tracking UID."""
 
     def reason_of(self, tracking_uid: str) -> str:
-        """Return what the reader typed for a candidate, else the reason of their last word."""
+        """Return the typed reason for a candidate, else that of the last decision."""
         event = self.review.of(tracking_uid)
         return self.typed.get(tracking_uid, (event.reason if event else None) or "")
 
 
 def listed_ids(state: State) -> list[int]:
-    """Return the ids that can be gone to: preliminary ones as long as there are no others."""
+    """Return the ids of listed candidates, preliminary ones before the analysis."""
     threshold = state.choices.threshold
     if state.analysis is not None:
         return [c.id for c in listed(state.analysis, threshold)]
@@ -184,9 +185,9 @@ def listed_ids(state: State) -> list[int]:
 
 
 def without_preliminary(state: State, at_first: Overlay) -> dict[str, Any]:
-    """Return what changes when a first look goes: the focus on one of its candidates too.
+    """Return the changes that remove preliminary candidates and the focus on them.
 
-    Where no analysis took its place, an overlay that came with a candidate goes as well.
+    Without an analysis an automatically shown overlay is removed too.
     """
     if state.preliminary is None:
         return {}
@@ -196,7 +197,7 @@ def without_preliminary(state: State, at_first: Overlay) -> dict[str, Any]:
 
 
 def only_progress_differs(old: State, new: State) -> bool:
-    """Whether two states differ in how far what runs is, and in nothing else."""
+    """Whether two states differ only in the progress of a job."""
     if old.activity is None or new.activity is None:
         return False
     names = (name for name in State.__dataclass_fields__ if name != "activity")
@@ -204,7 +205,7 @@ def only_progress_differs(old: State, new: State) -> bool:
 
 
 def shown_sequence(state: State) -> MrSequence | None:
-    """Return the sequence that is seen: the other one while the key for that is held."""
+    """Return the shown sequence: the other one while the comparison key is held."""
     study, choices = state.study, state.choices
     swapped = choices.views.swapped and choices.views.compared is None
     if study is None or choices.sequence is None or not swapped:
@@ -213,14 +214,14 @@ def shown_sequence(state: State) -> MrSequence | None:
 
 
 def compared_now(state: State) -> ComparedPictures | None:
-    """Return what stands in place of the sequence shown while the key for that is held."""
+    """Return the images shown instead of the sequence while the comparison key is held."""
     views, sequence = state.choices.views, state.choices.sequence
     found = views.compared if views.swapped else None
     return found if found is not None and sequence in found.volumes else None
 
 
 def other_sequence(study: Study, choices: Choices) -> MrSequence | None:
-    """Return what is compared with the sequence shown: the one before it, else the next."""
+    """Return the sequence for comparison: the previously shown one, else the next."""
     there = tuple(study.series)
     before = choices.before
     if before in there and before is not choices.sequence:
@@ -231,9 +232,9 @@ def other_sequence(study: Study, choices: Choices) -> MrSequence | None:
 
 
 def second_opinions_of(result: Any) -> tuple[SecondOpinion, ...]:
-    """Return the second opinions that a result can be requested; few once it was reopened.
+    """Return the available second opinions of a result; few if it was reopened.
 
-    Where there is one sequence alone, what it adds is all that there is: no map of it is offered.
+    With a single sequence there is no contribution map.
     """
     rolls = result.trace is not None and result.trace.probe_row is not None
     evidence = result.analysis.volumes.evidence

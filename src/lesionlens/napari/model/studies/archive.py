@@ -48,12 +48,12 @@ _FIELDS = {
 
 
 def servers_file() -> Path:
-    """Return where servers are kept."""
+    """Return the path of the stored servers."""
     return user_folders.settings() / "archives.json"
 
 
 def kept_servers() -> list[Server]:
-    """Return the servers used before, the last one first."""
+    """Return the stored servers, most recent first."""
     try:
         return _servers_of(read_json(servers_file()))[:MOST_SERVERS]
     except FileNotFoundError:
@@ -64,7 +64,7 @@ def kept_servers() -> list[Server]:
 
 
 def keep_server(server: Server) -> None:
-    """Put a server first in the list, before anything is asked of it."""
+    """Store a server as the most recent one."""
     others = [one for one in kept_servers() if one.address != server.address]
     try:
         if set_aside_damaged(servers_file(), _are_servers):
@@ -87,17 +87,17 @@ def _are_servers(stored: Any) -> bool:
 
 
 def studies_folder() -> Path:
-    """Return where fetched studies are kept unless the user chooses another folder."""
+    """Return the default folder of retrieved studies."""
     return user_folders.data() / "studies"
 
 
 def free_folder(parent: Path, study: FoundStudy) -> Path:
-    """Return a folder that is missing yet, named by day and UID, both checked; by no patient.
+    """Return a new folder named by date and UID, both validated; never by the patient.
 
     Raises
     ------
     UnusableInputError
-        The study's UID is none.
+        The study's UID is invalid.
     """
     check_uid(study.study_uid)
     day = cells(study)[0] if re.fullmatch(r"\d{8}", study.study_date) else "undated"
@@ -107,12 +107,12 @@ def free_folder(parent: Path, study: FoundStudy) -> Path:
 
 
 def day(typed: str) -> str:
-    """Return a day as YYYYMMDD, empty for an empty text.
+    """Return a date as YYYYMMDD, empty for an empty text.
 
     Raises
     ------
     UnusableInputError
-        It is no day.
+        The text is not a date.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def query_of(fields: Mapping[str, str]) -> StudyQuery:
     Raises
     ------
     UnusableInputError
-        Nothing narrows the search, or a day is none.
+        No field narrows the search, or a date is invalid.
     """
     first, last = day(fields["first"]), day(fields["last"])
     spans = {(True, True): f"{first}-{last}", (True, False): f"{first}-", (False, True): f"-{last}"}
@@ -162,7 +162,7 @@ HEADINGS = ("Date", "Patient", "ID", "Modalities", "Description", "Images")
 
 
 def cells(study: FoundStudy) -> tuple[str, ...]:
-    """Return a study as a row of the table, as texts.
+    """Return a study as a row of texts.
 
     Examples
     --------
@@ -180,7 +180,7 @@ def cells(study: FoundStudy) -> tuple[str, ...]:
 
 
 def in_dialog_terms(text: str) -> str:
-    """Write a command line's option as the field of the dialog that it is.
+    """Replace command-line options by the dialog's fields.
 
     Examples
     --------

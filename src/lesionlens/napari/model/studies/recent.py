@@ -1,4 +1,4 @@
-"""Studies and lists that were opened last, remembered in the user's own data folder."""
+"""Recently opened studies and lists, stored in the user's data folder."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _MOST = 8
 
 
 def place() -> Path:
-    """Return the file in which they are remembered."""
+    """Return the path of the stored paths."""
     return user_folders.data() / "recent.json"
 
 
 def remember(kind: str, opened: Path) -> None:
-    """Put a place first; a folder that cannot be written costs the memory alone."""
+    """Store a path as the most recent one; a failure is only logged."""
     known = {one: _known(one) for one in (STUDIES, LISTS)}
     first = str(opened.resolve())
     if known[kind][:1] == [first]:
@@ -34,7 +34,7 @@ def remember(kind: str, opened: Path) -> None:
 
 
 def recall(kind: str) -> tuple[Path, ...]:
-    """Return what is still there of a kind, newest first."""
+    """Return the existing paths of a kind, most recent first."""
     return tuple(path for path in map(Path, _known(kind)) if path.exists())
 
 

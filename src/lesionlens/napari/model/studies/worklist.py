@@ -1,4 +1,4 @@
-"""The worklist of a window, without Qt: its rows for this reader, the filter, where they are."""
+"""Model of the worklist dock, without Qt: rows for a reader, filter, position."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class WorklistSession:
         Raises
         ------
         LesionLensError
-            It cannot be read, or its protocol does not know the reader; the earlier list stays.
+            The list cannot be read, or the reader is not in its protocol; the open list is kept.
         """
         protocol = read_protocol(folder)
         known = self.database if folder == self.state.folder else None
@@ -148,14 +148,14 @@ class WorklistSession:
         )
 
     def close(self) -> None:
-        """Let go of the list."""
+        """Close the list."""
         if self.database is not None:
             self.left()
             self.database.close()
         self.database = None
 
     def refresh(self, *, always: bool = False) -> None:
-        """Take what was changed, here or by who analyses ahead."""
+        """Read changes by this or another process."""
         if self.database is None:
             return
         try:
@@ -173,25 +173,25 @@ class WorklistSession:
         self._set(rows=matching(self._all, self.state.words), under_way=under_way)
 
     def name_reader(self, reader: str) -> None:
-        """Take the name that somebody gave who had none when the list was opened."""
+        """Set the reader's name if the list was opened without one."""
         if not self.reader:
             self.reader = reader
             self.refresh(always=True)
 
     def filter(self, words: str) -> None:
-        """Show the rows that hold these words."""
+        """Show the rows that contain these words."""
         self._set(words=words, rows=matching(self._all, words))
 
-    # --- where the reader is --------------------------------------------------------------
+    # --- position -------------------------------------------------------------------------
 
     def row(self, key: tuple[str, int] | None) -> WorklistRow | None:
         """Return a row by its key, shown or not."""
         return next((row for row in self._all if row.key == key), None)
 
     def beside(self, by: int, key: tuple[str, int] | None = None) -> WorklistRow | None:
-        """Return the row so many further on among those shown; None at the end.
+        """Return the row a number of rows further on among those shown; None at the end.
 
-        From the study that is open, or from another row by its key.
+        Counted from the open study, or from another row by its key.
         """
         keys = [row.key for row in self.state.rows]
         start = key or self.state.current
@@ -203,34 +203,34 @@ class WorklistSession:
         return self.state.rows[place] if 0 <= place < len(keys) else None
 
     def choose(self, row: WorklistRow | None) -> None:
-        """Take a row as the one that is being opened; None once it is, or is not any more."""
+        """Set the row being opened; None when it is open or was cancelled."""
         self._set(opening=None if row is None else row.key)
 
     def at(self, row: WorklistRow | None) -> None:
-        """Take a row as the one that is open; None if no study of the list is."""
+        """Set the row of the open study; None if it is not of the list."""
         self._set(current=None if row is None else row.key)
 
     def analyse_from(self, row: WorklistRow) -> None:
-        """Let what is analysed ahead follow a row."""
+        """Let the analysis ahead continue from a row."""
         if self.database is not None:
             self.database.take_note(CURSOR, row.entry.name)
 
     def key_of(self, row: WorklistRow) -> ReadKey:
-        """Return whose read of a row it is."""
+        """Return the key of the read of a row."""
         return ReadKey(row.entry.name, self.reader, row.session, row.arm)
 
     @property
     def rated(self) -> bool:
-        """Whether the protocol wants a rating of every mark."""
+        """Whether the protocol requires a rating of every mark."""
         return self.protocol is not None and self.protocol.require_rating
 
     def check(self, row: WorklistRow) -> None:
-        """Refuse a row whose time has not come.
+        """Refuse a row before the end of its washout.
 
         Raises
         ------
         ReadError
-            The protocol wants more days since the session before.
+            The protocol requires more days since the previous session.
         """
         if self.database is None or self.protocol is None:
             return
@@ -239,7 +239,7 @@ class WorklistSession:
         if until is not None:
             raise ReadError(
                 found=f"session {row.session} before {until}",
-                expected=f"{self.protocol.washout_days} days since the session before",
+                expected=f"{self.protocol.washout_days} days since the previous session",
                 next_step="Come back then, or continue the previous session",
             )
 
@@ -252,14 +252,14 @@ class WorklistSession:
             message="" if running else now.message,
         )
 
-    # --- what runs, what failed (qt.jobs.Listener) ----------------------------------------
+    # --- jobs (qt.jobs.Listener) ----------------------------------------------------------
 
     def begin(self, words: str) -> None:
-        """Report that something runs."""
+        """Report that a job runs."""
         self._set(activity=Activity(words), problem=None, message="")
 
     def progressed(self, stage: str, fraction: float) -> None:
-        """Report how far it is."""
+        """Report the progress of the job."""
         if self.state.activity is not None:
             self._set(activity=self.state.activity.at(stage, fraction))
 
@@ -267,9 +267,9 @@ class WorklistSession:
         """Report that a stop was requested."""
 
     def ended(self, message: str = "") -> None:
-        """Report that nothing runs any more."""
+        """Report that the job has ended."""
         self._set(activity=None, message=message)
 
     def failed(self, problem: Problem) -> None:
-        """Report why something did not work; the list stays."""
+        """Report a failure; the list is kept."""
         self._set(activity=None, problem=problem)

@@ -1,4 +1,4 @@
-"""Candidates in the panel's words: places, sizes, volumes, scores, facts and bars."""
+"""Texts of the panel about candidates: locations, sizes, volumes, scores, facts and bars."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lesionlens.napari.model.overlays.maps import UNCERTAIN
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A short statement with its verdict: True good, False a warning, None neither."""
+    """A short statement: True is good, False a warning, None neutral."""
 
     words: str
     good: bool | None
@@ -37,11 +37,11 @@ class Bar:
     value: float
     alone: float | None = None
     left_out: float | None = None
-    """The overlap with the outline with that sequence alone, and with all but it."""
+    """Overlap with the outline using this sequence alone, and using all others."""
 
     @property
     def details(self) -> str:
-        """All figures, for a tooltip.
+        """Text of the tooltip.
 
         Examples
         --------
@@ -55,7 +55,7 @@ class Bar:
 
 
 def details(candidate: Candidate) -> str:
-    """Return where a candidate lies and its sizes in words."""
+    """Return location and sizes of a candidate in words."""
     parts = [candidate.location.words, f"{size_words(candidate)} of the {candidate.measured}"]
     for region in Region:
         volume = candidate.volume_ml.get(region)
@@ -71,14 +71,14 @@ def details(candidate: Candidate) -> str:
 
 
 def point_at(points: Sequence[OperatingPoint], threshold: float) -> OperatingPoint | None:
-    """Return the measured point that a threshold reaches; None beyond those that were measured."""
+    """Return the measured operating point of a threshold; None outside the measured range."""
     reached = [point for point in points if point.threshold <= threshold + 1e-9]
     measured = any(point.threshold >= threshold - 1e-9 for point in points)
     return max(reached, key=lambda point: point.threshold) if measured and reached else None
 
 
 def threshold_words(threshold: float) -> str:
-    """Report which candidates are listed.
+    """Describe a threshold.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def threshold_words(threshold: float) -> str:
 
 
 def threshold_costs(point: OperatingPoint | None) -> str:
-    """Report what a threshold finds and what it costs, where that was measured.
+    """Describe sensitivity and false candidates of an operating point.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def threshold_costs(point: OperatingPoint | None) -> str:
 
 
 def threshold_source(point: OperatingPoint | None, floor: float) -> str:
-    """Describe in full what was measured, and on what, and where the network itself stops."""
+    """Describe the data of an operating point, and the network's lowest score."""
     least = f". Below {floor:.2f} nothing is flagged" if floor else ""
     if point is None:
         return f"List only candidates with at least this score{least}"
@@ -115,13 +115,13 @@ def threshold_source(point: OperatingPoint | None, floor: float) -> str:
 
 
 def short_place(candidate: Candidate) -> str:
-    """Describe the place in few words for a narrow table; the full words are in the tooltip."""
+    """Return a short location for a narrow table; the tooltip has the full one."""
     words = candidate.location.words.replace(" lobes", "").replace(" lobe", "")
     return words.replace(UNCERTAIN_PLACE, "?")
 
 
 def score_words(score: float | None) -> str:
-    """Write a score; never a certainty that no network has, nor one of what a reader added.
+    """Return a score as text, never 0 or 1; "added" for a reader's candidate.
 
     Examples
     --------
@@ -136,7 +136,7 @@ def score_words(score: float | None) -> str:
 
 
 def size_words(candidate: Candidate) -> str:
-    """Write the two diameters; a dash if they are not known."""
+    """Return both diameters as text; a dash if unknown."""
     long, short = candidate.longest_axial_diameter_mm, candidate.perpendicular_diameter_mm
     if long is None:
         return "–"
@@ -144,13 +144,13 @@ def size_words(candidate: Candidate) -> str:
 
 
 def size_cell(candidate: Candidate) -> str:
-    """Write the two diameters and what they are of for the table, whose header has the unit."""
+    """Return both diameters and their region for the table, whose header has the unit."""
     size = size_words(candidate).removesuffix(" mm")
     return size if size == "–" else f"{size} {'enh.' if candidate.has_enhancing else 'whole'}"
 
 
 def date_words(date: str) -> str:
-    """Write a DICOM date as ISO 8601; what is none is shown as it is.
+    """Return a DICOM date in ISO 8601; an invalid one is unchanged.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def date_words(date: str) -> str:
 
 
 def volume_words(volume_ml: float | None) -> str:
-    """Write a volume with two significant figures below 10 ml, whole above.
+    """Return a volume as text: one decimal below 10 ml, none above.
 
     Examples
     --------
@@ -176,7 +176,7 @@ def volume_words(volume_ml: float | None) -> str:
 
 
 def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
-    """Return what supports or questions a candidate, one short fact each."""
+    """Return facts that support or question a candidate."""
     facts: list[Fact] = []
     inside, mass = candidate.attention.peak_inside, candidate.attention.mass_inside
     if inside is not None:
@@ -219,7 +219,7 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
 
 
 def bars_of(candidate: Candidate) -> tuple[Bar, ...]:
-    """Return one bar per sequence: what it adds; none where words say as much (`no_bars_words`)."""
+    """Return one bar per sequence, its relevance; none if words suffice (`no_bars_words`)."""
     if is_uninformative(candidate.sequence_relevance):
         return ()
     relevance = candidate.sequence_relevance or {}
@@ -237,7 +237,7 @@ def bars_of(candidate: Candidate) -> tuple[Bar, ...]:
 
 
 def no_bars_words(candidate: Candidate) -> str:
-    """Report why there are no bars; empty where there are some, or nothing was compared."""
+    """Return why there are no bars; empty if there are some, or nothing was computed."""
     relevance = candidate.sequence_relevance
     if relevance is None or not is_uninformative(relevance):
         return ""
@@ -251,7 +251,7 @@ def _of(scores: Mapping[str, float | None] | None, sequence: MrSequence) -> floa
 
 
 def probe_words(analysis: Analysis, voxel: tuple[int, int, int]) -> str:
-    """Report what a probed voxel of the reference grid is taken for, and which sequence tells."""
+    """Describe a probed voxel of the reference grid, and the deciding sequence."""
     number = int(analysis.findings.components[voxel])
     found = next((c for c in analysis.findings.candidates if c.id == number), None)
     if found is None:

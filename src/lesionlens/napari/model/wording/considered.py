@@ -1,4 +1,4 @@
-"""What was considered and dismissed, in the panel's words."""
+"""Texts of the panel about dismissed regions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lesionlens.napari.model.wording.candidates import volume_words
 
 @dataclass(frozen=True, slots=True)
 class ShownConsidered:
-    """One line of what scored too little to be a candidate, and where it lies (RAS+ mm)."""
+    """One dismissed region: score, description and position (RAS+ mm)."""
 
     score: str
     words: str
@@ -19,7 +19,7 @@ class ShownConsidered:
 
 
 def shown_considered(analysis: Analysis) -> tuple[ShownConsidered, ...]:
-    """Return a line for each, by falling score."""
+    """Return the dismissed regions by falling score."""
     return tuple(_line(one) for one in analysis.findings.considered)
 
 

@@ -1,4 +1,4 @@
-"""What the panel says of outlines that readers draw."""
+"""Texts of the panel about outlines drawn by readers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FOCUS = "Go to a candidate first: a click on its row, or N"
 
 
 def why_not_marked(state: State) -> str:
-    """Say why no candidate can be decided or redrawn now; empty if one can."""
+    """Return why no candidate can be decided or redrawn; empty if possible."""
     if state.analysis is None:
         return awaited(state, "decide")
     if state.review.signed is not None:
@@ -28,14 +28,14 @@ def why_not_marked(state: State) -> str:
 
 
 def why_not_added(state: State) -> str:
-    """Say why no candidate can be added or drawn now; empty if one can."""
+    """Return why no candidate can be added or drawn; empty if possible."""
     if state.analysis is None:
         return awaited(state, "add")
     return "" if state.review.signed is None else SIGNED
 
 
 def why_not_merged(state: State) -> str:
-    """Say why the candidate in focus cannot be merged now; empty if it can."""
+    """Return why the candidate in focus cannot be merged; empty if possible."""
     if state.analysis is None:
         return awaited(state, "merge")
     one = len(listed(state.analysis, state.choices.threshold)) < 2
@@ -43,7 +43,7 @@ def why_not_merged(state: State) -> str:
 
 
 def awaited(state: State, act: str) -> str:
-    """Say what an act on an analysis waits for, where there is none."""
+    """Return what an act waits for without an analysis."""
     if state.preliminary is not None:
         return _PRELIMINARY.format(act)
     if state.activity is not None:
@@ -52,12 +52,12 @@ def awaited(state: State, act: str) -> str:
 
 
 def redrawn(state: State, candidate: Candidate) -> bool:
-    """Whether a reader's outline holds for a candidate."""
+    """Whether a candidate has a reader's outline."""
     return state.review.outline_of(candidate.tracking_uid) is not None
 
 
 def draft_words(state: State, analysis: Analysis) -> str:
-    """Ask whether strokes that were interrupted go on; empty if there are none."""
+    """Return the question about interrupted strokes; empty if there are none."""
     if state.draft is None or state.editing is not None:
         return ""
     uid = state.draft.tracking_uid
@@ -67,7 +67,7 @@ def draft_words(state: State, analysis: Analysis) -> str:
 
 
 def outline_words(state: State, analysis: Analysis, focus: Candidate | None) -> str:
-    """Report what is drawn, or how the outline in focus differs from the network's."""
+    """Describe the outline being drawn, or the changes of the one in focus."""
     if state.editing == NEW:
         return "A new candidate: paint it with napari's tools, then press Done."
     if state.editing is not None:

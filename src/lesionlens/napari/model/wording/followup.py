@@ -1,4 +1,4 @@
-"""What the panel says of a comparison with an earlier examination: one line a lesion."""
+"""Texts of the panel about a comparison with an earlier examination: one line per lesion."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from lesionlens.results.export.words import load
 
 @dataclass(frozen=True, slots=True)
 class ShownFollowup:
-    """What the panel shows of a comparison, by the outlines and decisions of now."""
+    """A comparison in the panel, with current outlines and decisions."""
 
     title: str
     lines: tuple[tuple[int | None, str], ...]
-    """Candidate, None if it is gone, and the words of each change."""
+    """Candidate, None if it is gone, and description of each change."""
     sums: str
     curves: Curves | None = None
-    """Volumes over all examinations; None if nothing was compared."""
+    """Volumes over all examinations; None without a comparison."""
     focus: int | None = None
-    """The candidate whose curve stands out."""
+    """Candidate whose curve is highlighted."""
 
 
 def shown_followup(analysis: Analysis, focus: int | None = None) -> ShownFollowup | None:
-    """Return what the panel shows of a comparison; None if nothing was compared."""
+    """Return the comparison for the panel; None if there is none."""
     signed = analysis.review.response
     if analysis.followup is None and signed is None:
         return None
@@ -47,7 +47,7 @@ def shown_followup(analysis: Analysis, focus: int | None = None) -> ShownFollowu
 
 
 def title_of(analysis: Analysis) -> str:
-    """Return since when, and whether the alignment is to be checked."""
+    """Return the date of the prior, and whether the alignment needs a check."""
     found = analysis.followup
     if found is None:
         return ""
@@ -57,7 +57,7 @@ def title_of(analysis: Analysis) -> str:
 
 
 def lines_of(analysis: Analysis) -> tuple[tuple[int | None, str], ...]:
-    """Return the candidate (None if it is gone) and the words of each change."""
+    """Return the candidate (None if it is gone) and the description of each change."""
     found = analysis.compared
     if found is None:
         return ()
@@ -65,7 +65,7 @@ def lines_of(analysis: Analysis) -> tuple[tuple[int | None, str], ...]:
 
 
 def sums_of(analysis: Analysis) -> str:
-    """Return the targets' sums and RANO 2.0's limits; empty if nothing is measurable."""
+    """Return the target sums and RANO 2.0's limits; empty if nothing is measurable."""
     found = analysis.compared
     if found is None or not found.targets():
         return ""

@@ -1,4 +1,4 @@
-"""What the window says of a map's checks: of the very map that is shown, and no more than that."""
+"""Texts of the panel about the checks of the shown map."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXACT_IN_FULL = (
 
 
 def withheld(state: State) -> bool:
-    """Whether the region's map failed its checks and the reader did not ask for it."""
+    """Whether the region's map failed its checks and the reader did not request it."""
     if _evidence(state.choices):
         return False
     maps = None if state.analysis is None else state.analysis.maps
@@ -26,7 +26,7 @@ def withheld(state: State) -> bool:
 
 
 def verdict(analysis: Analysis, state: State) -> Fact | None:
-    """Report what was checked of the very map that is shown, and no more than that."""
+    """Return the outcome of the shown map's checks."""
     choices = state.choices
     trust = None if analysis.maps is None else analysis.maps.checks.get(choices.region)
     if state.overlays is not None and state.overlays.probe is not None:
@@ -46,12 +46,12 @@ def verdict(analysis: Analysis, state: State) -> Fact | None:
 
 
 def _evidence(choices: Choices) -> bool:
-    """Whether what one sequence adds is shown, which the attention's checks say nothing of."""
+    """Whether a contribution map is shown, which the attention's checks do not cover."""
     return isinstance(choices.layer, SecondOpinion) and choices.layer.sequence is not None
 
 
 def _unchecked(choices: Choices) -> str:
-    """Name what is shown where it is less than the whole map that was checked."""
+    """Return the name of a shown part of the checked map; empty for the whole map."""
     if isinstance(choices.layer, SecondOpinion):
         return "second opinion"
     if choices.layer is not None:

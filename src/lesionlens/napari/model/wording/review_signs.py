@@ -1,4 +1,4 @@
-"""How the state of a review is shown: a colour and a sign, never the colour alone."""
+"""Colours and signs of review states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the panel says of a second result of the open study."""
+"""Texts of the panel about a second result of the open study."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from lesionlens.napari.model.wording.candidates import volume_words
 
 @dataclass(frozen=True, slots=True)
 class ShownSecond:
-    """What the panel shows of it."""
+    """A second result in the panel."""
 
     title: str
     agreement: tuple[str, ...]
-    """A line a region."""
+    """One line per region."""
     lines: tuple[tuple[Point, str, str], ...]
-    """Place, number and words of each disagreement."""
+    """Position, number and description of each disagreement."""
 
 
 def shown_second(second: SecondResult) -> ShownSecond:
-    """Return what the panel shows of a second result."""
+    """Return a second result for the panel."""
     rows = tuple(_agreement_words(row) for row in second.agreement.regions)
     parts = second.agreement.disagreements
     lines = tuple((part.point_mm, str(part.number), disagreement_words(part)) for part in parts)

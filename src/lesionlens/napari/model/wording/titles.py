@@ -1,4 +1,4 @@
-"""What stands above a study."""
+"""Titles of a study."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lesionlens.napari.model.wording.candidates import date_words
 
 
 def caption(state: State) -> str:
-    """Return what is shown, and how it is cut."""
+    """Return sequence and plane."""
     sequence, plane = shown_sequence(state), state.choices.plane
     other = compared_now(state)
     before = "" if other is None else f"{other.words} · "
@@ -25,7 +25,7 @@ def who(identity: Identity) -> str:
 
 
 def subtitle(study: Study, analysis: Analysis | None, state: State) -> str:
-    """Return number of sequences and reference of a study, and its date where no file says it."""
+    """Return number of sequences and reference of a study, and its date if no file has it."""
     count = len(study.series)
     words = f"{count} sequence{'' if count == 1 else 's'}"
     if state.request is not None and state.request.date and not state.identity.date:
@@ -39,7 +39,7 @@ def subtitle(study: Study, analysis: Analysis | None, state: State) -> str:
 
 
 def sign_words(state: State, *, flagged: bool) -> str:
-    """Return what can be signed now, or that it can be withdrawn."""
+    """Return the text of the button for signing or withdrawing."""
     if state.review.signed is not None:
         return "Withdraw…"
     return "Nothing further" if flagged else "Nothing seen"

@@ -104,7 +104,7 @@ def test_a_rule_that_speaks_of_another_kind_or_of_nothing_that_is_there_does_not
         ('[[hanging]]\nshow = ["t1"]\nviews = "5x5"\n', "5x5"),
         ('[[hanging]]\nshow = ["t1"]\nlayout = "1x2"\n', "layout"),
         ("[[hanging]]\nshow = 5\n", "int"),
-        ('hanging = "t1"\n', "no list"),
+        ('hanging = "t1"\n', "not a list"),
         ("[[hanging\n", "hanging.toml"),
     ],
 )
