@@ -42,13 +42,6 @@ _BLOCK_VOX = 4
 _SEED = 20
 
 
-class Baseline(StrEnum):
-    """The baselines of the insertion test."""
-
-    RANDOM = "random"
-    CENTRE = "centre"
-
-
 class MapFault(StrEnum):
     """Reasons why a map is not reliable."""
 
@@ -147,39 +140,39 @@ def insertion_test(
     Returns
     -------
     dict
-        Without insertion and deletion for a region that is not predicted by perturbed passes, and
-        if the time was up.
+        Without insertion for a region that is not predicted by perturbed passes, and if the time
+        was up; deletion for the whole tumour alone.
 
     Notes
     -----
     Petsiuk, Das and Saenko 2018, arXiv:1806.07421, section 3: insertion and deletion, in one step
     of as many voxels as are flagged, the others set to the brain's mean. Asked is the one pass
-    whose attention the map is; how others of an ensemble would vote is no property of this map. The
-    baselines are asked once, with the whole tumour's volume: more than an inner region's, so that
-    no map of one gains by it. Random voxels are shown in blocks of 4, so that a lesion can be seen.
+    whose attention the map is; how others of an ensemble would vote is no property of this map.
+    Random voxels are asked once, with the whole tumour's volume: more than an inner region's. They
+    are shown in blocks of 4, so that a lesion can be seen.
     """
     trials = {r: trials[r] for r in Region if r in trials and trials[r].flagged.size}
     if Region.WT not in trials:
         return dict(found)
     out = _located(found, trials, brain)
-    whole = trials[Region.WT].flagged.size
-    baselines = [~_first(_baseline(kind, brain), brain, whole) & brain for kind in Baseline]
-    hidden = {region: _hidden(trial, brain) for region, trial in trials.items()}
-    first = questions.ask(CHECKED, _showing([None, *baselines, *hidden.pop(Region.WT)]))
+    alone = {region: _shown_alone(trial, brain) for region, trial in trials.items()}
+    centre, attended = alone.pop(Region.WT)
+    random = brain & ~_first(_blocks(brain.shape), brain, trials[Region.WT].flagged.size)
+    first = questions.ask(CHECKED, _showing([None, random, brain & ~attended, centre, attended]))
     if first is None:
         return out
-    rest = [mask for masks in hidden.values() for mask in masks]
+    rest = [mask for masks in alone.values() for mask in masks]
     asks = bool(rest) and first.inner is not None
     second = questions.ask(CHECKED, _showing(rest)) if asks else None
     for number, (region, trial) in enumerate(trials.items()):
         known, more = first.of(region), None if second is None else second.of(region)
         if region not in out or known is None:
             continue
-        means = _means(known, trial)
+        means: list[float | None] = [*_means(known, trial)]
         if region is not Region.WT:
             if more is None:
                 continue
-            means[-2:] = _means(more, trial)[2 * (number - 1) : 2 * number]
+            means = [*means[:2], None, *_means(more, trial)[2 * (number - 1) : 2 * number]]
         out[region] = _left(out[region], means)
     return {region: _judged(one) for region, one in out.items()}
 
@@ -203,10 +196,10 @@ def _near(trial: TestedMap, brain: Mask) -> float:
     return float(weights[trial.flagged].sum() / max(float(weights.sum()), 1e-12))
 
 
-def _hidden(trial: TestedMap, brain: Mask) -> list[Mask]:
-    """Return what is hidden: all but the most attended voxels, and these."""
-    shown = _first(trial.attention.astype(np.float64), brain, trial.flagged.size)
-    return [brain & ~shown, shown]
+def _shown_alone(trial: TestedMap, brain: Mask) -> list[Mask]:
+    """Return what is hidden where the brain's centre, and the most attended voxels, are shown."""
+    orders = (-_from_centre(brain), trial.attention.astype(np.float64))
+    return [brain & ~_first(order, brain, trial.flagged.size) for order in orders]
 
 
 def _showing(hidden: Sequence[Mask | None]) -> list[InputPerturbation]:
@@ -219,22 +212,19 @@ def _means(seen: Floats, trial: TestedMap) -> list[float]:
     return [float(one) for one in flagged.mean(axis=1, dtype=np.float64)]
 
 
-def _left(found: MapChecks, means: Sequence[float]) -> MapChecks:
+def _left(found: MapChecks, means: Sequence[float | None]) -> MapChecks:
     """Add what remains of a region's probability.
 
-    `means` are for the unperturbed study, the baselines, and what the map shows alone and hidden.
+    `means` are for the unperturbed study, random voxels alone, and without the most attended; then
+    for the centre and the most attended alone.
     """
-    if means[0] < perturbations.SEEN:
+    plain, *others = means
+    if plain is None or plain < perturbations.SEEN:
         return replace(found, seen=False)
-    random, centre, kept, deletion = (min(mean / means[0], 1.0) for mean in means[1:])
+    random, deletion, centre, kept = (
+        None if one is None else min(one / plain, 1.0) for one in others
+    )
     return replace(found, kept=kept, kept_random=random, kept_centre=centre, deletion=deletion)
-
-
-def _baseline(kind: Baseline, brain: Mask) -> NDArray[np.float64]:
-    """Return a baseline's order of the brain's voxels, highest first."""
-    if kind is Baseline.CENTRE:
-        return -_from_centre(brain)
-    return _blocks(np.random.default_rng(_SEED), brain.shape)
 
 
 def _first(value: NDArray[np.float64], brain: Mask, voxels: float) -> Mask:
@@ -252,8 +242,8 @@ def _rank(value: NDArray[np.float64], brain: Mask) -> NDArray[np.intp]:
     return rank.reshape(brain.shape)
 
 
-def _blocks(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    coarse = rng.random([-(-n // _BLOCK_VOX) for n in shape])
+def _blocks(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    coarse = np.random.default_rng(_SEED).random([-(-n // _BLOCK_VOX) for n in shape])
     for axis in range(3):
         coarse = np.repeat(coarse, _BLOCK_VOX, axis)
     return coarse[tuple(slice(n) for n in shape)]

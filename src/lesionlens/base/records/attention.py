@@ -33,12 +33,14 @@ class MapChecks:
     kept: float | None = None
     kept_random: float | None = None
     kept_centre: float | None = None
-    """Share of the region's probability that remains when only n voxels are shown: the n with most
-    attention, n being the number of flagged voxels; and as many as the whole tumour has, at random
-    and around the brain's centre.
+    """Share of the region's probability that remains when only n voxels are shown, n being the
+    number of flagged voxels: those with most attention; at random (n of the whole tumour); around
+    the brain's centre.
     """
     deletion: float | None = None
-    """The share that remains when those with most attention are hidden. No part of the verdict."""
+    """The share that remains when those with most attention are hidden; of the whole tumour's map
+    alone. No part of the verdict.
+    """
     seen: bool = True
     """Whether the region is detected by the pass whose attention the map shows."""
     reliable: bool | None = None

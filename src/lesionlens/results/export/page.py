@@ -309,11 +309,10 @@ def _scale(maps: AttentionMaps | None, words: Words) -> str:
 
 def checked_words(trust: MapChecks, words: Words) -> str:
     """Return the outcome of a map's checks, with figures."""
-    if trust.kept is None or trust.kept_random is None or trust.deletion is None:
+    if trust.kept is None or trust.kept_random is None:
         return words.verdict(trust)
-    figures = {
-        "kept": words.percent(trust.kept),
-        "random": words.percent(trust.kept_random),
-        "left": words.percent(trust.deletion),
-    }
-    return words("hiding", words=words.verdict(trust), **figures)
+    figures = {"kept": words.percent(trust.kept), "random": words.percent(trust.kept_random)}
+    told = words("shown_alone", words=words.verdict(trust), **figures)
+    if trust.deletion is None:
+        return told
+    return words("hiding", words=told, left=words.percent(trust.deletion))

@@ -49,7 +49,7 @@ def test_a_map_of_what_is_needed_passes(make_prepared, region):
     assert found.mass_inside > 0.8 > found.volume_share
     assert found.kept > 0.9
     assert found.kept_random < 0.3
-    assert found.deletion < 0.1
+    assert found.deletion < 0.1 if region is Region.WT else found.deletion is None
     assert found.words == "passed its checks"
 
 
@@ -112,7 +112,8 @@ def test_an_even_map_has_the_mass_of_its_volume():
 def test_as_much_is_hidden_of_each_map():
     for value in (
         map_on(NEEDED).astype(float),
-        *(trust._baseline(b, BRAIN) for b in trust.Baseline),
+        trust._blocks(SHAPE),
+        -trust._from_centre(BRAIN),
     ):
         hidden = trust._first(value, BRAIN, 64)
         assert int(hidden.sum()) == 64
