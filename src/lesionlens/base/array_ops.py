@@ -97,3 +97,14 @@ def quantiles(x: Array, shares: Sequence[float]) -> Array:
         return np.quantile(x, np.asarray(shares, x.dtype)).astype(x.dtype)
     torch = sys.modules["torch"]
     return torch.quantile(x, torch.tensor(shares, device=x.device))
+
+
+def robust_spread(values: NDArray[np.floating]) -> float:
+    """Return the standard deviation estimated from the median absolute deviation.
+
+    Examples
+    --------
+    >>> round(robust_spread(np.array([1.0, 2.0, 3.0, 4.0, 900.0])), 4)
+    1.4826
+    """
+    return 1.4826 * float(np.median(np.abs(values - float(np.median(values)))))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.base.array_ops import robust_spread
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import Label, MrSequence, Region
 
@@ -160,7 +161,7 @@ def _of_images(around: Surroundings, core: Mask, surround: Mask) -> list[_Signal
     for sequence, image in around.images.items():
         smooth = ndimage.gaussian_filter(image, _SMOOTH_MM / np.asarray(around.spacing_mm))
         usual = float(np.median(smooth[surround]))
-        spread = 1.4826 * float(np.median(np.abs(smooth[surround] - usual)))
+        spread = robust_spread(smooth[surround])
         here = float(smooth[core].mean())
         contrast = abs(here - usual) / max(spread, 1e-3 * abs(usual), 1e-6)
         if contrast > _LEAST_CONTRAST:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lesionlens.base.array_ops import robust_spread
 from lesionlens.base.geometry import bounding_box, grown
 from lesionlens.base.labels import MrSequence, Region
 from lesionlens.base.records.prediction import Prediction
@@ -113,6 +114,6 @@ def _bright_on_t1(before: Floats, after: Floats, own: Floats, shown: Floats) -> 
         return np.zeros(own.shape, bool)
     scale, _ = matched(before, after)
     usual = float(np.median(before))
-    spread = 1.4826 * float(np.median(np.abs(before - usual)))
+    spread = robust_spread(before)
     excess, all_excess = own - usual, shown - float(np.median(after))
     return np.asarray((excess > _BRIGHT * spread) & (scale * excess > _MOST * all_excess))

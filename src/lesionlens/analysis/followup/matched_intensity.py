@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lesionlens.analysis.followup.sharpness import equally_sharp, smoothed_within, thinned
+from lesionlens.base.array_ops import robust_spread
 from lesionlens.base.polynomials import quadratic, weighted_fit
 
 Floats = NDArray[np.float32]
@@ -65,7 +66,7 @@ def _matched(
     slope, spread = weighted_fit(rows, asked, np.ones(len(asked))), 1.0
     for _ in range(_ALONE):
         left = asked - rows @ slope
-        spread = 1.4826 * float(np.median(np.abs(left - np.median(left)))) + 1e-6
+        spread = robust_spread(left) + 1e-6
         slope = weighted_fit(rows, asked, (1 + (left / (2 * spread)) ** 2) ** -2.0)
     wide, wanted = terms[:, every].T.astype(float), y.ravel()[every]
     for _ in range(_TOGETHER):

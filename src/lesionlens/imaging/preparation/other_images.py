@@ -12,6 +12,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.array_ops import robust_spread
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.arrays import Volume
@@ -165,6 +166,6 @@ def matched(before: NDArray[np.float32], after: NDArray[np.float32]) -> tuple[fl
         scale, offset = np.polyfit(x[kept], y[kept], 1)
         rest = y - (scale * x + offset)
         middle = float(np.median(rest))
-        spread = 1.4826 * float(np.median(np.abs(rest - middle)))
+        spread = robust_spread(rest)
         kept = np.abs(rest - middle) <= max(_FAR * spread, 1e-6)
     return float(scale), float(offset)
