@@ -30,7 +30,7 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import make_patient
 from lesionlens.imaging.reading.dicom.scan import MR_IMAGES
-from lesionlens.results.export.dicom import identity, travelling
+from lesionlens.results.export.dicom import copied_attributes, identity
 from lesionlens.results.export.dicom.exporter import DicomExporter
 from lesionlens.results.review.sent_objects import MAP, REPORTS, SEGMENTATIONS
 from lesionlens.site.pacs import association
@@ -153,7 +153,7 @@ def attributes(made: Mapping[str, Dataset]) -> str:
     listed = sorted(
         {e.keyword for ds in made.values() for e in ds if e.keyword}, key=tag_for_keyword
     )
-    source = set(travelling.TRAVELS)
+    source = set(copied_attributes.COPIED)
     found = [
         (
             keyword,
@@ -175,17 +175,17 @@ OURS = {"Manufacturer", "ManufacturerModelName", "SoftwareVersions", "DeviceSeri
 
 def travel() -> str:
     groups = (
-        ("belongs to", travelling.UIDS),
-        ("patient and study, present or empty", travelling.TYPE_2),
-        ("patient, where known", travelling.PATIENT),
-        ("study, where known", travelling.STUDY),
-        ("trial, whole or not at all", travelling.TRIAL),
-        ("scanner (Contributing Equipment)", travelling.EQUIPMENT),
+        ("belongs to", copied_attributes.UIDS),
+        ("patient and study, present or empty", copied_attributes.TYPE_2),
+        ("patient, where known", copied_attributes.PATIENT),
+        ("study, where known", copied_attributes.STUDY),
+        ("trial, whole or not at all", copied_attributes.TRIAL),
+        ("scanner (Contributing Equipment)", copied_attributes.EQUIPMENT),
     )
     return (
         "### 4.1 What travels from the source's header\nNothing else does. A value that DICOM "
         "does not allow is corrected where it can mean one thing, else left out or left empty, and "
-        f"a notice names the attribute. Text becomes {travelling.CHARACTER_SET}.\n\n"
+        f"a notice names the attribute. Text becomes {copied_attributes.CHARACTER_SET}.\n\n"
         + rows(("what", "attributes"), [(words, ", ".join(names)) for words, names in groups])
     )
 

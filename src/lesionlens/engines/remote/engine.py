@@ -134,7 +134,7 @@ class RemoteEngine:
                 expected="a brain: nothing else leaves this machine",
                 next_step="Look at the brain's outline, or analyse on this machine",
             )
-        study = self._travelling(prepared)
+        study = self._serialised(prepared)
         patience = _Losses(self._line.address)
         while True:
             session = self._line.session
@@ -155,7 +155,7 @@ class RemoteEngine:
                     reopen = partial(self._line.reopen, session)
                     self._line.patiently(reopen, SENDING, context)
 
-    def _travelling(self, prepared: PreparedStudy) -> messages.SerialisedStudy:
+    def _serialised(self, prepared: PreparedStudy) -> messages.SerialisedStudy:
         """Return a study in its serialised form; the last one is cached."""
         with self._lock:
             if self._last is None or self._last[0] is not prepared:

@@ -24,7 +24,7 @@ from lesionlens.napari.controllers.edit_acts import EditActs
 from lesionlens.napari.controllers.editor import OutlineEditor
 from lesionlens.napari.controllers.lesion_adder import LesionAdder
 from lesionlens.napari.controllers.mark_acts import MarkActs
-from lesionlens.napari.controllers.network_questions import NetworkQuestions
+from lesionlens.napari.controllers.network_requests import NetworkRequests
 from lesionlens.napari.controllers.opener import Opener
 from lesionlens.napari.controllers.prompting import Prompting
 from lesionlens.napari.controllers.reopening import reopen, study_of_other
@@ -40,7 +40,7 @@ from lesionlens.napari.model.overlays.maps import overlays_of
 from lesionlens.napari.model.state.state import Request
 from lesionlens.napari.preferences import Preferences, read_preferences
 from lesionlens.napari.qt.jobs import Jobs
-from lesionlens.napari.qt.latest_question import LatestQuestion
+from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.results.review import journal
 from lesionlens.results.review.reopen import is_mask, is_result, result_folder
 from lesionlens.site.database.records import Mark
@@ -89,7 +89,7 @@ class Dialogs(Protocol):
         """Show the table of keys."""
 
 
-class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, BesideActs):
+class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideActs):
     """Every act of the reader.
 
     Parameters
@@ -98,14 +98,14 @@ class Actions(MarkActs, EditActs, NetworkQuestions, SignActs, ReportActs, Beside
         Session of the window.
     jobs : Jobs
         Runs long tasks.
-    questions : LatestQuestion
+    questions : LatestRequest
         Runs requests that are repeated while a pointer or choice moves.
     viewer : ViewerModel
         Viewer that receives the layers and provides the pointer.
     """
 
     def __init__(
-        self, session: ReviewSession, jobs: Jobs, questions: LatestQuestion, viewer: ViewerModel
+        self, session: ReviewSession, jobs: Jobs, questions: LatestRequest, viewer: ViewerModel
     ) -> None:
         super().__init__(session, viewer)
         self.jobs, self.questions = jobs, questions

@@ -25,7 +25,7 @@ from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.choices.gestures import Gesture
 from lesionlens.napari.model.wording.edits import why_not_added
 from lesionlens.napari.qt.jobs import problem_of
-from lesionlens.napari.qt.latest_question import LatestQuestion
+from lesionlens.napari.qt.latest_request import LatestRequest
 
 _BOTH = "This contradicts an earlier prompt here: the last one counts."
 _FIRST = "Preparing the first prompt: the next ones are answered at once."
@@ -50,7 +50,7 @@ class Prompting:
         Session with the result.
     review_controller : ReviewController
         Begins and stores outlines; its editor draws them.
-    questions : LatestQuestion
+    questions : LatestRequest
         Runs requests in a thread.
     """
 
@@ -58,7 +58,7 @@ class Prompting:
         self,
         session: ReviewSession,
         review_controller: ReviewController,
-        questions: LatestQuestion,
+        questions: LatestRequest,
     ) -> None:
         self.session, self.questions = session, questions
         self.review_controller = review_controller

@@ -44,7 +44,7 @@ from lesionlens.napari.preferences import (
 from lesionlens.napari.qt.drops import local_paths
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.keyboard import WheelGuard
-from lesionlens.napari.qt.latest_question import LatestQuestion
+from lesionlens.napari.qt.latest_request import LatestRequest
 from lesionlens.napari.widgets.asking_paths import AskingPaths
 from lesionlens.napari.widgets.attention_block import AttentionBlock
 from lesionlens.napari.widgets.candidate_block import CandidateBlock
@@ -105,7 +105,7 @@ class Panel(AskingPaths, QWidget):
         self.setAcceptDrops(True)
         self.session = session
         self.jobs = Jobs(session, self)
-        self.questions = LatestQuestion(session, self)
+        self.questions = LatestRequest(session, self)
         self.actions_ = Actions(session, self.jobs, self.questions, viewer)
         self.actions_.dialogs = self
         self.commands = Commands(COMMANDS, self.actions_, lambda: self.model.screen, session.notify)

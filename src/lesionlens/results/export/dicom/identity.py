@@ -20,7 +20,7 @@ from lesionlens.base.codes import ARTIFICIAL_INTELLIGENCE, OWN_SCHEME, Code
 from lesionlens.base.labels import Region, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.findings import Candidate
-from lesionlens.results.export.dicom.travelling import CHARACTER_SET
+from lesionlens.results.export.dicom.copied_attributes import CHARACTER_SET
 
 MANUFACTURER = "LesionLens"
 SENT = frozenset({ReviewState.ACCEPTED, ReviewState.EDITED})

@@ -21,7 +21,7 @@ from lesionlens.base.errors import ExportError, ReadError
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.study import Series, SourceFile
 from lesionlens.imaging.reading.dicom.bounded import DAMAGED, read_dicom
-from lesionlens.results.export.dicom.travelling import GEOMETRY, copied_attributes
+from lesionlens.results.export.dicom.copied_attributes import GEOMETRY, copied_attributes
 
 PLACE_TOLERANCE_VOX = 0.05
 """Maximum distance of a source pixel from its voxel."""

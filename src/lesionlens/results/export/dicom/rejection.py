@@ -16,8 +16,8 @@ from pydicom.uid import generate_uid
 
 from lesionlens.base.codes import REJECTED_FOR_QUALITY
 from lesionlens.base.errors import UnusableInputError
+from lesionlens.results.export.dicom.copied_attributes import CHARACTER_SET
 from lesionlens.results.export.dicom.identity import MANUFACTURER, SERIES, concept
-from lesionlens.results.export.dicom.travelling import CHARACTER_SET
 
 SUPERSEDED = "Superseded by a later, reviewed result (research use only)"
 

@@ -85,7 +85,7 @@ def test_a_map_that_failed_its_checks_does_not_withhold_the_evidence(session):
     assert "exact" in screen.verdict.words
 
 
-def test_the_first_look_says_where_it_went(session, asked):
+def test_the_first_layer_reports_where_it_attended(session, asked):
     ViewActs(session).toggle_first_layer()
     assert session.state.choices.layer == 0
     view = layer_view(asked, asked.analysis.prepared, LayerChoice(Region.WT, 0))

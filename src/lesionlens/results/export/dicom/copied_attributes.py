@@ -58,7 +58,7 @@ EQUIPMENT = (
     *("InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "StationName"),
 )
 """Attributes of the scanner, for contributing equipment."""
-TRAVELS = (*UIDS, *TYPE_2, *PATIENT, *STUDY, *TRIAL, *EQUIPMENT)
+COPIED = (*UIDS, *TYPE_2, *PATIENT, *STUDY, *TRIAL, *EQUIPMENT)
 GEOMETRY = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "ImageType"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
@@ -75,7 +75,7 @@ class CopiedAttributes:
     """The attributes of a header to copy."""
 
     dataset: Dataset
-    """Valid attributes of `TRAVELS`, in Unicode."""
+    """Valid attributes of `COPIED`, in Unicode."""
     notices: tuple[str, ...]
     """Which were corrected or omitted, in words; without values."""
 
@@ -89,7 +89,7 @@ def copied_attributes(header: Dataset) -> CopiedAttributes:
         Header of any image of the reference series, as read.
     """
     taker = _AttributeCopier(Characters.of(header))
-    made = taker.take(header, TRAVELS)
+    made = taker.take(header, COPIED)
     for keyword in UIDS:
         if keyword not in made and header.get_item(tag_for_keyword(keyword) or 0) is not None:
             text = taker.texts(header, keyword)

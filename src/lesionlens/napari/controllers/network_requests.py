@@ -12,17 +12,17 @@ from lesionlens.napari.model.choices.choices import LayerChoice
 from lesionlens.napari.model.overlays.on_demand import layer_view, probed
 from lesionlens.napari.model.overlays.plain import plain_layers
 from lesionlens.napari.qt.jobs import Jobs, problem_of
-from lesionlens.napari.qt.latest_question import LatestQuestion
+from lesionlens.napari.qt.latest_request import LatestRequest
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
 
-class NetworkQuestions(ViewActs):
+class NetworkRequests(ViewActs):
     """Requests to the network; repeated ones run by `questions`, others as jobs."""
 
     jobs: Jobs
-    questions: LatestQuestion
+    questions: LatestRequest
     viewer: ViewerModel
     probing = False
 

@@ -24,7 +24,7 @@ class _PendingTask(NamedTuple):
     refused: Callable[[BaseException], None]
 
 
-class LatestQuestion(QObject):
+class LatestRequest(QObject):
     """Processes one request at a time, then the latest one made meanwhile.
 
     Parameters
