@@ -108,7 +108,7 @@ def test_a_refused_image_is_the_studys_failure(tmp_path, image):
     into = taking(tmp_path, image)
     assert not into.keep(b"nothing")
     assert into.keep(image[0])
-    with pytest.raises(ReadError, match="no DICOM file"):
+    with pytest.raises(ReadError, match="not a DICOM file"):
         into.check_whole()
 
 

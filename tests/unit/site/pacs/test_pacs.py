@@ -88,7 +88,7 @@ def test_what_is_no_uid_is_never_asked_for(archive, tmp_path, uid):
 
 def test_a_folder_with_content_is_not_mixed(archive, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UnusableInputError, match="already"):
+    with pytest.raises(UnusableInputError, match="new or empty folder"):
         archive.get("1.2.3.4", tmp_path)
 
 
