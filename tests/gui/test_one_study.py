@@ -37,8 +37,8 @@ def slow(monkeypatch):
 
 
 def opened(panel, listed, qtbot):
-    assert listed.day.open(listed.list_folder)
-    listed.day.open_row(listed.model.rows[0])
+    assert listed.controller.open(listed.list_folder)
+    listed.controller.open_row(listed.model.rows[0])
     wait(qtbot, panel)
     assert panel.session.state.analysis is not None
     panel.session.step(1)
@@ -60,7 +60,7 @@ def test_no_act_reaches_the_study_before_while_another_one_opens(panel, listed, 
     opened(panel, listed, qtbot)
     session = panel.session
     gate.clear()
-    listed.day.open_row(listed.model.rows[1])
+    listed.controller.open_row(listed.model.rows[1])
     assert highlighted(listed) == ["b"]
     assert session.state.study is None
     assert [layer.name for layer in panel.viewer.layers] == []
@@ -88,7 +88,7 @@ def test_a_study_comes_back_as_it_was_where_the_other_does_not_open(
     before, layers = session.state, list(panel.viewer.layers)
     pictures = [layer for layer in layers if "sequence" in layer.metadata.get("lesionlens", {})]
     gate.clear()
-    listed.day.open_row(listed.model.rows[1])
+    listed.controller.open_row(listed.model.rows[1])
     if error is not None:
         fails.append(error)
     else:
@@ -111,12 +111,12 @@ def test_a_closed_result_is_still_closed_when_its_study_comes_back(
 ):
     gate, fails = slow
     prefer(unaided_first=True)
-    assert listed.day.open(listed.list_folder)
-    listed.day.open_row(listed.model.rows[0])
+    assert listed.controller.open(listed.list_folder)
+    listed.controller.open_row(listed.model.rows[0])
     wait(qtbot, panel)
     assert panel.actions_.read_controller.waiting
     gate.clear()
-    listed.day.open_row(listed.model.rows[1])
+    listed.controller.open_row(listed.model.rows[1])
     assert not panel.actions_.read_controller.waiting
     fails.append(ReadError(found="x", expected="y", next_step="z"))
     gate.set()
@@ -224,13 +224,13 @@ def test_pictures_of_an_analysed_study_are_there_before_its_result_and_nothing_r
 
     monkeypatch.setattr(opened_study, "reopened", wait_and_reopen)
     monkeypatch.setattr(worklist_controller.WorklistController, "_read_next", lambda _: None)
-    assert listed.day.open(listed.list_folder)
-    listed.day.open_row(listed.model.rows[0])
+    assert listed.controller.open(listed.list_folder)
+    listed.controller.open_row(listed.model.rows[0])
     qtbot.waitUntil(lambda: panel.session.state.study is not None, timeout=30_000)
     assert panel.jobs.running
     assert panel.session.state.analysis is None
     assert [layer.name for layer in panel.viewer.layers]
-    listed.day.open_row(listed.model.rows[1])
+    listed.controller.open_row(listed.model.rows[1])
     assert panel.session.state.study is None  # the first one is out of reach at once
     gate.set()
     wait(qtbot, panel)

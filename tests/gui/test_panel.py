@@ -421,7 +421,7 @@ def test_the_preparation_is_kept_and_used(loaded, result, qtbot, monkeypatch):
     assert brain.isVisibleTo(loaded)
     brain.setCurrentIndex(brain.findData("own"))
     bias.click()
-    assert "our own, bias field corrected" in reads(block)
+    assert "built-in, bias field corrected" in reads(block)
     assert get_plugin_settings("lesionlens").preparation.brain_extraction == "own"
     loaded.run.analyse.emit()
     qtbot.waitUntil(lambda: not loaded.jobs.running, timeout=PATIENCE_MS)
