@@ -7,7 +7,7 @@ many random voxels, and more than a ball around the brain's centre, a likely pos
 A map that fails is labelled and not shown by default.
 
 Deletion, the opposite, is measured but not judged: a hidden core is inferred from what surrounds
-it, so the outline itself fails as often (docs/explanation/checks_measured.md).
+it, so the outline itself fails as often (docs/explanation/explanations_measured.md).
 """
 
 from __future__ import annotations
