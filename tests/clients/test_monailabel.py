@@ -37,7 +37,10 @@ from lesionlens.site.serving.sessions import Limits
 REPOSITORY = Path(__file__).resolve().parents[2]
 VARIABLE = "LESIONLENS_MONAILABEL_WHEEL"
 KEY = "a-key-of-more-than-sixteen-letters"
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.usefixtures("coarse"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning"),
+]
 
 
 def quick():

@@ -17,6 +17,7 @@ import pytest
 from tests.phantoms.files import write_dicom, write_nifti
 from typer.testing import CliRunner
 
+from lesionlens.base.labels import MrSequence
 from lesionlens.cli.main import app
 
 COMMAND = Path(sys.executable).parent / "lesionlens"
@@ -189,7 +190,7 @@ def test_json_prints_findings_alone_and_replaces_only_what_is_ours(
     earlier, patient, random_weights
 ):
     study = earlier.parent / "study"
-    write_nifti(patient, study)
+    write_nifti(patient, study, sequences=(MrSequence.FLAIR,))
     done = lesionlens("analyze", study, "--out", earlier, "--json", "--weights", random_weights)
     assert done.returncode == 0, done.stderr
     written = (earlier / "findings.json").read_text()

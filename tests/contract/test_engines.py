@@ -13,6 +13,7 @@ from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.lens import Lens
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("coarse")
 OUTSIDE = Path(__file__).parent / "outside"
 """Holds a distribution that is not ours: its metadata, entry point and one module."""
 

@@ -23,6 +23,8 @@ from lesionlens.network import weights
 from lesionlens.results.lens import Lens
 from lesionlens.results.result import Result
 
+pytestmark = pytest.mark.usefixtures("coarse")
+
 
 class Scripted:
     """Calls every bright voxel of FLAIR a tumour; no attention, no variants."""

@@ -24,7 +24,10 @@ from lesionlens.engines.engine import Target
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.lens import Lens
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.usefixtures("coarse"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
 
 
 def patient_engine(folder):
@@ -130,7 +133,9 @@ TRANSFORMERS = {
 }
 
 
-@pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param("UNETR", marks=pytest.mark.slow), "SwinUNETR", "ViTAutoEnc"]
+)
 def test_a_transformer_bundle_shows_its_own_attention(name, tmp_path, make_prepared):
     pytest.importorskip("einops", reason="MONAI's transformers need einops")
     window = 64 if name == "SwinUNETR" else 32

@@ -36,6 +36,7 @@ from lesionlens.site.database.worklist_database import (
     open_worklist_database,
 )
 
+pytestmark = pytest.mark.usefixtures("coarse")
 CPU = CohortChoice(EngineChoice("cpu"))
 HERE = WorkerOptions()
 

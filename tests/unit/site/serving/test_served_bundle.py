@@ -22,7 +22,10 @@ from lesionlens.engines.remote.connection import models_of
 from lesionlens.imaging.reading.readers import open_study
 from lesionlens.results.lens import Lens
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.usefixtures("coarse"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
 PATIENCE = 600.0
 
 
