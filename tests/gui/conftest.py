@@ -57,7 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=why))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def modules_at_rest() -> None:
     """Load what a window needs and keep it from the collector, which napari asks at every layer.
 
@@ -80,9 +80,9 @@ def manifest() -> Any:
     return PluginManifest.from_file(MANIFEST)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def shared_window(modules_at_rest: None, qapp: Any, manifest: Any) -> Iterator[Any]:
-    """The window of a file's tests."""
+    """The window of these tests, until one of another folder comes."""
     from tests.gui.shared_window import SharedWindow
 
     shared = SharedWindow(manifest)
@@ -121,6 +121,7 @@ def viewer(
 @pytest.fixture
 def panel(
     viewer: Any,
+    coarse: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Any]:

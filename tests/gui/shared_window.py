@@ -1,4 +1,4 @@
-"""One window of napari for the tests of a file, as new before each of them.
+"""One window of napari for many tests, as new before each of them.
 
 Making and closing a window takes longer than most of the tests themselves. What a test did to it
 is undone by napari's own means, and what a new window would say of itself is compared after that:
@@ -21,6 +21,7 @@ from napari._qt.qt_viewer import QtViewer
 from napari.layers import Layer
 from napari.plugins import _initialize_plugins
 from napari.settings import get_settings
+from napari.settings._base import EventedConfigFileSettings
 from npe2 import PluginManifest
 from npe2._pytest_plugin import TestPluginManager
 from qtpy.compat import isalive
@@ -64,6 +65,7 @@ class SharedWindow:
         self.plugins.register(manifest)
         self.viewer = Viewer(show=False, show_welcome_screen=False)
         self.window = self.viewer.window._qt_window
+        QApplication.instance().removeEventFilter(self.window)  # heeds nothing but a hidden menu
         self._geometry = self.window.saveGeometry()
         self._docks = self.window.saveState()
         self.new = self._empty = self.described()
@@ -127,7 +129,8 @@ class SharedWindow:
             if isalive(docked):
                 docked.deleteLater()
         window.hide()
-        get_settings().reset()
+        with patch.object(EventedConfigFileSettings, "_maybe_save"):  # their folder goes, too
+            get_settings().reset()
         self._reset_layers()
         viewer.dims.update(self.new["dims"])
         viewer.scene.camera.update(self.new["camera"])
