@@ -6,6 +6,8 @@ without a network. Nothing here is a measurement of a person or of an engine.
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +114,22 @@ def _series(
         description=sequence.words,
         uid=NOBODY.uid("series", sequence) if dicom else None,
     )
+
+
+def moved(study: Study, folder: Path) -> Study:
+    """Return a copy of a study, its files too: a test may spoil them."""
+    assert study.root is not None
+    shutil.copytree(study.root, folder, dirs_exist_ok=True)
+    series = {
+        sequence: replace(
+            one,
+            files=tuple(
+                replace(f, path=folder / f.path.relative_to(study.root)) for f in one.files
+            ),
+        )
+        for sequence, one in study.series.items()
+    }
+    return replace(study, root=folder, series=series)
 
 
 def make_analysis(patient: Patient, study: Study) -> Analysis:

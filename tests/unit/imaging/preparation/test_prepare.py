@@ -23,6 +23,8 @@ from lesionlens.imaging.reading.readers import open_study
 T1, T1C, T2, FLAIR = MrSequence
 COARSE = PrepareOptions(edge_mm=4.0)
 """The grid that the heads are drawn on, where the question is none of the grid."""
+PLACED = replace(COARSE, strip=False, sides=False)
+"""And neither the brain nor its sides are looked for, where the question is none of them."""
 FINER = PrepareOptions(edge_mm=2.0)
 """Half their voxels, where a movement is measured."""
 
@@ -63,7 +65,7 @@ def test_registered_stripped_input_is_left_alone_and_stages_are_timed(make_study
 
 def test_voxels_that_coincide_are_copied_not_interpolated(make_study):
     study = open_study(make_study(orientation="LPS"))
-    prepared = prepare(study, RunContext(), COARSE)
+    prepared = prepare(study, RunContext(), PLACED)
     original = set(np.unique(study.series[T1C].load()).tolist())
     assert set(np.unique(prepared.channels[1]).tolist()) <= original | {0.0}
 
@@ -73,7 +75,7 @@ def test_voxels_that_coincide_are_copied_not_interpolated(make_study):
     [((T1, T1C), T1C), ((T1, T2, FLAIR), FLAIR), ((T1, T2), T2), ((T1,), T1)],
 )
 def test_absent_t1c_makes_flair_the_reference_and_so_on(make_study, there, reference):
-    prepared = prepare(open_study(make_study(sequences=there)), RunContext(), COARSE)
+    prepared = prepare(open_study(make_study(sequences=there)), RunContext(), PLACED)
     assert prepared.reference is reference
     for index, sequence in enumerate(MrSequence):
         assert prepared.present[index] == (sequence in there)
@@ -81,7 +83,7 @@ def test_absent_t1c_makes_flair_the_reference_and_so_on(make_study, there, refer
 
 
 def test_an_absent_t1c_is_reported_with_its_cost(make_study):
-    prepared = prepare(open_study(make_study(sequences={"flair"})), RunContext(), COARSE)
+    prepared = prepare(open_study(make_study(sequences={"flair"})), RunContext(), PLACED)
     missing = next(q for q in prepared.quality if q.check == "missing")
     assert not missing.passed
     assert ".49" in missing.message
@@ -111,7 +113,7 @@ def test_registered_at_once_they_lie_as_registered_one_by_one(make_study):
     }
     study = open_study(make_study(sequences=set(how), how=how))
     one, both = (
-        prepare(study, RunContext(), replace(COARSE, threads=n, cache=False)) for n in (1, 2)
+        prepare(study, RunContext(), replace(PLACED, threads=n, cache=False)) for n in (1, 2)
     )
     registered = [step.sequence for step in both.steps if step.step is StepName.REGISTER]
     assert registered == [T2, FLAIR]
@@ -240,7 +242,7 @@ def test_what_is_no_head_is_refused_by_name(ball, kind, words):
 
 def test_nan_outside_the_head_counts_as_background_with_a_notice(bare):
     values = np.where(bare == 0, np.nan, bare).astype(np.float32)
-    prepared = prepare(study_of(values), RunContext(), COARSE)
+    prepared = prepare(study_of(values), RunContext(), PLACED)
     assert any("NaN" in notice for notice in prepared.notices)
     assert np.isfinite(prepared.channels).all()
 
@@ -256,14 +258,14 @@ def test_a_head_half_of_which_is_blank_has_a_failed_check(bare):
     values = bare.copy()
     values[: len(values) // 2] = 0
     for image, passed in ((values, False), (bare, True)):
-        checks = prepare(study_of(image), RunContext(), COARSE).quality
+        checks = prepare(study_of(image), RunContext(), PLACED).quality
         assert next(c for c in checks if c.check == "signal").passed is passed
 
 
 def test_single_wild_voxels_are_capped_with_a_notice(bare):
     values = bare.copy()
     values[20, 20, 20] = 1e30
-    prepared = prepare(study_of(values), RunContext(), COARSE)
+    prepared = prepare(study_of(values), RunContext(), PLACED)
     assert prepared.channels.max() < 1e5
     assert any("capped" in notice for notice in prepared.notices)
 
@@ -299,5 +301,5 @@ def test_no_sequence_has_no_reference():
 def test_steps_can_be_left_out(make_study):
     how = {"t1c": Acquisition("LPS"), "t2": Acquisition("LPS", (4, 4, 8))}
     study = open_study(make_study(sequences={"t1c", "t2"}, how=how))
-    prepared = prepare(study, RunContext(), replace(COARSE, register=False, strip=False))
+    prepared = prepare(study, RunContext(), replace(PLACED, register=False))
     assert not any(step.done for step in prepared.steps)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Hashable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.phantoms.acquire import Acquisition
-from tests.phantoms.analysis import make_analysis, write_study
+from tests.phantoms.analysis import make_analysis, moved, write_study
 
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.records.analysis import Analysis
 from lesionlens.base.records.followup import Alignment, Change, Comparison, Measured, TimePoint
-from lesionlens.base.records.study import Study, StudyKind
+from lesionlens.base.records.study import StudyKind
 from lesionlens.engines.testing.simple import Lesion, Patient, make_patient
 from lesionlens.results.export.dicom.exporter import DicomExporter
 
@@ -33,22 +32,6 @@ def two_lesions() -> Patient:
 def made() -> dict[Hashable, Analysis]:
     """The analyses that were made before, whose studies lie in folders of the session."""
     return {}
-
-
-def moved(study: Study, folder: Path) -> Study:
-    """Return a copy of a study, its files too: a test may spoil them."""
-    assert study.root is not None
-    shutil.copytree(study.root, folder, dirs_exist_ok=True)
-    series = {
-        sequence: replace(
-            one,
-            files=tuple(
-                replace(f, path=folder / f.path.relative_to(study.root)) for f in one.files
-            ),
-        )
-        for sequence, one in study.series.items()
-    }
-    return replace(study, root=folder, series=series)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from highdicom.seg import SegmentAlgorithmTypeValues, SegmentDescription
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 from tests.phantoms.acquire import Acquisition
-from tests.phantoms.analysis import make_analysis, write_study
+from tests.phantoms.analysis import make_analysis, moved, write_study
 
 from lesionlens.analysis.findings.edits import applied
 from lesionlens.analysis.findings.measure import volume_ml
@@ -44,15 +44,22 @@ def patient():
     return make_patient(spacing_mm=4.0, lesions=TWO)
 
 
+@pytest.fixture(scope="module")
+def made():
+    """The analyses that were made before."""
+    return {}
+
+
 @pytest.fixture
-def analysed(tmp_path, patient):
-    """`analysed(Acquisition("PIR", …))` writes a DICOM study and returns its analysis."""
+def analysed(tmp_path, patient, made, tmp_path_factory):
+    """`analysed(Acquisition("PIR", …))`: a DICOM study of the test's own, and its analysis."""
 
     def build(how=AXIAL):
-        study = write_study(
-            patient, tmp_path / "study", kind=StudyKind.DICOM, sequences=BOTH, how=how
-        )
-        return make_analysis(patient, study)
+        if how not in made:
+            place = tmp_path_factory.mktemp("made") / "study"
+            study = write_study(patient, place, kind=StudyKind.DICOM, sequences=BOTH, how=how)
+            made[how] = make_analysis(patient, study)
+        return replace(made[how], study=moved(made[how].study, tmp_path / "study"))
 
     return build
 

@@ -221,9 +221,9 @@ def test_frames_of_a_map_rise_evenly_as_3d_slicer_takes_them(tilted):
     assert numbers == list(range(1, len(numbers) + 1))
 
 
-def test_each_frame_of_a_map_points_at_its_own_source(make, tmp_path):
-    analysis = make(dicom=True, tilt_deg=11)
-    ds = _written(analysis, tmp_path)["attention"]
+def test_each_frame_of_a_map_points_at_its_own_source(tilted):
+    analysis, folder = tilted
+    ds = _read(folder)["attention"]
     orient = ds.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0]
     normal = np.cross(*np.array(orient.ImageOrientationPatient, float).reshape(2, 3))
     files = analysis.study.series[MrSequence.T1C].files
@@ -466,8 +466,8 @@ def test_the_long_axis_lies_in_the_lesion(make, tmp_path):
     assert (near == candidate.id).any()
 
 
-def test_on_images_that_are_not_axial_a_point_is_drawn_not_a_line_too_short(make, tmp_path):
-    sr = _written(make(dicom=True, orientation="PIR"), tmp_path)["sr"]
+def test_on_images_that_are_not_axial_a_point_is_drawn_not_a_line_too_short(exported):
+    sr = _read(exported(dicom=True, orientation="PIR")[1])["sr"]
     (axis,) = _named(_groups(sr)[0], own.LONG_AXIS)
     assert axis.ContentSequence[0].GraphicType == "POINT"
 
@@ -946,14 +946,14 @@ def test_a_detectors_box_is_reported_without_an_outline(make, tmp_path):
     }
 
 
-def test_key_objects_name_the_slice_on_which_a_candidate_is_largest(make, tmp_path):
-    analysis = make(dicom=True, orientation="PIR", spacing_mm=(4.0, 4.0, 6.0))
+def test_key_objects_name_the_slice_on_which_a_candidate_is_largest(exported):
+    analysis, folder = exported(dicom=True, orientation="PIR")
     series = analysis.study.series[MrSequence.T1C]
     wanted = set()
     for candidate in analysis.findings.candidates:
         areas = (analysis.findings.components == candidate.id).sum(axis=(0, 1))
         wanted |= {series.files[k].sop_instance_uid for k in np.flatnonzero(areas == areas.max())}
-    ds = _written(analysis, tmp_path)["key_objects"]
+    ds = _read(folder)["key_objects"]
     named = {
         i.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
         for i in ds.ContentSequence
