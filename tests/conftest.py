@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from _pytest.doctest import DoctestModule
 from hypothesis import HealthCheck, settings
+from tests.display import own_display
 from tests.phantoms.acquire import AXIAL, Acquisition
 from tests.phantoms.files import DicomLayout, write_dicom, write_nifti
 from tests.phantoms.headers import PatientIdentity
@@ -45,6 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     gc.set_threshold(50_000)
     config.pluginmanager.register(OnlyExamples())
+    own_display()
     home = Path(tempfile.mkdtemp(prefix="lesionlens-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
     fonts = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "matplotlib"
