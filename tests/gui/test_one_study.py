@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 from napari.layers import Layer
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QCursor
 from tests.gui.conftest import LEFT
 from tests.gui.window import canvas, read, reads, sign, wait
@@ -236,3 +237,32 @@ def test_pictures_of_an_analysed_study_are_there_before_its_result_and_nothing_r
     wait(qtbot, panel)
     assert panel.session.state.identity.study == "b"
     assert panel.session.state.analysis is not None
+
+
+def test_a_click_or_the_filter_leaves_the_highlight_on_the_open_study(panel, listed, qtbot):
+    """A row that was only clicked looked as if it were the open one."""
+    opened(panel, listed, qtbot)
+    table = listed.table
+    other = table.visualRect(listed.model.index(1, 0)).center()
+    qtbot.mouseClick(table.viewport(), Qt.MouseButton.LeftButton, pos=other)
+    assert highlighted(listed) == ["a"]
+    assert table.currentIndex().row() == 1  # Enter opens it
+    for words in ("Pb", ""):
+        listed.filter.setText(words)
+        assert highlighted(listed) == ["a"] * (not words)
+
+
+def test_a_list_opens_where_the_reader_was(panel, listed, qtbot):
+    """After a crash the study that was open had to be looked for."""
+    opened(panel, listed, qtbot)
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    listed.session.close()  # as the end of the process does
+    panel.session.close()
+    listed.session.state = type(listed.session.state)()
+    assert listed.controller.open(listed.list_folder)
+    assert highlighted(listed) == []
+    assert listed.table.currentIndex().row() == 1
+    panel.commands.run("next_study")
+    wait(qtbot, panel)
+    assert highlighted(listed) == ["b"]

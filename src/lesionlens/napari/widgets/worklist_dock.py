@@ -7,7 +7,7 @@ from typing import Any
 
 from napari.layers import Layer
 from napari.settings import get_settings
-from qtpy.QtCore import QEvent, QModelIndex, Qt
+from qtpy.QtCore import QEvent, QItemSelectionModel, QModelIndex, Qt
 from qtpy.QtWidgets import (
     QDockWidget,
     QFileDialog,
@@ -38,6 +38,15 @@ from lesionlens.site.pacs.server import Server
 _HEIGHT = 220
 _WIDEST = 260
 _WIDTHS = (90, 82, 150, 110, 86, 90, 48, 48, 200)
+_SELECT = QItemSelectionModel.SelectionFlag
+
+
+class _StudiesTable(QTableView):
+    """A table whose highlight is the open study: a click moves only the frame that Enter opens."""
+
+    def selectionCommand(self, _index: QModelIndex, _event: QEvent | None = None) -> _SELECT:
+        """Keep the highlight, whatever is clicked or stepped to."""
+        return _SELECT.NoUpdate
 
 
 class WorklistDock(QWidget):
@@ -60,9 +69,10 @@ class WorklistDock(QWidget):
         self.session = WorklistSession()
         self.controller = WorklistController(self.session, actions, self._add, self)
         self.archive: PacsDialog | None = None
-        self._followed: tuple[str, int] | None = None
+        self._followed: tuple[object, object] = (None, None)
         self.model = WorklistModel(self)
-        self.table = QTableView()
+        self.table = _StudiesTable()
+        self.table.setObjectName("studies")
         self._set_up_table()
         self.filter = QLineEdit()
         self.filter.setPlaceholderText("filter: words, -word to leave out")
@@ -148,17 +158,20 @@ class WorklistDock(QWidget):
         self._problem.setVisible(bool(screen.problem))
 
     def _follow(self, screen: WorklistScreen) -> None:
-        """Highlight the row in focus and scroll to it."""
-        if screen.focus == self._followed:
+        """Highlight the row in focus, and go to it or else to the row opened last."""
+        open_row, wanted = self._index_of(screen.focus), self._index_of(screen.place)
+        highlight = self.table.selectionModel()
+        shown = highlight.selectedRows() == ([open_row] if open_row.isValid() else [])
+        if shown and self._followed == (screen.focus, screen.place):
             return
-        self._followed = screen.focus
-        number = next((n for n, row in enumerate(screen.rows) if row.key == screen.focus), None)
-        if number is None:
-            self.table.clearSelection()
-            self.table.setCurrentIndex(QModelIndex())
-        else:
-            self.table.selectRow(number)
-            self.table.scrollTo(self.model.index(number, 0))
+        self._followed = screen.focus, screen.place
+        highlight.select(open_row, _SELECT.ClearAndSelect | _SELECT.Rows)
+        highlight.setCurrentIndex(wanted, _SELECT.NoUpdate)
+        self.table.scrollTo(wanted)
+
+    def _index_of(self, key: tuple[str, int] | None) -> QModelIndex:
+        number = next((n for n, row in enumerate(self.model.rows) if row.key == key), None)
+        return QModelIndex() if number is None else self.model.index(number, 0)
 
     def _fit_columns(self) -> None:
         """Fit the columns of patients, studies and sequences to their texts, within limits."""

@@ -27,6 +27,8 @@ class WorklistScreen:
     rows: tuple[WorklistRow, ...] = ()
     focus: tuple[str, int] | None = None
     """`WorklistRow.key` of the highlighted row: the study being opened, else the open one."""
+    place: tuple[str, int] | None = None
+    """`WorklistRow.key` of the row to go on at: the one in focus, else the last one opened."""
     ahead: bool = False
     """Whether studies are analysed ahead."""
     summary: str = ""
@@ -46,6 +48,8 @@ class WorklistState:
     """`WorklistRow.key` of the open study."""
     opening: tuple[str, int] | None = None
     """`WorklistRow.key` of the study being opened."""
+    place: tuple[str, int] | None = None
+    """`WorklistRow.key` of the study that this reader opened last."""
     under_way: str | None = None
     """Name of the study being analysed ahead."""
     ahead: bool = False
@@ -70,6 +74,7 @@ class WorklistState:
             title=self.title or "No list is open",
             rows=self.rows,
             focus=focus,
+            place=focus or self.place,
             ahead=self.ahead,
             summary=" · ".join(part for part in summary if part),
             problem=". ".join(part for part in failure if part),
@@ -142,10 +147,16 @@ class WorklistSession:
             rows=matching(rows, self.state.words),
             current=None if known is None else self.state.current,
             opening=None,
+            place=self._last_opened(),
             under_way=database.note(UNDER_WAY),
             problem=None,
             message="",
         )
+
+    def _last_opened(self) -> tuple[str, int] | None:
+        """Return the row that this reader opened last, also before a crash."""
+        found = None if self.database is None else self.database.note(_place_of(self.reader))
+        return next((row.key for row in self._all if list(row.key) == found), None)
 
     def close(self) -> None:
         """Close the list."""
@@ -191,14 +202,16 @@ class WorklistSession:
     def beside(self, by: int, key: tuple[str, int] | None = None) -> WorklistRow | None:
         """Return the row a number of rows further on among those shown; None at the end.
 
-        Counted from the open study, or from another row by its key.
+        Counted from the open study, or from another row by its key; if none is open, the row that
+        was opened last.
         """
         keys = [row.key for row in self.state.rows]
         start = key or self.state.current
         if not keys:
             return None
         if start not in keys:
-            return self.state.rows[0 if by > 0 else -1]
+            left = self.state.place
+            return self.state.rows[keys.index(left) if left in keys else (0 if by > 0 else -1)]
         place = keys.index(start) + by
         return self.state.rows[place] if 0 <= place < len(keys) else None
 
@@ -208,7 +221,11 @@ class WorklistSession:
 
     def at(self, row: WorklistRow | None) -> None:
         """Set the row of the open study; None if it is not of the list."""
-        self._set(current=None if row is None else row.key)
+        if row is not None and self.database is not None:
+            self.database.take_note(_place_of(self.reader), row.key)
+            self._set(current=row.key, place=row.key)
+        else:
+            self._set(current=None)
 
     def analyse_from(self, row: WorklistRow) -> None:
         """Let the analysis ahead continue from a row."""
@@ -273,3 +290,8 @@ class WorklistSession:
     def failed(self, problem: Problem) -> None:
         """Report a failure; the list is kept."""
         self._set(activity=None, problem=problem)
+
+
+def _place_of(reader: str) -> str:
+    """Return the name of the note of where a reader is."""
+    return f"place {reader}".rstrip()
