@@ -1,82 +1,102 @@
-"""napari's writers: image and labels layers as NIfTI, in patient coordinates."""
+"""napari's writers: image and labels layers as NIfTI, in patient coordinates.
+
+napari offers them first for any layer; layers of others are left to its own writers.
+"""
 
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+LayerData = tuple[Any, dict[str, Any], str]
+"""Data, attributes and type of a layer, as napari passes them."""
+_NIFTI = r"\.nii(\.gz)?$"
+
 
 def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Write a labels layer as uint8 or int32 NIfTI; return the path written."""
-    import numpy as np  # noqa: PLC0415
-
-    array = np.asarray(data)
-    small = array.size == 0 or (array.min() >= 0 and array.max() < 256)
-    return _write(path, array.astype(np.uint8 if small else np.int32), attributes)
+    """Write a labels layer as uint8 or int32 NIfTI; return the paths written."""
+    return _write(path, (data, attributes, "labels"))
 
 
 def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Write an image layer as float32 NIfTI; return the path written."""
-    import numpy as np  # noqa: PLC0415
-
-    return _write(path, np.asarray(data, dtype=np.float32), attributes)
+    """Write an image layer as float32 NIfTI; return the paths written."""
+    return _write(path, (data, attributes, "image"))
 
 
-def write_layers(path: str, layers: list[tuple[Any, dict[str, Any], str]]) -> list[str]:
-    """Write layers into a new folder of this name, a NIfTI file each; return the paths written.
+def write_layers(path: str, layers: list[LayerData]) -> list[str]:
+    """Write layers into a new folder of this name, a file each; return the paths written.
 
     Raises
     ------
     UnusableInputError
-        A layer is not of a study, or the folder exists; nothing is written.
+        The folder exists, or NIfTI was asked for and a layer is not of a study; nothing is written.
     """
     from lesionlens.base.errors import UnusableInputError  # noqa: PLC0415
 
-    folder = Path(re.sub(r"\.nii(\.gz)?$", "", path))
+    folder = Path(re.sub(_NIFTI, "", path))
     if folder.exists():
         raise UnusableInputError(
             found=f"{folder.name!r}, which exists",
             expected="the name of a new folder, for a file of each layer",
             next_step="Choose another name",
         )
-    for data, attributes, _ in layers:
-        _check(len(data.shape), attributes)
+    ours = [_is_ours(path, layer) for layer in layers]
     folder.mkdir()
-    written = []
-    for number, (data, attributes, kind) in enumerate(layers, 1):
-        name = re.sub(r"[^\w.-]+", "_", attributes.get("name", ""))
-        place = folder / f"{name}.nii.gz"
-        if not name or place.exists():
-            place = folder / f"{name or 'layer'}_{number}.nii.gz"
-        write = write_labels if kind == "labels" else write_image
-        written += write(str(place), data, attributes)
+    written: list[str] = []
+    try:
+        for number, (layer, mine) in enumerate(zip(layers, ours, strict=True), 1):
+            name = re.sub(r"[^\w.-]+", "_", layer[1].get("name", ""))
+            if not name or any(Path(one).name.startswith(f"{name}.") for one in written):
+                name = f"{name or 'layer'}_{number}"
+            written += _write(str(folder / f"{name}{'.nii.gz' * mine}"), layer)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
     return written
 
 
-def _check(dimensions: int, attributes: dict[str, Any]) -> None:
-    """Refuse a layer that is not three-dimensional, or whose world need not be the patient."""
+def _is_ours(path: str, layer: LayerData) -> bool:
+    """Return whether a layer's world is the patient.
+
+    Raises
+    ------
+    UnusableInputError
+        It need not be, and the path asks for NIfTI.
+    """
     from lesionlens.base.errors import UnusableInputError  # noqa: PLC0415
     from lesionlens.napari.model.overlays.maps import AXIS_LABELS  # noqa: PLC0415
 
-    ours = "lesionlens" in attributes.get("metadata", {})
+    data, attributes, _ = layer
+    named = "lesionlens" in attributes.get("metadata", {})
     plain = tuple(attributes.get("axis_labels", ())) == AXIS_LABELS
-    if dimensions != 3 or not (ours or plain):
+    ours = (named or plain) and len(data.shape) == 3
+    if not ours and re.search(_NIFTI, path):
         raise UnusableInputError(
             found=f"the layer {attributes.get('name', '')!r}, which LesionLens did not make",
             expected="a LesionLens layer, whose position in the patient is known",
             next_step="Save it with napari's writer, or create it from a study opened here",
         )
+    return ours
 
 
-def _write(path: str, array: Any, attributes: dict[str, Any]) -> list[str]:
-    """Write an array with the way from its voxels to the patient's millimetres as affine."""
+def _write(path: str, layer: LayerData) -> list[str]:
+    """Write a layer as NIfTI in the patient's millimetres, or one of others as napari does."""
     import nibabel as nib  # noqa: PLC0415
+    import npe2  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415
 
-    _check(array.ndim, attributes)
+    if not _is_ours(path, layer):
+        return [str(one) for one in npe2.write(path, layer_data=[layer], plugin_name="napari")]
+    data, attributes, kind = layer
+    array = np.asarray(data)
+    small = array.size == 0 or (array.min() >= 0 and array.max() < 256)
+    of_labels = np.uint8 if small else np.int32
+    array = array.astype(of_labels if kind == "labels" else np.float32)
     image = nib.Nifti1Image(array, _to_patient(attributes))
     image.header.set_xyzt_units("mm")
-    named = path if path.endswith((".nii", ".nii.gz")) else f"{path}.nii.gz"
+    named = path if re.search(_NIFTI, path) else f"{path}.nii.gz"
     nib.save(image, named)
     return [named]
 

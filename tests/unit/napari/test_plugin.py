@@ -10,7 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from npe2 import PluginManifest
+from npe2 import PluginManager, PluginManifest
 
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.napari import loading, reader, sample, writer
@@ -131,8 +131,23 @@ def test_several_layers_become_a_folder_of_files(tmp_path: Path, make_study):
     np.testing.assert_array_equal(np.asarray(nib.load(written[1]).dataobj), labels)
     with pytest.raises(UnusableInputError, match="exists"):
         writer.write_layers(place, layers)
+
+
+def test_layers_of_others_are_written_as_napari_writes_them(
+    tmp_path: Path, make_study, monkeypatch
+):
+    """napari offers the writers of LesionLens first, whatever plugin made a layer."""
+    manager = PluginManager()
+    manager.discover()
+    monkeypatch.setattr(PluginManager, "instance", lambda: manager)
+    data, keywords, _ = reader.read(str(make_study(sequences={"flair"})))[0]
+    foreign = (np.arange(12, dtype=np.uint8).reshape(3, 4), {"name": "cells"}, "image")
+    written = writer.write_layers(str(tmp_path / "all"), [(data, keywords, "image"), foreign])
+    assert written == [str(tmp_path / "all" / name) for name in ("FLAIR.nii.gz", "cells.tif")]
+    (alone,) = writer.write_image(str(tmp_path / "alone"), *foreign[:2])
+    assert Path(alone).name == "alone.tif"
     with pytest.raises(UnusableInputError, match="cells"):
-        writer.write_layers(str(tmp_path / "x"), [*layers, (data, {"name": "cells"}, "image")])
+        writer.write_layers(str(tmp_path / "x.nii"), [(data, keywords, "image"), foreign])
     assert not (tmp_path / "x").exists()
 
 
