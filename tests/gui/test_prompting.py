@@ -12,7 +12,7 @@ from qtpy.QtGui import QImage, QMouseEvent
 from qtpy.QtWidgets import QApplication
 from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.test_adding import edit_layer, rows, settled
-from tests.gui.window import canvas, reads
+from tests.gui.window import canvas, control, reads
 
 from lesionlens.analysis.findings.pointed import replayed
 from lesionlens.base.labels import DrawingMethod, PromptKind
@@ -164,6 +164,42 @@ def test_a_line_is_seen_on_the_canvas_while_it_is_dragged(missed, qtbot):
     qtbot.mouseClick(*denied, middle + QPoint(8, 8))
     answered(missed, qtbot)
     assert len(missed.actions_.editor.rounds[-1].unwanted) > before
+
+
+def test_a_switch_excludes_where_alt_never_arrives(missed, qtbot):
+    """Some window managers take every click with Alt."""
+    missed.actions_.show_layout(Layout.SINGLE)
+    look_at(missed, RIGHT)
+    native = canvas()
+    middle = QPoint(native.width() // 2, native.height() // 2)
+    missed.commands.run("prompts_exclude")
+    assert "No outline is drawn now" in reads(missed)
+    qtbot.keyPress(native, Qt.Key.Key_F2)
+    qtbot.mouseClick(native, Qt.MouseButton.LeftButton, pos=middle)
+    answered(missed, qtbot)
+    first = drawn(missed)
+    switch = control(missed, "exclude")
+    assert not switch.isChecked()
+    qtbot.keyClick(native, Qt.Key.Key_F5)  # with F2 held
+    assert switch.isChecked()
+    assert "Click: exclude" in reads(missed)
+    at = middle + QPoint(8, 8)
+    qtbot.mouseClick(native, Qt.MouseButton.LeftButton, pos=at)
+    answered(missed, qtbot)
+    assert missed.actions_.editor.rounds[-1].unwanted
+    assert np.count_nonzero(drawn(missed)) < np.count_nonzero(first)
+    missed.actions_.show_layout(Layout.PAIR)
+    view = missed.views.linked.tiles[0]
+    qtbot.keyPress(view, Qt.Key.Key_F2)
+    before, made = pixels_of(view, PROMPT_COLOURS[False]), []
+    missed.views.linked.prompted.connect(made.append)
+    middle = dragged(qtbot, view)
+    assert pixels_of(view, PROMPT_COLOURS[False]) > before + 20
+    qtbot.mouseRelease(view, Qt.MouseButton.LeftButton, pos=middle)
+    answered(missed, qtbot)
+    assert [(one.kind, one.belongs) for one in made] == [(PromptKind.SCRIBBLE, False)]
+    missed.commands.run("discard_edit")
+    assert not missed.session.state.tools.excluding
 
 
 def test_a_click_on_the_canvas_and_on_a_linked_view_is_a_prompt_while_the_key_is_held(

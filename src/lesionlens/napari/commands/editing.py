@@ -57,6 +57,14 @@ COMMANDS = (
         hold=True,
     ),
     Command(
+        "prompts_exclude",
+        "edit: prompts exclude, or include again (as Alt does for one)",
+        lambda acts: acts.prompting.switch(),
+        "F5",
+        "let prompts exclude, or include again",
+        unavailable=lambda screen: "" if screen.editing else "No outline is drawn now",
+    ),
+    Command(
         FINISH,
         "edit: done; keep what is drawn",
         lambda acts: acts.review_controller.edit_outline(),

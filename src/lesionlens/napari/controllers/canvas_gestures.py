@@ -26,7 +26,10 @@ class CanvasGestures:
         self._viewer, self._acts = viewer, acts
         viewer.mouse_drag_callbacks.append(self._on_click)
         viewer.mouse_move_callbacks.append(self._on_move)
-        self._prompts = PromptMouse(viewer, lambda: acts.prompting.held, acts.prompting.take)
+        prompting = acts.prompting
+        self._prompts = PromptMouse(
+            viewer, lambda: prompting.held, lambda: prompting.excluding, prompting.take
+        )
 
     def release(self) -> None:
         """Disconnect from the pointer."""

@@ -63,6 +63,8 @@ class BoardView(QWidget):
         """Whether the zoom is controlled by another window, and not fitted here."""
         self.prompting: Callable[[], bool] = lambda: False
         """Whether the pointer makes prompts."""
+        self.excluding: Callable[[], bool] = lambda: False
+        """Whether prompts exclude unless Alt is held."""
         self.brush: Brush | None = None
         """Handles the pointer while an outline is drawn."""
         self._outlines = OutlineArtist()

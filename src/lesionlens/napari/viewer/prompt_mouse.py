@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lesionlens.base.records.findings import Point
-from lesionlens.napari.model.choices.gestures import STILL_PX, Gesture, gesture_of, line_of
+from lesionlens.napari.model.choices.gestures import (
+    STILL_PX,
+    Gesture,
+    gesture_of,
+    line_of,
+    switched,
+)
 from lesionlens.napari.viewer.canvas_strokes import ShownPlane, Strokes, strokes_over
 from lesionlens.napari.viewer.colours import PROMPT_COLOURS
 
@@ -29,14 +35,21 @@ class PromptMouse:
         Viewer of the canvas.
     held : callable
         Returns whether the pointer makes prompts.
+    excluding : callable
+        Returns whether prompts exclude unless Alt is held.
     take : callable
         Takes the gesture.
     """
 
     def __init__(
-        self, viewer: ViewerModel, held: Callable[[], bool], take: Callable[[Gesture], None]
+        self,
+        viewer: ViewerModel,
+        held: Callable[[], bool],
+        excluding: Callable[[], bool],
+        take: Callable[[Gesture], None],
     ) -> None:
         self._viewer, self._held, self._take = viewer, held, take
+        self._excluding = excluding
         self._trail = strokes_over(viewer, _TRAIL)
         viewer.mouse_drag_callbacks.insert(0, self._on_drag)
 
@@ -54,7 +67,8 @@ class PromptMouse:
         panned, camera.mouse_pan = camera.mouse_pan, False
         event.handled = True
         begun, far = np.asarray(event.pos, float), 0.0
-        path, modifiers = [_point(event)], {name for name in _HELD if name in event.modifiers}
+        names = {name for name in _HELD if name in event.modifiers}
+        path, modifiers = [_point(event)], switched(names, self._excluding())
         try:
             yield
             while event.type == "mouse_move":

@@ -10,7 +10,7 @@ from qtpy.QtCore import QEvent, QPointF, QSize, Qt
 from qtpy.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QResizeEvent, QWheelEvent
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
-from lesionlens.napari.model.choices.gestures import STILL_PX, line_of
+from lesionlens.napari.model.choices.gestures import STILL_PX, line_of, switched
 from lesionlens.napari.model.screen.board import Tile
 from lesionlens.napari.model.screen.drawing import Drawing
 from lesionlens.napari.viewer.paint import (
@@ -74,6 +74,9 @@ class TileListener(Protocol):
 
     def prompting(self) -> bool:
         """Return whether the pointer makes prompts."""
+
+    def excluding(self) -> bool:
+        """Return whether prompts exclude unless Alt is held."""
 
     def prompted_along(
         self, tile: Tile, path: Sequence[tuple[float, float]], moved: bool, modifiers: set[str]
@@ -187,7 +190,8 @@ class TileView(QWidget):
         left = event.button() == Qt.MouseButton.LeftButton
         if left and where is not None and self._listener.prompting():
             names = {name for modifier, name in _NAMES if event.modifiers() & modifier}
-            self._way = _Way(event.position(), [where], names)
+            modifiers = switched(names, self._listener.excluding())
+            self._way = _Way(event.position(), [where], modifiers)
             return
         held = event.modifiers() & Qt.KeyboardModifier.ControlModifier
         if held and event.button() == Qt.MouseButton.LeftButton and where is not None:

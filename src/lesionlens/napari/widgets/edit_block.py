@@ -29,6 +29,7 @@ _TOOLS = (
     ("slices", "interpolate"),
     ("split", "split"),
     ("cut here", "split_here"),
+    ("exclude", "prompts_exclude"),
 )
 _COLUMNS = 4
 _LIMITS = (
@@ -49,7 +50,7 @@ class EditTools(QWidget):
         super().__init__()
         self._commands = CommandButtons(self.commanded.emit)
         self._buttons = {act: self._button(words, act) for words, act in _TOOLS}
-        for act in ("brush_ball", "split"):
+        for act in ("brush_ball", "split", "prompts_exclude"):
             self._buttons[act].setCheckable(True)
         grid = QGridLayout()
         grid.setSpacing(3)
@@ -97,6 +98,7 @@ class EditTools(QWidget):
         tools = screen.tools
         self._buttons["brush_ball"].setChecked(tools.ball)
         self._buttons["split"].setChecked(tools.points is not None)
+        self._buttons["prompts_exclude"].setChecked(tools.excluding)
         kinds = [value for value, _ in _LIMITS]
         self.limit.setCurrentIndex(kinds.index(tools.limit))
         ranged = tools.limit is not Limit.ANYWHERE

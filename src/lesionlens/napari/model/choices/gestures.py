@@ -27,6 +27,20 @@ class Gesture(NamedTuple):
     """RAS+ mm: point, line, two corners of a box, or corners of a lasso."""
 
 
+def switched(modifiers: set[str], excluding: bool) -> set[str]:
+    """Return the modifiers of a prompt: while prompts exclude, Alt means the opposite.
+
+    Points and scribbles alone exclude, so a box or lasso with Alt is a scribble.
+
+    Examples
+    --------
+    >>> switched({"Shift"}, True), switched({"Alt", "Shift"}, True), switched({"Alt"}, False)
+    ({'Alt'}, {'Shift'}, {'Alt'})
+    """
+    names = modifiers ^ {"Alt"} if excluding else modifiers
+    return {"Alt"} if "Alt" in names else names
+
+
 def line_of(path: Sequence[tuple[float, float]], modifiers: set[str]) -> list[tuple[float, float]]:
     """Return the line shown during a drag: the path, a box or a closed lasso.
 

@@ -41,6 +41,8 @@ class Tools:
     """Tuple of (3,). Split points set so far, RAS+ mm; None if no split is in progress."""
     prompting: bool = False
     """Whether the pointer makes prompts instead of painting."""
+    excluding: bool = False
+    """Whether prompts exclude, and with Alt include."""
 
 
 def usual_range(values: NDArray[np.float32], mine: NDArray[np.bool_]) -> tuple[float, float]:
