@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLabel
 from tests.gui.conftest import LEFT, FakeResult
 from tests.gui.window import answer, control, reads, sign
 
@@ -179,6 +180,17 @@ def test_nothing_further_is_signed_once_all_is_decided(reviewed, analysis):
         assert session.state.editing is None
         assert "withdraw the signature" in session.state.message
         session.notify("")
+
+
+def test_why_an_act_was_not_done_looks_like_a_warning_and_an_answer_does_not(reviewed):
+    """Both were green."""
+    (message,) = reviewed.message.findChildren(QLabel)
+    for name in ("sign", "prompts_exclude", "take_second", "withdraw_response", "leave_out"):
+        reviewed.commands.run(name)
+        assert message.property("role") == "warn", name
+        assert message.text().startswith("⚠ "), name
+        reviewed.session.notify("an answer")
+        assert (message.property("role"), message.text()) == ("good", "an answer")
 
 
 def test_a_signature_is_withdrawn_for_a_reason_and_recorded_as_that(reviewed):

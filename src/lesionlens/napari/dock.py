@@ -70,7 +70,7 @@ class LesionLens(Panel):
         self.layers = Layers(viewer)
         self.views = Views(viewer, self.layers, self.actions_, self.commands.run, self)
         editor, adder = self.actions_.editor, self.actions_.adder
-        self.views.brush = LinkedBrush(editor, adder.point, session.notify)
+        self.views.brush = LinkedBrush(editor, adder.point, session.decline)
         editor.repaint = self.views.repaint
         self.layers.turned = self.views.single.turned = self._on_turned
         self.actions_.renew_pointer = self.views.renew_pointer
@@ -193,8 +193,10 @@ class LesionLens(Panel):
             self.session.choose_plane(plane)
 
     def _on_layout_changed(self, linked: BoardView, _: object) -> None:
-        linked.prompting = lambda: self.actions_.prompting.held
-        linked.prompted.connect(self.actions_.prompting.take)
+        prompting = self.actions_.prompting
+        linked.prompting = lambda: prompting.held
+        linked.excluding = lambda: prompting.excluding
+        linked.prompted.connect(prompting.take)
 
     def _on_turned(self) -> None:
         self._on_order()  # first, otherwise the message would paint the previous plane

@@ -70,7 +70,7 @@ class Commands:
         `Actions` of the window.
     shown : callable
         Returns the current screen.
-    notify : callable
+    decline : callable
         Takes the reason why a command is unavailable; empty when a command begins.
     """
 
@@ -79,10 +79,10 @@ class Commands:
         table: Iterable[Command],
         acts: object,
         shown: Callable[[], Screen],
-        notify: Callable[[str], object],
+        decline: Callable[[str], object],
     ) -> None:
         self._by_name = {command.name: command for command in table}
-        self._acts, self._shown, self._notify = acts, shown, notify
+        self._acts, self._shown, self._decline = acts, shown, decline
 
     def __getitem__(self, name: str) -> Command:
         return self._by_name[name]
@@ -92,7 +92,7 @@ class Commands:
         command = self._by_name[name]
         reason = command.unavailable(self._shown())
         if any(held) is bool(held):  # a command begins: the previous message is cleared
-            self._notify(f"{reason}." if reason else "")
+            self._decline(f"{reason}." if reason else "")
             if reason:
                 return None
         return command.run(self._acts, *held)

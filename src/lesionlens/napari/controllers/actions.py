@@ -144,7 +144,7 @@ class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideA
     def open_dropped(self, places: tuple[Path, ...]) -> bool:
         """Open dropped paths: scans, or a saved result of the open study."""
         if self.jobs.running:
-            self.session.notify("A job is still running. Cancel it first, then drop again.")
+            self.session.decline("A job is still running. Cancel it first, then drop again.")
             return False
         opened = self.session.state.study is not None
         places = tuple(result_folder(place) for place in places)
@@ -342,7 +342,7 @@ class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideA
         """Turn a mark into a candidate: the named one, else the last mark outside candidates."""
         marks = self.read_controller.marks
         if not marks:
-            self.session.notify("You have set no mark. Ctrl-click adds a lesion.")
+            self.session.decline("You have set no mark. Ctrl-click adds a lesion.")
             return
         named = next((mark for mark in marks if mark.uid == uid), None)
         self.adder.from_mark((named or self._unlisted(marks)).at_mm)

@@ -45,7 +45,7 @@ class BesideActs(ViewActs):
         """Show the next other series; none after the last."""
         known, shown = self.other_series(), self._shown()
         if not known:
-            self.session.notify(_NONE)
+            self.session.decline(_NONE)
             return
         number = int(shown.partition(" ")[0]) + 1 if shown[:1].isdecimal() else 0
         if number < len(known):
@@ -70,7 +70,7 @@ class BesideActs(ViewActs):
             return
         analysis = self.session.state.analysis or self.read_controller.held
         if analysis is None:
-            self.session.notify(_NOT_YET)
+            self.session.decline(_NOT_YET)
             return
         study, prepared = self.session.state.study, analysis.prepared
 

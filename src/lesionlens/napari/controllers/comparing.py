@@ -85,7 +85,7 @@ def compare_with(
     """
     analysis = session.state.analysis or closed
     if analysis is None:
-        session.notify("Analyse the study first: the earlier one is registered to its result.")
+        session.decline("Analyse the study first: the earlier one is registered to its result.")
         return False
     options, asks = read_preferences().preparation, questions or PriorDialogs()
 

@@ -37,7 +37,7 @@ class EditActs(ViewActs):
         """Remove the shown doubtful part from its outline."""
         part = self.doubtful_here()
         if part is None:
-            self.session.notify("Go to a doubtful part first.")
+            self.session.decline("Go to a doubtful part first.")
         else:
             self.adder.leave_out(part)
 
@@ -45,7 +45,7 @@ class EditActs(ViewActs):
         """Add a region grown at the crosshair, or under the pointer of the single view."""
         point = self.pointed()
         if point is None:
-            self.session.notify(_NOWHERE)
+            self.session.decline(_NOWHERE)
         else:
             self.adder.grow(point)
 
@@ -96,6 +96,6 @@ class EditActs(ViewActs):
             return
         point = self.pointed()
         if point is None:
-            self.session.notify("Point at one half of the outline, on the slice shown.")
+            self.session.decline("Point at one half of the outline, on the slice shown.")
         else:
             self.adder.point(point)

@@ -59,7 +59,7 @@ class LesionAdder:
         analysis, uid = self.session.state.analysis, new_tracking_uid()
         reader, shown = read_preferences().reader_name, shown_sequence(self.session.state)
         if analysis is None:
-            self.session.notify(f"{why_not_added(self.session.state)}.")
+            self.session.decline(f"{why_not_added(self.session.state)}.")
             return False
 
         def make(log: ReviewLog) -> None:
@@ -75,7 +75,7 @@ class LesionAdder:
         """Add the region at a mark, or go to the candidate there."""
         overlays = self.session.state.overlays
         if overlays is None:
-            self.session.notify(
+            self.session.decline(
                 "Sign your own read first: added lesions are shown with the result."
             )
             return False
@@ -96,7 +96,7 @@ class LesionAdder:
     def _draw(self) -> bool:
         words = why_not_added(self.session.state)
         if words:
-            self.session.notify(f"{words}.")
+            self.session.decline(f"{words}.")
             return False
         self.session.begin_new()
         return self.session.state.editing is not None
@@ -112,13 +112,13 @@ class LesionAdder:
     def _merge(self, other: int | None) -> bool:
         analysis, into = self.session.state.analysis, self.session.candidate()
         if analysis is None or into is None:
-            self.session.notify(f"{why_not_merged(self.session.state)}.")
+            self.session.decline(f"{why_not_merged(self.session.state)}.")
             return False
         others = [c for c in self.session.listed() if c.id != into.id]
         near = sorted(others, key=lambda c: _gap(c, into))
         chosen = next((c for c in near if other in (None, c.id)), None)
         if chosen is None:
-            self.session.notify("There is no other candidate to merge with.")
+            self.session.decline("There is no other candidate to merge with.")
             return False
         reader = read_preferences().reader_name
         kept, gone = _kept_first(into, chosen)
@@ -153,7 +153,7 @@ class LesionAdder:
         analysis, reader = self.session.state.analysis, read_preferences().reader_name
         candidate = next((c for c in self.session.listed() if c.id == part.candidate), None)
         if analysis is None or candidate is None:
-            self.session.notify("Go to a doubtful part of a listed candidate first.")
+            self.session.decline("Go to a doubtful part of a listed candidate first.")
             return False
         words = self._also(candidate, f"doubtful part of {part.volume_ml:.1f} ml left out")
 
@@ -184,12 +184,12 @@ class LesionAdder:
             self.session.refused(replace(problem_of(refusal), cause=OUTLINE))
         else:
             self.session.clear_problem(OUTLINE)
-            self.session.notify("" if changed else nothing)
+            self.session.decline("" if changed else nothing)
 
     def _sides(self) -> tuple[Labels, Labels] | None:
         sides = None if self.review_controller.busy else self.editor.drawn()
         if sides is None and not self.review_controller.busy:
-            self.session.notify(_FIRST)
+            self.session.decline(_FIRST)
         return sides
 
     def smooth(self) -> None:
@@ -255,7 +255,7 @@ class LesionAdder:
         if sides is None or analysis is None:
             return
         if candidate is None:
-            self.session.notify(_DONE_FIRST)
+            self.session.decline(_DONE_FIRST)
             return
         shown, drawn = sides
         uid = new_tracking_uid()

@@ -27,17 +27,17 @@ class LinkedBrush:
         Editor of the outline.
     point : callable
         Takes a split point, RAS+ mm.
-    notify : callable
-        Shows a message.
+    decline : callable
+        Shows why the pointer does nothing.
     """
 
     def __init__(
         self,
         editor: OutlineEditor,
         point: Callable[[Point], object],
-        notify: Callable[[str], object],
+        decline: Callable[[str], object],
     ) -> None:
-        self._editor, self._point, self._notify = editor, point, notify
+        self._editor, self._point, self._decline = editor, point, decline
         self._last: Point | None = None
         self._held = False
         self._stroke = ExitStack()
@@ -60,7 +60,7 @@ class LinkedBrush:
             if began and editor.pointing:
                 self._point(at)
             elif began and editor.other_tool:
-                self._notify(_ELSEWHERE)
+                self._decline(_ELSEWHERE)
             return editor.pointing
         if self._last is None:
             self._stroke.enter_context(editor.one_stroke())

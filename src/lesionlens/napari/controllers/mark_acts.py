@@ -76,6 +76,6 @@ class MarkActs(ViewActs):
         """Go forward or back by a number of studies of the worklist."""
         worklist = self.worklist
         if worklist is None:
-            self.session.notify("Open a worklist first: Plugins → LesionLens → Worklist.")
+            self.session.decline("Open a worklist first: Plugins → LesionLens → Worklist.")
         else:
             self.leave_for(lambda: worklist.step(by))

@@ -48,7 +48,7 @@ class NetworkRequests(ViewActs):
                 return
             if isinstance(answer, str):
                 self.end_probe()
-                self.session.notify(answer)
+                self.session.decline(answer)
             else:
                 self.session.probe((i, j, k), replace(now, probe=answer))
 
@@ -96,7 +96,7 @@ class NetworkRequests(ViewActs):
         """Add the result to napari as plain layers, for other plugins."""
         analysis = self.session.state.analysis
         if analysis is None:
-            self.session.notify("There is no result yet: analyse the study first.")
+            self.session.decline("There is no result yet: analyse the study first.")
             return False
         from napari.layers import Layer  # noqa: PLC0415
 

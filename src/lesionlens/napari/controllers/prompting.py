@@ -30,9 +30,11 @@ from lesionlens.napari.qt.latest_request import LatestRequest
 _BOTH = "This contradicts an earlier prompt here: the last one counts."
 _FIRST = "Preparing the first prompt: the next ones are answered at once."
 _HOLD = (
-    "Click: include; with Alt: exclude. Drag: scribble; with Shift: box; with Ctrl: lasso. Enter: "
-    "done."
+    "Click: include; with Alt: exclude (F5 switches). Drag: scribble; with Shift: box; with Ctrl: "
+    "lasso. Enter: done."
 )
+_HOLD_EXCLUDING = "Click: exclude; with Alt: include (F5 switches). Drag: scribble. Enter: done."
+_SWITCHED = ("Prompts include again.", "Prompts exclude now: hold F2 and point.")
 _NOTHING = "This changes nothing: the outline agrees already."
 _STAYS = (
     "Candidate {} lies there too and stays as it is. To join them: Enter, then *merge* (Shift+K)."
@@ -71,10 +73,26 @@ class Prompting:
         """Use the pointer for prompts while the key is held."""
         self.held = held and not why_not_added(self.session.state)
         if held and not self.held:
-            self.session.notify(f"{why_not_added(self.session.state)}.")
-        elif held or self.session.state.message == _HOLD:
-            self.session.notify(_HOLD if held else "")
+            self.session.decline(f"{why_not_added(self.session.state)}.")
+        elif held or self.session.state.message in (_HOLD, _HOLD_EXCLUDING):
+            self._tell_how() if held else self.session.notify("")
         self.session.choose_tools(prompting=self.held)
+
+    @property
+    def excluding(self) -> bool:
+        """Whether prompts exclude unless Alt is held."""
+        return self.session.state.tools.excluding
+
+    def switch(self) -> None:
+        """Let prompts exclude instead of include, or include again."""
+        self.session.choose_tools(excluding=not self.excluding)
+        if self.held:
+            self._tell_how()
+        else:
+            self.session.notify(_SWITCHED[self.excluding])
+
+    def _tell_how(self) -> None:
+        self.session.notify(_HOLD_EXCLUDING if self.excluding else _HOLD)
 
     def take(self, gesture: Gesture) -> None:
         """Queue a gesture."""
@@ -89,11 +107,11 @@ class Prompting:
         overlays = self.session.state.overlays
         if overlays is None or why_not_added(self.session.state):
             why = why_not_added(self.session.state) or "Analyse the study first"
-            self.session.notify(f"{why}.")
+            self.session.decline(f"{why}.")
             return False
         there = next((n for n in map(overlays.candidate_at, gesture.path_mm) if n), 0)
         if there == 0 and not gesture.belongs:
-            self.session.notify("Include something first: there is no outline here.")
+            self.session.decline("Include something first: there is no outline here.")
             return False
         if there:
             self.session.go_to(there)
@@ -133,7 +151,7 @@ class Prompting:
                     self.session.clear_problem(OUTLINE)
                     self._tell(gesture, labels, changed)
                 else:
-                    self.session.notify(_NOTHING)
+                    self.session.decline(_NOTHING)
             self._next()
 
         def refused(error: BaseException) -> None:

@@ -192,11 +192,11 @@ class ReadController:
         """
         if self.read_session is not None and not self.read_session.signed:
             if not self.in_head(at_mm):
-                self.session.notify("That position is outside the head: nothing was marked.")
+                self.session.decline("That position is outside the head: nothing was marked.")
                 return
             rated = self._begun is not None and self._begun.rated
             if rated and self.confidence is None:
-                self.session.notify(_UNRATED)
+                self.session.decline(_UNRATED)
                 return
 
         def mark(read_session: ReadSession) -> None:
@@ -233,7 +233,7 @@ class ReadController:
 
     def _act(self, act: Callable[[ReadSession], object]) -> bool:
         if self.read_session is None:
-            self.session.notify("Marks are available in worklists and in unaided reading.")
+            self.session.decline("Marks are available in worklists and in unaided reading.")
             return False
         try:
             act(self.read_session)
@@ -241,7 +241,7 @@ class ReadController:
             self._not_kept(error, "then repeat the action")
             return False
         except LesionLensError as refusal:
-            self.session.notify(f"{refusal.found}. {refusal.in_window}.".capitalize())
+            self.session.decline(f"{refusal.found}. {refusal.in_window}.".capitalize())
             return False
         self.session.clear_problem(SAVING)
         self._show()
@@ -387,7 +387,7 @@ def what_is_signed(reading: ReadController) -> str:
     """Return the statement of an unaided signature; empty, with a message, if already signed."""
     read_session = reading.read_session
     if read_session is None or read_session.locked:
-        reading.session.notify("This read is signed. Go to the next study.")
+        reading.session.decline("This read is signed. Go to the next study.")
         return ""
     count = len(read_session.read.marks_of(Phase.UNAIDED))
     return f"{count} marked" if count else NOTHING_SEEN

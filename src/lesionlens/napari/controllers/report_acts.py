@@ -53,7 +53,7 @@ class ReportActs(ViewActs):
     def _copy(self, *, whole: bool) -> None:
         state, candidate = self.session.state, self.session.candidate()
         if state.analysis is None:
-            self.session.notify("There is no result to describe in a sentence yet.")
+            self.session.decline("There is no result to describe in a sentence yet.")
             return
         analysis, preferences = replace(state.analysis, review=state.review), read_preferences()
         file = preferences.sentence_template
@@ -62,7 +62,7 @@ class ReportActs(ViewActs):
             written = Sentences(analysis, preferences.sentence_language, template)
             text = written.of_study() if whole or candidate is None else written.of(candidate)
         except LesionLensError as refusal:
-            self.session.notify(str(refusal))
+            self.session.decline(str(refusal))
             return
         self.report_dialogs.copy(text)
         self.session.notify(f"Copied: {text}")
@@ -72,7 +72,7 @@ class ReportActs(ViewActs):
         state = self.session.state
         analysis = state.analysis and replace(state.analysis, review=state.review)
         if analysis is None or analysis.compared is None:
-            self.session.notify(
+            self.session.decline(
                 "Compare with an earlier result first: a response needs two examinations."
             )
             return
@@ -84,7 +84,7 @@ class ReportActs(ViewActs):
     ) -> None:
         """Store the signed response, if this study is still open."""
         if self._asked is not self.session.state.study:
-            self.session.notify("Another study is open now: nothing was signed.")
+            self.session.decline("Another study is open now: nothing was signed.")
             return
         signed = response.sign(draft, found, category, reader, now())
         if self.review_controller.sign_response(signed):
@@ -95,7 +95,7 @@ class ReportActs(ViewActs):
         state, study = self.session.state, self.session.state.study
         signed = state.review.response
         if signed is None or state.review.signed is not None:
-            self.session.notify(
+            self.session.decline(
                 "There is no signed response to withdraw." if signed is None else f"{SIGNED}."
             )
             return

@@ -67,7 +67,7 @@ class ReviewController:
 
     def explain(self) -> None:
         """Notify why no candidate can be decided or redrawn."""
-        self.session.notify(f"{why_not_marked(self.session.state)}.")
+        self.session.decline(f"{why_not_marked(self.session.state)}.")
 
     def what_is_signed(self) -> str:
         """Return the statement of a signature; empty, with a message, if it is not possible."""
@@ -76,13 +76,13 @@ class ReviewController:
             self.explain()
             return ""
         if state.review.signed is not None:
-            self.session.notify(f"Signed already: {state.review.signed}.")
+            self.session.decline(f"Signed already: {state.review.signed}.")
             return ""
         candidates = analysis.findings.candidates
         left = [c for c in candidates if not state.review.state_of(c.tracking_uid).decided]
         if left:
             open_ones = ", ".join(str(c.id) for c in left)
-            self.session.notify(f"Not decided yet: {open_ones}. Accept or reject, then sign.")
+            self.session.decline(f"Not decided yet: {open_ones}. Accept or reject, then sign.")
             return ""
         return "nothing further seen" if candidates else "nothing seen"
 
@@ -266,7 +266,7 @@ class ReviewController:
                 self.session.failed(replace(problem_of(error), cause=OUTLINE))
 
         if not self.jobs.start(words, task, done, refused):
-            self.session.notify(
+            self.session.decline(
                 "A job is still running: wait for it or cancel it, then press again."
             )
             return False
@@ -277,7 +277,7 @@ class ReviewController:
         """Whether the study is signed and cannot be changed; notifies if so."""
         signed = self.session.state.review.signed is not None
         if signed:
-            self.session.notify(f"{SIGNED}.")
+            self.session.decline(f"{SIGNED}.")
         return signed
 
     def _hold(self, held: bool) -> None:

@@ -60,7 +60,7 @@ class SecondReader:
         """Show another result of the open study beside it: as `reopen_folder` takes it."""
         first = self._session.state.analysis
         if first is None:
-            self._session.notify("Analyse the study, or reopen a result of it, first.")
+            self._session.decline("Analyse the study, or reopen a result of it, first.")
             return False
 
         def task(context: RunContext) -> SecondResult:
@@ -96,7 +96,7 @@ class SecondReader:
         second = self._session.state.second
         parts = () if second is None else second.agreement.disagreements
         if not parts:
-            self._session.notify(_NONE if second is None else _SAME)
+            self._session.decline(_NONE if second is None else _SAME)
             return
         last = 0 if by > 0 and not self._number else self._number
         self._number = (last + by - 1) % len(parts) + 1
@@ -125,7 +125,7 @@ class SecondReader:
         second, analysis = state.second, state.analysis
         parts = () if second is None else second.agreement.disagreements
         if second is None or analysis is None or not 0 < self._number <= len(parts):
-            self._session.notify("Go to a disagreement first (F7).")
+            self._session.decline("Go to a disagreement first (F7).")
             return False
         part = parts[self._number - 1]
         inside = second.agreement.parts == part.number

@@ -77,7 +77,7 @@ class SignActs(ViewActs):
 
     def _sign(self, study: Study, what: str, reader: str) -> None:
         if self.session.state.study is not study:
-            self.session.notify(_CHANGED)
+            self.session.decline(_CHANGED)
             return
         if not read_preferences().reader_name:
             keep_reader(reader)
@@ -96,7 +96,7 @@ class SignActs(ViewActs):
         state, study = self.session.state, self.session.state.study
         signed = state.review.signed
         if signed is None or study is None:
-            self.session.notify("There is no signature to withdraw.")
+            self.session.decline("There is no signature to withdraw.")
             return
 
         def then(reason: str) -> None:

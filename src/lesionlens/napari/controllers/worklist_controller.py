@@ -196,7 +196,7 @@ class WorklistController:
         row = self.session.beside(by, None if going is None else going.key)
         if row is None:
             end = "last" if by > 0 else "first"
-            self.actions.session.notify(f"This is the {end} study of the filtered list.")
+            self.actions.session.decline(f"This is the {end} study of the filtered list.")
             return False
         return self.open_row(row)
 
@@ -221,7 +221,7 @@ class WorklistController:
             self.actions.jobs.stop()
             return True
         if self.actions.jobs.running:
-            self.actions.session.notify("A job is still running. Cancel it first, then continue.")
+            self.actions.session.decline("A job is still running. Cancel it first, then continue.")
             return False
 
         self._opening = row

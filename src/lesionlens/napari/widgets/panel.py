@@ -108,7 +108,9 @@ class Panel(AskingPaths, QWidget):
         self.questions = LatestRequest(session, self)
         self.actions_ = Actions(session, self.jobs, self.questions, viewer)
         self.actions_.dialogs = self
-        self.commands = Commands(COMMANDS, self.actions_, lambda: self.model.screen, session.notify)
+        self.commands = Commands(
+            COMMANDS, self.actions_, lambda: self.model.screen, session.decline
+        )
         self.model = ViewModel()
         self.archive: PacsDialog | None = None
         self.studies = StudiesDialog(self)

@@ -65,6 +65,7 @@ QWidget#lesionlens QTableView {{ font-size: {plain};
   gridline-color: transparent;
   selection-background-color: {select}; selection-color: {text}; outline: 0; }}
 QWidget#lesionlens QTableView::item:selected {{ background: {select}; color: {text}; }}
+QWidget#lesionlens QTableView#studies::item:focus:!selected {{ border: 1px solid {focus}; }}
 QWidget#lesionlens QHeaderView::section {{
   background: {card}; color: {dim}; border: none; font-size: {small}; padding: 3px 2px; }}
 QWidget#lesionlens QToolButton:focus, QWidget#lesionlens QPushButton:focus,

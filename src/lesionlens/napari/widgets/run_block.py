@@ -104,7 +104,10 @@ class RunBlock(QWidget):
 
 
 class MessageBlock(QWidget):
-    """The last message, or the running job if its progress is scrolled out of view."""
+    """The last message, or the running job if its progress is scrolled out of view.
+
+    The reason why an act was not done is shown as a warning.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,7 +121,8 @@ class MessageBlock(QWidget):
         words = screen.message
         if not words and screen.activity and run.isVisible() and run.visibleRegion().isEmpty():
             words = f"{screen.activity.words}…"
-        self._words.setText(words)
+        self._words.setText(f"⚠ {words}" if screen.declined else words)
+        set_role(self._words, "warn" if screen.declined else "good")
         self.setVisible(bool(words))
 
 

@@ -42,7 +42,7 @@ class Editing(StateHolder):
         if self._state.overlays is None:
             return
         if self._state.draft is not None and not changes:
-            self.notify(_UNDECIDED)
+            self.decline(_UNDECIDED)
             return
         visible = replace(self._state.choices, hidden=False)
         self._set(editing=number, edited_uid=tracking_uid, choices=visible, **changes)
@@ -96,7 +96,7 @@ class Editing(StateHolder):
         tools, probability = Tools(ball=state.tools.ball, limit=limit), state.probability
         whole = state.analysis.volumes.probability.get(Region.WT)
         if limit is Limit.PROBABILITY and whole is None:
-            self.notify(
+            self.decline(
                 "This result contains no probabilities: paint within an intensity range instead."
             )
             return

@@ -26,9 +26,9 @@ class MeasureActs:
         state = self.session.state
         views = state.choices.views
         if state.study is None:
-            self.session.notify("There is no study to measure in yet.")
+            self.session.decline("There is no study to measure in yet.")
         elif state.editing is not None:
-            self.session.notify("An outline is being edited: finish it first (Shift+E).")
+            self.session.decline("An outline is being edited: finish it first (Shift+E).")
         elif views.measuring is kind:
             self.session.choose_views(measuring=None, measures=_drawn(views.measures))
             self.session.notify("")
@@ -74,7 +74,7 @@ class MeasureActs:
         if measures:
             self.session.choose_views(measures=measures[:-1])
         else:
-            self.session.notify("Nothing is measured.")
+            self.session.decline("Nothing is measured.")
 
 
 def _drawn(measures: tuple[Measure, ...]) -> tuple[Measure, ...]:

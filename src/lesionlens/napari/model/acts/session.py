@@ -177,7 +177,12 @@ class ReviewSession(Choosing):
         if aside is None or self._state.study is not None:
             return
         now = self._state
-        told = {"activity": now.activity, "problem": now.problem, "message": now.message}
+        told = {
+            "activity": now.activity,
+            "problem": now.problem,
+            "message": now.message,
+            "declined": now.declined,
+        }
         state, self.result, self._log = aside
         self._set(**_fields_of(state) | told)
 

@@ -50,7 +50,7 @@ class ViewActs(MeasureActs):
         """Whether the pointer is on the image; notifies if it is not."""
         there = self.renew_pointer() is not False
         if not there:
-            self.session.notify("Point at the position in the image first.")
+            self.session.decline("Point at the position in the image first.")
         return there
 
     # --- layouts --------------------------------------------------------------------------
@@ -67,7 +67,7 @@ class ViewActs(MeasureActs):
         """Whether an outline is being redrawn, during which the image stays; notifies if so."""
         drawing = self.session.state.editing is not None
         if drawing:
-            self.session.notify(_DRAWING)
+            self.session.decline(_DRAWING)
         return drawing
 
     def hang(self, before: Study | None) -> None:
@@ -78,7 +78,7 @@ class ViewActs(MeasureActs):
         try:
             rule = hanging_rules.rule_for(study)
         except ConfigError as refusal:
-            self.session.notify(str(refusal))
+            self.session.decline(str(refusal))
             rule = None
         layout = rule.layout if rule is not None else None
         layout = layout or hanging.recall(study)
@@ -181,7 +181,7 @@ class ViewActs(MeasureActs):
         now = state.choices.layer if state.choices.overlay is Overlay.MAP else None
         at = maps.index(now) + 1 if isinstance(now, SecondOpinion) and now in maps else 0
         if state.analysis is not None and sum(state.analysis.prepared.present) < 2:
-            self.session.notify(_ONE_SEQUENCE)
+            self.session.decline(_ONE_SEQUENCE)
         elif maps:
             self._show_map(maps[at] if at < len(maps) else None)
         else:
@@ -200,7 +200,7 @@ class ViewActs(MeasureActs):
         """Notify that files lack data, if the reader is shown maps at all."""
         state = self.session.state
         if state.reopened and state.overlays is not None and state.overlays.attention:
-            self.session.notify(words)
+            self.session.decline(words)
 
     def _show_map(self, layer: int | SecondOpinion | None) -> None:
         self.session.choose_overlay(Overlay.MAP)
@@ -219,7 +219,7 @@ class ViewActs(MeasureActs):
             return
         rows = shown_considered(analysis)
         if not rows:
-            self.session.notify("Nothing else was considered.")
+            self.session.decline("Nothing else was considered.")
             return
         here = [n for n, one in enumerate(rows) if one.point_mm == self.viewpoint.now.point_mm]
         number = (here[0] + 1) % len(rows) if here else 0
@@ -235,7 +235,7 @@ class ViewActs(MeasureActs):
             return
         parts = analysis.findings.doubtful
         if not parts:
-            self.session.notify("No part of an outline is marked as doubtful.")
+            self.session.decline("No part of an outline is marked as doubtful.")
             return
         now = self.doubtful_here()
         last = -1 if step > 0 else 0
@@ -253,7 +253,7 @@ class ViewActs(MeasureActs):
         """Return the analysis; say what it waits for where there is none."""
         state = self.session.state
         if state.analysis is None:
-            self.session.notify(f"{awaited(state, 'go there')}.")
+            self.session.decline(f"{awaited(state, 'go there')}.")
         return state.analysis
 
     def doubtful_here(self) -> DoubtfulPart | None:

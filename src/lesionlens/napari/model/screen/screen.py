@@ -145,6 +145,8 @@ class Screen:
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
+    declined: bool = False
+    """Whether the message is the reason why an act was not done."""
     candidates: tuple[ShownCandidate, ...] = ()
     conclusion: str = ""
     threshold: float = 0.0
@@ -203,7 +205,12 @@ class Screen:
 def resolve(state: State) -> Screen:
     """Return the screen of a state."""
     if state.study is None:
-        return Screen(activity=state.activity, problem=state.problem, message=state.message)
+        return Screen(
+            activity=state.activity,
+            problem=state.problem,
+            message=state.message,
+            declined=state.declined,
+        )
     study, analysis, choices = state.study, state.analysis, state.choices
     common: dict[str, Any] = {
         "title": state.identity.study,
@@ -217,6 +224,7 @@ def resolve(state: State) -> Screen:
         "activity": state.activity,
         "problem": state.problem,
         "message": state.message,
+        "declined": state.declined,
         "region": choices.region,
         "opacity": choices.opacity,
         "threshold": choices.threshold,

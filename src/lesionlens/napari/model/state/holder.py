@@ -32,6 +32,8 @@ class StateHolder:
         old = self._state
         if all(getattr(old, name) is value for name, value in changes.items()):
             return
+        if "message" in changes:
+            changes = {"declined": False} | changes
         self._state = replace(old, **changes)
         self.changed.emit(old, self._state)
 
@@ -56,6 +58,10 @@ class StateHolder:
     def notify(self, message: str) -> None:
         """Show a message."""
         self._set(message=message)
+
+    def decline(self, why: str) -> None:
+        """Show why an act was not done; empty clears the message."""
+        self._set(message=why, declined=bool(why))
 
     def clear_problem(self, cause: str) -> None:
         """Hide a failure whose cause is gone."""

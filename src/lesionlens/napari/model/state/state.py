@@ -137,6 +137,8 @@ class State:
     activity: Activity | None = None
     problem: Problem | None = None
     message: str = ""
+    declined: bool = False
+    """Whether the message is the reason why an act was not done."""
     request: Request | None = None
     """How the open study was requested; None if napari read it."""
     exchanged: tuple[MrSequence, MrSequence] | None = None
