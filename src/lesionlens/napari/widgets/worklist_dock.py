@@ -44,7 +44,9 @@ _SELECT = QItemSelectionModel.SelectionFlag
 class _StudiesTable(QTableView):
     """A table whose highlight is the open study: a click moves only the frame that Enter opens."""
 
-    def selectionCommand(self, _index: QModelIndex, _event: QEvent | None = None) -> _SELECT:
+    def selectionCommand(
+        self, _index: Any, _event: QEvent | None = None
+    ) -> QItemSelectionModel.SelectionFlag:
         """Keep the highlight, whatever is clicked or stepped to."""
         return _SELECT.NoUpdate
 
