@@ -20,7 +20,7 @@ def main(path: str) -> None:
     """Print every candidate and how much each sequence mattered to it."""
     result = Lens()(open_study(path), context=RunContext(progress=report))
     for candidate in result.candidates:
-        print(f"{candidate.id}. {candidate.location.words}, score {candidate.score:.2f}")
+        print(f"{candidate.id}. {candidate.location.text}, score {candidate.score:.2f}")
         for sequence, value in (candidate.sequence_relevance or {}).items():
             if value is not None:
                 print(f"   {sequence:>6} {value:+.2f}")

@@ -241,7 +241,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 class _Drawn:
     """Drawn brains; with `mixed`, each with the tumour labels of another one."""
 
-    words = "drawn brains at 4 mm, for a sanity check"
+    description = "drawn brains at 4 mm, for a sanity check"
 
     def __init__(self, *, mixed: bool) -> None:
         self._mixed = mixed

@@ -113,7 +113,7 @@ def rows_of(engine: Exchangeable, networks: dict[str, LensNetwork], folder: Path
                         "judged_by": by,
                         "region": region.value,
                         "passed": one.reliable,
-                        "words": one.words,
+                        "verdict": one.verdict,
                         "checks": asdict(one),
                     }
 

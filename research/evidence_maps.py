@@ -151,10 +151,14 @@ def found_ones(engine: LensEngine, wanted: int, first: int) -> dict[MrSequence, 
                 truth = one.labels[0, 0].numpy() > 0
                 if is_seen(engine, study, truth):
                     some.append(asked(engine, study, truth))
-                    print_line(f"{seed} {sequence.words}, {gain:.0f} SD: {words_of(some[-1])}")
+                    print_line(
+                        f"{seed} {sequence.display_name}, {gain:.0f} SD: {words_of(some[-1])}"
+                    )
                     break
     for sequence, number in tried.items():
-        print_line(f"{sequence.words}: the network found {len(rows[sequence])} of {number} drawn")
+        print_line(
+            f"{sequence.display_name}: the network found {len(rows[sequence])} of {number} drawn"
+        )
     return rows
 
 
@@ -202,7 +206,7 @@ def main() -> None:
             truth = one.labels[0, 0].numpy() > 0
             row = asked(engine, prepared_of(one, np.ones(4, dtype=bool)), truth)
             rows[sequence].append(row)
-            print_line(f"{seed} {sequence.words}: {words_of(row)}")
+            print_line(f"{seed} {sequence.display_name}: {words_of(row)}")
         if len(rows[MrSequence.T1]) == a.patients:
             break
     summarise(rows)
@@ -210,14 +214,14 @@ def main() -> None:
 
 def words_of(row: Row) -> str:
     """Report what was named, and how much of it the network calls tumour."""
-    named = "nothing carries it" if row.named is None else row.named.words
+    named = "nothing carries it" if row.named is None else row.named.display_name
     return f"{named}, {row.called:.0%} called tumour"
 
 
 def summarise(rows: dict[MrSequence, list[Row]]) -> None:
     """Print one line a sequence, and the cost."""
     for sequence, some in rows.items():
-        print_line(f"{sequence.words}: {counted(some, sequence)}")
+        print_line(f"{sequence.display_name}: {counted(some, sequence)}")
     every = [row for some in rows.values() for row in some]
     cost = sum(row.maps_s for row in every) / sum(row.passes_s for row in every)
     print_line(f"maps take {cost:.2%} of the time of the passes that they are made of")

@@ -108,7 +108,7 @@ class PackedCases:
         self._files = [folder / row["file"] for row in self.rows]
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """Where the weights come from, for their record."""
         return f"synthetic, then {len(self.rows)} real cases of {len(self.rows)} patients"
 

@@ -60,7 +60,7 @@ def examine(
     for part, (wanted_kind, mask) in enumerate(zip(goal.classes, goal.masks, strict=True)):
         volume = float(mask.sum()) * (2 * spacing_mm) ** 3 / 1000
         size = "small" if volume < SMALL_ML else "large"
-        name = f"{list(LesionClass)[int(wanted_kind)].words}, {size}"
+        name = f"{list(LesionClass)[int(wanted_kind)].display_name}, {size}"
         counts[f"{name}|there"] += 1
         query = pair.get(part)
         enough = 0.5 if size == "large" and int(wanted_kind) == 0 else 1e-6

@@ -130,7 +130,7 @@ def services() -> str:
 def network() -> str:
     usual = Access()
     figures = [
-        ("our AE title", f"{usual.title}, or `--aet`"),
+        ("local AE title", f"{usual.title}, or `--aet`"),
         ("port for C-MOVE", f"{usual.port}, or `--port`; open while a study comes"),
         ("largest PDU", f"{association.MAX_PDU_BYTES} bytes"),
         ("presentation contexts", f"at most {association.MOST_CONTEXTS}"),

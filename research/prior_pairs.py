@@ -224,7 +224,7 @@ def count(
             true = 100 * (after - before) / before
             error = 100 * abs((100 + change.volume_percent) / (100 + true) - 1)
             (tally.wrong_percent if tally.wrong_percent is not None else []).append(error)
-            words = "" if change.joint is None else change.joint.words
+            words = "" if change.joint is None else change.joint.text
             print_line(
                 f"    {before:.1f} ml: {true:+.1f} % drawn, {change.volume_percent:+.1f} % by "
                 f"outlines, by one criterion {words}"

@@ -184,9 +184,9 @@ def network_answer(prompter: Prompter) -> Answer:
 
 def grow_answer(task: Task, asked: PromptRequest) -> Mask:
     """Answer by `engines.grow` from the first prompt for."""
-    if not len(asked.wanted):
+    if not len(asked.foreground):
         return np.asarray(asked.outline)
-    seed = asked.wanted[0]
+    seed = asked.foreground[0]
     low = np.maximum(seed - 36, 0)
     box = tuple(slice(int(a), int(a) + 73) for a in low)
     study = task.study
@@ -203,14 +203,14 @@ def grow_answer(task: Task, asked: PromptRequest) -> Mask:
 
 def _crop(task: Task, asked: PromptRequest) -> tuple[Place, NDArray[np.float32], NDArray[np.int32]]:
     """Return a crop of 96 mm (48 mm for small things), its images, and the prompts as seeds."""
-    points = np.concatenate([asked.wanted, asked.unwanted])
+    points = np.concatenate([asked.foreground, asked.background])
     small = task.truth.sum() < 3000
     spacing = 0.75 if small else max(1.5, (np.ptp(points, axis=0).max() + 24) / 64)
     place = Place.straight((points.min(0) + points.max(0)) / 2, spacing, 64)
     images = sample(task.study.images, place).numpy()
     seeds = np.full((64,) * 3, 2, np.int32)
     seeds[1:-1, 1:-1, 1:-1] = 0
-    for value, some in ((1, asked.wanted), (2, asked.unwanted)):
+    for value, some in ((1, asked.foreground), (2, asked.background)):
         near = np.zeros(seeds.shape, bool)
         near[tuple(place.inside(some).T)] = True
         if near.any():

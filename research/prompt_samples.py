@@ -158,11 +158,11 @@ def mark(sample_: Sample, rng: np.random.Generator) -> bool:
     voxels = at[None]
     if rng.random() < 0.2:
         voxels = _scribble(sample_.target ^ before, at, rng)
-    wanted, unwanted = question.wanted.copy(), question.unwanted.copy()
-    newest = np.zeros_like(wanted)
+    foreground, background = question.foreground.copy(), question.background.copy()
+    newest = np.zeros_like(foreground)
     newest[tuple(voxels.T)] = True
-    (wanted if belongs else unwanted)[tuple(voxels.T)] = True
-    sample_.question = replace(question, wanted=wanted, unwanted=unwanted)
+    (foreground if belongs else background)[tuple(voxels.T)] = True
+    sample_.question = replace(question, foreground=foreground, background=background)
     sample_.newest = newest
     return True
 
@@ -404,12 +404,12 @@ def _asked(
 
 def _several(made: Sample, rng: np.random.Generator) -> None:
     """Add more prompts at once: within, and against just outside."""
-    wanted, unwanted = made.question.wanted.copy(), made.question.unwanted.copy()
+    foreground, background = made.question.foreground.copy(), made.question.background.copy()
     ring = ndimage.binary_dilation(made.target, iterations=5)
     ring &= ~ndimage.binary_dilation(made.target, iterations=2)
-    for mask, marked in ((made.target, wanted), (ring, unwanted)):
+    for mask, marked in ((made.target, foreground), (ring, background)):
         places = np.argwhere(mask)
         for _ in range(int(rng.integers(0, 4)) if len(places) else 0):
             marked[tuple(places[rng.integers(len(places))])] = True
-    made.question = replace(made.question, wanted=wanted, unwanted=unwanted)
-    made.newest = wanted | unwanted
+    made.question = replace(made.question, foreground=foreground, background=background)
+    made.newest = foreground | background

@@ -80,7 +80,7 @@ def weights_of(one: Sample) -> np.ndarray:
     near = np.exp(-(far**2) / (2 * _LOCAL_MM**2))
     outline = one.question.outline
     if outline is not None:
-        belongs = bool((one.question.wanted & one.newest).any())
+        belongs = bool((one.question.foreground & one.newest).any())
         contested = ~outline if belongs else outline
         near = near * (0.2 + 0.8 * contested)
     return np.asarray(0.1 + near, np.float32)

@@ -49,7 +49,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 def name_of(subset: frozenset[MrSequence]) -> str:
     """Name a subset by its sequences."""
-    return " + ".join(s.words for s in MrSequence if s in subset)
+    return " + ".join(s.display_name for s in MrSequence if s in subset)
 
 
 def showing(prepared: PreparedStudy, subset: frozenset[MrSequence]) -> PreparedStudy:

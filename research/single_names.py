@@ -30,7 +30,10 @@ def main(groups: list[str]) -> None:
                 called = replace(series, sequence=name, witness=EvidenceKind.USER)
                 doubted[sequence, name] += named_check(called) is not None
     for sequence, name in ((s, n) for s in MrSequence for n in MrSequence):
-        print(f"{sequence.words} called {name.words}: {doubted[sequence, name]}/{images[sequence]}")
+        print(
+            f"{sequence.display_name} called {name.display_name}: "
+            f"{doubted[sequence, name]}/{images[sequence]}"
+        )
 
 
 if __name__ == "__main__":

@@ -87,8 +87,8 @@ class FakeResult:
     def answer_prompts(self, question: PromptRequest) -> PromptResponse:
         """Answer a ball of 20 mm round the newest prompt: in it, or out of it."""
         grid = self.analysis.prepared.working
-        belongs = question.outline is None or not len(question.unwanted)
-        newest = (question.wanted if belongs else question.unwanted)[-1]
+        belongs = question.outline is None or not len(question.background)
+        newest = (question.foreground if belongs else question.background)[-1]
         far = np.indices(grid.shape) - newest[:, None, None, None]
         ball = np.sqrt(((far.T * grid.spacing_mm) ** 2).sum(-1)).T <= 10
         outline = np.zeros(grid.shape, bool) if question.outline is None else question.outline
@@ -126,7 +126,7 @@ class FakeResult:
 
     def what_if(self, candidate: int, *, context: RunContext) -> Any:
         """Report what the real one would."""
-        return SimpleNamespace(words=f"Without candidate {candidate} its score falls.")
+        return SimpleNamespace(text=f"Without candidate {candidate} its score falls.")
 
 
 @pytest.fixture

@@ -253,7 +253,7 @@ def conflict(peer, monkeypatch):
 def _answered(dialog, qtbot, button):
     asked = dialog.findChild(PatientDialog)
     qtbot.waitUntil(asked.isVisible, timeout=10000)
-    assert "1950-01-01 / 1951-01-01" in asked.words.text()
+    assert "1950-01-01 / 1951-01-01" in asked.message.text()
     button(asked).click()
     qtbot.waitUntil(lambda: not dialog.jobs.running and not asked.isVisible(), timeout=10000)
 

@@ -32,7 +32,7 @@ def test_other_series_come_one_after_the_other_and_the_prior_comes_back(shown, q
     shown.commands.run("next_other")
     qtbot.waitUntil(lambda: compared(shown) is not before, timeout=20_000)
     now = compared(shown)
-    assert (now.words, now.how) == ("ADC (ep2d_ADC)", "placed by its header")
+    assert (now.description, now.how) == ("ADC (ep2d_ADC)", "placed by its header")
     assert shown.session.state.choices.views.layout is Layout.PRIOR
     assert np.ptp(now.volumes[MrSequence.T1C].data) > 0
     shown.commands.run("next_other")
@@ -43,7 +43,7 @@ def test_the_subtraction_comes_and_goes_and_the_views_are_as_before(shown, qtbot
     shown.actions_.show_layout(Layout.PLANES)
     shown.commands.run("show_subtraction")
     qtbot.waitUntil(lambda: compared(shown) is not None, timeout=20_000)
-    assert compared(shown).words == "T1c - T1"
+    assert compared(shown).description == "T1c - T1"
     button = shown.views.toolbar.layouts[Layout.PRIOR]
     assert button.text() == "beside", "nothing of an earlier examination is shown"
     shown.commands.run("show_subtraction")

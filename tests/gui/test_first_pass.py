@@ -57,7 +57,7 @@ def test_preliminary_candidates_are_listed_gone_to_and_not_decided(looked, qtbot
     assert drawing.preliminary
     assert drawing.outlines
     assert drawing.box
-    assert "preliminary outlines" in drawing.words[0]
+    assert "preliminary outlines" in drawing.lines[0]
     go_on.set()
     qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
     assert len(panel.candidates.model.rows) == 2

@@ -117,7 +117,7 @@ def test_deferred_is_not_reviewed(reviewed, analysis):
 
 
 def test_a_verdict_is_reported_of_the_map_that_was_checked_only(reviewed, qtbot):
-    good = MapChecks(True, 0.9, 0.01, reliable=True, words="passed its checks")
+    good = MapChecks(True, 0.9, 0.01, reliable=True, verdict="passed its checks")
     analysis = reviewed.session.state.analysis
     maps = replace(analysis.maps, checks=dict.fromkeys(Region, good))
     checked = replace(analysis, maps=maps)
@@ -140,7 +140,7 @@ def test_a_verdict_is_reported_of_the_map_that_was_checked_only(reviewed, qtbot)
         show()
         fact = resolve(session.state).verdict
         assert fact.good is None
-        assert "not checked by itself" in fact.words
+        assert "not checked by itself" in fact.text
         back()
 
 

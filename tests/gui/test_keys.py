@@ -31,7 +31,7 @@ def test_all_keys_are_read_at_once_on_a_small_screen(panel):
     dialogs = [one for one in panel.findChildren(QDialog) if one.windowTitle() == "LesionLens keys"]
     (dialog,) = dialogs
     table = dialog.findChild(QLabel)
-    assert all(escape(key.words) in table.text() for key in KEYED)
+    assert all(escape(key.description) in table.text() for key in KEYED)
     assert table.heightForWidth(table.width()) <= table.height() < 0.9 * 1000
     assert table.width() < 0.9 * 1280
     assert dialog.findChild(QScrollArea).widget() is table
@@ -48,10 +48,10 @@ def test_keys_pressed_while_a_list_is_open_choose_in_it(reviewed, qtbot):
     regions.showPopup()
     opened = regions.view()
     QApplication.instance().focusChanged.emit(None, opened)
-    slice_before = reviewed.views.bar.words.text()
+    slice_before = reviewed.views.bar.caption.text()
     qtbot.keyClick(opened, Qt.Key.Key_Down)
     qtbot.keyClick(opened, Qt.Key.Key_A)
-    assert reviewed.views.bar.words.text() == slice_before
+    assert reviewed.views.bar.caption.text() == slice_before
     assert not reviewed.session.state.review.events
     regions.hidePopup()
     QApplication.instance().focusChanged.emit(opened, reviewed.candidates.table)
@@ -76,11 +76,11 @@ def test_a_slice_key_held_goes_on_and_a_decision_is_made_once(reviewed, qtbot):
     settled_in(reviewed, qtbot)
     target = reviewed.candidates.table
     QApplication.instance().focusChanged.emit(None, target)
-    where = [reviewed.views.bar.words.text()]
+    where = [reviewed.views.bar.caption.text()]
     for _ in range(3):
         QApplication.sendEvent(target, repeated(Qt.Key.Key_Up))
         QApplication.sendEvent(target, repeated(Qt.Key.Key_Up))
-        where.append(reviewed.views.bar.words.text())
+        where.append(reviewed.views.bar.caption.text())
         qtbot.wait(20)
     numbers = [int(words.split()[1]) for words in where]
     assert [b - a for a, b in pairwise(numbers)] == [1, 1, 1]

@@ -74,7 +74,7 @@ def test_no_act_reaches_the_study_before_while_another_one_opens(panel, listed, 
     wait(qtbot, panel)
     assert marks(listed, "a") == []
     assert marks(listed, "b") == []
-    assert session.state.identity.words == "ID Pb · 2026-01-05 · b"  # as its row has it
+    assert session.state.identity.text == "ID Pb · 2026-01-05 · b"  # as its row has it
     assert highlighted(listed) == ["b"]
 
 

@@ -595,7 +595,7 @@ def test_keeping_an_outline_leaves_the_window_alive_and_can_be_cancelled(
     drawn = np.asarray(layer.data).copy()
     review = reviewed.session.state.review
     reviewed.commands.run("edit_outline")
-    assert reviewed.session.state.activity.words == "Keeping the outline"
+    assert reviewed.session.state.activity.name == "Keeping the outline"
     assert not layer.editable
     before = reviewed.session.state.choices.overlay
     reviewed.actions_.next_overlay()  # the window is alive

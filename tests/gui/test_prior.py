@@ -42,7 +42,7 @@ def test_the_prior_stands_beside_this_examination(compared, qtbot):
     if panel.views.linked is not None:
         tiles = panel.views.linked.tiles
         then, now = (panel.views.linked.drawing(view.tile) for view in tiles)
-        assert "2026-01-05" in then.words[0] and "2026-01-05" not in now.words[0]  # noqa: PT018
+        assert "2026-01-05" in then.lines[0] and "2026-01-05" not in now.lines[0]  # noqa: PT018
         assert then.image.data.shape == now.image.data.shape
     panel.actions_.toggle_prior()
     assert panel.session.state.choices.views.layout is Layout.SINGLE
@@ -89,7 +89,7 @@ def test_a_prior_of_another_identity_is_compared_once_a_person_confirmed_it(
     dialog = reviewed.findChild(PatientDialog)
     assert reviewed.actions_.compare(tmp_path)
     qtbot.waitUntil(dialog.isVisible, timeout=60_000)
-    assert "name: Doe^Jane / Roe^Jane" in dialog.words.text()
+    assert "name: Doe^Jane / Roe^Jane" in dialog.message.text()
     assert "Jane" not in str(reviewed.session.state.problem)
     assert dialog.cancel.isDefault()
     qtbot.keyClick(dialog, Qt.Key.Key_Return)
@@ -114,7 +114,7 @@ def test_a_study_of_two_identities_opens_once_a_person_confirmed_it(
     dialog = panel.findChild(PatientDialog)
     assert panel.actions_.open(place)
     qtbot.waitUntil(dialog.isVisible, timeout=60_000)
-    assert "Roe^Jane" in dialog.words.text()
+    assert "Roe^Jane" in dialog.message.text()
     assert panel.session.state.study is None
     dialog.yes.click()
     qtbot.waitUntil(lambda: panel.session.state.study is not None, timeout=60_000)

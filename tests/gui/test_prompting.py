@@ -160,10 +160,10 @@ def test_a_line_is_seen_on_the_canvas_while_it_is_dragged(missed, qtbot):
     assert trail.strokes is None
     assert [one.kind for one in missed.actions_.editor.rounds] == [PromptKind.BOX]
     denied = native, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.AltModifier
-    before = len(missed.actions_.editor.rounds[-1].unwanted)
+    before = len(missed.actions_.editor.rounds[-1].background)
     qtbot.mouseClick(*denied, middle + QPoint(8, 8))
     answered(missed, qtbot)
-    assert len(missed.actions_.editor.rounds[-1].unwanted) > before
+    assert len(missed.actions_.editor.rounds[-1].background) > before
 
 
 def test_a_switch_excludes_where_alt_never_arrives(missed, qtbot):
@@ -186,7 +186,7 @@ def test_a_switch_excludes_where_alt_never_arrives(missed, qtbot):
     at = middle + QPoint(8, 8)
     qtbot.mouseClick(native, Qt.MouseButton.LeftButton, pos=at)
     answered(missed, qtbot)
-    assert missed.actions_.editor.rounds[-1].unwanted
+    assert missed.actions_.editor.rounds[-1].background
     assert np.count_nonzero(drawn(missed)) < np.count_nonzero(first)
     missed.actions_.show_layout(Layout.PAIR)
     view = missed.views.linked.tiles[0]

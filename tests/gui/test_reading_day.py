@@ -135,7 +135,7 @@ def test_nothing_of_the_analysis_is_in_the_window_before_the_reader_signed(panel
     sign(panel)
     assert session.state.analysis is not None
     (unaided,) = session.state.review.unaided
-    assert unaided.words == "1 marked"
+    assert unaided.statement == "1 marked"
     assert unaided.reader == "A. Reader"
     assert unaided.marks[0].at_mm == LEFT
     assert unaided.marks[0].confidence == 80

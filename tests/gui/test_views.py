@@ -442,15 +442,15 @@ def test_an_oblique_study_opens_in_the_slices_that_were_acquired(panel, analysis
     seen = drawn(panel, view)
     assert not seen.image.interpolated
     assert seen.image.count == study.series[MrSequence.T1C].grid.shape[2]
-    assert "interpolated" not in " ".join(seen.words)
+    assert "interpolated" not in " ".join(seen.lines)
     bar = panel.views.bar
     assert bar.slider.maximum() == seen.image.count
-    assert bar.words.text() == f"slice {seen.image.number} of {seen.image.count}"
+    assert bar.caption.text() == f"slice {seen.image.number} of {seen.image.count}"
     panel.actions_.show_layout(Layout.SINGLE)
-    assert bar.words.text().endswith("interpolated")
+    assert bar.caption.text().endswith("interpolated")
     panel.actions_.show_layout(Layout.FOUR)
     panel.actions_.toggle_acquired_slices()
-    assert "interpolated" in " ".join(drawn(panel, tiles(panel)[0]).words)
+    assert "interpolated" in " ".join(drawn(panel, tiles(panel)[0]).lines)
 
 
 def test_the_slider_below_the_views_goes_one_step_a_slice_as_acquired(panel, analysis):
@@ -474,7 +474,7 @@ def test_the_slider_below_the_views_goes_one_step_a_slice_as_acquired(panel, ana
     for number in range(1, k // 4 + 1):
         bar.slider.setValue(number)
         seen.append(round(dims.point[2], 3))
-        assert bar.words.text() == f"slice {number} of {k // 4}"
+        assert bar.caption.text() == f"slice {number} of {k // 4}"
     middles = [thick_grid.to_mm((0, 0, number))[2] for number in range(k // 4)]
     assert seen == pytest.approx(middles, abs=0.01)
     panel.commands.run("previous_slice")
@@ -553,12 +553,12 @@ def test_the_key_shows_a_prior_in_every_view_that_has_one_and_ends_with_it(shown
     assert list(held) == list(now)  # no other sequence takes a place
     for sequence, drawing in held.items():
         swapped = sequence in (MrSequence.T1C, MrSequence.FLAIR)
-        assert drawing.words[0].startswith("prior") is swapped
+        assert drawing.lines[0].startswith("prior") is swapped
         assert (drawing.image.data.max() == now[sequence]) is not swapped
     low, high = shown.views.linked.limits(tiles(shown)[1].tile)
     assert 450 < low < high < 950
     acts.hold_comparison(False)
-    assert all(not drawn(shown, v).words[0].startswith("prior") for v in tiles(shown))
+    assert all(not drawn(shown, v).lines[0].startswith("prior") for v in tiles(shown))
     shown.commands.run("four_views")
     acts.hold_comparison(True)
     assert shown.viewer.layers["prior"].visible
@@ -695,7 +695,7 @@ def test_a_ruler_is_drawn_by_a_drag_and_its_end_is_moved(shown, qtbot):
         qtbot.mouseRelease(tile, held, pos=end)
 
     def lengths():
-        return [one.words for one in shown.session.state.choices.views.measures]
+        return [one.text for one in shown.session.state.choices.views.measures]
 
     zoom = shown.actions_.viewpoint.now.zoom
     drag(middle, middle + QPoint(60, 0))

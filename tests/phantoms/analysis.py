@@ -111,7 +111,7 @@ def _series(
         grid=Grid(image.grid.shape, image.grid.affine, frame),
         files=sources,
         load=lambda: np.asarray(image.data, np.float32),
-        description=sequence.words,
+        description=sequence.display_name,
         uid=NOBODY.uid("series", sequence) if dicom else None,
     )
 
@@ -186,7 +186,9 @@ def make_analysis(patient: Patient, study: Study) -> Analysis:
             raw_range=dict.fromkeys(Region, (0.0, 1.0)),
             method="smoothed truth of a phantom",
             layers=("none",),
-            checks={Region.WT: MapChecks(True, 0.7, 0.1, reliable=True, words="passed its checks")},
+            checks={
+                Region.WT: MapChecks(True, 0.7, 0.1, reliable=True, verdict="passed its checks")
+            },
         ),
         volumes=volumes,
         findings=Findings(candidates, components, quality, conclusion_of(count), _notices(study)),
@@ -209,7 +211,7 @@ def _normalised(data: NDArray[np.float32]) -> NDArray[np.float32]:
 def _quality(study: Study) -> tuple[QualityCheck, ...]:
     checks = [QualityCheck("coverage", True, "The whole brain is in the field of view.")]
     checks += [
-        QualityCheck("missing", False, f"{s.words} is missing.")
+        QualityCheck("missing", False, f"{s.display_name} is missing.")
         for s in MrSequence
         if s not in study.series
     ]

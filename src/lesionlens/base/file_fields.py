@@ -17,6 +17,11 @@ A nested record is validated and rounded again when it is written.
 """
 
 
+def stored_as(**keys: str) -> dict[str, Any]:
+    """Return a configuration that gives fields other keys in files, and is otherwise unchanged."""
+    return {"alias_generator": lambda name: keys.get(name, name), "populate_by_name": True}
+
+
 class Decimals:
     """A number with a fixed number of decimals, within bounds.
 

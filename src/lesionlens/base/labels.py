@@ -26,7 +26,7 @@ class MrSequence(StrEnum):
     """T2-weighted with fluid suppression."""
 
     @property
-    def words(self) -> str:
+    def display_name(self) -> str:
         """The name as a radiologist writes it."""
         return {"t1": "T1", "t1c": "T1c", "t2": "T2", "flair": "FLAIR"}[self.value]
 
@@ -63,7 +63,7 @@ class Region(StrEnum):
     """Enhancing tumour."""
 
     @property
-    def words(self) -> str:
+    def display_name(self) -> str:
         """The name in words."""
         return {"wt": "whole tumour", "tc": "tumour core", "et": "enhancing tumour"}[self.value]
 
@@ -101,7 +101,7 @@ class Label(IntEnum):
     ENHANCING = 3
 
     @property
-    def words(self) -> str:
+    def display_name(self) -> str:
         """The name in words."""
         return ("background", "non-enhancing core", "oedema or infiltration", "enhancing")[self]
 
@@ -160,7 +160,7 @@ class LesionClass(StrEnum):
     """Vessels, choroid plexus, dura."""
 
     @property
-    def words(self) -> str:
+    def display_name(self) -> str:
         """The name in words."""
         return {
             "tumour_like": "tumour",

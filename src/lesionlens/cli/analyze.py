@@ -93,7 +93,7 @@ def _table(candidates: tuple[Candidate, ...]) -> Table:
     for candidate in candidates:
         table.add_row(
             str(candidate.id),
-            candidate.location.words,
+            candidate.location.text,
             _size(candidate),
             *(_number(candidate.volume_ml.get(region)) for region in (Region.WT, Region.ET)),
             "added" if candidate.score is None else f"{candidate.score:.2f}",

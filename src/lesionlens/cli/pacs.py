@@ -49,7 +49,7 @@ Certificate = Annotated[
     Path | None,
     typer.Option("--cert", help="Client certificate with its key (PEM).", metavar="FILE"),
 ]
-Title = Annotated[str, typer.Option("--aet", help="Our AE title (DIMSE).", metavar="TITLE")]
+Title = Annotated[str, typer.Option("--aet", help="Local AE title (DIMSE).", metavar="TITLE")]
 
 
 def find(

@@ -85,7 +85,7 @@ def table_of(analysis: Analysis) -> tuple[str | Table, ...]:
             _ml(change.before.whole_ml if change.before else None),
             _ml(change.now.whole_ml if change.now else None),
             _percent(change.volume_percent) if matched else change.kind.value,
-            change.joint.words if change.joint else "",
+            change.joint.text if change.joint else "",
             _percent(change.product_percent) if matched else "",
         )
     doubt = ". The alignment is doubtful: check it by eye" if found.alignment.doubtful else ""

@@ -44,7 +44,7 @@ def table(folder: List, out: options.Out) -> Answer:
     from lesionlens.site.worklist.table import tables_of
 
     written = tables_of(folder, out)
-    return Answer((written.words, plain(str(written.reads)), plain(str(written.marks))))
+    return Answer((written.progress_text, plain(str(written.reads)), plain(str(written.marks))))
 
 
 def _protocol(folder: Path) -> ReadingProtocol:

@@ -75,7 +75,7 @@ def response(
                               disease, steroids, clinical)  # fmt: skip
     draft = followup.propose(found, choices)
     listed = ", ".join(f"{n + 1}: {name_of(found.points, n)}" for n in range(len(found.points)))
-    lines = (plain(f"Examinations {listed}"), *map(plain, draft.steps), draft.words)
+    lines = (plain(f"Examinations {listed}"), *map(plain, draft.steps), draft.text)
     if sign is None:
         return Answer((*lines, RESEARCH_USE_NOTICE))
     chosen = category or draft.category
@@ -87,5 +87,5 @@ def response(
         )
     signed = followup.sign(draft, found, chosen, sign, now())
     store.change_response(result, lambda log: log.sign_response(signed))
-    said = f"Signed by {plain(signed.reader)}: {chosen} ({chosen.words})"
+    said = f"Signed by {plain(signed.reader)}: {chosen} ({chosen.display_name})"
     return Answer((*lines[:-1], said, RESEARCH_USE_NOTICE))

@@ -77,5 +77,5 @@ def _measures(analysis: Analysis) -> tuple[str, ...]:
         wide = candidate.perpendicular_diameter_mm
         if longest is not None and wide is not None:
             measured += f", {longest:.0f} x {wide:.0f} mm"
-        lines.append(f"{candidate.id}  {plain(candidate.location.words)}  {measured}")
+        lines.append(f"{candidate.id}  {plain(candidate.location.text)}  {measured}")
     return tuple(lines)

@@ -64,7 +64,7 @@ def answer_prompts(
     """
     if question.region is not None and question.region not in prepared.regions:
         raise UnusableInputError(
-            found=f"a prompt for the {question.region.words} of a study without T1c",
+            found=f"a prompt for the {question.region.display_name} of a study without T1c",
             expected="a region that its sequences can show",
             next_step="Point at the whole tumour, at its core or at a thing without a name",
         )

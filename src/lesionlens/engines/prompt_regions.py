@@ -44,7 +44,7 @@ _INSIDE, _OUTSIDE = 1, 2
 
 def grown_region(study: PromptStudy, asked: PromptRequest) -> tuple[Box, Mask] | None:
     """Return a grown region if it is small and consistent with every prompt."""
-    seed = asked.wanted[0]
+    seed = asked.foreground[0]
     box = clipped_box(seed - _GROWN, seed + _GROWN, study.brain.shape)
     corner = np.array([side.start for side in box])
     images = {
@@ -60,8 +60,10 @@ def grown_region(study: PromptStudy, asked: PromptRequest) -> tuple[Box, Mask] |
         found = grown(Surroundings(images, study.brain[box], np.ones(3), known), (i, j, k)) > 0
     except UnusableInputError:
         return None
-    wanted, unwanted = (marks(p - corner, found.shape) for p in (asked.wanted, asked.unwanted))
-    agrees = np.count_nonzero(wanted & found) == len(np.unique(asked.wanted, axis=0))
+    wanted, unwanted = (
+        marks(p - corner, found.shape) for p in (asked.foreground, asked.background)
+    )
+    agrees = np.count_nonzero(wanted & found) == len(np.unique(asked.foreground, axis=0))
     small = np.count_nonzero(found) <= SMALL
     return (box, found) if small and agrees and not (unwanted & found).any() else None
 
@@ -76,9 +78,9 @@ def enclosed_region(study: PromptStudy, asked: PromptRequest) -> tuple[Box, Mask
 
 def _flooded(study: PromptStudy, asked: PromptRequest, margin: float) -> tuple[Box, Mask, Floats]:
     """Return a crop, the object in it, and the relief that was flooded."""
-    every = np.concatenate([asked.wanted, asked.unwanted])
-    low = np.minimum(asked.wanted[0] - margin, every.min(0) - _BESIDE_MM)
-    high = np.maximum(asked.wanted[0] + margin, every.max(0) + _BESIDE_MM)
+    every = np.concatenate([asked.foreground, asked.background])
+    low = np.minimum(asked.foreground[0] - margin, every.min(0) - _BESIDE_MM)
+    high = np.maximum(asked.foreground[0] + margin, every.max(0) + _BESIDE_MM)
     box = clipped_box(low, high, study.brain.shape)
     relief = np.zeros(study.brain[box].shape, np.float32)
     for image in study.images[np.array(study.present)]:
@@ -94,12 +96,12 @@ def enclosed_again(
 
     New are the prompts that contradict the outline.
     """
-    wanted = asked.wanted[outline[tuple(asked.wanted.T)]]
-    unwanted = asked.unwanted[~outline[tuple(asked.unwanted.T)]]
+    wanted = asked.foreground[outline[tuple(asked.foreground.T)]]
+    unwanted = asked.background[~outline[tuple(asked.background.T)]]
     agreeing = len(wanted) + len(unwanted)
-    if not len(wanted) or agreeing == len(asked.wanted) + len(asked.unwanted):
+    if not len(wanted) or agreeing == len(asked.foreground) + len(asked.background):
         return None
-    before = enclosed_region(study, replace(asked, wanted=wanted, unwanted=unwanted))
+    before = enclosed_region(study, replace(asked, foreground=wanted, background=unwanted))
     size = int(np.count_nonzero(outline))
     if before is None or _dice(before[1], outline[before[0]], size) < _SAME:
         return None
@@ -113,7 +115,7 @@ def _seeds(brain: Mask, box: Box, asked: PromptRequest) -> NDArray[np.int32]:
     corner = [side.start for side in box]
     seeds = np.full(brain.shape, _OUTSIDE, np.int32)
     seeds[1:-1, 1:-1, 1:-1] = np.where(brain[1:-1, 1:-1, 1:-1], 0, _OUTSIDE)
-    for points, value in ((asked.unwanted, _OUTSIDE), (asked.wanted, _INSIDE)):
+    for points, value in ((asked.background, _OUTSIDE), (asked.foreground, _INSIDE)):
         seeds[ndimage.binary_dilation(marks(points - corner, brain.shape)) & brain] = value
     return seeds
 

@@ -119,7 +119,7 @@ def errors(outline: Mask, group: Points, asked: PromptRequest) -> tuple[Error, .
     asked : PromptRequest
         Tells foreground from background prompts.
     """
-    wanted = {tuple(p) for p in asked.wanted.tolist()}
+    wanted = {tuple(p) for p in asked.foreground.tolist()}
     found = []
     for belongs in (True, False):
         points = np.array([p for p in group if (tuple(p) in wanted) == belongs]).reshape(-1, 3)

@@ -105,7 +105,7 @@ def _moved(question: PromptRequest, source: Grid, target: Grid) -> PromptRequest
         moved = geometry.apply(index_map, points.reshape(-1, 3))
         return np.rint(moved).astype(np.int64).reshape(-1, 3)
 
-    wanted, unwanted = place(question.wanted), place(question.unwanted)
+    wanted, unwanted = place(question.foreground), place(question.background)
     inside = ((unwanted >= 0) & (unwanted < np.array(target.shape))).all(1)
     if len(unwanted) and not inside.any() and not len(wanted):
         raise refused("a prompt outside the brain", "prompts inside it")

@@ -92,7 +92,7 @@ class Prompter:
         place = _place_for(study, asked)
         box, chance, attention = self._predict_at(study, asked, place)
         chance = _with_analysis(study, asked, box, chance)
-        again = _better_place(chance, box, place, asked.wanted)
+        again = _better_place(chance, box, place, asked.foreground)
         if again is not None:
             box, chance, attention = self._predict_at(study, asked, again)
             chance = _with_analysis(study, asked, box, chance)
@@ -100,7 +100,7 @@ class Prompter:
             region = enclosed_region(study, asked)
             if region is not None:
                 return _of_region(box, chance, attention, *region, asked)
-        wanted = asked.wanted - [side.start for side in box]
+        wanted = asked.foreground - [side.start for side in box]
         chance = joined(lowered_threshold(chance, wanted), wanted, _kept_with(study, asked, box))
         if asked.region is None and np.count_nonzero(chance >= 0.5) <= SMALL:
             region = grown_region(study, asked)
@@ -114,7 +114,7 @@ class Prompter:
             answered = self._predict_at(study, asked, _place_for(study, asked))
             return _of_region(*answered, *region, asked)
         groups = list(_groups(asked, outline))
-        every = np.concatenate([asked.wanted, asked.unwanted])
+        every = np.concatenate([asked.foreground, asked.background])
         whole = clipped_box(every.min(0) - LOOK_MM, every.max(0) + LOOK_MM, outline.shape)
         corner = np.array([side.start for side in whole])
         now, out = outline.copy(), outline[whole].astype(np.float32)
@@ -150,7 +150,7 @@ class Prompter:
         if asked.outline is not None:
             drawn = sample(asked.outline[None], place)[0].numpy() >= 0.5
         question = Question(
-            _marked(asked.wanted, place), _marked(asked.unwanted, place), drawn, _index(asked)
+            _marked(asked.foreground, place), _marked(asked.background, place), drawn, _index(asked)
         )
         found = self._run(scene, question)
         box, logits = paste(found.logits[0, 0].float(), place, study.brain.shape)
@@ -194,7 +194,7 @@ def _with_alike(
         known,
         np.asarray(study.images[(slice(None), *box)], np.float32),
         outline[box],
-        (asked.wanted - corner, asked.unwanted - corner),
+        (asked.foreground - corner, asked.background - corner),
     )
     return _mixed(study.brain[box], chance, moved, _ALIKE[asked.region])
 
@@ -207,7 +207,7 @@ def _mixed(brain: Mask, chance: Floats, other: Floats, share: float) -> Floats:
 
 def _is_unknown(study: PromptStudy, asked: PromptRequest) -> bool:
     """Return whether prompts name no region and the analysis flags nothing at them."""
-    return asked.region is None and len(asked.wanted) > 0 and not study.flags(asked.wanted)
+    return asked.region is None and len(asked.foreground) > 0 and not study.flags(asked.foreground)
 
 
 def _certainty(chance: Floats) -> float:
@@ -244,7 +244,7 @@ def _kept_with(study: PromptStudy, asked: PromptRequest, box: Box) -> Mask | Non
     if study.chances is None or not _index(asked):
         return None
     lesion = study.chances[0][box] >= FLAGGED
-    return part_of(lesion, asked.wanted - [side.start for side in box])
+    return part_of(lesion, asked.foreground - [side.start for side in box])
 
 
 def _index(asked: PromptRequest) -> int | None:
@@ -252,31 +252,31 @@ def _index(asked: PromptRequest) -> int | None:
 
 
 def _check(study: PromptStudy, asked: PromptRequest) -> None:
-    if not len(asked.wanted) and asked.outline is None:
+    if not len(asked.foreground) and asked.outline is None:
         raise refused(
-            "no foreground prompt" if len(asked.unwanted) else "no prompt",
+            "no foreground prompt" if len(asked.background) else "no prompt",
             "at least one point or scribble inside the structure, or an outline to correct",
         )
-    if not len(asked.wanted) and not len(asked.unwanted):
+    if not len(asked.foreground) and not len(asked.background):
         raise refused("an outline without a prompt", "a point or scribble where it is wrong")
-    both = set(map(tuple, asked.wanted.tolist())) & set(map(tuple, asked.unwanted.tolist()))
+    both = set(map(tuple, asked.foreground.tolist())) & set(map(tuple, asked.background.tolist()))
     if both:
         raise refused(
             "a voxel prompted as both foreground and background",
             "one kind of prompt per voxel",
         )
     shape = np.array(study.brain.shape)
-    for points in (asked.wanted, asked.unwanted):
+    for points in (asked.foreground, asked.background):
         if len(points) and not ((points >= 0) & (points < shape)).all():
             raise refused("a prompt outside the brain", "prompts inside it")
-    if len(asked.wanted) and not study.brain[tuple(asked.wanted.T)].all():
+    if len(asked.foreground) and not study.brain[tuple(asked.foreground.T)].all():
         raise refused("a prompt outside the brain", "prompts inside it")
 
 
 def _groups(asked: PromptRequest, outline: Mask) -> Iterator[Points]:
     """Group the prompts that contradict an outline by the crop they fit into."""
-    wrong = [p for p in asked.wanted if not outline[tuple(p)]]
-    wrong += [p for p in asked.unwanted if outline[tuple(p)]]
+    wrong = [p for p in asked.foreground if not outline[tuple(p)]]
+    wrong += [p for p in asked.background if outline[tuple(p)]]
     while wrong:
         near = [p for p in wrong if np.abs(p - wrong[0]).max() <= _TOGETHER_MM / 2]
         wrong = [p for p in wrong if np.abs(p - wrong[0]).max() > _TOGETHER_MM / 2]
@@ -291,7 +291,7 @@ def _marked(points: Points, place: Place) -> Mask:
 
 def _place_for(study: PromptStudy, asked: PromptRequest) -> Place:
     """Choose the first crop: the flagged object at the prompts, else around the prompts."""
-    low, high = asked.wanted.min(0), asked.wanted.max(0)
+    low, high = asked.foreground.min(0), asked.foreground.max(0)
     least = float((high - low).max()) + 16.0
     known = _known_extent(study, asked)
     if known is None:
@@ -307,7 +307,7 @@ def _known_extent(study: PromptStudy, asked: PromptRequest) -> tuple[Points, Poi
     if not study.flagged:
         return None
     parts = study.flagged[_index(asked) or 0]
-    half = np.minimum(asked.wanted // 2, np.array(parts.shape) - 1)
+    half = np.minimum(asked.foreground // 2, np.array(parts.shape) - 1)
     here = set(np.unique(parts[tuple(half.T)]).tolist()) - {0}
     if not here:
         return None
@@ -340,7 +340,7 @@ def _region(
     box: Box, chance: Floats, attention: Floats, settled: Mask, asked: PromptRequest
 ) -> PromptResponse:
     """Build the response; prompts override the network."""
-    for points, value in ((asked.wanted, 1.0), (asked.unwanted, 0.0)):
+    for points, value in ((asked.foreground, 1.0), (asked.background, 0.0)):
         chance[marks(points - [side.start for side in box], chance.shape)] = value
     return PromptResponse(box, chance, attention, settled)
 

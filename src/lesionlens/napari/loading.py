@@ -124,7 +124,7 @@ def layers_of(study: Study, context: RunContext) -> list[LayerData]:
         coming = [pool.submit(read, sequence) for sequence in wanted]
         try:
             for number, (sequence, one) in enumerate(zip(wanted, coming, strict=True)):
-                context.progress(f"read {sequence.words}", number / len(wanted))
+                context.progress(f"read {sequence.display_name}", number / len(wanted))
                 layers.append(one.result())
         finally:
             for one in coming:
@@ -145,7 +145,7 @@ def _layer(study: Study, sequence: MrSequence, series: Series, *, top: bool) -> 
     volume = axis_aligned(source)
     keywords = image_keywords(volume.data, volume.grid)
     keywords |= {
-        "name": sequence.words,
+        "name": sequence.display_name,
         "visible": top,
         "metadata": {
             KEY: {

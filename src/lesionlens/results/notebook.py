@@ -50,7 +50,7 @@ def pictures_of(held: Analysis | SavedResult, candidates: Sequence[Candidate]) -
     for candidate in candidates:
         pixels, ratio = notebook.axial_picture(image, labels.grid, ids == candidate.id)
         score = "added" if candidate.score is None else f"{candidate.score:.2f}"
-        caption = f"{candidate.id}. {candidate.location.words}, score {score} ({name})"
+        caption = f"{candidate.id}. {candidate.location.text}, score {score} ({name})"
         shown.append((caption, pixels, ratio))
     return notebook.pictures(shown)
 
@@ -59,5 +59,5 @@ def _background(held: Analysis | SavedResult) -> tuple[Any, str]:
     """Return the background image on the native grid: the reference, if available."""
     if isinstance(held, Analysis):
         reference = held.prepared.reference
-        return held.study[reference].load(), reference.words
+        return held.study[reference].load(), reference.display_name
     return held.volumes.probability[Region.WT].data, "probability of the whole tumour"

@@ -99,7 +99,7 @@ class RealCases:
         self.parts = part(cases, out, recipe.seed, recipe.data.held_out)
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """Description of the data, for the weights' metadata."""
         cases = self.parts.training
         patients = len({case.patient for case in cases})

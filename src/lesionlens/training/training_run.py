@@ -29,7 +29,7 @@ class Cases(Protocol):
     """Real cases instead of the generator; implemented by `training.real_cases.RealCases`."""
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """Description of the data, for the weights' metadata."""
         ...
 
@@ -100,7 +100,7 @@ class TrainingRun:
             spacing_mm=max(1.0, round(sum(stage.spacing_mm) / 2, 2)),
             focus_spacing_mm=_focus_mm(stage) or self.notes.focus_spacing_mm,
             provenance={
-                "data": self.cases.words if self.cases else "synthetic only",
+                "data": self.cases.description if self.cases else "synthetic only",
                 "steps": self.step,
                 "minutes": round(self.spent_s / 60, 1),
             },

@@ -11,9 +11,9 @@ def test_regions_are_nested():
 
 
 def test_every_member_has_words():
-    words = [member.words for kind in (MrSequence, Region, Label) for member in kind]
+    words = [member.display_name for kind in (MrSequence, Region, Label) for member in kind]
     assert all(words)
     assert len(set(words)) == len(words)
     assert sorted(REFERENCE_ORDER) == sorted(MrSequence)
-    assert MrSequence.T1C.words == "T1c"
+    assert MrSequence.T1C.display_name == "T1c"
     assert ReviewState("accepted") is ReviewState.ACCEPTED

@@ -39,12 +39,12 @@ def test_a_prompt_against_lowers_and_one_that_is_followed_changes_nothing(scene)
 
 
 def test_several_prompts_are_explained_at_once(scene):
-    wanted, unwanted = np.array([[8, 20, 20], [12, 20, 20]]), np.array([[28, 20, 20]])
-    after = shifted_logits(*scene, (wanted, unwanted))
-    assert (after[tuple(wanted.T)] > 0).all()
-    assert (after[tuple(unwanted.T)] < 0).all()
+    foreground, background = np.array([[8, 20, 20], [12, 20, 20]]), np.array([[28, 20, 20]])
+    after = shifted_logits(*scene, (foreground, background))
+    assert (after[tuple(foreground.T)] > 0).all()
+    assert (after[tuple(background.T)] < 0).all()
     beyond = np.array([[99, 0, 0]])
-    more = shifted_logits(*scene, (wanted, np.concatenate([unwanted, beyond])))
+    more = shifted_logits(*scene, (foreground, np.concatenate([background, beyond])))
     assert np.array_equal(after, more)
 
 

@@ -49,8 +49,8 @@ def nucleus():
     return PromptStudy(images * brain, brain, (True,) * 4), first, whole
 
 
-def asked(wanted, unwanted=(), outline=None, region=None):
-    sides = (np.array(some, np.int64).reshape(-1, 3) for some in (wanted, unwanted))
+def asked(foreground, background=(), outline=None, region=None):
+    sides = (np.array(some, np.int64).reshape(-1, 3) for some in (foreground, background))
     return PromptRequest(*sides, outline, region)
 
 

@@ -46,13 +46,13 @@ def points(*some):
     return np.array(some, np.int64).reshape(-1, 3)
 
 
-def answer(study, wanted=(), unwanted=(), outline=None, region=None):
-    asked = PromptRequest(points(*wanted), points(*unwanted), outline, region)
+def answer(study, foreground=(), background=(), outline=None, region=None):
+    asked = PromptRequest(points(*foreground), points(*background), outline, region)
     return Prompter(Brightness()).answer(study, asked)
 
 
-def mask_of(study, wanted=(), unwanted=(), outline=None, region=None):
-    found = answer(study, wanted, unwanted, outline, region)
+def mask_of(study, foreground=(), background=(), outline=None, region=None):
+    found = answer(study, foreground, background, outline, region)
     return found.mask_over(outline, study.brain.shape)
 
 
@@ -90,7 +90,7 @@ def test_an_outline_changes_only_where_a_prompt_contradicts_it(study):
 def test_a_prompt_against_takes_away_and_never_adds(study):
     false = (slice(28, 34),) * 3
     outline = drawn(false)
-    mask = mask_of(study, unwanted=[(31, 31, 31)], outline=outline)
+    mask = mask_of(study, background=[(31, 31, 31)], outline=outline)
     assert not mask.any()
 
 
@@ -169,12 +169,12 @@ def test_what_is_larger_than_the_first_crop_is_seen_wider():
     ("asked", "words"),
     [
         ({}, "no prompt"),
-        ({"unwanted": [MIDDLE]}, "no foreground prompt"),
+        ({"background": [MIDDLE]}, "no foreground prompt"),
         ({"outline": drawn(LESION)}, "an outline without a prompt"),
-        ({"wanted": [MIDDLE], "unwanted": [MIDDLE]}, "both foreground and background"),
-        ({"wanted": [(0, 0, 0)]}, "outside the brain"),
-        ({"wanted": [(99, 0, 0)]}, "outside the brain"),
-        ({"wanted": [(52, 10, 10)]}, "no visible contrast"),
+        ({"foreground": [MIDDLE], "background": [MIDDLE]}, "both foreground and background"),
+        ({"foreground": [(0, 0, 0)]}, "outside the brain"),
+        ({"foreground": [(99, 0, 0)]}, "outside the brain"),
+        ({"foreground": [(52, 10, 10)]}, "no visible contrast"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_in_words(study, asked, words):

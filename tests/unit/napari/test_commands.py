@@ -28,7 +28,7 @@ def test_names_and_keys_are_unique():
 def test_the_manual_lists_every_key():
     manual = (REPOSITORY / "docs" / "reference" / "window.md").read_text(encoding="utf-8")
     for command in KEYED:
-        assert f"| {command.shown_key} | {command.words} |" in manual
+        assert f"| {command.shown_key} | {command.description} |" in manual
 
 
 def test_the_palette_offers_every_command_that_is_not_held():

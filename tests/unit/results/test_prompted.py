@@ -29,7 +29,7 @@ def prepared():
 
 def cube_round(question):
     """Answer a cube round the last prompt for, in a larger box whose rest is settled."""
-    at = question.wanted[-1]
+    at = question.foreground[-1]
     free, attention = np.zeros(WORKING, bool), np.zeros(WORKING, np.float32)
     free[tuple(slice(max(0, v - 6), v + 7) for v in at)] = True
     attention[tuple(at)] = 1.0

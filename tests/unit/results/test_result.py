@@ -106,7 +106,7 @@ def test_a_candidate_is_drawn_while_its_result_is_held(saved):
     result = Result.open(folder)
     shown = result.candidates[1]
     assert shown._repr_html_().count("data:image/png") == 1
-    assert f"{shown.id}. {shown.location.words}" in shown._repr_html_()
+    assert f"{shown.id}. {shown.location.text}" in shown._repr_html_()
     del result
     assert "data:image/png" not in shown._repr_html_()
     assert "<table>" in shown._repr_html_()

@@ -49,8 +49,8 @@ def asked(monkeypatch):
     monkeypatch.setattr(nninteractive, "connect", lambda: session)
     engine = nninteractive.NnInteractiveEngine("cpu", "synthetic")
 
-    def ask(wanted=(), unwanted=(), outline=None):
-        points = (np.array(some, np.int64).reshape(-1, 3) for some in (wanted, unwanted))
+    def ask(foreground=(), background=(), outline=None):
+        points = (np.array(some, np.int64).reshape(-1, 3) for some in (foreground, background))
         question = PromptRequest(*points, outline)
         found = engine.answer_prompts(study, question, None, context=SILENT)
         return found.mask_over(outline, study.working.shape)
@@ -77,7 +77,7 @@ def test_what_cannot_be_asked_or_is_not_answered_is_said_in_words(asked):
     with pytest.raises(UnusableInputError, match="both part of it and not"):
         ask([here], [here])
     with pytest.raises(UnusableInputError, match="no prompt for it"):
-        ask(unwanted=[here])
+        ask(background=[here])
     session.fails = True
     with pytest.raises(ResourceError, match="no answer of nnInteractive"):
         ask([here])

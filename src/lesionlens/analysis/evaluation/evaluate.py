@@ -270,7 +270,7 @@ def _reference(
         return None
     image, own = read_volume(case.images[own_choice])
     if not own.matches(grid, _SAME_MM):
-        raise _Unscorable(f"{SEGMENTATION} is not on the grid of {own_choice.words}")
+        raise _Unscorable(f"{SEGMENTATION} is not on the grid of {own_choice.display_name}")
     return image
 
 

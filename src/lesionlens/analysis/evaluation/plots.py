@@ -56,7 +56,7 @@ def _strips(axes: Any, scores: Sequence[CaseScore], prefix: str, what: str, titl
         axes.scatter(aside, values, s=22, alpha=0.7, color=_COLOURS[region], linewidths=0)
         axes.hlines(np.mean(values), place - 0.28, place + 0.28, color="black", linewidth=2)
     axes.set(ylim=(-0.02, 1.02), xlim=(-0.5, 2.5), ylabel=what, title=title)
-    axes.set_xticks(range(len(Region)), [region.words for region in Region])
+    axes.set_xticks(range(len(Region)), [region.display_name for region in Region])
     axes.grid(axis="y", alpha=0.3)
 
 

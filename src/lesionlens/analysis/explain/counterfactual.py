@@ -35,7 +35,7 @@ class WhatIf:
     """
     hidden: int
     """Index of the occluded region."""
-    words: str
+    text: str
     """The result in words."""
     base: float
     """Score of the region without any sequence; 0 if nothing is segmented."""

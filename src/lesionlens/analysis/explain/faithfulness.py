@@ -72,7 +72,7 @@ def pointing(attention: Floats, inside: Mask, brain_voxels: float) -> MapChecks:
     """
     total = float(attention.sum(dtype=np.float64))
     if total <= 0 or not inside.any():
-        return MapChecks(None, None, None, words="not checked: nothing of this region is flagged")
+        return MapChecks(None, None, None, verdict="not checked: nothing of this region is flagged")
     peak = bool(attention.max(where=inside, initial=0.0) >= attention.max())
     mass = float(attention.sum(where=inside, dtype=np.float64)) / total
     share = float(np.count_nonzero(inside) / max(1.0, brain_voxels))
@@ -85,7 +85,7 @@ def _judged(found: MapChecks) -> MapChecks:
         return found
     faults = faults_of(found)
     words = f"not reliable here: {'; '.join(faults)}" if faults else "passed its checks"
-    return replace(found, reliable=not faults, words=words)
+    return replace(found, reliable=not faults, verdict=words)
 
 
 def faults_of(found: MapChecks) -> tuple[MapFault, ...]:

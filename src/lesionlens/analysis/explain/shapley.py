@@ -202,4 +202,4 @@ def deciding_words(relevance: Mapping[str, float | None] | None) -> str:
     if relevance is None or sum(relevance.get(s.value) is not None for s in MrSequence) < 2:
         return ""
     first = deciding(relevance)
-    return "no single sequence decides" if first is None else f"{first.words} decides most"
+    return "no single sequence decides" if first is None else f"{first.display_name} decides most"

@@ -32,7 +32,7 @@ def question_of(labels: Labels, asked: PromptRound) -> PromptRequest:
     """Build the request about an outline, which may be empty."""
     outline = region_of(labels, asked.region)
     wanted, unwanted = (
-        np.array(some, np.int64).reshape(-1, 3) for some in (asked.wanted, asked.unwanted)
+        np.array(some, np.int64).reshape(-1, 3) for some in (asked.foreground, asked.background)
     )
     return PromptRequest(wanted, unwanted, outline if outline.any() else None, asked.region)
 

@@ -70,7 +70,7 @@ def compare(
     earlier = () if before.followup is None else before.followup.points[:-1]
     points = (*earlier, _point(before, prior.visit), _point(named, visit))
     changes = _changes(points[-2], points[-1], matches)
-    laid = Comparison(points, changes, _alignment(found, sequence.words))
+    laid = Comparison(points, changes, _alignment(found, sequence.display_name))
     joint = tuple(_joint(c, laid, (before, named), found, context) for c in changes)
     done = replace(named, followup=replace(laid, changes=joint))
     unknown = visit.patient.compared(prior.visit.patient).agreement is IdentityMatch.UNKNOWN

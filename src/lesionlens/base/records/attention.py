@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from lesionlens.base.file_fields import stored_as
 from lesionlens.base.labels import Region, without_enhancing
 
 
@@ -19,7 +20,7 @@ class MapChecks:
     Figures of checks that an earlier version made are ignored when its results are read.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "ignore"}
+    __pydantic_config__: ClassVar = {"extra": "ignore"} | stored_as(verdict="words")
 
     peak_inside: bool | None
     """Whether the strongest attention lies in a flagged part of its region."""
@@ -45,7 +46,7 @@ class MapChecks:
     """Whether the region is detected by the pass whose attention the map shows."""
     reliable: bool | None = None
     """Whether all completed checks passed."""
-    words: str = ""
+    verdict: str = ""
     """The verdict with its reason, in words."""
 
 

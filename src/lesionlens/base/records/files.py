@@ -164,7 +164,7 @@ def trained_on_warning(sequences: Iterable[MrSequence]) -> str:
     >>> trained_on_warning([MrSequence.T1, MrSequence.FLAIR])
     'The weights were trained on this study (T1, FLAIR): its results are better than on a new one'
     """
-    names = ", ".join(sequence.words for sequence in sequences)
+    names = ", ".join(sequence.display_name for sequence in sequences)
     better = "its results are better than on a new one"
     return f"The weights were trained on this study ({names}): {better}"
 

@@ -71,14 +71,14 @@ class Location:
     region: str | None
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """In words.
 
         Examples
         --------
-        >>> Location("left", "frontal lobe").words, Location(BOTH_SIDES, "occipital lobe").words
+        >>> Location("left", "frontal lobe").text, Location(BOTH_SIDES, "occipital lobe").text
         ('left frontal lobe', 'both occipital lobes')
-        >>> Location("left", "temporal lobe and parietal lobe").words
+        >>> Location("left", "temporal lobe and parietal lobe").text
         'left temporal and parietal lobes'
         """
         if self.region is None:
@@ -175,7 +175,7 @@ class Candidate:
     @override
     def __repr__(self) -> str:
         score = "added by a reader" if self.score is None else f"score {self.score:.2f}"
-        return f"<Candidate {self.id}: {self.location.words}, {score}>"
+        return f"<Candidate {self.id}: {self.location.text}, {score}>"
 
     def _repr_html_(self) -> str:
         """Return the notebook representation: measurements, and an image if still available."""
@@ -185,13 +185,13 @@ class Candidate:
 
         score = "added by a reader" if self.score is None else f"{self.score:.2f}"
         measurable = {True: "yes", False: "no", None: "unknown"}[self.rano_measurable]
-        volumes = {f"{r.words} (ml)": of(ml, "") for r, ml in self.volume_ml.items()}
+        volumes = {f"{r.display_name} (ml)": of(ml, "") for r, ml in self.volume_ml.items()}
         painter = notebook.RENDERERS.get(self.tracking_uid)
         picture = "" if painter is None else painter.picture_of(self.tracking_uid)
         return picture + notebook.table(
             {
                 "candidate": str(self.id),
-                "where": self.location.words,
+                "where": self.location.text,
                 "score": score,
                 **volumes,
                 "longest axial diameter": of(self.longest_axial_diameter_mm, "mm"),
@@ -278,18 +278,18 @@ class DoubtfulPart:
     """Sequences that raise the probability there, and that lower it, strongest first."""
 
     @property
-    def words(self) -> str:
+    def reason(self) -> str:
         """The reason in words.
 
         Examples
         --------
         >>> M = MrSequence
-        >>> DoubtfulPart(1, 1, 2.0, (0, 0, 0), 0.7, (M.FLAIR,), (M.T2, M.T1C)).words
+        >>> DoubtfulPart(1, 1, 2.0, (0, 0, 0), 0.7, (M.FLAIR,), (M.T2, M.T1C)).reason
         'FLAIR alone shows it; T2 and T1c speak against it'
-        >>> DoubtfulPart(1, 1, 2.0, (0, 0, 0), 0.7, (), ()).words
+        >>> DoubtfulPart(1, 1, 2.0, (0, 0, 0), 0.7, (), ()).reason
         'no sequence shows it by itself'
         """
-        shown = [sequence.words for sequence in self.in_favour]
+        shown = [sequence.display_name for sequence in self.in_favour]
         if not shown:
             reason = "no sequence shows it by itself"
         elif len(shown) == 1:
@@ -299,7 +299,7 @@ class DoubtfulPart:
         if not self.against:
             return reason
         verb = "speaks" if len(self.against) == 1 else "speak"
-        return f"{reason}; {_joined([one.words for one in self.against])} {verb} against it"
+        return f"{reason}; {_joined([one.display_name for one in self.against])} {verb} against it"
 
 
 def _joined(names: list[str]) -> str:
@@ -362,4 +362,6 @@ def resemblance_words(shares: Mapping[LesionClass, float]) -> str:
     'white-matter lesion 65 %, tumour 31 %, vessel or dura 4 %'
     """
     most_likely_class = sorted(shares.items(), key=lambda item: -item[1])
-    return ", ".join(f"{kind.words} {100 * share:.0f} %" for kind, share in most_likely_class)
+    return ", ".join(
+        f"{kind.display_name} {100 * share:.0f} %" for kind, share in most_likely_class
+    )

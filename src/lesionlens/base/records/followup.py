@@ -93,7 +93,7 @@ class Measured:
         return cls(
             candidate.tracking_uid,
             candidate.id,
-            candidate.location.words,
+            candidate.location.text,
             dict(candidate.volume_ml),
             candidate.longest_axial_diameter_mm,
             candidate.perpendicular_diameter_mm,
@@ -176,7 +176,7 @@ class JointChange:
         return cls(None, None, reason)
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """The change with its error margin in words, or why it is unknown."""
         if self.reason is not None or self.percent is None or self.plus_minus is None:
             return f"not measurable ({_REASONS[self.reason] if self.reason else 'unknown'})"

@@ -36,7 +36,7 @@ class PatientField(StrEnum):
     SEX = "PatientSex"
 
     @property
-    def words(self) -> str:
+    def display_name(self) -> str:
         """The attribute's name in plain words."""
         return _WORDS[self]
 
@@ -114,9 +114,9 @@ class Patient:
 
         Examples
         --------
-        >>> Patient("1", name="MÜLLER^ANNA").compared(Patient("1", name="Mueller^Anna^")).words
+        >>> Patient("1", name="MÜLLER^A").compared(Patient("1", name="Mueller^A^")).differences
         ''
-        >>> Patient("1", sex="F").compared(Patient("1", sex="M")).words
+        >>> Patient("1", sex="F").compared(Patient("1", sex="M")).differences
         'sex'
         """
         equal = {
@@ -164,7 +164,7 @@ class PatientComparison:
         return IdentityMatch.SAME if same else IdentityMatch.UNKNOWN
 
     @property
-    def words(self) -> str:
+    def differences(self) -> str:
         """The attributes that differ, as in "name and birth date"; empty if none does."""
         return in_words(self.conflicts)
 
@@ -234,7 +234,7 @@ def settle(
         return ""
     if not confirmed:
         raise PatientConflictError(
-            tuple(field.words for field in named),
+            tuple(field.display_name for field in named),
             found=f"more than one patient, or an incomplete identity, in {between}: "
             f"{in_words(named)} differ{'' if len(named) > 1 else 's'}",
             expected="one patient",
@@ -263,7 +263,7 @@ def _values_of(
 
 def in_words(fields: Iterable[PatientField]) -> str:
     """Return attributes as in "name, birth date and sex"."""
-    *most, last = [field.words for field in fields] or [""]
+    *most, last = [field.display_name for field in fields] or [""]
     return f"{', '.join(most)} and {last}" if most else last
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.file_fields import STRICT, Decimals
+from lesionlens.base.file_fields import STRICT, Decimals, stored_as
 from lesionlens.base.geometry import Box, Shape3
 from lesionlens.base.labels import PromptKind, Region
 from lesionlens.base.records.arrays import Volume, frozen
@@ -181,13 +181,13 @@ def _polygon(corners: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.b
 class PromptRound:
     """One prompt of a reader in the window, in voxels of the working grid."""
 
-    __pydantic_config__: ClassVar = STRICT
+    __pydantic_config__: ClassVar = STRICT | stored_as(foreground="wanted", background="unwanted")
 
     kind: PromptKind
     """Kind of prompt."""
-    wanted: tuple[Voxel, ...]
+    foreground: tuple[Voxel, ...]
     """All foreground voxels so far."""
-    unwanted: tuple[Voxel, ...]
+    background: tuple[Voxel, ...]
     """All background voxels so far."""
     region: Region | None
     """The intended region; None for the object at the prompts."""
@@ -210,7 +210,7 @@ def prompts_in_words(rounds: Sequence[PromptRound]) -> str:
         return ""
     kinds = Counter(one.kind.value for one in rounds)
     each = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    named = dict.fromkeys(one.region.words for one in rounds if one.region is not None)
+    named = dict.fromkeys(one.region.display_name for one in rounds if one.region is not None)
     meant = f", for the {' and the '.join(named)}" if named else ""
     plural = "" if len(rounds) == 1 else "s"
     return f"{len(rounds)} prompt{plural} ({each}), {rounds[-1].seconds:g} s{meant}"
@@ -220,9 +220,9 @@ def prompts_in_words(rounds: Sequence[PromptRound]) -> str:
 class PromptRequest:
     """A request to segment from prompts, in voxels of one grid."""
 
-    wanted: Points
+    foreground: Points
     """(N, 3): foreground."""
-    unwanted: Points
+    background: Points
     """(M, 3): background."""
     outline: NDArray[np.bool_] | None = None
     """(I, J, K): the current outline; None to begin without one."""

@@ -66,7 +66,7 @@ class Response(StrEnum):
     NOT_ASSESSABLE = "NE"
 
     @property
-    def words(self) -> str:
+    def display_name(self) -> str:
         """In words."""
         return {
             "CR": "complete response",
@@ -107,19 +107,20 @@ class ResponseDraft:
     """Input that the reader must enter before there is a proposal."""
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """The proposal in words.
 
         Examples
         --------
-        >>> ResponseDraft(ResponseChoices(), Response.STABLE, (), 0).words
+        >>> ResponseDraft(ResponseChoices(), Response.STABLE, (), 0).text
         'Proposed: SD (stable disease), a draft until a reader signs'
-        >>> ResponseDraft(ResponseChoices(), None, (), 0, ("steroids",)).words
+        >>> ResponseDraft(ResponseChoices(), None, (), 0, ("steroids",)).text
         'Nothing proposed: enter steroids'
         """
         if self.category is None:
             return f"Nothing proposed: enter {' and '.join(self.missing)}"
-        return f"Proposed: {self.category} ({self.category.words}), a draft until a reader signs"
+        named = f"{self.category} ({self.category.display_name})"
+        return f"Proposed: {named}, a draft until a reader signs"
 
 
 RESPONSE_BASIS_FIELDS = (

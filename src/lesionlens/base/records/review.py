@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from lesionlens.base.errors import UnusableInputError
-from lesionlens.base.file_fields import STRICT
+from lesionlens.base.file_fields import STRICT, stored_as
 from lesionlens.base.labels import DrawingMethod, Phase, ReviewAct, ReviewState
 from lesionlens.base.records.arrays import enhancing_as_core, frozen
 from lesionlens.base.records.findings import Point
@@ -158,7 +158,7 @@ class UnaidedMark:
 class UnaidedRead:
     """A read that was signed before the analysis was shown."""
 
-    __pydantic_config__: ClassVar = STRICT
+    __pydantic_config__: ClassVar = STRICT | stored_as(statement="words")
 
     reader: str | None
     """The reader, as set in the preferences."""
@@ -167,7 +167,7 @@ class UnaidedRead:
     """When the study was opened and when the read was signed; ISO 8601, UTC."""
     seconds: float
     """How long the study was displayed until then."""
-    words: str
+    statement: str
     """The signed statement."""
     marks: tuple[UnaidedMark, ...] = ()
     """Marked positions; empty if nothing was found."""
@@ -214,12 +214,12 @@ class Review:
         event = self.of(tracking_uid)
         return event.state if event else ReviewState.UNREVIEWED
 
-    def words(self, tracking_uids: Sequence[str]) -> str:
+    def progress_text(self, tracking_uids: Sequence[str]) -> str:
         """Return the progress of the review in words; deferred candidates are not decided.
 
         Examples
         --------
-        >>> Review().words(["1.2", "1.3"]), Review().words([])
+        >>> Review().progress_text(["1.2", "1.3"]), Review().progress_text([])
         ('0 of 2 reviewed', '')
         """
         states = [self.state_of(uid) for uid in tracking_uids]

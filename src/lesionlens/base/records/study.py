@@ -117,7 +117,7 @@ class Study:
 
     @override
     def __repr__(self) -> str:
-        sequences = ", ".join(sequence.words for sequence in self.series)
+        sequences = ", ".join(sequence.display_name for sequence in self.series)
         return f"<Study {self.name!r}: {sequences} ({self.kind.value})>"
 
     def _repr_html_(self) -> str:
@@ -127,7 +127,7 @@ class Study:
             size = " × ".join(str(edge) for edge in series.grid.shape)
             spacing = " × ".join(f"{edge:.3g}" for edge in series.grid.spacing_mm)
             pixels, ratio = notebook.axial_picture(series.load(), series.grid)
-            shown.append((f"{sequence.words}: {size} voxels of {spacing} mm", pixels, ratio))
+            shown.append((f"{sequence.display_name}: {size} voxels of {spacing} mm", pixels, ratio))
         facts = {"study": self.name, "kind": self.kind.value, "notices": "; ".join(self.notices)}
         known = {name: value for name, value in facts.items() if value}
         return notebook.table(known) + notebook.pictures(shown)

@@ -269,7 +269,7 @@ class BundleEngine:
             )
         if target.region not in self._channels():
             raise UnusableInputError(
-                found=f"no output of the bundle for the {target.region.words}",
+                found=f"no output of the bundle for the {target.region.display_name}",
                 expected="a region that it draws",
                 next_step="Choose the whole tumour",
             )

@@ -32,7 +32,7 @@ unreviewed accepted rejected deferred edited added signed reader nobody has revi
 found that exclude disease contribution acquisition equipment source software library used create
 this instance visual explanation long short axis calibrated probability certainty segment lesion
 {RESEARCH_USE_NOTICE}
-{" ".join(label.words for label in Label)} {" ".join(region.words for region in Region)}
+{" ".join(one.display_name for kind in (Label, Region) for one in kind)}
 """
 _TOKEN = re.compile(r"[^\W_]+", re.UNICODE)
 _FIGURES = re.compile(r"\d{1,3}(mm)?|[0-9a-f]{16}|[0-9a-f]{64}")

@@ -41,7 +41,7 @@ class BiasField:
     """Coefficient of variation in the brain, before and after."""
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """The figures in one sentence."""
         before, after = self.variation
         return (
@@ -147,7 +147,7 @@ def correct_bias(draft: Draft, context: RunContext) -> None:
             draft.steps.append(PreparationStep(StepName.BIAS, sequence, False, words))
         else:
             values[...] = corrected(values, draft.working, found)
-            step = PreparationStep(StepName.BIAS, sequence, True, found.words, found.strength)
+            step = PreparationStep(StepName.BIAS, sequence, True, found.text, found.strength)
             draft.steps.append(step)
         context.progress(StepName.BIAS, number / len(there))
 

@@ -127,6 +127,6 @@ def _note(draft: Draft, sequence: MrSequence, found: Registration) -> None:
     )
     if found.doubtful:
         draft.notices.append(
-            f"The registration of {sequence.words} is doubtful (check the alignment by eye): "
-            "the sequences may be of different patients or sessions, or hardly overlap."
+            f"The registration of {sequence.display_name} is doubtful (check the alignment by "
+            "eye): the sequences may be of different patients or sessions, or hardly overlap."
         )

@@ -72,7 +72,7 @@ def check(
 
 def in_words(found: Exchange) -> str:
     """Return the notice about an exchange."""
-    one, other = (s.words for s in found.pair)
+    one, other = (s.display_name for s in found.pair)
     return (
         f"{one} and {other} seem exchanged: the image called {one} looks like {other}, and the "
         "reverse. Check which is which before you trust any result."
@@ -97,7 +97,8 @@ def refuse_one_image_twice(
         size = float(np.sqrt((first @ first) * (second @ second)))
         if size > 0 and abs(first @ second) / size > ONE_IMAGE:
             raise UnusableInputError(
-                found=f"one image under two names: {one.words} and {other.words} are the same",
+                found="one image under two names: "
+                f"{one.display_name} and {other.display_name} are the same",
                 expected="a different image for each sequence",
                 next_step="Name the right file of each, or leave out the one that is missing",
             )

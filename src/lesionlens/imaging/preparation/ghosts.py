@@ -33,7 +33,7 @@ def check(volumes: Mapping[MrSequence, tuple[Floats, Grid]]) -> QualityCheck:
         As acquired, (I, J, K) float32.
     """
     strengths = {s: ghost_strength(values) for s, (values, _) in volumes.items()}
-    bad = [s.words for s, strength in strengths.items() if strength > GHOST]
+    bad = [s.display_name for s, strength in strengths.items() if strength > GHOST]
     if not bad:
         return QualityCheck("ghosts", True, "No sequence shows the head again beside itself.")
     return QualityCheck(

@@ -70,17 +70,17 @@ def sides(
         for s, (values, _) in small.items()
         if s is not reference
     }
-    swapped = [s.words for s, gain in gains.items() if gain > MIRRORED_ABOVE]
-    listed = ", ".join(f"{s.words} {gain:+.0%}" for s, gain in gains.items())
+    swapped = [s.display_name for s, gain in gains.items() if gain > MIRRORED_ABOVE]
+    listed = ", ".join(f"{s.display_name} {gain:+.0%}" for s, gain in gains.items())
     if not swapped:
         words = f"Left and right agree between the sequences (mirrored they fit: {listed})."
         return QualityCheck("sides", True, words)
-    one = reference.words if len(swapped) == len(gains) > 1 else ", ".join(swapped)
+    one = reference.display_name if len(swapped) == len(gains) > 1 else ", ".join(swapped)
     return QualityCheck(
         "sides",
         False,
         f"{one} seems mirrored, left and right swapped, against the other sequences (mirrored "
-        f"they fit {reference.words}: {listed}). Check the sides before you trust any.",
+        f"they fit {reference.display_name}: {listed}). Check the sides before you trust any.",
     )
 
 

@@ -32,7 +32,7 @@ def load(draft: Draft, context: RunContext) -> None:
 
 
 def _where(sequence: MrSequence, series: Series) -> str:
-    return f"{sequence.words} ({series.description!r})"
+    return f"{sequence.display_name} ({series.description!r})"
 
 
 def _load_one(sequence: MrSequence, series: Series) -> tuple[Loaded, list[str]]:

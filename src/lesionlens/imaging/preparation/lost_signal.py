@@ -183,7 +183,7 @@ def check(
     if not cuts:
         return QualityCheck("signal", True, "No part of a sequence is blank.")
     listed = ", ".join(
-        f"{s.words} ({cut.side} side, {cut.area_cm2:.0f} cm2)" for s, cut in cuts.items()
+        f"{s.display_name} ({cut.side} side, {cut.area_cm2:.0f} cm2)" for s, cut in cuts.items()
     )
     return QualityCheck(
         "signal",

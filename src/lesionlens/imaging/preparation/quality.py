@@ -33,7 +33,7 @@ def missing(series: Mapping[MrSequence, Series]) -> QualityCheck:
     ]
     if not absent:
         return QualityCheck("missing", True, "All four sequences are present.")
-    names = ", ".join(s.words for s in absent)
+    names = ", ".join(s.display_name for s in absent)
     costs = " ".join(COST_WITHOUT[s] for s in absent)
     return QualityCheck("missing", False, f"{names} not in this study. {costs}")
 
@@ -41,7 +41,7 @@ def missing(series: Mapping[MrSequence, Series]) -> QualityCheck:
 def spacing(series: Mapping[MrSequence, Series]) -> QualityCheck:
     """Check the slice thickness."""
     edges = {s: float(item.grid.spacing_mm.max()) for s, item in series.items()}
-    thick = [f"{s.words} {edge:.1f} mm" for s, edge in edges.items() if edge > THICK_MM]
+    thick = [f"{s.display_name} {edge:.1f} mm" for s, edge in edges.items() if edge > THICK_MM]
     if thick:
         return QualityCheck(
             "spacing",
@@ -68,7 +68,7 @@ def coverage(
     """
     total = max(int(brain.sum()), 1)
     shares = {s: float((brain & seen).sum()) / total for s, seen in valid.items()}
-    lacking = [f"{s.words} {share:.0%}" for s, share in shares.items() if share < 0.95]
+    lacking = [f"{s.display_name} {share:.0%}" for s, share in shares.items() if share < 0.95]
     if lacking:
         return QualityCheck(
             "coverage",
@@ -145,7 +145,9 @@ def saturation(
         top = float(values.max())
         tissue = int((some > TISSUE_SHARE * float(np.quantile(some, 0.995))).sum())
         shares[sequence] = float((some >= top * (1 - 1e-6)).sum()) / max(tissue, 1)
-    bad = [f"{s.words} {share:.1%}" for s, share in shares.items() if share > SATURATED_SHARE]
+    bad = [
+        f"{s.display_name} {share:.1%}" for s, share in shares.items() if share > SATURATED_SHARE
+    ]
     if bad:
         return QualityCheck(
             "saturation",
@@ -221,11 +223,11 @@ def noise(
     for sequence, values in channels.items():
         ratios[sequence] = signal_to_noise(values, brain)
         if ratios[sequence] < 8.0:
-            low.append(f"{sequence.words} {ratios[sequence]:.0f}")
+            low.append(f"{sequence.display_name} {ratios[sequence]:.0f}")
     if low:
         return QualityCheck("noise", False, f"Low signal to noise: {', '.join(low)}.")
     listed = ", ".join(
-        f"{s.words} {f'{ratio:.0f}' if ratio <= NOISELESS else f'over {NOISELESS}'}"
+        f"{s.display_name} {f'{ratio:.0f}' if ratio <= NOISELESS else f'over {NOISELESS}'}"
         for s, ratio in ratios.items()
     )
     return QualityCheck("noise", True, f"Signal to noise: {listed}.")
@@ -244,8 +246,8 @@ def motion(volumes: Mapping[MrSequence, tuple[NDArray[np.float32], Grid]]) -> Qu
         As acquired, (I, J, K) float32 on the native grid.
     """
     jumps = {s: slice_jumps_mm(values, grid) for s, (values, grid) in volumes.items()}
-    listed = ", ".join(f"{s.words} {jump:.1f} mm" for s, jump in jumps.items())
-    bad = [s.words for s, jump in jumps.items() if jump > JUMP_MM]
+    listed = ", ".join(f"{s.display_name} {jump:.1f} mm" for s, jump in jumps.items())
+    bad = [s.display_name for s, jump in jumps.items() if jump > JUMP_MM]
     if bad:
         return QualityCheck(
             "motion",
@@ -307,10 +309,11 @@ def registration(found: Mapping[MrSequence, Registration]) -> QualityCheck:
         sentence = "The sequences were brought together before, and left as they are."
         return QualityCheck("registration", True, sentence)
     listed = ", ".join(
-        f"{s.words} {r.shift_mm:.1f} mm and {r.angle_deg:.1f} degrees" for s, r in found.items()
+        f"{s.display_name} {r.shift_mm:.1f} mm and {r.angle_deg:.1f} degrees"
+        for s, r in found.items()
     )
-    bad = [s.words for s, r in found.items() if r.doubtful]
-    far = [s.words for s, r in found.items() if r.shift_mm > FAR_MM and not r.doubtful]
+    bad = [s.display_name for s, r in found.items() if r.doubtful]
+    far = [s.display_name for s, r in found.items() if r.shift_mm > FAR_MM and not r.doubtful]
     if far:
         message = (
             f"The headers of {', '.join(far)} lie far from the reference: they were aligned by "

@@ -62,6 +62,7 @@ def _even_out(draft: Draft) -> None:
         words = f"Shading of {found.ratio:.1f} to 1 within the brain, {part} taken out."
         draft.steps.append(PreparationStep(StepName.BIAS, sequence, True, words, found.ratio))
         draft.notices.append(
-            f"{sequence.words} is shaded {found.ratio:.1f} to 1 within the brain, as by a surface "
-            f"coil. {part} of that was taken out; check candidates on the bright side by eye."
+            f"{sequence.display_name} is shaded {found.ratio:.1f} to 1 within the brain, as by a "
+            f"surface coil. {part} of that was taken out; check candidates on the bright side by "
+            "eye."
         )

@@ -30,10 +30,10 @@ def image_features(study: Path) -> dict[str, float]:
         range) and the longest voxel edge in mm; and the available sequences.
     """
     opened = open_study(study, recall=True)
-    found = {f"has {s.words}": float(s in opened.series) for s in MrSequence}
+    found = {f"has {s.display_name}": float(s in opened.series) for s in MrSequence}
     for sequence, series in opened.series.items():
         for what, value in _of_series(series).items():
-            found[f"{sequence.words} {what}"] = value
+            found[f"{sequence.display_name} {what}"] = value
     return found
 
 

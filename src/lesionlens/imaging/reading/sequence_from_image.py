@@ -162,8 +162,8 @@ def named_check(series: Series) -> QualityCheck | None:
     named = float(chances[list(MrSequence).index(series.sequence)])
     if _is_flat(found) or distance > FAR or named >= CONTRADICTED:
         return None
-    likeliest = list(MrSequence)[int(np.argmax(chances))].words
-    words = series.sequence.words
+    likeliest = list(MrSequence)[int(np.argmax(chances))].display_name
+    words = series.sequence.display_name
     return QualityCheck(
         "names",
         False,
@@ -207,7 +207,8 @@ def guess(values: NDArray[np.float32], grid: Grid) -> Guess:
         words = "nothing tells the sequence, and the image looks like none of the four"
         return Guess(None, words, 0.0)
     if sure < SURE:
-        words = f"nothing tells the sequence; by the image {first.words} or {second.words}"
+        either = f"{first.display_name} or {second.display_name}"
+        words = f"nothing tells the sequence; by the image {either}"
         both = ((first, sure), (second, float(chances[order[1]])))
         return Guess(None, f"{words} ({sure:.0%}), too unsure", 0.0, likeliest=both)
     low, high = found.fluid

@@ -255,7 +255,7 @@ def from_acquisition(found: AcquisitionParameters, *, witness: str = "SeriesDesc
 
 
 def _words(sequence: MrSequence | None) -> str:
-    return sequence.words if sequence else "none of the four"
+    return sequence.display_name if sequence else "none of the four"
 
 
 def _agent_given(found: AcquisitionParameters) -> bool:

@@ -55,7 +55,7 @@ def choose(
         if len(candidates) > 1:
             others = ", ".join(f'"{s.description}"' for s in candidates[1:])
             notices.append(
-                f"More than one {sequence.words} series: "
+                f"More than one {sequence.display_name} series: "
                 f'"{candidates[0].description}" was taken (the surest, fullest and finest), '
                 f"{others} set aside. "
                 f"To use another, {how_to_name(sequence)}."

@@ -50,11 +50,13 @@ def judge_by_image(
 
         seen = sequence_from_image.judge(series)
         if seen.sequence is not None and seen.sequence in known:
-            seen = Guess(None, f"{seen.sequence.words} by {seen.evidence}; there is another", 0.0)
+            seen = Guess(
+                None, f"{seen.sequence.display_name} by {seen.evidence}; there is another", 0.0
+            )
         if seen.sequence is not None:
             notices.append(
                 f"Nothing identifies the sequence of {series.description!r}: it was taken for "
-                f"{seen.sequence.words} by {seen.evidence}. If that is wrong, "
+                f"{seen.sequence.display_name} by {seen.evidence}. If that is wrong, "
                 f"{how_to_name(seen.sequence)}."
             )
         out.append(

@@ -18,7 +18,7 @@ class Command:
 
     name: str
     """Unique name; in napari's palette prefixed by `lesionlens.`."""
-    words: str
+    description: str
     """Description for the table of keys and for tooltips."""
     run: Callable[..., object]
     """Takes the `Actions` of a window; with `hold` also whether the key is down."""
@@ -49,13 +49,13 @@ class Command:
     @property
     def title(self) -> str:
         """Text in menus and in napari's palette."""
-        words = self.menu or self.words.removeprefix("edit: ")
+        words = self.menu or self.description.removeprefix("edit: ")
         return f"{words[:1].upper()}{words[1:]}"
 
     @property
     def tip(self) -> str:
         """Tooltip: the description and the key."""
-        words = self.words.removeprefix("edit: ")
+        words = self.description.removeprefix("edit: ")
         return self.hint(f"{words[:1].upper()}{words[1:]}")
 
 

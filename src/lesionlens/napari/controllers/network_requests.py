@@ -83,7 +83,7 @@ class NetworkRequests(ViewActs):
             return False
 
         def task(context: RunContext) -> str:
-            return str(result.what_if(candidate.id, context=context).words)
+            return str(result.what_if(candidate.id, context=context).text)
 
         def done(words: str) -> None:
             if self.session.result is result:

@@ -198,7 +198,7 @@ class Prompting:
                 "Other candidates are not changed: redraw or merge that one",
             )
         before = editor.rounds[-1] if editor.rounds else None
-        sides = [before.wanted, before.unwanted] if before else [(), ()]
+        sides = [before.foreground, before.background] if before else [(), ()]
         new = [wanted, here.voxels(False)]
         kept: list[tuple[Voxel, ...]] = []
         for old, added, opposite in zip(sides, new, reversed(new), strict=True):

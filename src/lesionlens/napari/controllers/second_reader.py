@@ -132,7 +132,7 @@ class SecondReader:
         candidate = _owner(analysis, part, inside)
         reader = read_preferences().reader_name
         uid = new_tracking_uid() if candidate is None else candidate.tracking_uid
-        reason = f"{part.volume_ml:.1f} ml as in {second.words}"
+        reason = f"{part.volume_ml:.1f} ml as in {second.name}"
 
         def make(log: ReviewLog) -> None:
             outline = additions.with_part(analysis, uid, inside, second.labels)

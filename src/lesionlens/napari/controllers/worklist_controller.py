@@ -169,7 +169,8 @@ class WorklistController:
             return tables_of(folder, out)
 
         def done(written: WrittenTables) -> str:
-            return f"{written.words}. {written.reads.name} and {written.marks.name} in {out.name}."
+            names = f"{written.reads.name} and {written.marks.name}"
+            return f"{written.progress_text}. {names} in {out.name}."
 
         return self.jobs.start("Writing the tables", task, done)
 

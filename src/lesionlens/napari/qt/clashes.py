@@ -42,7 +42,9 @@ def clashes(viewer: Any) -> tuple[str, ...]:
     bound: dict[str, Any] = {}
     for keymap in (*map(keymap_of, (Viewer, Image, Labels)), viewer.keymap):
         bound |= {str(key): act for key, act in keymap.items()}
-    ours = ((napari_key(one), one.shown_key, one.words) for one in KEYED if one.name != FINISH)
+    ours = (
+        (napari_key(one), one.shown_key, one.description) for one in KEYED if one.name != FINISH
+    )
     return tuple(
         f"{shown} is also a key of {_owner(bound[key])}; here it means: {words}."
         for key, shown, words in ours

@@ -213,9 +213,13 @@ class BoardView(QWidget):
         drawn = other.artist.draw(self.board, tile, place)
         marked = () if flagged is None else other.artist.marked(self.board, tile, place, flagged)
         compared = other.compared
-        named = tile.plane.value if compared.beside else drawn.words[0]
-        words = (f"{compared.words} · {named}", *drawn.words[1:], *filter(None, (compared.how,)))
-        return replace(drawn, words=words, outlines=marked, map=None, box=None, rulers=())
+        named = tile.plane.value if compared.beside else drawn.lines[0]
+        words = (
+            f"{compared.description} · {named}",
+            *drawn.lines[1:],
+            *filter(None, (compared.how,)),
+        )
+        return replace(drawn, lines=words, outlines=marked, map=None, box=None, rulers=())
 
     def _drawn_by_hand(self, tile: Tile) -> Lines:
         """Return the outline being drawn."""

@@ -65,10 +65,12 @@ def map_words(region: Region, layer_choice: LayerChoice | None) -> str:
     'Evidence of FLAIR · whole tumour'
     """
     if layer_choice is None:
-        return f"Attention · {region.words}"
+        return f"Attention · {region.display_name}"
     if isinstance(layer_choice.layer, SecondOpinion):
         if layer_choice.layer.sequence is not None:
-            return f"Evidence of {layer_choice.layer.sequence.words} · {Region.WT.words}"
-        return f"{layer_choice.layer.words} · {region.words}"
+            return (
+                f"Evidence of {layer_choice.layer.sequence.display_name} · {Region.WT.display_name}"
+            )
+        return f"{layer_choice.layer.display_name} · {region.display_name}"
     head = "" if layer_choice.head is None else f", head {layer_choice.head + 1}"
-    return f"Attention · {region.words} · layer {layer_choice.layer + 1}{head}"
+    return f"Attention · {region.display_name} · layer {layer_choice.layer + 1}{head}"

@@ -183,7 +183,7 @@ class Layers:
         if layer is None:
             metadata = {KEY: {"study": study, "sequence": sequence.value}}
             keywords = image_keywords(data, overlays.grid)
-            layer = Image(data, name=sequence.words, metadata=metadata, **keywords)
+            layer = Image(data, name=sequence.display_name, metadata=metadata, **keywords)
             self.adopt(layer)
             self._viewer.layers.insert(0, layer)
         elif sequence in overlays.moved:
@@ -292,7 +292,7 @@ class Layers:
         keywords = image_keywords(volume.data, volume.grid) | {"blending": "opaque"}
         study = below.metadata[KEY].get("study")
         metadata = {KEY: {"study": study, "role": COMPARED}}
-        layer = Image(volume.data, name=compared.words, metadata=metadata, **keywords)
+        layer = Image(volume.data, name=compared.description, metadata=metadata, **keywords)
         active = self._viewer.layers.selection.active
         places = [self._viewer.layers.index(one) for one in self._pictures()]
         self._viewer.layers.insert(max(places) + 1, layer)
@@ -366,7 +366,7 @@ class Layers:
             layer.colormap = label_colours(dict(outline.colours))
             self._drawn["colours"] = outline.colours
         whole = outline.region is Region.WT
-        name = "Candidates" if whole else f"Candidates · {outline.region.words}"
+        name = "Candidates" if whole else f"Candidates · {outline.region.display_name}"
         put(layer, name=name, visible=True)
 
     def _add_labels(self, role: str, data: NDArray[Any]) -> Any:

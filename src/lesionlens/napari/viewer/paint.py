@@ -156,7 +156,7 @@ def _paint_measure(painter: QPainter, measure: DrawnMeasure, to: Projection) -> 
         painter.drawEllipse(to.point(x, y), _HANDLE, _HANDLE)
     corner = to.point(*measure.beside)
     row = QFontMetricsF(painter.font()).height()
-    for number, words in enumerate(measure.words):
+    for number, words in enumerate(measure.lines):
         _text(painter, QPointF(corner.x() + 2 * _HANDLE, corner.y() + number * row), words, RULER)
 
 
@@ -213,8 +213,8 @@ def paint_words(
     painter.setFont(font)
     metrics = QFontMetricsF(font)
     room = to.width - 2 * _MARGIN
-    below = rows_below(metrics, drawing.words, corner, to.width)
-    for row, words in enumerate(drawing.words):
+    below = rows_below(metrics, drawing.lines, corner, to.width)
+    for row, words in enumerate(drawing.lines):
         shown = metrics.elidedText(words, Qt.TextElideMode.ElideRight, room)
         _text(painter, QPointF(_MARGIN, _MARGIN + metrics.ascent() + row * metrics.height()), shown)
     for row, words in enumerate(corner, below):

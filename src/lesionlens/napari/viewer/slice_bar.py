@@ -58,7 +58,7 @@ class SliceBar(QWidget):
         self._beneath = next(
             (w for w in parent.children() if w.metaObject().className() == "QtDims"), None
         )
-        self.axis, self.words = QLabel(), QLabel()
+        self.axis, self.caption = QLabel(), QLabel()
         self.slider = _Slider(Qt.Orientation.Horizontal)
         self.slider.setAccessibleName("Slice (Up, Down)")
         self.slider.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -70,7 +70,7 @@ class SliceBar(QWidget):
         row.setSpacing(8)
         row.addWidget(self.axis)
         row.addWidget(self.slider, 1)
-        row.addWidget(self.words)
+        row.addWidget(self.caption)
         self.setStyleSheet(_STYLE)
         self.hide()
         acts.viewpoint.changed.connect(self._follow)
@@ -102,7 +102,7 @@ class SliceBar(QWidget):
             number = slices.number(place.point_mm)
             self._silently(self.slider.setValue, number)
             how = ", interpolated" if slices.interpolated else ""
-            self.words.setText(f"slice {number} of {slices.count}{how}")
+            self.caption.setText(f"slice {number} of {slices.count}{how}")
 
     def _silently(self, setter: Callable[[int], None], value: int) -> None:
         blocked = self.slider.blockSignals(True)

@@ -126,7 +126,7 @@ class TileView(QWidget):
         self.setAttribute(Qt.WidgetAttribute.WA_OpaquePaintEvent)
         self.setMinimumSize(_SMALLEST)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.setAccessibleName(f"{tile.sequence.words}, {tile.plane.value}")
+        self.setAccessibleName(f"{tile.sequence.display_name}, {tile.plane.value}")
 
     # --- painted --------------------------------------------------------------------------
 

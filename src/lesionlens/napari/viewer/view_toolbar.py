@@ -56,7 +56,7 @@ def _style(roomy: bool) -> str:
 
 
 def _layout_tip(name: str, keyed: str) -> str:
-    words = BY_NAME[name].words.removeprefix("layout: ")
+    words = BY_NAME[name].description.removeprefix("layout: ")
     words = f"{words[:1].upper()}{words[1:]}"
     return BY_NAME[keyed].hint(words) if keyed else words
 

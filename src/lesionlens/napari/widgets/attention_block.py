@@ -143,7 +143,7 @@ class AttentionBlock(Section):
         if [offered.itemData(n) for n in range(offered.count())] != list(screen.regions):
             offered.clear()
             for region in screen.regions:
-                offered.addItem(region.words, region)
+                offered.addItem(region.display_name, region)
         offered.setCurrentIndex(offered.findData(screen.region))
 
     def _show_trust(self, screen: Screen) -> None:

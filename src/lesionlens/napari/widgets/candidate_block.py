@@ -41,7 +41,7 @@ LEAST = ("8", "", "8 × 8 enh.", "88 ml", "0.88", "○")
 class CandidateBlock(Section):
     """Shows the candidates and forwards the reader's acts."""
 
-    gone_to = Signal(int)
+    go_to_requested = Signal(int)
     threshold_chosen = Signal(float)
     commanded = Signal(str)
     """The name of a command."""
@@ -190,13 +190,13 @@ class CandidateBlock(Section):
 
     def _on_row(self, current: QModelIndex, _: QModelIndex) -> None:
         if current.isValid():
-            self.gone_to.emit(int(self.model.data(current, ID_ROLE)))
+            self.go_to_requested.emit(int(self.model.data(current, ID_ROLE)))
 
     def _on_click(self, index: QModelIndex) -> None:
         row_of = next((r for r in self.model.rows if r.focus), None)
         clicked = int(self.model.data(index, ID_ROLE))
         if row_of is not None and row_of.id == clicked:
-            self.gone_to.emit(clicked)
+            self.go_to_requested.emit(clicked)
 
     def type_reason(self) -> None:
         """Put the cursor into the field for the reason."""

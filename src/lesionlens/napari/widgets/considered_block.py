@@ -32,5 +32,5 @@ class ConsideredBlock(Section):
         """Show the dismissed regions; hidden if there are none."""
         self.setVisible(bool(screen.considered))
         self.lines.show_lines(
-            [(one.point_mm, one.score, one.words) for one in screen.considered[:MOST]]
+            [(one.point_mm, one.score, one.text) for one in screen.considered[:MOST]]
         )

@@ -13,14 +13,14 @@ from lesionlens.napari.widgets.pick_rows import PickRows
 class FollowupBlock(Section):
     """Shows a comparison; hidden if there is none."""
 
-    gone_to = Signal(object)
+    go_to_requested = Signal(object)
     """Id of a candidate."""
 
     def __init__(self) -> None:
         super().__init__("OVER TIME")
         self._title, self._sums = label("", "dim", wrap=True), label("", "dim", wrap=True)
         self.lines = PickRows()
-        self.lines.picked.connect(self.gone_to)
+        self.lines.picked.connect(self.go_to_requested)
         self.curves = CurvePlot()
         for widget in (self._title, self.lines, self.curves, self._sums):
             self.body.addWidget(widget)

@@ -52,7 +52,7 @@ def _table() -> str:
     for number in range(rows):
         cells = "".join(
             f'<td style="white-space: nowrap"><b>{escape(command.shown_key)}</b>&nbsp;&nbsp;</td>'
-            f"<td>{escape(command.words)}&nbsp;&nbsp;&nbsp;&nbsp;</td>"
+            f"<td>{escape(command.description)}&nbsp;&nbsp;&nbsp;&nbsp;</td>"
             for command in KEYED[number::rows]
         )
         lines.append(f"<tr>{cells}</tr>")

@@ -51,7 +51,7 @@ class LayerChooser(QWidget):
         layers: list[tuple[str, object]] = [
             (f"{n + 1} · {name.removesuffix(' resolution')}", n) for n, name in enumerate(names)
         ]
-        layers += [(second.words, second) for second in screen.second_opinions]
+        layers += [(second.display_name, second) for second in screen.second_opinions]
         _offer(self.layer, "all layers", layers, screen.layer)
         heads = screen.attention_layers[screen.layer][1] if isinstance(screen.layer, int) else 0
         numbers = [(f"head {n + 1}", n) for n in range(heads)]

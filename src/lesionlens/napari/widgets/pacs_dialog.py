@@ -171,7 +171,7 @@ class PacsDialog(QDialog):
         activity = self._screen.activity
         if activity is None:
             return
-        words = "Stopping…" if activity.stopping else activity.words
+        words = "Stopping…" if activity.stopping else activity.name
         self._stage.show_text(f"{words} · {time.monotonic() - self._began:.0f} s")
         self._bar.setRange(0, 1000 if activity.fraction else 0)
         self._bar.setValue(round(1000 * min(max(activity.fraction, 0.0), 1.0)))

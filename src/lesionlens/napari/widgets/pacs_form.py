@@ -82,7 +82,7 @@ class ServerForm(QWidget):
             ("Password → keyring", self.password),
             ("Trusted certificates", self._ca),
             ("Our certificate", self._certificate),
-            ("Our AE title (DIMSE)", self._title),
+            ("Local AE title (DIMSE)", self._title),
             ("Our port (C-MOVE)", self._port),
             ("Fetch by (DIMSE)", self._by),
         ):

@@ -222,11 +222,11 @@ class Panel(AskingPaths, QWidget):
         self.studies.rejected.connect(session.dismiss)
         acts.read_controller.changed.connect(self._show_closed)
         self.read_block.marked.connect(acts.mark_by_mouse)
-        self.read_block.taken_back.connect(acts.unmark)
+        self.read_block.unmark_requested.connect(acts.unmark)
         self.read_block.added.connect(acts.mark_to_candidate)
-        self.read_block.gone_to.connect(self.mark_location_requested)
+        self.read_block.go_to_requested.connect(self.mark_location_requested)
         self.read_block.signed.connect(acts.sign)
-        self.candidates.gone_to.connect(acts.go_to)
+        self.candidates.go_to_requested.connect(acts.go_to)
         self.candidates.threshold_chosen.connect(session.choose_threshold)
         self.candidates.reason_changed.connect(session.type_reason)
         self.candidates.reason_settled.connect(acts.review_controller.settle_reason)
@@ -235,8 +235,8 @@ class Panel(AskingPaths, QWidget):
         self.candidates.tools.limit_chosen.connect(session.choose_limit)
         self.candidates.tools.range_chosen.connect(session.choose_range)
         self.considered.looked_at.connect(acts.go_to_point)
-        self.followup.gone_to.connect(acts.go_to)
-        self.second.gone_to.connect(acts.second.visit)
+        self.followup.go_to_requested.connect(acts.go_to)
+        self.second.go_to_requested.connect(acts.second.visit)
         self.second.commanded.connect(self.commands.run)
         self._connect_attention()
 
@@ -298,7 +298,7 @@ class Panel(AskingPaths, QWidget):
     def show_stops(self) -> None:
         """Warn of stop rules violated in the last run of `lesionlens monitor`."""
         found = monitor_warning()
-        self._stops.setText(found.words if found else "")
+        self._stops.setText(found.text if found else "")
         self._stops.setToolTip(found.page if found else "")
         self._stops.setVisible(bool(self._stops.text()))
 

@@ -128,7 +128,7 @@ def show_fact(widget: QLabel, fact: Fact | None) -> None:
     """Show a fact with its sign and colour, or hide the label."""
     widget.setVisible(fact is not None)
     if fact is not None:
-        widget.setText(fact.words + {True: " ✓", False: " ⚠", None: ""}[fact.good])
+        widget.setText(fact.text + {True: " ✓", False: " ⚠", None: ""}[fact.good])
         widget.setToolTip(fact.tooltip)
         set_role(widget, {True: "good", False: "warn", None: "dim"}[fact.good])
 
@@ -302,7 +302,7 @@ class Bars(QWidget):
                     ]
                 ).strip()
             )
-            self.setAccessibleName(", ".join(f"{b.words} {signed(b.value)}" for b in bars))
+            self.setAccessibleName(", ".join(f"{b.name} {signed(b.value)}" for b in bars))
             self.updateGeometry()
             self.update()
 
@@ -331,7 +331,7 @@ class Bars(QWidget):
             painter.setPen(text)
             left = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
             right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-            painter.drawText(QRectF(0, top, before, line), left, bar.words)
+            painter.drawText(QRectF(0, top, before, line), left, bar.name)
             figure = QRectF(self.width() - behind, top, behind, line)
             painter.drawText(figure, right, signed(bar.value))
             painter.setPen(Qt.PenStyle.NoPen)

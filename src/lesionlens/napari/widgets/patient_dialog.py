@@ -24,8 +24,8 @@ class PatientDialog(QDialog):
         self.setWindowTitle("Is it one patient?")
         self.setWindowModality(Qt.WindowModality.WindowModal)
         self.setMinimumWidth(420)
-        self.words = label("", wrap=True)
-        self.words.setTextFormat(Qt.TextFormat.PlainText)
+        self.message = label("", wrap=True)
+        self.message.setTextFormat(Qt.TextFormat.PlainText)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
         self.yes = buttons.addButton("It is one patient", QDialogButtonBox.ButtonRole.AcceptRole)
         self.cancel = buttons.button(QDialogButtonBox.StandardButton.Cancel)
@@ -34,7 +34,7 @@ class PatientDialog(QDialog):
         buttons.rejected.connect(self.reject)
         self._then: Callable[[], object] = lambda: None
         column = QVBoxLayout(self)
-        column.addWidget(self.words)
+        column.addWidget(self.message)
         column.addWidget(buttons)
 
     def ask(self, error: PatientConflictError, then: Callable[[], object]) -> None:
@@ -45,7 +45,7 @@ class PatientDialog(QDialog):
             f"{field}: {' / '.join(one or _NOT_GIVEN for one in said)}" if said else field
             for field, said in zip(error.fields, values, strict=True)
         ]
-        self.words.setText(
+        self.message.setText(
             "\n".join(
                 (
                     f"Found {error.found}.",

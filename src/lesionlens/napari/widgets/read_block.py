@@ -19,8 +19,8 @@ class ReadBlock(Section):
     """Shows the read in progress; hidden if there is none."""
 
     marked = Signal()
-    taken_back = Signal(str)
-    gone_to = Signal(object)
+    unmark_requested = Signal(str)
+    go_to_requested = Signal(object)
     """RAS+ mm."""
     signed = Signal()
     added = Signal(str)
@@ -32,7 +32,9 @@ class ReadBlock(Section):
         self._words = label("", "dim", wrap=True)
         self._list = QListWidget()
         self._list.setAccessibleName("Your marks")
-        self._list.itemClicked.connect(lambda item: self.gone_to.emit(self._mark_of(item).at_mm))
+        self._list.itemClicked.connect(
+            lambda item: self.go_to_requested.emit(self._mark_of(item).at_mm)
+        )
         self._confidence = QSpinBox()
         self._confidence.setRange(_UNSAID, 100)
         self._confidence.setSpecialValueText("not stated")
@@ -50,7 +52,7 @@ class ReadBlock(Section):
         self._mark.clicked.connect(lambda _=False: self.marked.emit())
         self._back = QPushButton(remove.captioned("Remove"))
         self._back.setToolTip(remove.hint("Remove the selected mark, or the last one"))
-        self._back.clicked.connect(lambda _=False: self.taken_back.emit(self._chosen()))
+        self._back.clicked.connect(lambda _=False: self.unmark_requested.emit(self._chosen()))
         self._sign = QPushButton(BY_NAME["sign"].captioned("Sign"))
         self._sign.setToolTip("Sign your own read under your name; then the analysis is shown")
         self._sign.clicked.connect(lambda _=False: self.signed.emit())

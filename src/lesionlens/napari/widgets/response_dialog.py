@@ -102,7 +102,7 @@ class ResponseDialog(QDialog):
     def ask(self, found: Comparison, identity: Identity, reader: str) -> None:
         """Show the draft of a comparison."""
         self._baseline.setFocus()  # not on a button that is about to be disabled
-        self._who.setText(identity.words)
+        self._who.setText(identity.text)
         self._found = None
         earlier = [name_of(found.points, n) for n in range(len(found.points) - 1)]
         for box, first in ((self._baseline, ()), (self._nadir, ("the smallest sum since",))):
@@ -138,7 +138,7 @@ class ResponseDialog(QDialog):
             self._draft = ResponseDraft(self._entered(), None, (str(refusal),), None, ("others",))
         words = load(read_preferences().sentence_language)
         self._steps.setText("\n".join(map(words.step, self._draft.steps)))
-        self._proposed.setText(words.step(self._draft.words))
+        self._proposed.setText(words.step(self._draft.text))
         self._offer()
 
     def _offer(self) -> None:

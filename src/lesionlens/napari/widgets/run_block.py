@@ -97,7 +97,7 @@ class RunBlock(QWidget):
         if activity is None:
             return
         seconds = time.monotonic() - self._began
-        words = "Stopping…" if activity.stopping else f"{activity.words} · {activity.stage}"
+        words = "Stopping…" if activity.stopping else f"{activity.name} · {activity.stage}"
         self._stage.show_text(f"{words.removesuffix(' · ')} · {seconds:.0f} s")
         self._bar.setValue(round(1000 * min(max(activity.fraction, 0.0), 1.0)))
         self._cancel.setEnabled(not activity.stopping)
@@ -120,7 +120,7 @@ class MessageBlock(QWidget):
         """Show the last message, or the running job if `run` is not visible."""
         words = screen.message
         if not words and screen.activity and run.isVisible() and run.visibleRegion().isEmpty():
-            words = f"{screen.activity.words}…"
+            words = f"{screen.activity.name}…"
         self._words.setText(f"⚠ {words}" if screen.declined else words)
         set_role(self._words, "warn" if screen.declined else "good")
         self.setVisible(bool(words))

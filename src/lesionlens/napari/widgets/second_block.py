@@ -16,7 +16,7 @@ MOST = 12
 class SecondBlock(Section):
     """Shows the agreement of two results; hidden without a second one."""
 
-    gone_to = Signal(object)
+    go_to_requested = Signal(object)
     """RAS+ mm."""
     commanded = Signal(str)
     """The name of a command."""
@@ -25,7 +25,7 @@ class SecondBlock(Section):
         super().__init__("SECOND RESULT")
         self._title, self._agreement = label("", wrap=True), label("", "dim", wrap=True)
         self.lines = PickRows()
-        self.lines.picked.connect(self.gone_to)
+        self.lines.picked.connect(self.go_to_requested)
         commands = CommandButtons(self.commanded.emit)
         take = commands.add(flat_button(""), "take_second", "adopt this part")
         close = commands.add(flat_button("✕"), "close_second")

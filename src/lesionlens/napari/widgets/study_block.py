@@ -43,7 +43,9 @@ class StudyBlock(Section):
         self._title = ElidedLabel("title")
         self._who = ElidedLabel("dim")
         self._subtitle = label("", "dim", wrap=True)
-        self._chips = Segments([(sequence, f"{sequence.words} ✓", "") for sequence in MrSequence])
+        self._chips = Segments(
+            [(sequence, f"{sequence.display_name} ✓", "") for sequence in MrSequence]
+        )
         self._chips.chosen.connect(self.sequence_chosen)
         self._change = QToolButton()
         self._change.setText("change…")
@@ -84,7 +86,9 @@ class StudyBlock(Section):
         self._subtitle.setText(screen.subtitle)
         for item in screen.sequences:
             button = self._chips.button(item.sequence)
-            button.setText(f"{item.sequence.words} ✓" if item.present else item.sequence.words)
+            button.setText(
+                f"{item.sequence.display_name} ✓" if item.present else item.sequence.display_name
+            )
             button.setEnabled(item.present)
             button.setToolTip(item.evidence)
             if item.shown:
@@ -102,7 +106,7 @@ class StudyBlock(Section):
             item.setVisible(screen.exchanged is not None)
         self._swap.setEnabled(screen.activity is None)
         if screen.exchanged is not None:
-            one, other = (sequence.words for sequence in screen.exchanged)
+            one, other = (sequence.display_name for sequence in screen.exchanged)
             self._doubt.setText(
                 f"{one} and {other} seem to be exchanged: check both before analysing."
             )
@@ -140,9 +144,9 @@ class AssignmentEditor(QFrame):
             )
             box.setMinimumContentsLength(10)
             box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-            box.setAccessibleName(f"Series that is {sequence.words}")
+            box.setAccessibleName(f"Series that is {sequence.display_name}")
             self._boxes[sequence] = box
-            form.addRow(label(sequence.words), box)
+            form.addRow(label(sequence.display_name), box)
         button = QPushButton("Use these")
         button.clicked.connect(lambda _=False: self.applied.emit(self.assignment()))
         layout = QVBoxLayout(self)
@@ -187,10 +191,10 @@ class QualityBlock(Section):
         """Show the checks; hidden if there are none."""
         passed = [fact for fact in screen.quality if fact.good]
         warned = [fact for fact in screen.quality if not fact.good]
-        self._passed.setText("   ".join(f"✓\N{NO-BREAK SPACE}{fact.words}" for fact in passed))
+        self._passed.setText("   ".join(f"✓\N{NO-BREAK SPACE}{fact.text}" for fact in passed))
         self._passed.setToolTip("\n".join(fact.tooltip for fact in passed))
         self._passed.setVisible(bool(passed))
-        self._warned.setText("\n".join(f"⚠ {fact.words}: {fact.tooltip}" for fact in warned))
+        self._warned.setText("\n".join(f"⚠ {fact.text}: {fact.tooltip}" for fact in warned))
         self._warned.setVisible(bool(warned))
         self.setVisible(bool(screen.quality))
 

@@ -109,9 +109,9 @@ class Scene:
 class Question:
     """The prompts in a crop."""
 
-    wanted: Mask
+    foreground: Mask
     """(n, n, n): foreground voxels."""
-    unwanted: Mask
+    background: Mask
     """(n, n, n): background voxels."""
     outline: Mask | None
     """(n, n, n): the current outline; None to begin without one."""
@@ -158,13 +158,13 @@ def network_input(scene: Scene, question: Question) -> PromptInput:
     if question.outline is not None:
         facts[8] = 1
         maps[8] = 2 * torch.from_numpy(question.outline).float() - 1
-    for number, marked in enumerate((question.wanted, question.unwanted)):
+    for number, marked in enumerate((question.foreground, question.background)):
         drawn = torch.from_numpy(gaussians(marked, scene.spacing_mm))
         maps[9 + 2 * number : 11 + 2 * number] = _AMPLITUDE * drawn
         maps[13 + 4 * number : 17 + 4 * number] = (
             _unlike(scene.images, drawn[0], scene.brain) * there
         )
-    facts[9] = float(question.unwanted.any())
+    facts[9] = float(question.background.any())
     facts[10] = float(np.log(scene.spacing_mm))
     maps[21] = scene.brain[0]
     return PromptInput(maps[None], facts[None])

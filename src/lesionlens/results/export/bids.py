@@ -207,7 +207,7 @@ def _volumes(analysis: Analysis) -> Iterator[_Named]:
     }
     yield _Named("candidates", "desc-candidates_dseg", sidecar)
     for region in analysis.volumes.probability:
-        sidecar = {"Description": f"Probability of {region.words}, 0 to 1.", "Manual": False}
+        sidecar = {"Description": f"Probability of {region.display_name}, 0 to 1.", "Manual": False}
         yield _Named(f"probability_{region.value}", f"label-{region.name}_probseg", sidecar)
     for region in analysis.volumes.attention:
         ending = f"label-{region.name}_desc-attention_map"
@@ -219,8 +219,8 @@ def _volumes(analysis: Analysis) -> Iterator[_Named]:
 
 def _attention(analysis: Analysis, region: Region) -> dict[str, Any]:
     sidecar: dict[str, Any] = {
-        "Description": f"The network's attention for {region.words}, 0 to 1. It shows what the "
-        "network weighed, not why a region is what it is; it is no probability.",
+        "Description": f"The network's attention for {region.display_name}, 0 to 1. It shows what "
+        "the network weighed, not why a region is what it is; it is no probability.",
     }
     maps = analysis.maps
     if maps is not None:
@@ -228,7 +228,7 @@ def _attention(analysis: Analysis, region: Region) -> dict[str, Any]:
         if region in maps.raw_range:
             sidecar["RawRange"] = [float(v) for v in maps.raw_range[region]]
         if (checked := maps.checks.get(region)) is not None:
-            sidecar["Checked"] = checked.words
+            sidecar["Checked"] = checked.verdict
     return sidecar
 
 
@@ -273,7 +273,7 @@ def _put_tables(analysis: Analysis, stem: Path) -> None:
         score, uid = "n/a" if c.score is None else f"{c.score:.4f}", c.tracking_uid
         pointed = prompts_in_words(analysis.review.prompts_of(uid)) or "n/a"
         about = (score, state(uid).value, c.source.value, pointed)
-        rows.append((c.id, c.location.words, uid, *about))
+        rows.append((c.id, c.location.text, uid, *about))
     columns = ("index", "name", "tracking_uid", "score", "review_state", "source", "prompts")
     text = lookup.tsv(columns, rows)
     Path(f"{stem}_desc-candidates_dseg.tsv").write_text(text, encoding="utf-8")

@@ -23,7 +23,9 @@ def limits_in_brief(analysis: Analysis) -> str:
     The sequences that are missing, and how many other checks of the input failed.
     """
     absent = [
-        s.words for s, there in zip(MrSequence, analysis.prepared.present, strict=True) if not there
+        s.display_name
+        for s, there in zip(MrSequence, analysis.prepared.present, strict=True)
+        if not there
     ]
     failed = [q for q in analysis.findings.quality if not q.passed and q.check != "missing"]
     parts = [f"without {', '.join(absent)}"] if absent else []

@@ -52,7 +52,13 @@ def label_table(labels: Iterable[Label]) -> str:
     """Return segmentation.tsv, a BIDS lookup table for a `_dseg`."""
     codes = {label: LABEL_TYPES[label] for label in labels}
     rows = [
-        (int(label), label.words, ABBREVIATIONS[label], label.colour, f"{code.scheme}:{code.value}")
+        (
+            int(label),
+            label.display_name,
+            ABBREVIATIONS[label],
+            label.colour,
+            f"{code.scheme}:{code.value}",
+        )
         for label, code in codes.items()
     ]
     return tsv(LABEL_COLUMNS, rows)
@@ -63,5 +69,7 @@ def itk_snap_table(labels: Iterable[Label]) -> str:
     lines = ['    0     0    0    0        0  0  0    "Clear Label"']
     for label in labels:
         red, green, blue = rgb(label.colour)
-        lines.append(f'{label:5d} {red:5d} {green:4d} {blue:4d}        1  1  1    "{label.words}"')
+        lines.append(
+            f'{label:5d} {red:5d} {green:4d} {blue:4d}        1  1  1    "{label.display_name}"'
+        )
     return _SNAP_HEAD + "\n".join(lines) + "\n"

@@ -36,7 +36,7 @@ from lesionlens.results.export.words import Words, load, moment
 class SequenceLine:
     """One sequence; `file` and `detected_by` are empty if hidden."""
 
-    words: str
+    name: str
     reference: bool
     file: str
     detected_by: str
@@ -146,7 +146,7 @@ def _gathered(analysis: Analysis) -> Page:
     messages = {check.message for check in content.quality}
     reference = analysis.prepared.reference
     sequences = _sequences(analysis, words)
-    absent = tuple(s.words for s in MrSequence if s not in analysis.study.series)
+    absent = tuple(s.display_name for s in MrSequence if s not in analysis.study.series)
     series_hidden = Identity.SERIES in hidden
     aside = () if series_hidden else (s.description for s in analysis.study.set_aside)
     return Page(
@@ -224,7 +224,7 @@ def _technique(sequences: tuple[SequenceLine, ...], absent: tuple[str, ...], wor
     steps = ", ".join(
         words(
             "voxels_of_reference" if one.reference else "voxels_of",
-            sequence=one.words,
+            sequence=one.name,
             edges=one.edges,
         )
         for one in sequences
@@ -242,7 +242,7 @@ def _sequences(analysis: Analysis, words: Words) -> tuple[SequenceLine, ...]:
             continue
         lines.append(
             SequenceLine(
-                words=key.words,
+                name=key.display_name,
                 reference=key is analysis.prepared.reference,
                 file="" if hidden else file_of(series),
                 detected_by="" if hidden else series.detected_by,

@@ -106,7 +106,7 @@ def candidate_pictures(
             axial,
             scene,
             scene.grey(sequence, axial),
-            (sequence.words, caption),
+            (sequence.display_name, caption),
             layers[axial.plane],
         )
         for sequence in scene.images
@@ -116,7 +116,7 @@ def candidate_pictures(
     if heat is not None:
         heat = by_logarithm(heat, scene.full_scale(Region.WT))
         colours = heated(scene.grey(reference, axial), heat)
-        captions = (words("heat"), words("heat_on", sequence=reference.words))
+        captions = (words("heat"), words("heat_on", sequence=reference.display_name))
         shown = _picture(axial, scene, colours, captions, layers[axial.plane])
     planes = tuple(
         _picture(
@@ -133,7 +133,7 @@ def candidate_pictures(
 
 def _caption(scene: SliceScene, sequence: MrSequence, cut: Cut, words: Words) -> str:
     place = words.number(scene.place_mm(cut), 0)
-    return words("at", sequence=sequence.words, axis="xyz"[cut.plane.fixed], mm=place)
+    return words("at", sequence=sequence.display_name, axis="xyz"[cut.plane.fixed], mm=place)
 
 
 def box_of(scene: SliceScene, number: int, cut: Cut) -> Box | None:
@@ -154,7 +154,7 @@ def overview_pictures(
             cut,
             scene,
             scene.grey(reference, cut),
-            (reference.words, words("axial_at", mm=words.number(scene.place_mm(cut), 0))),
+            (reference.display_name, words("axial_at", mm=words.number(scene.place_mm(cut), 0))),
             ((), None),
         )
         for cut in scene.overview(count)

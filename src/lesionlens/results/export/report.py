@@ -36,7 +36,7 @@ def report_html(analysis: Analysis) -> str:
             "number": words.number,
             "volume": words.volume,
             "yes_no": words.truth,
-            "sequence": lambda key: MrSequence(key).words,
+            "sequence": lambda key: MrSequence(key).display_name,
             "neutral": page.neutral,
             "checked": lambda trust: checked_words(trust, words),
         }

@@ -172,7 +172,7 @@ def _deciding(candidate: Candidate, words: Words) -> str:
     if shapley.is_uninformative(relevance):
         return words("adds_equal")
     first = shapley.deciding(relevance)
-    return words("decides_none") if first is None else words("decides", sequence=first.words)
+    return words("decides_none") if first is None else words("decides", sequence=first.display_name)
 
 
 def attention_words(
@@ -215,7 +215,7 @@ def bars_of(row: CandidateRow, words: Words) -> tuple[ReportBar, ...]:
     low, high = min(0.0, *known, 0.0), max(0.0, *known, 0.0)
     full = (high - low) or 1.0
     alone, left_out = row.score_alone or {}, row.score_left_out or {}
-    names = {key.value: key.words for key in SEQUENCE_KEYS} | {"none": words("without_any")}
+    names = {key.value: key.display_name for key in SEQUENCE_KEYS} | {"none": words("without_any")}
     return tuple(
         ReportBar(
             name,

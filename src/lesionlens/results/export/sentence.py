@@ -166,7 +166,7 @@ class Sentences:
             "added": candidate.source is Source.READER,
             "score": candidate.score,
             "contrast": source.has_t1c,
-            "sequence": source.reference.words,
+            "sequence": source.reference.display_name,
             "whole_longest_mm": sizes[Region.WT][0],
             "whole_perpendicular_mm": sizes[Region.WT][1],
             "enhancing_longest_mm": sizes[Region.ET][0],

@@ -70,7 +70,7 @@ class SurfacesExporter:
                     baseColorFactor=rgba, alphaMode="BLEND", doubleSided=True, roughnessFactor=0.7
                 )
             )
-            name = caveats.part_name(analysis, candidate, region.words)
+            name = caveats.part_name(analysis, candidate, region.display_name)
             scene.add_geometry(mesh, node_name=name, geom_name=name, transform=GLTF_FROM_RAS)
         scene_path = folder / "candidates.glb"
         scene_path.write_bytes(scene.export(file_type="glb"))

@@ -98,7 +98,7 @@ class Words:
         ('left temporal lobe', 'Temporallappen links')
         """
         lobe, side = self.lobe(location), self.side(location)
-        return " ".join(self("place", words=location.words, lobe=lobe, side=side).split())
+        return " ".join(self("place", words=location.text, lobe=lobe, side=side).split())
 
     def side(self, location: Location) -> str:
         """Return a candidate's side; empty if unknown."""
@@ -163,7 +163,7 @@ class Words:
         for region in [*names, *(f"{a} and {b}" for a in names for b in names if a != b)]:
             for side in (*self._table["sides"], None):
                 spot = Location(side, region)
-                known.setdefault(spot.words, spot)
+                known.setdefault(spot.text, spot)
         plain = text.removesuffix(UNCERTAIN_PLACE)
         if plain not in known:
             return text
@@ -229,7 +229,7 @@ class Words:
         """
         x, y, z = (self.number(value, 0) for value in part.centroid_mm)
         shown, against = (
-            ", ".join(one.words for one in names) for names in (part.in_favour, part.against)
+            ", ".join(one.display_name for one in names) for names in (part.in_favour, part.against)
         )
         why = self("doubt_shown", sequences=shown) if shown else self("doubt_none")
         if against:
@@ -260,7 +260,7 @@ class Words:
             return self("map_unchecked")
         faults = [self._of("map_faults", fault) for fault in faults_of(checks)]
         if checks.reliable is False and not faults:  # by the checks of an earlier version
-            return checks.words
+            return checks.verdict
         return self("map_unreliable", faults="; ".join(faults)) if faults else self("map_passed")
 
     def _of(self, table: str, key: str) -> str:

@@ -95,7 +95,8 @@ def from_mask(place: Path, study: Study, prepared: PreparedStudy) -> Analysis:
     onto = _onto(values, numbers, header.grid, grid) if moved else values
     if numbers and not onto.any():
         raise ReadError(
-            found=f"{place.name!r}, whose marks all lie outside the {prepared.reference.words}",
+            found=f"{place.name!r}, whose marks all lie outside the "
+            f"{prepared.reference.display_name}",
             expected="a mask of this study, in the patient's millimetres",
             next_step="Open the study that it was drawn on, or export it with its geometry",
         )

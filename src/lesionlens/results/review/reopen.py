@@ -217,9 +217,9 @@ def difference(saved: SavedResult, study: Study) -> str | None:
     """
     series = study.series.get(saved.reference)
     if series is None:
-        return f"it has no {saved.reference.words}, the result's reference"
+        return f"it has no {saved.reference.display_name}, the result's reference"
     if not series.grid.matches(saved.volumes.labels.grid, tolerance_mm=1e-2):
-        return f"its {saved.reference.words} has other voxels than the result"
+        return f"its {saved.reference.display_name} has other voxels than the result"
     known = {sha256 for _, sha256 in saved.run.inputs}
     for file in series.files:
         with file.path.open("rb") as stream:

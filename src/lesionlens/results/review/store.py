@@ -51,7 +51,7 @@ def review_file(analysis: Analysis) -> ReviewFile:
             CandidateReference(
                 id=c.id,
                 tracking_uid=c.tracking_uid,
-                place=c.location.words,
+                place=c.location.text,
                 centroid_mm=c.centroid_mm,
                 volume_ml=next(iter(c.volume_ml.values()), None),
             )

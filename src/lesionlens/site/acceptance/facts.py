@@ -68,7 +68,7 @@ def facts_of(folder: Path, scanner: str | None = None) -> Facts:
         return Facts(scanner=scanner or UNKNOWN)
     thickest = max(float(series.grid.spacing_mm.max()) for series in study.series.values())
     return Facts(
-        sequences=" + ".join(sequence.words for sequence in study.series),
+        sequences=" + ".join(sequence.display_name for sequence in study.series),
         scanner=scanner or _scanner(study),
         thickness=thickness_range(thickest),
     )

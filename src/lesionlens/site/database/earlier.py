@@ -86,4 +86,4 @@ def _act(row: tuple[Any, ...]) -> tuple[Any, ...]:
         at_mm=None if x is None else (x, y, z),
         confidence=confidence,
     )
-    return (*who, ACT.dump_json(act).decode())
+    return (*who, ACT.dump_json(act, by_alias=True).decode())

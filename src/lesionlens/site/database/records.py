@@ -135,7 +135,7 @@ class ReaderVerdict:
     state: ReviewState
     at_mm: Point | None
     confidence: int | None
-    words: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,7 +181,7 @@ class WorklistDatabase:
             )
             self._connection.executemany(
                 f"INSERT INTO acts ({_READ}, analysis, act) VALUES (?, ?, ?, ?, ?, ?)",  # noqa: S608
-                [(*who, ACT.dump_json(act).decode()) for act in acts],
+                [(*who, ACT.dump_json(act, by_alias=True).decode()) for act in acts],
             )
 
     @_with_error_messages

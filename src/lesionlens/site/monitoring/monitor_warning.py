@@ -30,7 +30,7 @@ class MonitorWarning(FileModel):
     page: str
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """The warning in words; empty if no rule is violated."""
         if not self.stops:
             return ""

@@ -159,11 +159,11 @@ class Peer:
             )
         if (source, reason) == (1, 3):
             return (
-                f"it does not know our AE title {ours}",
-                "Ask its administrator to enter our AE title, or give one that it knows with --aet",
+                f"it does not know the local AE title {ours}",
+                "Ask its administrator to enter it, or give one that it knows with --aet",
             )
         return (
-            f"it refused our AE title {ours} or its own {theirs}, or is too busy",
+            f"it refused the local AE title {ours} or its own {theirs}, or is too busy",
             "Try again later, or ask its administrator",
         )
 
@@ -174,7 +174,7 @@ class Peer:
         ----------
         answers : int
             Number of responses before. An archive that accepts the association and aborts it at the
-            first request mostly does not know our AE title; Orthanc and DCMTK do so.
+            first request mostly does not know the local AE title; Orthanc and DCMTK do so.
         """
         if answers:
             return unreachable(self.address, "the connection broke", "Try again; nothing was kept")

@@ -46,7 +46,7 @@ class Access:
     certificate: Path | None = None
     """PEM file with our certificate and key, if the archive requires one."""
     title: str = OWN_TITLE
-    """Our AE title (DIMSE), 1 to 16 characters."""
+    """Local AE title (DIMSE), 1 to 16 characters."""
     port: int = OWN_PORT
     """Port on which we listen for C-MOVE."""
     by: Retrieval = Retrieval.AUTO
@@ -58,7 +58,7 @@ class Access:
             raise UnusableInputError(
                 found=f"the AE title {self.title!r}",
                 expected="1 to 16 ASCII characters without a backslash",
-                next_step="Ask the archive's administrator for our AE title",
+                next_step="Ask the archive's administrator for the local AE title",
             )
         if not 0 < self.port < 65536:
             raise UnusableInputError(

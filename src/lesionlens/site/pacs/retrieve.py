@@ -120,8 +120,8 @@ def _by_move(peer: Peer, study_uid: str, intake: Intake, context: RunContext) ->
                 peer.address, "it offers neither C-GET nor C-MOVE", "Use its DICOMweb address"
             ) from error
         advice = (
-            f"Ask its administrator to enter our AE title {peer.access.title} with this machine "
-            f"and port {peer.access.port} as a destination; nothing was kept"
+            f"Ask its administrator to enter the local AE title {peer.access.title} with this "
+            f"machine and port {peer.access.port} as a destination; nothing was kept"
         )
         if not _follow(peer, answers, stop, intake, advice):
             raise unreachable(peer.address, "it does not respond to C-MOVE", advice)
@@ -141,7 +141,7 @@ def _follow(peer: Peer, answers: Any, stop: _Either, intake: Intake, next_step: 
             continue
         if status.Status in _NOT_OFFERED:
             return False
-        if intake.count:  # it knows our AE title
+        if intake.count:  # it knows the local AE title
             next_step = _SOME_CAME
         raise unreachable(
             peer.address,
@@ -194,7 +194,7 @@ def _study_request(study_uid: str) -> Dataset:
 
 @contextmanager
 def _provider(peer: Peer, intake: Intake) -> Iterator[None]:
-    """Listen for the archive on the interface that faces it, under our AE title only."""
+    """Listen for the archive on the interface that faces it, under the local AE title only."""
     entity = AE(peer.access.title)
     entity.require_called_aet = True
     entity.maximum_pdu_size = MAX_PDU_BYTES

@@ -153,7 +153,7 @@ def _region_of(study: HeldStudy, request: EngineRequest) -> Region:
     region = Region(request.header["region"])
     if region not in study.prepared.regions:
         raise UnusableInputError(
-            found=f"a request about the {region.words} of a study without T1c",
+            found=f"a request about the {region.display_name} of a study without T1c",
             expected="a region that the sequences can show",
             next_step="Request the whole tumour or its core, or send T1c too",
         )

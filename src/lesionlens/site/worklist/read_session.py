@@ -251,7 +251,7 @@ class ReadSession:
             begun=read.begun,
             time=signed.time,
             seconds=round(read.unaided_seconds, 3),
-            words=read.unaided,
+            statement=read.unaided,
             marks=tuple(UnaidedMark(m.uid, m.at_mm, m.confidence) for m in marks),
         )
 

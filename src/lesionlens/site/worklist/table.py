@@ -47,12 +47,12 @@ class WrittenTables:
     """Number of complete reads, by arm."""
 
     @property
-    def words(self) -> str:
+    def progress_text(self) -> str:
         """The progress in words.
 
         Examples
         --------
-        >>> WrittenTables(Path("r"), Path("m"), 3, (("unaided", 2),)).words
+        >>> WrittenTables(Path("r"), Path("m"), 3, (("unaided", 2),)).progress_text
         '2 of 3 reads complete: 2 unaided'
         """
         arms = ", ".join(f"{count} {arm}" for arm, count in self.complete)
@@ -161,7 +161,7 @@ def _mark_rows(read: Read, scores: Mapping[str, float]) -> list[dict[str, str | 
                 "rating": verdict.confidence if known and verdict.confidence is not None else "",
                 "verdict": verdict.state.value,
                 "score": scores.get(verdict.tracking_uid, ""),
-                "reason": safe_text(verdict.words),
+                "reason": safe_text(verdict.reason),
                 **_at(verdict.at_mm),
             }
         )

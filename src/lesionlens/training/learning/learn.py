@@ -158,7 +158,7 @@ def learn(
     trained = train(recipe, job.out, sitting, on_step=report, context=context)
     if not trained.finished:
         return LearnOutcome(trained, gathered, None)
-    new = _release(job.out, trained, about, cases.words)
+    new = _release(job.out, trained, about, cases.description)
     sides = Side("before", parent, about.sha256), Side("after", job.out / WEIGHTS, new.sha256)
     held = {case.name for case in cases.parts.validation}
     judged = _judged(job, recipe, [r for r in gathered.reviews if r.case.name in held], sides,

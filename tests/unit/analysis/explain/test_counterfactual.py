@@ -49,7 +49,7 @@ def test_hiding_a_region_takes_its_score_and_what_leans_on_it(asked):
     found = asked(0)
     assert found.before == pytest.approx((0.9, 0.8), abs=1e-6)
     assert found.after == (0, 0)
-    assert found.words == (
+    assert found.text == (
         "score by the first pass: 0.90 as it is, nothing drawn with this region hidden (nothing "
         "drawn without any image); candidate 2: 0.80 as it is, nothing drawn then"
     )
@@ -70,7 +70,7 @@ def test_a_large_outline_scores_nothing_without_an_image(make_prepared):
 def test_hiding_a_region_that_nothing_leans_on_changes_only_it(asked):
     found = asked(1)
     assert found.after[0] == pytest.approx(0.9, abs=1e-6)
-    assert "candidate" not in found.words
+    assert "candidate" not in found.text
 
 
 def test_an_unknown_candidate_is_refused(asked):

@@ -50,7 +50,7 @@ def test_a_map_of_what_is_needed_passes(make_prepared, region):
     assert found.kept > 0.9
     assert found.kept_random < 0.3
     assert found.deletion < 0.1 if region is Region.WT else found.deletion is None
-    assert found.words == "passed its checks"
+    assert found.verdict == "passed its checks"
 
 
 @pytest.mark.parametrize("region", Region)
@@ -79,7 +79,7 @@ def test_a_map_partly_elsewhere_fails_though_what_it_shows_is_needed(make_prepar
     assert found.kept > found.kept_random + trust.SUFFICIENT
     assert found.mass_inside > trust.MOSTLY
     assert trust.faults_of(found) == (trust.MapFault.PARTLY_OUTSIDE,)
-    assert found.words.startswith("not reliable here: too much of its attention lies outside")
+    assert found.verdict.startswith("not reliable here: too much of its attention lies outside")
 
 
 def test_a_map_fails_where_the_others_of_its_layer_lie_elsewhere(make_prepared):
@@ -99,7 +99,7 @@ def test_without_perturbed_predictions_where_it_lies_is_judged():
 def test_nothing_flagged_is_not_judged():
     found = trust.pointing(map_on(NEEDED), np.zeros(SHAPE, bool), 100.0)
     assert found.reliable is None
-    assert "not checked" in found.words
+    assert "not checked" in found.verdict
     empty = trust.pointing(np.zeros(SHAPE, np.float32), NEEDED, 100.0)
     assert empty.reliable is None
 
@@ -149,7 +149,7 @@ def test_the_brains_centre_may_not_do_as_well(make_prepared):
 
     found = checked(map_on(NEEDED), make_prepared, Perturbable(GRID, by_centre))
     assert found.kept_random + trust.SUFFICIENT < found.kept < found.kept_centre
-    assert "centre" in found.words
+    assert "centre" in found.verdict
 
 
 def test_a_pass_that_sees_nothing_there_explains_nothing(make_prepared):
@@ -157,7 +157,7 @@ def test_a_pass_that_sees_nothing_there_explains_nothing(make_prepared):
     found = checked(map_on(NEEDED), make_prepared, blind)
     assert found.kept is None
     assert found.reliable is False
-    assert "hardly sees" in found.words
+    assert "hardly sees" in found.verdict
 
 
 def test_each_map_alone_and_hidden_and_two_baselines_are_asked(make_prepared):

@@ -83,15 +83,15 @@ def test_a_midline_region_is_on_both_sides():
     points = np.array([[x, 30.0, 30.0] for x in np.linspace(-15, 15, 30)])
     found = anatomy.locate(points, head)
     assert found.side == "both sides"
-    assert found.words.startswith("both frontal lobes")
+    assert found.text.startswith("both frontal lobes")
 
 
 @pytest.mark.parametrize("region", anatomy.REGIONS)
 def test_every_place_reads_naturally(region):
-    left, both = Location("left", region).words, Location(BOTH_SIDES, region).words
+    left, both = Location("left", region).text, Location(BOTH_SIDES, region).text
     assert left in (f"left {region}", f"{region}, left")
     assert "sides " not in both
-    two = Location(BOTH_SIDES, f"thalamus and {region} (uncertain)").words
+    two = Location(BOTH_SIDES, f"thalamus and {region} (uncertain)").text
     assert two.startswith("both thalami and ")
     assert two.endswith(" (uncertain)")
     assert not both.endswith(("thalamuss", "insulas", "cerebellums", "lobe", "gangliass"))
@@ -100,7 +100,7 @@ def test_every_place_reads_naturally(region):
 def test_without_a_brain_the_place_is_unknown():
     brain, grid = brain_at((0.0, 0.0, 0.0))
     assert anatomy.find_head(np.zeros_like(brain), grid) is None
-    assert anatomy.locate(np.zeros((1, 3)), None).words == "place unknown"
+    assert anatomy.locate(np.zeros((1, 3)), None).text == "place unknown"
 
 
 def ball(centre, radius):

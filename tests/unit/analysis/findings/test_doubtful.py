@@ -50,7 +50,7 @@ def test_a_part_that_one_sequence_shows_is_named_with_its_volume_and_reason():
     assert (part.number, part.candidate) == (1, 1)
     assert part.in_favour == (FLAIR,)
     assert part.against == (T2, T1C)
-    assert part.words == "FLAIR alone shows it; T2 and T1c speak against it"
+    assert part.reason == "FLAIR alone shows it; T2 and T1c speak against it"
     assert part.volume_ml == pytest.approx((numbers == 1).sum() / 1000)
     assert numbers[26, 10, 10] == 1
     assert numbers[5, 10, 10] == 0
@@ -96,5 +96,5 @@ def test_a_part_that_a_reader_left_out_is_named_no_longer():
 
 def test_no_sequence_in_favour_is_said_so():
     (part,), _ = found_with(t1=0.0, t1c=0.0, t2=0.0, flair=-0.3)
-    assert part.words == "no sequence shows it by itself; FLAIR speaks against it"
-    assert replace(part, against=()).words == "no sequence shows it by itself"
+    assert part.reason == "no sequence shows it by itself; FLAIR speaks against it"
+    assert replace(part, against=()).reason == "no sequence shows it by itself"

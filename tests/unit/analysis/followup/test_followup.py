@@ -143,7 +143,7 @@ def test_growth_is_measured_by_one_criterion_too_and_written(compared):
     assert others == [None, None]
     said = f"one criterion for both examinations: {grown.joint.percent:+.0f} %"
     assert said in _note(grown, compared.followup, load("en"))
-    assert f"criterion for both {grown.joint.words}" in lines_of(compared)[0][1]
+    assert f"criterion for both {grown.joint.text}" in lines_of(compared)[0][1]
 
 
 def test_an_outline_that_a_person_drew_counts_alone(compared, before, now, laid_before):

@@ -121,4 +121,4 @@ def test_what_cannot_be_measured_says_why(before):
     found = together(before, alone)
     assert found.reason is Unmeasurable.INTENSITIES
     assert found.percent is found.plus_minus is None
-    assert "cannot be matched" in found.words
+    assert "cannot be matched" in found.text

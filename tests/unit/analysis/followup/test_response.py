@@ -293,7 +293,7 @@ def test_german_knows_every_line_of_the_arithmetic() -> None:
     new = german.step(STEPS["new"].format(**examples))
     assert new == "Neu: Frontallappen links, 12 × 11 mm; Progress"
     for missing in (("steroids",), ("the clinical state",), ("steroids", "the clinical state")):
-        words = ResponseDraft(ENTERED, None, (), 0, missing).words
+        words = ResponseDraft(ENTERED, None, (), 0, missing).text
         assert german.step(words).startswith("Kein Vorschlag")
-    proposed = ResponseDraft(ENTERED, R.STABLE, (), 0).words
+    proposed = ResponseDraft(ENTERED, R.STABLE, (), 0).text
     assert german.step(proposed).startswith("Vorschlag: SD (stabile Erkrankung)")

@@ -45,7 +45,7 @@ def test_a_drawn_shading_is_found(shaded, found):
     )
     before, after = found.variation
     assert after < 0.75 * before
-    assert "N4" in found.words
+    assert "N4" in found.text
     rest = bias_field.corrected(values, GRID, found)[brain] / (values[brain] / drawn)
     assert rest.std() / rest.mean() < 0.4 * drawn.std() / drawn.mean()
 

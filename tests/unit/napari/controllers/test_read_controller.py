@@ -108,7 +108,7 @@ def shown(analysis, turn=None):  # noqa: F811
     controller.expect(turn)
     session.open(analysis.study)
     result = SimpleNamespace(analysis=analysis, trace=None, engine=None)
-    found, controller.words = controller.recovered(analysis)
+    found, controller.message = controller.recovered(analysis)
     session.analysed(result, overlays_of(analysis), found)
     session.go_to(1)
     yield controller
@@ -243,11 +243,11 @@ def test_decisions_after_a_result_was_saved_are_shown_with_it_again(
 ):
     saved = saved_with(analysis, ReviewState.REJECTED)
     with shown(saved) as window:
-        assert window.words == ""
+        assert window.message == ""
         window.session.mark(ReviewState.ACCEPTED)  # and the window is killed
     with shown(saved) as window:
         assert decided(window) == [ReviewState.REJECTED, ReviewState.ACCEPTED]
-        assert "restored" in window.words
+        assert "restored" in window.message
 
 
 def test_each_of_two_results_of_one_study_goes_on_with_its_own_decisions(
@@ -272,7 +272,7 @@ def test_decisions_that_do_not_continue_a_result_are_kept_aside(
         window.session.mark(ReviewState.ACCEPTED)
     with shown(saved_with(analysis, ReviewState.REJECTED)) as window:
         assert decided(window) == [ReviewState.REJECTED]
-        assert "saved in" in window.words
+        assert "saved in" in window.message
     (aside,) = (tmp_path / "own" / "set_aside").iterdir()
     assert [event.state for event in store.load(aside).events] == [ReviewState.ACCEPTED]
 
@@ -283,7 +283,7 @@ def test_decisions_of_other_weights_are_not_taken_for_these(analysis, own):  # n
         window.session.mark(ReviewState.ACCEPTED)
     with shown(saved_with(analysis, ReviewState.REJECTED)) as window:
         assert decided(window) == [ReviewState.REJECTED]
-        assert window.words == ""
+        assert window.message == ""
 
 
 def test_a_session_of_a_reader_study_sees_no_review_of_the_result(

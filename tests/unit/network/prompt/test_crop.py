@@ -23,12 +23,12 @@ def test_a_turned_and_mirrored_cube_is_read_as_scipy_reads_it():
     step[0] *= -1
     place = Place(np.array([14.0, 22.0, 9.0]), step, N)
     where = np.moveaxis(place.voxels(), -1, 0)
-    wanted = np.stack([ndimage.map_coordinates(one, where, order=1) for one in volume])
+    expected = np.stack([ndimage.map_coordinates(one, where, order=1) for one in volume])
     inside = (place.voxels() >= 0).all(-1) & (place.voxels() <= np.array([29, 39, 34])).all(-1)
     assert inside.any()
     assert not inside.all()
     np.testing.assert_allclose(
-        sample(volume, place).numpy()[:, inside], wanted[:, inside], atol=1e-4
+        sample(volume, place).numpy()[:, inside], expected[:, inside], atol=1e-4
     )
 
 
@@ -62,9 +62,9 @@ def scene(present=(True, True, True, True), chances=None):
     return Scene(images, torch.ones(1, N, N, N), present, chances, 1.0)
 
 
-def question(wanted=(), unwanted=(), outline=None, region=None):
+def question(foreground=(), background=(), outline=None, region=None):
     masks = []
-    for points in (wanted, unwanted):
+    for points in (foreground, background):
         masks.append(np.zeros((N, N, N), bool))
         for at in points:
             masks[-1][at] = True
@@ -72,7 +72,7 @@ def question(wanted=(), unwanted=(), outline=None, region=None):
 
 
 def test_each_sequence_is_compared_with_where_it_was_pointed_at():
-    maps = network_input(scene(), question(wanted=[(12, 8, 8)])).maps[0]
+    maps = network_input(scene(), question(foreground=[(12, 8, 8)])).maps[0]
     assert abs(maps[16, 12, 4, 4]) < 0.01  # FLAIR as under the prompt
     assert maps[16, 2, 4, 4] == pytest.approx(-1, abs=0.01)  # two deviations darker
     assert not maps[17:21].any()  # nobody pointed at what does not belong
@@ -80,7 +80,7 @@ def test_each_sequence_is_compared_with_where_it_was_pointed_at():
 
 def test_an_absent_sequence_says_nothing_and_so_does_an_absent_analysis():
     shown = scene(present=(True, True, True, False))
-    maps, facts = network_input(shown, question(wanted=[(12, 8, 8)], region=0))
+    maps, facts = network_input(shown, question(foreground=[(12, 8, 8)], region=0))
     assert not maps[0, 16].any()
     assert not maps[0, 4:8].any()
     assert facts[0].tolist() == [1, 1, 1, 0, 1, 0, 0, 0, 0, 0, 0]

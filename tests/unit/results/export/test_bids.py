@@ -106,7 +106,7 @@ def test_sidecars_name_their_sources(analysis, tmp_path):
     table = (out / f"{STEM}_desc-candidates_dseg.tsv").read_text().splitlines()
     rows = [line.split("\t")[:3] for line in table[1:]]
     found = analysis.findings.candidates
-    assert rows == [[str(c.id), c.location.words, c.tracking_uid] for c in found]
+    assert rows == [[str(c.id), c.location.text, c.tracking_uid] for c in found]
     assert {line.split("\t")[-1] for line in table} == {"prompts", "n/a"}
 
 

@@ -189,7 +189,7 @@ def test_a_map_that_failed_a_check_is_labelled_and_folded_away_everywhere(make):
     assert "failed its check" not in passed
     words = "not reliable here: what it shows is not enough for the network to find the region"
     shown = {"kept": 0.3, "kept_random": 0.1, "kept_centre": 0.0, "deletion": 0.8}
-    failed = MapChecks(True, 0.9, 0.1, **shown, reliable=False, words=words)
+    failed = MapChecks(True, 0.9, 0.1, **shown, reliable=False, verdict=words)
     maps = replace(analysis.maps, checks={Region.WT: failed})
     html = report_html(replace(analysis, maps=maps))
     assert html.count("failed its check here") == 2
@@ -198,7 +198,9 @@ def test_a_map_that_failed_a_check_is_labelled_and_folded_away_everywhere(make):
         "what it shows keeps 30 % of the probability when shown alone, as much at random 10 %; "
         "hiding it leaves 80 %" in html
     )
-    earlier = MapChecks(True, 0.9, 0.1, deletion=0.8, reliable=False, words="not reliable: as then")
+    earlier = MapChecks(
+        True, 0.9, 0.1, deletion=0.8, reliable=False, verdict="not reliable: as then"
+    )
     maps = replace(analysis.maps, checks={Region.WT: earlier})
     assert "not reliable: as then" in report_html(replace(analysis, maps=maps))
 

@@ -35,7 +35,7 @@ def test_a_sentence_states_place_sizes_change_and_slice(make: MakeAnalysis) -> N
     analysis = _compared(make())
     one, other = analysis.findings.candidates
     english, german = (Sentences(analysis, language) for language in ("en", "de"))
-    assert one.location.words in english.of(one)
+    assert one.location.text in english.of(one)
     assert f"{one.volume_ml[Region.WT]:.1f} ml" in english.of(one)
     assert f"enhancing {one.longest_axial_diameter_mm:.0f} ×" in english.of(one)
     assert "volume +100 % since 2025-03-01" in english.of(one)
@@ -80,7 +80,7 @@ def test_a_site_edits_either_block(make: MakeAnalysis, tmp_path: Path) -> None:
     analysis = make()
     (one, *_) = analysis.findings.candidates
     written = Sentences(analysis, template=read_template(file))
-    assert written.of(one) == f"{one.location.words} {one.volume_ml[Region.WT]:.1f} ml"
+    assert written.of(one) == f"{one.location.text} {one.volume_ml[Region.WT]:.1f} ml"
     assert written.of_study().startswith("2 candidate regions")
     file.write_text("{% block study %}{{ candidates | length }} found{% endblock %}")
     assert Sentences(analysis, template=read_template(file)).of_study() == "2 found"

@@ -49,7 +49,7 @@ def test_slicer_s_library_reads_names_colours_and_terms(make, tmp_path):
     wanted = segments_of(analysis)[1]
     assert len(wanted) == 6
     for segment, (number, label) in zip(read["segments"], wanted, strict=True):
-        assert segment["name"] == f"{number} {label.words}"
+        assert segment["name"] == f"{number} {label.display_name}"
         np.testing.assert_allclose(
             segment["color"], np.array(lookup.rgb(label.colour)) / 255, atol=1e-5
         )

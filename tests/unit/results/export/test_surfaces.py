@@ -40,7 +40,7 @@ def test_the_scene_is_in_gltf_s_frame(make, tmp_path):
     analysis = asked(make(spacing_mm=(2, 2, 2)))
     SurfacesExporter().write(analysis, tmp_path)
     scene = trimesh.load(tmp_path / "surfaces" / "candidates.glb")
-    names = {f"{n} {region.words}" for n in (1, 2) for region in Region}
+    names = {f"{n} {region.display_name}" for n in (1, 2) for region in Region}
     assert names <= set(scene.graph.nodes)
     for candidate in analysis.findings.candidates:
         matrix, geometry = scene.graph[f"{candidate.id} whole tumour"]

@@ -283,7 +283,9 @@ def test_parts_of_lesions_with_identifiers_of_their_own_become_whole_candidates(
     """As highdicom and dcmqi write them: core, oedema and enhancing part, each for all lesions."""
     analysis = analysed()
     segments = [
-        _segment(n, label.words, code, tracking_uid=generate_uid(), tracking_id=label.words)
+        _segment(
+            n, label.display_name, code, tracking_uid=generate_uid(), tracking_id=label.display_name
+        )
         for n, (label, code) in enumerate(PARTS.items(), 1)
     ]
     _other(analysis, segments, _masks(analysis, *PARTS), tmp_path / "study" / "other.dcm")

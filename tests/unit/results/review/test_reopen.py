@@ -85,7 +85,7 @@ def test_what_was_saved_of_evidence_comes_back_and_stays_when_saved_again(closed
     np.testing.assert_array_equal(again.volumes.evidence.shares[MrSequence.T1C], share)
     np.testing.assert_array_equal(again.volumes.evidence.base, share * 2)
     (one,) = again.findings.considered
-    assert (one.location.words, one.score, one.peak_mm) == ("left insula", 0.07, (1, 2, 4))
+    assert (one.location.text, one.score, one.peak_mm) == ("left insula", 0.07, (1, 2, 4))
     assert one.voxels.shape == (0, 3)
 
 

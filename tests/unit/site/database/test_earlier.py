@@ -63,7 +63,7 @@ def test_every_read_of_an_earlier_list_is_there(folder):
     assert (verdicts["2.25.1"].state, verdicts["2.25.1"].confidence) == (ReviewState.ACCEPTED, 85)
     assert verdicts["2.25.2"].at_mm == (14.0, 5.0, 6.0)
     other = reads[ReadKey("case-a", "B. Reader")]
-    assert [(one.state, one.words) for one in other.verdicts] == [
+    assert [(one.state, one.reason) for one in other.verdicts] == [
         (ReviewState.DEFERRED, "prior needed")
     ]
     alone = reads[ReadKey("case-b", "A. Reader", 1, Arm.UNAIDED)]

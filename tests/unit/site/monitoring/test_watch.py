@@ -204,13 +204,13 @@ def test_a_broken_rule_is_kept_for_the_panel_until_none_is(home, tmp_path):
     assert monitor_warning.current() is None
     monitor_warning.keep(("2026-W07: 4.0 candidates a study",), tmp_path / "monitor.html")
     found = monitor_warning.current()
-    assert "Stop and look" in found.words
-    assert "4.0 candidates a study" in found.words
+    assert "Stop and look" in found.text
+    assert "4.0 candidates a study" in found.text
     assert found.page == str(tmp_path / "monitor.html")
     monitor_warning.keep((), tmp_path / "monitor.html")
-    assert monitor_warning.current().words == ""
+    assert monitor_warning.current().text == ""
     (home / "monitor.json").write_text("{")
-    assert "cannot be read" in monitor_warning.current().words
+    assert "cannot be read" in monitor_warning.current().text
 
 
 def test_what_a_reader_added_and_took_back_is_not_counted(tmp_path):

@@ -111,7 +111,7 @@ class NnInteractiveEngine(LensEngine):
                 expected="its answer",
                 next_step=f"Look whether it runs at the address in {ADDRESS}",
             ) from error
-        mask[tuple(question.wanted.T)], mask[tuple(question.unwanted.T)] = True, False
+        mask[tuple(question.foreground.T)], mask[tuple(question.background.T)] = True, False
         i, j, k = (slice(0, n) for n in prepared.working.shape)
         marks = np.zeros(mask.shape, np.float32)  # it does not say what it attended to
         return PromptResponse((i, j, k), mask.astype(np.float32), marks, np.zeros(mask.shape, bool))
@@ -130,7 +130,9 @@ class NnInteractiveEngine(LensEngine):
         target[...] = 0
         if question.outline is not None:
             session.add_initial_seg_interaction(question.outline.astype(np.uint8))
-        points = [(at, False) for at in question.unwanted] + [(at, True) for at in question.wanted]
+        points = [(at, False) for at in question.background] + [
+            (at, True) for at in question.foreground
+        ]
         for number, (at, belongs) in enumerate(points, 1):
             session.add_point_interaction(
                 tuple(at.tolist()), belongs, run_prediction=number == len(points)
@@ -139,8 +141,8 @@ class NnInteractiveEngine(LensEngine):
 
 
 def _check(question: PromptRequest) -> None:
-    both = {*map(tuple, question.wanted.tolist())} & {*map(tuple, question.unwanted.tolist())}
-    if both or (not len(question.wanted) and question.outline is None):
+    both = {*map(tuple, question.foreground.tolist())} & {*map(tuple, question.background.tolist())}
+    if both or (not len(question.foreground) and question.outline is None):
         raise UnusableInputError(
             found="a voxel that is both part of it and not" if both else "no prompt for it",
             expected="a place that belongs to the thing, or an outline to correct",
@@ -149,7 +151,7 @@ def _check(question: PromptRequest) -> None:
 
 
 def _sequence(prepared: PreparedStudy) -> int:
-    wanted = os.environ.get(SEQUENCE)
-    order = (MrSequence(wanted), *_READ_FIRST) if wanted else _READ_FIRST
+    foreground = os.environ.get(SEQUENCE)
+    order = (MrSequence(foreground), *_READ_FIRST) if foreground else _READ_FIRST
     every = list(MrSequence)
     return next(every.index(one) for one in order if prepared.present[every.index(one)])

@@ -96,12 +96,12 @@ class NnUNetEngine:
         """Answer on the working grid; see `lesionlens.engines.engine.Engine.predict`."""
         context.check(STAGE)
         there = dict(zip(MrSequence, prepared.present.tolist(), strict=True))
-        missing = [s.words for s in self._sequences if not there[s]]
+        missing = [s.display_name for s in self._sequences if not there[s]]
         if missing:
             raise UnusableInputError(
                 found=f"a study without {', '.join(missing)}",
                 expected=f"all that this network reads: "
-                f"{', '.join(s.words for s in self._sequences)}",
+                f"{', '.join(s.display_name for s in self._sequences)}",
                 next_step="Add the sequence, or use the engine lens, which reads any subset",
             )
         order = [list(MrSequence).index(s) for s in self._sequences]

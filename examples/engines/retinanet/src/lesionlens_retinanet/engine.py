@@ -157,12 +157,12 @@ class RetinaNetEngine:
         context.check(STAGE)
         present = [bool(there) for there in prepared.present]
         there = {s for s, shown in zip(MrSequence, present, strict=True) if shown}
-        missing = [s.words for s in self._sequences if s not in there]
+        missing = [s.display_name for s in self._sequences if s not in there]
         if missing or not there & set(BRIGHT_IN):
             raise UnusableInputError(
                 found=f"a study without {', '.join(missing) or 'FLAIR, T2 and T1c'}",
                 expected=f"all that this network reads: "
-                f"{', '.join(s.words for s in self._sequences)}; and one of FLAIR, T2, T1c",
+                f"{', '.join(s.display_name for s in self._sequences)}; and one of FLAIR, T2, T1c",
                 next_step="Add the sequence, or use the engine lens, which reads any subset",
             )
         boxes = self._boxes(prepared, context)

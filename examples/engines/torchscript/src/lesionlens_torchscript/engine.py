@@ -89,7 +89,9 @@ class TorchScriptEngine:
         with context.stage(STAGE), torch.inference_mode():
             shares: Any = self._windows(read.channels[:, order], asked)
         found = torch.sigmoid(shares)[0].float().cpu().numpy()
-        absent = [s.words for s in self._sequences if not read.present[list(MrSequence).index(s)]]
+        absent = [
+            s.display_name for s in self._sequences if not read.present[list(MrSequence).index(s)]
+        ]
         notices = (f"The network saw zeros in place of {', '.join(absent)}",) if absent else ()
         return Prediction(self._nested(found, read.grid, prepared), self.info, notices=notices)
 

@@ -292,7 +292,7 @@ def _named(
             hits = _series_below(place, series, root, options, patients)
         if not hits:
             raise UnusableInputError(
-                found=f"nothing usable for {sequence.words}: {Path(value).name!r}",
+                found=f"nothing usable for {sequence.display_name}: {Path(value).name!r}",
                 expected="a Series UID within the study, a DICOM folder or a NIfTI file",
                 next_step="Copy the Series UID from the list of series, or check the path",
             )

@@ -148,8 +148,8 @@ def _guess(path: Path, notices: list[str]) -> sequences.Guess:
         )
     if by_sidecar.sequence not in (None, by_name.sequence):
         notices.append(
-            f"The JSON sidecar of {path.name!r} says {by_sidecar.sequence.words}, its name "
-            f"{by_name.sequence.words}: the name was followed. "
+            f"The JSON sidecar of {path.name!r} says {by_sidecar.sequence.display_name}, its name "
+            f"{by_name.sequence.display_name}: the name was followed. "
             f"If that is wrong, {how_to_name(by_sidecar.sequence)}."
         )
         return replace(by_name, confidence=0.6)

@@ -225,7 +225,7 @@ class ViewActs(MeasureActs):
         number = (here[0] + 1) % len(rows) if here else 0
         one = rows[number]
         self.go_to_point(one.point_mm)
-        words = f"Also considered, {number + 1} of {len(rows)}: {one.words}, score {one.score}."
+        words = f"Also considered, {number + 1} of {len(rows)}: {one.text}, score {one.score}."
         self.session.notify(words)
 
     def step_doubtful(self, step: int) -> None:
@@ -246,7 +246,7 @@ class ViewActs(MeasureActs):
         self.go_to_point(part.centroid_mm)
         self.session.notify(
             f"Doubtful part {number + 1} of {len(parts)}, {part.volume_ml:.1f} ml of candidate "
-            f"{part.candidate}: {part.words}."
+            f"{part.candidate}: {part.reason}."
         )
 
     def _analysed(self) -> Analysis | None:

@@ -31,10 +31,10 @@ class SecondOpinion(StrEnum):
         return MrSequence(name) if kind == "evidence" else None
 
     @property
-    def words(self) -> str:
+    def display_name(self) -> str:
         """Name in the panel."""
         if self.sequence is not None:
-            return f"{self.sequence.words} evidence"
+            return f"{self.sequence.display_name} evidence"
         return {SecondOpinion.GRADIENTS: "Grad-CAM", SecondOpinion.ROLLOUT: "rollout"}[self]
 
 

@@ -44,7 +44,7 @@ class Window(StrEnum):
 class ComparedPictures:
     """Images for comparison, such as a prior's."""
 
-    words: str
+    description: str
     """Description, such as "prior of 2024-03-01"."""
     volumes: Mapping[MrSequence, Volume]
     """Volumes in the patient frame of the open study, on their own grids; missing sequences are not

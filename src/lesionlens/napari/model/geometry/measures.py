@@ -50,14 +50,14 @@ class Measure:
         return replace(self, points=(*self.points[:which], at, *self.points[which + 1 :]))
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """Its length or its angle; empty of a region, and until there are all its points.
 
         Examples
         --------
-        >>> Measure(MeasureKind.RULER, ((0.0, 0.0, 0.0), (3.0, 4.0, 0.0))).words
+        >>> Measure(MeasureKind.RULER, ((0.0, 0.0, 0.0), (3.0, 4.0, 0.0))).text
         '5.0 mm'
-        >>> Measure(MeasureKind.ANGLE, ((1.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 9.0, 0.0))).words
+        >>> Measure(MeasureKind.ANGLE, ((1.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 9.0, 0.0))).text
         '90°'
         """
         points = np.asarray(self.points)
@@ -89,7 +89,7 @@ class RegionStatistics:
     """Volume of the ellipse times the slice thickness."""
 
     @property
-    def words(self) -> tuple[str, ...]:
+    def lines(self) -> tuple[str, ...]:
         """Lines of text beside the ellipse."""
         size = f"{self.area_mm2:.0f} mm² · {self.volume_ml:.2f} ml"
         if not self.count:

@@ -31,12 +31,12 @@ class Ruler:
         return float(np.linalg.norm(np.subtract(self.end, self.start)))
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """Text beside the ruler.
 
         Examples
         --------
-        >>> Ruler((0.0, 0.0, 0.0), (3.0, 4.0, 0.0), moved=True).words
+        >>> Ruler((0.0, 0.0, 0.0), (3.0, 4.0, 0.0), moved=True).text
         '5.0 mm, by hand'
         """
         return f"{self.length_mm:.1f} mm" + (", by hand" if self.moved else "")

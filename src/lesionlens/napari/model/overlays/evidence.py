@@ -31,7 +31,7 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
     evidence = analysis.volumes.evidence
     if evidence is None or sequence not in evidence.shares:
         raise UnusableInputError(
-            found=f"a result without the contribution of {sequence.words} at each voxel",
+            found=f"a result without the contribution of {sequence.display_name} at each voxel",
             expected="a result of an engine that can omit single sequences",
             next_step="Analyse the study again",
         )
@@ -42,7 +42,7 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
         evidence.within(one.voxels)[sequence] for one in component_voxels(marked, evidence.grid)
     ]
     listed = ", ".join(f"{n + 1}: {mean:+.2f}" for n, mean in enumerate(means[:_LISTED]))
-    words = f"Mean of {sequence.words} within candidates · {listed}. " if listed else ""
+    words = f"Mean of {sequence.display_name} within candidates · {listed}. " if listed else ""
     return MapView(
         frozen(np.asarray(data, np.float32)),
         EVIDENCE_TOP,
@@ -51,7 +51,7 @@ def evidence_view(analysis: Analysis, sequence: MrSequence) -> MapView:
         "of the first pass; with the other maps and the answer to no image they sum to it",
         low=-EVIDENCE_TOP,
         role="evidence",
-        words=f"{words}Exact Shapley values of the first pass, "
+        statistics=f"{words}Exact Shapley values of the first pass, "
         f"{float(evidence.grid.spacing_mm[0]):.2g} mm.",
     )
 

@@ -46,7 +46,7 @@ class MapView:
     """Value at the opposite full colour of a signed map; else 0."""
     role: str = "attention"
     """Role, which selects the colours."""
-    words: str = ""
+    statistics: str = ""
     """Statistics of this map, in words."""
 
 

@@ -73,7 +73,7 @@ def layer_view(result: Any, prepared: PreparedStudy, layer_choice: LayerChoice) 
         return probe_view(ask_raw(result.trace, prepared, (i, j, k)))
     view = attention_view(layer_attention_raw(result.trace, prepared, region, int(layer), head))
     if layer == 0 and head is None:
-        return replace(view, words=search_words(result.analysis, result.trace, region))
+        return replace(view, statistics=search_words(result.analysis, result.trace, region))
     return view
 
 

@@ -21,7 +21,7 @@ def plain_layers(analysis: Analysis) -> tuple[PlainLayer, ...]:
     millimetres, also for oblique slices.
     """
     volumes = analysis.volumes
-    names = {int(label): label.words for label in Label}
+    names = {int(label): label.display_name for label in Label}
     made: list[PlainLayer] = []
     for kind, found in (("probability", volumes.probability), ("attention", volumes.attention)):
         for region, volume in found.items():

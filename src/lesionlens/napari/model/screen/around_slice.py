@@ -57,7 +57,7 @@ def words_of(
     board: Board, tile: Tile, picture: Picture | None, image: Slice | None
 ) -> tuple[str, ...]:
     """Return the texts in the corner of a view: sequence, slice, resampling."""
-    first = f"{tile.sequence.words} · {tile.plane.value}"
+    first = f"{tile.sequence.display_name} · {tile.plane.value}"
     if picture is None or image is None:
         return (first,)
     if image.number == 0:

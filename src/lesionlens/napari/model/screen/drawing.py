@@ -55,7 +55,7 @@ class Drawing:
     """(2,): crosshair and centre of the view, millimetres on the screen."""
     edges: Edges
     """Letters of the patient's sides."""
-    words: tuple[str, ...]
+    lines: tuple[str, ...]
     """Texts: sequence and plane; slice and resampling."""
     map: MapDrawing | None = None
     outlines: tuple[tuple[str, tuple[Line, ...]], ...] = ()
@@ -97,7 +97,7 @@ class Artist:
             crosshair=(float(crosshair[0]), float(crosshair[1])),
             centre=(float(centre[0]), float(centre[1])),
             edges=frame.edges(tile.plane),
-            words=words_of(board, tile, picture, image),
+            lines=words_of(board, tile, picture, image),
             map=self._map(board, tile, place),
             outlines=self._outlines(board, tile, place),
             box=box_of(board, tile, place),
@@ -131,7 +131,7 @@ class Artist:
         for index, ruler in enumerate(self.rulers(board)):
             ends = np.asarray([ruler.start, ruler.end])
             if np.abs(frame.depth(plane, ends) - depth).max() <= NEAR_MM:
-                found.append((index, frame.on_screen(plane, ends), ruler.words))
+                found.append((index, frame.on_screen(plane, ends), ruler.text))
         return tuple(found)
 
     def _image(self, board: Board, tile: Tile, place: Viewpoint, picture: Picture) -> Slice:

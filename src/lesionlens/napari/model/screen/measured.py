@@ -22,7 +22,7 @@ class DrawnMeasure:
     points: NDArray[np.float64]
     """(N, 2) float64: points that can be dragged."""
     line: Line
-    words: tuple[str, ...]
+    lines: tuple[str, ...]
     """Lines of text."""
     beside: tuple[float, float]
     """(2,): the text is to the right of this point."""
@@ -42,11 +42,11 @@ def measures_on(
             continue
         points = board.frame.on_screen(tile.plane, measure.points)
         if measure.kind is MeasureKind.REGION and not measure.empty:
-            words = (tile.sequence.words, *statistics_of(image, points).words)
+            words = (tile.sequence.display_name, *statistics_of(image, points).lines)
             beside = (float(points[:, 0].max()), float(points[:, 1].min()))
             found.append(DrawnMeasure(index, points, ellipse(points), words, beside))
         else:
-            words = (measure.words,) if measure.words else ()
+            words = (measure.text,) if measure.text else ()
             ruler = measure.kind is MeasureKind.RULER
             x, y = points[points[:, 0].argmax() if ruler else 1].tolist()
             found.append(DrawnMeasure(index, points, points, words, (x, y)))

@@ -277,7 +277,7 @@ def _analysed(state: State, analysis: Analysis, common: dict[str, Any]) -> Scree
         withheld=choices.overlay is Overlay.MAP and withheld(state),
         **_about(state, focus, capabilities),
         probed="" if state.probed is None else probe_words(analysis, state.probed),
-        reviewed=state.review.words(uids),
+        reviewed=state.review.progress_text(uids),
         sign_words=sign_words(state, flagged=bool(uids)),
         signed=state.review.signed is not None,
         all_reviewed=bool(uids) and all(state.review.state_of(uid).decided for uid in uids),
@@ -302,7 +302,7 @@ def _about(state: State, focus: Candidate | None, capabilities: set[str]) -> dic
         return {}
     asked = state.without
     return {
-        "focus_title": f"{focus.id} · {focus.location.words}",
+        "focus_title": f"{focus.id} · {focus.location.text}",
         "facts": facts_of(focus),
         "relevance": bars_of(focus),
         "deciding": deciding_words(focus.sequence_relevance),
@@ -361,9 +361,9 @@ def _sequences(study: Study, shown: MrSequence | None) -> tuple[ShownSequence, .
     for sequence in MrSequence:
         series = study.series.get(sequence)
         evidence = (
-            f"{sequence.words}: not in this study"
+            f"{sequence.display_name}: not in this study"
             if series is None
-            else f"{sequence.words}: {series.description or 'unnamed'}, known by "
+            else f"{sequence.display_name}: {series.description or 'unnamed'}, known by "
             f"{series.detected_by}; {_edges(series.grid.spacing_mm)} mm"
         )
         rows.append(ShownSequence(sequence, series is not None, sequence is shown, evidence))

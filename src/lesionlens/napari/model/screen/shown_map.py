@@ -54,8 +54,8 @@ def _hint(screen: Screen, overlays: Overlays | None, view: MapView | None) -> st
     asked = None if overlays is None or choice is None else (overlays, choice)
     if asked is not None and asked[0].attended(asked[1].region, asked[1]) is None:
         return "Being computed; the previous map is shown until then."
-    if view is not None and view.words:
-        return view.words
+    if view is not None and view.statistics:
+        return view.statistics
     if choice is not None and isinstance(choice.layer, SecondOpinion):
         return _SECOND_OPINIONS[choice.layer]
     return _offered(screen)

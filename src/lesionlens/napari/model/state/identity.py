@@ -46,12 +46,12 @@ class Identity:
         return tuple(line for line in lines if line)
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         """Patient, date and study in one line.
 
         Examples
         --------
-        >>> Identity("head", "A B", "7", "", "2026-01-05").words
+        >>> Identity("head", "A B", "7", "", "2026-01-05").text
         'A B · ID 7 · 2026-01-05 · head'
         """
         return " · ".join(line for line in self.lines if line != self.born)
@@ -75,7 +75,7 @@ def identity_of(study: Study, listed: Identity = NOWHERE) -> Identity:
     --------
     >>> from pathlib import Path
     >>> study = Study("head", StudyKind.NIFTI, {}, Path())
-    >>> identity_of(study, Identity("a", number="7", date="2026-01-05")).words
+    >>> identity_of(study, Identity("a", number="7", date="2026-01-05")).text
     'ID 7 · 2026-01-05 · a'
     """
     name = listed.study or study.name

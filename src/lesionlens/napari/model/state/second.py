@@ -12,7 +12,7 @@ from lesionlens.base.records.analysis import Analysis
 class SecondResult:
     """Another result on the grid of the open one."""
 
-    words: str
+    name: str
     """Reader or folder of the result."""
     labels: Labels
     """(I, J, K) uint8: on the native grid, without rejected candidates."""

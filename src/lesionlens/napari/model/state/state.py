@@ -66,7 +66,7 @@ _STAGE_SHARE = 0.2
 class Activity:
     """A background job: name, stage and progress (0 to 1)."""
 
-    words: str
+    name: str
     stage: str = ""
     fraction: float = 0.0
     stopping: bool = False

@@ -38,7 +38,7 @@ _FIELDS = {
     "--user": "the user name",
     "--cert": "“Our certificate”",
     "--ca": "“Trusted certificates”",
-    "--aet": "“Our AE title”",
+    "--aet": "“Local AE title”",
     "--port": "“Our port”",
     "--out": "“Keep studies in”",
     "--by get or move": "another way under “Fetch by”",

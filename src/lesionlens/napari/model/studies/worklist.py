@@ -42,7 +42,7 @@ class WorklistState:
     folder: Path | None = None
     title: str = ""
     rows: tuple[WorklistRow, ...] = ()
-    words: str = ""
+    filter_text: str = ""
     """Text of the filter."""
     current: tuple[str, int] | None = None
     """`WorklistRow.key` of the open study."""
@@ -63,7 +63,7 @@ class WorklistState:
         opened = self.folder is not None
         focus = self.opening or self.current
         activity, problem = self.activity, self.problem
-        running = "" if activity is None else f"{activity.words}: {activity.stage}"
+        running = "" if activity is None else f"{activity.name}: {activity.stage}"
         ahead = f"analysing {self.under_way or '…'}" if self.ahead else ""
         summary = (running, self.message, self._counts if opened else "", ahead)
         failure = (
@@ -144,7 +144,7 @@ class WorklistSession:
         self._set(
             folder=folder,
             title=title,
-            rows=matching(rows, self.state.words),
+            rows=matching(rows, self.state.filter_text),
             current=None if known is None else self.state.current,
             opening=None,
             place=self._last_opened(),
@@ -181,7 +181,7 @@ class WorklistSession:
         except LesionLensError as error:
             self._set(message=f"The list cannot be read now: {error}")
             return
-        self._set(rows=matching(self._all, self.state.words), under_way=under_way)
+        self._set(rows=matching(self._all, self.state.filter_text), under_way=under_way)
 
     def name_reader(self, reader: str) -> None:
         """Set the reader's name if the list was opened without one."""
@@ -191,7 +191,7 @@ class WorklistSession:
 
     def filter(self, words: str) -> None:
         """Show the rows that contain these words."""
-        self._set(words=words, rows=matching(self._all, words))
+        self._set(filter_text=words, rows=matching(self._all, words))
 
     # --- position -------------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from lesionlens.napari.model.overlays.maps import UNCERTAIN
 class Fact:
     """A short statement: True is good, False a warning, None neutral."""
 
-    words: str
+    text: str
     good: bool | None
     tooltip: str = ""
 
@@ -33,7 +33,7 @@ class Fact:
 class Bar:
     """Signed relevance of one sequence to the candidate in focus."""
 
-    words: str
+    name: str
     value: float
     alone: float | None = None
     left_out: float | None = None
@@ -48,7 +48,7 @@ class Bar:
         >>> Bar("FLAIR", 0.21, 0.97, 0.96).details
         'FLAIR: +0.21; alone 0.97, without it 0.96'
         """
-        figures = f"{self.words}: {self.value:+.2f}"
+        figures = f"{self.name}: {self.value:+.2f}"
         if self.alone is None or self.left_out is None:
             return figures
         return f"{figures}; alone {self.alone:.2f}, without it {self.left_out:.2f}"
@@ -56,13 +56,13 @@ class Bar:
 
 def details(candidate: Candidate) -> str:
     """Return location and sizes of a candidate in words."""
-    parts = [candidate.location.words, f"{size_words(candidate)} of the {candidate.measured}"]
+    parts = [candidate.location.text, f"{size_words(candidate)} of the {candidate.measured}"]
     for region in Region:
         volume = candidate.volume_ml.get(region)
         words = volume_words(volume) if volume is not None else "–"
         if region is Region.TC and candidate.core_uncertain:
             words += ", uncertain without T1c"
-        parts.append(f"{region.words}: {words}")
+        parts.append(f"{region.display_name}: {words}")
     if candidate.rano_measurable is not None:
         parts.append("measurable (RANO)" if candidate.rano_measurable else "not measurable (RANO)")
     if candidate.source is Source.READER:
@@ -116,7 +116,7 @@ def threshold_source(point: OperatingPoint | None, floor: float) -> str:
 
 def short_place(candidate: Candidate) -> str:
     """Return a short location for a narrow table; the tooltip has the full one."""
-    words = candidate.location.words.replace(" lobes", "").replace(" lobe", "")
+    words = candidate.location.text.replace(" lobes", "").replace(" lobe", "")
     return words.replace(UNCERTAIN_PLACE, "?")
 
 
@@ -210,7 +210,7 @@ def facts_of(candidate: Candidate) -> tuple[Fact, ...]:
         fits = candidate.most_likely_class is LesionClass.TUMOUR
         facts.append(
             Fact(
-                f"network's nearest kind: {candidate.most_likely_class.words}",
+                f"network's nearest kind: {candidate.most_likely_class.display_name}",
                 None if fits else False,
                 f"Of the three classes of the network, not a diagnosis: {words}.",
             )
@@ -225,7 +225,7 @@ def bars_of(candidate: Candidate) -> tuple[Bar, ...]:
     relevance = candidate.sequence_relevance or {}
     bars = [
         Bar(
-            sequence.words,
+            sequence.display_name,
             float(value),
             _of(candidate.score_alone, sequence),
             _of(candidate.score_left_out, sequence),
@@ -256,6 +256,6 @@ def probe_words(analysis: Analysis, voxel: tuple[int, int, int]) -> str:
     found = next((c for c in analysis.findings.candidates if c.id == number), None)
     if found is None:
         return "Probe of a voxel that is not flagged: where it attended."
-    part = Label(int(analysis.volumes.labels.data[voxel])).words
+    part = Label(int(analysis.volumes.labels.data[voxel])).display_name
     why = deciding_words(found.sequence_relevance)
     return f"Probe: where a voxel of candidate {number} ({part}) attended{why and '; '}{why}."

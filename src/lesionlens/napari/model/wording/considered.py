@@ -14,7 +14,7 @@ class ShownConsidered:
     """One dismissed region: score, description and position (RAS+ mm)."""
 
     score: str
-    words: str
+    text: str
     point_mm: Point
 
 
@@ -24,5 +24,5 @@ def shown_considered(analysis: Analysis) -> tuple[ShownConsidered, ...]:
 
 
 def _line(one: Considered) -> ShownConsidered:
-    words = f"{one.location.words}, {volume_words(one.volume_ml)}"
+    words = f"{one.location.text}, {volume_words(one.volume_ml)}"
     return ShownConsidered(f"{one.score:.2f}", words, one.peak_mm)

@@ -47,7 +47,7 @@ def awaited(state: State, act: str) -> str:
     if state.preliminary is not None:
         return _PRELIMINARY.format(act)
     if state.activity is not None:
-        return f"{state.activity.words}: wait until it has ended"
+        return f"{state.activity.name}: wait until it has ended"
     return "No study is open" if state.study is None else "Analyse the study first"
 
 

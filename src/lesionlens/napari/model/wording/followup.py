@@ -101,7 +101,7 @@ def _words(change: Change, found: Comparison) -> str:
     if together is not None:
         words += f"; with all that merged or split {_signed(percent(*together))}"
     if change.joint is not None:
-        words += f"; by one criterion for both {change.joint.words}"
+        words += f"; by one criterion for both {change.joint.text}"
     return f"{place}{words}{f' (overlaps {beside} too)' if beside else ''}"
 
 

@@ -39,10 +39,10 @@ def verdict(analysis: Analysis, state: State) -> Fact | None:
         return None
     part = _unchecked(choices)
     if part and trust.reliable:
-        words = f"The map of all layers and all candidates: {trust.words}"
+        words = f"The map of all layers and all candidates: {trust.verdict}"
         return Fact(f"{part}: not checked by itself", None, words)
     words = "map passed its checks" if trust.reliable else "map not reliable here"
-    return Fact(words, trust.reliable, trust.words)
+    return Fact(words, trust.reliable, trust.verdict)
 
 
 def _evidence(choices: Choices) -> bool:

@@ -26,14 +26,14 @@ def shown_second(second: SecondResult) -> ShownSecond:
     rows = tuple(_agreement_words(row) for row in second.agreement.regions)
     parts = second.agreement.disagreements
     lines = tuple((part.point_mm, str(part.number), disagreement_words(part)) for part in parts)
-    return ShownSecond(f"Light blue: {second.words}", rows, lines)
+    return ShownSecond(f"Light blue: {second.name}", rows, lines)
 
 
 def _agreement_words(row: RegionAgreement) -> str:
     if not row.first_ml and not row.second_ml:
-        return f"{row.region.words}: in neither"
+        return f"{row.region.display_name}: in neither"
     here, there = volume_words(row.first_ml), volume_words(row.second_ml)
-    return f"{row.region.words}: {here} here, {there} there, Dice {row.dice:.2f}"
+    return f"{row.region.display_name}: {here} here, {there} there, Dice {row.dice:.2f}"
 
 
 def disagreement_words(part: Disagreement) -> str:

@@ -14,8 +14,8 @@ def caption(state: State) -> str:
     """Return sequence and plane."""
     sequence, plane = shown_sequence(state), state.choices.plane
     other = compared_now(state)
-    before = "" if other is None else f"{other.words} · "
-    return plane.value if sequence is None else f"{before}{sequence.words} · {plane.value}"
+    before = "" if other is None else f"{other.description} · "
+    return plane.value if sequence is None else f"{before}{sequence.display_name} · {plane.value}"
 
 
 def who(identity: Identity) -> str:
@@ -35,7 +35,7 @@ def subtitle(study: Study, analysis: Analysis | None, state: State) -> str:
         if analysis is not None
         else next((s for s in REFERENCE_ORDER if s in study.series), None)
     )
-    return words if reference is None else f"{words} · reference {reference.words}"
+    return words if reference is None else f"{words} · reference {reference.display_name}"
 
 
 def sign_words(state: State, *, flagged: bool) -> str:

@@ -215,7 +215,7 @@ def _roi(analysis: Analysis, sources: SourceFrames, segment: Segment) -> Dataset
     item = Dataset()
     item.ROINumber = segment.number
     item.ReferencedFrameOfReferenceUID = sources.datasets[0].FrameOfReferenceUID
-    item.ROIName = caveats.part_name(analysis, segment.candidate, segment.region.words)
+    item.ROIName = caveats.part_name(analysis, segment.candidate, segment.region.display_name)
     item.ROIDescription = f"Research use only. Tracking UID {segment.candidate.tracking_uid}"
     item.ROIGenerationAlgorithm = algorithm_type(analysis, segment.candidate).value
     return item

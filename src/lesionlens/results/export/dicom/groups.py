@@ -193,7 +193,7 @@ def _volume_of(region: Region) -> own.Code:
     below the finding of the first group. The first group's own volume needs no region name, and 3D
     Slicer uses it as a column heading.
     """
-    return own.VOLUME._replace(meaning=f"{region.words.capitalize()} volume")
+    return own.VOLUME._replace(meaning=f"{region.display_name.capitalize()} volume")
 
 
 def _draw(group: Any, analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> None:
@@ -284,7 +284,7 @@ def _remarks(analysis: Analysis, candidate: Candidate, sentences: Sentences) -> 
     state = analysis.review.state_of(candidate.tracking_uid)
     score = own.PROBABILITY if analysis.run.engine.calibrated else own.CERTAINTY
     compared = f"{_compared(analysis, candidate)}; research use only"
-    place = candidate.location.words
+    place = candidate.location.text
     if candidate.score is None:
         words = f"{place}; added by a reader; {state.value}{compared}"
         made = [TextContentItem(identity.concept(own.COMMENT), words, CONTAINS)]
@@ -318,7 +318,7 @@ def _placed(review: Review, candidate: Candidate) -> list[Any]:
 def _doubt(part: DoubtfulPart) -> TextContentItem:
     """Describe a doubtful part of an outline, in DICOM's LPS millimetres."""
     x, y, z = geometry.points_lps_from_ras([part.centroid_mm])[0]
-    words = f"{part.volume_ml:.1f} ml about {x:.0f}, {y:.0f}, {z:.0f} mm (LPS): {part.words}"
+    words = f"{part.volume_ml:.1f} ml about {x:.0f}, {y:.0f}, {z:.0f} mm (LPS): {part.reason}"
     return TextContentItem(identity.concept(own.DOUBTFUL_PART), words, CONTAINS)
 
 

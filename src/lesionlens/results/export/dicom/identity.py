@@ -140,7 +140,7 @@ def exported(analysis: Analysis) -> tuple[Candidate, ...]:
 
 def tracking_id(candidate: Candidate, region: Region | None = None) -> str:
     """Return the human-readable tracking identifier of a candidate, or of one of its regions."""
-    return f"Candidate {candidate.id}" + ("" if region is None else f", {region.words}")
+    return f"Candidate {candidate.id}" + ("" if region is None else f", {region.display_name}")
 
 
 def package_version(analysis: Analysis) -> str:

@@ -208,7 +208,7 @@ def _pixels(made: Dataset) -> NDArray[np.float32]:
 def _mapping(region: Region, method: str) -> RealWorldValueMapping:
     return RealWorldValueMapping(
         lut_label=label_of(region),
-        lut_explanation=f"{region.words}: {method}"[:64],
+        lut_explanation=f"{region.display_name}: {method}"[:64],
         unit=codes.UCUM.NoUnits,
         value_range=(0.0, 1.0),
         slope=1.0,

@@ -120,7 +120,7 @@ def _described(segment: Segment, analysis: Analysis) -> SegmentDescription:
     by_hand = kind is SegmentAlgorithmTypeValues.MANUAL  # no algorithm may be named then
     return SegmentDescription(
         segment_number=segment.number,
-        segment_label=caveats.part_name(analysis, segment.candidate, segment.region.words),
+        segment_label=caveats.part_name(analysis, segment.candidate, segment.region.display_name),
         segmented_property_category=identity.concept(ABNORMAL_STRUCTURE),
         segmented_property_type=identity.concept(REGION_TYPES[segment.region]),
         algorithm_type=kind,

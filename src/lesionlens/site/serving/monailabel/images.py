@@ -124,10 +124,10 @@ def _as_likeliest(place: Path, error: NothingRecognisedError, context: RunContex
             next_step=f'Name it in the params: "sequence": one of {", ".join(MrSequence)}',
         ) from error
     (sequence, chance), (other, less) = likeliest
-    words = f"{sequence.words} ({chance:.0%}), else {other.words} ({less:.0%})"
+    words = f"{sequence.display_name} ({chance:.0%}), else {other.display_name} ({less:.0%})"
     notice = (
         f"In doubt: nothing identifies the sequence; by the image it is most likely {words}. It "
-        f'was read as {sequence.words}; if that is wrong, send "sequence": "{other}" in the '
+        f'was read as {sequence.display_name}; if that is wrong, send "sequence": "{other}" in the '
         "params."
     )
     if {sequence, other} == {MrSequence.T1, MrSequence.T1C}:

@@ -44,7 +44,7 @@ LESION = "lesion"
 """Label of an object without a named region."""
 REGIONS: dict[str, Region] = {
     Label.ENHANCING.name.lower(): Region.ET,
-    **{name: region for region in Region for name in (region.value, region.words)},
+    **{name: region for region in Region for name in (region.value, region.display_name)},
 }
 """Labels that name a region; any other label means the object at the prompts."""
 _REQUEST_PARAMS = ("sequence", "channels")

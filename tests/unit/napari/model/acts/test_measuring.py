@@ -51,16 +51,16 @@ def test_a_ruler_is_in_millimetres_and_on_its_own_slice_alone(acts):
     x, y, z = grid.to_mm((np.asarray(grid.shape) - 1) // 2)
     drag(acts, (x, y, z), (x + 30.0, y + 40.0, z))
     (one,) = drawn(acts, (x, y, z))
-    assert one.words == ("50.0 mm",)
+    assert one.lines == ("50.0 mm",)
     assert drawn(acts, (x, y, z + 3 * float(grid.spacing_mm.max()))) == ()
 
 
 def test_an_angle_has_two_drags(acts):
     acts.choose_measure(MeasureKind.ANGLE)
     drag(acts, (10.0, 0.0, 0.0), (0.0, 0.0, 0.0))
-    assert measures(acts)[0].words == ""
+    assert measures(acts)[0].text == ""
     drag(acts, (5.0, 5.0, 0.0), (10.0, 10.0, 0.0))
-    assert [one.words for one in measures(acts)] == ["45°"]
+    assert [one.text for one in measures(acts)] == ["45°"]
 
 
 def test_grey_values_are_those_of_the_voxels_inside(acts):
@@ -73,9 +73,9 @@ def test_grey_values_are_those_of_the_voxels_inside(acts):
     data = np.full(grid.shape, 7.0, np.float32)
     data[tuple(middle)] = 100.0
     (one,) = drawn(acts, (x, y, z), data)
-    assert one.words[0] == "T1c"
-    assert "min 7 · max 100" in one.words
-    assert any(words.startswith("314 mm²") for words in one.words)
+    assert one.lines[0] == "T1c"
+    assert "min 7 · max 100" in one.lines
+    assert any(line.startswith("314 mm²") for line in one.lines)
 
 
 def click(acts, at, seen=True):
@@ -86,12 +86,12 @@ def click(acts, at, seen=True):
 def test_three_clicks_make_an_angle_and_two_a_length(acts):
     acts.choose_measure(MeasureKind.ANGLE)
     for at in ((10.0, 0.0, 0.0), (0.0, 0.0, 0.0), (10.0, 10.0, 0.0)):
-        assert [one.words for one in measures(acts)] in ([], [""])
+        assert [one.text for one in measures(acts)] in ([], [""])
         click(acts, at)
     acts.choose_measure(MeasureKind.RULER)
     for at in ((0.0, 0.0, 0.0), (0.0, 7.0, 0.0)):
         click(acts, at)
-    assert [one.words for one in measures(acts)] == ["45°", "7.0 mm"]
+    assert [one.text for one in measures(acts)] == ["45°", "7.0 mm"]
 
 
 def test_a_first_point_waits_on_its_own_slice_and_for_its_own_tool(acts):
@@ -112,4 +112,4 @@ def test_the_key_puts_the_tool_away_and_the_last_measure_goes_first(acts):
     acts.begin_measure((1.0, 1.0, 1.0))
     assert len(measures(acts)) == 2
     acts.remove_measure()
-    assert [one.words for one in measures(acts)] == ["9.0 mm"]
+    assert [one.text for one in measures(acts)] == ["9.0 mm"]

@@ -154,7 +154,7 @@ def test_signals_come_only_with_a_change(session):
 
 
 def test_a_map_that_failed_its_checks_is_shown_only_when_asked(session, analysis):
-    trust = MapChecks(False, 0.1, 0.1, reliable=False, words="The peak lies outside.")
+    trust = MapChecks(False, 0.1, 0.1, reliable=False, verdict="The peak lies outside.")
     maps = replace(analysis.maps, checks={Region.WT: trust})
     failed = replace(analysis, maps=maps)
     session.analysed(FakeResult(failed), display.overlays_of(failed))
@@ -231,10 +231,10 @@ def test_what_a_candidate_looks_like_is_reported_and_warned_of_where_it_is_no_tu
     result, shares, words, good
 ):
     candidate = result.analysis.findings.candidates[0]
-    assert all("nearest kind" not in fact.words for fact in facts_of(candidate))
+    assert all("nearest kind" not in fact.text for fact in facts_of(candidate))
     named = replace(candidate, resemblance=dict(zip(LesionClass, shares, strict=True)))
     last = facts_of(named)[-1]
-    assert (last.words, last.good) == (words, good)
+    assert (last.text, last.good) == (words, good)
     assert "not a diagnosis" in last.tooltip
 
 

@@ -52,7 +52,7 @@ def test_the_map_of_a_sequence_has_a_sign_and_says_what_was_measured(asked):
     )
     assert view.data.max() == pytest.approx(0.6)
     assert view.low == -view.top
-    assert "candidates · 1: +0.60, 2: +0.60" in view.words
+    assert "candidates · 1: +0.60, 2: +0.60" in view.statistics
     against = layer_view(
         asked, asked.analysis.prepared, LayerChoice(Region.WT, SecondOpinion.BY_T1C)
     )
@@ -82,14 +82,14 @@ def test_a_map_that_failed_its_checks_does_not_withhold_the_evidence(session):
     session.choose_layer(SecondOpinion.BY_FLAIR)
     screen = resolve(session.state)
     assert screen.scene.attention is not None
-    assert "exact" in screen.verdict.words
+    assert "exact" in screen.verdict.text
 
 
 def test_the_first_layer_reports_where_it_attended(session, asked):
     ViewActs(session).toggle_first_layer()
     assert session.state.choices.layer == 0
     view = layer_view(asked, asked.analysis.prepared, LayerChoice(Region.WT, 0))
-    assert "First layer: 100% in candidates, 0% opposite them" in view.words
+    assert "First layer: 100% in candidates, 0% opposite them" in view.statistics
     ViewActs(session).toggle_first_layer()
     assert session.state.choices.layer is None
 
@@ -111,7 +111,7 @@ def test_a_result_that_was_reopened_without_them_says_how_to_get_them(session, a
 
 def test_what_was_dismissed_is_listed_and_not_counted(session):
     screen = resolve(session.state)
-    assert [(c.score, c.words) for c in screen.considered] == [("0.07", "left insula, 0.4 ml")]
+    assert [(c.score, c.text) for c in screen.considered] == [("0.07", "left insula, 0.4 ml")]
     assert len(screen.candidates) == 2
     assert screen.conclusion == "2 candidate regions"
     acts = ViewActs(session)

@@ -12,7 +12,7 @@ def test_that_attention_lies_inside_is_no_tick_for_the_candidate(analysis):
     shares = {LesionClass.TUMOUR: 0.9, LesionClass.WHITE_MATTER: 0.1}
     facts = facts_of(replace(first, attention=fit, resemblance=shares))
     assert all(fact.good is not True for fact in facts)
-    assert not any("looks like" in fact.words for fact in facts)
+    assert not any("looks like" in fact.text for fact in facts)
 
 
 def test_a_core_without_t1c_is_called_uncertain(analysis):

@@ -58,7 +58,7 @@ def test_contours_fill_to_the_regions_on_their_images(make, tmp_path, orientatio
     sources = refs.read_sources(analysis.study.series[MrSequence.T1C])
     segments = seg.segments_of(analysis, sources)
     assert [str(roi.ROIName) for roi in found.StructureSetROISequence] == [
-        f"{one.candidate.id} {one.region.words}" for one in segments
+        f"{one.candidate.id} {one.region.display_name}" for one in segments
     ]
     for item, segment in zip(found.ROIContourSequence, segments, strict=True):
         masks = masks_of(item, sources)

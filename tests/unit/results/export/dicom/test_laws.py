@@ -101,7 +101,7 @@ def _pydicom_points(path):
     """Return RAS mm of every marked pixel and how deep in the nest it is, from DICOM alone."""
     ds = pydicom.dcmread(path)
     names = {int(s.SegmentNumber): s.SegmentLabel for s in ds.SegmentSequence}
-    label = {region.words: count for count, region in enumerate(Region, 1)}
+    label = {region.display_name: count for count, region in enumerate(Region, 1)}
     shared = ds.SharedFunctionalGroupsSequence[0]
     orientation = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
     row_mm, column_mm = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)

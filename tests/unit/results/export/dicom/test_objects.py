@@ -95,7 +95,7 @@ def test_segments_lie_where_the_labels_lie(tilted):
                 s.SegmentNumber
                 for s in ds.SegmentSequence
                 if s.TrackingUID == candidate.tracking_uid
-                and s.SegmentLabel == f"{candidate.id} {region.words}"
+                and s.SegmentLabel == f"{candidate.id} {region.display_name}"
             ]
             where = (components == candidate.id) & np.isin(volumes.labels.data, region.labels)
             if not where.any():
@@ -134,14 +134,14 @@ def test_an_empty_frame_makes_whole_bytes_even(rows, columns, held):
 def test_segments_go_from_the_top_down_so_that_ohif_loses_no_slice(exported):
     ds = _read(exported(dicom=True)[1])["seg"]
     words = [s.SegmentLabel.split(" ", 1)[1] for s in ds.SegmentSequence]
-    assert words == sorted(words, key=[r.words for r in Region].index)
+    assert words == sorted(words, key=[r.display_name for r in Region].index)
     lowest = {}
     for groups in ds.PerFrameFunctionalGroupsSequence:
         number = groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber
         depth = groups.PlanePositionSequence[0].ImagePositionPatient[2]
         lowest[number] = min(lowest.get(number, depth), depth)
     for region in Region:
-        of_region = [n for n, name in enumerate(words, 1) if name == region.words]
+        of_region = [n for n, name in enumerate(words, 1) if name == region.display_name]
         depths = [lowest[n] for n in of_region]
         assert depths == sorted(depths, reverse=True)
 
@@ -337,7 +337,7 @@ def test_each_cell_of_slicers_table_stands_below_its_own_measure(make, tmp_path,
             if region is Region.ET and candidate.id not in unknown:
                 wanted["Long axis [mm]"] = candidate.longest_axial_diameter_mm
                 wanted["Short axis [mm]"] = candidate.perpendicular_diameter_mm
-            row = table[f"Candidate {candidate.id}, {region.words}"]
+            row = table[f"Candidate {candidate.id}, {region.display_name}"]
             assert row == pytest.approx(wanted, rel=1e-3)
 
 
@@ -414,7 +414,7 @@ def test_a_candidate_of_any_kind_has_the_same_measures_in_the_same_order(make, t
         regions = {"a box without an outline": 1, "without enhancement": 2}.get(kind, 3)
         assert len(rows) == regions, kind
         for name, row in rows.items():
-            region = next((r for r in Region if name.endswith(r.words)), Region.WT)
+            region = next((r for r in Region if name.endswith(r.display_name)), Region.WT)
             volume = candidate.volume_ml[region]
             assert row.get("Volume [cm3]") == (volume and pytest.approx(volume, rel=1e-3)), name
     report = highdicom.sr.srread(tmp_path / "dicom" / "sr.dcm").content
