@@ -27,7 +27,7 @@ from qtpy.QtWidgets import (
 from tests.gui.conftest import LEFT
 from tests.gui.test_drop import drop
 from tests.gui.window import canvas as napari_canvas
-from tests.gui.window import control, reads
+from tests.gui.window import control, names, reads
 
 from lesionlens.base.errors import ResourceError
 from lesionlens.base.labels import ReviewState
@@ -551,3 +551,14 @@ def test_what_stands_at_the_lower_edge_stays_when_a_message_takes_room(panel, qt
     assert bar.value() == 560
     scroll.resize(300, 360)
     assert bar.value() == 500
+
+
+def test_a_menus_command_runs_once_the_menu_is_off_the_screen(reviewed, qtbot):
+    """Adding the layers takes a second, during which the menu stayed on the screen."""
+    (opens,) = [one for one in reviewed.findChildren(QToolButton) if one.text() == "Open…"]
+    (adds,) = [one for one in opens.menu().actions() if "plain layers" in one.text()]
+    before = names()
+    adds.trigger()
+    assert names() == before
+    qtbot.waitUntil(lambda: len(names() - before) > 2)
+    assert "Added as layers, a copy: probability_wt" in reviewed.session.state.message

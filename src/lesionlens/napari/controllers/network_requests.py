@@ -102,7 +102,8 @@ class NetworkRequests(ViewActs):
 
         made = [Layer.create(*data) for data in plain_layers(analysis)]
         self.viewer.layers.extend(made)
-        self.session.notify(f"{len(made)} layers added: segmentation and maps. They are a copy.")
+        names = ", ".join(layer.name for layer in made)
+        self.session.notify(f"Added as layers, a copy: {names}.")
         return True
 
     def end_probe(self) -> None:

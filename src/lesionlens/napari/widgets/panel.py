@@ -45,6 +45,7 @@ from lesionlens.napari.qt.drops import local_paths
 from lesionlens.napari.qt.jobs import Jobs, problem_of
 from lesionlens.napari.qt.keyboard import WheelGuard
 from lesionlens.napari.qt.latest_request import LatestRequest
+from lesionlens.napari.qt.waiting import when_idle
 from lesionlens.napari.widgets.asking_paths import AskingPaths
 from lesionlens.napari.widgets.attention_block import AttentionBlock
 from lesionlens.napari.widgets.candidate_block import CandidateBlock
@@ -190,7 +191,8 @@ class Panel(AskingPaths, QWidget):
         menu = QMenu(self)
         for command in (*OPENERS, *(self.commands[name] for name in _MENU)):
             words, run = self._entry(command)
-            menu.addAction(words).triggered.connect(run)
+            slot = partial(when_idle, run)  # once the menu is off the screen
+            menu.addAction(words).triggered.connect(lambda _=False, slot=slot: slot())
         opened = recent_menu(self, "Recent studies", recent.STUDIES, self.actions_.open)
         menu.insertMenu(menu.actions()[2], opened)
         menu.addMenu(other_menu(self, self.actions_))
