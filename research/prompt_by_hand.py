@@ -1,18 +1,24 @@
-"""Outline and correct in the real window, by mouse events, and count prompts and seconds.
+"""Outline and correct in the real window, by the real mouse, with prompts and with the brush.
 
-    tools/with_display.sh .venv/bin/python research/prompt_by_hand.py CASES NAME...
+    tools/with_display.sh .venv/bin/python research/prompt_by_hand.py CASES NAME... [--brush]
 
-CASES holds cases with their truth (`seg.nii.gz`). F2 is held and the left button clicked on
-napari's canvas, each time in the middle of the largest error of the whole volume. First the flagged
-whole tumour is corrected, then it is outlined from nothing, as if nothing had been flagged. Printed
-are Dice before and after each prompt, on how many slices a brush would have to be used for the
-same change, and of each prompt the milliseconds until its answer is painted: by the clock,
-processor time of the window's thread, and of the whole process.
+CASES holds cases with their truth (`seg.nii.gz`). xdotool moves the pointer and presses the keys of
+the X display, so that all goes the way that a hand's input goes. With prompts: F2 is held and the
+middle of the largest error of the whole volume clicked; F5 switches between yes and no. First the
+flagged whole tumour is corrected, then it is outlined from nothing, as if nothing had been flagged.
+With `--brush` it is also painted from nothing: on every third axial slice of the truth its border
+and its inside are swept at a hand's pace, then the slices between are interpolated (Shift+W).
+
+Printed are Dice, acts, seconds by the clock, slices that had to be visited, and the load. Of a
+prompt the milliseconds until its answer is painted: by the clock, processor time of the window's
+thread, and of the whole process. Going to a slice is not timed, in favour of the brush, which needs
+more of them.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 import time
 from dataclasses import replace
@@ -21,14 +27,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import nibabel as nib
 import numpy as np
-import psutil
 import typer
 from numpy.typing import NDArray
 from prompt_samples import next_click
-from qtpy.QtCore import QPoint, Qt
-from qtpy.QtTest import QTest
+from qtpy.QtCore import QPoint
 from qtpy.QtWidgets import QApplication
-from window_latency import MIB, Watch, painted
+from scipy import ndimage
+from skimage import measure
+from window_latency import Watch, painted
 
 from lesionlens import Lens, open_study
 from lesionlens.base.grid import Grid
@@ -42,6 +48,10 @@ if TYPE_CHECKING:
     from lesionlens.napari.dock import LesionLens
 
 Mask = NDArray[np.bool_]
+Seconds = tuple[float, ...]
+_HAND_PX_S = 400.0
+_STEP_PX = 6.0
+_THICK_VOX, _THIN_VOX = 4.5, 1.5
 _RNG = np.random.default_rng(0)  # `next_click(exact=True)` never asks it
 
 
@@ -64,20 +74,65 @@ def without_candidates(result: Result) -> Result:
     return Result(left, result._prediction, result.engine)  # noqa: SLF001
 
 
-def clicked(panel: LesionLens, voxel: NDArray[np.int64], belongs: bool) -> tuple[float, ...]:
+class Hand:
+    """The pointer and the keys of the X display, by xdotool; the window goes on meanwhile."""
+
+    def __init__(self, panel: LesionLens) -> None:
+        self._panel, window = panel, panel.viewer.window._qt_window  # noqa: SLF001
+        self._canvas = panel.viewer.window._qt_viewer.canvas  # noqa: SLF001
+        window.move(0, 0)
+        painted()
+        self.do("windowfocus", str(int(window.winId())))
+
+    def do(self, *words: str) -> None:
+        """Do what the words say, and let the window paint it."""
+        running = subprocess.Popen(["xdotool", *words])
+        while running.poll() is None:
+            QApplication.processEvents()
+            time.sleep(0.002)
+        painted()
+
+    def look_at(self, point_mm: NDArray[np.float64]) -> None:
+        """Go to the slice of a point, and bring it into the middle of the canvas."""
+        x, y, z = (float(v) for v in point_mm)
+        self._panel.actions_.viewpoint.move(point_mm=(x, y, z), centre_mm=(x, y, z))
+        _, down, right = self._panel.viewer.dims.order[-3:]
+        self._panel.viewer.scene.camera.center = (0.0, (x, y, z)[down], (x, y, z)[right])
+        painted()
+
+    def pixel(self, point_mm: NDArray[np.float64]) -> tuple[str, str]:
+        """Return where a point of the slice lies on the screen."""
+        _, down, right = self._panel.viewer.dims.order[-3:]
+        view = self._canvas.view
+        at = (view.transform * view.scene.transform).map([point_mm[right], point_mm[down]])
+        native = self._canvas.native
+        on_screen = native.mapToGlobal(QPoint(round(float(at[0])), round(float(at[1]))))
+        return str(on_screen.x()), str(on_screen.y())
+
+    def sweep(self, line_mm: list[NDArray[np.float64]]) -> None:
+        """Drag along a line at a hand's pace."""
+        pixels = [self.pixel(point) for point in line_mm]
+        words = ["mousemove", *pixels[0], "mousedown", "1"]
+        before = np.array(pixels[0], float)
+        for pixel in pixels[1:]:
+            steps = max(1, round(float(np.abs(np.array(pixel, float) - before).max()) / _STEP_PX))
+            for share in np.linspace(0, 1, steps + 1)[1:]:
+                x, y = before + share * (np.array(pixel, float) - before)
+                words += ["mousemove", str(round(x)), str(round(y))]
+                words += ["sleep", f"{_STEP_PX / _HAND_PX_S:.3f}"]
+            before = np.array(pixel, float)
+        self.do(*words, "mouseup", "1")
+
+
+def clicked(panel: LesionLens, hand: Hand, voxel: NDArray[np.int64], belongs: bool) -> Seconds:
     """Go to a voxel's slice and click it on the canvas; how long the answer took."""
-    grid = panel.session.state.overlays.grid
-    x, y, z = (float(v) for v in grid.to_mm(voxel))
-    panel.actions_.viewpoint.move(point_mm=(x, y, z), centre_mm=(x, y, z))
-    _, down, right = panel.viewer.dims.order[-3:]
-    panel.viewer.scene.camera.center = (0.0, (x, y, z)[down], (x, y, z)[right])
-    painted()
-    native = panel.viewer.window._qt_viewer.canvas.native  # noqa: SLF001
-    held = Qt.KeyboardModifier.NoModifier if belongs else Qt.KeyboardModifier.AltModifier
-    QTest.keyPress(native, Qt.Key.Key_F2)
+    at_mm = panel.session.state.overlays.grid.to_mm(voxel)
+    hand.look_at(at_mm)
+    if panel.actions_.prompting.excluding is belongs:
+        hand.do("key", "F5")
+    hand.do("mousemove", *hand.pixel(at_mm), "keydown", "F2")
     watch = Watch()
-    at = QPoint(native.width() // 2, native.height() // 2)
-    QTest.mouseClick(native, Qt.MouseButton.LeftButton, held, at)
+    hand.do("click", "1")
     end = time.monotonic() + 60
     while time.monotonic() < end:
         QApplication.processEvents()
@@ -86,8 +141,64 @@ def clicked(panel: LesionLens, voxel: NDArray[np.int64], belongs: bool) -> tuple
         time.sleep(0.002)
     painted()
     seconds = watch.read()
-    QTest.keyRelease(native, Qt.Key.Key_F2)
+    hand.do("keyup", "F2")
     return seconds
+
+
+def lines_of(inside: Mask) -> list[tuple[float, list[tuple[float, float]]]]:
+    """Return the strokes over a thing on a slice: diameter of the brush and way, in voxels.
+
+    Its inside is swept in rows by a thick brush, its border is followed by a thin one.
+    """
+    depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+    found = []
+    for row in range(0, depth.shape[0], round(1.6 * _THICK_VOX)):
+        runs, count = ndimage.label(depth[row] > _THICK_VOX)
+        for number in range(1, count + 1):
+            columns = np.flatnonzero(runs == number)
+            ends = [(float(row), float(columns[0])), (float(row), float(columns[-1]))]
+            found.append((2 * _THICK_VOX, ends))
+    parts, count = ndimage.label(inside)
+    for number in range(1, count + 1):
+        mine = np.where(parts == number, depth, 0)
+        for level in (min(_THIN_VOX, 0.75 * mine.max()), 2.5 * _THIN_VOX):
+            for line in measure.find_contours(mine, level):
+                way = [(float(a), float(b)) for a, b in (*line[::2], line[-1])]
+                found.append((2 * _THIN_VOX, way))
+    return found
+
+
+def brushed(panel: LesionLens, hand: Hand, name: str, truth: Mask, every: int = 3) -> None:
+    """Paint a thing from nothing on every third slice, and let those between be interpolated."""
+    grid = panel.session.state.overlays.grid
+    panel.commands.run("draw_lesion")
+    painted()
+    layer = panel.viewer.layers.selection.active
+    levels = np.flatnonzero(truth.any((0, 1)))
+    chosen = sorted({*levels[::every].tolist(), int(levels[-1])})
+    strokes, seconds = 0, 0.0
+    for level in chosen:
+        inside = truth[:, :, level]
+        middle = np.array([*ndimage.center_of_mass(inside), level])
+        hand.look_at(grid.to_mm(middle))
+        begun = time.monotonic()
+        for size, line in lines_of(inside):
+            layer.brush_size = size
+            hand.sweep([grid.to_mm(np.array([i, j, level])) for i, j in line])
+            strokes += 1
+        seconds += time.monotonic() - begun
+    drawn = panel.actions_.editor.drawn()
+    painted_only = dice(drawn[1] > 0, truth) if drawn else 0.0
+    begun = time.monotonic()
+    hand.do("key", "shift+w")
+    wait_for(lambda: False, at_most_s=0.5)
+    seconds += time.monotonic() - begun
+    drawn = panel.actions_.editor.drawn()
+    score = dice(drawn[1] > 0, truth) if drawn else 0.0
+    typer.echo(
+        f"| {name}, brush | {painted_only:.3f} {score:.3f} | {strokes} strokes | {seconds:.1f} | "
+        f"{len(chosen)} | | {os.getloadavg()[0]:.0f} |"
+    )
 
 
 def dice(a: Mask, b: Mask) -> float:
@@ -95,30 +206,31 @@ def dice(a: Mask, b: Mask) -> float:
     return float(2 * (a & b).sum() / max(1, a.sum() + b.sum()))
 
 
-def played(panel: LesionLens, name: str, truth: Mask, rounds: int) -> None:
+def played(panel: LesionLens, hand: Hand, name: str, truth: Mask, rounds: int) -> None:
     """Point until nothing is wrong or the rounds are over; keep the outline by Enter."""
     overlays = panel.session.state.overlays
     mask = np.zeros(truth.shape, bool)
     for number in np.unique(overlays.components[truth & (overlays.components > 0)]):
         mask |= overlays.components == number
     scores, all_seconds, begun, first = [dice(mask, truth)], [], mask.copy(), time.monotonic()
+    slices = set()
     for _ in range(rounds):
         found = next_click(truth, mask, _RNG, exact=True)
         if found is None:
             break
-        all_seconds.append(clicked(panel, *found))
+        slices.add(int(found[0][2]))
+        all_seconds.append(clicked(panel, hand, *found))
         sides = panel.actions_.editor.drawn()
         if sides is not None:  # other candidates stay as they are
             others = begun & (overlays.components != panel.session.state.editing)
             mask = (sides[1] > 0) | others
         scores.append(dice(mask, truth))
     whole = time.monotonic() - first
-    slices = int((begun ^ mask).any((0, 1)).sum())
     row = [f"{1000 * s[0]:.0f}/{1000 * s[1]:.0f}/{1000 * s[2]:.0f}" for s in all_seconds]
     asked = len(panel.actions_.editor.rounds)
     typer.echo(
         f"| {name} | {' '.join(f'{s:.3f}' for s in scores)} | {asked} of {len(all_seconds)} | "
-        f"{whole:.1f} | {slices} | {' '.join(row)} | {os.getloadavg()[0]:.0f} |"
+        f"{whole:.1f} | {len(slices)} | {' '.join(row)} | {os.getloadavg()[0]:.0f} |"
     )
 
 
@@ -126,30 +238,35 @@ def main(
     cases: Annotated[Path, typer.Argument(help="Folders of sequences with seg.nii.gz.")],
     names: Annotated[list[str], typer.Argument(help="Which of them.")],
     rounds: Annotated[int, typer.Option(help="Prompts at most.")] = 5,
+    brush: Annotated[bool, typer.Option(help="Paint each from nothing too.")] = False,
     pictures: Annotated[Path | None, typer.Option(help="Where pictures of the window go.")] = None,
 ) -> None:
     """Print a row for each lesion."""
-    me, lens = psutil.Process(), Lens()
+    lens = Lens()
     with tempfile.TemporaryDirectory() as own:
         os.environ["XDG_DATA_HOME"] = own
         typer.echo(
-            "| | Dice before and after each prompt | taken | seconds | slices to brush | "
+            "| | Dice before and after each act | acts | seconds | slices visited | "
             "ms a prompt: clock/window/process | load |\n|---|---|---|---|---|---|---|"
         )
         for name in names:
             result = lens(open_study(cases / name))
             truth = truth_of(cases / name, result.analysis.prepared.working)
-            shown = {"corrected": result, "from nothing": without_candidates(result)}
+            nothing = without_candidates(result)
+            shown = {"corrected": result, "from nothing": nothing}
+            if brush:
+                shown["brush"] = nothing
             for kind, one in shown.items():
                 viewer = show(one, block=False)
                 viewer.window.resize(1600, 1000)
                 panel = open_panel(viewer)
                 panel.actions_.show_layout(Layout.SINGLE)
                 wait_for(lambda: False, at_most_s=1.0)
-                before = me.memory_info().rss
-                played(panel, f"{name} {kind}", truth, rounds)
-                added = (me.memory_info().rss - before) / MIB
-                typer.echo(f"<!-- memory added {added:.0f} MiB -->")
+                hand = Hand(panel)
+                if kind == "brush":
+                    brushed(panel, hand, name, truth)
+                else:
+                    played(panel, hand, f"{name} {kind}", truth, rounds)
                 if pictures is not None:
                     pictures.mkdir(parents=True, exist_ok=True)
                     viewer.window.screenshot(str(pictures / f"{name} {kind}.png"), flash=False)

@@ -185,7 +185,7 @@ def test_nothing_further_is_signed_once_all_is_decided(reviewed, analysis):
 def test_why_an_act_was_not_done_looks_like_a_warning_and_an_answer_does_not(reviewed):
     """Both were green."""
     (message,) = reviewed.message.findChildren(QLabel)
-    for name in ("sign", "prompts_exclude", "take_second", "withdraw_response", "leave_out"):
+    for name in ("sign", "take_second", "withdraw_response", "leave_out"):
         reviewed.commands.run(name)
         assert message.property("role") == "warn", name
         assert message.text().startswith("⚠ "), name

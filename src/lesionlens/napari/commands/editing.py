@@ -58,11 +58,11 @@ COMMANDS = (
     ),
     Command(
         "prompts_exclude",
-        "edit: prompts exclude, or include again (as Alt does for one)",
+        "let prompts exclude, or include again (as Alt does for one)",
         lambda acts: acts.prompting.switch(),
         "F5",
         "let prompts exclude, or include again",
-        unavailable=lambda screen: "" if screen.editing else "No outline is drawn now",
+        unavailable=lambda screen: screen.not_added,
     ),
     Command(
         FINISH,

@@ -85,7 +85,7 @@ class Prompting:
 
     def switch(self) -> None:
         """Let prompts exclude instead of include, or include again."""
-        self.session.choose_tools(excluding=not self.excluding)
+        self.session.let_exclude(not self.excluding)
         if self.held:
             self._tell_how()
         else:

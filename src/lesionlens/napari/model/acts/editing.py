@@ -84,6 +84,10 @@ class Editing(StateHolder):
         if tools != self._state.tools and self._state.editing is not None:
             self._set(tools=tools)
 
+    def let_exclude(self, excluding: bool) -> None:
+        """Let prompts exclude or include until the outline is done, also before it is begun."""
+        self._set(tools=replace(self._state.tools, excluding=excluding))
+
     def choose_range(self, low: float, high: float) -> None:
         """Limit the brush to a range of values."""
         self.choose_tools(low=min(low, high), high=max(low, high))
@@ -93,7 +97,8 @@ class Editing(StateHolder):
         state, overlays = self._state, self._state.overlays
         if state.analysis is None or overlays is None or state.editing is None:
             return
-        tools, probability = Tools(ball=state.tools.ball, limit=limit), state.probability
+        before, probability = state.tools, state.probability
+        tools = Tools(ball=before.ball, limit=limit, excluding=before.excluding)
         whole = state.analysis.volumes.probability.get(Region.WT)
         if limit is Limit.PROBABILITY and whole is None:
             self.decline(
