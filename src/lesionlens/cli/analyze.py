@@ -51,12 +51,11 @@ def analyze(
         earlier = comparison.find(prior, prior_study, opened, same_patient=source.same_patient)
         documents = options.superseded(supersedes, opened)
         prepare = options.preparation(brain_extraction, bias_correction)
-        context.progress("loading the network", 0.0)
         from lesionlens.imaging.reading.remembered_series import remember
         from lesionlens.results.lens import Lens
 
         def work(choice: EngineChoice) -> Analysis:
-            lens = Lens(engine=choice.load())
+            lens = Lens(engine=choice.load_aside())
             result = lens(opened, prepare, context=context)
             return comparison.compare(result.analysis, earlier, lens, prepare, context)
 

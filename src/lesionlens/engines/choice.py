@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -76,6 +77,24 @@ class EngineChoice:
         """The local engine choice that is used if the server does not answer."""
         return replace(self, engine="lens", server=None, fall_back=False)
 
+    @property
+    def _local_name(self) -> str:
+        return self.engine if self.bundle is None else "monai-bundle"
+
+    def load_aside(self) -> Future[Engine]:
+        """Begin to load in a thread of its own: importing torch takes as long as reading a study.
+
+        Its result, or the errors of `load`, are for `Lens`.
+        """
+        from lesionlens.engines.threads import use_threads  # noqa: PLC0415  (heavy)
+
+        use_threads(self.threads, self._local_name)  # also for what runs until it is loaded
+        aside = ThreadPoolExecutor(1, "engine")
+        try:
+            return aside.submit(self.load)
+        finally:
+            aside.shutdown(wait=False)
+
     def load(self) -> Engine:
         """Load the network, or connect to the server.
 
@@ -96,7 +115,7 @@ class EngineChoice:
         if self.server is not None:
             model = None if self.engine == "lens" else self.engine
             return make_engine("remote", device=self.device, server=self.server, model=model)
-        name = self.engine if self.bundle is None else "monai-bundle"
+        name = self._local_name
         use_threads(self.threads, name)
         options: dict[str, Any] = {}
         if self.weights is not None:

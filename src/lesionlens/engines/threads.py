@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 
 def use_threads(count: int | None, engine: str) -> None:
     """Set the number of threads for registration and for an engine that is loaded next.
@@ -24,7 +27,7 @@ def use_threads(count: int | None, engine: str) -> None:
         from lesionlens.network.onnx_session import OnnxSession  # noqa: PLC0415
 
         OnnxSession.threads = count
-    else:
-        import torch  # noqa: PLC0415
-
+    elif (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(count)
+    else:
+        os.environ["OMP_NUM_THREADS"] = str(count)  # read when torch is imported

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,14 @@ from lesionlens.analysis.findings import preliminary
 from lesionlens.analysis.findings.enhancement import without_what_t1_shows
 from lesionlens.analysis.findings.find import Flagged, find
 from lesionlens.analysis.findings.measured import measure
+from lesionlens.base.errors import CancelledError
 from lesionlens.base.labels import ComputePrecision, MrSequence, Region
 from lesionlens.base.provenance import utc_now, versions
 from lesionlens.base.records.analysis import Analysis, RunInfo, Volumes
 from lesionlens.base.records.arrays import Volume
 from lesionlens.base.records.files import trained_on_warning
 from lesionlens.base.records.study import PreparedStudy, QualityCheck, Study
-from lesionlens.base.run_context import SILENT, RunContext
+from lesionlens.base.run_context import SILENT, Cancel, RunContext
 from lesionlens.engines import native
 from lesionlens.engines.choice import EngineChoice
 from lesionlens.engines.engine import Engine
@@ -47,9 +48,10 @@ class Lens:
         or a version that was accepted on this machine, such as "v1".
     bundle : str or Path, optional
         A MONAI bundle's folder: its network decides instead of ours.
-    engine : str or Engine
+    engine : str, Engine or Future
         Name of an installed engine (entry-point group `lesionlens.engines`), or one of your own;
-        with a server the name of one of its models, "lens" for its first.
+        with a server the name of one of its models, "lens" for its first. Or one that is still
+        being loaded (`EngineChoice.load_aside`): meanwhile the first study is prepared.
     server : str or ServerAddress, optional
         Where `lesionlens serve` runs: its network decides instead of one here, and only the
         brain's voxels travel there. Device, weights, bundle and precision are then the server's.
@@ -74,12 +76,12 @@ class Lens:
         *,
         weights: str | Path | None = None,
         bundle: str | Path | None = None,
-        engine: str | Engine = "lens",
+        engine: str | Engine | Future[Engine] = "lens",
         server: str | ServerAddress | None = None,
         precision: ComputePrecision | str = ComputePrecision.AUTO,
     ) -> None:
         if not isinstance(engine, str):
-            self._engine: Engine = engine
+            self._engine: Engine | Future[Engine] = engine
             return
         self._engine = EngineChoice(
             device,
@@ -93,6 +95,8 @@ class Lens:
     @property
     def engine(self) -> Engine:
         """The engine that decides."""
+        if isinstance(self._engine, Future):
+            self._engine = self._engine.result()
         return self._engine
 
     def __call__(
@@ -126,12 +130,13 @@ class Lens:
         with ThreadPoolExecutor(1) as aside, kept_memory():
             hashes = aside.submit(hashes_of, study)
             doubt = aside.submit(_doubt_of_name, study)
-            prepared = prepare(study, context, options)
+            prepared = self._prepared(study, context, options)
+            engine = self.engine
             if (check := doubt.result()) is not None:
                 prepared = replace(prepared, quality=(*prepared.quality, check))
-            preliminary.notify(self._engine, prepared, context, first)
+            preliminary.notify(engine, prepared, context, first)
             with context.stage("network"):
-                prediction = predict(self._engine, prepared, context=context)
+                prediction = predict(engine, prepared, context=context)
                 prediction = without_what_t1_shows(prediction, prepared)
             with context.stage("native grid"):
                 probability = native.bring_regions(prediction.probability, prepared, nested=True)
@@ -139,7 +144,7 @@ class Lens:
                 flagged = find(prediction, probability, prepared.native)
             with context.stage("explanations"):
                 explained = explain(
-                    self._engine, prepared, prediction, flagged, probability, context=context
+                    engine, prepared, prediction, flagged, probability, context=context
                 )
             with context.stage("measures"):
                 findings, doubtful = measure(
@@ -165,7 +170,35 @@ class Lens:
         )
         volumes = _volumes(prepared, flagged, explained, probability, doubtful)
         analysis = Analysis(study, prepared, explained.maps, volumes, findings, run)
-        return Result(analysis, prediction, self._engine)
+        return Result(analysis, prediction, engine)
+
+    def _prepared(
+        self, study: Study, context: RunContext, options: PrepareOptions
+    ) -> PreparedStudy:
+        """Prepare the study; an engine that turns out not to load ends it early."""
+        loading = self._engine
+        if not isinstance(loading, Future):
+            return prepare(study, context, options)
+        try:
+            watched = replace(context, cancel=_CannotGoOn(context.cancel, loading))
+            return prepare(study, watched, options)
+        except CancelledError:
+            if not context.cancel.is_set():
+                loading.result()
+            raise
+
+
+@dataclass(frozen=True, slots=True)
+class _CannotGoOn:
+    """A cancellation flag that is also set if the engine cannot be loaded."""
+
+    cancel: Cancel
+    loading: Future[Engine]
+
+    def is_set(self) -> bool:
+        """Return whether to stop now."""
+        failed = self.loading.done() and self.loading.exception() is not None
+        return failed or self.cancel.is_set()
 
 
 def _identity(study: Study, inputs: tuple[tuple[str, str], ...]) -> str:

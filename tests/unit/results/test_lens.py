@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+from concurrent.futures import Future
 from dataclasses import replace
 
 import nibabel as nib
@@ -11,7 +12,12 @@ import pytest
 from tests.phantoms.acquire import Acquisition
 from tests.phantoms.files import write_nifti
 
-from lesionlens.base.errors import CancelledError, MissingPluginError, UnusableInputError
+from lesionlens.base.errors import (
+    CancelledError,
+    MissingPluginError,
+    UnusableInputError,
+    WeightsError,
+)
 from lesionlens.base.labels import Label, MrSequence, Region
 from lesionlens.base.records.prediction import Capability, EngineInfo, Prediction
 from lesionlens.base.records.study import QualityCheck
@@ -191,6 +197,34 @@ def test_single_layers_can_be_shown_and_wrong_ones_are_named(result):
         result.what_if(99)
     with pytest.raises(UnusableInputError, match="Analyse the study again"):
         type(result)(result.analysis).what_if(1)
+
+
+def test_an_engine_may_still_be_loading(folder, scripted):
+    loading = Future()
+    stages = []
+
+    def watch(stage, fraction):
+        stages.append(stage)
+        if (stage, fraction) == ("check quality", 1.0):
+            loading.set_result(Scripted())
+
+    result = Lens(engine=loading)(open_study(folder), context=RunContext(progress=watch))
+    assert "check quality" in stages
+    assert result.candidates == scripted.candidates
+
+
+def test_an_engine_that_does_not_load_ends_the_preparation(folder):
+    loading, stages = Future(), []
+    damaged = WeightsError(found="damaged weights", expected="whole ones", next_step="Get them")
+
+    def watch(stage, fraction):
+        stages.append(stage)
+        if stage == "load" and not loading.done():
+            loading.set_exception(damaged)
+
+    with pytest.raises(WeightsError, match="damaged"):
+        Lens(engine=loading)(open_study(folder), context=RunContext(progress=watch))
+    assert "resample" not in stages
 
 
 def test_it_stops_when_asked(lens, make_study):

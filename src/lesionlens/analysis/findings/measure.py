@@ -118,14 +118,14 @@ def _diameters_of(
 
 def _longest(mask: Mask, grid: Grid, edge_mm: float) -> Diameters | None:
     """Return the longest diameter on axial planes with this pixel edge; None if they are empty."""
-    best: Diameters | None = None
+    longest_mm, best = 0.0, None
     for plane, origin_mm in _axial_planes(mask, grid, edge_mm):
-        longest_mm = best.longest_mm if best else 0.0
         for outline, corner_mm in _outlines(plane, edge_mm, longer_than=longest_mm):
-            found = _across(outline, origin_mm + corner_mm)
-            if best is None or found.longest_mm > best.longest_mm:
-                best = found
-    return best
+            ends = _farthest(outline)
+            length = float(np.hypot(*(ends[0] - ends[1])))
+            if best is None or length > longest_mm:
+                longest_mm, best = length, (outline, ends, origin_mm + corner_mm)
+    return None if best is None else _across(*best)
 
 
 def slices_touched(mask: Mask, grid: Grid) -> int:
@@ -226,23 +226,28 @@ def _outlines(
         yield max(find_contours(padded, 0.5), key=len) * edge_mm, corner
 
 
-def _across(outline: Points, origin_mm: Points) -> Diameters:
-    """Return the longest distance between two outline points, and the longest line across it.
-
-    `origin_mm` is the outline's origin in the patient.
-    """
+def _farthest(outline: Points) -> Points:
+    """Return the two outline points that are farthest apart, (2, 2)."""
     corners = _hull(outline)
     gaps = corners[:, None] - corners[None]
     lengths = np.hypot(gaps[..., 0], gaps[..., 1])
-    first, second = np.unravel_index(int(lengths.argmax()), lengths.shape)
-    longest = float(lengths[first, second])
-    along = gaps[first, second] / longest
+    return corners[[*np.unravel_index(int(lengths.argmax()), lengths.shape)]]
+
+
+def _across(outline: Points, ends: Points, origin_mm: Points) -> Diameters:
+    """Return the diameter between two ends, and the longest line of the outline across it.
+
+    `origin_mm` is the outline's origin in the patient.
+    """
+    gap = ends[0] - ends[1]
+    longest = float(np.hypot(*gap))
+    along = gap / longest
     axes = np.array([along, (-along[1], along[0])])
     widest = _widest(outline @ axes.T)
     return Diameters(
         longest,
         float(np.ptp(widest[:, 1])),
-        _in_patient(corners[[first, second]], origin_mm),
+        _in_patient(ends, origin_mm),
         _in_patient(widest @ axes, origin_mm),
     )
 

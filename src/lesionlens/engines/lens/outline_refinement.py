@@ -44,13 +44,6 @@ class _Gaussian:
     mean: NDArray[np.float64]
     covariance: NDArray[np.float64]
 
-    @classmethod
-    def of(cls, values: NDArray[np.float64], weights: NDArray[np.float64]) -> _Gaussian:
-        """Fit to (C, N) standardised intensities with (N,) weights."""
-        noise = _VARIANCE * np.eye(len(values))
-        spread = np.cov(values, aweights=weights).reshape(noise.shape)
-        return cls(np.average(values, 1, weights), spread + noise)
-
     def log_density(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return (N,) log densities of (C, N) intensities, up to a constant."""
         away = values - self.mean[:, None]
@@ -84,10 +77,11 @@ def refine(probability: Floats, channels: Floats, present: Mask, brain: Mask) ->
     whole = within.astype(np.float32)
     lesion = _by_degrees(cut[0]) * whole
     asked = ((present, whole), (present, lesion), (present & _UPTAKE, lesion))
+    soft = separable.smooth(_by_degrees(cut), _REACH_VOX)
     with ThreadPoolExecutor(len(asked)) as pool:
         jobs = [
-            pool.submit(_refine_one, before, images[shown], around)
-            for before, (shown, around) in zip(cut, asked, strict=True)
+            pool.submit(_refine_one, before, nearby, images[shown], around)
+            for before, nearby, (shown, around) in zip(cut, soft, asked, strict=True)
         ]
     refined = np.stack([job.result() for job in jobs])
     refined[0] = np.maximum(refined[0], refined[1])
@@ -102,25 +96,58 @@ def _by_degrees(probability: Floats) -> Floats:
     return np.asarray(((probability - 0.5) / _RAMP + 0.5).clip(0, 1), np.float32)
 
 
-def _refine_one(probability: Floats, images: Floats, around: Floats) -> Floats:
-    """Refine one region's (I, J, K) with (C, I, J, K) images; `around` weights the surroundings."""
+def _refine_one(probability: Floats, soft: Floats, images: Floats, around: Floats) -> Floats:
+    """Refine one region's (I, J, K).
+
+    Parameters
+    ----------
+    probability, soft : (I, J, K) float32
+        Of the region, and its smoothed outline.
+    images : (C, I, J, K) float32
+        The sequences.
+    around : (I, J, K) float32
+        Weights of the surroundings.
+    """
     scanned = (images != 0).all(0)
     inside = (probability > _INSIDE) & scanned
     outside = around * ((probability < _OUTSIDE) & scanned)
     if min(inside.sum(), outside.sum()) < _LEAST_VOX or not len(images):
         return probability
-    soft = separable.smooth(_by_degrees(probability), _REACH_VOX)
     nearness = 4 * soft * (1 - soft) - _NEAREST  # from zero, so that there is no jump at its end
     near = (nearness > 0) & scanned
-    certain = (inside > 0) | (outside > 0)
-    values, weights = images[:, certain].astype(float), np.stack([inside, outside])[:, certain]
-    centre = np.average(values, 1, weights.sum(0))[:, None]
-    scale = np.sqrt(np.average((values - centre) ** 2, 1, weights.sum(0)))[:, None] + 1e-6
+    centre, scale, lesion, other = _fitted(images, inside, outside)
     here = (images[:, near] - centre) / scale
-    lesion, other = (_Gaussian.of((values - centre) / scale, w.astype(float)) for w in weights)
     ratio = lesion.log_density(here) - other.log_density(here)
     prior = logit(probability[near].astype(float), _EDGE)
     moved = sigmoid(prior + _STRENGTH * nearness[near] * ratio.clip(-_LIMIT, _LIMIT))
     refined = probability.copy()
     refined[near] = (probability[near] + moved - sigmoid(prior)).clip(0, 1)
     return refined
+
+
+def _fitted(
+    images: Floats, inside: Mask, outside: Floats
+) -> tuple[NDArray[np.float64], NDArray[np.float64], _Gaussian, _Gaussian]:
+    """Return (C, 1) centre and scale of all certain voxels, and the Gaussians of both sides.
+
+    The Gaussians are of intensities less the centre, divided by the scale. No sum depends on the
+    number of threads, as a product of matrices by BLAS may.
+    """
+    beyond = outside > 0
+    sides = [images[:, inside].astype(float), images[:, beyond].astype(float)]
+    weights = [np.ones(sides[0].shape[1]), outside[beyond].astype(float)]
+    sizes = [float(w.sum()) for w in weights]
+    sums = [np.einsum("cn,n->c", v, w) for v, w in zip(sides, weights, strict=True)]
+    centre = (sums[0] + sums[1])[:, None] / sum(sizes)
+    squares = []
+    for values, weight in zip(sides, weights, strict=True):
+        away = np.subtract(values, centre, out=values)
+        squares.append(np.einsum("cn,dn->cd", away * weight, away))
+    scale = np.sqrt(np.diag(squares[0] + squares[1])[:, None] / sum(sizes)) + 1e-6
+    fitted = []
+    for size, total, square, weight in zip(sizes, sums, squares, weights, strict=True):
+        mean = total / size - centre[:, 0]
+        free = size - float((weight * weight).sum()) / size
+        spread = (square - size * np.outer(mean, mean)) / free / (scale * scale.T)
+        fitted.append(_Gaussian(mean / scale[:, 0], spread + _VARIANCE * np.eye(len(mean))))
+    return centre, scale, fitted[0], fitted[1]

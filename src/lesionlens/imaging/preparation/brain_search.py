@@ -32,7 +32,7 @@ def find_brain(draft: Draft, context: RunContext) -> None:
         ]
         draft.mask = brains.mask_of_stripped([item.values, *together], item.series.grid)
         if draft.options.strip:
-            _confirm(draft, item, draft.mask)
+            draft.doubt = draft.aside.submit(_doubt_of, draft, item, draft.mask)
         words = "Already without skull: its outline was taken."
         draft.steps.append(PreparationStep(StepName.BRAIN, stripped, False, words))
         draft.mask_grid = item.moved_grid()
@@ -51,8 +51,8 @@ def find_brain(draft: Draft, context: RunContext) -> None:
     draft.mask, draft.mask_grid = loaded[reference].values > 0, draft.native
 
 
-def _confirm(draft: Draft, item: Loaded, mask: NDArray[np.bool_]) -> None:
-    """Check whether the object of a stripped image is a brain; note a doubt, or refuse.
+def _doubt_of(draft: Draft, item: Loaded, mask: NDArray[np.bool_]) -> str | None:
+    """Return a notice if the object of a stripped image may be no brain, or refuse it.
 
     Raises
     ------
@@ -61,12 +61,12 @@ def _confirm(draft: Draft, item: Loaded, mask: NDArray[np.bool_]) -> None:
     """
     share = brain_extraction.share_of_brain(item.values, item.series.grid, mask)
     if share >= LEAST_BRAIN:
-        return
+        return None
     volume = float(mask.sum()) * item.series.grid.voxel_ml
     found = f"an object of {volume:.0f} ml, {share:.0%} of which look like brain"
     if brains.is_even(item.values, mask):
         raise _no_brain(f"{found}, of one even material", draft)
-    draft.notices.append(f"Is this a brain? The scan shows {found}. Check it by eye.")
+    return f"Is this a brain? The scan shows {found}. Check it by eye."
 
 
 def _brain_in(draft: Draft, context: RunContext) -> brains.BrainMask:

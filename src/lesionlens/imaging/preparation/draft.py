@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -84,12 +85,17 @@ class Draft:
     study: Study
     reference: MrSequence
     options: PrepareOptions
+    aside: ThreadPoolExecutor
     steps: list[PreparationStep] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     loaded: dict[MrSequence, Loaded] = field(default_factory=dict)
     registered: dict[MrSequence, Registration] = field(default_factory=dict)
     mask: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((0, 0, 0), bool))
     """(I, J, K) bool: brain mask on `mask_grid`."""
+    doubt: Future[str | None] | None = None
+    """Whether a stripped image shows a brain: a notice if that is doubtful. No other stage needs
+    it, so that its network runs beside them.
+    """
     mask_grid: Grid = field(init=False)
     working: Grid = field(init=False)
     channels: NDArray[np.float32] = field(default_factory=lambda: np.zeros((4, 0, 0, 0), "f4"))

@@ -56,14 +56,17 @@ def prepare(
     CancelledError
         The user asked to stop.
     """
-    draft = Draft(study, reference_of(study.series), options)
-    for name, stage in _stages(options):
-        with context.stage(name):
-            stage(draft, context)
-    checks: tuple[QualityCheck, ...] = ()
-    if options.checks:
-        with context.stage("check quality"):
-            checks = _checked(draft, context)
+    with ThreadPoolExecutor(1) as aside:
+        draft = Draft(study, reference_of(study.series), options, aside)
+        for name, stage in _stages(options):
+            with context.stage(name):
+                stage(draft, context)
+        checks: tuple[QualityCheck, ...] = ()
+        if options.checks:
+            with context.stage("check quality"):
+                checks = _checked(draft, context)
+        if draft.doubt is not None and (notice := draft.doubt.result()):
+            draft.notices.append(notice)
     return PreparedStudy(
         channels=draft.channels,
         present=np.array([sequence in draft.loaded for sequence in MrSequence]),
