@@ -9,7 +9,7 @@ against random and centred baselines, deletion, whether removing the most releva
 the score most, what the explanations cost beside the network, and the time of a probe. Then sanity
 checks after Adebayo et al. 2018 (arXiv:1810.03292): the map must change when weights are made
 random, part after part from the queries down (section 4.1), and when a network is trained on
-labels of other brains (section 4.2, two tiny networks on drawn brains at 4 mm); and it must
+labels of other brains (section 4.2, two tiny networks on synthetic brains at 4 mm); and it must
 not change when the image is only a little noisier.
 """
 
@@ -239,9 +239,9 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 class _Drawn:
-    """Drawn brains; with `mixed`, each with the tumour labels of another one."""
+    """Synthetic brains; with `mixed`, each with the tumour labels of another one."""
 
-    description = "drawn brains at 4 mm, for a sanity check"
+    description = "synthetic brains at 4 mm, for a sanity check"
 
     def __init__(self, *, mixed: bool) -> None:
         self._mixed = mixed
@@ -293,7 +293,7 @@ def label_randomisation(steps: int) -> dict[str, Any]:
 
 
 def _held_out(networks: dict[str, LensNetwork], drawn: SyntheticBatch) -> dict[str, float] | None:
-    """Share of each map that lies in the tumour of a drawn brain; None without a tumour."""
+    """Share of each map that lies in the tumour of a synthetic brain; None without a tumour."""
     inside, brain = drawn.labels[0, 0].numpy() > 0, drawn.brain[0].numpy()
     if not inside.any():
         return None
@@ -317,7 +317,7 @@ def picture_of_labels(found: dict[str, Any], path: Path) -> None:
     axis.set_yticks(range(4), [key.replace("_", " ") for key in keys])
     axis.invert_yaxis()
     axis.set(xlim=(0, 1), xlabel="share of the attention that lies in the tumour")
-    axis.set_title(f"trained on {found['steps']} steps of drawn brains at 4 mm", fontsize=9)
+    axis.set_title(f"trained on {found['steps']} steps of synthetic brains at 4 mm", fontsize=9)
     figure.savefig(path, dpi=100, format="png")
 
 

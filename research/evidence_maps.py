@@ -2,7 +2,7 @@
 
     python research/evidence_maps.py [WEIGHTS.safetensors] [--patients 12] [--strong 0]
 
-Each drawn patient's tumour is painted into one sequence alone: the other three are painted from
+Each synthetic patient's tumour is painted into one sequence alone: the other three are painted from
 the same anatomy and contrasts without it. The map names the sequence with the largest mean share
 over the lesion's voxels that the network calls tumour with everything shown, or over all where it
 calls none; a lesion of which it calls less than a twentieth is counted as not seen. Also the

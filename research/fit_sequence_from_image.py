@@ -1,4 +1,4 @@
-"""Fit `reading.sequence_from_image` on drawn brains; print numbers and a confusion table.
+"""Fit `reading.sequence_from_image` on synthetic brains; print numbers and a confusion table.
 
     python research/fit_sequence_from_image.py --brains 36
     # folders of t1, t1c, t2, flair; nothing is fitted
@@ -28,7 +28,7 @@ FIRST_SEED = 7_000_000
 
 
 def drawn(brains: int) -> np.ndarray:
-    """Return the features of drawn brains, (brains, 4, 5)."""
+    """Return the features of synthetic brains, (brains, 4, 5)."""
     template = load_template()
     config = DrawConfig(
         shape=(56, 68, 56), spacing_mm=(sequence_from_image.EDGE_MM, sequence_from_image.EDGE_MM)

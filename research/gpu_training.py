@@ -114,7 +114,7 @@ class PackedCases:
 
     @property
     def scans(self) -> tuple[str, ...]:
-        """By which the scans that are learnt from are known again."""
+        """By which the scans that are trained on are known again."""
         return tuple(sorted(scan for row in self.rows for scan in row["scans"]))
 
     def judged_by(self, _: Collection[str]) -> tuple[str, ...]:

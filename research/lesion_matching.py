@@ -2,10 +2,10 @@
 
     python research/lesion_matching.py [--pairs 40] [--first 0] [--off-mm 1.0]
 
-Each pair is one drawn brain with two to eight lesions, twice: every lesion grows or shrinks on its
-own (radius by .6 to 1.5), one in six is new, one in six gone, so that some merge and some split.
-The head moves by up to 10 mm and 8 degrees, slices are 3 mm then and 2 mm now. The alignment is
-the true movement, off by `--off-mm` in a random direction: what it errs by at most
+Each pair is one synthetic brain with two to eight lesions, twice: every lesion grows or shrinks on
+its own (radius by .6 to 1.5), one in six is new, one in six gone, so that some merge and some
+split. The head moves by up to 10 mm and 8 degrees, slices are 3 mm then and 2 mm now. The alignment
+is the true movement, off by `--off-mm` in a random direction: what it errs by at most
 (`prior_pairs.py`).
 
 Counted by drawn lesion, whatever it was merged with: one that is there twice is right where the

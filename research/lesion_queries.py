@@ -1,4 +1,4 @@
-"""What the lesion queries find on drawn patients that no step has seen: by kind, by size.
+"""What the lesion queries find on synthetic patients that no step has seen: by kind, by size.
 
     python research/lesion_queries.py [WEIGHTS.safetensors] [--patients 40]
 

@@ -2,7 +2,7 @@
 
     python research/make_conformance.py    # writes both pages of it; a test compares
 
-The attributes are those of objects that are really written, of a drawn head.
+The attributes are those of objects that are really written, of a synthetic head.
 """
 
 import sys
@@ -75,7 +75,7 @@ def named(uids: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def objects() -> dict[str, Dataset]:
-    """Return what is written of a drawn head, by file name."""
+    """Return what is written of a synthetic head, by file name."""
     with tempfile.TemporaryDirectory() as folder:
         patient, place = make_patient(spacing_mm=8.0), Path(folder)
         study = write_study(
@@ -183,7 +183,7 @@ def travel() -> str:
         ("scanner (Contributing Equipment)", copied_attributes.EQUIPMENT),
     )
     return (
-        "### 4.1 What travels from the source's header\nNothing else does. A value that DICOM "
+        "### 4.1 What is copied from the source's header\nNothing else does. A value that DICOM "
         "does not allow is corrected where it can mean one thing, else left out or left empty, and "
         f"a notice names the attribute. Text becomes {copied_attributes.CHARACTER_SET}.\n\n"
         + rows(("what", "attributes"), [(words, ", ".join(names)) for words, names in groups])

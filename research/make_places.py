@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lesionlens.analysis.findings.anatomy import Head, find_head
-from lesionlens.analysis.findings.places import ORIGIN_MNI, SHAPE, STEP_MM, STRUCTURES
+from lesionlens.analysis.findings.structures import ORIGIN_MNI, SHAPE, STEP_MM, STRUCTURES
 from lesionlens.base.grid import Grid
 
 LABELS = {

@@ -2,13 +2,13 @@
 
     python research/prior_pairs.py OUT [--pairs 20] [--network 6] [--first 0] [--one-scanner]
 
-Each pair is one drawn brain twice: the lesions' radii scaled, other contrasts and noise, the head
-moved by up to 10 mm and 8 degrees, other slices; of `--one-scanner` the same contrasts and slices,
-with other noise, field and artefacts, and volumes that change by -30 to +60 %. Known are both
-truths and the movement. The truth path takes the drawn masks through registration, matching and
-measures; the network path (for the first few pairs, as it is slow) analyses both scans. Printed:
-error of the alignment over the brain, share of lesions matched, error of the change of volume (now
-by before) of lesions above 1 ml, by the outlines and by one criterion for both.
+Each pair is one synthetic brain twice: the lesions' radii scaled, other contrasts and noise, the
+head moved by up to 10 mm and 8 degrees, other slices; of `--one-scanner` the same contrasts and
+slices, with other noise, field and artefacts, and volumes that change by -30 to +60 %. Known are
+both truths and the movement. The truth path takes the drawn masks through registration, matching
+and measures; the network path (for the first few pairs, as it is slow) analyses both scans.
+Printed: error of the alignment over the brain, share of lesions matched, error of the change of
+volume (now by before) of lesions above 1 ml, by the outlines and by one criterion for both.
 """
 
 from __future__ import annotations

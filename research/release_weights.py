@@ -4,7 +4,7 @@ r"""Calibrate a run's averaged weights and make them weights of the package.
     python research/release_weights.py runs/default --version 2 --patients 300 --workers 2 \
         --minutes 12 --focus 1.3
 
-Scores are fitted on drawn patients, and with `--folds` also on real ones, each shown to the
+Scores are fitted on synthetic patients, and with `--folds` also on real ones, each shown to the
 weights of a run that left it out:
 
     python research/release_weights.py runs/fold? --mean-with synthetic.safetensors --share 0.5 \
@@ -73,7 +73,9 @@ def options() -> argparse.Namespace:
     p.add_argument("--cases", type=Path, help="the cases that the folds left out")
     p.add_argument("--patients", type=int, default=300)
     p.add_argument("--warm-up", type=int, default=fitting.WARM_UP, help="for temperatures")
-    p.add_argument("--drawn-mm", type=float, help="voxels of drawn patients; as the finest grid")
+    p.add_argument(
+        "--drawn-mm", type=float, help="voxels of synthetic patients; as the finest grid"
+    )
     p.add_argument("--workers", type=int, default=1, help="processes of one thread")
     p.add_argument("--minutes", type=float, default=float("inf"), help="for the patients")
     p.add_argument("--thresholds", type=float, nargs=3, default=(0.5, 0.4, 0.3), help="WT, TC, ET")
@@ -118,7 +120,7 @@ def adjusted(runs: list[Path], a: argparse.Namespace) -> tuple[LensNetwork, Weig
 
 
 def _trained_on(runs: list[Path]) -> str | None:
-    """Report from how many cases runs have learnt together; None of those on drawn brains alone."""
+    """Return on how many cases runs were trained; None if on synthetic brains alone."""
     splits = [run / "split.json" for run in runs]
     if not all(split.is_file() for split in splits):
         return None

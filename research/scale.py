@@ -3,7 +3,7 @@
     python research/scale.py --studies 1000 --workers 2
     python research/scale.py --studies 200 --workers 2 --kill worker      # or: scheduler
 
-The studies are drawn heads of 6 mm. What is measured is the cohort itself (processes, worklist,
+The studies are synthetic heads of 6 mm. What is measured is the cohort itself (processes, worklist,
 result folders), so that in the workers the analysis is cut short: the network is loaded once, a
 study's files are read, the result is one small file. `lesionlens bench` measures an analysis.
 """

@@ -1,4 +1,4 @@
-"""Lesions found by their size, in drawn patients with metastases that no step has seen.
+"""Lesions found by their size, in synthetic patients with metastases that no step has seen.
 
     python research/small_lesions.py [WEIGHTS.safetensors] [--patients 150] [--spacing 2]
 

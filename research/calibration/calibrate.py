@@ -1,4 +1,4 @@
-"""Fit temperatures, the score of a candidate and its operating points on drawn patients.
+"""Fit temperatures, the score of a candidate and its operating points on synthetic patients.
 
 The whole engine runs, as it will on real scans, on patients whose seeds no step has seen. What each
 of them showed is kept in a file, so that a fit that was stopped goes on, and one with more patients
@@ -79,7 +79,7 @@ class CalibrationEffort:
     """How much is examined."""
 
     patients: int
-    """Drawn patients."""
+    """Synthetic patients."""
     workers: int = 1
     """Processes of one thread each; 1 stays in this one."""
     minutes: float = float("inf")
@@ -123,7 +123,7 @@ def _grid(shape: Sequence[int], spacing: float) -> Grid:
 
 
 def prepared_of(drawn: SyntheticBatch, present: NDArray[np.bool_]) -> PreparedStudy:
-    """Make a prepared study of the first drawn patient, on the grid it was drawn on."""
+    """Make a prepared study of the first synthetic patient, on the grid it was drawn on."""
     channels = drawn.channels[0].cpu().numpy() * present[:, None, None, None]
     brain = drawn.brain[0].cpu().numpy()
     grid = _grid(brain.shape, float(drawn.spacing_mm[0]))
@@ -265,7 +265,7 @@ def _temperature(logits: Floats, truth: NDArray[np.bool_]) -> float:
 def fit_temperatures(
     job: CalibrationScan, effort: CalibrationEffort, others: Sequence[Voxels] = ()
 ) -> tuple[float, float, float]:
-    """Fit a temperature for WT, TC and ET on voxels of drawn patients, and of `others`."""
+    """Fit a temperature for WT, TC and ET on voxels of synthetic patients, and of `others`."""
     with _crew(effort.workers) as each:
         pairs = list(each(_voxels, [job] * effort.patients, range(effort.patients)))
     pairs += others
@@ -281,7 +281,7 @@ def examine(
     kept: Path | None = None,
     context: RunContext = SILENT,
 ) -> list[ExaminedScan]:
-    """Examine drawn patients; those in `kept`, a file of lines, were examined before.
+    """Examine synthetic patients; those in `kept`, a file of lines, were examined before.
 
     Parameters
     ----------
@@ -303,7 +303,7 @@ def examine(
             new = list(each(_examined, [job] * len(some), some))
             known |= {seen.patient: seen for seen in new}
             keep(kept, new)
-            context.progress("looking at drawn patients", len(known) / effort.patients)
+            context.progress("looking at synthetic patients", len(known) / effort.patients)
     return [known[n] for n in sorted(known) if n < effort.patients]
 
 

@@ -1,7 +1,7 @@
 """What real patients show to weights that did not learn from them, for the fit of scores.
 
-Drawn patients are many and have every sort of lesion, but are not real; of the few real ones each
-is examined with the weights of a fold that left it out.
+Synthetic patients are many and have every sort of lesion, but are not real; of the few real ones
+each is examined with the weights of a fold that left it out.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SUBSETS = (frozenset(MrSequence), frozenset({MrSequence.FLAIR}))
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Weights, and patients that they have not learnt from."""
+    """Weights, and patients that they have not trained on."""
 
     weights: Path
     cases: tuple[RealCase, ...]
@@ -63,7 +63,7 @@ def examine_folds(
     Yields
     ------
     ExaminedScan, Voxels
-        What one patient shows with one subset of the sequences, as drawn patients do.
+        What one patient shows with one subset of the sequences, as synthetic patients do.
     """
     number = FIRST_REAL
     for fold in folds:

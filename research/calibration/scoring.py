@@ -22,7 +22,7 @@ MOST_FALSE = 0.1
 LEAST_SLOPES = (0.1, 0.0)
 """Of the mean logit and of the logarithm of the volume: a score always depends on what the network
 found there, or no sequence and no hidden place could ever change it. Half of the slope that
-was fitted on 100 drawn patients (.19)."""
+was fitted on 100 synthetic patients (.19)."""
 LEVELS = (0.02, *(round(0.05 * n, 2) for n in range(1, 20)), 0.98)
 _NEWTON_STEPS = 50
 _LEAST = 5  # candidates of each kind, right and wrong, without which nothing is fitted
@@ -30,7 +30,7 @@ _LEAST = 5  # candidates of each kind, right and wrong, without which nothing is
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One candidate on a drawn patient."""
+    """One candidate on a synthetic patient."""
 
     logit: float
     """Mean logit of its surest voxels in the first pass."""

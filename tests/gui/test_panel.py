@@ -16,7 +16,7 @@ from tests.gui.conftest import LEFT, RIGHT
 from tests.gui.window import canvas, control, names, reads, visible
 
 from lesionlens.analysis.findings.edits import outline_of
-from lesionlens.analysis.followup import places
+from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region, ReviewState
 from lesionlens.base.run_context import SILENT
@@ -290,10 +290,11 @@ def test_a_result_opens_with_its_study_where_that_is_remembered(
     panel, analysis, qtbot, tmp_path: Path, monkeypatch
 ):
     monkeypatch.setattr(
-        "lesionlens.analysis.followup.places.place", lambda: tmp_path / "studies.json"
+        "lesionlens.analysis.followup.study_locations.location_file",
+        lambda: tmp_path / "studies.json",
     )
     save(analysis, tmp_path / "out")
-    places.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
+    study_locations.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
     panel.take_dropped([tmp_path / "out"])
     qtbot.waitUntil(lambda: panel.session.state.analysis is not None, timeout=PATIENCE_MS)
     assert panel.session.state.problem is None
@@ -309,13 +310,14 @@ def test_what_was_exported_in_the_window_opens_again_by_itself(
     reviewed, qtbot, tmp_path: Path, monkeypatch
 ):
     monkeypatch.setattr(
-        "lesionlens.analysis.followup.places.place", lambda: tmp_path / "studies.json"
+        "lesionlens.analysis.followup.study_locations.location_file",
+        lambda: tmp_path / "studies.json",
     )
     assert reviewed.actions_.export(tmp_path / "out")
     qtbot.waitUntil(lambda: not reviewed.jobs.running, timeout=PATIENCE_MS)
     study = reviewed.session.state.study
     inputs = reviewed.session.state.analysis.run.inputs
-    assert places.recall(inputs) == (study.root.absolute(), study.uid)
+    assert study_locations.recall(inputs) == (study.root.absolute(), study.uid)
 
 
 def test_opening_through_napari_shows_layers_and_the_panel(

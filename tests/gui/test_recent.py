@@ -50,7 +50,7 @@ def test_a_result_of_another_study_asks_before_this_one_is_closed(loaded, monkey
     other.mkdir()
     monkeypatch.setattr(reopening, "is_result", lambda _: True)
     monkeypatch.setattr(reopening, "read_run", lambda _: SimpleNamespace(inputs=()))
-    monkeypatch.setattr(reopening.places, "recall", lambda _: (other, None))
+    monkeypatch.setattr(reopening.study_locations, "recall", lambda _: (other, None))
     asked = []
     monkeypatch.setattr(loaded.actions_.opener, "open", lambda request, _: asked.append(request))
     study = loaded.session.state.study
@@ -64,7 +64,7 @@ def test_a_result_of_another_study_asks_before_this_one_is_closed(loaded, monkey
     box = loaded.findChildren(QMessageBox)[-1]
     control(box, "Close and open").click()
     assert loaded.session.state.study is None
-    assert [one.places for one in asked] == [(other,)]
+    assert [one.paths for one in asked] == [(other,)]
 
 
 def test_a_copy_of_the_open_study_is_no_other_study(loaded, monkeypatch, tmp_path):
@@ -75,7 +75,7 @@ def test_a_copy_of_the_open_study_is_no_other_study(loaded, monkeypatch, tmp_pat
     first = next(iter(study.series.values()))
     series = {first.sequence: replace(first, files=(replace(first.files[0], path=copied),))}
     monkeypatch.setattr(reopening, "is_result", lambda _: True)
-    monkeypatch.setattr(reopening.places, "recall", lambda _: (tmp_path / "other", None))
+    monkeypatch.setattr(reopening.study_locations, "recall", lambda _: (tmp_path / "other", None))
     for inputs, name in (([("f", digest)], None), ([("f", "0" * 64)], "other")):
         monkeypatch.setattr(reopening, "read_run", lambda _, i=inputs: SimpleNamespace(inputs=i))
         assert reopening.study_of_other(replace(study, series=series), tmp_path) == name

@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 from lesionlens.analysis.evaluation.cases import _of_dataset
-from lesionlens.analysis.followup import places
+from lesionlens.analysis.followup import study_locations
 from lesionlens.base import user_folders
 from lesionlens.base.bounded_read import JSON_BYTES
 from lesionlens.base.errors import LesionLensError
@@ -71,7 +71,7 @@ def _kept(folder: Path) -> list[str]:
 READERS = {
     "servers": Reader("archives.json", [{"address": "a"}], lambda _: kept_servers()),
     "views": Reader("views.json", {"a": "b"}, lambda _: hanging._known()),
-    "places": Reader("studies.json", {"a": "b"}, lambda _: places._known()),
+    "study_locations": Reader("studies.json", {"a": "b"}, lambda _: study_locations._known()),
     "split": Reader("split.json", {"training": {"A": ["a"]}}, lambda d: part(CASES, d, 0)),
     "recipe": Reader(
         "a.toml", (REPOSITORY / "src/lesionlens/training/recipes/default.toml").read_text("utf-8"),

@@ -110,21 +110,21 @@ def learn(
             drawn_volumes=drawn,
             readers=tuple(readers or ()),
         )
-        learnt = run(job, minutes=minutes, context=context)
-    return _answer(learnt, out)
+        outcome = run(job, minutes=minutes, context=context)
+    return _answer(outcome, out)
 
 
-def _answer(learnt: LearnOutcome, out: Path) -> Answer:
+def _answer(outcome: LearnOutcome, out: Path) -> Answer:
     from lesionlens.training.learning.proposal import PAGE
 
-    gathered, trained = learnt.gathered, learnt.trained
+    gathered, trained = outcome.gathered, outcome.trained
     counts = ", ".join(f"{n} {what}" for what, n in gathered.counts.items())
     lines = (
         f"{len(gathered.reviews)} signed studies: {counts}",
         f"{trained.step} of {trained.steps} steps in {trained.minutes:.1f} minutes",
     )
     notes = tuple(f"{name} is not used for training: {why}" for name, why in gathered.left_out)
-    proposal = learnt.proposal
+    proposal = outcome.proposal
     if proposal is None:
         stopped = "stopped; the same command continues"
         return Answer(lines, (*notes, stopped), status=130 if STOP.is_set() else 0)

@@ -271,7 +271,7 @@ for _command, _example in (
     (evaluate.evaluate, "evaluate out/demo sample_data/reference"),
     (export.export, "export out/demo sample_data/study --out out/reviewed"),
     (export_model.export_model, "export-model"),
-    (learn.learn, "learn out/batch --studies studies --out out/learnt --steps 20"),
+    (learn.learn, "learn out/batch --studies studies --out out/tuned --steps 20"),
     (monitor.monitor, "monitor out --out out/monitor"),
     (open_window.open_window, "open sample_data/study"),
     (response.response, "response out/now --steroids same --clinical same"),
@@ -297,7 +297,7 @@ _GROUPS: dict[str, tuple[str, tuple[tuple[Callable[..., Answer], str], ...]]] = 
         "one.",
         (
             (weights.show, "weights list"),
-            (weights.accept, 'weights accept out/learnt --by "A. Reader"'),
+            (weights.accept, 'weights accept out/tuned --by "A. Reader"'),
             (weights.use, 'weights use default --by "A. Reader"'),
             (weights.back, 'weights back --by "A. Reader"'),
         ),

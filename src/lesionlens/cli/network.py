@@ -120,7 +120,7 @@ class EngineOptions(ComputeOptions):
         ------
         UnusableInputError
             The options contradict each other, the address or the key file cannot be used, or
-            scans would travel unencrypted.
+            scans would be sent unencrypted.
         """
         server = None
         if self.server is not None:

@@ -102,6 +102,6 @@ def _percent(value: float | None) -> str:
 
 def remember(analysis: Analysis) -> None:
     """Remember the path of the study, so that a later examination finds its images."""
-    from lesionlens.analysis.followup import places
+    from lesionlens.analysis.followup import study_locations
 
-    places.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
+    study_locations.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)

@@ -30,12 +30,12 @@ def accelerators() -> tuple[torch.device, ...]:
     return tuple(torch.device(found.type, n) for n in range(torch.accelerator.device_count()))
 
 
-def choose(wish: str = "auto") -> torch.device:
+def choose(requested: str = "auto") -> torch.device:
     """Parse a device name.
 
     Parameters
     ----------
-    wish : str
+    requested : str
         "auto" (the first accelerator, else the CPU), "cpu", or a kind of `KINDS`, alone or with
         a number, as in "cuda:1".
 
@@ -51,7 +51,7 @@ def choose(wish: str = "auto") -> torch.device:
     >>> choose("cpu")
     device(type='cpu')
     """
-    words = wish.strip().lower()
+    words = requested.strip().lower()
     if words == "cpu":
         return torch.device("cpu")
     there = accelerators()
@@ -60,7 +60,7 @@ def choose(wish: str = "auto") -> torch.device:
     match = re.fullmatch(rf"({'|'.join(KINDS)})(?::(\d{{1,3}}))?", words)
     if match is None:
         raise UnusableInputError(
-            found=f"the device {wish!r}",
+            found=f"the device {requested!r}",
             expected=WORDS,
             next_step="Use --device auto to take what is there",
             in_window="Choose auto in Preferences → LesionLens",
@@ -79,7 +79,7 @@ def choose(wish: str = "auto") -> torch.device:
 
 
 def choose_precision(
-    device: torch.device, wish: ComputePrecision | str = ComputePrecision.AUTO
+    device: torch.device, requested: ComputePrecision | str = ComputePrecision.AUTO
 ) -> ComputePrecision:
     """Choose the precision of predictions on a device: float32 or bfloat16.
 
@@ -96,24 +96,24 @@ def choose_precision(
     >>> choose_precision(torch.device("cpu")).value
     'float32'
     """
-    if wish not in tuple(ComputePrecision):
+    if requested not in tuple(ComputePrecision):
         raise UnusableInputError(
-            found=f"the precision {str(wish)!r}",
+            found=f"the precision {str(requested)!r}",
             expected=", ".join(ComputePrecision),
             next_step="Use --precision auto",
             in_window="Leave the precision at auto",
         )
     has_it = device.type in _BFLOAT16_KINDS
-    if wish == ComputePrecision.BFLOAT16 and not has_it:
+    if requested == ComputePrecision.BFLOAT16 and not has_it:
         raise UnusableInputError(
             found=f"bfloat16 on the device {device.type}",
             expected=f"float32 there; bfloat16 on {' or '.join(_BFLOAT16_KINDS)} alone",
             next_step="Leave out --precision",
             in_window="Leave the precision at auto",
         )
-    if wish == ComputePrecision.AUTO:
+    if requested == ComputePrecision.AUTO:
         return ComputePrecision.BFLOAT16 if has_it else ComputePrecision.FLOAT32
-    return ComputePrecision(wish)
+    return ComputePrecision(requested)
 
 
 def computing_in(
@@ -139,7 +139,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def autocast(
-    device: torch.device, wish: ComputePrecision = ComputePrecision.AUTO
+    device: torch.device, requested: ComputePrecision = ComputePrecision.AUTO
 ) -> AbstractContextManager[object]:
     """Return the autocast context for training.
 
@@ -151,9 +151,9 @@ def autocast(
     UnusableInputError
         Bfloat16 is requested of a device that predicts in float32.
     """
-    if wish is ComputePrecision.AUTO and has_fast_bfloat16(device):
+    if requested is ComputePrecision.AUTO and has_fast_bfloat16(device):
         return computing_in(ComputePrecision.BFLOAT16, device)
-    return computing_in(choose_precision(device, wish), device)
+    return computing_in(choose_precision(device, requested), device)
 
 
 def name_of(device: torch.device) -> str:

@@ -26,7 +26,7 @@ from lesionlens.network.prompt.weights import load_shipped
 Floats = NDArray[np.float32]
 Chances = Mapping[Region, Floats]
 _SPACING_MM = 1.0
-_READING = "reading the brain for prompts"
+_FEATURES = "computing features for prompts"
 
 
 class StudyPrompts:
@@ -67,7 +67,7 @@ class StudyPrompts:
     ) -> PromptResponse:
         """Segment from prompts on the working grid; see `engines.engine.SupportsPrompts`."""
         with self._lock:
-            context.check(_READING)
+            context.check(_FEATURES)
             if self._network is None:
                 self._network = load_shipped(self._device)[0]
             study, grid = self._read(prepared, probability, context)
@@ -81,7 +81,7 @@ class StudyPrompts:
         kept = self._kept
         if kept is not None and kept[0] is prepared and kept[1] is chances:
             return kept[2], kept[3]
-        context.progress(_READING, 0.0)
+        context.progress(_FEATURES, 0.0)
         found = make_network_input(prepared, _SPACING_MM, torch.device("cpu"))
         known = None
         if chances is not None:
@@ -93,7 +93,7 @@ class StudyPrompts:
             found.channels[0].half().numpy(), found.brain[0].numpy(), found.present, known
         )
         self._kept = (prepared, chances, study, found.grid)
-        context.progress(_READING, 1.0)
+        context.progress(_FEATURES, 1.0)
         return study, found.grid
 
 

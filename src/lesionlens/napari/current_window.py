@@ -15,7 +15,7 @@ from lesionlens.napari.preferences import read_preferences
 from lesionlens.napari.qt.waiting import when_idle
 
 
-def ask_in_panel(places: tuple[Path, ...], error: UnusableInputError) -> bool:
+def ask_in_panel(paths: tuple[Path, ...], error: UnusableInputError) -> bool:
     """Ask the reader in the panel for a decision needed to open a study.
 
     Returns
@@ -23,7 +23,7 @@ def ask_in_panel(places: tuple[Path, ...], error: UnusableInputError) -> bool:
     bool
         False if there is no window.
     """
-    return _in_panel(lambda panel: panel.actions_.opener.refused(Request.of(places), error))
+    return _in_panel(lambda panel: panel.actions_.opener.refused(Request.of(paths), error))
 
 
 def reopen_in_panel(result: Path) -> bool:

@@ -28,7 +28,7 @@ _NIFTI = (".nii", ".nii.gz")
 _NOT_SCANS = (".txt", ".json", ".csv", ".png", ".jpg", ".tif", ".tiff", ".py", ".zarr", ".html")
 
 
-def places_of(paths: Sequence[str | Path]) -> tuple[Path, ...]:
+def study_paths(paths: Sequence[str | Path]) -> tuple[Path, ...]:
     """Return the paths to open for dropped files and folders.
 
     A DICOMDIR, or a single image of a series, stands for its folder.
@@ -72,7 +72,7 @@ def read_study(
     Returns
     -------
     list of (data, keywords, "image")
-        On axis-aligned RAS+ grids in mm; the first sequence in reading order is last, on top.
+        On axis-aligned RAS+ grids in mm; the first sequence in reference order is last, on top.
     """
     from lesionlens.imaging.reading import remembered_series  # noqa: PLC0415
     from lesionlens.imaging.reading.readers import open_study  # noqa: PLC0415
@@ -108,7 +108,7 @@ def exchanged_in(layers: Sequence[LayerData], context: RunContext) -> Exchange |
 
 
 def layers_of(study: Study, context: RunContext) -> list[LayerData]:
-    """Load every sequence as layer data; the first in reading order is last."""
+    """Load every sequence as layer data; the first in reference order is last."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
     from lesionlens.base.labels import REFERENCE_ORDER  # noqa: PLC0415

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lesionlens.napari.loading import LayerData, places_of, read_study
+from lesionlens.napari.loading import LayerData, read_study, study_paths
 
 if TYPE_CHECKING:
     from lesionlens.base.errors import UnusableInputError
@@ -28,7 +28,7 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[LayerD
     path : str or list of str
         Opened or dropped paths; several (a stack in napari) form one study.
     """
-    return read if places_of(path if isinstance(path, list) else [path]) else None
+    return read if study_paths(path if isinstance(path, list) else [path]) else None
 
 
 def read(path: str | list[str]) -> list[LayerData]:
@@ -43,9 +43,9 @@ def read(path: str | list[str]) -> list[LayerData]:
         Nothing at the path can be used.
     """
     wanted = path if isinstance(path, list) else [path]
-    places = places_of(wanted) or tuple(Path(one) for one in wanted)
+    paths = study_paths(wanted) or tuple(Path(one) for one in wanted)
     if "qtpy" not in sys.modules:
-        return read_study(places)
+        return read_study(paths)
     from lesionlens.imaging.reading.series_selection import (  # noqa: PLC0415
         NothingRecognisedError,
         SeveralStudiesError,
@@ -53,12 +53,12 @@ def read(path: str | list[str]) -> list[LayerData]:
     from lesionlens.napari.qt.waiting import painted, when_idle  # noqa: PLC0415
     from lesionlens.results.review.reopen import is_result  # noqa: PLC0415
 
-    if len(places) == 1 and is_result(places[0]) and _reopen_in_panel(places[0]):
+    if len(paths) == 1 and is_result(paths[0]) and _reopen_in_panel(paths[0]):
         return NOTHING_YET
     try:
-        layers = painted(lambda: read_study(places))
+        layers = painted(lambda: read_study(paths))
     except (SeveralStudiesError, NothingRecognisedError) as error:
-        if not _ask_in_panel(places, error):
+        if not _ask_in_panel(paths, error):
             raise
         return NOTHING_YET
     when_idle(_offer_panel)
@@ -77,7 +77,7 @@ def _reopen_in_panel(result: Path) -> bool:
     return reopen_in_panel(result)
 
 
-def _ask_in_panel(places: tuple[Path, ...], error: UnusableInputError) -> bool:
+def _ask_in_panel(paths: tuple[Path, ...], error: UnusableInputError) -> bool:
     from lesionlens.napari.current_window import ask_in_panel  # noqa: PLC0415
 
-    return ask_in_panel(places, error)
+    return ask_in_panel(paths, error)

@@ -46,15 +46,15 @@ def runtime() -> ModuleType:
     return module
 
 
-def _providers(wish: str, there: Sequence[str]) -> list[Any]:
+def _providers(requested: str, there: Sequence[str]) -> list[Any]:
     """Convert a device name to execution providers; a missing device is refused."""
-    words = wish.strip().lower()
+    words = requested.strip().lower()
     match = re.fullmatch(r"cuda(?::(\d{1,3}))?", words)
     if words == "auto":
         match = re.fullmatch(r"cuda()?", "cuda") if "CUDAExecutionProvider" in there else None
     elif words != "cpu" and match is None:
         raise UnusableInputError(
-            found=f"the device {wish!r}",
+            found=f"the device {requested!r}",
             expected="auto, cpu, cuda or cuda:N for the engine onnx",
             next_step="Use --device auto to take what is there",
             in_window="Choose auto in Preferences → LesionLens",

@@ -54,7 +54,7 @@ class Lens:
         being loaded (`EngineChoice.load_aside`): meanwhile the first study is prepared.
     server : str or ServerAddress, optional
         Where `lesionlens serve` runs: its network decides instead of one here, and only the
-        brain's voxels travel there. Device, weights, bundle and precision are then the server's.
+        brain's voxels are sent there. Device, weights, bundle and precision are then the server's.
     precision : ComputePrecision or str
         "auto" (float32 on a CPU, bfloat16 on a CUDA or XPU device), "float32" or "bfloat16".
 

@@ -79,16 +79,16 @@ class ProcessGroup:
             distributed.barrier()
 
 
-def _own_device(wish: str, local: int) -> torch.device:
+def _own_device(requested: str, local: int) -> torch.device:
     """Assign each process of a machine its own device."""
-    kind, _, number = wish.strip().lower().partition(":")
+    kind, _, number = requested.strip().lower().partition(":")
     if number or kind == "mps":
         raise ConfigError(
-            found=f"several processes and the one device {wish}",
+            found=f"several processes and the one device {requested}",
             expected=f"cpu, or {' or '.join(_BACKENDS)}, of which each process takes one",
             next_step="Leave the number out, as in --device cuda, or start without torchrun",
         )
-    place = devices.choose(wish)
+    place = devices.choose(requested)
     if place.type == "cpu":
         return place
     there = devices.accelerators()

@@ -157,7 +157,7 @@ def _source(run: TrainingRun, stage: int) -> BatchSource:
     Each has a million of its own, beyond those of validation.
     """
     config, rank = run.config, run.processes.rank
-    own = stage if config.data.workers == 0 else run.sitting * 16 + stage
+    own = stage if config.data.workers == 0 else run.session * 16 + stage
     first = config.seed * 50_000_000 + own * SEEDS_A_SOURCE + rank * _SEEDS_A_PROCESS
     done = config.stage_at(run.step)[1]
     plan = config.stages[stage]

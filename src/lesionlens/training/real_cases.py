@@ -221,7 +221,7 @@ def part(cases: Sequence[RealCase], out: Path, seed: int, share: float = 0.2) ->
     except (OSError, ValueError, AttributeError, TypeError, ReadError) as error:
         raise ConfigError(
             found=f"a {SPLIT_NAME} in {out.name!r} that cannot be read",
-            expected="the one that an earlier sitting wrote",
+            expected="the one that an earlier session wrote",
             next_step="Choose another output folder",
         ) from error
     counts = Counter(case.patient for case in cases)

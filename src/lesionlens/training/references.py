@@ -268,7 +268,7 @@ def split(
     if len(patients) < 2 and share > 0:
         raise ConfigError(
             found=f"{len(patients)} patient",
-            expected="two or more: one at least is held out, to see what was learnt",
+            expected="two or more: one at least is held out, to measure the result",
             next_step="Add cases, or say in patients.tsv which case is whose",
         )
     held = {p: known[p] for p in patients if p in known}

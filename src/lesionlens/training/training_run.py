@@ -72,7 +72,7 @@ class TrainingRun:
     """Metadata of the initial weights."""
     step: int = 0
     spent_s: float = 0.0
-    sitting: int = 0
+    session: int = 0
     loss: float = float("nan")
     shared: nn.Module = field(init=False)
     """The network for training steps, possibly distributed."""
@@ -87,7 +87,7 @@ class TrainingRun:
         meta = {
             "step": self.step,
             "minutes": self.spent_s / 60,
-            "sitting": self.sitting,
+            "sitting": self.session,
             "loss": self.loss,
             "network": name_of(self.config),
             "seed": self.config.seed,
@@ -133,7 +133,7 @@ class TrainingRun:
                 expected="the tensors of the network in the recipe",
                 next_step="Choose another output folder, or begin anew with --fresh",
             ) from error
-        self.step, self.sitting = int(found.meta["step"]), int(found.meta["sitting"]) + 1
+        self.step, self.session = int(found.meta["step"]), int(found.meta["sitting"]) + 1
         self.spent_s, self.loss = float(found.meta["minutes"]) * 60, float(found.meta["loss"])
 
 

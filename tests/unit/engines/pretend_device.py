@@ -103,22 +103,22 @@ class _Factories(TorchFunctionMode):
 
     def _moved(self, name, func, args, kwargs):
         values, *rest = [given for given in args if given is not None and given is not False]
-        wish = kwargs.pop("device", None)
+        requested = kwargs.pop("device", None)
         for given in tuple(rest):
             if isinstance(given, str | torch.device):
-                wish = given
+                requested = given
                 rest.remove(given)
             elif isinstance(given, torch.Tensor):
-                wish = given.device
+                requested = given.device
                 rest.remove(given)
         if name == "numpy":
             if isinstance(values, Pretended):
                 raise TypeError(f"can't convert {values.device} device type tensor to numpy")
             return func(*args)
-        if name == "cpu" or (wish is not None and torch.device(wish).type == "cpu"):
+        if name == "cpu" or (requested is not None and torch.device(requested).type == "cpu"):
             values = values.values_on_cpu if isinstance(values, Pretended) else values
             return values.to(*rest, **kwargs) if rest or kwargs else values
-        if self._is_it(wish) and not isinstance(values, Pretended):
+        if self._is_it(requested) and not isinstance(values, Pretended):
             values = values.to(*rest, **kwargs) if rest or kwargs else values
             return _claimed(values, self._device)
         return func(values, *rest, **kwargs) if rest or kwargs else values

@@ -50,10 +50,10 @@ def test_a_gpu_that_is_not_there_is_refused(there):
         device.choose("mps")
 
 
-@pytest.mark.parametrize("wish", ["gpu", "cuda:x", "", "cpu:0", "mps:", "hpu"])
-def test_other_words_are_refused_with_those_that_are_known(wish):
+@pytest.mark.parametrize("requested", ["gpu", "cuda:x", "", "cpu:0", "mps:", "hpu"])
+def test_other_words_are_refused_with_those_that_are_known(requested):
     with pytest.raises(UnusableInputError, match="auto, cpu, cuda, cuda:N, xpu, xpu:N or mps"):
-        device.choose(wish)
+        device.choose(requested)
 
 
 def test_devices_are_described(monkeypatch):

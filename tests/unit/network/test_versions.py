@@ -25,7 +25,7 @@ def accepted(store, file, tmp_path, tail=b""):
     place = tmp_path / f"proposed{len(store.versions)}.safetensors"
     place.write_bytes(file.read_bytes() + tail)
     parent = store.in_use
-    line = Lineage("0.3.0+learnt.20260105", parent.sha256 if parent else SHIPPED_SHA)
+    line = Lineage("0.3.0+tuned.20260105", parent.sha256 if parent else SHIPPED_SHA)
     return store.accept(place, line, by="A. Reader", note="better on ours")
 
 

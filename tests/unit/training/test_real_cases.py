@@ -247,7 +247,7 @@ def test_the_recipe_for_own_cases_goes_on_from_the_default_weights(root, out):
     small = dataclasses.replace(RECIPE.stages[0], steps=2)
     recipe = dataclasses.replace(recipe, stages=(small,))
     shipped, about = weights.load_shipped()
-    for step in (1, 2):  # the second sitting resumes
+    for step in (1, 2):  # the second session resumes
         one = dataclasses.replace(recipe, stages=(dataclasses.replace(small, steps=step),))
         assert train(one, out, TrainOptions(cases=RealCases(find(root), out, one))).step == step
     learnt, info = weights.load(out / "weights.safetensors")

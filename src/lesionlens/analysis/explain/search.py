@@ -13,7 +13,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Places:
+class StudyMasks:
     """Masks of a study for measuring attention, (I, J, K) bool on the working grid, disjoint."""
 
     brain: Mask
@@ -34,7 +34,7 @@ class Attended:
     dismissed: float | None
 
 
-def places_of(prepared: PreparedStudy, candidates: Mask, dismissed: Mask) -> Places:
+def masks_of(prepared: PreparedStudy, candidates: Mask, dismissed: Mask) -> StudyMasks:
     """Return the masks of a study.
 
     Parameters
@@ -46,7 +46,9 @@ def places_of(prepared: PreparedStudy, candidates: Mask, dismissed: Mask) -> Pla
     """
     brain = prepared.brain
     opposite = mirrored(candidates, brain) & brain & ~candidates
-    return Places(brain, candidates & brain, opposite, dismissed & brain & ~candidates & ~opposite)
+    return StudyMasks(
+        brain, candidates & brain, opposite, dismissed & brain & ~candidates & ~opposite
+    )
 
 
 def mirrored(mask: Mask, brain: Mask) -> Mask:
@@ -77,20 +79,20 @@ def mirrored(mask: Mask, brain: Mask) -> Mask:
     return out
 
 
-def shares(weights: NDArray[np.float32], places: Places) -> Attended:
+def shares(weights: NDArray[np.float32], masks: StudyMasks) -> Attended:
     """Return the share of attention in each mask.
 
     Parameters
     ----------
     weights : (I, J, K) float32
         Non-negative, on the working grid.
-    places : Places
+    masks : StudyMasks
         Masks of the study.
     """
-    total = float(weights[places.brain].sum(dtype=np.float64)) or 1.0
+    total = float(weights[masks.brain].sum(dtype=np.float64)) or 1.0
 
     def share(mask: Mask) -> float:
         return float(weights[mask].sum(dtype=np.float64)) / total
 
-    dismissed = share(places.dismissed) if places.dismissed.any() else None
-    return Attended(share(places.candidates), share(places.opposite), dismissed)
+    dismissed = share(masks.dismissed) if masks.dismissed.any() else None
+    return Attended(share(masks.candidates), share(masks.opposite), dismissed)

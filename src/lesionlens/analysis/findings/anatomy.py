@@ -4,7 +4,7 @@ The brain mask alone places the head: the mid-sagittal plane is fitted to the mi
 left and right surface (so it follows a turned or tilted head, and mass effect inside does not
 move it), then the brain is scaled onto the MNI152 brain by width, length and top. The lower end
 is not used, because a field of view often cuts it. Deep structures, cerebellum, brainstem and
-ventricles are named by how many of twenty heads show them there (`places`); lobes, insula and
+ventricles are named by how many of twenty heads show them there (`structures`); lobes, insula and
 corpus callosum by a few planes and boxes, set by hand after the sulci in MNI152. What holds most of
 a candidate is named, a second place where it spans two, and "uncertain" where the heads of the map
 disagree about what lies there: good for words beside a picture, not for planning.
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.analysis.findings import places
+from lesionlens.analysis.findings import structures
 from lesionlens.base.grid import Grid
 from lesionlens.base.records.findings import BOTH_SIDES, OUTSIDE_BRAIN, UNCERTAIN_PLACE, Location
 
@@ -30,7 +30,7 @@ REGIONS = (
     *LOBES,
     "corpus callosum",
     "deep white matter",
-    *places.STRUCTURES[2:],
+    *structures.STRUCTURES[2:],
     OUTSIDE_BRAIN,
 )
 _HALF_WIDTH, _FRONT, _BACK, _TOP = 70.0, 72.0, -106.0, 79.0
@@ -192,14 +192,14 @@ def shares_of(mni_mm: Points) -> tuple[dict[str, float], float]:
     agreement : float
         Mean agreement of the heads at the points: 0 to 1; 1 if all points are outside every head.
     """
-    shown = places.shares_at(mni_mm)
+    shown = structures.shares_at(mni_mm)
     brain, sharpened = shown.sum(axis=1), _sharpened(shown)
     held = sharpened * np.minimum(brain, 1.0)[:, None]
     found = dict.fromkeys(REGIONS, 0.0)
     whose = cortical_of(mni_mm)
     for number, name in enumerate((*LOBES, *_WHITE)):
         found[name] = float(held[whose == number, 0].sum())
-    for number, name in enumerate(places.STRUCTURES[2:], start=1):
+    for number, name in enumerate(structures.STRUCTURES[2:], start=1):
         found[name] = float(held[:, number].sum())
     inside = brain >= _BRAIN_LEAST
     found[OUTSIDE_BRAIN] = float((~inside).sum())

@@ -75,7 +75,7 @@ def blocks(network: nn.Module) -> dict[str, int]:
 
 
 @contextmanager
-def reading(
+def recording(
     network: nn.Module, size: Sequence[int], head: int | None = None
 ) -> Iterator[list[Layer]]:
     """Record the attention of every block in the next forward pass, first to last.

@@ -53,9 +53,9 @@ class Reader:
     """(3,) int: window size in voxels."""
 
     def layers(self, part: Tensor, head: int | None = None) -> list[bundle_attention.Layer]:
-        """Run one (1, C, i, j, k) part of the input, at most a window; see `reading`."""
-        reading = bundle_attention.reading(self.network, self.window, head)
-        with reading as layers, torch.inference_mode():
+        """Run one (1, C, i, j, k) part of the input, at most a window; see `recording`."""
+        recording = bundle_attention.recording(self.network, self.window, head)
+        with recording as layers, torch.inference_mode():
             self.run(padded(part, self.window))
         return layers
 

@@ -324,7 +324,7 @@ class LensMethod(ABC):
             return None
         fine = network_input.grid_at(prepared, spacing)
         chosen = patch_refinement.plan(logits[0], first.grid, fine)
-        if not chosen.places:
+        if not chosen.windows:
             return None
         study = network_input.make_network_input(prepared, spacing, self._device)
         x = study.input_of(EVERYTHING)
@@ -334,9 +334,9 @@ class LensMethod(ABC):
             out = self._pass(x[(slice(None), slice(None), *window)], place=place)
             return self._calibrated(out.logits)[0, -1], out.attention[0, -1]
 
-        with self._watch(REFINEMENT, context, len(chosen.places)):
+        with self._watch(REFINEMENT, context, len(chosen.windows)):
             # Two concurrent passes would take 2.2 GB.
-            answers = [next(iter(self._each(run, [window]))) for window in chosen.places]
+            answers = [next(iter(self._each(run, [window]))) for window in chosen.windows]
         change, attended = patch_refinement.refine(chosen, logits[-1], study, answers)
         both = [change, separable.smooth(attended, _ATTENTION_BLUR_VOX)]
         along = separable.matrices(study.grid, first.cut, antialias=False)

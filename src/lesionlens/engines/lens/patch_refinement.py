@@ -42,7 +42,7 @@ class WindowPlan:
     """(I, J, K) float32 array: 1 within 6 mm of suspected tumour, on the first pass's grid."""
     there: separable.Matrices
     """(3,) arrays: resampling matrices from that grid to the finer one; see `separable`."""
-    places: Sequence[windows.Window]
+    windows: Sequence[windows.Window]
     """Sequence of Window. On the finer grid."""
 
 
@@ -95,7 +95,7 @@ def refine(
     """
     device, shape = device_of(known), study.grid.shape
     blend, attended = windows.Blend(shape, device), zeros(shape, device)
-    for window, (logits, attention) in zip(chosen.places, answers, strict=True):
+    for window, (logits, attention) in zip(chosen.windows, answers, strict=True):
         blend.add(window, logits)
         attended[window] += attention * sigmoid(logits).sum()
     faded = separable.smooth(chosen.near, _FADE_VOX)

@@ -41,7 +41,7 @@ class ServerAddress:
             )
         if parts.scheme == "http" and not (self.plain_http or is_loopback(parts.hostname)):
             raise UnusableInputError(
-                found=f"http to {parts.hostname}: scans would travel unencrypted",
+                found=f"http to {parts.hostname}: scans would be sent unencrypted",
                 expected="https, or http to this machine alone",
                 next_step="Use https; or allow it with --plain-http on a network that is yours",
                 in_window="Use the server's https address",

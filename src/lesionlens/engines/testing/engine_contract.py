@@ -124,7 +124,7 @@ def outputs(trial: Trial) -> None:
         outer = found
 
 
-def places(trial: Trial) -> None:
+def positions(trial: Trial) -> None:
     """Check for nothing outside the brain, and the same answer wherever the head lay."""
     for region, found in trial.prediction.probability.items():
         _owes(not found[~trial.study.brain].any(), f"{region} zero outside the brain")
@@ -305,7 +305,7 @@ def _resident_mib() -> float:
 
 
 CHECKS: tuple[Check, ...] = (
-    identity, outputs, places, honesty, repeatable, subsets, cancelling, progress, refusal,
+    identity, outputs, positions, honesty, repeatable, subsets, cancelling, progress, refusal,
     perturbing, prompting, memory,
 )  # fmt: skip
 """Each takes a `Trial` and raises `ContractBrokenError` that says what is owed."""

@@ -17,12 +17,12 @@ from lesionlens.base.labels import MrSequence
 from lesionlens.base.records.study import Series, Study
 
 
-def choose_reader(places: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
+def choose_reader(paths: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
     """Return the reader with the highest certainty for all these paths.
 
     Parameters
     ----------
-    places : sequence of Path
+    paths : sequence of Path
         Existing files and folders.
 
     Returns
@@ -37,7 +37,7 @@ def choose_reader(places: Sequence[Path]) -> tuple[Any, tuple[str, ...]]:
             with plugins.plugin_errors(
                 reader, f"reader {name!r}", "when it was asked what it can read"
             ):
-                certainty = min(float(reader.claims(one)) for one in places)
+                certainty = min(float(reader.claims(one)) for one in paths)
         except PluginError as error:
             failed[name] = error
             continue

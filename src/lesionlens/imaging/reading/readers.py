@@ -99,21 +99,21 @@ def open_study(
     CancelledError
         The user asked to stop.
     """
-    places = (Path(path),) if isinstance(path, str | Path) else tuple(Path(p) for p in path)
+    paths = (Path(path),) if isinstance(path, str | Path) else tuple(Path(p) for p in path)
     context.check("opening the study")
     context.progress("open", 0.0)
-    for one in places:
+    for one in paths:
         check_path(one)
-    place = places[0] if len(places) == 1 else _common_folder(places)
+    place = paths[0] if len(paths) == 1 else _common_folder(paths)
     wanted = {MrSequence(key): str(value) for key, value in (named or {}).items()}
-    reader, notices = choose_reader(places)
+    reader, notices = choose_reader(paths)
     if reader is None:
         raise UnusableInputError(
             found=". ".join((_what_is_there(place), *notices)),
             expected="a folder of NIfTI files (.nii, .nii.gz) or of DICOM files, or one NIfTI file",
             next_step="Choose the folder that holds the scans themselves",
         )
-    options = ReadOptions(study_uid, context, places if len(places) > 1 else (), same_patient)
+    options = ReadOptions(study_uid, context, paths if len(paths) > 1 else (), same_patient)
     study = _read(reader, place, wanted, options, recall=recall and not wanted)
     context.progress("open", 1.0)
     return replace(study, notices=(*study.notices, *notices)) if notices else study
@@ -145,7 +145,7 @@ def _read(
     return replace(again, notices=(notice, *again.notices))
 
 
-def _common_folder(places: Sequence[Path]) -> Path:
+def _common_folder(paths: Sequence[Path]) -> Path:
     """Return the deepest common folder of these paths.
 
     Raises
@@ -154,10 +154,10 @@ def _common_folder(places: Sequence[Path]) -> Path:
         No paths, or on several drives.
     """
     try:
-        return Path(os.path.commonpath([p.absolute().parent for p in places]))
+        return Path(os.path.commonpath([p.absolute().parent for p in paths]))
     except ValueError as error:
         raise UnusableInputError(
-            found="nothing to open" if not places else "files on several drives",
+            found="nothing to open" if not paths else "files on several drives",
             expected="files and folders of one study, on one drive",
             next_step="Choose the folder that holds the scans",
         ) from error

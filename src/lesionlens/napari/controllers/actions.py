@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from typing_extensions import override
 
-from lesionlens.analysis.followup import places
+from lesionlens.analysis.followup import study_locations
 from lesionlens.base import host_process
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.labels import MrSequence, Region
@@ -124,9 +124,9 @@ class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideA
 
     # --- work in the background -----------------------------------------------------------
 
-    def open(self, places: Path | Sequence[Path]) -> bool:
+    def open(self, paths: Path | Sequence[Path]) -> bool:
         """Open a folder or file, or several as one study; an outline being drawn is kept."""
-        return self.leave_for(lambda: self.opener.open(Request.of(places)))
+        return self.leave_for(lambda: self.opener.open(Request.of(paths)))
 
     def name(self, named: Mapping[MrSequence, str | Path]) -> bool:
         """Reopen the study with series assigned to sequences by the reader."""
@@ -141,16 +141,16 @@ class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideA
         self.jobs.stop()
         return self.leave_for(self.session.close)
 
-    def open_dropped(self, places: tuple[Path, ...]) -> bool:
+    def open_dropped(self, paths: tuple[Path, ...]) -> bool:
         """Open dropped paths: scans, or a saved result of the open study."""
         if self.jobs.running:
             self.session.decline("A job is still running. Cancel it first, then drop again.")
             return False
         opened = self.session.state.study is not None
-        places = tuple(result_folder(place) for place in places)
-        if len(places) == 1 and (is_result(places[0]) or (opened and is_mask(places[0]))):
-            return self.reopen(places[0])
-        return self.open(places)
+        paths = tuple(result_folder(place) for place in paths)
+        if len(paths) == 1 and (is_result(paths[0]) or (opened and is_mask(paths[0]))):
+            return self.reopen(paths[0])
+        return self.open(paths)
 
     def analyse(self) -> bool:
         """Analyse the open study."""
@@ -286,7 +286,7 @@ class Actions(MarkActs, EditActs, NetworkRequests, SignActs, ReportActs, BesideA
 
         def done(of_writing: tuple[str, ...]) -> str:
             self.exported = folder
-            places.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
+            study_locations.remember(analysis.run.inputs, analysis.study.root, analysis.study.uid)
             return " ".join((f"Saved in {folder.name}.", *(f"{words}." for words in of_writing)))
 
         return self.jobs.start("Exporting", task, done)

@@ -50,7 +50,7 @@ class Opener:
             from lesionlens.napari.loading import exchanged_in, read_study  # noqa: PLC0415
 
             found = read_study(
-                request.places,
+                request.paths,
                 named=request.named,
                 study_uid=request.study_uid,
                 same_patient=request.same_patient,
@@ -67,7 +67,7 @@ class Opener:
                 self.session.open(study, request)
                 self.session.doubt_names(doubted.pair if doubted else None)
             layers = self.viewer.layers
-            for number, data in enumerate(reversed(found)):  # the reading sequence first
+            for number, data in enumerate(reversed(found)):  # the reference sequence first
                 layers.insert(len(layers) - number, Layer.create(*data))
                 if number == 0:
                     self.images_loaded()

@@ -344,9 +344,9 @@ def _own_key(study: Study) -> ReadKey:
     return own_log.own_key(study, read_preferences().reader_name or "")
 
 
-def phase_words(reading: ReadController) -> str:
+def phase_words(controller: ReadController) -> str:
     """Describe the phase of the read in one line, and how it ends."""
-    read_session = reading.read_session
+    read_session = controller.read_session
     if read_session is None:
         return ""
     session = f"Session {read_session.key.session}, {read_session.key.arm.value}. " * bool(
@@ -361,11 +361,11 @@ def phase_words(reading: ReadController) -> str:
         return f"{session}{'Unaided: ' + before + '. ' if before else ''}Decide, then sign."
     if not read_session.key.arm.aided:
         return f"{session}Mark what you see, then sign. The analysis is not shown."
-    there = "The analysis is there and" if reading.waiting else "The analysis"
+    there = "The analysis is there and" if controller.waiting else "The analysis"
     return f"{session}{there} stays hidden until you sign your own read."
 
 
-def analyse_words(reading: ReadController) -> str | None:
+def analyse_words(controller: ReadController) -> str | None:
     """Return the text of *Analyse* during an unaided read; empty if it is not available.
 
     None outside an unaided read.
@@ -375,25 +375,25 @@ def analyse_words(reading: ReadController) -> str | None:
     >>> analyse_words(ReadController(ReviewSession())) is None
     True
     """
-    read_session = reading.read_session
+    read_session = controller.read_session
     if read_session is None or not read_session.closed:
         return None
-    if not read_session.key.arm.aided or reading.waiting or read_session.locked:
+    if not read_session.key.arm.aided or controller.waiting or read_session.locked:
         return ""
     return "Analyse: shown after you have signed"
 
 
-def what_is_signed(reading: ReadController) -> str:
+def what_is_signed(controller: ReadController) -> str:
     """Return the statement of an unaided signature; empty, with a message, if already signed."""
-    read_session = reading.read_session
+    read_session = controller.read_session
     if read_session is None or read_session.locked:
-        reading.session.decline("This read is signed. Go to the next study.")
+        controller.session.decline("This read is signed. Go to the next study.")
         return ""
     count = len(read_session.read.marks_of(Phase.UNAIDED))
     return f"{count} marked" if count else NOTHING_SEEN
 
 
-def sign_words(reading: ReadController) -> str:
+def sign_words(controller: ReadController) -> str:
     """Return the text of the sign button; empty if there is nothing to sign.
 
     Examples
@@ -401,7 +401,7 @@ def sign_words(reading: ReadController) -> str:
     >>> sign_words(ReadController(ReviewSession()))
     ''
     """
-    if reading.read_session is None or not reading.closed or reading.read_session.locked:
+    if controller.read_session is None or not controller.closed or controller.read_session.locked:
         return ""
-    count = len(reading.read_session.read.marks_of(Phase.UNAIDED))
+    count = len(controller.read_session.read.marks_of(Phase.UNAIDED))
     return f"Sign {count} mark{'' if count == 1 else 's'}" if count else "Nothing seen"

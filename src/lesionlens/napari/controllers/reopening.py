@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lesionlens.analysis.followup import places
+from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import LesionLensError
 from lesionlens.base.provenance import sha256_of
 from lesionlens.base.records.study import Study
@@ -74,7 +74,7 @@ def study_of_other(study: Study | None, place: Path) -> str | None:
         inputs = read_run(place).inputs
     except LesionLensError:  # reported when it is reopened
         return None
-    known = places.recall(inputs)
+    known = study_locations.recall(inputs)
     if known is None or (known[0].resolve(), known[1]) == (study.root.resolve(), study.uid):
         return None
     return None if _holds_one(study, {sha256 for _, sha256 in inputs}) else known[0].name
@@ -97,7 +97,7 @@ def _open_first(
     except LesionLensError as error:
         session.failed(problem_of(error))
         return False
-    known = places.recall(inputs)
+    known = study_locations.recall(inputs)
     if known is not None:
         return opener.open(Request((known[0],), study_uid=known[1]), then)
     session.failed(

@@ -29,7 +29,7 @@ from lesionlens.napari.commands.study import OF_AN_OPEN_STUDY, OPENERS
 from lesionlens.napari.commands.table import COMMANDS
 from lesionlens.napari.controllers.actions import Actions
 from lesionlens.napari.controllers.read_controller import analyse_words
-from lesionlens.napari.loading import places_of
+from lesionlens.napari.loading import study_paths
 from lesionlens.napari.model.acts.session import ReviewSession
 from lesionlens.napari.model.screen.view_model import ViewModel
 from lesionlens.napari.model.state.state import Query
@@ -346,7 +346,7 @@ class Panel(AskingPaths, QWidget):
     def take_dropped(self, paths: Sequence[Path]) -> None:
         """Open paths dropped on the panel or the canvas; report those that are not scans."""
         one_mask = len(paths) == 1 and is_mask(paths[0])
-        self.actions_.open_dropped(tuple(paths) if one_mask else places_of(paths) or tuple(paths))
+        self.actions_.open_dropped(tuple(paths) if one_mask else study_paths(paths) or tuple(paths))
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Accept local files and folders."""

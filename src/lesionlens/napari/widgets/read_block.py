@@ -26,9 +26,9 @@ class ReadBlock(Section):
     added = Signal(str)
     """A mark is to become a candidate: its UID, or empty for the last."""
 
-    def __init__(self, reading: ReadController) -> None:
+    def __init__(self, controller: ReadController) -> None:
         super().__init__("YOUR READ")
-        self._reading = reading
+        self._controller = controller
         self._words = label("", "dim", wrap=True)
         self._list = QListWidget()
         self._list.setAccessibleName("Your marks")
@@ -66,19 +66,19 @@ class ReadBlock(Section):
         self.body.addLayout(row(label("sure", "dim"), self._confidence, self._mark, self._back))
         self.body.addWidget(self._add)
         self.body.addWidget(self._sign)
-        reading.changed.connect(self.show_read)
+        controller.changed.connect(self.show_read)
         self.show_read()
 
     def show_read(self) -> None:
         """Show the current read."""
-        read_session = self._reading.read_session
+        read_session = self._controller.read_session
         self.setVisible(read_session is not None)
-        confidence = self._reading.confidence
+        confidence = self._controller.confidence
         self._confidence.setValue(_UNSAID if confidence is None else confidence)
         if read_session is None:
             return
-        self._words.setText(phase_words(self._reading))
-        marks = self._reading.marks
+        self._words.setText(phase_words(self._controller))
+        marks = self._controller.marks
         self._list.clear()
         for number, mark in enumerate(marks, 1):
             item = QListWidgetItem(words_of(number, mark, apart=read_session.unaided_first))
@@ -89,14 +89,14 @@ class ReadBlock(Section):
         self._list.setVisible(bool(marks))
         for part in (self._mark, self._confidence):
             part.setEnabled(not read_session.signed)
-        self._back.setEnabled(any(self._reading.may_take_back(mark) for mark in marks))
-        self._add.setVisible(bool(marks) and self._reading.analysis_shown)
-        words = sign_words(self._reading)
+        self._back.setEnabled(any(self._controller.may_take_back(mark) for mark in marks))
+        self._add.setVisible(bool(marks) and self._controller.analysis_shown)
+        words = sign_words(self._controller)
         self._sign.setVisible(bool(words))
         self._sign.setText(BY_NAME["sign"].captioned(words))
 
     def _on_confidence(self, value: int) -> None:
-        self._reading.confidence = None if value == _UNSAID else value
+        self._controller.confidence = None if value == _UNSAID else value
 
     def _chosen(self) -> str:
         item = self._list.currentItem()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lesionlens.analysis.followup import places
+from lesionlens.analysis.followup import study_locations
 from lesionlens.analysis.followup.patient import (
     Examination,
     Prior,
@@ -182,7 +182,7 @@ def _study_of(result: Path, given: Path | None, *, same_patient: bool) -> Study:
     if given is not None:
         uid = _uid_of(result)
         return open_study(given, study_uid=uid, recall=True, same_patient=same_patient)
-    known = places.recall(read_run(result).inputs)
+    known = study_locations.recall(read_run(result).inputs)
     if known is None:
         raise PriorImagesError(
             found="a prior result whose study is not where it was analysed, or was analysed "

@@ -103,10 +103,10 @@ def _parquet(text: str) -> bytes:
 
     kinds = dict.fromkeys(_TEXT, pa.string())
     options = arrow_csv.ConvertOptions(column_types=kinds, strings_can_be_null=True)
-    reading = arrow_csv.ParseOptions(newlines_in_values=True)
+    parsing = arrow_csv.ParseOptions(newlines_in_values=True)
     stream = pa.py_buffer(text.encode("utf-8"))
     table = arrow_csv.read_csv(
-        pa.BufferReader(stream), convert_options=options, parse_options=reading
+        pa.BufferReader(stream), convert_options=options, parse_options=parsing
     )
     sink = pa.BufferOutputStream()
     parquet.write_table(table, sink)

@@ -98,7 +98,7 @@ def analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOu
 
 
 def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyOutcome:
-    from lesionlens.analysis.followup import places  # noqa: PLC0415
+    from lesionlens.analysis.followup import study_locations  # noqa: PLC0415
     from lesionlens.imaging.preparation.prepare import PrepareOptions  # noqa: PLC0415
     from lesionlens.imaging.reading.readers import open_study  # noqa: PLC0415
     from lesionlens.results.export.listed import check_folder  # noqa: PLC0415
@@ -114,7 +114,7 @@ def _analyse(job: StudyJob, choice: CohortChoice, context: RunContext) -> StudyO
     about = result.analysis.run
     about = replace(about, notices=(*about.notices, *notices))
     analysis = replace(result.analysis, options=choice.files, run=about)
-    places.remember(about.inputs, study.root, study.uid)
+    study_locations.remember(about.inputs, study.root, study.uid)
     if job.dataset is None:
         from lesionlens.results.export.exporter import save  # noqa: PLC0415
 

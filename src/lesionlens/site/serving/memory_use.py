@@ -29,13 +29,13 @@ def held_bytes(thing: object, but: Iterable[object] = ()) -> int:
     (8000, 0)
     """
     seen: set[int] = set()
-    places: set[int] = set()
+    addresses: set[int] = set()
     for one in but:
-        _count(one, seen, places)
-    return _count(thing, seen, places)
+        _count(one, seen, addresses)
+    return _count(thing, seen, addresses)
 
 
-def _count(thing: object, seen: set[int], places: set[int]) -> int:
+def _count(thing: object, seen: set[int], addresses: set[int]) -> int:
     total, waiting = 0, [thing]
     while waiting:
         one = waiting.pop()
@@ -45,8 +45,8 @@ def _count(thing: object, seen: set[int], places: set[int]) -> int:
         memory = _memory_of(one)
         if memory is not None:
             place, size = memory
-            total += 0 if place in places else size
-            places.add(place)
+            total += 0 if place in addresses else size
+            addresses.add(place)
         else:
             waiting.extend(_inside(one))
     return total

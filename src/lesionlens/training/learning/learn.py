@@ -152,10 +152,10 @@ def learn(
         done = 0.1 + (_TRAINED - 0.1) * event.step / event.steps
         context.progress(f"step {event.step} of {event.steps}, loss {event.loss:.3f}", done)
 
-    sitting = TrainOptions(
+    options = TrainOptions(
         minutes, processes=processes, cases=cases, precision=job.network.precision
     )
-    trained = train(recipe, job.out, sitting, on_step=report, context=context)
+    trained = train(recipe, job.out, options, on_step=report, context=context)
     if not trained.finished:
         return LearnOutcome(trained, gathered, None)
     new = _release(job.out, trained, about, cases.description)
@@ -228,7 +228,7 @@ def _release(out: Path, trained: TrainSummary, about: WeightsInfo, words: str) -
             return NamedWeights(version=known.version, sha256=known.sha256)
     notes = {f.name: getattr(info, f.name) for f in dataclasses.fields(WeightsNotes)}
     day = datetime.now(UTC).strftime("%Y%m%d")
-    version = f"{about.version.partition('+')[0]}+learnt.{day}"
+    version = f"{about.version.partition('+')[0]}+tuned.{day}"
     provenance = {**info.provenance, "data": f"{about.version}, then {_after(words)}",
                   "parent_sha256": about.sha256}  # fmt: skip
     made = WeightsNotes(**notes | {"version": version, "provenance": provenance})
@@ -304,7 +304,7 @@ def _proposal(
     patients = _compared(_PATIENTS, [s.metrics for s in before], [s.metrics for s in after])
     drawn = _compared(_DRAWN, *judged.drawn)
     ancestor = WeightsStore().of(about.sha256)
-    learnt = digests(case.patient for case in parts.training)
+    trained_on = digests(case.patient for case in parts.training)
     held = digests(case.patient for case in parts.validation)
     return Proposal(
         made=utc_now(),
@@ -315,7 +315,7 @@ def _proposal(
             **gathered.counts,
             "studies": len(gathered.reviews),
             "patients": len({one.case.patient for one in gathered.reviews}),
-            "trained on (patients)": len(learnt),
+            "trained on (patients)": len(trained_on),
             "held out (patients)": len(held),
         },
         left_out=gathered.left_out,
@@ -333,7 +333,7 @@ def _proposal(
             for review, one, two in zip(judged.reviews, before, after, strict=True)
         ),
         cautions=cautions(patients, drawn, judged.reviews, about.sha256),
-        trained_on=tuple(sorted({*learnt, *(ancestor.trained_on if ancestor else ())})),
+        trained_on=tuple(sorted({*trained_on, *(ancestor.trained_on if ancestor else ())})),
         held_out=tuple(sorted({*held, *(ancestor.held_out if ancestor else ())})),
     )
 

@@ -120,9 +120,11 @@ def test_a_large_temporal_mass_that_reaches_on_into_its_neighbours_is_not_uncert
 
 
 def test_a_place_is_uncertain_where_the_heads_of_the_map_disagree(monkeypatch):
-    half = np.zeros((1, len(anatomy.places.STRUCTURES)))
+    half = np.zeros((1, len(anatomy.structures.STRUCTURES)))
     half[0, 2:5] = (0.34, 0.33, 0.33)
-    monkeypatch.setattr(anatomy.places, "shares_at", lambda mni: np.repeat(half, len(mni), axis=0))
+    monkeypatch.setattr(
+        anatomy.structures, "shares_at", lambda mni: np.repeat(half, len(mni), axis=0)
+    )
     assert words_of(ball((-12, -18, 8), 5)).endswith(" (uncertain)")
     half[0, 2:5] = (1.0, 0.0, 0.0)
     assert words_of(ball((-12, -18, 8), 5)) == "thalamus"

@@ -11,7 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from tests.phantoms.analysis import make_analysis, write_study
 
 from lesionlens.analysis.followup import compare as steps
-from lesionlens.analysis.followup import places
+from lesionlens.analysis.followup import study_locations
 from lesionlens.analysis.followup.alignment import changed
 from lesionlens.analysis.followup.compare import compare
 from lesionlens.analysis.followup.matching import match
@@ -243,7 +243,7 @@ def test_what_changed_is_left_out_of_the_alignment(before):
 
 
 def test_the_comparison_is_written_and_read_back(compared, tmp_path, monkeypatch):
-    monkeypatch.setattr(places, "place", lambda: tmp_path / "studies.json")
+    monkeypatch.setattr(study_locations, "location_file", lambda: tmp_path / "studies.json")
     out = tmp_path / "result"
     save(compared, out)
     read = read_result(out).followup
@@ -282,13 +282,13 @@ def test_days_are_hidden_where_that_is_asked_for(compared):
 
 
 def test_the_study_of_a_prior_result_is_found_where_it_was(before, now, tmp_path, monkeypatch):
-    monkeypatch.setattr(places, "place", lambda: tmp_path / "studies.json")
+    monkeypatch.setattr(study_locations, "location_file", lambda: tmp_path / "studies.json")
     monkeypatch.setattr("lesionlens.results.review.reopen.difference", lambda *_: None)
     out = tmp_path / "results" / "then"
     save(before, out)
     with pytest.raises(UnusableInputError, match="prior-study"):
         find_prior(out, now.study)
-    places.remember(before.run.inputs, before.study.root, None)
+    study_locations.remember(before.run.inputs, before.study.root, None)
     found = find_prior(out, now.study)
     assert found.study.root == before.study.root
     monkeypatch.setattr("lesionlens.results.review.reopen.prepare", lambda *_: before.prepared)

@@ -33,11 +33,11 @@ def test_what_is_read_is_what_monai_saves_where_it_can():
     with torch.inference_mode():
         plain = saving(x)
         saved = [m.att_mat.mean(1) for m in saving.modules() if isinstance(m, SABlock)]
-        with attention.reading(unetr(), SIZE) as layers:
+        with attention.recording(unetr(), SIZE) as layers:
             pass
         assert layers == []
         network = unetr()
-        with attention.reading(network, SIZE) as layers:
+        with attention.recording(network, SIZE) as layers:
             torch.testing.assert_close(network(x), plain)
     assert [layer.grid for layer in layers] == [(2, 3, 2)] * 12
     for layer, matrix in zip(layers, saved, strict=True):
@@ -49,7 +49,7 @@ def test_flash_attention_is_read_too_and_put_back():
     tokens = torch.randn(1, 8, 24)
     with torch.inference_mode():
         plain = block(tokens)
-        with attention.reading(block, (32, 32, 32)) as layers:
+        with attention.recording(block, (32, 32, 32)) as layers:
             torch.testing.assert_close(block(tokens), plain, atol=1e-6, rtol=1e-5)
     assert block.use_flash_attention
     assert not block.save_attn
@@ -60,7 +60,7 @@ def test_flash_attention_is_read_too_and_put_back():
 
 def test_a_class_token_is_left_out():
     block = SABlock(24, 2).eval()
-    with attention.reading(block, (32, 32, 32)) as layers, torch.inference_mode():
+    with attention.recording(block, (32, 32, 32)) as layers, torch.inference_mode():
         block(torch.randn(1, 9, 24))
         block(torch.randn(1, 11, 24))
     assert [layer.weights.shape for layer in layers] == [(1, 8, 8)]
@@ -81,7 +81,7 @@ def test_shifted_windows_are_followed_as_the_block_mixes_them(shift, grid):
     dims = [-(-n // w) * w for n, w in zip(grid, window, strict=True)]
     mask = compute_mask(dims, window, moved, torch.device("cpu"))
     x, rows = torch.randn(1, *grid, 4), torch.rand(2, *grid)
-    with attention.reading(nn.Sequential(block), (1, 1, 1)) as layers, torch.no_grad():
+    with attention.recording(nn.Sequential(block), (1, 1, 1)) as layers, torch.no_grad():
         block(x, mask)
         mixed = block.forward_part1(x, mask)
     seen = layers[0].draw(rows)
@@ -114,7 +114,7 @@ def test_single_heads_are_read_and_average_to_the_whole():
     block = SABlock(24, 3).eval()
     tokens, read = torch.randn(1, 8, 24), {}
     for head in (0, 1, 2, None):
-        with attention.reading(block, (32, 32, 32), head) as layers, torch.inference_mode():
+        with attention.recording(block, (32, 32, 32), head) as layers, torch.inference_mode():
             block(tokens)
         read[head] = layers[0].weights
     assert not torch.allclose(read[0], read[1], atol=1e-3)

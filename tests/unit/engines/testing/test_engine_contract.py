@@ -78,8 +78,8 @@ def test_an_honest_engine_keeps_it():
     [
         (Boastful, {"honesty"}),
         (Deaf, {"cancelling"}),
-        (Careless, {"outputs", "places", "repeatable"}),
-        (Dreaming, {"places"}),
+        (Careless, {"outputs", "positions", "repeatable"}),
+        (Dreaming, {"positions"}),
         (Hoarding, {"memory"}),
         (Mumbling, {"refusal"}),
     ],

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.phantoms.analysis import make_analysis
 
-from lesionlens.analysis.followup import places
+from lesionlens.analysis.followup import study_locations
 from lesionlens.base.errors import MissingPluginError, ReadError, UnusableInputError
 from lesionlens.base.labels import Identity
 from lesionlens.base.records.export import ExportOptions
@@ -90,7 +90,7 @@ def test_a_failing_study_is_recorded_and_the_rest_is_analysed(studies, tmp_path)
     assert not (out / "b").exists()
     for name in ("a", "c"):
         assert (out / name / "report.html").is_file()
-        known = places.recall(read_run(out / name).inputs)
+        known = study_locations.recall(read_run(out / name).inputs)
         assert known is not None, "the result is opened without its study"
         assert known[0].parent == studies
 

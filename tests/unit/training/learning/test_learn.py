@@ -257,7 +257,7 @@ def test_weights_are_proposed_and_compared_and_nothing_is_in_use(learnt, digest)
     assert found.proposal == proposal
     assert proposal.parent.sha256 == digest != proposal.proposed.sha256
     _, info = weights.load(out / "proposed.safetensors")
-    assert info.version == "test+learnt" + info.version[-9:]
+    assert info.version == "test+tuned" + info.version[-9:]
     assert "2 real cases of 2 patients" in info.provenance["data"]
     assert {"wt", "flagged_ml"} & {one.key for one in proposal.drawn}
     assert len(proposal.cases) == proposal.counts["held out (patients)"] == 1
@@ -340,7 +340,7 @@ def test_patients_trained_on_never_judges_later_weights(
     reviews, begun, tmp_path, random_weights, store
 ):
     """Patient c judged when v1 learnt, and judges again; a and b never do."""
-    line = Lineage("test+learnt.20260105", "0" * 64, digests(["a", "b"]), digests(["c"]))
+    line = Lineage("test+tuned.20260105", "0" * 64, digests(["a", "b"]), digests(["c"]))
     store.accept(random_weights, line, by="A. Reader")
     (tmp_path / "second").mkdir()
     out = from_there(begun, tmp_path / "second", "cases")

@@ -80,10 +80,10 @@ def record_sent(
     if not (ours or rejected):
         return ()
     place = result / SENT
-    sitting = {"to": address, "time": time}
-    reports = [{**sitting, "document": asdict(_named(one))} for one in ours if one.Modality == "SR"]
+    sent = {"to": address, "time": time}
+    reports = [{**sent, "document": asdict(_named(one))} for one in ours if one.Modality == "SR"]
     objects = [
-        {**sitting, "description": str(one.get("SeriesDescription", "")), **asdict(_named(one))}
+        {**sent, "description": str(one.get("SeriesDescription", "")), **asdict(_named(one))}
         for one in ours
     ]
     try:
@@ -93,7 +93,7 @@ def record_sent(
             "sent": [*_rows(place, "sent"), *reports],
             "objects": [*_rows(place, "objects"), *objects],
             "rejected": [*_rows(place, "rejected"), *rejected],
-            "notices": [*_rows(place, "notices"), *({**sitting, "notice": one} for one in known)],
+            "notices": [*_rows(place, "notices"), *({**sent, "notice": one} for one in known)],
         }
         write_atomically(place, json.dumps(content, indent=2) + "\n")
     except OSError as error:

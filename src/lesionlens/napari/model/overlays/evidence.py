@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lesionlens.analysis.explain.search import Attended, places_of, shares
+from lesionlens.analysis.explain.search import Attended, masks_of, shares
 from lesionlens.analysis.findings.components import component_mask_of, component_voxels
 from lesionlens.base.errors import UnusableInputError
 from lesionlens.base.labels import MrSequence, Region
@@ -68,11 +68,11 @@ def search_words(analysis: Analysis, trace: Trace, region: Region) -> str:
     for one in findings.considered:
         dismissed[tuple(one.voxels.T)] = 1
     beside = onto(dismissed, prepared.native, prepared.working, nearest=True).astype(bool)
-    places = places_of(prepared, marked, beside)
-    words = _words("First layer", shares(trace.layer_attention(region, 0, None), places))
+    masks = masks_of(prepared, marked, beside)
+    words = _words("First layer", shares(trace.layer_attention(region, 0, None), masks))
     if region not in trace.cross:
         return words
-    return f"{words} {_words('Decided from', shares(trace.cross[region], places))}"
+    return f"{words} {_words('Decided from', shares(trace.cross[region], masks))}"
 
 
 def _words(what: str, found: Attended) -> str:

@@ -30,7 +30,7 @@ from lesionlens.results.review.journal import Draft
 class Request:
     """A study to open."""
 
-    places: tuple[Path, ...]
+    paths: tuple[Path, ...]
     """Files and folders of one study."""
     named: Mapping[MrSequence, Path | str] = field(default_factory=dict)
     """Series assigned by the reader; empty for automatic recognition."""
@@ -42,9 +42,9 @@ class Request:
     """Whether a person confirmed that contradicting files are of one patient."""
 
     @classmethod
-    def of(cls, places: Path | Sequence[Path]) -> Request:
+    def of(cls, paths: Path | Sequence[Path]) -> Request:
         """Return a request for one path, or several as one study."""
-        return cls((places,) if isinstance(places, Path) else tuple(places))
+        return cls((paths,) if isinstance(paths, Path) else tuple(paths))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -201,7 +201,7 @@ def image_item(sources: SourceFrames, frame: int) -> Dataset:
 def _referenced(sources: SourceFrames) -> Dataset:
     series, study, frame = Dataset(), Dataset(), Dataset()
     series.SeriesInstanceUID = sources.datasets[0].SeriesInstanceUID
-    images = range(len(sources.places) if sources.numbers is None else 1)
+    images = range(len(sources.placements) if sources.numbers is None else 1)
     series.ContourImageSequence = Sequence(image_item(sources, number) for number in images)
     study.ReferencedSOPClassUID = STUDY
     study.ReferencedSOPInstanceUID = sources.datasets[0].StudyInstanceUID
@@ -264,7 +264,7 @@ def check_contours(path: Path, sources: SourceFrames, segments: tuple[Segment, .
     read = pydicom.dcmread(path)
     for item, segment in zip(read.ROIContourSequence, segments, strict=True):
         drawn = masks_of(item, sources)
-        for frame in range(len(sources.places)):
+        for frame in range(len(sources.placements)):
             meant = segment.frame(frame, sources.rows, sources.columns)
             found = drawn.get(frame)
             if meant.any() if found is None else not np.array_equal(found, meant):
@@ -286,7 +286,7 @@ def masks_of(item: Any, sources: SourceFrames) -> dict[int, Mask]:
         Frames of the referenced series.
     """
     known = {(d.SOPInstanceUID, n[0] if n else None): frame
-             for frame in range(len(sources.places))
+             for frame in range(len(sources.placements))
              for d, n in [sources.reference(frame)]}  # fmt: skip
     found: dict[int, Mask] = {}
     for contour in item.ContourSequence:

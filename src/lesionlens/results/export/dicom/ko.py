@@ -18,10 +18,12 @@ from lesionlens.results.export.dicom.refs import SourceFrames
 
 def best_frame(analysis: Analysis, sources: SourceFrames, candidate: Candidate) -> int:
     """Return the source frame with most of a candidate's voxels."""
-    axis = sources.places[0].fixed
+    axis = sources.placements[0].fixed
     inside = analysis.findings.components == candidate.id
     counts = np.count_nonzero(inside, axis=tuple(a for a in range(3) if a != axis))
-    return max(range(len(sources.places)), key=lambda n: int(counts[sources.places[n].index]))
+    return max(
+        range(len(sources.placements)), key=lambda n: int(counts[sources.placements[n].index])
+    )
 
 
 def build_ko(analysis: Analysis, sources: SourceFrames) -> KeyObjectSelectionDocument | None:

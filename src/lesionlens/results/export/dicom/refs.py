@@ -58,7 +58,7 @@ class SourceFrames:
     """Frame numbers (from 1) within the multi-frame instance."""
     planes: NDArray[np.float64]
     """(F, 3, 3) float64: map of each frame from (column, row, 1) to LPS+ mm."""
-    places: tuple[FramePlacement, ...]
+    placements: tuple[FramePlacement, ...]
     """Position of each frame on the native grid."""
     rows: int
     columns: int
@@ -84,8 +84,8 @@ class SourceFrames:
 
         A view where the frames follow each other as the volume's slices do, else a copy.
         """
-        turned = self.places[0].upright(volume)
-        indices = [place.index for place in self.places]
+        turned = self.placements[0].upright(volume)
+        indices = [placement.index for placement in self.placements]
         if indices == list(range(len(turned))):
             return turned
         return turned[::-1] if indices == list(range(len(turned)))[::-1] else turned[indices]
@@ -171,17 +171,17 @@ def _headers(files: tuple[SourceFile, ...]) -> tuple[list[Dataset], tuple[str, .
 
 def _single_frames(headers: list[Dataset], grid: Grid) -> SourceFrames:
     shared = headers[0].ImageOrientationPatient
-    places, planes = [], []
+    placements, planes = [], []
     for header in headers:
         plane = plane_matrix(
             header.ImagePositionPatient, header.ImageOrientationPatient, header.PixelSpacing
         )
-        places.append(_placed(plane, header.Rows, header.Columns, grid))
+        placements.append(_placed(plane, header.Rows, header.Columns, grid))
         planes.append(plane)
         header.ImageOrientationPatient = shared  # equal within the tolerance checked above
     first = headers[0]
     return SourceFrames(
-        tuple(headers), None, np.array(planes), tuple(places), first.Rows, first.Columns, grid
+        tuple(headers), None, np.array(planes), tuple(placements), first.Rows, first.Columns, grid
     )
 
 
@@ -288,13 +288,13 @@ def _axes(plane: NDArray[np.float64], grid: Grid) -> tuple[int, int]:
 
 
 def _check_covered(frames: SourceFrames) -> None:
-    first = frames.places[0]
-    if any(replace(place, index=first.index) != first for place in frames.places):
+    first = frames.placements[0]
+    if any(replace(place, index=first.index) != first for place in frames.placements):
         raise _beside("images in several planes in one series")
     wanted = frames.grid.shape[first.fixed]
-    found = {place.index for place in frames.places}
-    if len(found) != wanted or len(found) != len(frames.places):
-        raise _beside(f"{len(frames.places)} source images for {wanted} slices of the result")
+    found = {place.index for place in frames.placements}
+    if len(found) != wanted or len(found) != len(frames.placements):
+        raise _beside(f"{len(frames.placements)} source images for {wanted} slices of the result")
 
 
 def _beside(found: str) -> ExportError:

@@ -86,7 +86,7 @@ def frames_of(sources: SourceFrames, segments: tuple[Segment, ...]) -> NDArray[n
 
     Each frame of a segment is contiguous in memory.
     """
-    shape = (len(sources.places), len(segments), sources.rows, sources.columns)
+    shape = (len(sources.placements), len(segments), sources.rows, sources.columns)
     frames = np.zeros(shape, np.uint8)
     for index, segment in enumerate(segments):
         frames[segment.box[0], index, *segment.box[1:]] = segment.inside
@@ -146,7 +146,7 @@ def build_seg(
     segments : tuple of Segment
         From `segments_of`.
     """
-    every = np.arange(len(sources.places))
+    every = np.arange(len(sources.placements))
     frames = frames_of(sources, segments)
     added = even.empty_frames(frames_held(segments, len(every)), sources.rows * sources.columns)
     frames[added[:, 0], 0, 0, added[:, 1]] = 1  # otherwise highdicom omits an empty frame
@@ -197,7 +197,9 @@ def check_seg(path: Path, sources: SourceFrames, segments: tuple[Segment, ...]) 
         A voxel, a position or a tracking UID differs.
     """
     read = pydicom.dcmread(path)
-    left = {tuple(row) for row in np.argwhere(frames_held(segments, len(sources.places))).tolist()}
+    left = {
+        tuple(row) for row in np.argwhere(frames_held(segments, len(sources.placements))).tolist()
+    }
     places = {tuple(np.round(p, 3)): n for n, p in enumerate(sources.positions)}
     frames = np.asarray(read.pixel_array).reshape(-1, read.Rows, read.Columns)
     frames = frames[: int(read.NumberOfFrames)]  # padding of a tiny frame is read as another frame

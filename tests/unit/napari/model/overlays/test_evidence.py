@@ -125,18 +125,18 @@ def test_what_was_dismissed_is_listed_and_not_counted(session):
 
 
 def test_attention_is_shared_out_among_places(analysis):
-    from lesionlens.analysis.explain.search import places_of, shares
+    from lesionlens.analysis.explain.search import masks_of, shares
 
     prepared = analysis.prepared
     grid = prepared.working
     at = [tuple(np.rint(grid.to_voxel(p)).astype(int)) for p in (LEFT, RIGHT)]
     marked, beside = np.zeros(grid.shape, bool), np.zeros(grid.shape, bool)
     marked[at[0]], beside[at[1]] = True, True
-    places = places_of(prepared, marked, beside)
+    masks = masks_of(prepared, marked, beside)
     weights = np.zeros(grid.shape, np.float32)
-    weights[at[0]], weights[at[1]], weights[places.opposite] = 6, 3, 1
-    found = shares(weights, places)
+    weights[at[0]], weights[at[1]], weights[masks.opposite] = 6, 3, 1
+    found = shares(weights, masks)
     assert (found.candidates, found.opposite, found.dismissed) == pytest.approx((0.6, 0.1, 0.3))
-    across = grid.to_mm(np.argwhere(places.opposite)[0])
+    across = grid.to_mm(np.argwhere(masks.opposite)[0])
     assert across[0] == pytest.approx(-LEFT[0], abs=6)
     assert np.allclose(across[1:], grid.to_mm(at[0])[1:])

@@ -62,7 +62,7 @@ def test_contours_fill_to_the_regions_on_their_images(make, tmp_path, orientatio
     ]
     for item, segment in zip(found.ROIContourSequence, segments, strict=True):
         masks = masks_of(item, sources)
-        for frame in range(len(sources.places)):
+        for frame in range(len(sources.placements)):
             meant = segment.frame(frame, sources.rows, sources.columns)
             np.testing.assert_array_equal(masks.get(frame, np.zeros_like(meant)), meant)
     assert {str(one.RTROIInterpretedType) for one in found.RTROIObservationsSequence} == {""}

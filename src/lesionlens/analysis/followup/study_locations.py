@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 _MOST = 2000  # stored locations; the oldest are dropped
 
 
-def place() -> Path:
+def location_file() -> Path:
     """Return the path of the location file."""
     return user_folders.data() / "studies.json"
 
@@ -40,9 +40,9 @@ def remember(inputs: Sequence[tuple[str, str]], root: Path, study_uid: str | Non
     known[key_of(inputs)] = [str(root.absolute()), study_uid]
     kept = dict(list(known.items())[-_MOST:])
     try:
-        if set_aside_damaged(place(), lambda content: isinstance(content, dict)):
-            logger.warning("the list of remembered places was damaged; it is kept beside")
-        write_atomically(place(), json.dumps(kept))
+        if set_aside_damaged(location_file(), lambda content: isinstance(content, dict)):
+            logger.warning("the list of study locations was damaged; it is kept beside")
+        write_atomically(location_file(), json.dumps(kept))
     except OSError:
         logger.warning("the study's place could not be remembered")
 
@@ -56,4 +56,4 @@ def recall(inputs: Sequence[tuple[str, str]]) -> tuple[Path, str | None] | None:
 
 
 def _known() -> dict[str, Any]:
-    return read_object(place())
+    return read_object(location_file())
