@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic.fields  # noqa: F401  (before Qt: PySide's hook on imports breaks its own)
 import pytest
 from _pytest.doctest import DoctestModule
 from hypothesis import HealthCheck, settings

@@ -27,7 +27,9 @@ def use_threads(count: int | None, engine: str) -> None:
         from lesionlens.network.onnx_session import OnnxSession  # noqa: PLC0415
 
         OnnxSession.threads = count
-    elif (torch := sys.modules.get("torch")) is not None:
+    elif "torch" in sys.modules:
+        import torch  # noqa: PLC0415  (waits where another thread is importing it)
+
         torch.set_num_threads(count)
     else:
         os.environ["OMP_NUM_THREADS"] = str(count)  # read when torch is imported
