@@ -199,9 +199,20 @@ class WorklistDatabase:
 
     @_with_error_messages
     def reads(self, study: str | None = None) -> tuple[Read, ...]:
-        """Return every read, of one study or of all, in the order of their start."""
+        """Return every read, of one study or of all, in the order of their start.
+
+        An unnamed read that goes on under a name (`name_reader`) is that reader's alone.
+        """
         acts = self._acts("" if study is None else "WHERE study = ?", study)
-        return tuple(read_of(key, found) for key, found in acts.items())
+        named: dict[ReadKey, list[list[ReviewEvent]]] = {}
+        for key, found in acts.items():
+            if key.reader:
+                named.setdefault(replace(key, reader=""), []).append(found)
+        return tuple(
+            read_of(key, found)
+            for key, found in acts.items()
+            if not any(more[: len(found)] == found for more in named.get(key, ()))
+        )
 
     @_with_error_messages
     def reviews(self, analysis: str) -> Mapping[ReadKey, tuple[Review, ...]]:
@@ -232,7 +243,8 @@ class WorklistDatabase:
 
     def read(self, key: ReadKey) -> Read:
         """Return one read; an empty one if not started."""
-        return next((read for read in self.reads(key.study) if read.key == key), Read(key))
+        acts = self._acts("WHERE study = ?", key.study)
+        return read_of(key, acts[key]) if key in acts else Read(key)
 
     # --- notes ----------------------------------------------------------------------------
 

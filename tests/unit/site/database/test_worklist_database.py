@@ -157,6 +157,9 @@ def test_a_read_goes_on_under_a_name_that_comes_late(tmp_path):
     read = database.read(ReadKey("case", "A. Reader"))
     assert read.complete
     assert [mark.at_mm for mark in read.marks] == [(1, 2, 3)]
+    assert [one.key.reader for one in database.reads()] == ["A. Reader"], "no second reader"
+    nobody.mark((4, 5, 6))
+    assert [one.key.reader for one in database.reads()] == ["", "A. Reader"]
 
 
 def outline(uid, size):
