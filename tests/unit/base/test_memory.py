@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import weakref
 
-from lesionlens.base import host_process
-from lesionlens.base.memory import collect_and_freeze
+import pytest
+
+from lesionlens.base import host_process, memory
+from lesionlens.base.memory import collect_and_freeze, passing_over
 from lesionlens.engines import kept_memory
 
 
@@ -44,3 +46,34 @@ def test_a_process_of_others_is_left_as_it_is(monkeypatch):
         pass
     assert gc.get_freeze_count() == before
     assert not asked
+
+
+@pytest.fixture
+def thawed():
+    """Nothing is frozen, unlike in other tests."""
+    before = gc.get_freeze_count()
+    gc.unfreeze()
+    yield
+    if before:
+        gc.freeze()
+
+
+def test_collections_pass_over_what_exists_for_the_length_of_a_block(monkeypatch, thawed):
+    monkeypatch.setattr(memory.platform, "system", lambda: "Linux")
+    knot = Knot()
+    there = weakref.ref(knot)
+    del knot
+    with passing_over():
+        gc.collect()
+        assert there() is not None
+    assert gc.get_freeze_count() == 0
+    gc.collect()
+    assert there() is None
+
+
+def test_what_was_frozen_before_a_block_stays_frozen(thawed):
+    gc.freeze()
+    with passing_over():
+        pass
+    assert gc.get_freeze_count() > 0
+    gc.unfreeze()

@@ -16,6 +16,7 @@ from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QLineEdit, QVBoxLayout, QWidget
 
 from lesionlens.base.labels import MrSequence
+from lesionlens.base.memory import passing_over
 from lesionlens.base.records.findings import Point
 from lesionlens.napari.model.geometry.slices import Picture
 from lesionlens.napari.model.geometry.viewpoint import Viewpoint
@@ -358,7 +359,8 @@ class Views(QObject):
     def without_events(self, change: Callable[[], object]) -> None:
         """Change layers and keep the position, which napari would round to their steps."""
         self._moving = True
-        change()
+        with passing_over():
+            change()
         self._moving = False
         self._follow(self._viewpoint.now)
 
