@@ -5,9 +5,10 @@
 CASES holds cases with their truth (`seg.nii.gz`). xdotool moves the pointer and presses the keys of
 the X display, so that all goes the way that a hand's input goes. With prompts: F2 is held and the
 middle of the largest error of the whole volume clicked; F5 switches between yes and no. First the
-flagged whole tumour is corrected, then it is outlined from nothing, as if nothing had been flagged.
-With `--brush` it is also painted from nothing: on every third axial slice of the truth its border
-and its inside are swept at a hand's pace, then the slices between are interpolated (Shift+W).
+flagged whole tumour is corrected (Shift+E), then it is outlined from nothing, as if nothing had
+been flagged. With `--brush` it is also painted from nothing: on every third axial slice of the
+truth its border and its inside are swept at a hand's pace, then the slices between are
+interpolated (Shift+W).
 
 Printed are Dice, acts, seconds by the clock, slices that had to be visited, and the load. Of a
 prompt the milliseconds until its answer is painted: by the clock, processor time of the window's
@@ -210,10 +211,14 @@ def played(panel: LesionLens, hand: Hand, name: str, truth: Mask, rounds: int) -
     """Point until nothing is wrong or the rounds are over; keep the outline by Enter."""
     overlays = panel.session.state.overlays
     mask = np.zeros(truth.shape, bool)
-    for number in np.unique(overlays.components[truth & (overlays.components > 0)]):
+    hit = overlays.components[truth & (overlays.components > 0)]
+    for number in np.unique(hit):
         mask |= overlays.components == number
     scores, all_seconds, begun, first = [dice(mask, truth)], [], mask.copy(), time.monotonic()
     slices = set()
+    if hit.size:
+        panel.session.go_to(int(np.bincount(hit).argmax()))
+        hand.do("key", "shift+e")
     for _ in range(rounds):
         found = next_click(truth, mask, _RNG, exact=True)
         if found is None:
@@ -238,6 +243,7 @@ def main(
     cases: Annotated[Path, typer.Argument(help="Folders of sequences with seg.nii.gz.")],
     names: Annotated[list[str], typer.Argument(help="Which of them.")],
     rounds: Annotated[int, typer.Option(help="Prompts at most.")] = 5,
+    from_nothing: Annotated[bool, typer.Option(help="Outline each from nothing too.")] = True,
     brush: Annotated[bool, typer.Option(help="Paint each from nothing too.")] = False,
     pictures: Annotated[Path | None, typer.Option(help="Where pictures of the window go.")] = None,
 ) -> None:
@@ -253,7 +259,9 @@ def main(
             result = lens(open_study(cases / name))
             truth = truth_of(cases / name, result.analysis.prepared.working)
             nothing = without_candidates(result)
-            shown = {"corrected": result, "from nothing": nothing}
+            shown = {"corrected": result}
+            if from_nothing:
+                shown["from nothing"] = nothing
             if brush:
                 shown["brush"] = nothing
             for kind, one in shown.items():

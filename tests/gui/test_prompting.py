@@ -16,6 +16,7 @@ from tests.gui.window import canvas, control, reads
 
 from lesionlens.analysis.findings.pointed import replayed
 from lesionlens.base.labels import DrawingMethod, PromptKind
+from lesionlens.napari.model.acts.editing import OUTLINE
 from lesionlens.napari.model.choices.gestures import Gesture
 from lesionlens.napari.model.choices.views import Layout
 from lesionlens.napari.viewer.colours import PROMPT_COLOURS
@@ -76,6 +77,9 @@ def test_a_candidate_is_corrected_and_the_other_one_is_left_alone(reviewed, qtbo
     point(reviewed, qtbot, LEFT, belongs=False)
     assert np.count_nonzero(drawn(reviewed)) < np.count_nonzero(before)
     point(reviewed, qtbot, RIGHT)
+    assert "on another candidate" in reads(reviewed)
+    reviewed.session.clear_problem(OUTLINE)
+    point(reviewed, qtbot, RIGHT, belongs=False)  # it said that the outline agrees already
     assert "on another candidate" in reads(reviewed)
     others = (overlays.components > 0) & (overlays.components != reviewed.session.state.editing)
     assert not drawn(reviewed)[others].any()

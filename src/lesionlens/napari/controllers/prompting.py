@@ -190,8 +190,9 @@ class Prompting:
         """Return the record of a gesture, with the earlier prompts that it does not contradict."""
         editor = self.review_controller.editor
         here = self._voxels(gesture)
-        wanted = here.voxels(True)
-        if len(wanted) and not editor.allowed[tuple(wanted.T)].any():
+        wanted, unwanted = here.voxels(True), here.voxels(False)
+        marked = wanted if len(wanted) else unwanted
+        if not editor.allowed[tuple(marked.T)].any():
             raise refused(
                 "a prompt on air or on another candidate",
                 "a place that nothing else holds",
@@ -199,7 +200,7 @@ class Prompting:
             )
         before = editor.rounds[-1] if editor.rounds else None
         sides = [before.foreground, before.background] if before else [(), ()]
-        new = [wanted, here.voxels(False)]
+        new = [wanted, unwanted]
         kept: list[tuple[Voxel, ...]] = []
         for old, added, opposite in zip(sides, new, reversed(new), strict=True):
             left = [at for at in old if not _is_near(at, opposite)]
