@@ -259,10 +259,8 @@ def components_of(marked: ComponentMask) -> Iterator[Component]:
 
 def component_voxels(marked: ComponentMask, grid: Grid) -> list[ComponentVoxels]:
     """Return the voxels of each component on the first pass's grid."""
-    return [
-        ComponentVoxels(voxels_on(part.points_mm(), grid), part.volume_ml)
-        for part in components_of(marked)
-    ]
+    parts = components_of(marked)
+    return [ComponentVoxels(voxels_on(part.points_mm(), grid), part.volume_ml) for part in parts]
 
 
 def plain_scores(

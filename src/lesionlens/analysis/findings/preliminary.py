@@ -62,8 +62,8 @@ def flag(
     regions = {Region.WT: whole, Region.TC: inner, Region.ET: inner}
     marked = draw_components(regions, prepared.native, criteria)
     flagged = judged(marked, found.seen, found.scoring)
-    shown = score_by_all_views(flagged.scores, None, found.scoring)
     parts = tuple(components_of(flagged.marked))
+    shown = score_by_all_views(flagged.scores, None, found.scoring)
     order = np.argsort(-np.array(flagged.scores), kind="stable")
     candidates = tuple(_candidate(n, shown[i], parts[i]) for n, i in enumerate(order, start=1))
     numbers = np.zeros(len(parts) + 1, np.int32)
